@@ -1,0 +1,1 @@
+"""Random changes of training patches: batches of tensors, on whatever device they are."""

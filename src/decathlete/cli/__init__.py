@@ -1,0 +1,1 @@
+"""The command line: a table from command to function; parses, calls, prints; nothing else."""

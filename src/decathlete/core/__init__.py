@@ -1,0 +1,1 @@
+"""Ground floor: geometry, labels, files, randomness, parallel maps. No torch, nothing of the rooms above."""

@@ -1,0 +1,119 @@
+"""Files appear whole or not at all: written beside, fsynced, renamed. Digests say what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from decathlete.errors import DecathleteError, OutputError
+
+_PARTIAL = ".partial-"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; renamed to ``path`` on success, removed on failure.
+
+    The temporary name keeps all suffixes of ``path``, since many writers choose their format by them.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    partial = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    except OSError as problem:
+        raise OutputError(
+            f"cannot be written ({problem.strerror or problem})",
+            where=path,
+            remedy="choose a folder you may write to, with room on its disk",
+        ) from problem
+    finally:
+        remove(partial)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON atomically (NaN becomes ``NaN``: Python's JSON reads it back)."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_text(path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> str:
+    """Read UTF-8 text; ``error`` names the file and the remedy when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise error("does not exist", where=path, remedy=remedy or "check the path") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(
+            f"cannot be read ({problem})", where=path, remedy=remedy or "check the file and its permissions"
+        ) from problem
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed run left half-written in ``folder``."""
+    for leftover in folder.glob(f"{_PARTIAL}*"):
+        remove(leftover)
+
+
+def writable_folder(path: Path) -> Path:
+    """Make ``path`` a folder and prove that it can be written to, before hours of work.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    probe = path / f"{_PARTIAL}{uuid.uuid4().hex[:8]}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as problem:
+        raise OutputError(
+            f"cannot be written ({problem.strerror})", where=path, remedy="choose a folder you may write to"
+        ) from problem
+    finally:
+        if path.is_dir():
+            probe.unlink(missing_ok=True)
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def value_digest(value: object) -> str:
+    """SHA-256 of a JSON-able value in canonical form, first 16 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,231 @@
+"""Where voxels lie: grids, axis orders, boxes.
+
+Arrays are Z, Y, X (the reverse of NIfTI's i, j, k). ``Geometry.affine`` maps array indices ``(z, y, x, 1)`` to
+world millimetres ``(right, anterior, superior, 1)`` (RAS+), so that permuting or flipping an array is permuting or
+flipping the affine's columns.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import model_validator
+
+from decathlete.core.schema import Schema
+
+Shape = tuple[int, int, int]
+Triple = tuple[float, float, float]
+Row = tuple[float, float, float, float]
+Affine = tuple[Row, Row, Row, Row]
+Orientation = Literal["canonical", "stored"]
+
+
+class HeaderCodes(Schema):
+    """What a NIfTI header says beside the affine; kept so that a prediction's header equals the input's."""
+
+    qform_code: int = 1
+    sform_code: int = 1
+    spatial_unit: str = "mm"
+    temporal_unit: str = "unknown"
+
+
+class Geometry(Schema):
+    """The grid of one volume: shape and the whole affine (shear kept), codes and units of the header."""
+
+    shape_ZYX: Shape
+    affine: Affine
+    header: HeaderCodes = HeaderCodes()
+
+    @model_validator(mode="after")
+    def _invertible(self) -> Self:
+        matrix = self.matrix
+        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+            raise ValueError("the affine is singular or not finite: voxels would have no volume")
+        if min(self.shape_ZYX) < 1:
+            raise ValueError(f"an empty grid: shape {self.shape_ZYX}")
+        return self
+
+    @classmethod
+    def from_matrix(cls, shape_ZYX: Shape, matrix: NDArray[np.floating], header: HeaderCodes | None = None) -> Self:
+        """From a 4x4 matrix (array index to RAS+ mm)."""
+        rows = tuple(tuple(float(v) for v in row) for row in matrix)
+        return cls(
+            shape_ZYX=(int(shape_ZYX[0]), int(shape_ZYX[1]), int(shape_ZYX[2])),
+            affine=rows,
+            header=header or HeaderCodes(),
+        )
+
+    @classmethod
+    def plain(cls, shape_ZYX: Shape, spacing_ZYX: Triple = (1.0, 1.0, 1.0)) -> Self:
+        """An axis-aligned RAS grid with its origin at zero: for arrays that come without a header."""
+        matrix = np.zeros((4, 4))
+        for array_axis, world_axis in enumerate((2, 1, 0)):
+            matrix[world_axis, array_axis] = spacing_ZYX[array_axis]
+        matrix[3, 3] = 1
+        return cls.from_matrix(shape_ZYX, matrix)
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The affine as a 4x4 array."""
+        return np.array(self.affine, dtype=np.float64)
+
+    @property
+    def spacing_ZYX(self) -> Triple:
+        """Distance between neighbours along each array axis, mm."""
+        z, y, x = np.linalg.norm(self.matrix[:3, :3], axis=0)
+        return (float(z), float(y), float(x))
+
+    @property
+    def direction(self) -> NDArray[np.float64]:
+        """Unit vectors of the array axes in RAS+ world, as columns (3x3)."""
+        return np.asarray(self.matrix[:3, :3] / np.array(self.spacing_ZYX), dtype=np.float64)
+
+    @property
+    def origin_mm(self) -> Triple:
+        """World position of voxel (0, 0, 0), RAS+ mm."""
+        r, a, s = self.matrix[:3, 3]
+        return (float(r), float(a), float(s))
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel (shear respected), mm^3."""
+        return float(abs(np.linalg.det(self.matrix[:3, :3])))
+
+    def differences(self, other: Geometry, *, tolerance_mm: float = 1e-2, tolerance: float = 1e-3) -> list[str]:
+        """How ``other`` departs from this grid, in words; empty when they agree.
+
+        Args:
+            tolerance_mm: greatest allowed difference of spacing and origin, mm.
+            tolerance: greatest allowed difference of a direction cosine.
+        """
+        found = []
+        if self.shape_ZYX != other.shape_ZYX:
+            found.append(f"shape (z, y, x) {self.shape_ZYX} against {other.shape_ZYX}")
+        if not np.allclose(self.spacing_ZYX, other.spacing_ZYX, rtol=0, atol=tolerance_mm):
+            found.append(f"spacing {_mm(self.spacing_ZYX)} against {_mm(other.spacing_ZYX)}")
+        if not np.allclose(self.direction, other.direction, rtol=0, atol=tolerance):
+            found.append(f"direction of the axes: {_axis_names(self)} against {_axis_names(other)}")
+        if not np.allclose(self.origin_mm, other.origin_mm, rtol=0, atol=tolerance_mm):
+            found.append(f"origin {_mm(self.origin_mm)} against {_mm(other.origin_mm)}")
+        return found
+
+
+def _mm(values: Triple) -> str:
+    return "(" + ", ".join(f"{v:.4g}" for v in values) + ") mm"
+
+
+def _axis_names(geometry: Geometry) -> str:
+    cosines = np.round(geometry.direction.T, 3).tolist()
+    return "; ".join("(" + ", ".join(f"{c:g}" for c in axis) + ")" for axis in cosines)
+
+
+class AxisTransform(Schema):
+    """A permutation and flips of the three array axes: lossless, with an exact inverse.
+
+    ``apply`` first permutes (output axis ``i`` is input axis ``permutation[i]``), then flips the output axes named
+    in ``flips``.
+    """
+
+    permutation: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+
+    @model_validator(mode="after")
+    def _is_permutation(self) -> Self:
+        if sorted(self.permutation) != [0, 1, 2]:
+            raise ValueError(f"{self.permutation} is not an order of the axes 0, 1, 2")
+        return self
+
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Transform the last three axes of ``array`` (a view)."""
+        lead = array.ndim - 3
+        moved = array.transpose(*range(lead), *(lead + p for p in self.permutation))
+        z, y, x = (slice(None, None, -1 if f else 1) for f in self.flips)
+        return moved[..., z, y, x]
+
+    def invert(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Undo ``apply`` (a view)."""
+        return self.inverse.apply(array)
+
+    @property
+    def inverse(self) -> AxisTransform:
+        """The transform that undoes this one."""
+        back = [int(i) for i in np.argsort(self.permutation)]
+        return AxisTransform(
+            permutation=(back[0], back[1], back[2]),
+            flips=(self.flips[back[0]], self.flips[back[1]], self.flips[back[2]]),
+        )
+
+    def then(self, after: AxisTransform) -> AxisTransform:
+        """This transform followed by ``after``, as one."""
+        p = [self.permutation[i] for i in after.permutation]
+        f = [self.flips[i] != g for i, g in zip(after.permutation, after.flips, strict=True)]
+        return AxisTransform(permutation=(p[0], p[1], p[2]), flips=(f[0], f[1], f[2]))
+
+    def shape(self, shape_ZYX: Shape) -> Shape:
+        """The shape after ``apply``."""
+        p = self.permutation
+        return (shape_ZYX[p[0]], shape_ZYX[p[1]], shape_ZYX[p[2]])
+
+    def geometry(self, before: Geometry) -> Geometry:
+        """The grid after ``apply``: every voxel keeps its place in the world."""
+        matrix = before.matrix
+        after = matrix.copy()
+        shape = self.shape(before.shape_ZYX)
+        for axis, (source, flipped) in enumerate(zip(self.permutation, self.flips, strict=True)):
+            column = matrix[:3, source]
+            after[:3, axis] = -column if flipped else column
+            if flipped:
+                after[:3, 3] += column * (shape[axis] - 1)
+        return Geometry.from_matrix(shape, after, before.header)
+
+
+def reorientation(geometry: Geometry, orientation: Orientation) -> AxisTransform:
+    """The axis transform from the stored order to the working orientation.
+
+    ``canonical``: array axes Z, Y, X run towards superior, anterior and right (RAS in NIfTI's i, j, k), each stored
+    axis going to the world axis it is nearest to, all three together (the assignment with the greatest sum of
+    absolute cosines, so oblique grids never claim one world axis twice). ``stored``: nothing is moved.
+    """
+    if orientation == "stored":
+        return AxisTransform()
+    cosines = geometry.direction  # [world axis, array axis]
+    best = max(
+        (p for p in product(range(3), repeat=3) if len(set(p)) == 3),
+        key=lambda p: sum(abs(cosines[world, p[axis]]) for axis, world in enumerate((2, 1, 0))),
+    )
+    flips = [bool(cosines[world, best[axis]] < 0) for axis, world in enumerate((2, 1, 0))]
+    return AxisTransform(permutation=(best[0], best[1], best[2]), flips=(flips[0], flips[1], flips[2]))
+
+
+class Box(Schema):
+    """A half-open box of voxels, ``start`` included, ``stop`` excluded."""
+
+    start: Shape
+    stop: Shape
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """For indexing the last three axes."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return (z, y, x)
+
+    @property
+    def shape(self) -> Shape:
+        """Extent along each axis."""
+        z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return (z, y, x)
+
+
+def nonzero_box(image_CZYX: NDArray[Any]) -> Box:
+    """The smallest box with every voxel that is non-zero in any channel (the whole grid if there is none)."""
+    mask_ZYX = (image_CZYX != 0).any(axis=0)
+    start, stop = [], []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        hit = np.flatnonzero(mask_ZYX.any(axis=others))
+        start.append(int(hit[0]) if hit.size else 0)
+        stop.append(int(hit[-1]) + 1 if hit.size else mask_ZYX.shape[axis])
+    return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))

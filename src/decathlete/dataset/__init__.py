@@ -1,0 +1,1 @@
+"""Raw datasets: manifests, images, checks, splits, made-up data."""

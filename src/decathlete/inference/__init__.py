@@ -1,0 +1,1 @@
+"""Prediction: windows, test-time augmentation, engines, restoration to the file's own grid."""

@@ -1,0 +1,140 @@
+"""The plan: every decision about one model of one dataset, with the reason for each in words.
+
+All sizes and spacings are in the *working order* of the axes: the stored array is reoriented
+(``orientation``), then its axes are permuted (``axis_order``, the coarsest first). 2D models see slices across the
+first working axis.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from decathlete.core.geometry import AxisTransform, Geometry, Orientation, Shape, Triple, reorientation
+from decathlete.core.labels import LabelSet
+from decathlete.core.schema import Schema
+from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
+
+PLAN_VERSION = 1
+
+Order = Literal["nnunet", "recipe"]
+
+
+class Normalization(Schema):
+    """How one channel's intensities become network input.
+
+    ``ct``: clip to ``clip_low``..``clip_high`` (HU), subtract ``mean``, divide by ``std``, all of the foreground of
+    the training cases. ``zscore``: each image by its own mean and std, over its non-zero voxels only if
+    ``nonzero_only`` (the rest becomes 0). ``rescale``: each image to 0..1 by its own range. ``none``: unchanged.
+    """
+
+    scheme: Literal["ct", "zscore", "rescale", "none"]
+    nonzero_only: bool = False
+    clip_low: float = 0.0
+    clip_high: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class Resampling(Schema):
+    """How volumes change grid.
+
+    Attributes:
+        image_order: B-spline order for images, in plane (and through plane where no axis is separated).
+        separate_axis: ``auto`` treats the coarsest axis apart (nearest neighbour along it) where the spacing before
+            or after resampling is anisotropic by more than ``separate_ratio``; ``always`` and ``never`` say so.
+    """
+
+    image_order: Literal[0, 1, 3] = 3
+    separate_axis: Literal["auto", "always", "never"] = "auto"
+    separate_ratio: float = Field(default=3.0, gt=1)
+
+
+class Range(Schema):
+    """A closed interval."""
+
+    low: float
+    high: float
+
+
+class TrainedOn(Schema):
+    """What the training images were like; a prediction warns where its input leaves it.
+
+    Attributes:
+        spacing: range of each working axis, mm.
+        size: range of each working axis' extent after cropping, mm.
+        intensity: per channel, range of the training images' mean intensity inside the crop box.
+    """
+
+    spacing: tuple[Range, Range, Range]
+    size: tuple[Range, Range, Range]
+    intensity: tuple[Range, ...]
+
+
+class Plan(Schema):
+    """Every decision about one model of one dataset.
+
+    Attributes:
+        target_spacing: mm, working order; the first is ``None`` where slices keep their own distance (2D).
+        patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
+        reasons: field -> why it is so, in words.
+    """
+
+    version: int = PLAN_VERSION
+    dataset: str
+    dims: Dims
+    channels: tuple[str, ...]
+    labels: LabelSet
+    orientation: Orientation = "canonical"
+    axis_order: tuple[int, int, int] = (0, 1, 2)
+    order: Order = "nnunet"
+    target_spacing: tuple[float | None, float, float]
+    median_shape: Shape
+    patch_size: Axes
+    batch_size: int = Field(ge=1)
+    normalization: tuple[Normalization, ...]
+    resampling: Resampling = Resampling()
+    network: NetworkSpec
+    trained_on: TrainedOn
+    fingerprint_digest: str
+    reasons: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = []
+        if self.version != PLAN_VERSION:
+            problems.append(f"version {self.version} is not {PLAN_VERSION}: make the plan again with this release")
+        if sorted(self.axis_order) != [0, 1, 2]:
+            problems.append(f"axis_order must order the axes 0, 1, 2; it is {self.axis_order}")
+        if len(self.patch_size) != self.dims:
+            problems.append(f"patch_size needs {self.dims} numbers, it has {len(self.patch_size)}")
+        elif any(p < 1 or p % d for p, d in zip(self.patch_size, self.network.divisor, strict=False)):
+            problems.append(
+                f"patch_size {self.patch_size} must be a positive multiple of {self.network.divisor}, "
+                "the product of the network's strides"
+            )
+        if self.network.dims != self.dims:
+            problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
+        if self.dims == 3 and self.target_spacing[0] is None:
+            problems.append("a 3D plan needs a target spacing for every axis")
+        if any(s is not None and s <= 0 for s in self.target_spacing):
+            problems.append(f"target_spacing must be positive, it is {self.target_spacing}")
+        if len(self.normalization) != len(self.channels):
+            problems.append(f"normalization needs {len(self.channels)} entries, one per channel")
+        if self.network.in_channels != len(self.channels):
+            problems.append(f"the network takes {self.network.in_channels} channels, not {len(self.channels)}")
+        if self.network.out_channels != self.labels.n_outputs:
+            problems.append(f"the network has {self.network.out_channels} outputs, not {self.labels.n_outputs}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def axes(self, geometry: Geometry) -> AxisTransform:
+        """From an image as stored to the working order: reorientation, then axis order."""
+        return reorientation(geometry, self.orientation).then(AxisTransform(permutation=self.axis_order))
+
+    def target(self, spacing: Triple) -> Triple:
+        """The spacing that an image of ``spacing`` (working order, mm) is resampled to."""
+        first, second, third = self.target_spacing
+        return (spacing[0] if first is None else first, second, third)

@@ -1,0 +1,47 @@
+"""What preparation makes: the arrays a network sees, and the exact way back to the file's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import AxisTransform, Box, Geometry, Shape
+from decathlete.core.schema import Schema
+
+
+class Restoration(Schema):
+    """The way of one image through preparation, so that a prediction can go back along it.
+
+    stored grid (``geometry``) -> ``axes`` (reorientation and axis order) -> ``crop`` -> resampled to ``shape``.
+
+    Attributes:
+        crop: box in working axis order.
+        shape: of the prepared image, working order.
+        separate_axis: the axis resampled by nearest neighbour (anisotropic data), working order, if any.
+    """
+
+    geometry: Geometry
+    axes: AxisTransform
+    crop: Box
+    shape: Shape
+    separate_axis: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCase:
+    """One case, ready for the network.
+
+    Attributes:
+        image_CZYX: float32, normalised, working axis order, on the target spacing.
+        label_ZYX: uint8 class indices (``IGNORE_INDEX`` where there is no truth), ``None`` for prediction.
+        foreground: class index -> flat indices (int64) into ``label_ZYX`` of at most ``FOREGROUND_SAMPLES`` voxels of
+            it, drawn evenly and seeded by the case's id; classes that are absent have no entry.
+    """
+
+    case_id: str
+    image_CZYX: NDArray[np.float32]
+    label_ZYX: NDArray[np.uint8] | None
+    foreground: dict[int, NDArray[np.int64]]
+    restoration: Restoration

@@ -1,0 +1,1 @@
+"""Training: configuration, losses, the Lightning module, callbacks, and the run that strings them together."""

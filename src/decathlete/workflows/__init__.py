@@ -1,0 +1,1 @@
+"""What strings the rooms together: run, validate, report, demo."""

@@ -1,0 +1,33 @@
+"""What all tests share: one thread for torch, and real data where they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = Path(os.environ.get("DECATHLETE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from many threads, and xdist already uses the cores."""
+    import torch
+
+    torch.set_num_threads(1)
+    yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The folder of a real dataset; the test is skipped where it is absent."""
+
+    def folder(name: str) -> Path:
+        path = REAL_DATA / name
+        if not path.is_dir():
+            pytest.skip(f"the real dataset {name} is not on this machine")
+        return path
+
+    return folder

@@ -1,5 +1,83 @@
-"""Decathlete: nnU-Net for PyTorch."""
+"""Decathlete: nnU-Net for PyTorch. Every command has its function here; importing one loads only what it needs.
+
+>>> import decathlete
+>>> "run" in dir(decathlete)
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from decathlete.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from decathlete.dataset.check import check_dataset
+    from decathlete.dataset.manifest import read_dataset
+    from decathlete.errors import DecathleteError
+    from decathlete.evaluation.evaluate import evaluate
+    from decathlete.inference.files import predict_files
+    from decathlete.inference.predict import Predictor
+    from decathlete.training.config import TrainConfig
+    from decathlete.workflows.demo import demo
+    from decathlete.workflows.preprocess import PlanOptions
+    from decathlete.workflows.preprocess import preprocess_task as preprocess
+    from decathlete.workflows.report import make_report as report
+    from decathlete.workflows.run import run
+    from decathlete.workflows.train import train_task as train
+    from decathlete.workflows.validate import PredictOptions, validate
+    from decathlete.workflows.workspace import Workspace
+
+# Public name -> where it lives. Loaded on first use, so that `decathlete --help` need not wait for torch.
+_HOMES = {
+    "DecathleteError": ("decathlete.errors", "DecathleteError"),
+    "PlanOptions": ("decathlete.workflows.preprocess", "PlanOptions"),
+    "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),
+    "Predictor": ("decathlete.inference.predict", "Predictor"),
+    "TrainConfig": ("decathlete.training.config", "TrainConfig"),
+    "Workspace": ("decathlete.workflows.workspace", "Workspace"),
+    "check_dataset": ("decathlete.dataset.check", "check_dataset"),
+    "demo": ("decathlete.workflows.demo", "demo"),
+    "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
+    "predict_files": ("decathlete.inference.files", "predict_files"),
+    "preprocess": ("decathlete.workflows.preprocess", "preprocess_task"),
+    "read_dataset": ("decathlete.dataset.manifest", "read_dataset"),
+    "report": ("decathlete.workflows.report", "make_report"),
+    "run": ("decathlete.workflows.run", "run"),
+    "train": ("decathlete.workflows.train", "train_task"),
+    "validate": ("decathlete.workflows.validate", "validate"),
+}
+
+__all__ = [
+    "DecathleteError",
+    "PlanOptions",
+    "PredictOptions",
+    "Predictor",
+    "TrainConfig",
+    "Workspace",
+    "__version__",
+    "check_dataset",
+    "demo",
+    "evaluate",
+    "predict_files",
+    "preprocess",
+    "read_dataset",
+    "report",
+    "run",
+    "train",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'decathlete' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

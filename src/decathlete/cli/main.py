@@ -1,0 +1,85 @@
+"""``decathlete COMMAND``: from the command to the function. Heavy packages load inside the commands that need them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from decathlete.cli import data, models, scores, whole
+from decathlete.errors import DecathleteError
+from decathlete.version import __version__
+
+HELP = """nnU-Net for PyTorch: from a folder of CT or MRI volumes with label maps to a trained, evaluated model.
+
+Start with `decathlete demo` (no data needed) or `decathlete run FOLDER --max-time 20m`.
+Research use only.
+"""
+
+app = typer.Typer(
+    name="decathlete",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "max_content_width": 110,
+    },
+)
+
+# In the order of a newcomer's way; each entry is a function whose signature is the command's options.
+COMMANDS = {
+    "run": whole.run,
+    "demo": whole.demo,
+    "check": data.check,
+    "preprocess": data.preprocess,
+    "train": models.train,
+    "validate": models.validate,
+    "predict": models.predict,
+    "evaluate": scores.evaluate,
+    "report": scores.report,
+}
+for _name, _function in COMMANDS.items():
+    app.command(_name)(_function)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"decathlete {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("decathlete").setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR if not verbose else logging.WARNING)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one message and an exit code, never a traceback."""
+    try:
+        app()
+    except DecathleteError as problem:
+        typer.echo(f"error: {problem}", err=True)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Commands about results: evaluate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from decathlete.cli import options as o
+
+
+def evaluate(
+    preds: Annotated[Path, typer.Option("--preds", help="Folder of predicted label maps.")],
+    lbls: Annotated[Path, typer.Option("--lbls", help="Folder of true label maps, same file names.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for scores.json and scores.csv.")] = None,
+    tolerance: o.Tolerance = 1.0,
+    workers: o.Workers = 2,
+    as_json: o.AsJson = False,
+) -> None:
+    """Score a folder of predictions against true label maps: Dice, IoU, HD95, surface Dice, volumes."""
+    from decathlete.cli.show import print_json
+    from decathlete.evaluation.evaluate import evaluate as function
+
+    scores = function(preds, lbls, tolerance_mm=tolerance, workers=workers)
+    if output:
+        scores.save_files(output)
+    if as_json:
+        print_json(scores)
+    else:
+        typer.echo(scores.table())
+        typer.echo(scores.headline_line())
+
+
+def report(model: o.Model) -> None:
+    """Write report.html of a run: plan, curves, scores, and pictures of the best, median and worst case."""
+    from decathlete.workflows.report import make_report
+    from decathlete.workflows.validate import run_folder_of
+
+    typer.echo(f"report in {make_report(run_folder_of(model))}")

@@ -1,0 +1,131 @@
+"""From a raw dataset to a prepared store: check, fingerprint, splits, plan, every case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.core.files import writable_folder
+from decathlete.core.geometry import Orientation
+from decathlete.dataset.check import check_dataset
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.splits import make_splits
+from decathlete.errors import DecathleteError
+from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
+from decathlete.planning.network_spec import Dims
+from decathlete.planning.overrides import override
+from decathlete.planning.plan import Order, Plan
+from decathlete.planning.planner import make_plan
+from decathlete.preprocessing.run import preprocess
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.workflows.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str | None], None]
+"""Called with (done, total, case id) after each case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What the user says about the plan.
+
+    Attributes:
+        memory_gb: accelerator memory that the plan may fill in training, GB.
+        overrides: ``field=value`` assignments onto the finished plan.
+        group_by: regular expression with one group that names a case's patient.
+    """
+
+    memory_gb: float = 8.0
+    orientation: Orientation = "canonical"
+    order: Order = "nnunet"
+    block: str = "plain"
+    norm: str = "instance"
+    overrides: tuple[str, ...] = ()
+    n_folds: int = 5
+    split_seed: int = 12345
+    group_by: str | None = None
+
+
+def preprocess_task(
+    task: str | Path,
+    *,
+    dims: Dims = 3,
+    workspace: Workspace = Workspace(),
+    options: PlanOptions = PlanOptions(),
+    workers: int = 2,
+    overwrite: bool = False,
+    on_plan: Callable[[Plan], None] | None = None,
+    progress: Progress | None = None,
+) -> PreparedStore:
+    """Check, plan and prepare a dataset; what an earlier run finished is kept.
+
+    Raises:
+        DatasetError: the dataset has problems, all of them listed.
+        OutputError: the folder holds data prepared by another plan and ``overwrite`` is not given.
+        CasesFailed: some cases could not be prepared.
+    """
+    spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
+    folder = workspace.prepared_folder(task, dims)
+    writable_folder(folder.parent)
+    fingerprint = known_fingerprint(spec, folder.parent, options.orientation, workers=workers)
+    plan = plan_task(spec, fingerprint, dims=dims, options=options)
+    if on_plan:
+        on_plan(plan)
+    return preprocess(
+        spec,
+        plan,
+        folder,
+        fingerprint=fingerprint,
+        splits=make_splits(spec, n_folds=options.n_folds, seed=options.split_seed),
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def plan_task(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions) -> Plan:
+    """The plan for a fingerprint, with the user's overrides."""
+    plan = make_plan(
+        spec,
+        fingerprint,
+        dims=dims,
+        memory_gb=options.memory_gb,
+        orientation=options.orientation,
+        order=options.order,
+        block=options.block,
+        norm=options.norm,
+    )
+    return override(plan, options.overrides)
+
+
+def known_fingerprint(
+    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int
+) -> Fingerprint:
+    """The dataset's fingerprint, kept beside the prepared data while the dataset is unchanged.
+
+    A dataset is checked before it is measured, so a kept fingerprint also says that the check passed.
+    """
+    path = folder / f"fingerprint_{orientation}.json"
+    digest = spec.digest()
+    if path.is_file():
+        try:
+            kept = Fingerprint.load(path)
+        except DecathleteError:
+            log.info("the fingerprint kept at %s is damaged and is made again", path)
+        else:
+            if kept.dataset_digest == digest:
+                return kept
+            log.info("the dataset has changed since it was measured; it is checked and measured again")
+    report = check_dataset(spec, workers=workers)
+    report.raise_for_errors()
+    for problem in report.problems:
+        log.warning("%s", problem)
+    fingerprint = make_fingerprint(spec, orientation=orientation, workers=workers)
+    fingerprint.save(path)
+    return fingerprint
+
+

@@ -1,0 +1,122 @@
+"""Everything in turn for one fold: check, plan, prepare, train, score the held-out cases, report, predict the test."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.dataset.manifest import read_dataset
+from decathlete.evaluation.scores import Scores
+from decathlete.inference.files import predict_files
+from decathlete.inference.predict import Predictor
+from decathlete.planning.network_spec import Dims
+from decathlete.training.config import TrainConfig
+from decathlete.workflows.listen import Listener
+from decathlete.workflows.preprocess import PlanOptions, preprocess_task
+from decathlete.workflows.report import make_report
+from decathlete.workflows.train import train_task
+from decathlete.workflows.validate import PredictOptions, validate
+from decathlete.workflows.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run leaves.
+
+    Attributes:
+        folder: of the run; ``model`` in it is the trained model.
+        predictions: folder of the predicted test images, if the dataset has any.
+    """
+
+    folder: Path
+    scores: Scores
+    report: Path
+    predictions: Path | None
+
+
+def run(
+    task: str | Path,
+    *,
+    dims: Dims = 3,
+    fold: int = 0,
+    workspace: Workspace = Workspace(),
+    plan_options: PlanOptions = PlanOptions(),
+    config: TrainConfig = TrainConfig(),
+    predict_options: PredictOptions = PredictOptions(),
+    workers: int = 2,
+    overwrite: bool = False,
+    listener: Listener = Listener(),
+) -> RunResult:
+    """Do it all for one fold; called again, it goes on where it was stopped.
+
+    Raises:
+        DecathleteError: whatever a step finds wrong; what was finished before it is kept.
+    """
+    listener.step("Check, plan and prepare the dataset")
+    preprocess_task(
+        task,
+        dims=dims,
+        workspace=workspace,
+        options=plan_options,
+        workers=workers,
+        overwrite=overwrite,
+        on_plan=listener.plan,
+        progress=listener.cases("prepare"),
+    )
+    listener.step(f"Train fold {fold}")
+    trained = train_task(
+        task,
+        dims=dims,
+        fold=fold,
+        workspace=workspace,
+        config=config,
+        resume=not overwrite,
+        overwrite=overwrite,
+        progress=listener.training(),
+    )
+    listener.step("Predict and score the held-out cases on their original grids")
+    scores = validate(
+        trained.folder,
+        dataset_root=workspace.dataset(task),
+        options=predict_options,
+        workers=workers,
+        overwrite=overwrite,
+        progress=listener.cases("predict"),
+    )
+    predictions = _predict_test(task, trained.folder, workspace, predict_options, overwrite, listener)
+    listener.step("Write the report")
+    report = make_report(trained.folder)
+    return RunResult(folder=trained.folder, scores=scores, report=report, predictions=predictions)
+
+
+def _predict_test(
+    task: str | Path,
+    folder: Path,
+    workspace: Workspace,
+    options: PredictOptions,
+    overwrite: bool,
+    listener: Listener,
+) -> Path | None:
+    test_cases = read_dataset(workspace.dataset(task)).test_cases
+    if not test_cases:
+        return None
+    listener.step(f"Predict {len(test_cases)} test images")
+    predictor = Predictor.load(
+        folder / "model",
+        device=options.device,
+        precision=options.precision,
+        tta=options.tta,
+        overlap=options.overlap,
+        blend=options.blend,
+    )
+    predict_files(
+        predictor,
+        {c.id: c.images for c in test_cases},
+        folder / "predictions",
+        overwrite=overwrite,
+        progress=listener.cases("predict"),
+    )
+    return folder / "predictions"

@@ -1,0 +1,66 @@
+"""Train one fold of a prepared dataset, with the plan fitted to the machine and the time there is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.network_spec import Dims
+from decathlete.planning.overrides import override
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.callbacks import Progress
+from decathlete.training.config import TrainConfig
+from decathlete.training.devices import choose_device
+from decathlete.training.run import TrainResult, train
+from decathlete.workflows.workspace import FoldName, Workspace
+
+log = logging.getLogger(__name__)
+
+
+def train_task(
+    task: str | Path,
+    *,
+    dims: Dims = 3,
+    fold: FoldName = 0,
+    workspace: Workspace = Workspace(),
+    config: TrainConfig = TrainConfig(),
+    overrides: tuple[str, ...] = (),
+    fit: bool = True,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train one fold; the result's folder holds the model, its logs and checkpoints.
+
+    Args:
+        overrides: ``field=value`` assignments onto the fitted plan; only fields that do not change how the data
+            were prepared.
+        fit: let a CPU or a short budget narrow the network and the batch.
+
+    Raises:
+        StoreError: the dataset has not been prepared.
+        OutputError: the folder holds another run, and neither ``resume`` nor ``overwrite`` is given.
+    """
+    store = PreparedStore.open(workspace.prepared_folder(task, dims))
+    plan = fitted_plan(store, config, fit=fit, overrides=overrides)
+    return train(
+        store,
+        fold,
+        workspace.run_folder(task, dims, fold),
+        config,
+        plan=plan,
+        resume=resume,
+        overwrite=overwrite,
+        dataset_root=workspace.dataset(task).resolve(),
+        progress=progress,
+    )
+
+
+def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrides: tuple[str, ...] = ()) -> Plan:
+    """The store's plan, fitted to the device and the time, then overridden."""
+    plan = store.plan
+    if fit:
+        plan = fit_to_budget(plan, Budget(device=choose_device(config.device), max_time_s=config.max_time_s))
+    return override(plan, overrides)

@@ -1,0 +1,111 @@
+"""Score a trained model on the cases its fold held out: from the raw images, on their original grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.errors import DatasetError, ModelError, OptionError
+from decathlete.evaluation.evaluate import evaluate_pairs
+from decathlete.evaluation.scores import Scores
+from decathlete.inference.files import predict_files
+from decathlete.inference.predict import Predictor
+from decathlete.training.logs import RunRecord
+
+Progress = Callable[[int, int, str | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """How a model is run.
+
+    Attributes:
+        tta: average over all flips along the axes that training mirrored.
+        overlap: of neighbouring windows, share of the patch.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    tta: bool = False
+    overlap: float = 0.5
+    blend: str = "gaussian"
+
+
+def run_folder_of(model: Path) -> Path:
+    """The run folder that ``--model`` names, by itself or through its ``model`` folder.
+
+    Raises:
+        ModelError: it is not part of a run, so nothing tells which cases were held out.
+    """
+    for folder in (model, model.parent):
+        if (folder / "run.json").is_file():
+            return folder
+    raise ModelError(
+        "holds no run.json, so nothing tells which cases were held out",
+        where=model,
+        remedy="name the folder that `decathlete train` made (results/<dataset>/<2d|3d>/fold_<k>)",
+    )
+
+
+def validate(
+    model: Path,
+    *,
+    dataset_root: Path | None = None,
+    options: PredictOptions = PredictOptions(),
+    workers: int = 2,
+    tolerance_mm: float = 1.0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Scores:
+    """Predict the held-out cases into ``validation/`` and write ``scores.json`` and ``scores.csv`` beside the model.
+
+    Args:
+        dataset_root: where the raw dataset lies now, if it moved since training.
+
+    Raises:
+        ModelError: ``model`` is not a run folder, or has no held-out cases.
+        DatasetError: the raw dataset is gone or lacks held-out cases.
+    """
+    run = run_folder_of(model)
+    record = RunRecord.load(run / "run.json", error=ModelError)
+    spec, cases = _held_out(run, record, dataset_root)
+    predictor = Predictor.load(
+        run / "model",
+        device=options.device,
+        precision=options.precision,
+        tta=options.tta,
+        overlap=options.overlap,
+        blend=options.blend,
+    )
+    folder = run / "validation"
+    done = predict_files(
+        predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress
+    )
+    written = {p.case_id: p.path for p in done}
+    pairs = {c.id: (written[c.id], c.label) for c in cases if c.label is not None}
+    scores = evaluate_pairs(pairs, spec.labels, tolerance_mm=tolerance_mm, workers=workers)
+    scores.save_files(run)
+    return scores
+
+
+def _held_out(run: Path, record: RunRecord, dataset_root: Path | None) -> tuple[DatasetSpec, list[Case]]:
+    if not record.val:
+        raise OptionError("this model was trained on every case: none is held out", where=run, remedy="train a fold")
+    root = dataset_root or Path(record.dataset_root or "")
+    if not (root / "dataset.json").is_file():
+        raise DatasetError(
+            "the raw dataset is not where it was in training",
+            where=root,
+            remedy="say where it lies with --dataset FOLDER",
+        )
+    spec = read_dataset(root)
+    known = {c.id: c for c in spec.cases}
+    missing = [i for i in record.val if i not in known]
+    if missing:
+        raise DatasetError(
+            f"lacks held-out cases of this model: {', '.join(missing)}", where=root, remedy="name the right dataset"
+        )
+    return spec, [known[i] for i in record.val]

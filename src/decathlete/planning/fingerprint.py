@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from decathlete.core.geometry import Shape, Triple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.files import value_digest
+from decathlete.core.geometry import Orientation, Shape, Triple, nonzero_box, reorientation
+from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.core.parallel import map_cases
+from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
+from decathlete.dataset.images import read_channels, read_label
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.errors import CasesFailed, DatasetError, GridMismatch, ImageError
 
 FINGERPRINT_VERSION = 1
+
+SAMPLE_TOTAL = 10_000_000
+"""Foreground voxels kept for the intensity statistics, over all cases and per channel (40 MB)."""
+SAMPLE_PER_CASE = (1_000, 100_000)
 
 
 class IntensityStatistics(Schema):
@@ -21,7 +38,7 @@ class IntensityStatistics(Schema):
 
 
 class CaseFingerprint(Schema):
-    """One training case, in canonical axis order Z, Y, X.
+    """One training case; axes as the fingerprint's ``orientation`` has them.
 
     Attributes:
         shape: after the non-zero crop, voxels.
@@ -44,9 +61,150 @@ class Fingerprint(Schema):
 
     Attributes:
         dataset_digest: of the manifest and the files' sizes and times, so that a changed dataset is seen.
+        orientation: the axes of ``cases``: canonical (superior, anterior, right) or as stored.
     """
 
     version: int = FINGERPRINT_VERSION
     dataset_digest: str
+    orientation: Orientation = "canonical"
     cases: tuple[CaseFingerprint, ...]
     intensity: tuple[IntensityStatistics, ...]
+
+    def digest(self) -> str:
+        """Of all its numbers."""
+        return value_digest(self.model_dump())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """One case's numbers, and the sample of its foreground (channels, samples) that the statistics pool."""
+
+    case: CaseFingerprint
+    sample_CN: NDArray[np.float32]
+
+
+def make_fingerprint(
+    spec: DatasetSpec,
+    *,
+    orientation: Orientation = "canonical",
+    workers: int = 2,
+    progress: Callable[[str], None] | None = None,
+) -> Fingerprint:
+    """Read every training case once and measure it, ``workers`` at a time.
+
+    Intensity statistics weigh all cases alike: from each, the same number of foreground voxels is drawn with
+    replacement (10 million over the whole dataset, but 1,000 to 100,000 per case), by a stream that depends on the
+    case's id alone, so the numbers do not depend on ``workers`` or on order.
+
+    Args:
+        progress: called with the id of each case when it is done.
+
+    Raises:
+        CasesFailed: cases that cannot be read, whose label lies on another grid, or that hold NaN or infinity.
+        DatasetError: no case has a label, or none has a foreground voxel.
+    """
+    cases = {case.id: case for case in spec.cases if case.label is not None}
+    if not cases:
+        raise DatasetError("has no training case with a label", where=spec.root, remedy="add cases with label maps")
+    low, high = SAMPLE_PER_CASE
+    n_samples = min(max(SAMPLE_TOTAL // len(cases), low), high)
+
+    def measure(case: Case) -> _Measured:
+        return _measure(case, spec, orientation, n_samples)
+
+    done, failures = {}, {}
+    for outcome in map_cases(measure, cases, workers=workers):
+        if outcome.value is None:
+            failures[outcome.case_id] = outcome.error or "failed"
+        else:
+            done[outcome.case_id] = outcome.value
+        if progress:
+            progress(outcome.case_id)
+    if failures:
+        raise CasesFailed(failures, n_done=len(done), doing="fingerprint")
+    return _pool(spec, [done[case_id] for case_id in cases], orientation)
+
+
+def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples: int) -> _Measured:
+    image_CZYX, label_ZYX, spacing = _read(case, spec.labels, orientation)
+    if image_CZYX.shape[0] != len(spec.channels):
+        raise ImageError(
+            f"has {image_CZYX.shape[0]} channels, the dataset declares {len(spec.channels)}",
+            where=case.images[0],
+            remedy="give every image the declared channels",
+        )
+    box = nonzero_box(image_CZYX)
+    cropped = image_CZYX[(..., *box.slices)]
+    means = cropped.mean(axis=(1, 2, 3), dtype=np.float64)
+    if not np.isfinite(means).all():
+        raise ImageError(
+            "holds NaN or infinite voxels", where=case.images[0], remedy="mend the image or leave the case out"
+        )
+    counts = np.bincount(label_ZYX.ravel(), minlength=IGNORE_INDEX + 1)
+    measured = CaseFingerprint(
+        case_id=case.id,
+        shape=box.shape,
+        spacing=spacing,
+        crop_ratio=float(np.prod(box.shape) / label_ZYX.size),
+        class_voxels=tuple(counts[: spec.labels.n_classes].tolist()),
+        channel_means=tuple(means.tolist()),
+    )
+    return _Measured(case=measured, sample_CN=_sample(image_CZYX, label_ZYX, case.id, n_samples))
+
+
+def _read(
+    case: Case, labels: LabelSet, orientation: Orientation
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], Triple]:
+    """Image and class indices in the fingerprint's axes, and the spacing, mm."""
+    assert case.label is not None
+    image, label = read_channels(case.images), read_label(case.label)
+    if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
+        raise GridMismatch(
+            f"the label's shape {label.geometry.shape_ZYX} is not the image's {image.geometry.shape_ZYX}",
+            where=case.label,
+            remedy="run `decathlete check`, it lists all such cases",
+        )
+    axes = reorientation(image.geometry, orientation)
+    indices_ZYX = labels.to_indices(label.array_ZYX)
+    spacing = axes.geometry(image.geometry).spacing_ZYX
+    return axes.apply(image.array_CZYX), axes.apply(indices_ZYX), spacing
+
+
+def _sample(
+    image_CZYX: NDArray[np.float32], label_ZYX: NDArray[np.uint8], case_id: str, n_samples: int
+) -> NDArray[np.float32]:
+    foreground = np.flatnonzero((label_ZYX > 0) & (label_ZYX != IGNORE_INDEX))
+    if not foreground.size:
+        return np.zeros((len(image_CZYX), 0), np.float32)
+    drawn = foreground[stream(0, "fingerprint", case_id).integers(foreground.size, size=n_samples)]
+    z, y, x = np.unravel_index(drawn, label_ZYX.shape)
+    return np.asarray(image_CZYX[:, z, y, x], np.float32)
+
+
+def _pool(spec: DatasetSpec, measured: Sequence[_Measured], orientation: Orientation) -> Fingerprint:
+    samples_CN = np.concatenate([m.sample_CN for m in measured], axis=1)
+    if not samples_CN.size:
+        raise DatasetError(
+            "no training case has a foreground voxel",
+            where=spec.root,
+            remedy="check that the label maps hold the values that dataset.json declares",
+        )
+    return Fingerprint(
+        dataset_digest=spec.digest(),
+        orientation=orientation,
+        cases=tuple(m.case for m in measured),
+        intensity=tuple(_statistics(channel) for channel in samples_CN),
+    )
+
+
+def _statistics(sample: NDArray[np.float32]) -> IntensityStatistics:
+    low, median, high = np.percentile(sample, (0.5, 50, 99.5))
+    return IntensityStatistics(
+        mean=float(sample.mean(dtype=np.float64)),
+        std=float(sample.std(dtype=np.float64)),
+        median=float(median),
+        minimum=float(sample.min()),
+        maximum=float(sample.max()),
+        percentile_00_5=float(low),
+        percentile_99_5=float(high),
+    )

@@ -1,0 +1,80 @@
+"""The grid to train on: target spacing, order of the axes, and the median image on that grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Shape, Triple
+from decathlete.planning.fingerprint import Fingerprint
+
+ANISOTROPY = 3.0
+"""An axis is coarse when its spacing is more than this times the others' (and its voxels that much fewer)."""
+
+AxisOrder = tuple[int, int, int]
+
+
+def full_spacing(fingerprint: Fingerprint) -> tuple[Triple, int | None]:
+    """The target spacing in the fingerprint's axis order (mm), and the axis that is coarse, if one is.
+
+    The median of each axis; for a coarse axis the 10th percentile, since its median would have to invent slices for
+    half of the cases; but never finer than the other axes.
+    """
+    spacings, shapes = _table(fingerprint)
+    target, size = np.median(spacings, axis=0), np.median(shapes, axis=0)
+    worst = int(np.argmax(target))
+    others = [axis for axis in range(3) if axis != worst]
+    coarse_mm = target[worst] > ANISOTROPY * target[others].max()
+    few_voxels = size[worst] * ANISOTROPY < size[others].min()
+    if not (coarse_mm and few_voxels):
+        return _triple(target), None
+    target[worst] = _coarse_spacing(spacings[:, worst], float(target[others].max()))
+    return _triple(target), worst
+
+
+def _coarse_spacing(spacings: NDArray[np.float64], others: float) -> float:
+    tenth = float(np.percentile(spacings, 10))
+    return tenth if tenth >= others else others + 1e-5
+
+
+def axis_order(fingerprint: Fingerprint, spacing: Triple) -> AxisOrder:
+    """The coarsest axis first (the thin one of single slices), the others as they were."""
+    _, shapes = _table(fingerprint)
+    single = np.flatnonzero(shapes.max(axis=0) == 1)
+    first = int(single[0]) if single.size else int(np.argmax(spacing))
+    second, third = (axis for axis in range(3) if axis != first)
+    return (first, second, third)
+
+
+def median_size(fingerprint: Fingerprint, spacing: Triple) -> Triple:
+    """Of all cases resampled to ``spacing`` (the fingerprint's axis order), voxels; may end in a half."""
+    shapes = [
+        [round(old / new * edge) for old, new, edge in zip(case.spacing, spacing, case.shape, strict=True)]
+        for case in fingerprint.cases
+    ]
+    return _triple(np.median(shapes, axis=0))
+
+
+def is_flat(fingerprint: Fingerprint) -> bool:
+    """Whether the typical image is a single slice."""
+    _, shapes = _table(fingerprint)
+    return bool((np.median(shapes, axis=0) <= 1).any())
+
+
+def permute(values: Triple, order: AxisOrder) -> Triple:
+    """``values`` in working order."""
+    return (values[order[0]], values[order[1]], values[order[2]])
+
+
+def whole(size: Triple) -> Shape:
+    """A median size as a shape."""
+    return (round(size[0]), round(size[1]), round(size[2]))
+
+
+def _table(fingerprint: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    spacings = np.array([case.spacing for case in fingerprint.cases], np.float64)
+    return spacings, np.array([case.shape for case in fingerprint.cases], np.float64)
+
+
+def _triple(values: NDArray[np.float64]) -> Triple:
+    return (float(values[0]), float(values[1]), float(values[2]))

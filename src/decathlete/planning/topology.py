@@ -1,0 +1,175 @@
+"""The shape of the network: where to pool, which kernels, how deep, how wide.
+
+The rules are those of nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021, supplementary note on automated
+method configuration), in their second version.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from decathlete.errors import PlanError
+from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
+
+Block = Literal["plain", "residual"]
+Norm = Literal["instance", "batch", "group"]
+
+MIN_EDGE = 4
+"""Feature maps never get shorter than this along a pooled axis, voxels."""
+BASE_FEATURES = 32
+MAX_FEATURES: dict[int, int] = {2: 512, 3: 320}
+RESIDUAL_BLOCKS = (1, 3, 4)
+"""Blocks of the first residual encoder stages; every deeper stage has :data:`DEEP_RESIDUAL_BLOCKS`."""
+DEEP_RESIDUAL_BLOCKS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Strides and kernels of each stage, finest first, and the patch rounded up to what they divide.
+
+    Attributes:
+        strides: of each stage's first convolution, 1 or 2 along each axis; all 1 in the first stage.
+        kernels: 1 or 3 along each axis.
+    """
+
+    patch_size: Axes
+    strides: tuple[Axes, ...]
+    kernels: tuple[Axes, ...]
+
+    @property
+    def divisor(self) -> Axes:
+        """The patch is a multiple of this along each axis."""
+        return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
+
+
+def make_topology(spacing: Sequence[float], size: Sequence[float], *, min_edge: int = MIN_EDGE) -> Topology:
+    """Pool again and again while a feature map stays at least ``min_edge`` long.
+
+    Each time, the axes halved are those long enough whose spacing is within a factor 2 of the finest of these; a
+    last single axis only while it is at least 3 ``min_edge`` long. An axis' kernel is 1 until its spacing has come
+    within a factor 2 of the finest, then 3; the bottleneck's is 3 everywhere.
+
+    Args:
+        spacing: of each axis, mm.
+        size: of the patch, voxels (fractions are rounded up to what the strides divide).
+
+    Returns:
+        A topology; of one stage alone if nothing can be pooled (see :func:`smallest_poolable`).
+    """
+    n = len(size)
+    gaps, edges, kernel = list(spacing), [float(s) for s in size], [1] * n
+    strides, kernels = [(1,) * n], []
+    while axes := _axes_to_pool(gaps, edges, min_edge):
+        kernel = [3 if k == 3 or g / min(gaps) < 2 else 1 for k, g in zip(kernel, gaps, strict=True)]
+        kernels.append(tuple(kernel))
+        strides.append(tuple(2 if axis in axes else 1 for axis in range(n)))
+        for axis in axes:
+            gaps[axis] *= 2
+            edges[axis] = math.ceil(edges[axis] / 2)
+    kernels.append((3,) * n)
+    divisor = [math.prod(axis) for axis in zip(*strides, strict=True)]
+    patch = tuple(round_up(s, d) for s, d in zip(size, divisor, strict=True))
+    return Topology(patch_size=patch, strides=tuple(strides), kernels=tuple(kernels))
+
+
+def _axes_to_pool(gaps: Sequence[float], edges: Sequence[float], min_edge: int) -> list[int]:
+    long_enough = [axis for axis, edge in enumerate(edges) if edge >= 2 * min_edge]
+    if not long_enough:
+        return []
+    finest = min(gaps[axis] for axis in long_enough)
+    axes = [axis for axis in long_enough if gaps[axis] / finest < 2]
+    if len(axes) == 1 and edges[axes[0]] < 3 * min_edge:
+        return []
+    return axes
+
+
+def round_up(size: float, divisor: int) -> int:
+    """The smallest multiple of ``divisor`` that is at least ``size`` (and at least ``divisor``)."""
+    return max(math.ceil(size / divisor), 1) * divisor
+
+
+def smallest_poolable(spacing: Sequence[float], size: Sequence[float]) -> tuple[float, ...]:
+    """``size``, grown where volumes are so small that not one pooling would be possible (a U-Net needs one)."""
+    if len(make_topology(spacing, size).strides) > 1:
+        return tuple(size)
+    finest = min(spacing)
+    return tuple(max(s, 3 * MIN_EDGE) if g / finest < 2 else s for s, g in zip(size, spacing, strict=True))
+
+
+def make_network(
+    topology: Topology,
+    *,
+    in_channels: int,
+    out_channels: int,
+    block: Block = "plain",
+    norm: Norm = "instance",
+    base_features: int = BASE_FEATURES,
+    negative_slope: float = 0.01,
+) -> NetworkSpec:
+    """The network of a topology: features double from ``base_features`` up to ten (3D) or sixteen (2D) times it.
+
+    Plain: two convolutions per stage. Residual: nnU-Net's residual encoder presets (1, 3, 4, 6, 6, ... blocks, one
+    convolution per decoder stage; Isensee et al., MICCAI 2024). Every decoder output is supervised but the coarsest,
+    as in nnU-Net, where that one has weight 0.
+    """
+    n = len(topology.strides)
+    if n < 2:
+        raise PlanError(
+            f"a patch of {'×'.join(map(str, topology.patch_size))} voxels is too small for a U-Net",
+            remedy=f"use a patch of at least {3 * MIN_EDGE} voxels along each finely spaced axis",
+        )
+    dims: Dims = 3 if len(topology.patch_size) == 3 else 2
+    most = MAX_FEATURES[dims] * base_features // BASE_FEATURES
+    residual = (*RESIDUAL_BLOCKS, *(DEEP_RESIDUAL_BLOCKS,) * n)[:n]
+    return NetworkSpec(
+        dims=dims,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        kernels=topology.kernels,
+        strides=topology.strides,
+        features=tuple(min(most, base_features * 2**stage) for stage in range(n)),
+        encoder_convs=residual if block == "residual" else (2,) * n,
+        decoder_convs=(1 if block == "residual" else 2,) * (n - 1),
+        block=block,
+        norm=norm,
+        negative_slope=negative_slope,
+        heads=max(n - 2, 1),
+    )
+
+
+def remake_network(network: NetworkSpec, topology: Topology, *, base_features: int | None = None) -> NetworkSpec:
+    """``network`` on another topology, of the same kind; as wide as it was unless ``base_features`` is given."""
+    return make_network(
+        topology,
+        in_channels=network.in_channels,
+        out_channels=network.out_channels,
+        block=network.block,
+        norm=network.norm,
+        base_features=base_features or network.features[0],
+        negative_slope=network.negative_slope,
+    )
+
+
+def shrink(
+    spacing: Sequence[float], topology: Topology, median_shape: Sequence[float], *, smallest: int = MIN_EDGE
+) -> Topology | None:
+    """One step smaller along the axis that is longest against the median image; ``None`` if no axis can shrink.
+
+    An axis shrinks by what the *smaller* patch must be divisible by, so that no valid size is skipped (of 256 voxels
+    pooled six times the next is 224, not 192).
+    """
+    patch = topology.patch_size
+    by_ratio = sorted(range(len(patch)), key=lambda axis: (patch[axis] / median_shape[axis], axis), reverse=True)
+    for axis in by_ratio:
+        step = topology.divisor[axis]
+        if patch[axis] - step < smallest:
+            continue
+        trial = [p - step if a == axis else p for a, p in enumerate(patch)]
+        step = make_topology(spacing, trial).divisor[axis]
+        smaller = make_topology(spacing, [p - step if a == axis else p for a, p in enumerate(patch)])
+        if len(smaller.strides) > 1:
+            return smaller
+    return None

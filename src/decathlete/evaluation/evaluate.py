@@ -1,0 +1,154 @@
+"""Score predicted label maps against the truth, on the grid of the files, many cases at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from decathlete.core.labels import LabelSet
+from decathlete.core.parallel import map_cases
+from decathlete.dataset.images import read_grid, read_label
+from decathlete.dataset.volumes import LabelMap
+from decathlete.errors import DatasetError, GridMismatch, ImageError, OptionError, problems_found
+from decathlete.evaluation.case import score_case
+from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
+from decathlete.evaluation.scores import CaseScores, Scores
+
+Pair = tuple[Path, Path]
+"""Prediction, truth."""
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    predictions: Path,
+    labels_folder: Path,
+    *,
+    labels: LabelSet | None = None,
+    tolerance_mm: float = 1.0,
+    workers: int = 2,
+) -> Scores:
+    """Score every label map of a folder against the prediction of the same id (file name without its suffix).
+
+    Args:
+        labels: the classes. ``None``: those of a ``dataset.json`` in or above ``labels_folder``; without one, one
+            class per value found in the files.
+        tolerance_mm: of the normalised surface Dice.
+
+    Raises:
+        DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
+            be read; values that are not integers or not declared.
+        GridMismatch: some pairs do not share a grid; all of them are named.
+    """
+    truths = label_files(labels_folder)
+    found = label_files(predictions)
+    if missing := [case_id for case_id in truths if case_id not in found]:
+        raise problems_found(
+            [f"no prediction for {truths[case_id].name}" for case_id in missing],
+            where=predictions,
+            remedy="predict these cases too; predictions are matched by file name without suffix",
+        )
+    if extra := len(found) - len(truths):
+        _log.info("%d predictions have no label map in %s and are not scored", extra, labels_folder)
+    pairs = {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
+    declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
+    return evaluate_pairs(pairs, declared, tolerance_mm=tolerance_mm, workers=workers)
+
+
+def _labels_seen(pairs: dict[str, Pair], *, workers: int) -> LabelSet:
+    seen: set[int] = set()
+    problems = []
+    for outcome in map_cases(_values, pairs, workers=workers):
+        seen |= outcome.value or set()
+        if outcome.error is not None:
+            problems.append(f"case {outcome.case_id}: {outcome.error}")
+    if problems:
+        where = next(iter(pairs.values()))[0].parent
+        raise problems_found(sorted(problems), where=where, remedy="mend these files; nothing was scored")
+    return labels_of_values(seen)
+
+
+def _values(pair: Pair) -> set[int]:
+    return {int(v) for path in pair for v in np.unique(read_label(path).array_ZYX)}
+
+
+def evaluate_pairs(
+    pairs: Mapping[str, Pair], labels: LabelSet, *, tolerance_mm: float = 1.0, workers: int = 2
+) -> Scores:
+    """Score files: case id -> (prediction, truth).
+
+    Raises:
+        GridMismatch: some pairs do not share a grid; all of them are named.
+        DatasetError: no pairs, unreadable files, values that are not integers or not declared; all together.
+        OptionError: a tolerance that is not positive.
+    """
+    if not tolerance_mm > 0:
+        raise OptionError(f"the tolerance must be positive, it is {tolerance_mm} mm", remedy="give millimetres, e.g. 1")
+    if not pairs:
+        raise DatasetError("there is nothing to evaluate", remedy="give at least one prediction and its label map")
+    _check_grids(pairs)
+    scored: list[CaseScores] = []
+    problems: list[str] = []
+    work = {case_id: (case_id, *pair) for case_id, pair in pairs.items()}
+    score = partial(_score_files, labels=labels, tolerance_mm=tolerance_mm)
+    for outcome in map_cases(score, work, workers=workers):
+        if outcome.value is not None:
+            scored.append(outcome.value)
+        else:
+            problems.append(f"case {outcome.case_id}: {outcome.error}")
+    if problems:
+        raise problems_found(
+            sorted(problems), where=_folder(pairs), remedy="mend these files; nothing was scored", kind=DatasetError
+        )
+    return Scores.of(scored, tolerance_mm=tolerance_mm)
+
+
+def _folder(pairs: Mapping[str, Pair]) -> Path:
+    return next(iter(pairs.values()))[0].parent
+
+
+def _check_grids(pairs: Mapping[str, Pair]) -> None:
+    problems = []
+    for case_id, (prediction, truth) in pairs.items():
+        if missing := [p for p in (prediction, truth) if not p.exists()]:
+            problems += [f"case {case_id}: {p} does not exist" for p in missing]
+            continue
+        differences = read_grid(truth)[1].differences(read_grid(prediction)[1])
+        if differences:
+            problems.append(f"case {case_id}, label against prediction: {'; '.join(differences)}")
+    if problems:
+        raise problems_found(
+            problems,
+            where=_folder(pairs),
+            remedy="predict on the grid of the image that the label map belongs to, and compare files of one case",
+            kind=GridMismatch,
+        )
+
+
+def _score_files(item: tuple[str, Path, Path], *, labels: LabelSet, tolerance_mm: float) -> CaseScores:
+    case_id, prediction_path, truth_path = item
+    truth = _read_declared(truth_path, labels)
+    prediction = _read_declared(prediction_path, labels)
+    return score_case(
+        prediction.array_ZYX, truth.array_ZYX, truth.geometry, labels, tolerance_mm=tolerance_mm, case_id=case_id
+    )
+
+
+def _read_declared(path: Path, labels: LabelSet) -> LabelMap:
+    label = read_label(path)
+    if undeclared := labels.undeclared(label.array_ZYX):
+        raise ImageError(
+            f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",
+            where=path,
+            remedy="declare them in dataset.json or correct the label map",
+        )
+    return label
+
+
+def _some(values: Sequence[float], limit: int = 10) -> str:
+    shown = ", ".join(f"{v:g}" for v in values[:limit])
+    return shown + (f", ... ({len(values)} in all)" if len(values) > limit else "")

@@ -1,0 +1,70 @@
+"""What lies in a folder of label maps: case ids, and the classes they are declared to have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from decathlete.core.labels import LabelClass, LabelSet
+from decathlete.dataset.images import IMAGE_SUFFIXES, strip_suffix
+from decathlete.dataset.manifest import read_dataset
+from decathlete.errors import DatasetError, ManifestError, problems_found
+
+_log = logging.getLogger(__name__)
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """Case id -> file, for every image file in ``folder`` (not below it), sorted by id.
+
+    Raises:
+        DatasetError: no such folder, no image in it, or two files of one id.
+    """
+    if not folder.is_dir():
+        raise DatasetError("is not a folder", where=folder, remedy="give the folder that holds the label maps")
+    files: dict[str, Path] = {}
+    doubled = []
+    for path in sorted(p for p in folder.iterdir() if _is_image(p)):
+        case_id = strip_suffix(path.name)
+        if case_id in files:
+            doubled.append(f"{files[case_id].name} and {path.name} are one case")
+        files[case_id] = path
+    if doubled:
+        raise problems_found(doubled, where=folder, remedy="keep one file for each case")
+    if not files:
+        raise DatasetError(
+            f"there are no label maps in this folder (looked for {', '.join(IMAGE_SUFFIXES)})",
+            where=folder,
+            remedy="give the folder that holds the files themselves",
+        )
+    return dict(sorted(files.items()))
+
+
+def _is_image(path: Path) -> bool:
+    name = path.name.lower()
+    return path.is_file() and not name.startswith(".") and name.endswith(tuple(IMAGE_SUFFIXES))
+
+
+def declared_labels(folder: Path) -> LabelSet | None:
+    """The classes of the dataset that ``folder`` belongs to, if a manifest lies in it or above it."""
+    for root in (folder, *folder.resolve().parents[:2]):
+        if (root / "dataset.json").is_file():
+            try:
+                return read_dataset(root).labels
+            except ManifestError as problem:
+                _log.warning("the manifest beside the labels is not used: %s", problem)
+    return None
+
+
+def labels_of_values(values: Iterable[int]) -> LabelSet:
+    """Background and one class per other value, named ``class 1``, ...
+
+    Raises:
+        DatasetError: nothing but background, or negative values.
+    """
+    foreground = sorted(set(values) - {0})
+    if not foreground or foreground[0] < 0:
+        problem = f"negative label values: {foreground[0]}" if foreground else "the label maps hold nothing but zeros"
+        raise DatasetError(problem, remedy="compare label maps whose classes have the values 1, 2, ...")
+    classes = [LabelClass(name="background", value=0), *(LabelClass(name=f"class {v}", value=v) for v in foreground)]
+    return LabelSet(classes=tuple(classes))

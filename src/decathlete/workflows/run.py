@@ -9,14 +9,13 @@ from pathlib import Path
 from decathlete.dataset.manifest import read_dataset
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.files import predict_files
-from decathlete.inference.predict import Predictor
 from decathlete.planning.network_spec import Dims
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.listen import Listener
 from decathlete.workflows.preprocess import PlanOptions, preprocess_task
 from decathlete.workflows.report import make_report
 from decathlete.workflows.train import train_task
-from decathlete.workflows.validate import PredictOptions, validate
+from decathlete.workflows.validate import PredictOptions, load_predictor, validate
 from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -104,16 +103,8 @@ def _predict_test(
     if not test_cases:
         return None
     listener.step(f"Predict {len(test_cases)} test images")
-    predictor = Predictor.load(
-        folder / "model",
-        device=options.device,
-        precision=options.precision,
-        tta=options.tta,
-        overlap=options.overlap,
-        blend=options.blend,
-    )
     predict_files(
-        predictor,
+        load_predictor([folder / "model"], options),
         {c.id: c.images for c in test_cases},
         folder / "predictions",
         overwrite=overwrite,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.core.durations import parse_duration
 from decathlete.planning.budget import Budget, fit_to_budget
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override
@@ -64,3 +67,21 @@ def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrid
     if fit:
         plan = fit_to_budget(plan, Budget(device=choose_device(config.device), max_time_s=config.max_time_s))
     return override(plan, overrides)
+
+
+def train_config(*, max_time: str | None = None, augment: bool = True, **fields: Any) -> TrainConfig:
+    """A :class:`TrainConfig` from options as a user writes them.
+
+    Args:
+        max_time: a duration with units (``20m``).
+        augment: ``False`` switches every augmentation off.
+        fields: fields of :class:`TrainConfig`.
+
+    Raises:
+        OptionError: with every problem together.
+    """
+    if max_time is not None:
+        fields["max_time_s"] = parse_duration(max_time)
+    if not augment:
+        fields["augmentation"] = AugmentationConfig.none()
+    return TrainConfig.make(**fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,18 @@ class PredictOptions:
     tta: bool = False
     overlap: float = 0.5
     blend: str = "gaussian"
+
+
+def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOptions()) -> Predictor:
+    """The model, or the ensemble of several, loaded once for many cases."""
+    return Predictor.load(
+        models,
+        device=options.device,
+        precision=options.precision,
+        tta=options.tta,
+        overlap=options.overlap,
+        blend=options.blend,
+    )
 
 
 def run_folder_of(model: Path) -> Path:
@@ -72,14 +84,7 @@ def validate(
     run = run_folder_of(model)
     record = RunRecord.load(run / "run.json", error=ModelError)
     spec, cases = _held_out(run, record, dataset_root)
-    predictor = Predictor.load(
-        run / "model",
-        device=options.device,
-        precision=options.precision,
-        tta=options.tta,
-        overlap=options.overlap,
-        blend=options.blend,
-    )
+    predictor = load_predictor([run / "model"], options)
     folder = run / "validation"
     done = predict_files(
         predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress

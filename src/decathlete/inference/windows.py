@@ -1,0 +1,121 @@
+"""The windows that a network sees of a volume, and how their predictions are weighed.
+
+The grid is a product of one-dimensional grids and the importance a product of one-dimensional profiles, so the sum of
+all weights at a voxel is a product too: no map of weights is ever accumulated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from decathlete.core.geometry import Box, Shape
+from decathlete.errors import OptionError
+
+Blend = Literal["gaussian", "constant"]
+BLENDS: tuple[Blend, ...] = ("gaussian", "constant")
+
+SIGMA = 1 / 8
+"""Standard deviation of the Gaussian importance, as a part of the patch (nnU-Net, Nature Methods 18, 203-211, 2021)."""
+FLOOR = 1e-3
+"""Least weight along one axis: the corner of a 3D patch weighs 1e-9 of its centre, far from float32's underflow."""
+
+
+def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
+    """Where windows of ``patch`` voxels begin along an axis of ``size`` voxels.
+
+    As few as possible with neighbours sharing at least ``overlap`` (0 to below 1) of the patch, spread evenly; the
+    first is flush with one border, the last with the other.
+    """
+    room = max(size - patch, 0)
+    if room == 0:
+        return (0,)
+    step = max(1.0, patch * (1 - overlap))
+    n = math.ceil(room / step - 1e-9) + 1
+    return tuple(round(room * i / (n - 1)) for i in range(n))
+
+
+def importance_profile(patch: int, blend: Blend) -> Tensor:
+    """Weights along one axis of a window: ones, or a Gaussian about its centre with peak 1; float32, shape (patch,)."""
+    if blend == "constant":
+        return torch.ones(patch)
+    centre = (patch - 1) / 2
+    distance = (torch.arange(patch, dtype=torch.float64) - centre) / (patch * SIGMA)
+    profile = torch.exp(-0.5 * distance**2)
+    return (profile / profile.max()).clamp(min=FLOOR).float()
+
+
+def importance(patch: tuple[int, ...], blend: Blend) -> Tensor:
+    """Weights of a window's voxels, float32, peak 1, never 0; of shape ``patch``."""
+    weights = torch.ones(())
+    for size in patch:
+        weights = weights[..., None] * importance_profile(size, blend)
+    return weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowGrid:
+    """The windows of one volume, in order: along the first axis, then the second, then the third.
+
+    Attributes:
+        shape: of the volume, voxels.
+        patch: of a window, 3 numbers; (1, y, x) for a 2D model, whose windows are slices or parts of slices.
+        overlap: part of the patch that neighbours share at least, 0 to below 1.
+    """
+
+    shape: Shape
+    patch: Shape
+    overlap: float
+    blend: Blend = "gaussian"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise OptionError(f"overlap {self.overlap} is out of range", remedy="choose 0 or more, and less than 1")
+        if self.blend not in BLENDS:
+            raise OptionError(f"blend {self.blend!r} is unknown", remedy=f"choose {' or '.join(BLENDS)}")
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], ...]:
+        """Zeros to add before and after each axis, so that the volume holds at least one window."""
+        missing = [max(p - s, 0) for s, p in zip(self.shape, self.patch, strict=True)]
+        return tuple((m // 2, m - m // 2) for m in missing)
+
+    @property
+    def padded(self) -> Shape:
+        """The volume's shape with the padding."""
+        z, y, x = (max(s, p) for s, p in zip(self.shape, self.patch, strict=True))
+        return (z, y, x)
+
+    @property
+    def starts(self) -> tuple[tuple[int, ...], ...]:
+        """First voxels of the windows along each axis of the padded volume."""
+        return tuple(window_starts(s, p, self.overlap) for s, p in zip(self.padded, self.patch, strict=True))
+
+    @property
+    def boxes(self) -> list[Box]:
+        """All windows in the padded volume, in order."""
+        pz, py, px = self.patch
+        return [Box(start=(z, y, x), stop=(z + pz, y + py, x + px)) for z, y, x in product(*self.starts)]
+
+    def pad(self, image_CZYX: Tensor) -> Tensor:
+        """The volume with zeros around it where it is smaller than a window (itself if nowhere)."""
+        if self.padded == self.shape:
+            return image_CZYX
+        flat = [n for before_after in reversed(self.padding) for n in before_after]
+        return pad(image_CZYX, flat)
+
+    def weight_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Along each axis, the summed profiles of the windows at every voxel; their outer product weighs a volume."""
+        sums = []
+        for size, patch, starts in zip(self.padded, self.patch, self.starts, strict=True):
+            total = torch.zeros(size)
+            for start in starts:
+                total[start : start + patch] += importance_profile(patch, self.blend)
+            sums.append(total)
+        return (sums[0], sums[1], sums[2])

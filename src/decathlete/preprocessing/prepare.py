@@ -1,0 +1,153 @@
+"""One case from its own grid to what the network sees: the same function for training and for prediction.
+
+Reorientation and axis order, crop to the non-zero box of the *image* (so that a prediction, which has no label, is
+cropped alike), then normalisation and resampling in the plan's order. Padding is left to whoever cuts patches.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Box, Shape, nonzero_box
+from decathlete.core.labels import IGNORE_INDEX
+from decathlete.core.rng import stream
+from decathlete.dataset.images import Image, LabelMap
+from decathlete.errors import GridMismatch, ImageError, ModelError
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.normalize import normalize, object_mask
+from decathlete.preprocessing.prepared import PreparedCase, Restoration
+from decathlete.preprocessing.resample import resample_image, resample_label, resampled_shape, separated_axis
+
+log = logging.getLogger(__name__)
+
+FOREGROUND_SAMPLES = 10_000
+"""Voxels of each class whose places are kept for foreground oversampling."""
+
+
+def prepare(image: Image, plan: Plan, *, label: LabelMap | None = None, case_id: str = "") -> PreparedCase:
+    """Make a case ready for the network.
+
+    Args:
+        image: as read, on its own grid.
+        label: file values, on the image's grid; without it the case is prepared for prediction.
+        case_id: names the case in messages and seeds its foreground sample.
+
+    Raises:
+        ModelError: the image has another number of channels than the plan.
+        ImageError: NaN or infinite intensities.
+        GridMismatch: image and label lie on different grids.
+    """
+    _check(image, plan, label, case_id)
+    axes = plan.axes(image.geometry)
+    image_CZYX = axes.apply(image.array_CZYX)
+    crop = nonzero_box(image_CZYX)
+    spacing = axes.geometry(image.geometry).spacing_ZYX
+    target = plan.target(spacing)
+    restoration = Restoration(
+        geometry=image.geometry,
+        axes=axes,
+        crop=crop,
+        shape=resampled_shape(crop.shape, spacing, target),
+        separate_axis=separated_axis(plan.resampling, spacing, target),
+    )
+    cropped_CZYX = np.ascontiguousarray(image_CZYX[:, *crop.slices], dtype=np.float32)
+    label_ZYX = None
+    if label is not None:
+        indices_ZYX = axes.apply(plan.labels.to_indices(label.array_ZYX))
+        label_ZYX = _prepare_label(indices_ZYX, restoration, plan, case_id)
+    return PreparedCase(
+        case_id=case_id,
+        image_CZYX=_prepare_image(cropped_CZYX, restoration, plan),
+        label_ZYX=label_ZYX,
+        foreground={} if label_ZYX is None else foreground_sample(label_ZYX, case_id),
+        restoration=restoration,
+    )
+
+
+def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> None:
+    where = f"case {case_id}" if case_id else "the image"
+    n_channels = image.array_CZYX.shape[0]
+    if n_channels != len(plan.channels):
+        raise ModelError(
+            f"has {_channels(n_channels)}, but the plan is for {_channels(len(plan.channels))} "
+            f"({', '.join(plan.channels)})",
+            where=where,
+            remedy="give one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
+        )
+    if not np.isfinite(image.array_CZYX).all():
+        raise ImageError(
+            "contains NaN or infinite intensities",
+            where=where,
+            remedy="replace them by a finite value (for example the background's) in the file",
+        )
+    differences = image.geometry.differences(label.geometry) if label is not None else []
+    if differences:
+        raise GridMismatch(
+            f"image and label lie on different grids: {'; '.join(differences)}",
+            where=where,
+            remedy="resample the label onto the image's grid, or mend its header",
+        )
+
+
+def _channels(n: int) -> str:
+    return f"{n} channel" if n == 1 else f"{n} channels"
+
+
+def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
+    needs_mask = any(n.nonzero_only for n in plan.normalization)
+    mask_ZYX = object_mask(image_CZYX) if needs_mask else None
+    if plan.order == "nnunet":
+        return _resampled(normalize(image_CZYX, plan.normalization, mask_ZYX), restoration, plan)
+    if mask_ZYX is not None:
+        mask_ZYX = _resampled_label(mask_ZYX.astype(np.uint8), restoration, 2).astype(bool)
+    return normalize(_resampled(image_CZYX, restoration, plan), plan.normalization, mask_ZYX)
+
+
+def _resampled(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
+    return resample_image(
+        torch.from_numpy(image_CZYX),
+        restoration.shape,
+        order=plan.resampling.image_order,
+        separate_axis=restoration.separate_axis,
+    ).numpy()
+
+
+def _resampled_label(label_ZYX: NDArray[np.uint8], restoration: Restoration, n_classes: int) -> NDArray[np.uint8]:
+    return resample_label(
+        torch.from_numpy(label_ZYX), restoration.shape, n_classes, separate_axis=restoration.separate_axis
+    ).numpy()
+
+
+def _prepare_label(
+    indices_ZYX: NDArray[np.uint8], restoration: Restoration, plan: Plan, case_id: str
+) -> NDArray[np.uint8]:
+    crop = restoration.crop
+    cropped_ZYX = np.ascontiguousarray(indices_ZYX[crop.slices])
+    lost = np.count_nonzero(_is_foreground(indices_ZYX)) - np.count_nonzero(_is_foreground(cropped_ZYX))
+    if lost:
+        log.warning("case %s: %d labelled voxels lie outside the image's non-zero box and are lost", case_id, lost)
+    return _resampled_label(cropped_ZYX, restoration, plan.labels.n_classes)
+
+
+def _is_foreground(indices_ZYX: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (indices_ZYX > 0) & (indices_ZYX != IGNORE_INDEX)
+
+
+def foreground_sample(label_ZYX: NDArray[np.uint8], case_id: str) -> dict[int, NDArray[np.int64]]:
+    """Class index -> flat places of at most :data:`FOREGROUND_SAMPLES` of its voxels, ascending; absent ones left out."""
+    places = np.flatnonzero(_is_foreground(label_ZYX))
+    values = label_ZYX.reshape(-1)[places]
+    by_class = np.argsort(values, kind="stable")
+    present, first = np.unique(values[by_class], return_index=True)
+    sample = {}
+    for value, members in zip(present.tolist(), np.split(by_class, first[1:]), strict=True):
+        kept = places[members]
+        if len(kept) > FOREGROUND_SAMPLES:
+            chosen = stream(0, "foreground", case_id, value).choice(len(kept), FOREGROUND_SAMPLES, replace=False)
+            kept = kept[np.sort(chosen)]
+        sample[value] = kept.astype(np.int64)
+    return sample

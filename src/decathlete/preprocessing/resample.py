@@ -1,0 +1,140 @@
+"""Volumes change grid: images by B-splines, label maps class by class, logits linearly.
+
+An image takes one matrix product per axis (see :mod:`decathlete.preprocessing.interpolation`), on whatever device it
+is. On anisotropic data one axis is *separated*: the nearest voxel is taken along it, since a spline through slices
+5 mm apart would invent structure between them (Isensee et al., *nnU-Net*, Nature Methods 2021, supplement).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from decathlete.core.geometry import Shape, Triple
+from decathlete.planning.plan import Resampling
+from decathlete.preprocessing.interpolation import Taps, multiply, spline_matrix
+
+
+def resampled_shape(shape: Shape, spacing: Triple, target: Triple) -> Shape:
+    """Voxels that cover the same extent at the target spacing, at least one per axis."""
+    z, y, x = (max(1, round(n * (s / t))) for n, s, t in zip(shape, spacing, target, strict=True))
+    return (z, y, x)
+
+
+def separated_axis(resampling: Resampling, spacing: Triple, target: Triple) -> int | None:
+    """The axis to resample by nearest neighbour, if any: the coarsest, before or else after resampling.
+
+    ``auto`` separates none where two axes are equally coarse: then neither is "the" slice axis.
+    """
+    if resampling.separate_axis == "never":
+        return None
+    for candidate in (spacing, target):
+        if max(candidate) / min(candidate) > resampling.separate_ratio:
+            coarsest = [axis for axis in range(3) if candidate[axis] > max(candidate) * (1 - 1e-3)]
+            if len(coarsest) == 1:
+                return coarsest[0]
+    return spacing.index(max(spacing)) if resampling.separate_axis == "always" else None
+
+
+def resample_image(image_CZYX: Tensor, shape: Shape, *, order: int, separate_axis: int | None = None) -> Tensor:
+    """Bring an image to ``shape``, each channel clamped to its own range before.
+
+    Args:
+        image_CZYX: float32, on any device; returned itself where its shape is ``shape`` already.
+        order: of the B-spline: 0 (nearest), 1 (linear) or 3 (cubic).
+        separate_axis: spatial axis (0, 1, 2) along which the nearest voxel is taken, if any.
+    """
+    before = image_CZYX.shape[1:]
+    changed = [axis for axis in range(3) if before[axis] != shape[axis]]
+    if not changed:
+        return image_CZYX
+    out = image_CZYX
+    for axis in sorted(changed, key=lambda axis: shape[axis] / before[axis]):  # shrink first: the rest is cheaper
+        out = _along(out, axis, shape[axis], 0 if axis == separate_axis else order)
+    low, high = (f(image_CZYX, dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
+    return out.clamp_(low, high)
+
+
+def _along(image_CZYX: Tensor, axis: int, size: int, order: int) -> Tensor:
+    n = image_CZYX.shape[axis + 1]
+    if order == 3:
+        return multiply(image_CZYX, spline_matrix(n, size), axis + 1)
+    return (Taps.linear if order == 1 else Taps.nearest)(n, size)(image_CZYX, axis + 1)
+
+
+def linear_taps(before: Shape, shape: Shape, separate_axis: int | None) -> tuple[Taps, Taps, Taps]:
+    """Linear along each axis, nearest along the separated one."""
+    z, y, x = (
+        (Taps.nearest if axis == separate_axis else Taps.linear)(n, m)
+        for axis, (n, m) in enumerate(zip(before, shape, strict=True))
+    )
+    return (z, y, x)
+
+
+def resample_logits(logits_KZYX: Tensor, shape: Shape, *, separate_axis: int | None = None) -> Tensor:
+    """Bring logits to ``shape``, in float32: linear, nearest along ``separate_axis``."""
+    taps = linear_taps(_shape(logits_KZYX[0]), shape, separate_axis)
+    logits_KZYX = logits_KZYX.float()
+    if logits_KZYX.shape[1] != shape[0]:
+        logits_KZYX = taps[0](logits_KZYX, 1)
+    return resample_in_plane(logits_KZYX, taps)
+
+
+def resample_in_plane(logits_KZYX: Tensor, taps: tuple[Taps, Taps, Taps]) -> Tensor:
+    """As :func:`resample_logits` along the last two axes alone, so each plane by itself: they may be streamed."""
+    size = (len(taps[1].low), len(taps[2].low))
+    if tuple(logits_KZYX.shape[2:]) == size:
+        return logits_KZYX
+    if any(logits_KZYX.shape[2 + i] != size[i] and not bool(taps[1 + i].weight.any()) for i in range(2)):
+        return taps[2](taps[1](logits_KZYX, 2), 3)
+    # The same numbers as the taps', in one pass over memory.
+    return functional.interpolate(logits_KZYX, size=size, mode="bilinear", align_corners=False)
+
+
+def resample_label(label_ZYX: Tensor, shape: Shape, n_classes: int, *, separate_axis: int | None = None) -> Tensor:
+    """Bring a label map to ``shape``: each class by itself, linear, then the greatest wins (ties: the lower index).
+
+    Args:
+        label_ZYX: uint8 class indices; values from ``n_classes`` on (the ignore index) are classes of their own.
+            Returned itself where its shape is ``shape`` already.
+        separate_axis: spatial axis along which the nearest voxel is taken, if any.
+    """
+    if tuple(label_ZYX.shape) == tuple(shape):
+        return label_ZYX
+    taps = linear_taps(_shape(label_ZYX), shape, separate_axis)
+    out_ZYX = torch.zeros(shape, dtype=torch.uint8, device=label_ZYX.device)
+    best_ZYX = torch.zeros(shape, device=label_ZYX.device)
+    background_ZYX = torch.ones(shape, device=label_ZYX.device)  # the share that no other class takes
+    present = torch.bincount(label_ZYX.flatten().int(), minlength=n_classes).nonzero().flatten().tolist()
+    for value in present:
+        if value:
+            share_ZYX, box = _share(label_ZYX == value, taps)
+            background_ZYX[box] -= share_ZYX
+            wins_ZYX = share_ZYX > best_ZYX[box]
+            best_ZYX[box] = torch.maximum(share_ZYX, best_ZYX[box])
+            out_ZYX[box] = out_ZYX[box].masked_fill(wins_ZYX, value)
+    return out_ZYX.masked_fill_(best_ZYX <= background_ZYX, 0)
+
+
+Slices = tuple[slice, slice, slice]
+
+
+def _share(mask_ZYX: Tensor, taps: tuple[Taps, Taps, Taps]) -> tuple[Tensor, Slices]:
+    """A class resampled (0..1) in the box of the output outside which it is 0; and that box."""
+    share_ZYX, slices = mask_ZYX, []
+    for axis, along in enumerate(taps):
+        hit = mask_ZYX.movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
+        start = max(int(hit[0]) - 1, 0)
+        stop = min(int(hit[-1]) + 2, mask_ZYX.shape[axis])
+        out_start, out_stop = along.touching(start, stop)
+        share_ZYX = along.part(out_start, out_stop, offset=start)(
+            share_ZYX.narrow(axis, start, stop - start).float(), axis
+        )
+        slices.append(slice(out_start, out_stop))
+    return share_ZYX, (slices[0], slices[1], slices[2])
+
+
+def _shape(volume_ZYX: Tensor) -> Shape:
+    z, y, x = volume_ZYX.shape
+    return (z, y, x)

@@ -17,7 +17,7 @@ AXIS_NAMES = ("superior", "anterior", "right")
 def explain(plan: Plan) -> str:
     """The plan, a line per choice, its reason below it; for the terminal."""
     lines = [f"Plan of a {plan.dims}D model for {plan.dataset}"]
-    for title, value, keys in _rows(plan):
+    for title, value, keys in plan_rows(plan):
         lines.append(f"  {title:<14}{value}")
         for key in keys:
             lines += textwrap.wrap(
@@ -26,7 +26,7 @@ def explain(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
+def plan_rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
     """Title, value, and the keys of its reasons, in reading order; reasons without a row of their own last."""
     network = plan.network
     spacing = " × ".join("as it is" if s is None else f"{s:.4g}" for s in plan.target_spacing)
@@ -96,7 +96,7 @@ def why_axis_order(working: Sequence[int], target: Triple, *, chosen: bool) -> s
     if chosen:
         return "set by hand"
     if working[0] == 0:
-        return f"the first axis ({target[0]:.4g} mm) is already the coarsest"
+        return f"no axis is coarser than the first ({target[0]:.4g} mm)"
     return f"axis {working[0]} ({target[0]:.4g} mm) is the coarsest and comes first; 2D slices are cut across it"
 
 

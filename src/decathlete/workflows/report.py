@@ -1,0 +1,45 @@
+"""The report of a run: one self-contained HTML page, for people. It needs no network and holds no patient's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from decathlete.core.files import write_text
+from decathlete.workflows.report_data import read_run
+from decathlete.workflows.report_page import Page, make_page
+
+
+def make_report(run_folder: Path, *, dataset_root: Path | None = None) -> Path:
+    """Write ``report.html`` into a run's folder and return its path.
+
+    Args:
+        dataset_root: of the raw images, if they moved since training.
+
+    Raises:
+        ModelError: ``run_folder`` is not a run. What else is missing is left out, with a note on the page.
+        OutputError: the page cannot be written.
+    """
+    run = read_run(run_folder, dataset_root=dataset_root)
+    path = run_folder / "report.html"
+    write_text(path, render(make_page(run)))
+    return path
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("decathlete.workflows", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = figure
+    return environment.get_template("report.html.j2").render(page=page)
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number for a table; a dash where it is undefined."""
+    return "–" if value is None else f"{value:.{digits}f}"

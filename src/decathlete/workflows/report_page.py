@@ -1,0 +1,236 @@
+"""What a report shows, in the order and words of the page: numbers, charts, chosen cases, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from decathlete.core.durations import say_duration
+from decathlete.errors import DecathleteError
+from decathlete.evaluation.case import structures
+from decathlete.evaluation.scores import CaseScores, Scores
+from decathlete.planning.explain import plan_rows
+from decathlete.planning.plan import Plan, Range
+from decathlete.training.logs import Logs
+from decathlete.version import __version__
+from decathlete.workflows import report_charts as charts
+from decathlete.workflows.report_data import RunData
+from decathlete.workflows.report_pictures import View, case_views
+
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CasePictures:
+    """One chosen case: what it is the best, median or worst of, and how it looks."""
+
+    rank: str
+    scores: CaseScores
+    views: list[View]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One choice of the plan and why it was made."""
+
+    title: str
+    value: str
+    reasons: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Everything the template shows.
+
+    Attributes:
+        colours: class (or region) -> hex colour.
+        ranked: all cases, the worst first.
+        channel: of the image in the pictures.
+    """
+
+    title: str
+    subtitle: str
+    notes: list[str]
+    warnings: Mapping[str, tuple[str, ...]]
+    scores: Scores | None
+    colours: Mapping[str, str]
+    ranked: list[CaseScores]
+    distribution: Markup | None
+    pictures: list[CasePictures]
+    channel: str
+    curves: list[Markup]
+    training: Facts
+    plan: list[PlanRow]
+    data: Facts
+    provenance: Facts
+
+
+def make_page(run: RunData) -> Page:
+    """From what the run folder holds."""
+    notes = list(run.notes)
+    plan = run.model.plan if run.model else None
+    colours = _colours(plan, run.scores)
+    ranked = rank(run.scores) if run.scores else []
+    return Page(
+        title=_title(run, plan),
+        subtitle=_subtitle(run, plan),
+        notes=notes,
+        warnings=run.warnings,
+        scores=run.scores,
+        colours=colours,
+        ranked=ranked,
+        distribution=Markup(charts.distribution_chart(run.scores)) if run.scores else None,
+        pictures=_pictures(run, plan, ranked, list(colours.values()), notes),
+        channel=plan.channels[0] if plan else "",
+        curves=_curves(run.logs),
+        training=_training(run),
+        plan=[PlanRow(title=t, value=v, reasons=_reasons(plan, keys)) for t, v, keys in plan_rows(plan)]
+        if plan
+        else [],
+        data=_data(run, plan),
+        provenance=_provenance(run),
+    )
+
+
+def rank(scores: Scores) -> list[CaseScores]:
+    """Cases from the lowest Dice to the highest; those without foreground are left out."""
+    scored = [c for c in scores.cases if c.dice is not None]
+    return sorted(scored, key=lambda c: (c.dice or 0.0, c.case_id))
+
+
+def _title(run: RunData, plan: Plan | None) -> str:
+    return plan.dataset if plan else run.record.dataset if run.record else run.folder.name
+
+
+def _subtitle(run: RunData, plan: Plan | None) -> str:
+    dims = plan.dims if plan else run.record.dims if run.record else None
+    fold = f"fold {run.record.fold}" if run.record else ""
+    return " · ".join(part for part in (f"{dims}D model" if dims else "", fold) if part)
+
+
+def _colours(plan: Plan | None, scores: Scores | None) -> dict[str, str]:
+    names = [c.name for c in scores.classes] if scores else []
+    if plan:
+        names = [name for name, _ in structures(plan.labels)]
+    return dict(zip(names, charts.class_colours(len(names)), strict=True))
+
+
+def _pictures(
+    run: RunData, plan: Plan | None, ranked: list[CaseScores], colours: list[str], notes: list[str]
+) -> list[CasePictures]:
+    if plan is None:
+        return []
+    shown = []
+    for title, scores in _chosen(ranked):
+        case, prediction = run.cases.get(scores.case_id), run.predictions.get(scores.case_id)
+        if case is None or prediction is None:
+            continue
+        try:
+            views = case_views(case, prediction, plan.labels, colours)
+        except (DecathleteError, OSError) as problem:
+            notes.append(f"No pictures of {scores.case_id}: {_first_line(problem)}")
+            continue
+        shown.append(CasePictures(rank=title, scores=scores, views=views))
+    return shown
+
+
+def _chosen(ranked: list[CaseScores]) -> list[tuple[str, CaseScores]]:
+    """Best, median and worst, each case once."""
+    if not ranked:
+        return []
+    picks = {len(ranked) - 1: "Best", len(ranked) // 2: "Median", 0: "Worst"}
+    if len(ranked) <= 2:
+        picks = {len(ranked) - 1: "Best", 0: "Worst"} if len(ranked) == 2 else {0: "Only"}
+    return [(f"{title} case", ranked[index]) for index, title in picks.items()]
+
+
+def _first_line(problem: Exception) -> str:
+    # Without the path: it may say more about a patient than a case id does.
+    return problem.problem if isinstance(problem, DecathleteError) else type(problem).__name__
+
+
+def _curves(logs: Logs | None) -> list[Markup]:
+    if logs is None or not logs.epochs:
+        return []
+    drawn = [Markup(charts.loss_chart(logs))]
+    if any(e.mean_dice is not None for e in logs.epochs):
+        drawn.append(Markup(charts.dice_chart(logs)))
+    return [*drawn, Markup(charts.rate_chart(logs))]
+
+
+def _training(run: RunData) -> Facts:
+    facts: Facts = []
+    if run.logs and run.logs.epochs:
+        last = run.logs.epochs[-1]
+        rates = [e.patches_per_second for e in run.logs.epochs]
+        facts += [
+            ("Time", say_duration(last.elapsed)),
+            ("Steps", f"{last.step} in {last.epoch + 1} epochs"),
+            ("Speed", f"{np.median(rates):.1f} patches/s (median)"),
+            ("Skipped steps", str(sum(e.skipped_steps for e in run.logs.epochs))),
+        ]
+        if last.best_dice is not None and last.best_epoch is not None:
+            facts.append(("Best in validation", f"Dice {last.best_dice:.3f}, epoch {last.best_epoch + 1}"))
+    if run.record:
+        config = run.record.config
+        facts += [("Optimizer", config.optimizer), ("Schedule", config.schedule), ("Precision", config.precision)]
+    if run.model:
+        facts.append(("Weights", f"{run.model.weights}"))
+    return facts
+
+
+def _reasons(plan: Plan, keys: tuple[str, ...]) -> list[str]:
+    return [plan.reasons[key] for key in keys if plan.reasons.get(key)]
+
+
+def _data(run: RunData, plan: Plan | None) -> Facts:
+    facts: Facts = []
+    if run.record:
+        facts += [("Training cases", str(len(run.record.train))), ("Held-out cases", str(len(run.record.val)))]
+    if plan:
+        facts += [
+            ("Channels", ", ".join(plan.channels)),
+            ("Classes", ", ".join(f"{c.name} ({c.value})" for c in plan.labels.foreground)),
+            ("Spacing", _ranges(plan.trained_on.spacing, "mm")),
+            ("Extent", _ranges(plan.trained_on.size, "mm")),
+        ]
+    return facts
+
+
+def _ranges(ranges: tuple[Range, ...], unit: str) -> str:
+    return (
+        " × ".join(f"{r.low:.3g}" if np.isclose(r.low, r.high) else f"{r.low:.3g}–{r.high:.3g}" for r in ranges)
+        + f" {unit}"
+    )
+
+
+def _provenance(run: RunData) -> Facts:
+    facts: Facts = [("Report made by", f"Decathlete {__version__}")]
+    if run.record:
+        facts += [("Trained by", f"Decathlete {run.record.version}"), ("Started", _time(run.record.started))]
+        if run.record.finished:
+            facts.append(("Finished", _time(run.record.finished)))
+        facts += [("Seed", str(run.record.config.seed)), ("Plan", run.record.plan_digest)]
+        facts.append(("Dataset digest", run.record.dataset_digest))
+    if run.model:
+        facts += [(_words(key), str(value)) for key, value in run.model.provenance.items() if _plain(value)]
+    known: dict[str, str] = {}
+    for title, value in facts:
+        known.setdefault(title, value)
+    return list(known.items())
+
+
+def _plain(value: object) -> bool:
+    """Short facts only; and no paths, which may name people."""
+    return isinstance(value, str | int | float) and len(str(value)) < 80 and "/" not in str(value)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ").capitalize()
+
+
+def _time(iso: str) -> str:
+    return iso[:16].replace("T", " ") + " UTC"

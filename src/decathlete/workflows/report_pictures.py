@@ -1,0 +1,210 @@
+"""Pictures of a case for a report: image, label, and prediction over the image, upright and in true proportion.
+
+Shown in the radiological convention: the patient's right is on the left of the picture. Letters at the edges name
+the direction: R right, L left, A anterior, P posterior, S superior, I inferior.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Triple, reorientation
+from decathlete.core.labels import LabelSet
+from decathlete.dataset.images import read_channels, read_label
+from decathlete.dataset.spec import Case
+from decathlete.errors import ImageError
+from decathlete.evaluation.case import structures
+from decathlete.evaluation.overlap import joint_box
+
+Array = NDArray[np.generic]
+Kind = Literal["image", "label", "prediction"]
+KINDS: tuple[Kind, ...] = ("image", "label", "prediction")
+
+COARSE_RATIO = 2.5
+LEAST_WINDOW_MM = 80.0
+LONGEST_EDGE_PX = 360
+
+# Axis cut across -> its name, and the letters at left, right, top and bottom of the picture.
+_PLANES = {0: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 2: ("sagittal", "APSI")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One picture.
+
+    Attributes:
+        png: base64.
+        letters: at its left, right, top and bottom edge.
+    """
+
+    png: str
+    letters: str
+    alt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One slice, seen three times: image, label, prediction with the label's outline.
+
+    Attributes:
+        ratio: physical width / height.
+    """
+
+    title: str
+    ratio: float
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Volumes:
+    """Canonical orientation, cut to the window around the structures."""
+
+    image: NDArray[np.float32]
+    label: Array
+    prediction: Array
+    spacing: Triple
+    start: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Slice:
+    image: NDArray[np.float32]
+    label: Array
+    prediction: Array
+    aspect: float
+
+
+def case_views(case: Case, prediction: Path, labels: LabelSet, colours: list[str], *, channel: int = 0) -> list[View]:
+    """Up to three slices of a case, where its structures are largest.
+
+    Three orthogonal planes, or three slices across the coarse axis where the slices are far apart.
+
+    Raises:
+        ImageError: a file cannot be read, or the grids differ.
+    """
+    volumes = _read(case, prediction, channel)
+    window = np.percentile(volumes.image[np.isfinite(volumes.image)], (0.5, 99.5))
+    views = []
+    for axis, index in _cuts(volumes):
+        name, letters = _PLANES[axis]
+        cut = _slice(volumes, axis, index)
+        tiles = tuple(
+            Tile(
+                png=_png(cut, kind, window, labels, colours),
+                letters=letters,
+                alt=f"{name} slice, {kind}",
+            )
+            for kind in KINDS
+        )
+        ratio = cut.image.shape[1] / (cut.image.shape[0] * cut.aspect)
+        views.append(View(title=f"{name} {index + volumes.start[axis] + 1}", ratio=ratio, tiles=tiles))
+    return views
+
+
+def _read(case: Case, prediction_path: Path, channel: int) -> _Volumes:
+    if case.label is None:
+        raise ImageError("the case has no label map", where=case.id)
+    image = read_channels(case.images)
+    label, prediction = read_label(case.label), read_label(prediction_path)
+    if not image.array_CZYX.shape[1:] == label.array_ZYX.shape == prediction.array_ZYX.shape:
+        raise ImageError("image, label and prediction differ in shape", where=case.id)
+    axes = reorientation(image.geometry, "canonical")
+    upright = [axes.apply(a) for a in (image.array_CZYX[channel], label.array_ZYX, prediction.array_ZYX)]
+    spacing = axes.geometry(image.geometry).spacing_ZYX
+    box = _window(upright[1], upright[2], spacing)
+    return _Volumes(
+        image=np.nan_to_num(np.asarray(upright[0][box], dtype=np.float32)),
+        label=upright[1][box],
+        prediction=upright[2][box],
+        spacing=spacing,
+        start=tuple(s.start for s in box),
+    )
+
+
+def _window(label: Array, prediction: Array, spacing: Triple) -> tuple[slice, slice, slice]:
+    """The part of the volume to look at: some 2.5 times the structures, never below 80 mm, inside the volume."""
+    box = joint_box(label, prediction)
+    cuts = []
+    for start, stop, n, mm in zip(box.start, box.stop, label.shape, spacing, strict=True):
+        length = int(np.ceil(max(2.5 * (stop - start), LEAST_WINDOW_MM / mm)))
+        low = max((start + stop - length) // 2, 0)
+        high = min(low + length, n)
+        cuts.append(slice(max(high - length, 0), high))
+    return (cuts[0], cuts[1], cuts[2])
+
+
+def _cuts(volumes: _Volumes) -> list[tuple[int, int]]:
+    """Axis and index of each slice to show."""
+    anywhere = (volumes.label != 0) | (volumes.prediction != 0)
+    coarse = int(np.argmax(volumes.spacing))
+    others = max(mm for axis, mm in enumerate(volumes.spacing) if axis != coarse)
+    flat = [axis for axis, n in enumerate(anywhere.shape) if n == 1]
+    if flat:
+        return [(flat[0], 0)]
+    if volumes.spacing[coarse] > COARSE_RATIO * others:
+        filled = np.flatnonzero(_areas(anywhere, coarse)) if anywhere.any() else np.arange(anywhere.shape[coarse])
+        picked = sorted({int(v) for v in np.quantile(filled, (0.25, 0.5, 0.75), method="nearest")}, reverse=True)
+        return [(coarse, index) for index in picked]
+    return [(axis, int(np.argmax(_areas(anywhere, axis)))) for axis in range(3)]
+
+
+def _areas(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
+    return np.asarray(mask.sum(axis=tuple(a for a in range(3) if a != axis)))
+
+
+def _slice(volumes: _Volumes, axis: int, index: int) -> _Slice:
+    """Flipped so that superior (or anterior) is at the top and right (or anterior) on the left."""
+    image, label, prediction = (
+        a.take(index, axis=axis)[::-1, ::-1] for a in (volumes.image, volumes.label, volumes.prediction)
+    )
+    row_mm, column_mm = (mm for a, mm in enumerate(volumes.spacing) if a != axis)
+    return _Slice(image=image, label=label, prediction=prediction, aspect=row_mm / column_mm)
+
+
+def _png(cut: _Slice, kind: Kind, window: NDArray[np.floating], labels: LabelSet, colours: list[str]) -> str:
+    rows, columns = cut.image.shape
+    height, width = rows * cut.aspect, float(columns)
+    scale = LONGEST_EDGE_PX / max(height, width) / 100
+    figure = Figure(figsize=(max(width * scale, 0.4), max(height * scale, 0.4)), dpi=100, facecolor="black")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(
+        cut.image,
+        cmap="gray",
+        vmin=window[0],
+        vmax=max(window[1], window[0] + 1e-6),
+        aspect="auto",
+        interpolation="bilinear",
+    )
+    if kind != "image":
+        filled = cut.label if kind == "label" else cut.prediction
+        axes.imshow(_paint(filled, labels, colours), aspect="auto", interpolation="nearest")
+    if kind == "prediction":
+        for (_, values), colour in zip(structures(labels), colours, strict=True):
+            mask = np.isin(cut.label, values)
+            if mask.any() and min(mask.shape) > 1:
+                outline = 0.45 + 0.55 * np.array(to_rgb(colour))
+                grid = (np.arange(-1, columns + 1), np.arange(-1, rows + 1))
+                axes.contour(*grid, np.pad(mask, 1).astype(float), levels=[0.5], colors=[outline], linewidths=1.5)
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _paint(label: Array, labels: LabelSet, colours: list[str]) -> NDArray[np.float32]:
+    """RGBA of a label slice; where regions overlap the last one (the innermost, by custom) is on top."""
+    paint = np.zeros((*label.shape, 4), np.float32)
+    for (_, values), colour in zip(structures(labels), colours, strict=True):
+        paint[np.isin(label, values)] = (*to_rgb(colour), 0.5)
+    return paint

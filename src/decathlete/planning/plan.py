@@ -130,6 +130,11 @@ class Plan(Schema):
             raise ValueError("; ".join(problems))
         return self
 
+    @property
+    def network_spacing(self) -> tuple[float, ...]:
+        """Of the axes that the network sees, mm: all three, or the two in plane."""
+        return tuple(s for s in self.target_spacing[3 - self.dims :] if s is not None)
+
     def axes(self, geometry: Geometry) -> AxisTransform:
         """From an image as stored to the working order: reorientation, then axis order."""
         return reorientation(geometry, self.orientation).then(AxisTransform(permutation=self.axis_order))

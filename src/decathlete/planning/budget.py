@@ -1,0 +1,210 @@
+"""What a CPU or a short time budget changes in a plan: a step of its own, after planning, with its reasons.
+
+A plan is sized for a GPU's memory. Where time is what runs out, many small steps teach more than a few large ones:
+so first the batch is made smaller, then the network narrower, then the patch smaller, until enough steps fit.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from decathlete.errors import OptionError
+from decathlete.planning.memory import feature_map_elements, multiply_adds
+from decathlete.planning.network_spec import NetworkSpec
+from decathlete.planning.plan import Plan
+from decathlete.planning.topology import Topology, remake_network, shrink
+
+logger = logging.getLogger(__name__)
+
+Device = Literal["cpu", "cuda", "mps"]
+
+GFLOPS_PER_CPU_THREAD = 62.0
+"""Sustained on convolutions in float32: with :data:`ELEMENTS_PER_FLOP` fitted to a 3D U-Net of four levels, patch
+40 x 56 x 40, batch 2, two threads of a server CPU (AVX2): 2.7 s a step 32 features wide, 0.9 s 16 wide."""
+GFLOPS: dict[Device, float] = {"cuda": 20_000.0, "mps": 1_000.0}
+ELEMENTS_PER_FLOP = 3.6e-4
+"""Feature map elements that norms, activations and copies get through in the time of one FLOP of convolution."""
+TRAINING_PASSES = 3
+"""Forward, and twice that backward (gradients of inputs and of weights)."""
+TRAINING_SHARE = 0.8
+"""Of the time budget; the rest is validation, reading and writing."""
+
+COMFORTABLE_STEPS = 1500
+"""With so many steps in the budget nothing is traded for more of them."""
+NARROW_FEATURES, NARROWEST_FEATURES = 16, 8
+BATCH_VOXELS = 180_000
+BATCH_RANGE: dict[int, tuple[int, int]] = {2: (8, 32), 3: (2, 8)}
+SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 32**3}
+"""Voxels under which no patch is shrunk for time's sake."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What training may cost.
+
+    Attributes:
+        max_time_s: for all of training, validation included, seconds; ``None``: no limit.
+        threads: of the CPU.
+        gflops: sustained by the machine on float32 (or mixed precision) convolutions; ``None``: an estimate by
+            device and threads.
+        min_steps: optimizer steps that must fit; the patch shrinks until they do.
+    """
+
+    device: Device
+    max_time_s: float | None = None
+    threads: int = 2
+    gflops: float | None = None
+    min_steps: int = 300
+
+    def __post_init__(self) -> None:
+        if self.max_time_s is not None and not self.max_time_s > 0:
+            raise OptionError(
+                f"--max-time of {self.max_time_s:g} s leaves no time to train", remedy="give a longer one"
+            )
+        if self.threads < 1 or self.min_steps < 1 or (self.gflops is not None and not self.gflops > 0):
+            raise OptionError(
+                f"a budget needs at least 1 thread, 1 step and a positive speed: {self}", remedy="give positive numbers"
+            )
+
+    @property
+    def flops_per_s(self) -> float:
+        """Speed of the convolutions."""
+        if self.gflops is not None:
+            return self.gflops * 1e9
+        return 1e9 * (GFLOPS_PER_CPU_THREAD * self.threads if self.device == "cpu" else GFLOPS[self.device])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Size:
+    """What the budget may change."""
+
+    topology: Topology
+    network: NetworkSpec
+    batch_size: int
+
+
+def step_seconds(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, *, budget: Budget) -> float:
+    """Estimated time of one training step: convolutions by their FLOPs, all else by the feature maps' size."""
+    flops = 2 * TRAINING_PASSES * multiply_adds(network, patch_size)
+    elements = feature_map_elements(network, patch_size)
+    return batch_size * (flops + elements / ELEMENTS_PER_FLOP) / budget.flops_per_s
+
+
+def fit_to_budget(plan: Plan, budget: Budget) -> Plan:
+    """``plan`` made affordable; the plan itself where it already is.
+
+    A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
+    limit, the first of these wins that lets enough steps fit: the plan as it is; a smaller batch; also a network 16
+    features wide at full resolution; also a smaller patch, shrunk as the planner does; 8 features wide.
+
+    Call it before overrides are applied, so that what the user sets stays.
+    """
+    if budget.max_time_s is None and budget.device != "cpu":
+        return plan
+    planned = _Size(
+        topology=Topology(patch_size=plan.patch_size, strides=plan.network.strides, kernels=plan.network.kernels),
+        network=plan.network,
+        batch_size=plan.batch_size,
+    )
+    chosen = _choose(plan, planned, budget)
+    return plan if chosen == planned else _revised(plan, planned, chosen, budget)
+
+
+def _choose(plan: Plan, planned: _Size, budget: Budget) -> _Size:
+    small = replace(planned, batch_size=min(planned.batch_size, _small_batch(plan)))
+    narrow = _narrowed(small, NARROW_FEATURES)
+    if budget.max_time_s is None:
+        return narrow
+    for size in (planned, small):
+        if _steps(size, budget) >= COMFORTABLE_STEPS:
+            return size
+    smallest = narrow
+    for size in _shrinking(plan, narrow):
+        if _steps(size, budget) >= budget.min_steps:
+            return size
+        smallest = size
+    last = _narrowed(smallest, NARROWEST_FEATURES)
+    if _steps(last, budget) < budget.min_steps:
+        logger.warning("only about %d training steps fit into %s", _steps(last, budget), _time(budget.max_time_s))
+    return last
+
+
+def _small_batch(plan: Plan) -> int:
+    low, high = BATCH_RANGE[plan.dims]
+    return min(max(BATCH_VOXELS // math.prod(plan.patch_size), low), high)
+
+
+def _narrowed(size: _Size, features: int) -> _Size:
+    if size.network.features[0] <= features:
+        return size
+    return replace(size, network=remake_network(size.network, size.topology, base_features=features))
+
+
+def _shrinking(plan: Plan, size: _Size) -> Iterator[_Size]:
+    """``size`` and ever smaller patches of it."""
+    yield size
+    median = plan.median_shape[3 - plan.dims :]
+    while smaller := shrink(plan.network_spacing, size.topology, median):
+        if math.prod(smaller.patch_size) < SMALLEST_PATCH[plan.dims]:
+            return
+        size = replace(size, topology=smaller, network=remake_network(size.network, smaller))
+        yield size
+
+
+def _seconds(size: _Size, budget: Budget) -> float:
+    return step_seconds(size.network, size.topology.patch_size, size.batch_size, budget=budget)
+
+
+def _steps(size: _Size, budget: Budget) -> int:
+    assert budget.max_time_s is not None
+    return int(TRAINING_SHARE * budget.max_time_s / _seconds(size, budget))
+
+
+def _revised(plan: Plan, planned: _Size, chosen: _Size, budget: Budget) -> Plan:
+    cause = _cause(budget)
+    reasons = dict(plan.reasons)
+
+    def note(key: str, before: str) -> None:
+        reasons[key] = f"{before} by the GPU plan ({reasons.get(key, 'as planned')}), smaller for {cause}"
+
+    if chosen.topology.patch_size != planned.topology.patch_size:
+        note("patch_size", "×".join(map(str, planned.topology.patch_size)))
+    if chosen.batch_size != planned.batch_size:
+        note("batch_size", str(planned.batch_size))
+    if chosen.network.features[0] != planned.network.features[0]:
+        note("network.features", f"{planned.network.features[0]} wide")
+    reasons["budget"] = _summary(planned, chosen, budget)
+    return plan.revised(
+        patch_size=chosen.topology.patch_size,
+        batch_size=chosen.batch_size,
+        network=chosen.network.model_dump(),
+        reasons=reasons,
+    )
+
+
+def _summary(planned: _Size, chosen: _Size, budget: Budget) -> str:
+    before, after = _seconds(planned, budget), _seconds(chosen, budget)
+    text = f"a training step takes an estimated {after:.2g} s instead of {before:.2g} s on {_machine(budget)}"
+    if budget.max_time_s is None:
+        return text
+    return f"{text}: {_steps(chosen, budget)} steps in {_time(budget.max_time_s)} instead of {_steps(planned, budget)}"
+
+
+def _cause(budget: Budget) -> str:
+    if budget.max_time_s is None:
+        return _machine(budget)
+    return f"{_time(budget.max_time_s)} on {_machine(budget)}"
+
+
+def _machine(budget: Budget) -> str:
+    if budget.device == "cpu":
+        return f"a CPU with {budget.threads} thread{'s' if budget.threads > 1 else ''}"
+    return "a GPU"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -1,0 +1,243 @@
+"""``--set field=value``: any choice of the plan made by hand, validated, with what depends on it following.
+
+Values: numbers, words, ``true``/``false``, ``none``; lists with commas (``patch_size=40,56,40``), lists of lists with
+semicolons (``network.strides=1,1,1;2,2,2``), or JSON. Dots reach inside (``normalization.0.scheme=zscore``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from decathlete.core.schema import describe
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.errors import OptionError
+from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.grid import AxisOrder
+from decathlete.planning.network_spec import Dims
+from decathlete.planning.plan import Order, Plan
+from decathlete.planning.planner import make_plan
+from decathlete.planning.topology import Block, Norm, Topology, make_topology, remake_network
+
+FACTS: dict[str, str] = {
+    "version": "it says how the file is written",
+    "dataset": "it is the dataset's name",
+    "dims": "choose it with --dim",
+    "channels": "they are the dataset's; change its dataset.json",
+    "labels": "they are the dataset's; change its dataset.json",
+    "orientation": "it is settled before the fingerprint is taken; choose it with --orientation",
+    "fingerprint_digest": "it says what the plan was made from",
+    "trained_on": "it says what the training images are like",
+    "median_shape": "it is measured; set target_spacing instead",
+    "reasons": "they are written by the planner",
+}
+"""What the plan records but does not choose."""
+TOPOLOGY = ("network.strides", "network.kernels", "network.features", "network.encoder_convs", "network.decoder_convs")
+
+Assignment = tuple[str, str]
+
+
+def plan_with(
+    spec: DatasetSpec,
+    fingerprint: Fingerprint,
+    *,
+    dims: Dims,
+    memory_gb: float = 8.0,
+    order: Order = "nnunet",
+    block: Block = "plain",
+    norm: Norm = "instance",
+    budget: Budget | None = None,
+    assignments: Sequence[str] = (),
+) -> Plan:
+    """The whole way: plan, fit to the budget, then what the user sets by hand (which has the last word).
+
+    Unlike :func:`override` it can also take ``axis_order``, which everything else follows from.
+
+    Raises:
+        OptionError: an assignment that is malformed, unknown, or does not fit.
+        PlanError: see :func:`make_plan`.
+    """
+    early = [text for text in assignments if _split(text)[0] == "axis_order"]
+    late = [text for text in assignments if text not in early]
+    plan = make_plan(
+        spec,
+        fingerprint,
+        dims=dims,
+        memory_gb=memory_gb,
+        order=order,
+        block=block,
+        norm=norm,
+        axes=_axes(early[-1]) if early else None,
+    )
+    return override(fit_to_budget(plan, budget) if budget else plan, late)
+
+
+def override(plan: Plan, assignments: Sequence[str]) -> Plan:
+    """``plan`` with fields set by hand, each given as ``field=value``.
+
+    A new patch size or target spacing makes the network's strides, kernels and depth anew by the planner's rules,
+    unless these are set too; a new target spacing also rounds the patch up to what the new strides divide.
+
+    Raises:
+        OptionError: an assignment that is malformed, names no field, or makes a plan that contradicts itself.
+    """
+    pairs = [_split(text) for text in assignments]
+    if not pairs:
+        return plan
+    data = plan.model_dump()
+    for path, text in pairs:
+        _check_path(path)
+        _assign(data, path, _parse(text), flag=_flag(path, text))
+    keys = {path for path, _ in pairs}
+    data["reasons"] |= {path: f"set by hand ({_flag(path, text)})" for path, text in pairs}
+    if keys & {"patch_size", "target_spacing"}:
+        _follow(plan, data, keys, flags=[_flag(path, text) for path, text in pairs])
+    try:
+        return Plan.model_validate(data)
+    except ValidationError as problem:
+        raise _misfit(describe(problem), pairs) from None
+
+
+def _split(text: str) -> Assignment:
+    path, separator, value = text.partition("=")
+    if not separator or not path.strip() or not value.strip():
+        raise OptionError(f"--set {text}: not of the form field=value", remedy="write e.g. --set patch_size=40,56,40")
+    return path.strip().replace("-", "_"), value.strip()
+
+
+def _flag(path: str, text: str) -> str:
+    return f"--set {path}={text}"
+
+
+def _parse(text: str) -> Any:
+    """A value as JSON, or in the short form: ``;`` between lists, ``,`` within them."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    if ";" in text:
+        return [_items(part) for part in text.split(";") if part.strip()]
+    return _items(text) if "," in text else _scalar(text)
+
+
+def _items(text: str) -> list[Any]:
+    return [_scalar(part) for part in text.split(",") if part.strip()]
+
+
+def _scalar(text: str) -> Any:
+    word = text.strip()
+    constants = {"none": None, "null": None, "true": True, "false": False}
+    if word.lower() in constants:
+        return constants[word.lower()]
+    for number in (int, float):
+        try:
+            return number(word)
+        except ValueError:
+            continue
+    return word
+
+
+def _check_path(path: str) -> None:
+    head = path.partition(".")[0]
+    if head in FACTS:
+        raise OptionError(f"--set {path}: not a choice of the plan", remedy=FACTS[head])
+    if head == "axis_order":
+        raise OptionError(
+            "--set axis_order: everything else follows from it",
+            remedy="give it when the plan is made (`decathlete preprocess --set axis_order=...`)",
+        )
+
+
+def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
+    """Set ``data`` at a dotted path, in place; lists that hold lists take a bare list as their only entry."""
+    *parents, last = path.split(".")
+    place: Any = data
+    for key in parents:
+        place = _entry(place, key, flag)
+        if not isinstance(place, dict | list):
+            raise OptionError(f"{flag}: {key} has no fields of its own", remedy="name the field itself")
+    before = _entry(place, last, flag)
+    if isinstance(before, list | tuple):
+        value = value if isinstance(value, list) else [value]
+        if before and isinstance(before[0], list | tuple) and value and not isinstance(value[0], list):
+            value = [value]
+    place[int(last) if isinstance(place, list) else last] = value
+
+
+def _entry(place: Any, key: str, flag: str) -> Any:
+    """``place[key]``; tuples on the way are made lists, so that they can be changed."""
+    if isinstance(place, dict) and key in place:
+        if isinstance(place[key], tuple):
+            place[key] = list(place[key])
+        return place[key]
+    if isinstance(place, list) and key.isdigit() and int(key) < len(place):
+        return place[int(key)]
+    names = [*place] if isinstance(place, dict) else [str(i) for i in range(len(place))]
+    names = [name for name in names if name not in FACTS]
+    close = difflib.get_close_matches(key, names, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"choose one of: {', '.join(names)}"
+    raise OptionError(f"{flag}: there is no field {key}", remedy=remedy)
+
+
+def _follow(plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence[str]) -> None:
+    """Let the median shape and the network's topology follow a new patch size or target spacing, in place."""
+    spacing, patch = data["target_spacing"], data["patch_size"]
+    numbers = [*spacing[3 - plan.dims :], *patch]
+    if len(spacing) != 3 or len(patch) != plan.dims or not all(_positive(number) for number in numbers):
+        return  # the schema says what is wrong
+    data["median_shape"] = [
+        size if old is None or not _positive(new) else max(round(size * old / new), 1)
+        for size, old, new in zip(plan.median_shape, plan.target_spacing, spacing, strict=True)
+    ]
+    if any(path == "network" or path in TOPOLOGY for path in keys):
+        return
+    topology = make_topology(spacing[3 - plan.dims :], patch)
+    if "patch_size" in keys:
+        _must_divide(patch, topology, " ".join(flags))
+    if len(topology.strides) < 2:
+        raise OptionError(
+            f"{' '.join(flags)}: a patch of {'×'.join(map(str, patch))} voxels is too small for a U-Net",
+            remedy="give at least 8 voxels along two axes of similar spacing, or 12 along one",
+        )
+    if topology.strides == plan.network.strides and topology.kernels == plan.network.kernels:
+        data["patch_size"] = list(topology.patch_size)
+        return
+    network = remake_network(plan.network, topology)
+    data["patch_size"] = list(topology.patch_size)
+    fresh = ("strides", "kernels", "features", "encoder_convs", "decoder_convs", "heads")
+    data["network"] |= {name: getattr(network, name) for name in fresh if f"network.{name}" not in keys}
+    data["reasons"]["network.strides"] = f"made anew by the planner's rules for {' '.join(flags)}"
+
+
+def _positive(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and number > 0
+
+
+def _must_divide(patch: Sequence[int], topology: Topology, flag: str) -> None:
+    if tuple(patch) == topology.patch_size:
+        return
+    lower = [max(p // d, 1) * d for p, d in zip(patch, topology.divisor, strict=True)]
+    raise OptionError(
+        f"{flag}: the patch must be a multiple of {','.join(map(str, topology.divisor))}, what the network's strides "
+        "divide it by",
+        remedy=f"give patch_size={','.join(map(str, lower))} or {','.join(map(str, topology.patch_size))}, "
+        "or set network.strides too",
+    )
+
+
+def _misfit(problems: Sequence[str], pairs: Sequence[Assignment]) -> OptionError:
+    flags = " ".join(_flag(path, text) for path, text in pairs)
+    listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
+    return OptionError(f"{flags}: {listed}", remedy="change the value, or set the fields that depend on it too")
+
+
+def _axes(text: str) -> AxisOrder:
+    value = _parse(_split(text)[1])
+    if not isinstance(value, list) or sorted(map(str, value)) != ["0", "1", "2"]:
+        raise OptionError(f"--set {text}: not an order of the axes 0, 1, 2", remedy="write e.g. axis_order=2,0,1")
+    return (value[0], value[1], value[2])

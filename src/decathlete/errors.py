@@ -13,7 +13,8 @@ The command line prints it without a traceback and exits with its ``exit_code``;
     ├── StoreError           prepared data: missing, damaged, or made from something else
     ├── ModelError           a model bundle or checkpoint: missing, damaged, or not for this input
     ├── OutputError          a place that cannot be written, or that holds something else
-    └── CasesFailed          some of many cases failed; the others are done
+    ├── CasesFailed          some of many cases failed; the others are done
+    └── Interrupted          stopped by a signal, after saving what is needed to go on
 """
 
 from __future__ import annotations
@@ -108,6 +109,18 @@ class CasesFailed(DecathleteError):
             f"could not {doing} {len(self.failures)} of {len(self.failures) + n_done} cases:\n{lines}",
             remedy="mend or remove these cases and run the same command again; finished cases are kept",
         )
+
+
+class Interrupted(DecathleteError):
+    """Work was stopped by a signal, after saving; ``exit_code`` is 128 + the signal, as shells have it.
+
+    Args:
+        signal_number: e.g. 15, SIGTERM.
+    """
+
+    def __init__(self, problem: str, *, signal_number: int, where: Path | str | None = None) -> None:
+        super().__init__(problem, where=where, remedy="run the same command with --resume to go on")
+        self.exit_code = 128 + signal_number
 
 
 def problems_found(

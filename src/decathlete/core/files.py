@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from decathlete.errors import DecathleteError, OutputError
@@ -78,7 +78,8 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # a file stands where a folder was meant: then nothing is there either
+            path.unlink(missing_ok=True)
 
 
 def remove_partials(folder: Path) -> None:

@@ -1,0 +1,164 @@
+"""What happens around the steps: epochs are validated, recorded and saved; workers are set up."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+
+from decathlete.training import ranks
+from decathlete.training.checkpoint import save_checkpoint
+from decathlete.training.logs import EpochRecord, write_logs
+from decathlete.training.module import SegmentationModule
+from decathlete.training.progress import Progress, TensorBoardProgress, tensorboard_installed
+from decathlete.training.quiet import hush_lightning
+from decathlete.training.task import TrainTask
+from decathlete.training.validation import Validation, Validator, evenly_chosen, output_names
+
+__all__ = ["EpochEnd", "Progress", "StepWatch", "WorkerSetup"]
+
+
+class WorkerSetup(pl.Callback):
+    """Makes a spawned process log as the one that started it."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        assert isinstance(pl_module, SegmentationModule)  # for the type checker: there is no other
+        hush_lightning()
+        root = logging.getLogger()
+        if pl_module.task.hardware.spawned and not root.handlers:
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+            logging.getLogger("decathlete").setLevel(pl_module.task.log_level)
+
+
+class StepWatch(pl.Callback):
+    """After each step: tell of it, and save inside long epochs, or when asked to stop."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._saved_s = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+        """Epochs begin saved, or at the start of all."""
+        self._saved_s = pl_module.state.elapsed_s
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        state = pl_module.state
+        if trainer.is_global_zero:
+            self._progress.on_step(state.step, state.progress)
+        if state.elapsed_s - self._saved_s >= pl_module.task.config.save_every_s:
+            pl_module.save()
+            self._saved_s = state.elapsed_s
+
+
+class EpochEnd(pl.Callback):
+    """Closes epochs: validation of the averaged weights, record, logs, best and last checkpoint, whether to go on.
+
+    A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress: list[Progress] = [progress]
+        self._validator: Validator | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Make what lives in the training process only."""
+        task: TrainTask = pl_module.task
+        if trainer.is_global_zero and task.config.tensorboard and tensorboard_installed():
+            self._progress.append(TensorBoardProgress(task.folder / "tensorboard"))
+        if task.val_ids and task.config.val_cases:
+            self._validator = pl_module.validator()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Close the epoch, or save it open."""
+        module: SegmentationModule = pl_module
+        state = module.state
+        trained_s = module.clock.elapsed() - state.epoch_start_s
+        validation = None if module.state.stopped_by else self._validate(module)
+        if module.state.stopped_by:
+            (state.elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
+            state.outcome = "interrupted"
+        elif state.steps_in_epoch:
+            self._close(module, validation, trained_s)
+        if state.outcome == "running" and (module.budget.finished(state) or self._out_of_patience(module)):
+            state.outcome = "complete"
+        module.save()
+        trainer.should_stop = state.outcome != "running"
+
+    def _close(self, module: SegmentationModule, validation: Validation | None, trained_s: float) -> None:
+        state = module.state
+        if state.judge(validation.mean_dice if validation else None) and ranks.rank() == 0:
+            content = {"ema": module.ema.state_dict(), "epoch": state.epoch, "mean_dice": state.best_dice}
+            save_checkpoint(module.task.best_checkpoint, content)
+        loss, trained_s = self._means(module, trained_s)
+        (elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
+        record = EpochRecord(
+            epoch=state.epoch,
+            step=state.step,
+            seconds=elapsed_s - state.epoch_start_s,
+            elapsed=elapsed_s,
+            train_loss=loss,
+            val_loss=validation.loss if validation else None,
+            learning_rate=module.optimizers().optimizer.param_groups[0]["lr"],
+            dice=validation.dice if validation else {},
+            mean_dice=validation.mean_dice if validation else None,
+            best_dice=state.best_dice,
+            best_epoch=state.best_epoch,
+            patches_per_second=state.steps_in_epoch * module.task.batch_size * ranks.world_size() / trained_s,
+            skipped_steps=state.skipped_in_epoch,
+        )
+        state.close_epoch(record, elapsed_s=elapsed_s)
+        if ranks.rank() == 0:
+            write_logs(module.task.folder, output_names(module.task.plan.labels), state.history)
+            for listener in self._progress:
+                listener.on_epoch(record)
+
+    @staticmethod
+    def _means(module: SegmentationModule, trained_s: float) -> tuple[float, float]:
+        loss_sum, count = ranks.summed([module.state.loss_sum, module.state.loss_count], module.device)
+        (trained_s,) = ranks.greatest([max(trained_s, 1e-6)], module.device)
+        return (loss_sum / count if count else float("nan")), trained_s
+
+    def _validate(self, module: SegmentationModule) -> Validation | None:
+        """The averaged weights' validation, if it is due; ``module.state.stopped_by`` is set if it was broken off."""
+        state, validator = module.state, self._validator
+        if validator is None or not state.steps_in_epoch or not module.budget.validation_due(state):
+            return None
+        began = time.monotonic()
+        if state.val_cases is None:
+            self._plan_validation(module, validator)
+        chosen = evenly_chosen(module.task.val_ids, state.val_cases or 0)
+        result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
+        numbers = [time.monotonic() - began, float(module.stop_request.signal_number)]
+        state.val_cost_s, number = ranks.greatest(numbers, module.device)
+        state.val_spent_s += state.val_cost_s
+        if result is None:
+            module.state.stopped_by = int(number)
+        return result
+
+    @staticmethod
+    def _plan_validation(module: SegmentationModule, validator: Validator) -> None:
+        """With a time budget, one case is timed to see how many fit."""
+        state, task = module.state, module.task
+        most = min(task.config.val_cases, len(task.val_ids))
+        seconds = 0.0
+        if task.config.timed:
+            began = time.monotonic()
+            validator.case(module.ema.network, evenly_chosen(task.val_ids, 1)[0])
+            (seconds,) = ranks.greatest([time.monotonic() - began], module.device)
+        planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
+        state.val_cases, state.val_every = planned
+
+    @staticmethod
+    def _out_of_patience(module: SegmentationModule) -> bool:
+        patience = module.task.config.patience
+        return patience is not None and module.state.epochs_without_better >= patience

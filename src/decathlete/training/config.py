@@ -1,0 +1,145 @@
+"""How a network is trained: every option with its default and its range."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.core.schema import Schema, describe
+from decathlete.errors import OptionError, problems_found
+
+DEFAULT_EPOCHS = 1000
+MIN_SLICES = 20
+LONGEST_SLICE_S = 300.0
+
+OptimizerName = Literal["adamw", "adam", "sgd"]
+ScheduleName = Literal["cosine", "poly", "constant"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+LEARNING_RATES: dict[OptimizerName, float] = {"adamw": 1e-3, "adam": 1e-3, "sgd": 1e-2}
+WEIGHT_DECAYS: dict[OptimizerName, float] = {"adamw": 1e-4, "adam": 1e-4, "sgd": 3e-5}
+GRADIENT_CLIPS: dict[OptimizerName, float] = {"adamw": 1.0, "adam": 1.0, "sgd": 12.0}
+
+# What may change between a run and its resumption without changing the weights it ends with (on one machine).
+FREE_ON_RESUME = frozenset({"readers", "prefetch", "tensorboard", "save_every_s", "val_batch_size"})
+
+
+class TrainConfig(Schema):
+    """Every choice about training that is not in the plan.
+
+    Attributes:
+        epochs: passes of ``steps_per_epoch`` steps; ``DEFAULT_EPOCHS`` when ``max_time_s`` is not given either.
+        max_time_s: seconds for everything inside ``train``; schedules follow the time, epochs become slices of it.
+        steps_per_epoch: optimizer steps of an epoch (with ``epochs``).
+        batch_size: patches per device and step; ``None``: the plan's.
+        learning_rate: peak; ``None``: 1e-3 for Adam(W), 1e-2 for SGD (Nesterov).
+        weight_decay: ``None``: 1e-4 for Adam(W), 3e-5 for SGD.
+        warmup: share of the training over which the learning rate rises to its peak, 0..0.5.
+        ema_decay: of the averaged weights, at most; shorter windows apply early and in short runs; 0: no averaging.
+        gradient_clip: greatest gradient norm; ``None``: 1 for Adam(W), 12 for SGD; 0: no clipping.
+        batch_dice: one Dice over all patches of the global batch rather than one per patch.
+        precision: ``auto`` is bf16 where the device has it in hardware, else fp32; ``fp16`` scales the loss (CUDA).
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        deterministic: repeat bit for bit on CUDA too, slower (a CPU does so anyway).
+        devices: processes on this machine, one per GPU or several on a CPU; the global batch grows with them.
+        seed: of weights, patches and augmentation.
+        patience: epochs without a better (smoothed) validation Dice before training stops; ``None``: never.
+        oversampling: share of each batch's patches that are centred on foreground.
+        augmentation: ``None``: the defaults for the plan's dimensions.
+        val_every: epochs between validations (with ``epochs``).
+        val_cases: at most so many held-out cases are swept each time: the same ones, chosen evenly.
+        val_overlap: of the sliding window in these validations.
+        readers: threads that cut patches. prefetch: batches they may be ahead.
+        save_every_s: seconds between checkpoints inside long epochs.
+    """
+
+    epochs: int | None = Field(default=None, ge=1)
+    max_time_s: float | None = Field(default=None, gt=0)
+    steps_per_epoch: int = Field(default=250, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float | None = Field(default=None, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    schedule: ScheduleName = "cosine"
+    warmup: float = Field(default=0.03, ge=0, le=0.5)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    gradient_clip: float | None = Field(default=None, ge=0)
+    batch_dice: bool = True
+    precision: Precision = "auto"
+    deterministic: bool = False
+    device: str = "auto"
+    devices: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    seed: int = 1
+    patience: int | None = Field(default=None, ge=1)
+    oversampling: float = Field(default=0.33, ge=0, le=1)
+    augmentation: AugmentationConfig | None = None
+    val_every: int = Field(default=1, ge=1)
+    val_cases: int = Field(default=20, ge=0)
+    val_overlap: float = Field(default=0.5, ge=0, lt=1)
+    val_batch_size: int = Field(default=4, ge=1)
+    readers: int = Field(default=2, ge=1)
+    prefetch: int = Field(default=4, ge=1)
+    save_every_s: float = Field(default=600.0, gt=0)
+    tensorboard: bool = True
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if self.epochs is not None and self.max_time_s is not None:
+            raise ValueError("give epochs or max_time, not both: the schedule follows one of them")
+        return self
+
+    @classmethod
+    def make(cls, **options: Any) -> Self:
+        """From a user's options.
+
+        Raises:
+            OptionError: with every problem together.
+        """
+        try:
+            return cls(**options)
+        except ValidationError as problem:
+            raise problems_found(
+                describe(problem), where="training options", remedy="mend these options", kind=OptionError
+            ) from None
+
+    @property
+    def timed(self) -> bool:
+        """Whether time, not epochs, is the budget."""
+        return self.max_time_s is not None
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs, or slices of the time."""
+        if self.max_time_s is not None:
+            return max(MIN_SLICES, math.ceil(self.max_time_s / LONGEST_SLICE_S))
+        return self.epochs or DEFAULT_EPOCHS
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimizer steps of the whole training; ``None`` when time decides."""
+        return None if self.timed else self.n_epochs * self.steps_per_epoch
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """``learning_rate``, or the optimizer's default."""
+        return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def decay(self) -> float:
+        """``weight_decay``, or the optimizer's default."""
+        return WEIGHT_DECAYS[self.optimizer] if self.weight_decay is None else self.weight_decay
+
+    @property
+    def clip(self) -> float:
+        """``gradient_clip``, or the optimizer's default; 0: none."""
+        return GRADIENT_CLIPS[self.optimizer] if self.gradient_clip is None else self.gradient_clip
+
+    def differences(self, other: Self) -> list[str]:
+        """What changes between two configs that would change the weights: ``"epochs: 2 -> 3"``."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [f"{k}: {mine[k]} -> {theirs[k]}" for k in mine if k not in FREE_ON_RESUME and mine[k] != theirs[k]]

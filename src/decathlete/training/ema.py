@@ -1,0 +1,38 @@
+"""Averaged weights: a second network that follows the trained one (Polyak & Juditsky 1992)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """An exponential moving average of a network's parameters; buffers are copied.
+
+    Not an ``nn.Module``, so that the averaged network is neither trained, nor wrapped for distributed training.
+
+    Attributes:
+        network: the averaged network, in eval mode, without gradients.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, decay: float) -> None:
+        """Average ``network`` in: ``average = decay * average + (1 - decay) * network``."""
+        averages: list[Tensor] = list(self.network.parameters())
+        weights: list[Tensor] = [p.detach() for p in network.parameters()]
+        torch._foreach_lerp_(averages, weights, 1.0 - decay)
+        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            average.copy_(buffer)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights, under the trained network's names."""
+        return self.network.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up an average where it was."""
+        self.network.load_state_dict(state)

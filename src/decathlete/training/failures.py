@@ -1,0 +1,53 @@
+"""Errors that a user can act on, also when they happen in a spawned process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from decathlete import errors
+from decathlete.core.files import write_json
+from decathlete.errors import DecathleteError, OptionError
+from decathlete.training.task import TrainTask
+
+FAILURE = "failure.json"
+
+
+def as_user_error(problem: BaseException) -> DecathleteError | None:
+    """The error to show for ``problem``, if a user can do something about it."""
+    if isinstance(problem, DecathleteError):
+        return problem
+    if isinstance(problem, torch.OutOfMemoryError):
+        return OptionError(
+            "the device's memory does not hold the network with this patch and batch",
+            remedy="plan for less memory (preprocess --memory 6), or give --batch-size 1",
+        )
+    return None
+
+
+class FailureReport(pl.Callback):
+    """Leaves a user's error where the process that spawned this one finds it."""
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
+        """Write it beside the run."""
+        error = as_user_error(exception)
+        if error is not None and pl_module.task.hardware.spawned:
+            where = None if error.where is None else str(error.where)
+            content = {"kind": type(error).__name__, "problem": error.problem, "where": where, "remedy": error.remedy}
+            write_json(pl_module.task.folder / FAILURE, content)
+
+
+def read_failure(task: TrainTask) -> DecathleteError | None:
+    """The error that a spawned process left, if it did; it is taken away."""
+    path = task.folder / FAILURE
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    kind = getattr(errors, content["kind"], DecathleteError)
+    error: DecathleteError = kind.__new__(kind)
+    DecathleteError.__init__(error, content["problem"], where=content["where"], remedy=content["remedy"])
+    return error

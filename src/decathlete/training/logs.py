@@ -1,0 +1,103 @@
+"""What a run writes about itself: ``run.json`` (what it is), ``logs.json`` and ``logs.csv`` (how it went)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from decathlete.core.files import write_text
+from decathlete.core.schema import Schema
+from decathlete.planning.network_spec import Dims
+from decathlete.training.config import TrainConfig
+
+LOGS_VERSION = 1
+
+Fold = int | Literal["all"]
+
+
+class EpochRecord(Schema):
+    """One epoch; validation fields are ``None`` where it was not validated.
+
+    Attributes:
+        epoch: from 0. step: steps made by its end, since the start of training.
+        seconds: of this epoch, its validation included; ``elapsed``: since the start of training.
+        train_loss: mean over its steps; NaN if all were skipped.
+        dice: class (or region) -> mean Dice over the validated cases, on the prepared grid, of the averaged weights;
+            a case without the class in truth and prediction does not count; ``None`` if no case counts.
+        patches_per_second: of training, validation left out.
+        skipped_steps: of this epoch, for a loss or gradient that was not finite.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    elapsed: float
+    train_loss: float
+    val_loss: float | None = None
+    learning_rate: float
+    dice: dict[str, float | None] = {}
+    mean_dice: float | None = None
+    best_dice: float | None = None
+    best_epoch: int | None = None
+    patches_per_second: float
+    skipped_steps: int = 0
+
+
+class Logs(Schema):
+    """All epochs of a run, as ``logs.json`` holds them."""
+
+    version: int = LOGS_VERSION
+    classes: tuple[str, ...]
+    epochs: tuple[EpochRecord, ...]
+
+
+class RunRecord(Schema):
+    """What a run is made from, and when it was finished.
+
+    Attributes:
+        dataset_root: of the raw images, if known, for validation on original grids.
+        train, val: case ids.
+        dataset_digest, plan_digest: of what the weights depend on.
+        started, finished: ISO 8601 times, UTC.
+    """
+
+    version: str
+    dataset: str
+    dataset_root: str | None
+    dataset_digest: str
+    prepared: str
+    dims: Dims
+    fold: Fold
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    config: TrainConfig
+    plan_digest: str
+    started: str
+    finished: str | None = None
+
+    def differences(self, other: RunRecord) -> list[str]:
+        """Why ``other`` would not end with the same weights: ``"epochs: 2 -> 3"``."""
+        names = ("dataset", "dataset_digest", "plan_digest", "dims", "fold", "train", "val")
+        found = [
+            f"another {name.replace('_digest', '')}" for name in names if getattr(self, name) != getattr(other, name)
+        ]
+        return found + self.config.differences(other.config)
+
+
+def write_logs(folder: Path, classes: Sequence[str], epochs: Sequence[EpochRecord]) -> None:
+    """Write ``logs.json`` and ``logs.csv`` anew, each whole or not at all."""
+    Logs(classes=tuple(classes), epochs=tuple(epochs)).save(folder / "logs.json")
+    write_text(folder / "logs.csv", _as_csv(classes, epochs))
+
+
+def _as_csv(classes: Sequence[str], epochs: Sequence[EpochRecord]) -> str:
+    columns = [name for name in EpochRecord.model_fields if name != "dice"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, *(f"dice_{name}" for name in classes)])
+    for record in epochs:
+        writer.writerow([*(getattr(record, c) for c in columns), *(record.dice.get(name) for name in classes)])
+    return text.getvalue()

@@ -1,0 +1,269 @@
+"""The thin shell around the training step: Lightning moves it between devices and processes and calls it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from decathlete.augmentation.pipeline import Augmenter
+from decathlete.errors import DecathleteError
+from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patches import RawBatch
+from decathlete.networks.build import build_network
+from decathlete.networks.unet import UNet
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training import ranks
+from decathlete.training.budget import Budget, make_budget
+from decathlete.training.checkpoint import load_checkpoint, save_checkpoint
+from decathlete.training.ema import EMA
+from decathlete.training.losses import SegmentationLoss
+from decathlete.training.optim import build_optimizer, set_learning_rate
+from decathlete.training.schedule import ema_decay, learning_rate
+from decathlete.training.signals import StopRequest
+from decathlete.training.state import Clock, RunState
+from decathlete.training.task import TrainTask
+from decathlete.training.validation import Validator
+
+MOST_SKIPPED_IN_A_ROW = 100
+UNENDING = 1 << 40
+
+Batch = tuple[Tensor, Tensor]
+
+
+class SegmentationModule(pl.LightningModule):
+    """Network, loss, optimizer and averaged weights of one training, and where it is (``state``).
+
+    Batches arrive cut; they are augmented on the training device, outside autocast. Optimization is manual, so that
+    all ranks can agree on skipping a step whose loss or gradient is not finite.
+    """
+
+    network: UNet
+    ema: EMA
+    augmenter: Augmenter
+    clock: Clock
+
+    def __init__(self, task: TrainTask) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.task = task
+        self.budget: Budget = make_budget(task.config)
+        self.state = RunState(val_every=task.config.val_every)
+        self.stop_request = StopRequest(insist=task.hardware.world == 1)
+        self._ticked_s = 0.0
+        self.loss = SegmentationLoss(task.plan.labels, heads=task.plan.network.heads, batch_dice=task.config.batch_dice)
+
+    # What Lightning calls, in this order.
+
+    def configure_model(self) -> None:
+        """Build the network in the process that trains it."""
+        task = self.task
+        self.network = build_network(task.plan.network, seed=task.config.seed)
+        self.augmenter = Augmenter(task.augmentation, patch_size=task.plan.patch_size, seed=task.config.seed)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The config's optimizer."""
+        return build_optimizer(self.network.parameters(), self.task.config)
+
+    def train_dataloader(self) -> Iterable[RawBatch]:
+        """The open epoch's batches."""
+        return EpochFeed(self)
+
+    def on_train_start(self) -> None:
+        """Go on from the last checkpoint, if there is one, and watch for signals in place of Lightning's handlers."""
+        self.ema = EMA(self.network)
+        carried_s = 0.0
+        if self.task.last_checkpoint.is_file():
+            self._restore(load_checkpoint(self.task.last_checkpoint))
+            carried_s = self.state.elapsed_s
+        self.clock = Clock(self.task.started, carried_s=carried_s)
+        self.stop_request.install()
+
+    def on_train_epoch_start(self) -> None:
+        """The next step's duration counts from here."""
+        self._ticked_s = self.clock.elapsed()
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002
+        """Put the signal handlers back."""
+        self.stop_request.uninstall()
+
+    def transfer_batch_to_device(self, batch: RawBatch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Cut patches to augmented tensors on the device."""
+        image_BC, label_B = self.augmenter(batch, device)
+        return image_BC, label_B
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """One step: forward, backward, agreement, weights, average."""
+        optimizer = self.optimizers()
+        set_learning_rate(optimizer.optimizer, self.learning_rate)
+        loss = self._backward(batch, optimizer)
+        finite = self._agree(loss)
+        made = finite and self._update(optimizer)
+        self.state.count_step(float(loss) if made else None)
+        if made:
+            self._average()
+        elif self.state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise DecathleteError(
+                f"the loss or its gradient was not finite in {MOST_SKIPPED_IN_A_ROW} steps in a row: "
+                "training has diverged",
+                where=self.task.folder,
+                remedy="train with a lower --learning-rate, or with --precision fp32",
+            )
+        self.state.progress = self.budget.progress(self.state)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """With loss scaling, gradients are clipped here, where they are unscaled."""
+        if self._scaler is not None:
+            self._clip(optimizer)
+
+    # The parts of a step.
+
+    @property
+    def learning_rate(self) -> float:
+        """At the present progress."""
+        config = self.task.config
+        return learning_rate(
+            self.state.progress, peak=config.peak_learning_rate, schedule=config.schedule, warmup=config.warmup
+        )
+
+    def segmentation_loss(self, outputs: tuple[Tensor, ...], label_B: Tensor) -> Tensor:
+        """The loss in float32, whatever the network computes in."""
+        with torch.autocast(self.device.type, enabled=False):
+            loss: Tensor = self.loss(tuple(o.float() for o in outputs), label_B).total
+        return loss
+
+    def _backward(self, batch: Batch, optimizer: Any) -> Tensor:
+        image_BC, label_B = batch
+        optimizer.zero_grad(set_to_none=True)
+        loss = self.segmentation_loss(self.network(image_BC), label_B)
+        self.manual_backward(loss)
+        return loss.detach()
+
+    def _agree(self, loss: Tensor) -> bool:
+        """Whether the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
+        finite = torch.isfinite(loss)
+        if self._scaler is None:
+            finite = finite & torch.isfinite(self._clip(self.optimizers().optimizer))
+        is_bad = not bool(finite)  # waits for the device, so that the time taken below is the step's
+        now_s = self.clock.elapsed()
+        local = (float(is_bad), now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
+        bad, elapsed_s, step_s, number = ranks.greatest(local, self.device)
+        self._ticked_s = now_s
+        self.state.time_step(elapsed_s=elapsed_s, step_s=step_s)
+        self.state.stopped_by = int(number)
+        return not bad
+
+    def _clip(self, optimizer: Optimizer) -> Tensor:
+        """Clip gradients to the config's norm; the norm before."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        return torch.nn.utils.clip_grad_norm_(parameters, self.task.config.clip or float("inf"))
+
+    def _update(self, optimizer: Any) -> bool:
+        """Step the optimizer; whether it did (a loss scaler skips where a scaled gradient overflowed)."""
+        scaler = self._scaler
+        if scaler is None:
+            optimizer.step()
+            return True
+        before = scaler.get_scale()
+        optimizer.step()
+        return bool(scaler.get_scale() >= before)
+
+    def _average(self) -> None:
+        state, limit = self.state, self.task.config.ema_decay
+        progress = self.budget.progress(state)
+        self.ema.update(self.network, ema_decay(state.step, progress=progress, limit=limit))
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def validator(self) -> Validator:
+        """What sweeps held-out cases with this training's precision and loss, on its device."""
+        task = self.task
+        heads_off = SegmentationLoss(task.plan.labels, heads=1, batch_dice=task.config.batch_dice)
+        return Validator(
+            PreparedStore.open(task.store),
+            task.plan,
+            lambda logits, label: heads_off((logits,), label).total,
+            overlap=task.config.val_overlap,
+            batch_size=task.config.val_batch_size,
+            precision=task.hardware.precision,
+            device=self.device,
+        )
+
+    # Checkpoints.
+
+    def save(self) -> None:
+        """Write the last checkpoint (on the first rank)."""
+        began = time.monotonic()
+        if ranks.rank() == 0:
+            scaler = self._scaler
+            content = {
+                "state": self.state.to_dict(),
+                "network": self.network.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimizer": self.optimizers().optimizer.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else {},
+            }
+            save_checkpoint(self.task.last_checkpoint, content)
+        (self.state.save_cost_s,) = ranks.greatest([time.monotonic() - began], self.device)
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        self.network.load_state_dict(content["network"])
+        self.ema.load_state_dict(content["ema"])
+        self.optimizers().optimizer.load_state_dict(content["optimizer"])
+        if self._scaler is not None and content["scaler"]:
+            self._scaler.load_state_dict(content["scaler"])
+        self.state = RunState.from_dict(content["state"])
+        self.state.outcome, self.state.stopped_by = "running", 0
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ARG002
+        """Nothing: Lightning would carry the weights back from spawned processes; the checkpoint does."""
+        return {}
+
+
+class EpochFeed:
+    """The open epoch's batches: each ``iter`` goes on where the last left, until the budget ends the epoch.
+
+    It declares an unending length, for without one Lightning would fetch a batch ahead and lose it at the end.
+    """
+
+    def __init__(self, module: SegmentationModule) -> None:
+        self._module = module
+        self._batches: Iterator[RawBatch] | None = None
+
+    def __len__(self) -> int:
+        return UNENDING
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        module = self._module
+        while not self._paused():
+            if self._batches is None:
+                self._batches = iter(self._loader(module.state.step))
+            yield next(self._batches)
+
+    def _paused(self) -> bool:
+        budget, state = self._module.budget, self._module.state
+        return bool(self._module.state.stopped_by) or budget.finished(state) or budget.epoch_over(state)
+
+    def _loader(self, first_step: int) -> PatchLoader:
+        task = self._module.task
+        return PatchLoader(
+            PreparedStore.open(task.store),
+            task.train_ids,
+            task.plan,
+            self._module.augmenter,
+            batch_size=task.batch_size,
+            steps=range(first_step, task.config.total_steps or UNENDING),
+            rank=ranks.rank(),
+            world=ranks.world_size(),
+            oversampling=task.config.oversampling,
+            seed=task.config.seed,
+            n_readers=task.config.readers,
+            prefetch=task.config.prefetch,
+        )

@@ -1,0 +1,36 @@
+"""What the processes of one training agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import distributed
+
+
+def world_size() -> int:
+    """Processes that train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process among them, from 0."""
+    return distributed.get_rank() if world_size() > 1 else 0
+
+
+def greatest(values: Sequence[float], device: torch.device) -> list[float]:
+    """The greatest of each value over all processes: known to all, after one collective call."""
+    return _reduced(values, device, distributed.ReduceOp.MAX)
+
+
+def summed(values: Sequence[float], device: torch.device) -> list[float]:
+    """The sum of each value over all processes."""
+    return _reduced(values, device, distributed.ReduceOp.SUM)
+
+
+def _reduced(values: Sequence[float], device: torch.device, operation: distributed.ReduceOp.RedOpType) -> list[float]:
+    if world_size() == 1:
+        return list(values)
+    tensor = torch.tensor(list(values), dtype=torch.float64, device=device)
+    distributed.all_reduce(tensor, op=operation)
+    return [float(v) for v in tensor.tolist()]

@@ -1,0 +1,181 @@
+"""Train one fold: the whole of it, from the prepared store to the model bundle."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import lightning.pytorch as pl
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from decathlete.errors import DecathleteError, Interrupted
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.callbacks import EpochEnd, StepWatch, WorkerSetup
+from decathlete.training.checkpoint import load_checkpoint
+from decathlete.training.config import TrainConfig
+from decathlete.training.devices import choose_hardware, is_first_process
+from decathlete.training.failures import FailureReport, as_user_error, read_failure
+from decathlete.training.finish import TrainResult, finish, result_of
+from decathlete.training.folder import check_plan, claim, make_record
+from decathlete.training.logs import Fold, RunRecord
+from decathlete.training.module import SegmentationModule
+from decathlete.training.progress import LogProgress, Progress
+from decathlete.training.quiet import hush_lightning
+from decathlete.training.signals import forwarded
+from decathlete.training.state import RunState
+from decathlete.training.task import TrainTask
+
+log = logging.getLogger(__name__)
+
+__all__ = ["TrainResult", "train"]
+
+
+def train(
+    store: PreparedStore,
+    fold: Fold,
+    output: Path,
+    config: TrainConfig = TrainConfig(),
+    *,
+    plan: Plan | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    dataset_root: Path | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train one fold (or, with ``"all"``, on every case) and write the model and all about it to ``output``.
+
+    ``output`` gets ``run.json``, ``logs.json``, ``logs.csv``, ``checkpoints/``, ``model/`` (final averaged weights:
+    the result) and ``model_best/`` (those of the best validation).
+
+    Args:
+        plan: to train by, if it differs from the store's in network, patch or batch.
+        resume: go on where a stopped run was; a finished one is returned as it is, an absent one begun.
+        overwrite: replace what ``output`` holds (with ``resume``: only ``resume`` counts).
+        dataset_root: of the raw images, noted for later validation on their own grids.
+        progress: told of steps and epochs; with several devices it must be picklable, else the log is told.
+
+    Raises:
+        OutputError: ``output`` holds another run, or cannot be written.
+        Interrupted: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
+        DecathleteError: the training diverged, or options, plan or store do not fit.
+    """
+    started = time.monotonic()
+    hush_lightning()
+    plan = plan or store.plan
+    check_plan(plan, store)
+    record = make_record(store, plan, fold, config, dataset_root)
+    task = TrainTask(
+        store=store.folder,
+        folder=output,
+        plan=plan,
+        config=config,
+        hardware=choose_hardware(config),
+        train_ids=record.train,
+        val_ids=record.val,
+        started=started,
+        log_level=logging.getLogger("decathlete").getEffectiveLevel(),
+    )
+    if is_first_process():
+        record = claim(output, record, resume=resume, overwrite=overwrite)
+    return _run(task, record, progress or LogProgress())
+
+
+def _run(task: TrainTask, record: RunRecord, progress: Progress) -> TrainResult:
+    state = _saved_state(task)
+    if record.finished and state is not None:
+        return result_of(task, state)
+    if state is None or state.outcome != "complete":
+        state = _fit(task, progress)
+    return finish(task, record) if is_first_process() else result_of(task, state)
+
+
+def _saved_state(task: TrainTask) -> RunState | None:
+    if not task.last_checkpoint.is_file():
+        return None
+    return RunState.from_dict(load_checkpoint(task.last_checkpoint)["state"])
+
+
+def _fit(task: TrainTask, progress: Progress) -> RunState:
+    """Let Lightning train; how it left off.
+
+    Raises:
+        Interrupted: by a signal.
+    """
+    module = SegmentationModule(task)
+    trainer = make_trainer(task, progress)
+    launcher = trainer.strategy.launcher
+    passing_signals = forwarded(launcher.kill) if task.hardware.spawned and launcher is not None else nullcontext()
+    with warnings.catch_warnings(), _failures_translated(task), passing_signals:
+        hush_lightning()
+        trainer.fit(module)
+    state = _saved_state(task)
+    if state is None or state.outcome != "complete":
+        number = signal.SIGTERM if state is None else state.stopped_by or signal.SIGTERM
+        raise Interrupted("training was stopped by a signal; it is saved", signal_number=number, where=task.folder)
+    return state
+
+
+def make_trainer(task: TrainTask, progress: Progress) -> pl.Trainer:
+    """Lightning for this task: devices, precision and processes are its part; epochs and files are our callbacks'."""
+    hardware = task.hardware
+    progress = _portable(progress) if hardware.spawned else progress
+    return pl.Trainer(
+        accelerator=hardware.kind,
+        devices=hardware.lightning_devices,
+        num_nodes=hardware.nodes,
+        strategy=hardware.strategy(),
+        precision=hardware.lightning_precision,
+        callbacks=[WorkerSetup(), StepWatch(progress), EpochEnd(progress), FailureReport()],
+        max_epochs=-1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        deterministic="warn" if task.config.deterministic else None,
+        benchmark=hardware.kind == "cuda" and not task.config.deterministic,
+        default_root_dir=str(task.folder),
+    )
+
+
+def _portable(progress: Progress) -> Progress:
+    """``progress``, if it can be sent to a spawned process, else lines in the log."""
+    try:
+        pickle.dumps(progress)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return LogProgress()
+    return progress
+
+
+@contextmanager
+def _failures_translated(task: TrainTask) -> Iterator[None]:
+    """A user's error stays one, also when it was raised in a spawned process."""
+    try:
+        yield
+    except DecathleteError:
+        raise
+    except ProcessRaisedException:
+        error = read_failure(task)
+        if error is None:
+            raise
+        raise error from None
+    except ProcessExitedException as problem:
+        raise DecathleteError(
+            f"a training process ended by itself ({problem})",
+            where=task.folder,
+            remedy="look whether the machine ran out of memory; lower --devices or the batch, then --resume",
+        ) from None
+    except Exception as problem:
+        error = as_user_error(problem)
+        if error is None:
+            raise
+        raise error from problem

@@ -1,0 +1,57 @@
+"""What one training is, in a form that reaches spawned processes whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.planning.plan import Plan
+from decathlete.training.config import TrainConfig
+from decathlete.training.devices import Hardware
+
+LAST = "checkpoints/last.ckpt"
+BEST = "checkpoints/best.ckpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask:
+    """One training: paths, numbers and names only.
+
+    Attributes:
+        store: folder of the prepared data.
+        folder: of the run, for everything written.
+        train_ids, val_ids: cases.
+        started: ``time.monotonic()`` when ``train`` was called.
+        log_level: of the package's logger in the process that started it.
+    """
+
+    store: Path
+    folder: Path
+    plan: Plan
+    config: TrainConfig
+    hardware: Hardware
+    train_ids: tuple[str, ...]
+    val_ids: tuple[str, ...]
+    started: float
+    log_level: int
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per process and step."""
+        return self.config.batch_size or self.plan.batch_size
+
+    @property
+    def augmentation(self) -> AugmentationConfig:
+        """The config's, or the defaults for the plan's dimensions."""
+        return self.config.augmentation or AugmentationConfig.default(self.plan.dims)
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The run as it last was: to go on from."""
+        return self.folder / LAST
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Averaged weights of the epoch with the best validation Dice."""
+        return self.folder / BEST

@@ -1,0 +1,48 @@
+"""Options of training."""
+
+from __future__ import annotations
+
+import pytest
+
+from decathlete.errors import OptionError
+from decathlete.training.config import TrainConfig
+
+
+def test_problems_are_reported_together():
+    with pytest.raises(OptionError) as caught:
+        TrainConfig.make(epochs=0, optimizer="lion", learning_rate=-1)
+    for name in ("epochs", "optimizer", "learning_rate"):
+        assert name in str(caught.value)
+
+
+def test_one_budget_only():
+    with pytest.raises(OptionError, match="not both"):
+        TrainConfig.make(epochs=3, max_time_s=10)
+
+
+def test_defaults_follow_the_optimizer():
+    adamw, sgd = TrainConfig(), TrainConfig(optimizer="sgd")
+    assert (adamw.peak_learning_rate, adamw.clip) == (1e-3, 1.0)
+    assert (sgd.peak_learning_rate, sgd.clip, sgd.decay) == (1e-2, 12.0, 3e-5)
+    assert TrainConfig(optimizer="sgd", learning_rate=0.3, gradient_clip=0).peak_learning_rate == 0.3
+    assert TrainConfig(gradient_clip=0).clip == 0
+
+
+def test_length():
+    assert TrainConfig().total_steps == 250_000
+    assert TrainConfig(epochs=2, steps_per_epoch=7).total_steps == 14
+    assert TrainConfig(max_time_s=60).total_steps is None
+    assert TrainConfig(max_time_s=60).n_epochs == 20
+    assert TrainConfig(max_time_s=86400).n_epochs == 288
+
+
+def test_what_may_change_on_resume():
+    config = TrainConfig(epochs=2)
+    assert config.differences(TrainConfig(epochs=2, readers=7, tensorboard=False)) == []
+    assert config.differences(TrainConfig(epochs=3, seed=5)) == ["epochs: 2 -> 3", "seed: 1 -> 5"]
+
+
+def test_json_round_trip(tmp_path):
+    config = TrainConfig(max_time_s=90, optimizer="sgd")
+    config.save(tmp_path / "config.json")
+    assert TrainConfig.load(tmp_path / "config.json") == config

@@ -129,7 +129,7 @@ def _pictures(
         if case is None or prediction is None:
             continue
         try:
-            views = case_views(case, prediction, plan.labels, colours)
+            views = case_views(case, prediction, plan, colours)
         except (DecathleteError, OSError) as problem:
             notes.append(f"No pictures of {scores.case_id}: {_first_line(problem)}")
             continue

@@ -24,6 +24,7 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError
 from decathlete.evaluation.case import structures
 from decathlete.evaluation.overlap import joint_box
+from decathlete.planning.plan import Normalization, Plan
 
 Array = NDArray[np.generic]
 Kind = Literal["image", "label", "prediction"]
@@ -83,23 +84,27 @@ class _Slice:
     aspect: float
 
 
-def case_views(case: Case, prediction: Path, labels: LabelSet, colours: list[str], *, channel: int = 0) -> list[View]:
+def case_views(case: Case, prediction: Path, plan: Plan, colours: list[str], *, channel: int = 0) -> list[View]:
     """Up to three slices of a case, where its structures are largest.
 
     Three orthogonal planes, or three slices across the coarse axis where the slices are far apart.
 
+    Args:
+        colours: hex, of each class or region of the plan.
+        channel: of the image that is shown.
+
     Raises:
-        ImageError: a file cannot be read, or the grids differ.
+        ImageError: a file cannot be read, or the shapes differ.
     """
-    volumes = _read(case, prediction, channel)
-    window = np.percentile(volumes.image[np.isfinite(volumes.image)], (0.5, 99.5))
+    volumes = _read(case, prediction, channel, ignore=plan.labels.ignore)
+    window = _grey_range(volumes.image, plan.normalization[channel])
     views = []
     for axis, index in _cuts(volumes):
         name, letters = _PLANES[axis]
         cut = _slice(volumes, axis, index)
         tiles = tuple(
             Tile(
-                png=_png(cut, kind, window, labels, colours),
+                png=_png(cut, kind, window, plan.labels, colours),
                 letters=letters,
                 alt=f"{name} slice, {kind}",
             )
@@ -110,15 +115,30 @@ def case_views(case: Case, prediction: Path, labels: LabelSet, colours: list[str
     return views
 
 
-def _read(case: Case, prediction_path: Path, channel: int) -> _Volumes:
+def _grey_range(image: NDArray[np.float32], normalization: Normalization) -> tuple[float, float]:
+    """Intensities shown as black and as white.
+
+    CT: the range of the structures, and half as much again below and above, so that soft tissue is not lost between
+    air and bone. Others: all but the outermost half percent.
+    """
+    if normalization.scheme == "ct":
+        beyond = 0.5 * (normalization.clip_high - normalization.clip_low)
+        low, high = normalization.clip_low - beyond, normalization.clip_high + beyond
+    else:
+        low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
+    return low, max(high, low + 1e-6)
+
+
+def _read(case: Case, prediction_path: Path, channel: int, *, ignore: int | None) -> _Volumes:
     if case.label is None:
         raise ImageError("the case has no label map", where=case.id)
     image = read_channels(case.images)
     label, prediction = read_label(case.label), read_label(prediction_path)
     if not image.array_CZYX.shape[1:] == label.array_ZYX.shape == prediction.array_ZYX.shape:
         raise ImageError("image, label and prediction differ in shape", where=case.id)
+    truth_ZYX = label.array_ZYX if ignore is None else np.where(label.array_ZYX == ignore, 0, label.array_ZYX)
     axes = reorientation(image.geometry, "canonical")
-    upright = [axes.apply(a) for a in (image.array_CZYX[channel], label.array_ZYX, prediction.array_ZYX)]
+    upright = [axes.apply(a) for a in (image.array_CZYX[channel], truth_ZYX, prediction.array_ZYX)]
     spacing = axes.geometry(image.geometry).spacing_ZYX
     box = _window(upright[1], upright[2], spacing)
     return _Volumes(
@@ -170,7 +190,7 @@ def _slice(volumes: _Volumes, axis: int, index: int) -> _Slice:
     return _Slice(image=image, label=label, prediction=prediction, aspect=row_mm / column_mm)
 
 
-def _png(cut: _Slice, kind: Kind, window: NDArray[np.floating], labels: LabelSet, colours: list[str]) -> str:
+def _png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet, colours: list[str]) -> str:
     rows, columns = cut.image.shape
     height, width = rows * cut.aspect, float(columns)
     scale = LONGEST_EDGE_PX / max(height, width) / 100
@@ -181,7 +201,7 @@ def _png(cut: _Slice, kind: Kind, window: NDArray[np.floating], labels: LabelSet
         cut.image,
         cmap="gray",
         vmin=window[0],
-        vmax=max(window[1], window[0] + 1e-6),
+        vmax=window[1],
         aspect="auto",
         interpolation="bilinear",
     )

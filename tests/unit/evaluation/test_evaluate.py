@@ -1,0 +1,164 @@
+"""Folders of files: matching, classes found or given, and every mistake named, all of a kind together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from decathlete.core.labels import LabelClass, LabelSet
+from decathlete.errors import DatasetError, GridMismatch, OptionError
+from decathlete.evaluation.evaluate import evaluate, evaluate_pairs
+from decathlete.evaluation.folders import declared_labels, labels_of_values
+
+LABELS = LabelSet.from_names(["organ", "tumour"])
+
+
+def truth() -> np.ndarray:
+    array = np.zeros((9, 8, 7), np.uint8)
+    array[1:5, 1:5, 1:5] = 1
+    array[6:8, 5:7, 2:6] = 2
+    return array
+
+
+def write(path: Path, array: np.ndarray, *, spacing: float = 1.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([spacing, 1, 2, 1])), path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three cases: the first predicted right, the second without its tumour, the third a voxel aside."""
+    predictions, labels = tmp_path / "predictions", tmp_path / "labelsTr"
+    for case_id in "abc":
+        write(labels / f"{case_id}.nii.gz", truth())
+    write(predictions / "a.nii.gz", truth())
+    write(predictions / "b.nii.gz", np.where(truth() == 2, 0, truth()).astype(np.uint8))
+    write(predictions / "c.nii.gz", np.roll(truth(), 1, axis=0))
+    return predictions, labels
+
+
+def test_cases_are_matched_by_id_and_scored(folders: tuple[Path, Path]) -> None:
+    scores = evaluate(*folders, labels=LABELS)
+    assert [c.case_id for c in scores.cases] == ["a", "b", "c"]
+    assert [c.dice for c in scores.cases] == pytest.approx([1, 0.5, (0.75 + 0.5) / 2])
+    assert scores.headline.n_hd95_undefined == 1
+    assert scores.classes[0].truth_ml == pytest.approx(64 * 2 / 1000)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_do_not_change_the_scores(folders: tuple[Path, Path], workers: int) -> None:
+    assert evaluate(*folders, labels=LABELS, workers=workers) == evaluate(*folders, labels=LABELS, workers=2)
+
+
+def test_suffixes_may_differ(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    write(predictions / "a.nii", truth())
+    (predictions / "a.nii.gz").unlink()
+    assert evaluate(predictions, labels, labels=LABELS).cases[0].dice == 1
+
+
+def test_tolerance_reaches_the_surface_dice(folders: tuple[Path, Path]) -> None:
+    near, far = (evaluate(*folders, labels=LABELS, tolerance_mm=mm) for mm in (0.5, 1.0))
+    assert near.cases[2].nsd is not None
+    assert far.cases[2].nsd == 1
+    assert near.cases[2].nsd < 1
+    assert far.tolerance_mm == 1.0
+
+
+def test_missing_predictions_are_all_named(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "a.nii.gz").unlink()
+    (folders[0] / "c.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=r"(?s)2 problems.*a\.nii\.gz.*c\.nii\.gz"):
+        evaluate(*folders, labels=LABELS)
+
+
+def test_predictions_without_label_are_left_alone(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "more.nii.gz", truth())
+    assert evaluate(*folders, labels=LABELS).headline.n_cases == 3
+
+
+def test_grids_that_differ_are_all_named(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "a.nii.gz", truth(), spacing=1.5)
+    write(folders[0] / "b.nii.gz", truth()[:5])
+    with pytest.raises(GridMismatch, match=r"(?s)case a.*spacing.*case b.*shape"):
+        evaluate(*folders, labels=LABELS)
+
+
+def test_values_that_are_not_declared_are_all_named(folders: tuple[Path, Path]) -> None:
+    for case_id in "ab":
+        write(folders[0] / f"{case_id}.nii.gz", truth() * 3)
+    with pytest.raises(DatasetError, match=r"(?s)case a.*values 3, 6 are not declared.*case b"):
+        evaluate(*folders, labels=LABELS)
+
+
+def test_values_that_are_not_integers_are_refused(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "b.nii.gz", truth().astype(np.float32) * 0.7)
+    with pytest.raises(DatasetError, match="case b"):
+        evaluate(*folders, labels=LABELS)
+
+
+def test_a_truncated_file_is_named(folders: tuple[Path, Path]) -> None:
+    whole = (folders[0] / "b.nii.gz").read_bytes()
+    (folders[0] / "b.nii.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match=r"b\.nii\.gz"):
+        evaluate(*folders, labels=LABELS)
+
+
+def test_empty_and_missing_folders_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no label maps"):
+        evaluate(tmp_path / "empty", folders[1], labels=LABELS)
+    with pytest.raises(DatasetError, match="is not a folder"):
+        evaluate(folders[0], tmp_path / "nowhere", labels=LABELS)
+    with pytest.raises(DatasetError, match="nothing to evaluate"):
+        evaluate_pairs({}, LABELS)
+
+
+def test_two_files_of_one_case_are_refused(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "a.nii", truth())
+    with pytest.raises(DatasetError, match="one case"):
+        evaluate(*folders, labels=LABELS)
+
+
+def test_tolerance_must_be_positive(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(OptionError, match="tolerance"):
+        evaluate(*folders, labels=LABELS, tolerance_mm=0)
+
+
+def test_classes_come_from_the_manifest_above(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    for case_id in "abc":
+        write(labels.parent / "imagesTr" / f"{case_id}.nii.gz", truth().astype(np.float32))
+    names = [f"./labelsTr/{c}.nii.gz" for c in "abc"]
+    manifest = {
+        "name": "Phantom",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "liver", "2": "lesion"},
+        "training": [{"image": n.replace("labels", "images"), "label": n} for n in names],
+        "test": [],
+    }
+    (labels.parent / "dataset.json").write_text(json.dumps(manifest))
+    assert [c.name for c in evaluate(predictions, labels).classes] == ["liver", "lesion"]
+
+
+def test_classes_without_a_manifest_are_the_values_seen(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "c.nii.gz", truth() * 2)
+    assert declared_labels(folders[1]) is None
+    scores = evaluate(*folders)
+    assert [c.name for c in scores.classes] == ["class 1", "class 2", "class 4"]
+    assert scores.classes[2].n_absent == 2
+
+
+def test_labels_of_values() -> None:
+    assert labels_of_values([0, 7, 3]).classes[1:] == (
+        LabelClass(name="class 3", value=3),
+        LabelClass(name="class 7", value=7),
+    )
+    with pytest.raises(DatasetError, match="nothing but zeros"):
+        labels_of_values([0])
+    with pytest.raises(DatasetError, match="negative"):
+        labels_of_values([-1, 0, 1])

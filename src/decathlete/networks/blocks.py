@@ -1,0 +1,122 @@
+"""The bricks of the U-Net, for any number of spatial axes. Modules receive their parts; ``build`` chooses them.
+
+A batch is ``x_BC...``: batch, channel, then 2 or 3 spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from decathlete.planning.network_spec import Axes, Dims
+
+Norm = Literal["instance", "batch", "group"]
+
+EPS = 1e-5
+_MAX_GROUPS = 16
+
+_Layer = Callable[..., nn.Module]  # torch types its layers by 2 or 3 axes; here the number of axes is a value
+
+_CONV: dict[Dims, _Layer] = {2: nn.Conv2d, 3: nn.Conv3d}
+_UP: dict[Dims, _Layer] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_POOL: dict[Dims, _Layer] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_BATCH_NORM: dict[Dims, _Layer] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation with scale and shift, for any number of spatial axes.
+
+    Unlike ``nn.InstanceNorm3d`` it takes a map of a single voxel too (its normalised value is 0): a window one voxel
+    wide at the bottleneck is unusual, not a mistake.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x_BC: Tensor) -> Tensor:
+        """Same shape as the input."""
+        fast = torch.backends.cudnn.enabled
+        return torch.instance_norm(x_BC, self.weight, self.bias, None, None, True, 0.0, EPS, fast)
+
+
+def norm_layer(kind: Norm, dims: Dims, channels: int) -> nn.Module:
+    """The normalisation ``kind``, affine, eps 1e-5; group norm takes the most groups up to 16 that divide evenly."""
+    if kind == "instance":
+        return InstanceNorm(channels)
+    if kind == "batch":
+        return _BATCH_NORM[dims](channels, eps=EPS)
+    groups = max(g for g in range(1, _MAX_GROUPS + 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels, eps=EPS)
+
+
+def conv_layer(
+    dims: Dims, channels_in: int, channels_out: int, *, kernel: Axes, stride: Axes | None = None, bias: bool = True
+) -> nn.Module:
+    """A convolution padded by ``kernel // 2``: with stride 1 the output has the input's shape."""
+    return _CONV[dims](
+        channels_in,
+        channels_out,
+        kernel_size=kernel,
+        stride=stride or (1,) * dims,
+        padding=tuple(k // 2 for k in kernel),
+        bias=bias,
+    )
+
+
+def up_layer(dims: Dims, channels_in: int, channels_out: int, *, stride: Axes) -> nn.Module:
+    """A transposed convolution whose kernel is its stride: each voxel becomes a block of ``stride`` voxels."""
+    return _UP[dims](channels_in, channels_out, kernel_size=stride, stride=stride)
+
+
+def pool_layer(dims: Dims, stride: Axes) -> nn.Module:
+    """Mean over blocks of ``stride`` voxels."""
+    return _POOL[dims](kernel_size=stride, stride=stride)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, normalisation, leaky ReLU; without ``slope`` no activation."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module, *, slope: float | None) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        # In place: neither the convolution nor the normalisation needs the normalised values for its gradient.
+        self.activation = nn.Identity() if slope is None else nn.LeakyReLU(slope, inplace=True)
+
+    def forward(self, x_BC: Tensor) -> Tensor:
+        """The convolution's output shape."""
+        y: Tensor = self.activation(self.norm(self.conv(x_BC)))
+        return y
+
+
+class ResidualBlock(nn.Module):
+    """``activation(second(first(x)) + shortcut(x))``: a basic residual block (He et al. 2016), as in nnU-Net's ResEnc.
+
+    Args:
+        first: convolution (strided where the stage is), norm, activation.
+        second: convolution, norm.
+        shortcut: brings ``x`` to the shape of ``second``'s output: mean pooling where strided, then a 1x1 convolution
+            and norm where the channels change; the identity otherwise.
+    """
+
+    def __init__(self, first: ConvBlock, second: ConvBlock, shortcut: nn.Module, *, slope: float) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+        self.shortcut = shortcut
+        self.activation = nn.LeakyReLU(slope, inplace=True)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm before the sum."""
+        return self.second.norm
+
+    def forward(self, x_BC: Tensor) -> Tensor:
+        """The second convolution's output shape."""
+        y: Tensor = self.activation(self.second(self.first(x_BC)) + self.shortcut(x_BC))
+        return y

@@ -1,0 +1,199 @@
+"""A trained model on disk: a folder with ``model.json`` and ``weights.safetensors``, self-contained, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from pydantic import JsonValue, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from decathlete.core.files import atomic_path, file_digest, remove
+from decathlete.core.schema import Schema
+from decathlete.errors import ModelError, OutputError
+from decathlete.networks.build import build_network
+from decathlete.networks.unet import UNet
+from decathlete.planning.plan import Plan
+
+MODEL_VERSION = 1
+RECORD_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+RUN_MODEL = "model"
+"""Folder of the model inside a run's folder."""
+
+_NAMED = 3
+_RETRAIN = "copy the model again from where it was trained, or train it again"
+
+
+class ModelRecord(Schema):
+    """All about a model but its weights.
+
+    Attributes:
+        mirror_axes: spatial axes (0-based, working order) that training mirrored: those that test-time augmentation
+            may flip.
+        weights: the averaged weights of the end of training, or those of the best validation.
+        provenance: what it was made from and by.
+        weights_sha256: of the weights file; set when the model is saved.
+    """
+
+    version: int = MODEL_VERSION
+    plan: Plan
+    mirror_axes: tuple[int, ...] = ()
+    weights: Literal["final", "best"] = "final"
+    provenance: dict[str, JsonValue] = {}
+    weights_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.version != MODEL_VERSION:
+            raise ValueError(f"version {self.version} is not {MODEL_VERSION}, the one this release reads")
+        if sorted(set(self.mirror_axes)) != list(self.mirror_axes) or not set(self.mirror_axes) <= set(
+            range(self.plan.dims)
+        ):
+            raise ValueError(f"mirror_axes {self.mirror_axes} are not ascending axes of a {self.plan.dims}D model")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelBundle:
+    """A saved model.
+
+    Attributes:
+        digest: SHA-256 over both files, hexadecimal: the identity of the model.
+    """
+
+    folder: Path
+    record: ModelRecord
+    digest: str
+
+    @classmethod
+    def save(
+        cls,
+        folder: Path,
+        network: nn.Module | Mapping[str, Tensor],
+        record: ModelRecord,
+        *,
+        overwrite: bool = False,
+    ) -> ModelBundle:
+        """Write ``network`` (or its state dict) and ``record``; the folder appears whole or not at all.
+
+        Raises:
+            ModelError: the weights are not those of the record's plan.
+            OutputError: something is there already and ``overwrite`` is false, or it cannot be written.
+        """
+        state = network.state_dict() if isinstance(network, nn.Module) else network
+        weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        _check_fit({name: tuple(value.shape) for name, value in weights.items()}, record.plan, where=folder)
+        if folder.exists() and not overwrite:
+            raise OutputError("already exists", where=folder, remedy="give --overwrite, or choose another folder")
+        with _swapped_in(folder) as partial:
+            with atomic_path(partial / WEIGHTS_FILE) as path:
+                save_file(weights, path, metadata={"format": "pt"})
+            digest = file_digest(partial / WEIGHTS_FILE)
+            record.revised(weights_sha256=digest).save(partial / RECORD_FILE)
+        return cls.load(folder)
+
+    @classmethod
+    def load(cls, path: Path) -> ModelBundle:
+        """Open and check the bundle at ``path``, a bundle's folder or a run's (its final model is taken).
+
+        Raises:
+            ModelError: no model there, or a damaged one, or weights that do not fit the plan's network.
+        """
+        folder = _find(path)
+        record = ModelRecord.load(folder / RECORD_FILE, error=ModelError, remedy=_RETRAIN)
+        weights_file = folder / WEIGHTS_FILE
+        _check_fit(_shapes(weights_file), record.plan, where=weights_file)
+        weights_sha256 = file_digest(weights_file)
+        if record.weights_sha256 not in ("", weights_sha256):
+            raise ModelError(f"is not the file that {RECORD_FILE} describes", where=weights_file, remedy=_RETRAIN)
+        both = file_digest(folder / RECORD_FILE) + weights_sha256
+        return cls(folder=folder, record=record, digest=hashlib.sha256(both.encode()).hexdigest())
+
+    def build(self) -> UNet:
+        """The network with its weights, on the CPU, in evaluation mode.
+
+        Raises:
+            ModelError: the weights cannot be read any more.
+        """
+        with torch.device("meta"):
+            network = build_network(self.record.plan.network)
+        weights_file = self.folder / WEIGHTS_FILE
+        try:
+            network.load_state_dict(load_file(weights_file), assign=True)
+        except (OSError, SafetensorError, RuntimeError) as problem:
+            raise ModelError(f"cannot be read ({problem})", where=weights_file, remedy=_RETRAIN) from problem
+        return network.eval()
+
+
+def _find(path: Path) -> Path:
+    """The bundle's folder: ``path`` or ``path/model``."""
+    if not path.exists():
+        raise ModelError("does not exist", where=path, remedy="give the folder of a run or of a model")
+    for folder in (path, path / RUN_MODEL):
+        if (folder / RECORD_FILE).is_file():
+            if not (folder / WEIGHTS_FILE).is_file():
+                raise ModelError(f"has no {WEIGHTS_FILE}", where=folder, remedy=_RETRAIN)
+            return folder
+    unfinished = (path / "run.json").is_file()
+    raise ModelError(
+        "is a run that has no model yet" if unfinished else f"is not a model: it has no {RECORD_FILE}",
+        where=path,
+        remedy="finish its training with --resume" if unfinished else "give the folder of a run or of a model",
+    )
+
+
+def _shapes(weights_file: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor, from the header alone (which also finds a truncated file)."""
+    try:
+        with safe_open(weights_file, framework="pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as problem:
+        raise ModelError(
+            f"is damaged or not a safetensors file ({problem})", where=weights_file, remedy=_RETRAIN
+        ) from problem
+
+
+def _check_fit(found: Mapping[str, tuple[int, ...]], plan: Plan, *, where: Path) -> None:
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in build_network(plan.network).state_dict().items()}
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} is unknown" for name in found if name not in expected]
+    problems += [
+        f"{name} has shape {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise ModelError(
+            "the weights do not fit the plan's network: " + "; ".join(problems[:_NAMED]) + more,
+            where=where,
+            remedy="keep model.json and weights.safetensors of one model together",
+        )
+
+
+@contextmanager
+def _swapped_in(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of ``folder`` at the end, whatever that was."""
+    displaced = folder.with_name(f".partial-{uuid.uuid4().hex[:8]}-old-{folder.name}")
+    try:
+        with atomic_path(folder) as partial:
+            partial.mkdir()
+            yield partial
+            if folder.exists():
+                os.replace(folder, displaced)
+    except BaseException:
+        if displaced.exists() and not folder.exists():
+            os.replace(displaced, folder)
+        raise
+    remove(displaced)

@@ -1,0 +1,65 @@
+"""The U-Net (Ronneberger et al. 2015; Çiçek et al. 2016) as nnU-Net shapes it, for any number of spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class UNet(nn.Module):
+    """Encoder, decoder with skip connections, 1x1 heads. All parts are given, finest resolution first.
+
+    Args:
+        encoder: one module per stage; each but the first reduces the resolution.
+        ups: one per decoder stage; ``ups[i]`` brings stage ``i + 1`` to the resolution of encoder stage ``i``.
+        decoder: ``decoder[i]`` takes ``ups[i]``'s output and encoder stage ``i``'s, concatenated in this order.
+        heads: logits of the finest ``len(heads)`` decoder stages.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Sequence[nn.Module],
+        ups: Sequence[nn.Module],
+        decoder: Sequence[nn.Module],
+        heads: Sequence[nn.Module],
+    ) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(encoder)
+        self.ups = nn.ModuleList(ups)
+        self.decoder = nn.ModuleList(decoder)
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, x_BC: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits.
+
+        Args:
+            x_BC: (batch, channels, *spatial), each axis a multiple of the product of its strides.
+
+        Returns:
+            In training mode a tuple with the logits of every head, finest first (for deep supervision); in evaluation
+            mode the finest alone, of shape (batch, outputs, *spatial).
+        """
+        decoded = self._decode(self._encode(x_BC))
+        if self.training:
+            return tuple(head(stage) for head, stage in zip(self.heads, decoded, strict=False))
+        logits_BK: Tensor = self.heads[0](decoded[0])
+        return logits_BK
+
+    def _encode(self, x_BC: Tensor) -> list[Tensor]:
+        stages: list[Tensor] = []
+        for stage in self.encoder:
+            x_BC = stage(x_BC)
+            stages.append(x_BC)
+        return stages
+
+    def _decode(self, stages: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder stages, finest first. Takes ``stages`` apart, so that each is freed once used."""
+        x_BC = stages.pop()
+        decoded: list[Tensor] = []
+        for up, stage in zip(reversed(self.ups), reversed(self.decoder), strict=True):
+            x_BC = stage(torch.cat([up(x_BC), stages.pop()], dim=1))
+            decoded.append(x_BC)
+        return decoded[::-1]

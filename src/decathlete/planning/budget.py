@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from decathlete.errors import OptionError
+from decathlete.planning.explain import why_network
 from decathlete.planning.memory import feature_map_elements, multiply_adds
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
@@ -166,10 +167,10 @@ def _steps(size: _Size, budget: Budget) -> int:
 
 def _revised(plan: Plan, planned: _Size, chosen: _Size, budget: Budget) -> Plan:
     cause = _cause(budget)
-    reasons = dict(plan.reasons)
+    reasons = plan.reasons | why_network(chosen.network, chosen.topology.patch_size)
 
     def note(key: str, before: str) -> None:
-        reasons[key] = f"{before} by the GPU plan ({reasons.get(key, 'as planned')}), smaller for {cause}"
+        reasons[key] = f"{before} by the GPU plan ({plan.reasons.get(key, 'as planned')}), smaller for {cause}"
 
     if chosen.topology.patch_size != planned.topology.patch_size:
         note("patch_size", "×".join(map(str, planned.topology.patch_size)))

@@ -162,6 +162,15 @@ def why_resampling(resampling: Resampling) -> str:
     )
 
 
+def why_network(network: NetworkSpec, patch_size: Axes) -> dict[str, str]:
+    """The network's reasons by field."""
+    return {
+        "network.strides": why_strides(network, patch_size),
+        "network.features": why_features(network),
+        "network.heads": why_heads(network),
+    }
+
+
 def why_strides(network: NetworkSpec, patch_size: Axes) -> str:
     """Of depth, strides and kernels."""
     edges = [size // divisor for size, divisor in zip(patch_size, network.divisor, strict=True)]

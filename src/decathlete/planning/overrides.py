@@ -17,6 +17,7 @@ from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError
 from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.explain import why_network
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder
 from decathlete.planning.network_spec import Dims
@@ -204,14 +205,13 @@ def _follow(plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence
             f"{' '.join(flags)}: a patch of {'×'.join(map(str, patch))} voxels is too small for a U-Net",
             remedy="give at least 8 voxels along two axes of similar spacing, or 12 along one",
         )
-    if topology.strides == plan.network.strides and topology.kernels == plan.network.kernels:
-        data["patch_size"] = list(topology.patch_size)
-        return
-    network = remake_network(plan.network, topology)
+    made_anew = ("strides", "kernels", "features", "encoder_convs", "decoder_convs", "heads")
+    same = topology.strides == plan.network.strides and topology.kernels == plan.network.kernels
+    network = plan.network if same else remake_network(plan.network, topology)
     data["patch_size"] = list(topology.patch_size)
-    fresh = ("strides", "kernels", "features", "encoder_convs", "decoder_convs", "heads")
-    data["network"] |= {name: getattr(network, name) for name in fresh if f"network.{name}" not in keys}
-    data["reasons"]["network.strides"] = f"made anew by the planner's rules for {' '.join(flags)}"
+    data["network"] |= {name: getattr(network, name) for name in made_anew if f"network.{name}" not in keys}
+    reasons = why_network(network, topology.patch_size)
+    data["reasons"] |= {field: why for field, why in reasons.items() if field not in keys}
 
 
 def _positive(number: Any) -> bool:

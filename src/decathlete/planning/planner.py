@@ -107,9 +107,7 @@ def make_plan(
             "batch_size": say.why_batch(sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb),
             "normalization": say.why_normalization(normalization, spec.channels, _crop_ratio(fingerprint)),
             "resampling": say.why_resampling(Resampling()),
-            "network.strides": say.why_strides(sized.network, sized.topology.patch_size),
-            "network.features": say.why_features(sized.network),
-            "network.heads": say.why_heads(sized.network),
+            **say.why_network(sized.network, sized.topology.patch_size),
         },
     )
 

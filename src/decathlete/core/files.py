@@ -29,6 +29,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        for inside in partial.rglob("*") if partial.is_dir() else ():
+            _sync(inside)
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Box, Shape, nonzero_box
+from decathlete.core.geometry import nonzero_box
 from decathlete.core.labels import IGNORE_INDEX
 from decathlete.core.rng import stream
-from decathlete.dataset.images import Image, LabelMap
+from decathlete.dataset.volumes import Image, LabelMap
 from decathlete.errors import GridMismatch, ImageError, ModelError
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.normalize import normalize, object_mask
@@ -134,12 +134,14 @@ def _prepare_label(
 
 
 def _is_foreground(indices_ZYX: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return (indices_ZYX > 0) & (indices_ZYX != IGNORE_INDEX)
+    return np.asarray((indices_ZYX > 0) & (indices_ZYX != IGNORE_INDEX))
 
 
 def foreground_sample(label_ZYX: NDArray[np.uint8], case_id: str) -> dict[int, NDArray[np.int64]]:
-    """Class index -> flat places of at most :data:`FOREGROUND_SAMPLES` of its voxels, ascending; absent ones left out."""
+    """Class index -> flat places of at most :data:`FOREGROUND_SAMPLES` of its voxels, ascending; no absent class."""
     places = np.flatnonzero(_is_foreground(label_ZYX))
+    if not places.size:
+        return {}
     values = label_ZYX.reshape(-1)[places]
     by_class = np.argsort(values, kind="stable")
     present, first = np.unique(values[by_class], return_index=True)

@@ -1,0 +1,72 @@
+"""All cases of a dataset into a store: in parallel, skipping what is done, every failure reported at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from decathlete.core.parallel import map_cases
+from decathlete.dataset.images import read_channels, read_label
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.splits import Splits
+from decathlete.errors import CasesFailed
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.prepare import prepare
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.preprocessing.write import begin, case_digest, is_current, write_case
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, case id) after each case."""
+
+
+def preprocess(
+    spec: DatasetSpec,
+    plan: Plan,
+    folder: Path,
+    *,
+    fingerprint: Fingerprint,
+    splits: Splits,
+    workers: int = 2,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> PreparedStore:
+    """Prepare every case into ``folder``; cases made before from the same files and plan are kept.
+
+    Args:
+        workers: cases at a time. They are threads: reading, matrix products and compression leave Python's lock.
+        overwrite: replace data that another plan made.
+
+    Raises:
+        OutputError: ``folder`` cannot be written, or holds something else and ``overwrite`` is not given.
+        CasesFailed: some cases could not be prepared; the others are done and kept.
+    """
+    begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
+    one = partial(_prepare_case, plan=plan, folder=folder / "cases")
+    failures, kept = {}, 0
+    for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
+        if outcome.error is not None:
+            failures[outcome.case_id] = outcome.error
+        kept += bool(outcome.value)
+        if progress:
+            progress(done, len(spec.cases), outcome.case_id)
+    if kept:
+        log.info("%d of %d cases were prepared before and are kept", kept, len(spec.cases))
+    if failures:
+        raise CasesFailed(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
+    return PreparedStore.open(folder)
+
+
+def _prepare_case(case: Case, *, plan: Plan, folder: Path) -> bool:
+    """Prepare and write one case; true if it was there already."""
+    digest = case_digest(case, plan)
+    if is_current(folder / case.id, digest):
+        return True
+    label = read_label(case.label) if case.label else None
+    prepared = prepare(read_channels(case.images), plan, label=label, case_id=case.id)
+    write_case(folder / case.id, prepared, digest=digest, dims=plan.dims)
+    return False

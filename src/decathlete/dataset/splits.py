@@ -1,0 +1,69 @@
+"""Folds of cross-validation: shuffled with a fixed seed, patients kept together."""
+
+from __future__ import annotations
+
+import logging
+
+from decathlete.core.rng import stream
+from decathlete.core.schema import Schema
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.errors import DatasetError, OptionError
+
+log = logging.getLogger(__name__)
+
+
+class Fold(Schema):
+    """Case ids to train on and to hold out."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+class Splits(Schema):
+    """All folds; every case is held out in exactly one."""
+
+    seed: int
+    grouped: bool
+    folds: tuple[Fold, ...]
+
+    def fold(self, index: int) -> Fold:
+        """One fold.
+
+        Raises:
+            OptionError: there are fewer.
+        """
+        if not 0 <= index < len(self.folds):
+            raise OptionError(f"there is no fold {index}", remedy=f"choose 0 to {len(self.folds) - 1}")
+        return self.folds[index]
+
+
+def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345) -> Splits:
+    """Deal the groups (patients; single cases where none are named) evenly over the folds.
+
+    With fewer groups than ``n_folds`` there are as many folds as groups, and a log line says so.
+
+    Raises:
+        DatasetError: there is a single group, so nothing can be held out.
+    """
+    groups: dict[str, list[str]] = {}
+    for case in spec.cases:
+        groups.setdefault(f"group {case.group}" if case.group is not None else f"case {case.id}", []).append(case.id)
+    if len(groups) < 2:
+        raise DatasetError(
+            f"all {len(spec.cases)} cases belong to one patient: none can be held out",
+            where=spec.root,
+            remedy="add cases of another patient, or correct --group-by",
+        )
+    if len(groups) < n_folds:
+        log.warning("%d folds instead of %d: there are only %d patients or cases", len(groups), n_folds, len(groups))
+        n_folds = len(groups)
+    if len(groups) < len(spec.cases):
+        log.info("split by patient: %d patients in %d cases", len(groups), len(spec.cases))
+    names = sorted(groups)
+    order = stream(seed, "splits").permutation(len(names))
+    held_out: list[list[str]] = [[] for _ in range(n_folds)]
+    for place, index in enumerate(order):
+        held_out[place % n_folds].extend(groups[names[index]])
+    every = [case.id for case in spec.cases]
+    folds = (Fold(train=tuple(i for i in every if i not in set(val)), val=tuple(sorted(val))) for val in held_out)
+    return Splits(seed=seed, grouped=len(groups) < len(spec.cases), folds=tuple(folds))

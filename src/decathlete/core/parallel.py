@@ -45,7 +45,7 @@ def map_cases(
     """
     if workers <= 1:
         for case_id, item in cases.items():
-            yield _attempt(case_id, function, item)
+            yield attempt(case_id, function, item)
         return
     with _executor(workers, kind) as pool:
         yield from _bounded(pool, function, cases.items(), limit=2 * workers)
@@ -62,7 +62,7 @@ def _bounded(
 ) -> Iterator[Outcome[Out]]:
     running: set[Future[Outcome[Out]]] = set()
     for case_id, item in items:
-        running.add(pool.submit(_attempt, case_id, function, item))
+        running.add(pool.submit(attempt, case_id, function, item))
         if len(running) >= limit:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
@@ -71,7 +71,8 @@ def _bounded(
         yield from (future.result() for future in done)
 
 
-def _attempt(case_id: str, function: Callable[[In], Out], item: In) -> Outcome[Out]:
+def attempt(case_id: str, function: Callable[[In], Out], item: In) -> Outcome[Out]:
+    """Call ``function`` on one case; an error that one case can have becomes its outcome, a bug is raised."""
     try:
         return Outcome(case_id=case_id, value=function(item))
     except (DecathleteError, OSError, ValueError, MemoryError) as problem:

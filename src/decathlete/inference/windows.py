@@ -27,6 +27,29 @@ FLOOR = 1e-3
 """Least weight along one axis: the corner of a 3D patch weighs 1e-9 of its centre, far from float32's underflow."""
 
 
+def check_overlap(overlap: float) -> float:
+    """``overlap`` itself, if it is 0 or more and less than 1.
+
+    Raises:
+        OptionError: it is not.
+    """
+    if not 0 <= overlap < 1:
+        raise OptionError(f"overlap {overlap} is out of range", remedy="choose 0 or more, and less than 1")
+    return overlap
+
+
+def check_blend(blend: str) -> Blend:
+    """``blend`` as one of :data:`BLENDS`.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    for known in BLENDS:
+        if blend == known:
+            return known
+    raise OptionError(f"blend {blend!r} is unknown", remedy=f"choose {' or '.join(BLENDS)}")
+
+
 def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     """Where windows of ``patch`` voxels begin along an axis of ``size`` voxels.
 
@@ -75,10 +98,7 @@ class WindowGrid:
     blend: Blend = "gaussian"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
-            raise OptionError(f"overlap {self.overlap} is out of range", remedy="choose 0 or more, and less than 1")
-        if self.blend not in BLENDS:
-            raise OptionError(f"blend {self.blend!r} is unknown", remedy=f"choose {' or '.join(BLENDS)}")
+        check_overlap(self.overlap)
 
     @property
     def padding(self) -> tuple[tuple[int, int], ...]:

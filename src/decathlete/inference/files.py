@@ -1,0 +1,142 @@
+"""Predict many files into a folder: resumable, one bad case never stops the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.core.files import remove_partials, writable_folder
+from decathlete.dataset.images import find_inputs, read_channels
+from decathlete.errors import CasesFailed, ImageError
+from decathlete.inference.outputs import Job, finished, in_the_way, make_jobs, refuse, write_outputs
+from decathlete.inference.pipeline import overlapped
+from decathlete.inference.predict import Prediction, Predictor, Ready
+from decathlete.inference.provenance import PredictionRecord, inputs_digest
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str | None], None]
+"""Called with (done, total, case id) after each case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedFile:
+    """A prediction on disk.
+
+    Attributes:
+        path: of the label map.
+        kept: it was there already, made from the same inputs and settings.
+    """
+
+    case_id: str
+    path: Path
+    record: PredictionRecord
+    kept: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    job: Job
+    ready: Ready
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Computed:
+    job: Job
+    prediction: Prediction
+    digest: str
+
+
+def predict_files(
+    predictor: Predictor,
+    inputs: Path | Mapping[str, Sequence[Path]],
+    output: Path,
+    *,
+    save_probabilities: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[PredictedFile]:
+    """Predict every case into ``output``: ``ID`` + the input's suffix, and ``ID.json`` with volumes and provenance.
+
+    Predictions that are there already, made from the same inputs and settings, are kept.
+
+    Args:
+        inputs: an image, a DICOM folder, a folder of images (``ID_0000`` ... are channels), or files by case.
+        save_probabilities: also write ``ID_probabilities.nii.gz``, float32, a channel for each class or region.
+        overwrite: replace what other inputs or settings made.
+
+    Raises:
+        OutputError: ``output`` cannot be written, holds the inputs, or holds something else (and not ``overwrite``);
+            before any work is done.
+        ImageError: nothing to predict.
+        CasesFailed: at the end, if some cases failed.
+    """
+    found = find_inputs(inputs) if isinstance(inputs, Path) else inputs
+    if not found:
+        where = inputs if isinstance(inputs, Path) else None
+        raise ImageError("there are no images to predict", where=where, remedy="name an image or a folder of images")
+    jobs = make_jobs(found, output, save_probabilities=save_probabilities)
+    remove_partials(writable_folder(output))
+    done = _finished(jobs, predictor)
+    open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
+    if not overwrite:
+        refuse((path for job in open_jobs.values() for path in in_the_way(job, predictor.settings)), output)
+    failures = _predict(open_jobs, predictor, done, progress, total=len(jobs))
+    if failures:
+        raise CasesFailed(failures, n_done=len(done), doing="predict")
+    return [done[case_id] for case_id in jobs]
+
+
+def _finished(jobs: Mapping[str, Job], predictor: Predictor) -> dict[str, PredictedFile]:
+    done = {}
+    for case_id, job in jobs.items():
+        record = finished(job, predictor.settings)
+        if record is not None:
+            done[case_id] = PredictedFile(case_id=case_id, path=job.label, record=record, kept=True)
+    return done
+
+
+def _predict(
+    jobs: Mapping[str, Job],
+    predictor: Predictor,
+    done: dict[str, PredictedFile],
+    progress: Progress | None,
+    *,
+    total: int,
+) -> dict[str, str]:
+    """Predict ``jobs`` and add them to ``done``; case -> message of those that failed."""
+
+    def read(job: Job) -> _Read:
+        ready = predictor.prepare(read_channels(job.images), job.case_id)
+        return _Read(job=job, ready=ready, digest=inputs_digest(job.images))
+
+    def compute(read: _Read) -> _Computed:
+        prediction = predictor.compute(read.ready, probabilities=read.job.probabilities is not None)
+        return _Computed(job=read.job, prediction=prediction, digest=read.digest)
+
+    def write(computed: _Computed) -> PredictedFile:
+        job = computed.job
+        record = write_outputs(
+            job,
+            computed.prediction,
+            digest=computed.digest,
+            settings=predictor.settings,
+            device=str(predictor.device),
+        )
+        return PredictedFile(case_id=job.case_id, path=job.label, record=record, kept=False)
+
+    failures: dict[str, str] = {}
+    for outcome in overlapped(jobs, read=read, compute=compute, write=write):
+        if outcome.value is None:
+            failures[outcome.case_id] = outcome.error or "failed"
+            log.error("%s: %s", outcome.case_id, failures[outcome.case_id])
+        else:
+            done[outcome.case_id] = outcome.value
+            for warning in outcome.value.record.warnings:
+                log.warning("%s: %s", outcome.case_id, warning)
+        if progress is not None:
+            progress(len(done) + len(failures), total, outcome.case_id)
+    return failures

@@ -1,0 +1,260 @@
+"""Segment one image after another with models that stay loaded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Geometry, Shape, Triple
+from decathlete.core.labels import LabelSet
+from decathlete.dataset.images import Image, read_channels
+from decathlete.errors import OptionError
+from decathlete.inference.engines import resolve_device
+from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
+from decathlete.inference.provenance import Settings, volumes_ml
+from decathlete.inference.restore import Restored, Restorer, decide
+from decathlete.inference.sweep import sweep
+from decathlete.inference.trained_on import departures
+from decathlete.inference.windows import check_blend, check_overlap
+from decathlete.preprocessing.prepare import prepare
+from decathlete.preprocessing.prepared import PreparedCase
+
+log = logging.getLogger(__name__)
+
+Source = Path | str | Sequence[Path | str] | NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """An image that only waits for the networks.
+
+    Attributes:
+        cases: one for each plan of the predictor.
+        warnings: where the image leaves what the models were trained on.
+    """
+
+    geometry: Geometry
+    cases: tuple[PreparedCase, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A segmentation on the image's own grid.
+
+    Attributes:
+        label_ZYX: label values as in the training dataset's files.
+        geometry: the image's grid.
+        volumes_ml: class (or region) -> volume, mL.
+        warnings: where the image leaves what the model was trained on; such a prediction is not to be trusted.
+        probabilities_KZYX: float32, 0..1, of each class (background first) or region, if asked for.
+        seconds: from the prepared image to the finished label map.
+    """
+
+    label_ZYX: NDArray[np.integer[Any]]
+    geometry: Geometry
+    volumes_ml: dict[str, float]
+    warnings: tuple[str, ...]
+    probabilities_KZYX: NDArray[np.float32] | None
+    seconds: float
+
+
+class Predictor:
+    """Models of one dataset, loaded once for many images. Make one with :meth:`load`.
+
+    Args:
+        ensembles: models by plan; their logits are averaged within a plan, their probabilities between plans.
+        tta: average over all flips along the axes that training mirrored.
+        overlap: part of the patch that neighbouring windows share at least, 0 to below 1.
+        blend: ``gaussian`` trusts the centre of a window more, ``constant`` all of it alike.
+        batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
+
+    Raises:
+        OptionError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        ensembles: Sequence[PlanEnsemble],
+        *,
+        device: torch.device,
+        tta: bool = False,
+        overlap: float = 0.5,
+        blend: str = "gaussian",
+        batch_size: int | None = None,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise OptionError(f"batch size {batch_size} is out of range", remedy="choose 1 or more")
+        self.ensembles = tuple(ensembles)
+        self.device = device
+        self.batch_size = batch_size
+        self.settings = Settings(
+            models=tuple(model for ensemble in ensembles for model in ensemble.models),
+            tta=tta,
+            overlap=check_overlap(overlap),
+            blend=check_blend(blend),
+        )
+        if tta and not any(ensemble.mirror_axes for ensemble in ensembles):
+            log.warning("the model was trained without mirroring: test-time augmentation has nothing to flip")
+
+    @classmethod
+    def load(
+        cls,
+        models: Path | str | Sequence[Path | str],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tta: bool = False,
+        overlap: float = 0.5,
+        blend: str = "gaussian",
+        batch_size: int | None = None,
+    ) -> Self:
+        """Load a model, or several as an ensemble, each a run's folder or a bundle's.
+
+        Raises:
+            ModelError: a model is missing or damaged, or they do not go together.
+            OptionError: an option that is unknown, out of range, or not for this machine.
+        """
+        folders = [Path(models)] if isinstance(models, (str, Path)) else [Path(folder) for folder in models]
+        if not folders:
+            raise OptionError("no model is named", remedy="name the folder of a run or a model")
+        chosen = resolve_device(device)
+        ensembles = load_ensembles(folders, device=chosen, precision=precision)
+        return cls(ensembles, device=chosen, tta=tta, overlap=overlap, blend=blend, batch_size=batch_size)
+
+    @property
+    def labels(self) -> LabelSet:
+        """What is segmented."""
+        return self.ensembles[0].plan.labels
+
+    def predict(
+        self,
+        source: Source,
+        *,
+        spacing: Triple | None = None,
+        geometry: Geometry | None = None,
+        probabilities: bool = False,
+    ) -> Prediction:
+        """Segment one image.
+
+        Args:
+            source: a file (or a DICOM folder), one file per channel, or an array: (z, y, x), (channel, z, y, x), or
+                (y, x) for a single slice.
+            spacing: of an array's axes z, y, x, mm.
+            geometry: of an array, instead of ``spacing``: its whole grid.
+            probabilities: keep them too (n_outputs * volume float32 numbers).
+
+        Raises:
+            ImageError: a file cannot be read, or holds NaN.
+            ModelError: another number of channels than the model takes.
+            OptionError: an array without its spacing, or a file with one.
+        """
+        image = as_image(source, spacing=spacing, geometry=geometry)
+        return self.compute(self.prepare(image), probabilities=probabilities)
+
+    def prepare(self, image: Image, case_id: str = "") -> Ready:
+        """All that comes before the networks; safe to call in another thread while :meth:`compute` runs."""
+        plans = [ensemble.plan for ensemble in self.ensembles]
+        cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
+        found = [departures(image, c.restoration, plan) for c, plan in zip(cases, plans, strict=True)]
+        return Ready(
+            geometry=image.geometry,
+            cases=cases,
+            warnings=tuple(dict.fromkeys(warning for warnings in found for warning in warnings)),
+        )
+
+    @torch.inference_mode()
+    def compute(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
+        """The networks, and the way back to the image's own grid."""
+        started = time.perf_counter()
+        several = len(self.ensembles) > 1
+        parts = [
+            self._restored(ensemble, case, probabilities=probabilities or several)
+            for ensemble, case in zip(self.ensembles, ready.cases, strict=True)
+        ]
+        result = mean_restored(parts, self.labels) if several else parts[0]
+        return Prediction(
+            label_ZYX=result.label_ZYX,
+            geometry=ready.geometry,
+            volumes_ml=volumes_ml(result.label_ZYX, ready.geometry, self.labels),
+            warnings=ready.warnings,
+            probabilities_KZYX=result.probabilities_KZYX if probabilities else None,
+            seconds=round(time.perf_counter() - started, 3),
+        )
+
+    def _restored(self, ensemble: PlanEnsemble, case: PreparedCase, *, probabilities: bool) -> Restored:
+        restorer = Restorer(case.restoration, self.labels, probabilities=probabilities)
+        slabs = sweep(
+            ensemble.engines,
+            case.image_CZYX,
+            plan=ensemble.plan,
+            overlap=self.settings.overlap,
+            blend=self.settings.blend,
+            mirror_axes=ensemble.mirror_axes if self.settings.tta else (),
+            batch_size=self.batch_size,
+        )
+        for slab_KZYX in slabs:
+            restorer.add(slab_KZYX)
+        return restorer.finish()
+
+
+def mean_restored(parts: Sequence[Restored], labels: LabelSet) -> Restored:
+    """Predictions of different plans as one: mean probabilities on the image's own grid, then the decision."""
+    maps = [part.probabilities_KZYX for part in parts if part.probabilities_KZYX is not None]
+    mean_KZYX = maps[0].copy()
+    for other in maps[1:]:
+        mean_KZYX += other
+    mean_KZYX /= len(maps)
+    threshold = 0.5 if labels.regions else 0.0  # ``decide`` takes logits, whose sign is that of p - 1/2
+    return Restored(
+        label_ZYX=decide(torch.from_numpy(mean_KZYX) - threshold, labels),
+        probabilities_KZYX=mean_KZYX,
+    )
+
+
+def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None) -> Image:
+    """Read files, or give an array its grid.
+
+    Raises:
+        OptionError: an array of another form or without its spacing, or a file with one.
+    """
+    if isinstance(source, np.ndarray):
+        return _array_image(source, spacing, geometry)
+    if spacing is not None or geometry is not None:
+        raise OptionError("a file says its own spacing", remedy="give spacing or geometry with arrays only")
+    return read_channels([Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source])
+
+
+def _array_image(array: NDArray[Any], spacing: Triple | None, geometry: Geometry | None) -> Image:
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise OptionError(
+            f"an array of shape {array.shape} is not an image",
+            remedy="give (z, y, x), (channel, z, y, x), or (y, x) for a single slice",
+        )
+    image_CZYX = np.asarray(array, dtype=np.float32).reshape((1,) * (4 - array.ndim) + array.shape)
+    _, z, y, x = image_CZYX.shape
+    return Image(array_CZYX=image_CZYX, geometry=_array_geometry((z, y, x), spacing, geometry))
+
+
+def _array_geometry(shape_ZYX: Shape, spacing: Triple | None, geometry: Geometry | None) -> Geometry:
+    if geometry is not None:
+        if geometry.shape_ZYX != shape_ZYX:
+            raise OptionError(
+                f"the geometry is for shape {geometry.shape_ZYX}, the array has {shape_ZYX}",
+                remedy="give the array's own geometry",
+            )
+        return geometry
+    if spacing is None or len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise OptionError(
+            "an array comes without its spacing" if spacing is None else f"{spacing} is not a spacing",
+            remedy="give spacing=(z, y, x) in mm, three positive numbers, or geometry=",
+        )
+    return Geometry.plain(shape_ZYX, spacing)

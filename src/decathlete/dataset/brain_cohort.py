@@ -76,12 +76,13 @@ def load_template(spacing_mm: int) -> Template:
         for load in (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
     ]
     affine = np.asarray(parts[0].affine)[:, [2, 1, 0, 3]]
-    intensity, grey, white = (np.ascontiguousarray(p.get_fdata(dtype=np.float32).T) for p in parts)
+    arrays: list[Volume] = [np.ascontiguousarray(p.get_fdata(dtype=np.float32).T) for p in parts]
+    intensity, grey, white = arrays
     return Template(
-        intensity_ZYX=intensity / float(intensity.max()),
+        intensity_ZYX=np.asarray(intensity / intensity.max(), np.float32),
         grey_ZYX=np.clip(grey, 0, 1),
         white_ZYX=np.clip(white, 0, 1),
-        geometry=Geometry.from_matrix(intensity.shape, affine),
+        geometry=Geometry.from_matrix((intensity.shape[0], intensity.shape[1], intensity.shape[2]), affine),
     )
 
 
@@ -172,7 +173,7 @@ def _smooth_field(shape: Shape, sigma: float, rng: np.random.Generator) -> Volum
 def _scan(intensity: Volume, options: CohortOptions, rng: np.random.Generator) -> Volume:
     """The tissue as a scanner of its own contrast, coil and noise would show it (Rician noise)."""
     contrast = intensity ** rng.uniform(0.7, 1.4)
-    bias = np.exp(options.bias * _smooth_field(contrast.shape, 40 / options.spacing_mm, rng))
+    bias = np.exp(options.bias * _smooth_field(intensity.shape, 40 / options.spacing_mm, rng))
     clean = contrast * bias
     real = clean + options.noise * rng.standard_normal(clean.shape, dtype=np.float32)
     imaginary = options.noise * rng.standard_normal(clean.shape, dtype=np.float32)

@@ -1,36 +1,59 @@
-"""Which cases belong together: images of one patient must never fall on both sides of a split."""
+"""Which cases belong together (frames, visits or scans of one patient) and must not be split apart."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Mapping, Sequence
 
 from decathlete.errors import OptionError
 
-# patient001_frame01, sub-03_ses-2, P7_visit1, case12-t0: a patient, then what counts that patient's images.
-_REPEATED = re.compile(
-    r"^(?P<group>.+?)[_-](?:frame|phase|time|timepoint|visit|ses|session|scan|slice|tp|t)[_-]?\d+(?:[_-].*)?$",
+_REPEAT = re.compile(
+    r"(?P<group>.+?)[_-](?:frame|phase|timepoint|time|visit|session|ses|scan|tp)[_-]?\d+(?![a-zA-Z0-9]).*",
     re.IGNORECASE,
 )
 
+_log = logging.getLogger(__name__)
 
-def group_of(case_id: str, pattern: str | None = None) -> str | None:
-    """The patient that a case's id names, or ``None`` when it names none (the case is a group of its own).
+
+def groups_of(
+    case_ids: Sequence[str], *, group_by: str | None = None, declared: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Group of each case that has one; cases left out are groups of their own.
 
     Args:
-        pattern: regular expression whose first group is the patient.
+        group_by: a regular expression with one group, searched for in each id.
+        declared: the manifest's own ``groups``: case id -> group.
 
     Raises:
-        OptionError: the pattern is invalid, has no group, or does not match the id.
+        OptionError: ``group_by`` is no regular expression with one group, or fits no case.
     """
-    if pattern is None:
-        match = _REPEATED.match(case_id)
-        return match["group"] if match else None
+    if group_by is not None:
+        groups, why = _by_pattern(case_ids, group_by), f"the pattern {group_by!r}"
+    elif declared:
+        groups, why = {i: declared[i] for i in case_ids if i in declared}, "the manifest's groups"
+    else:
+        groups, why = _by_name(case_ids), "the case names"
+    if groups:
+        _log.info("%d cases in %d groups, by %s: a group is never split", len(groups), len(set(groups.values())), why)
+    return groups
+
+
+def _by_pattern(case_ids: Sequence[str], group_by: str) -> dict[str, str]:
+    remedy = r"give a pattern with one pair of brackets around the patient's part, e.g. '^(patient\d+)'"
     try:
-        compiled = re.compile(pattern)
+        pattern = re.compile(group_by)
     except re.error as problem:
-        raise OptionError(f"--group-by {pattern!r} is not a regular expression ({problem})") from None
-    found = compiled.search(case_id)
-    if compiled.groups < 1 or found is None:
-        reason = "has no group in parentheses" if compiled.groups < 1 else f"does not match {case_id!r}"
-        raise OptionError(f"--group-by {pattern!r} {reason}", remedy=r"for names like P07_2: --group-by '^(P\d+)_'")
-    return found[1]
+        raise OptionError(f"group_by {group_by!r} is not a regular expression ({problem})", remedy=remedy) from None
+    if pattern.groups != 1:
+        raise OptionError(f"group_by {group_by!r} has {pattern.groups} groups, not one", remedy=remedy)
+    matches = {i: m for i in case_ids if (m := pattern.search(i))}
+    if not matches:
+        raise OptionError(f"group_by {group_by!r} matches no case (for example {case_ids[0]!r})", remedy=remedy)
+    return {i: m[1] for i, m in matches.items() if m[1] is not None}
+
+
+def _by_name(case_ids: Sequence[str]) -> dict[str, str]:
+    """``patient001_frame01`` -> ``patient001``; nothing where no group would have two cases."""
+    matches = {i: m["group"] for i in case_ids if (m := _REPEAT.fullmatch(i))}
+    return matches if len(set(matches.values())) < len(matches) else {}

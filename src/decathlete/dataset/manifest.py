@@ -1,243 +1,245 @@
-"""From ``dataset.json`` to :class:`DatasetSpec`: the Decathlon's layout and nnU-Net v2's."""
+"""From a folder with a ``dataset.json`` to a :class:`DatasetSpec`: Decathlon and nnU-Net v2 layouts.
+
+No image is opened and no file is required to exist: what is declared but missing is a case that ``check`` reports.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from decathlete.core.files import read_text
-from decathlete.core.labels import LabelClass, LabelSet, Region
+from decathlete.core.labels import LabelSet
 from decathlete.core.schema import describe
-from decathlete.dataset.groups import group_of
-from decathlete.dataset.images import strip_suffix
+from decathlete.dataset.groups import groups_of
+from decathlete.dataset.inputs import IMAGE_SUFFIXES, group_channels, is_image_name, strip_suffix
+from decathlete.dataset.declared_labels import label_set
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import DatasetError, ManifestError, problems_found
+from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
 
 MANIFEST = "dataset.json"
-_REMEDY = "mend these entries of dataset.json (docs/getting-started/first-run.md shows both layouts)"
-
-Json = Mapping[str, Any]
+_HELP = "mend dataset.json (forms: Medical Segmentation Decathlon, nnU-Net v2)"
 
 
-def resolve_task(task: str, data_root: Path) -> Path:
-    """The dataset's folder that ``task`` names: a path, a folder under ``data_root``, or a number (``4``, ``04``).
+class _Files(BaseModel):
+    """One training case of a Decathlon manifest: one file with all channels, or a list of one per channel."""
 
-    Raises:
-        DatasetError: there is no such dataset, or several.
-    """
-    for candidate in (Path(task), data_root / task):
-        if candidate.is_dir():
-            return candidate
-    if not task.isdecimal():
-        raise DatasetError(
-            f"there is no dataset {task!r}",
-            where=data_root,
-            remedy=f"give a path, a folder's name or a number; --data names the root{_known(data_root)}",
-        )
-    number = re.compile(rf"^(Task|Dataset)0*{int(task)}_")
-    found = sorted(p for p in data_root.glob("*_*") if p.is_dir() and number.match(p.name))
-    if len(found) == 1:
-        return found[0]
-    problem = f"several datasets have number {task}" if found else f"there is no dataset with number {task}"
-    raise DatasetError(problem, where=data_root, remedy=f"give its folder's name or a path{_known(data_root)}")
+    image: str | list[str]
+    label: str
 
 
-def _known(data_root: Path) -> str:
-    names = sorted(p.parent.name for p in data_root.glob(f"*/{MANIFEST}"))
-    return f" (there: {', '.join(names[:10])})" if names else ""
+class _TestFiles(BaseModel):
+    image: str | list[str]
+
+
+class _Common(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    name: str | None = None
+    labels: dict[str, Any] = Field(min_length=1)
+    groups: dict[str, str] = {}
+    regions: dict[str, list[int]] | None = None
+    regions_class_order: list[int] | None = None
+
+
+class _Decathlon(_Common):
+    modality: dict[str, str] = Field(min_length=1)
+    training: list[_Files] = Field(min_length=1)
+    test: list[str | _TestFiles] = []
+
+
+class _NnUNet(_Common):
+    channel_names: dict[str, str] = Field(min_length=1)
+    file_ending: str
+    dataset: dict[str, dict[str, Any]] | None = None
 
 
 def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
-    """Read a dataset's manifest; no image is opened.
+    """Read the manifest of the dataset in ``root``.
 
     Args:
-        group_by: regular expression whose first group names a case's patient; without it the manifest's ``groups``
-            or names like ``patient001_frame01`` tell.
+        group_by: a regular expression with one group; what it matches in a case's id names the case's group (its
+            patient). Without it, the manifest's ``groups`` object, or names like ``patient001_frame02``, decide.
 
     Raises:
-        ManifestError: with every problem of the manifest.
+        ManifestError: with every problem of the manifest together.
     """
-    if not root.is_dir():
-        raise ManifestError("there is no such folder", where=root, remedy="check the path of the dataset")
-    path = root / MANIFEST
-    try:
-        manifest = json.loads(
-            read_text(path, error=ManifestError, remedy="a dataset needs a dataset.json in its folder")
-        )
-    except json.JSONDecodeError as problem:
-        raise ManifestError(f"is not valid JSON ({problem})", where=path, remedy="mend the file") from None
-    if not isinstance(manifest, dict):
-        raise ManifestError("is not a JSON object", where=path, remedy=_REMEDY)
-    return _Manifest(root, manifest, group_by).spec()
-
-
-class _Manifest:
-    """One manifest being read, its problems collected."""
-
-    def __init__(self, root: Path, content: Json, group_by: str | None) -> None:
-        self.root = root
-        self.content = content
-        self.group_by = group_by
-        self.problems: list[str] = []
-        self.layout = "nnunet" if "channel_names" in content else "decathlon"
-
-    def spec(self) -> DatasetSpec:
-        channels = self._channels()
-        labels = self._labels()
-        if self.layout == "nnunet":
-            cases, test = self._listed_by_folder("Tr", len(channels)), self._listed_by_folder("Ts", len(channels))
-        else:
-            cases, test = self._listed("training"), self._listed("test")
-        self._distinct(cases)
-        if not cases and not self.problems:
-            self.problems.append("there are no training cases")
-        if self.problems or labels is None:
-            raise problems_found(
-                self.problems, where=self.root / MANIFEST, remedy=_REMEDY, kind=ManifestError
-            ) from None
-        name = str(self.content.get("name") or self.root.resolve().name)
-        return DatasetSpec(
-            name=name,
-            root=self.root,
-            layout="nnunet" if self.layout == "nnunet" else "decathlon",
-            channels=channels,
-            labels=labels,
-            cases=cases,
-            test_cases=test,
-        )
-
-    def _channels(self) -> tuple[str, ...]:
-        key = "channel_names" if self.layout == "nnunet" else "modality"
-        named = self.content.get(key)
-        if not isinstance(named, dict) or not named:
-            self.problems.append(f'{key}: expected {{"0": "CT", ...}}, found {named!r}')
-            return ()
-        if sorted(named) != sorted(str(i) for i in range(len(named))):
-            self.problems.append(f"{key}: channels must be numbered 0, 1, 2, ...; found {', '.join(named)}")
-            return ()
-        return tuple(str(named[str(i)]) for i in range(len(named)))
-
-    def _labels(self) -> LabelSet | None:
-        entries = self.content.get("labels")
-        if not isinstance(entries, dict) or not entries:
-            self.problems.append("labels: missing or empty")
-            return None
-        try:
-            by_name = _by_name(entries)
-        except ValueError as problem:
-            self.problems.append(f"labels: {problem}")
-            return None
-        order = self.content.get("regions_class_order") or ()
-        try:
-            return _label_set(by_name, tuple(int(v) for v in order))
-        except ValidationError as problem:
-            self.problems.extend(f"labels: {text}" for text in describe(problem))
-        except (TypeError, ValueError) as problem:
-            self.problems.append(f"labels or regions_class_order: {problem}")
-        return None
-
-    def _listed(self, key: str) -> tuple[Case, ...]:
-        """The Decathlon's lists: ``training`` of image and label, ``test`` of images."""
-        entries = self.content.get(key, [])
-        if not isinstance(entries, list):
-            self.problems.append(f"{key}: expected a list, found {type(entries).__name__}")
-            return ()
-        cases = []
-        for number, entry in enumerate(entries):
-            image = entry.get("image") if isinstance(entry, dict) else entry
-            label = entry.get("label") if isinstance(entry, dict) else None
-            if not isinstance(image, str) or (key == "training" and not isinstance(label, str)):
-                self.problems.append(f"{key}[{number}]: expected image and label, found {entry!r}")
-                continue
-            case_id = strip_suffix(Path(image).name)
-            label_path = self._inside(label, f"{key}[{number}]") if isinstance(label, str) else None
-            images = (self._inside(image, f"{key}[{number}]"),)
-            cases.append(Case(id=case_id, images=images, label=label_path, group=self._group(case_id)))
-        return tuple(cases)
-
-    def _inside(self, relative: str, where: str) -> Path:
-        path = self.root / relative
-        if not path.resolve().is_relative_to(self.root.resolve()) and not path.is_symlink():
-            self.problems.append(f"{where}: {relative} leads out of the dataset's folder")
-        return path
-
-    def _listed_by_folder(self, part: str, n_channels: int) -> tuple[Case, ...]:
-        """nnU-Net v2's folders: ``imagesTr/ID_0000.nii.gz``, one file per channel."""
-        ending = self.content.get("file_ending", ".nii.gz")
-        folder = self.root / f"images{part}"
-        suffix = re.compile(rf"^(.+)_(\d{{4}}){re.escape(str(ending))}$")
-        if part == "Tr" and not folder.is_dir():
-            self.problems.append("imagesTr: the folder is missing")
-        found: dict[str, set[int]] = {}
-        for path in folder.iterdir() if folder.is_dir() else ():
-            match = suffix.match(path.name)
-            if match:
-                found.setdefault(match[1], set()).add(int(match[2]))
-        if part == "Tr" and folder.is_dir() and not found:
-            self.problems.append(f"imagesTr: no file is named ID_0000{ending}")
-        wanted = set(range(n_channels))
-        for case_id, channels in sorted(found.items()):
-            if n_channels and channels != wanted:
-                self.problems.append(f"images{part}: {case_id} has channels {sorted(channels)}, not {sorted(wanted)}")
-        return tuple(
-            Case(
-                id=case_id,
-                images=tuple(folder / f"{case_id}_{c:04d}{ending}" for c in range(n_channels)),
-                label=self.root / "labelsTr" / f"{case_id}{ending}" if part == "Tr" else None,
-                group=self._group(case_id),
-            )
-            for case_id in sorted(found)
-        )
-
-    def _group(self, case_id: str) -> str | None:
-        declared = self.content.get("groups")
-        if isinstance(declared, dict) and self.group_by is None:
-            return str(declared[case_id]) if case_id in declared else None
-        return group_of(case_id, self.group_by)
-
-    def _distinct(self, cases: tuple[Case, ...]) -> None:
-        seen: set[str] = set()
-        for case in cases:
-            if case.id in seen:
-                self.problems.append(f"training: the id {case.id} occurs twice")
-            seen.add(case.id)
-
-
-def _by_name(entries: Json) -> dict[str, tuple[int, ...]]:
-    """Name -> values, from ``{"1": "liver"}`` (Decathlon) or ``{"liver": 1, "whole": [1, 2]}`` (nnU-Net v2)."""
-    by_name: dict[str, tuple[int, ...]] = {}
-    for key, value in entries.items():
-        name, number = (value, key) if isinstance(value, str) and key.lstrip("-").isdecimal() else (key, value)
-        if str(name) in by_name:
-            raise ValueError(f"the name {name!r} occurs twice")
-        values = number if isinstance(number, list) else [number]
-        if not values or not all(str(v).isdecimal() for v in values):
-            raise ValueError(f"{name!r} needs a value of 0 or more, found {number!r}")
-        by_name[str(name)] = tuple(int(v) for v in values)
-    return by_name
-
-
-def _label_set(by_name: Mapping[str, tuple[int, ...]], region_order: tuple[int, ...]) -> LabelSet:
-    ignore = by_name.get("ignore", (None,))[0]
-    named = {name: values for name, values in by_name.items() if name != "ignore"}
-    regions = {name: values for name, values in named.items() if values != (0,)}
-    if not region_order and any(len(values) > 1 for values in named.values()):
-        raise ValueError("regions (lists of values) need regions_class_order")
-    if not region_order:
-        classes = sorted((values[0], name) for name, values in named.items())
-        return LabelSet(classes=tuple(LabelClass(name=n, value=v) for v, n in classes), ignore=ignore)
-    single = {values[0]: name for name, values in named.items() if len(values) == 1}
-    values_used = sorted({0, *(v for values in named.values() for v in values)})
-    return LabelSet(
-        classes=tuple(
-            LabelClass(name=single.get(v, "background" if v == 0 else f"label {v}"), value=v) for v in values_used
-        ),
-        regions=tuple(Region(name=n, values=v) for n, v in regions.items()),
-        region_order=region_order,
-        ignore=ignore,
+    raw = _load(root)
+    problems: list[str] = []
+    manifest = _validated(raw, root)
+    channels = _channels(manifest, problems)
+    labels = label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
+    cases, test_cases = _cases(manifest, root, len(channels), problems)
+    problems += _repeated(cases, "training") + _repeated(test_cases, "test")
+    if problems or labels is None:
+        raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
+    groups = groups_of([c.id for c in cases], group_by=group_by, declared=manifest.groups)
+    return DatasetSpec(
+        name=root.resolve().name,
+        root=root,
+        layout="decathlon" if isinstance(manifest, _Decathlon) else "nnunet",
+        channels=channels,
+        labels=labels,
+        cases=tuple(Case(id=c.id, images=c.images, label=c.label, group=groups.get(c.id)) for c in cases),
+        test_cases=test_cases,
     )
+
+
+def resolve_task(task: str, data_root: Path) -> Path:
+    """The dataset folder that ``task`` means: a path, a folder name below ``data_root``, or a number (``04``, ``4``).
+
+    Raises:
+        DatasetError: there is none, or the number fits several.
+    """
+    for folder in (Path(task), data_root / task):
+        if (folder / MANIFEST).is_file():
+            return folder
+    known = sorted(p.parent for p in data_root.glob(f"*/{MANIFEST}")) if data_root.is_dir() else []
+    numbered = [p for p in known if task.isdigit() and _number(p.name) == int(task)]
+    if len(numbered) == 1:
+        return numbered[0]
+    if numbered:
+        names = ", ".join(p.name for p in numbered)
+        raise DatasetError(
+            f"task {task} fits several datasets: {names}", where=data_root, remedy="give the folder's name"
+        )
+    there = f"datasets there: {', '.join(p.name for p in known)}" if known else "there is no dataset in it"
+    raise DatasetError(
+        f"no dataset {task!r} ({there})",
+        where=data_root,
+        remedy=f"give a folder with a {MANIFEST}, its name below --data, or its number (Task04_..., Dataset004_...)",
+    )
+
+
+def _number(name: str) -> int | None:
+    match = re.match(r"(?:Task|Dataset)(\d+)_", name)
+    return int(match[1]) if match else None
+
+
+def _load(root: Path) -> dict[str, Any]:
+    path = root / MANIFEST
+    if not root.is_dir():
+        raise ManifestError("is not a folder", where=root, remedy=f"give the folder that holds {MANIFEST}")
+    text = read_text(path, error=ManifestError, remedy="give the folder that holds dataset.json, or write one")
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as problem:
+        raise ManifestError(
+            f"is not valid JSON: {problem.msg} in line {problem.lineno}", where=path, remedy="mend this line"
+        ) from None
+    if not isinstance(raw, dict):
+        raise ManifestError("must be a JSON object", where=path, remedy=_HELP)
+    return raw
+
+
+def _validated(raw: dict[str, Any], root: Path) -> _Decathlon | _NnUNet:
+    kind: type[_Decathlon] | type[_NnUNet]
+    if "channel_names" in raw:
+        kind = _NnUNet
+    elif "training" in raw:
+        kind = _Decathlon
+    else:
+        raise ManifestError(
+            "declares neither 'training' (Decathlon layout) nor 'channel_names' (nnU-Net v2 layout)",
+            where=root / MANIFEST,
+            remedy=_HELP,
+        )
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as problem:
+        raise problems_found(describe(problem), where=root / MANIFEST, remedy=_HELP, kind=ManifestError) from None
+
+
+def _channels(manifest: _Decathlon | _NnUNet, problems: list[str]) -> tuple[str, ...]:
+    field: Literal["modality", "channel_names"] = "modality" if isinstance(manifest, _Decathlon) else "channel_names"
+    declared: dict[str, str] = getattr(manifest, field)
+    if sorted(declared) != sorted(map(str, range(len(declared)))):
+        problems.append(f"{field} must number the channels 0, 1, ...; it has {', '.join(declared)}")
+        return tuple(declared.values())
+    return tuple(declared[str(c)] for c in range(len(declared)))
+
+
+def _cases(
+    manifest: _Decathlon | _NnUNet, root: Path, n_channels: int, problems: list[str]
+) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    if isinstance(manifest, _Decathlon):
+        return _decathlon_cases(manifest, root)
+    ending = manifest.file_ending
+    if not ending.startswith(".") or not f"x{ending}".lower().endswith(IMAGE_SUFFIXES):
+        problems.append(f"file_ending {ending!r} is not one of {', '.join(IMAGE_SUFFIXES)}")
+        return (), ()
+    try:
+        if manifest.dataset is not None:
+            cases = _listed_cases(manifest.dataset, root, problems)
+        else:
+            cases = _folder_cases(root, "Tr", ending, n_channels)
+        test_cases = _folder_cases(root, "Ts", ending, n_channels)
+    except ImageError as problem:
+        problems.append(problem.problem)
+        return (), ()
+    if not cases:
+        problems.append(f"there are no images *{ending} in imagesTr")
+    return cases, test_cases
+
+
+def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    def images(files: str | list[str]) -> tuple[Path, ...]:
+        return tuple(root / f for f in ([files] if isinstance(files, str) else files))
+
+    training = tuple(
+        Case(id=_id(images(t.image)), images=images(t.image), label=root / t.label) for t in manifest.training
+    )
+    test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
+    return training, tuple(Case(id=_id(files), images=files) for files in test)
+
+
+def _id(images: tuple[Path, ...]) -> str:
+    return strip_suffix(images[0].name).removesuffix("_0000" if len(images) > 1 else "")
+
+
+def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[str]) -> tuple[Case, ...]:
+    """nnU-Net v2's ``dataset`` object: id -> images (a list) and label, relative to the folder or absolute."""
+    cases = []
+    for case_id, entry in listed.items():
+        images, label = entry.get("images"), entry.get("label")
+        if not isinstance(images, list) or not images or not isinstance(label, str):
+            problems.append(f"dataset.{case_id} needs 'images' (a list of files) and 'label' (a file)")
+            continue
+        cases.append(Case(id=case_id, images=tuple(root / str(f) for f in images), label=root / label))
+    return tuple(cases)
+
+
+def _folder_cases(root: Path, part: Literal["Tr", "Ts"], ending: str, n_channels: int) -> tuple[Case, ...]:
+    """Cases of ``imagesTr`` or ``imagesTs``, with every channel that is declared or found, whether there or not.
+
+    A label without an image is a case too: one whose image is missing.
+    """
+    images, labels = root / f"images{part}", root / f"labels{part}"
+    found = group_channels(_with_ending(images, ending))
+    ids = set(found)
+    if part == "Tr":
+        ids |= {p.name[: -len(ending)] for p in _with_ending(labels, ending)}
+    cases = []
+    for case_id in sorted(ids):
+        files = found.get(case_id, ())
+        expected = [images / f"{case_id}_{c:04d}{ending}" for c in range(n_channels)]
+        extra = [p for p in files if p not in expected and p.name != f"{case_id}{ending}"]
+        label = labels / f"{case_id}{ending}" if part == "Tr" else None
+        cases.append(Case(id=case_id, images=(*expected, *extra), label=label))
+    return tuple(cases)
+
+
+def _with_ending(folder: Path, ending: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if is_image_name(p) and p.name.endswith(ending))
+
+
+def _repeated(cases: tuple[Case, ...], part: str) -> list[str]:
+    counts = Counter(c.id for c in cases)
+    return [f"{n} {part} cases are called {case_id!r}" for case_id, n in counts.items() if n > 1]

@@ -85,7 +85,7 @@ def _gzipped(path: Path, as_float32: bool) -> tuple[NDArray[Any], Any]:
 
 def _data(image: Any, as_float32: bool) -> NDArray[Any]:
     if as_float32:
-        return np.asarray(image.dataobj.get_scaled(dtype=np.float32), dtype=np.float32)
+        return np.asarray(image.dataobj, dtype=np.float32)
     return np.asanyarray(image.dataobj)
 
 

@@ -1,4 +1,4 @@
-"""Small made-up datasets, written as real files: for tests, examples and trying things out."""
+"""Small made-up datasets, written as real files: for tests, examples, and trying things out."""
 
 from __future__ import annotations
 
@@ -23,88 +23,123 @@ def make_phantoms(
     spacing_ZYX: Triple = (1.0, 1.0, 1.0),
     n_channels: int = 1,
     n_classes: int = 2,
-    channel: str = "MRI",
     layout: Literal["decathlon", "nnunet"] = "decathlon",
+    modality: str = "MRI",
+    cases_per_patient: int = 1,
     oblique: bool = False,
-    noise: float = 0.3,
+    noise: float = 0.1,
+    suffix: str = ".nii.gz",
     seed: int = 0,
 ) -> Path:
-    """Write a dataset of bright balls in noise, easy to learn, and return its folder.
+    """Write a dataset that a network learns within seconds: bright ellipsoids, one intensity per class, in noise.
 
     Args:
-        shape_ZYX: of the first case; the others differ by a voxel or two.
-        n_classes: foreground classes; class ``k`` is a ball of intensity about ``k`` above the background.
-        oblique: turn every grid by its own angle about z.
-        noise: standard deviation; the classes are 1 apart.
+        n_classes: foreground classes; class k has an ellipsoid of its own in every case.
+        cases_per_patient: more than 1 names cases ``patient001_frame01``, ``patient001_frame02``, ...
+        oblique: rotate every case's axes by a small angle of its own.
+        noise: standard deviation, where neighbouring classes lie 1 apart.
+        suffix: of the files in the ``nnunet`` layout.
+
+    Returns:
+        ``folder``, which holds ``dataset.json`` and the images.
     """
-    names = [f"phantom_{i:03d}" for i in range(n_cases + n_test)]
-    for i, name in enumerate(names):
-        rng = stream(seed, "phantom", i)
-        z, y, x = (max(1, n + int(rng.integers(-1, 2)) if i and n > 4 else n) for n in shape_ZYX)
-        image_CZYX, label_ZYX = _case((z, y, x), n_channels, n_classes, noise, rng)
-        geometry = _geometry((z, y, x), spacing_ZYX, float(rng.uniform(-0.5, 0.5)) if oblique else 0.0)
-        part = "Tr" if i < n_cases else "Ts"
-        if layout == "decathlon":
-            write_image(folder / f"images{part}" / f"{name}.nii.gz", image_CZYX, geometry)
-        else:
-            for c in range(n_channels):
-                write_image(folder / f"images{part}" / f"{name}_{c:04d}.nii.gz", image_CZYX[c : c + 1], geometry)
+    names = [_case_name(i, cases_per_patient) for i in range(n_cases + n_test)]
+    ending = suffix if layout == "nnunet" else ".nii.gz"
+    for index, name in enumerate(names):
+        geometry = _grid(shape_ZYX, spacing_ZYX, oblique, seed, index)
+        label_ZYX = _ellipsoids(shape_ZYX, n_classes, stream(seed, "phantom shape", index))
+        image_CZYX = _intensities(label_ZYX, n_channels, noise, stream(seed, "phantom noise", index))
+        part = "Tr" if index < n_cases else "Ts"
+        _write_image(folder / f"images{part}", name, image_CZYX, geometry, layout, ending)
         if part == "Tr":
-            write_label(folder / "labelsTr" / f"{name}.nii.gz", label_ZYX, geometry)
-    channels = {str(c): channel if n_channels == 1 else f"{channel}{c}" for c in range(n_channels)}
-    make = _decathlon_manifest if layout == "decathlon" else _nnunet_manifest
-    write_json(folder / "dataset.json", make(names[:n_cases], names[n_cases:], channels, n_classes))
+            write_label(folder / "labelsTr" / f"{name}{ending}", label_ZYX, geometry)
+    channels = [modality if n_channels == 1 else f"{modality}{c}" for c in range(n_channels)]
+    manifest = _decathlon if layout == "decathlon" else _nnunet
+    classes = ["background", *(f"blob {k}" for k in range(1, n_classes + 1))]
+    write_json(folder / "dataset.json", manifest(channels, classes, names[:n_cases], names[n_cases:], ending))
     return folder
 
 
-def _case(
-    shape: Shape, n_channels: int, n_classes: int, noise: float, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    grid = np.stack(np.meshgrid(*(np.arange(n) / max(n - 1, 1) for n in shape), indexing="ij"))
-    label = np.zeros(shape, np.uint8)
+def _case_name(index: int, cases_per_patient: int) -> str:
+    if cases_per_patient == 1:
+        return f"phantom_{index:03d}"
+    patient, frame = divmod(index, cases_per_patient)
+    return f"patient{patient + 1:03d}_frame{frame + 1:02d}"
+
+
+def _grid(shape_ZYX: Shape, spacing_ZYX: Triple, oblique: bool, seed: int, index: int) -> Geometry:
+    matrix = Geometry.plain(shape_ZYX, spacing_ZYX).matrix
+    rng = stream(seed, "phantom grid", index)
+    if oblique:
+        a, b = rng.uniform(-0.3, 0.3, 2)
+        around_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+        around_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+        matrix[:3, :3] = around_z @ around_x @ matrix[:3, :3]
+    matrix[:3, 3] = rng.uniform(-50, 50, 3)
+    return Geometry.from_matrix(shape_ZYX, matrix)
+
+
+def _ellipsoids(shape_ZYX: Shape, n_classes: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Class k around its own place along the longest axis, so that places are learnable and none is ever lost."""
+    label_ZYX = np.zeros(shape_ZYX, np.uint8)
+    size = np.array(shape_ZYX)
+    longest = int(size.argmax())
+    places = np.indices(shape_ZYX)
     for k in range(1, n_classes + 1):
-        centre = np.array([0.5, 0.5, (k - 0.5) / n_classes]) + rng.uniform(-0.08, 0.08, 3)
-        radius = np.array([0.3, 0.3, 0.35 / n_classes]) * rng.uniform(0.9, 1.1)
-        inside = (((grid - centre.reshape(3, 1, 1, 1)) / radius.reshape(3, 1, 1, 1)) ** 2).sum(axis=0) <= 1
-        label[inside] = k
-    signal = label + 1.0
-    channels = [(signal * (1 + 0.5 * c) + rng.normal(0, noise, shape)) * 100 for c in range(n_channels)]
-    return np.stack(channels).astype(np.float32), label
+        centre = size * rng.uniform(0.42, 0.58, 3) - 0.5
+        centre[longest] = size[longest] * (k - 0.5 + rng.uniform(-0.1, 0.1)) / n_classes - 0.5
+        radius = size * rng.uniform(0.22, 0.3, 3)
+        radius[longest] = size[longest] * rng.uniform(0.3, 0.42) / n_classes
+        centre, radius = np.round(centre), np.maximum(radius, 0.6)
+        distance = sum(((places[a] - centre[a]) / radius[a]) ** 2 for a in range(3))
+        label_ZYX[distance <= 1] = k
+    return label_ZYX
 
 
-def _geometry(shape: Shape, spacing: Triple, angle: float) -> Geometry:
-    matrix = Geometry.plain(shape, spacing).matrix
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    matrix = turn @ matrix
-    matrix[:3, 3] = (-10.0, 5.0, 20.0)
-    return Geometry.from_matrix(shape, matrix)
+def _intensities(
+    label_ZYX: NDArray[np.uint8], n_channels: int, noise: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Class k is 2 + k bright (in odd channels the order is turned round) on a body of 1; scale differs by case."""
+    n_classes = int(label_ZYX.max())
+    channels = []
+    for c in range(n_channels):
+        level = np.arange(n_classes + 1) if c % 2 == 0 else np.r_[0, np.arange(n_classes, 0, -1)]
+        channels.append(1 + level[label_ZYX] + noise * rng.standard_normal(label_ZYX.shape))
+    return (np.stack(channels) * rng.uniform(90, 110)).astype(np.float32)
 
 
-def _decathlon_manifest(
-    training: list[str], test: list[str], channels: dict[str, str], n_classes: int
+def _write_image(
+    folder: Path, name: str, image_CZYX: NDArray[np.float32], geometry: Geometry, layout: str, ending: str
+) -> None:
+    if layout == "decathlon":
+        write_image(folder / f"{name}{ending}", image_CZYX, geometry)
+        return
+    for c, channel_ZYX in enumerate(image_CZYX):
+        write_image(folder / f"{name}_{c:04d}{ending}", channel_ZYX[None], geometry)
+
+
+def _decathlon(
+    channels: list[str], classes: list[str], training: list[str], test: list[str], ending: str
 ) -> dict[str, object]:
-    labels = {"0": "background"} | {str(k): f"ball {k}" for k in range(1, n_classes + 1)}
     return {
         "name": "Phantoms",
-        "modality": channels,
-        "labels": labels,
+        "tensorImageSize": "4D" if len(channels) > 1 else "3D",
+        "modality": {str(c): name for c, name in enumerate(channels)},
+        "labels": {str(k): name for k, name in enumerate(classes)},
         "numTraining": len(training),
         "numTest": len(test),
-        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in training],
-        "test": [f"./imagesTs/{n}.nii.gz" for n in test],
+        "training": [{"image": f"./imagesTr/{n}{ending}", "label": f"./labelsTr/{n}{ending}"} for n in training],
+        "test": [f"./imagesTs/{n}{ending}" for n in test],
     }
 
 
-def _nnunet_manifest(
-    training: list[str],
-    test: list[str],  # noqa: ARG001 - nnU-Net v2 lists no cases, it looks into the folders
-    channels: dict[str, str],
-    n_classes: int,
+def _nnunet(
+    channels: list[str], classes: list[str], training: list[str], test: list[str], ending: str
 ) -> dict[str, object]:
     return {
-        "channel_names": channels,
-        "labels": {"background": 0} | {f"ball {k}": k for k in range(1, n_classes + 1)},
+        "name": "Phantoms",
+        "channel_names": {str(c): name for c, name in enumerate(channels)},
+        "labels": {name: k for k, name in enumerate(classes)},
         "numTraining": len(training),
-        "file_ending": ".nii.gz",
+        "file_ending": ending,
     }

@@ -1,0 +1,286 @@
+"""Every problem of a dataset in one go: which file, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from decathlete.core.parallel import map_cases
+from decathlete.core.schema import Schema
+from decathlete.dataset.images import Image, LabelMap, read_image, read_label
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.errors import DatasetError, DecathleteError
+
+GRID_TOLERANCE_MM = 1e-2
+"""Greatest difference of spacing and origin between files of one case, mm."""
+
+DIRECTION_TOLERANCE = 1e-3
+"""Greatest difference of a direction cosine between files of one case."""
+
+
+Read = TypeVar("Read", Image, LabelMap)
+
+
+class Problem(Schema):
+    """One thing that is wrong.
+
+    Attributes:
+        severity: errors must be mended before the dataset can be used; warnings are for a person to judge.
+        file: relative to the dataset's folder.
+    """
+
+    severity: Literal["error", "warning"]
+    case_id: str | None = None
+    file: str | None = None
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = self.file or self.case_id
+        return f"{where + ': ' if where else ''}{self.message}\n    → {self.remedy}"
+
+
+class CheckReport(Schema):
+    """What the check found."""
+
+    dataset: str
+    root: str
+    n_cases: int
+    n_test_cases: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Problems that keep the dataset from being used."""
+        return tuple(p for p in self.problems if p.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """Problems for a person to judge."""
+        return tuple(p for p in self.problems if p.severity == "warning")
+
+    @property
+    def ok(self) -> bool:
+        """No errors."""
+        return not self.errors
+
+    def lines(self) -> list[str]:
+        """For a reader: errors, warnings, and a verdict."""
+        tests = f" and {self.n_test_cases} test images" if self.n_test_cases else ""
+        out = [f"{self.dataset}: {self.n_cases} cases{tests} in {self.root}"]
+        for name, problems in (("error", self.errors), ("warning", self.warnings)):
+            out += [f"{name}: {p}" for p in problems]
+        if self.ok and not self.warnings:
+            return [*out, "no problems found"]
+        return [*out, f"{len(self.errors)} errors, {len(self.warnings)} warnings"]
+
+    def raise_for_errors(self) -> None:
+        """Raise if there are errors.
+
+        Raises:
+            DatasetError: with all of them.
+        """
+        if self.errors:
+            listed = "".join(f"\n  - {p}" for p in self.errors)
+            raise DatasetError(
+                f"{len(self.errors)} problems:{listed}",
+                where=self.root,
+                remedy="mend them, then run the same command again (`decathlete check` lists warnings, too)",
+            )
+
+
+class _CaseFindings(Schema):
+    """What one case's files told."""
+
+    problems: tuple[Problem, ...]
+    image_digest: str | None = None
+    classes: tuple[int, ...] = ()
+
+
+def check_dataset(
+    spec: DatasetSpec, *, workers: int = 2, progress: Callable[[int, int, str | None], None] | None = None
+) -> CheckReport:
+    """Read every file of a dataset once and list all problems; nothing is changed.
+
+    Grids of a case's files may differ by ``GRID_TOLERANCE_MM`` and ``DIRECTION_TOLERANCE``.
+    """
+    cases = {f"train {c.id}": c for c in spec.cases} | {f"test {c.id}": c for c in spec.test_cases}
+    findings: dict[str, _CaseFindings] = {}
+    for outcome in map_cases(partial(_check_case, spec), cases, workers=workers):
+        case_id = cases[outcome.case_id].id
+        findings[outcome.case_id] = outcome.value or _CaseFindings(
+            problems=(_error(outcome.error or "failed", "look at this case's files", case_id=case_id),)
+        )
+        if progress:
+            progress(len(findings), len(cases), case_id)
+    ordered = [findings[key] for key in cases]
+    problems = [p for f in ordered for p in f.problems]
+    problems += _duplicates({cases[key].id: f.image_digest for key, f in findings.items()})
+    problems += _never_seen(spec, ordered)
+    return CheckReport(
+        dataset=spec.name,
+        root=str(spec.root),
+        n_cases=len(spec.cases),
+        n_test_cases=len(spec.test_cases),
+        problems=tuple(problems),
+    )
+
+
+def _check_case(spec: DatasetSpec, case: Case) -> _CaseFindings:
+    checker = _CaseChecker(spec, case)
+    checker.check()
+    return _CaseFindings(
+        problems=tuple(checker.problems), image_digest=checker.digest, classes=tuple(sorted(checker.classes))
+    )
+
+
+class _CaseChecker:
+    """One case being checked, its problems collected."""
+
+    def __init__(self, spec: DatasetSpec, case: Case) -> None:
+        self.spec = spec
+        self.case = case
+        self.problems: list[Problem] = []
+        self.digest: str | None = None
+        self.classes: set[int] = set()
+
+    def check(self) -> None:
+        images = [(path, image) for path in self.case.images if (image := self._read(path, read_image)) is not None]
+        label = self._read(self.case.label, read_label) if self.case.label else None
+        if len(images) == len(self.case.images):
+            self._channels(images)
+            self.digest = _digest(images)
+        for path, image in images:
+            self._intensities(path, image)
+        self._grids(images, label)
+        if label is not None and self.case.label is not None:
+            self._label(self.case.label, label)
+
+    def _add(self, severity: Literal["error", "warning"], path: Path | None, message: str, remedy: str) -> None:
+        name = _relative(path, self.spec.root) if path else None
+        self.problems.append(
+            Problem(severity=severity, case_id=self.case.id, file=name, message=message, remedy=remedy)
+        )
+
+    def _read(self, path: Path, read: Callable[[Path], Read]) -> Read | None:
+        try:
+            return read(path)
+        except DecathleteError as problem:
+            self._add("error", path, problem.problem, problem.remedy or "mend this file")
+        except OSError as problem:
+            self._add("error", path, f"cannot be read ({problem.strerror})", "check the file and its permissions")
+        return None
+
+    def _channels(self, images: list[tuple[Path, Image]]) -> None:
+        found, wanted = sum(i.array_CZYX.shape[0] for _, i in images), len(self.spec.channels)
+        if found != wanted:
+            self._add(
+                "error",
+                images[0][0],
+                f"has {found} channels; dataset.json declares {wanted} ({', '.join(self.spec.channels)})",
+                "give every case the same channels, in the declared order",
+            )
+
+    def _intensities(self, path: Path, image: Image) -> None:
+        for c, channel_ZYX in enumerate(image.array_CZYX):
+            which = f"channel {c} " if image.array_CZYX.shape[0] > 1 else ""
+            bad = int(channel_ZYX.size - np.isfinite(channel_ZYX).sum())
+            if bad:
+                self._add(
+                    "error",
+                    path,
+                    f"{which}holds {bad} voxels that are NaN or infinite",
+                    "replace them, for instance by the background's value",
+                )
+            elif channel_ZYX.min() == channel_ZYX.max():
+                value = float(channel_ZYX.flat[0])
+                self._add(
+                    "error", path, f"{which}has the single value {value:g}", "export this image again, or leave it out"
+                )
+
+    def _grids(self, images: list[tuple[Path, Image]], label: LabelMap | None) -> None:
+        if not images:
+            return
+        first_path, first = images[0]
+        others: list[tuple[Path, Image | LabelMap]] = list(images[1:])
+        if label is not None and self.case.label is not None:
+            others.append((self.case.label, label))
+        for path, other in others:
+            differences = first.geometry.differences(
+                other.geometry, tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE
+            )
+            if differences:
+                self._add(
+                    "error",
+                    path,
+                    f"does not share the grid of {first_path.name}: {'; '.join(differences)} "
+                    f"(tolerance {GRID_TOLERANCE_MM} mm, cosines {DIRECTION_TOLERANCE})",
+                    "resample one onto the other's grid, or mend the header that is wrong",
+                )
+
+    def _label(self, path: Path, label: LabelMap) -> None:
+        undeclared = self.spec.labels.undeclared(label.array_ZYX)
+        if undeclared:
+            listed = ", ".join(f"{v:g}" for v in undeclared[:10])
+            self._add(
+                "error",
+                path,
+                f"holds label values that dataset.json does not declare: {listed}",
+                "declare them under labels, or remove them from the label map",
+            )
+        present = set(np.unique(label.array_ZYX).tolist())
+        self.classes = {c.value for c in self.spec.labels.classes if c.value in present}
+        if not self.classes - {0}:
+            self._add("warning", path, "the label map is empty", "make sure that nothing is to be seen in this case")
+
+
+def _relative(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def _error(message: str, remedy: str, *, case_id: str | None = None) -> Problem:
+    return Problem(severity="error", case_id=case_id, message=message, remedy=remedy)
+
+
+def _digest(images: Iterable[tuple[Path, Image]]) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    for _, image in images:
+        total.update(str(image.array_CZYX.shape).encode())
+        total.update(np.ascontiguousarray(image.array_CZYX).data)
+    return total.hexdigest()
+
+
+def _duplicates(digests: dict[str, str | None]) -> list[Problem]:
+    same: dict[str, list[str]] = defaultdict(list)
+    for case_id, digest in digests.items():
+        if digest:
+            same[digest].append(case_id)
+    return [
+        Problem(
+            severity="warning",
+            case_id=ids[0],
+            message=f"the images of {', '.join(ids)} are the same, voxel for voxel",
+            remedy="keep one of them, else the same image is trained on and held out",
+        )
+        for ids in same.values()
+        if len(ids) > 1
+    ]
+
+
+def _never_seen(spec: DatasetSpec, findings: list[_CaseFindings]) -> list[Problem]:
+    seen = {value for f in findings for value in f.classes}
+    return [
+        Problem(
+            severity="warning",
+            message=f"class {c.name!r} (value {c.value}) is declared and occurs in no label map",
+            remedy="remove it from dataset.json, or correct the label maps",
+        )
+        for c in spec.labels.foreground
+        if c.value not in seen
+    ]

@@ -1,0 +1,96 @@
+"""The ``labels`` of a manifest, in either spelling, as a :class:`LabelSet`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pydantic import ValidationError
+
+from decathlete.core.labels import LabelClass, LabelSet, Region
+from decathlete.core.schema import describe
+
+_log = logging.getLogger(__name__)
+
+
+def label_set(
+    declared: dict[str, Any],
+    regions: dict[str, list[int]] | None,
+    order: list[int] | None,
+    problems: list[str],
+) -> LabelSet | None:
+    """Make the label set; what is wrong is added to ``problems`` and gives ``None``.
+
+    Args:
+        declared: Decathlon's ``{"0": name}``, or nnU-Net's ``{name: value or list of values}`` with ``"ignore"``.
+        regions: an object of its own beside Decathlon's labels, used only where ``order`` is given too: without it
+            nothing says how overlapping regions become one label map again.
+        order: nnU-Net's ``regions_class_order``.
+    """
+    before = len(problems)
+    named = _named_values(declared, problems)
+    if regions and not order:
+        _log.info("the manifest names regions without regions_class_order: classes are learned, not regions")
+        regions = None
+    if regions and order:
+        named |= {name: values for name, values in regions.items() if name not in named}
+    if len(problems) > before:
+        return None
+    ignore = named.pop("ignore", None)
+    if ignore is not None and len(ignore) != 1:
+        problems.append("labels.ignore must be one value")
+        return None
+    is_regional = bool(regions) or any(len(v) > 1 for v in named.values())
+    chosen = {n: named[n] for n in regions} if regions else {n: v for n, v in named.items() if v != [0]}
+    if is_regional and len(order or []) != len(chosen):
+        problems.append(
+            f"labels with several values are regions: regions_class_order needs {len(chosen)} values, one per "
+            f"region ({', '.join(chosen)})"
+        )
+        return None
+    try:
+        return LabelSet(
+            classes=_classes(named),
+            regions=tuple(Region(name=n, values=tuple(v)) for n, v in chosen.items()) if is_regional else (),
+            region_order=tuple(order or ()) if is_regional else (),
+            ignore=ignore[0] if ignore else None,
+        )
+    except ValidationError as problem:
+        problems += [f"labels: {text}" for text in describe(problem)]
+        return None
+
+
+def _named_values(declared: dict[str, Any], problems: list[str]) -> dict[str, list[int]]:
+    """Name -> values, from either spelling."""
+    by_value = all(_as_int(key) is not None for key in declared) and all(isinstance(v, str) for v in declared.values())
+    pairs = [(str(v), k) for k, v in declared.items()] if by_value else list(declared.items())
+    named: dict[str, list[int]] = {}
+    for name, value in pairs:
+        values = [_as_int(v) for v in (value if isinstance(value, list) else [value])]
+        if name in named:
+            problems.append(f"labels: two classes are called {name!r}")
+        elif not values or any(v is None for v in values):
+            problems.append(f"labels.{name} must be an integer or a list of integers, it is {value!r}")
+        named[name] = sorted({v for v in values if v is not None})
+    return named
+
+
+def _as_int(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        return None
+
+
+def _classes(named: dict[str, list[int]]) -> tuple[LabelClass, ...]:
+    """One class per value that is used; a value that occurs only inside regions is called ``label 2``."""
+    names = {values[0]: name for name, values in named.items() if len(values) == 1}
+    singles = sorted(v[0] for v in named.values() if len(v) == 1)
+    if len(set(singles)) < len(singles):  # two names for one value: let the label set say so
+        return tuple(
+            LabelClass(name=n, value=v[0]) for n, v in sorted(named.items(), key=lambda i: i[1]) if len(v) == 1
+        )
+    values = sorted({v for many in named.values() for v in many})
+    return tuple(LabelClass(name=names.get(v, f"label {v}"), value=v) for v in values)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,12 @@ class DicomFolderReader:
         return slices[0].components, _geometry(slices)
 
     def volume(self, path: Path, *, as_float32: bool) -> Volume:
-        """All voxels, each slice rescaled by its own slope and intercept (float32 either way)."""
+        """All voxels, rescaled; as float32 each slice by its own slope and intercept (PET has one per slice)."""
         slices = _ordered(path)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(s.path) for s in slices])
-        # each slice may have a slope of its own (PET), so the first must not decide the number type
-        reader.SetOutputPixelType(sitk.sitkFloat32 if slices[0].components == 1 else sitk.sitkVectorFloat32)
+        if as_float32:  # else the first slice's slope decides the number type, and rounds the others
+            reader.SetOutputPixelType(sitk.sitkFloat32 if slices[0].components == 1 else sitk.sitkVectorFloat32)
         with _quiet(), damage_named(path):
             array = sitk.GetArrayFromImage(reader.Execute())
         geometry = _geometry(slices)
@@ -203,12 +205,12 @@ def _geometry(slices: list[_Slice]) -> Geometry:
     return Geometry.from_matrix((len(slices), height, width), ras_matrix(columns_XYZ, first.position))
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep ITK's own warnings (uneven slices, odd tags) from the terminal: what matters is checked here."""
-
-    def __enter__(self) -> None:
-        self._before = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-
-    def __exit__(self, *_: object) -> None:
-        sitk.ProcessObject.SetGlobalWarningDisplay(self._before)
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

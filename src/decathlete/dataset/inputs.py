@@ -62,7 +62,7 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
         return group_channels((p for p in images if p.suffix.lower() != ".dcm"), n_channels=n_channels)
     if is_dicom_folder(path):
         return {path.resolve().name: (path,)}
-    series = {p.name: (p,) for p in sorted(path.iterdir()) if is_dicom_folder(p)}
+    series: dict[str, tuple[Path, ...]] = {p.name: (p,) for p in sorted(path.iterdir()) if is_dicom_folder(p)}
     if not series:
         raise ImageError(
             "holds no images",

@@ -14,11 +14,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from decathlete.core.files import read_text
-from decathlete.core.labels import LabelSet
 from decathlete.core.schema import describe
+from decathlete.dataset.declared_labels import label_set
 from decathlete.dataset.groups import groups_of
 from decathlete.dataset.inputs import IMAGE_SUFFIXES, group_channels, is_image_name, strip_suffix
-from decathlete.dataset.declared_labels import label_set
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
 

@@ -54,9 +54,11 @@ def make_phantoms(
         if part == "Tr":
             write_label(folder / "labelsTr" / f"{name}{ending}", label_ZYX, geometry)
     channels = [modality if n_channels == 1 else f"{modality}{c}" for c in range(n_channels)]
-    manifest = _decathlon if layout == "decathlon" else _nnunet
     classes = ["background", *(f"blob {k}" for k in range(1, n_classes + 1))]
-    write_json(folder / "dataset.json", manifest(channels, classes, names[:n_cases], names[n_cases:], ending))
+    training, test = names[:n_cases], names[n_cases:]
+    nnunet = layout == "nnunet"
+    manifest = _nnunet(channels, classes, training, ending) if nnunet else _decathlon(channels, classes, training, test)
+    write_json(folder / "dataset.json", manifest)
     return folder
 
 
@@ -118,9 +120,7 @@ def _write_image(
         write_image(folder / f"{name}_{c:04d}{ending}", channel_ZYX[None], geometry)
 
 
-def _decathlon(
-    channels: list[str], classes: list[str], training: list[str], test: list[str], ending: str
-) -> dict[str, object]:
+def _decathlon(channels: list[str], classes: list[str], training: list[str], test: list[str]) -> dict[str, object]:
     return {
         "name": "Phantoms",
         "tensorImageSize": "4D" if len(channels) > 1 else "3D",
@@ -128,14 +128,12 @@ def _decathlon(
         "labels": {str(k): name for k, name in enumerate(classes)},
         "numTraining": len(training),
         "numTest": len(test),
-        "training": [{"image": f"./imagesTr/{n}{ending}", "label": f"./labelsTr/{n}{ending}"} for n in training],
-        "test": [f"./imagesTs/{n}{ending}" for n in test],
+        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in training],
+        "test": [f"./imagesTs/{n}.nii.gz" for n in test],
     }
 
 
-def _nnunet(
-    channels: list[str], classes: list[str], training: list[str], test: list[str], ending: str
-) -> dict[str, object]:
+def _nnunet(channels: list[str], classes: list[str], training: list[str], ending: str) -> dict[str, object]:
     return {
         "name": "Phantoms",
         "channel_names": {str(c): name for c, name in enumerate(channels)},

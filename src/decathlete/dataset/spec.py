@@ -50,8 +50,11 @@ class DatasetSpec:
         """
 
         def stamp(path: Path) -> tuple[str, int, int]:
+            name = str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+            if not path.exists():  # reported by ``check`` and by whoever reads it; a digest must not stop them
+                return (name, -1, -1)
             info = path.stat()
-            return (str(path.relative_to(self.root)), info.st_size, info.st_mtime_ns)
+            return (name, info.st_size, info.st_mtime_ns)
 
         files = [stamp(p) for c in self.cases for p in (*c.images, *([c.label] if c.label else []))]
         return value_digest([self.name, self.channels, self.labels.model_dump(), files])

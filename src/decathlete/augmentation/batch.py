@@ -1,0 +1,124 @@
+"""A batch as it was read: patches cut, nothing changed yet, and for each sample what is to be done to it in space.
+
+Letters: B samples, P plain ones (the patch as it is), W warped ones (cut at their own size, padded to a common one),
+C channels. Spatial axes are written ZYX; 2D batches lack Z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decathlete.planning.network_spec import Axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialDraw:
+    """What happens to one sample in space.
+
+    Attributes:
+        size: voxels to cut around the patch's centre; the patch's own size where nothing is warped.
+        flips: whether each axis is mirrored.
+        matrix: from an offset to the patch's centre in the result to the offset in the source, both in voxels,
+            mirroring included; ``None`` where nothing is warped (mirroring alone needs no interpolation).
+    """
+
+    size: Axes
+    flips: tuple[bool, ...]
+    matrix: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawBatch:
+    """Patches of one step on their way to the training device.
+
+    Stacked where they are read, so that a batch is four transfers to the device, whatever its size.
+
+    Attributes:
+        step: the global step.
+        indices: of each sample in the *global* batch (over all ranks).
+        draws: of each sample, in the order of ``indices``.
+        case_ids: where each sample was cut.
+        plain_PCZYX, plain_label_PZYX: the samples without a matrix, in order: float32 and uint8.
+        warped_WCZYX, warped_label_WZYX: those with one; each fills the low corner up to its draw's size.
+    """
+
+    step: int
+    indices: tuple[int, ...]
+    draws: tuple[SpatialDraw, ...]
+    case_ids: tuple[str, ...]
+    plain_PCZYX: Tensor
+    plain_label_PZYX: Tensor
+    warped_WCZYX: Tensor
+    warped_label_WZYX: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def plain(self) -> tuple[int, ...]:
+        """Positions in the batch of the samples without a matrix."""
+        return tuple(i for i, draw in enumerate(self.draws) if draw.matrix is None)
+
+    @property
+    def warped(self) -> tuple[int, ...]:
+        """Positions in the batch of the samples with one."""
+        return tuple(i for i, draw in enumerate(self.draws) if draw.matrix is not None)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The batch with its tensors on ``device``."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """The batch in page-locked memory, from which a GPU copies without waiting."""
+        return self._with(lambda tensor: tensor.pin_memory())
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(
+            self,
+            plain_PCZYX=change(self.plain_PCZYX),
+            plain_label_PZYX=change(self.plain_label_PZYX),
+            warped_WCZYX=change(self.warped_WCZYX),
+            warped_label_WZYX=change(self.warped_label_WZYX),
+        )
+
+
+def collate(
+    step: int,
+    indices: Sequence[int],
+    draws: Sequence[SpatialDraw],
+    case_ids: Sequence[str],
+    images_CZYX: Sequence[NDArray[np.float32]],
+    labels_ZYX: Sequence[NDArray[np.uint8]],
+) -> RawBatch:
+    """Stack patches, each of the size that its draw asked for, into a batch."""
+    plain = [i for i, draw in enumerate(draws) if draw.matrix is None]
+    warped = [i for i, draw in enumerate(draws) if draw.matrix is not None]
+    n_channels, dims = len(images_CZYX[0]), labels_ZYX[0].ndim
+    return RawBatch(
+        step=step,
+        indices=tuple(indices),
+        draws=tuple(draws),
+        case_ids=tuple(case_ids),
+        plain_PCZYX=_stack([images_CZYX[i] for i in plain], (n_channels,), dims, torch.float32),
+        plain_label_PZYX=_stack([labels_ZYX[i] for i in plain], (), dims, torch.uint8),
+        warped_WCZYX=_stack([images_CZYX[i] for i in warped], (n_channels,), dims, torch.float32),
+        warped_label_WZYX=_stack([labels_ZYX[i] for i in warped], (), dims, torch.uint8),
+    )
+
+
+def _stack(
+    arrays: Sequence[NDArray[np.float32] | NDArray[np.uint8]], lead: tuple[int, ...], dims: int, dtype: torch.dtype
+) -> Tensor:
+    """Arrays of shape (*lead, ...) with ``dims`` spatial axes of any size, in one tensor, zeros beyond their ends."""
+    size = np.max([a.shape[-dims:] for a in arrays], axis=0).tolist() if arrays else [0] * dims
+    stacked = torch.zeros((len(arrays), *lead, *size), dtype=dtype)
+    for place, array in zip(stacked.numpy(), arrays, strict=True):
+        place[(..., *(slice(n) for n in array.shape[-dims:]))] = array
+    return stacked

@@ -156,10 +156,27 @@ def remake_network(network: NetworkSpec, topology: Topology, *, base_features: i
 def shrink(
     spacing: Sequence[float], topology: Topology, median_shape: Sequence[float], *, smallest: int = MIN_EDGE
 ) -> Topology | None:
-    """One step smaller along the axis that is longest against the median image; ``None`` if no axis can shrink.
+    """A patch of fewer voxels, shorter along the axis that is longest against the median image.
 
-    An axis shrinks by what the *smaller* patch must be divisible by, so that no valid size is skipped (of 256 voxels
-    pooled six times the next is 224, not 192).
+    Shortening one axis can change how the others are pooled and round them up; then it goes on until there are
+    fewer voxels than before. ``None`` if no axis can shrink.
+    """
+    seen = {topology.patch_size}
+    trial = _shrink_once(spacing, topology, median_shape, smallest)
+    while trial and trial.patch_size not in seen:
+        if math.prod(trial.patch_size) < math.prod(topology.patch_size):
+            return trial
+        seen.add(trial.patch_size)
+        trial = _shrink_once(spacing, trial, median_shape, smallest)
+    return None
+
+
+def _shrink_once(
+    spacing: Sequence[float], topology: Topology, median_shape: Sequence[float], smallest: int
+) -> Topology | None:
+    """One axis shorter by what the *shorter* patch must be divisible by, so that no valid size is skipped.
+
+    Of 256 voxels pooled six times the next is 224, not 192.
     """
     patch = topology.patch_size
     by_ratio = sorted(range(len(patch)), key=lambda axis: (patch[axis] / median_shape[axis], axis), reverse=True)
@@ -167,9 +184,12 @@ def shrink(
         step = topology.divisor[axis]
         if patch[axis] - step < smallest:
             continue
-        trial = [p - step if a == axis else p for a, p in enumerate(patch)]
-        step = make_topology(spacing, trial).divisor[axis]
-        smaller = make_topology(spacing, [p - step if a == axis else p for a, p in enumerate(patch)])
+        step = make_topology(spacing, _shorter(patch, axis, step)).divisor[axis]
+        smaller = make_topology(spacing, _shorter(patch, axis, step))
         if len(smaller.strides) > 1:
             return smaller
     return None
+
+
+def _shorter(patch: Axes, axis: int, step: int) -> list[int]:
+    return [size - step if a == axis else size for a, size in enumerate(patch)]

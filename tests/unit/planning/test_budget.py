@@ -1,0 +1,86 @@
+"""What a CPU or a short budget changes, and what it leaves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from made_up import made_up_plan
+
+from decathlete.errors import OptionError
+from decathlete.planning.budget import Budget, fit_to_budget, step_seconds
+
+HUGE = made_up_plan(shape=(139, 165, 141))
+
+
+def estimated_steps(plan, budget):
+    return 0.8 * budget.max_time_s / step_seconds(plan.network, plan.patch_size, plan.batch_size, budget=budget)
+
+
+def test_a_gpu_without_a_short_budget_changes_nothing():
+    for budget in (Budget(device="cuda"), Budget(device="cuda", max_time_s=3600 * 24)):
+        assert fit_to_budget(HUGE, budget) is HUGE
+
+
+def test_a_cpu_gets_a_small_batch_and_a_narrow_network():
+    plan = made_up_plan()
+    fitted = fit_to_budget(plan, Budget(device="cpu"))
+    assert fitted.batch_size == 2
+    assert fitted.network.features == (16, 32, 64, 128)
+    assert fitted.patch_size == plan.patch_size
+    assert fitted.network.strides == plan.network.strides
+    assert {"budget", "batch_size", "network.features"} <= set(fitted.reasons)
+    assert "CPU" in fitted.reasons["batch_size"]
+
+
+def test_time_enough_leaves_a_cpu_the_whole_plan():
+    plan = made_up_plan()
+    assert fit_to_budget(plan, Budget(device="cpu", max_time_s=30 * 24 * 3600)) is plan
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("minutes", [4, 10, 20])
+def test_enough_steps_fit_into_a_short_budget(dims, minutes):
+    budget = Budget(device="cpu", max_time_s=60 * minutes, threads=2)
+    planned = made_up_plan(dims, shape=(139, 165, 141))
+    fitted = fit_to_budget(planned, budget)
+    assert estimated_steps(planned, budget) < 300 <= estimated_steps(fitted, budget)
+    assert all(p % d == 0 for p, d in zip(fitted.patch_size, fitted.network.divisor, strict=True))
+    assert all(p // d >= 4 for p, d in zip(fitted.patch_size, fitted.network.divisor, strict=True) if d > 1)
+    assert f"{minutes} min" in fitted.reasons["budget"]
+
+
+def test_a_longer_budget_never_makes_the_patch_smaller():
+    budgets = [Budget(device="cpu", max_time_s=60 * m) for m in (2, 5, 10, 30, 60, 600)]
+    voxels = [math.prod(fit_to_budget(HUGE, budget).patch_size) for budget in budgets]
+    assert voxels == sorted(voxels)
+    assert voxels[0] < voxels[-1] == math.prod(HUGE.patch_size)
+
+
+def test_a_faster_machine_needs_to_give_up_less():
+    slow = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=600, threads=1))
+    fast = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=600, threads=32))
+    measured = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=600, gflops=32 * 62))
+    assert math.prod(slow.patch_size) < math.prod(fast.patch_size)
+    assert measured.patch_size == fast.patch_size
+
+
+def test_a_hopeless_budget_gets_the_smallest_model_and_a_warning(caplog):
+    fitted = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=5))
+    assert fitted.network.features[0] == 8
+    assert "steps fit" in caplog.text
+
+
+def test_estimate_matches_the_measured_steps():
+    """Two threads of a server CPU, float32, patch 40 x 56 x 40, batch 2: 2.7 s 32 wide, 0.9 s 16 wide."""
+    budget = Budget(device="cpu", threads=2)
+    plan = made_up_plan()
+    narrow = fit_to_budget(plan, budget).network
+    assert step_seconds(plan.network, (40, 56, 40), 2, budget=budget) == pytest.approx(2.7, rel=0.05)
+    assert step_seconds(narrow, (40, 56, 40), 2, budget=budget) == pytest.approx(0.9, rel=0.05)
+
+
+@pytest.mark.parametrize("wrong", [{"max_time_s": 0}, {"max_time_s": math.nan}, {"threads": 0}, {"gflops": -1}])
+def test_a_budget_must_allow_something(wrong):
+    with pytest.raises(OptionError):
+        Budget(device="cpu", **wrong)

@@ -1,0 +1,136 @@
+"""Every choice can be set by hand; what depends on it follows; what does not fit is refused by the flag's name."""
+
+from __future__ import annotations
+
+import pytest
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
+
+from decathlete.errors import OptionError
+from decathlete.planning.budget import Budget
+from decathlete.planning.overrides import FACTS, override, plan_with
+from decathlete.planning.plan import Plan
+
+PLAN = made_up_plan()
+
+
+def test_nothing_set_nothing_changed():
+    assert override(PLAN, []) is PLAN
+
+
+def test_patch_size_remakes_the_network():
+    plan = override(PLAN, ["patch_size=16,48,32"])
+    assert plan.patch_size == (16, 48, 32)
+    assert plan.network.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2))
+    assert plan.network.n_stages == len(plan.network.features) == 4
+    assert plan.reasons["patch_size"] == "set by hand (--set patch_size=16,48,32)"
+    assert "4 × 6 × 4" in plan.reasons["network.strides"]
+
+
+def test_a_shallower_patch_takes_a_shallower_network():
+    plan = override(PLAN, ["patch-size=16,16,16"])
+    assert plan.network.features == (32, 64, 128)
+    assert plan.network.heads == 1
+
+
+def test_patch_size_with_the_network_set_too_is_taken_as_it_is():
+    plan = override(PLAN, ["patch_size=20,20,20", "network.strides=1,1,1;2,2,2;2,2,2;1,1,1"])
+    assert plan.patch_size == (20, 20, 20)
+    assert plan.network.n_stages == 4
+
+
+def test_a_patch_that_cannot_be_divided_names_the_flag_and_the_nearest():
+    with pytest.raises(OptionError) as caught:
+        override(PLAN, ["patch_size=41,56,40"])
+    message = str(caught.value)
+    assert "--set patch_size=41,56,40" in message
+    assert "multiple of 8,8,8" in message
+    assert "40,56,40" in message
+    assert "48,56,40" in message
+
+
+def test_target_spacing_changes_median_shape_and_topology():
+    plan = override(PLAN, ["target_spacing=3,1,1"])
+    assert plan.median_shape == (12, 50, 35)
+    assert plan.network.kernels[0] == (1, 3, 3)
+    assert plan.network.strides[1] == (1, 2, 2)
+
+
+def test_2d_spacing_keeps_none_for_slices():
+    plan = override(made_up_plan(2), ["target_spacing=none,2,2"])
+    assert plan.target_spacing == (None, 2, 2)
+    assert plan.median_shape == (36, 25, 18)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "path", "expected"),
+    [
+        ("batch_size=4", "batch_size", 4),
+        ("order=recipe", "order", "recipe"),
+        ("network.features=16,32,64,128", "network.features", (16, 32, 64, 128)),
+        ("network.norm=batch", "network.norm", "batch"),
+        ("network.heads=1", "network.heads", 1),
+        ("network.strides=1,1,1;2,2,2;1,2,2;1,2,2", "network.strides", ((1, 1, 1), (2, 2, 2), (1, 2, 2), (1, 2, 2))),
+        ("network.strides=[[1,1,1],[2,2,2],[1,2,2],[1,2,2]]", "network.strides.2", (1, 2, 2)),
+        ("network.negative_slope=0.1", "network.negative_slope", 0.1),
+        ("normalization.0.scheme=rescale", "normalization.0.scheme", "rescale"),
+        ("normalization.0.nonzero_only=true", "normalization.0.nonzero_only", True),
+        ("resampling.separate_axis=never", "resampling.separate_axis", "never"),
+        ('resampling={"image_order": 1}', "resampling.image_order", 1),
+    ],
+)
+def test_fields_of_every_kind(assignment, path, expected):
+    value = override(PLAN, [assignment])
+    for key in path.split("."):
+        value = value[int(key)] if key.isdigit() else getattr(value, key)
+    assert value == expected
+
+
+@pytest.mark.parametrize(
+    ("assignment", "part"),
+    [
+        ("patch_size", "field=value"),
+        ("=3", "field=value"),
+        ("bach_size=3", "did you mean batch_size?"),
+        ("network.foo=1", "choose one of"),
+        ("normalization.3.scheme=ct", "no field 3"),
+        ("batch_size.x=1", "no fields of its own"),
+        ("batch_size=many", "--set batch_size=many"),
+        ("batch_size=0", "greater than or equal to 1"),
+        ("patch_size=40,56", "needs 3 numbers"),
+        ("patch_size=4,4,4", "too small for a U-Net"),
+        ("patch_size=40,x,40", "patch_size"),
+        ("target_spacing=-1,1,1", "must be positive"),
+        ("target_spacing=1,1", "target_spacing"),
+        ("network.features=16,32", "one per stage"),
+        ("network.in_channels=2", "takes 2 channels"),
+        ("axis_order=2,1,0", "everything else follows"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(assignment, part):
+    with pytest.raises(OptionError, match=part.replace("?", r"\?")) as caught:
+        override(PLAN, [assignment])
+    assert "--set" in str(caught.value)
+
+
+@pytest.mark.parametrize("fact", sorted(FACTS))
+def test_facts_are_not_choices(fact):
+    assert fact in Plan.model_fields
+    with pytest.raises(OptionError, match="not a choice"):
+        override(PLAN, [f"{fact}=1"])
+
+
+def test_plan_with_takes_axis_order_budget_and_the_users_last_word():
+    fingerprint = made_up_fingerprint([(36, 50, 35)] * 200, [(1, 1, 1)] * 200)
+    plan = plan_with(
+        made_up_spec(),
+        fingerprint,
+        dims=3,
+        budget=Budget(device="cpu"),
+        assignments=["axis_order=1,0,2", "batch_size=5"],
+    )
+    assert plan.axis_order == (1, 0, 2)
+    assert plan.median_shape == (50, 36, 35)
+    assert plan.batch_size == 5
+    assert plan.network.features[0] == 16
+    with pytest.raises(OptionError, match="order of the axes"):
+        plan_with(made_up_spec(), fingerprint, dims=3, assignments=["axis_order=0,0,1"])

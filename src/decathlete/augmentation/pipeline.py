@@ -61,13 +61,13 @@ class Augmenter:
         """Augment a batch on ``device``.
 
         Returns:
-            image_BCZYX (float32) and label_BZYX (int64 class indices, ``IGNORE_INDEX`` where there is no truth);
+            image_BCZYX (float32) and label_BZYX (uint8 class indices, ``IGNORE_INDEX`` where there is no truth);
             2D: BCYX and BYX.
         """
         batch = batch.to(device, non_blocking=True)
         image_BCZYX, label_BZYX = place(batch, self.patch_size)
         self._change_intensities(image_BCZYX, batch)
-        return image_BCZYX, label_BZYX.long()
+        return image_BCZYX, label_BZYX
 
     def _change_intensities(self, image_BCZYX: Tensor, batch: RawBatch) -> None:
         """In place."""

@@ -1,0 +1,69 @@
+"""Whole cases held in memory, as long as there is room: a small dataset is decompressed once, not for every patch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Box, Shape
+from decathlete.loading.patches import PatchSource
+from decathlete.preprocessing.store import StoredCase
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldCase:
+    """A case in memory; reading is slicing."""
+
+    image_CZYX: NDArray[np.float32]
+    label_ZYX: NDArray[np.uint8]
+    foreground: Mapping[int, NDArray[np.int64]]
+
+    @property
+    def shape(self) -> Shape:
+        """Z, Y, X."""
+        z, y, x = self.label_ZYX.shape
+        return (z, y, x)
+
+    def read_image(self, box: Box) -> NDArray[np.float32]:
+        """CZYX in ``box`` (a view)."""
+        return self.image_CZYX[(slice(None), *box.slices)]
+
+    def read_label(self, box: Box) -> NDArray[np.uint8]:
+        """ZYX in ``box`` (a view)."""
+        return self.label_ZYX[box.slices]
+
+
+class CaseCache:
+    """Holds the cases that are asked for first, and never lets one go.
+
+    Patches come from all cases alike, so exchanging one held case for another would win nothing.
+
+    Args:
+        max_bytes: of all held arrays together; 0 holds nothing.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._room = max_bytes
+        self._held: dict[str, HeldCase] = {}
+        self._lock = Lock()
+
+    def get(self, case: StoredCase) -> PatchSource:
+        """The case from memory; read whole where there is room for it; else as it is."""
+        held = self._held.get(case.case_id)
+        if held is not None:
+            return held
+        n_bytes = prod(case.shape) * (4 * case.n_channels + 1)
+        with self._lock:
+            if n_bytes > self._room:
+                return case
+            self._room -= n_bytes
+        # Two readers may read one case at once: the room is counted twice, which is safe and rare.
+        whole = Box(start=(0, 0, 0), stop=case.shape)
+        held = HeldCase(image_CZYX=case.read_image(whole), label_ZYX=case.read_label(whole), foreground=case.foreground)
+        self._held[case.case_id] = held
+        return held

@@ -99,4 +99,4 @@ def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) ->
     voxels = dict(zip(present.tolist(), counts.tolist(), strict=True))
     parts = [(r.name, r.values) for r in labels.regions] or [(c.name, (c.value,)) for c in labels.foreground]
     millilitres = geometry.voxel_volume_mm3 / 1000
-    return {name: sum(voxels.get(v, 0) for v in values) * millilitres for name, values in parts}
+    return {name: round(sum(voxels.get(v, 0) for v in values) * millilitres, 6) for name, values in parts}

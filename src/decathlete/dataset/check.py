@@ -25,6 +25,7 @@ DIRECTION_TOLERANCE = 1e-3
 
 
 Read = TypeVar("Read", Image, LabelMap)
+Severity = Literal["error", "warning"]
 
 
 class Problem(Schema):
@@ -35,7 +36,7 @@ class Problem(Schema):
         file: relative to the dataset's folder.
     """
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     case_id: str | None = None
     file: str | None = None
     message: str
@@ -121,7 +122,7 @@ def check_dataset(
             progress(len(findings), len(cases), case_id)
     ordered = [findings[key] for key in cases]
     problems = [p for f in ordered for p in f.problems]
-    problems += _duplicates({cases[key].id: f.image_digest for key, f in findings.items()})
+    problems += _duplicates({key: f.image_digest for key, f in zip(cases, ordered, strict=True)})
     problems += _never_seen(spec, ordered)
     return CheckReport(
         dataset=spec.name,
@@ -156,13 +157,14 @@ class _CaseChecker:
         if len(images) == len(self.case.images):
             self._channels(images)
             self.digest = _digest(images)
+        lacking_only = any(c.min() != c.max() for _, image in images for c in image.array_CZYX)
         for path, image in images:
-            self._intensities(path, image)
+            self._intensities(path, image, lacking_only=lacking_only)
         self._grids(images, label)
         if label is not None and self.case.label is not None:
             self._label(self.case.label, label)
 
-    def _add(self, severity: Literal["error", "warning"], path: Path | None, message: str, remedy: str) -> None:
+    def _add(self, severity: Severity, path: Path | None, message: str, remedy: str) -> None:
         name = _relative(path, self.spec.root) if path else None
         self.problems.append(
             Problem(severity=severity, case_id=self.case.id, file=name, message=message, remedy=remedy)
@@ -187,7 +189,7 @@ class _CaseChecker:
                 "give every case the same channels, in the declared order",
             )
 
-    def _intensities(self, path: Path, image: Image) -> None:
+    def _intensities(self, path: Path, image: Image, *, lacking_only: bool) -> None:
         for c, channel_ZYX in enumerate(image.array_CZYX):
             which = f"channel {c} " if image.array_CZYX.shape[0] > 1 else ""
             bad = int(channel_ZYX.size - np.isfinite(channel_ZYX).sum())
@@ -200,8 +202,10 @@ class _CaseChecker:
                 )
             elif channel_ZYX.min() == channel_ZYX.max():
                 value = float(channel_ZYX.flat[0])
+                # a sequence that one patient lacks is often filled with zeros; an image of one value shows nothing
+                severity: Severity = "warning" if lacking_only else "error"
                 self._add(
-                    "error", path, f"{which}has the single value {value:g}", "export this image again, or leave it out"
+                    severity, path, f"{which}has the single value {value:g}", "export this image again, or leave it out"
                 )
 
     def _grids(self, images: list[tuple[Path, Image]], label: LabelMap | None) -> None:
@@ -257,10 +261,12 @@ def _digest(images: Iterable[tuple[Path, Image]]) -> str:
 
 
 def _duplicates(digests: dict[str, str | None]) -> list[Problem]:
+    """``digests`` goes by ``train ID`` or ``test ID``: a test image among the training images is named as such."""
     same: dict[str, list[str]] = defaultdict(list)
-    for case_id, digest in digests.items():
+    for key, digest in digests.items():
         if digest:
-            same[digest].append(case_id)
+            part, case_id = key.split(" ", 1)
+            same[digest].append(case_id if part == "train" else f"{case_id} (test)")
     return [
         Problem(
             severity="warning",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from decathlete.errors import OptionError
 
 _REPEAT = re.compile(
-    r"(?P<group>.+?)[_-](?:frame|phase|timepoint|time|visit|session|ses|scan|tp)[_-]?\d+(?![a-zA-Z0-9]).*",
+    r"(?P<group>.+?)[_-](?:frame|phase|timepoint|time|visit|session|ses|scan|slice|tp|t)[_-]?\d+(?![a-zA-Z0-9]).*",
     re.IGNORECASE,
 )
 
@@ -26,7 +26,7 @@ def groups_of(
         declared: the manifest's own ``groups``: case id -> group.
 
     Raises:
-        OptionError: ``group_by`` is no regular expression with one group, or fits no case.
+        OptionError: ``group_by`` is no regular expression with one group, or leaves out a case.
     """
     if group_by is not None:
         groups, why = _by_pattern(case_ids, group_by), f"the pattern {group_by!r}"
@@ -47,10 +47,14 @@ def _by_pattern(case_ids: Sequence[str], group_by: str) -> dict[str, str]:
         raise OptionError(f"group_by {group_by!r} is not a regular expression ({problem})", remedy=remedy) from None
     if pattern.groups != 1:
         raise OptionError(f"group_by {group_by!r} has {pattern.groups} groups, not one", remedy=remedy)
-    matches = {i: m for i in case_ids if (m := pattern.search(i))}
-    if not matches:
-        raise OptionError(f"group_by {group_by!r} matches no case (for example {case_ids[0]!r})", remedy=remedy)
-    return {i: m[1] for i, m in matches.items() if m[1] is not None}
+    groups = {i: m[1] for i in case_ids if (m := pattern.search(i)) and m[1] is not None}
+    unmatched = [i for i in case_ids if i not in groups]
+    if unmatched:  # left alone, a mistyped pattern would let a patient onto both sides
+        raise OptionError(
+            f"group_by {group_by!r} does not match {len(unmatched)} cases (for example {unmatched[0]!r})",
+            remedy=remedy,
+        )
+    return groups
 
 
 def _by_name(case_ids: Sequence[str]) -> dict[str, str]:

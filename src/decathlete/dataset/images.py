@@ -37,6 +37,8 @@ __all__ = [
 READERS: tuple[Reader, ...] = (nifti.NiftiReader(), itk.ItkReader(), DicomFolderReader())
 """Asked in this order; the first that accepts a path reads it."""
 
+_ROUNDING = 1e-3
+
 
 def read_image(path: Path) -> Image:
     """Read an image: 2D (one slice), 3D, 4D with the channels last, or a folder of DICOM slices.
@@ -160,7 +162,9 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
         return values.astype(np.uint8)
     if np.issubdtype(values.dtype, np.integer):
         return values
-    wrong = ~np.isfinite(values) | (values != np.rint(values))
+    whole = np.rint(values)
+    # a stored slope leaves rounding noise (0.9999999); anything more is interpolation
+    wrong = ~(np.abs(values - whole) <= _ROUNDING)
     if wrong.any():
         examples = ", ".join(f"{v:g}" for v in np.unique(values[wrong])[:4].tolist())
         raise ImageError(
@@ -168,7 +172,7 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
             where=path,
             remedy="export the label map again without interpolation (nearest neighbour), as integers",
         )
-    return values.astype(smallest_integer(values))
+    return np.asarray(whole.astype(smallest_integer(whole)))
 
 
 def _write(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:

@@ -98,6 +98,9 @@ def resolve_task(task: str, data_root: Path) -> Path:
     for folder in (Path(task), data_root / task):
         if (folder / MANIFEST).is_file():
             return folder
+    for folder in (Path(task), data_root / task):
+        if folder.is_dir() and not task.isdigit():
+            return folder  # the user means this one: read_dataset says what it lacks
     known = sorted(p.parent for p in data_root.glob(f"*/{MANIFEST}")) if data_root.is_dir() else []
     numbered = [p for p in known if task.isdigit() and _number(p.name) == int(task)]
     if len(numbered) == 1:

@@ -24,7 +24,7 @@ def make_phantoms(
     n_channels: int = 1,
     n_classes: int = 2,
     layout: Literal["decathlon", "nnunet"] = "decathlon",
-    modality: str = "MRI",
+    channel: str = "MRI",
     cases_per_patient: int = 1,
     oblique: bool = False,
     noise: float = 0.1,
@@ -35,6 +35,7 @@ def make_phantoms(
 
     Args:
         n_classes: foreground classes; class k has an ellipsoid of its own in every case.
+        channel: name of the channel, ``"CT"`` for what comes with CT; several are numbered.
         cases_per_patient: more than 1 names cases ``patient001_frame01``, ``patient001_frame02``, ...
         oblique: rotate every case's axes by a small angle of its own.
         noise: standard deviation, where neighbouring classes lie 1 apart.
@@ -53,7 +54,7 @@ def make_phantoms(
         _write_image(folder / f"images{part}", name, image_CZYX, geometry, layout, ending)
         if part == "Tr":
             write_label(folder / "labelsTr" / f"{name}{ending}", label_ZYX, geometry)
-    channels = [modality if n_channels == 1 else f"{modality}{c}" for c in range(n_channels)]
+    channels = [channel if n_channels == 1 else f"{channel}{c}" for c in range(n_channels)]
     classes = ["background", *(f"blob {k}" for k in range(1, n_classes + 1))]
     training, test = names[:n_cases], names[n_cases:]
     nnunet = layout == "nnunet"

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from decathlete.errors import OptionError
-from decathlete.planning.explain import why_network
+from decathlete.planning.explain import BY_HAND, why_network
 from decathlete.planning.memory import feature_map_elements, multiply_adds
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import Topology, remake_network, shrink
+from decathlete.planning.topology import MADE_ANEW, Topology, remake_network, shrink
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,18 @@ BATCH_VOXELS = 180_000
 BATCH_RANGE: dict[int, tuple[int, int]] = {2: (8, 32), 3: (2, 8)}
 SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 32**3}
 """Voxels under which no patch is shrunk for time's sake."""
+NETWORK_BY_HAND = ("network", *(f"network.{name}" for name in MADE_ANEW))
+"""With any of these set by the user the network is not made anew."""
+
+
+MOST_THREADS = 32
+"""More threads than this make small convolutions no faster."""
+
+
+def usable_threads() -> int:
+    """Processors that this process may run on, at most :data:`MOST_THREADS`."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +62,7 @@ class Budget:
 
     Attributes:
         max_time_s: for all of training, validation included, seconds; ``None``: no limit.
-        threads: of the CPU.
+        threads: of the CPU; all that this process may use unless given.
         gflops: sustained by the machine on float32 (or mixed precision) convolutions; ``None``: an estimate by
             device and threads.
         min_steps: optimizer steps that must fit; the patch shrinks until they do.
@@ -57,7 +70,7 @@ class Budget:
 
     device: Device
     max_time_s: float | None = None
-    threads: int = 2
+    threads: int = field(default_factory=usable_threads)
     gflops: float | None = None
     min_steps: int = 300
 
@@ -102,7 +115,8 @@ def fit_to_budget(plan: Plan, budget: Budget) -> Plan:
     limit, the first of these wins that lets enough steps fit: the plan as it is; a smaller batch; also a network 16
     features wide at full resolution; also a smaller patch, shrunk as the planner does; 8 features wide.
 
-    Call it before overrides are applied, so that what the user sets stays.
+    What the user set (:func:`~decathlete.planning.overrides.override`) stays: a patch size or a network set by hand
+    is neither shrunk nor narrowed, a batch size neither.
     """
     if budget.max_time_s is None and budget.device != "cpu":
         return plan
@@ -116,8 +130,7 @@ def fit_to_budget(plan: Plan, budget: Budget) -> Plan:
 
 
 def _choose(plan: Plan, planned: _Size, budget: Budget) -> _Size:
-    small = replace(planned, batch_size=min(planned.batch_size, _small_batch(plan)))
-    narrow = _narrowed(small, NARROW_FEATURES)
+    small, narrow = _small(plan, planned), _narrowed(plan, _small(plan, planned), NARROW_FEATURES)
     if budget.max_time_s is None:
         return narrow
     for size in (planned, small):
@@ -128,10 +141,20 @@ def _choose(plan: Plan, planned: _Size, budget: Budget) -> _Size:
         if _steps(size, budget) >= budget.min_steps:
             return size
         smallest = size
-    last = _narrowed(smallest, NARROWEST_FEATURES)
+    last = _narrowed(plan, smallest, NARROWEST_FEATURES)
     if _steps(last, budget) < budget.min_steps:
         logger.warning("only about %d training steps fit into %s", _steps(last, budget), _time(budget.max_time_s))
     return last
+
+
+def _by_hand(plan: Plan, *fields: str) -> bool:
+    return any(plan.reasons.get(name, "").startswith(BY_HAND) for name in fields)
+
+
+def _small(plan: Plan, size: _Size) -> _Size:
+    if _by_hand(plan, "batch_size"):
+        return size
+    return replace(size, batch_size=min(size.batch_size, _small_batch(plan)))
 
 
 def _small_batch(plan: Plan) -> int:
@@ -139,8 +162,8 @@ def _small_batch(plan: Plan) -> int:
     return min(max(BATCH_VOXELS // math.prod(plan.patch_size), low), high)
 
 
-def _narrowed(size: _Size, features: int) -> _Size:
-    if size.network.features[0] <= features:
+def _narrowed(plan: Plan, size: _Size, features: int) -> _Size:
+    if size.network.features[0] <= features or _by_hand(plan, *NETWORK_BY_HAND):
         return size
     return replace(size, network=remake_network(size.network, size.topology, base_features=features))
 
@@ -148,6 +171,8 @@ def _narrowed(size: _Size, features: int) -> _Size:
 def _shrinking(plan: Plan, size: _Size) -> Iterator[_Size]:
     """``size`` and ever smaller patches of it."""
     yield size
+    if _by_hand(plan, "patch_size", *NETWORK_BY_HAND):
+        return
     median = plan.median_shape[3 - plan.dims :]
     while smaller := shrink(plan.network_spacing, size.topology, median):
         if math.prod(smaller.patch_size) < SMALLEST_PATCH[plan.dims]:
@@ -167,7 +192,8 @@ def _steps(size: _Size, budget: Budget) -> int:
 
 def _revised(plan: Plan, planned: _Size, chosen: _Size, budget: Budget) -> Plan:
     cause = _cause(budget)
-    reasons = plan.reasons | why_network(chosen.network, chosen.topology.patch_size)
+    fresh = why_network(chosen.network, chosen.topology.patch_size)
+    reasons = plan.reasons | {key: why for key, why in fresh.items() if not _by_hand(plan, key)}
 
     def note(key: str, before: str) -> None:
         reasons[key] = f"{before} by the GPU plan ({plan.reasons.get(key, 'as planned')}), smaller for {cause}"

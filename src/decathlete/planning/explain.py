@@ -11,6 +11,8 @@ from decathlete.planning.plan import Normalization, Order, Plan, Resampling
 from decathlete.planning.topology import BASE_FEATURES, MAX_FEATURES, MIN_EDGE, Topology
 
 WIDTH = 100
+BY_HAND = "set by hand"
+"""How the reason of a field begins that the user set."""
 AXIS_NAMES = ("superior", "anterior", "right")
 
 
@@ -94,7 +96,7 @@ def why_orientation(orientation: Orientation) -> str:
 def why_axis_order(working: Sequence[int], target: Triple, *, chosen: bool) -> str:
     """Of the working axes."""
     if chosen:
-        return "set by hand"
+        return BY_HAND
     if working[0] == 0:
         return f"no axis is coarser than the first ({target[0]:.4g} mm)"
     return f"axis {working[0]} ({target[0]:.4g} mm) is the coarsest and comes first; 2D slices are cut across it"

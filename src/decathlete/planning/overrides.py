@@ -13,17 +13,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from decathlete.core.geometry import Orientation
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError
 from decathlete.planning.budget import Budget, fit_to_budget
-from decathlete.planning.explain import why_network
+from decathlete.planning.explain import BY_HAND, why_network
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Order, Plan
 from decathlete.planning.planner import make_plan
-from decathlete.planning.topology import Block, Norm, Topology, make_topology, remake_network
+from decathlete.planning.topology import MADE_ANEW, Block, Norm, Topology, make_topology, remake_network
 
 FACTS: dict[str, str] = {
     "version": "it says how the file is written",
@@ -49,6 +50,7 @@ def plan_with(
     *,
     dims: Dims,
     memory_gb: float = 8.0,
+    orientation: Orientation | None = None,
     order: Order = "nnunet",
     block: Block = "plain",
     norm: Norm = "instance",
@@ -70,6 +72,7 @@ def plan_with(
         fingerprint,
         dims=dims,
         memory_gb=memory_gb,
+        orientation=orientation,
         order=order,
         block=block,
         norm=norm,
@@ -95,7 +98,7 @@ def override(plan: Plan, assignments: Sequence[str]) -> Plan:
         _check_path(path)
         _assign(data, path, _parse(text), flag=_flag(path, text))
     keys = {path for path, _ in pairs}
-    data["reasons"] |= {path: f"set by hand ({_flag(path, text)})" for path, text in pairs}
+    data["reasons"] |= {path: f"{BY_HAND} ({_flag(path, text)})" for path, text in pairs}
     if keys & {"patch_size", "target_spacing"}:
         _follow(plan, data, keys, flags=[_flag(path, text) for path, text in pairs])
     try:
@@ -150,7 +153,7 @@ def _check_path(path: str) -> None:
     if head == "axis_order":
         raise OptionError(
             "--set axis_order: everything else follows from it",
-            remedy="give it when the plan is made (`decathlete preprocess --set axis_order=...`)",
+            remedy="set it where the plan is made: `decathlete preprocess --set axis_order=...`, or `plan_with`",
         )
 
 
@@ -205,11 +208,10 @@ def _follow(plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence
             f"{' '.join(flags)}: a patch of {'×'.join(map(str, patch))} voxels is too small for a U-Net",
             remedy="give at least 8 voxels along two axes of similar spacing, or 12 along one",
         )
-    made_anew = ("strides", "kernels", "features", "encoder_convs", "decoder_convs", "heads")
     same = topology.strides == plan.network.strides and topology.kernels == plan.network.kernels
     network = plan.network if same else remake_network(plan.network, topology)
     data["patch_size"] = list(topology.patch_size)
-    data["network"] |= {name: getattr(network, name) for name in made_anew if f"network.{name}" not in keys}
+    data["network"] |= {name: getattr(network, name) for name in MADE_ANEW if f"network.{name}" not in keys}
     reasons = why_network(network, topology.patch_size)
     data["reasons"] |= {field: why for field, why in reasons.items() if field not in keys}
 

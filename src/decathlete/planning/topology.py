@@ -140,6 +140,10 @@ def make_network(
     )
 
 
+MADE_ANEW = ("strides", "kernels", "features", "encoder_convs", "decoder_convs", "heads")
+"""The fields of a network that :func:`remake_network` replaces."""
+
+
 def remake_network(network: NetworkSpec, topology: Topology, *, base_features: int | None = None) -> NetworkSpec:
     """``network`` on another topology, of the same kind; as wide as it was unless ``base_features`` is given."""
     return make_network(

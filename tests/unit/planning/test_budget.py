@@ -8,7 +8,8 @@ import pytest
 from made_up import made_up_plan
 
 from decathlete.errors import OptionError
-from decathlete.planning.budget import Budget, fit_to_budget, step_seconds
+from decathlete.planning.budget import Budget, fit_to_budget, step_seconds, usable_threads
+from decathlete.planning.overrides import override
 
 HUGE = made_up_plan(shape=(139, 165, 141))
 
@@ -51,7 +52,7 @@ def test_enough_steps_fit_into_a_short_budget(dims, minutes):
 
 
 def test_a_longer_budget_never_makes_the_patch_smaller():
-    budgets = [Budget(device="cpu", max_time_s=60 * m) for m in (2, 5, 10, 30, 60, 600)]
+    budgets = [Budget(device="cpu", max_time_s=60 * m, threads=2) for m in (2, 5, 10, 30, 60, 600)]
     voxels = [math.prod(fit_to_budget(HUGE, budget).patch_size) for budget in budgets]
     assert voxels == sorted(voxels)
     assert voxels[0] < voxels[-1] == math.prod(HUGE.patch_size)
@@ -66,9 +67,29 @@ def test_a_faster_machine_needs_to_give_up_less():
 
 
 def test_a_hopeless_budget_gets_the_smallest_model_and_a_warning(caplog):
-    fitted = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=5))
+    fitted = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=5, threads=2))
     assert fitted.network.features[0] == 8
     assert "steps fit" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field"),
+    [
+        ("patch_size=16,48,32", "patch_size"),
+        ("batch_size=3", "batch_size"),
+        ("network.features=24,48,96,192", "network"),
+    ],
+)
+def test_what_the_user_set_stays(assignment, field):
+    plan = override(made_up_plan(), [assignment])
+    fitted = fit_to_budget(plan, Budget(device="cpu", max_time_s=60, threads=1))
+    assert fitted != plan
+    assert getattr(fitted, field) == getattr(plan, field)
+    assert fitted.reasons.get(assignment.partition("=")[0]) == plan.reasons[assignment.partition("=")[0]]
+
+
+def test_all_threads_of_the_process_count_unless_given():
+    assert Budget(device="cpu").threads == usable_threads() >= 1
 
 
 def test_estimate_matches_the_measured_steps():

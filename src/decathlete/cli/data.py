@@ -37,8 +37,12 @@ def preprocess(
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     memory: o.Memory = 8.0,
-    orientation: Annotated[o.Orient, typer.Option(help="Work in RAS order, or as the files store.")] = o.Orient.canonical,
-    order: Annotated[o.StepOrder, typer.Option(help="Normalise then resample, or the recipe's order.")] = o.StepOrder.nnunet,
+    orientation: Annotated[
+        o.Orient, typer.Option(help="Work in RAS order, or as the files store.")
+    ] = o.Orient.canonical,
+    order: Annotated[
+        o.StepOrder, typer.Option(help="Normalise then resample, or the recipe's order.")
+    ] = o.StepOrder.nnunet,
     block: Annotated[o.Block, typer.Option(help="Encoder blocks.")] = o.Block.plain,
     norm: Annotated[o.Norm, typer.Option(help="Normalisation layers.")] = o.Norm.instance,
     n_folds: Annotated[int, typer.Option("--folds", min=2, help="Folds of the split.")] = 5,

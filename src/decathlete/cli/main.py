@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 # In the order of a newcomer's way; each entry is a function whose signature is the command's options.
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": whole.run,
     "demo": whole.demo,
     "check": data.check,
@@ -57,7 +58,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")] = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - the callback answers it
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

@@ -27,7 +27,9 @@ def train(
     optimizer: Annotated[str, typer.Option(help="adamw, adam or sgd.")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate (1e-3 for Adam, 1e-2 for SGD).")] = None,
     schedule: Annotated[str, typer.Option(help="cosine, poly or constant.")] = "cosine",
-    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better Dice.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better Dice.")
+    ] = None,
     precision: Annotated[o.Precision, typer.Option(help="Arithmetic.")] = o.Precision.auto,
     device: o.Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU.")] = 1,

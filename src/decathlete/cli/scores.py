@@ -13,7 +13,9 @@ from decathlete.cli import options as o
 def evaluate(
     preds: Annotated[Path, typer.Option("--preds", help="Folder of predicted label maps.")],
     lbls: Annotated[Path, typer.Option("--lbls", help="Folder of true label maps, same file names.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for scores.json and scores.csv.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for scores.json and scores.csv.")
+    ] = None,
     tolerance: o.Tolerance = 1.0,
     workers: o.Workers = 2,
     as_json: o.AsJson = False,

@@ -21,8 +21,8 @@ from decathlete.core.durations import say_duration
 from decathlete.core.schema import Schema
 from decathlete.planning.explain import explain
 from decathlete.planning.plan import Plan
-from decathlete.training.callbacks import Progress as TrainingProgress
 from decathlete.training.logs import EpochRecord
+from decathlete.training.progress import Progress as TrainingProgress
 from decathlete.workflows.listen import CaseProgress, Listener
 
 LINE_EVERY_S = 15.0
@@ -63,7 +63,7 @@ class Bar:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
-    def cases(self, done: int, total: int, case_id: str | None) -> None:
+    def cases(self, done: int, total: int, case_id: str | None) -> None:  # noqa: ARG002 - part of the protocol
         """Told of each finished case."""
         if self._console.is_terminal:
             self._draw(done, total)

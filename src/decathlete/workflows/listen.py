@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from decathlete.planning.plan import Plan
-from decathlete.training.callbacks import Progress
+from decathlete.training.progress import Progress
 
 CaseProgress = Callable[[int, int, str | None], None]
 """Called with (done, total, case id) after each case."""

@@ -16,9 +16,9 @@ from decathlete.dataset.splits import make_splits
 from decathlete.errors import DecathleteError
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
-from decathlete.planning.overrides import override
+from decathlete.planning.overrides import plan_with
 from decathlete.planning.plan import Order, Plan
-from decathlete.planning.planner import make_plan
+from decathlete.planning.topology import Block, Norm
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.workflows.workspace import Workspace
@@ -42,8 +42,8 @@ class PlanOptions:
     memory_gb: float = 8.0
     orientation: Orientation = "canonical"
     order: Order = "nnunet"
-    block: str = "plain"
-    norm: str = "instance"
+    block: Block = "plain"
+    norm: Norm = "instance"
     overrides: tuple[str, ...] = ()
     n_folds: int = 5
     split_seed: int = 12345
@@ -89,7 +89,7 @@ def preprocess_task(
 
 def plan_task(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions) -> Plan:
     """The plan for a fingerprint, with the user's overrides."""
-    plan = make_plan(
+    return plan_with(
         spec,
         fingerprint,
         dims=dims,
@@ -98,13 +98,11 @@ def plan_task(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, option
         order=options.order,
         block=options.block,
         norm=options.norm,
+        assignments=options.overrides,
     )
-    return override(plan, options.overrides)
 
 
-def known_fingerprint(
-    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int
-) -> Fingerprint:
+def known_fingerprint(spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int) -> Fingerprint:
     """The dataset's fingerprint, kept beside the prepared data while the dataset is unchanged.
 
     A dataset is checked before it is measured, so a kept fingerprint also says that the check passed.
@@ -127,5 +125,3 @@ def known_fingerprint(
     fingerprint = make_fingerprint(spec, orientation=orientation, workers=workers)
     fingerprint.save(path)
     return fingerprint
-
-

@@ -13,9 +13,9 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.callbacks import Progress
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_device
+from decathlete.training.progress import Progress
 from decathlete.training.run import TrainResult, train
 from decathlete.workflows.workspace import FoldName, Workspace
 

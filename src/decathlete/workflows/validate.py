@@ -86,9 +86,7 @@ def validate(
     spec, cases = _held_out(run, record, dataset_root)
     predictor = load_predictor([run / "model"], options)
     folder = run / "validation"
-    done = predict_files(
-        predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress
-    )
+    done = predict_files(predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress)
     written = {p.case_id: p.path for p in done}
     pairs = {c.id: (written[c.id], c.label) for c in cases if c.label is not None}
     scores = evaluate_pairs(pairs, spec.labels, tolerance_mm=tolerance_mm, workers=workers)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from decathlete.planning.plan import Normalization
+from decathlete.preprocessing.normalize import normalize, object_mask
+
+ZSCORE = Normalization(scheme="zscore")
+
+
+def test_ct_is_clipped_and_standardised():
+    image = np.array([-1000, 0, 50, 3000], np.float32).reshape(1, 1, 1, 4)
+    scheme = Normalization(scheme="ct", clip_low=-100, clip_high=200, mean=50, std=25)
+    assert normalize(image, [scheme], None).ravel().tolist() == [-6, -2, 0, 6]
+
+
+def test_zscore_of_each_channel_alone():
+    image = np.random.default_rng(0).normal([[[[5]]], [[[1e6]]]], [[[[2]]], [[[1e4]]]], (2, 6, 7, 8)).astype(np.float32)
+    out = normalize(image, [ZSCORE] * 2, None)
+    assert out.dtype == np.float32
+    assert np.allclose(out.mean(axis=(1, 2, 3)), 0, atol=1e-3)
+    assert np.allclose(out.std(axis=(1, 2, 3)), 1, atol=1e-3)
+
+
+def test_zscore_of_the_object_only():
+    image = np.zeros((1, 10, 10, 10), np.float32)
+    image[0, 2:8, 2:8, 2:8] = np.random.default_rng(0).normal(100, 10, (6, 6, 6))
+    image[0, 5, 5, 5] = 0  # a hole belongs to the object
+    mask = object_mask(image)
+    assert mask.sum() == 216
+    out = normalize(image, [ZSCORE.revised(nonzero_only=True)], mask)
+    assert abs(out[0][mask].mean()) < 1e-5
+    assert abs(out[0][mask].std() - 1) < 1e-5
+    assert not out[0][~mask].any()
+    assert out[0, 5, 5, 5] < -3
+
+
+def test_a_hole_in_a_single_slice_is_filled_and_a_bay_is_not():
+    image = np.ones((1, 1, 8, 8), np.float32)
+    image[0, 0, 3:5, 3:5] = 0
+    image[0, 0, 0:2, 6] = 0
+    mask = object_mask(image)
+    assert mask[0, 3:5, 3:5].all()
+    assert not mask[0, 0:2, 6].any()
+
+
+def test_rescale_and_none():
+    image = np.array([2, 4, 6], np.float32).reshape(1, 1, 1, 3)
+    assert normalize(image, [Normalization(scheme="rescale")], None).ravel().tolist() == [0, 0.5, 1]
+    assert normalize(image, [Normalization(scheme="none")], None).ravel().tolist() == [2, 4, 6]
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, 0.1, 1.7e6])
+@pytest.mark.parametrize("scheme", ["zscore", "rescale"])
+def test_a_constant_image_becomes_zero(value, scheme):
+    image = np.full((1, 5, 6, 7), value, np.float32)
+    mask = object_mask(image)
+    for nonzero_only in (False, True):
+        out = normalize(image, [Normalization(scheme=scheme, nonzero_only=nonzero_only)], mask)
+        assert not out.any()
+
+
+def test_the_input_is_left_alone():
+    image = np.random.default_rng(0).normal(size=(1, 3, 3, 3)).astype(np.float32)
+    before = image.copy()
+    for scheme in ("ct", "zscore", "rescale", "none"):
+        normalize(image, [Normalization(scheme=scheme)], None)
+    assert np.array_equal(image, before)

@@ -38,6 +38,7 @@ READERS: tuple[Reader, ...] = (nifti.NiftiReader(), itk.ItkReader(), DicomFolder
 """Asked in this order; the first that accepts a path reads it."""
 
 _ROUNDING = 1e-3
+_GREATEST_LABEL = 2**31 - 1
 
 
 def read_image(path: Path) -> Image:
@@ -164,7 +165,8 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
         return values
     whole = np.rint(values)
     # a stored slope leaves rounding noise (0.9999999); anything more is interpolation
-    wrong = ~(np.abs(values - whole) <= _ROUNDING)
+    with np.errstate(invalid="ignore"):  # of infinities
+        wrong = ~(np.abs(values - whole) <= _ROUNDING) | (np.abs(whole) > _GREATEST_LABEL)
     if wrong.any():
         examples = ", ".join(f"{v:g}" for v in np.unique(values[wrong])[:4].tolist())
         raise ImageError(

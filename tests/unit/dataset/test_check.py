@@ -1,0 +1,186 @@
+"""Every kind of problem, all found in one go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from decathlete.core.geometry import Geometry
+from decathlete.dataset.check import check_dataset
+from decathlete.dataset.images import read_image, read_label, write_image, write_label
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.phantoms import make_phantoms
+from decathlete.errors import DatasetError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_phantoms(tmp_path / "d", n_cases=4, n_test=1, shape_ZYX=(8, 9, 10))
+
+
+def case(root: Path, number: int) -> tuple[Path, Path]:
+    name = f"phantom_{number:03d}.nii.gz"
+    return root / "imagesTr" / name, root / "labelsTr" / name
+
+
+def found(root: Path, severity: str) -> list[str]:
+    report = check_dataset(read_dataset(root))
+    return [f"{p.file}: {p.message}" for p in report.problems if p.severity == severity]
+
+
+def edit_image(path: Path, edit) -> None:
+    image = read_image(path)
+    array = image.array_CZYX.copy()
+    write_image(path, edit(array), image.geometry)
+
+
+@pytest.mark.parametrize("layout", ["decathlon", "nnunet"])
+def test_sound_data_have_no_problems(tmp_path: Path, layout) -> None:
+    root = make_phantoms(tmp_path, n_cases=3, n_test=1, n_channels=2, layout=layout, oblique=True)
+    report = check_dataset(read_dataset(root))
+    assert report.problems == ()
+    assert report.ok
+    assert report.lines()[-1] == "no problems found"
+    report.raise_for_errors()
+
+
+def test_all_problems_come_together(root: Path) -> None:
+    images, labels = zip(*(case(root, i) for i in range(4)), strict=True)
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:200])
+    edit_image(images[2], lambda a: np.where(a == a.max(), np.nan, a))
+    label = read_label(labels[3])
+    write_label(labels[3], np.where(label.array_ZYX == 2, 7, label.array_ZYX), label.geometry)
+    (root / "imagesTs" / "phantom_004.nii.gz").unlink()
+    errors = found(root, "error")
+    assert len(errors) == 5
+    for part in (
+        "000.nii.gz: does not exist",
+        "truncated",
+        "1 voxels that are NaN",
+        "declare: 7",
+        "imagesTs/phantom_004",
+    ):
+        assert any(part in e for e in errors), part
+    with pytest.raises(DatasetError, match="5 problems") as caught:
+        check_dataset(read_dataset(root)).raise_for_errors()
+    assert "labelsTr/phantom_003.nii.gz" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": 1.05}, "spacing"),
+        ({"shift": 0.5}, "origin"),
+        ({"angle": 0.05}, "direction"),
+        ({"scale": 1.0005, "shift": 0.001}, None),
+    ],
+)
+def test_grids_that_disagree(root: Path, change, message) -> None:
+    _, path = case(root, 0)
+    label = read_label(path)
+    matrix = label.geometry.matrix
+    c, s = np.cos(change.get("angle", 0)), np.sin(change.get("angle", 0))
+    matrix[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ matrix[:3, :3] * change.get("scale", 1)
+    matrix[:3, 3] += change.get("shift", 0)
+    write_label(path, label.array_ZYX, Geometry.from_matrix(label.geometry.shape_ZYX, matrix))
+    errors = found(root, "error")
+    if message is None:
+        assert errors == []
+    else:
+        assert len(errors) == 1
+        assert message in errors[0]
+        assert "tolerance 0.01 mm" in errors[0]
+
+
+def test_shapes_that_disagree(root: Path) -> None:
+    _, path = case(root, 0)
+    label = read_label(path)
+    smaller = Geometry.from_matrix((8, 9, 9), label.geometry.matrix)
+    write_label(path, label.array_ZYX[:, :, :9], smaller)
+    assert any("shape" in e for e in found(root, "error"))
+
+
+def test_labels_that_are_not_integers(root: Path) -> None:
+    image, label = case(root, 0)
+    edit_image(image, lambda a: a)
+    label.write_bytes(image.read_bytes())
+    assert any("must be integers" in e for e in found(root, "error"))
+
+
+def test_empty_labels_and_unseen_classes_are_warnings(root: Path) -> None:
+    for i in range(4):
+        _, path = case(root, i)
+        label = read_label(path)
+        write_label(path, np.where(label.array_ZYX == 2, 0 if i else 1, label.array_ZYX) * (i > 0), label.geometry)
+    assert found(root, "error") == []
+    warnings = found(root, "warning")
+    assert any("phantom_000.nii.gz: the label map is empty" in w for w in warnings)
+    assert any("'blob 2' (value 2) is declared and occurs in no" in w for w in warnings)
+
+
+def test_copies_are_found_among_test_images_too(root: Path) -> None:
+    first, _ = case(root, 0)
+    second, _ = case(root, 1)
+    image = read_image(first)
+    write_image(second, image.array_CZYX, image.geometry)
+    (root / "imagesTs" / "phantom_004.nii.gz").write_bytes(first.read_bytes())
+    warnings = found(root, "warning")
+    assert any("phantom_000, phantom_001, phantom_004 (test) are the same" in w for w in warnings)
+
+
+def test_images_of_one_value_are_errors_unless_another_channel_shows_something(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "a", n_cases=2)
+    edit_image(case(root, 0)[0], np.zeros_like)
+    assert any("single value 0" in e for e in found(root, "error"))
+    root = make_phantoms(tmp_path / "b", n_cases=2, n_channels=2)
+    edit_image(case(root, 0)[0], lambda a: a * np.array([0, 1]).reshape(2, 1, 1, 1))
+    assert found(root, "error") == []
+    assert any("channel 0 has the single value 0" in w for w in found(root, "warning"))
+
+
+def test_channel_counts_that_differ(root: Path) -> None:
+    edit_image(case(root, 0)[0], lambda a: np.concatenate([a, a]))
+    assert any("has 2 channels; dataset.json declares 1" in e for e in found(root, "error"))
+
+
+def test_nnunet_missing_channel_label_and_image(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path, n_cases=3, n_channels=2, layout="nnunet")
+    (root / "imagesTr" / "phantom_000_0001.nii.gz").unlink()
+    (root / "labelsTr" / "phantom_001.nii.gz").unlink()
+    for c in range(2):
+        (root / "imagesTr" / f"phantom_002_000{c}.nii.gz").unlink()
+    missing = {e.split(":")[0] for e in found(root, "error") if "does not exist" in e}
+    assert missing == {
+        "imagesTr/phantom_000_0001.nii.gz",
+        "labelsTr/phantom_001.nii.gz",
+        "imagesTr/phantom_002_0000.nii.gz",
+        "imagesTr/phantom_002_0001.nii.gz",
+    }
+
+
+def test_the_report_is_json_and_lines(root: Path) -> None:
+    case(root, 0)[0].unlink()
+    report = check_dataset(read_dataset(root), workers=1)
+    content = json.loads(report.model_dump_json())
+    assert content["problems"][0]["severity"] == "error"
+    assert content["problems"][0]["case_id"] == "phantom_000"
+    assert content["problems"][0]["remedy"]
+    text = "\n".join(report.lines())
+    assert "imagesTr/phantom_000.nii.gz" in text
+    assert "1 errors, 0 warnings" in text
+
+
+def test_workers_do_not_change_the_report(root: Path) -> None:
+    case(root, 2)[0].unlink()
+    spec = read_dataset(root)
+    assert check_dataset(spec, workers=1) == check_dataset(spec, workers=3)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["ACDC_respaced", "STS_CT_respaced", "STS_PETCT"])
+def test_real_data_are_sound(real_data, name) -> None:
+    assert check_dataset(read_dataset(real_data(name))).problems == ()

@@ -1,0 +1,200 @@
+"""Both layouts, their labels and groups; every problem of a manifest in one message."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from decathlete.dataset.groups import groups_of
+from decathlete.dataset.manifest import read_dataset, resolve_task
+from decathlete.dataset.phantoms import make_phantoms
+from decathlete.errors import DatasetError, ManifestError, OptionError
+
+DECATHLON = {
+    "name": "Livers",
+    "modality": {"0": "FLAIR", "1": "T1"},
+    "labels": {"0": "background", "2": "tumour", "1": "liver"},
+    "training": [{"image": f"./imagesTr/{i}.nii.gz", "label": f"./labelsTr/{i}.nii.gz"} for i in "ab"],
+    "test": ["./imagesTs/c.nii.gz"],
+}
+NNUNET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nrrd"}
+
+
+def written(folder: Path, manifest: dict, *files: str) -> Path:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    folder.mkdir(exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_decathlon(tmp_path: Path) -> None:
+    spec = read_dataset(written(tmp_path / "Task03_Liver", DECATHLON))
+    assert (spec.name, spec.layout, spec.channels) == ("Task03_Liver", "decathlon", ("FLAIR", "T1"))
+    assert [(c.name, c.value) for c in spec.labels.classes] == [("background", 0), ("liver", 1), ("tumour", 2)]
+    assert [c.id for c in spec.cases] == ["a", "b"]
+    assert spec.cases[0].images == (spec.root / "imagesTr" / "a.nii.gz",)
+    assert spec.cases[0].label == spec.root / "labelsTr" / "a.nii.gz"
+    assert [(c.id, c.label) for c in spec.test_cases] == [("c", None)]
+    assert spec.digest()  # files need not exist
+
+
+def test_nnunet_finds_channels_and_what_is_missing(tmp_path: Path) -> None:
+    files = [
+        "imagesTr/a_0000.nrrd",
+        "imagesTr/a_0001.nrrd",
+        "imagesTr/b_0000.nrrd",
+        "labelsTr/a.nrrd",
+        "labelsTr/d.nrrd",
+    ]
+    two = NNUNET | {"channel_names": {"0": "CT", "1": "PET"}}
+    spec = read_dataset(written(tmp_path, two, *files, "imagesTs/t_0000.nrrd", "imagesTs/t_0001.nrrd"))
+    assert {c.id: [p.name for p in c.images] for c in spec.cases} == {
+        "a": ["a_0000.nrrd", "a_0001.nrrd"],
+        "b": ["b_0000.nrrd", "b_0001.nrrd"],
+        "d": ["d_0000.nrrd", "d_0001.nrrd"],
+    }
+    assert [c.id for c in spec.test_cases] == ["t"]
+    assert spec.test_cases[0].label is None
+
+
+def test_nnunet_keeps_a_channel_too_many_for_the_check(tmp_path: Path) -> None:
+    spec = read_dataset(written(tmp_path, NNUNET, "imagesTr/a_0000.nrrd", "imagesTr/a_0001.nrrd"))
+    assert len(spec.cases[0].images) == 2
+
+
+def test_nnunet_regions_and_ignore(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
+    manifest = NNUNET | {"labels": labels, "regions_class_order": [1, 2, 3]}
+    found = read_dataset(written(tmp_path, manifest, "imagesTr/a_0000.nrrd")).labels
+    assert [(r.name, r.values) for r in found.regions] == [("whole", (1, 2, 3)), ("core", (2, 3)), ("enhancing", (3,))]
+    assert found.region_order == (1, 2, 3)
+    assert found.values == (0, 1, 2, 3)
+    assert found.classes[3].name == "enhancing"
+    assert found.ignore == 4
+    assert found.n_outputs == 3
+
+
+def test_nnunet_listed_files(tmp_path: Path) -> None:
+    listed = {"p1": {"images": ["raw/x.nrrd"], "label": "seg/x.nrrd"}}
+    spec = read_dataset(written(tmp_path, NNUNET | {"dataset": listed}))
+    assert spec.cases[0].id == "p1"
+    assert spec.cases[0].images == (tmp_path / "raw" / "x.nrrd",)
+
+
+def test_groups_by_name_by_pattern_and_declared(tmp_path: Path) -> None:
+    training = [{"image": f"i/P{p}_{k}.nii.gz", "label": f"l/P{p}_{k}.nii.gz"} for p in (1, 2) for k in (1, 2)]
+    root = written(tmp_path, DECATHLON | {"training": training})
+    assert {c.group for c in read_dataset(root).cases} == {None}
+    assert [c.group for c in read_dataset(root, group_by=r"^(P\d)").cases] == ["P1", "P1", "P2", "P2"]
+    written(tmp_path, DECATHLON | {"training": training, "groups": {"P1_1": "x", "P2_1": "x"}})
+    assert [c.group for c in read_dataset(root).cases] == ["x", None, "x", None]
+
+
+@pytest.mark.parametrize(
+    ("case_id", "group"),
+    [
+        ("patient001_frame01", "patient001"),
+        ("sub-03_ses-2_T1w", "sub-03"),
+        ("P7_visit1", "P7"),
+        ("case12-tp3", "case12"),
+        ("a_b_scan02", "a_b"),
+    ],
+)
+def test_repeated_patients_are_known_by_name(case_id, group) -> None:
+    assert groups_of([case_id, f"{group}_scan99"])[case_id] == group
+    assert groups_of([case_id, "unlike"]) == {}, "a single image of a patient needs no group"
+
+
+@pytest.mark.parametrize("pattern", ["(", "P", "(P)(1)", "^(Q)"])
+def test_bad_patterns_are_refused(tmp_path: Path, pattern) -> None:
+    with pytest.raises(OptionError):
+        read_dataset(written(tmp_path, DECATHLON), group_by=pattern)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "messages"),
+    [
+        ({}, ["neither 'training'"]),
+        ({"training": []}, ["labels", "modality", "training"]),
+        (
+            DECATHLON | {"modality": {"1": "CT"}, "labels": {"1": "x"}},
+            ["modality must number", "background with value 0"],
+        ),
+        (DECATHLON | {"labels": {"0": "bg", "1": "a", "2": "a"}}, ["two classes are called 'a'"]),
+        (DECATHLON | {"labels": {"bg": 0, "a": 1, "b": 1}}, ["distinct"]),
+        (DECATHLON | {"labels": {"bg": 0, "a": 1.5}}, ["must be an integer"]),
+        (DECATHLON | {"training": DECATHLON["training"] * 2}, ["called 'a'", "called 'b'"]),
+        (DECATHLON | {"training": [{"image": "x"}]}, ["training.0.label"]),
+        (NNUNET, ["no images"]),
+        (NNUNET | {"file_ending": ".txt"}, ["file_ending"]),
+        (NNUNET | {"labels": {"background": 0, "a": [1, 2]}}, ["regions_class_order"]),
+    ],
+)
+def test_all_problems_of_a_manifest_come_together(tmp_path: Path, manifest, messages) -> None:
+    root = written(tmp_path / "d", manifest)
+    with pytest.raises(ManifestError) as caught:
+        read_dataset(root)
+    for message in messages:
+        assert message in str(caught.value)
+    assert caught.value.remedy
+    assert caught.value.where == root / "dataset.json"
+
+
+def test_broken_and_missing_manifests(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"name": \n "x",,}')
+    with pytest.raises(ManifestError, match="line 2"):
+        read_dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text("[]")
+    with pytest.raises(ManifestError, match="object"):
+        read_dataset(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ManifestError, match="does not exist"):
+        read_dataset(tmp_path / "empty")
+    with pytest.raises(ManifestError, match="not a folder"):
+        read_dataset(tmp_path / "none")
+
+
+def test_tasks_by_number_name_and_path(tmp_path: Path) -> None:
+    for name in ("Task04_Hippocampus", "Dataset027_ACDC", "Task05_A", "Dataset005_B", "Mine"):
+        written(tmp_path / name, DECATHLON)
+    assert resolve_task("4", tmp_path) == resolve_task("04", tmp_path) == tmp_path / "Task04_Hippocampus"
+    assert resolve_task("27", tmp_path) == tmp_path / "Dataset027_ACDC"
+    assert resolve_task("Mine", tmp_path) == tmp_path / "Mine"
+    assert resolve_task(str(tmp_path / "Mine"), Path("nowhere")) == tmp_path / "Mine"
+    with pytest.raises(DatasetError, match=r"Dataset005_B, Task05_A"):
+        resolve_task("5", tmp_path)
+    for unknown in ("6", "Unknown"):
+        with pytest.raises(DatasetError, match="Task04_Hippocampus"):
+            resolve_task(unknown, tmp_path)
+    with pytest.raises(DatasetError, match="no dataset in it"):
+        resolve_task("4", tmp_path / "none")
+
+
+@pytest.mark.parametrize("layout", ["decathlon", "nnunet"])
+def test_phantoms_read_back(tmp_path: Path, layout) -> None:
+    root = make_phantoms(tmp_path, n_cases=4, n_test=1, n_channels=2, layout=layout, cases_per_patient=2)
+    spec = read_dataset(root)
+    assert (spec.layout, len(spec.cases), len(spec.test_cases), len(spec.channels)) == (layout, 4, 1, 2)
+    assert [c.group for c in spec.cases] == ["patient001", "patient001", "patient002", "patient002"]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "cases", "groups", "values"),
+    [
+        ("Task04_Hippocampus", 208, 0, (0, 1, 2)),
+        ("ACDC", 40, 20, (0, 1, 2, 3)),
+        ("STS_PETCT", 9, 0, (0, 1)),
+        ("BRATS2013_FLAIR_T1c", 6, 0, (0, 1, 2, 3, 4)),
+    ],
+)
+def test_real_manifests(real_data, name, cases, groups, values) -> None:
+    spec = read_dataset(real_data(name))
+    assert len(spec.cases) == cases
+    assert len({c.group for c in spec.cases} - {None}) == groups
+    assert spec.labels.values == values
+    assert spec.labels.regions == ()

@@ -1,0 +1,67 @@
+"""Folds: every case held out once, patients never split, the same for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decathlete.core.labels import LabelSet
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.splits import Splits, make_splits
+from decathlete.errors import DatasetError, OptionError
+
+
+def dataset(groups: list[str | None]) -> DatasetSpec:
+    return DatasetSpec(
+        name="d",
+        root=Path("d"),
+        layout="decathlon",
+        channels=("MRI",),
+        labels=LabelSet.from_names(["a"]),
+        cases=tuple(Case(id=f"c{i:03d}", images=(), group=g) for i, g in enumerate(groups)),
+    )
+
+
+@given(st.lists(st.none() | st.sampled_from("abcdefg"), min_size=2, max_size=40), st.integers(2, 6))
+def test_every_case_is_held_out_once_and_no_group_is_split(groups, n_folds) -> None:
+    spec = dataset(groups)
+    names = {c.id: c.group if c.group is not None else c.id for c in spec.cases}
+    if len(set(names.values())) < 2:
+        with pytest.raises(DatasetError):
+            make_splits(spec, n_folds=n_folds)
+        return
+    splits = make_splits(spec, n_folds=n_folds)
+    assert len(splits.folds) == min(n_folds, len(set(names.values())))
+    assert sorted(i for f in splits.folds for i in f.val) == sorted(names)
+    for fold in splits.folds:
+        assert set(fold.train) | set(fold.val) == set(names)
+        assert not {names[i] for i in fold.train} & {names[i] for i in fold.val}
+
+
+def test_folds_are_even_shuffled_and_seeded(tmp_path: Path) -> None:
+    spec = dataset([None] * 23)
+    splits = make_splits(spec)
+    assert sorted(len(f.val) for f in splits.folds) == [4, 4, 5, 5, 5]
+    assert splits == make_splits(spec)
+    assert splits != make_splits(spec, seed=1)
+    assert splits.folds[0].val != tuple(f"c{i:03d}" for i in range(5))
+    splits.save(tmp_path / "splits.json")
+    assert Splits.load(tmp_path / "splits.json") == splits
+
+
+def test_grouped_says_so() -> None:
+    assert make_splits(dataset(["a", "a", "b", "b"])).grouped
+    assert not make_splits(dataset([None] * 5)).grouped
+
+
+def test_fewer_groups_give_fewer_folds_and_say_so(caplog) -> None:
+    assert len(make_splits(dataset(["a", "a", "b", "c"])).folds) == 3
+    assert "3 folds instead of 5" in caplog.text
+
+
+def test_an_unknown_fold_is_refused() -> None:
+    with pytest.raises(OptionError, match="no fold 5"):
+        make_splits(dataset([None] * 10)).fold(5)

@@ -30,7 +30,7 @@ def class_colours(n: int) -> list[str]:
     """``n`` hex colours: a colour-blind safe set while it lasts, then more."""
     if n <= len(CLASS_COLOURS):
         return list(CLASS_COLOURS[:n])
-    return list(islice(cycle([*CLASS_COLOURS, *(to_hex(c) for c in colormaps["tab20"].colors)]), n))
+    return list(islice(cycle([*CLASS_COLOURS, *(to_hex(colormaps["tab20"](i)) for i in range(20))]), n))
 
 
 def loss_chart(logs: Logs) -> str:

@@ -184,7 +184,7 @@ def _areas(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
 def _slice(volumes: _Volumes, axis: int, index: int) -> _Slice:
     """Flipped so that superior (or anterior) is at the top and right (or anterior) on the left."""
     image, label, prediction = (
-        a.take(index, axis=axis)[::-1, ::-1] for a in (volumes.image, volumes.label, volumes.prediction)
+        np.asarray(a.take(index, axis=axis))[::-1, ::-1] for a in (volumes.image, volumes.label, volumes.prediction)
     )
     row_mm, column_mm = (mm for a, mm in enumerate(volumes.spacing) if a != axis)
     return _Slice(image=image, label=label, prediction=prediction, aspect=row_mm / column_mm)

@@ -109,8 +109,10 @@ class TimeBudget:
         return state.step > 0 and state.elapsed_s + STEP_MARGIN * state.step_s > self.deadline(state)
 
     def validation_due(self, state: RunState) -> bool:
-        """Every so many epochs and after the last, as long as its share of the time lasts."""
-        return self._affordable(state) and ((state.epoch + 1) % state.val_every == 0 or self.finished(state))
+        """Every so many epochs and after the last, for which room is left in validation's share of the time."""
+        if self.finished(state):
+            return self._affordable(state)
+        return self._affordable(state, times=2) and (state.epoch + 1) % state.val_every == 0
 
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
         """As many cases as fit into a slice's share; if not one fits, one case every few slices."""
@@ -120,5 +122,5 @@ class TimeBudget:
             return min(fitting, most), 1
         return min(1, most), math.ceil(seconds_per_case / share_s)
 
-    def _affordable(self, state: RunState) -> bool:
-        return state.val_spent_s + state.val_cost_s <= VALIDATION_SHARE * self.max_time_s
+    def _affordable(self, state: RunState, *, times: int = 1) -> bool:
+        return state.val_spent_s + times * state.val_cost_s <= VALIDATION_SHARE * self.max_time_s

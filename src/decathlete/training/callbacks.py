@@ -108,7 +108,7 @@ class EpochEnd(pl.Callback):
             elapsed=elapsed_s,
             train_loss=loss,
             val_loss=validation.loss if validation else None,
-            learning_rate=module.optimizers().optimizer.param_groups[0]["lr"],
+            learning_rate=module.optimizer.param_groups[0]["lr"],
             dice=validation.dice if validation else {},
             mean_dice=validation.mean_dice if validation else None,
             best_dice=state.best_dice,

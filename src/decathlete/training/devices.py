@@ -8,8 +8,10 @@ from typing import Literal
 
 import psutil
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from decathlete.errors import OptionError
@@ -141,4 +143,4 @@ def launched_from_outside() -> bool:
 
 def is_first_process() -> bool:
     """Whether this process is the one that writes files, before and after Lightning runs."""
-    return bool(rank_zero_only.rank == 0)
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from decathlete.networks.build import build_network
 from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.folder import RUN, now
@@ -82,10 +81,7 @@ def _save_bundle(
     *,
     epoch: int,
 ) -> None:
-    network = build_network(task.plan.network, seed=task.config.seed)
-    network.load_state_dict(weights)
-    mirrored = ModelRecord(
-        version=1,
+    made_by = ModelRecord(
         plan=task.plan,
         mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
         weights=kind,
@@ -108,4 +104,4 @@ def _save_bundle(
             "finished": now(),
         },
     )
-    ModelBundle.save(task.folder / (MODEL if kind == "final" else MODEL_BEST), network.eval(), mirrored)
+    ModelBundle.save(task.folder / (MODEL if kind == "final" else MODEL_BEST), weights, made_by, overwrite=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from decathlete.augmentation.batch import RawBatch
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError
 from decathlete.loading.loader import PatchLoader
-from decathlete.loading.patches import RawBatch
 from decathlete.networks.build import build_network
 from decathlete.networks.unet import UNet
 from decathlete.preprocessing.store import PreparedStore
@@ -88,10 +89,6 @@ class SegmentationModule(pl.LightningModule):
         """The next step's duration counts from here."""
         self._ticked_s = self.clock.elapsed()
 
-    def teardown(self, stage: str) -> None:  # noqa: ARG002
-        """Put the signal handlers back."""
-        self.stop_request.uninstall()
-
     def transfer_batch_to_device(self, batch: RawBatch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Cut patches to augmented tensors on the device."""
         image_BC, label_B = self.augmenter(batch, device)
@@ -99,11 +96,9 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """One step: forward, backward, agreement, weights, average."""
-        optimizer = self.optimizers()
-        set_learning_rate(optimizer.optimizer, self.learning_rate)
-        loss = self._backward(batch, optimizer)
-        finite = self._agree(loss)
-        made = finite and self._update(optimizer)
+        set_learning_rate(self.optimizer, self.learning_rate)
+        loss = self._backward(batch)
+        made = self._agree(loss) and self._update()
         self.state.count_step(float(loss) if made else None)
         if made:
             self._average()
@@ -131,16 +126,20 @@ class SegmentationModule(pl.LightningModule):
             self.state.progress, peak=config.peak_learning_rate, schedule=config.schedule, warmup=config.warmup
         )
 
-    def segmentation_loss(self, outputs: tuple[Tensor, ...], label_B: Tensor) -> Tensor:
-        """The loss in float32, whatever the network computes in."""
-        with torch.autocast(self.device.type, enabled=False):
-            loss: Tensor = self.loss(tuple(o.float() for o in outputs), label_B).total
-        return loss
+    @property
+    def _stepper(self) -> LightningOptimizer:
+        """The optimizer as Lightning wraps it, to step with precision and strategy."""
+        return cast(LightningOptimizer, self.optimizers())
 
-    def _backward(self, batch: Batch, optimizer: Any) -> Tensor:
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer itself."""
+        return self._stepper.optimizer
+
+    def _backward(self, batch: Batch) -> Tensor:
         image_BC, label_B = batch
-        optimizer.zero_grad(set_to_none=True)
-        loss = self.segmentation_loss(self.network(image_BC), label_B)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss: Tensor = self.loss(self.network(image_BC), label_B).total
         self.manual_backward(loss)
         return loss.detach()
 
@@ -148,7 +147,7 @@ class SegmentationModule(pl.LightningModule):
         """Whether the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
         finite = torch.isfinite(loss)
         if self._scaler is None:
-            finite = finite & torch.isfinite(self._clip(self.optimizers().optimizer))
+            finite = finite & torch.isfinite(self._clip(self.optimizer))
         is_bad = not bool(finite)  # waits for the device, so that the time taken below is the step's
         now_s = self.clock.elapsed()
         local = (float(is_bad), now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
@@ -163,14 +162,14 @@ class SegmentationModule(pl.LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         return torch.nn.utils.clip_grad_norm_(parameters, self.task.config.clip or float("inf"))
 
-    def _update(self, optimizer: Any) -> bool:
+    def _update(self) -> bool:
         """Step the optimizer; whether it did (a loss scaler skips where a scaled gradient overflowed)."""
         scaler = self._scaler
         if scaler is None:
-            optimizer.step()
+            self._stepper.step()
             return True
         before = scaler.get_scale()
-        optimizer.step()
+        self._stepper.step()
         return bool(scaler.get_scale() >= before)
 
     def _average(self) -> None:
@@ -185,11 +184,10 @@ class SegmentationModule(pl.LightningModule):
     def validator(self) -> Validator:
         """What sweeps held-out cases with this training's precision and loss, on its device."""
         task = self.task
-        heads_off = SegmentationLoss(task.plan.labels, heads=1, batch_dice=task.config.batch_dice)
         return Validator(
             PreparedStore.open(task.store),
             task.plan,
-            lambda logits, label: heads_off((logits,), label).total,
+            lambda logits_BK, label_B: self.loss(logits_BK, label_B).total,
             overlap=task.config.val_overlap,
             batch_size=task.config.val_batch_size,
             precision=task.hardware.precision,
@@ -207,7 +205,7 @@ class SegmentationModule(pl.LightningModule):
                 "state": self.state.to_dict(),
                 "network": self.network.state_dict(),
                 "ema": self.ema.state_dict(),
-                "optimizer": self.optimizers().optimizer.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else {},
             }
             save_checkpoint(self.task.last_checkpoint, content)
@@ -216,13 +214,13 @@ class SegmentationModule(pl.LightningModule):
     def _restore(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
         self.ema.load_state_dict(content["ema"])
-        self.optimizers().optimizer.load_state_dict(content["optimizer"])
+        self.optimizer.load_state_dict(content["optimizer"])
         if self._scaler is not None and content["scaler"]:
             self._scaler.load_state_dict(content["scaler"])
         self.state = RunState.from_dict(content["state"])
         self.state.outcome, self.state.stopped_by = "running", 0
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ARG002
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # noqa: ARG002
         """Nothing: Lightning would carry the weights back from spawned processes; the checkpoint does."""
         return {}
 

@@ -8,11 +8,11 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from decathlete.errors import DecathleteError, Interrupted
 from decathlete.planning.plan import Plan
@@ -28,7 +28,7 @@ from decathlete.training.logs import Fold, RunRecord
 from decathlete.training.module import SegmentationModule
 from decathlete.training.progress import LogProgress, Progress
 from decathlete.training.quiet import hush_lightning
-from decathlete.training.signals import forwarded
+from decathlete.training.signals import forward, handlers_kept
 from decathlete.training.state import RunState
 from decathlete.training.task import TrainTask
 
@@ -110,10 +110,11 @@ def _fit(task: TrainTask, progress: Progress) -> RunState:
     """
     module = SegmentationModule(task)
     trainer = make_trainer(task, progress)
-    launcher = trainer.strategy.launcher
-    passing_signals = forwarded(launcher.kill) if task.hardware.spawned and launcher is not None else nullcontext()
-    with warnings.catch_warnings(), _failures_translated(task), passing_signals:
+    with warnings.catch_warnings(), _failures_translated(task), handlers_kept():
         hush_lightning()
+        launcher = trainer.strategy.launcher
+        if task.hardware.spawned and launcher is not None:
+            forward(launcher.kill)
         trainer.fit(module)
     state = _saved_state(task)
     if state is None or state.outcome != "complete":

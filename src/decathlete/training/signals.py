@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 WATCHED = (signal.SIGTERM, signal.SIGINT)
 
@@ -23,19 +22,12 @@ class StopRequest:
     def __init__(self, *, insist: bool = False) -> None:
         self.signal_number = 0
         self._insist = insist
-        self._previous: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
-        """Watch from now on; outside the main thread Python allows no handlers, and signals act as before."""
+        """Watch from now on (within :func:`handlers_kept`); outside the main thread signals act as before."""
         if threading.current_thread() is threading.main_thread():
             for number in WATCHED:
-                self._previous[number] = signal.signal(number, self._received)
-
-    def uninstall(self) -> None:
-        """Put the former handlers back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+                signal.signal(number, self._received)
 
     def _received(self, number: int, _frame: FrameType | None) -> None:
         if self._insist and number == signal.SIGINT == self.signal_number:
@@ -44,14 +36,21 @@ class StopRequest:
 
 
 @contextmanager
-def forwarded(send: Callable[[int], None]) -> Iterator[None]:
-    """Within, SIGTERM and SIGINT are passed to ``send`` (worker processes) instead of ending this process."""
-    if threading.current_thread() is not threading.main_thread():
+def handlers_kept() -> Iterator[None]:
+    """Whatever is installed within (by us or by Lightning), the former handlers are back afterwards."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers in that thread alone
         yield
         return
-    previous = {number: signal.signal(number, lambda n, _frame: send(n)) for number in WATCHED}
+    previous = {number: signal.getsignal(number) for number in WATCHED}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def forward(send: Callable[[int], None]) -> None:
+    """Pass SIGTERM and SIGINT to ``send`` (worker processes) instead of ending this process."""
+    if threading.current_thread() is threading.main_thread():
+        for number in WATCHED:
+            signal.signal(number, lambda n, _frame: send(n))

@@ -10,7 +10,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from decathlete.core.geometry import Box
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.inference.sweep import predict_logits
 from decathlete.planning.plan import Plan
@@ -124,8 +123,7 @@ class Validator:
 
 
 def _read(case: StoredCase) -> tuple[Tensor, Tensor]:
-    whole = Box(start=(0, 0, 0), stop=case.shape)
-    return torch.from_numpy(case.read_image(whole)), torch.from_numpy(case.read_label(whole))
+    return torch.from_numpy(case.read_image()), torch.from_numpy(case.read_label())
 
 
 def output_names(labels: LabelSet) -> tuple[str, ...]:

@@ -1,0 +1,299 @@
+"""Training, from the prepared store to the bundle: it learns, repeats, resumes, stops when told, keeps its time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from decathlete.errors import DecathleteError, Interrupted, OptionError, OutputError, PlanError
+from decathlete.networks.bundle import ModelBundle
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.checkpoint import load_checkpoint
+from decathlete.training.logs import EpochRecord, Logs, RunRecord
+from decathlete.training.module import SegmentationModule
+from decathlete.training.run import train
+from factories import make_test_network, make_test_plan
+from training_support import NO_AUGMENTATION, REGIONS, make_store, tiny_config
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> PreparedStore:
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return ModelBundle.load(run).build().state_dict()
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], **tolerances: float) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], **(tolerances or {"rtol": 0, "atol": 0}))
+
+
+class Heard:
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, float]] = []
+        self.epochs: list[EpochRecord] = []
+
+    def on_step(self, step: int, progress: float) -> None:
+        self.steps.append((step, progress))
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(record)
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    """A run of two epochs, with what its progress heard."""
+    heard = Heard()
+    result = train(store, 0, tmp_path_factory.mktemp("results") / "run", tiny_config(), progress=heard)
+    return result, heard
+
+
+def test_it_leaves_bundles_logs_and_a_record(trained, store):
+    result, heard = trained
+    final, best = ModelBundle.load(result.folder), ModelBundle.load(result.model_best)
+    assert (final.record.weights, best.record.weights) == ("final", "best")
+    assert final.record.mirror_axes == (0, 1, 2)
+    assert final.record.plan == store.plan
+    provenance = final.record.provenance
+    assert (provenance["fold"], provenance["training_cases"], provenance["steps"]) == (0, 4, 8)
+    assert "case0" not in json.dumps(provenance)
+    logs = Logs.load(result.folder / "logs.json")
+    assert logs.classes == ("c1", "c2")
+    assert [e.step for e in logs.epochs] == [4, 8]
+    assert list(logs.epochs) == heard.epochs
+    assert set(logs.epochs[0].dice) == {"c1", "c2"}
+    assert all(e.val_loss is not None and e.patches_per_second > 0 for e in logs.epochs)
+    assert (result.folder / "logs.csv").read_text().count("\n") == 3
+    record = RunRecord.load(result.folder / "run.json")
+    assert record.finished is not None
+    assert record.val == ("case4", "case5")
+    assert [s for s, _ in heard.steps] == list(range(1, 9))
+    assert heard.steps[-1][1] == 1.0
+    assert not list(result.folder.rglob(".partial*"))
+
+
+def test_the_result_is_the_averaged_weights(trained):
+    result, _ = trained
+    last = load_checkpoint(result.folder / "checkpoints" / "last.ckpt")
+    assert_same(weights(result.folder), last["ema"])
+
+
+def test_two_runs_give_the_same_weights_and_another_seed_others(trained, store, tmp_path):
+    result, _ = trained
+    train(store, 0, tmp_path / "again", tiny_config())
+    assert_same(weights(result.folder), weights(tmp_path / "again"))
+    train(store, 0, tmp_path / "other", tiny_config(seed=2, val_cases=0))
+    first = next(iter(weights(result.folder)))
+    assert not torch.equal(weights(result.folder)[first], weights(tmp_path / "other")[first])
+
+
+def in_process(store: PreparedStore, run: Path, config, *, kill_step: int, number: int) -> subprocess.Popen[str]:
+    script = Path(__file__).parents[1] / "training_support.py"
+    arguments = [str(store.folder), str(run), config.model_dump_json(), str(kill_step), str(number)]
+    return subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("kill_step", [2, 6])
+def test_killed_and_resumed_equals_never_killed(trained, store, tmp_path, kill_step):
+    result, _ = trained
+    process = in_process(store, tmp_path / "run", tiny_config(), kill_step=kill_step, number=signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() == (kill_step > 4)
+    resumed = train(store, 0, tmp_path / "run", tiny_config(), resume=True)
+    assert_same(weights(result.folder), weights(tmp_path / "run"))
+    assert (resumed.epochs, resumed.steps) == (2, 8)
+    assert resumed.mean_dice == result.mean_dice
+    assert [e.step for e in Logs.load(tmp_path / "run" / "logs.json").epochs] == [4, 8]
+
+
+def test_sigterm_saves_first_and_says_so(trained, store, tmp_path):
+    result, _ = trained
+    process = in_process(store, tmp_path / "run", tiny_config(), kill_step=6, number=signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "--resume" in said
+    state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]
+    assert state["epoch"] == 1
+    assert state["step"] in (6, 7)
+    assert not (tmp_path / "run" / "model").exists()
+    train(store, 0, tmp_path / "run", tiny_config(), resume=True)
+    assert_same(weights(result.folder), weights(tmp_path / "run"))
+
+
+class Terminate(Heard):
+    """Sends SIGTERM while an epoch's validation is still to come."""
+
+    def on_step(self, step: int, progress: float) -> None:
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_stopped_between_the_last_step_and_validation_the_epoch_is_closed_on_resuming(trained, store, tmp_path):
+    result, _ = trained
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as caught:
+        train(store, 0, tmp_path / "run", tiny_config(), progress=Terminate())
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    train(store, 0, tmp_path / "run", tiny_config(), resume=True)
+    assert_same(weights(result.folder), weights(tmp_path / "run"))
+
+
+def test_a_finished_run_is_returned_and_never_lost_by_mistake(trained, store):
+    result, _ = trained
+    stamp = (result.model / "weights.safetensors").stat().st_mtime_ns
+    again = train(store, 0, result.folder, tiny_config(), resume=True)
+    assert (again.steps, again.model, again.best_dice) == (result.steps, result.model, result.best_dice)
+    with pytest.raises(OutputError, match="this run, finished"):
+        train(store, 0, result.folder, tiny_config())
+    with pytest.raises(OutputError, match="epochs: 2 -> 3"):
+        train(store, 0, result.folder, tiny_config(epochs=3), resume=True)
+    assert (result.model / "weights.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_overwrite_begins_anew_and_spares_other_files(store, tmp_path):
+    run = tmp_path / "run"
+    train(store, 0, run, tiny_config(epochs=1, val_cases=0))
+    (run / "notes.txt").write_text("mine")
+    result = train(store, 0, run, tiny_config(epochs=1, steps_per_epoch=2, val_cases=0), overwrite=True)
+    assert result.steps == 2
+    assert result.model_best is None
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_files_of_unknown_origin_are_not_replaced(store, tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(OutputError, match="not known what made them"):
+        train(store, 0, tmp_path, tiny_config())
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_it_learns(store, tmp_path):
+    config = tiny_config(epochs=3, steps_per_epoch=30, augmentation=NO_AUGMENTATION)
+    result = train(store, 0, tmp_path / "run", config)
+    losses = [e.train_loss for e in Logs.load(tmp_path / "run" / "logs.json").epochs]
+    assert losses[-1] < 0.6 * losses[0]
+    assert result.mean_dice > 0.6
+    last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert any(not torch.equal(last["ema"][k], last["network"][k]) for k in last["ema"])
+
+
+@pytest.mark.parametrize(
+    ("dims", "changes"),
+    [(2, {}), (3, {"optimizer": "sgd", "schedule": "poly", "batch_dice": False}), (3, {"ema_decay": 0.0})],
+)
+def test_other_ways_of_training(tmp_path, dims, changes):
+    store = make_store(tmp_path / "store", dims)
+    result = train(store, 0, tmp_path / "run", tiny_config(epochs=1, **changes))
+    assert result.mean_dice is not None
+    last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    if "ema_decay" in changes:
+        assert_same(last["ema"], last["network"])
+
+
+def test_regions_and_deep_supervision(tmp_path):
+    network = make_test_network(3, out_channels=2).revised(
+        features=(4, 8, 8),
+        kernels=((3,) * 3,) * 3,
+        strides=((1,) * 3, (2,) * 3, (2,) * 3),
+        encoder_convs=(1,) * 3,
+        decoder_convs=(1, 1),
+        heads=2,
+    )
+    store = make_store(tmp_path / "store", plan=make_test_plan(3, labels=REGIONS, network=network))
+    train(store, 0, tmp_path / "run", tiny_config(epochs=1))
+    assert set(Logs.load(tmp_path / "run" / "logs.json").epochs[0].dice) == {"whole", "core"}
+
+
+def test_fold_all_holds_nothing_out(store, tmp_path):
+    result = train(store, "all", tmp_path / "run", tiny_config(epochs=1))
+    assert RunRecord.load(tmp_path / "run" / "run.json").train == store.case_ids
+    assert (result.mean_dice, result.model_best) == (None, None)
+    with pytest.raises(OptionError, match="fold 1 does not exist"):
+        train(store, 1, tmp_path / "other", tiny_config())
+
+
+def test_a_plan_of_other_preparation_is_refused(store, tmp_path):
+    other = store.plan.revised(target_spacing=(2.0, 1.0, 1.0))
+    with pytest.raises(PlanError, match="target_spacing"):
+        train(store, 0, tmp_path / "run", tiny_config(), plan=other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_time_is_kept(store, tmp_path):
+    began = time.monotonic()
+    heard = Heard()
+    result = train(store, 0, tmp_path / "run", tiny_config(epochs=None, max_time_s=6.0), progress=heard)
+    spent = time.monotonic() - began
+    assert 4.0 < spent < 6.5
+    assert result.epochs > 4
+    assert heard.steps[-1][1] > 0.9
+    assert heard.epochs[-1].learning_rate < 0.05 * 0.01
+    assert any(e.mean_dice is not None for e in heard.epochs)
+    state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]
+    assert state["val_spent_s"] < 0.15 * 6.0
+
+
+def test_time_spent_before_a_kill_counts(store, tmp_path):
+    config = tiny_config(epochs=None, max_time_s=8.0)
+    process = in_process(store, tmp_path / "run", config, kill_step=15, number=signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]
+    began = time.monotonic()
+    result = train(store, 0, tmp_path / "run", config, resume=True)
+    assert time.monotonic() - began < 8.5 - state["elapsed_s"]
+    assert result.seconds < 8.5
+
+
+def test_patience_ends_training_early(store, tmp_path, monkeypatch):
+    from decathlete.training.validation import Validation, Validator
+
+    def ever_worse(self, network, case_ids, *, stop):
+        ever_worse.dice *= 0.9
+        return Validation(dice={"c1": ever_worse.dice, "c2": None}, mean_dice=ever_worse.dice, loss=1.0)
+
+    ever_worse.dice = 0.9
+    monkeypatch.setattr(Validator, "run", ever_worse)
+    result = train(store, 0, tmp_path / "run", tiny_config(epochs=9, steps_per_epoch=1, patience=3))
+    assert (result.epochs, result.best_epoch) == (4, 0)
+
+
+def nan_at(monkeypatch, bad_steps) -> None:
+    inner = SegmentationModule._backward
+
+    def with_nan(self, batch):
+        loss = inner(self, batch)
+        return loss * float("nan") if self.state.step in bad_steps else loss
+
+    monkeypatch.setattr(SegmentationModule, "_backward", with_nan)
+
+
+def test_a_loss_that_is_not_finite_is_skipped_and_counted(store, tmp_path, monkeypatch):
+    nan_at(monkeypatch, {1, 5, 6})
+    train(store, 0, tmp_path / "run", tiny_config(val_cases=0))
+    epochs = Logs.load(tmp_path / "run" / "logs.json").epochs
+    assert [e.skipped_steps for e in epochs] == [1, 2]
+    assert all(e.train_loss == e.train_loss for e in epochs)
+    assert all(bool(torch.isfinite(w).all()) for w in weights(tmp_path / "run").values())
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["optimizer"]["state"][0]["step"] == 5
+
+
+def test_a_training_that_diverged_ends_with_advice(store, tmp_path, monkeypatch):
+    nan_at(monkeypatch, range(1000))
+    with pytest.raises(DecathleteError, match="--learning-rate"):
+        train(store, 0, tmp_path / "run", tiny_config(epochs=2, steps_per_epoch=100))

@@ -1,0 +1,61 @@
+"""Choices about devices."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+
+from decathlete.errors import OptionError
+from decathlete.training import devices
+from decathlete.training.config import TrainConfig
+from decathlete.training.devices import choose_device, choose_hardware, choose_precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def test_bf16_only_where_the_processor_computes_in_it(monkeypatch):
+    monkeypatch.setattr(devices, "default_precision", lambda device: "bf16")
+    assert choose_precision("auto", CPU) == "bf16"
+    monkeypatch.setattr(devices, "default_precision", lambda device: "fp32")
+    assert choose_precision("auto", CPU) == "fp32"
+
+
+def test_fp16_is_on_request_and_for_cuda(monkeypatch):
+    monkeypatch.setattr(devices, "default_precision", lambda device: "fp16")
+    assert choose_precision("auto", CUDA) == "fp32"
+    assert choose_precision("fp16", CUDA) == "fp16"
+    with pytest.raises(OptionError, match="--precision auto"):
+        choose_precision("fp16", CPU)
+
+
+def test_hardware_of_a_cpu():
+    one = choose_hardware(TrainConfig(device="cpu", precision="fp32"))
+    assert (one.kind, one.world, one.spawned, one.strategy(), one.lightning_precision) == (
+        "cpu",
+        1,
+        False,
+        "auto",
+        "32-true",
+    )
+    two = choose_hardware(TrainConfig(device="cpu", precision="fp32", devices=2))
+    assert (two.world, two.spawned) == (2, True)
+    assert pickle.loads(pickle.dumps(two)) == two
+    assert "2 process" in two.describe()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is asked for")
+def test_what_is_not_there_is_told():
+    for device in ("cuda", "cuda:7", "abacus"):
+        with pytest.raises(OptionError):
+            choose_device(device)
+
+
+def test_more_gpus_than_there_are(monkeypatch):
+    monkeypatch.setattr(devices, "resolve_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(OptionError, match="this machine has 2"):
+        choose_hardware(TrainConfig(device="cuda", precision="fp32", devices=4))
+    with pytest.raises(OptionError, match="one device"):
+        choose_hardware(TrainConfig(device="cuda:1", precision="fp32", devices=2))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from decathlete.core.geometry import Box, Shape
 from decathlete.core.rng import stream
 from decathlete.errors import OptionError
 from decathlete.planning.network_spec import Axes
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class PatchSource(Protocol):
@@ -134,9 +136,17 @@ def read_patch(case: PatchSource, start: Shape, size: Sequence[int]) -> tuple[ND
     )
     image_CZYX, label_ZYX = case.read_image(inside), case.read_label(inside)
     if inside.shape != extent:
-        pad = [(i - s, e - j) for s, i, j, e in zip(start, inside.start, inside.stop, stop, strict=True)]
-        image_CZYX, label_ZYX = np.pad(image_CZYX, [(0, 0), *pad]), np.pad(label_ZYX, pad)
+        where = tuple(slice(i - s, j - s) for s, i, j in zip(start, inside.start, inside.stop, strict=True))
+        image_CZYX, label_ZYX = _amid_zeros(image_CZYX, where, extent), _amid_zeros(label_ZYX, where, extent)
     return (image_CZYX, label_ZYX) if len(size) == 3 else (image_CZYX[:, 0], label_ZYX[0])
+
+
+def _amid_zeros(array: NDArray[Scalar], where: tuple[slice, ...], size: Shape) -> NDArray[Scalar]:
+    """``array`` placed at ``where`` in zeros of ``size`` (``numpy.pad`` takes longer than the reading)."""
+    padded = np.zeros((*array.shape[:-3], *size), array.dtype)
+    index: tuple[Any, ...] = (..., *where)
+    padded[index] = array
+    return padded
 
 
 def _inside(start: int, n: int, patch: int) -> int:

@@ -22,7 +22,7 @@ def train(
     results: o.Results = Path("results"),
     max_time: o.MaxTime = None,
     epochs: o.Epochs = None,
-    steps_per_epoch: Annotated[int, typer.Option(min=1, help="Optimizer steps of an epoch.")] = 250,
+    steps_per_epoch: o.StepsPerEpoch = 250,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Patches per device and step (the plan's).")] = None,
     optimizer: Annotated[str, typer.Option(help="adamw, adam or sgd.")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate (1e-3 for Adam, 1e-2 for SGD).")] = None,

@@ -78,7 +78,7 @@ class _Volumes:
 
 @dataclass(frozen=True, kw_only=True)
 class _Slice:
-    image: NDArray[np.float32]
+    image: Array
     label: Array
     prediction: Array
     aspect: float
@@ -183,9 +183,8 @@ def _areas(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
 
 def _slice(volumes: _Volumes, axis: int, index: int) -> _Slice:
     """Flipped so that superior (or anterior) is at the top and right (or anterior) on the left."""
-    image, label, prediction = (
-        np.asarray(a.take(index, axis=axis))[::-1, ::-1] for a in (volumes.image, volumes.label, volumes.prediction)
-    )
+    parts: list[Array] = [volumes.image, volumes.label, volumes.prediction]
+    image, label, prediction = (np.asarray(np.take(a, index, axis=axis))[::-1, ::-1] for a in parts)
     row_mm, column_mm = (mm for a, mm in enumerate(volumes.spacing) if a != axis)
     return _Slice(image=image, label=label, prediction=prediction, aspect=row_mm / column_mm)
 

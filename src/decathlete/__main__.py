@@ -1,0 +1,5 @@
+"""``python -m decathlete``."""
+
+from decathlete.cli.main import main
+
+main()

@@ -1,0 +1,190 @@
+"""Every mistake a user can make: one clear message, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from decathlete.cli.main import main
+from decathlete.dataset.phantoms import make_phantoms
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run a command that must fail as a user's mistake; returns what it said."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["decathlete", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        assert stop.value.code == 2, said.err
+        assert "Traceback" not in said.err + said.out
+        assert not list(tmp_path.rglob(".partial-*")), "something half-written is left"
+        return said.err + said.out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model for two channels, trained for one step."""
+    from decathlete import PlanOptions, TrainConfig, Workspace, preprocess, train
+
+    root = tmp_path_factory.mktemp("trained")
+    dataset = make_phantoms(root / "data" / "Task01_Two", n_channels=2, n_cases=5, shape_ZYX=(16, 16, 16))
+    workspace = Workspace(data=root / "data", prepared=root / "prepared", results=root / "results")
+    small = ("patch_size=16,16,16", "network.features=4,8,8")
+    preprocess(dataset, workspace=workspace, options=PlanOptions(overrides=small), workers=1)
+    config = TrainConfig(epochs=1, steps_per_epoch=1, device="cpu", tensorboard=False)
+    return train(dataset, workspace=workspace, config=config, fit=False).folder
+
+
+def test_check_names_a_missing_folder(fails: Run) -> None:
+    assert "nowhere" in fails("check", "nowhere")
+
+
+def test_check_names_a_missing_manifest(fails: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "dataset.json" in fails("check", tmp_path / "empty")
+
+
+def test_check_reports_all_problems_together(fails: Run, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=4)
+    _truncate(root / "imagesTr" / "phantom_000.nii.gz")
+    _rewrite(root / "labelsTr" / "phantom_001.nii.gz", lambda a: a * 0.7)
+    _rewrite(root / "labelsTr" / "phantom_002.nii.gz", lambda a: a[:, :, :-1])
+    (root / "imagesTr" / "phantom_003.nii.gz").unlink()
+    said = fails("check", root)
+    for part in ("phantom_000", "truncated", "integer", "phantom_002", "shape", "does not exist"):
+        assert part in said
+
+
+def test_preprocess_names_an_unknown_task(fails: Run, tmp_path: Path) -> None:
+    said = fails("preprocess", "--task", "77", "--data", tmp_path)
+    assert "77" in said
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_preprocess_refuses_a_bad_dataset_and_prepares_nothing(fails: Run, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=4)
+    _rewrite(root / "labelsTr" / "phantom_001.nii.gz", lambda a: a * 7)
+    said = fails("preprocess", "--task", root)
+    assert "phantom_001" in said
+    assert "does not declare" in said
+    assert not list((tmp_path / "prepared").rglob("*.b2nd"))
+
+
+def test_preprocess_refuses_an_override_that_does_not_fit(fails: Run, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=4)
+    assert "batch_size" in fails("preprocess", "--task", root, "--set", "batch_size=none")
+    assert "colour" in fails("preprocess", "--task", root, "--set", "colour=blue")
+
+
+def test_preprocess_names_an_output_that_cannot_be_written(fails: Run, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=4)
+    (tmp_path / "file").write_text("in the way")
+    assert "file" in fails("preprocess", "--task", root, "--prepared", tmp_path / "file")
+
+
+def test_train_says_that_preprocessing_is_missing(fails: Run, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=4)
+    assert "preprocess" in fails("train", "--task", root)
+    assert not (tmp_path / "results").exists()
+
+
+def test_train_refuses_two_budgets_and_bad_durations(fails: Run, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=4)
+    assert "not both" in fails("train", "--task", root, "--epochs", 1, "--max-time", "1m")
+    assert "duration" in fails("train", "--task", root, "--max-time", "soon")
+
+
+def test_train_refuses_a_folder_that_holds_another_run(fails: Run, trained: Path) -> None:
+    root = trained.parents[3]
+    said = fails(
+        "train", "--task", "1", "--epochs", 2, "--device", "cpu", "--data", root / "data",
+        "--prepared", root / "prepared", "--results", root / "results",
+    )  # fmt: skip
+    assert "--overwrite" in said
+
+
+def test_predict_names_a_wrong_model_path(fails: Run, tmp_path: Path) -> None:
+    said = fails("predict", "--model", tmp_path / "mistyped", "--input", tmp_path, "--output", tmp_path / "out")
+    assert "mistyped" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_names_a_wrong_number_of_channels(fails: Run, trained: Path, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=1)
+    said = fails("predict", "--model", trained, "--input", root / "imagesTr", "--output", tmp_path / "out")
+    assert "2 channels" in said
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
+
+
+def test_predict_keeps_the_good_and_names_the_truncated(fails: Run, trained: Path, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=2, n_channels=2, shape_ZYX=(16, 16, 16))
+    _truncate(root / "imagesTr" / "phantom_000.nii.gz")
+    said = fails("predict", "--model", trained, "--input", root / "imagesTr", "--output", tmp_path / "out")
+    assert "phantom_000" in said
+    assert [p.name for p in (tmp_path / "out").glob("*.nii.gz")] == ["phantom_001.nii.gz"]
+
+
+def test_predict_names_an_empty_input_and_a_bad_output(fails: Run, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    assert "no images" in fails(
+        "predict", "--model", trained, "--input", tmp_path / "empty", "--output", tmp_path / "o"
+    )
+    images = make_phantoms(tmp_path / "set", n_cases=1, n_channels=2) / "imagesTr"
+    assert "file" in fails("predict", "--model", trained, "--input", images, "--output", tmp_path / "file")
+
+
+def test_predict_refuses_a_damaged_model(fails: Run, trained: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(trained / "model", tmp_path / "model")
+    _truncate(copy / "weights.safetensors")
+    images = make_phantoms(tmp_path / "set", n_cases=1, n_channels=2) / "imagesTr"
+    assert "weights.safetensors" in fails("predict", "--model", copy, "--input", images, "--output", tmp_path / "out")
+
+
+def test_validate_says_when_the_dataset_moved(fails: Run, trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"dataset_root": "/gone"}))
+    assert "--dataset" in fails("validate", "--model", run)
+    assert "run.json" in fails("validate", "--model", tmp_path / "mistyped")
+
+
+def test_evaluate_names_what_does_not_go_together(fails: Run, tmp_path: Path) -> None:
+    labels = make_phantoms(tmp_path / "set", n_cases=2) / "labelsTr"
+    preds = shutil.copytree(labels, tmp_path / "preds")
+    _rewrite(preds / "phantom_000.nii.gz", lambda a: a[:, :, :-1])
+    assert "phantom_000" in fails("evaluate", "--preds", preds, "--lbls", labels)
+    (preds / "phantom_000.nii.gz").unlink()
+    assert "phantom_000" in fails("evaluate", "--preds", preds, "--lbls", labels)
+    (tmp_path / "empty").mkdir()
+    assert "empty" in fails("evaluate", "--preds", tmp_path / "empty", "--lbls", labels)
+    assert "nowhere" in fails("evaluate", "--preds", tmp_path / "nowhere", "--lbls", labels)
+
+
+def test_report_names_a_folder_that_is_no_run(fails: Run, tmp_path: Path) -> None:
+    assert "run.json" in fails("report", "--model", tmp_path)
+
+
+def _truncate(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = nibabel.load(path)
+    array = change(np.asarray(image.dataobj).astype(np.float32))
+    nibabel.save(nibabel.Nifti1Image(array, image.affine), path)

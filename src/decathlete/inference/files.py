@@ -74,7 +74,7 @@ def predict_files(
         ImageError: nothing to predict.
         CasesFailed: at the end, if some cases failed.
     """
-    found = find_inputs(inputs) if isinstance(inputs, Path) else inputs
+    found = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
     if not found:
         where = inputs if isinstance(inputs, Path) else None
         raise ImageError("there are no images to predict", where=where, remedy="name an image or a folder of images")

@@ -131,6 +131,11 @@ class Predictor:
         return cls(ensembles, device=chosen, tta=tta, overlap=overlap, blend=blend, batch_size=batch_size)
 
     @property
+    def n_channels(self) -> int:
+        """Channels of an input image."""
+        return len(self.ensembles[0].plan.channels)
+
+    @property
     def labels(self) -> LabelSet:
         """What is segmented."""
         return self.ensembles[0].plan.labels

@@ -8,20 +8,25 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 
-from decathlete.errors import DecathleteError, Interrupted, OptionError, OutputError, PlanError
+from decathlete.errors import DecathleteError, Interrupted, OptionError, OutputError, PlanError, StoreError
 from decathlete.networks.bundle import ModelBundle
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.training import run
 from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.logs import EpochRecord, Logs, RunRecord
 from decathlete.training.module import SegmentationModule
 from decathlete.training.run import train
 from factories import make_test_network, make_test_plan
-from training_support import NO_AUGMENTATION, REGIONS, make_store, tiny_config
+from training_support import NO_AUGMENTATION, REGIONS, KillAt, make_store, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +139,15 @@ def test_sigterm_saves_first_and_says_so(trained, store, tmp_path):
     assert_same(weights(result.folder), weights(tmp_path / "run"))
 
 
-class Terminate(Heard):
-    """Sends SIGTERM while an epoch's validation is still to come."""
+class StopAfter(Heard):
+    """Asks this process to stop, as Ctrl-C does."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
 
     def on_step(self, step: int, progress: float) -> None:
-        if step == 4:
+        if step == self.step:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -146,7 +155,7 @@ def test_stopped_between_the_last_step_and_validation_the_epoch_is_closed_on_res
     result, _ = trained
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted) as caught:
-        train(store, 0, tmp_path / "run", tiny_config(), progress=Terminate())
+        train(store, 0, tmp_path / "run", tiny_config(), progress=StopAfter(4))
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGTERM) is before
     train(store, 0, tmp_path / "run", tiny_config(), resume=True)
@@ -166,13 +175,13 @@ def test_a_finished_run_is_returned_and_never_lost_by_mistake(trained, store):
 
 
 def test_overwrite_begins_anew_and_spares_other_files(store, tmp_path):
-    run = tmp_path / "run"
-    train(store, 0, run, tiny_config(epochs=1, val_cases=0))
-    (run / "notes.txt").write_text("mine")
-    result = train(store, 0, run, tiny_config(epochs=1, steps_per_epoch=2, val_cases=0), overwrite=True)
+    folder = tmp_path / "run"
+    train(store, 0, folder, tiny_config(epochs=1, val_cases=0))
+    (folder / "notes.txt").write_text("mine")
+    result = train(store, 0, folder, tiny_config(epochs=1, steps_per_epoch=2, val_cases=0), overwrite=True)
     assert result.steps == 2
     assert result.model_best is None
-    assert (run / "notes.txt").read_text() == "mine"
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
 def test_files_of_unknown_origin_are_not_replaced(store, tmp_path):
@@ -297,3 +306,87 @@ def test_a_training_that_diverged_ends_with_advice(store, tmp_path, monkeypatch)
     nan_at(monkeypatch, range(1000))
     with pytest.raises(DecathleteError, match="--learning-rate"):
         train(store, 0, tmp_path / "run", tiny_config(epochs=2, steps_per_epoch=100))
+
+
+def test_two_processes_equal_one_with_the_double_batch(store, tmp_path):
+    """SGD, so that a tiny difference of gradients stays tiny; augmentation on, one step after the other in float32."""
+    config = tiny_config(epochs=1, steps_per_epoch=5, optimizer="sgd", learning_rate=0.01, gradient_clip=0, val_cases=2)
+    one = train(store, 0, tmp_path / "one", config.revised(batch_size=2))
+    two = train(store, 0, tmp_path / "two", config.revised(batch_size=1, devices=2))
+    assert_same(weights(one.folder), weights(two.folder), rtol=0, atol=1e-4)
+    assert (two.steps, two.epochs) == (5, 1)
+    first, second = (Logs.load(r.folder / "logs.json").epochs[0] for r in (one, two))
+    assert second.train_loss == pytest.approx(first.train_loss, abs=1e-4)
+    assert second.mean_dice == pytest.approx(first.mean_dice, abs=0.02)
+
+
+def test_an_error_in_a_spawned_process_is_told_as_usual(store, tmp_path):
+    import shutil
+
+    copied = PreparedStore.open(Path(shutil.copytree(store.folder, tmp_path / "store")))
+    (copied.folder / "cases" / "case1" / "label.b2nd").unlink()
+    with pytest.raises(StoreError, match="case1"):
+        train(copied, 0, tmp_path / "run", tiny_config(devices=2))
+
+
+class ScaledFp32(MixedPrecision):
+    """Loss scaling as for fp16, computing in float32: a CPU has no use for fp16, but the scaler's part is the same."""
+
+    def forward_context(self):
+        return nullcontext()
+
+
+def infinite_gradient_at(monkeypatch, bad_steps) -> None:
+    inner = SegmentationModule._backward
+
+    def overflown(self, batch):
+        loss = inner(self, batch)
+        if self.state.step in bad_steps:
+            next(self.network.parameters()).grad.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(SegmentationModule, "_backward", overflown)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_too(store, tmp_path, monkeypatch):
+    infinite_gradient_at(monkeypatch, {2})
+    train(store, 0, tmp_path / "run", tiny_config(val_cases=0))
+    assert [e.skipped_steps for e in Logs.load(tmp_path / "run" / "logs.json").epochs] == [1, 0]
+    assert all(bool(torch.isfinite(w).all()) for w in weights(tmp_path / "run").values())
+
+
+def test_loss_scaling_skips_overflows_and_is_resumed(store, tmp_path, monkeypatch):
+    scalers = []
+
+    def trainer(precision, **options):
+        scalers.append(torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000))
+        return pl.Trainer(plugins=[ScaledFp32("16-mixed", "cpu", scalers[-1])], **options)
+
+    monkeypatch.setattr(run, "pl", SimpleNamespace(Trainer=trainer))
+    infinite_gradient_at(monkeypatch, {1, 2})
+    config = tiny_config(optimizer="sgd", val_cases=0)
+    with pytest.raises(Interrupted):
+        train(store, 0, tmp_path / "run", config, progress=StopAfter(5))
+    train(store, 0, tmp_path / "run", config, resume=True)
+    assert [e.skipped_steps for e in Logs.load(tmp_path / "run" / "logs.json").epochs] == [2, 0]
+    assert [s.get_scale() for s in scalers] == [256.0, 256.0]
+    monkeypatch.undo()
+    infinite_gradient_at(monkeypatch, {1, 2})
+    train(store, 0, tmp_path / "unscaled", config)
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "unscaled"), rtol=1e-3, atol=1e-5)
+
+
+def test_sigterm_stops_all_processes_and_they_go_on_together(store, tmp_path):
+    config = tiny_config(epochs=1, steps_per_epoch=5, devices=2, val_cases=2)
+    with pytest.raises(Interrupted) as caught:
+        train(store, 0, tmp_path / "run", config, progress=KillAt(2, signal.SIGTERM))
+    assert caught.value.exit_code == 143
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]["step"] < 5
+    result = train(store, 0, tmp_path / "run", config, resume=True)
+    assert result.steps == 5
+
+
+def test_curves_are_written_where_tensorboard_is_installed(store, tmp_path):
+    pytest.importorskip("tensorboard")
+    train(store, 0, tmp_path / "run", tiny_config(epochs=1, tensorboard=True))
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))

@@ -1,9 +1,7 @@
-"""What happens around the steps: epochs are validated, recorded and saved; workers are set up."""
+"""What happens around the steps: epochs are validated, recorded and saved."""
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
 from typing import Any
 
@@ -14,26 +12,13 @@ from decathlete.training.checkpoint import save_checkpoint
 from decathlete.training.logs import EpochRecord, write_logs
 from decathlete.training.module import SegmentationModule
 from decathlete.training.progress import Progress, TensorBoardProgress, tensorboard_installed
-from decathlete.training.quiet import hush_lightning
 from decathlete.training.task import TrainTask
 from decathlete.training.validation import Validation, Validator, evenly_chosen, output_names
 
-__all__ = ["EpochEnd", "Progress", "StepWatch", "WorkerSetup"]
+__all__ = ["EpochEnd", "Progress", "StepWatch"]
 
 
-class WorkerSetup(pl.Callback):
-    """Makes a spawned process log as the one that started it."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        assert isinstance(pl_module, SegmentationModule)  # for the type checker: there is no other
-        hush_lightning()
-        root = logging.getLogger()
-        if pl_module.task.hardware.spawned and not root.handlers:
-            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-            logging.getLogger("decathlete").setLevel(pl_module.task.log_level)
-
-
-class StepWatch(pl.Callback):
+class StepWatch(pl.Callback):  # type: ignore[misc]
     """After each step: tell of it, and save inside long epochs, or when asked to stop."""
 
     def __init__(self, progress: Progress) -> None:
@@ -60,7 +45,7 @@ class StepWatch(pl.Callback):
             self._saved_s = state.elapsed_s
 
 
-class EpochEnd(pl.Callback):
+class EpochEnd(pl.Callback):  # type: ignore[misc]
     """Closes epochs: validation of the averaged weights, record, logs, best and last checkpoint, whether to go on.
 
     A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later.
@@ -83,13 +68,14 @@ class EpochEnd(pl.Callback):
         module: SegmentationModule = pl_module
         state = module.state
         trained_s = module.clock.elapsed() - state.epoch_start_s
+        finished = module.budget.finished(state)  # asked before validation, whose time is set aside for
         validation = None if module.state.stopped_by else self._validate(module)
         if module.state.stopped_by:
             (state.elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
             state.outcome = "interrupted"
         elif state.steps_in_epoch:
             self._close(module, validation, trained_s)
-        if state.outcome == "running" and (module.budget.finished(state) or self._out_of_patience(module)):
+        if state.outcome == "running" and (finished or self._out_of_patience(module)):
             state.outcome = "complete"
         module.save()
         trainer.should_stop = state.outcome != "running"

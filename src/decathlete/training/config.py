@@ -40,6 +40,7 @@ class TrainConfig(Schema):
         warmup: share of the training over which the learning rate rises to its peak, 0..0.5.
         ema_decay: of the averaged weights, at most; shorter windows apply early and in short runs; 0: no averaging.
         gradient_clip: greatest gradient norm; ``None``: 1 for Adam(W), 12 for SGD; 0: no clipping.
+        loss: what is added to the Dice; ``focal`` plays down voxels that are easy.
         batch_dice: one Dice over all patches of the global batch rather than one per patch.
         precision: ``auto`` is bf16 where the device has it in hardware, else fp32; ``fp16`` scales the loss (CUDA).
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
@@ -48,6 +49,7 @@ class TrainConfig(Schema):
         seed: of weights, patches and augmentation.
         patience: epochs without a better (smoothed) validation Dice before training stops; ``None``: never.
         oversampling: share of each batch's patches that are centred on foreground.
+        nvol: 2D: volumes that a batch's slices come from, equally many each; ``None``: each slice from its own.
         augmentation: ``None``: the defaults for the plan's dimensions.
         val_every: epochs between validations (with ``epochs``).
         val_cases: at most so many held-out cases are swept each time: the same ones, chosen evenly.
@@ -68,6 +70,7 @@ class TrainConfig(Schema):
     warmup: float = Field(default=0.03, ge=0, le=0.5)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     gradient_clip: float | None = Field(default=None, ge=0)
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     batch_dice: bool = True
     precision: Precision = "auto"
     deterministic: bool = False
@@ -77,6 +80,7 @@ class TrainConfig(Schema):
     seed: int = 1
     patience: int | None = Field(default=None, ge=1)
     oversampling: float = Field(default=0.33, ge=0, le=1)
+    nvol: int | None = Field(default=None, ge=1)
     augmentation: AugmentationConfig | None = None
     val_every: int = Field(default=1, ge=1)
     val_cases: int = Field(default=20, ge=0)

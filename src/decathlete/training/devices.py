@@ -8,7 +8,7 @@ from typing import Literal
 
 import psutil
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -70,19 +70,12 @@ class Hardware:
         """How many devices, or which."""
         return self.devices if self.index is None else [self.index]
 
-    def strategy(self) -> Strategy | Literal["auto"]:
-        """How Lightning runs the processes.
-
-        Spawned ones work from a script, a test and a console command alike; more machines need a launcher.
-        """
+    def strategy(self, environment: ClusterEnvironment | None = None) -> Strategy | Literal["auto"]:
+        """How Lightning joins the processes: ``environment`` knows those we spawned, else the launcher does."""
         if self.world == 1:
             return "auto"
         backend = "nccl" if self.kind == "cuda" else "gloo"
-        if self.spawned:
-            return DDPStrategy(
-                start_method="spawn", process_group_backend=backend, cluster_environment=LightningEnvironment()
-            )
-        return DDPStrategy(process_group_backend=backend)
+        return DDPStrategy(process_group_backend=backend, cluster_environment=environment)
 
     def describe(self) -> str:
         """The machine in words, for the model's provenance."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import lightning.pytorch as pl
 import torch
 
 from decathlete import errors
@@ -28,16 +26,13 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
     return None
 
 
-class FailureReport(pl.Callback):
-    """Leaves a user's error where the process that spawned this one finds it."""
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
-        """Write it beside the run."""
-        error = as_user_error(exception)
-        if error is not None and pl_module.task.hardware.spawned:
-            where = None if error.where is None else str(error.where)
-            content = {"kind": type(error).__name__, "problem": error.problem, "where": where, "remedy": error.remedy}
-            write_json(pl_module.task.folder / FAILURE, content)
+def leave_failure(task: TrainTask, problem: BaseException) -> None:
+    """Write a user's error beside the run, where the process that spawned this one finds it."""
+    error = as_user_error(problem)
+    if error is not None:
+        where = None if error.where is None else str(error.where)
+        content = {"kind": type(error).__name__, "problem": error.problem, "where": where, "remedy": error.remedy}
+        write_json(task.folder / FAILURE, content)
 
 
 def read_failure(task: TrainTask) -> DecathleteError | None:

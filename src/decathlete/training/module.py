@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -37,7 +38,7 @@ UNENDING = 1 << 40
 Batch = tuple[Tensor, Tensor]
 
 
-class SegmentationModule(pl.LightningModule):
+class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     """Network, loss, optimizer and averaged weights of one training, and where it is (``state``).
 
     Batches arrive cut; they are augmented on the training device, outside autocast. Optimization is manual, so that
@@ -83,6 +84,8 @@ class SegmentationModule(pl.LightningModule):
             self._restore(load_checkpoint(self.task.last_checkpoint))
             carried_s = self.state.elapsed_s
         self.clock = Clock(self.task.started, carried_s=carried_s)
+        if self.trainer.received_sigterm:
+            self.stop_request.signal_number = signal.SIGTERM
         self.stop_request.install()
 
     def on_train_epoch_start(self) -> None:
@@ -134,7 +137,7 @@ class SegmentationModule(pl.LightningModule):
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer itself."""
-        return self._stepper.optimizer
+        return cast(Optimizer, self._stepper.optimizer)
 
     def _backward(self, batch: Batch) -> Tensor:
         image_BC, label_B = batch
@@ -220,10 +223,6 @@ class SegmentationModule(pl.LightningModule):
         self.state = RunState.from_dict(content["state"])
         self.state.outcome, self.state.stopped_by = "running", 0
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # noqa: ARG002
-        """Nothing: Lightning would carry the weights back from spawned processes; the checkpoint does."""
-        return {}
-
 
 class EpochFeed:
     """The open epoch's batches: each ``iter`` goes on where the last left, until the budget ends the epoch.
@@ -244,6 +243,8 @@ class EpochFeed:
             if self._batches is None:
                 self._batches = iter(self._loader(module.state.step))
             yield next(self._batches)
+        if module.state.stopped_by or module.budget.finished(module.state):
+            self._batches = None  # no more are wanted: ends the readers
 
     def _paused(self) -> bool:
         budget, state = self._module.budget, self._module.state
@@ -261,7 +262,9 @@ class EpochFeed:
             rank=ranks.rank(),
             world=ranks.world_size(),
             oversampling=task.config.oversampling,
+            nvol=task.config.nvol,
             seed=task.config.seed,
             n_readers=task.config.readers,
             prefetch=task.config.prefetch,
+            pin_for=self._module.device if task.hardware.kind == "cuda" else None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from decathlete.training.logs import EpochRecord
 
@@ -44,18 +44,21 @@ class LogProgress:
 
 
 class TensorBoardProgress:
-    """Curves for TensorBoard, in ``folder``."""
+    """Curves for TensorBoard, in ``folder``; on resuming, those of steps that are made anew are replaced."""
 
-    def __init__(self, folder: Path, *, first_step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=first_step or None)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
 
     def on_step(self, step: int, progress: float) -> None:
         """Nothing: an epoch's means tell enough."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """The epoch's figures, each a curve over steps."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=record.step)
         values = {
             "loss/train": record.train_loss,
             "loss/validation": record.val_loss,

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from decathlete.errors import DecathleteError, Interrupted
+from decathlete.errors import Interrupted
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.callbacks import EpochEnd, StepWatch, WorkerSetup
+from decathlete.training.callbacks import EpochEnd, StepWatch
 from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_hardware, is_first_process
-from decathlete.training.failures import FailureReport, as_user_error, read_failure
+from decathlete.training.failures import as_user_error
 from decathlete.training.finish import TrainResult, finish, result_of
 from decathlete.training.folder import check_plan, claim, make_record
 from decathlete.training.logs import Fold, RunRecord
 from decathlete.training.module import SegmentationModule
 from decathlete.training.progress import LogProgress, Progress
 from decathlete.training.quiet import hush_lightning
-from decathlete.training.signals import forward, handlers_kept
+from decathlete.training.signals import handlers_kept
+from decathlete.training.spawn import spawn
 from decathlete.training.state import RunState
 from decathlete.training.task import TrainTask
 
@@ -103,19 +102,16 @@ def _saved_state(task: TrainTask) -> RunState | None:
 
 
 def _fit(task: TrainTask, progress: Progress) -> RunState:
-    """Let Lightning train; how it left off.
+    """Let Lightning train, here or in processes of its own; how it left off.
 
     Raises:
         Interrupted: by a signal.
     """
-    module = SegmentationModule(task)
-    trainer = make_trainer(task, progress)
-    with warnings.catch_warnings(), _failures_translated(task), handlers_kept():
-        hush_lightning()
-        launcher = trainer.strategy.launcher
-        if task.hardware.spawned and launcher is not None:
-            forward(launcher.kill)
-        trainer.fit(module)
+    with handlers_kept():
+        if task.hardware.spawned:
+            spawn(fit_here, task, progress)
+        else:
+            fit_here(task, progress)
     state = _saved_state(task)
     if state is None or state.outcome != "complete":
         number = signal.SIGTERM if state is None else state.stopped_by or signal.SIGTERM
@@ -123,17 +119,35 @@ def _fit(task: TrainTask, progress: Progress) -> RunState:
     return state
 
 
-def make_trainer(task: TrainTask, progress: Progress) -> pl.Trainer:
+def fit_here(task: TrainTask, progress: Progress, environment: ClusterEnvironment | None = None) -> None:
+    """Train in this process, as one of several if ``environment`` says so.
+
+    Raises:
+        DecathleteError: what a user can do something about.
+    """
+    with warnings.catch_warnings():
+        hush_lightning()
+        try:
+            make_trainer(task, progress, environment).fit(SegmentationModule(task))
+        except SIGTERMException:  # Lightning noticed SIGTERM before our handler was in its place; all is saved
+            log.debug("stopped by Lightning's handler")
+        except Exception as problem:
+            error = as_user_error(problem)
+            if error is None or error is problem:
+                raise
+            raise error from problem
+
+
+def make_trainer(task: TrainTask, progress: Progress, environment: ClusterEnvironment | None = None) -> pl.Trainer:
     """Lightning for this task: devices, precision and processes are its part; epochs and files are our callbacks'."""
     hardware = task.hardware
-    progress = _portable(progress) if hardware.spawned else progress
     return pl.Trainer(
         accelerator=hardware.kind,
         devices=hardware.lightning_devices,
         num_nodes=hardware.nodes,
-        strategy=hardware.strategy(),
+        strategy=hardware.strategy(environment),
         precision=hardware.lightning_precision,
-        callbacks=[WorkerSetup(), StepWatch(progress), EpochEnd(progress), FailureReport()],
+        callbacks=[StepWatch(progress), EpochEnd(progress)],
         max_epochs=-1,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -146,37 +160,3 @@ def make_trainer(task: TrainTask, progress: Progress) -> pl.Trainer:
         benchmark=hardware.kind == "cuda" and not task.config.deterministic,
         default_root_dir=str(task.folder),
     )
-
-
-def _portable(progress: Progress) -> Progress:
-    """``progress``, if it can be sent to a spawned process, else lines in the log."""
-    try:
-        pickle.dumps(progress)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return LogProgress()
-    return progress
-
-
-@contextmanager
-def _failures_translated(task: TrainTask) -> Iterator[None]:
-    """A user's error stays one, also when it was raised in a spawned process."""
-    try:
-        yield
-    except DecathleteError:
-        raise
-    except ProcessRaisedException:
-        error = read_failure(task)
-        if error is None:
-            raise
-        raise error from None
-    except ProcessExitedException as problem:
-        raise DecathleteError(
-            f"a training process ended by itself ({problem})",
-            where=task.folder,
-            remedy="look whether the machine ran out of memory; lower --devices or the batch, then --resume",
-        ) from None
-    except Exception as problem:
-        error = as_user_error(problem)
-        if error is None:
-            raise
-        raise error from problem

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
-from decathlete.errors import ModelError, OptionError, OutputError
-from decathlete.training.failures import FailureReport, as_user_error, read_failure
+from decathlete.errors import OptionError, OutputError
+from decathlete.training.failures import as_user_error, leave_failure, read_failure
 
 
 @dataclass
 class Task:
     folder: Path
-    hardware: SimpleNamespace
 
 
 def test_an_error_comes_home_as_it_was(tmp_path):
-    task = Task(tmp_path, SimpleNamespace(spawned=True))
     error = OutputError("is full", where="/disk", remedy="make room")
-    FailureReport().on_exception(None, SimpleNamespace(task=task), error)
-    found = read_failure(task)
+    leave_failure(Task(tmp_path), error)
+    found = read_failure(Task(tmp_path))
     assert type(found) is OutputError
     assert str(found) == str(error)
-    assert read_failure(task) is None
+    assert read_failure(Task(tmp_path)) is None
 
 
-def test_in_one_process_nothing_is_written(tmp_path):
-    task = Task(tmp_path, SimpleNamespace(spawned=False))
-    FailureReport().on_exception(None, SimpleNamespace(task=task), ModelError("x"))
+def test_a_bug_stays_a_traceback(tmp_path):
+    leave_failure(Task(tmp_path), ZeroDivisionError())
     assert not list(tmp_path.iterdir())
 
 

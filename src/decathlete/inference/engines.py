@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from decathlete.errors import OptionError
+from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import autocast, resolve_precision
+from decathlete.networks.unet import UNet
 
 
 class Engine(Protocol):
@@ -56,6 +58,8 @@ class TorchEngine:
         self.device = torch.device(device) if device is not None else _device_of(network)
         self.precision = resolve_precision(precision, self.device)
         self.network = network.to(self.device)
+        if isinstance(network, UNet):
+            network.set_layout(preferred_memory_format(self.device, network.dims, self.precision))
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from decathlete.planning.network_spec import Dims
+
 
 class UNet(nn.Module):
     """Encoder, decoder with skip connections, 1x1 heads. All parts are given, finest resolution first.
@@ -31,6 +33,20 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(ups)
         self.decoder = nn.ModuleList(decoder)
         self.heads = nn.ModuleList(heads)
+        self.layout = torch.contiguous_format
+
+    @property
+    def dims(self) -> Dims:
+        """Spatial axes."""
+        return 2 if self.heads[0].get_parameter("weight").ndim == 4 else 3
+
+    def set_layout(self, layout: torch.memory_format) -> None:
+        """Keep weights, and from then on feature maps, in ``layout`` (``networks.layout`` knows which is fastest)."""
+        self.layout = layout
+        for weight in self.parameters():
+            # With one channel in or one voxel both layouts are the same memory, and DDP stumbles over their strides.
+            if weight.ndim > 2 and weight.shape[1] > 1 and weight.shape[2:].numel() > 1:
+                weight.data = weight.data.contiguous(memory_format=layout)
 
     def forward(self, x_BC: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits.
@@ -42,7 +58,7 @@ class UNet(nn.Module):
             In training mode a tuple with the logits of every head, finest first (for deep supervision); in evaluation
             mode the finest alone, of shape (batch, outputs, *spatial).
         """
-        decoded = self._decode(self._encode(x_BC))
+        decoded = self._decode(self._encode(x_BC.contiguous(memory_format=self.layout)))
         if self.training:
             return tuple(head(stage) for head, stage in zip(self.heads, decoded, strict=False))
         logits_BK: Tensor = self.heads[0](decoded[0])

@@ -18,6 +18,7 @@ from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError
 from decathlete.loading.loader import PatchLoader
 from decathlete.networks.build import build_network
+from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.unet import UNet
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training import ranks
@@ -66,6 +67,9 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         """Build the network in the process that trains it."""
         task = self.task
         self.network = build_network(task.plan.network, seed=task.config.seed)
+        hardware = task.hardware
+        layout = preferred_memory_format(torch.device(hardware.kind), task.plan.dims, hardware.precision)
+        self.network.set_layout(layout)
         self.augmenter = Augmenter(task.augmentation, patch_size=task.plan.patch_size, seed=task.config.seed)
 
     def configure_optimizers(self) -> Optimizer:

@@ -1,0 +1,20 @@
+"""How feature maps lie in memory where a network computes fastest. It changes speed, not results beyond rounding."""
+
+from __future__ import annotations
+
+import torch
+
+from decathlete.networks.precision import Precision
+from decathlete.planning.network_spec import Dims
+
+
+def preferred_memory_format(device: torch.device, dims: Dims, precision: Precision) -> torch.memory_format:
+    """The layout for a U-Net of ``dims`` axes that computes in ``precision`` on ``device``.
+
+    Channels last for 3D in float32 on CPUs: a training step takes 10 to 20 % less time (AVX2, 16 or 32 features,
+    patch 40x56x40), as long as no operation copies the maps back (see ``InstanceNorm``). In 2D it gained nothing.
+    Elsewhere it was not measured, and maps stay contiguous.
+    """
+    if device.type == "cpu" and dims == 3 and precision == "fp32":
+        return torch.channels_last_3d
+    return torch.contiguous_format

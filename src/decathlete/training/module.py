@@ -59,7 +59,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.state = RunState(val_every=task.config.val_every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
         self._ticked_s = 0.0
-        self.loss = SegmentationLoss(task.plan.labels, heads=task.plan.network.heads, batch_dice=task.config.batch_dice)
+        self.loss = SegmentationLoss(
+            task.plan.labels,
+            heads=task.plan.network.heads,
+            batch_dice=task.config.batch_dice,
+            term=task.config.loss,
+        )
 
     # What Lightning calls, in this order.
 

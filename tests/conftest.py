@@ -17,7 +17,7 @@ def _one_thread() -> Iterator[None]:
     import torch
 
     torch.set_num_threads(1)
-    yield
+    return
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +26,8 @@ def real_data() -> Callable[[str], Path]:
 
     def folder(name: str) -> Path:
         path = REAL_DATA / name
+        if not path.is_dir() and REAL_DATA.is_dir():
+            pytest.fail(f"{REAL_DATA} is there, but holds no {name}")
         if not path.is_dir():
             pytest.skip(f"the real dataset {name} is not on this machine")
         return path

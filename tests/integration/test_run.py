@@ -1,4 +1,4 @@
-"""``run`` on a phantom: the whole road, twice, and the functions behind it."""
+"""``run`` on a phantom: the whole road, from raw files to scores, a report and predictions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import decathlete
 from decathlete.cli.main import main
-from decathlete.dataset.images import read_label
+from decathlete.dataset.images import read_grid, read_label
 from decathlete.dataset.phantoms import make_phantoms
 
 
@@ -27,51 +27,49 @@ def _arguments(workspace: decathlete.Workspace, dim: int) -> list[str]:
             "--set", f"network.features={features}", "--steps-per-epoch", "40"]  # fmt: skip
 
 
-@pytest.mark.parametrize("dim", [3, 2])
-def test_run_learns_scores_reports_and_predicts(
-    workspace: decathlete.Workspace, dim: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def _run(workspace: decathlete.Workspace, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", _arguments(workspace, dim))
     with pytest.raises(SystemExit) as stop:
         main()
-    said = capsys.readouterr().out
     assert stop.value.code in (0, None)
-    folder = workspace.run_folder("7", 2 if dim == 2 else 3, 0)
-    headline = json.loads((folder / "scores.json").read_text())["headline"]
-    assert said.rstrip().splitlines()[-1].startswith(f"mean Dice {headline['dice']:.3f}")
-    assert headline["dice"] > 0.6, "two bright balls in noise are learned in 80 steps"
-    assert (folder / "report.html").stat().st_size > 10_000
-    images = sorted((workspace.data / "Task07_Balls" / "imagesTs").glob("*.nii.gz"))
-    for image in images:
-        prediction = read_label(folder / "predictions" / image.name)
-        expected = decathlete.read_dataset(workspace.data / "Task07_Balls")
-        assert expected.labels.undeclared(prediction.array_ZYX) == []
-        from decathlete.dataset.images import read_grid
-
-        assert prediction.geometry == read_grid(image)[1]
 
 
-def test_a_second_run_keeps_everything(
+def test_run_in_3d_learns_scores_reports_predicts_and_goes_on(
     workspace: decathlete.Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    _run(workspace, 3, monkeypatch)
     folder = workspace.run_folder("7", 3, 0)
-    if not (folder / "scores.json").is_file():
-        pytest.skip("needs the run before it")
+    _expect_results(workspace, folder, capsys.readouterr().out)
     kept = [folder / "model" / "weights.safetensors", *sorted((folder / "validation").glob("*.nii.gz"))]
     before = [p.stat().st_mtime_ns for p in kept]
-    monkeypatch.setattr("sys.argv", _arguments(workspace, 3))
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code in (0, None)
-    assert [p.stat().st_mtime_ns for p in kept] == before
+    _run(workspace, 3, monkeypatch)
+    assert [p.stat().st_mtime_ns for p in kept] == before, "a second run keeps what the first finished"
 
-
-def test_a_predictor_serves_arrays(workspace: decathlete.Workspace) -> None:
-    folder = workspace.run_folder("7", 3, 0)
-    if not (folder / "model").is_dir():
-        pytest.skip("needs the run before it")
-    predictor = decathlete.Predictor.load(folder, device="cpu")
     image_ZYX = np.random.default_rng(0).normal(100, 10, (9, 20, 16)).astype(np.float32)
-    prediction = predictor.predict(image_ZYX, spacing=(2.0, 1.0, 1.0))
+    prediction = decathlete.Predictor.load(folder, device="cpu").predict(image_ZYX, spacing=(2.0, 1.0, 1.0))
     assert prediction.label_ZYX.shape == image_ZYX.shape
-    assert set(prediction.volumes_ml) == {"ball 1", "ball 2"}
+    assert list(prediction.volumes_ml) == _class_names(workspace)
+
+
+def test_run_in_2d_learns_scores_reports_and_predicts(
+    workspace: decathlete.Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(workspace, 2, monkeypatch)
+    _expect_results(workspace, workspace.run_folder("7", 2, 0), capsys.readouterr().out)
+
+
+def _class_names(workspace: decathlete.Workspace) -> list[str]:
+    return [c.name for c in decathlete.read_dataset(workspace.dataset("7")).labels.foreground]
+
+
+def _expect_results(workspace: decathlete.Workspace, folder: Path, said: str) -> None:
+    headline = json.loads((folder / "scores.json").read_text())["headline"]
+    assert said.rstrip().splitlines()[-1].startswith(f"mean Dice {headline['dice']:.3f}")
+    assert headline["dice"] > 0.6, "two bright blobs in noise are learned in 80 steps"
+    assert (folder / "report.html").stat().st_size > 10_000
+    images = sorted((workspace.dataset("7") / "imagesTs").glob("*.nii.gz"))
+    assert len(images) == 2
+    for image in images:
+        prediction = read_label(folder / "predictions" / image.name)
+        assert decathlete.read_dataset(workspace.dataset("7")).labels.undeclared(prediction.array_ZYX) == []
+        assert prediction.geometry == read_grid(image)[1]

@@ -19,7 +19,7 @@ OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "poly", "constant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-LEARNING_RATES: dict[OptimizerName, float] = {"adamw": 1e-3, "adam": 1e-3, "sgd": 1e-2}
+LEARNING_RATES: dict[OptimizerName, float] = {"adamw": 5e-3, "adam": 1e-3, "sgd": 1e-2}
 WEIGHT_DECAYS: dict[OptimizerName, float] = {"adamw": 1e-4, "adam": 1e-4, "sgd": 3e-5}
 GRADIENT_CLIPS: dict[OptimizerName, float] = {"adamw": 1.0, "adam": 1.0, "sgd": 12.0}
 
@@ -35,7 +35,7 @@ class TrainConfig(Schema):
         max_time_s: seconds for everything inside ``train``; schedules follow the time, epochs become slices of it.
         steps_per_epoch: optimizer steps of an epoch (with ``epochs``).
         batch_size: patches per device and step; ``None``: the plan's.
-        learning_rate: peak; ``None``: 1e-3 for Adam(W), 1e-2 for SGD (Nesterov).
+        learning_rate: peak; ``None``: 5e-3 for AdamW, 1e-3 for Adam, 1e-2 for SGD (Nesterov).
         weight_decay: ``None``: 1e-4 for Adam(W), 3e-5 for SGD.
         warmup: share of the training over which the learning rate rises to its peak, 0..0.5.
         ema_decay: of the averaged weights, at most; shorter windows apply early and in short runs; 0: no averaging.

@@ -22,7 +22,7 @@ def test_one_budget_only():
 
 def test_defaults_follow_the_optimizer():
     adamw, sgd = TrainConfig(), TrainConfig(optimizer="sgd")
-    assert (adamw.peak_learning_rate, adamw.clip) == (1e-3, 1.0)
+    assert (adamw.peak_learning_rate, adamw.clip) == (5e-3, 1.0)
     assert (sgd.peak_learning_rate, sgd.clip, sgd.decay) == (1e-2, 12.0, 3e-5)
     assert TrainConfig(optimizer="sgd", learning_rate=0.3, gradient_clip=0).peak_learning_rate == 0.3
     assert TrainConfig(gradient_clip=0).clip == 0

@@ -37,9 +37,15 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
+    environment.filters["volume"] = volume
     return environment.get_template("report.html.j2").render(page=page)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
     """A number for a table; a dash where it is undefined."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def volume(millilitres: float) -> str:
+    """A volume for a table: three figures that count, never in powers of ten."""
+    return f"{millilitres:.0f}" if millilitres >= 100 else f"{millilitres:.3g}"

@@ -119,7 +119,7 @@ class Interrupted(DecathleteError):
     """
 
     def __init__(self, problem: str, *, signal_number: int, where: Path | str | None = None) -> None:
-        super().__init__(problem, where=where, remedy="run the same command with --resume to go on")
+        super().__init__(problem, where=where, remedy="run the same command again to go on (`train` with --resume)")
         self.exit_code = 128 + signal_number
 
 

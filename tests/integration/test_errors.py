@@ -188,3 +188,34 @@ def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     image = nibabel.load(path)
     array = change(np.asarray(image.dataobj).astype(np.float32))
     nibabel.save(nibabel.Nifti1Image(array, image.affine), path)
+
+
+def test_a_manifest_cannot_lead_out_of_the_store(fails: Run, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=4, layout="nnunet")
+    manifest = json.loads((root / "dataset.json").read_text())
+    entry = {"images": ["imagesTr/phantom_000_0000.nii.gz"], "label": "labelsTr/phantom_000.nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(manifest | {"dataset": {"../../victim": entry, "": entry}}))
+    assert "cannot be a case's name" in fails("preprocess", "--task", root)
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_nothing_is_written_into_a_raw_dataset(fails: Run, trained: Path, tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "data" / "Task05_Set", n_cases=4, n_channels=2)
+    before = sorted(root.rglob("*"))
+    assert "nothing is ever written" in fails("preprocess", "--task", "5", "--prepared", tmp_path / "data")
+    said = fails(
+        "predict", "--model", trained, "--input", root / "imagesTr", "--output", root / "labelsTr", "--overwrite"
+    )
+    assert "nothing is ever written" in said
+    assert sorted(root.rglob("*")) == before
+
+
+def test_another_split_of_prepared_cases_is_refused(fails: Run, tmp_path: Path) -> None:
+    from decathlete import PlanOptions, Workspace, preprocess
+
+    root = make_phantoms(tmp_path / "set", n_cases=6, shape_ZYX=(16, 16, 16))
+    workspace = Workspace(prepared=tmp_path / "prepared")
+    splits = preprocess(root, workspace=workspace, options=PlanOptions(n_folds=3), workers=1).splits
+    assert "other folds" in fails("preprocess", "--task", root)
+    reused = preprocess(root, workspace=workspace, workers=1, reuse=True)
+    assert reused.splits == splits, "`run` takes what `preprocess` made"

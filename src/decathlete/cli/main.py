@@ -77,6 +77,10 @@ def main() -> None:
     except DecathleteError as problem:
         typer.echo(f"error: {problem}", err=True)
         sys.exit(problem.exit_code)
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        typer.echo(f"error: {where}{problem.strerror or problem}\n  → check the path and its permissions", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -35,7 +35,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random in 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over all flips that training used (2D 4x, 3D 8x the time).")]
 Overlap = Annotated[float, typer.Option("--overlap", min=0.0, max=0.95, help="Overlap of windows, share of the patch.")]
-Tolerance = Annotated[float, typer.Option("--tolerance", min=0.0, help="Of the normalised surface Dice, mm.")]
+Tolerance = Annotated[float, typer.Option("--tolerance", min=0.001, help="Of the normalised surface Dice, mm.")]
 
 
 class Dim(StrEnum):

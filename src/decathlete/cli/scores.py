@@ -22,8 +22,11 @@ def evaluate(
 ) -> None:
     """Score a folder of predictions against true label maps: Dice, IoU, HD95, surface Dice, volumes."""
     from decathlete.cli.show import print_json
+    from decathlete.core.files import writable_folder
     from decathlete.evaluation.evaluate import evaluate as function
 
+    if output:
+        writable_folder(output)
     scores = function(preds, lbls, tolerance_mm=tolerance, workers=workers)
     if output:
         scores.save_files(output)
@@ -34,9 +37,12 @@ def evaluate(
         typer.echo(scores.headline_line())
 
 
-def report(model: o.Model) -> None:
+def report(
+    model: o.Model,
+    dataset: Annotated[Path | None, typer.Option(help="The raw dataset, if it moved since training.")] = None,
+) -> None:
     """Write report.html of a run: plan, curves, scores, and pictures of the best, median and worst case."""
     from decathlete.workflows.report import make_report
     from decathlete.workflows.validate import run_folder_of
 
-    typer.echo(f"report in {make_report(run_folder_of(model))}")
+    typer.echo(f"report in {make_report(run_folder_of(model), dataset_root=dataset)}")

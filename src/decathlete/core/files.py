@@ -94,8 +94,9 @@ def writable_folder(path: Path) -> Path:
     """Make ``path`` a folder and prove that it can be written to, before hours of work.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: it cannot, or it lies in a raw dataset, where nothing is ever written.
     """
+    _refuse_raw_dataset(path)
     probe = path / f"{_PARTIAL}{uuid.uuid4().hex[:8]}"
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -108,6 +109,16 @@ def writable_folder(path: Path) -> Path:
         if path.is_dir():
             probe.unlink(missing_ok=True)
     return path
+
+
+def _refuse_raw_dataset(path: Path) -> None:
+    for folder in (path.resolve(), *path.resolve().parents):
+        if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
+            raise OutputError(
+                f"lies in the raw dataset {folder.name}, where nothing is ever written",
+                where=path,
+                remedy="choose a folder outside of it",
+            )
 
 
 def file_digest(path: Path) -> str:

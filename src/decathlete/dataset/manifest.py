@@ -75,6 +75,7 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
     labels = label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
     cases, test_cases = _cases(manifest, root, len(channels), problems)
     problems += _repeated(cases, "training") + _repeated(test_cases, "test")
+    _report_unsafe_ids((*cases, *test_cases), problems)
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
     groups = groups_of([c.id for c in cases], group_by=group_by, declared=manifest.groups)
@@ -187,6 +188,13 @@ def _cases(
     if not cases:
         problems.append(f"there are no images *{ending} in imagesTr")
     return cases, test_cases
+
+
+def _report_unsafe_ids(cases: tuple[Case, ...], problems: list[str]) -> None:
+    """Ids become names of files and folders: none may lead anywhere else."""
+    for case in cases:
+        if not case.id or case.id.startswith(".") or any(c in case.id for c in "/\\\0"):
+            problems.append(f"{case.id!r} cannot be a case's name: it would not be the name of a file")
 
 
 def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:

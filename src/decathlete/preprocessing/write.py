@@ -54,7 +54,7 @@ def begin(
     Raises:
         OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given.
     """
-    obstacle = _obstacle(folder, plan)
+    obstacle = _obstacle(folder, plan, splits)
     if obstacle and not overwrite:
         raise OutputError(obstacle, where=folder, remedy="choose another folder, or give --overwrite to replace it")
     if obstacle:
@@ -74,7 +74,7 @@ def begin(
     ).save(folder / "source.json")
 
 
-def _obstacle(folder: Path, plan: Plan) -> str | None:
+def _obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
     """Why ``plan``'s cases cannot simply go into ``folder``."""
     if folder.is_file():
         raise OutputError("is a file, not a folder", where=folder, remedy="choose another folder")
@@ -87,7 +87,20 @@ def _obstacle(folder: Path, plan: Plan) -> str | None:
         found = Plan.load(folder / "plan.json")
     except DecathleteError:
         return "holds data prepared by a plan that cannot be read"
-    return None if preparation_digest(found) == preparation_digest(plan) else "holds data prepared by another plan"
+    if preparation_digest(found) != preparation_digest(plan):
+        return "holds data prepared by another plan"
+    return _other_split(folder / "splits.json", splits)
+
+
+def _other_split(path: Path, splits: Splits) -> str | None:
+    """A new deal of the cases would let models of other folds be scored on cases that they were trained on."""
+    if not path.is_file():
+        return None
+    try:
+        same = Splits.load(path) == splits
+    except DecathleteError:
+        same = False
+    return None if same else "holds cases that are split into other folds (other options, or another list of cases)"
 
 
 def is_current(folder: Path, digest: str) -> bool:

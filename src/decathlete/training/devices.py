@@ -105,6 +105,11 @@ def choose_hardware(config: TrainConfig) -> Hardware:
             f"{config.devices} devices are asked for, this machine has {available}",
             remedy=f"give --devices {available} or fewer",
         )
+    if config.nodes > 1 and not launched_from_outside():
+        raise OptionError(
+            f"{config.nodes} nodes are asked for, but no launcher has started this process",
+            remedy="start it on every node with torchrun or srun (docs/how-to/several-devices.md)",
+        )
     return Hardware(
         kind=kind,
         index=device.index if kind == "cuda" else None,

@@ -15,6 +15,8 @@ from decathlete.version import __version__
 
 RUN = "run.json"
 OURS = (RUN, "failure.json", "logs.json", "logs.csv", "checkpoints", "tensorboard", "model", "model_best")
+# What later steps make of the model: it would be taken for the new model's.
+DERIVED = ("validation", "scores.json", "scores.csv", "report.html", "predictions")
 
 # Fields of a plan that say how data were prepared: a model trained on a store must share them with it.
 PREPARED_BY = (
@@ -89,7 +91,7 @@ def make_record(
         train=train,
         val=val,
         config=config,
-        plan_digest=value_digest(plan.model_dump(mode="json")),
+        plan_digest=value_digest(plan.model_dump(mode="json", exclude={"reasons"})),
         started=now(),
     )
 
@@ -124,8 +126,8 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
 
 
 def clear(folder: Path) -> None:
-    """Remove what a training writes, and nothing else."""
-    for name in OURS:
+    """Remove what a training writes and what was made from its model, and nothing else."""
+    for name in (*OURS, *DERIVED):
         remove(folder / name)
     remove_partials(folder)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +44,7 @@ def demo(
         folder: gets ``data``, ``prepared`` and ``results``.
         max_time_s: training time, seconds.
     """
+    _multi_otsu()  # what is missing is said before minutes of work
     workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
     listener.step("Make a brain cohort from the MNI152 template")
     told = listener.cases("make")
@@ -69,13 +72,7 @@ def thresholding_dice(dataset: Path, case_ids: list[str]) -> float:
     As many levels as classes; every assignment of levels to classes is tried on each case against its truth and the
     best is taken, so that thresholding is flattered, never wronged.
     """
-    try:
-        from skimage.filters import threshold_multiotsu
-    except ImportError:
-        raise OptionError(
-            "the comparison with thresholding needs scikit-image, which is not installed",
-            remedy='pip install "decathlete[demo]"',
-        ) from None
+    threshold_multiotsu = _multi_otsu()
     spec = read_dataset(dataset)
     cases = {c.id: c for c in spec.cases}
     scores = []
@@ -88,6 +85,18 @@ def thresholding_dice(dataset: Path, case_ids: list[str]) -> float:
         levels_ZYX = np.digitize(image_ZYX, threshold_multiotsu(image_ZYX, classes=spec.labels.n_classes))
         scores.append(_best_naming(levels_ZYX, truth_ZYX, spec.labels.n_classes))
     return float(np.mean(scores))
+
+
+def _multi_otsu() -> Callable[..., NDArray[Any]]:
+    try:
+        from skimage.filters import threshold_multiotsu
+    except ImportError:
+        raise OptionError(
+            "the comparison with thresholding needs scikit-image, which is not installed",
+            remedy='pip install "decathlete[demo]"',
+        ) from None
+    function: Callable[..., NDArray[Any]] = threshold_multiotsu
+    return function
 
 
 def _best_naming(levels_ZYX: NDArray[np.intp], truth_ZYX: NDArray[np.uint8], n_classes: int) -> float:

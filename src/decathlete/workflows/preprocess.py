@@ -20,7 +20,7 @@ from decathlete.planning.overrides import plan_with
 from decathlete.planning.plan import Order, Plan
 from decathlete.planning.topology import Block, Norm
 from decathlete.preprocessing.run import preprocess
-from decathlete.preprocessing.store import PreparedStore
+from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,14 @@ def preprocess_task(
     options: PlanOptions = PlanOptions(),
     workers: int = 2,
     overwrite: bool = False,
+    reuse: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
     progress: Progress | None = None,
 ) -> PreparedStore:
     """Check, plan and prepare a dataset; what an earlier run finished is kept.
+
+    Args:
+        reuse: take a finished store of the unchanged dataset as it is, whatever options it was made with.
 
     Raises:
         DatasetError: the dataset has problems, all of them listed.
@@ -71,6 +75,10 @@ def preprocess_task(
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
     folder = workspace.prepared_folder(task, dims)
     writable_folder(folder.parent)
+    if reuse and not overwrite and (store := _finished_store(folder, spec)) is not None:
+        if on_plan:
+            on_plan(store.plan)
+        return store
     fingerprint = known_fingerprint(spec, folder.parent, options.orientation, workers=workers)
     plan = plan_task(spec, fingerprint, dims=dims, options=options)
     if on_plan:
@@ -85,6 +93,15 @@ def preprocess_task(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
+    try:
+        store = PreparedStore.open(folder)
+        unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
+    except DecathleteError:
+        return None
+    return store if unchanged else None
 
 
 def plan_task(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions) -> Plan:

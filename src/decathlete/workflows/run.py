@@ -62,6 +62,7 @@ def run(
         options=plan_options,
         workers=workers,
         overwrite=overwrite,
+        reuse=plan_options == PlanOptions(),
         on_plan=listener.plan,
         progress=listener.cases("prepare"),
     )
@@ -85,9 +86,10 @@ def run(
         overwrite=overwrite,
         progress=listener.cases("predict"),
     )
-    predictions = _predict_test(task, trained.folder, workspace, predict_options, overwrite, listener)
     listener.step("Write the report")
-    report = make_report(trained.folder)
+    report = make_report(trained.folder, dataset_root=workspace.dataset(task))
+    # Last: a test image that cannot be read costs neither scores nor report.
+    predictions = _predict_test(task, trained.folder, workspace, predict_options, overwrite, listener)
     return RunResult(folder=trained.folder, scores=scores, report=report, predictions=predictions)
 
 

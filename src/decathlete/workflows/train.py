@@ -48,6 +48,14 @@ def train_task(
     """
     store = PreparedStore.open(workspace.prepared_folder(task, dims))
     plan = fitted_plan(store, config, fit=fit, overrides=overrides)
+    if "budget" in plan.reasons:
+        log.info(
+            "the plan is fitted to the machine and the time: patch %s, batch %d, features %s; %s",
+            plan.patch_size,
+            plan.batch_size,
+            plan.network.features,
+            plan.reasons["budget"],
+        )
     return train(
         store,
         fold,

@@ -18,11 +18,12 @@ def check(
     as_json: o.AsJson = False,
 ) -> None:
     """Look at every file of a dataset and list all problems with their remedies; nothing is changed."""
-    from decathlete.cli.show import print_json
+    from decathlete.cli.show import TerminalListener, print_json
     from decathlete.dataset.check import check_dataset
     from decathlete.dataset.manifest import read_dataset, resolve_task
 
-    report = check_dataset(read_dataset(resolve_task(dataset, data), group_by=group_by), workers=workers)
+    spec = read_dataset(resolve_task(dataset, data), group_by=group_by)
+    report = check_dataset(spec, workers=workers, progress=TerminalListener().cases("check"))
     if as_json:
         print_json(report)
     else:
@@ -75,6 +76,7 @@ def preprocess(
         workers=workers,
         overwrite=overwrite,
         on_plan=listener.plan,
+        checking=listener.cases("check"),
         progress=listener.cases("prepare"),
     )
     typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")

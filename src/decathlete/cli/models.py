@@ -27,12 +27,10 @@ def train(
     optimizer: Annotated[str, typer.Option(help="adamw, adam or sgd.")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate (AdamW 5e-3, Adam 1e-3, SGD 1e-2).")] = None,
     schedule: Annotated[str, typer.Option(help="cosine, poly or constant.")] = "cosine",
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many epochs without a better Dice.")
-    ] = None,
+    patience: o.Patience = None,
     precision: Annotated[o.Precision, typer.Option(help="Arithmetic.")] = o.Precision.auto,
     device: o.Device = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU.")] = 1,
+    devices: o.Devices = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     seed: o.Seed = 1,
     deterministic: Annotated[bool, typer.Option(help="Repeat bit for bit on CUDA too, slower.")] = False,

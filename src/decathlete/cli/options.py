@@ -33,6 +33,10 @@ Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Training le
 StepsPerEpoch = Annotated[int, typer.Option("--steps-per-epoch", min=1, help="Optimizer steps of an epoch.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random in training.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU.")]
+Patience = Annotated[
+    int | None, typer.Option("--patience", min=1, help="Stop after so many validations without a better Dice.")
+]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over all flips that training used (2D 4x, 3D 8x the time).")]
 Overlap = Annotated[float, typer.Option("--overlap", min=0.0, max=0.95, help="Overlap of windows, share of the patch.")]
 Tolerance = Annotated[float, typer.Option("--tolerance", min=0.001, help="Of the normalised surface Dice, mm.")]

@@ -47,7 +47,7 @@ class TrainConfig(Schema):
         deterministic: repeat bit for bit on CUDA too, slower (a CPU does so anyway).
         devices: processes on this machine, one per GPU or several on a CPU; the global batch grows with them.
         seed: of weights, patches and augmentation.
-        patience: epochs without a better (smoothed) validation Dice before training stops; ``None``: never.
+        patience: validations without a better (smoothed) Dice before training stops; ``None``: never.
         oversampling: share of each batch's patches that are centred on foreground.
         nvol: 2D: volumes that a batch's slices come from, equally many each; ``None``: each slice from its own.
         augmentation: ``None``: the defaults for the plan's dimensions.
@@ -95,6 +95,8 @@ class TrainConfig(Schema):
     def _one_budget(self) -> Self:
         if self.epochs is not None and self.max_time_s is not None:
             raise ValueError("give epochs or max_time, not both: the schedule follows one of them")
+        if self.patience is not None and self.val_cases == 0:
+            raise ValueError("patience needs validations: val_cases must be 1 or more")
         return self
 
     @classmethod

@@ -80,6 +80,12 @@ def make_record(
 ) -> RunRecord:
     """What this run is made from."""
     train, val = split(store, fold)
+    if config.patience is not None and not val:
+        raise OptionError(
+            "patience waits for validations, but no case is held out",
+            where=store.folder,
+            remedy="train a numbered fold, or leave patience out",
+        )
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,

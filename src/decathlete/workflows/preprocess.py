@@ -60,11 +60,13 @@ def preprocess_task(
     overwrite: bool = False,
     reuse: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
+    checking: Progress | None = None,
     progress: Progress | None = None,
 ) -> PreparedStore:
     """Check, plan and prepare a dataset; what an earlier run finished is kept.
 
     Args:
+        checking, progress: told of each checked and each prepared case.
         reuse: take a finished store of the unchanged dataset as it is, whatever options it was made with.
 
     Raises:
@@ -79,7 +81,7 @@ def preprocess_task(
         if on_plan:
             on_plan(store.plan)
         return store
-    fingerprint = known_fingerprint(spec, folder.parent, options.orientation, workers=workers)
+    fingerprint = known_fingerprint(spec, folder.parent, options.orientation, workers=workers, progress=checking)
     plan = plan_task(spec, fingerprint, dims=dims, options=options)
     if on_plan:
         on_plan(plan)
@@ -119,7 +121,9 @@ def plan_task(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, option
     )
 
 
-def known_fingerprint(spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int) -> Fingerprint:
+def known_fingerprint(
+    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int, progress: Progress | None = None
+) -> Fingerprint:
     """The dataset's fingerprint, kept beside the prepared data while the dataset is unchanged.
 
     A dataset is checked before it is measured, so a kept fingerprint also says that the check passed.
@@ -135,7 +139,7 @@ def known_fingerprint(spec: DatasetSpec, folder: Path, orientation: Orientation,
             if kept.dataset_digest == digest:
                 return kept
             log.info("the dataset has changed since it was measured; it is checked and measured again")
-    report = check_dataset(spec, workers=workers)
+    report = check_dataset(spec, workers=workers, progress=progress)
     report.raise_for_errors()
     for problem in report.problems:
         log.warning("%s", problem)

@@ -64,6 +64,7 @@ def run(
         overwrite=overwrite,
         reuse=plan_options == PlanOptions(),
         on_plan=listener.plan,
+        checking=listener.cases("check"),
         progress=listener.cases("prepare"),
     )
     listener.step(f"Train fold {fold}")

@@ -46,3 +46,8 @@ def test_json_round_trip(tmp_path):
     config = TrainConfig(max_time_s=90, optimizer="sgd")
     config.save(tmp_path / "config.json")
     assert TrainConfig.load(tmp_path / "config.json") == config
+
+
+def test_patience_without_validations_is_refused():
+    with pytest.raises(OptionError, match="patience needs validations"):
+        TrainConfig.make(patience=3, val_cases=0)

@@ -12,6 +12,8 @@ The command line prints it without a traceback and exits with its ``exit_code``;
     ├── PlanError            a plan that cannot be made or does not fit the data
     ├── StoreError           prepared data: missing, damaged, or made from something else
     ├── ModelError           a model bundle or checkpoint: missing, damaged, or not for this input
+    ├── DownloadError        a file that could not be fetched, or is not the one that was published
+    ├── ArchiveError         an archive that is damaged or not safe to unpack
     ├── OutputError          a place that cannot be written, or that holds something else
     ├── CasesFailed          some of many cases failed; the others are done
     └── Interrupted          stopped by a signal, after saving what is needed to go on
@@ -86,6 +88,14 @@ class StoreError(DecathleteError):
 
 class ModelError(DecathleteError):
     """A model bundle or checkpoint that is missing, damaged, or not made for this input."""
+
+
+class DownloadError(DecathleteError):
+    """A file that could not be fetched, or that is not the one that was published."""
+
+
+class ArchiveError(DecathleteError):
+    """An archive that is damaged, or that would write elsewhere or too much; nothing of it was unpacked."""
 
 
 class OutputError(DecathleteError):

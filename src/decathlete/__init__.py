@@ -14,6 +14,7 @@ from decathlete.version import __version__
 
 if TYPE_CHECKING:
     from decathlete.dataset.check import check_dataset
+    from decathlete.dataset.download import download
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
@@ -39,6 +40,7 @@ _HOMES = {
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
     "check_dataset": ("decathlete.dataset.check", "check_dataset"),
     "demo": ("decathlete.workflows.demo", "demo"),
+    "download": ("decathlete.dataset.download", "download"),
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "predict_files": ("decathlete.inference.files", "predict_files"),
     "preprocess": ("decathlete.workflows.preprocess", "preprocess_task"),
@@ -59,6 +61,7 @@ __all__ = [
     "__version__",
     "check_dataset",
     "demo",
+    "download",
     "evaluate",
     "predict_files",
     "preprocess",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli import data, models, scores, whole
+from decathlete.cli import data, download, models, scores, whole
 from decathlete.errors import DecathleteError
 from decathlete.version import __version__
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": whole.run,
     "demo": whole.demo,
+    "download": download.download,
     "check": data.check,
     "preprocess": data.preprocess,
     "train": models.train,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from decathlete.cli.main import app
 
-COMMANDS = ["run", "demo", "check", "preprocess", "train", "validate", "predict", "evaluate", "report"]
+COMMANDS = ["run", "demo", "download", "check", "preprocess", "train", "validate", "predict", "evaluate", "report"]
 
 
 def test_the_commands_are_these() -> None:

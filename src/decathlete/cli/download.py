@@ -1,0 +1,135 @@
+"""The download command, and how the bytes that come are shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+LINE_EVERY_S = 15.0
+
+
+class Region(StrEnum):
+    """Where the public bucket stands."""
+
+    us = "us"
+    eu = "eu"
+
+
+def download(
+    task: Annotated[
+        str, typer.Option("--task", help="Decathlon task: its number (04) or name (Task04_..., hippocampus).")
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", help="Root of the raw datasets; the task becomes a folder in it.")
+    ] = Path("data"),
+    region: Annotated[Region, typer.Option("--region", help="Of the public bucket: USA or Europe.")] = Region.us,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="A mirror instead: https://, file:// or path of the archive or of its folder."),
+    ] = None,
+) -> None:
+    """Bring a Medical Segmentation Decathlon task into the data folder; called again, it goes on where it stopped."""
+    from rich.console import Console
+
+    from decathlete.dataset.download import download as bring
+
+    console = Console(stderr=True, highlight=False)
+    with byte_bar(console) as bar:
+        folder = bring(task, data, region=region.value, url=url, progress=bar.bytes, say=bar.say)
+    typer.echo(folder)
+
+
+@contextmanager
+def byte_bar(console: Console) -> Iterator[ByteBar]:
+    """A bar that leaves the terminal in order, however the work ends."""
+    bar = ByteBar(console)
+    try:
+        yield bar
+    finally:
+        bar.stop()
+
+
+class ByteBar:
+    """One bar on a terminal; in a log, a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._began: tuple[float, int] | None = None  # when the first piece came, and how much was there before
+        self._last_line = 0.0
+
+    def say(self, line: str) -> None:
+        """A step of the work, or a pause in it."""
+        self._console.print(line, soft_wrap=True, markup=False)
+
+    def bytes(self, done: int, total: int | None) -> None:
+        """Told of each piece."""
+        if self._console.is_terminal:
+            self._draw(done, total)
+        else:
+            self._line(done, total)
+        if done == total:
+            self.stop()
+
+    def stop(self) -> None:
+        """Leave the bar as it is and stop redrawing."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _draw(self, done: int, total: int | None) -> None:
+        if self._progress is None:
+            self._progress = _bytes_progress(self._console)
+            self._task = self._progress.add_task("download", total=total, completed=done)
+            self._progress.start()
+        assert self._task is not None  # for the type checker: made with the bar
+        self._progress.update(self._task, completed=done, total=total)
+
+    def _line(self, done: int, total: int | None) -> None:
+        from decathlete.core.durations import say_duration
+        from decathlete.core.sizes import say_bytes
+
+        now = time.monotonic()
+        if self._began is None:
+            self._began, self._last_line = (now, done), now
+        if done != total and now - self._last_line < LINE_EVERY_S:
+            return
+        self._last_line = now
+        spent, came = now - self._began[0], done - self._began[1]
+        left = spent / came * (total - done) if came and total else 0.0
+        note = f", about {say_duration(left)} left" if left else ""
+        of = f"/{say_bytes(total)}" if total else ""
+        self.say(f"download {say_bytes(done)}{of} in {say_duration(spent)}{note}")
+
+
+def _bytes_progress(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from decathlete.planning.network_spec import Axes
@@ -106,19 +106,24 @@ def collate(
         indices=tuple(indices),
         draws=tuple(draws),
         case_ids=tuple(case_ids),
-        plain_PCZYX=_stack([images_CZYX[i] for i in plain], (n_channels,), dims, torch.float32),
-        plain_label_PZYX=_stack([labels_ZYX[i] for i in plain], (), dims, torch.uint8),
-        warped_WCZYX=_stack([images_CZYX[i] for i in warped], (n_channels,), dims, torch.float32),
-        warped_label_WZYX=_stack([labels_ZYX[i] for i in warped], (), dims, torch.uint8),
+        plain_PCZYX=_stack([images_CZYX[i] for i in plain], (n_channels,), dims, np.float32),
+        plain_label_PZYX=_stack([labels_ZYX[i] for i in plain], (), dims, np.uint8),
+        warped_WCZYX=_stack([images_CZYX[i] for i in warped], (n_channels,), dims, np.float32),
+        warped_label_WZYX=_stack([labels_ZYX[i] for i in warped], (), dims, np.uint8),
     )
 
 
 def _stack(
-    arrays: Sequence[NDArray[np.float32] | NDArray[np.uint8]], lead: tuple[int, ...], dims: int, dtype: torch.dtype
+    arrays: Sequence[NDArray[np.float32] | NDArray[np.uint8]], lead: tuple[int, ...], dims: int, dtype: DTypeLike
 ) -> Tensor:
-    """Arrays of shape (*lead, ...) with ``dims`` spatial axes of any size, in one tensor, zeros beyond their ends."""
+    """Arrays of shape (*lead, ...) with ``dims`` spatial axes of any size, in one tensor, zeros beyond their ends.
+
+    NumPy alone touches the values: a reader thread in which torch has once run in parallel keeps OpenMP workers of its
+    own, and with more workers than processors OpenMP's threads sleep at every barrier instead of waiting awake. A
+    training step on two cores took 0.6 s instead of 0.42 s for it.
+    """
     size = np.max([a.shape[-dims:] for a in arrays], axis=0).tolist() if arrays else [0] * dims
-    stacked = torch.zeros((len(arrays), *lead, *size), dtype=dtype)
-    for place, array in zip(stacked.numpy(), arrays, strict=True):
+    stacked = np.zeros((len(arrays), *lead, *size), dtype=dtype)
+    for place, array in zip(stacked, arrays, strict=True):
         place[(..., *(slice(n) for n in array.shape[-dims:]))] = array
-    return stacked
+    return torch.from_numpy(stacked)

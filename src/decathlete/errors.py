@@ -12,6 +12,7 @@ The command line prints it without a traceback and exits with its ``exit_code``;
     ├── PlanError            a plan that cannot be made or does not fit the data
     ├── StoreError           prepared data: missing, damaged, or made from something else
     ├── ModelError           a model bundle or checkpoint: missing, damaged, or not for this input
+    ├── MemoryShort          the computer's or the device's memory does not hold the work
     ├── OutputError          a place that cannot be written, or that holds something else
     ├── CasesFailed          some of many cases failed; the others are done
     └── Interrupted          stopped by a signal, after saving what is needed to go on
@@ -86,6 +87,10 @@ class StoreError(DecathleteError):
 
 class ModelError(DecathleteError):
     """A model bundle or checkpoint that is missing, damaged, or not made for this input."""
+
+
+class MemoryShort(DecathleteError):
+    """The memory of the computer or of its accelerator does not hold the work."""
 
 
 class OutputError(DecathleteError):

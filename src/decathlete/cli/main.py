@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import data, models, scores, whole
+from decathlete.core.memory import is_memory_short
 from decathlete.errors import DecathleteError
 from decathlete.version import __version__
 
@@ -80,6 +81,11 @@ def main() -> None:
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
         typer.echo(f"error: {where}{problem.strerror or problem}\n  → check the path and its permissions", err=True)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as problem:
+        if not is_memory_short(problem):
+            raise
+        typer.echo("error: memory does not suffice\n  → close other programs, or use a larger computer", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

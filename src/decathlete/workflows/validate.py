@@ -25,6 +25,7 @@ class PredictOptions:
     Attributes:
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
+        batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
     """
 
     device: str = "auto"
@@ -32,6 +33,7 @@ class PredictOptions:
     tta: bool = False
     overlap: float = 0.5
     blend: str = "gaussian"
+    batch_size: int | None = None
 
 
 def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOptions()) -> Predictor:
@@ -43,6 +45,7 @@ def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOpti
         tta=options.tta,
         overlap=options.overlap,
         blend=options.blend,
+        batch_size=options.batch_size,
     )
 
 

@@ -163,6 +163,59 @@ def test_validate_says_when_the_dataset_moved(fails: Run, trained: Path, tmp_pat
     assert "run.json" in fails("validate", "--model", tmp_path / "mistyped")
 
 
+def test_validate_keeps_scores_of_the_same_and_refuses_others(
+    fails: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from decathlete.evaluation.scores import Scores
+    from decathlete.networks.bundle import ModelBundle
+    from decathlete.workflows.validate import PredictOptions, validate
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    data = shutil.copytree(trained.parents[3] / "data" / "Task01_Two", tmp_path / "Task01_Two")
+    options = PredictOptions(device="cpu")
+    first = validate(run, dataset_root=data, options=options)
+    assert first.origin is not None
+    assert first.origin.models == (ModelBundle.load(run / "model").digest,)
+    before = _times(run)
+    with monkeypatch.context() as patch:
+        patch.setattr("decathlete.workflows.validate.evaluate_pairs", lambda *_, **__: pytest.fail("scored again"))
+        assert validate(run, dataset_root=data, options=options) == first
+    del before[run / "scores.csv"]
+    assert before.items() <= _times(run).items()
+
+    ours = ("--model", run, "--dataset", data, "--device", "cpu")
+    before = _times(run)
+    assert "other scores (tolerance 1 mm)" in fails("validate", *ours, "--tolerance", 2)
+    assert "settings" in fails("validate", *ours, "--overlap", 0.25)
+    _rewrite(next((data / "labelsTr").glob(f"{first.cases[0].case_id}.*")), lambda a: a[::-1])
+    assert "other label maps" in fails("validate", *ours)
+    assert _times(run) == before
+    again = validate(run, dataset_root=data, options=options, overwrite=True)
+    assert again.headline != first.headline
+    assert Scores.load(run / "scores.json") == again
+
+    (run / "scores.json").write_text(first.revised(origin=None).model_dump_json())
+    assert "do not say what they are of" in fails("validate", *ours)
+    (run / "scores.json").write_text("{")
+    assert "damaged" in fails("validate", *ours)
+
+
+def test_validate_refuses_scores_of_another_model(fails: Run, trained: Path, tmp_path: Path) -> None:
+    from decathlete.workflows.validate import PredictOptions, validate
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    validate(run, options=PredictOptions(device="cpu"))
+    shutil.rmtree(run / "validation")
+    shutil.rmtree(run / "model")
+    shutil.copytree(run / "model_best", run / "model")
+    assert "another model" in fails("validate", "--model", run, "--device", "cpu")
+    assert not (run / "validation").exists()
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
 def test_evaluate_names_what_does_not_go_together(fails: Run, tmp_path: Path) -> None:
     labels = make_phantoms(tmp_path / "set", n_cases=2) / "labelsTr"
     preds = shutil.copytree(labels, tmp_path / "preds")

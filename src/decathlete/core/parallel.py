@@ -46,8 +46,8 @@ def map_cases(
     """Apply ``function`` to every case; yield outcomes as they finish.
 
     A :class:`DecathleteError`, ``OSError`` or ``ValueError`` of one case, or memory that it does not fit into, is its
-    outcome and does not stop the others; anything else is a bug and is raised. At most ``2 * workers`` cases are under way, so ten
-    thousand cases cost no memory. Processes are spawned, never forked (torch and blosc2 keep threads).
+    outcome and does not stop the others; anything else is a bug and is raised. At most ``2 * workers`` cases are under
+    way, so ten thousand cases cost no memory. Processes are spawned, never forked (torch and blosc2 keep threads).
     """
     if workers <= 1:
         for case_id, item in cases.items():

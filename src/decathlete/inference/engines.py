@@ -96,7 +96,7 @@ class TorchEngine:
         """
         try:
             with autocast(self.precision, self.device):
-                parts = [self.network(part.to(self.device)).float() for part in windows.split(size)]
+                parts = [self.network(part.to(self.device)).float() for part in torch.split(windows, size)]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
         except (RuntimeError, MemoryError) as problem:
             if not is_memory_short(problem):

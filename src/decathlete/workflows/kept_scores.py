@@ -72,3 +72,26 @@ def _differences(scores: Scores, origin: ScoresOrigin, tolerance_mm: float) -> l
         return ["they do not say what they are of"]
     tolerance = [f"tolerance {scores.tolerance_mm:g} mm"] if scores.tolerance_mm != tolerance_mm else []
     return scores.origin.differences(origin) + tolerance
+
+
+def save_scores(scores: Scores, folder: Path, *, overwrite: bool = False) -> None:
+    """Write ``scores.json`` and ``scores.csv`` into ``folder``.
+
+    Raises:
+        OutputError: it holds other scores, and ``overwrite`` is not given.
+    """
+    path = folder / SCORES
+    if path.exists() and not overwrite and not _equal(path, scores):
+        raise OutputError(
+            "holds other scores",
+            where=path,
+            remedy="choose another folder, or give --overwrite to replace them",
+        )
+    scores.save_files(folder)
+
+
+def _equal(path: Path, scores: Scores) -> bool:
+    try:
+        return Scores.load(path) == scores
+    except DecathleteError:
+        return False

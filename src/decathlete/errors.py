@@ -14,6 +14,7 @@ The command line prints it without a traceback and exits with its ``exit_code``;
     ├── ModelError           a model bundle or checkpoint: missing, damaged, or not for this input
     ├── DownloadError        a file that could not be fetched, or is not the one that was published
     ├── ArchiveError         an archive that is damaged or not safe to unpack
+    ├── MemoryShort          the computer's or the device's memory does not hold the work
     ├── OutputError          a place that cannot be written, or that holds something else
     ├── CasesFailed          some of many cases failed; the others are done
     └── Interrupted          stopped by a signal, after saving what is needed to go on
@@ -96,6 +97,10 @@ class DownloadError(DecathleteError):
 
 class ArchiveError(DecathleteError):
     """An archive that is damaged, or that would write elsewhere or too much; nothing of it was unpacked."""
+
+
+class MemoryShort(DecathleteError):
+    """The memory of the computer or of its accelerator does not hold the work."""
 
 
 class OutputError(DecathleteError):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel
 import numpy as np
@@ -13,6 +17,9 @@ import pytest
 
 from decathlete.cli.main import main
 from decathlete.dataset.phantoms import make_phantoms
+
+if TYPE_CHECKING:
+    from decathlete.inference.predict import Prediction, Ready
 
 Run = Callable[..., str]
 
@@ -163,6 +170,59 @@ def test_validate_says_when_the_dataset_moved(fails: Run, trained: Path, tmp_pat
     assert "run.json" in fails("validate", "--model", tmp_path / "mistyped")
 
 
+def test_validate_keeps_scores_of_the_same_and_refuses_others(
+    fails: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from decathlete.evaluation.scores import Scores
+    from decathlete.networks.bundle import ModelBundle
+    from decathlete.workflows.validate import PredictOptions, validate
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    data = shutil.copytree(trained.parents[3] / "data" / "Task01_Two", tmp_path / "Task01_Two")
+    options = PredictOptions(device="cpu")
+    first = validate(run, dataset_root=data, options=options)
+    assert first.origin is not None
+    assert first.origin.models == (ModelBundle.load(run / "model").digest,)
+    before = _times(run)
+    with monkeypatch.context() as patch:
+        patch.setattr("decathlete.workflows.validate.evaluate_pairs", lambda *_, **__: pytest.fail("scored again"))
+        assert validate(run, dataset_root=data, options=options) == first
+    del before[run / "scores.csv"]
+    assert before.items() <= _times(run).items()
+
+    ours = ("--model", run, "--dataset", data, "--device", "cpu")
+    before = _times(run)
+    assert "other scores (tolerance 1 mm)" in fails("validate", *ours, "--tolerance", 2)
+    assert "settings" in fails("validate", *ours, "--overlap", 0.25)
+    _rewrite(next((data / "labelsTr").glob(f"{first.cases[0].case_id}.*")), lambda a: a[::-1])
+    assert "other label maps" in fails("validate", *ours)
+    assert _times(run) == before
+    again = validate(run, dataset_root=data, options=options, overwrite=True)
+    assert again.headline != first.headline
+    assert Scores.load(run / "scores.json") == again
+
+    (run / "scores.json").write_text(first.revised(origin=None).model_dump_json())
+    assert "do not say what they are of" in fails("validate", *ours)
+    (run / "scores.json").write_text("{")
+    assert "damaged" in fails("validate", *ours)
+
+
+def test_validate_refuses_scores_of_another_model(fails: Run, trained: Path, tmp_path: Path) -> None:
+    from decathlete.workflows.validate import PredictOptions, validate
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    validate(run, options=PredictOptions(device="cpu"))
+    shutil.rmtree(run / "validation")
+    shutil.rmtree(run / "model")
+    shutil.copytree(run / "model_best", run / "model")
+    assert "another model" in fails("validate", "--model", run, "--device", "cpu")
+    assert not (run / "validation").exists()
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
 def test_evaluate_names_what_does_not_go_together(fails: Run, tmp_path: Path) -> None:
     labels = make_phantoms(tmp_path / "set", n_cases=2) / "labelsTr"
     preds = shutil.copytree(labels, tmp_path / "preds")
@@ -173,6 +233,107 @@ def test_evaluate_names_what_does_not_go_together(fails: Run, tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     assert "empty" in fails("evaluate", "--preds", tmp_path / "empty", "--lbls", labels)
     assert "nowhere" in fails("evaluate", "--preds", tmp_path / "nowhere", "--lbls", labels)
+
+
+def test_evaluate_never_writes_over_other_scores_unasked(fails: Run, tmp_path: Path) -> None:
+    labels = make_phantoms(tmp_path / "set", n_cases=2) / "labelsTr"
+    command = ("evaluate", "--preds", labels, "--lbls", labels, "--output", tmp_path / "out")
+    assert _status(*command) == 0
+    before = (tmp_path / "out" / "scores.json").read_bytes()
+    assert _status(*command) == 0, "the same again is no mistake"
+    assert "--overwrite" in fails(*command, "--tolerance", 3)
+    assert (tmp_path / "out" / "scores.json").read_bytes() == before
+    assert _status(*command, "--tolerance", 3, "--overwrite") == 0
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["tolerance_mm"] == 3
+
+
+def test_a_terminal_without_arrows_is_no_error(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", n_cases=2, n_test=1)
+    next((root / "imagesTs").iterdir()).unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "decathlete", "check", root],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"does not exist" in done.stdout
+
+
+def test_mistaken_inputs_of_every_kind_fail_alone_and_together_at_the_end(
+    fails: Run, trained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scans ü"
+    folder.mkdir()
+    good = make_phantoms(tmp_path / "set", n_cases=1, n_channels=2, shape_ZYX=(1, 16, 16)) / "imagesTr"
+    shutil.copy(good / "phantom_000.nii.gz", folder / "one slice.nii.gz")
+    (folder / "nothing.nii.gz").touch()
+    (folder / "text.mha").write_text("hello")
+    flat = nibabel.Nifti1Image(np.ones((4, 4, 4, 2), np.float32), None)
+    flat.header["sform_code"], flat.header["srow_x"] = 1, np.nan
+    nibabel.save(flat, folder / "nowhere.nii")
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape((30000, 30000, 30000, 2))
+    (folder / "endless.nii").write_bytes(header.binaryblock + bytes(4))
+    said = fails("predict", "--model", trained, "--device", "cpu", "--input", folder, "--output", tmp_path / "out ü")
+    assert "could not predict 4 of 5 cases" in said
+    for part in ("nothing.nii.gz", "text.mha", "endless: memory does not hold the image", "Empty file"):
+        assert part in said
+    assert "validation error" not in said, "a library's words are not the user's"
+    assert sorted(p.name for p in (tmp_path / "out ü").iterdir()) == ["one slice.json", "one slice.nii.gz"]
+
+
+def test_a_picture_given_for_a_scan_is_named(fails: Run, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for source in (tmp_path / "a.png", tmp_path):
+        said = fails("predict", "--model", trained, "--device", "cpu", "--input", source, "--output", tmp_path / "out")
+        assert ".nii.gz" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("cases_before", [0, 2])
+def test_ctrl_c_is_one_message_and_nothing_half_written(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    cases_before: int,
+) -> None:
+    from decathlete.inference.predict import Predictor
+
+    images = make_phantoms(tmp_path / "set", n_cases=4, n_channels=2, shape_ZYX=(16, 16, 16)) / "imagesTr"
+    computed: list[object] = []
+    compute = Predictor.compute
+
+    def interrupted(self: Predictor, ready: Ready, *, probabilities: bool = False) -> Prediction:
+        computed.append(ready)
+        if len(computed) == cases_before + 1:
+            raise KeyboardInterrupt
+        return compute(self, ready, probabilities=probabilities)
+
+    command = ["decathlete", "predict", "--model", trained, "--device", "cpu", "-i", images, "-o", tmp_path / "out"]
+    monkeypatch.setattr("sys.argv", list(map(str, command)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "compute", interrupted)
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert stop.value.code == 130
+    said = capsys.readouterr().err
+    assert said.count("interrupted") == 1
+    assert "same command again" in said
+    assert not list(tmp_path.rglob(".partial-*"))
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == cases_before, "what was finished is kept"
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code in (0, None)
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
+
+
+def _status(*command: object) -> int:
+    return subprocess.run(
+        [sys.executable, "-m", "decathlete", *map(str, command)], capture_output=True, check=False
+    ).returncode
 
 
 def test_report_names_a_folder_that_is_no_run(fails: Run, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Bundles on disk, images on disk, predictions on disk."""
 
+import importlib
 import json
 import logging
+import operator
 
 import nibabel
 import numpy as np
@@ -239,6 +241,46 @@ def test_one_truncated_file_does_not_stop_the_others(model, images, tmp_path):
     (images / "b.nii.gz").write_bytes(whole)
     done = predict_files(load(model), images, output)
     assert [d.kept for d in done] == [True, False, True]
+
+
+SHORT = {
+    "the network, on a CPU": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        "engines.TorchEngine._computed",
+    ),
+    "a copy, on a GPU": (torch.OutOfMemoryError("CUDA out of memory"), "sweep._SlabBuffer.add"),
+    "the way back": (MemoryError("Unable to allocate 9 TiB"), "restore.Restorer.finish"),
+    "reading": (MemoryError("Unable to allocate 9 TiB"), "files.read_channels"),
+    "writing": (MemoryError(), "files.write_outputs"),
+}
+
+
+@pytest.mark.parametrize("where", SHORT)
+def test_memory_that_one_case_does_not_fit_into_does_not_stop_the_others(model, images, tmp_path, monkeypatch, where):
+    error, target = SHORT[where]
+    module, _, rest = target.partition(".")
+    name = f"decathlete.inference.{module}.{rest}"
+    holder, _, attribute = name.rpartition(".")
+    original = operator.attrgetter(rest)(importlib.import_module(f"decathlete.inference.{module}"))
+    calls = []
+
+    def first_too_large(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(f"{holder}.{attribute}", first_too_large)
+    with pytest.raises(CasesFailed, match=r"a: memory does not hold[^\n]*\n\s+→ ") as failed:
+        predict_files(load(model), images, tmp_path / "out")
+    assert list(failed.value.failures) == ["a"]
+    assert failed.value.exit_code == 2
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b.json", "b.nii.gz", "c.json", "c.nii.gz"]
+
+
+def test_one_window_at_a_time_predicts_the_same(model, images):
+    whole, single = (load(model, batch_size=n).predict(images / "b.nii.gz", probabilities=True) for n in (8, 1))
+    np.testing.assert_allclose(whole.probabilities_KZYX, single.probabilities_KZYX, atol=1e-5)
 
 
 def test_finished_predictions_are_kept(model, images, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 import decathlete
 from decathlete.cli.main import main
-from decathlete.dataset.images import read_grid, read_label
+from decathlete.dataset.images import read_grid, read_image, read_label, write_image
 from decathlete.dataset.phantoms import make_phantoms
 
 
@@ -57,6 +57,31 @@ def test_run_in_2d_learns_scores_reports_and_predicts(
 ) -> None:
     _run(workspace, 2, monkeypatch)
     _expect_results(workspace, workspace.run_folder("7", 2, 0), capsys.readouterr().out)
+
+
+def test_bad_test_images_cost_only_their_own_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_phantoms(tmp_path / "data" / "Task07_Balls", n_cases=5, n_test=3, shape_ZYX=(16, 16, 16))
+    truncated, wide, _ = sorted((root / "imagesTs").glob("*.nii.gz"))
+    truncated.write_bytes(truncated.read_bytes()[:500])
+    image = read_image(wide)
+    write_image(wide, np.concatenate([image.array_CZYX] * 2), image.geometry)
+    workspace = decathlete.Workspace(data=root.parent, prepared=tmp_path / "prepared", results=tmp_path / "results")
+    monkeypatch.setattr("sys.argv", [*_arguments(workspace, 3)[:-1], "1"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert "could not predict 2 of 3 cases" in said.err
+    for name, why in (("phantom_005", "truncated"), ("phantom_006", "2 channels")):
+        assert said.err.count(f"  {name}: ") == 1
+        assert why in said.err
+    assert "Traceback" not in said.err
+    assert said.out.rstrip().splitlines()[-1].startswith("mean Dice")
+    folder = workspace.run_folder("7", 3, 0)
+    assert (folder / "report.html").is_file()
+    assert [p.name for p in (folder / "predictions").glob("*.nii.gz")] == ["phantom_007.nii.gz"]
 
 
 def _class_names(workspace: decathlete.Workspace) -> list[str]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from decathlete.cli import data, download, models, scores, whole
+from decathlete.core.memory import is_memory_short
 from decathlete.errors import DecathleteError
 from decathlete.version import __version__
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 HELP = """nnU-Net for PyTorch: from a folder of CT or MRI volumes with label maps to a trained, evaluated model.
 
@@ -73,6 +77,9 @@ def _root(
 
 def main() -> None:
     """Entry point: a user's mistake is one message and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # an arrow must not end a run where the terminal has none
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DecathleteError as problem:
@@ -82,9 +89,22 @@ def main() -> None:
         where = f"{problem.filename}: " if problem.filename else ""
         typer.echo(f"error: {where}{problem.strerror or problem}\n  → check the path and its permissions", err=True)
         sys.exit(2)
+    except (MemoryError, RuntimeError) as problem:
+        if not is_memory_short(problem):
+            raise
+        typer.echo("error: memory does not suffice\n  → close other programs, or use a larger computer", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+        _say_interrupted()
+        sys.exit(_INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # typer's own answer to ctrl-C, without a word
+            _say_interrupted()
+        raise
+
+
+def _say_interrupted() -> None:
+    typer.echo("interrupted\n  → run the same command again to go on; what was finished is kept", err=True)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def validate(
     tta: o.Tta = False,
     overlap: o.Overlap = 0.5,
     blend: Annotated[o.Blend, typer.Option(help="Weights of overlapping windows.")] = o.Blend.gaussian,
+    batch_size: o.Windows = None,
     precision: Annotated[o.Precision, typer.Option(help="Arithmetic.")] = o.Precision.auto,
     device: o.Device = "auto",
     tolerance: o.Tolerance = 1.0,
@@ -97,7 +98,7 @@ def validate(
     scores = function(
         model,
         dataset_root=dataset,
-        options=_predict_options(tta, overlap, blend, precision, device),
+        options=_predict_options(tta, overlap, blend, precision, device, batch_size),
         workers=workers,
         tolerance_mm=tolerance,
         overwrite=overwrite,
@@ -117,6 +118,7 @@ def predict(
     save_probabilities: Annotated[bool, typer.Option("--save-probabilities", help="Also write probabilities.")] = False,
     overlap: o.Overlap = 0.5,
     blend: Annotated[o.Blend, typer.Option(help="Weights of overlapping windows.")] = o.Blend.gaussian,
+    batch_size: o.Windows = None,
     precision: Annotated[o.Precision, typer.Option(help="Arithmetic.")] = o.Precision.auto,
     device: o.Device = "auto",
     overwrite: o.Overwrite = False,
@@ -126,7 +128,7 @@ def predict(
     from decathlete.inference.files import predict_files
     from decathlete.workflows.validate import load_predictor
 
-    predictor = load_predictor(model, _predict_options(tta, overlap, blend, precision, device))
+    predictor = load_predictor(model, _predict_options(tta, overlap, blend, precision, device, batch_size))
     done = predict_files(
         predictor,
         input_,
@@ -138,7 +140,16 @@ def predict(
     typer.echo(f"{len(done)} predictions in {output}")
 
 
-def _predict_options(tta: bool, overlap: float, blend: o.Blend, precision: o.Precision, device: str) -> PredictOptions:
+def _predict_options(
+    tta: bool, overlap: float, blend: o.Blend, precision: o.Precision, device: str, batch_size: int | None
+) -> PredictOptions:
     from decathlete.workflows.validate import PredictOptions
 
-    return PredictOptions(device=device, precision=precision.value, tta=tta, overlap=overlap, blend=blend.value)
+    return PredictOptions(
+        device=device,
+        precision=precision.value,
+        tta=tta,
+        overlap=overlap,
+        blend=blend.value,
+        batch_size=batch_size,
+    )

@@ -39,6 +39,10 @@ Patience = Annotated[
 ]
 Tta = Annotated[bool, typer.Option("--tta", help="Average over all flips that training used (2D 4x, 3D 8x the time).")]
 Overlap = Annotated[float, typer.Option("--overlap", min=0.0, max=0.95, help="Overlap of windows, share of the patch.")]
+Windows = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=1, help="Windows (2D: slices) computed together; less needs less memory."),
+]
 Tolerance = Annotated[float, typer.Option("--tolerance", min=0.001, help="Of the normalised surface Dice, mm.")]
 
 

@@ -18,18 +18,20 @@ def evaluate(
     ] = None,
     tolerance: o.Tolerance = 1.0,
     workers: o.Workers = 2,
+    overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Score a folder of predictions against true label maps: Dice, IoU, HD95, surface Dice, volumes."""
     from decathlete.cli.show import print_json
     from decathlete.core.files import writable_folder
     from decathlete.evaluation.evaluate import evaluate as function
+    from decathlete.workflows.kept_scores import save_scores
 
     if output:
         writable_folder(output)
     scores = function(preds, lbls, tolerance_mm=tolerance, workers=workers)
     if output:
-        scores.save_files(output)
+        save_scores(scores, output, overwrite=overwrite)
     if as_json:
         print_json(scores)
     else:

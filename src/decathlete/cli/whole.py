@@ -65,6 +65,8 @@ def run(
     if result.predictions:
         typer.echo(f"predictions in {result.predictions}")
     typer.echo(result.scores.headline_line())
+    if result.failed_tests is not None:
+        raise result.failed_tests
 
 
 def demo(

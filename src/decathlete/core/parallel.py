@@ -15,7 +15,13 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from decathlete.core.memory import is_memory_short
 from decathlete.errors import DecathleteError
+
+_SHORT = (
+    "memory does not hold this case\n"
+    "  → work on fewer cases at once (--workers), close other programs, or use a computer with more memory"
+)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -39,9 +45,9 @@ def map_cases(
 ) -> Iterator[Outcome[Out]]:
     """Apply ``function`` to every case; yield outcomes as they finish.
 
-    A :class:`DecathleteError`, ``OSError``, ``ValueError`` or ``MemoryError`` of one case is its outcome and does
-    not stop the others; anything else is a bug and is raised. At most ``2 * workers`` cases are under way, so ten
-    thousand cases cost no memory. Processes are spawned, never forked (torch and blosc2 keep threads).
+    A :class:`DecathleteError`, ``OSError`` or ``ValueError`` of one case, or memory that it does not fit into, is its
+    outcome and does not stop the others; anything else is a bug and is raised. At most ``2 * workers`` cases are under
+    way, so ten thousand cases cost no memory. Processes are spawned, never forked (torch and blosc2 keep threads).
     """
     if workers <= 1:
         for case_id, item in cases.items():
@@ -75,5 +81,9 @@ def attempt(case_id: str, function: Callable[[In], Out], item: In) -> Outcome[Ou
     """Call ``function`` on one case; an error that one case can have becomes its outcome, a bug is raised."""
     try:
         return Outcome(case_id=case_id, value=function(item))
-    except (DecathleteError, OSError, ValueError, MemoryError) as problem:
+    except (DecathleteError, OSError, ValueError) as problem:
         return Outcome(case_id=case_id, error=str(problem) or type(problem).__name__)
+    except (MemoryError, RuntimeError) as problem:
+        if not is_memory_short(problem):
+            raise
+        return Outcome(case_id=case_id, error=_SHORT)

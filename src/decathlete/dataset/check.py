@@ -32,7 +32,8 @@ class Problem(Schema):
     """One thing that is wrong.
 
     Attributes:
-        severity: errors must be mended before the dataset can be used; warnings are for a person to judge.
+        severity: errors must be mended before the dataset can be used; warnings are for a person to judge. What is
+            wrong with a test image is a warning: training does not need it, only its own prediction will fail.
         file: relative to the dataset's folder.
     """
 
@@ -115,9 +116,7 @@ def check_dataset(
     findings: dict[str, _CaseFindings] = {}
     for outcome in map_cases(partial(_check_case, spec), cases, workers=workers):
         case_id = cases[outcome.case_id].id
-        findings[outcome.case_id] = outcome.value or _CaseFindings(
-            problems=(_error(outcome.error or "failed", "look at this case's files", case_id=case_id),)
-        )
+        findings[outcome.case_id] = outcome.value or _failed(cases[outcome.case_id], outcome.error)
         if progress:
             progress(len(findings), len(cases), case_id)
     ordered = [findings[key] for key in cases]
@@ -166,9 +165,7 @@ class _CaseChecker:
 
     def _add(self, severity: Severity, path: Path | None, message: str, remedy: str) -> None:
         name = _relative(path, self.spec.root) if path else None
-        self.problems.append(
-            Problem(severity=severity, case_id=self.case.id, file=name, message=message, remedy=remedy)
-        )
+        self.problems.append(_problem(self.case, severity, message, remedy, file=name))
 
     def _read(self, path: Path, read: Callable[[Path], Read]) -> Read | None:
         try:
@@ -248,8 +245,16 @@ def _relative(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def _error(message: str, remedy: str, *, case_id: str | None = None) -> Problem:
-    return Problem(severity="error", case_id=case_id, message=message, remedy=remedy)
+def _problem(case: Case, severity: Severity, message: str, remedy: str, *, file: str | None = None) -> Problem:
+    if case.label is None and severity == "error":
+        severity, remedy = "warning", f"{remedy} (a test image: training goes on, only its prediction will fail)"
+    return Problem(severity=severity, case_id=case.id, file=file, message=message, remedy=remedy)
+
+
+def _failed(case: Case, error: str | None) -> _CaseFindings:
+    """Of a case whose check itself failed; the error may bring its remedy along."""
+    message, _, remedy = (error or "failed").partition("\n  → ")
+    return _CaseFindings(problems=(_problem(case, "error", message, remedy or "look at this case's files"),))
 
 
 def _digest(images: Iterable[tuple[Path, Image]]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from decathlete.core.geometry import Geometry, HeaderCodes, Shape
 from decathlete.dataset.volumes import Volume
@@ -136,7 +137,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     """Whatever nibabel and gzip raise for a bad file becomes one kind of error."""
     try:
         yield
-    except ImageError:
+    except (ImageError, ValidationError):  # the second: a grid that cannot be, which the caller puts into words
         raise
     except FileNotFoundError:
         raise ImageError("does not exist", where=path, remedy="check the path") from None

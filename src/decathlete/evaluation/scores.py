@@ -18,6 +18,7 @@ from pydantic import Field
 
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
+from decathlete.evaluation.origin import ScoresOrigin
 
 SCORES_VERSION = 1
 
@@ -171,12 +172,14 @@ class Scores(Schema):
     """A whole evaluation.
 
     Attributes:
+        origin: what the scores are of; ``None`` for a folder of predictions whose making is not known.
         tolerance_mm: of the normalised surface Dice.
         cases: sorted by case id.
     """
 
     version: int = SCORES_VERSION
     headline: Headline
+    origin: ScoresOrigin | None = None
     tolerance_mm: float
     classes: tuple[ClassSummary, ...]
     cases: tuple[CaseScores, ...]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from decathlete.errors import OptionError
+from decathlete.core.memory import is_memory_short
+from decathlete.errors import MemoryShort, OptionError
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import autocast, resolve_precision
 from decathlete.networks.unet import UNet
+
+log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -58,6 +62,7 @@ class TorchEngine:
         self.device = torch.device(device) if device is not None else _device_of(network)
         self.precision = resolve_precision(precision, self.device)
         self.network = network.to(self.device)
+        self._largest: int | None = None  # batch that fits, once one did not
         if isinstance(network, UNet):
             network.set_layout(preferred_memory_format(self.device, network.dims, self.precision))
 
@@ -65,18 +70,38 @@ class TorchEngine:
     def __call__(self, windows: Tensor) -> Tensor:
         """Float32 logits of float32 windows.
 
+        A batch that memory does not hold is computed in halves, these in halves again, down to single windows; what
+        fits is remembered for the batches to come.
+
         Raises:
-            OptionError: the device's memory does not hold the batch.
+            MemoryShort: memory does not even hold one window.
+        """
+        while True:
+            size = min(self._largest or len(windows), len(windows))
+            logits = self._computed(windows, size)
+            if logits is not None:
+                return logits
+            if size == 1:
+                raise MemoryShort(
+                    f"the memory of {self.device} does not hold one window of {tuple(windows.shape[2:])}",
+                    remedy="free memory there, or choose another --device (cpu has the most memory, mostly)",
+                )
+            self._largest = size // 2
+            log.warning("memory of %s ran out: windows are now computed %d at a time", self.device, self._largest)
+
+    def _computed(self, windows: Tensor, size: int) -> Tensor | None:
+        """Logits, computed ``size`` windows at a time; ``None`` when memory runs out.
+
+        A function of its own: only once it is left does nothing hold the tensors that were in the way.
         """
         try:
             with autocast(self.precision, self.device):
-                logits: Tensor = self.network(windows.to(self.device))
-        except torch.OutOfMemoryError:
-            raise OptionError(
-                f"{len(windows)} windows of {tuple(windows.shape[2:])} do not fit into the memory of {self.device}",
-                remedy="choose a smaller batch size for prediction, or --device cpu",
-            ) from None
-        return logits.float()
+                parts = [self.network(part.to(self.device)).float() for part in torch.split(windows, size)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+        except (RuntimeError, MemoryError) as problem:
+            if not is_memory_short(problem):
+                raise
+            return None
 
 
 def _device_of(network: nn.Module) -> torch.device:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.core.files import remove_partials, writable_folder
+from decathlete.core.memory import memory_named
 from decathlete.dataset.images import find_inputs, read_channels
 from decathlete.errors import CasesFailed, ImageError
 from decathlete.inference.outputs import Job, finished, in_the_way, make_jobs, refuse, write_outputs
 from decathlete.inference.pipeline import overlapped
-from decathlete.inference.predict import Prediction, Predictor, Ready
+from decathlete.inference.predict import READING_SHORT, Prediction, Predictor, Ready
 from decathlete.inference.provenance import PredictionRecord, inputs_digest
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,9 @@ def _predict(
     """Predict ``jobs`` and add them to ``done``; case -> message of those that failed."""
 
     def read(job: Job) -> _Read:
-        ready = predictor.prepare(read_channels(job.images), job.case_id)
+        with memory_named("the image", remedy=READING_SHORT):
+            image = read_channels(job.images)
+        ready = predictor.prepare(image, job.case_id)
         return _Read(job=job, ready=ready, digest=inputs_digest(job.images))
 
     def compute(read: _Read) -> _Computed:
@@ -119,20 +122,21 @@ def _predict(
 
     def write(computed: _Computed) -> PredictedFile:
         job = computed.job
-        record = write_outputs(
-            job,
-            computed.prediction,
-            digest=computed.digest,
-            settings=predictor.settings,
-            device=str(predictor.device),
-        )
+        with memory_named("the files to write", remedy="leave out --save-probabilities, or use more memory"):
+            record = write_outputs(
+                job,
+                computed.prediction,
+                digest=computed.digest,
+                settings=predictor.settings,
+                device=str(predictor.device),
+            )
         return PredictedFile(case_id=job.case_id, path=job.label, record=record, kept=False)
 
     failures: dict[str, str] = {}
     for outcome in overlapped(jobs, read=read, compute=compute, write=write):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
-            log.error("%s: %s", outcome.case_id, failures[outcome.case_id])
+            log.info("%s failed; why is told at the end, the others go on", outcome.case_id)
         else:
             done[outcome.case_id] = outcome.value
             for warning in outcome.value.record.warnings:

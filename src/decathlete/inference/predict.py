@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, Shape, Triple
 from decathlete.core.labels import LabelSet
+from decathlete.core.memory import memory_named
 from decathlete.dataset.images import Image, read_channels
 from decathlete.errors import OptionError
 from decathlete.inference.engines import resolve_device
@@ -28,6 +29,12 @@ from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
 
 log = logging.getLogger(__name__)
+
+READING_SHORT = "use a computer with more memory, or crop the image to what is to be segmented"
+_COMPUTING_SHORT = (
+    "choose a smaller --batch-size (1 at least), leave out --save-probabilities, give --device cpu if an accelerator's "
+    "memory is full, or use a computer with more memory"
+)
 
 Source = Path | str | Sequence[Path | str] | NDArray[Any]
 
@@ -161,14 +168,17 @@ class Predictor:
             ImageError: a file cannot be read, or holds NaN.
             ModelError: another number of channels than the model takes.
             OptionError: an array without its spacing, or a file with one.
+            MemoryShort: memory does not hold the image or its prediction.
         """
-        image = as_image(source, spacing=spacing, geometry=geometry)
+        with memory_named("the image", remedy=READING_SHORT):
+            image = as_image(source, spacing=spacing, geometry=geometry)
         return self.compute(self.prepare(image), probabilities=probabilities)
 
     def prepare(self, image: Image, case_id: str = "") -> Ready:
         """All that comes before the networks; safe to call in another thread while :meth:`compute` runs."""
         plans = [ensemble.plan for ensemble in self.ensembles]
-        cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
+        with memory_named("the image, resampled for the network", remedy=READING_SHORT):
+            cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
         found = [departures(image, c.restoration, plan) for c, plan in zip(cases, plans, strict=True)]
         return Ready(
             geometry=image.geometry,
@@ -180,12 +190,8 @@ class Predictor:
     def compute(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
         """The networks, and the way back to the image's own grid."""
         started = time.perf_counter()
-        several = len(self.ensembles) > 1
-        parts = [
-            self._restored(ensemble, case, probabilities=probabilities or several)
-            for ensemble, case in zip(self.ensembles, ready.cases, strict=True)
-        ]
-        result = mean_restored(parts, self.labels) if several else parts[0]
+        with memory_named("the prediction of this case", remedy=_COMPUTING_SHORT):
+            result = self._segmented(ready, probabilities=probabilities)
         return Prediction(
             label_ZYX=result.label_ZYX,
             geometry=ready.geometry,
@@ -194,6 +200,14 @@ class Predictor:
             probabilities_KZYX=result.probabilities_KZYX if probabilities else None,
             seconds=round(time.perf_counter() - started, 3),
         )
+
+    def _segmented(self, ready: Ready, *, probabilities: bool) -> Restored:
+        several = len(self.ensembles) > 1
+        parts = [
+            self._restored(ensemble, case, probabilities=probabilities or several)
+            for ensemble, case in zip(self.ensembles, ready.cases, strict=True)
+        ]
+        return mean_restored(parts, self.labels) if several else parts[0]
 
     def _restored(self, ensemble: PlanEnsemble, case: PreparedCase, *, probabilities: bool) -> Restored:
         restorer = Restorer(case.restoration, self.labels, probabilities=probabilities)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import torch
-
 from decathlete import errors
 from decathlete.core.files import write_json
-from decathlete.errors import DecathleteError, OptionError
+from decathlete.core.memory import is_memory_short
+from decathlete.errors import DecathleteError, MemoryShort
 from decathlete.training.task import TrainTask
 
 FAILURE = "failure.json"
@@ -18,9 +17,9 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
     """The error to show for ``problem``, if a user can do something about it."""
     if isinstance(problem, DecathleteError):
         return problem
-    if isinstance(problem, torch.OutOfMemoryError):
-        return OptionError(
-            "the device's memory does not hold the network with this patch and batch",
+    if is_memory_short(problem):
+        return MemoryShort(
+            "memory does not hold the network with this patch and batch",
             remedy="plan for less memory (preprocess --memory 6), or give --batch-size 1",
         )
     return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.dataset.manifest import read_dataset
+from decathlete.errors import CasesFailed
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.files import predict_files
 from decathlete.planning.network_spec import Dims
@@ -28,12 +29,14 @@ class RunResult:
     Attributes:
         folder: of the run; ``model`` in it is the trained model.
         predictions: folder of the predicted test images, if the dataset has any.
+        failed_tests: the error that names test images which could not be predicted; all else of the run is whole.
     """
 
     folder: Path
     scores: Scores
     report: Path
     predictions: Path | None
+    failed_tests: CasesFailed | None = None
 
 
 def run(
@@ -50,6 +53,9 @@ def run(
     listener: Listener = Listener(),
 ) -> RunResult:
     """Do it all for one fold; called again, it goes on where it was stopped.
+
+    Test images that cannot be predicted are not raised but named in the result's ``failed_tests``: model, scores and
+    report are whole without them.
 
     Raises:
         DecathleteError: whatever a step finds wrong; what was finished before it is kept.
@@ -90,8 +96,13 @@ def run(
     listener.step("Write the report")
     report = make_report(trained.folder, dataset_root=workspace.dataset(task))
     # Last: a test image that cannot be read costs neither scores nor report.
-    predictions = _predict_test(task, trained.folder, workspace, predict_options, overwrite, listener)
-    return RunResult(folder=trained.folder, scores=scores, report=report, predictions=predictions)
+    failed: CasesFailed | None = None
+    predictions: Path | None = trained.folder / "predictions"
+    try:
+        predictions = _predict_test(task, trained.folder, workspace, predict_options, overwrite, listener)
+    except CasesFailed as problem:
+        failed = problem
+    return RunResult(folder=trained.folder, scores=scores, report=report, predictions=predictions, failed_tests=failed)
 
 
 def _predict_test(

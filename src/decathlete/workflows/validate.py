@@ -14,6 +14,7 @@ from decathlete.evaluation.scores import Scores
 from decathlete.inference.files import predict_files
 from decathlete.inference.predict import Predictor
 from decathlete.training.logs import RunRecord
+from decathlete.workflows.kept_scores import kept_scores, origin_of
 
 Progress = Callable[[int, int, str | None], None]
 
@@ -25,6 +26,7 @@ class PredictOptions:
     Attributes:
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
+        batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
     """
 
     device: str = "auto"
@@ -32,6 +34,7 @@ class PredictOptions:
     tta: bool = False
     overlap: float = 0.5
     blend: str = "gaussian"
+    batch_size: int | None = None
 
 
 def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOptions()) -> Predictor:
@@ -43,6 +46,7 @@ def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOpti
         tta=options.tta,
         overlap=options.overlap,
         blend=options.blend,
+        batch_size=options.batch_size,
     )
 
 
@@ -74,22 +78,32 @@ def validate(
 ) -> Scores:
     """Predict the held-out cases into ``validation/`` and write ``scores.json`` and ``scores.csv`` beside the model.
 
+    Scores that are there already, of the same model, settings and cases, are kept.
+
     Args:
         dataset_root: where the raw dataset lies now, if it moved since training.
+        overwrite: replace predictions and scores of other models, settings or cases.
 
     Raises:
         ModelError: ``model`` is not a run folder, or has no held-out cases.
         DatasetError: the raw dataset is gone or lacks held-out cases.
+        OutputError: other scores or predictions are in the way (and not ``overwrite``); before any work is done.
     """
     run = run_folder_of(model)
     record = RunRecord.load(run / "run.json", error=ModelError)
     spec, cases = _held_out(run, record, dataset_root)
     predictor = load_predictor([run / "model"], options)
+    origin = origin_of(predictor.settings, cases, spec.labels)
+    kept = kept_scores(run, origin, tolerance_mm=tolerance_mm, overwrite=overwrite)
     folder = run / "validation"
     done = predict_files(predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress)
+    if kept is not None and all(prediction.kept for prediction in done):
+        kept.save_csv(run / "scores.csv")  # should someone have removed or changed it
+        return kept
     written = {p.case_id: p.path for p in done}
     pairs = {c.id: (written[c.id], c.label) for c in cases if c.label is not None}
-    scores = evaluate_pairs(pairs, spec.labels, tolerance_mm=tolerance_mm, workers=workers)
+    found = evaluate_pairs(pairs, spec.labels, tolerance_mm=tolerance_mm, workers=workers)
+    scores = found.revised(origin=origin)
     scores.save_files(run)
     return scores
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from decathlete.errors import OptionError
+from decathlete.errors import MemoryShort, OptionError
 from decathlete.inference.engines import TorchEngine, resolve_device
 from decathlete.networks.precision import default_precision, resolve_precision
 
@@ -20,13 +20,49 @@ def test_logits_are_float32_without_gradient():
     assert (engine.name, engine.precision, engine.device.type) == ("torch", "fp32", "cpu")
 
 
-def test_out_of_memory_says_what_to_do():
-    class Greedy(nn.Module):
-        def forward(self, x):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+class Greedy(nn.Module):
+    """Memory for ``most`` windows at once; it notes how many came."""
 
-    with pytest.raises(OptionError, match="smaller batch size"):
-        TorchEngine(Greedy().eval())(torch.zeros(2, 1, 4, 4, 4))
+    def __init__(self, most, error):
+        super().__init__()
+        self.most, self.error, self.seen = most, error, []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        if len(x) > self.most:
+            raise self.error
+        return x * 2
+
+
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    MemoryError("Unable to allocate 2 GiB"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT)
+def test_a_batch_that_memory_does_not_hold_is_computed_in_parts_that_it_holds(error):
+    network = Greedy(2, error).eval()
+    engine = TorchEngine(network, precision="fp32")
+    windows = torch.arange(7.0).reshape(7, 1, 1, 1, 1)
+    assert torch.equal(engine(windows), windows * 2)
+    network.seen.clear()
+    assert torch.equal(engine(windows), windows * 2)
+    assert network.seen == [1] * 7, "what failed once is not tried again: 7, 3, then 1 at a time"
+
+
+@pytest.mark.parametrize("error", SHORT)
+def test_a_window_that_memory_does_not_hold_is_a_users_matter(error):
+    with pytest.raises(MemoryShort, match="does not hold one window"):
+        TorchEngine(Greedy(0, error).eval())(torch.zeros(4, 1, 4, 4, 4))
+
+
+def test_another_error_of_the_network_stays_what_it_is():
+    network = Greedy(0, RuntimeError("shapes do not fit")).eval()
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        TorchEngine(network)(torch.zeros(4, 1, 4, 4, 4))
+    assert network.seen == [4]
 
 
 def test_auto_precision_on_a_cpu_is_never_fp16():

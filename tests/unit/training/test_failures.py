@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from decathlete.errors import OptionError, OutputError
+from decathlete.errors import MemoryShort, OutputError
 from decathlete.training.failures import as_user_error, leave_failure, read_failure
 
 
@@ -31,5 +31,6 @@ def test_a_bug_stays_a_traceback(tmp_path):
 
 
 def test_a_full_device_is_a_users_matter_and_a_bug_is_not():
-    assert isinstance(as_user_error(torch.OutOfMemoryError("...")), OptionError)
+    assert isinstance(as_user_error(torch.OutOfMemoryError("...")), MemoryShort)
+    assert isinstance(as_user_error(RuntimeError("DefaultCPUAllocator: can't allocate memory")), MemoryShort)
     assert as_user_error(ZeroDivisionError()) is None

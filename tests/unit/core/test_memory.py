@@ -1,0 +1,30 @@
+"""Memory that runs out is one case's failure, whoever says it and however; a bug stays one."""
+
+import pytest
+
+from decathlete.core.memory import is_memory_short
+from decathlete.core.parallel import map_cases
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_case_that_memory_does_not_hold_fails_alone(workers):
+    def work(case):
+        if case == "large":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        if case == "huge":
+            raise MemoryError
+        return case
+
+    cases = {name: name for name in ("small", "large", "huge", "tiny")}
+    outcomes = {o.case_id: o for o in map_cases(work, cases, workers=workers)}
+    assert [c for c in cases if outcomes[c].error] == ["large", "huge"]
+    assert "--workers" in outcomes["large"].error
+
+
+def test_other_runtime_errors_are_bugs_and_are_raised():
+    def work(case):
+        raise RuntimeError("shapes do not fit")
+
+    assert not is_memory_short(RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(map_cases(work, {"a": 1}, workers=1))

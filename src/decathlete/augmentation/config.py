@@ -134,9 +134,10 @@ class AugmentationConfig(Schema):
         return self
 
     @classmethod
-    def default(cls, dims: Dims) -> Self:
-        """nnU-Net's augmentation, mirroring along all ``dims`` axes."""
-        return cls(mirroring=Mirroring(axes=tuple(range(dims))))
+    def default(cls, dims: Dims, *, mirror_axes: Axes | None = None) -> Self:
+        """nnU-Net's augmentation, mirroring along ``mirror_axes``, or along all ``dims`` axes."""
+        axes = tuple(range(dims)) if mirror_axes is None else mirror_axes
+        return cls(mirroring=Mirroring(axes=axes, enabled=bool(axes)))
 
     @classmethod
     def recipe(cls, dims: Dims) -> Self:

@@ -58,10 +58,16 @@ class UNet(nn.Module):
             In training mode a tuple with the logits of every head, finest first (for deep supervision); in evaluation
             mode the finest alone, of shape (batch, outputs, *spatial).
         """
-        decoded = self._decode(self._encode(x_BC.contiguous(memory_format=self.layout)))
+        decoded = self._decode(self._encode(in_layout(x_BC, self.layout)))
         if self.training:
-            return tuple(head(stage) for head, stage in zip(self.heads, decoded, strict=False))
+            return tuple(self._keep_gradient(h(stage)) for h, stage in zip(self.heads, decoded, strict=False))
         logits_BK: Tensor = self.heads[0](decoded[0])
+        return logits_BK
+
+    def _keep_gradient(self, logits_BK: Tensor) -> Tensor:
+        """Have the gradient come back in the layout of the feature maps, which a loss does not care for."""
+        if self.layout is not torch.contiguous_format and logits_BK.requires_grad:
+            logits_BK.register_hook(lambda gradient: gradient.contiguous(memory_format=self.layout))
         return logits_BK
 
     def _encode(self, x_BC: Tensor) -> list[Tensor]:
@@ -79,3 +85,17 @@ class UNet(nn.Module):
             x_BC = stage(torch.cat([up(x_BC), stages.pop()], dim=1))
             decoded.append(x_BC)
         return decoded[::-1]
+
+
+def in_layout(x_BC: Tensor, layout: torch.memory_format) -> Tensor:
+    """``x_BC`` in ``layout``, its strides saying so too.
+
+    With a single channel both layouts are the same memory, and torch leaves strides that convolutions take for the
+    contiguous one: the whole first stage would then be computed in it.
+    """
+    x_BC = x_BC.contiguous(memory_format=layout)
+    if layout is torch.contiguous_format or x_BC.shape[1] > 1:
+        return x_BC
+    strides = list(x_BC.contiguous().stride())
+    strides[1] = 1
+    return x_BC.as_strided(x_BC.shape, strides)

@@ -35,6 +35,10 @@ TRAINING_PASSES = 3
 TRAINING_SHARE = 0.8
 """Of the time budget; the rest is validation, reading and writing."""
 
+MIRRORING_STEPS = 10_000
+"""With fewer steps training does not mirror. A network that sees a shape in 4 or 8 orientations needs several times the
+steps to learn it, and cannot tell parts by their side (front from back of the hippocampus). There, fold 1: Dice 0.845
+after 160 steps of batch 2 without mirroring; with it 0.74 after as many, 0.84 after 1,000."""
 COMFORTABLE_STEPS = 1500
 """With so many steps in the budget nothing is traded for more of them."""
 NARROW_FEATURES, NARROWEST_FEATURES = 16, 8
@@ -66,6 +70,7 @@ class Budget:
         gflops: sustained by the machine on float32 (or mixed precision) convolutions; ``None``: an estimate by
             device and threads.
         min_steps: optimizer steps that must fit; the patch shrinks until they do.
+        steps: that training will make, where steps, not time, are what is given.
     """
 
     device: Device
@@ -73,6 +78,7 @@ class Budget:
     threads: int = field(default_factory=usable_threads)
     gflops: float | None = None
     min_steps: int = 300
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_time_s is not None and not self.max_time_s > 0:
@@ -115,18 +121,38 @@ def fit_to_budget(plan: Plan, budget: Budget) -> Plan:
     limit, the first of these wins that lets enough steps fit: the plan as it is; a smaller batch; also a network 16
     features wide at full resolution; also a smaller patch, shrunk as the planner does; 8 features wide.
 
+    With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
+
     What the user set (:func:`~decathlete.planning.overrides.override`) stays: a patch size or a network set by hand
     is neither shrunk nor narrowed, a batch size neither.
     """
+    return _without_mirroring(_fit_size(plan, budget), budget)
+
+
+def _without_mirroring(plan: Plan, budget: Budget) -> Plan:
+    steps = budget.steps
+    if budget.max_time_s is not None:
+        steps = _steps(_size_of(plan), budget)
+    if steps is None or steps >= MIRRORING_STEPS or _by_hand(plan, "mirror_axes"):
+        return plan
+    why = f"about {steps} steps are too few to learn each shape in all its mirror images: left out"
+    return plan.revised(mirror_axes=(), reasons=plan.reasons | {"mirror_axes": why})
+
+
+def _fit_size(plan: Plan, budget: Budget) -> Plan:
     if budget.max_time_s is None and budget.device != "cpu":
         return plan
-    planned = _Size(
+    planned = _size_of(plan)
+    chosen = _choose(plan, planned, budget)
+    return plan if chosen == planned else _revised(plan, planned, chosen, budget)
+
+
+def _size_of(plan: Plan) -> _Size:
+    return _Size(
         topology=Topology(patch_size=plan.patch_size, strides=plan.network.strides, kernels=plan.network.kernels),
         network=plan.network,
         batch_size=plan.batch_size,
     )
-    chosen = _choose(plan, planned, budget)
-    return plan if chosen == planned else _revised(plan, planned, chosen, budget)
 
 
 def _choose(plan: Plan, planned: _Size, budget: Budget) -> _Size:

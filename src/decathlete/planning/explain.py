@@ -46,11 +46,17 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
         ("", "", ("network.strides",)),
         ("width", ", ".join(map(str, network.features)), ("network.features",)),
         ("supervision", f"{network.heads} output(s)", ("network.heads",)),
+        ("mirroring", _mirroring(plan), ("mirror_axes",)),
     ]
     rows = _joined(rows)
     shown = {key for _, _, keys in rows for key in keys}
     others = [key for key in plan.reasons if key not in shown]
     return [*rows, *((key, "", (key,)) for key in others)]
+
+
+def _mirroring(plan: Plan) -> str:
+    axes = range(plan.dims) if plan.mirror_axes is None else plan.mirror_axes
+    return f"along axes {', '.join(map(str, axes))} of the patch" if axes else "none"
 
 
 def _joined(rows: list[tuple[str, str, tuple[str, ...]]]) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -162,6 +168,11 @@ def why_resampling(resampling: Resampling) -> str:
         f"cubic in plane; the coarsest axis by nearest neighbour where spacing differs more than "
         f"{resampling.separate_ratio:g}-fold between axes"
     )
+
+
+def why_mirroring() -> str:
+    """Why training mirrors."""
+    return "each axis at random, as nnU-Net does: more shapes from few cases, and test-time augmentation may flip"
 
 
 def why_network(network: NetworkSpec, patch_size: Axes) -> dict[str, str]:

@@ -78,6 +78,8 @@ class Plan(Schema):
     Attributes:
         target_spacing: mm, working order; the first is ``None`` where slices keep their own distance (2D).
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
+        mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
+            ``None``: all.
         reasons: field -> why it is so, in words.
     """
 
@@ -96,6 +98,7 @@ class Plan(Schema):
     normalization: tuple[Normalization, ...]
     resampling: Resampling = Resampling()
     network: NetworkSpec
+    mirror_axes: Axes | None = None
     trained_on: TrainedOn
     fingerprint_digest: str
     reasons: dict[str, str] = {}
@@ -114,6 +117,8 @@ class Plan(Schema):
                 f"patch_size {self.patch_size} must be a positive multiple of {self.network.divisor}, "
                 "the product of the network's strides"
             )
+        if self.mirror_axes is not None and not set(self.mirror_axes) <= set(range(self.dims)):
+            problems.append(f"mirror_axes {self.mirror_axes} must be among the patch's axes {tuple(range(self.dims))}")
         if self.network.dims != self.dims:
             problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
         if self.dims == 3 and self.target_spacing[0] is None:

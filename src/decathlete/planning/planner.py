@@ -107,6 +107,7 @@ def make_plan(
             "batch_size": say.why_batch(sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb),
             "normalization": say.why_normalization(normalization, spec.channels, _crop_ratio(fingerprint)),
             "resampling": say.why_resampling(Resampling()),
+            "mirror_axes": say.why_mirroring(),
             **say.why_network(sized.network, sized.topology.patch_size),
         },
     )

@@ -43,8 +43,9 @@ class TrainTask:
 
     @property
     def augmentation(self) -> AugmentationConfig:
-        """The config's, or the defaults for the plan's dimensions."""
-        return self.config.augmentation or AugmentationConfig.default(self.plan.dims)
+        """The config's, or the defaults for the plan's dimensions and its axes of mirroring."""
+        plan = self.plan
+        return self.config.augmentation or AugmentationConfig.default(plan.dims, mirror_axes=plan.mirror_axes)
 
     @property
     def last_checkpoint(self) -> Path:

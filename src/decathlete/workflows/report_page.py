@@ -176,7 +176,9 @@ def _training(run: RunData) -> Facts:
             facts.append(("Best in validation", f"Dice {last.best_dice:.3f}, epoch {last.best_epoch + 1}"))
     if run.record:
         config = run.record.config
-        facts += [("Optimizer", config.optimizer), ("Schedule", config.schedule), ("Precision", config.precision)]
+        used = run.model.provenance.get("precision") if run.model else None  # not only that it was left to us
+        precision = str(used or config.precision)
+        facts += [("Optimizer", config.optimizer), ("Schedule", config.schedule), ("Precision", precision)]
     if run.model:
         facts.append(("Weights", f"{run.model.weights}"))
     return facts

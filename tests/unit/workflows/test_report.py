@@ -112,9 +112,9 @@ def run_folder(tmp_path: Path) -> Path:
     pairs = {c.id: (run / "validation" / f"{c.id}.nii.gz", c.label) for c in read_dataset(root).cases if c.label}
     evaluate_pairs(pairs, plan().labels).save_files(run)
     write_logs(run, NAMES, [epoch(n) for n in range(5)])
-    ModelRecord(plan=plan(), mirror_axes=(0, 1, 2), weights="final", provenance={"torch": "2.x"}).save(
-        run / "model" / "model.json"
-    )
+    ModelRecord(
+        plan=plan(), mirror_axes=(0, 1, 2), weights="final", provenance={"torch": "2.x", "precision": "bf16"}
+    ).save(run / "model" / "model.json")
     record = RunRecord(
         version="0.0.1",
         dataset="Phantoms",
@@ -154,6 +154,13 @@ def test_report_shows_every_part(run_folder: Path) -> None:
     assert f'<span class="big">{headline["dice"]:.3f}</span>' in page
     assert "median image fits whole" in page.lower()
     assert "spacing 9 mm was never seen" in page
+
+
+def test_report_tells_the_precision_that_was_used(run_folder: Path) -> None:
+    page = html(run_folder)
+    training = page[page.index('id="training"') : page.index('id="plan"')]
+    assert "bf16" in training
+    assert "auto" not in training
 
 
 def test_report_stands_alone(run_folder: Path) -> None:

@@ -120,7 +120,31 @@ def main(store: str, output: str, config_json: str, kill_step: str, number: str)
     return 0
 
 
+def launched(store: str, output: str, config_json: str, slow_s: str) -> int:
+    """Train as one of several processes of a launcher, over whatever is there; claiming the folder takes long."""
+    import time
+
+    from decathlete.errors import DecathleteError
+    from decathlete.training import run
+
+    claim = run.claim
+
+    def slow_claim(*arguments: Any, **options: Any) -> Any:
+        time.sleep(float(slow_s))
+        return claim(*arguments, **options)
+
+    run.claim = slow_claim
+    config = TrainConfig.model_validate_json(config_json)
+    try:
+        result = run.train(PreparedStore.open(Path(store)), 0, Path(output), config, overwrite=True)
+    except DecathleteError as problem:
+        sys.stderr.write(str(problem))
+        return problem.exit_code
+    sys.stdout.write(f"{result.steps} steps, {result.model.is_dir()}")
+    return 0
+
+
 NO_AUGMENTATION = AugmentationConfig.none()
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(launched(*sys.argv[2:]) if sys.argv[1] == "launched" else main(*sys.argv[1:]))

@@ -257,6 +257,12 @@ def test_time_is_kept(store, tmp_path):
     assert state["val_spent_s"] < 0.15 * 6.0
 
 
+def test_time_for_hardly_a_step_is_warned_of(store, tmp_path, caplog):
+    result = train(store, 0, tmp_path / "run", tiny_config(epochs=None, max_time_s=0.01, val_cases=0))
+    assert result.steps == 1
+    assert "over after 1 training step" in caplog.text
+
+
 def test_time_spent_before_a_kill_counts(store, tmp_path):
     config = tiny_config(epochs=None, max_time_s=8.0)
     process = in_process(store, tmp_path / "run", config, kill_step=15, number=signal.SIGTERM)

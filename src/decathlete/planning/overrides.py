@@ -107,6 +107,14 @@ def override(plan: Plan, assignments: Sequence[str]) -> Plan:
         raise _misfit(describe(problem), pairs) from None
 
 
+def with_batch_size(plan: Plan, batch_size: int | None) -> Plan:
+    """``plan`` with the batch that ``--batch-size`` asks for, if any: a choice by hand like any other."""
+    if batch_size is None:
+        return plan
+    reasons = plan.reasons | {"batch_size": f"{BY_HAND} (--batch-size {batch_size})"}
+    return plan.revised(batch_size=batch_size, reasons=reasons)
+
+
 def _split(text: str) -> Assignment:
     path, separator, value = text.partition("=")
     if not separator or not path.strip() or not value.strip():

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from decathlete.core.files import value_digest
 from decathlete.core.geometry import AxisTransform, Geometry, Orientation, Shape, Triple, reorientation
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
@@ -134,6 +135,11 @@ class Plan(Schema):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def digest(self) -> str:
+        """Of every choice; the reasons for them do not count."""
+        return value_digest(self.model_dump(mode="json", exclude={"reasons"}))
 
     @property
     def network_spacing(self) -> tuple[float, ...]:

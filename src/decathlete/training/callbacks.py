@@ -99,7 +99,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
             mean_dice=validation.mean_dice if validation else None,
             best_dice=state.best_dice,
             best_epoch=state.best_epoch,
-            patches_per_second=state.steps_in_epoch * module.task.batch_size * ranks.world_size() / trained_s,
+            patches_per_second=state.steps_in_epoch * module.task.plan.batch_size * ranks.world_size() / trained_s,
             skipped_steps=state.skipped_in_epoch,
         )
         state.close_epoch(record, elapsed_s=elapsed_s)

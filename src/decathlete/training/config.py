@@ -34,7 +34,7 @@ class TrainConfig(Schema):
         epochs: passes of ``steps_per_epoch`` steps; ``DEFAULT_EPOCHS`` when ``max_time_s`` is not given either.
         max_time_s: seconds for everything inside ``train``; schedules follow the time, epochs become slices of it.
         steps_per_epoch: optimizer steps of an epoch (with ``epochs``).
-        batch_size: patches per device and step; ``None``: the plan's.
+        batch_size: patches per device and step, in place of the plan's; ``None``: the plan's.
         learning_rate: peak; ``None``: 5e-3 for AdamW, 1e-3 for Adam, 1e-2 for SGD (Nesterov).
         weight_decay: ``None``: 1e-4 for Adam(W), 3e-5 for SGD.
         warmup: share of the training over which the learning rate rises to its peak, 0..0.5.

@@ -11,7 +11,6 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from decathlete.errors import OptionError
@@ -58,7 +57,7 @@ class Hardware:
     @property
     def spawned(self) -> bool:
         """Whether this process starts the others itself (rather than torchrun, SLURM or Lightning's own launcher)."""
-        return self.devices > 1 and self.nodes == 1 and not launched_from_outside()
+        return self.devices > 1 and self.nodes == 1 and launcher() is None
 
     @property
     def lightning_precision(self) -> LightningPrecision:
@@ -105,11 +104,12 @@ def choose_hardware(config: TrainConfig) -> Hardware:
             f"{config.devices} devices are asked for, this machine has {available}",
             remedy=f"give --devices {available} or fewer",
         )
-    if config.nodes > 1 and not launched_from_outside():
+    if config.nodes > 1 and launcher() is None:
         raise OptionError(
             f"{config.nodes} nodes are asked for, but no launcher has started this process",
             remedy="start it on every node with torchrun or srun (docs/how-to/several-devices.md)",
         )
+    _check_launched(config)
     return Hardware(
         kind=kind,
         index=device.index if kind == "cuda" else None,
@@ -117,6 +117,19 @@ def choose_hardware(config: TrainConfig) -> Hardware:
         devices=config.devices,
         nodes=config.nodes,
     )
+
+
+def _check_launched(config: TrainConfig) -> None:
+    """Processes that do not know of one another would train apart, all into one folder."""
+    environment, world = launcher(), config.devices * config.nodes
+    if environment is None or environment.world_size() == world:
+        return
+    if world > 1 or isinstance(environment, TorchElasticEnvironment):  # a SLURM job may run one process of its many
+        raise OptionError(
+            f"the launcher started {environment.world_size()} processes, "
+            f"but {config.devices} devices on {config.nodes} nodes are {world}",
+            remedy="give --devices the number of processes per machine, and --nodes that of machines",
+        )
 
 
 def choose_precision(precision: str, device: torch.device) -> Precision:
@@ -133,12 +146,10 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
     return known[precision]
 
 
-def launched_from_outside() -> bool:
-    """Whether torchrun or SLURM (``srun``) has started this process as one of several."""
-    by_slurm = SLURMEnvironment.detect() and SLURMEnvironment().world_size() > 1
-    return bool(TorchElasticEnvironment.detect() or by_slurm)
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that writes files, before and after Lightning runs."""
-    return bool(getattr(rank_zero_only, "rank", 0) == 0)
+def launcher() -> ClusterEnvironment | None:
+    """What torchrun or SLURM (``srun``) tells a process that it has started as one of several."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if SLURMEnvironment.detect() and SLURMEnvironment().world_size() > 1:
+        return SLURMEnvironment()
+    return None

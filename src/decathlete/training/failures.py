@@ -25,12 +25,27 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
     return None
 
 
+def error_content(problem: BaseException) -> dict[str, str | None] | None:
+    """A user's error as plain values, to be told to another process; ``None`` for a bug."""
+    error = as_user_error(problem)
+    if error is None:
+        return None
+    where = None if error.where is None else str(error.where)
+    return {"kind": type(error).__name__, "problem": error.problem, "where": where, "remedy": error.remedy}
+
+
+def error_from(content: dict[str, str | None]) -> DecathleteError:
+    """The inverse of :func:`error_content`."""
+    kind = getattr(errors, str(content["kind"]), DecathleteError)
+    error: DecathleteError = kind.__new__(kind)
+    DecathleteError.__init__(error, str(content["problem"]), where=content["where"], remedy=content["remedy"])
+    return error
+
+
 def leave_failure(task: TrainTask, problem: BaseException) -> None:
     """Write a user's error beside the run, where the process that spawned this one finds it."""
-    error = as_user_error(problem)
-    if error is not None:
-        where = None if error.where is None else str(error.where)
-        content = {"kind": type(error).__name__, "problem": error.problem, "where": where, "remedy": error.remedy}
+    content = error_content(problem)
+    if content is not None:
         write_json(task.folder / FAILURE, content)
 
 
@@ -41,7 +56,4 @@ def read_failure(task: TrainTask) -> DecathleteError | None:
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    kind = getattr(errors, content["kind"], DecathleteError)
-    error: DecathleteError = kind.__new__(kind)
-    DecathleteError.__init__(error, content["problem"], where=content["where"], remedy=content["remedy"])
-    return error
+    return error_from(content)

@@ -43,16 +43,20 @@ class TrainResult:
     best_epoch: int | None
 
 
-def finish(task: TrainTask, record: RunRecord) -> TrainResult:
-    """Write the bundles, then mark the run finished; done again after a kill in between, the outcome is the same."""
+def finish(task: TrainTask, record: RunRecord) -> str:
+    """Write the bundles, then mark the run finished; done again after a kill in between, the outcome is the same.
+
+    Returns when that was, ISO 8601.
+    """
     content = load_checkpoint(task.last_checkpoint)
     state = RunState.from_dict(content["state"])
     _save_bundle(task, record, state, content["ema"], "final", epoch=state.epoch - 1)
     if task.best_checkpoint.is_file():
         best = load_checkpoint(task.best_checkpoint)
         _save_bundle(task, record, state, best["ema"], "best", epoch=best["epoch"])
-    record.revised(finished=now()).save(task.folder / RUN)
-    return result_of(task, state)
+    finished = now()
+    record.revised(finished=finished).save(task.folder / RUN)
+    return finished
 
 
 def result_of(task: TrainTask, state: RunState) -> TrainResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from decathlete.core.files import remove, remove_partials, value_digest, writable_folder
+from decathlete.core.files import remove, remove_partials, writable_folder
 from decathlete.errors import OptionError, OutputError, PlanError, StoreError
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -97,8 +97,10 @@ def make_record(
         train=train,
         val=val,
         config=config,
-        plan_digest=value_digest(plan.model_dump(mode="json", exclude={"reasons"})),
+        plan_digest=plan.digest,
         started=now(),
+        plan=plan,
+        store_plan_digest=store.plan.digest,
     )
 
 
@@ -112,7 +114,7 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
     writable_folder(folder)
     if overwrite and not resume:
         clear(folder)
-    there = _record_in(folder)
+    there = record_in(folder)
     if there is None:
         record.save(folder / RUN)
         return record
@@ -138,7 +140,12 @@ def clear(folder: Path) -> None:
     remove_partials(folder)
 
 
-def _record_in(folder: Path) -> RunRecord | None:
+def record_in(folder: Path) -> RunRecord | None:
+    """Of the run that ``folder`` holds, if it holds one.
+
+    Raises:
+        OutputError: the record is damaged, or it is missing while other parts of a run are there.
+    """
     if (folder / RUN).is_file():
         return RunRecord.load(folder / RUN, error=OutputError, remedy="give --overwrite to replace this run")
     strangers = sorted(name for name in OURS if (folder / name).exists())

@@ -11,6 +11,7 @@ from typing import Literal
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Dims
+from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 
 LOGS_VERSION = 1
@@ -61,6 +62,8 @@ class RunRecord(Schema):
         dataset_root: of the raw images, if known, for validation on original grids.
         train, val: case ids.
         dataset_digest, plan_digest: of what the weights depend on.
+        plan: that it trains by; ``None`` in records from before it was kept.
+        store_plan_digest: of the prepared data's plan, from which ``plan`` was fitted.
         started, finished: ISO 8601 times, UTC.
     """
 
@@ -77,6 +80,8 @@ class RunRecord(Schema):
     plan_digest: str
     started: str
     finished: str | None = None
+    plan: Plan | None = None
+    store_plan_digest: str | None = None
 
     def differences(self, other: RunRecord) -> list[str]:
         """Why ``other`` would not end with the same weights: ``"epochs: 2 -> 3"``."""

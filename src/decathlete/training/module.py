@@ -266,7 +266,7 @@ class EpochFeed:
             task.train_ids,
             task.plan,
             self._module.augmenter,
-            batch_size=task.batch_size,
+            batch_size=task.plan.batch_size,
             steps=range(first_step, task.config.total_steps or UNENDING),
             rank=ranks.rank(),
             world=ranks.world_size(),

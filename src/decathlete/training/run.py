@@ -13,16 +13,18 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from decathlete.errors import Interrupted
+from decathlete.planning.overrides import with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.callbacks import EpochEnd, StepWatch
 from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.config import TrainConfig
-from decathlete.training.devices import choose_hardware, is_first_process
+from decathlete.training.devices import choose_hardware, launcher
 from decathlete.training.failures import as_user_error
 from decathlete.training.finish import TrainResult, finish, result_of
 from decathlete.training.folder import check_plan, claim, make_record
 from decathlete.training.logs import Fold, RunRecord
+from decathlete.training.meeting import Meeting
 from decathlete.training.module import SegmentationModule
 from decathlete.training.progress import LogProgress, Progress
 from decathlete.training.quiet import hush_lightning
@@ -30,6 +32,9 @@ from decathlete.training.signals import handlers_kept
 from decathlete.training.spawn import spawn
 from decathlete.training.state import RunState
 from decathlete.training.task import TrainTask
+
+FEW_STEPS = 20
+"""With fewer, a model is little more than the random weights that it began with."""
 
 log = logging.getLogger(__name__)
 
@@ -67,32 +72,43 @@ def train(
     """
     started = time.monotonic()
     hush_lightning()
-    plan = plan or store.plan
+    plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)
-    record = make_record(store, plan, fold, config, dataset_root)
+    fresh = make_record(store, plan, fold, config, dataset_root)
+    hardware = choose_hardware(config)
+    meeting = Meeting(launcher() if hardware.world > 1 else None)
+    # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
+    record = RunRecord.model_validate_json(
+        meeting.first_does(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
+    )
     task = TrainTask(
         store=store.folder,
         folder=output,
-        plan=plan,
+        plan=record.plan or plan,
         config=config,
-        hardware=choose_hardware(config),
+        hardware=hardware,
         train_ids=record.train,
         val_ids=record.val,
         started=started,
         log_level=logging.getLogger("decathlete").getEffectiveLevel(),
     )
-    if is_first_process():
-        record = claim(output, record, resume=resume, overwrite=overwrite)
-    return _run(task, record, progress or LogProgress())
+    return _run(task, record, progress or LogProgress(), meeting)
 
 
-def _run(task: TrainTask, record: RunRecord, progress: Progress) -> TrainResult:
+def _run(task: TrainTask, record: RunRecord, progress: Progress, meeting: Meeting) -> TrainResult:
     state = _saved_state(task)
     if record.finished and state is not None:
         return result_of(task, state)
     if state is None or state.outcome != "complete":
         state = _fit(task, progress)
-    return finish(task, record) if is_first_process() else result_of(task, state)
+    if task.config.timed and state.step < FEW_STEPS:
+        log.warning(
+            "the time was over after %d training step(s): the model has hardly learned anything; train longer, "
+            "or with a smaller patch, batch or network",
+            state.step,
+        )
+    meeting.first_does(lambda: finish(task, record))
+    return result_of(task, state)
 
 
 def _saved_state(task: TrainTask) -> RunState | None:

@@ -21,6 +21,7 @@ class TrainTask:
     Attributes:
         store: folder of the prepared data.
         folder: of the run, for everything written.
+        plan: with the batch really used, per process and step.
         train_ids, val_ids: cases.
         started: ``time.monotonic()`` when ``train`` was called.
         log_level: of the package's logger in the process that started it.
@@ -35,11 +36,6 @@ class TrainTask:
     val_ids: tuple[str, ...]
     started: float
     log_level: int
-
-    @property
-    def batch_size(self) -> int:
-        """Patches per process and step."""
-        return self.config.batch_size or self.plan.batch_size
 
     @property
     def augmentation(self) -> AugmentationConfig:

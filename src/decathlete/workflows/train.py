@@ -8,13 +8,15 @@ from typing import Any
 
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.durations import parse_duration
+from decathlete.errors import OptionError
 from decathlete.planning.budget import Budget, fit_to_budget
 from decathlete.planning.network_spec import Dims
-from decathlete.planning.overrides import override
+from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_device
+from decathlete.training.folder import record_in
 from decathlete.training.progress import Progress
 from decathlete.training.run import TrainResult, train
 from decathlete.workflows.workspace import FoldName, Workspace
@@ -38,16 +40,19 @@ def train_task(
     """Train one fold; the result's folder holds the model, its logs and checkpoints.
 
     Args:
-        overrides: ``field=value`` assignments onto the fitted plan; only fields that do not change how the data
-            were prepared.
+        overrides: ``field=value`` assignments onto the plan; only fields that do not change how the data were
+            prepared.
         fit: let a CPU or a short budget narrow the network and the batch.
+        resume: go on where a stopped run was, by its plan, to whatever machine or time that was fitted.
 
     Raises:
         StoreError: the dataset has not been prepared.
         OutputError: the folder holds another run, and neither ``resume`` nor ``overwrite`` is given.
     """
     store = PreparedStore.open(workspace.prepared_folder(task, dims))
-    plan = fitted_plan(store, config, fit=fit, overrides=overrides)
+    folder = workspace.run_folder(task, dims, fold)
+    plan = plan_of_run(folder, store, overrides=overrides) if resume and fit else None
+    plan = plan or fitted_plan(store, config, fit=fit, overrides=overrides)
     if "budget" in plan.reasons:
         log.info(
             "the plan is fitted to the machine and the time: patch %s, batch %d, features %s; %s",
@@ -59,7 +64,7 @@ def train_task(
     return train(
         store,
         fold,
-        workspace.run_folder(task, dims, fold),
+        folder,
         config,
         plan=plan,
         resume=resume,
@@ -70,11 +75,36 @@ def train_task(
 
 
 def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrides: tuple[str, ...] = ()) -> Plan:
-    """The store's plan, fitted to the device and the time, then overridden."""
-    plan = store.plan
-    if fit:
-        plan = fit_to_budget(plan, Budget(device=choose_device(config.device), max_time_s=config.max_time_s))
-    return override(plan, overrides)
+    """The store's plan with what the user sets by hand, fitted to the device and the time.
+
+    Raises:
+        OptionError: an override does not fit, or contradicts the config's batch size.
+    """
+    plan = override(with_batch_size(store.plan, config.batch_size), overrides)
+    if config.batch_size not in (None, plan.batch_size):
+        raise OptionError(
+            f"--batch-size {config.batch_size} and --set batch_size={plan.batch_size} contradict each other",
+            remedy="give one of them",
+        )
+    if not fit:
+        return plan
+    fitted = fit_to_budget(plan, Budget(device=choose_device(config.device), max_time_s=config.max_time_s))
+    return override(fitted, overrides)  # known to the estimate above; here, for they have the last word
+
+
+def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...] = ()) -> Plan | None:
+    """The plan of the run in ``folder``, if the prepared data still have the plan that it was fitted from.
+
+    With another number of processors fitting would give another one, and the run could not go on.
+
+    Raises:
+        OptionError: an override does not fit.
+        OutputError: the run's record is damaged.
+    """
+    record = record_in(folder)
+    if record is None or record.plan is None or record.store_plan_digest != store.plan.digest:
+        return None
+    return override(record.plan, overrides)
 
 
 def train_config(*, max_time: str | None = None, augment: bool = True, **fields: Any) -> TrainConfig:

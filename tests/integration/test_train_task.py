@@ -1,0 +1,96 @@
+"""``train_task``: the plan that a run trains by is the one that is kept, told and gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from decathlete.errors import Interrupted, OptionError, OutputError
+from decathlete.networks.bundle import ModelBundle
+from decathlete.planning import budget
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.logs import RunRecord
+from decathlete.workflows.train import fitted_plan, train_task
+from decathlete.workflows.workspace import Workspace
+from factories import make_test_network, make_test_plan
+from training_support import KillAt, make_store, tiny_config
+
+WIDE = make_test_network().revised(features=(12, 24))
+TIMED = tiny_config(epochs=None, max_time_s=12.0, val_cases=0)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Workspace:
+    """A prepared dataset; 32 threads have time for its plan, and one thread makes the network 8 wide."""
+    (tmp_path / "data" / "Test").mkdir(parents=True)
+    make_store(tmp_path / "prepared" / "Test" / "3d", plan=make_test_plan(network=WIDE))
+    monkeypatch.setattr(budget, "GFLOPS_PER_CPU_THREAD", 10.0)
+    return Workspace(data=tmp_path / "data", prepared=tmp_path / "prepared", results=tmp_path / "results")
+
+
+def threads(monkeypatch, n: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(n)), raising=False)
+
+
+def start(workspace: Workspace, monkeypatch, config=TIMED, **options):
+    """Begin with 32 threads, and be stopped after three steps."""
+    threads(monkeypatch, 32)
+    with pytest.raises(Interrupted):
+        train_task("Test", workspace=workspace, config=config, progress=KillAt(3, signal.SIGINT), **options)
+    return workspace.run_folder("Test", 3, 0)
+
+
+def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, monkeypatch):
+    folder = start(workspace, monkeypatch)
+    store = PreparedStore.open(workspace.prepared_folder("Test", 3))
+    threads(monkeypatch, 1)
+    assert fitted_plan(store, TIMED, fit=True).network.features == (8, 16), "by itself it would be another"
+    result = train_task("Test", workspace=workspace, config=TIMED, resume=True)
+    assert result.steps > 4
+    plan = ModelBundle.load(folder).record.plan
+    assert plan.network.features == (12, 24)
+    assert RunRecord.load(folder / "run.json").plan == plan
+
+
+def test_what_the_user_sets_anew_is_not_passed_over(workspace, monkeypatch):
+    config = tiny_config(epochs=1, val_cases=0)
+    start(workspace, monkeypatch, config, overrides=("network.features=4,8",))
+    with pytest.raises(OutputError, match="another plan"):
+        train_task("Test", workspace=workspace, config=config, overrides=("network.features=6,8",), resume=True)
+    folder = workspace.prepared_folder("Test", 3)
+    kept = (folder / "plan.json").read_text()
+    make_test_plan(network=WIDE, batch_size=3).save(folder / "plan.json")  # preprocessed anew with --set batch_size=3
+    with pytest.raises(OutputError, match="another plan"):
+        train_task("Test", workspace=workspace, config=config, overrides=("network.features=4,8",), resume=True)
+    (folder / "plan.json").write_text(kept)
+    train_task("Test", workspace=workspace, config=config, overrides=("network.features=4,8",), resume=True)
+
+
+def test_a_run_recorded_before_plans_were_kept_goes_on(workspace, monkeypatch):
+    config = tiny_config(epochs=1, val_cases=0)
+    folder = start(workspace, monkeypatch, config)
+    RunRecord.load(folder / "run.json").revised(plan=None, store_plan_digest=None).save(folder / "run.json")
+    assert train_task("Test", workspace=workspace, config=config, resume=True).steps == 4
+
+
+def test_the_batch_that_was_asked_for_is_the_plans(workspace, monkeypatch):
+    threads(monkeypatch, 1)
+    config = tiny_config(epochs=1, val_cases=0, batch_size=3)
+    result = train_task("Test", workspace=workspace, config=config)
+    plan = ModelBundle.load(result.folder).record.plan
+    assert plan.batch_size == RunRecord.load(result.folder / "run.json").plan.batch_size == 3
+    assert plan.reasons["batch_size"] == "set by hand (--batch-size 3)"
+
+
+def test_the_estimate_of_time_knows_the_batch(workspace, monkeypatch):
+    threads(monkeypatch, 32)
+    store = PreparedStore.open(workspace.prepared_folder("Test", 3))
+    for config, overrides in (TIMED.revised(batch_size=64), ()), (TIMED, ("batch_size=64",)):
+        plan = fitted_plan(store, config, fit=True, overrides=overrides)
+        assert plan.batch_size == 64, "by hand: not made smaller"
+        assert plan.network.features == (8, 16), "so the network is"
+        assert "batch_size" in plan.reasons
+    with pytest.raises(OptionError, match="contradict"):
+        fitted_plan(store, TIMED.revised(batch_size=2), fit=True, overrides=("batch_size=3",))

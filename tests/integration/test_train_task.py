@@ -50,7 +50,7 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     result = train_task("Test", workspace=workspace, config=TIMED, resume=True)
     assert result.steps > 4
     plan = ModelBundle.load(folder).record.plan
-    assert plan.network.features == (12, 24)
+    assert plan.network.features == (8, 24)
     assert RunRecord.load(folder / "run.json").plan == plan
 
 

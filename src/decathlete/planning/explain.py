@@ -197,7 +197,10 @@ def why_strides(network: NetworkSpec, patch_size: Axes) -> str:
 
 def why_features(network: NetworkSpec) -> str:
     """Of the width."""
-    base = network.features[0]
+    first, *deeper = network.features
+    if deeper and deeper[0] > 2 * first:
+        return f"{first} at full resolution, where the time goes; from there {deeper[0]} doubling at each level"
+    base = first
     return f"{base} doubling at each level up to {MAX_FEATURES[network.dims] * base // BASE_FEATURES}"
 
 

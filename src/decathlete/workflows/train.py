@@ -88,7 +88,8 @@ def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrid
         )
     if not fit:
         return plan
-    fitted = fit_to_budget(plan, Budget(device=choose_device(config.device), max_time_s=config.max_time_s))
+    budget = Budget(device=choose_device(config.device), max_time_s=config.max_time_s, steps=config.total_steps)
+    fitted = fit_to_budget(plan, budget)
     return override(fitted, overrides)  # known to the estimate above; here, for they have the last word
 
 

@@ -172,3 +172,23 @@ def test_it_overfits_a_small_batch():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_one_layout_forth_and_back(channels):
+    """Feature maps and their gradients keep the layout, from the first convolution on; a loss may give another."""
+    network = build_network(make_spec(in_channels=channels), seed=0)
+    network.set_layout(torch.channels_last_3d)
+    seen = []
+
+    def watch(module, inputs, output):
+        seen.append(output.is_contiguous(memory_format=torch.channels_last_3d))
+        output.register_hook(lambda gradient: seen.append(gradient.stride()[1] == 1))
+
+    for module in (*network.encoder.modules(), *network.decoder.modules()):
+        if isinstance(module, nn.Conv3d):
+            module.register_forward_hook(watch)
+    heads = network(torch.randn(2, channels, 16, 16, 16))
+    sum(logits.contiguous().square().sum() for logits in heads).backward()
+    assert len(seen) > 10
+    assert all(seen)

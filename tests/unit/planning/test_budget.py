@@ -34,6 +34,31 @@ def test_a_cpu_gets_a_small_batch_and_a_narrow_network():
     assert "CPU" in fitted.reasons["batch_size"]
 
 
+def test_a_short_budget_is_narrow_most_of_all_at_full_resolution():
+    fitted = fit_to_budget(made_up_plan(), Budget(device="cpu", max_time_s=1200, threads=2))
+    assert fitted.network.features == (8, 32, 64, 128)
+    assert fitted.patch_size == made_up_plan().patch_size
+    assert "8 at full resolution" in fitted.reasons["network.features"]
+
+
+def test_few_steps_are_not_spent_on_mirror_images():
+    plan = made_up_plan()
+    assert plan.mirror_axes is None  # all
+    short = fit_to_budget(plan, Budget(device="cpu", max_time_s=1200, threads=2))
+    assert short.mirror_axes == ()
+    assert "steps are too few" in short.reasons["mirror_axes"]
+    assert fit_to_budget(plan, Budget(device="cpu", max_time_s=30 * 24 * 3600)).mirror_axes is None
+    counted = [fit_to_budget(plan, Budget(device="cuda", steps=steps)).mirror_axes for steps in (500, 250_000)]
+    assert counted == [(), None]
+
+
+def test_mirroring_set_by_hand_stays():
+    plan = override(made_up_plan(), ["mirror_axes=0,2"])
+    fitted = fit_to_budget(plan, Budget(device="cpu", max_time_s=60, threads=1))
+    assert fitted.mirror_axes == (0, 2)
+    assert fitted.reasons["mirror_axes"] == plan.reasons["mirror_axes"]
+
+
 def test_time_enough_leaves_a_cpu_the_whole_plan():
     plan = made_up_plan()
     assert fit_to_budget(plan, Budget(device="cpu", max_time_s=30 * 24 * 3600)) is plan

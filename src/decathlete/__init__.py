@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 from decathlete.version import __version__
 
 if TYPE_CHECKING:
-    from decathlete.dataset.check import check_dataset
     from decathlete.dataset.download import download
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
-    from decathlete.inference.files import predict_files
     from decathlete.inference.predict import Predictor
+    from decathlete.planning.options import PlanOptions
     from decathlete.training.config import TrainConfig
+    from decathlete.workflows.check import check
     from decathlete.workflows.demo import demo
-    from decathlete.workflows.preprocess import PlanOptions
+    from decathlete.workflows.predict import predict
     from decathlete.workflows.preprocess import preprocess_task as preprocess
     from decathlete.workflows.report import make_report as report
     from decathlete.workflows.run import run
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 # Public name -> where it lives. Loaded on first use, so that `decathlete --help` need not wait for torch.
 _HOMES = {
     "DecathleteError": ("decathlete.errors", "DecathleteError"),
-    "PlanOptions": ("decathlete.workflows.preprocess", "PlanOptions"),
+    "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
     "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
     "TrainConfig": ("decathlete.training.config", "TrainConfig"),
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
-    "check_dataset": ("decathlete.dataset.check", "check_dataset"),
+    "check": ("decathlete.workflows.check", "check"),
     "demo": ("decathlete.workflows.demo", "demo"),
     "download": ("decathlete.dataset.download", "download"),
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
-    "predict_files": ("decathlete.inference.files", "predict_files"),
+    "predict": ("decathlete.workflows.predict", "predict"),
     "preprocess": ("decathlete.workflows.preprocess", "preprocess_task"),
     "read_dataset": ("decathlete.dataset.manifest", "read_dataset"),
     "report": ("decathlete.workflows.report", "make_report"),
@@ -59,11 +59,11 @@ __all__ = [
     "TrainConfig",
     "Workspace",
     "__version__",
-    "check_dataset",
+    "check",
     "demo",
     "download",
     "evaluate",
-    "predict_files",
+    "predict",
     "preprocess",
     "read_dataset",
     "report",

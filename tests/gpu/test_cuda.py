@@ -10,7 +10,7 @@ import torch
 from decathlete.dataset.phantoms import make_phantoms
 from decathlete.inference.engines import TorchEngine
 from decathlete.networks.build import build_network
-from decathlete.workflows.preprocess import PlanOptions
+from decathlete.planning.options import PlanOptions
 from decathlete.workflows.run import run
 from decathlete.workflows.validate import PredictOptions
 from decathlete.workflows.workspace import Workspace

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +85,21 @@ def test_bad_test_images_cost_only_their_own_predictions(
     folder = workspace.run_folder("7", 3, 0)
     assert (folder / "report.html").is_file()
     assert [p.name for p in (folder / "predictions").glob("*.nii.gz")] == ["phantom_007.nii.gz"]
+
+
+def test_the_readmes_script_does_what_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's Python lines as they stand, with their paths and a length that a test can wait for."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    root = make_phantoms(tmp_path / "MY_DATASET", n_cases=4, shape_ZYX=(12, 14, 12))
+    (tmp_path / "scans").mkdir()
+    shutil.copy(sorted((root / "imagesTr").glob("*.nii.gz"))[0], tmp_path / "scans" / "patient7.nii.gz")
+    assert "max_time_s=1200" in script
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(script.replace("max_time_s=1200", "epochs=1, steps_per_epoch=2, device='cpu', tensorboard=False"), names)
+    assert names["result"].report.is_file()
+    assert names["prediction"].label_ZYX.shape == (12, 14, 12)
 
 
 def _class_names(workspace: decathlete.Workspace) -> list[str]:

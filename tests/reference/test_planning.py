@@ -16,6 +16,7 @@ import pytest
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
+from decathlete.planning.options import PlanOptions
 from decathlete.planning.planner import make_plan
 
 pytestmark = pytest.mark.real_data
@@ -141,7 +142,7 @@ def test_plans_equal_those_of_nnunet(real_data, name):
     spec, fingerprint = measured(real_data(name))
     golden = GOLDEN[name]
     for dims, expected in ((2, golden.two_d), (3, golden.three_d)):
-        plan = make_plan(spec, fingerprint, dims=dims)
+        plan = make_plan(spec, fingerprint, dims=dims, options=PlanOptions(orientation="stored"))
         assert plan.axis_order == golden.axis_order
         assert plan.target_spacing[-dims:] == pytest.approx(golden.spacing[-dims:], rel=1e-6)
         assert plan.patch_size == expected.patch
@@ -156,13 +157,13 @@ def test_plans_for_less_memory_and_residual_encoders_equal_those_of_nnunet(real_
     spec, fingerprint = measured(real_data(name))
     golden = GOLDEN[name]
     for dims, (batch, patch) in ((2, golden.small_2d), (3, golden.small_3d)):
-        small = make_plan(spec, fingerprint, dims=dims, memory_gb=2)
+        small = make_plan(spec, fingerprint, dims=dims, options=PlanOptions(memory_gb=2, orientation="stored"))
         assert (small.batch_size, small.patch_size) == (batch, patch)
     for dims, batch, same in (
         (2, golden.residual_batches[0], golden.two_d),
         (3, golden.residual_batches[1], golden.three_d),
     ):
-        residual = make_plan(spec, fingerprint, dims=dims, block="residual")
+        residual = make_plan(spec, fingerprint, dims=dims, options=PlanOptions(block="residual", orientation="stored"))
         assert (residual.batch_size, residual.patch_size) == (batch, same.patch)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from decathlete.cli.options import PLACES
+from decathlete.core.choices import BucketRegion
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,34 +20,38 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 15.0
 
 
-class Region(StrEnum):
-    """Where the public bucket stands."""
-
-    us = "us"
-    eu = "eu"
-
-
 def download(
     task: Annotated[
         str, typer.Option("--task", help="Decathlon task: its number (04) or name (Task04_..., hippocampus).")
     ],
-    data: Annotated[
-        Path, typer.Option("--data", help="Root of the raw datasets; the task becomes a folder in it.")
-    ] = Path("data"),
-    region: Annotated[Region, typer.Option("--region", help="Of the public bucket: USA or Europe.")] = Region.us,
+    region: Annotated[BucketRegion, typer.Option("--region", help="Of the public bucket: USA or Europe.")] = "us",
     url: Annotated[
         str | None,
-        typer.Option("--url", help="A mirror instead: https://, file:// or path of the archive or of its folder."),
+        typer.Option(
+            "--url",
+            metavar="URL",
+            show_default="the public bucket",
+            help="A mirror: https://, file:// or path of the archive or of its folder.",
+        ),
     ] = None,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            rich_help_panel=PLACES,
+            help="Root of the raw datasets; the task becomes a folder in it.",
+        ),
+    ] = Path("data"),
 ) -> None:
-    """Bring a Medical Segmentation Decathlon task into the data folder; called again, it goes on where it stopped."""
+    """Bring a task of the Medical Segmentation Decathlon. Called again, it goes on where it was stopped."""
     from rich.console import Console
 
     from decathlete.dataset.download import download as bring
 
     console = Console(stderr=True, highlight=False)
     with byte_bar(console) as bar:
-        folder = bring(task, data, region=region.value, url=url, progress=bar.bytes, say=bar.say)
+        folder = bring(task, data, region=region, url=url, progress=bar.bytes, say=bar.say)
     typer.echo(folder)
 
 

@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import data, download, models, scores, whole
+from decathlete.cli.grouped import grouped
+from decathlete.cli.sections import SectionedCommand
 from decathlete.core.memory import is_memory_short
 from decathlete.errors import DecathleteError
 from decathlete.version import __version__
@@ -51,7 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": scores.report,
 }
 for _name, _function in COMMANDS.items():
-    app.command(_name)(_function)
+    app.command(_name, cls=SectionedCommand)(grouped(_function))
 
 
 def _print_version(wanted: bool) -> None:

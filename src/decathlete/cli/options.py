@@ -1,109 +1,108 @@
-"""The options that several commands share, each said once."""
+"""The options that several commands share, each said once; those that go together are in ``groups``."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from decathlete.core.choices import Blend as BlendName
+from decathlete.core.choices import PrecisionChoice
 from decathlete.errors import OptionError
 
-Task = Annotated[str, typer.Option("--task", help="Dataset: its number (04), its folder's name, or a path.")]
-Dataset = Annotated[str, typer.Argument(help="Dataset: a folder with dataset.json, or a name or number under --data.")]
-Data = Annotated[Path, typer.Option("--data", help="Root of the raw datasets (never written to).")]
-Prepared = Annotated[Path, typer.Option("--prepared", help="Root of plans and prepared data.")]
-Results = Annotated[Path, typer.Option("--results", help="Root of models, scores and reports.")]
-Model = Annotated[Path, typer.Option("--model", help="A run folder (results/.../fold_0) or a model folder.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Cases worked on at once.")]
+PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
+"""Sections of ``--help``; an option without one stands under Options."""
+
+Dim = Literal["2", "3"]
+
+Task = Annotated[str, typer.Option("--task", help="Dataset: its number (04) or folder name under --data, or a path.")]
+Dataset = Annotated[str, typer.Argument(help="A folder with dataset.json, or its name or number under --data.")]
+Dims = Annotated[Dim, typer.Option("--dim", help="A model of slices (2) or of volumes (3).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what other inputs or settings made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a field of the plan: patch_size=40,56,40. May be given several times."),
+Model = Annotated[
+    Path, typer.Option("--model", metavar="DIR", help="A run's folder (results/.../fold_0), or the model folder in it.")
+]
+RawDataset = Annotated[
+    Path | None,
+    typer.Option("--dataset", metavar="DIR", show_default="where it was", help="The raw dataset, if it has moved."),
 ]
 GroupBy = Annotated[
     str | None,
-    typer.Option("--group-by", help="Regular expression whose first group names a case's patient, for the split."),
+    typer.Option(
+        "--group-by",
+        metavar="REGEX",
+        rich_help_panel=SPLIT,
+        show_default="from the names",
+        help="How a patient is named in a case's name: '^(P\\d+)_'. One patient's cases are never split.",
+    ),
 ]
-Memory = Annotated[float, typer.Option("--memory", min=0.5, help="GPU memory that training may fill, GB.")]
-MaxTime = Annotated[str | None, typer.Option("--max-time", help="Training time, validation included: 20m, 1h30m.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Training length in epochs.")]
-StepsPerEpoch = Annotated[int, typer.Option("--steps-per-epoch", min=1, help="Optimizer steps of an epoch.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random in training.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU.")]
-Patience = Annotated[
-    int | None, typer.Option("--patience", min=1, help="Stop after so many validations without a better Dice.")
+Tolerance = Annotated[
+    float, typer.Option("--tolerance", metavar="MM", min=0.001, help="Of the normalised surface Dice, mm.")
 ]
-Tta = Annotated[bool, typer.Option("--tta", help="Average over all flips that training used (2D 4x, 3D 8x the time).")]
-Overlap = Annotated[float, typer.Option("--overlap", min=0.0, max=0.95, help="Overlap of windows, share of the patch.")]
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", rich_help_panel=PLACES, help="Root of the raw datasets (never written to)."),
+]
+Prepared = Annotated[
+    Path,
+    typer.Option("--prepared", metavar="DIR", rich_help_panel=PLACES, help="Root of plans and prepared data."),
+]
+Results = Annotated[
+    Path,
+    typer.Option("--results", metavar="DIR", rich_help_panel=PLACES, help="Root of models, scores and reports."),
+]
+
+Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", min=1, rich_help_panel=MACHINE, help="Cases worked on at once.")
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="NAME", rich_help_panel=MACHINE, help="auto, cpu, cuda, cuda:1 (one GPU) or mps."),
+]
+Precision = Annotated[
+    PrecisionChoice,
+    typer.Option("--precision", rich_help_panel=MACHINE, help="Arithmetic; auto: bf16 where the hardware has it."),
+]
+
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta", rich_help_panel=PREDICTION, help="Average over flips: better, but 4 (2D) or 8 (3D) times slower."
+    ),
+]
+Overlap = Annotated[
+    float,
+    typer.Option(
+        "--overlap",
+        metavar="SHARE",
+        min=0.0,
+        max=0.95,
+        rich_help_panel=PREDICTION,
+        help="Overlap of neighbouring windows, share of the patch.",
+    ),
+]
+Blend = Annotated[
+    BlendName, typer.Option("--blend", rich_help_panel=PREDICTION, help="Weights of overlapping windows.")
+]
 Windows = Annotated[
     int | None,
-    typer.Option("--batch-size", min=1, help="Windows (2D: slices) computed together; less needs less memory."),
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        show_default="1 in 3D, the plan's in 2D",
+        rich_help_panel=PREDICTION,
+        help="Windows (2D: slices) computed together; fewer need less memory.",
+    ),
 ]
-Tolerance = Annotated[float, typer.Option("--tolerance", min=0.001, help="Of the normalised surface Dice, mm.")]
-
-
-class Dim(StrEnum):
-    """2D slices or 3D patches."""
-
-    two = "2"
-    three = "3"
-
-
-class Orient(StrEnum):
-    """The working orientation."""
-
-    canonical = "canonical"
-    stored = "stored"
-
-
-class StepOrder(StrEnum):
-    """The order of preprocessing's steps."""
-
-    nnunet = "nnunet"
-    recipe = "recipe"
-
-
-class Block(StrEnum):
-    """The encoder's blocks."""
-
-    plain = "plain"
-    residual = "residual"
-
-
-class Norm(StrEnum):
-    """The normalisation layers."""
-
-    instance = "instance"
-    batch = "batch"
-    group = "group"
-
-
-class Precision(StrEnum):
-    """Arithmetic: auto takes bf16 where the device is made for it."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Blend(StrEnum):
-    """The weights of overlapping windows."""
-
-    gaussian = "gaussian"
-    constant = "constant"
-
-
-Dims = Annotated[Dim, typer.Option("--dim", help="Slices (2) or volumes (3).")]
 
 
 def dims_of(dim: Dim) -> Literal[2, 3]:
     """The number behind ``--dim``."""
-    return 2 if dim is Dim.two else 3
+    return 2 if dim == "2" else 3
 
 
 def fold_of(text: str) -> int | Literal["all"]:

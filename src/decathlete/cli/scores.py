@@ -11,27 +11,24 @@ from decathlete.cli import options as o
 
 
 def evaluate(
-    preds: Annotated[Path, typer.Option("--preds", help="Folder of predicted label maps.")],
-    lbls: Annotated[Path, typer.Option("--lbls", help="Folder of true label maps, same file names.")],
+    preds: Annotated[Path, typer.Option("--preds", metavar="DIR", help="Folder of predicted label maps.")],
+    lbls: Annotated[Path, typer.Option("--lbls", metavar="DIR", help="Folder of true label maps, same file names.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for scores.json and scores.csv.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", show_default="only printed", help="Folder for scores.json and scores.csv."
+        ),
     ] = None,
     tolerance: o.Tolerance = 1.0,
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Score a folder of predictions against true label maps: Dice, IoU, HD95, surface Dice, volumes."""
+    """Score label maps against the true ones. Dice, IoU, HD95 (mm), surface Dice, volumes (mL): per class and case."""
     from decathlete.cli.show import print_json
-    from decathlete.core.files import writable_folder
     from decathlete.evaluation.evaluate import evaluate as function
-    from decathlete.workflows.kept_scores import save_scores
 
-    if output:
-        writable_folder(output)
-    scores = function(preds, lbls, tolerance_mm=tolerance, workers=workers)
-    if output:
-        save_scores(scores, output, overwrite=overwrite)
+    scores = function(preds, lbls, output=output, overwrite=overwrite, tolerance_mm=tolerance, workers=workers)
     if as_json:
         print_json(scores)
     else:
@@ -41,10 +38,9 @@ def evaluate(
 
 def report(
     model: o.Model,
-    dataset: Annotated[Path | None, typer.Option(help="The raw dataset, if it moved since training.")] = None,
+    dataset: o.RawDataset = None,
 ) -> None:
-    """Write report.html of a run: plan, curves, scores, and pictures of the best, median and worst case."""
+    """Write a run's report.html. Plan, curves, scores, and pictures of the best, median and worst case."""
     from decathlete.workflows.report import make_report
-    from decathlete.workflows.validate import run_folder_of
 
-    typer.echo(f"report in {make_report(run_folder_of(model), dataset_root=dataset)}")
+    typer.echo(f"report in {make_report(model, dataset_root=dataset)}")

@@ -8,19 +8,19 @@ flipping the affine's columns.
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from decathlete.core.choices import Orientation
 from decathlete.core.schema import Schema
 
 Shape = tuple[int, int, int]
 Triple = tuple[float, float, float]
 Row = tuple[float, float, float, float]
 Affine = tuple[Row, Row, Row, Row]
-Orientation = Literal["canonical", "stored"]
 
 
 class HeaderCodes(Schema):

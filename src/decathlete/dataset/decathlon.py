@@ -10,15 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
+from decathlete.core.choices import BucketRegion
 from decathlete.errors import DownloadError, OptionError
 
-Region = Literal["us", "eu"]
-
-BUCKETS: dict[Region, str] = {
+BUCKETS: dict[BucketRegion, str] = {
     "us": "https://msd-for-monai.s3-us-west-2.amazonaws.com",
     "eu": "https://msd-for-monai-eu.s3.eu-west-2.amazonaws.com",
 }
@@ -85,7 +83,7 @@ def _letters(text: str) -> str:
     return re.sub(r"[\s_-]", "", text).lower()
 
 
-def archive_source(task: DecathlonTask, *, region: Region = "us", url: str | None = None) -> str | Path:
+def archive_source(task: DecathlonTask, *, region: BucketRegion = "us", url: str | None = None) -> str | Path:
     """Where the archive comes from: an ``http(s)://`` address, or a file on this machine.
 
     Args:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from decathlete.core.choices import BucketRegion
 from decathlete.core.files import atomic_path, remove, writable_folder
 from decathlete.core.sizes import require_room
 from decathlete.dataset.archive import unpack_tar
-from decathlete.dataset.decathlon import DecathlonTask, Region, archive_source, find_task
+from decathlete.dataset.decathlon import DecathlonTask, archive_source, find_task
 from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.part_file import PartFile, md5_of
 from decathlete.dataset.transfer import ByteProgress, Patience, fetch, shown
@@ -26,7 +27,7 @@ def download(
     task: str | int,
     data: str | Path = "data",
     *,
-    region: Region = "us",
+    region: BucketRegion = "us",
     url: str | None = None,
     patience: Patience | None = None,
     progress: ByteProgress | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from decathlete.core.files import writable_folder
 from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.dataset.images import read_grid, read_label
@@ -16,6 +17,7 @@ from decathlete.dataset.volumes import LabelMap
 from decathlete.errors import DatasetError, GridMismatch, ImageError, OptionError, problems_found
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
+from decathlete.evaluation.saved import save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
 
 Pair = tuple[Path, Path]
@@ -28,6 +30,8 @@ def evaluate(
     predictions: Path,
     labels_folder: Path,
     *,
+    output: Path | None = None,
+    overwrite: bool = False,
     labels: LabelSet | None = None,
     tolerance_mm: float = 1.0,
     workers: int = 2,
@@ -35,6 +39,8 @@ def evaluate(
     """Score every label map of a folder against the prediction of the same id (file name without its suffix).
 
     Args:
+        output: folder that gets ``scores.json`` and ``scores.csv``.
+        overwrite: replace other scores in ``output``; equal ones are no hindrance.
         labels: the classes. ``None``: those of a ``dataset.json`` in or above ``labels_folder``; without one, one
             class per value found in the files.
         tolerance_mm: of the normalised surface Dice.
@@ -43,7 +49,19 @@ def evaluate(
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
             be read; values that are not integers or not declared.
         GridMismatch: some pairs do not share a grid; all of them are named.
+        OutputError: ``output`` cannot be written, told before any work is done; or it holds other scores.
     """
+    if output:
+        writable_folder(output)
+    pairs = _pairs(predictions, labels_folder)
+    declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
+    scores = evaluate_pairs(pairs, declared, tolerance_mm=tolerance_mm, workers=workers)
+    if output:
+        save_scores(scores, output, overwrite=overwrite)
+    return scores
+
+
+def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
     truths = label_files(labels_folder)
     found = label_files(predictions)
     if missing := [case_id for case_id in truths if case_id not in found]:
@@ -54,9 +72,7 @@ def evaluate(
         )
     if extra := len(found) - len(truths):
         _log.info("%d predictions have no label map in %s and are not scored", extra, labels_folder)
-    pairs = {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
-    declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
-    return evaluate_pairs(pairs, declared, tolerance_mm=tolerance_mm, workers=workers)
+    return {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
 
 
 def _labels_seen(pairs: dict[str, Pair], *, workers: int) -> LabelSet:

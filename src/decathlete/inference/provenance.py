@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.choices import Blend
 from decathlete.core.files import file_digest, value_digest
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
-from decathlete.inference.windows import Blend
 from decathlete.version import __version__
 
 NOTICE = "Research use only. Not a medical device."

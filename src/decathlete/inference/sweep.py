@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from decathlete.core.choices import Blend
 from decathlete.core.geometry import Shape
 from decathlete.inference.engines import Engine, TorchEngine
 from decathlete.inference.tta import mean_over_flips
-from decathlete.inference.windows import Blend, WindowGrid, importance
+from decathlete.inference.windows import WindowGrid, importance
 from decathlete.planning.plan import Plan
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from decathlete.core.choices import Blend
 from decathlete.core.geometry import Box, Shape
 from decathlete.errors import OptionError
 
-Blend = Literal["gaussian", "constant"]
 BLENDS: tuple[Blend, ...] = ("gaussian", "constant")
 
 SIGMA = 1 / 8

@@ -6,14 +6,12 @@ A batch is ``x_BC...``: batch, channel, then 2 or 3 spatial axes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from decathlete.core.choices import Norm
 from decathlete.planning.network_spec import Axes, Dims
-
-Norm = Literal["instance", "batch", "group"]
 
 EPS = 1e-5
 _MAX_GROUPS = 16

@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from decathlete.core.geometry import Orientation, Triple
+from decathlete.core.choices import Order, Orientation
+from decathlete.core.geometry import Triple
 from decathlete.planning.network_spec import Axes, NetworkSpec
-from decathlete.planning.plan import Normalization, Order, Plan, Resampling
+from decathlete.planning.plan import Normalization, Plan, Resampling
 from decathlete.planning.topology import BASE_FEATURES, MAX_FEATURES, MIN_EDGE, Topology
 
 WIDTH = 100

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.choices import Orientation
 from decathlete.core.files import value_digest
-from decathlete.core.geometry import Orientation, Shape, Triple, nonzero_box, reorientation
+from decathlete.core.geometry import Shape, Triple, nonzero_box, reorientation
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.rng import stream

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Shape, Triple
 from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.network_spec import Dims
 
 ANISOTROPY = 3.0
 """An axis is coarse when its spacing is more than this times the others' (and its voxels that much fewer)."""
 
 AxisOrder = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkingGrid:
+    """What a dataset is resampled to, in the working order of the axes.
+
+    Attributes:
+        order: the working axes, in the fingerprint's numbering.
+        spacing: target of each axis, mm.
+        median: size of the median image at that spacing, voxels; may end in a half.
+        n_slices: of the median image as it is, across the first axis.
+        coarse: whether an axis is so coarse that its spacing is not the median.
+    """
+
+    order: AxisOrder
+    spacing: Triple
+    median: Triple
+    n_slices: float
+    coarse: bool
+
+    def target_spacing(self, dims: Dims) -> tuple[float | None, float, float]:
+        """The plan's; in 2D slices keep their own distance."""
+        return self.spacing if dims == 3 else (None, *self.spacing[1:])
+
+    def median_shape(self, dims: Dims) -> Shape:
+        """The plan's; in 2D slices stay as many as they are."""
+        return whole(self.median if dims == 3 else (self.n_slices, *self.median[1:]))
+
+
+def working_grid(fingerprint: Fingerprint, order: AxisOrder | None = None) -> WorkingGrid:
+    """The grid of a dataset, its axes in ``order`` or the coarsest first."""
+    spacing, coarse = full_spacing(fingerprint)
+    order = order or axis_order(fingerprint, spacing)
+    return WorkingGrid(
+        order=order,
+        spacing=permute(spacing, order),
+        median=permute(median_size(fingerprint, spacing), order),
+        n_slices=float(np.median([case.shape[order[0]] for case in fingerprint.cases])),
+        coarse=coarse is not None,
+    )
 
 
 def full_spacing(fingerprint: Fingerprint) -> tuple[Triple, int | None]:

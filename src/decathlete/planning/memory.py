@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from decathlete.core.choices import Block
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
-from decathlete.planning.topology import Block
 
 REFERENCE_GB = 8.0
 MIN_BATCH = 2

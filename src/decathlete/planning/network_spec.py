@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from decathlete.core.choices import Block, Norm
 from decathlete.core.schema import Schema
 
 Dims = Literal[2, 3]
@@ -32,8 +33,8 @@ class NetworkSpec(Schema):
     features: tuple[int, ...]
     encoder_convs: tuple[int, ...]
     decoder_convs: tuple[int, ...]
-    block: Literal["plain", "residual"] = "plain"
-    norm: Literal["instance", "batch", "group"] = "instance"
+    block: Block = "plain"
+    norm: Norm = "instance"
     negative_slope: float = Field(default=0.01, ge=0, le=1)
     heads: int = Field(default=1, ge=1)
 

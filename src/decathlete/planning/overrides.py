@@ -13,18 +13,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from decathlete.core.geometry import Orientation
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError
-from decathlete.planning.budget import Budget, fit_to_budget
 from decathlete.planning.explain import BY_HAND, why_network
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder
 from decathlete.planning.network_spec import Dims
-from decathlete.planning.plan import Order, Plan
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
-from decathlete.planning.topology import MADE_ANEW, Block, Norm, Topology, make_topology, remake_network
+from decathlete.planning.topology import MADE_ANEW, Topology, make_topology, remake_network
 
 FACTS: dict[str, str] = {
     "version": "it says how the file is written",
@@ -44,20 +43,8 @@ TOPOLOGY = ("network.strides", "network.kernels", "network.features", "network.e
 Assignment = tuple[str, str]
 
 
-def plan_with(
-    spec: DatasetSpec,
-    fingerprint: Fingerprint,
-    *,
-    dims: Dims,
-    memory_gb: float = 8.0,
-    orientation: Orientation | None = None,
-    order: Order = "nnunet",
-    block: Block = "plain",
-    norm: Norm = "instance",
-    budget: Budget | None = None,
-    assignments: Sequence[str] = (),
-) -> Plan:
-    """The whole way: plan, fit to the budget, then what the user sets by hand (which has the last word).
+def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions = PlanOptions()) -> Plan:
+    """The whole way: plan, then what the user sets by hand (``options.overrides``), which has the last word.
 
     Unlike :func:`override` it can also take ``axis_order``, which everything else follows from.
 
@@ -65,20 +52,10 @@ def plan_with(
         OptionError: an assignment that is malformed, unknown, or does not fit.
         PlanError: see :func:`make_plan`.
     """
-    early = [text for text in assignments if _split(text)[0] == "axis_order"]
-    late = [text for text in assignments if text not in early]
-    plan = make_plan(
-        spec,
-        fingerprint,
-        dims=dims,
-        memory_gb=memory_gb,
-        orientation=orientation,
-        order=order,
-        block=block,
-        norm=norm,
-        axes=_axes(early[-1]) if early else None,
-    )
-    return override(fit_to_budget(plan, budget) if budget else plan, late)
+    early = [text for text in options.overrides if _split(text)[0] == "axis_order"]
+    late = [text for text in options.overrides if text not in early]
+    plan = make_plan(spec, fingerprint, dims=dims, options=options, axes=_axes(early[-1]) if early else None)
+    return override(plan, late)
 
 
 def override(plan: Plan, assignments: Sequence[str]) -> Plan:

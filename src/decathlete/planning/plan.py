@@ -11,15 +11,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from decathlete.core.choices import Order, Orientation
 from decathlete.core.files import value_digest
-from decathlete.core.geometry import AxisTransform, Geometry, Orientation, Shape, Triple, reorientation
+from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple, reorientation
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 
 PLAN_VERSION = 1
-
-Order = Literal["nnunet", "recipe"]
 
 
 class Normalization(Schema):

@@ -8,16 +8,17 @@ from typing import Literal
 
 import numpy as np
 
-from decathlete.core.geometry import Orientation, Triple
+from decathlete.core.geometry import Triple
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import PlanError
 from decathlete.planning import explain as say
 from decathlete.planning.fingerprint import Fingerprint, IntensityStatistics
-from decathlete.planning.grid import AxisOrder, axis_order, full_spacing, is_flat, median_size, permute, whole
+from decathlete.planning.grid import AxisOrder, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, fill
 from decathlete.planning.network_spec import Dims, NetworkSpec
-from decathlete.planning.plan import Normalization, Order, Plan, Range, Resampling, TrainedOn
-from decathlete.planning.topology import Block, Norm, Topology, make_network, make_topology, shrink, smallest_poolable
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainedOn
+from decathlete.planning.topology import Topology, make_network, make_topology, shrink, smallest_poolable
 
 INITIAL_EDGE: dict[int, int] = {2: 2048, 3: 256}
 """The first patch has the volume of a square or cube of this edge, voxels, and is as long along every axis in mm."""
@@ -49,37 +50,21 @@ def make_plan(
     fingerprint: Fingerprint,
     *,
     dims: Dims,
-    memory_gb: float = 8.0,
-    orientation: Orientation | None = None,
-    order: Order = "nnunet",
-    block: Block = "plain",
-    norm: Norm = "instance",
+    options: PlanOptions = PlanOptions(),
     axes: AxisOrder | None = None,
 ) -> Plan:
-    """Plan one model.
+    """Plan one model, by the rules alone: ``options.overrides`` are :func:`~decathlete.planning.overrides.plan_with`'s.
 
     Args:
-        memory_gb: of the GPU that is planned for, GB; patch and batch are sized for it (see ``memory``).
-        orientation: must be the fingerprint's, if given.
         axes: the working order of the axes, instead of the coarsest first.
 
     Raises:
         PlanError: a 3D plan for single slices; a memory target nothing fits into; a fingerprint of another
             orientation or of other channels.
     """
-    _check(spec, fingerprint, dims=dims, memory_gb=memory_gb, orientation=orientation)
-    spacing, coarse = full_spacing(fingerprint)
-    working = axes or axis_order(fingerprint, spacing)
-    target, median = permute(spacing, working), permute(median_size(fingerprint, spacing), working)
-    sized = _size(
-        target[-dims:],
-        median[-dims:],
-        channels=(len(spec.channels), spec.labels.n_outputs),
-        memory_gb=memory_gb,
-        dataset_voxels=float(np.prod(median)) * len(fingerprint.cases),
-        kind=(block, norm),
-    )
-    median_shape = whole(median if dims == 3 else (_median_slices(fingerprint, working), *median[1:]))
+    _check(spec, fingerprint, dims=dims, options=options)
+    grid = working_grid(fingerprint, axes)
+    sized = _size(grid, spec, dims=dims, options=options, n_cases=len(fingerprint.cases))
     normalization = _normalization(spec.channels, fingerprint)
     return Plan(
         dataset=spec.name,
@@ -87,63 +72,56 @@ def make_plan(
         channels=spec.channels,
         labels=spec.labels,
         orientation=fingerprint.orientation,
-        axis_order=working,
-        order=order,
-        target_spacing=target if dims == 3 else (None, target[1], target[2]),
-        median_shape=median_shape,
+        axis_order=grid.order,
+        order=options.order,
+        target_spacing=grid.target_spacing(dims),
+        median_shape=grid.median_shape(dims),
         patch_size=sized.topology.patch_size,
         batch_size=sized.batch_size,
         normalization=normalization,
-        resampling=Resampling(),
         network=sized.network,
-        trained_on=_trained_on(fingerprint, working),
+        trained_on=_trained_on(fingerprint, grid.order),
         fingerprint_digest=fingerprint.digest(),
         reasons={
             "orientation": say.why_orientation(fingerprint.orientation),
-            "axis_order": say.why_axis_order(working, target, chosen=axes is not None),
-            "order": say.why_order(order),
-            "target_spacing": say.why_spacing(dims, coarse=coarse is not None),
-            "patch_size": say.why_patch(median[-dims:], sized.topology, shrunk=sized.shrunk, memory_gb=memory_gb),
-            "batch_size": say.why_batch(sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb),
+            "axis_order": say.why_axis_order(grid.order, grid.spacing, chosen=axes is not None),
+            "order": say.why_order(options.order),
+            "target_spacing": say.why_spacing(dims, coarse=grid.coarse),
             "normalization": say.why_normalization(normalization, spec.channels, _crop_ratio(fingerprint)),
             "resampling": say.why_resampling(Resampling()),
             "mirror_axes": say.why_mirroring(),
-            **say.why_network(sized.network, sized.topology.patch_size),
+            **_why_sized(sized, grid.median[-dims:], options.memory_gb),
         },
     )
 
 
-def _check(
-    spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, memory_gb: float, orientation: Orientation | None
-) -> None:
+def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions) -> None:
     if len(fingerprint.intensity) != len(spec.channels) or not fingerprint.cases:
         raise PlanError(
             f"the fingerprint is not of the dataset {spec.name}", remedy="run `decathlete preprocess` again"
         )
-    if orientation not in (None, fingerprint.orientation):
+    if options.orientation != fingerprint.orientation:
         raise PlanError(
-            f"the fingerprint was made in {fingerprint.orientation} orientation, the plan asks for {orientation}",
+            f"the fingerprint was made in {fingerprint.orientation} orientation, the plan asks for "
+            f"{options.orientation}",
             remedy="make the fingerprint in the orientation of the plan",
         )
     if dims == 3 and is_flat(fingerprint):
         raise PlanError("a 3D model needs volumes, these images are single slices", remedy="plan with --dim 2")
-    if not memory_gb > 0:
-        raise PlanError(f"a memory target of {memory_gb:g} GB holds nothing", remedy="give --memory in GB, e.g. 8")
 
 
-def _size(
-    spacing: Sequence[float],
-    median: Sequence[float],
-    *,
-    channels: tuple[int, int],
-    memory_gb: float,
-    dataset_voxels: float,
-    kind: tuple[Block, Norm],
-) -> _Sized:
+def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOptions, n_cases: int) -> _Sized:
     """The largest patch that fits, shrunk from the median image, and the batch for it."""
+    spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_gb
 
     def network_of(topology: Topology) -> NetworkSpec:
-        return make_network(topology, in_channels=channels[0], out_channels=channels[1], block=kind[0], norm=kind[1])
+        return make_network(
+            topology,
+            in_channels=len(spec.channels),
+            out_channels=spec.labels.n_outputs,
+            block=options.block,
+            norm=options.norm,
+        )
 
     topology = make_topology(spacing, smallest_poolable(spacing, _initial_patch(spacing, median)))
     network, shrunk = network_of(topology), False
@@ -156,8 +134,17 @@ def _size(
             )
         topology, network, shrunk = smaller, network_of(smaller), True
     fits = batch_that_fits(network, topology.patch_size, memory_gb=memory_gb)
+    dataset_voxels = float(np.prod(grid.median)) * n_cases
     batch = cap_batch(fits, dataset_voxels=dataset_voxels, patch_size=topology.patch_size)
     return _Sized(topology=topology, network=network, batch_size=batch, batch_that_fits=fits, shrunk=shrunk)
+
+
+def _why_sized(sized: _Sized, median: Sequence[float], memory_gb: float) -> dict[str, str]:
+    return {
+        "patch_size": say.why_patch(median, sized.topology, shrunk=sized.shrunk, memory_gb=memory_gb),
+        "batch_size": say.why_batch(sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb),
+        **say.why_network(sized.network, sized.topology.patch_size),
+    }
 
 
 def _initial_patch(spacing: Sequence[float], median: Sequence[float]) -> list[float]:
@@ -166,11 +153,6 @@ def _initial_patch(spacing: Sequence[float], median: Sequence[float]) -> list[fl
     density = np.array([1 / s for s in spacing])
     scale = (INITIAL_EDGE[n] ** n / np.prod(density)) ** (1 / n)
     return [min(round(edge), limit) for edge, limit in zip((density * scale).tolist(), median, strict=True)]
-
-
-def _median_slices(fingerprint: Fingerprint, working: AxisOrder) -> float:
-    """Slices of the median case: a 2D plan keeps them as they are."""
-    return float(np.median([case.shape[working[0]] for case in fingerprint.cases]))
 
 
 def _crop_ratio(fingerprint: Fingerprint) -> float:

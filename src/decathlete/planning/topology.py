@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from decathlete.core.choices import Block, Norm
 from decathlete.errors import PlanError
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
-
-Block = Literal["plain", "residual"]
-Norm = Literal["instance", "batch", "group"]
 
 MIN_EDGE = 4
 """Feature maps never get shorter than this along a pooled axis, voxels."""

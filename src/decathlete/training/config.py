@@ -8,16 +8,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from decathlete.augmentation.config import AugmentationConfig
+from decathlete.core.choices import OptimizerName, PrecisionChoice, ScheduleName
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError, problems_found
 
 DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20
 LONGEST_SLICE_S = 300.0
-
-OptimizerName = Literal["adamw", "adam", "sgd"]
-ScheduleName = Literal["cosine", "poly", "constant"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 LEARNING_RATES: dict[OptimizerName, float] = {"adamw": 5e-3, "adam": 1e-3, "sgd": 1e-2}
 WEIGHT_DECAYS: dict[OptimizerName, float] = {"adamw": 1e-4, "adam": 1e-4, "sgd": 3e-5}
@@ -72,7 +69,7 @@ class TrainConfig(Schema):
     gradient_clip: float | None = Field(default=None, ge=0)
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     batch_dice: bool = True
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     deterministic: bool = False
     device: str = "auto"
     devices: int = Field(default=1, ge=1)

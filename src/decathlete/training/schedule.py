@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from decathlete.training.config import ScheduleName
+from decathlete.core.choices import ScheduleName
 
 EMA_WINDOW_SHARE = 0.03
 POLY_POWER = 0.9

@@ -10,10 +10,9 @@ from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
 from decathlete.evaluation.origin import ScoresOrigin
+from decathlete.evaluation.saved import SCORES
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.provenance import Settings, inputs_digest
-
-SCORES = "scores.json"
 
 
 def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
@@ -72,26 +71,3 @@ def _differences(scores: Scores, origin: ScoresOrigin, tolerance_mm: float) -> l
         return ["they do not say what they are of"]
     tolerance = [f"tolerance {scores.tolerance_mm:g} mm"] if scores.tolerance_mm != tolerance_mm else []
     return scores.origin.differences(origin) + tolerance
-
-
-def save_scores(scores: Scores, folder: Path, *, overwrite: bool = False) -> None:
-    """Write ``scores.json`` and ``scores.csv`` into ``folder``.
-
-    Raises:
-        OutputError: it holds other scores, and ``overwrite`` is not given.
-    """
-    path = folder / SCORES
-    if path.exists() and not overwrite and not _equal(path, scores):
-        raise OutputError(
-            "holds other scores",
-            where=path,
-            remedy="choose another folder, or give --overwrite to replace them",
-        )
-    scores.save_files(folder)
-
-
-def _equal(path: Path, scores: Scores) -> bool:
-    try:
-        return Scores.load(path) == scores
-    except DecathleteError:
-        return False

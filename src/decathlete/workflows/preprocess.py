@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from decathlete.core.choices import Orientation
 from decathlete.core.files import writable_folder
-from decathlete.core.geometry import Orientation
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
@@ -16,9 +15,9 @@ from decathlete.dataset.splits import make_splits
 from decathlete.errors import DecathleteError
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
+from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import plan_with
-from decathlete.planning.plan import Order, Plan
-from decathlete.planning.topology import Block, Norm
+from decathlete.planning.plan import Plan
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.workflows.workspace import Workspace
@@ -27,27 +26,6 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str | None], None]
 """Called with (done, total, case id) after each case."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """What the user says about the plan.
-
-    Attributes:
-        memory_gb: accelerator memory that the plan may fill in training, GB.
-        overrides: ``field=value`` assignments onto the finished plan.
-        group_by: regular expression with one group that names a case's patient.
-    """
-
-    memory_gb: float = 8.0
-    orientation: Orientation = "canonical"
-    order: Order = "nnunet"
-    block: Block = "plain"
-    norm: Norm = "instance"
-    overrides: tuple[str, ...] = ()
-    n_folds: int = 5
-    split_seed: int = 12345
-    group_by: str | None = None
 
 
 def preprocess_task(
@@ -82,7 +60,7 @@ def preprocess_task(
             on_plan(store.plan)
         return store
     fingerprint = known_fingerprint(spec, folder.parent, options.orientation, workers=workers, progress=checking)
-    plan = plan_task(spec, fingerprint, dims=dims, options=options)
+    plan = plan_with(spec, fingerprint, dims=dims, options=options)
     if on_plan:
         on_plan(plan)
     return preprocess(
@@ -104,21 +82,6 @@ def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
     except DecathleteError:
         return None
     return store if unchanged else None
-
-
-def plan_task(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions) -> Plan:
-    """The plan for a fingerprint, with the user's overrides."""
-    return plan_with(
-        spec,
-        fingerprint,
-        dims=dims,
-        memory_gb=options.memory_gb,
-        orientation=options.orientation,
-        order=options.order,
-        block=options.block,
-        norm=options.norm,
-        assignments=options.overrides,
-    )
 
 
 def known_fingerprint(

@@ -11,16 +11,20 @@ from decathlete.workflows.report_data import read_run
 from decathlete.workflows.report_page import Page, make_page
 
 
-def make_report(run_folder: Path, *, dataset_root: Path | None = None) -> Path:
+def make_report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
     """Write ``report.html`` into a run's folder and return its path.
 
     Args:
+        model: the run's folder, or the model folder in it.
         dataset_root: of the raw images, if they moved since training.
 
     Raises:
-        ModelError: ``run_folder`` is not a run. What else is missing is left out, with a note on the page.
+        ModelError: ``model`` is not a run's. What else is missing is left out, with a note on the page.
         OutputError: the page cannot be written.
     """
+    run_folder = Path(model)
+    if not (run_folder / "run.json").is_file() and (run_folder.parent / "run.json").is_file():
+        run_folder = run_folder.parent
     run = read_run(run_folder, dataset_root=dataset_root)
     path = run_folder / "report.html"
     write_text(path, render(make_page(run)))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailed
+from decathlete.errors import CasesFailed, OptionError
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.files import predict_files
 from decathlete.planning.network_spec import Dims
+from decathlete.planning.options import PlanOptions
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.listen import Listener
-from decathlete.workflows.preprocess import PlanOptions, preprocess_task
+from decathlete.workflows.preprocess import preprocess_task
 from decathlete.workflows.report import make_report
 from decathlete.workflows.train import train_task
 from decathlete.workflows.validate import PredictOptions, load_predictor, validate
@@ -47,6 +48,7 @@ def run(
     workspace: Workspace = Workspace(),
     plan_options: PlanOptions = PlanOptions(),
     config: TrainConfig = TrainConfig(),
+    fit: bool = True,
     predict_options: PredictOptions = PredictOptions(),
     workers: int = 2,
     overwrite: bool = False,
@@ -57,9 +59,16 @@ def run(
     Test images that cannot be predicted are not raised but named in the result's ``failed_tests``: model, scores and
     report are whole without them.
 
+    Args:
+        fit: let a CPU or a short budget narrow the plan's network, batch and patch.
+
     Raises:
         DecathleteError: whatever a step finds wrong; what was finished before it is kept.
     """
+    if config.nodes > 1:
+        raise OptionError(
+            "run works on one machine", remedy="`decathlete preprocess`, then `train --nodes`, then `validate`"
+        )
     listener.step("Check, plan and prepare the dataset")
     preprocess_task(
         task,
@@ -80,6 +89,7 @@ def run(
         fold=fold,
         workspace=workspace,
         config=config,
+        fit=fit,
         resume=not overwrite,
         overwrite=overwrite,
         progress=listener.training(),

@@ -5,18 +5,143 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from decathlete import PlanOptions, PredictOptions, TrainConfig
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.cli.groups import PlanArguments, SweepArguments, TrainArguments, WindowArguments
 from decathlete.cli.main import app
+from decathlete.errors import OptionError
 
 COMMANDS = ["run", "demo", "download", "check", "preprocess", "train", "validate", "predict", "evaluate", "report"]
 
 
 def test_the_commands_are_these() -> None:
     assert list(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+
+
+PLAN = "block fit folds group-by memory norm order orientation set split-seed"
+TRAINING = (
+    "augment batch-size deterministic device devices epochs learning-rate max-time optimizer patience precision "
+    "schedule seed steps-per-epoch"
+)
+OPTIONS = {
+    "run": f"{PLAN} {TRAINING} blend data dim fold overlap overwrite prepared results tta workers",
+    "demo": "folder max-time overwrite workers",
+    "download": "data region task url",
+    "check": "data group-by json workers",
+    "preprocess": f"{PLAN.replace('fit ', '')} data dim overwrite prepared task workers",
+    "train": f"{TRAINING} data dim fit fold nodes overwrite prepared results resume set task",
+    "validate": "batch-size blend dataset device json model overlap overwrite precision tolerance tta workers",
+    "predict": "batch-size blend device input model output overlap overwrite precision save-probabilities tta",
+    "evaluate": "json lbls output overwrite preds tolerance workers",
+    "report": "dataset model",
+}
+
+
+def _options(command: str) -> dict[str, Any]:
+    parameters = get_command(app).commands[command].params  # type: ignore[attr-defined]
+    named = {next(o for o in p.opts if o.startswith("--")): p for p in parameters if p.param_type_name == "option"}
+    return {name.removeprefix("--"): option for name, option in named.items()}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_are_these(command: str) -> None:
+    assert sorted(_options(command)) == sorted(OPTIONS[command].split())
+
+
+OF_THEIR_OWN = {
+    ("demo", "max-time"),  # how long is not asked but said
+    ("download", "data"),  # the only one that writes there
+    ("download", "task"),  # one of the Decathlon's, not of --data
+    ("train", "fold"),  # or all
+    ("validate", "batch-size"),  # windows, not patches to train on
+    ("predict", "batch-size"),
+    ("predict", "model"),  # or several
+    ("predict", "output"),
+}
+
+
+def test_the_same_option_is_said_alike_everywhere() -> None:
+    said: dict[str, set[tuple[Any, ...]]] = {}
+    for command in COMMANDS:
+        for name, option in _options(command).items():
+            if (command, name) not in OF_THEIR_OWN:
+                said.setdefault(name, set()).add((option.help, str(option.default), option.rich_help_panel))
+    assert [name for name, ways in said.items() if len(ways) > 1] == []
+
+
+def test_defaults_are_those_of_the_python_functions() -> None:
+    assert PlanArguments().options() == PlanOptions()
+    assert TrainArguments().config() == TrainConfig()
+    for arguments in (SweepArguments(), WindowArguments()):
+        assert arguments.options(device="auto", precision="auto") == PredictOptions()
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+def test_help_groups_options_and_shows_defaults_choices_and_units(columns: int) -> None:
+    runner = CliRunner(env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)})
+    said = " ".join(runner.invoke(app, ["run", "--help"]).output.split())
+    for part in ("Plan: --memory GB", "Length of training: --max-time DURATION", "Machine:", "Where things lie:"):
+        assert part in said
+    for part in ("--norm <instance|batch|group>", "[default: 8.0", "default: (the plan's)", "90s, 20m, 1h30m"):
+        assert part in said
+
+
+def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(task: str, **arguments: Any) -> None:
+        heard.update(arguments, task=task)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.run.run", listen)
+    options = "--folds 3 --order recipe --norm batch --memory 4 --set batch_size=3 --set order=recipe --no-fit"
+    training = (
+        "--max-time 2m --batch-size 4 --optimizer sgd --no-augment --device cpu --precision fp32 --overlap 0.25 --dim 2"
+    )
+    CliRunner().invoke(app, ["run", "somewhere", *options.split(), *training.split()])
+    assert (heard["task"], heard["dims"], heard["fit"]) == ("somewhere", 2, False)
+    overrides = ("batch_size=3", "order=recipe")
+    assert heard["plan_options"] == PlanOptions(
+        n_folds=3, order="recipe", norm="batch", memory_gb=4, overrides=overrides
+    )
+    config = TrainConfig(
+        max_time_s=120,
+        batch_size=4,
+        optimizer="sgd",
+        augmentation=AugmentationConfig.none(),
+        device="cpu",
+        precision="fp32",
+    )
+    assert heard["config"] == config
+    assert heard["predict_options"] == PredictOptions(device="cpu", precision="fp32", overlap=0.25)
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [("validate", "--model m"), ("predict", "--model m --input i --output o")],
+)
+def test_windows_computed_together_are_handed_on(command: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(*_: Any, **arguments: Any) -> None:
+        heard.update(arguments)
+        raise OptionError("enough")
+
+    monkeypatch.setattr(f"decathlete.workflows.{command}.{command}", listen)
+    CliRunner().invoke(app, [command, *given.split(), "--batch-size", "3", "--tta"])
+    assert heard["options"] == PredictOptions(batch_size=3, tta=True)
+
+
+def test_downloads_regions_are_listed() -> None:
+    said = " ".join(CliRunner().invoke(app, ["download", "--help"]).output.split())
+    assert "--region <us|eu>" in said
+    assert "Where things lie: --data DIR" in said
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -35,6 +160,16 @@ def test_help_answers_at_once() -> None:
 
     # The rule is 0.5 s on an idle machine; tests share theirs, so the best of several counts.
     assert min(seconds() for _ in range(5)) < 1.0
+
+
+def test_every_commands_help_answers_without_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from decathlete.cli.main import COMMANDS, app\n"
+        "for command in COMMANDS: assert CliRunner().invoke(app, [command, '--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'numpy', 'lightning'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_help_loads_neither_torch_nor_numpy() -> None:

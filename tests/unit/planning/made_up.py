@@ -9,6 +9,7 @@ from typing import Any
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.planning.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
 
@@ -51,4 +52,4 @@ def made_up_plan(
 ) -> Plan:
     """Of 200 like images; by default much like the hippocampus."""
     fingerprint = made_up_fingerprint([shape] * 200, [spacing] * 200)
-    return make_plan(made_up_spec(), fingerprint, dims=dims, **options)
+    return make_plan(made_up_spec(), fingerprint, dims=dims, options=PlanOptions(**options))

@@ -6,7 +6,8 @@ import pytest
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
-from decathlete.planning.budget import Budget
+from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import FACTS, override, plan_with
 from decathlete.planning.plan import Plan
 
@@ -119,18 +120,13 @@ def test_facts_are_not_choices(fact):
         override(PLAN, [f"{fact}=1"])
 
 
-def test_plan_with_takes_axis_order_budget_and_the_users_last_word():
+def test_plan_with_takes_axis_order_and_a_budget_leaves_what_was_set():
     fingerprint = made_up_fingerprint([(36, 50, 35)] * 200, [(1, 1, 1)] * 200)
-    plan = plan_with(
-        made_up_spec(),
-        fingerprint,
-        dims=3,
-        budget=Budget(device="cpu"),
-        assignments=["axis_order=1,0,2", "batch_size=5"],
-    )
+    options = PlanOptions(overrides=("axis_order=1,0,2", "batch_size=5"))
+    plan = fit_to_budget(plan_with(made_up_spec(), fingerprint, dims=3, options=options), Budget(device="cpu"))
     assert plan.axis_order == (1, 0, 2)
     assert plan.median_shape == (50, 36, 35)
     assert plan.batch_size == 5
     assert plan.network.features[0] == 16
     with pytest.raises(OptionError, match="order of the axes"):
-        plan_with(made_up_spec(), fingerprint, dims=3, assignments=["axis_order=0,0,1"])
+        plan_with(made_up_spec(), fingerprint, dims=3, options=PlanOptions(overrides=("axis_order=0,0,1",)))

@@ -1,0 +1,46 @@
+"""Groups of options: a dataclass of annotated fields, spread out among a command's own options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import wraps
+from typing import Any, get_type_hints
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """``command``, with each parameter that is a dataclass replaced by the dataclass's fields.
+
+    typer reads options from a function's signature; so the function that it is given has the fields' names, types and
+    defaults in its signature, and gathers their values before it calls ``command``.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    own = inspect.signature(command).parameters.values()
+    options = [option for parameter in own for option in _spread(parameter, hints[parameter.name])]
+
+    @wraps(command)
+    def gathering(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(hints[name])})
+        command(**values)
+
+    gathering.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    gathering.__annotations__ = {option.name: option.annotation for option in options}
+    return gathering
+
+
+def _spread(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Parameter]:
+    if not is_dataclass(hint):
+        yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+        return
+    types = get_type_hints(hint, include_extras=True)
+    for field in fields(hint):
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=types[field.name]
+        )
+
+
+def _default(field: Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is MISSING else field.default

@@ -1,0 +1,187 @@
+"""Options that go together in several commands, and what they become: plan, training, prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from decathlete.cli import options as o
+from decathlete.core.choices import Block, Norm, OptimizerName, Order, Orientation, PrecisionChoice, ScheduleName
+from decathlete.planning.options import PlanOptions
+
+if TYPE_CHECKING:
+    from decathlete.training.config import TrainConfig
+    from decathlete.workflows.validate import PredictOptions
+
+PLAN, LENGTH, TRAINING = "Plan", "Length of training", "Training"
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        rich_help_panel=PLAN,
+        help="Set a field of the plan by hand: patch_size=40,56,40. May be given several times.",
+    ),
+]
+Fit = Annotated[
+    bool,
+    typer.Option(
+        "--fit/--no-fit",
+        rich_help_panel=PLAN,
+        help="Let a CPU or a short --max-time narrow the plan's network, batch and patch.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanArguments:
+    """What a user says about the plan and the split."""
+
+    memory: Annotated[
+        float,
+        typer.Option(metavar="GB", min=0.5, rich_help_panel=PLAN, help="GPU memory that training may fill, GB."),
+    ] = PlanOptions.memory_gb
+    orientation: Annotated[
+        Orientation,
+        typer.Option(rich_help_panel=PLAN, help="Turn images to RAS (canonical), or leave them as stored."),
+    ] = PlanOptions.orientation
+    order: Annotated[
+        Order,
+        typer.Option(rich_help_panel=PLAN, help="Normalise, then resample (nnunet), or the reverse (recipe)."),
+    ] = PlanOptions.order
+    block: Annotated[Block, typer.Option(rich_help_panel=PLAN, help="The encoder's blocks; residual is slower.")] = (
+        PlanOptions.block
+    )
+    norm: Annotated[Norm, typer.Option(rich_help_panel=PLAN, help="Normalisation layers.")] = PlanOptions.norm
+    set_: Set = None
+    folds: Annotated[int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Folds of the split.")] = (
+        PlanOptions.n_folds
+    )
+    split_seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=o.SPLIT, help="Of the random split.")] = (
+        PlanOptions.split_seed
+    )
+    group_by: o.GroupBy = None
+
+    def options(self) -> PlanOptions:
+        """For the planner."""
+        return PlanOptions(
+            memory_gb=self.memory,
+            orientation=self.orientation,
+            order=self.order,
+            block=self.block,
+            norm=self.norm,
+            overrides=tuple(self.set_ or ()),
+            n_folds=self.folds,
+            split_seed=self.split_seed,
+            group_by=self.group_by,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments:
+    """What a user says about the training; a field is called as in :class:`TrainConfig`."""
+
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            rich_help_panel=LENGTH,
+            help="Train for so long, validation included: 90s, 20m, 1h30m. Not together with --epochs.",
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default="1000, if no --max-time",
+            rich_help_panel=LENGTH,
+            help="Train so many epochs.",
+        ),
+    ] = None
+    steps_per_epoch: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=LENGTH, help="Optimizer steps of an epoch.")
+    ] = 250
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default="never",
+            rich_help_panel=LENGTH,
+            help="Stop after so many validations without a better Dice.",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, show_default="the plan's", rich_help_panel=TRAINING, help="Patches per device and step."
+        ),
+    ] = None
+    optimizer: Annotated[OptimizerName, typer.Option(rich_help_panel=TRAINING, help="sgd: with Nesterov momentum.")] = (
+        "adamw"
+    )
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            show_default="adamw 5e-3, adam 1e-3, sgd 1e-2",
+            rich_help_panel=TRAINING,
+            help="The greatest; the schedule lowers it.",
+        ),
+    ] = None
+    schedule: Annotated[ScheduleName, typer.Option(rich_help_panel=TRAINING, help="How the learning rate falls.")] = (
+        "cosine"
+    )
+    augment: Annotated[
+        bool,
+        typer.Option("--augment/--no-augment", rich_help_panel=TRAINING, help="Change patches at random."),
+    ] = True
+    seed: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=TRAINING, help="Of weights, patches and augmentation.")
+    ] = 1
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            rich_help_panel=TRAINING,
+            help="Repeat bit for bit on CUDA too, slower; CPUs always do.",
+        ),
+    ] = False
+    precision: o.Precision = "auto"
+    device: o.Device = "auto"
+    devices: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, rich_help_panel=o.MACHINE, help="GPUs, or processes on a CPU."),
+    ] = 1
+
+    def config(self, *, nodes: int = 1) -> TrainConfig:
+        """For the training."""
+        from decathlete.workflows.train import train_config
+
+        return train_config(**vars(self), nodes=nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepArguments:
+    """How a model is slid over an image."""
+
+    tta: o.Tta = False
+    overlap: o.Overlap = 0.5
+    blend: o.Blend = "gaussian"
+
+    def options(self, *, device: str, precision: PrecisionChoice) -> PredictOptions:
+        """For the prediction."""
+        from decathlete.workflows.validate import PredictOptions
+
+        return PredictOptions(device=device, precision=precision, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowArguments(SweepArguments):
+    """The same where nothing is trained: ``run`` has a ``--batch-size`` of its own, the training's."""
+
+    batch_size: o.Windows = None

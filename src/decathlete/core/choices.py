@@ -1,0 +1,26 @@
+"""The choices between a few words that users make, each said once.
+
+They stand here, apart from what they choose between, so that the command line can list them without loading it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Orientation = Literal["canonical", "stored"]
+"""The working orientation: every image turned to RAS, or as its file stores it."""
+Order = Literal["nnunet", "recipe"]
+"""Of preprocessing's steps: normalise, then resample; or resample, then normalise."""
+Block = Literal["plain", "residual"]
+"""Of the encoder."""
+Norm = Literal["instance", "batch", "group"]
+"""Normalisation layers."""
+OptimizerName = Literal["adamw", "adam", "sgd"]
+ScheduleName = Literal["cosine", "poly", "constant"]
+"""Of the learning rate."""
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+"""Arithmetic: ``auto`` takes bf16 where the device is made for it."""
+Blend = Literal["gaussian", "constant"]
+"""Weights of overlapping windows."""
+BucketRegion = Literal["us", "eu"]
+"""Where the public bucket of the Decathlon stands."""

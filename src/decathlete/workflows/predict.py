@@ -1,0 +1,44 @@
+"""Predict files with a trained model, or with an ensemble of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from decathlete.inference.files import PredictedFile, predict_files
+from decathlete.workflows.validate import PredictOptions, load_predictor
+
+
+def predict(
+    models: str | Path | Sequence[str | Path],
+    inputs: str | Path,
+    output: str | Path,
+    *,
+    options: PredictOptions = PredictOptions(),
+    save_probabilities: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int, str | None], None] | None = None,
+) -> list[PredictedFile]:
+    """Segment images into ``output``: label maps on the images' own grids, each with a JSON of volumes and provenance.
+
+    To keep models loaded for images that come one by one, see :meth:`decathlete.Predictor.load`.
+
+    Args:
+        models: a run's folder or a model folder; several make an ensemble.
+        inputs: an image, a DICOM folder, or a folder of images.
+        overwrite: replace what other inputs or settings made; predictions made from the same are kept anyway.
+
+    Raises:
+        ModelError: a model is missing or damaged, or they do not go together.
+        OutputError: ``output`` cannot be written, or something else is in the way.
+        CasesFailed: at the end, if some images could not be predicted.
+    """
+    folders = [models] if isinstance(models, str | Path) else models
+    return predict_files(
+        load_predictor([Path(folder) for folder in folders], options),
+        Path(inputs),
+        Path(output),
+        save_probabilities=save_probabilities,
+        overwrite=overwrite,
+        progress=progress,
+    )

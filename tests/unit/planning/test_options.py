@@ -1,0 +1,26 @@
+"""Options of the plan are refused where they are made, with every problem together."""
+
+from __future__ import annotations
+
+import pytest
+
+from decathlete import PlanOptions
+from decathlete.errors import OptionError
+
+
+def test_every_problem_is_said_at_once_with_the_choices() -> None:
+    with pytest.raises(OptionError) as caught:
+        PlanOptions(memory_gb=0, n_folds=1, block="resnet", norm="layer", overrides="batch_size=2")  # type: ignore[arg-type]
+    said = str(caught.value)
+    assert "5 problems" in said
+    assert "block is 'resnet'; choose plain or residual" in said
+    assert "choose instance or batch or group" in said
+    assert "0 GB holds nothing" in said
+    assert "1 folds" in said
+    assert "('batch_size=2',)" in said
+
+
+@pytest.mark.parametrize("memory", [-1.0, float("nan")])
+def test_memory_is_positive(memory: float) -> None:
+    with pytest.raises(OptionError, match="--memory"):
+        PlanOptions(memory_gb=memory)

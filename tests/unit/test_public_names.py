@@ -1,0 +1,35 @@
+"""The package's face: a function for each command, documented, loaded when it is used."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import decathlete
+from decathlete.cli.main import COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_function(command: str) -> None:
+    function = getattr(decathlete, command)
+    assert inspect.isfunction(function)
+    assert function.__doc__
+
+
+@pytest.mark.parametrize("name", sorted(set(dir(decathlete)) - {"__version__"}))
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(decathlete, name))
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = "import sys, decathlete; print(sorted({'torch', 'numpy', 'pydantic', 'typer'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        decathlete.trian  # noqa: B018

@@ -67,7 +67,9 @@ class UNet(nn.Module):
     def _keep_gradient(self, logits_BK: Tensor) -> Tensor:
         """Have the gradient come back in the layout of the feature maps, which a loss does not care for."""
         if self.layout is not torch.contiguous_format and logits_BK.requires_grad:
-            logits_BK.register_hook(lambda gradient: gradient.contiguous(memory_format=self.layout))
+            logits_BK.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: gradient.contiguous(memory_format=self.layout)
+            )
         return logits_BK
 
     def _encode(self, x_BC: Tensor) -> list[Tensor]:

@@ -10,8 +10,10 @@ import pytest
 from decathlete.errors import Interrupted, OptionError, OutputError
 from decathlete.networks.bundle import ModelBundle
 from decathlete.planning import budget
+from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.logs import RunRecord
+from decathlete.workflows.run import run
 from decathlete.workflows.train import fitted_plan, train_task
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_network, make_test_plan
@@ -94,3 +96,9 @@ def test_the_estimate_of_time_knows_the_batch(workspace, monkeypatch):
         assert "batch_size" in plan.reasons
     with pytest.raises(OptionError, match="contradict"):
         fitted_plan(store, TIMED.revised(batch_size=2), fit=True, overrides=("batch_size=3",))
+
+
+def test_run_refuses_two_batch_sizes_before_it_does_anything(workspace):
+    options = PlanOptions(overrides=("batch-size = 3",))
+    with pytest.raises(OptionError, match="contradict"):
+        run("nowhere", workspace=workspace, plan_options=options, config=TIMED.revised(batch_size=2))

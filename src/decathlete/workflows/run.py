@@ -16,7 +16,7 @@ from decathlete.training.config import TrainConfig
 from decathlete.workflows.listen import Listener
 from decathlete.workflows.preprocess import preprocess_task
 from decathlete.workflows.report import make_report
-from decathlete.workflows.train import train_task
+from decathlete.workflows.train import refuse_two_batch_sizes, train_task
 from decathlete.workflows.validate import PredictOptions, load_predictor, validate
 from decathlete.workflows.workspace import Workspace
 
@@ -69,6 +69,7 @@ def run(
         raise OptionError(
             "run works on one machine", remedy="`decathlete preprocess`, then `train --nodes`, then `validate`"
         )
+    refuse_two_batch_sizes(config, plan_options.overrides)
     listener.step("Check, plan and prepare the dataset")
     preprocess_task(
         task,

@@ -80,17 +80,31 @@ def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrid
     Raises:
         OptionError: an override does not fit, or contradicts the config's batch size.
     """
+    refuse_two_batch_sizes(config, overrides)
     plan = override(with_batch_size(store.plan, config.batch_size), overrides)
-    if config.batch_size not in (None, plan.batch_size):
-        raise OptionError(
-            f"--batch-size {config.batch_size} and --set batch_size={plan.batch_size} contradict each other",
-            remedy="give one of them",
-        )
     if not fit:
         return plan
     budget = Budget(device=choose_device(config.device), max_time_s=config.max_time_s, steps=config.total_steps)
     fitted = fit_to_budget(plan, budget)
     return override(fitted, overrides)  # known to the estimate above; here, for they have the last word
+
+
+def refuse_two_batch_sizes(config: TrainConfig, overrides: tuple[str, ...]) -> None:
+    """``--batch-size`` and ``--set batch_size`` say the same thing; whoever gives both must give one number.
+
+    Raises:
+        OptionError: they differ.
+    """
+    assigned = [
+        value.strip()
+        for name, _, value in (text.partition("=") for text in overrides)
+        if name.strip().replace("-", "_") == "batch_size"
+    ]
+    if config.batch_size is not None and assigned and assigned[-1] != str(config.batch_size):
+        raise OptionError(
+            f"--batch-size {config.batch_size} and --set batch_size={assigned[-1]} contradict each other",
+            remedy="give one of them",
+        )
 
 
 def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...] = ()) -> Plan | None:

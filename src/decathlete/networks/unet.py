@@ -44,9 +44,9 @@ class UNet(nn.Module):
         """Keep weights, and from then on feature maps, in ``layout`` (``networks.layout`` knows which is fastest)."""
         self.layout = layout
         for weight in self.parameters():
-            # With one channel in or one voxel both layouts are the same memory, and DDP stumbles over their strides.
-            if weight.ndim > 2 and weight.shape[1] > 1 and weight.shape[2:].numel() > 1:
-                weight.data = weight.data.contiguous(memory_format=layout)
+            # With one voxel both layouts are the same memory, and DDP stumbles over their strides.
+            if weight.ndim > 2 and weight.shape[2:].numel() > 1:
+                weight.data = in_layout(weight.data, layout)
 
     def forward(self, x_BC: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits.
@@ -90,10 +90,11 @@ class UNet(nn.Module):
 
 
 def in_layout(x_BC: Tensor, layout: torch.memory_format) -> Tensor:
-    """``x_BC`` in ``layout``, its strides saying so too.
+    """Feature maps, or a convolution's weights, in ``layout``, their strides saying so too.
 
     With a single channel both layouts are the same memory, and torch leaves strides that convolutions take for the
-    contiguous one: the whole first stage would then be computed in it.
+    contiguous one: the whole first stage would then be computed in it. DDP wants a weight's strides to be those that
+    its gradient comes with.
     """
     x_BC = x_BC.contiguous(memory_format=layout)
     if layout is torch.contiguous_format or x_BC.shape[1] > 1:

@@ -288,6 +288,27 @@ def test_patience_ends_training_early(store, tmp_path, monkeypatch):
     assert (result.epochs, result.best_epoch) == (4, 0)
 
 
+def test_a_plateau_lowers_the_rate_also_across_a_resumption(store, tmp_path, monkeypatch):
+    from decathlete.training.validation import Validation, Validator
+
+    flat = Validation(dice={"c1": 0.5, "c2": None}, mean_dice=0.5, loss=1.0)
+    monkeypatch.setattr(Validator, "run", lambda self, network, case_ids, *, stop: flat)
+    config = tiny_config(epochs=7, steps_per_epoch=2, schedule="plateau", lr_patience=1, factor=0.5, warmup=0)
+    whole = train(store, 0, tmp_path / "whole", config)
+    rates = [e.learning_rate for e in Logs.load(whole.folder / "logs.json").epochs]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025])
+    with pytest.raises(Interrupted):
+        train(store, 0, tmp_path / "run", config, progress=StopAfter(9))
+    train(store, 0, tmp_path / "run", config, resume=True)
+    assert [e.learning_rate for e in Logs.load(tmp_path / "run" / "logs.json").epochs] == rates
+    assert_same(weights(whole.folder), weights(tmp_path / "run"))
+
+
+def test_a_plateau_needs_held_out_cases(store, tmp_path):
+    with pytest.raises(OptionError, match="plateau waits for validations"):
+        train(store, "all", tmp_path / "run", tiny_config(schedule="plateau"))
+
+
 def nan_at(monkeypatch, bad_steps) -> None:
     inner = SegmentationModule._backward
 

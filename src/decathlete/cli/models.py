@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.groups import Fit, Set, TrainArguments, WindowArguments
+from decathlete.cli.groups import Fit, Set, WindowArguments
+from decathlete.cli.training import FullTrainArguments
 
 
 def train(
     task: o.Task,
-    training: TrainArguments,
+    training: FullTrainArguments,
     dim: o.Dims = "3",
     fold: Annotated[
         str, typer.Option(metavar="FOLD", help="The fold that is held out, from 0; or all: train on every case.")

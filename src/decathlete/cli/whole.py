@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.groups import Fit, PlanArguments, SweepArguments, TrainArguments
+from decathlete.cli.groups import Fit, PlanArguments, SweepArguments
+from decathlete.cli.training import FullTrainArguments
 
 
 def run(
     dataset: o.Dataset,
     plan: PlanArguments,
-    training: TrainArguments,
+    training: FullTrainArguments,
     windows: SweepArguments,
     dim: o.Dims = "3",
     fold: Annotated[int, typer.Option(metavar="FOLD", min=0, help="The fold that is held out, from 0.")] = 0,

@@ -16,8 +16,8 @@ Block = Literal["plain", "residual"]
 Norm = Literal["instance", "batch", "group"]
 """Normalisation layers."""
 OptimizerName = Literal["adamw", "adam", "sgd"]
-ScheduleName = Literal["cosine", "poly", "constant"]
-"""Of the learning rate."""
+ScheduleName = Literal["cosine", "poly", "constant", "none", "multistep", "plateau"]
+"""Of the learning rate; ``none`` has not even the warm-up."""
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic: ``auto`` takes bf16 where the device is made for it."""
 Blend = Literal["gaussian", "constant"]

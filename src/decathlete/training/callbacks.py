@@ -85,6 +85,9 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         if state.judge(validation.mean_dice if validation else None) and ranks.rank() == 0:
             content = {"ema": module.ema.state_dict(), "epoch": state.epoch, "mean_dice": state.best_dice}
             save_checkpoint(module.task.best_checkpoint, content)
+        config = module.task.config
+        if config.schedule == "plateau" and validation and validation.mean_dice is not None:
+            state.lower_on_plateau(factor=config.factor, patience=config.lr_patience)
         loss, trained_s = self._means(module, trained_s)
         (elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
         record = EpochRecord(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -34,7 +34,11 @@ class TrainConfig(Schema):
         batch_size: patches per device and step, in place of the plan's; ``None``: the plan's.
         learning_rate: peak; ``None``: 5e-3 for AdamW, 1e-3 for Adam, 1e-2 for SGD (Nesterov).
         weight_decay: ``None``: 1e-4 for Adam(W), 3e-5 for SGD.
-        warmup: share of the training over which the learning rate rises to its peak, 0..0.5.
+        warmup: share of the training over which the learning rate rises to its peak, 0..0.5 (not with ``none``).
+        restarts: ``cosine``: how often the rate goes back to its peak on the way.
+        steps: ``multistep``: epochs at which the rate is multiplied by ``factor``; below 1: shares of the training.
+        factor: of ``multistep`` and ``plateau``.
+        lr_patience: ``plateau``: validations without a better (smoothed) Dice that are waited out.
         ema_decay: of the averaged weights, at most; shorter windows apply early and in short runs; 0: no averaging.
         gradient_clip: greatest gradient norm; ``None``: 1 for Adam(W), 12 for SGD; 0: no clipping.
         loss: what is added to the Dice; ``focal`` plays down voxels that are easy.
@@ -65,6 +69,10 @@ class TrainConfig(Schema):
     momentum: float = Field(default=0.99, ge=0, lt=1)
     schedule: ScheduleName = "cosine"
     warmup: float = Field(default=0.03, ge=0, le=0.5)
+    restarts: int = Field(default=0, ge=0)
+    steps: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    factor: float = Field(default=0.3, gt=0, lt=1)
+    lr_patience: int = Field(default=70, ge=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     gradient_clip: float | None = Field(default=None, ge=0)
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
@@ -94,6 +102,23 @@ class TrainConfig(Schema):
             raise ValueError("give epochs or max_time, not both: the schedule follows one of them")
         if self.patience is not None and self.val_cases == 0:
             raise ValueError("patience needs validations: val_cases must be 1 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        problems = []
+        if (self.schedule == "multistep") != bool(self.steps):
+            problems.append("steps and the schedule multistep belong together: give both or neither")
+        if self.restarts and self.schedule != "cosine":
+            problems.append("restarts are for the schedule cosine")
+        if self.schedule == "plateau" and self.val_cases == 0:
+            problems.append("the schedule plateau waits for validations: val_cases must be 1 or more")
+        if self.timed and any(step >= 1 for step in self.steps):
+            problems.append("with max_time give steps as shares of the training: 0.5,0.8")
+        elif any(step >= self.n_epochs for step in self.steps):
+            problems.append(f"steps from {self.n_epochs} on are never reached in {self.n_epochs} epochs")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @classmethod
@@ -126,6 +151,11 @@ class TrainConfig(Schema):
     def total_steps(self) -> int | None:
         """Optimizer steps of the whole training; ``None`` when time decides."""
         return None if self.timed else self.n_epochs * self.steps_per_epoch
+
+    @property
+    def drops(self) -> tuple[float, ...]:
+        """``steps`` as shares of the training."""
+        return tuple(step if step < 1 else step / self.n_epochs for step in self.steps)
 
     @property
     def peak_learning_rate(self) -> float:

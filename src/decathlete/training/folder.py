@@ -80,11 +80,12 @@ def make_record(
 ) -> RunRecord:
     """What this run is made from."""
     train, val = split(store, fold)
-    if config.patience is not None and not val:
+    waiting = "patience" if config.patience is not None else "the schedule plateau"
+    if (config.patience is not None or config.schedule == "plateau") and not val:
         raise OptionError(
-            "patience waits for validations, but no case is held out",
+            f"{waiting} waits for validations, but no case is held out",
             where=store.folder,
-            remedy="train a numbered fold, or leave patience out",
+            remedy=f"train a numbered fold, or leave {waiting} out",
         )
     return RunRecord(
         version=__version__,

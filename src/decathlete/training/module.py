@@ -135,7 +135,14 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         """At the present progress."""
         config = self.task.config
         return learning_rate(
-            self.state.progress, peak=config.peak_learning_rate, schedule=config.schedule, warmup=config.warmup
+            self.state.progress,
+            peak=config.peak_learning_rate,
+            schedule=config.schedule,
+            warmup=config.warmup,
+            restarts=config.restarts,
+            drops=config.drops,
+            factor=config.factor,
+            lowered=self.state.lowered,
         )
 
     @property

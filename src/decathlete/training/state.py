@@ -30,6 +30,8 @@ class RunState:
         val_cost_s, val_spent_s: of the last validation, and of all, seconds.
         save_cost_s: of writing a checkpoint.
         smoothed_dice: exponential average of the mean Dice, for ``patience``.
+        lowered, since_lowered: ``plateau``: share of the peak learning rate that is left, and validations without a
+            better smoothed Dice since it was last lowered (or since the last better one).
         outcome: whether training is still to go on.
         stopped_by: the signal that all ranks have agreed to stop for, 0 for none.
     """
@@ -56,6 +58,8 @@ class RunState:
     smoothed_dice: float | None = None
     best_smoothed_dice: float | None = None
     epochs_without_better: int = 0
+    lowered: float = 1.0
+    since_lowered: int = 0
     outcome: Outcome = "running"
     stopped_by: int = 0
     history: list[EpochRecord] = field(default_factory=list)
@@ -101,6 +105,13 @@ class RunState:
             return False
         self.best_dice, self.best_epoch = mean_dice, self.epoch
         return True
+
+    def lower_on_plateau(self, *, factor: float, patience: int) -> None:
+        """After a judged validation: lower the learning rate if ``patience`` are past without a better Dice."""
+        self.since_lowered = self.since_lowered + 1 if self.epochs_without_better else 0
+        if self.since_lowered > patience:
+            self.lowered *= factor
+            self.since_lowered = 0
 
     def close_epoch(self, record: EpochRecord, *, elapsed_s: float) -> None:
         """The open epoch ends as ``record``; the next one begins."""

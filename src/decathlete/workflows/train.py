@@ -122,12 +122,15 @@ def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...
     return override(record.plan, overrides)
 
 
-def train_config(*, max_time: str | None = None, augment: bool = True, **fields: Any) -> TrainConfig:
+def train_config(
+    *, max_time: str | None = None, augment: bool = True, steps: str | None = None, **fields: Any
+) -> TrainConfig:
     """A :class:`TrainConfig` from options as a user writes them.
 
     Args:
         max_time: a duration with units (``20m``).
         augment: ``False`` switches every augmentation off.
+        steps: numbers with commas between them (``100,200``).
         fields: fields of :class:`TrainConfig`.
 
     Raises:
@@ -135,6 +138,8 @@ def train_config(*, max_time: str | None = None, augment: bool = True, **fields:
     """
     if max_time is not None:
         fields["max_time_s"] = parse_duration(max_time)
+    if steps is not None:
+        fields["steps"] = tuple(part.strip() for part in steps.split(",") if part.strip())
     if not augment:
         fields["augmentation"] = AugmentationConfig.none()
     return TrainConfig.make(**fields)

@@ -15,6 +15,7 @@ from decathlete import PlanOptions, PredictOptions, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.cli.groups import PlanArguments, SweepArguments, TrainArguments, WindowArguments
 from decathlete.cli.main import app
+from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
 
 COMMANDS = ["run", "demo", "download", "check", "preprocess", "train", "validate", "predict", "evaluate", "report"]
@@ -26,8 +27,8 @@ def test_the_commands_are_these() -> None:
 
 PLAN = "block fit folds group-by memory norm order orientation set split-seed"
 TRAINING = (
-    "augment batch-size deterministic device devices epochs learning-rate max-time optimizer patience precision "
-    "schedule seed steps-per-epoch"
+    "augment batch-size deterministic device devices epochs factor learning-rate lr-patience max-time optimizer "
+    "patience precision restarts schedule seed steps steps-per-epoch warmup"
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim fold overlap overwrite prepared results tta workers",
@@ -77,7 +78,7 @@ def test_the_same_option_is_said_alike_everywhere() -> None:
 
 def test_defaults_are_those_of_the_python_functions() -> None:
     assert PlanArguments().options() == PlanOptions()
-    assert TrainArguments().config() == TrainConfig()
+    assert TrainArguments().config() == FullTrainArguments().config() == TrainConfig()
     for arguments in (SweepArguments(), WindowArguments()):
         assert arguments.options(device="auto", precision="auto") == PredictOptions()
 
@@ -120,6 +121,29 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert heard["config"] == config
     assert heard["predict_options"] == PredictOptions(device="cpu", precision="fp32", overlap=0.25)
+
+
+FINER = {
+    "--schedule multistep --epochs 300 --steps 100,200 --factor 0.5 --warmup 0": TrainConfig(
+        schedule="multistep", epochs=300, steps=(100, 200), factor=0.5, warmup=0
+    ),
+    "--schedule plateau --lr_patience 7": TrainConfig(schedule="plateau", lr_patience=7),
+    "--restarts 2": TrainConfig(restarts=2),
+}
+
+
+@pytest.mark.parametrize("given", FINER)
+@pytest.mark.parametrize(("command", "workflow"), [("run x", "run.run"), ("train --task x", "train.train_task")])
+def test_the_finer_options_of_training_arrive(command, workflow, given, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(task: str, **arguments: Any) -> None:
+        heard.update(arguments)
+        raise OptionError("enough")
+
+    monkeypatch.setattr(f"decathlete.workflows.{workflow}", listen)
+    CliRunner().invoke(app, [*command.split(), *given.split()])
+    assert heard["config"] == FINER[given]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,15 @@ def test_patience_counts_validated_epochs_only():
     assert state.epochs_without_better == 2
 
 
+def test_a_plateau_lowers_the_rate_again_and_again_and_a_better_dice_counts_anew():
+    state, lowered = RunState(), []
+    for dice in (0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.9, 0.9, 0.1, 0.1, 0.1):
+        state.judge(dice)
+        state.lower_on_plateau(factor=0.5, patience=2)
+        lowered.append(state.lowered)
+    assert lowered == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125]
+
+
 def test_the_step_estimate_rises_at_once_and_forgets_the_warm_up():
     state = RunState()
     for step, seconds in enumerate((9.0, 1.0, 1.0, 5.0, 1.0)):

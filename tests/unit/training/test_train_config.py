@@ -51,3 +51,19 @@ def test_json_round_trip(tmp_path):
 def test_patience_without_validations_is_refused():
     with pytest.raises(OptionError, match="patience needs validations"):
         TrainConfig.make(patience=3, val_cases=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"schedule": "multistep"}, "steps and the schedule multistep belong together"),
+        ({"steps": (3,)}, "steps and the schedule multistep belong together"),
+        ({"schedule": "poly", "restarts": 1}, "restarts are for the schedule cosine"),
+        ({"schedule": "plateau", "val_cases": 0}, "waits for validations"),
+        ({"schedule": "multistep", "steps": (3,), "max_time_s": 9}, "as shares of the training"),
+        ({"schedule": "multistep", "steps": (3, 9), "epochs": 9}, "never reached in 9 epochs"),
+    ],
+)
+def test_options_of_a_schedule_that_do_nothing_are_refused(options, said):
+    with pytest.raises(OptionError, match=said):
+        TrainConfig.make(**options)

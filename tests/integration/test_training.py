@@ -309,6 +309,83 @@ def test_a_plateau_needs_held_out_cases(store, tmp_path):
         train(store, "all", tmp_path / "run", tiny_config(schedule="plateau"))
 
 
+def test_patience_waits_for_the_fewest_epochs(store, tmp_path, monkeypatch):
+    from decathlete.training.validation import Validation, Validator
+
+    dice = iter(range(90, 0, -1))
+    monkeypatch.setattr(
+        Validator,
+        "run",
+        lambda self, network, case_ids, *, stop: Validation(dice={}, mean_dice=next(dice) / 100, loss=1.0),
+    )
+    config = tiny_config(epochs=9, steps_per_epoch=1, patience=1, min_epochs=5)
+    assert train(store, 0, tmp_path / "run", config).epochs == 5
+
+
+def test_the_first_epochs_are_not_validated_but_the_last_is(store, tmp_path):
+    config = tiny_config(epochs=4, steps_per_epoch=1, skip_first=2)
+    train(store, 0, tmp_path / "run", config)
+    validated = [e.val_loss is not None for e in Logs.load(tmp_path / "run" / "logs.json").epochs]
+    assert validated == [False, False, True, True]
+    train(store, 0, tmp_path / "short", config.revised(epochs=1))
+    assert Logs.load(tmp_path / "short" / "logs.json").epochs[0].val_loss is not None
+
+
+def test_windows_of_validations_are_blended_as_told(store, tmp_path):
+    losses = []
+    for number, changes in enumerate(({}, {"val_blend": "constant"}, {"val_overlap": 0.9})):
+        folder = tmp_path / str(number)
+        train(store, 0, folder, tiny_config(epochs=1, steps_per_epoch=1, **changes))
+        losses.append(Logs.load(folder / "logs.json").epochs[0].val_loss)
+    assert len(set(losses)) == 3
+
+
+def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(store, tmp_path):
+    from decathlete.networks.build import build_network
+
+    def moved(clip: float) -> float:
+        config = tiny_config(
+            optimizer="sgd",
+            momentum=0,
+            weight_decay=0,
+            schedule="none",
+            epochs=1,
+            steps_per_epoch=1,
+            val_cases=0,
+            gradient_clip=clip,
+        )
+        folder = tmp_path / str(clip)
+        train(store, 0, folder, config)
+        before = build_network(store.plan.network, seed=config.seed).state_dict()
+        after = load_checkpoint(folder / "checkpoints" / "last.ckpt")["network"]
+        return float(torch.stack([(after[k] - before[k]).square().sum() for k in after]).sum().sqrt())
+
+    assert moved(0.001) == pytest.approx(0.01 * 0.001, rel=0.05)
+    assert moved(0) > 0.01 * 0.01
+
+
+@pytest.mark.parametrize("changes", [{"loss": "focal"}, {"oversampling": 1.0}, {"weight_decay": 1.0}])
+def test_these_options_change_the_model(trained, store, tmp_path, changes):
+    result, _ = trained
+    train(store, 0, tmp_path / "run", tiny_config(val_cases=0, **changes))
+    ours, others = weights(result.folder), weights(tmp_path / "run")
+    assert any(not torch.equal(ours[k], others[k]) for k in ours)
+
+
+def test_batch_norms_are_of_all_processes_when_told(tmp_path):
+    network = make_test_network(3).revised(norm="batch")
+    store = make_store(tmp_path / "store", plan=make_test_plan(3, network=network))
+    config = tiny_config(epochs=1, steps_per_epoch=3, optimizer="sgd", gradient_clip=0, val_cases=0, ema_decay=0)
+    one = train(store, 0, tmp_path / "one", config.revised(batch_size=2))
+    two = train(store, 0, tmp_path / "two", config.revised(batch_size=1, devices=2, sync_batchnorm=True))
+    assert_same(weights(one.folder), weights(two.folder), rtol=0, atol=1e-4)
+
+
+def test_sync_batchnorm_without_batch_norms_is_refused(store, tmp_path):
+    with pytest.raises(OptionError, match="the network has instance norm"):
+        train(store, 0, tmp_path / "run", tiny_config(sync_batchnorm=True))
+
+
 def nan_at(monkeypatch, bad_steps) -> None:
     inner = SegmentationModule._backward
 

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli.groups import TrainArguments
+from decathlete.cli import options as o
+from decathlete.cli.groups import LENGTH, TRAINING, TrainArguments
+from decathlete.core.choices import Blend
 
-RATE = "Course of the learning rate"
+RATE, VALIDATION = "Course of the learning rate", "Validation while training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +49,92 @@ class FullTrainArguments(TrainArguments):
             help="plateau: validations without a better Dice that are waited out before it is lowered.",
         ),
     ] = 70
+
+    min_epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, rich_help_panel=LENGTH, help="Epochs that --patience does not shorten."),
+    ] = None
+
+    momentum: Annotated[
+        float, typer.Option(metavar="SHARE", min=0.0, max=0.9999, rich_help_panel=TRAINING, help="Of sgd.")
+    ] = 0.99
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECAY",
+            min=0.0,
+            show_default="adam(w) 1e-4, sgd 3e-5",
+            rich_help_panel=TRAINING,
+            help="Of weights.",
+        ),
+    ] = None
+    gradient_clip: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NORM",
+            min=0.0,
+            show_default="adam(w) 1, sgd 12",
+            rich_help_panel=TRAINING,
+            help="Greatest norm of the gradient; 0: no clipping.",
+        ),
+    ] = None
+    focal: Annotated[
+        bool,
+        typer.Option("--focal/--no-focal", rich_help_panel=TRAINING, help="Focal loss in place of the cross entropy."),
+    ] = False
+    ema_decay: Annotated[
+        float,
+        typer.Option(
+            metavar="DECAY", min=0.0, max=0.999999, rich_help_panel=TRAINING, help="Of the averaged weights; 0: none."
+        ),
+    ] = 0.999
+    oversampling: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", min=0.0, max=1.0, rich_help_panel=TRAINING, help="Of patches centred on foreground."
+        ),
+    ] = 0.33
+    nvol: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default="one per slice",
+            rich_help_panel=TRAINING,
+            help="2D: volumes that a batch's slices come from, equally many each.",
+        ),
+    ] = None
+    sync_batchnorm: Annotated[
+        bool,
+        typer.Option(
+            "--sync-batchnorm/--no-sync-batchnorm",
+            rich_help_panel=TRAINING,
+            help="Batch norms over all devices' patches.",
+        ),
+    ] = False
+
+    val_every: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, rich_help_panel=VALIDATION, help="Epochs from one to the next, with --epochs."
+        ),
+    ] = 1
+    skip_first: Annotated[
+        int, typer.Option(metavar="N", min=0, rich_help_panel=VALIDATION, help="Epochs at the start without any.")
+    ] = 0
+    val_cases: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, rich_help_panel=VALIDATION, help="Held-out cases, at most; 0: no validation."),
+    ] = 20
+    val_overlap: Annotated[
+        float, typer.Option(metavar="SHARE", min=0.0, max=0.95, rich_help_panel=VALIDATION, help="Of windows.")
+    ] = 0.5
+    val_blend: Annotated[Blend, typer.Option(rich_help_panel=VALIDATION, help="Weights of overlapping windows.")] = (
+        "gaussian"
+    )
+    val_batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=VALIDATION, help="Windows computed together.")
+    ] = 4
+    readers: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=o.MACHINE, help="Threads that cut patches, per device.")
+    ] = 2

@@ -122,6 +122,8 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         state, validator = module.state, self._validator
         if validator is None or not state.steps_in_epoch or not module.budget.validation_due(state):
             return None
+        if state.epoch < module.task.config.skip_first and not module.budget.finished(state):
+            return None
         began = time.monotonic()
         if state.val_cases is None:
             self._plan_validation(module, validator)
@@ -149,5 +151,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
 
     @staticmethod
     def _out_of_patience(module: SegmentationModule) -> bool:
-        patience = module.task.config.patience
-        return patience is not None and module.state.epochs_without_better >= patience
+        config, state = module.task.config, module.state
+        if config.patience is None or state.epoch < (config.min_epochs or 0):
+            return False
+        return state.epochs_without_better >= config.patience

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from decathlete.augmentation.config import AugmentationConfig
-from decathlete.core.choices import OptimizerName, PrecisionChoice, ScheduleName
+from decathlete.core.choices import Blend, OptimizerName, PrecisionChoice, ScheduleName
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError, problems_found
 
@@ -48,13 +48,16 @@ class TrainConfig(Schema):
         deterministic: repeat bit for bit on CUDA too, slower (a CPU does so anyway).
         devices: processes on this machine, one per GPU or several on a CPU; the global batch grows with them.
         seed: of weights, patches and augmentation.
+        sync_batchnorm: batch norms take mean and variance over the patches of all processes.
         patience: validations without a better (smoothed) Dice before training stops; ``None``: never.
+        min_epochs: that ``patience`` does not shorten (slices of the time with ``max_time_s``).
         oversampling: share of each batch's patches that are centred on foreground.
         nvol: 2D: volumes that a batch's slices come from, equally many each; ``None``: each slice from its own.
         augmentation: ``None``: the defaults for the plan's dimensions.
         val_every: epochs between validations (with ``epochs``).
+        skip_first: epochs at the start that are not validated; the last one always is.
         val_cases: at most so many held-out cases are swept each time: the same ones, chosen evenly.
-        val_overlap: of the sliding window in these validations.
+        val_overlap, val_blend: of the sliding window in these validations.
         readers: threads that cut patches. prefetch: batches they may be ahead.
         save_every_s: seconds between checkpoints inside long epochs.
     """
@@ -83,13 +86,17 @@ class TrainConfig(Schema):
     devices: int = Field(default=1, ge=1)
     nodes: int = Field(default=1, ge=1)
     seed: int = 1
+    sync_batchnorm: bool = False
     patience: int | None = Field(default=None, ge=1)
+    min_epochs: int | None = Field(default=None, ge=1)
     oversampling: float = Field(default=0.33, ge=0, le=1)
     nvol: int | None = Field(default=None, ge=1)
     augmentation: AugmentationConfig | None = None
     val_every: int = Field(default=1, ge=1)
+    skip_first: int = Field(default=0, ge=0)
     val_cases: int = Field(default=20, ge=0)
     val_overlap: float = Field(default=0.5, ge=0, lt=1)
+    val_blend: Blend = "gaussian"
     val_batch_size: int = Field(default=4, ge=1)
     readers: int = Field(default=2, ge=1)
     prefetch: int = Field(default=4, ge=1)
@@ -102,6 +109,10 @@ class TrainConfig(Schema):
             raise ValueError("give epochs or max_time, not both: the schedule follows one of them")
         if self.patience is not None and self.val_cases == 0:
             raise ValueError("patience needs validations: val_cases must be 1 or more")
+        if self.min_epochs is not None and self.patience is None:
+            raise ValueError("min_epochs holds patience back: give patience too, or neither")
+        if self.min_epochs is not None and not self.timed and self.min_epochs > self.n_epochs:
+            raise ValueError(f"min_epochs is {self.min_epochs}, more than the {self.n_epochs} epochs")
         return self
 
     @model_validator(mode="after")

@@ -87,6 +87,11 @@ def make_record(
             where=store.folder,
             remedy=f"train a numbered fold, or leave {waiting} out",
         )
+    if config.sync_batchnorm and plan.network.norm != "batch":
+        raise OptionError(
+            f"sync_batchnorm is for batch norm, the network has {plan.network.norm} norm",
+            remedy="plan with --norm batch, or leave sync_batchnorm out",
+        )
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,

@@ -16,7 +16,7 @@ from torch import distributed as dist
 from torch.nn import functional
 
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
-from decathlete.training.ranks import world_size
+from decathlete.training.ranks import SumOverRanks, world_size
 
 SMOOTH = 1e-5
 FOCAL_GAMMA = 2.0
@@ -145,29 +145,10 @@ class SegmentationLoss(nn.Module):
         both = (probabilities_BF * truth_BF).sum(axes)
         sums = torch.stack([both, probabilities_BF.sum(axes), truth_BF.sum(axes, dtype=both.dtype)])
         if self.batch_dice and _joined():
-            sums = _SumOverRanks.apply(sums)  # type: ignore[no-untyped-call]
+            sums = SumOverRanks.apply(sums)  # type: ignore[no-untyped-call]
         both, predicted, true = sums.unbind()
         mean: Tensor = ((2 * both + self.smooth) / (predicted + true + self.smooth)).mean()
         return 1 - mean
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over all ranks. Each rank's loss depends on it, so its gradient is a sum over ranks too."""
-
-    @staticmethod
-    def forward(ctx: object, local: Tensor) -> Tensor:  # noqa: ARG004
-        """A new tensor, the same on all ranks."""
-        total = local.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: object, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        """The sum of all ranks' gradients."""
-        (gradient,) = gradients
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
 
 
 def _joined() -> bool:

@@ -28,6 +28,7 @@ from decathlete.training.ema import EMA
 from decathlete.training.losses import SegmentationLoss
 from decathlete.training.optim import build_optimizer, set_learning_rate
 from decathlete.training.schedule import ema_decay, learning_rate
+from decathlete.training.shared_norm import share_batch_norms
 from decathlete.training.signals import StopRequest
 from decathlete.training.state import Clock, RunState
 from decathlete.training.task import TrainTask
@@ -72,6 +73,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         """Build the network in the process that trains it."""
         task = self.task
         self.network = build_network(task.plan.network, seed=task.config.seed)
+        if task.config.sync_batchnorm:
+            share_batch_norms(self.network)
         hardware = task.hardware
         layout = preferred_memory_format(torch.device(hardware.kind), task.plan.dims, hardware.precision)
         self.network.set_layout(layout)
@@ -208,6 +211,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             task.plan,
             lambda logits_BK, label_B: self.loss(logits_BK, label_B).total,
             overlap=task.config.val_overlap,
+            blend=task.config.val_blend,
             batch_size=task.config.val_batch_size,
             precision=task.hardware.precision,
             device=self.device,

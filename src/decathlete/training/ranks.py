@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 
 def world_size() -> int:
@@ -26,6 +26,25 @@ def greatest(values: Sequence[float], device: torch.device) -> list[float]:
 def summed(values: Sequence[float], device: torch.device) -> list[float]:
     """The sum of each value over all processes."""
     return _reduced(values, device, distributed.ReduceOp.SUM)
+
+
+class SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all ranks. Each rank's loss depends on it, so its gradient is a sum over ranks too."""
+
+    @staticmethod
+    def forward(ctx: object, local: Tensor) -> Tensor:  # noqa: ARG004
+        """A new tensor, the same on all ranks."""
+        total = local.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        """The sum of all ranks' gradients."""
+        (gradient,) = gradients
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
 
 
 def _reduced(values: Sequence[float], device: torch.device, operation: distributed.ReduceOp.RedOpType) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from decathlete.core.choices import Blend
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.inference.sweep import predict_logits
 from decathlete.planning.plan import Plan
@@ -72,6 +73,7 @@ class Validator:
         loss: Callable[[Tensor, Tensor], Tensor],
         *,
         overlap: float,
+        blend: Blend,
         batch_size: int,
         precision: str,
         device: torch.device,
@@ -80,6 +82,7 @@ class Validator:
         self.plan = plan
         self.loss = loss
         self.overlap = overlap
+        self.blend = blend
         self.batch_size = batch_size
         self.precision = precision
         self.device = device
@@ -111,6 +114,7 @@ class Validator:
             image_CZYX,
             self.plan,
             overlap=self.overlap,
+            blend=self.blend,
             batch_size=self.batch_size,
             precision=self.precision,
         )

@@ -123,7 +123,7 @@ def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...
 
 
 def train_config(
-    *, max_time: str | None = None, augment: bool = True, steps: str | None = None, **fields: Any
+    *, max_time: str | None = None, augment: bool = True, steps: str | None = None, focal: bool = False, **fields: Any
 ) -> TrainConfig:
     """A :class:`TrainConfig` from options as a user writes them.
 
@@ -131,6 +131,7 @@ def train_config(
         max_time: a duration with units (``20m``).
         augment: ``False`` switches every augmentation off.
         steps: numbers with commas between them (``100,200``).
+        focal: the focal loss in place of the cross entropy.
         fields: fields of :class:`TrainConfig`.
 
     Raises:
@@ -140,6 +141,8 @@ def train_config(
         fields["max_time_s"] = parse_duration(max_time)
     if steps is not None:
         fields["steps"] = tuple(part.strip() for part in steps.split(",") if part.strip())
+    if focal:
+        fields["loss"] = "focal"
     if not augment:
         fields["augmentation"] = AugmentationConfig.none()
     return TrainConfig.make(**fields)

@@ -27,8 +27,10 @@ def test_the_commands_are_these() -> None:
 
 PLAN = "block fit folds group-by memory norm order orientation set split-seed"
 TRAINING = (
-    "augment batch-size deterministic device devices epochs factor learning-rate lr-patience max-time optimizer "
-    "patience precision restarts schedule seed steps steps-per-epoch warmup"
+    "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip learning-rate "
+    "lr-patience max-time min-epochs momentum nvol optimizer oversampling patience precision readers restarts schedule "
+    "seed skip-first steps steps-per-epoch sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap "
+    "warmup weight-decay"
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim fold overlap overwrite prepared results tta workers",
@@ -129,6 +131,18 @@ FINER = {
     ),
     "--schedule plateau --lr_patience 7": TrainConfig(schedule="plateau", lr_patience=7),
     "--restarts 2": TrainConfig(restarts=2),
+    "--optimizer sgd --momentum 0.9 --weight_decay 0 --gradient-clip 2": TrainConfig(
+        optimizer="sgd", momentum=0.9, weight_decay=0, gradient_clip=2
+    ),
+    "--focal --ema-decay 0 --oversampling 0.5 --nvol 4 --sync-batchnorm": TrainConfig(
+        loss="focal", ema_decay=0, oversampling=0.5, nvol=4, sync_batchnorm=True
+    ),
+    "--patience 9 --min-epochs 30 --skip-first 3 --val-every 2": TrainConfig(
+        patience=9, min_epochs=30, skip_first=3, val_every=2
+    ),
+    "--val-cases 3 --val-overlap 0.25 --val-blend constant --val-batch-size 1 --readers 8": TrainConfig(
+        val_cases=3, val_overlap=0.25, val_blend="constant", val_batch_size=1, readers=8
+    ),
 }
 
 

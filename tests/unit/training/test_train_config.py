@@ -58,12 +58,14 @@ def test_patience_without_validations_is_refused():
     [
         ({"schedule": "multistep"}, "steps and the schedule multistep belong together"),
         ({"steps": (3,)}, "steps and the schedule multistep belong together"),
+        ({"min_epochs": 3}, "give patience too"),
+        ({"min_epochs": 3, "patience": 1, "epochs": 2}, "more than the 2 epochs"),
         ({"schedule": "poly", "restarts": 1}, "restarts are for the schedule cosine"),
         ({"schedule": "plateau", "val_cases": 0}, "waits for validations"),
         ({"schedule": "multistep", "steps": (3,), "max_time_s": 9}, "as shares of the training"),
         ({"schedule": "multistep", "steps": (3, 9), "epochs": 9}, "never reached in 9 epochs"),
     ],
 )
-def test_options_of_a_schedule_that_do_nothing_are_refused(options, said):
+def test_options_that_do_nothing_are_refused(options, said):
     with pytest.raises(OptionError, match=said):
         TrainConfig.make(**options)

@@ -1,0 +1,37 @@
+"""What the options of the optimizers do to a weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from decathlete.training.config import TrainConfig
+from decathlete.training.optim import build_optimizer
+
+
+def walked(gradient: float, *, steps: int, **options: object) -> float:
+    """A weight that was 1, after ``steps`` steps of rate 0.1 along a steady gradient."""
+    weight = nn.Parameter(torch.ones(()))
+    optimizer = build_optimizer([weight], TrainConfig.make(learning_rate=0.1, **options))
+    for _ in range(steps):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    return float(weight.detach())
+
+
+def test_momentum_of_sgd_is_nesterovs():
+    assert walked(1.0, steps=2, optimizer="sgd", momentum=0.0, weight_decay=0) == pytest.approx(0.8)
+    steps = 0.1 * (1 + 0.5) + 0.1 * (1 + 0.5 * 1.5)
+    assert walked(1.0, steps=2, optimizer="sgd", momentum=0.5, weight_decay=0) == pytest.approx(1 - steps)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_weight_decay_shrinks_a_weight_that_no_gradient_moves(optimizer):
+    assert walked(0.0, steps=1, optimizer=optimizer, weight_decay=0) == 1.0
+    assert walked(0.0, steps=1, optimizer=optimizer, weight_decay=0.5) < 0.96
+
+
+def test_only_adamw_keeps_decay_apart_from_the_gradient():
+    assert walked(0.0, steps=1, optimizer="adamw", weight_decay=0.5) == pytest.approx(0.95)
+    assert walked(0.0, steps=1, optimizer="adam", weight_decay=0.5) == pytest.approx(0.9)

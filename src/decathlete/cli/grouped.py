@@ -8,20 +8,25 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import wraps
 from typing import Any, get_type_hints
 
+from decathlete.cli.options import Config
+
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """``command``, with each parameter that is a dataclass replaced by the dataclass's fields.
 
     typer reads options from a function's signature; so the function that it is given has the fields' names, types and
-    defaults in its signature, and gathers their values before it calls ``command``.
+    defaults in its signature, and gathers their values before it calls ``command``. Every
+    command also gets ``--config``.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     own = inspect.signature(command).parameters.values()
     options = [option for parameter in own for option in _spread(parameter, hints[parameter.name])]
+    options.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config))
 
     @wraps(command)
     def gathering(**values: Any) -> None:
+        values.pop("config")  # its values have come as the other options'
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(hints[name])})
         command(**values)

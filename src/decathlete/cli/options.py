@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from decathlete.cli.config_file import take_config
 from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import PrecisionChoice
 from decathlete.errors import OptionError
@@ -19,6 +20,17 @@ Dim = Literal["2", "3"]
 Task = Annotated[str, typer.Option("--task", help="Dataset: its number (04) or folder name under --data, or a path.")]
 Dataset = Annotated[str, typer.Argument(help="A folder with dataset.json, or its name or number under --data.")]
 Dims = Annotated[Dim, typer.Option("--dim", help="A model of slices (2) or of volumes (3).")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        callback=take_config,
+        help="Options from a YAML or JSON file; those given here win over them.",
+    ),
+]
+"""Every command has it (``grouped``)."""
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what other inputs or settings made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 Model = Annotated[

@@ -7,12 +7,19 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from decathlete.cli.config_file import flags_win
+
 
 class SectionedCommand(TyperCommand):
-    """A command whose help lists the options under their ``rich_help_panel``.
+    """A command with ``--config``, whose help lists the options under their ``rich_help_panel``.
 
     typer does so with rich alone, which takes half as long again to load and on 80 columns breaks names and choices.
     """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, once it is settled what ``--config`` still has to say."""
+        flags_win(ctx)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """Arguments, Options, then the other sections as they come."""

@@ -1,0 +1,138 @@
+"""``--config``: what a file of options comes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from decathlete import PlanOptions, PredictOptions, TrainConfig
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.cli.main import app
+from decathlete.errors import OptionError
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `run` and `train` would have been called with."""
+    heard: dict[str, Any] = {}
+
+    def listen(task: str, **arguments: Any) -> None:
+        heard.update(arguments, task=task)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.run.run", listen)
+    monkeypatch.setattr("decathlete.workflows.train.train_task", listen)
+    return heard
+
+
+def called(*arguments: str) -> str:
+    """The error that a command ends with."""
+    return str(CliRunner().invoke(app, list(arguments)).exception)
+
+
+YAML = """
+# anything that `run` takes
+dim: 2
+norm: batch
+set: [batch_size=3, mirror_axes=none]
+batch-size: 4
+max_time: 2m
+learning_rate: 1e-3   # a word, for YAML
+schedule: multistep
+steps: [0.5, 0.8]
+focal: true
+augment: false
+overlap: 0.25
+folds:
+"""
+
+
+def test_each_kind_of_option_arrives(heard: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "o.yaml").write_text(YAML)
+    assert called("run", "here", "--config", str(tmp_path / "o.yaml")) == "enough"
+    assert (heard["task"], heard["dims"]) == ("here", 2)
+    assert heard["plan_options"] == PlanOptions(norm="batch", overrides=("batch_size=3", "mirror_axes=none"))
+    assert heard["predict_options"] == PredictOptions(overlap=0.25)
+    assert heard["config"] == TrainConfig(
+        batch_size=4,
+        max_time_s=120,
+        learning_rate=1e-3,
+        schedule="multistep",
+        steps=(0.5, 0.8),
+        loss="focal",
+        augmentation=AugmentationConfig.none(),
+    )
+
+
+def test_flags_win(heard: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "o.json").write_text('{"task": "04", "epochs": 30, "seed": 5, "augment": false, "ema_decay": 0.0}')
+    flags = ["--seed", "7", "--augment", "--max-time", "1m"]
+    assert called("train", *flags, "--config", str(tmp_path / "o.json")) == "enough"
+    assert heard["task"] == "04"
+    assert heard["config"] == TrainConfig(seed=7, max_time_s=60, ema_decay=0)
+
+
+def test_two_alternatives_in_the_file_still_contradict_each_other(heard: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "o.json").write_text('{"epochs": 30, "max_time": "1m"}')
+    assert "not both" in called("train", "--task", "04", "--config", str(tmp_path / "o.json"))
+
+
+def test_all_problems_are_named_together_with_the_nearest_spelling(heard: dict[str, Any], tmp_path: Path) -> None:
+    wrong = """
+learnig_rate: 0.1
+zzz: 1
+epochs: 2.5
+seed: true
+focal: 1
+norm: batch
+optimizer: lion
+val_cases: 2
+val-cases: 3
+momentum: [0.9]
+patience: 0
+"""
+    (tmp_path / "o.yml").write_text(wrong)
+    said = called("train", "--task", "04", "--config", str(tmp_path / "o.yml"))
+    assert not heard
+    for part in (
+        "9 problems",
+        "learnig_rate: there is no such option; did you mean learning-rate?",
+        "zzz: there is no such option",
+        "epochs: 2.5: ",
+        "seed: True is neither a number nor a word",
+        "focal: 1 is neither true nor false",
+        "optimizer: 'lion': ",
+        "val-cases: given twice",
+        "momentum: [0.9] is neither a number nor a word",
+        "patience: 0: ",
+    ):
+        assert part in said
+    assert "norm" not in said.replace("--norm", "")
+
+
+def test_a_file_may_serve_several_commands(
+    heard: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "o.yaml").write_text("norm: batch\nepochs: 3\n")
+    assert called("train", "--task", "04", "--config", str(tmp_path / "o.yaml")) == "enough"
+    assert heard["config"] == TrainConfig(epochs=3)
+    assert "left to others: norm" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("o.toml", "a = 1", "neither YAML nor JSON"),
+        ("o.json", "{", "cannot be read"),
+        ("o.yaml", "a: [", "cannot be read"),
+        ("o.yaml", "- epochs", "does not hold options"),
+        ("none.yaml", None, "does not exist"),
+    ],
+)
+def test_files_that_hold_no_options(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert said in called("train", "--config", str(tmp_path / name))

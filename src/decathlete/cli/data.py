@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.groups import PlanArguments
+from decathlete.cli.network import FullPlanArguments
 
 
 def check(
@@ -39,7 +39,7 @@ def check(
 
 def preprocess(
     task: o.Task,
-    plan: PlanArguments,
+    plan: FullPlanArguments,
     dim: o.Dims = "3",
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),

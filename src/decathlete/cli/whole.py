@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.groups import Fit, PlanArguments, SweepArguments
+from decathlete.cli.groups import Fit, SweepArguments
+from decathlete.cli.network import FullPlanArguments
 from decathlete.cli.training import FullTrainArguments
 
 
 def run(
     dataset: o.Dataset,
-    plan: PlanArguments,
+    plan: FullPlanArguments,
     training: FullTrainArguments,
     windows: SweepArguments,
     dim: o.Dims = "3",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from decathlete.errors import OptionError
-from decathlete.planning.explain import BY_HAND, why_network
+from decathlete.planning.explain import is_by_hand, why_network
 from decathlete.planning.memory import feature_map_elements, multiply_adds
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
@@ -52,7 +52,7 @@ BATCH_VOXELS = 180_000
 BATCH_RANGE: dict[int, tuple[int, int]] = {2: (8, 32), 3: (2, 8)}
 SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 32**3}
 """Voxels under which no patch is shrunk for time's sake."""
-NETWORK_BY_HAND = ("network", *(f"network.{name}" for name in MADE_ANEW))
+NETWORK_BY_HAND = ("network", *(f"network.{name}" for name in MADE_ANEW if name != "heads"))
 """With any of these set by the user the network is not made anew."""
 
 
@@ -182,7 +182,7 @@ def _choose(plan: Plan, planned: _Size, budget: Budget) -> _Size:
 
 
 def _by_hand(plan: Plan, *fields: str) -> bool:
-    return any(plan.reasons.get(name, "").startswith(BY_HAND) for name in fields)
+    return any(is_by_hand(plan.reasons, name) for name in fields)
 
 
 def _small(plan: Plan, size: _Size) -> _Size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from decathlete.core.choices import Order, Orientation
 from decathlete.core.geometry import Triple
@@ -174,6 +174,11 @@ def why_resampling(resampling: Resampling) -> str:
 def why_mirroring() -> str:
     """Why training mirrors."""
     return "each axis at random, as nnU-Net does: more shapes from few cases, and test-time augmentation may flip"
+
+
+def is_by_hand(reasons: Mapping[str, str], field: str) -> bool:
+    """Whether the user set ``field`` of the plan."""
+    return reasons.get(field, "").startswith(BY_HAND)
 
 
 def why_network(network: NetworkSpec, patch_size: Axes) -> dict[str, str]:

@@ -22,6 +22,13 @@ class PlanOptions:
         order: of preprocessing's steps: ``nnunet`` normalises, then resamples; ``recipe`` the other way round.
         block: of the encoder.
         norm: normalisation layers.
+        filters: channels of each stage, finest first; the network pools no further than there are entries.
+        wide_encoder: 64, 96, 128, 192, ... channels in place of 32, 64, 128, ...
+        depth: poolings at most: levels below full resolution.
+        min_fmap: feature maps get no shorter than this along a pooled axis, voxels.
+        negative_slope: of the leaky ReLU.
+        deep_supervision: train on coarser outputs, too.
+        heads: outputs trained on, full resolution's included, at most; ``None``: all but the coarsest.
         overrides: ``field=value`` assignments onto the plan, which have the last word.
         n_folds: of the split, 2 or more.
         split_seed: of the split.
@@ -36,6 +43,13 @@ class PlanOptions:
     order: Order = "nnunet"
     block: Block = "plain"
     norm: Norm = "instance"
+    filters: tuple[int, ...] = ()
+    wide_encoder: bool = False
+    depth: int | None = None
+    min_fmap: int = 4
+    negative_slope: float = 0.01
+    deep_supervision: bool = True
+    heads: int | None = None
     overrides: tuple[str, ...] = ()
     n_folds: int = 5
     split_seed: int = 12345
@@ -51,8 +65,25 @@ class PlanOptions:
                 yield f"{name} is {value!r}; choose {' or '.join(get_args(choice))}"
         if not self.memory_gb > 0:
             yield f"a memory of {self.memory_gb:g} GB holds nothing; give --memory in GB, e.g. 8"
+        yield from self._network_problems()
         if self.n_folds < 2:
             yield f"{self.n_folds} folds hold nothing out; take 2 or more"
         overrides: object = self.overrides
         if isinstance(overrides, str):  # which is a sequence, too: of letters
             yield f"overrides is a text; write ({overrides!r},)"
+
+    def _network_problems(self) -> Iterator[str]:
+        if self.filters and (len(self.filters) < 2 or min(self.filters) < 1):
+            yield f"filters {self.filters} do not make a U-Net; give 2 or more positive numbers, one per level"
+        if self.filters and self.wide_encoder:
+            yield "filters and wide_encoder contradict each other; give one of them"
+        if self.depth is not None and self.depth < 1:
+            yield f"a depth of {self.depth} is no U-Net; take 1 or more"
+        if self.min_fmap < 1:
+            yield f"min_fmap is {self.min_fmap}; take 1 or more voxels"
+        if not 0 <= self.negative_slope <= 1:
+            yield f"negative_slope is {self.negative_slope}; take 0 to 1"
+        if self.heads is not None and self.heads < 1:
+            yield f"{self.heads} heads give no output; take 1 or more"
+        if not self.deep_supervision and self.heads not in (None, 1):
+            yield f"{self.heads} heads are deep supervision, which is switched off; give one of them"

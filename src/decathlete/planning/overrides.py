@@ -16,14 +16,15 @@ from pydantic import ValidationError
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError
-from decathlete.planning.explain import BY_HAND, why_network
+from decathlete.planning.explain import BY_HAND, is_by_hand, why_network
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder
+from decathlete.planning.network_options import pooling_of, shaped
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
-from decathlete.planning.topology import MADE_ANEW, Topology, make_topology, remake_network
+from decathlete.planning.topology import MADE_ANEW, Pooling, Topology, make_topology, remake_network
 
 FACTS: dict[str, str] = {
     "version": "it says how the file is written",
@@ -55,14 +56,17 @@ def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, option
     early = [text for text in options.overrides if _split(text)[0] == "axis_order"]
     late = [text for text in options.overrides if text not in early]
     plan = make_plan(spec, fingerprint, dims=dims, options=options, axes=_axes(early[-1]) if early else None)
-    return override(plan, late)
+    return override(plan, late, options=options)
 
 
-def override(plan: Plan, assignments: Sequence[str]) -> Plan:
+def override(plan: Plan, assignments: Sequence[str], *, options: PlanOptions | None = None) -> Plan:
     """``plan`` with fields set by hand, each given as ``field=value``.
 
     A new patch size or target spacing makes the network's strides, kernels and depth anew by the planner's rules,
     unless these are set too; a new target spacing also rounds the patch up to what the new strides divide.
+
+    Args:
+        options: that ``plan`` was made with; without them a network that they shaped stays as it is.
 
     Raises:
         OptionError: an assignment that is malformed, names no field, or makes a plan that contradicts itself.
@@ -77,7 +81,7 @@ def override(plan: Plan, assignments: Sequence[str]) -> Plan:
     keys = {path for path, _ in pairs}
     data["reasons"] |= {path: f"{BY_HAND} ({_flag(path, text)})" for path, text in pairs}
     if keys & {"patch_size", "target_spacing"}:
-        _follow(plan, data, keys, flags=[_flag(path, text) for path, text in pairs])
+        _follow(plan, data, keys, flags=[_flag(path, text) for path, text in pairs], options=options)
     try:
         return Plan.model_validate(data)
     except ValidationError as problem:
@@ -173,7 +177,9 @@ def _entry(place: Any, key: str, flag: str) -> Any:
     raise OptionError(f"{flag}: there is no field {key}", remedy=remedy)
 
 
-def _follow(plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence[str]) -> None:
+def _follow(
+    plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence[str], options: PlanOptions | None
+) -> None:
     """Let the median shape and the network's topology follow a new patch size or target spacing, in place."""
     spacing, patch = data["target_spacing"], data["patch_size"]
     numbers = [*spacing[3 - plan.dims :], *patch]
@@ -185,7 +191,10 @@ def _follow(plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence
     ]
     if any(path == "network" or path in TOPOLOGY for path in keys):
         return
-    topology = make_topology(spacing[3 - plan.dims :], patch)
+    if options is None and any(is_by_hand(plan.reasons, path) for path in ("network", *TOPOLOGY)):
+        return  # by options that are not known any more
+    pooling = Pooling() if options is None else pooling_of(options)
+    topology = make_topology(spacing[3 - plan.dims :], patch, pooling=pooling)
     if "patch_size" in keys:
         _must_divide(patch, topology, " ".join(flags))
     if len(topology.strides) < 2:
@@ -195,10 +204,12 @@ def _follow(plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence
         )
     same = topology.strides == plan.network.strides and topology.kernels == plan.network.kernels
     network = plan.network if same else remake_network(plan.network, topology)
+    if options is not None:
+        network = shaped(network, options)
     data["patch_size"] = list(topology.patch_size)
     data["network"] |= {name: getattr(network, name) for name in MADE_ANEW if f"network.{name}" not in keys}
     reasons = why_network(network, topology.patch_size)
-    data["reasons"] |= {field: why for field, why in reasons.items() if field not in keys}
+    data["reasons"] |= {field: why for field, why in reasons.items() if not is_by_hand(data["reasons"], field)}
 
 
 def _positive(number: Any) -> bool:

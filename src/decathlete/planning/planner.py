@@ -15,6 +15,7 @@ from decathlete.planning import explain as say
 from decathlete.planning.fingerprint import Fingerprint, IntensityStatistics
 from decathlete.planning.grid import AxisOrder, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, fill
+from decathlete.planning.network_options import pooling_of, shaped, why_by_hand
 from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainedOn
@@ -91,6 +92,7 @@ def make_plan(
             "resampling": say.why_resampling(Resampling()),
             "mirror_axes": say.why_mirroring(),
             **_why_sized(sized, grid.median[-dims:], options.memory_gb),
+            **why_by_hand(options),
         },
     )
 
@@ -115,18 +117,21 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
     spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_gb
 
     def network_of(topology: Topology) -> NetworkSpec:
-        return make_network(
+        made = make_network(
             topology,
             in_channels=len(spec.channels),
             out_channels=spec.labels.n_outputs,
             block=options.block,
             norm=options.norm,
         )
+        return shaped(made, options)
 
-    topology = make_topology(spacing, smallest_poolable(spacing, _initial_patch(spacing, median)))
+    pooling = pooling_of(options)
+    first = smallest_poolable(spacing, _initial_patch(spacing, median), pooling=pooling)
+    topology = make_topology(spacing, first, pooling=pooling)
     network, shrunk = network_of(topology), False
     while fill(network, topology.patch_size, memory_gb=memory_gb) > 1:
-        smaller = shrink(spacing, topology, median)
+        smaller = shrink(spacing, topology, median, pooling=pooling)
         if smaller is None:
             raise PlanError(
                 f"not even a patch of {'×'.join(map(str, topology.patch_size))} voxels fits into {memory_gb:g} GB",

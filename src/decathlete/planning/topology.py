@@ -42,8 +42,21 @@ class Topology:
         return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
 
 
-def make_topology(spacing: Sequence[float], size: Sequence[float], *, min_edge: int = MIN_EDGE) -> Topology:
-    """Pool again and again while a feature map stays at least ``min_edge`` long.
+@dataclass(frozen=True, kw_only=True)
+class Pooling:
+    """How far to pool.
+
+    Attributes:
+        min_edge: feature maps never get shorter than this along a pooled axis, voxels.
+        most_stages: at most so many resolutions, the full one included.
+    """
+
+    min_edge: int = MIN_EDGE
+    most_stages: int | None = None
+
+
+def make_topology(spacing: Sequence[float], size: Sequence[float], *, pooling: Pooling = Pooling()) -> Topology:
+    """Pool again and again while a feature map stays at least ``min_edge`` long, and no further than allowed.
 
     Each time, the axes halved are those long enough whose spacing is within a factor 2 of the finest of these; a
     last single axis only while it is at least 3 ``min_edge`` long. An axis' kernel is 1 until its spacing has come
@@ -59,7 +72,8 @@ def make_topology(spacing: Sequence[float], size: Sequence[float], *, min_edge: 
     n = len(size)
     gaps, edges, kernel = list(spacing), [float(s) for s in size], [1] * n
     strides, kernels = [(1,) * n], []
-    while axes := _axes_to_pool(gaps, edges, min_edge):
+    most = math.inf if pooling.most_stages is None else pooling.most_stages
+    while len(strides) < most and (axes := _axes_to_pool(gaps, edges, pooling.min_edge)):
         kernel = [3 if k == 3 or g / min(gaps) < 2 else 1 for k, g in zip(kernel, gaps, strict=True)]
         kernels.append(tuple(kernel))
         strides.append(tuple(2 if axis in axes else 1 for axis in range(n)))
@@ -88,12 +102,14 @@ def round_up(size: float, divisor: int) -> int:
     return max(math.ceil(size / divisor), 1) * divisor
 
 
-def smallest_poolable(spacing: Sequence[float], size: Sequence[float]) -> tuple[float, ...]:
+def smallest_poolable(
+    spacing: Sequence[float], size: Sequence[float], *, pooling: Pooling = Pooling()
+) -> tuple[float, ...]:
     """``size``, grown where volumes are so small that not one pooling would be possible (a U-Net needs one)."""
-    if len(make_topology(spacing, size).strides) > 1:
+    if len(make_topology(spacing, size, pooling=pooling).strides) > 1:
         return tuple(size)
     finest = min(spacing)
-    return tuple(max(s, 3 * MIN_EDGE) if g / finest < 2 else s for s, g in zip(size, spacing, strict=True))
+    return tuple(max(s, 3 * pooling.min_edge) if g / finest < 2 else s for s, g in zip(size, spacing, strict=True))
 
 
 def make_network(
@@ -133,8 +149,13 @@ def make_network(
         block=block,
         norm=norm,
         negative_slope=negative_slope,
-        heads=max(n - 2, 1),
+        heads=default_heads(n),
     )
+
+
+def default_heads(n_stages: int) -> int:
+    """All decoder outputs but the coarsest."""
+    return max(n_stages - 2, 1)
 
 
 MADE_ANEW = ("strides", "kernels", "features", "encoder_convs", "decoder_convs", "heads")
@@ -142,8 +163,11 @@ MADE_ANEW = ("strides", "kernels", "features", "encoder_convs", "decoder_convs",
 
 
 def remake_network(network: NetworkSpec, topology: Topology, *, base_features: int | None = None) -> NetworkSpec:
-    """``network`` on another topology, of the same kind; as wide as it was unless ``base_features`` is given."""
-    return make_network(
+    """``network`` on another topology, of the same kind; as wide as it was unless ``base_features`` is given.
+
+    As many outputs are trained on as the new topology would have, or at most as many as were chosen otherwise.
+    """
+    made = make_network(
         topology,
         in_channels=network.in_channels,
         out_channels=network.out_channels,
@@ -152,10 +176,18 @@ def remake_network(network: NetworkSpec, topology: Topology, *, base_features: i
         base_features=base_features or network.features[0],
         negative_slope=network.negative_slope,
     )
+    if network.heads == default_heads(network.n_stages):
+        return made
+    return made.revised(heads=min(network.heads, made.n_stages - 1))
 
 
 def shrink(
-    spacing: Sequence[float], topology: Topology, median_shape: Sequence[float], *, smallest: int = MIN_EDGE
+    spacing: Sequence[float],
+    topology: Topology,
+    median_shape: Sequence[float],
+    *,
+    smallest: int = MIN_EDGE,
+    pooling: Pooling = Pooling(),
 ) -> Topology | None:
     """A patch of fewer voxels, shorter along the axis that is longest against the median image.
 
@@ -163,17 +195,17 @@ def shrink(
     fewer voxels than before. ``None`` if no axis can shrink.
     """
     seen = {topology.patch_size}
-    trial = _shrink_once(spacing, topology, median_shape, smallest)
+    trial = _shrink_once(spacing, topology, median_shape, smallest, pooling)
     while trial and trial.patch_size not in seen:
         if math.prod(trial.patch_size) < math.prod(topology.patch_size):
             return trial
         seen.add(trial.patch_size)
-        trial = _shrink_once(spacing, trial, median_shape, smallest)
+        trial = _shrink_once(spacing, trial, median_shape, smallest, pooling)
     return None
 
 
 def _shrink_once(
-    spacing: Sequence[float], topology: Topology, median_shape: Sequence[float], smallest: int
+    spacing: Sequence[float], topology: Topology, median_shape: Sequence[float], smallest: int, pooling: Pooling
 ) -> Topology | None:
     """One axis shorter by what the *shorter* patch must be divisible by, so that no valid size is skipped.
 
@@ -185,8 +217,8 @@ def _shrink_once(
         step = topology.divisor[axis]
         if patch[axis] - step < smallest:
             continue
-        step = make_topology(spacing, _shorter(patch, axis, step)).divisor[axis]
-        smaller = make_topology(spacing, _shorter(patch, axis, step))
+        step = make_topology(spacing, _shorter(patch, axis, step), pooling=pooling).divisor[axis]
+        smaller = make_topology(spacing, _shorter(patch, axis, step), pooling=pooling)
         if len(smaller.strides) > 1:
             return smaller
     return None

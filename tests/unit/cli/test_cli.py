@@ -15,6 +15,7 @@ from decathlete import PlanOptions, PredictOptions, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.cli.groups import PlanArguments, SweepArguments, TrainArguments, WindowArguments
 from decathlete.cli.main import app
+from decathlete.cli.network import FullPlanArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
 
@@ -25,7 +26,10 @@ def test_the_commands_are_these() -> None:
     assert list(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
 
 
-PLAN = "block fit folds group-by memory norm order orientation set split-seed"
+PLAN = (
+    "block deep-supervision depth filters fit folds group-by heads memory min-fmap negative-slope norm order "
+    "orientation set split-seed wide-encoder"
+)
 TRAINING = (
     "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip learning-rate "
     "lr-patience max-time min-epochs momentum nvol optimizer oversampling patience precision readers restarts schedule "
@@ -79,7 +83,7 @@ def test_the_same_option_is_said_alike_everywhere() -> None:
 
 
 def test_defaults_are_those_of_the_python_functions() -> None:
-    assert PlanArguments().options() == PlanOptions()
+    assert PlanArguments().options() == FullPlanArguments().options() == PlanOptions()
     assert TrainArguments().config() == FullTrainArguments().config() == TrainConfig()
     for arguments in (SweepArguments(), WindowArguments()):
         assert arguments.options(device="auto", precision="auto") == PredictOptions()
@@ -103,7 +107,10 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OptionError("enough")
 
     monkeypatch.setattr("decathlete.workflows.run.run", listen)
-    options = "--folds 3 --order recipe --norm batch --memory 4 --set batch_size=3 --set order=recipe --no-fit"
+    network = "--filters 8,16,24 --depth 1 --min-fmap 6 --negative-slope 0.2 --no-deep-supervision"
+    options = (
+        f"{network} --folds 3 --order recipe --norm batch --memory 4 --set batch_size=3 --set order=recipe --no-fit"
+    )
     training = (
         "--max-time 2m --batch-size 4 --optimizer sgd --no-augment --device cpu --precision fp32 --overlap 0.25 --dim 2"
     )
@@ -111,7 +118,16 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (heard["task"], heard["dims"], heard["fit"]) == ("somewhere", 2, False)
     overrides = ("batch_size=3", "order=recipe")
     assert heard["plan_options"] == PlanOptions(
-        n_folds=3, order="recipe", norm="batch", memory_gb=4, overrides=overrides
+        n_folds=3,
+        order="recipe",
+        norm="batch",
+        memory_gb=4,
+        overrides=overrides,
+        filters=(8, 16, 24),
+        depth=1,
+        min_fmap=6,
+        negative_slope=0.2,
+        deep_supervision=False,
     )
     config = TrainConfig(
         max_time_s=120,

@@ -1,0 +1,90 @@
+"""The options of the network's shape, beside those of the plan in ``groups``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
+
+from decathlete.cli.groups import PlanArguments
+from decathlete.errors import OptionError
+from decathlete.planning.options import PlanOptions
+
+NETWORK = "Network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullPlanArguments(PlanArguments):
+    """All that a user can say about the plan."""
+
+    filters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            show_default="32,64,128, ...",
+            rich_help_panel=NETWORK,
+            help="Channels of each level, finest first; no more levels than numbers.",
+        ),
+    ] = None
+    wide_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--wide-encoder/--no-wide-encoder", rich_help_panel=NETWORK, help="64, 96, 128, 192, 256, ... channels."
+        ),
+    ] = PlanOptions.wide_encoder
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default="as the patch allows",
+            rich_help_panel=NETWORK,
+            help="Levels below full resolution, at most.",
+        ),
+    ] = PlanOptions.depth
+    min_fmap: Annotated[
+        int,
+        typer.Option(
+            metavar="VOXELS", min=1, rich_help_panel=NETWORK, help="Halve an axis only while maps stay so long."
+        ),
+    ] = PlanOptions.min_fmap
+    negative_slope: Annotated[
+        float, typer.Option(metavar="SLOPE", min=0.0, max=1.0, rich_help_panel=NETWORK, help="Of the leaky ReLU.")
+    ] = PlanOptions.negative_slope
+    deep_supervision: Annotated[
+        bool,
+        typer.Option(
+            "--deep-supervision/--no-deep-supervision", rich_help_panel=NETWORK, help="Train on coarser outputs, too."
+        ),
+    ] = PlanOptions.deep_supervision
+    heads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default="all but the coarsest",
+            rich_help_panel=NETWORK,
+            help="Outputs that are trained on, at most.",
+        ),
+    ] = PlanOptions.heads
+
+    def options(self) -> PlanOptions:
+        """For the planner."""
+        return replace(
+            super().options(),
+            filters=_numbers(self.filters or ""),
+            wide_encoder=self.wide_encoder,
+            depth=self.depth,
+            min_fmap=self.min_fmap,
+            negative_slope=self.negative_slope,
+            deep_supervision=self.deep_supervision,
+            heads=self.heads,
+        )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise OptionError(f"--filters {text}: not whole numbers", remedy="write e.g. --filters 32,64,128") from None

@@ -1,4 +1,4 @@
-"""``--config FILE``: options from a YAML or JSON file. Those given on the command line win over them.
+"""``--config FILE`` and ``--preset``: defaults other than ours. Flags win over the file, the file over the preset.
 
 Every command loads this module, most without a file: what reading one needs is loaded then.
 """
@@ -6,12 +6,13 @@ Every command loads this module, most without a file: what reading one needs is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from decathlete.core.choices import PresetName
 from decathlete.errors import OptionError, problems_found
 
 ALTERNATIVES = (("epochs", "max_time"),)
@@ -50,8 +51,26 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
         )
     if foreign:
         log.info("%s: not options of this command, left to others: %s", path, ", ".join(foreign))
-    context.default_map = {**(context.default_map or {}), **values}
+    context.default_map = _over(context.default_map or {}, values)
     return path
+
+
+def take_preset(context: typer.Context, name: PresetName | None) -> PresetName | None:
+    """Make a preset's values the defaults of the command's options, unless a file says otherwise."""
+    if name is None:
+        return None
+    from decathlete.planning.presets import load_preset
+
+    preset = load_preset(name)
+    values = {k: v for k, v in (preset.plan | preset.train).items() if k in {p.name for p in context.command.params}}
+    context.default_map = _over(values, context.default_map or {})
+    return name
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above``, and of ``below`` what it says nothing about, nor about an alternative."""
+    others = {name: other for pair in ALTERNATIVES for name, other in (pair, pair[::-1])}
+    return {name: value for name, value in below.items() if others.get(name) not in above} | dict(above)
 
 
 def flags_win(context: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -41,6 +42,7 @@ def preprocess(
     task: o.Task,
     plan: FullPlanArguments,
     dim: o.Dims = "3",
+    preset: o.Preset = None,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     workers: o.Workers = 2,
@@ -56,7 +58,7 @@ def preprocess(
         task,
         dims=o.dims_of(dim),
         workspace=Workspace(data=data, prepared=prepared),
-        options=plan.options(),
+        options=replace(plan.options(), preset=preset),
         workers=workers,
         overwrite=overwrite,
         on_plan=listener.plan,

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from decathlete.cli import options as o
-from decathlete.core.choices import Block, Norm, OptimizerName, Order, Orientation, PrecisionChoice, ScheduleName
+from decathlete.core.choices import (
+    Block,
+    Norm,
+    OptimizerName,
+    Order,
+    Orientation,
+    PrecisionChoice,
+    PresetName,
+    ScheduleName,
+)
 from decathlete.planning.options import PlanOptions
 
 if TYPE_CHECKING:
@@ -158,11 +167,11 @@ class TrainArguments:
         typer.Option(metavar="N", min=1, rich_help_panel=o.MACHINE, help="GPUs, or processes on a CPU."),
     ] = 1
 
-    def config(self, *, nodes: int = 1) -> TrainConfig:
+    def config(self, *, nodes: int = 1, preset: PresetName | None = None, dims: Literal[2, 3] = 3) -> TrainConfig:
         """For the training."""
         from decathlete.workflows.train import train_config
 
-        return train_config(**vars(self), nodes=nodes)
+        return train_config(**vars(self), nodes=nodes, preset=preset, dims=dims)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ def train(
     task: o.Task,
     training: FullTrainArguments,
     dim: o.Dims = "3",
+    preset: o.Preset = None,
     fold: Annotated[
         str, typer.Option(metavar="FOLD", help="The fold that is held out, from 0; or all: train on every case.")
     ] = "0",
@@ -41,7 +42,7 @@ def train(
         dims=o.dims_of(dim),
         fold=o.fold_of(fold),
         workspace=Workspace(data=data, prepared=prepared, results=results),
-        config=training.config(nodes=nodes),
+        config=training.config(nodes=nodes, preset=preset, dims=o.dims_of(dim)),
         overrides=tuple(set_ or ()),
         fit=fit,
         resume=resume,

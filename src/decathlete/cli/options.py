@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from decathlete.cli.config_file import take_config
+from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
-from decathlete.core.choices import PrecisionChoice
+from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
@@ -31,6 +31,15 @@ Config = Annotated[
     ),
 ]
 """Every command has it (``grouped``)."""
+Preset = Annotated[
+    PresetName | None,
+    typer.Option(
+        "--preset",
+        is_eager=True,
+        callback=take_preset,
+        help="Defaults other than ours: recipe is NVIDIA's nnU-Net for PyTorch, version of 2021.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what other inputs or settings made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 Model = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ def run(
     training: FullTrainArguments,
     windows: SweepArguments,
     dim: o.Dims = "3",
+    preset: o.Preset = None,
     fold: Annotated[int, typer.Option(metavar="FOLD", min=0, help="The fold that is held out, from 0.")] = 0,
     fit: Fit = True,
     data: o.Data = Path("data"),
@@ -38,8 +40,8 @@ def run(
         dims=o.dims_of(dim),
         fold=fold,
         workspace=Workspace(data=data, prepared=prepared, results=results),
-        plan_options=plan.options(),
-        config=training.config(),
+        plan_options=replace(plan.options(), preset=preset),
+        config=training.config(preset=preset, dims=o.dims_of(dim)),
         fit=fit,
         predict_options=windows.options(device=training.device, precision=training.precision),
         workers=workers,

@@ -22,5 +22,7 @@ PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic: ``auto`` takes bf16 where the device is made for it."""
 Blend = Literal["gaussian", "constant"]
 """Weights of overlapping windows."""
+PresetName = Literal["recipe"]
+"""Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from decathlete.core.choices import Block, Norm, Order, Orientation
+from decathlete.core.choices import Block, Norm, Order, Orientation, PresetName
 from decathlete.errors import OptionError, problems_found
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
@@ -29,6 +29,8 @@ class PlanOptions:
         negative_slope: of the leaky ReLU.
         deep_supervision: train on coarser outputs, too.
         heads: outputs trained on, full resolution's included, at most; ``None``: all but the coarsest.
+        preset: fixes batch, and patch, spacing and CT statistics of the tasks that it knows; a preset's other defaults
+            come with :func:`~decathlete.planning.overrides.preset_options`.
         overrides: ``field=value`` assignments onto the plan, which have the last word.
         n_folds: of the split, 2 or more.
         split_seed: of the split.
@@ -50,6 +52,7 @@ class PlanOptions:
     negative_slope: float = 0.01
     deep_supervision: bool = True
     heads: int | None = None
+    preset: PresetName | None = None
     overrides: tuple[str, ...] = ()
     n_folds: int = 5
     split_seed: int = 12345
@@ -63,6 +66,8 @@ class PlanOptions:
         for name, choice in CHOICES.items():
             if (value := getattr(self, name)) not in get_args(choice):
                 yield f"{name} is {value!r}; choose {' or '.join(get_args(choice))}"
+        if self.preset not in (None, *get_args(PresetName)):
+            yield f"preset is {self.preset!r}; choose {' or '.join(get_args(PresetName))}"
         if not self.memory_gb > 0:
             yield f"a memory of {self.memory_gb:g} GB holds nothing; give --memory in GB, e.g. 8"
         yield from self._network_problems()

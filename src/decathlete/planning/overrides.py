@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from decathlete.core.choices import PresetName
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError
@@ -24,6 +25,7 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
+from decathlete.planning.presets import load_preset
 from decathlete.planning.topology import MADE_ANEW, Pooling, Topology, make_topology, remake_network
 
 FACTS: dict[str, str] = {
@@ -53,10 +55,19 @@ def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, option
         OptionError: an assignment that is malformed, unknown, or does not fit.
         PlanError: see :func:`make_plan`.
     """
-    early = [text for text in options.overrides if _split(text)[0] == "axis_order"]
+    fixed = load_preset(options.preset).assignments(spec.name, dims) if options.preset else ()
+    early = [text for text in (*fixed, *options.overrides) if _split(text)[0] == "axis_order"]
     late = [text for text in options.overrides if text not in early]
     plan = make_plan(spec, fingerprint, dims=dims, options=options, axes=_axes(early[-1]) if early else None)
+    plan = override(plan, [text for text in fixed if text not in early], options=options)
+    whence = {_split(text)[0]: f"{BY_HAND} (--preset {options.preset})" for text in fixed}
+    plan = plan.revised(reasons=plan.reasons | whence)
     return override(plan, late, options=options)
+
+
+def preset_options(preset: PresetName, **options: Any) -> PlanOptions:
+    """The plan's options with a preset's defaults in place of ours, for those that are not given."""
+    return PlanOptions(**(load_preset(preset).plan | {"preset": preset} | options))
 
 
 def override(plan: Plan, assignments: Sequence[str], *, options: PlanOptions | None = None) -> Plan:

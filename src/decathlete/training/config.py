@@ -111,8 +111,6 @@ class TrainConfig(Schema):
             raise ValueError("patience needs validations: val_cases must be 1 or more")
         if self.min_epochs is not None and self.patience is None:
             raise ValueError("min_epochs holds patience back: give patience too, or neither")
-        if self.min_epochs is not None and not self.timed and self.min_epochs > self.n_epochs:
-            raise ValueError(f"min_epochs is {self.min_epochs}, more than the {self.n_epochs} epochs")
         return self
 
     @model_validator(mode="after")

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from decathlete.augmentation.config import AugmentationConfig
+from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
 from decathlete.errors import OptionError
 from decathlete.planning.budget import Budget, fit_to_budget
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
+from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_device
@@ -123,7 +125,14 @@ def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...
 
 
 def train_config(
-    *, max_time: str | None = None, augment: bool = True, steps: str | None = None, focal: bool = False, **fields: Any
+    *,
+    max_time: str | None = None,
+    augment: bool = True,
+    steps: str | None = None,
+    focal: bool = False,
+    preset: PresetName | None = None,
+    dims: Dims = 3,
+    **fields: Any,
 ) -> TrainConfig:
     """A :class:`TrainConfig` from options as a user writes them.
 
@@ -132,11 +141,15 @@ def train_config(
         augment: ``False`` switches every augmentation off.
         steps: numbers with commas between them (``100,200``).
         focal: the focal loss in place of the cross entropy.
+        preset: whose defaults stand for what is not given, its augmentation included.
+        dims: that the preset is for.
         fields: fields of :class:`TrainConfig`.
 
     Raises:
         OptionError: with every problem together.
     """
+    if preset is not None:
+        fields = _preset_fields(preset, dims, fields, augment=augment)
     if max_time is not None:
         fields["max_time_s"] = parse_duration(max_time)
     if steps is not None:
@@ -146,3 +159,13 @@ def train_config(
     if not augment:
         fields["augmentation"] = AugmentationConfig.none()
     return TrainConfig.make(**fields)
+
+
+def _preset_fields(preset: PresetName, dims: Dims, fields: dict[str, Any], *, augment: bool) -> dict[str, Any]:
+    values = load_preset(preset)
+    fields = values.train | fields
+    if dims == 2 and fields.get("nvol") is None:
+        fields["nvol"] = values.nvol_2d
+    if augment:
+        fields["augmentation"] = AugmentationConfig.recipe(dims)
+    return fields

@@ -18,6 +18,8 @@ from decathlete.cli.main import app
 from decathlete.cli.network import FullPlanArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
+from decathlete.planning.overrides import preset_options
+from decathlete.workflows.train import train_config
 
 COMMANDS = ["run", "demo", "download", "check", "preprocess", "train", "validate", "predict", "evaluate", "report"]
 
@@ -37,12 +39,12 @@ TRAINING = (
     "warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend data dim fold overlap overwrite prepared results tta workers",
+    "run": f"{PLAN} {TRAINING} blend data dim fold overlap overwrite prepared preset results tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "check": "data group-by json workers",
-    "preprocess": f"{PLAN.replace('fit ', '')} data dim overwrite prepared task workers",
-    "train": f"{TRAINING} data dim fit fold nodes overwrite prepared results resume set task",
+    "preprocess": f"{PLAN.replace('fit ', '')} data dim overwrite prepared preset task workers",
+    "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device json model overlap overwrite precision tolerance tta workers",
     "predict": "batch-size blend device input model output overlap overwrite precision save-probabilities tta",
     "evaluate": "json lbls output overwrite preds tolerance workers",
@@ -174,6 +176,29 @@ def test_the_finer_options_of_training_arrive(command, workflow, given, monkeypa
     monkeypatch.setattr(f"decathlete.workflows.{workflow}", listen)
     CliRunner().invoke(app, [*command.split(), *given.split()])
     assert heard["config"] == FINER[given]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_preset_is_the_defaults_and_flags_win(dims: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(task: str, **arguments: Any) -> None:
+        heard.update(arguments)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.run.run", listen)
+    (tmp_path / "o.yaml").write_text("patience: 7\ndepth: 4")
+    given = f"run x --config {tmp_path / 'o.yaml'} --preset recipe --dim {dims} --epochs 9 --norm batch"
+    CliRunner().invoke(app, given.split())
+    assert heard["plan_options"] == preset_options("recipe", norm="batch", depth=4)
+    config = heard["config"]
+    assert config == train_config(preset="recipe", dims=dims, epochs=9, patience=7)
+    assert (config.learning_rate, config.optimizer, config.nvol) == (8e-4, "adam", 1 if dims == 2 else None)
+    assert config.augmentation == AugmentationConfig.recipe(dims)
+    (tmp_path / "o.yaml").write_text("max_time: 2m")
+    for order in (f"--preset recipe --config {tmp_path / 'o.yaml'}", f"--config {tmp_path / 'o.yaml'} --preset recipe"):
+        CliRunner().invoke(app, ["run", "x", *order.split()])
+        assert (heard["config"].max_time_s, heard["config"].epochs) == (120, None)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,6 @@ def test_patience_without_validations_is_refused():
         ({"schedule": "multistep"}, "steps and the schedule multistep belong together"),
         ({"steps": (3,)}, "steps and the schedule multistep belong together"),
         ({"min_epochs": 3}, "give patience too"),
-        ({"min_epochs": 3, "patience": 1, "epochs": 2}, "more than the 2 epochs"),
         ({"schedule": "poly", "restarts": 1}, "restarts are for the schedule cosine"),
         ({"schedule": "plateau", "val_cases": 0}, "waits for validations"),
         ({"schedule": "multistep", "steps": (3,), "max_time_s": 9}, "as shares of the training"),

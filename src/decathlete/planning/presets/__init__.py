@@ -1,0 +1,88 @@
+"""Settings of others, by name: what ``--preset`` sets. The numbers are in JSON files beside this one."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Any, Literal
+
+from decathlete.core.geometry import Triple
+from decathlete.core.schema import Schema
+from decathlete.planning.network_spec import Axes, Dims
+
+_NUMBERED = re.compile(r"(?:Task|Dataset)(\d+)_(.+)")
+
+
+class CtStatistics(Schema):
+    """Of the foreground's intensities, HU."""
+
+    clip_low: float
+    clip_high: float
+    mean: float
+    std: float
+
+
+class TaskSetting(Schema):
+    """Fixed settings of one dataset; axes are z, y, x.
+
+    Attributes:
+        patch_2d: in plane; ``None``: 2D models of this task are planned.
+        spacing: mm; 2D models have the one in plane.
+    """
+
+    number: int
+    name: str
+    patch_3d: Axes
+    spacing: Triple
+    patch_2d: Axes | None = None
+    ct: CtStatistics | None = None
+
+    def assignments(self, dims: Dims) -> tuple[str, ...]:
+        """As ``--set`` has them; nothing for a model that has no fixed patch."""
+        patch = self.patch_3d if dims == 3 else self.patch_2d
+        if patch is None:
+            return ()
+        first, second, third = self.spacing
+        through = first if dims == 3 else "none"
+        ct = {} if self.ct is None else {"scheme": "ct", **self.ct.model_dump()}
+        return (
+            "axis_order=0,1,2",
+            f"target_spacing={through},{second},{third}",
+            f"patch_size={','.join(map(str, patch))}",
+            *(f"normalization.0.{field}={value}" for field, value in ct.items()),
+        )
+
+
+class Preset(Schema):
+    """Defaults other than ours.
+
+    Attributes:
+        plan: of :class:`~decathlete.planning.options.PlanOptions`.
+        train: of the training's options, in 2D and 3D; 2D batches come from ``nvol_2d`` volumes.
+    """
+
+    about: str
+    plan: dict[str, Any]
+    batch_size_2d: int
+    batch_size_3d: int
+    train: dict[str, Any]
+    nvol_2d: int
+    tasks: tuple[TaskSetting, ...]
+
+    def assignments(self, dataset: str, dims: Dims) -> tuple[str, ...]:
+        """What is fixed for a dataset (a folder's name): its batch, and for a task of the table patch and spacing."""
+        batch = self.batch_size_3d if dims == 3 else self.batch_size_2d
+        task = self._task(dataset)
+        return (f"batch_size={batch}", *(task.assignments(dims) if task else ()))
+
+    def _task(self, dataset: str) -> TaskSetting | None:
+        match = _NUMBERED.fullmatch(dataset)
+        if match is None:
+            return None
+        wanted = (int(match[1]), match[2].casefold())
+        return next((t for t in self.tasks if (t.number, t.name.casefold()) == wanted), None)
+
+
+def load_preset(name: Literal["recipe"]) -> Preset:
+    """A preset of this package."""
+    return Preset.model_validate_json(files(__package__).joinpath(f"{name}.json").read_text("utf-8"))

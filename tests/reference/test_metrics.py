@@ -78,6 +78,7 @@ def test_largest_distance_is_scikit_images_hausdorff() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")  # of MONAI about itself
 def test_monai_agrees() -> None:
     metrics = pytest.importorskip("monai.metrics")
     torch = pytest.importorskip("torch")

@@ -91,7 +91,9 @@ Precision = Annotated[
 Tta = Annotated[
     bool,
     typer.Option(
-        "--tta", rich_help_panel=PREDICTION, help="Average over flips: better, but 4 (2D) or 8 (3D) times slower."
+        "--tta",
+        rich_help_panel=PREDICTION,
+        help="Average over the flips that training used (short trainings: none); up to 8 times slower.",
     ),
 ]
 Overlap = Annotated[

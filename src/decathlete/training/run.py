@@ -141,10 +141,21 @@ def fit_here(task: TrainTask, progress: Progress, environment: ClusterEnvironmen
     Raises:
         DecathleteError: what a user can do something about.
     """
+    fit_module(SegmentationModule(task), [StepWatch(progress), EpochEnd(progress)], environment)
+
+
+def fit_module(
+    module: SegmentationModule, callbacks: list[pl.Callback], environment: ClusterEnvironment | None = None
+) -> None:
+    """Let Lightning train ``module``; what happens around its steps is up to ``callbacks``.
+
+    Raises:
+        DecathleteError: what a user can do something about.
+    """
     with warnings.catch_warnings():
         hush_lightning()
         try:
-            make_trainer(task, progress, environment).fit(SegmentationModule(task))
+            make_trainer(module.task, callbacks, environment).fit(module)
         except SIGTERMException:  # Lightning noticed SIGTERM before our handler was in its place; all is saved
             log.debug("stopped by Lightning's handler")
         except Exception as problem:
@@ -154,7 +165,9 @@ def fit_here(task: TrainTask, progress: Progress, environment: ClusterEnvironmen
             raise error from problem
 
 
-def make_trainer(task: TrainTask, progress: Progress, environment: ClusterEnvironment | None = None) -> pl.Trainer:
+def make_trainer(
+    task: TrainTask, callbacks: list[pl.Callback], environment: ClusterEnvironment | None = None
+) -> pl.Trainer:
     """Lightning for this task: devices, precision and processes are its part; epochs and files are our callbacks'."""
     hardware = task.hardware
     return pl.Trainer(
@@ -163,7 +176,7 @@ def make_trainer(task: TrainTask, progress: Progress, environment: ClusterEnviro
         num_nodes=hardware.nodes,
         strategy=hardware.strategy(environment),
         precision=hardware.lightning_precision,
-        callbacks=[StepWatch(progress), EpochEnd(progress)],
+        callbacks=callbacks,
         max_epochs=-1,
         limit_val_batches=0,
         num_sanity_val_steps=0,

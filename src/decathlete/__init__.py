@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from decathlete.version import __version__
 
 if TYPE_CHECKING:
+    from decathlete.benchmarking.options import BenchmarkOptions
+    from decathlete.benchmarking.run import benchmark
     from decathlete.dataset.download import download
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 
 # Public name -> where it lives. Loaded on first use, so that `decathlete --help` need not wait for torch.
 _HOMES = {
+    "BenchmarkOptions": ("decathlete.benchmarking.options", "BenchmarkOptions"),
     "DecathleteError": ("decathlete.errors", "DecathleteError"),
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
     "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
     "TrainConfig": ("decathlete.training.config", "TrainConfig"),
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
+    "benchmark": ("decathlete.benchmarking.run", "benchmark"),
     "check": ("decathlete.workflows.check", "check"),
     "demo": ("decathlete.workflows.demo", "demo"),
     "download": ("decathlete.dataset.download", "download"),
@@ -52,6 +56,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BenchmarkOptions",
     "DecathleteError",
     "PlanOptions",
     "PredictOptions",
@@ -59,6 +64,7 @@ __all__ = [
     "TrainConfig",
     "Workspace",
     "__version__",
+    "benchmark",
     "check",
     "demo",
     "download",

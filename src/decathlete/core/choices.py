@@ -26,3 +26,5 @@ PresetName = Literal["recipe"]
 """Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""
+BenchmarkMode = Literal["train", "predict"]
+"""What a benchmark measures."""

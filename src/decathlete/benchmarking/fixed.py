@@ -1,0 +1,88 @@
+"""Plans for random data: the patches that NVIDIA's nnU-Net for PyTorch fixes for each task of the Decathlon."""
+
+from __future__ import annotations
+
+import re
+
+from decathlete.core.geometry import Shape
+from decathlete.core.labels import LabelSet
+from decathlete.errors import OptionError
+from decathlete.planning.network_options import pooling_of, shaped
+from decathlete.planning.network_spec import Axes, Dims
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
+from decathlete.planning.presets import TaskSetting, load_preset
+from decathlete.planning.topology import make_network, make_topology
+
+SCAN: Shape = (155, 240, 240)
+"""Of the BraTS scans, voxels: how large random volumes are."""
+CHANNELS_CLASSES: dict[int, tuple[int, int]] = {
+    1: (4, 4),
+    2: (1, 2),
+    3: (1, 3),
+    4: (1, 3),
+    5: (2, 3),
+    6: (1, 2),
+    7: (1, 3),
+    8: (1, 3),
+    9: (1, 2),
+    10: (1, 2),
+    11: (4, 4),
+    12: (4, 4),
+}
+"""Of each task's images and label maps, the background counted."""
+
+
+def fixed_task(task: str) -> TaskSetting:
+    """The settings of a task given by number or folder name (``04``, ``Task04_Hippocampus``).
+
+    Raises:
+        OptionError: it is none of the Decathlon's.
+    """
+    found = re.fullmatch(r"(?:Task)?(\d+)(?:_.*)?", task)
+    settings = {setting.number: setting for setting in load_preset("recipe").tasks}
+    if found is None or int(found[1]) not in settings:
+        raise OptionError(
+            f"random data are made like those of the Decathlon's tasks 01 to {max(settings)}, not like {task!r}",
+            remedy="give one of them, or --real for your own prepared data",
+        )
+    return settings[int(found[1])]
+
+
+def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> Plan:
+    """A plan with the task's fixed patch and the network that the planner's rules and ``options`` make for it.
+
+    Raises:
+        OptionError: no such task, or none with a fixed patch in 2D.
+    """
+    fixed = fixed_task(task)
+    patch = _patch(fixed, dims)
+    n_channels, n_classes = CHANNELS_CLASSES[fixed.number]
+    labels = LabelSet.from_names([f"class {i}" for i in range(1, n_classes)])
+    topology = make_topology(fixed.spacing[-dims:], patch, pooling=pooling_of(options))
+    network = make_network(
+        topology, in_channels=n_channels, out_channels=labels.n_outputs, block=options.block, norm=options.norm
+    )
+    preset, anything = load_preset("recipe"), Range(low=float("-inf"), high=float("inf"))
+    return Plan(
+        dataset=f"random, as {fixed.name}",
+        dims=dims,
+        channels=tuple(f"channel {i}" for i in range(n_channels)),
+        labels=labels,
+        target_spacing=(fixed.spacing[0] if dims == 3 else None, *fixed.spacing[1:]),
+        median_shape=SCAN,
+        patch_size=topology.patch_size,
+        batch_size=preset.batch_size_3d if dims == 3 else preset.batch_size_2d,
+        normalization=(Normalization(scheme="none"),) * n_channels,
+        network=shaped(network, options),
+        trained_on=TrainedOn(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,) * n_channels),
+        fingerprint_digest="",
+        reasons={"patch_size": f"fixed for the Decathlon's {fixed.name} by NVIDIA's nnU-Net for PyTorch"},
+    )
+
+
+def _patch(fixed: TaskSetting, dims: Dims) -> Axes:
+    patch = fixed.patch_3d if dims == 3 else fixed.patch_2d
+    if patch is None:
+        raise OptionError(f"task {fixed.number} has no fixed patch in 2D", remedy="give --dim 3, or another --task")
+    return patch

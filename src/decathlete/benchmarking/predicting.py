@@ -1,0 +1,142 @@
+"""Measures predictions: batches of windows, or whole volumes by sliding windows, with untrained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from math import prod
+from typing import cast
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch import Tensor
+from torch import distributed as dist
+
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.benchmarking import batches
+from decathlete.benchmarking.clock import PeakMemory, Stopwatch
+from decathlete.benchmarking.profiling import Profiler
+from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
+from decathlete.inference.engines import TorchEngine
+from decathlete.inference.sweep import sweep
+from decathlete.inference.tta import mean_over_flips
+from decathlete.networks.build import build_network
+from decathlete.training.progress import Progress
+from decathlete.training.task import TrainTask
+
+Prediction = tuple[int, Callable[[], None]]
+"""The voxels of a prediction, and what makes it."""
+
+
+def measure_prediction(
+    task: TrainTask,
+    progress: Progress,  # noqa: ARG001 - told of nothing while it is measured
+    environment: ClusterEnvironment | None = None,
+) -> None:
+    """Predict and leave the report; as one of several processes, which begin together, if ``environment`` says so.
+
+    Raises:
+        MemoryShort: the device's memory does not hold one window.
+    """
+    task = cast(BenchmarkTask, task)
+    rank = environment.global_rank() if environment else 0
+    device = task.device(rank)
+    network = build_network(task.plan.network, seed=task.config.seed).eval()
+    engine = TorchEngine(network, device=device, precision=task.options.precision)
+    with _met(environment):
+        predictions = iter(_volumes(task, engine) if task.options.volumes else _windows(task, engine))
+        for _ in range(task.options.warmup):
+            next(predictions)[1]()
+        _wait_for_others()
+        _measure(task, engine, predictions, rank)
+        if task.options.profile and rank == 0:
+            _profile(task, device, predictions)
+
+
+def _measure(task: BenchmarkTask, engine: TorchEngine, predictions: Iterator[Prediction], rank: int) -> None:
+    watch, memory, voxels = Stopwatch(engine.device), PeakMemory(engine.device), 0
+    memory.start()
+    for _ in range(task.options.steps):
+        size, predict = next(predictions)
+        watch.start()
+        predict()
+        watch.stop()
+        voxels += size
+    measured(
+        watch.seconds,
+        memory.stop(),
+        images=task.options.steps * (1 if task.options.volumes else task.plan.batch_size),
+        voxels=voxels,
+        precision=engine.precision,
+    ).save(task.report_of(rank))
+
+
+def _profile(task: BenchmarkTask, device: torch.device, predictions: Iterator[Prediction]) -> None:
+    profiler = Profiler(device, task.folder / TRACE)
+    profiler.start()
+    for _ in range(task.options.profiled):
+        next(predictions)[1]()
+    profiler.stop()
+
+
+def _windows(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
+    voxels, flips = task.plan.batch_size * prod(task.plan.patch_size), _flips(task)
+
+    def predicting(windows: Tensor) -> Callable[[], None]:
+        def predict() -> None:
+            mean_over_flips(engine, windows, flips)
+
+        return predict
+
+    for windows in cycle(batches.windows(task, engine.device)):
+        yield voxels, predicting(windows)
+
+
+def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
+    for image_CZYX in batches.volumes(task):
+
+        def predict(image_CZYX: object = image_CZYX) -> None:
+            for _slab in sweep(
+                [engine],
+                torch.as_tensor(image_CZYX),
+                plan=task.plan,
+                overlap=task.options.overlap,
+                blend=task.options.blend,
+                mirror_axes=_flips(task),
+                batch_size=task.plan.batch_size,
+            ):
+                pass
+
+        yield prod(image_CZYX.shape[1:]), predict
+
+
+def _flips(task: BenchmarkTask) -> Sequence[int]:
+    """The axes that a training by the plan would mirror."""
+    plan = task.plan
+    if not task.options.tta:
+        return ()
+    return AugmentationConfig.default(plan.dims, mirror_axes=plan.mirror_axes).mirror_axes(plan.dims)
+
+
+@contextmanager
+def _met(environment: ClusterEnvironment | None) -> Iterator[None]:
+    """The processes know of one another, to begin together: what they share is then shared all the time."""
+    if environment is None:
+        yield
+        return
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://{environment.main_address}:{environment.main_port}",
+        rank=environment.global_rank(),
+        world_size=environment.world_size(),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _wait_for_others() -> None:
+    if dist.is_initialized():
+        dist.barrier()

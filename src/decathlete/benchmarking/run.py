@@ -1,0 +1,206 @@
+"""A benchmark from options to its record on disk."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.benchmarking.fixed import SCAN, random_plan
+from decathlete.benchmarking.machine import these_versions, this_machine
+from decathlete.benchmarking.options import BenchmarkOptions
+from decathlete.benchmarking.predicting import measure_prediction
+from decathlete.benchmarking.record import BenchmarkRecord, Latency, Settings, memory_of, throughput_of
+from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measured
+from decathlete.benchmarking.training import measure_training
+from decathlete.core.files import writable_folder
+from decathlete.errors import Interrupted, OptionError
+from decathlete.networks.build import build_network
+from decathlete.planning.overrides import override, with_batch_size
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.config import TrainConfig
+from decathlete.training.devices import choose_device, choose_hardware, launcher
+from decathlete.training.folder import check_plan, split
+from decathlete.training.progress import LogProgress
+from decathlete.training.signals import handlers_kept
+from decathlete.training.spawn import spawn
+from decathlete.workflows.train import refuse_two_batch_sizes
+from decathlete.workflows.workspace import Workspace
+
+FOLDER = "benchmarks"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkResult:
+    """A record and where it is; ``trace`` is the profiler's, if it was asked for."""
+
+    record: BenchmarkRecord
+    path: Path
+    trace: Path | None
+
+
+def benchmark(options: BenchmarkOptions, *, workspace: Workspace = Workspace()) -> BenchmarkResult:
+    """Measure training steps or predictions; the record goes to ``<results>/benchmarks``, beside those that are there.
+
+    Raises:
+        OptionError: options that do not fit the machine, the task or one another.
+        StoreError: real data are wanted and not prepared.
+        Interrupted: by a signal; nothing is written.
+    """
+    options = _with_precision(options)
+    store = PreparedStore.open(workspace.prepared_folder(options.task, options.dims)) if options.real else None
+    plan = benchmark_plan(options, store)
+    results = writable_folder(workspace.results / FOLDER)
+    with tempfile.TemporaryDirectory(prefix="decathlete-benchmark-") as folder:
+        task = _task(options, plan, store, Path(folder))
+        log.info("%d steps to warm up, then %d are measured", options.warmup, options.steps)
+        _measure(task)
+        reports = [Measured.load(task.report_of(rank)) for rank in range(options.devices)]
+        return _written(task, reports, results)
+
+
+def benchmark_plan(options: BenchmarkOptions, store: PreparedStore | None = None) -> Plan:
+    """The store's plan, or one for random data, with what the options change.
+
+    Raises:
+        OptionError: a change that does not fit. PlanError: one that would need other prepared data.
+    """
+    overrides = options.plan.overrides
+    refuse_two_batch_sizes(TrainConfig(batch_size=options.batch_size), overrides)
+    plan = store.plan if store is not None else random_plan(options.task, options.dims, options.plan)
+    if options.patch is not None:
+        overrides = (f"patch_size={','.join(map(str, options.patch))}", *overrides)
+    plan = with_batch_size(plan, options.batch_size)
+    plan = override(plan, overrides, options=None if store is not None else options.plan)
+    if store is not None:
+        check_plan(plan, store)
+    return plan
+
+
+def _with_precision(options: BenchmarkOptions) -> BenchmarkOptions:
+    """What ``amp`` means on this device."""
+    if not options.amp:
+        return options
+    on_cuda = choose_device(options.device) == "cuda"
+    return replace(options, amp=False, precision="fp16" if on_cuda else "bf16")
+
+
+def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, folder: Path) -> BenchmarkTask:
+    config = TrainConfig.make(
+        epochs=1,
+        steps_per_epoch=options.warmup + options.steps + options.profiled,
+        batch_size=plan.batch_size,
+        precision=options.precision if options.mode == "train" else "auto",  # the engine knows its own
+        device=options.device,
+        devices=options.devices,
+        augmentation=None if options.augment else AugmentationConfig.none(),
+        val_cases=0,
+        tensorboard=False,
+    )
+    if options.devices > 1 and launcher() is not None:
+        raise OptionError(
+            "a launcher (torchrun, srun) has started this process", remedy="start it alone: it starts the others itself"
+        )
+    return BenchmarkTask(
+        store=store.folder if store is not None else folder,
+        folder=folder,
+        plan=plan,
+        config=config,
+        hardware=choose_hardware(config),
+        train_ids=split(store, "all")[0] if store is not None else (),
+        val_ids=(),
+        started=time.monotonic(),
+        log_level=logging.getLogger("decathlete").getEffectiveLevel(),
+        options=options,
+    )
+
+
+def _measure(task: BenchmarkTask) -> None:
+    """In this process, or in one per device, which leave their reports in the task's folder."""
+    measure = measure_training if task.options.mode == "train" else measure_prediction
+    with handlers_kept():
+        if task.hardware.spawned:
+            spawn(measure, task, LogProgress())
+        else:
+            measure(task, LogProgress())
+    if not all(task.report_of(rank).is_file() for rank in range(task.options.devices)):
+        raise Interrupted("the benchmark was stopped by a signal", signal_number=signal.SIGTERM)
+
+
+def _written(task: BenchmarkTask, reports: list[Measured], results: Path) -> BenchmarkResult:
+    now, options = datetime.now(UTC), task.options
+    what = "volumes" if options.volumes else options.mode
+    stem = f"{now:%Y-%m-%dT%H%M%S}-{what}-{options.dims}d-batch{task.plan.batch_size}"
+    record = BenchmarkRecord(
+        date=now.isoformat(timespec="seconds"),
+        settings=_settings(task, reports),
+        machine=this_machine(task.hardware, threads=reports[0].threads),
+        versions=these_versions(),
+        throughput=throughput_of(reports),
+        latency_ms=Latency.of([s for report in reports for s in report.seconds]),
+        peak_memory=memory_of(reports),
+        seconds=tuple(report.seconds for report in reports),
+    )
+    path = claim_free(results, stem)
+    try:
+        trace = path.with_suffix(".trace.json") if options.profile else None
+        if trace is not None:
+            shutil.move(task.folder / TRACE, trace)
+            record = record.revised(trace=trace.name)
+        record.save(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return BenchmarkResult(record=record, path=path, trace=trace)
+
+
+def claim_free(folder: Path, stem: str) -> Path:
+    """A new, empty file ``<stem>.json`` in ``folder``, or ``<stem>-2.json``, ...: nobody else's, whoever looks."""
+    name, number = stem, 1
+    while True:
+        path = folder / f"{name}.json"
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
+        number += 1
+        name = f"{stem}-{number}"
+
+
+def _settings(task: BenchmarkTask, reports: list[Measured]) -> Settings:
+    options, plan = task.options, task.plan
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build_network(plan.network).parameters())
+    return Settings(
+        mode=options.mode,
+        dims=plan.dims,
+        data="prepared" if options.real else "random",
+        dataset=plan.dataset,
+        patch_size=plan.patch_size,
+        batch_size=plan.batch_size,
+        network=plan.network,
+        parameters=parameters,
+        precision=reports[0].precision,
+        device=task.hardware.kind,
+        devices=options.devices,
+        warmup=options.warmup,
+        steps=options.steps,
+        optimizer=task.config.optimizer if options.mode == "train" else None,
+        augment=options.augment,
+        volumes=options.volumes,
+        volume_shape=(options.shape or SCAN) if options.volumes and not options.real else None,
+        overlap=options.overlap if options.volumes else None,
+        blend=options.blend if options.volumes else None,
+        tta=options.tta,
+    )

@@ -1,0 +1,244 @@
+"""What a benchmark measures, writes and refuses; on sizes that take a moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from decathlete.benchmarking.clock import PeakMemory, Stopwatch
+from decathlete.benchmarking.fixed import CHANNELS_CLASSES, fixed_task, random_plan
+from decathlete.benchmarking.options import BenchmarkOptions
+from decathlete.benchmarking.record import BenchmarkRecord, Latency, memory_of, throughput_of
+from decathlete.benchmarking.run import benchmark, benchmark_plan, claim_free
+from decathlete.benchmarking.task import Measured
+from decathlete.errors import OptionError
+from decathlete.planning.options import PlanOptions
+from decathlete.workflows.workspace import Workspace
+from training_support import make_store
+
+CPU = torch.device("cpu")
+
+
+def tiny(mode: Any, dims: Any = 3, **changes: Any) -> BenchmarkOptions:
+    """A network of two levels, two channels wide, on patches of 8 voxels a side."""
+    values: dict[str, Any] = {
+        "task": "04",
+        "patch": (8,) * dims,
+        "plan": PlanOptions(filters=(2, 4)),
+        "batch_size": 2,
+        "warmup": 1,
+        "steps": 3,
+        "precision": "fp32",
+        "device": "cpu",
+    }
+    return BenchmarkOptions(mode=mode, dims=dims, **(values | changes))
+
+
+def test_percentiles_of_made_up_times() -> None:
+    seconds = [i / 1000 for i in range(1, 102)]  # 1 to 101 ms: n % of them are at or below n + 1
+    latency = Latency.of(seconds[::-1])
+    assert latency.mean == pytest.approx(51)
+    assert (latency.p50, latency.p90, latency.p95, latency.p99) == pytest.approx((51, 91, 96, 100))
+
+
+def _measured(seconds: tuple[float, ...], **changes: Any) -> Measured:
+    values: dict[str, Any] = {"rss_bytes": 10, "device_bytes": None, "threads": 1, "precision": "fp32"}
+    return Measured(seconds=seconds, images=6, voxels=600, **(values | changes))
+
+
+def test_processes_add_up() -> None:
+    reports = [_measured((1.0, 2.0), device_bytes=5), _measured((3.0, 3.0), device_bytes=7)]
+    assert throughput_of(reports).images_per_s == pytest.approx(6 / 3 + 6 / 6)
+    assert throughput_of(reports).voxels_per_s == pytest.approx(600 / 3 + 600 / 6)
+    assert (memory_of(reports).rss_bytes, memory_of(reports).device_bytes) == (20, 7)
+    assert memory_of([_measured((1.0,))]).device_bytes is None
+
+
+def test_the_stopwatch_counts_laps_and_not_what_is_between_them() -> None:
+    watch = Stopwatch(CPU)
+    for _ in range(2):
+        watch.start()
+        time.sleep(0.02)
+        watch.stop()
+        time.sleep(0.2)
+    assert len(watch.seconds) == 2
+    assert all(0.02 <= s < 0.2 for s in watch.seconds)
+
+
+def test_memory_that_is_given_back_still_counts() -> None:
+    memory = PeakMemory(CPU)
+    memory.start()
+    before = memory._process.memory_info().rss
+    held = torch.ones(64 * 2**20 // 4)
+    time.sleep(0.1)
+    del held
+    assert memory.stop().rss_bytes > before + 50 * 2**20
+
+
+@pytest.mark.parametrize("number", CHANNELS_CLASSES)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_fixed_patches_are_kept_as_they_are(number: int, dims: Any) -> None:
+    fixed = fixed_task(f"{number:02}")
+    assert fixed.number == number
+    patch = fixed.patch_3d if dims == 3 else fixed.patch_2d
+    if patch is None:
+        with pytest.raises(OptionError, match="no fixed patch in 2D"):
+            random_plan(f"{number:02}", dims)
+        return
+    plan = random_plan(f"{number:02}", dims)
+    assert plan.patch_size == patch
+    assert (plan.network.in_channels, plan.network.out_channels) == CHANNELS_CLASSES[number]
+    assert plan.batch_size == (2 if dims == 3 else 16)
+
+
+def test_width_and_depth_are_the_planners() -> None:
+    full = random_plan("04", 3).network
+    shaping = PlanOptions(filters=(4, 8, 16), deep_supervision=False, overrides=("network.norm=batch",))
+    plan = benchmark_plan(BenchmarkOptions(mode="train", task="Task04_Hippocampus", plan=shaping))
+    assert plan.network.features == (4, 8, 16)
+    assert plan.network.strides == full.strides[:3]
+    assert (plan.network.heads, plan.network.norm) == (1, "batch")
+    shaping = PlanOptions(depth=1, filters=(4, 8, 16))
+    network = benchmark_plan(BenchmarkOptions(mode="train", patch=(24, 24, 24), plan=shaping)).network
+    assert network.features == (4, 8)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("mode", ["train", "predict"])
+def test_a_record_says_what_was_measured_and_comes_back(tmp_path: Path, mode: Any, dims: Any) -> None:
+    result = benchmark(tiny(mode, dims), workspace=Workspace(results=tmp_path))
+    record = BenchmarkRecord.load(result.path)
+    assert record == result.record
+    assert result.path.parent == tmp_path / "benchmarks"
+    assert [len(seconds) for seconds in record.seconds] == [3]
+    total = sum(record.seconds[0])
+    assert record.throughput.images_per_s == pytest.approx(6 / total)
+    assert record.throughput.voxels_per_s == pytest.approx(6 * 8**dims / total)
+    assert record.latency_ms.mean == pytest.approx(1e3 * total / 3)
+    assert record.peak_memory.rss_bytes > 2**20
+    assert record.settings.patch_size == (8,) * dims
+    assert record.settings.precision == "fp32"
+    assert record.machine.cpu
+    assert record.versions.torch == torch.__version__
+    assert "images" not in record.lines()
+    assert "latency" in record.lines()
+
+
+def test_training_steps_are_those_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, loss of every head, backward, optimizer and average: the network learns its random batch by heart."""
+    from decathlete.training import module
+
+    losses, averages = [], []
+    step, update = module.SegmentationModule._backward, module.EMA.update
+
+    def backward(self: Any, batch: Any) -> Any:
+        loss = step(self, batch)
+        losses.append(float(loss))
+        return loss
+
+    def average(self: Any, network: Any, decay: float) -> None:
+        update(self, network, decay)
+        averages.append(decay)
+
+    monkeypatch.setattr(module.SegmentationModule, "_backward", backward)
+    monkeypatch.setattr(module.EMA, "update", average)
+    benchmark(
+        tiny("train", 2, plan=PlanOptions(filters=(8, 16)), steps=30, batch_size=1),
+        workspace=Workspace(results=tmp_path),
+    )
+    assert len(losses) == len(averages) == 31
+    assert sum(losses[-4:]) < 0.95 * sum(losses[:4])
+
+
+def test_augmented_random_patches_are_measured_too(tmp_path: Path) -> None:
+    result = benchmark(tiny("train", augment=True, steps=6), workspace=Workspace(results=tmp_path))
+    assert result.record.settings.augment
+
+
+def test_volumes_are_counted_one_by_one(tmp_path: Path) -> None:
+    options = tiny("predict", volumes=True, shape=(10, 12, 9), steps=2, tta=True)
+    record = benchmark(options, workspace=Workspace(results=tmp_path)).record
+    total = sum(record.seconds[0])
+    assert record.throughput.images_per_s == pytest.approx(2 / total)
+    assert record.throughput.voxels_per_s == pytest.approx(2 * 10 * 12 * 9 / total)
+    assert record.settings.volume_shape == (10, 12, 9)
+
+
+@pytest.mark.parametrize("changes", [{"mode": "train"}, {"mode": "predict"}, {"mode": "predict", "volumes": True}])
+def test_prepared_data_are_measured(tmp_path: Path, changes: dict[str, Any]) -> None:
+    raw = tmp_path / "data" / "Task04_Test"
+    (raw / "imagesTr").mkdir(parents=True)
+    (raw / "dataset.json").write_text("{}")
+    make_store(tmp_path / "prepared" / "Task04_Test" / "3d")
+    workspace = Workspace(data=tmp_path / "data", prepared=tmp_path / "prepared", results=tmp_path / "results")
+    options = tiny(real=True, patch=None, plan=PlanOptions(), batch_size=None, **changes)
+    record = benchmark(options, workspace=workspace).record
+    assert (record.settings.data, record.settings.dataset) == ("prepared", "Test")
+    assert (record.settings.patch_size, record.settings.batch_size) == ((16, 16, 16), 2)
+
+
+@pytest.mark.parametrize("mode", ["train", "predict"])
+def test_the_profilers_trace_can_be_read(tmp_path: Path, mode: Any) -> None:
+    result = benchmark(tiny(mode, 2, profile=True), workspace=Workspace(results=tmp_path))
+    assert result.trace is not None
+    assert result.record.trace == result.trace.name
+    assert result.trace.parent == result.path.parent
+    events = json.loads(result.trace.read_text())["traceEvents"]
+    names = {event["name"] for event in events}
+    assert "aten::conv2d" in names
+    assert any("Backward" in name for name in names) == (mode == "train")
+
+
+@pytest.mark.parametrize("mode", ["train", "predict"])
+def test_two_processes_are_measured_together(tmp_path: Path, mode: Any) -> None:
+    record = benchmark(tiny(mode, devices=2), workspace=Workspace(results=tmp_path)).record
+    assert [len(seconds) for seconds in record.seconds] == [3, 3]
+    assert record.throughput.images_per_s == pytest.approx(sum(6 / sum(s) for s in record.seconds))
+
+
+def test_no_record_takes_the_place_of_another(tmp_path: Path) -> None:
+    paths = [claim_free(tmp_path, "same") for _ in range(3)]
+    assert [path.name for path in paths] == ["same.json", "same-2.json", "same-3.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "train", "volumes": True}, "mode predict"),
+        ({"mode": "predict", "augment": True}, "only training augments"),
+        ({"mode": "train", "amp": True}, "not both"),
+        ({"mode": "predict", "shape": (9, 9, 9)}, "with volumes"),
+        ({"mode": "train", "patch": (8, 8)}, "3 positive numbers"),
+        ({"mode": "train", "steps": 0, "warmup": 0}, "2 problems"),
+        ({"mode": "train", "real": True}, "have a network already"),
+        ({"mode": "rest"}, "train or predict"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        tiny(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task": "13"}, "--real"),
+        ({"patch": (9, 8, 8)}, "multiple of"),
+        ({"plan": PlanOptions(overrides=("batch_size=3",))}, "contradict"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        benchmark_plan(tiny("train", **changes))
+
+
+def test_fp16_is_not_for_processors(tmp_path: Path) -> None:
+    for mode in ("train", "predict"):
+        with pytest.raises(OptionError, match="fp16"):
+            benchmark(tiny(mode, precision="fp16"), workspace=Workspace(results=tmp_path))
+    assert list((tmp_path / "benchmarks").iterdir()) == []

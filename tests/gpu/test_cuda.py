@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from decathlete.benchmarking.options import BenchmarkOptions
+from decathlete.benchmarking.run import benchmark
 from decathlete.dataset.phantoms import make_phantoms
 from decathlete.inference.engines import TorchEngine
 from decathlete.networks.build import build_network
@@ -43,3 +46,18 @@ def test_a_run_on_cuda_learns(tmp_path: Path, precision: str) -> None:
         predict_options=PredictOptions(device="cuda"),
     )
     assert result.scores.headline.dice > 0.6
+
+
+@pytest.mark.parametrize("mode", ["train", "predict"])
+def test_a_benchmark_on_cuda_knows_the_devices_time_memory_and_name(tmp_path: Path, mode: Any) -> None:
+    narrow = PlanOptions(filters=(8, 16))
+    options = BenchmarkOptions(mode=mode, task="04", plan=narrow, steps=5, amp=True, device="cuda", profile=True)
+    result = benchmark(options, workspace=Workspace(results=tmp_path))
+    record = result.record
+    assert record.machine.gpus == (torch.cuda.get_device_name(0),)
+    assert record.settings.precision == "fp16"
+    assert record.peak_memory.device_bytes is not None
+    assert record.peak_memory.device_bytes > 2 * 40 * 56 * 40 * 8 * 2  # one feature map of the first stage
+    assert record.latency_ms.mean == pytest.approx(1e3 * sum(record.seconds[0]) / 5)
+    assert result.trace is not None
+    assert '"kernel"' in result.trace.read_text()

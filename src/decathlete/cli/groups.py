@@ -162,10 +162,7 @@ class TrainArguments:
     ] = False
     precision: o.Precision = "auto"
     device: o.Device = "auto"
-    devices: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, rich_help_panel=o.MACHINE, help="GPUs, or processes on a CPU."),
-    ] = 1
+    devices: o.Devices = 1
 
     def config(self, *, nodes: int = 1, preset: PresetName | None = None, dims: Literal[2, 3] = 3) -> TrainConfig:
         """For the training."""

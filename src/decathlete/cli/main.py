@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli import data, download, models, scores, whole
+from decathlete.cli import data, download, measure, models, scores, whole
 from decathlete.cli.grouped import grouped
 from decathlete.cli.sections import SectionedCommand
 from decathlete.core.memory import is_memory_short
@@ -51,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": models.predict,
     "evaluate": scores.evaluate,
     "report": scores.report,
+    "benchmark": measure.benchmark,
 }
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(grouped(_function))

@@ -15,8 +15,8 @@ NETWORK = "Network"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FullPlanArguments(PlanArguments):
-    """All that a user can say about the plan."""
+class NetworkArguments:
+    """What a user says about the network's shape."""
 
     filters: Annotated[
         str | None,
@@ -69,10 +69,10 @@ class FullPlanArguments(PlanArguments):
         ),
     ] = PlanOptions.heads
 
-    def options(self) -> PlanOptions:
-        """For the planner."""
+    def shaping(self, options: PlanOptions) -> PlanOptions:
+        """``options`` with what is said here."""
         return replace(
-            super().options(),
+            options,
             filters=_numbers(self.filters or ""),
             wide_encoder=self.wide_encoder,
             depth=self.depth,
@@ -81,6 +81,15 @@ class FullPlanArguments(PlanArguments):
             deep_supervision=self.deep_supervision,
             heads=self.heads,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullPlanArguments(NetworkArguments, PlanArguments):
+    """All that a user can say about the plan."""
+
+    def options(self) -> PlanOptions:
+        """For the planner."""
+        return self.shaping(super().options())
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -83,6 +83,9 @@ Device = Annotated[
     str,
     typer.Option("--device", metavar="NAME", rich_help_panel=MACHINE, help="auto, cpu, cuda, cuda:1 (one GPU) or mps."),
 ]
+Devices = Annotated[
+    int, typer.Option("--devices", metavar="N", min=1, rich_help_panel=MACHINE, help="GPUs, or processes on a CPU.")
+]
 Precision = Annotated[
     PrecisionChoice,
     typer.Option("--precision", rich_help_panel=MACHINE, help="Arithmetic; auto: bf16 where the hardware has it."),
@@ -126,6 +129,20 @@ Windows = Annotated[
 def dims_of(dim: Dim) -> Literal[2, 3]:
     """The number behind ``--dim``."""
     return 2 if dim == "2" else 3
+
+
+def numbers_of(text: str | None, *, flag: str) -> tuple[int, ...] | None:
+    """The whole numbers behind ``128,128,128``; ``None`` where nothing is given.
+
+    Raises:
+        OptionError: something else.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise OptionError(f"{flag} {text!r} is not a list of whole numbers", remedy=f"write e.g. {flag} 128,128,128")
+    return tuple(int(part) for part in parts)
 
 
 def fold_of(text: str) -> int | Literal["all"]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from decathlete import PlanOptions, PredictOptions, TrainConfig
+from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.cli.groups import PlanArguments, SweepArguments, TrainArguments, WindowArguments
 from decathlete.cli.main import app
@@ -21,17 +22,27 @@ from decathlete.errors import OptionError
 from decathlete.planning.overrides import preset_options
 from decathlete.workflows.train import train_config
 
-COMMANDS = ["run", "demo", "download", "check", "preprocess", "train", "validate", "predict", "evaluate", "report"]
+COMMANDS = [
+    "run",
+    "demo",
+    "download",
+    "check",
+    "preprocess",
+    "train",
+    "validate",
+    "predict",
+    "evaluate",
+    "report",
+    "benchmark",
+]
 
 
 def test_the_commands_are_these() -> None:
     assert list(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
 
 
-PLAN = (
-    "block deep-supervision depth filters fit folds group-by heads memory min-fmap negative-slope norm order "
-    "orientation set split-seed wide-encoder"
-)
+NETWORK = "deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
+PLAN = f"{NETWORK} block fit folds group-by memory norm order orientation set split-seed"
 TRAINING = (
     "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip learning-rate "
     "lr-patience max-time min-epochs momentum nvol optimizer oversampling patience precision readers restarts schedule "
@@ -49,6 +60,8 @@ OPTIONS = {
     "predict": "batch-size blend device input model output overlap overwrite precision save-probabilities tta",
     "evaluate": "json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
+    "benchmark": f"{NETWORK} amp augment batch-size blend data device devices dim json mode overlap patch precision "
+    "prepared profile real results set shape steps task tta volumes warmup",
 }
 
 
@@ -64,6 +77,11 @@ def test_the_options_are_these(command: str) -> None:
 
 
 OF_THEIR_OWN = {
+    ("benchmark", "augment"),  # the recipe's benchmark does not: off unless asked for
+    ("benchmark", "steps"),  # measured ones
+    ("benchmark", "warmup"),  # steps, too
+    ("benchmark", "batch-size"),  # patches to train on, or windows
+    ("benchmark", "task"),  # random data like the Decathlon's, or a dataset
     ("demo", "max-time"),  # how long is not asked but said
     ("download", "data"),  # the only one that writes there
     ("download", "task"),  # one of the Decathlon's, not of --data
@@ -215,6 +233,56 @@ def test_windows_computed_together_are_handed_on(command: str, given: str, monke
     monkeypatch.setattr(f"decathlete.workflows.{command}.{command}", listen)
     CliRunner().invoke(app, [command, *given.split(), "--batch-size", "3", "--tta"])
     assert heard["options"] == PredictOptions(batch_size=3, tta=True)
+
+
+def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(options: Any, **arguments: Any) -> None:
+        heard.update(arguments, options=options)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.benchmarking.run.benchmark", listen)
+    CliRunner().invoke(app, ["benchmark", "--mode", "train"])
+    assert heard["options"] == BenchmarkOptions(mode="train")
+    work = "--set network.norm=batch --dim 2 --task 04 --batch-size 3 --patch 16,8 --filters 4,8 --no-deep-supervision"
+    how = "--tta --volumes --shape 9,8,7 --overlap 0.25 --blend constant --warmup 1 --steps 2 --profile --amp"
+    where = "--device cpu --devices 2 --results r"
+    CliRunner().invoke(app, ["benchmark", "--mode", "predict", *work.split(), *how.split(), *where.split()])
+    assert heard["options"] == BenchmarkOptions(
+        mode="predict",
+        dims=2,
+        task="04",
+        batch_size=3,
+        patch=(16, 8),
+        plan=PlanOptions(filters=(4, 8), deep_supervision=False, overrides=("network.norm=batch",)),
+        tta=True,
+        volumes=True,
+        shape=(9, 8, 7),
+        overlap=0.25,
+        blend="constant",
+        warmup=1,
+        steps=2,
+        profile=True,
+        amp=True,
+        device="cpu",
+        devices=2,
+    )
+    assert heard["workspace"].results == Path("r")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--mode predict --patch 8,x,8", "--patch '8,x,8' is not a list"),
+        ("--mode train --tta", "mode predict"),
+        ("--mode train --amp --precision fp32", "not both"),
+    ],
+)
+def test_benchmark_refuses_with_one_message(given: str, said: str) -> None:
+    problem = CliRunner().invoke(app, ["benchmark", *given.split()]).exception
+    assert isinstance(problem, OptionError)
+    assert said in str(problem)
 
 
 def test_downloads_regions_are_listed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,11 @@ from decathlete.networks.bundle import ModelBundle
 from decathlete.planning import budget
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.devices import choose_hardware
 from decathlete.training.logs import RunRecord
+from decathlete.training.task import TrainTask
 from decathlete.workflows.run import run
-from decathlete.workflows.train import fitted_plan, train_task
+from decathlete.workflows.train import fitted_plan, train_config, train_task
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_network, make_test_plan
 from training_support import KillAt, make_store, tiny_config
@@ -102,3 +105,46 @@ def test_run_refuses_two_batch_sizes_before_it_does_anything(workspace):
     options = PlanOptions(overrides=("batch-size = 3",))
     with pytest.raises(OptionError, match="contradict"):
         run("nowhere", workspace=workspace, plan_options=options, config=TIMED.revised(batch_size=2))
+
+
+def test_the_plan_says_how_a_chosen_augmentation_mirrors(workspace):
+    """Also in a short training by the recipe, whose augmentation would mirror."""
+    store = PreparedStore.open(workspace.prepared_folder("Test", 3))
+    recipe = train_config(preset="recipe", max_time="2m")
+    assert recipe.max_time_s == 120
+    assert recipe.epochs is None
+    short = fitted_plan(store, recipe, fit=True)
+    assert short.mirror_axes == ()
+    assert task_of(short, recipe).augmentation.mirror_axes(3) == ()
+    assert task_of(short, recipe).augmentation.blur == recipe.augmentation.blur
+    assert fitted_plan(store, recipe, fit=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
+    assert fitted_plan(store, train_config(augment=False), fit=False).mirror_axes == ()
+    assert fitted_plan(store, train_config(), fit=False).mirror_axes is None
+
+
+def test_processes_on_one_machine_share_its_processors(workspace, monkeypatch):
+    threads(monkeypatch, 32)
+    store = PreparedStore.open(workspace.prepared_folder("Test", 3))
+    alone, many = (fitted_plan(store, TIMED.revised(devices=n), fit=True).network.features for n in (1, 32))
+    assert alone == (8, 24)
+    assert many == (8, 16)
+
+
+def test_volumes_that_do_not_divide_the_batch_are_refused_before_the_folder_is_claimed(workspace):
+    with pytest.raises(OptionError, match="nvol is for 2D"):
+        train_task("Test", workspace=workspace, config=tiny_config(nvol=2))
+    assert not workspace.run_folder("Test", 3, 0).exists()
+
+
+def task_of(plan, config):
+    return TrainTask(
+        store=Path(),
+        folder=Path(),
+        plan=plan,
+        config=config,
+        hardware=choose_hardware(config),
+        train_ids=(),
+        val_ids=(),
+        started=0.0,
+        log_level=0,
+    )

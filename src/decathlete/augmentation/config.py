@@ -134,10 +134,9 @@ class AugmentationConfig(Schema):
         return self
 
     @classmethod
-    def default(cls, dims: Dims, *, mirror_axes: Axes | None = None) -> Self:
-        """nnU-Net's augmentation, mirroring along ``mirror_axes``, or along all ``dims`` axes."""
-        axes = tuple(range(dims)) if mirror_axes is None else mirror_axes
-        return cls(mirroring=Mirroring(axes=axes, enabled=bool(axes)))
+    def default(cls, dims: Dims) -> Self:
+        """nnU-Net's augmentation, mirroring along all ``dims`` axes."""
+        return cls(mirroring=Mirroring(axes=tuple(range(dims))))
 
     @classmethod
     def recipe(cls, dims: Dims) -> Self:
@@ -165,6 +164,14 @@ class AugmentationConfig(Schema):
         """Patches as they are: every transform switched off."""
         full = cls()
         return cls.model_validate({name: getattr(full, name).revised(enabled=False) for name in cls.model_fields})
+
+    def mirroring_within(self, axes: Axes | None, dims: Dims) -> Self:
+        """The same, mirroring along no other than ``axes`` (``None``: wherever it does)."""
+        mirrored = self.mirror_axes(dims)
+        kept = mirrored if axes is None else tuple(axis for axis in mirrored if axis in axes)
+        if kept == mirrored:
+            return self
+        return self.revised(mirroring=self.mirroring.revised(axes=kept, enabled=bool(kept)))
 
     def mirror_axes(self, dims: Dims) -> Axes:
         """Spatial axes along which training mirrors: those that test-time augmentation may flip."""

@@ -116,7 +116,7 @@ def _flips(task: BenchmarkTask) -> Sequence[int]:
     plan = task.plan
     if not task.options.tta:
         return ()
-    return AugmentationConfig.default(plan.dims, mirror_axes=plan.mirror_axes).mirror_axes(plan.dims)
+    return AugmentationConfig.default(plan.dims).mirroring_within(plan.mirror_axes, plan.dims).mirror_axes(plan.dims)
 
 
 @contextmanager

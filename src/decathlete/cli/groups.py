@@ -40,7 +40,7 @@ Fit = Annotated[
     typer.Option(
         "--fit/--no-fit",
         rich_help_panel=PLAN,
-        help="Let a CPU or a short --max-time narrow the plan's network, batch and patch.",
+        help="Let a CPU or a short training narrow the network, batch and patch, and leave out mirroring.",
     ),
 ]
 

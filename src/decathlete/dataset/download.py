@@ -67,6 +67,9 @@ def download(
     source = archive_source(wanted, region=region, url=url)
     writable_folder(folder.parent)
     with part.held():
+        if _is_there(folder):  # another process was quicker while this one waited for its turn
+            part.remove()
+            return folder
         for leftover in folder.parent.glob(f".partial-*-{wanted.folder}"):
             remove(leftover)
         if isinstance(source, Path):

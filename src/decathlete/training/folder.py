@@ -92,6 +92,7 @@ def make_record(
             f"sync_batchnorm is for batch norm, the network has {plan.network.norm} norm",
             remedy="plan with --norm batch, or leave sync_batchnorm out",
         )
+    refuse_nvol(config, plan)
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,
@@ -108,6 +109,24 @@ def make_record(
         plan=plan,
         store_plan_digest=store.plan.digest,
     )
+
+
+def refuse_nvol(config: TrainConfig, plan: Plan) -> None:
+    """Before a run's folder is claimed, what :class:`~decathlete.loading.patches.PatchSampler` would not take.
+
+    Raises:
+        OptionError: a number of volumes for 3D patches, or one that does not divide the global batch.
+    """
+    if config.nvol is None:
+        return
+    if plan.dims == 3:
+        raise OptionError("nvol is for 2D models, whose batches are slices", remedy="leave nvol unset")
+    samples = (config.batch_size or plan.batch_size) * config.devices * config.nodes
+    if samples % config.nvol:
+        raise OptionError(
+            f"{samples} samples per step do not come from {config.nvol} volumes, equally many each",
+            remedy="choose nvol so that it divides the batch size (over all devices)",
+        )
 
 
 def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> RunRecord:

@@ -39,9 +39,10 @@ class TrainTask:
 
     @property
     def augmentation(self) -> AugmentationConfig:
-        """The config's, or the defaults for the plan's dimensions and its axes of mirroring."""
+        """The config's, or the defaults for the plan's dimensions; mirroring along the plan's axes alone."""
         plan = self.plan
-        return self.config.augmentation or AugmentationConfig.default(plan.dims, mirror_axes=plan.mirror_axes)
+        chosen = self.config.augmentation or AugmentationConfig.default(plan.dims)
+        return chosen.mirroring_within(plan.mirror_axes, plan.dims)
 
     @property
     def last_checkpoint(self) -> Path:

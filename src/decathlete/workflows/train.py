@@ -10,7 +10,7 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
 from decathlete.errors import OptionError
-from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.budget import Budget, fit_to_budget, usable_threads
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
@@ -84,11 +84,32 @@ def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrid
     """
     refuse_two_batch_sizes(config, overrides)
     plan = override(with_batch_size(store.plan, config.batch_size), overrides)
-    if not fit:
+    if fit:
+        fitted = fit_to_budget(plan, _budget(config))
+        plan = override(fitted, overrides)  # known to the estimate above; here, for they have the last word
+    return _mirroring_as(plan, config.augmentation)
+
+
+def _budget(config: TrainConfig) -> Budget:
+    device = choose_device(config.device)
+    shared = config.devices if device == "cpu" else 1  # processes that share the processors
+    return Budget(
+        device=device,
+        max_time_s=config.max_time_s,
+        threads=max(1, usable_threads() // shared),
+        steps=config.total_steps,
+    )
+
+
+def _mirroring_as(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:
+    """``plan`` saying along which axes a chosen augmentation will mirror."""
+    if augmentation is None:
         return plan
-    budget = Budget(device=choose_device(config.device), max_time_s=config.max_time_s, steps=config.total_steps)
-    fitted = fit_to_budget(plan, budget)
-    return override(fitted, overrides)  # known to the estimate above; here, for they have the last word
+    planned = tuple(range(plan.dims)) if plan.mirror_axes is None else plan.mirror_axes
+    axes = augmentation.mirroring_within(plan.mirror_axes, plan.dims).mirror_axes(plan.dims)
+    if axes == planned:
+        return plan
+    return plan.revised(mirror_axes=axes, reasons=plan.reasons | {"mirror_axes": "as the chosen augmentation has it"})
 
 
 def refuse_two_batch_sizes(config: TrainConfig, overrides: tuple[str, ...]) -> None:
@@ -149,7 +170,7 @@ def train_config(
         OptionError: with every problem together.
     """
     if preset is not None:
-        fields = _preset_fields(preset, dims, fields, augment=augment)
+        fields = _preset_fields(preset, dims, fields, augment=augment, timed=max_time is not None)
     if max_time is not None:
         fields["max_time_s"] = parse_duration(max_time)
     if steps is not None:
@@ -161,9 +182,17 @@ def train_config(
     return TrainConfig.make(**fields)
 
 
-def _preset_fields(preset: PresetName, dims: Dims, fields: dict[str, Any], *, augment: bool) -> dict[str, Any]:
+def _preset_fields(
+    preset: PresetName, dims: Dims, fields: dict[str, Any], *, augment: bool, timed: bool
+) -> dict[str, Any]:
+    """The preset's training, but what ``fields`` say, and nothing that contradicts them."""
     values = load_preset(preset)
-    fields = values.train | fields
+    defaults = dict(values.train)
+    if timed or fields.get("max_time_s") is not None:
+        defaults.pop("epochs", None)
+    if "patience" in fields and fields["patience"] is None:
+        defaults.pop("min_epochs", None)
+    fields = defaults | fields
     if dims == 2 and fields.get("nvol") is None:
         fields["nvol"] = values.nvol_2d
     if augment:

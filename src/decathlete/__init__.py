@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from decathlete.planning.options import PlanOptions
     from decathlete.training.config import TrainConfig
     from decathlete.workflows.check import check
+    from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
     from decathlete.workflows.predict import predict
     from decathlete.workflows.preprocess import preprocess_task as preprocess
@@ -43,6 +44,7 @@ _HOMES = {
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
     "benchmark": ("decathlete.benchmarking.run", "benchmark"),
     "check": ("decathlete.workflows.check", "check"),
+    "cross_validate": ("decathlete.workflows.cross_validate", "cross_validate"),
     "demo": ("decathlete.workflows.demo", "demo"),
     "download": ("decathlete.dataset.download", "download"),
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
@@ -66,6 +68,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "check",
+    "cross_validate",
     "demo",
     "download",
     "evaluate",

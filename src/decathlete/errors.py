@@ -17,6 +17,7 @@ The command line prints it without a traceback and exits with its ``exit_code``;
     ├── MemoryShort          the computer's or the device's memory does not hold the work
     ├── OutputError          a place that cannot be written, or that holds something else
     ├── CasesFailed          some of many cases failed; the others are done
+    ├── FoldsFailed          some folds of a cross-validation failed; the others are done
     └── Interrupted          stopped by a signal, after saving what is needed to go on
 """
 
@@ -123,6 +124,25 @@ class CasesFailed(DecathleteError):
         super().__init__(
             f"could not {doing} {len(self.failures)} of {len(self.failures) + n_done} cases:\n{lines}",
             remedy="mend or remove these cases and run the same command again; finished cases are kept",
+        )
+
+
+class FoldsFailed(DecathleteError):
+    """Some folds of a cross-validation failed; all others are done and kept.
+
+    Args:
+        failures: fold -> message.
+        n_done: how many folds succeeded.
+    """
+
+    def __init__(self, failures: Mapping[int, str], *, n_done: int) -> None:
+        self.failures = dict(failures)
+        self.n_done = n_done
+        lines = "\n".join(f"  fold {fold}: {message}" for fold, message in self.failures.items())
+        super().__init__(
+            f"{len(self.failures)} of {len(self.failures) + n_done} folds failed:\n{lines}",
+            remedy="mend this and run the same command again, or leave these folds out; finished folds are kept, and "
+            "test images are predicted when none fails",
         )
 
 

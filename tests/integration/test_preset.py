@@ -20,7 +20,7 @@ def test_a_task_of_the_table_is_trained_and_scored_by_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dim: str, patch: tuple[int, ...], batch: int, more: tuple[str, ...]
 ) -> None:
     make_phantoms(tmp_path / "data" / "Task04_Hippocampus", n_cases=4, shape_ZYX=(36, 50, 35))
-    length = ["--epochs", "2", "--steps-per-epoch", "2", "--folds", "2", "--filters", "4,8,8,8", "--device", "cpu"]
+    length = ["--epochs", "2", "--steps-per-epoch", "2", "--n-folds", "2", "--filters", "4,8,8,8", "--device", "cpu"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["decathlete", "run", "4", "--preset", "recipe", "--dim", dim, *length, *more])
     with pytest.raises(SystemExit) as stop:

@@ -87,6 +87,26 @@ def test_bad_test_images_cost_only_their_own_predictions(
     assert [p.name for p in (folder / "predictions").glob("*.nii.gz")] == ["phantom_007.nii.gz"]
 
 
+def test_on_every_case_there_is_a_model_a_report_and_predictions_but_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_phantoms(tmp_path / "data" / "Task07_Balls", n_cases=3, n_test=1, shape_ZYX=(16, 16, 16))
+    workspace = decathlete.Workspace(data=root.parent, prepared=tmp_path / "prepared", results=tmp_path / "results")
+    arguments = [*_arguments(workspace, 3)[:-1], "2", "--fold", "all"]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code in (0, None)
+    assert capsys.readouterr().out.rstrip().splitlines()[-1].startswith("trained on every case: none is held out")
+    folder = workspace.run_folder("7", 3, "all")
+    assert json.loads((folder / "run.json").read_text())["train"] == [f"phantom_{i:03}" for i in range(3)]
+    assert not (folder / "scores.json").exists()
+    report = (folder / "report.html").read_text()
+    assert report.count("Trained on every case: none is held out") == 1
+    assert "does not exist" not in report
+    assert [p.name for p in (folder / "predictions").glob("*.nii.gz")] == ["phantom_003.nii.gz"]
+
+
 def test_the_readmes_script_does_what_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The README's Python lines as they stand, with their paths and a length that a test can wait for."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()

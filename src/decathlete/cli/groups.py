@@ -66,9 +66,9 @@ class PlanArguments:
     )
     norm: Annotated[Norm, typer.Option(rich_help_panel=PLAN, help="Normalisation layers.")] = PlanOptions.norm
     set_: Set = None
-    folds: Annotated[int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Folds of the split.")] = (
-        PlanOptions.n_folds
-    )
+    n_folds: Annotated[
+        int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Into how many folds to split.")
+    ] = PlanOptions.n_folds
     split_seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=o.SPLIT, help="Of the random split.")] = (
         PlanOptions.split_seed
     )
@@ -83,7 +83,7 @@ class PlanArguments:
             block=self.block,
             norm=self.norm,
             overrides=tuple(self.set_ or ()),
-            n_folds=self.folds,
+            n_folds=self.n_folds,
             split_seed=self.split_seed,
             group_by=self.group_by,
         )
@@ -98,7 +98,7 @@ class TrainArguments:
         typer.Option(
             metavar="DURATION",
             rich_help_panel=LENGTH,
-            help="Train for so long, validation included: 90s, 20m, 1h30m. Not together with --epochs.",
+            help="Train each fold for so long, validation included: 90s, 20m, 1h30m. Not together with --epochs.",
         ),
     ] = None
     epochs: Annotated[

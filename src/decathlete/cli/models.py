@@ -17,9 +17,7 @@ def train(
     training: FullTrainArguments,
     dim: o.Dims = "3",
     preset: o.Preset = None,
-    fold: Annotated[
-        str, typer.Option(metavar="FOLD", help="The fold that is held out, from 0; or all: train on every case.")
-    ] = "0",
+    fold: o.Fold = None,
     nodes: Annotated[
         int,
         typer.Option(metavar="N", min=1, rich_help_panel=o.MACHINE, help="Machines, all started by torchrun or srun."),

@@ -40,6 +40,15 @@ Preset = Annotated[
         help="Defaults other than ours: recipe is NVIDIA's nnU-Net for PyTorch, version of 2021.",
     ),
 ]
+Fold = Annotated[
+    str | None,
+    typer.Option(
+        "--fold",
+        metavar="FOLD",
+        show_default="0",
+        help="The fold that is held out, from 0; or all: train on every case, without scores.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what other inputs or settings made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 Model = Annotated[
@@ -145,12 +154,14 @@ def numbers_of(text: str | None, *, flag: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def fold_of(text: str) -> int | Literal["all"]:
-    """The fold behind ``--fold``.
+def fold_of(text: str | None) -> int | Literal["all"]:
+    """The fold behind ``--fold``; 0 where it is not given.
 
     Raises:
         OptionError: neither a number nor ``all``.
     """
+    if text is None:
+        return 0
     if text == "all":
         return "all"
     if not text.isdecimal():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from decathlete.cli import options as o
 from decathlete.cli.groups import Fit, SweepArguments
 from decathlete.cli.network import FullPlanArguments
 from decathlete.cli.training import FullTrainArguments
+from decathlete.errors import OptionError
 
 
 def run(
@@ -21,7 +22,15 @@ def run(
     windows: SweepArguments,
     dim: o.Dims = "3",
     preset: o.Preset = None,
-    fold: Annotated[int, typer.Option(metavar="FOLD", min=0, help="The fold that is held out, from 0.")] = 0,
+    fold: o.Fold = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDS",
+            show_default="one, --fold",
+            help="Cross-validate: several folds in turn, 0-4 or 0,2 or 0- (every fold). --max-time is for each.",
+        ),
+    ] = None,
     fit: Fit = True,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
@@ -29,31 +38,53 @@ def run(
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Do everything in turn, for one fold. Check, plan, prepare, train, score, report, predict imagesTs;
+    """Do everything in turn, for one fold or several. Check, plan, prepare, train, score, report, predict imagesTs;
     run it again to go on."""
     from decathlete.cli.show import TerminalListener
-    from decathlete.workflows.run import run as function
     from decathlete.workflows.workspace import Workspace
 
-    result = function(
-        dataset,
-        dims=o.dims_of(dim),
-        fold=fold,
-        workspace=Workspace(data=data, prepared=prepared, results=results),
-        plan_options=replace(plan.options(), preset=preset),
-        config=training.config(preset=preset, dims=o.dims_of(dim)),
-        fit=fit,
-        predict_options=windows.options(device=training.device, precision=training.precision),
-        workers=workers,
-        overwrite=overwrite,
-        listener=TerminalListener(),
-    )
+    if fold is not None and folds is not None:
+        raise OptionError("--fold and --folds are both given", remedy="give one of them")
+    options = {
+        "dims": o.dims_of(dim),
+        "workspace": Workspace(data=data, prepared=prepared, results=results),
+        "plan_options": replace(plan.options(), preset=preset),
+        "config": training.config(preset=preset, dims=o.dims_of(dim)),
+        "fit": fit,
+        "predict_options": windows.options(device=training.device, precision=training.precision),
+        "workers": workers,
+        "overwrite": overwrite,
+        "listener": TerminalListener(),
+    }
+    if folds is None:
+        _run_fold(dataset, o.fold_of(fold), options)
+    else:
+        _run_folds(dataset, folds, options)
+
+
+def _run_fold(dataset: str, fold: int | Literal["all"], options: dict[str, Any]) -> None:
+    from decathlete.workflows.run import run as function
+
+    result = function(dataset, fold=fold, **options)
     typer.echo(f"report in {result.report}")
     if result.predictions:
         typer.echo(f"predictions in {result.predictions}")
-    typer.echo(result.scores.headline_line())
+    typer.echo(result.headline_line())
     if result.failed_tests is not None:
         raise result.failed_tests
+
+
+def _run_folds(dataset: str, folds: str, options: dict[str, Any]) -> None:
+    from decathlete.workflows.cross_validate import cross_validate as function
+
+    result = function(dataset, folds=folds, **options)
+    typer.echo(result.scores.table())
+    typer.echo(f"\nreports in {result.report} and, of each fold, in {result.folder}/fold_<k>/report.html")
+    if result.predictions:
+        typer.echo(f"predictions in {result.predictions}")
+    typer.echo(result.scores.headline_line())
+    if failure := result.failed_folds or result.failed_tests:
+        raise failure
 
 
 def demo(
@@ -73,4 +104,4 @@ def demo(
     typer.echo(f"report in {result.run.report}")
     typer.echo(f"predictions in {result.run.predictions}")
     typer.echo(f"multi-level Otsu thresholding, flattered: mean Dice {result.thresholding_dice:.3f}")
-    typer.echo(result.run.scores.headline_line())
+    typer.echo(result.run.headline_line())

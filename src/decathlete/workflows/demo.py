@@ -62,7 +62,7 @@ def demo(
         overwrite=overwrite,
         listener=listener,
     )
-    held_out = [case.case_id for case in result.scores.cases]
+    held_out = [case.case_id for case in result.scores.cases] if result.scores else []
     return DemoResult(run=result, thresholding_dice=thresholding_dice(dataset, held_out))
 
 

@@ -33,16 +33,21 @@ def make_report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
 
 def render(page: Page) -> str:
     """The page as HTML."""
-    environment = Environment(
+    return environment().get_template("report.html.j2").render(page=page)
+
+
+def environment() -> Environment:
+    """Where templates come from, and the filters they write figures with."""
+    found = Environment(
         loader=PackageLoader("decathlete.workflows", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = figure
-    environment.filters["volume"] = volume
-    return environment.get_template("report.html.j2").render(page=page)
+    found.filters["figure"] = figure
+    found.filters["volume"] = volume
+    return found
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -60,15 +60,18 @@ def read_run(folder: Path, *, dataset_root: Path | None = None) -> RunData:
         )
     notes: list[str] = []
     record = _load(RunRecord, folder / "run.json", "what the run was made from", notes)
+    held_out = record is None or bool(record.val)
+    if not held_out:
+        notes.append("Trained on every case: none is held out, so there are no scores and no pictures of cases.")
     root = dataset_root or (Path(record.dataset_root) if record and record.dataset_root else None)
     return RunData(
         folder=folder,
         record=record,
         model=_load(ModelRecord, folder / "model" / "model.json", "the plan", notes),
         logs=_load(Logs, folder / "logs.json", "the training curves", notes),
-        scores=_load(Scores, folder / "scores.json", "the scores", notes),
-        cases=_raw_cases(root, notes),
-        predictions=_predictions(folder / "validation", notes),
+        scores=_load(Scores, folder / "scores.json", "the scores", notes) if held_out else None,
+        cases=_raw_cases(root, notes) if held_out else {},
+        predictions=_predictions(folder / "validation", notes) if held_out else {},
         warnings=_warnings(folder / "validation"),
         notes=tuple(notes),
     )

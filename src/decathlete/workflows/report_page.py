@@ -107,7 +107,9 @@ def _title(run: RunData, plan: Plan | None) -> str:
 
 def _subtitle(run: RunData, plan: Plan | None) -> str:
     dims = plan.dims if plan else run.record.dims if run.record else None
-    fold = f"fold {run.record.fold}" if run.record else ""
+    fold = ""
+    if run.record:
+        fold = "trained on every case" if run.record.fold == "all" else f"fold {run.record.fold}"
     return " · ".join(part for part in (f"{dims}D model" if dims else "", fold) if part)
 
 

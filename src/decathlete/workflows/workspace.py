@@ -36,4 +36,8 @@ class Workspace:
 
     def run_folder(self, task: str | Path, dims: Dims, fold: FoldName) -> Path:
         """Where the results of one fold lie."""
-        return self.results / self.dataset(task).resolve().name / f"{dims}d" / f"fold_{fold}"
+        return self.results_folder(task, dims) / f"fold_{fold}"
+
+    def results_folder(self, task: str | Path, dims: Dims) -> Path:
+        """Where the folds of one configuration lie, and what is made of several of them."""
+        return self.results / self.dataset(task).resolve().name / f"{dims}d"

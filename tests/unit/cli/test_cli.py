@@ -42,7 +42,7 @@ def test_the_commands_are_these() -> None:
 
 
 NETWORK = "deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
-PLAN = f"{NETWORK} block fit folds group-by memory norm order orientation set split-seed"
+PLAN = f"{NETWORK} block fit group-by memory n-folds norm order orientation set split-seed"
 TRAINING = (
     "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip learning-rate "
     "lr-patience max-time min-epochs momentum nvol optimizer oversampling patience precision readers restarts schedule "
@@ -50,7 +50,7 @@ TRAINING = (
     "warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend data dim fold overlap overwrite prepared preset results tta workers",
+    "run": f"{PLAN} {TRAINING} blend data dim fold folds overlap overwrite prepared preset results tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "check": "data group-by json workers",
@@ -85,7 +85,6 @@ OF_THEIR_OWN = {
     ("demo", "max-time"),  # how long is not asked but said
     ("download", "data"),  # the only one that writes there
     ("download", "task"),  # one of the Decathlon's, not of --data
-    ("train", "fold"),  # or all
     ("validate", "batch-size"),  # windows, not patches to train on
     ("predict", "batch-size"),
     ("predict", "model"),  # or several
@@ -129,7 +128,7 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("decathlete.workflows.run.run", listen)
     network = "--filters 8,16,24 --depth 1 --min-fmap 6 --negative-slope 0.2 --no-deep-supervision"
     options = (
-        f"{network} --folds 3 --order recipe --norm batch --memory 4 --set batch_size=3 --set order=recipe --no-fit"
+        f"{network} --n-folds 3 --order recipe --norm batch --memory 4 --set batch_size=3 --set order=recipe --no-fit"
     )
     training = (
         "--max-time 2m --batch-size 4 --optimizer sgd --no-augment --device cpu --precision fp32 --overlap 0.25 --dim 2"

@@ -1,0 +1,127 @@
+"""``run --folds`` on a phantom: a fold that fails does not cost the others, and what is finished is kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import decathlete
+from decathlete.cli.main import main
+from decathlete.dataset.phantoms import make_phantoms
+from decathlete.evaluation.cross_validation import CrossValidation
+from decathlete.evaluation.scores import Scores
+from decathlete.workflows.listen import Listener
+
+
+@dataclass(frozen=True)
+class Said:
+    code: object
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """A cross-validation whose fold 0 could not be written, and the same command again when it could."""
+
+    folder: Path
+    broken: Said
+    summary_of_broken: CrossValidation
+    predictions_of_broken: list[Path]
+    mended: Said
+    kept: bool
+
+
+def _command(root: Path, *options: str) -> Said:
+    places = [f"--{name}={root / name}" for name in ("data", "prepared", "results")]
+    training = "--epochs 1 --steps-per-epoch 2 --device cpu --n-folds 2 --set network.features=8,16,32 --workers 1"
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["decathlete", "run", "7", *training.split(), *places, *options])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    return Said(stop.value.code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    root = tmp_path_factory.mktemp("folds")
+    make_phantoms(root / "data" / "Task07_Balls", n_cases=3, n_test=1, shape_ZYX=(16, 16, 16), noise=0.2)
+    folder = root / "results" / "Task07_Balls" / "3d"
+    (folder / "fold_0").mkdir(parents=True)
+    (folder / "fold_0" / "run.json").write_text("{")
+    broken = _command(root, "--folds", "0-1")
+    summary = CrossValidation.load(folder / "cross_validation.json")
+    predictions = list(folder.glob("predictions*"))
+    weights = folder / "fold_1" / "model" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    (folder / "fold_0" / "run.json").unlink()
+    mended = _command(root, "--folds", "0-")
+    return Story(folder, broken, summary, predictions, mended, weights.stat().st_mtime_ns == before)
+
+
+def test_a_fold_that_fails_is_named_and_does_not_cost_the_others(story: Story) -> None:
+    assert story.broken.code == 2
+    assert "1 of 2 folds failed" in story.broken.err
+    assert "fold 0: " in story.broken.err
+    assert "Traceback" not in story.broken.err
+    assert "· 1 fold of 2 ·" in story.broken.out.rstrip().splitlines()[-1]
+    assert [f.fold for f in story.summary_of_broken.folds] == [1]
+    assert list(story.summary_of_broken.failed) == [0]
+    assert story.predictions_of_broken == [], "not by some of the models that were asked for"
+
+
+def test_the_same_command_again_does_what_is_missing_and_keeps_the_rest(story: Story) -> None:
+    assert story.mended.code in (0, None)
+    assert story.kept
+    scores = CrossValidation.load(story.folder / "cross_validation.json")
+    of_folds = [Scores.load(story.folder / f"fold_{k}" / "scores.json") for k in range(2)]
+    assert scores.failed == {}
+    assert scores.pooled.cases == tuple(sorted((c for s in of_folds for c in s.cases), key=lambda c: c.case_id))
+    assert [c.case_id for c in scores.pooled.cases] == [f"phantom_{i:03}" for i in range(3)]
+    assert scores.overall.dice is not None
+    assert scores.overall.dice.mean == pytest.approx(sum(s.headline.dice or 0 for s in of_folds) / 2)
+    assert story.mended.out.rstrip().splitlines()[-1] == scores.headline_line()
+    assert scores.table() in story.mended.out
+    for name in ("cross_validation.html", "cross_validation.csv", "fold_0/report.html", "fold_1/report.html"):
+        assert (story.folder / name).is_file()
+
+
+def test_test_images_are_predicted_by_all_the_folds_models_together(story: Story) -> None:
+    record = json.loads((story.folder / "predictions_folds_0-1" / "phantom_003.json").read_text())
+    digests = {model["digest"] for model in record["settings"]["models"]}
+    origins = [f.origin for f in CrossValidation.load(story.folder / "cross_validation.json").folds]
+    assert digests == {digest for origin in origins if origin for digest in origin.models}
+    assert len(digests) == 2
+    assert not (story.folder / "fold_0" / "predictions").exists()
+
+
+class Steps(Listener):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def step(self, title: str) -> None:
+        self.heard.append(title)
+
+
+def test_time_is_for_each_fold_and_what_every_fold_fails_by_is_said_once(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "Balls", n_cases=2, shape_ZYX=(12, 14, 12))
+    workspace = decathlete.Workspace(prepared=tmp_path / "prepared", results=tmp_path / "results")
+    config, steps = decathlete.TrainConfig(max_time_s=1200, device="cuda:99"), Steps()
+    with pytest.raises(decathlete.DecathleteError, match="cuda") as failed:
+        decathlete.cross_validate(root, workspace=workspace, config=config, workers=1, listener=steps)
+    assert "folds failed" not in str(failed.value)
+    assert "Folds 0-1, one after the other: each trains for 20 min 0 s, together 40 min 0 s" in steps.heard
+    assert not list(tmp_path.glob("results/**/cross_validation.*"))
+
+
+def test_fold_and_folds_contradict_each_other(tmp_path: Path) -> None:
+    said = _command(tmp_path, "--fold", "1", "--folds", "0-1")
+    assert said.code == 2
+    assert "--fold and --folds are both given" in said.err

@@ -1,0 +1,46 @@
+"""Which folds a user means."""
+
+from __future__ import annotations
+
+import pytest
+
+from decathlete.errors import OptionError
+from decathlete.workflows.folds import Folds, say_folds
+
+
+@pytest.mark.parametrize(
+    ("wanted", "folds"),
+    [
+        ("0-4", (0, 1, 2, 3, 4)),
+        ("0,2,4", (0, 2, 4)),
+        ("4, 0-1", (0, 1, 4)),
+        ("3-", (3, 4)),
+        ("1,1,0-1", (0, 1)),
+        ([2, 0], (0, 2)),
+        (None, (0, 1, 2, 3, 4)),
+    ],
+)
+def test_folds_are_read_in_order_each_once(wanted: str | list[int] | None, folds: tuple[int, ...]) -> None:
+    assert Folds.of(wanted).among(5) == folds
+    assert Folds.of(say_folds(folds)).among(5) == folds
+
+
+@pytest.mark.parametrize("wanted", ["", "a", "-1", "3-1", "0,,1", "0.5", [], [-1]])
+def test_what_names_no_folds_is_refused(wanted: str | list[int]) -> None:
+    with pytest.raises(OptionError):
+        Folds.of(wanted)
+
+
+@pytest.mark.parametrize("wanted", ["0-5", "5", "7-", [0, 9]])
+def test_folds_that_do_not_exist_are_refused(wanted: str | list[int]) -> None:
+    with pytest.raises(OptionError, match=r"does not exist: this dataset is split into 5\n.*0-4"):
+        Folds.of(wanted).among(5)
+
+
+def test_all_could_mean_two_things() -> None:
+    with pytest.raises(OptionError, match="--fold all trains one model on every case"):
+        Folds.of("all")
+
+
+def test_folds_are_said_in_ranges() -> None:
+    assert [say_folds(f) for f in ([0], [0, 1, 2, 3, 4], [0, 2, 3, 6])] == ["0", "0-4", "0,2-3,6"]

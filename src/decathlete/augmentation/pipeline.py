@@ -34,16 +34,18 @@ class Augmenter:
     Args:
         patch_size: 2 or 3 numbers, voxels.
         seed: of every draw.
+        n_masks: so many last channels are masks of 0 and 1: they move with the image, but have no intensities.
 
     Raises:
         OptionError: the configuration mirrors an axis that the patch does not have.
     """
 
-    def __init__(self, config: AugmentationConfig, *, patch_size: Axes, seed: int) -> None:
+    def __init__(self, config: AugmentationConfig, *, patch_size: Axes, seed: int, n_masks: int = 0) -> None:
         dims: Dims = 3 if len(patch_size) == 3 else 2
         self.config = config
         self.patch_size = patch_size
         self.seed = seed
+        self.n_masks = n_masks
         self.mirror_axes = config.mirror_axes(dims)
         if any(axis >= dims for axis in self.mirror_axes):
             raise OptionError(
@@ -66,19 +68,22 @@ class Augmenter:
         """
         batch = batch.to(device, non_blocking=True)
         image_BCZYX, label_BZYX = place(batch, self.patch_size)
+        if self.n_masks:
+            masks_BMZYX = image_BCZYX[:, -self.n_masks :]
+            masks_BMZYX.copy_(masks_BMZYX > 0.5)  # rotation interpolates
         self._change_intensities(image_BCZYX, batch)
         return image_BCZYX, label_BZYX
 
     def _change_intensities(self, image_BCZYX: Tensor, batch: RawBatch) -> None:
-        """In place."""
-        n_channels = image_BCZYX.shape[1]
+        """In place; rows that are counted here leave out the masks."""
+        n_channels = image_BCZYX.shape[1] - self.n_masks
         rows = image_BCZYX.flatten(0, 1)
         uniform_BTU = self._uniform(batch, n_channels)
         for place_, name in enumerate(_ORDER):
             drawn, values = drawn_rows(getattr(self.config, name), uniform_BTU[:, place_])
             if not drawn.size:
                 continue
-            index = to_device(drawn, rows.device)
+            index = to_device(drawn + drawn // n_channels * self.n_masks, rows.device)
             changed = self._transform(name, drawn, batch, n_channels)(
                 rows.index_select(0, index), to_device(values, rows.device)
             )

@@ -14,12 +14,16 @@ from decathlete.cli.network import FullPlanArguments
 def check(
     dataset: o.Dataset,
     group_by: o.GroupBy = None,
+    regions: o.Regions = None,
+    regions_order: o.RegionsOrder = None,
+    brats: o.Brats = False,
     data: o.Data = Path("data"),
     workers: o.Workers = 2,
     as_json: o.AsJson = False,
 ) -> None:
     """List every problem of a dataset's files, with its remedy. Nothing is changed."""
     from decathlete.cli.show import TerminalListener, print_json
+    from decathlete.core.regions import parse_order
     from decathlete.workflows.check import check as function
     from decathlete.workflows.workspace import Workspace
 
@@ -27,6 +31,9 @@ def check(
         dataset,
         workspace=Workspace(data=data),
         group_by=group_by,
+        regions=regions,
+        regions_order=parse_order(regions_order),
+        brats=brats,
         workers=workers,
         progress=TerminalListener().cases("check"),
     )

@@ -18,6 +18,7 @@ from decathlete.core.choices import (
     PresetName,
     ScheduleName,
 )
+from decathlete.core.regions import parse_order
 from decathlete.planning.options import PlanOptions
 
 if TYPE_CHECKING:
@@ -65,6 +66,17 @@ class PlanArguments:
         PlanOptions.block
     )
     norm: Annotated[Norm, typer.Option(rich_help_panel=PLAN, help="Normalisation layers.")] = PlanOptions.norm
+    regions: o.Regions = None
+    regions_order: o.RegionsOrder = None
+    brats: o.Brats = False
+    foreground_channel: Annotated[
+        bool,
+        typer.Option(
+            "--foreground-channel",
+            rich_help_panel=PLAN,
+            help="Show the network one more channel: 1 where the image is not zero, 0 outside.",
+        ),
+    ] = PlanOptions.foreground_channel
     set_: Set = None
     n_folds: Annotated[
         int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Into how many folds to split.")
@@ -82,6 +94,10 @@ class PlanArguments:
             order=self.order,
             block=self.block,
             norm=self.norm,
+            regions=self.regions,
+            regions_order=parse_order(self.regions_order),
+            brats=self.brats,
+            foreground_channel=self.foreground_channel,
             overrides=tuple(self.set_ or ()),
             n_folds=self.n_folds,
             split_seed=self.split_seed,

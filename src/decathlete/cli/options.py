@@ -13,6 +13,7 @@ from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
+REGIONS = "Overlapping regions"
 """Sections of ``--help``; an option without one stands under Options."""
 
 Dim = Literal["2", "3"]
@@ -66,6 +67,34 @@ GroupBy = Annotated[
         rich_help_panel=SPLIT,
         show_default="from the names",
         help="How a patient is named in a case's name: '^(P\\d+)_'. One patient's cases are never split.",
+    ),
+]
+Regions = Annotated[
+    str | None,
+    typer.Option(
+        "--regions",
+        metavar="NAME=VALUES;...",
+        rich_help_panel=REGIONS,
+        show_default="dataset.json's, if it declares any",
+        help="Overlapping regions instead of classes: 'whole tumour=1,2,3;core=2,3'.",
+    ),
+]
+RegionsOrder = Annotated[
+    str | None,
+    typer.Option(
+        "--regions-order",
+        metavar="VALUES",
+        rich_help_panel=REGIONS,
+        show_default="derived",
+        help="The label value that each region is written with, outer ones first: 1,2.",
+    ),
+]
+Brats = Annotated[
+    bool,
+    typer.Option(
+        "--brats",
+        rich_help_panel=REGIONS,
+        help="Whole tumour, core and enhancing as regions, by the names of the labels.",
     ),
 ]
 Tolerance = Annotated[

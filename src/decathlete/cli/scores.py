@@ -20,15 +20,29 @@ def evaluate(
         ),
     ] = None,
     tolerance: o.Tolerance = 1.0,
+    regions: o.Regions = None,
+    regions_order: o.RegionsOrder = None,
+    brats: o.Brats = False,
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
     """Score label maps against the true ones. Dice, IoU, HD95 (mm), surface Dice, volumes (mL): per class and case."""
     from decathlete.cli.show import print_json
+    from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as function
 
-    scores = function(preds, lbls, output=output, overwrite=overwrite, tolerance_mm=tolerance, workers=workers)
+    scores = function(
+        preds,
+        lbls,
+        output=output,
+        overwrite=overwrite,
+        regions=regions,
+        regions_order=parse_order(regions_order),
+        brats=brats,
+        tolerance_mm=tolerance,
+        workers=workers,
+    )
     if as_json:
         print_json(scores)
     else:

@@ -49,13 +49,18 @@ class Problem(Schema):
 
 
 class CheckReport(Schema):
-    """What the check found."""
+    """What the check found.
+
+    Attributes:
+        regions: that are declared or asked for, in words.
+    """
 
     dataset: str
     root: str
     n_cases: int
     n_test_cases: int
     problems: tuple[Problem, ...]
+    regions: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -76,6 +81,7 @@ class CheckReport(Schema):
         """For a reader: errors, warnings, and a verdict."""
         tests = f" and {self.n_test_cases} test images" if self.n_test_cases else ""
         out = [f"{self.dataset}: {self.n_cases} cases{tests} in {self.root}"]
+        out += [f"region {region}" for region in self.regions]
         for name, problems in (("error", self.errors), ("warning", self.warnings)):
             out += [f"{name}: {p}" for p in problems]
         if self.ok and not self.warnings:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from decathlete.core.labels import LabelClass, LabelSet, Region
+from decathlete.core.regions import Regions, region_problems
 from decathlete.core.schema import describe
 
 _log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 def label_set(
     declared: dict[str, Any],
-    regions: dict[str, list[int]] | None,
+    regions: dict[str, Any] | None,
     order: list[int] | None,
     problems: list[str],
 ) -> LabelSet | None:
@@ -27,32 +28,28 @@ def label_set(
             nothing says how overlapping regions become one label map again.
         order: nnU-Net's ``regions_class_order``.
     """
-    before = len(problems)
-    named = _named_values(declared, problems)
     if regions and not order:
-        _log.info("the manifest names regions without regions_class_order: classes are learned, not regions")
+        _log.info(
+            "the manifest's regions are left alone, for they come without regions_class_order (--brats and --regions "
+            "choose regions, too)"
+        )
         regions = None
-    if regions and order:
-        named |= {name: values for name, values in regions.items() if name not in named}
-    if len(problems) > before:
-        return None
+    found: list[str] = []
+    named = _named_values(declared, "labels", found)
+    apart = _named_values(regions or {}, "regions", found)
     ignore = named.pop("ignore", None)
     if ignore is not None and len(ignore) != 1:
-        problems.append("labels.ignore must be one value")
-        return None
-    is_regional = bool(regions) or any(len(v) > 1 for v in named.values())
-    chosen = {n: named[n] for n in regions} if regions else {n: v for n, v in named.items() if v != [0]}
-    if is_regional and len(order or []) != len(chosen):
-        problems.append(
-            f"labels with several values are regions: regions_class_order needs {len(chosen)} values, one per "
-            f"region ({', '.join(chosen)})"
-        )
+        found.append("labels.ignore must be one value")
+    if not found:
+        chosen = _regions(named, apart, order or [], found)
+    if found:
+        problems += found
         return None
     try:
         return LabelSet(
             classes=_classes(named),
-            regions=tuple(Region(name=n, values=tuple(v)) for n, v in chosen.items()) if is_regional else (),
-            region_order=tuple(order or ()) if is_regional else (),
+            regions=tuple(Region(name=n, values=v) for n, v in chosen.items()),
+            region_order=tuple(order or ()) if chosen else (),
             ignore=ignore[0] if ignore else None,
         )
     except ValidationError as problem:
@@ -60,7 +57,28 @@ def label_set(
         return None
 
 
-def _named_values(declared: dict[str, Any], problems: list[str]) -> dict[str, list[int]]:
+def _regions(
+    named: dict[str, list[int]], apart: dict[str, list[int]], order: list[int], problems: list[str]
+) -> Regions:
+    """The regions, in the order they are declared in; none where classes exclude each other."""
+    nested = any(len(values) > 1 for values in named.values())
+    if nested and apart:
+        problems.append("regions are declared both in 'labels' and in 'regions'")
+    if not nested and not apart:
+        return {}
+    chosen = {name: tuple(values) for name, values in (apart or named).items() if apart or values != [0]}
+    if len(order) != len(chosen):
+        problems.append(
+            f"labels with several values are regions: regions_class_order needs {len(chosen)} values, one per "
+            f"region ({', '.join(chosen)})"
+        )
+    else:
+        declared = {value for values in named.values() for value in values}
+        problems += [f"regions_class_order: {text}" for text in region_problems(chosen, order, declared)]
+    return chosen
+
+
+def _named_values(declared: dict[str, Any], field: str, problems: list[str]) -> dict[str, list[int]]:
     """Name -> values, from either spelling."""
     by_value = all(_as_int(key) is not None for key in declared) and all(isinstance(v, str) for v in declared.values())
     pairs = [(str(v), k) for k, v in declared.items()] if by_value else list(declared.items())
@@ -68,9 +86,9 @@ def _named_values(declared: dict[str, Any], problems: list[str]) -> dict[str, li
     for name, value in pairs:
         values = [_as_int(v) for v in (value if isinstance(value, list) else [value])]
         if name in named:
-            problems.append(f"labels: two classes are called {name!r}")
+            problems.append(f"{field}: two classes are called {name!r}")
         elif not values or any(v is None for v in values):
-            problems.append(f"labels.{name} must be an integer or a list of integers, it is {value!r}")
+            problems.append(f"{field}.{name} must be an integer or a list of integers, it is {value!r}")
         named[name] = sorted({v for v in values if v is not None})
     return named
 

@@ -42,7 +42,7 @@ class _Common(BaseModel):
     name: str | None = None
     labels: dict[str, Any] = Field(min_length=1)
     groups: dict[str, str] = {}
-    regions: dict[str, list[int]] | None = None
+    regions: dict[str, Any] | None = None
     regions_class_order: list[int] | None = None
 
 

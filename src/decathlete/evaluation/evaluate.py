@@ -12,7 +12,9 @@ import numpy as np
 from decathlete.core.files import writable_folder
 from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import map_cases
+from decathlete.core.regions import GivenRegions
 from decathlete.dataset.images import read_grid, read_label
+from decathlete.dataset.regions import chosen_labels
 from decathlete.dataset.volumes import LabelMap
 from decathlete.errors import DatasetError, GridMismatch, ImageError, OptionError, problems_found
 from decathlete.evaluation.case import score_case
@@ -33,6 +35,9 @@ def evaluate(
     output: Path | None = None,
     overwrite: bool = False,
     labels: LabelSet | None = None,
+    regions: GivenRegions | None = None,
+    regions_order: Sequence[int] = (),
+    brats: bool = False,
     tolerance_mm: float = 1.0,
     workers: int = 2,
 ) -> Scores:
@@ -43,19 +48,22 @@ def evaluate(
         overwrite: replace other scores in ``output``; equal ones are no hindrance.
         labels: the classes. ``None``: those of a ``dataset.json`` in or above ``labels_folder``; without one, one
             class per value found in the files.
+        regions, regions_order, brats: score these regions instead of classes, see :class:`~decathlete.PlanOptions`.
         tolerance_mm: of the normalised surface Dice.
 
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
             be read; values that are not integers or not declared.
         GridMismatch: some pairs do not share a grid; all of them are named.
+        OptionError: regions that do not fit the labels, or that their names do not decide.
         OutputError: ``output`` cannot be written, told before any work is done; or it holds other scores.
     """
     if output:
         writable_folder(output)
     pairs = _pairs(predictions, labels_folder)
     declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
-    scores = evaluate_pairs(pairs, declared, tolerance_mm=tolerance_mm, workers=workers)
+    scored = chosen_labels(declared, regions=regions, order=regions_order, brats=brats)
+    scores = evaluate_pairs(pairs, scored, tolerance_mm=tolerance_mm, workers=workers)
     if output:
         save_scores(scores, output, overwrite=overwrite)
     return scores

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from decathlete.core.choices import Order, Orientation
 from decathlete.core.geometry import Triple
+from decathlete.core.labels import LabelSet
 from decathlete.planning.network_spec import Axes, NetworkSpec
 from decathlete.planning.plan import Normalization, Plan, Resampling
 from decathlete.planning.topology import BASE_FEATURES, MAX_FEATURES, MIN_EDGE, Topology
@@ -40,7 +41,8 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
         ("spacing", f"{spacing} mm (median image {times(plan.median_shape)} voxels)", ("target_spacing",)),
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
-        ("channels", _channels(plan), ("normalization",)),
+        ("channels", _channels(plan), ("normalization", "foreground_channel")),
+        *([("regions", ", ".join(r.name for r in plan.labels.regions), ("labels",))] if plan.labels.regions else []),
         ("steps", plan.order, ("order",)),
         ("resampling", _resampling(plan.resampling), ("resampling",)),
         ("network", f"{network.block}, {network.norm} norm, {network.n_stages} levels, strides {pooled}", ()),
@@ -73,7 +75,8 @@ def _joined(rows: list[tuple[str, str, tuple[str, ...]]]) -> list[tuple[str, str
 
 
 def _channels(plan: Plan) -> str:
-    return "; ".join(f"{name}: {_scheme(n)}" for name, n in zip(plan.channels, plan.normalization, strict=True))
+    channels = [f"{name}: {_scheme(n)}" for name, n in zip(plan.channels, plan.normalization, strict=True)]
+    return "; ".join([*channels, *(["foreground: 1 in the object, 0 outside"] if plan.foreground_channel else [])])
 
 
 def _scheme(n: Normalization) -> str:
@@ -161,6 +164,38 @@ def why_normalization(normalization: Sequence[Normalization], channels: Sequence
             "image (non-zero voxels only below 75 %)"
         )
     return "; ".join(words) or "as the channels' names ask"
+
+
+def why_foreground_channel(asked: bool) -> dict[str, str]:
+    """Of the mask as a channel of its own; nothing where there is none."""
+    if not asked:
+        return {}
+    return {
+        "foreground_channel": (
+            "--foreground-channel: the voxels that are not zero, holes filled, are one more channel: normalised "
+            "images do not show where the object ends"
+        )
+    }
+
+
+def region_lines(labels: LabelSet) -> list[str]:
+    """``core: 1 necrosis, 4 enhancing (written as 1)``, for each region."""
+    names = {c.value: c.name for c in labels.classes}
+    return [
+        f"{region.name}: {', '.join(f'{v} {names[v]}' for v in region.values)} (written as {value})"
+        for region, value in zip(labels.regions, labels.region_order, strict=True)
+    ]
+
+
+def why_regions(labels: LabelSet, *, brats: bool, given: bool) -> dict[str, str]:
+    """Of the regions; nothing where classes exclude each other."""
+    if not labels.regions:
+        return {}
+    origin = "by the names of the labels (--brats)" if brats else "--regions" if given else "dataset.json declares them"
+    found = "; ".join(region_lines(labels))
+    return {
+        "labels": f"{found}. {origin}; learned apart, they may overlap, and are written over each other in this order"
+    }
 
 
 def why_resampling(resampling: Resampling) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from decathlete.core.choices import Block, Norm, Order, Orientation, PresetName
+from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.errors import OptionError, problems_found
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
@@ -31,6 +32,11 @@ class PlanOptions:
         heads: outputs trained on, full resolution's included, at most; ``None``: all but the coarsest.
         preset: fixes batch, and patch, spacing and CT statistics of the tasks that it knows; a preset's other defaults
             come with :func:`~decathlete.planning.overrides.preset_options`.
+        regions: overlapping regions to learn, name -> label values, in place of those that the manifest declares:
+            a mapping, or ``"whole tumour=1,2,3;core=2,3"``.
+        regions_order: the value that each region is written with, outer ones first; derived if not given.
+        brats: learn whole tumour, core and enhancing, which the names of the labels decide.
+        foreground_channel: show the network one more channel: where the image is not zero.
         overrides: ``field=value`` assignments onto the plan, which have the last word.
         n_folds: of the split, 2 or more.
         split_seed: of the split.
@@ -53,6 +59,10 @@ class PlanOptions:
     deep_supervision: bool = True
     heads: int | None = None
     preset: PresetName | None = None
+    regions: GivenRegions | None = None
+    regions_order: tuple[int, ...] = ()
+    brats: bool = False
+    foreground_channel: bool = False
     overrides: tuple[str, ...] = ()
     n_folds: int = 5
     split_seed: int = 12345
@@ -73,6 +83,7 @@ class PlanOptions:
         yield from self._network_problems()
         if self.n_folds < 2:
             yield f"{self.n_folds} folds hold nothing out; take 2 or more"
+        yield from self._region_problems()
         overrides: object = self.overrides
         if isinstance(overrides, str):  # which is a sequence, too: of letters
             yield f"overrides is a text; write ({overrides!r},)"
@@ -92,3 +103,14 @@ class PlanOptions:
             yield f"{self.heads} heads give no output; take 1 or more"
         if not self.deep_supervision and self.heads not in (None, 1):
             yield f"{self.heads} heads are deep supervision, which is switched off; give one of them"
+
+    def _region_problems(self) -> Iterator[str]:
+        if self.brats and self.regions is not None:
+            yield "--brats and --regions both say what the regions are; give one of them"
+        if self.regions_order and self.regions is None:
+            yield "--regions-order says how the regions of --regions are written; give them, too"
+        if self.regions is not None:
+            try:
+                parse_regions(self.regions)
+            except OptionError as problem:
+                yield f"regions: {problem.problem}; {problem.remedy}"

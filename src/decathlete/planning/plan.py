@@ -80,6 +80,7 @@ class Plan(Schema):
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
             ``None``: all.
+        foreground_channel: the network sees, after the image's channels, one more: 1 in the object, 0 outside.
         reasons: field -> why it is so, in words.
     """
 
@@ -96,6 +97,7 @@ class Plan(Schema):
     patch_size: Axes
     batch_size: int = Field(ge=1)
     normalization: tuple[Normalization, ...]
+    foreground_channel: bool = False
     resampling: Resampling = Resampling()
     network: NetworkSpec
     mirror_axes: Axes | None = None
@@ -127,8 +129,8 @@ class Plan(Schema):
             problems.append(f"target_spacing must be positive, it is {self.target_spacing}")
         if len(self.normalization) != len(self.channels):
             problems.append(f"normalization needs {len(self.channels)} entries, one per channel")
-        if self.network.in_channels != len(self.channels):
-            problems.append(f"the network takes {self.network.in_channels} channels, not {len(self.channels)}")
+        if self.network.in_channels != self.n_inputs:
+            problems.append(f"the network takes {self.network.in_channels} channels, not {self.n_inputs}")
         if self.network.out_channels != self.labels.n_outputs:
             problems.append(f"the network has {self.network.out_channels} outputs, not {self.labels.n_outputs}")
         if problems:
@@ -139,6 +141,11 @@ class Plan(Schema):
     def digest(self) -> str:
         """Of every choice; the reasons for them do not count."""
         return value_digest(self.model_dump(mode="json", exclude={"reasons"}))
+
+    @property
+    def n_inputs(self) -> int:
+        """Channels that the network sees: the image's, and the foreground if there is such a channel."""
+        return len(self.channels) + self.foreground_channel
 
     @property
     def network_spacing(self) -> tuple[float, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from decathlete.core.geometry import Triple
+from decathlete.core.labels import LabelSet
+from decathlete.dataset.regions import chosen_labels
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import PlanError
 from decathlete.planning import explain as say
@@ -60,10 +62,12 @@ def make_plan(
         axes: the working order of the axes, instead of the coarsest first.
 
     Raises:
+        OptionError: regions that do not fit the labels, or that their names do not decide.
         PlanError: a 3D plan for single slices; a memory target nothing fits into; a fingerprint of another
             orientation or of other channels.
     """
     _check(spec, fingerprint, dims=dims, options=options)
+    spec = replace(spec, labels=_labels(spec, options))
     grid = working_grid(fingerprint, axes)
     sized = _size(grid, spec, dims=dims, options=options, n_cases=len(fingerprint.cases))
     normalization = _normalization(spec.channels, fingerprint)
@@ -80,6 +84,7 @@ def make_plan(
         patch_size=sized.topology.patch_size,
         batch_size=sized.batch_size,
         normalization=normalization,
+        foreground_channel=options.foreground_channel,
         network=sized.network,
         trained_on=_trained_on(fingerprint, grid.order),
         fingerprint_digest=fingerprint.digest(),
@@ -91,6 +96,8 @@ def make_plan(
             "normalization": say.why_normalization(normalization, spec.channels, _crop_ratio(fingerprint)),
             "resampling": say.why_resampling(Resampling()),
             "mirror_axes": say.why_mirroring(),
+            **say.why_foreground_channel(options.foreground_channel),
+            **say.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),
             **_why_sized(sized, grid.median[-dims:], options.memory_gb),
             **why_by_hand(options),
         },
@@ -112,6 +119,11 @@ def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: 
         raise PlanError("a 3D model needs volumes, these images are single slices", remedy="plan with --dim 2")
 
 
+def _labels(spec: DatasetSpec, options: PlanOptions) -> LabelSet:
+    """The dataset's, with the regions that are to be learned."""
+    return chosen_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
+
+
 def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOptions, n_cases: int) -> _Sized:
     """The largest patch that fits, shrunk from the median image, and the batch for it."""
     spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_gb
@@ -119,7 +131,7 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
     def network_of(topology: Topology) -> NetworkSpec:
         made = make_network(
             topology,
-            in_channels=len(spec.channels),
+            in_channels=len(spec.channels) + options.foreground_channel,
             out_channels=spec.labels.n_outputs,
             block=options.block,
             norm=options.norm,

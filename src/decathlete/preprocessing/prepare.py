@@ -98,13 +98,19 @@ def _channels(n: int) -> str:
 
 
 def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
-    needs_mask = any(n.nonzero_only for n in plan.normalization)
+    needs_mask = plan.foreground_channel or any(n.nonzero_only for n in plan.normalization)
     mask_ZYX = object_mask(image_CZYX) if needs_mask else None
+    resampled_ZYX = None
+    if mask_ZYX is not None and (plan.foreground_channel or plan.order == "recipe"):
+        # As a label: a voxel belongs to the object or does not, also between the voxels of the file.
+        resampled_ZYX = _resampled_label(mask_ZYX.astype(np.uint8), restoration, 2).astype(bool)
     if plan.order == "nnunet":
-        return _resampled(normalize(image_CZYX, plan.normalization, mask_ZYX), restoration, plan)
-    if mask_ZYX is not None:
-        mask_ZYX = _resampled_label(mask_ZYX.astype(np.uint8), restoration, 2).astype(bool)
-    return normalize(_resampled(image_CZYX, restoration, plan), plan.normalization, mask_ZYX)
+        out_CZYX = _resampled(normalize(image_CZYX, plan.normalization, mask_ZYX), restoration, plan)
+    else:
+        out_CZYX = normalize(_resampled(image_CZYX, restoration, plan), plan.normalization, resampled_ZYX)
+    if resampled_ZYX is None or not plan.foreground_channel:
+        return out_CZYX
+    return np.concatenate([out_CZYX, resampled_ZYX[None].astype(np.float32)])
 
 
 def _resampled(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:

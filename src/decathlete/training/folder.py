@@ -28,6 +28,7 @@ PREPARED_BY = (
     "order",
     "target_spacing",
     "normalization",
+    "foreground_channel",
     "resampling",
 )
 

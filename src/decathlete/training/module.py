@@ -78,7 +78,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         hardware = task.hardware
         layout = preferred_memory_format(torch.device(hardware.kind), task.plan.dims, hardware.precision)
         self.network.set_layout(layout)
-        self.augmenter = Augmenter(task.augmentation, patch_size=task.plan.patch_size, seed=task.config.seed)
+        self.augmenter = Augmenter(
+            task.augmentation,
+            patch_size=task.plan.patch_size,
+            seed=task.config.seed,
+            n_masks=int(task.plan.foreground_channel),
+        )
 
     def configure_optimizers(self) -> Optimizer:
         """The config's optimizer."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from decathlete.core.regions import GivenRegions
 from decathlete.dataset.check import CheckReport, check_dataset
 from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.regions import chosen_labels
+from decathlete.planning.explain import region_lines
 from decathlete.workflows.workspace import Workspace
 
 
@@ -15,6 +19,9 @@ def check(
     *,
     workspace: Workspace = Workspace(),
     group_by: str | None = None,
+    regions: GivenRegions | None = None,
+    regions_order: tuple[int, ...] = (),
+    brats: bool = False,
     workers: int = 2,
     progress: Callable[[int, int, str | None], None] | None = None,
 ) -> CheckReport:
@@ -23,9 +30,13 @@ def check(
     Args:
         task: its number or folder name under ``workspace.data``, or a path.
         group_by: regular expression with one group that names a case's patient; see whether it fits every case.
+        regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; see whether they fit the labels.
 
     Raises:
         ManifestError: there is no dataset, or its ``dataset.json`` is invalid.
-        OptionError: ``group_by`` does not fit the cases.
+        OptionError: ``group_by`` does not fit the cases, or the regions not the labels.
     """
-    return check_dataset(read_dataset(workspace.dataset(task), group_by=group_by), workers=workers, progress=progress)
+    spec = read_dataset(workspace.dataset(task), group_by=group_by)
+    labels = chosen_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
+    report = check_dataset(replace(spec, labels=labels), workers=workers, progress=progress)
+    return report.revised(regions=tuple(region_lines(labels)))

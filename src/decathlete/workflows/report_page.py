@@ -12,7 +12,7 @@ from decathlete.core.durations import say_duration
 from decathlete.errors import DecathleteError
 from decathlete.evaluation.case import structures
 from decathlete.evaluation.scores import CaseScores, Scores
-from decathlete.planning.explain import plan_rows
+from decathlete.planning.explain import plan_rows, region_lines
 from decathlete.planning.plan import Plan, Range
 from decathlete.training.logs import Logs
 from decathlete.version import __version__
@@ -196,8 +196,9 @@ def _data(run: RunData, plan: Plan | None) -> Facts:
         facts += [("Training cases", str(len(run.record.train))), ("Held-out cases", str(len(run.record.val)))]
     if plan:
         facts += [
-            ("Channels", ", ".join(plan.channels)),
+            ("Channels", ", ".join([*plan.channels, *(["foreground mask"] if plan.foreground_channel else [])])),
             ("Classes", ", ".join(f"{c.name} ({c.value})" for c in plan.labels.foreground)),
+            *([("Regions", "; ".join(region_lines(plan.labels)))] if plan.labels.regions else []),
             ("Spacing", _ranges(plan.trained_on.spacing, "mm")),
             ("Extent", _ranges(plan.trained_on.size, "mm")),
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, ModelError, OptionError
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.scores import Scores
@@ -91,9 +91,10 @@ def validate(
     """
     run = run_folder_of(model)
     record = RunRecord.load(run / "run.json", error=ModelError)
-    spec, cases = _held_out(run, record, dataset_root)
+    cases = _held_out(run, record, dataset_root)
     predictor = load_predictor([run / "model"], options)
-    origin = origin_of(predictor.settings, cases, spec.labels)
+    labels = predictor.labels  # not the manifest's: the regions that were learned may be the user's
+    origin = origin_of(predictor.settings, cases, labels)
     kept = kept_scores(run, origin, tolerance_mm=tolerance_mm, overwrite=overwrite)
     folder = run / "validation"
     done = predict_files(predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress)
@@ -102,13 +103,13 @@ def validate(
         return kept
     written = {p.case_id: p.path for p in done}
     pairs = {c.id: (written[c.id], c.label) for c in cases if c.label is not None}
-    found = evaluate_pairs(pairs, spec.labels, tolerance_mm=tolerance_mm, workers=workers)
+    found = evaluate_pairs(pairs, labels, tolerance_mm=tolerance_mm, workers=workers)
     scores = found.revised(origin=origin)
     scores.save_files(run)
     return scores
 
 
-def _held_out(run: Path, record: RunRecord, dataset_root: Path | None) -> tuple[DatasetSpec, list[Case]]:
+def _held_out(run: Path, record: RunRecord, dataset_root: Path | None) -> list[Case]:
     if not record.val:
         raise OptionError("this model was trained on every case: none is held out", where=run, remedy="train a fold")
     root = dataset_root or Path(record.dataset_root or "")
@@ -118,11 +119,10 @@ def _held_out(run: Path, record: RunRecord, dataset_root: Path | None) -> tuple[
             where=root,
             remedy="say where it lies with --dataset FOLDER",
         )
-    spec = read_dataset(root)
-    known = {c.id: c for c in spec.cases}
+    known = {c.id: c for c in read_dataset(root).cases}
     missing = [i for i in record.val if i not in known]
     if missing:
         raise DatasetError(
             f"lacks held-out cases of this model: {', '.join(missing)}", where=root, remedy="name the right dataset"
         )
-    return spec, [known[i] for i in record.val]
+    return [known[i] for i in record.val]

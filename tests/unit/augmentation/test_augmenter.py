@@ -118,3 +118,25 @@ def test_an_axis_that_is_not_there_is_refused():
     config = AugmentationConfig.model_validate({"mirroring": {"axes": (2,)}})
     with pytest.raises(OptionError, match="2D patch"):
         Augmenter(config, patch_size=(8, 8), seed=0)
+
+
+@pytest.mark.parametrize("patch_size", PATCHES)
+def test_masks_move_with_the_image_but_have_no_intensities(patch_size):
+    """The image's channels come out as without the mask, and the mask as 0 and 1, whatever is drawn."""
+    config = AugmentationConfig.default(len(patch_size))
+    often = {name: 0.4 if name in ("rotation", "scaling") else 0.7 for name in type(config).model_fields}
+    changes = {name: getattr(config, name).revised(probability=p).model_dump() for name, p in often.items()}
+    augmenter = Augmenter(config.revised(**changes), patch_size=patch_size, seed=3, n_masks=1)
+    draws = [augmenter.draw(0, i) for i in range(6)]
+    images, labels = zip(*[source(d.size, 2, i) for i, d in enumerate(draws)], strict=True)
+    names = [f"case{i}" for i in range(6)]
+    masks = [(label == 1)[None].astype(np.float32) for label in labels]
+    masked = collate(0, range(6), draws, names, [np.concatenate(p) for p in zip(images, masks, strict=True)], labels)
+    bare = collate(0, range(6), draws, names, images, labels)
+    image, label = augmenter(masked, CPU)
+    without, _ = Augmenter(augmenter.config, patch_size=patch_size, seed=3)(bare, CPU)
+    torch.testing.assert_close(image[:, :2], without)
+    assert set(image[:, 2].unique().tolist()) == {0, 1}
+    plain = list(bare.plain)
+    assert 0 < len(plain) < 6
+    assert torch.equal(image[plain, 2] == 1, label[plain] == 1)

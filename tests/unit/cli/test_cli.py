@@ -42,7 +42,8 @@ def test_the_commands_are_these() -> None:
 
 
 NETWORK = "deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
-PLAN = f"{NETWORK} block fit group-by memory n-folds norm order orientation set split-seed"
+REGIONS = "brats regions regions-order"
+PLAN = f"{NETWORK} {REGIONS} block fit foreground-channel group-by memory n-folds norm order orientation set split-seed"
 TRAINING = (
     "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip learning-rate "
     "lr-patience max-time min-epochs momentum nvol optimizer oversampling patience precision readers restarts schedule "
@@ -53,12 +54,12 @@ OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim fold folds overlap overwrite prepared preset results tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
-    "check": "data group-by json workers",
+    "check": f"{REGIONS} data group-by json workers",
     "preprocess": f"{PLAN.replace('fit ', '')} data dim overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device json model overlap overwrite precision tolerance tta workers",
     "predict": "batch-size blend device input model output overlap overwrite precision save-probabilities tta",
-    "evaluate": "json lbls output overwrite preds tolerance workers",
+    "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
     "benchmark": f"{NETWORK} amp augment batch-size blend data device devices dim json mode overlap patch precision "
     "prepared profile real results set shape steps task tta volumes warmup",
@@ -127,9 +128,9 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("decathlete.workflows.run.run", listen)
     network = "--filters 8,16,24 --depth 1 --min-fmap 6 --negative-slope 0.2 --no-deep-supervision"
-    options = (
-        f"{network} --n-folds 3 --order recipe --norm batch --memory 4 --set batch_size=3 --set order=recipe --no-fit"
-    )
+    regions = "--regions a=1,2;b=2 --regions-order 1,2 --foreground-channel"
+    options = f"{network} {regions} --n-folds 3 --order recipe --norm batch --memory 4 --no-fit"
+    options += " --set batch_size=3 --set order=recipe"
     training = (
         "--max-time 2m --batch-size 4 --optimizer sgd --no-augment --device cpu --precision fp32 --overlap 0.25 --dim 2"
     )
@@ -137,6 +138,9 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (heard["task"], heard["dims"], heard["fit"]) == ("somewhere", 2, False)
     overrides = ("batch_size=3", "order=recipe")
     assert heard["plan_options"] == PlanOptions(
+        regions="a=1,2;b=2",
+        regions_order=(1, 2),
+        foreground_channel=True,
         n_folds=3,
         order="recipe",
         norm="batch",

@@ -78,6 +78,37 @@ def test_nnunet_regions_and_ignore(tmp_path: Path) -> None:
     assert found.n_outputs == 3
 
 
+def test_regions_beside_the_decathlons_labels(tmp_path: Path) -> None:
+    """Their names may be those of classes, or other names for a single value: classes stay what they are."""
+    names = {"0": "background", "1": "edema", "2": "core", "3": "enhancing"}
+    regions = {"whole": [1, 2, 3], "core": [2, 3], "ET": 3}
+    manifest = DECATHLON | {"labels": names, "regions": regions, "regions_class_order": [1, 2, 3]}
+    found = read_dataset(written(tmp_path, manifest)).labels
+    assert [(c.name, c.value) for c in found.classes] == [(n, int(v)) for v, n in names.items()]
+    assert [(r.name, r.values) for r in found.regions] == [("whole", (1, 2, 3)), ("core", (2, 3)), ("ET", (3,))]
+    assert found.region_order == (1, 2, 3)
+
+
+REGIONAL = NNUNET | {"labels": {"background": 0, "whole": [1, 2], "core": 2}}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (REGIONAL | {"regions_class_order": [2, 2]}, r"1 \(in whole\) would be written as 2 \(in whole, core\)"),
+        (REGIONAL | {"regions_class_order": [1, 1]}, "'core' would be written as 1, which does not belong to it"),
+        (REGIONAL | {"regions_class_order": [1]}, "regions_class_order needs 2 values"),
+        (NNUNET | {"labels": {"background": 0, "all": [0, 1]}, "regions_class_order": [1]}, "holds the background"),
+        (REGIONAL | {"regions_class_order": [1, 2], "regions": {"core": 2}}, "both in 'labels' and in 'regions'"),
+        (DECATHLON | {"regions": {"all": [1, 5]}, "regions_class_order": [1]}, "not declared: 5"),
+        (DECATHLON | {"regions": {"all": "x"}, "regions_class_order": [1]}, r"regions\.all must be an integer"),
+    ],
+)
+def test_regions_that_contradict_themselves_are_refused(tmp_path: Path, manifest, message) -> None:
+    with pytest.raises(ManifestError, match=message):
+        read_dataset(written(tmp_path, manifest, "imagesTr/a_0000.nrrd"))
+
+
 def test_nnunet_listed_files(tmp_path: Path) -> None:
     listed = {"p1": {"images": ["raw/x.nrrd"], "label": "seg/x.nrrd"}}
     spec = read_dataset(written(tmp_path, NNUNET | {"dataset": listed}))

@@ -54,6 +54,19 @@ def test_workers_do_not_change_the_scores(folders: tuple[Path, Path], workers: i
     assert evaluate(*folders, labels=LABELS, workers=workers) == evaluate(*folders, labels=LABELS, workers=2)
 
 
+def test_regions_are_scored_under_their_own_names(folders: tuple[Path, Path]) -> None:
+    """Case b lacks its tumour: its whole is the organ alone, its core is missed; nothing is taken for the other."""
+    scores = evaluate(*folders, labels=LABELS, regions={"core": 2, "whole": (1, 2)})
+    assert [c.name for c in scores.classes] == ["whole", "core"]
+    whole, core = scores.cases[1].classes
+    organ, tumour = 4**3, 2 * 2 * 4
+    assert whole.dice == pytest.approx(2 * organ / (2 * organ + tumour))
+    assert (core.dice, core.presence) == (0, "truth only")
+    assert core.truth_ml == pytest.approx(tumour * 2 / 1000)
+    assert scores.headline.dice == pytest.approx(sum(c.dice or 0 for c in scores.cases) / 3)
+    assert scores.cases[1].dice == pytest.approx((whole.dice or 0) / 2)
+
+
 def test_suffixes_may_differ(folders: tuple[Path, Path]) -> None:
     predictions, labels = folders
     write(predictions / "a.nii", truth())

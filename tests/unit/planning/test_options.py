@@ -24,3 +24,12 @@ def test_every_problem_is_said_at_once_with_the_choices() -> None:
 def test_memory_is_positive(memory: float) -> None:
     with pytest.raises(OptionError, match="--memory"):
         PlanOptions(memory_gb=memory)
+
+
+def test_regions_are_checked_where_they_are_given() -> None:
+    with pytest.raises(OptionError) as caught:
+        PlanOptions(regions="a=1;a=x", brats=True)
+    for part in ("give one of them", "two regions are called 'a'", "--regions 'whole tumour="):
+        assert part in str(caught.value)
+    with pytest.raises(OptionError, match="give them, too"):
+        PlanOptions(regions_order=(1, 2))

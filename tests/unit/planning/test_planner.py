@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
-from decathlete.errors import PlanError
+from decathlete.errors import OptionError, PlanError
 from decathlete.planning.explain import explain
 from decathlete.planning.memory import fill
 from decathlete.planning.options import PlanOptions
+from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
 
@@ -123,3 +124,33 @@ def test_any_volume_gets_a_plan_that_fits(shape, spacing, dims, block):
     assert plan.batch_size >= 2
     assert plan.target_spacing[0] is None or plan.target_spacing[0] == max(spacing)
     assert all(p % d == 0 for p, d in zip(plan.patch_size, plan.network.divisor, strict=True))
+
+
+def test_regions_make_an_output_each_and_say_how_they_are_written():
+    fingerprint = made_up_fingerprint([(36, 50, 35)] * 20, [(1, 1, 1)] * 20)
+    spec = made_up_spec(n_foreground=4)
+    plan = make_plan(
+        spec, fingerprint, dims=3, options=PlanOptions(regions={"core": (1, 4), "whole": (1, 2, 3, 4), "hot": 4})
+    )
+    assert plan.network.out_channels == 3
+    assert [r.name for r in plan.labels.regions] == ["whole", "core", "hot"]
+    assert plan.labels.region_order == (2, 1, 4)
+    assert "core: 1 c1, 4 c4 (written as 1)" in " ".join(explain(plan).split())
+    assert "--regions" in plan.reasons["labels"]
+    assert make_plan(spec, fingerprint, dims=3).network.out_channels == 5
+
+
+def test_brats_asks_where_names_do_not_decide():
+    fingerprint = made_up_fingerprint([(36, 50, 35)] * 20, [(1, 1, 1)] * 20)
+    with pytest.raises(OptionError, match="'c1'"):
+        make_plan(made_up_spec(n_foreground=3), fingerprint, dims=3, options=PlanOptions(brats=True))
+
+
+def test_a_foreground_channel_is_one_more_input_and_no_channel_of_the_images():
+    fingerprint = made_up_fingerprint([(36, 50, 35)] * 20, [(1, 1, 1)] * 20)
+    plan = make_plan(made_up_spec(), fingerprint, dims=3, options=PlanOptions(foreground_channel=True))
+    assert (plan.network.in_channels, plan.n_inputs, plan.channels) == (2, 2, ("MRI",))
+    assert len(plan.normalization) == len(plan.trained_on.intensity) == 1
+    assert "foreground: 1 in the object" in explain(plan)
+    with pytest.raises(OptionError, match="--foreground-channel"):
+        override(plan, ["foreground_channel=false"])

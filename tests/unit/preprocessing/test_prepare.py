@@ -11,7 +11,7 @@ from decathlete.dataset.volumes import Image, LabelMap
 from decathlete.errors import GridMismatch, ImageError, ModelError
 from decathlete.planning.plan import Normalization
 from decathlete.preprocessing.prepare import FOREGROUND_SAMPLES, foreground_sample, prepare
-from factories import make_oblique_geometry, make_test_plan, make_volumes
+from factories import make_oblique_geometry, make_test_network, make_test_plan, make_volumes
 
 
 def _case(shape=(20, 18, 16), spacing=(1.0, 1.0, 1.0), **options):
@@ -62,6 +62,28 @@ def test_the_orders_differ_in_when_they_normalise():
     assert recipe.shape == nnunet.shape
     assert abs(recipe.std() - 1) < 1e-4
     assert abs(nnunet.std() - 1) > 1e-3
+
+
+@pytest.mark.parametrize("order", ["nnunet", "recipe"])
+@pytest.mark.parametrize("spacing", [(1.5, 0.7, 1.3), (5.0, 1.0, 1.0)], ids=["along all axes", "coarse axis apart"])
+def test_a_foreground_channel_shows_where_the_object_is(order, spacing):
+    """0 and 1 only, resampled or not, the same for training and prediction; holes belong to the object."""
+    image, label = _case((20, 18, 16), spacing=spacing)
+    image.array_CZYX[:, :8, :9, :] = 0
+    image.array_CZYX[:, 12:14, 12:14, 8:10] = 0
+    with_mask = make_test_plan(order=order, foreground_channel=True, network=make_test_network(in_channels=2))
+    case = prepare(image, with_mask, label=label)
+    plain = prepare(image, make_test_plan(order=order), label=label)
+    assert case.image_CZYX.shape == (2, *plain.image_CZYX.shape[1:])
+    assert case.image_CZYX.dtype == np.float32
+    assert np.array_equal(case.image_CZYX[:1], plain.image_CZYX)
+    mask_ZYX = case.image_CZYX[1]
+    assert set(np.unique(mask_ZYX)) == {0, 1}
+    z, y = (round(n * s) for n, s in zip((8, 9), spacing, strict=False))
+    assert not mask_ZYX[: z - 2, : y - 2].any()
+    assert mask_ZYX[z + 2 :].all()
+    assert mask_ZYX[:, y + 2 :].all()
+    assert np.array_equal(prepare(image, with_mask).image_CZYX, case.image_CZYX)
 
 
 @pytest.mark.parametrize("order", ["nnunet", "recipe"])

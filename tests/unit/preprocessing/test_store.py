@@ -11,7 +11,7 @@ from decathlete.errors import CasesFailed, OutputError, StoreError
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore
-from factories import make_test_plan
+from factories import make_test_network, make_test_plan
 
 FINGERPRINT = Fingerprint(dataset_digest="x", cases=(), intensity=())
 
@@ -94,6 +94,16 @@ def test_another_plan_is_refused_unless_overwritten(spec, tmp_path):
     assert PreparedStore.open(folder).plan == make_test_plan()
     store = _run(spec, folder, other, overwrite=True)
     assert store.case(store.case_ids[0]).shape == (12, 14, 10)
+
+
+def test_a_foreground_channel_makes_other_arrays(spec, tmp_path):
+    folder = tmp_path / "p"
+    _run(spec, folder)
+    other = make_test_plan(foreground_channel=True, network=make_test_network(in_channels=2))
+    with pytest.raises(OutputError, match="another plan"):
+        _run(spec, folder, other)
+    store = _run(spec, folder, other, overwrite=True)
+    assert store.case(store.case_ids[0]).n_channels == 2
 
 
 def test_a_plan_that_differs_in_training_only_keeps_the_arrays(spec, tmp_path):

@@ -13,7 +13,6 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from torch import Tensor
 from torch import distributed as dist
 
-from decathlete.augmentation.config import AugmentationConfig
 from decathlete.benchmarking import batches
 from decathlete.benchmarking.clock import PeakMemory, Stopwatch
 from decathlete.benchmarking.profiling import Profiler
@@ -113,10 +112,7 @@ def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
 
 def _flips(task: BenchmarkTask) -> Sequence[int]:
     """The axes that a training by the plan would mirror."""
-    plan = task.plan
-    if not task.options.tta:
-        return ()
-    return AugmentationConfig.default(plan.dims).mirroring_within(plan.mirror_axes, plan.dims).mirror_axes(plan.dims)
+    return task.plan.mirrored_axes if task.options.tta else ()
 
 
 @contextmanager

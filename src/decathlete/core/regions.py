@@ -28,7 +28,7 @@ def parse_regions(given: GivenRegions) -> Regions:
     regions: Regions = {}
     problems = []
     for name, values in _entries(given):
-        numbers = [_number(value) for value in values]
+        numbers = [whole_number(value) for value in values]
         if not name:
             problems.append(f"a region without a name ({', '.join(map(str, values))})")
         elif name in regions:
@@ -51,7 +51,7 @@ def parse_order(text: str | None) -> tuple[int, ...]:
     """
     if text is None:
         return ()
-    numbers = [_number(part) for part in text.split(",")]
+    numbers = [whole_number(part) for part in text.split(",")]
     if None in numbers:
         raise OptionError(f"--regions-order {text!r} is not a list of whole numbers", remedy=REMEDY)
     return tuple(number for number in numbers if number is not None)
@@ -68,7 +68,8 @@ def _entries(given: GivenRegions) -> Iterator[tuple[str, list[object]]]:
             yield title.strip(), [number.strip() for number in numbers.split(",") if number.strip()]
 
 
-def _number(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
+    """A label value as a user or a manifest writes it (``3``, ``"3"``); ``None`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     try:

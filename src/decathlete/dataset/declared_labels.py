@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from decathlete.core.labels import LabelClass, LabelSet, Region
-from decathlete.core.regions import Regions, region_problems
+from decathlete.core.regions import Regions, region_problems, whole_number
 from decathlete.core.schema import describe
 
 _log = logging.getLogger(__name__)
@@ -80,26 +80,19 @@ def _regions(
 
 def _named_values(declared: dict[str, Any], field: str, problems: list[str]) -> dict[str, list[int]]:
     """Name -> values, from either spelling."""
-    by_value = all(_as_int(key) is not None for key in declared) and all(isinstance(v, str) for v in declared.values())
+    by_value = all(whole_number(key) is not None for key in declared) and all(
+        isinstance(value, str) for value in declared.values()
+    )
     pairs = [(str(v), k) for k, v in declared.items()] if by_value else list(declared.items())
     named: dict[str, list[int]] = {}
     for name, value in pairs:
-        values = [_as_int(v) for v in (value if isinstance(value, list) else [value])]
+        values = [whole_number(v) for v in (value if isinstance(value, list) else [value])]
         if name in named:
             problems.append(f"{field}: two classes are called {name!r}")
         elif not values or any(v is None for v in values):
             problems.append(f"{field}.{name} must be an integer or a list of integers, it is {value!r}")
         named[name] = sorted({v for v in values if v is not None})
     return named
-
-
-def _as_int(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        return None
 
 
 def _classes(named: dict[str, list[int]]) -> tuple[LabelClass, ...]:

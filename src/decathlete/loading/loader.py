@@ -71,8 +71,6 @@ class PatchLoader:
         for name, value in (("batch_size", batch_size), ("n_readers", n_readers), ("prefetch", prefetch)):
             if value < 1:
                 raise OptionError(f"{name} must be at least 1, it is {value}")
-        if nvol is not None and plan.dims == 3:
-            raise OptionError("nvol is for 2D models, whose batches are slices", remedy="leave nvol unset")
         self._store = store
         self._augmenter = augmenter
         self._steps = steps

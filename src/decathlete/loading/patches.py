@@ -42,6 +42,23 @@ class PatchSource(Protocol):
         ...
 
 
+def check_nvol(nvol: int | None, *, dims: int, global_batch: int) -> None:
+    """Whether a batch's samples can come from ``nvol`` volumes, equally many each; ``None``: each from its own.
+
+    Raises:
+        OptionError: for patches of 3 axes, or where the global batch cannot be divided so.
+    """
+    if nvol is None:
+        return
+    if dims == 3:
+        raise OptionError("nvol is for 2D models, whose batches are slices", remedy="leave nvol unset")
+    if nvol < 1 or global_batch % nvol:
+        raise OptionError(
+            f"{global_batch} samples per step do not come from {nvol} volumes, equally many each",
+            remedy="choose nvol so that it divides the batch size (over all devices)",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class PatchSampler:
     """Chooses case and place of each patch.
@@ -68,11 +85,7 @@ class PatchSampler:
             raise OptionError("there are no cases to train on", remedy="choose a fold with training cases")
         if not 0 <= self.oversampling <= 1:
             raise OptionError(f"oversampling is a share between 0 and 1, not {self.oversampling}")
-        if self.nvol is not None and (self.nvol < 1 or self.global_batch % self.nvol):
-            raise OptionError(
-                f"{self.global_batch} samples per step do not come from {self.nvol} volumes, equally many each",
-                remedy="choose nvol so that it divides the batch size (over all devices)",
-            )
+        check_nvol(self.nvol, dims=len(self.patch_size), global_batch=self.global_batch)
 
     def case_id(self, step: int, index: int) -> str:
         """The case that sample ``index`` of the global batch is cut from, each alike."""

@@ -58,7 +58,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def _mirroring(plan: Plan) -> str:
-    axes = range(plan.dims) if plan.mirror_axes is None else plan.mirror_axes
+    axes = plan.mirrored_axes
     return f"along axes {', '.join(map(str, axes))} of the patch" if axes else "none"
 
 

@@ -148,6 +148,11 @@ class Plan(Schema):
         return len(self.channels) + self.foreground_channel
 
     @property
+    def mirrored_axes(self) -> Axes:
+        """``mirror_axes``, written out where it means all."""
+        return tuple(range(self.dims)) if self.mirror_axes is None else self.mirror_axes
+
+    @property
     def network_spacing(self) -> tuple[float, ...]:
         """Of the axes that the network sees, mm: all three, or the two in plane."""
         return tuple(s for s in self.target_spacing[3 - self.dims :] if s is not None)

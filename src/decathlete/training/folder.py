@@ -7,6 +7,7 @@ from pathlib import Path
 
 from decathlete.core.files import remove, remove_partials, writable_folder
 from decathlete.errors import OptionError, OutputError, PlanError, StoreError
+from decathlete.loading.patches import check_nvol
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
@@ -93,7 +94,9 @@ def make_record(
             f"sync_batchnorm is for batch norm, the network has {plan.network.norm} norm",
             remedy="plan with --norm batch, or leave sync_batchnorm out",
         )
-    refuse_nvol(config, plan)
+    # Here, not when the first batch is read: by then the folder is claimed.
+    batch = (config.batch_size or plan.batch_size) * config.devices * config.nodes
+    check_nvol(config.nvol, dims=plan.dims, global_batch=batch)
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,
@@ -110,24 +113,6 @@ def make_record(
         plan=plan,
         store_plan_digest=store.plan.digest,
     )
-
-
-def refuse_nvol(config: TrainConfig, plan: Plan) -> None:
-    """Before a run's folder is claimed, what :class:`~decathlete.loading.patches.PatchSampler` would not take.
-
-    Raises:
-        OptionError: a number of volumes for 3D patches, or one that does not divide the global batch.
-    """
-    if config.nvol is None:
-        return
-    if plan.dims == 3:
-        raise OptionError("nvol is for 2D models, whose batches are slices", remedy="leave nvol unset")
-    samples = (config.batch_size or plan.batch_size) * config.devices * config.nodes
-    if samples % config.nvol:
-        raise OptionError(
-            f"{samples} samples per step do not come from {config.nvol} volumes, equally many each",
-            remedy="choose nvol so that it divides the batch size (over all devices)",
-        )
 
 
 def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> RunRecord:

@@ -100,16 +100,11 @@ def cross_validate(
     numbers = chosen.among(len(store.splits.folds))
     listener.step(_announcement(numbers, config))
     done, problems = _each_fold(road, numbers)
-    failed = FoldsFailed({fold: _message(p) for fold, p in problems.items()}, n_done=len(done)) if problems else None
-    if failed is not None and not done:
-        raise _shared(list(problems.values())) or failed
+    failed = _failure(done, problems)
     folder = workspace.results_folder(task, dims)
     scores = _together(store, done, failed)
     report = _write(folder, scores)
-    predictions, failed_tests = None, None
-    if failed is None:
-        output = folder / f"predictions_folds_{say_folds(numbers).replace(',', '_')}"
-        predictions, failed_tests = road.predict_tests([done[n].folder for n in numbers], output)
+    predictions, failed_tests = (None, None) if failed is not None else _predict_tests(road, done, folder)
     return CrossValidationResult(
         folder=folder,
         scores=scores,
@@ -143,6 +138,22 @@ def _each_fold(road: Road, folds: Sequence[int]) -> tuple[dict[int, FoldResult],
             users = isinstance(problem, DecathleteError | OSError) or is_memory_short(problem)
             log.error("fold %d failed: %s", fold, _message(problem), exc_info=None if users else problem)
     return done, problems
+
+
+def _predict_tests(road: Road, done: Mapping[int, FoldResult], folder: Path) -> tuple[Path | None, CasesFailed | None]:
+    """By the models of all folds together, into a folder that names the folds."""
+    output = folder / f"predictions_folds_{say_folds(list(done)).replace(',', '_')}"
+    return road.predict_tests([result.folder for result in done.values()], output)
+
+
+def _failure(done: Mapping[int, FoldResult], problems: Mapping[int, Exception]) -> FoldsFailed | None:
+    """The error that names the folds which failed, if any did; raised where nothing was done."""
+    if not problems:
+        return None
+    failed = FoldsFailed({fold: _message(problem) for fold, problem in problems.items()}, n_done=len(done))
+    if not done:
+        raise _shared(list(problems.values())) or failed
+    return failed
 
 
 def _message(problem: Exception) -> str:

@@ -105,9 +105,8 @@ def _mirroring_as(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:
     """``plan`` saying along which axes a chosen augmentation will mirror."""
     if augmentation is None:
         return plan
-    planned = tuple(range(plan.dims)) if plan.mirror_axes is None else plan.mirror_axes
     axes = augmentation.mirroring_within(plan.mirror_axes, plan.dims).mirror_axes(plan.dims)
-    if axes == planned:
+    if axes == plan.mirrored_axes:
         return plan
     return plan.revised(mirror_axes=axes, reasons=plan.reasons | {"mirror_axes": "as the chosen augmentation has it"})
 

@@ -1,0 +1,105 @@
+"""The outcome as a table in Markdown and as JSON, with the machine and the versions."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rounds import Outcome
+from workload import Environment, Work, Workload
+
+PACKAGES = ("decathlete", "torch", "numpy", "nnunetv2", "batchgeneratorsv2", "monai", "scikit-image", "openvino")
+
+
+def markdown(workload: Workload, work: Work, outcomes: Sequence[Outcome], agreement: Sequence[str]) -> str:
+    """One workload's table: medians, spread, ratios against the first contender, peak memory, notes."""
+    ours = outcomes[0]
+    better = "fewer" if workload.lower_is_better else "more"
+    lines = [
+        f"## {workload.title}",
+        "",
+        f"{_said(work)}. {workload.unit}, {better} is better; medians of {len(ours.amounts)} rounds, each contender in "
+        "turn in a process of its own.",
+        "",
+        "| contender | median | lowest to highest | ours is better by | peak memory | notes |",
+        "|---|---|---|---|---|---|",
+        *(_row(outcome, ours, lower=workload.lower_is_better) for outcome in outcomes),
+        "",
+        *(f"- {line}" for line in agreement),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(outcome: Outcome, ours: Outcome, *, lower: bool) -> str:
+    if not outcome.amounts:
+        reason = (outcome.failure or "").splitlines()[-1:] or ["no result"]
+        return f"| {outcome.contender} | failed | | | | {reason[0]} |"
+    notes = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in outcome.notes.items())
+    return (
+        f"| {outcome.contender} | {outcome.median:.4g} | {min(outcome.amounts):.4g} to {max(outcome.amounts):.4g} "
+        f"| {_ratio(outcome, ours, lower=lower)} | {outcome.peak_bytes / 2**30:.2f} GB | {notes} |"
+    )
+
+
+def _ratio(outcome: Outcome, ours: Outcome, *, lower: bool) -> str:
+    if outcome is ours or not ours.amounts:
+        return ""
+    return f"{outcome.median / ours.median if lower else ours.median / outcome.median:.2f} x"
+
+
+def _said(work: Work) -> str:
+    return "; ".join(f"{key}: {value}" for key, value in work.items())
+
+
+def record(
+    workload: Workload,
+    work: Work,
+    outcomes: Sequence[Outcome],
+    agreement: Sequence[str],
+    *,
+    pythons: Mapping[Environment, Path],
+    cores: Sequence[int],
+) -> str:
+    """All of it as JSON."""
+    return json.dumps(
+        {
+            "workload": workload.name,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "unit": workload.unit,
+            "work": dict(work),
+            "machine": machine(cores),
+            "versions": {name: versions(python) for name, python in pythons.items()},
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+            "agreement": list(agreement),
+        },
+        indent=1,
+    )
+
+
+def machine(cores: Sequence[int]) -> str:
+    """The processor, its vector units, and how many of its cores were used."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    flags = set(fields.get("flags", "").split()) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}
+    return f"{fields.get('model name', platform.processor())}, {len(cores)} core(s), {' '.join(sorted(flags))}"
+
+
+def versions(python: Path) -> dict[str, str]:
+    """Of the packages that matter, in one environment."""
+    script = (
+        "import importlib.metadata as m, json, platform\n"
+        "found = {'python': platform.python_version()}\n"
+        f"for name in {PACKAGES!r}:\n"
+        "    try: found[name] = m.version(name)\n"
+        "    except m.PackageNotFoundError: pass\n"
+        "print(json.dumps(found))"
+    )
+    done = subprocess.run([str(python), "-c", script], capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found

@@ -1,0 +1,111 @@
+"""Contenders in turn (A B C, A B C, ...), each time in a new process, on the same cores with the same threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker import RESULT
+from workload import Contender, Environment, Work, Workload
+
+HERE = Path(__file__).resolve().parent
+
+
+class WorkFailed(Exception):
+    """A process ended without a result; its output is the message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What all rounds of one contender gave.
+
+    Attributes:
+        amounts: the median of each round.
+        peak_bytes: resident memory of its process, the greatest of all rounds.
+        failure: the last lines of a process that failed; then there are no amounts.
+    """
+
+    contender: str
+    amounts: tuple[float, ...]
+    notes: dict[str, float | str]
+    peak_bytes: int
+    failure: str | None = None
+
+    @property
+    def median(self) -> float:
+        """Of the rounds."""
+        return statistics.median(self.amounts)
+
+
+def play(
+    workload: Workload,
+    work: Work,
+    folder: Path,
+    *,
+    rounds: int,
+    pythons: Mapping[Environment, Path],
+    cores: Sequence[int],
+    only: Sequence[str] = (),
+) -> list[Outcome]:
+    """Run all contenders ``rounds`` times in turn; one that fails is left out of the rounds that follow."""
+    chosen = [c for c in workload.contenders if not only or c.name in only]
+    if workload.prepare is not None:
+        _process(workload, None, work, folder, pythons["ours"], cores)
+    found: dict[str, list[dict[str, object]]] = {c.name: [] for c in chosen}
+    failures: dict[str, str] = {}
+    for turn in range(rounds):
+        for contender in chosen:
+            if contender.name in failures:
+                continue
+            try:
+                result = _process(workload, contender, work, folder, pythons[contender.environment], cores)
+            except WorkFailed as problem:
+                failures[contender.name] = str(problem)
+                continue
+            found[contender.name].append(result)
+            print(f"round {turn + 1}  {contender.name}: {_median(result):.4g} {workload.unit}", file=sys.stderr)
+    return [_outcome(c.name, found[c.name], failures.get(c.name)) for c in chosen]
+
+
+def _process(
+    workload: Workload, contender: Contender | None, work: Work, folder: Path, python: Path, cores: Sequence[int]
+) -> dict[str, object]:
+    """Run one contender (or, without one, the preparation) in a process of its own.
+
+    Raises:
+        WorkFailed: it ended without a result.
+    """
+    name = None if contender is None else contender.name
+    task = {"workload": workload.name, "contender": name, "work": dict(work), "folder": str(folder)}
+    done = subprocess.run(
+        [str(python), str(HERE / "worker.py"), json.dumps(task)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))},
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    if done.returncode != 0 or (contender is not None and not lines):
+        raise WorkFailed("\n".join((done.stdout + done.stderr).splitlines()[-8:]))
+    return json.loads(lines[-1].removeprefix(RESULT)) if lines else {}
+
+
+def _median(result: Mapping[str, object]) -> float:
+    return statistics.median(result["amounts"])  # type: ignore[arg-type,type-var,return-value]
+
+
+def _outcome(name: str, results: Sequence[Mapping[str, object]], failure: str | None) -> Outcome:
+    return Outcome(
+        contender=name,
+        amounts=tuple(_median(result) for result in results),
+        notes=dict(results[-1]["notes"]) if results else {},  # type: ignore[call-overload]
+        peak_bytes=max((int(result["peak_bytes"]) for result in results), default=0),  # type: ignore[call-overload]
+        failure=failure,
+    )

@@ -1,0 +1,36 @@
+"""One contender, once, in a process of its own: reads what to do as JSON, prints what it measured as JSON.
+
+    python worker.py '{"workload": "resample", "contender": "skimage", "work": {...}, "folder": "..."}'
+
+Runs in our environment or in the peers'.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+RESULT = "RESULT "
+"""The line that the driver looks for: peers print a lot."""
+
+
+def main() -> None:
+    task = json.loads(sys.argv[1])
+    workload = importlib.import_module(f"workloads.{task['workload']}").WORKLOAD
+    folder = Path(task["folder"])
+    if task["contender"] is None:
+        workload.prepare(task["work"], folder)
+        return
+    contender = next(c for c in workload.contenders if c.name == task["contender"])
+    measured = contender.run(task["work"], folder)
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(RESULT + json.dumps({"amounts": measured.amounts, "notes": measured.notes, "peak_bytes": peak_bytes}))
+
+
+if __name__ == "__main__":
+    main()

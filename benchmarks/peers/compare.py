@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import tempfile
@@ -42,7 +43,7 @@ def main() -> int:
 
 def _compare(workload: Workload, options: argparse.Namespace, pythons: dict[Environment, Path]) -> bool:
     """Play one workload, print and write its tables; whether any contender failed."""
-    work = {**workload.sizes[options.size], "data": str(options.data)}
+    work = {**workload.sizes[options.size], **dict(options.set), "data": str(options.data)}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
         outcomes = play(
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", default="full", help="small (for tests) or full")
     parser.add_argument("--rounds", type=int, default=5, help="times that each contender runs")
+    parser.add_argument("--set", type=_entry, nargs="*", default=(), metavar="KEY=VALUE", help="change the work")
     parser.add_argument("--only", nargs="*", default=(), help="contenders to run, by name (ours first)")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="real datasets")
     parser.add_argument("--peers", type=Path, default=Path(os.environ.get("DECATHLETE_PEERS", ROOT / ".venv-peers")))
@@ -89,6 +91,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _cores(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
+
+
+def _entry(text: str) -> tuple[str, object]:
+    """``cases=3`` or ``model=/models/hippocampus``: what is no JSON is text."""
+    key, _, value = text.partition("=")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Outcome:
 
     Attributes:
         amounts: the median of each round.
-        peak_bytes: resident memory of its process, the greatest of all rounds.
+        peak_bytes: resident memory of its largest process, the greatest of all rounds.
         failure: the last lines of a process that failed; then there are no amounts.
     """
 
@@ -56,7 +56,7 @@ def play(
     """Run all contenders ``rounds`` times in turn; one that fails is left out of the rounds that follow."""
     chosen = [c for c in workload.contenders if not only or c.name in only]
     if workload.prepare is not None:
-        _process(workload, None, work, folder, pythons["ours"], cores)
+        _process(workload, None, work, folder, pythons[workload.prepare_in], cores)
     found: dict[str, list[dict[str, object]]] = {c.name: [] for c in chosen}
     failures: dict[str, str] = {}
     for turn in range(rounds):

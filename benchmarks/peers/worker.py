@@ -28,7 +28,8 @@ def main() -> None:
         return
     contender = next(c for c in workload.contenders if c.name == task["contender"])
     measured = contender.run(task["work"], folder)
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    peak_bytes = max(peaks) * 1024  # of the largest process
     print(RESULT + json.dumps({"amounts": measured.amounts, "notes": measured.notes, "peak_bytes": peak_bytes}))
 
 

@@ -60,7 +60,8 @@ class Workload:
         lower_is_better: for seconds and bytes.
         sizes: name -> work; ``small`` is for tests.
         contenders: ours first; ratios are against it.
-        prepare: makes what all contenders read, in ``folder``, before the first round; in our environment.
+        prepare: makes what all contenders read, in ``folder``, before the first round; in the environment
+            ``prepare_in``.
         compare: lines on how the contenders' outputs agree, from what they left in ``folder``.
     """
 
@@ -71,6 +72,7 @@ class Workload:
     sizes: Mapping[str, Work]
     contenders: tuple[Contender, ...]
     prepare: Callable[[Work, Path], None] | None = None
+    prepare_in: Environment = "ours"
     compare: Callable[[Work, Path], list[str]] | None = None
 
 

@@ -10,38 +10,23 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from workload import Contender, Measured, Work, Workload
-
-DATASET_ID, DATASET = 999, "Dataset999_Compared"
-
-
-def _cases(work: Work) -> tuple[dict[str, Any], list[str]]:
-    """The manifest and the first cases of the dataset, in the Decathlon's layout."""
-    manifest = json.loads((Path(work["data"]) / work["dataset"] / "dataset.json").read_text())
-    names = sorted(Path(entry["image"]).name for entry in manifest["training"])
-    return manifest, names[: work["cases"]]
+from workloads._nnunet import DATASET, DATASET_ID, first_cases, link_raw, make_plans, manifest_of, set_folders
 
 
 def prepare(work: Work, folder: Path) -> None:
     """The same cases, linked, in the Decathlon's layout for us and in nnU-Net's for it."""
-    source = Path(work["data"]) / work["dataset"]
-    manifest, names = _cases(work)
+    dataset = Path(work["data"]) / work["dataset"]
+    names = first_cases(dataset, work["cases"])
+    link_raw(dataset, names, folder)
     for kind in ("imagesTr", "labelsTr"):
         (folder / "decathlon" / kind).mkdir(parents=True)
-        (folder / "raw" / DATASET / kind).mkdir(parents=True)
         for name in names:
-            (folder / "decathlon" / kind / name).symlink_to(source / kind / name)
-            theirs = name.replace(".nii.gz", "_0000.nii.gz") if kind == "imagesTr" else name
-            (folder / "raw" / DATASET / kind / theirs).symlink_to(source / kind / name)
+            (folder / "decathlon" / kind / name).symlink_to(dataset / kind / name)
     training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
-    (folder / "decathlon" / "dataset.json").write_text(
-        json.dumps({**manifest, "training": training, "test": [], "numTraining": len(names), "numTest": 0})
-    )
-    labels = {name: int(value) for value, name in manifest["labels"].items()}
-    theirs = {"channel_names": manifest["modality"], "labels": labels, "numTraining": len(names)}
-    (folder / "raw" / DATASET / "dataset.json").write_text(json.dumps({**theirs, "file_ending": ".nii.gz"}))
+    changed = {"training": training, "test": [], "numTraining": len(names), "numTest": 0}
+    (folder / "decathlon" / "dataset.json").write_text(json.dumps({**manifest_of(dataset), **changed}))
 
 
 def ours(work: Work, folder: Path) -> Measured:
@@ -66,21 +51,17 @@ def ours(work: Work, folder: Path) -> Measured:
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
-    os.environ["nnUNet_raw"] = str(folder / "raw")
-    os.environ["nnUNet_preprocessed"] = str(folder / "preprocessed")
-    os.environ["nnUNet_results"] = str(folder / "results")
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+    set_folders(folder)
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     workers = len(os.sched_getaffinity(0))
     if not (folder / "preprocessed" / DATASET / "nnUNetPlans.json").is_file():
-        extract_fingerprints([DATASET_ID], num_processes=workers, check_dataset_integrity=False)
-        plan_experiments([DATASET_ID])
+        make_plans(workers=workers)
     rates = []
     for _ in range(work["repeats"]):
         began = time.perf_counter()
         DefaultPreprocessor(verbose=False).run(DATASET_ID, "3d_fullres", "nnUNetPlans", num_processes=workers)
-        rates.append(len(_cases(work)[1]) / (time.perf_counter() - began))
+        rates.append(work["cases"] / (time.perf_counter() - began))
     return Measured(amounts=tuple(rates))
 
 

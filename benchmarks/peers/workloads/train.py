@@ -1,0 +1,104 @@
+"""Training end to end: reading, cutting, augmenting and learning together; the same network, patch and batch.
+
+Both plan by the same rules, so that patch and network are the same; the batch is set. Our notes say what share of the
+step alone (random numbers in place of reading and augmenting) is reached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from workload import Contender, Measured, Work, Workload
+from workloads._nnunet import DATASET_ID, first_cases, link_raw, make_plans, manifest_of, set_folders
+
+
+def prepare(work: Work, folder: Path) -> None:
+    """The same cases, linked, for both, and prepared by us."""
+    from decathlete.workflows.preprocess import preprocess_task
+    from decathlete.workflows.workspace import Workspace
+
+    dataset = Path(work["data"]) / work["dataset"]
+    names = first_cases(dataset, work["cases"])
+    link_raw(dataset, names, folder)
+    ours = folder / "data" / work["dataset"]
+    for kind in ("imagesTr", "labelsTr"):
+        (ours / kind).mkdir(parents=True)
+        for name in names:
+            (ours / kind / name).symlink_to(dataset / kind / name)
+    training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
+    changed = {"training": training, "test": [], "numTraining": len(names), "numTest": 0}
+    (ours / "dataset.json").write_text(json.dumps({**manifest_of(dataset), **changed}))
+    workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
+    preprocess_task(work["dataset"], dims=3, workspace=workspace)
+
+
+def ours(work: Work, folder: Path) -> Measured:
+    from decathlete.benchmarking.options import BenchmarkOptions
+    from decathlete.benchmarking.run import benchmark
+    from decathlete.workflows.workspace import Workspace
+
+    workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
+    rates = []
+    for whole in (True, False):
+        options = BenchmarkOptions(
+            mode="train",
+            task=work["dataset"] if whole else work["dataset"][4:6],
+            real=whole,
+            augment=whole,
+            batch_size=work["batch"],
+            warmup=2,
+            steps=work["steps"],
+            precision="fp32",
+            device="cpu",
+        )
+        rates.append(benchmark(options, workspace=workspace).record.throughput.images_per_s)
+    return Measured(amounts=(rates[0],), notes={"share of the step alone": rates[0] / rates[1]})
+
+
+def nnunet(work: Work, folder: Path) -> Measured:
+    set_folders(folder)
+    cores = len(os.sched_getaffinity(0))
+    os.environ["nnUNet_n_proc_DA"] = str(cores)
+    os.environ["nnUNet_compile"] = "f"
+    import torch
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    torch.set_num_threads(cores)
+    if not (folder / "preprocessed").is_dir():
+        make_plans(workers=cores)
+        DefaultPreprocessor(verbose=False).run(DATASET_ID, "3d_fullres", "nnUNetPlans", num_processes=cores)
+    trainer = get_trainer_from_args(str(DATASET_ID), "3d_fullres", 0, device=torch.device("cpu"))
+    trainer.configuration_manager.configuration["batch_size"] = work["batch"]
+    trainer.on_train_start()
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    for _ in range(2):
+        trainer.train_step(next(trainer.dataloader_train))
+    began = time.perf_counter()
+    for _ in range(work["steps"]):
+        trainer.train_step(next(trainer.dataloader_train))
+    rate = work["steps"] * work["batch"] / (time.perf_counter() - began)
+    trainer.dataloader_train._finish() if hasattr(trainer.dataloader_train, "_finish") else None
+    trainer.dataloader_val._finish() if hasattr(trainer.dataloader_val, "_finish") else None
+    return Measured(amounts=(rate,))
+
+
+WORKLOAD = Workload(
+    name="train",
+    title="Training end to end",
+    unit="patches/s",
+    lower_is_better=False,
+    sizes={
+        "small": {"dataset": "Task04_Hippocampus", "cases": 6, "batch": 2, "steps": 2},
+        "full": {"dataset": "Task04_Hippocampus", "cases": 40, "batch": 4, "steps": 15},
+    },
+    contenders=(
+        Contender(name="ours", environment="ours", run=ours),
+        Contender(name="nnunet", environment="peers", run=nnunet),
+    ),
+    prepare=prepare,
+)

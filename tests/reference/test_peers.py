@@ -1,0 +1,41 @@
+"""Every comparison with the peers, at its small size: all contenders give a figure."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "benchmarks" / "peers" / "workloads").glob("[a-z]*.py"))
+
+
+@pytest.mark.full
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", NAMES)
+def test_all_contenders_give_a_figure(name, tmp_path, real_data):
+    peers = Path(os.environ.get("DECATHLETE_PEERS", ROOT / ".venv-peers"))
+    if not (peers / "bin" / "python").is_file():
+        pytest.skip("the peers have no environment: make peers")
+    compare = ROOT / "benchmarks" / "peers" / "compare.py"
+    options = [
+        "--size",
+        "small",
+        "--rounds",
+        "1",
+        "--data",
+        real_data("Task04_Hippocampus").parent,
+        "--peers",
+        peers,
+        "--output",
+        tmp_path,
+    ]
+    done = subprocess.run([sys.executable, compare, name, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (record,) = tmp_path.glob("*.json")
+    outcomes = json.loads(record.read_text())["outcomes"]
+    assert len(outcomes) >= 2
+    assert all(min(outcome["amounts"]) > 0 for outcome in outcomes)
+    assert "| ours |" in done.stdout

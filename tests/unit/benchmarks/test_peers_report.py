@@ -1,0 +1,110 @@
+"""The harness that compares with peers: rounds, tables and records, on workloads made up here."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+PEERS = Path(__file__).parents[3] / "benchmarks" / "peers"
+NAMES = sorted(path.stem for path in (PEERS / "workloads").glob("[a-z]*.py"))
+
+
+@pytest.fixture(autouse=True)
+def peers(monkeypatch):
+    """Its modules, which stand in a folder and are no package."""
+    monkeypatch.syspath_prepend(str(PEERS))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(PEERS) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def outcome(name, *amounts, failure=None, **notes):
+    from rounds import Outcome
+
+    return Outcome(contender=name, amounts=amounts, notes=notes, peak_bytes=2**30, failure=failure)
+
+
+def workload(*, lower_is_better):
+    from workload import Workload
+
+    return Workload(name="sleep", title="Sleeping", unit="s", lower_is_better=lower_is_better, sizes={}, contenders=())
+
+
+def rows(text):
+    return {
+        cells[0]: cells[1:]
+        for line in text.splitlines()
+        if line.startswith("| ") and (cells := [cell.strip() for cell in line.strip("|").split("|")])
+    }
+
+
+def test_ratios_are_of_medians_and_say_how_much_better_ours_is():
+    from report import markdown
+
+    outcomes = [outcome("ours", 1.0, 9.0, 2.0), outcome("theirs", 8.0, 6.0, 5.0, Dice=0.5)]
+    slower = rows(markdown(workload(lower_is_better=True), {}, outcomes, []))
+    assert slower["ours"] == ["2", "1 to 9", "", "1.00 GB", ""]
+    assert slower["theirs"] == ["6", "5 to 8", "3.00 x", "1.00 GB", "Dice 0.5"]
+    assert rows(markdown(workload(lower_is_better=False), {}, outcomes, []))["theirs"][2] == "0.33 x"
+
+
+def test_a_contender_that_failed_has_its_reason_in_the_table():
+    from report import markdown
+
+    text = markdown(
+        workload(lower_is_better=True), {}, [outcome("ours", 1.0), outcome("b", failure="x\nout of memory")], []
+    )
+    assert rows(text)["b"] == ["failed", "", "", "", "out of memory"]
+
+
+def test_the_record_names_machine_versions_and_work():
+    from report import record
+
+    text = record(
+        workload(lower_is_better=True),
+        {"cases": 3},
+        [outcome("ours", 1.0)],
+        ["they agree"],
+        pythons={"ours": Path(sys.executable)},
+        cores=[0],
+    )
+    content = json.loads(text)
+    assert content["work"] == {"cases": 3}
+    assert "1 core" in content["machine"]
+    assert {"python", "torch", "numpy"} <= content["versions"]["ours"].keys()
+    assert content["outcomes"][0]["amounts"] == [1.0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_workload_has_a_small_size_and_ours_first(name):
+    import importlib
+
+    found = importlib.import_module(f"workloads.{name}").WORKLOAD
+    assert found.name == name
+    assert "small" in found.sizes
+    assert found.contenders[0].name == "ours"
+    assert found.contenders[0].environment == "ours"
+
+
+def test_contenders_play_in_turn_in_processes_of_their_own(tmp_path):
+    """The one workload that needs no peers: resampling, by us alone."""
+    import importlib
+
+    from rounds import play
+
+    found = importlib.import_module("workloads.resample").WORKLOAD
+    (ours,) = play(
+        found,
+        found.sizes["small"],
+        tmp_path,
+        rounds=2,
+        pythons={"ours": Path(sys.executable), "peers": Path("/nowhere")},
+        cores=[0],
+        only=["ours"],
+    )
+    assert len(ours.amounts) == 2
+    assert min(ours.amounts) > 0
+    assert ours.peak_bytes > 2**20

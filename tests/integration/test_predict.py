@@ -248,7 +248,7 @@ SHORT = {
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
         "engines.TorchEngine._computed",
     ),
-    "a copy, on a GPU": (torch.OutOfMemoryError("CUDA out of memory"), "sweep._SlabBuffer.add"),
+    "a copy, on a GPU": (torch.OutOfMemoryError("CUDA out of memory"), "tiles.TileSums.add"),
     "the way back": (MemoryError("Unable to allocate 9 TiB"), "restore.Restorer.finish"),
     "reading": (MemoryError("Unable to allocate 9 TiB"), "files.read_channels"),
     "writing": (MemoryError(), "files.write_outputs"),

@@ -207,3 +207,4 @@ class WindowArguments(SweepArguments):
     """The same where nothing is trained: ``run`` has a ``--batch-size`` of its own, the training's."""
 
     batch_size: o.Windows = None
+    memory_gb: o.SumsMemory = None

@@ -151,6 +151,17 @@ Overlap = Annotated[
 Blend = Annotated[
     BlendName, typer.Option("--blend", rich_help_panel=PREDICTION, help="Weights of overlapping windows.")
 ]
+SumsMemory = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="GB",
+        min=0.5,
+        show_default="2 GB for sums of logits",
+        rich_help_panel=PREDICTION,
+        help="Memory that the prediction may fill on a CPU; what does not fit waits on disk, in the output folder.",
+    ),
+]
 Windows = Annotated[
     int | None,
     typer.Option(

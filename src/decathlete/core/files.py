@@ -13,7 +13,8 @@ from pathlib import Path
 
 from decathlete.errors import DecathleteError, OutputError
 
-_PARTIAL = ".partial-"
+TEMPORARY_PREFIX = ".partial-"
+"""Of names of unfinished files and folders: what a killed run leaves is known by it."""
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
     """
-    partial = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex[:8]}-{path.name}")
+    partial = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -86,7 +87,7 @@ def remove(path: Path) -> None:
 
 def remove_partials(folder: Path) -> None:
     """Remove what a killed run left half-written in ``folder``."""
-    for leftover in folder.glob(f"{_PARTIAL}*"):
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         remove(leftover)
 
 
@@ -97,7 +98,7 @@ def writable_folder(path: Path) -> Path:
         OutputError: it cannot, or it lies in a raw dataset, where nothing is ever written.
     """
     _refuse_raw_dataset(path)
-    probe = path / f"{_PARTIAL}{uuid.uuid4().hex[:8]}"
+    probe = path / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()

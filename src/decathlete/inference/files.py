@@ -117,7 +117,9 @@ def _predict(
         return _Read(job=job, ready=ready, digest=inputs_digest(job.images))
 
     def compute(read: _Read) -> _Computed:
-        prediction = predictor.compute(read.ready, probabilities=read.job.probabilities is not None)
+        prediction = predictor.compute(
+            read.ready, probabilities=read.job.probabilities is not None, scratch=read.job.label.parent
+        )
         return _Computed(job=read.job, prediction=prediction, digest=read.digest)
 
     def write(computed: _Computed) -> PredictedFile:

@@ -20,6 +20,7 @@ from decathlete.dataset.images import Image, read_channels
 from decathlete.errors import OptionError
 from decathlete.inference.engines import resolve_device
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
+from decathlete.inference.limits import sums_limit
 from decathlete.inference.provenance import Settings, volumes_ml
 from decathlete.inference.restore import Restored, Restorer, decide
 from decathlete.inference.sweep import sweep
@@ -83,6 +84,8 @@ class Predictor:
         overlap: part of the patch that neighbouring windows share at least, 0 to below 1.
         blend: ``gaussian`` trusts the centre of a window more, ``constant`` all of it alike.
         batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
+        memory_bytes: that the process may fill on a CPU; where it is short, sums of logits wait on disk. ``None``: sums
+            may fill 2 GiB.
 
     Raises:
         OptionError: an option out of range.
@@ -97,12 +100,14 @@ class Predictor:
         overlap: float = 0.5,
         blend: str = "gaussian",
         batch_size: int | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise OptionError(f"batch size {batch_size} is out of range", remedy="choose 1 or more")
         self.ensembles = tuple(ensembles)
         self.device = device
         self.batch_size = batch_size
+        self.memory_bytes = memory_bytes
         self.settings = Settings(
             models=tuple(model for ensemble in ensembles for model in ensemble.models),
             tta=tta,
@@ -123,6 +128,7 @@ class Predictor:
         overlap: float = 0.5,
         blend: str = "gaussian",
         batch_size: int | None = None,
+        memory_bytes: int | None = None,
     ) -> Self:
         """Load a model, or several as an ensemble, each a run's folder or a bundle's.
 
@@ -135,7 +141,15 @@ class Predictor:
             raise OptionError("no model is named", remedy="name the folder of a run or a model")
         chosen = resolve_device(device)
         ensembles = load_ensembles(folders, device=chosen, precision=precision)
-        return cls(ensembles, device=chosen, tta=tta, overlap=overlap, blend=blend, batch_size=batch_size)
+        return cls(
+            ensembles,
+            device=chosen,
+            tta=tta,
+            overlap=overlap,
+            blend=blend,
+            batch_size=batch_size,
+            memory_bytes=memory_bytes,
+        )
 
     @property
     def n_channels(self) -> int:
@@ -187,11 +201,15 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def compute(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
-        """The networks, and the way back to the image's own grid."""
+    def compute(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+        """The networks, and the way back to the image's own grid.
+
+        Args:
+            scratch: folder for what waits on disk while memory is short; ``None``: the system's for temporary files.
+        """
         started = time.perf_counter()
         with memory_named("the prediction of this case", remedy=_COMPUTING_SHORT):
-            result = self._segmented(ready, probabilities=probabilities)
+            result = self._segmented(ready, probabilities=probabilities, scratch=scratch)
         return Prediction(
             label_ZYX=result.label_ZYX,
             geometry=ready.geometry,
@@ -201,15 +219,17 @@ class Predictor:
             seconds=round(time.perf_counter() - started, 3),
         )
 
-    def _segmented(self, ready: Ready, *, probabilities: bool) -> Restored:
+    def _segmented(self, ready: Ready, *, probabilities: bool, scratch: Path | None) -> Restored:
         several = len(self.ensembles) > 1
         parts = [
-            self._restored(ensemble, case, probabilities=probabilities or several)
+            self._restored(ensemble, case, probabilities=probabilities or several, scratch=scratch)
             for ensemble, case in zip(self.ensembles, ready.cases, strict=True)
         ]
         return mean_restored(parts, self.labels) if several else parts[0]
 
-    def _restored(self, ensemble: PlanEnsemble, case: PreparedCase, *, probabilities: bool) -> Restored:
+    def _restored(
+        self, ensemble: PlanEnsemble, case: PreparedCase, *, probabilities: bool, scratch: Path | None
+    ) -> Restored:
         restorer = Restorer(case.restoration, self.labels, probabilities=probabilities)
         slabs = sweep(
             ensemble.engines,
@@ -219,6 +239,8 @@ class Predictor:
             blend=self.settings.blend,
             mirror_axes=ensemble.mirror_axes if self.settings.tta else (),
             batch_size=self.batch_size,
+            memory_bytes=sums_limit(self.memory_bytes, ensemble.plan, tta=self.settings.tta, device=self.device),
+            scratch=scratch,
         )
         for slab_KZYX in slabs:
             restorer.add(slab_KZYX)

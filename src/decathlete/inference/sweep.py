@@ -1,12 +1,14 @@
 """Sliding-window prediction that streams: windows are swept along the first axis, and finished slabs come out.
 
 A slab is finished as soon as no later window touches it. So memory follows one patch's depth, not the volume's:
-``n_outputs * patch_z * Y * X`` float32 numbers, however many slices a scan has.
+``n_outputs * patch_z * Y * X`` float32 numbers, however many slices a scan has. Where even that is too much, sums wait
+on disk (:mod:`decathlete.inference.tiles`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,11 +18,13 @@ from torch import Tensor, nn
 from decathlete.core.choices import Blend
 from decathlete.core.geometry import Shape
 from decathlete.inference.engines import Engine, TorchEngine
+from decathlete.inference.tiles import TileSums
 from decathlete.inference.tta import mean_over_flips
-from decathlete.inference.windows import WindowGrid, importance
+from decathlete.inference.windows import WindowGrid
 from decathlete.planning.plan import Plan
 
 
+@torch.inference_mode()
 def sweep(
     engines: Sequence[Engine],
     image_CZYX: Tensor | NDArray[np.float32],
@@ -30,6 +34,8 @@ def sweep(
     blend: Blend = "gaussian",
     mirror_axes: Sequence[int] = (),
     batch_size: int | None = None,
+    memory_bytes: int | None = None,
+    scratch: Path | None = None,
 ) -> Iterator[Tensor]:
     """Yield logits in slabs (class, z, y, x), ascending and contiguous along the first axis, covering the volume.
 
@@ -41,19 +47,23 @@ def sweep(
         image_CZYX: prepared image, float32, working axis order.
         mirror_axes: spatial axes of the network's input to flip along (test-time augmentation); empty: none.
         batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's batch size in 2D.
+        memory_bytes: that sums of logits may fill, if one window's fit; the others wait in files in ``scratch``
+            (``None``: the system's folder for temporary files). ``None``: all are held in memory.
+
+    Raises:
+        OutputError: sums have to wait on a disk that is full.
     """
     image_CZYX = torch.as_tensor(image_CZYX).to(engines[0].device)
     grid = window_grid(plan, _shape(image_CZYX), overlap=overlap, blend=blend)
     n_batch = batch_size or default_batch_size(plan)
-    buffer = _SlabBuffer(grid, plan.labels.n_outputs, image_CZYX.device)
-    for start, logits_KZYX in _windows(engines, grid.pad(image_CZYX), grid, plan.dims, mirror_axes, n_batch):
-        slab = buffer.advance(start[0])
-        if slab is not None:
-            yield slab
-        buffer.add(start, logits_KZYX)
-    rest = buffer.advance(grid.padded[0])
-    if rest is not None:
-        yield rest
+    done = 0
+    with TileSums(grid, plan.labels.n_outputs, image_CZYX.device, memory_bytes=memory_bytes, scratch=scratch) as sums:
+        for start, logits_KZYX in _windows(engines, grid.pad(image_CZYX), grid, plan.dims, mirror_axes, n_batch):
+            if start[0] > done:
+                yield from sums.planes(done, start[0])
+                done = start[0]
+            sums.add(start, logits_KZYX)
+        yield from sums.planes(done, grid.padded[0])
 
 
 def predict_logits(
@@ -129,45 +139,5 @@ def mean_over_engines(engines: Sequence[Engine], windows: Tensor, mirror_axes: S
     """Mean logits of the windows over all engines and flips, in a fixed order."""
     total = mean_over_flips(engines[0], windows, mirror_axes)
     for engine in engines[1:]:
-        total = total + mean_over_flips(engine, windows, mirror_axes)
-    return total / len(engines)
-
-
-class _SlabBuffer:
-    """Sums weighted window logits over one patch's depth of the padded volume; hands out what is finished."""
-
-    def __init__(self, grid: WindowGrid, n_outputs: int, device: torch.device) -> None:
-        depth = grid.patch[0]
-        self.grid = grid
-        self.total_KZYX = torch.zeros((n_outputs, depth, *grid.padded[1:]), device=device)
-        self.importance_ZYX = importance(grid.patch, grid.blend).to(device)
-        sum_z, sum_y, sum_x = (s.to(device) for s in grid.weight_sums())
-        self.sum_z = sum_z
-        self.sum_YX = sum_y[:, None] * sum_x
-        self.base = 0  # the padded volume's slice that the buffer begins at
-
-    def add(self, start: Shape, logits_KZYX: Tensor) -> None:
-        """Add a window that begins at ``start``; its first slice is the buffer's first."""
-        _, y, x = start
-        _, height, width = self.grid.patch
-        self.total_KZYX[:, :, y : y + height, x : x + width] += logits_KZYX * self.importance_ZYX
-
-    def advance(self, base: int) -> Tensor | None:
-        """Move the buffer to begin at ``base``; the mean logits of the slices left behind, without padding."""
-        n = base - self.base
-        if n == 0:
-            return None
-        weights_ZYX = self.sum_z[self.base : base, None, None] * self.sum_YX
-        done_KZYX = self._without_padding(self.total_KZYX[:, :n] / weights_ZYX)
-        depth = self.total_KZYX.shape[1]
-        kept = self.total_KZYX[:, n:].clone()
-        self.total_KZYX[:, : depth - n] = kept
-        self.total_KZYX[:, depth - n :] = 0
-        self.base = base
-        return done_KZYX if done_KZYX.shape[1] else None
-
-    def _without_padding(self, done_KZYX: Tensor) -> Tensor:
-        (z, _), (y, _), (x, _) = self.grid.padding
-        depth, height, width = self.grid.shape
-        first, last = max(z - self.base, 0), max(z + depth - self.base, 0)
-        return done_KZYX[:, first:last, y : y + height, x : x + width]
+        total = total.add_(mean_over_flips(engine, windows, mirror_axes))
+    return total.div_(len(engines)) if len(engines) > 1 else total

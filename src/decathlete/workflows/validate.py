@@ -27,6 +27,8 @@ class PredictOptions:
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
         batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
+        memory_gb: that the process may fill on a CPU, GB; where it is short, sums wait on disk. ``None``: sums may fill
+            2 GB.
     """
 
     device: str = "auto"
@@ -35,6 +37,7 @@ class PredictOptions:
     overlap: float = 0.5
     blend: str = "gaussian"
     batch_size: int | None = None
+    memory_gb: float | None = None
 
 
 def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOptions()) -> Predictor:
@@ -47,6 +50,7 @@ def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOpti
         overlap=options.overlap,
         blend=options.blend,
         batch_size=options.batch_size,
+        memory_bytes=None if options.memory_gb is None else round(options.memory_gb * 1e9),
     )
 
 

@@ -57,8 +57,8 @@ OPTIONS = {
     "check": f"{REGIONS} data group-by json workers",
     "preprocess": f"{PLAN.replace('fit ', '')} data dim overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
-    "validate": "batch-size blend dataset device json model overlap overwrite precision tolerance tta workers",
-    "predict": "batch-size blend device input model output overlap overwrite precision save-probabilities tta",
+    "validate": "batch-size blend dataset device json memory model overlap overwrite precision tolerance tta workers",
+    "predict": "batch-size blend device input memory model output overlap overwrite precision save-probabilities tta",
     "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
     "benchmark": f"{NETWORK} amp augment batch-size blend data device devices dim json mode overlap patch precision "
@@ -88,6 +88,8 @@ OF_THEIR_OWN = {
     ("download", "task"),  # one of the Decathlon's, not of --data
     ("validate", "batch-size"),  # windows, not patches to train on
     ("predict", "batch-size"),
+    ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
+    ("predict", "memory"),
     ("predict", "model"),  # or several
     ("predict", "output"),
 }

@@ -65,8 +65,10 @@ def tiny_config(**changes: Any) -> TrainConfig:
         "device": "cpu",
         "precision": "fp32",
         "learning_rate": 0.01,
-        "tensorboard": False,
+        "loggers": (),
     }
+    if changes.get("max_time_s") is not None:
+        del values["steps_per_epoch"]
     return TrainConfig.make(**(values | changes))
 
 

@@ -42,7 +42,7 @@ def test_a_run_on_cuda_learns(tmp_path: Path, precision: str) -> None:
         data,
         workspace=Workspace(data=tmp_path / "data", prepared=tmp_path / "prepared", results=tmp_path / "results"),
         plan_options=PlanOptions(overrides=("network.features=8,16,32",)),
-        config=TrainConfig(epochs=2, steps_per_epoch=50, device="cuda", precision=precision, tensorboard=False),
+        config=TrainConfig(epochs=2, steps_per_epoch=50, device="cuda", precision=precision, loggers=()),
         predict_options=PredictOptions(device="cuda"),
     )
     assert result.scores.headline.dice > 0.6

@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace(data=root / "data", prepared=root / "prepared", results=root / "results")
     small = ("patch_size=16,16,16", "network.features=4,8,8")
     preprocess(dataset, workspace=workspace, options=PlanOptions(overrides=small), workers=1)
-    config = TrainConfig(epochs=1, steps_per_epoch=1, device="cpu", tensorboard=False)
+    config = TrainConfig(epochs=1, steps_per_epoch=1, device="cpu", loggers=())
     return train(dataset, workspace=workspace, config=config, fit=False).folder
 
 

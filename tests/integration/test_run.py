@@ -117,7 +117,7 @@ def test_the_readmes_script_does_what_run_does(tmp_path: Path, monkeypatch: pyte
     assert "max_time_s=1200" in script
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(script.replace("max_time_s=1200", "epochs=1, steps_per_epoch=2, device='cpu', tensorboard=False"), names)
+    exec(script.replace("max_time_s=1200", "epochs=1, steps_per_epoch=2, device='cpu', loggers=()"), names)
     assert names["result"].report.is_file()
     assert names["prediction"].label_ZYX.shape == (12, 14, 12)
 

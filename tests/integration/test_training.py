@@ -488,9 +488,3 @@ def test_sigterm_stops_all_processes_and_they_go_on_together(store, tmp_path):
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]["step"] < 5
     result = train(store, 0, tmp_path / "run", config, resume=True)
     assert result.steps == 5
-
-
-def test_curves_are_written_where_tensorboard_is_installed(store, tmp_path):
-    pytest.importorskip("tensorboard")
-    train(store, 0, tmp_path / "run", tiny_config(epochs=1, tensorboard=True))
-    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))

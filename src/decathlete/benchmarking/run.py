@@ -107,7 +107,7 @@ def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, fo
         devices=options.devices,
         augmentation=None if options.augment else AugmentationConfig.none(),
         val_cases=0,
-        tensorboard=False,
+        loggers=(),
     )
     if options.devices > 1 and launcher() is not None:
         raise OptionError(

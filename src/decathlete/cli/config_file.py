@@ -15,22 +15,30 @@ import typer
 from decathlete.core.choices import PresetName
 from decathlete.errors import OptionError, problems_found
 
-ALTERNATIVES = (("epochs", "max_time"),)
-"""Options of which one is given: on the command line it also wins over the other one in the file."""
+OVERRULES: dict[str, tuple[str, ...]] = {
+    "max_time": ("epochs", "steps_per_epoch", "val_every"),
+    "epochs": ("max_time",),
+    "url": ("region",),
+    "region": ("url",),
+}
+"""Option -> those that would contradict it, or do nothing beside it: said higher up (a flag is above the file, the file
+above the preset), it makes them forgotten below."""
 UNCONFIGURABLE = frozenset({"config", "help"})
+FROM_FILE = "decathlete.from_file"
+"""In a context's ``meta``: name -> value for what the file says, ``None`` for ``null``."""
 
 log = logging.getLogger("decathlete.config")
 
 
 def take_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make the file's values the defaults of the command's options.
+    """Make the file's values the defaults of the command's options; ``null`` is our default, not a preset's.
 
     Raises:
         OptionError: with every unknown key and every value of a wrong type together.
     """
     if path is None:
         return None
-    options, others = _options(context.command), _options_of_all(context)
+    options, others = _spellings(context.command), _spellings_of_all(context)
     values: dict[str, Any] = {}
     problems: list[str] = []
     foreign: list[str] = []
@@ -40,9 +48,9 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
             foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
         elif options[name].name in values:
             problems.append(f"{key}: given twice")
-        elif value is not None:
+        else:
             try:
-                values[options[name].name] = _taken(options[name], value, context)
+                values[options[name].name] = None if value is None else _taken(options[name], name, value, context)
             except ValueError as problem:
                 problems.append(f"{key}: {problem}")
     if problems:
@@ -51,7 +59,8 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
         )
     if foreign:
         log.info("%s: not options of this command, left to others: %s", path, ", ".join(foreign))
-    context.default_map = _over(context.default_map or {}, values)
+    context.meta[FROM_FILE] = values
+    _set_defaults(context, below=context.default_map or {})
     return path
 
 
@@ -62,23 +71,46 @@ def take_preset(context: typer.Context, name: PresetName | None) -> PresetName |
     from decathlete.planning.presets import load_preset
 
     preset = load_preset(name)
-    values = {k: v for k, v in (preset.plan | preset.train).items() if k in {p.name for p in context.command.params}}
-    context.default_map = _over(values, context.default_map or {})
+    known = {parameter.name for parameter in context.command.params}
+    _set_defaults(context, below={k: v for k, v in (preset.plan | preset.train).items() if k in known})
     return name
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``above``, and of ``below`` what it says nothing about, nor about an alternative."""
-    others = {name: other for pair in ALTERNATIVES for name, other in (pair, pair[::-1])}
-    return {name: value for name, value in below.items() if others.get(name) not in above} | dict(above)
+def _set_defaults(context: typer.Context, *, below: Mapping[str, Any]) -> None:
+    """To what the file says, and of ``below`` what it says nothing about and does not contradict."""
+    above: dict[str, Any] = context.meta.get(FROM_FILE, {})
+    silent = {
+        *above,
+        *(loser for name, value in above.items() if value is not None for loser in OVERRULES.get(name, ())),
+    }
+    ours = {parameter.name: parameter.default for parameter in context.command.params if not parameter.required}
+    from_file = {name: ours.get(name) if value is None else value for name, value in above.items()}
+    context.default_map = {name: value for name, value in below.items() if name not in silent} | from_file
 
 
 def flags_win(context: Any) -> None:
-    """Forget what the file says about the other of two alternatives, one of which was given on the command line."""
-    for pair in ALTERNATIVES:
-        sources = {name: context.get_parameter_source(name) for name in pair if name in context.params}
-        if {source.name for source in sources.values() if source} == {"COMMANDLINE", "DEFAULT_MAP"}:
-            context.params |= {name: None for name, source in sources.items() if source.name == "DEFAULT_MAP"}
+    """Forget what file and preset say against a flag: it is our default then."""
+    from_file = context.meta.get(FROM_FILE, {})
+    ours = {parameter.name: parameter.default for parameter in context.command.params}
+    for winner, losers in OVERRULES.items():
+        if _source(context, winner) == "COMMANDLINE":
+            for loser in losers:
+                if _source(context, loser) == "DEFAULT_MAP":
+                    context.params[loser] = ours[loser]
+                    from_file.pop(loser, None)
+
+
+def said(context: Any) -> dict[str, Any]:
+    """What the user says, on the command line or in the file (``None`` for ``null``), but not what a preset says."""
+    from_file = context.meta.get(FROM_FILE, {})
+    flags = {name: value for name, value in context.params.items() if _source(context, name) == "COMMANDLINE"}
+    filed = {name: value if value is None else context.params[name] for name, value in from_file.items()}
+    return filed | flags
+
+
+def _source(context: Any, name: str) -> str | None:
+    source = context.get_parameter_source(name) if name in context.params else None
+    return source.name if source else None
 
 
 def _read(path: Path) -> dict[Any, Any]:
@@ -111,21 +143,21 @@ def _parse(text: str, path: Path) -> Any:
         raise ValueError(" ".join(str(problem).split())) from None
 
 
-def _options(command: Any) -> dict[str, Any]:
-    """Spelling without hyphens in front -> option."""
+def _spellings(command: Any) -> dict[str, Any]:
+    """Spelling without hyphens in front, ``no-fit`` beside ``fit`` -> option."""
     named = {
         spelling.removeprefix("--"): option
         for option in command.params
         if option.param_type_name == "option"
-        for spelling in option.opts
+        for spelling in (*option.opts, *option.secondary_opts)
         if spelling.startswith("--")
     }
     return {name: option for name, option in named.items() if name not in UNCONFIGURABLE}
 
 
-def _options_of_all(context: typer.Context) -> frozenset[str]:
+def _spellings_of_all(context: typer.Context) -> frozenset[str]:
     commands: dict[str, Any] = getattr(context.parent.command, "commands", {}) if context.parent else {}
-    return frozenset(name for command in commands.values() for name in _options(command))
+    return frozenset(name for command in commands.values() for name in _spellings(command))
 
 
 def _unknown(key: str, names: set[str]) -> str:
@@ -135,8 +167,8 @@ def _unknown(key: str, names: set[str]) -> str:
     return f"{key}: there is no such option" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def _taken(option: Any, value: Any, context: typer.Context) -> Any:
-    """``value`` as the command line would have it.
+def _taken(option: Any, name: str, value: Any, context: typer.Context) -> Any:
+    """``value``, which stands under ``name``, as the command line would have it.
 
     Raises:
         ValueError: it is not of the option's type.
@@ -144,7 +176,7 @@ def _taken(option: Any, value: Any, context: typer.Context) -> Any:
     if option.is_flag:
         if not isinstance(value, bool):
             raise ValueError(f"{value!r} is neither true nor false")
-        return value
+        return value != (f"--{name}" in option.secondary_opts)
     if option.multiple:
         words: Any = list(_words(value if isinstance(value, list) else [value]))
     elif isinstance(value, list) and "," in (option.metavar or ""):

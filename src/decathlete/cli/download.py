@@ -24,7 +24,10 @@ def download(
     task: Annotated[
         str, typer.Option("--task", help="Decathlon task: its number (04) or name (Task04_..., hippocampus).")
     ],
-    region: Annotated[BucketRegion, typer.Option("--region", help="Of the public bucket: USA or Europe.")] = "us",
+    region: Annotated[
+        BucketRegion | None,
+        typer.Option("--region", show_default="us", help="Which public bucket to fetch from: USA or Europe."),
+    ] = None,
     url: Annotated[
         str | None,
         typer.Option(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,7 +53,9 @@ class PlanArguments:
 
     memory: Annotated[
         float,
-        typer.Option(metavar="GB", min=0.5, rich_help_panel=PLAN, help="GPU memory that training may fill, GB."),
+        typer.Option(
+            metavar="GB", min=0.5, rich_help_panel=PLAN, help="Plan patch and batch for so much GPU memory, GB."
+        ),
     ] = PlanOptions.memory_gb
     orientation: Annotated[
         Orientation,
@@ -65,25 +68,30 @@ class PlanArguments:
     block: Annotated[Block, typer.Option(rich_help_panel=PLAN, help="The encoder's blocks; residual is slower.")] = (
         PlanOptions.block
     )
-    norm: Annotated[Norm, typer.Option(rich_help_panel=PLAN, help="Normalisation layers.")] = PlanOptions.norm
+    norm: Annotated[Norm, typer.Option(rich_help_panel=PLAN, help="Normalisation layers of the network.")] = (
+        PlanOptions.norm
+    )
     regions: o.Regions = None
     regions_order: o.RegionsOrder = None
     brats: o.Brats = False
     foreground_channel: Annotated[
         bool,
         typer.Option(
-            "--foreground-channel",
+            "--foreground-channel/--no-foreground-channel",
             rich_help_panel=PLAN,
             help="Show the network one more channel: 1 where the image is not zero, 0 outside.",
         ),
     ] = PlanOptions.foreground_channel
     set_: Set = None
     n_folds: Annotated[
-        int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Into how many folds to split.")
+        int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Split the cases into so many folds.")
     ] = PlanOptions.n_folds
-    split_seed: Annotated[int, typer.Option(metavar="N", rich_help_panel=o.SPLIT, help="Of the random split.")] = (
-        PlanOptions.split_seed
-    )
+    split_seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", rich_help_panel=o.SPLIT, help="Seed of the random split: another one gives other folds."
+        ),
+    ] = PlanOptions.split_seed
     group_by: o.GroupBy = None
 
     def options(self) -> PlanOptions:
@@ -128,7 +136,8 @@ class TrainArguments:
         ),
     ] = None
     steps_per_epoch: Annotated[
-        int, typer.Option(metavar="N", min=1, rich_help_panel=LENGTH, help="Optimizer steps of an epoch.")
+        int,
+        typer.Option(metavar="N", min=1, rich_help_panel=LENGTH, help="Optimizer steps in an epoch, with --epochs."),
     ] = 250
     patience: Annotated[
         int | None,
@@ -143,19 +152,24 @@ class TrainArguments:
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, show_default="the plan's", rich_help_panel=TRAINING, help="Patches per device and step."
+            metavar="N",
+            min=1,
+            show_default="the plan's",
+            rich_help_panel=TRAINING,
+            help="Patches that a device works on in a step.",
         ),
     ] = None
-    optimizer: Annotated[OptimizerName, typer.Option(rich_help_panel=TRAINING, help="sgd: with Nesterov momentum.")] = (
-        "adamw"
-    )
+    optimizer: Annotated[
+        OptimizerName,
+        typer.Option(rich_help_panel=TRAINING, help="What changes the weights; sgd has Nesterov momentum."),
+    ] = "adamw"
     learning_rate: Annotated[
         float | None,
         typer.Option(
             metavar="RATE",
             show_default="adamw 5e-3, adam 1e-3, sgd 1e-2",
             rich_help_panel=TRAINING,
-            help="The greatest; the schedule lowers it.",
+            help="The greatest learning rate; the schedule lowers it.",
         ),
     ] = None
     schedule: Annotated[ScheduleName, typer.Option(rich_help_panel=TRAINING, help="How the learning rate falls.")] = (
@@ -163,15 +177,24 @@ class TrainArguments:
     )
     augment: Annotated[
         bool,
-        typer.Option("--augment/--no-augment", rich_help_panel=TRAINING, help="Change patches at random."),
+        typer.Option(
+            "--augment/--no-augment",
+            rich_help_panel=TRAINING,
+            help="Turn, scale, blur ... patches at random, so that few cases teach more.",
+        ),
     ] = True
     seed: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=TRAINING, help="Of weights, patches and augmentation.")
+        int,
+        typer.Option(
+            metavar="N",
+            rich_help_panel=TRAINING,
+            help="Seed of first weights, patches and augmentation; the same one repeats a training.",
+        ),
     ] = 1
     deterministic: Annotated[
         bool,
         typer.Option(
-            "--deterministic",
+            "--deterministic/--no-deterministic",
             rich_help_panel=TRAINING,
             help="Repeat bit for bit on CUDA too, slower; CPUs always do.",
         ),
@@ -180,11 +203,29 @@ class TrainArguments:
     device: o.Device = "auto"
     devices: o.Devices = 1
 
-    def config(self, *, nodes: int = 1, preset: PresetName | None = None, dims: Literal[2, 3] = 3) -> TrainConfig:
-        """For the training."""
+    def config(
+        self,
+        said: Mapping[str, Any] | None = None,
+        *,
+        nodes: int = 1,
+        preset: PresetName | None = None,
+        dims: Literal[2, 3] | None = None,
+    ) -> TrainConfig:
+        """For the training.
+
+        Args:
+            said: by the user: what he has not said is the preset's or our default, and may be without effect. ``None``:
+                what differs from these defaults.
+        """
         from decathlete.workflows.train import train_config
 
-        return train_config(**vars(self), nodes=nodes, preset=preset, dims=dims)
+        if said is None:
+            said = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return train_config(**self.among(said), nodes=nodes, preset=preset, dims=dims)
+
+    def among(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """What the user has said about the training, as ``train_config`` takes it."""
+        return {f.name: said[f.name] for f in fields(self) if f.name in said}
 
 
 @dataclass(frozen=True, kw_only=True)

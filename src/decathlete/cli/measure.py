@@ -32,7 +32,8 @@ class WorkArguments(NetworkArguments):
         ),
     ] = "01"
     real: Annotated[
-        bool, typer.Option("--real", help="The task's prepared data in place of random numbers, and their plan.")
+        bool,
+        typer.Option("--real/--no-real", help="Take the task's prepared data and their plan, not random numbers."),
     ] = False
     batch_size: Annotated[
         int | None,
@@ -45,7 +46,9 @@ class WorkArguments(NetworkArguments):
     ] = None
     patch: Annotated[
         str | None,
-        typer.Option(metavar="Z,Y,X", show_default="the task's", rich_help_panel=PLAN, help="Voxels; 2D: Y,X."),
+        typer.Option(
+            metavar="Z,Y,X", show_default="the task's", rich_help_panel=PLAN, help="Size of a patch, voxels; 2D: Y,X."
+        ),
     ] = None
     set_: Set = None
 
@@ -66,14 +69,17 @@ class MeasureArguments:
     """How it is measured."""
 
     augment: Annotated[
-        bool, typer.Option("--augment", help="With train: change patches at random, as a training does.")
+        bool, typer.Option("--augment/--no-augment", help="With train: change patches at random, as a training does.")
     ] = False
     volumes: Annotated[
-        bool, typer.Option("--volumes", help="With predict: whole volumes by sliding windows, not single batches.")
+        bool,
+        typer.Option(
+            "--volumes/--no-volumes", help="With predict: whole volumes by sliding windows, not single batches."
+        ),
     ] = False
     shape: Annotated[
         str | None,
-        typer.Option(metavar="Z,Y,X", show_default="155,240,240", help="Of the random volumes, voxels."),
+        typer.Option(metavar="Z,Y,X", show_default="155,240,240", help="Size of the random volumes, voxels."),
     ] = None
     warmup: Annotated[
         int,
@@ -85,13 +91,17 @@ class MeasureArguments:
     profile: Annotated[
         bool,
         typer.Option(
-            "--profile", rich_help_panel=MEASUREMENT, help="Profile a few more steps; write the trace for Chrome."
+            "--profile/--no-profile",
+            rich_help_panel=MEASUREMENT,
+            help="Profile a few more steps; write the trace for Chrome.",
         ),
     ] = False
     amp: Annotated[
         bool,
         typer.Option(
-            "--amp", rich_help_panel=o.MACHINE, help="Mixed precision: fp16 on CUDA, else bf16. Or give --precision."
+            "--amp/--no-amp",
+            rich_help_panel=o.MACHINE,
+            help="Mixed precision: fp16 on CUDA, else bf16. Or give --precision.",
         ),
     ] = False
     precision: o.Precision = "auto"
@@ -104,7 +114,7 @@ class MeasureArguments:
 
 
 def benchmark(
-    mode: Annotated[BenchmarkMode, typer.Option(help="Training steps, or predictions.")],
+    mode: Annotated[BenchmarkMode, typer.Option(help="Measure training steps, or predictions.")],
     work: WorkArguments,
     windows: SweepArguments,
     measured: MeasureArguments,

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.config_file import said
 from decathlete.cli.groups import Fit, Set, WindowArguments
 from decathlete.cli.training import FullTrainArguments
 
 
 def train(
+    context: typer.Context,
     task: o.Task,
     training: FullTrainArguments,
     dim: o.Dims = "3",
@@ -20,14 +22,19 @@ def train(
     fold: o.Fold = None,
     nodes: Annotated[
         int,
-        typer.Option(metavar="N", min=1, rich_help_panel=o.MACHINE, help="Machines, all started by torchrun or srun."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            rich_help_panel=o.MACHINE,
+            help="Machines that train together; torchrun or srun starts this command on each.",
+        ),
     ] = 1,
     set_: Set = None,
     fit: Fit = True,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where a stopped run was.")] = False,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Train one fold of a prepared dataset."""
@@ -40,7 +47,7 @@ def train(
         dims=o.dims_of(dim),
         fold=o.fold_of(fold),
         workspace=Workspace(data=data, prepared=prepared, results=results),
-        config=training.config(nodes=nodes, preset=preset, dims=o.dims_of(dim)),
+        config=training.config(said(context), nodes=nodes, preset=preset, dims=o.dims_of(dim)),
         overrides=tuple(set_ or ()),
         fit=fit,
         resume=resume,
@@ -91,7 +98,10 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the predictions.")],
     windows: WindowArguments,
     save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Also write each class's probabilities (large files).")
+        bool,
+        typer.Option(
+            "--save-probabilities/--no-save-probabilities", help="Also write each class's probabilities (large files)."
+        ),
     ] = False,
     precision: o.Precision = "auto",
     device: o.Device = "auto",

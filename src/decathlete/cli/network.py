@@ -30,7 +30,9 @@ class NetworkArguments:
     wide_encoder: Annotated[
         bool,
         typer.Option(
-            "--wide-encoder/--no-wide-encoder", rich_help_panel=NETWORK, help="64, 96, 128, 192, 256, ... channels."
+            "--wide-encoder/--no-wide-encoder",
+            rich_help_panel=NETWORK,
+            help="Give the encoder 64, 96, 128, 192, 256, ... channels.",
         ),
     ] = PlanOptions.wide_encoder
     depth: Annotated[
@@ -40,22 +42,27 @@ class NetworkArguments:
             min=1,
             show_default="as the patch allows",
             rich_help_panel=NETWORK,
-            help="Levels below full resolution, at most.",
+            help="Halve the resolution so many times, at most.",
         ),
     ] = PlanOptions.depth
     min_fmap: Annotated[
         int,
         typer.Option(
-            metavar="VOXELS", min=1, rich_help_panel=NETWORK, help="Halve an axis only while maps stay so long."
+            metavar="VOXELS", min=1, rich_help_panel=NETWORK, help="Halve an axis only while feature maps stay so long."
         ),
     ] = PlanOptions.min_fmap
     negative_slope: Annotated[
-        float, typer.Option(metavar="SLOPE", min=0.0, max=1.0, rich_help_panel=NETWORK, help="Of the leaky ReLU.")
+        float,
+        typer.Option(
+            metavar="SLOPE", min=0.0, max=1.0, rich_help_panel=NETWORK, help="Slope of the leaky ReLU below 0."
+        ),
     ] = PlanOptions.negative_slope
     deep_supervision: Annotated[
         bool,
         typer.Option(
-            "--deep-supervision/--no-deep-supervision", rich_help_panel=NETWORK, help="Train on coarser outputs, too."
+            "--deep-supervision/--no-deep-supervision",
+            rich_help_panel=NETWORK,
+            help="Compare coarser outputs with the truth, too.",
         ),
     ] = PlanOptions.deep_supervision
     heads: Annotated[
@@ -65,7 +72,7 @@ class NetworkArguments:
             min=1,
             show_default="all but the coarsest",
             rich_help_panel=NETWORK,
-            help="Outputs that are trained on, at most.",
+            help="Compare so many outputs with the truth, at most.",
         ),
     ] = PlanOptions.heads
 

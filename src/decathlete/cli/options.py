@@ -38,7 +38,7 @@ Preset = Annotated[
         "--preset",
         is_eager=True,
         callback=take_preset,
-        help="Defaults other than ours: recipe is NVIDIA's nnU-Net for PyTorch, version of 2021.",
+        help="Take the defaults of another program: recipe is NVIDIA's nnU-Net for PyTorch of 2021.",
     ),
 ]
 Fold = Annotated[
@@ -50,8 +50,10 @@ Fold = Annotated[
         help="The fold that is held out, from 0; or all: train on every case, without scores.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what other inputs or settings made.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite/--no-overwrite", help="Replace results of other inputs or settings.")
+]
+AsJson = Annotated[bool, typer.Option("--json/--no-json", help="Print the result as JSON, for machines.")]
 Model = Annotated[
     Path, typer.Option("--model", metavar="DIR", help="A run's folder (results/.../fold_0), or the model folder in it.")
 ]
@@ -92,13 +94,19 @@ RegionsOrder = Annotated[
 Brats = Annotated[
     bool,
     typer.Option(
-        "--brats",
+        "--brats/--no-brats",
         rich_help_panel=REGIONS,
-        help="Whole tumour, core and enhancing as regions, by the names of the labels.",
+        help="Take whole tumour, core and enhancing tumour as regions, found by the names of the labels.",
     ),
 ]
 Tolerance = Annotated[
-    float, typer.Option("--tolerance", metavar="MM", min=0.001, help="Of the normalised surface Dice, mm.")
+    float,
+    typer.Option(
+        "--tolerance",
+        metavar="MM",
+        min=0.001,
+        help="Surfaces so far apart still agree, for the normalised surface Dice, mm.",
+    ),
 ]
 
 Data = Annotated[
@@ -119,20 +127,32 @@ Workers = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", metavar="NAME", rich_help_panel=MACHINE, help="auto, cpu, cuda, cuda:1 (one GPU) or mps."),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        rich_help_panel=MACHINE,
+        help="Where to compute: auto, cpu, cuda, cuda:1 (one GPU) or mps.",
+    ),
 ]
 Devices = Annotated[
-    int, typer.Option("--devices", metavar="N", min=1, rich_help_panel=MACHINE, help="GPUs, or processes on a CPU.")
+    int,
+    typer.Option(
+        "--devices", metavar="N", min=1, rich_help_panel=MACHINE, help="Use so many GPUs, or processes on a CPU."
+    ),
 ]
 Precision = Annotated[
     PrecisionChoice,
-    typer.Option("--precision", rich_help_panel=MACHINE, help="Arithmetic; auto: bf16 where the hardware has it."),
+    typer.Option(
+        "--precision",
+        rich_help_panel=MACHINE,
+        help="Numbers to compute with; auto: bf16 where the hardware has it, else fp32.",
+    ),
 ]
 
 Tta = Annotated[
     bool,
     typer.Option(
-        "--tta",
+        "--tta/--no-tta",
         rich_help_panel=PREDICTION,
         help="Average over the flips that training used (short trainings: none); up to 8 times slower.",
     ),
@@ -149,7 +169,12 @@ Overlap = Annotated[
     ),
 ]
 Blend = Annotated[
-    BlendName, typer.Option("--blend", rich_help_panel=PREDICTION, help="Weights of overlapping windows.")
+    BlendName,
+    typer.Option(
+        "--blend",
+        rich_help_panel=PREDICTION,
+        help="How overlapping windows are weighted: most in their middle, or alike.",
+    ),
 ]
 SumsMemory = Annotated[
     float | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.config_file import said
 from decathlete.cli.groups import Fit, SweepArguments
 from decathlete.cli.network import FullPlanArguments
 from decathlete.cli.training import FullTrainArguments
@@ -16,6 +17,7 @@ from decathlete.errors import OptionError
 
 
 def run(
+    context: typer.Context,
     dataset: o.Dataset,
     plan: FullPlanArguments,
     training: FullTrainArguments,
@@ -49,7 +51,7 @@ def run(
         "dims": o.dims_of(dim),
         "workspace": Workspace(data=data, prepared=prepared, results=results),
         "plan_options": replace(plan.options(), preset=preset),
-        "config": training.config(preset=preset, dims=o.dims_of(dim)),
+        "config": training.config(said(context), preset=preset, dims=o.dims_of(dim)),
         "fit": fit,
         "predict_options": windows.options(device=training.device, precision=training.precision),
         "workers": workers,
@@ -89,7 +91,7 @@ def _run_folds(dataset: str, folds: str, options: dict[str, Any]) -> None:
 
 def demo(
     folder: Annotated[Path, typer.Option(metavar="DIR", help="Where the demo's data and results go.")] = Path("demo"),
-    max_time: Annotated[str, typer.Option(metavar="DURATION", help="Training time: 90s, 4m30s, 1h.")] = "4m30s",
+    max_time: Annotated[str, typer.Option(metavar="DURATION", help="Train for so long: 90s, 4m30s, 1h.")] = "4m30s",
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:

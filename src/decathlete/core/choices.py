@@ -26,5 +26,9 @@ PresetName = Literal["recipe"]
 """Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+"""Where a training's curves go, beside ``logs.json``."""
+WandbMode = Literal["offline", "online"]
+"""Whether what Weights & Biases logs stays in the run's folder or is sent to its server."""
 BenchmarkMode = Literal["train", "predict"]
 """What a benchmark measures."""

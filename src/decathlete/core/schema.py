@@ -40,7 +40,7 @@ class Schema(BaseModel):
 
     def revised(self, **changes: object) -> Self:
         """A validated copy with some fields replaced (``model_copy`` alone would not validate)."""
-        return type(self).model_validate(self.model_dump() | changes)
+        return type(self).model_validate(dict(self) | changes)  # a dump would lack what is never written
 
 
 def describe(problem: ValidationError) -> list[str]:

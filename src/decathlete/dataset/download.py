@@ -7,6 +7,7 @@ on from what is on disk.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from decathlete.dataset.part_file import PartFile, md5_of
 from decathlete.dataset.transfer import ByteProgress, Patience, fetch, shown
 from decathlete.errors import ArchiveError, DownloadError, OptionError, OutputError
 
+LARGEST = 100_000_000_000
+"""Bytes of an archive whose length no server has told; the largest of the Decathlon has about 30 GB."""
+
 Say = Callable[[str], None]
 
 
@@ -27,7 +31,7 @@ def download(
     task: str | int,
     data: str | Path = "data",
     *,
-    region: BucketRegion = "us",
+    region: BucketRegion | None = None,
     url: str | None = None,
     patience: Patience | None = None,
     progress: ByteProgress | None = None,
@@ -38,7 +42,7 @@ def download(
     Args:
         task: ``4``, ``"04"``, ``"Task04_Hippocampus"`` or ``"hippocampus"``.
         data: root of the raw datasets; made if need be.
-        region: of the public bucket.
+        region: of the public bucket; ``None``: ``"us"``.
         url: a mirror instead of the bucket: a folder with the archive or the archive itself, as ``https://``,
             ``file://`` or a path. A local archive is read where it lies and never changed.
         patience: with a broken connection.
@@ -56,7 +60,7 @@ def download(
     """
     say = say or (lambda _: None)
     wanted = find_task(task)
-    if url is not None and region != "us":
+    if url is not None and region is not None:
         raise OptionError("--region chooses a public bucket, --url a mirror", remedy="give only one of them")
     folder = Path(data) / wanted.folder
     part = PartFile(folder.with_name(f"{wanted.archive}.part"))
@@ -64,7 +68,7 @@ def download(
         part.remove()  # all that was left to do when the last call was killed
         say(f"{folder} is there already")
         return folder
-    source = archive_source(wanted, region=region, url=url)
+    source = archive_source(wanted, region=region or "us", url=url)
     writable_folder(folder.parent)
     with part.held():
         if _is_there(folder):  # another process was quicker while this one waited for its turn
@@ -111,7 +115,9 @@ def _from_server(
         _require_room(folder, size - part.size + size, "to fetch and unpack it")
 
     say(f"{'going on with' if part.size else 'fetching'} {shown(url)}")
-    fetch(url, part, patience=patience, announced=announced, progress=progress, say=say)
+    # Half of the room is for what is unpacked.
+    most = min(LARGEST, (shutil.disk_usage(folder.parent).free + part.size) // 2)
+    fetch(url, part, patience=patience, announced=announced, most=most, progress=progress, say=say)
     say("checking what has come")
     if (found := part.md5()) != task.md5:
         part.remove()

@@ -77,6 +77,7 @@ def fetch(
     *,
     patience: Patience,
     announced: Callable[[int], None],
+    most: int,
     progress: ByteProgress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> None:
@@ -84,18 +85,20 @@ def fetch(
 
     Args:
         announced: told the whole file's size, bytes, before its first byte is taken; may raise.
+        most: bytes that are taken where the server does not say how many there are.
         progress: told of each piece.
         say: told in a line of each pause.
 
     Raises:
         DownloadError: the server cannot be reached, refuses, or the connection broke off too often; what came is kept.
+            Or it sends more than ``most``; of that nothing is kept.
         OutputError: ``part`` cannot be written.
     """
     start = furthest = part.size
     failures = 0
     while True:
         try:
-            return _go_on(url, part, patience.timeout_s, announced, progress)
+            return _go_on(url, part, patience.timeout_s, announced, most, progress)
         except _Broken as trouble:
             # Bytes that were there before are no progress: a server without Range could break off for ever.
             failures = 1 if part.size > furthest else failures + 1
@@ -134,7 +137,12 @@ def _given_up(url: str, trouble: _Broken, failures: int, part: PartFile) -> Down
 
 
 def _go_on(
-    url: str, part: PartFile, timeout_s: float, announced: Callable[[int], None], progress: ByteProgress | None
+    url: str,
+    part: PartFile,
+    timeout_s: float,
+    announced: Callable[[int], None],
+    most: int,
+    progress: ByteProgress | None,
 ) -> None:
     """One request for what is missing."""
     if part.complete:
@@ -151,7 +159,10 @@ def _go_on(
         if whole.size is not None:
             announced(whole.size)
         part.expect(whole)
-        _pour(response, part, whole.size, progress)
+        within = _pour(response, part, whole.size, most if whole.size is None else whole.size, progress)
+    if not within:
+        part.start_over()  # it would lie in the way of whatever comes from elsewhere
+        raise _too_much(url, whole.size, most)
     if whole.size is not None and part.size != whole.size:
         raise _Broken("the connection broke off", reached=True)
 
@@ -226,11 +237,26 @@ def _whole_size(response: _Body) -> int | None:
     return int(said) if said.isdecimal() else None
 
 
-def _pour(response: _Body, part: PartFile, size: int | None, progress: ByteProgress | None) -> None:
-    """Append the response to ``part``, each piece as it comes: what has come survives a kill."""
+def _too_much(url: str, announced: int | None, most: int) -> DownloadError:
+    if announced is not None:
+        problem = f"the server sends more than the {say_bytes(announced)} that it announced"
+    else:
+        problem = f"{say_bytes(most)} have come, and the server does not say how many there are: no more are taken"
+    return DownloadError(
+        problem, where=shown(url), remedy="make room on the disk, or give --url with the address of another mirror"
+    )
+
+
+def _pour(response: _Body, part: PartFile, size: int | None, most: int, progress: ByteProgress | None) -> bool:
+    """Append the response to ``part``, each piece as it comes: what has come survives a kill.
+
+    Returns whether ``part`` has stayed within ``most`` bytes.
+    """
     done = part.size
     with part.path.open("ab", buffering=0) as stream:
         while piece := _next_piece(response):
+            if done + len(piece) > most:
+                return False
             try:
                 stream.write(piece)
             except OSError as problem:
@@ -242,6 +268,7 @@ def _pour(response: _Body, part: PartFile, size: int | None, progress: ByteProgr
             done += len(piece)
             if progress is not None:
                 progress(done, size)
+    return True
 
 
 def _next_piece(response: _Body) -> bytes:

@@ -9,9 +9,10 @@ import lightning.pytorch as pl
 
 from decathlete.training import ranks
 from decathlete.training.checkpoint import save_checkpoint
+from decathlete.training.curves import Curves
 from decathlete.training.logs import EpochRecord, write_logs
 from decathlete.training.module import SegmentationModule
-from decathlete.training.progress import Progress, TensorBoardProgress, tensorboard_installed
+from decathlete.training.progress import Progress
 from decathlete.training.task import TrainTask
 from decathlete.training.validation import Validation, Validator, evenly_chosen, output_names
 
@@ -53,15 +54,20 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
 
     def __init__(self, progress: Progress) -> None:
         self._progress: list[Progress] = [progress]
+        self._curves: Curves | None = None
         self._validator: Validator | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
         """Make what lives in the training process only."""
         task: TrainTask = pl_module.task
-        if trainer.is_global_zero and task.config.tensorboard and tensorboard_installed():
-            self._progress.append(TensorBoardProgress(task.folder / "tensorboard"))
         if task.val_ids and task.config.val_cases:
             self._validator = pl_module.validator()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Open the loggers, now that the module has gone back to where it was."""
+        if trainer.is_global_zero and self._curves is None:
+            self._curves = Curves(pl_module.task, pl_module.state)
+            self._progress.append(self._curves)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Close the epoch, or save it open."""
@@ -79,6 +85,18 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
             state.outcome = "complete"
         module.save()
         trainer.should_stop = state.outcome != "running"
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+        """The curves end."""
+        self._end_curves(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
+        """The curves end, too."""
+        self._end_curves(pl_module)
+
+    def _end_curves(self, module: SegmentationModule) -> None:
+        if self._curves is not None:
+            self._curves.close(complete=module.state.outcome == "complete")
 
     def _close(self, module: SegmentationModule, validation: Validation | None, trained_s: float) -> None:
         state = module.state

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from decathlete.augmentation.config import AugmentationConfig
-from decathlete.core.choices import Blend, OptimizerName, PrecisionChoice, ScheduleName
+from decathlete.core.choices import Blend, LoggerName, OptimizerName, PrecisionChoice, ScheduleName, WandbMode
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError, problems_found
+from decathlete.training.unused import unused
 
 DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20
@@ -21,7 +23,7 @@ WEIGHT_DECAYS: dict[OptimizerName, float] = {"adamw": 1e-4, "adam": 1e-4, "sgd":
 GRADIENT_CLIPS: dict[OptimizerName, float] = {"adamw": 1.0, "adam": 1.0, "sgd": 12.0}
 
 # What may change between a run and its resumption without changing the weights it ends with (on one machine).
-FREE_ON_RESUME = frozenset({"readers", "prefetch", "tensorboard", "save_every_s", "val_batch_size"})
+FREE_ON_RESUME = frozenset({"readers", "prefetch", "loggers", "wandb_mode", "save_every_s", "val_batch_size"})
 
 
 class TrainConfig(Schema):
@@ -60,6 +62,10 @@ class TrainConfig(Schema):
         val_overlap, val_blend: of the sliding window in these validations.
         readers: threads that cut patches. prefetch: batches they may be ahead.
         save_every_s: seconds between checkpoints inside long epochs.
+        loggers: where curves go beside ``logs.json``; ``None``: TensorBoard, if it is installed; ``()``: nowhere.
+        wandb_mode: ``offline`` leaves what ``wandb`` logs in the run's folder.
+        mlflow_uri: of the tracking store; ``None``: a file in the run's folder. It may hold a password and is therefore
+            never written anywhere.
     """
 
     epochs: int | None = Field(default=None, ge=1)
@@ -101,7 +107,9 @@ class TrainConfig(Schema):
     readers: int = Field(default=2, ge=1)
     prefetch: int = Field(default=4, ge=1)
     save_every_s: float = Field(default=600.0, gt=0)
-    tensorboard: bool = True
+    loggers: tuple[LoggerName, ...] | None = None
+    wandb_mode: WandbMode = "offline"
+    mlflow_uri: str | None = Field(default=None, exclude=True, repr=False)
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -130,19 +138,37 @@ class TrainConfig(Schema):
             raise ValueError("; ".join(problems))
         return self
 
+    @model_validator(mode="before")
     @classmethod
-    def make(cls, **options: Any) -> Self:
-        """From a user's options.
+    def _older(cls, values: Any) -> Any:
+        """In records from before there were other loggers, one switch stands for TensorBoard."""
+        if not isinstance(values, dict) or "tensorboard" not in values:
+            return values
+        kept = {name: value for name, value in values.items() if name != "tensorboard"}
+        return kept if values["tensorboard"] else kept | {"loggers": ()}
+
+    @classmethod
+    def make(cls, *, defaults: Mapping[str, Any] | None = None, dims: int | None = None, **options: Any) -> Self:
+        """From a user's options, none of which may be without effect; ``None`` is our default.
+
+        Args:
+            defaults: somebody else's, for what ``options`` leave open; they may be without effect.
+            dims: of the model, where they are known.
 
         Raises:
             OptionError: with every problem together.
         """
+        given = {name: value for name, value in options.items() if value is not None}
+        others = {name: value for name, value in (defaults or {}).items() if name not in options}
         try:
-            return cls(**options)
+            config = cls(**others | given)
         except ValidationError as problem:
-            raise problems_found(
-                describe(problem), where="training options", remedy="mend these options", kind=OptionError
-            ) from None
+            problems = describe(problem)
+        else:
+            problems = list(unused(config, given, dims=dims))
+        if problems:
+            raise problems_found(problems, where="training options", remedy="mend these options", kind=OptionError)
+        return config
 
     @property
     def timed(self) -> bool:

@@ -15,7 +15,19 @@ from decathlete.training.logs import Fold, RunRecord
 from decathlete.version import __version__
 
 RUN = "run.json"
-OURS = (RUN, "failure.json", "logs.json", "logs.csv", "checkpoints", "tensorboard", "model", "model_best")
+OURS = (
+    RUN,
+    "failure.json",
+    "logs.json",
+    "logs.csv",
+    "loggers.json",
+    "checkpoints",
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "model",
+    "model_best",
+)
 # What later steps make of the model: it would be taken for the new model's.
 DERIVED = ("validation", "scores.json", "scores.csv", "report.html", "predictions")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from decathlete.training.logs import EpochRecord
 
@@ -41,38 +39,3 @@ class LogProgress:
             dice,
             record.patches_per_second,
         )
-
-
-class TensorBoardProgress:
-    """Curves for TensorBoard, in ``folder``; on resuming, those of steps that are made anew are replaced."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writer: Any = None
-
-    def on_step(self, step: int, progress: float) -> None:
-        """Nothing: an epoch's means tell enough."""
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        """The epoch's figures, each a curve over steps."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self._folder), purge_step=record.step)
-        values = {
-            "loss/train": record.train_loss,
-            "loss/validation": record.val_loss,
-            "dice/mean": record.mean_dice,
-            **{f"dice/{name}": value for name, value in record.dice.items()},
-            "learning_rate": record.learning_rate,
-            "patches_per_second": record.patches_per_second,
-        }
-        for name, value in values.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, record.step)
-        self._writer.flush()
-
-
-def tensorboard_installed() -> bool:
-    """Whether curves can be written."""
-    return importlib.util.find_spec("tensorboard") is not None

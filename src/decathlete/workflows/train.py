@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,53 +148,56 @@ def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...
 def train_config(
     *,
     max_time: str | None = None,
-    augment: bool = True,
+    augment: bool | None = None,
     steps: str | None = None,
-    focal: bool = False,
+    focal: bool | None = None,
+    logger: str | None = None,
     preset: PresetName | None = None,
-    dims: Dims = 3,
+    dims: Dims | None = None,
     **fields: Any,
 ) -> TrainConfig:
-    """A :class:`TrainConfig` from options as a user writes them.
+    """A :class:`TrainConfig` from options as a user writes them; what does nothing beside the others is refused.
 
     Args:
         max_time: a duration with units (``20m``).
         augment: ``False`` switches every augmentation off.
         steps: numbers with commas between them (``100,200``).
         focal: the focal loss in place of the cross entropy.
+        logger: names with commas between them (``tensorboard,wandb``), or ``none``.
         preset: whose defaults stand for what is not given, its augmentation included.
-        dims: that the preset is for.
-        fields: fields of :class:`TrainConfig`.
+        dims: of the model; a preset needs them.
+        fields: fields of :class:`TrainConfig`; ``None``: our default, not the preset's.
 
     Raises:
         OptionError: with every problem together.
     """
-    if preset is not None:
-        fields = _preset_fields(preset, dims, fields, augment=augment, timed=max_time is not None)
     if max_time is not None:
         fields["max_time_s"] = parse_duration(max_time)
     if steps is not None:
-        fields["steps"] = tuple(part.strip() for part in steps.split(",") if part.strip())
-    if focal:
-        fields["loss"] = "focal"
-    if not augment:
+        fields["steps"] = _parts(steps)
+    if focal is not None:
+        fields["loss"] = "focal" if focal else "cross_entropy"
+    if logger is not None:
+        names = tuple(dict.fromkeys(_parts(logger)))
+        fields["loggers"] = () if names == ("none",) else names
+    if augment is False:
         fields["augmentation"] = AugmentationConfig.none()
-    return TrainConfig.make(**fields)
+    defaults = {} if preset is None else _preset_defaults(preset, dims or 3, fields)
+    return TrainConfig.make(defaults=defaults, dims=dims, **fields)
 
 
-def _preset_fields(
-    preset: PresetName, dims: Dims, fields: dict[str, Any], *, augment: bool, timed: bool
-) -> dict[str, Any]:
-    """The preset's training, but what ``fields`` say, and nothing that contradicts them."""
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _preset_defaults(preset: PresetName, dims: Dims, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's training, without what contradicts ``fields``."""
     values = load_preset(preset)
-    defaults = dict(values.train)
-    if timed or fields.get("max_time_s") is not None:
+    defaults = {**values.train, "augmentation": AugmentationConfig.recipe(dims)}
+    if dims == 2:
+        defaults["nvol"] = values.nvol_2d
+    if fields.get("max_time_s") is not None:
         defaults.pop("epochs", None)
     if "patience" in fields and fields["patience"] is None:
         defaults.pop("min_epochs", None)
-    fields = defaults | fields
-    if dims == 2 and fields.get("nvol") is None:
-        fields["nvol"] = values.nvol_2d
-    if augment:
-        fields["augmentation"] = AugmentationConfig.recipe(dims)
-    return fields
+    return defaults

@@ -46,9 +46,9 @@ REGIONS = "brats regions regions-order"
 PLAN = f"{NETWORK} {REGIONS} block fit foreground-channel group-by memory n-folds norm order orientation set split-seed"
 TRAINING = (
     "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip learning-rate "
-    "lr-patience max-time min-epochs momentum nvol optimizer oversampling patience precision readers restarts schedule "
-    "seed skip-first steps steps-per-epoch sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap "
-    "warmup weight-decay"
+    "logger lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer oversampling patience precision readers "
+    "restarts schedule seed skip-first steps steps-per-epoch sync-batchnorm val-batch-size val-blend val-cases "
+    "val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim fold folds overlap overwrite prepared preset results tta workers",
@@ -175,7 +175,7 @@ FINER = {
     "--optimizer sgd --momentum 0.9 --weight_decay 0 --gradient-clip 2": TrainConfig(
         optimizer="sgd", momentum=0.9, weight_decay=0, gradient_clip=2
     ),
-    "--focal --ema-decay 0 --oversampling 0.5 --nvol 4 --sync-batchnorm": TrainConfig(
+    "--focal --ema-decay 0 --oversampling 0.5 --nvol 4 --dim 2 --sync-batchnorm": TrainConfig(
         loss="focal", ema_decay=0, oversampling=0.5, nvol=4, sync_batchnorm=True
     ),
     "--patience 9 --min-epochs 30 --skip-first 3 --val-every 2": TrainConfig(
@@ -184,6 +184,10 @@ FINER = {
     "--val-cases 3 --val-overlap 0.25 --val-blend constant --val-batch-size 1 --readers 8": TrainConfig(
         val_cases=3, val_overlap=0.25, val_blend="constant", val_batch_size=1, readers=8
     ),
+    "--logger tensorboard,wandb,mlflow --wandb-mode online --mlflow-uri sqlite:///a.db": TrainConfig(
+        loggers=("tensorboard", "wandb", "mlflow"), wandb_mode="online", mlflow_uri="sqlite:///a.db"
+    ),
+    "--logger none": TrainConfig(loggers=()),
 }
 
 
@@ -199,6 +203,44 @@ def test_the_finer_options_of_training_arrive(command, workflow, given, monkeypa
     monkeypatch.setattr(f"decathlete.workflows.{workflow}", listen)
     CliRunner().invoke(app, [*command.split(), *given.split()])
     assert heard["config"] == FINER[given]
+
+
+IDLE = {
+    "--factor 0.5": "factor is for the schedules multistep and plateau",
+    "--lr-patience 70": "lr_patience is for the schedule plateau",
+    "--schedule poly --restarts 0": "restarts is for the schedule cosine",
+    "--schedule none --warmup 0.1": "warmup is for every schedule but none",
+    "--preset recipe --warmup 0.1": "warmup is for every schedule but none",
+    "--momentum 0.99": "momentum is for the optimizer sgd",
+    "--max-time 20m --val-every 1 --steps-per-epoch 9": "2 problems",
+    "--nvol 2": "nvol is for 2D models",
+    "--val-cases 0 --val-blend constant": "val_blend is for validations, and val_cases is 0",
+    "--wandb-mode online": "wandb_mode is for the logger wandb",
+    "--logger wandb --mlflow-uri sqlite:///a.db": "mlflow_uri is for the logger mlflow",
+}
+
+
+@pytest.mark.parametrize("given", IDLE)
+def test_options_without_effect_are_refused(given: str) -> None:
+    problem = CliRunner().invoke(app, ["train", "--task", "x", *given.split()]).exception
+    assert isinstance(problem, OptionError)
+    assert IDLE[given] in str(problem)
+
+
+@pytest.mark.parametrize(("said", "uri"), [("--logger mlflow", "sqlite:///s.db"), ("--logger none", None)])
+def test_where_mlflow_keeps_runs_may_be_said_by_the_surroundings(
+    said: str, uri: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(task: str, **arguments: Any) -> None:
+        heard.update(arguments)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.train.train_task", listen)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///s.db")
+    CliRunner().invoke(app, ["train", "--task", "x", *said.split()])
+    assert heard["config"].mlflow_uri == uri
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -302,6 +344,12 @@ def test_every_option_says_what_it_is(command: str) -> None:
         if parameter.param_type_name == "option":
             assert parameter.help, f"{command} {parameter.opts[0]} has no help"
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_switch_can_be_undone(command: str) -> None:
+    switches = [option for option in _options(command).values() if option.is_flag and option.name != "help"]
+    assert [option.name for option in switches if not option.secondary_opts] == []
 
 
 def test_help_answers_at_once() -> None:

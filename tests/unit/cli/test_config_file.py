@@ -80,6 +80,53 @@ def test_two_alternatives_in_the_file_still_contradict_each_other(heard: dict[st
     assert "not both" in called("train", "--task", "04", "--config", str(tmp_path / "o.json"))
 
 
+def test_null_switches_a_presets_value_off(heard: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "o.yaml").write_text("patience: null\nseed:\nmomentum: null\ndepth: null\nlearning_rate: 0.1")
+    for order in (["--preset", "recipe", "--config"], ["--config"]):
+        tail = [str(tmp_path / "o.yaml"), *(["--preset", "recipe"] if len(order) == 1 else [])]
+        assert called("run", "here", *order, *tail) == "enough"
+        config, plain = heard["config"], TrainConfig()
+        assert (config.patience, config.min_epochs, config.seed) == (None, None, plain.seed)
+        assert (config.learning_rate, config.optimizer) == (0.1, "adam")
+        assert (heard["plan_options"].depth, heard["plan_options"].order) == (None, "recipe")
+
+
+def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
+    heard: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "o.yaml").write_text("no_fit: true\ntta: true\ndeterministic: true\noverwrite: true\nno-augment: false")
+    assert called("run", "here", "--config", str(tmp_path / "o.yaml")) == "enough"
+    assert (heard["fit"], heard["overwrite"], heard["predict_options"].tta) == (False, True, True)
+    assert heard["config"] == TrainConfig(deterministic=True)
+    undone = ["--fit", "--no-tta", "--no-deterministic", "--no-overwrite"]
+    assert called("run", "here", "--config", str(tmp_path / "o.yaml"), *undone) == "enough"
+    assert (heard["fit"], heard["overwrite"], heard["predict_options"].tta) == (True, False, False)
+    assert heard["config"] == TrainConfig()
+    (tmp_path / "o.yaml").write_text("no_fit: true\nfit: true")
+    assert "fit: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+
+
+def test_a_flag_overrules_what_would_contradict_it_in_the_file(
+    heard: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "o.yaml").write_text("epochs: 30\nsteps_per_epoch: 9\nval_every: 2")
+    assert called("train", "--task", "04", "--config", str(tmp_path / "o.yaml"), "--max-time", "1m") == "enough"
+    assert heard["config"] == TrainConfig(max_time_s=60)
+    (tmp_path / "o.yaml").write_text("max_time: 2m\nmomentum: 0.9")
+    said = called("train", "--task", "04", "--config", str(tmp_path / "o.yaml"), "--steps-per-epoch", "9")
+    assert "steps_per_epoch is for a training by epochs" in said
+    assert "momentum is for the optimizer sgd" in said
+
+    def listen(task: str, data: Path, **arguments: Any) -> None:
+        heard.update(arguments)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.dataset.download.download", listen)
+    (tmp_path / "o.yaml").write_text("region: eu\ntask: 04")
+    assert called("download", "--config", str(tmp_path / "o.yaml"), "--url", "file:///x") == "enough"
+    assert (heard["region"], heard["url"]) == (None, "file:///x")
+
+
 def test_all_problems_are_named_together_with_the_nearest_spelling(heard: dict[str, Any], tmp_path: Path) -> None:
     wrong = """
 learnig_rate: 0.1

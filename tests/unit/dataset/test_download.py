@@ -134,6 +134,22 @@ def test_a_server_that_tells_no_length_is_enough(mirror: Mirror, data: Path) -> 
     assert_whole(data)
 
 
+@pytest.mark.parametrize("bound", ["largest", "room"])
+def test_a_server_that_tells_no_length_does_not_fill_the_disk(
+    mirror: Mirror, data: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str], bound: str
+) -> None:
+    mirror.lengths = False
+    if bound == "largest":
+        monkeypatch.setattr("decathlete.dataset.download.LARGEST", HALF)
+    else:
+        usage = namedtuple("usage", "free")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * HALF))
+    said = fails("--task", "04", "--url", mirror.url)
+    assert "have come, and the server does not say how many there are: no more are taken" in said
+    assert "\n  → make room on the disk, or give --url with the address of another mirror" in said
+    assert names(data) == []
+
+
 # A server that breaks off
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from decathlete.errors import OptionError
@@ -38,7 +40,7 @@ def test_length():
 
 def test_what_may_change_on_resume():
     config = TrainConfig(epochs=2)
-    assert config.differences(TrainConfig(epochs=2, readers=7, tensorboard=False)) == []
+    assert config.differences(TrainConfig(epochs=2, readers=7, loggers=())) == []
     assert config.differences(TrainConfig(epochs=3, seed=5)) == ["epochs: 2 -> 3", "seed: 1 -> 5"]
 
 
@@ -68,3 +70,27 @@ def test_patience_without_validations_is_refused():
 def test_options_that_do_nothing_are_refused(options, said):
     with pytest.raises(OptionError, match=said):
         TrainConfig.make(**options)
+
+
+def test_a_record_with_idle_options_still_loads_and_compares(tmp_path):
+    """What is refused to a user may stand in a run.json, which holds every field."""
+    older = TrainConfig(momentum=0.5).model_dump(mode="json") | {"tensorboard": False}
+    del older["loggers"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    loaded = TrainConfig.load(tmp_path / "config.json")
+    assert (loaded.momentum, loaded.loggers) == (0.5, ())
+    assert TrainConfig().differences(loaded) == ["momentum: 0.99 -> 0.5"]
+    with pytest.raises(OptionError, match="momentum is for the optimizer sgd"):
+        TrainConfig.make(momentum=0.5)
+
+
+def test_where_mlflow_keeps_its_runs_is_never_written():
+    config = TrainConfig(loggers=("mlflow",), mlflow_uri="postgresql://me:secret@host/runs")
+    assert "secret" not in config.model_dump_json() + repr(config)
+    assert config.revised(seed=2).mlflow_uri == config.mlflow_uri
+    assert config.differences(TrainConfig()) == []
+
+
+def test_a_presets_defaults_may_be_idle_but_not_what_is_given():
+    config = TrainConfig.make(defaults={"momentum": 0.9, "patience": 5, "seed": 3}, patience=None, epochs=4)
+    assert (config.momentum, config.patience, config.seed, config.epochs) == (0.9, None, 3, 4)

@@ -24,6 +24,25 @@ TENSORBOARD, WANDB, MLFLOW = "tensorboard", "wandb", "mlflow"
 """Their folders in a run's folder."""
 LONGEST_WAIT_S = 30
 """For a server that does not answer; then the training goes on without it."""
+WANDB_SETTINGS: dict[str, Any] = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "host": "",
+    "save_code": False,
+    "silent": True,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_save_requirements": False,
+    "init_timeout": LONGEST_WAIT_S,
+    "login_timeout": LONGEST_WAIT_S,
+    "finish_timeout": LONGEST_WAIT_S,
+}
+MLFLOW_VARIABLES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(LONGEST_WAIT_S),
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
 
 
 def installed(name: LoggerName) -> bool:
@@ -64,21 +83,11 @@ def _tensorboard(task: TrainTask, step: int) -> Logger:
 
 def _wandb(task: TrainTask, run_id: str | None) -> tuple[Logger, str]:
     if task.config.wandb_mode == "offline":
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # only so can it be told
     import wandb
 
-    settings = wandb.Settings(
-        console="off",
-        disable_code=True,
-        disable_git=True,
-        save_code=False,
-        silent=True,
-        x_disable_meta=True,
-        x_save_requirements=False,
-        init_timeout=LONGEST_WAIT_S,
-        login_timeout=LONGEST_WAIT_S,
-        finish_timeout=LONGEST_WAIT_S,
-    )
+    known = wandb.Settings.model_fields
+    settings = wandb.Settings(**{name: value for name, value in WANDB_SETTINGS.items() if name in known})
     run_id = run_id or uuid.uuid4().hex[:8]
     logger = WandbLogger(
         project=_plain(task.plan.dataset),
@@ -93,16 +102,21 @@ def _wandb(task: TrainTask, run_id: str | None) -> tuple[Logger, str]:
 
 
 def _mlflow(task: TrainTask, run_id: str | None) -> tuple[Logger, str]:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(LONGEST_WAIT_S))
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    for name, value in MLFLOW_VARIABLES.items():
+        os.environ.setdefault(name, value)  # only so can it be told
+    import mlflow
+
     uri = task.config.mlflow_uri
     if uri is None:
         folder = task.folder.resolve() / MLFLOW
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{folder / 'mlflow.db'}"
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     logger = MLFlowLogger(experiment_name=task.plan.dataset, run_name=_run_name(task), tracking_uri=uri, run_id=run_id)
-    known = str(logger.run_id)  # begins the run, or finds it
+    try:
+        known = str(logger.run_id)  # begins the run, or finds it
+    finally:
+        mlflow.set_tracking_uri(before)  # Lightning changes it for the whole process
     if run_id is not None:
         logger.experiment.update_run(run_id, status="RUNNING")
     return logger, known

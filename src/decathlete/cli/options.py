@@ -28,7 +28,7 @@ Config = Annotated[
         metavar="FILE",
         is_eager=True,
         callback=take_config,
-        help="Options from a YAML or JSON file; those given here win over them.",
+        help="Take options from a YAML or JSON file; those on the command line win.",
     ),
 ]
 """Every command has it (``grouped``)."""

@@ -241,7 +241,7 @@ def _too_much(url: str, announced: int | None, most: int) -> DownloadError:
     if announced is not None:
         problem = f"the server sends more than the {say_bytes(announced)} that it announced"
     else:
-        problem = f"{say_bytes(most)} have come, and the server does not say how many there are: no more are taken"
+        problem = f"more than {say_bytes(most)} come, and the server does not say how many there are: no more are taken"
     return DownloadError(
         problem, where=shown(url), remedy="make room on the disk, or give --url with the address of another mirror"
     )

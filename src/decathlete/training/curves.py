@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
 from decathlete.core.choices import LoggerName
 from decathlete.core.schema import Schema
+from decathlete.errors import DecathleteError
 from decathlete.training.loggers import close_logger, loggers_of, open_logger, plain_names
 from decathlete.training.logs import EpochRecord
 from decathlete.training.state import RunState
@@ -34,12 +35,6 @@ class LoggerRuns(Schema):
     runs: dict[LoggerName, str] = {}
 
 
-@dataclass(kw_only=True)
-class _Open:
-    name: LoggerName
-    logger: Logger
-
-
 class Curves:
     """The loggers of one training, in its first process; the ``Progress`` that tells them.
 
@@ -48,40 +43,47 @@ class Curves:
 
     def __init__(self, task: TrainTask, state: RunState) -> None:
         self._task = task
-        self._open: list[_Open] = []
+        self._open: dict[LoggerName, Logger] = {}
         known = self._known()
         for name in loggers_of(task.config):
-            self._guarded(name, lambda name=name: self._begin(name, known.get(name), state))
+            self._guarded(name, partial(self._begin, name, known.get(name), state))
 
     def on_step(self, step: int, progress: float) -> None:
         """Nothing: an epoch's means tell enough."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """The epoch's figures, each a curve over steps."""
-        values = figures(record)
-        for each in list(self._open):
-            self._guarded(each.name, lambda each=each: _tell(each.logger, values, record.step))
+        for name, logger in list(self._open.items()):
+            self._guarded(name, partial(_tell, logger, record))
 
     def close(self, *, complete: bool) -> None:
         """Let all be written."""
-        for each in list(self._open):
-            self._guarded(each.name, lambda each=each: close_logger(each.name, each.logger, complete=complete))
-        self._open = []
+        for name, logger in list(self._open.items()):
+            self._guarded(name, partial(close_logger, name, logger, complete=complete))
+        self._open = {}
 
     def _begin(self, name: LoggerName, run_id: str | None, state: RunState) -> None:
         """Go on with a run, or begin one: with plan and config, and the epochs that are past."""
-        logger, now_id = open_logger(name, self._task, run_id, step=state.epoch_start_step if run_id else 0)
-        self._open.append(_Open(name=name, logger=logger))
+        # Of a run that goes on, steps after the last checkpoint's epoch come once more.
+        again_from = state.epoch_start_step + 1 if run_id else None
+        logger, now_id = open_logger(name, self._task, run_id, again_from=again_from)
+        self._open[name] = logger
         if run_id is not None:
             return
         _describe(name, logger, described(self._task))
         for record in state.history:
-            _tell(logger, figures(record), record.step)
+            _tell(logger, record)
         LoggerRuns(runs=self._known() | {name: now_id}).save(self._task.folder / LOGGERS)
 
     def _known(self) -> dict[LoggerName, str]:
         path = self._task.folder / LOGGERS
-        return dict(LoggerRuns.load(path).runs) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        try:
+            return dict(LoggerRuns.load(path).runs)
+        except DecathleteError as problem:
+            log.warning("%s; curves begin anew", problem.problem)
+            return {}
 
     def _guarded(self, name: LoggerName, action: Callable[[], None]) -> None:
         try:
@@ -89,7 +91,7 @@ class Curves:
                 warnings.simplefilter("ignore")  # theirs, about themselves
                 action()
         except Exception as problem:  # whatever it is: a logger is not worth a training
-            self._open = [each for each in self._open if each.name != name]
+            self._open.pop(name, None)
             log.warning("%s is given up (%s): training and logs.json go on without it", name, _reason(problem))
 
 
@@ -117,8 +119,8 @@ def described(task: TrainTask) -> dict[str, Any]:
     }
 
 
-def _tell(logger: Logger, values: dict[str, float], step: int) -> None:
-    logger.log_metrics(values, step)
+def _tell(logger: Logger, record: EpochRecord) -> None:
+    logger.log_metrics(figures(record), record.step)
     logger.save()
 
 

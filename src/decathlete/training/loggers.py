@@ -67,18 +67,20 @@ def loggers_of(config: TrainConfig) -> tuple[LoggerName, ...]:
     return config.loggers
 
 
-def open_logger(name: LoggerName, task: TrainTask, run_id: str | None, *, step: int) -> tuple[Logger, str]:
-    """The logger and its run's id: ``run_id`` again, where the run goes on; steps from ``step`` on are made anew."""
+def open_logger(
+    name: LoggerName, task: TrainTask, run_id: str | None, *, again_from: int | None = None
+) -> tuple[Logger, str]:
+    """The logger and its run's id: ``run_id`` again, where the run goes on; steps from ``again_from`` on come anew."""
     if name == "tensorboard":
-        return _tensorboard(task, step), TENSORBOARD
-    logger, known = _wandb(task, run_id) if name == "wandb" else _mlflow(task, run_id)
-    return logger, known
+        return _tensorboard(task, again_from), TENSORBOARD
+    return _wandb(task, run_id) if name == "wandb" else _mlflow(task, run_id)
 
 
-def _tensorboard(task: TrainTask, step: int) -> Logger:
+def _tensorboard(task: TrainTask, again_from: int | None) -> Logger:
     # An empty version: the events lie in the folder itself.
-    purge = step + 1 if step else None
-    return TensorBoardLogger(str(task.folder), name=TENSORBOARD, version="", default_hp_metric=False, purge_step=purge)
+    return TensorBoardLogger(
+        str(task.folder), name=TENSORBOARD, version="", default_hp_metric=False, purge_step=again_from
+    )
 
 
 def _wandb(task: TrainTask, run_id: str | None) -> tuple[Logger, str]:

@@ -20,6 +20,7 @@ from rich.console import Console
 from decathlete import download, read_dataset
 from decathlete.cli.download import byte_bar
 from decathlete.cli.main import main
+from decathlete.core.sizes import say_bytes
 from decathlete.dataset import decathlon
 from decathlete.dataset.decathlon import BUCKETS, DecathlonTask, archive_source, find_task
 from decathlete.dataset.manifest import resolve_task
@@ -145,7 +146,9 @@ def test_a_server_that_tells_no_length_does_not_fill_the_disk(
         usage = namedtuple("usage", "free")
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * HALF))
     said = fails("--task", "04", "--url", mirror.url)
-    assert "have come, and the server does not say how many there are: no more are taken" in said
+    assert (
+        f"more than {say_bytes(HALF)} come, and the server does not say how many there are: no more are taken" in said
+    )
     assert "\n  → make room on the disk, or give --url with the address of another mirror" in said
     assert names(data) == []
 

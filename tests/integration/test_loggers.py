@@ -176,6 +176,7 @@ def test_mlflow_keeps_one_run_in_the_runs_folder(
     assert found == curves_of(epochs)
     assert [run.data.params[name] for name in HYPERPARAMETERS] == ["2", "[16, 16, 16]"]
     assert (run.info.status, run.info.run_name) == ("FINISHED", "3d run")
+    assert [run.data.tags[f"mlflow.{name}"] for name in ("user", "source.name")] == ["unknown", "decathlete"]
     assert str(store.folder) not in str(run.to_dictionary())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     other = f"sqlite:///{tmp_path / 'shared.db'}"

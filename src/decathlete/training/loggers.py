@@ -38,6 +38,8 @@ WANDB_SETTINGS: dict[str, Any] = {
     "login_timeout": LONGEST_WAIT_S,
     "finish_timeout": LONGEST_WAIT_S,
 }
+MLFLOW_TAGS = {"mlflow.user": "unknown", "mlflow.source.name": "decathlete"}
+"""In place of the login's name and the script's path."""
 MLFLOW_VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": str(LONGEST_WAIT_S),
@@ -114,7 +116,13 @@ def _mlflow(task: TrainTask, run_id: str | None) -> tuple[Logger, str]:
         folder.mkdir(parents=True, exist_ok=True)
         uri = f"sqlite:///{folder / 'mlflow.db'}"
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    logger = MLFlowLogger(experiment_name=task.plan.dataset, run_name=_run_name(task), tracking_uri=uri, run_id=run_id)
+    logger = MLFlowLogger(
+        experiment_name=task.plan.dataset,
+        run_name=_run_name(task),
+        tracking_uri=uri,
+        tags=dict(MLFLOW_TAGS),
+        run_id=run_id,
+    )
     try:
         known = str(logger.run_id)  # begins the run, or finds it
     finally:

@@ -31,7 +31,7 @@ test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"
 
 test-full: check
-	$(PIP) install --quiet -c constraints.txt -e ".[test-full]"
+	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali]"
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 clean:

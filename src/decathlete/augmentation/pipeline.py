@@ -6,7 +6,7 @@ number of ranks and readers. (The noise field is generated on the device: equal 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -78,24 +78,38 @@ class Augmenter:
         """In place; rows that are counted here leave out the masks."""
         n_channels = image_BCZYX.shape[1] - self.n_masks
         rows = image_BCZYX.flatten(0, 1)
-        uniform_BTU = self._uniform(batch, n_channels)
-        for place_, name in enumerate(_ORDER):
-            drawn, values = drawn_rows(getattr(self.config, name), uniform_BTU[:, place_])
-            if not drawn.size:
-                continue
+        for name, drawn, values in self.strengths(batch.step, batch.indices, n_channels):
             index = to_device(drawn + drawn // n_channels * self.n_masks, rows.device)
             changed = self._transform(name, drawn, batch, n_channels)(
                 rows.index_select(0, index), to_device(values, rows.device)
             )
             rows.index_copy_(0, index, changed)
 
-    def _uniform(self, batch: RawBatch, n_channels: int) -> NDArray[np.float64]:
-        """[sample, transform, (gate, gate of each channel, strength of each channel)], uniform in 0..1.
+    def strengths(
+        self, step: int, indices: Sequence[int], n_channels: int
+    ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
+        """What happens to the intensities of samples of the global batch in ``step``.
 
-        Every transform has its own numbers, drawn or not: switching one off leaves the others as they were.
+        Args:
+            n_channels: without masks.
+
+        Yields:
+            In the order in which they are applied, the transforms that change something: name, which rows
+            (position in ``indices`` * n_channels + channel), and how strongly.
         """
+        # Every transform has its own numbers, drawn or not: switching one off leaves the others as they were.
+        # [sample, transform, (gate, gate of each channel, strength of each channel)], uniform in 0..1
         shape = (len(_ORDER), 1 + 2 * n_channels)
-        return np.stack([stream(self.seed, "intensity", batch.step, i).random(shape) for i in batch.indices])
+        uniform_BTU = np.stack([stream(self.seed, "intensity", step, index).random(shape) for index in indices])
+        for place_, name in enumerate(_ORDER):
+            drawn, values = drawn_rows(getattr(self.config, name), uniform_BTU[:, place_])
+            if drawn.size:
+                yield name, drawn, values
+
+    def fill_with_noise(self, row_ZYX: Tensor, step: int, index: int, channel: int) -> None:
+        """The standard normal noise of one channel of sample ``index`` of the global batch, in place."""
+        key = stream_key(self.seed, "noise", step, index, channel)
+        row_ZYX.normal_(generator=_generator(row_ZYX.device, key))
 
     def _transform(self, name: str, drawn: NDArray[np.int64], batch: RawBatch, n_channels: int) -> RowTransform:
         if name == "noise":
@@ -117,8 +131,7 @@ class Augmenter:
         field = torch.empty_like(rows)
         for row, place_ in zip(field, drawn.tolist(), strict=True):
             sample, channel = divmod(place_, n_channels)
-            key = stream_key(self.seed, "noise", batch.step, batch.indices[sample], channel)
-            row.normal_(generator=_generator(rows.device, key))
+            self.fill_with_noise(row, batch.step, batch.indices[sample], channel)
         return intensity.add_noise(rows, std, field)
 
 

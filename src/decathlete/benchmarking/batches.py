@@ -22,7 +22,8 @@ from decathlete.benchmarking.task import BenchmarkTask
 from decathlete.core.rng import stream
 from decathlete.loading.loader import PatchLoader
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.module import UNENDING, SegmentationModule
+from decathlete.training.feed import UNENDING
+from decathlete.training.module import SegmentationModule
 
 READY = 4
 """Batches made before the first step: they come round again and again, for making numbers is not measured."""

@@ -11,7 +11,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.groups import LENGTH, TRAINING, TrainArguments
-from decathlete.core.choices import Blend, WandbMode
+from decathlete.core.choices import Blend, LoaderName, WandbMode
 
 RATE, VALIDATION, CURVES = "Course of the learning rate", "Validation while training", "Curves"
 
@@ -191,6 +191,14 @@ class FullTrainArguments(TrainArguments):
             metavar="N", min=1, rich_help_panel=VALIDATION, help="Windows computed together; fewer need less memory."
         ),
     ] = 4
+    loader: Annotated[
+        LoaderName,
+        typer.Option(
+            rich_help_panel=o.MACHINE,
+            help="dali: NVIDIA DALI augments, as the recipe does: no rotation, gamma or low resolution. "
+            "Needs decathlete[dali].",
+        ),
+    ] = "threads"
     readers: Annotated[
         int,
         typer.Option(

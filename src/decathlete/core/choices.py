@@ -18,6 +18,8 @@ Norm = Literal["instance", "batch", "group"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "poly", "constant", "none", "multistep", "plateau"]
 """Of the learning rate; ``none`` has not even the warm-up."""
+LoaderName = Literal["threads", "dali"]
+"""What brings a training its batches."""
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic: ``auto`` takes bf16 where the device is made for it."""
 Blend = Literal["gaussian", "constant"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
+
+Batch = TypeVar("Batch")
 
 
 class PatchLoader:
@@ -72,7 +75,8 @@ class PatchLoader:
             if value < 1:
                 raise OptionError(f"{name} must be at least 1, it is {value}")
         self._store = store
-        self._augmenter = augmenter
+        self.augmenter = augmenter
+        self.batch_size = batch_size
         self._steps = steps
         self._indices = range(rank * batch_size, (rank + 1) * batch_size)
         self._sampler = PatchSampler(
@@ -91,14 +95,18 @@ class PatchLoader:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[RawBatch]:
+        return self.ahead(self.read)
+
+    def ahead(self, read: Callable[[int], Batch]) -> Generator[Batch, None, None]:
+        """What ``read`` makes of each step, in order; it is called in the reader threads, ahead of its consumer."""
         pool = ThreadPoolExecutor(self._n_readers, thread_name_prefix="decathlete-reader")
         steps = iter(self._steps)
-        ahead: deque[Future[RawBatch]] = deque()
+        ahead: deque[Future[Batch]] = deque()
         try:
-            ahead.extend(pool.submit(self.read, step) for step in islice(steps, self._prefetch))
+            ahead.extend(pool.submit(read, step) for step in islice(steps, self._prefetch))
             while ahead:
                 batch = ahead.popleft().result()
-                ahead.extend(pool.submit(self.read, step) for step in islice(steps, 1))
+                ahead.extend(pool.submit(read, step) for step in islice(steps, 1))
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)
@@ -108,7 +116,7 @@ class PatchLoader:
         draws, case_ids, images, labels = [], [], [], []
         for index in self._indices:
             case_id = self._sampler.case_id(step, index)
-            draw = self._augmenter.draw(step, index)
+            draw = self.augmenter.draw(step, index)
             image, label = self._cut(case_id, draw, step, index)
             draws.append(draw)
             case_ids.append(case_id)

@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from decathlete.augmentation.config import AugmentationConfig
-from decathlete.core.choices import Blend, LoggerName, OptimizerName, PrecisionChoice, ScheduleName, WandbMode
+from decathlete.core.choices import (
+    Blend,
+    LoaderName,
+    LoggerName,
+    OptimizerName,
+    PrecisionChoice,
+    ScheduleName,
+    WandbMode,
+)
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError, problems_found
 from decathlete.training.unused import unused
@@ -55,11 +63,13 @@ class TrainConfig(Schema):
         min_epochs: that ``patience`` does not shorten (slices of the time with ``max_time_s``).
         oversampling: share of each batch's patches that are centred on foreground.
         nvol: 2D: volumes that a batch's slices come from, equally many each; ``None``: each slice from its own.
-        augmentation: ``None``: the defaults for the plan's dimensions.
+        augmentation: ``None``: the defaults for the plan's dimensions; with the loader ``dali``, the recipe's.
         val_every: epochs between validations (with ``epochs``).
         skip_first: epochs at the start that are not validated; the last one always is.
         val_cases: at most so many held-out cases are swept each time: the same ones, chosen evenly.
         val_overlap, val_blend: of the sliding window in these validations.
+        loader: what brings the batches: ``threads`` cut them, to be augmented on the training device; with ``dali``
+            they are augmented by NVIDIA DALI.
         readers: threads that cut patches. prefetch: batches they may be ahead.
         save_every_s: seconds between checkpoints inside long epochs.
         loggers: where curves go beside ``logs.json``; ``None``: TensorBoard, if it is installed; ``()``: nowhere.
@@ -104,6 +114,7 @@ class TrainConfig(Schema):
     val_overlap: float = Field(default=0.5, ge=0, lt=1)
     val_blend: Blend = "gaussian"
     val_batch_size: int = Field(default=4, ge=1)
+    loader: LoaderName = "threads"
     readers: int = Field(default=2, ge=1)
     prefetch: int = Field(default=4, ge=1)
     save_every_s: float = Field(default=600.0, gt=0)

@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 from decathlete.augmentation.batch import RawBatch
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError
-from decathlete.loading.loader import PatchLoader
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.unet import UNet
@@ -25,6 +24,7 @@ from decathlete.training import ranks
 from decathlete.training.budget import Budget, make_budget
 from decathlete.training.checkpoint import load_checkpoint, save_checkpoint
 from decathlete.training.ema import EMA
+from decathlete.training.feed import UNENDING, device_augmenter, make_loader
 from decathlete.training.losses import SegmentationLoss
 from decathlete.training.optim import build_optimizer, set_learning_rate
 from decathlete.training.schedule import ema_decay, learning_rate
@@ -35,7 +35,6 @@ from decathlete.training.task import TrainTask
 from decathlete.training.validation import Validator
 
 MOST_SKIPPED_IN_A_ROW = 100
-UNENDING = 1 << 40
 
 Batch = tuple[Tensor, Tensor]
 
@@ -78,12 +77,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         hardware = task.hardware
         layout = preferred_memory_format(torch.device(hardware.kind), task.plan.dims, hardware.precision)
         self.network.set_layout(layout)
-        self.augmenter = Augmenter(
-            task.augmentation,
-            patch_size=task.plan.patch_size,
-            seed=task.config.seed,
-            n_masks=int(task.plan.foreground_channel),
-        )
+        self.augmenter = device_augmenter(task)
 
     def configure_optimizers(self) -> Optimizer:
         """The config's optimizer."""
@@ -266,7 +260,7 @@ class EpochFeed:
         module = self._module
         while not self._paused():
             if self._batches is None:
-                self._batches = iter(self._loader(module.state.step))
+                self._batches = iter(make_loader(module.task, module.device, first_step=module.state.step))
             yield next(self._batches)
         if module.state.stopped_by or module.budget.finished(module.state):
             self._batches = None  # no more are wanted: ends the readers
@@ -274,22 +268,3 @@ class EpochFeed:
     def _paused(self) -> bool:
         budget, state = self._module.budget, self._module.state
         return bool(self._module.state.stopped_by) or budget.finished(state) or budget.epoch_over(state)
-
-    def _loader(self, first_step: int) -> PatchLoader:
-        task = self._module.task
-        return PatchLoader(
-            PreparedStore.open(task.store),
-            task.train_ids,
-            task.plan,
-            self._module.augmenter,
-            batch_size=task.plan.batch_size,
-            steps=range(first_step, task.config.total_steps or UNENDING),
-            rank=ranks.rank(),
-            world=ranks.world_size(),
-            oversampling=task.config.oversampling,
-            nvol=task.config.nvol,
-            seed=task.config.seed,
-            n_readers=task.config.readers,
-            prefetch=task.config.prefetch,
-            pin_for=self._module.device if task.hardware.kind == "cuda" else None,
-        )

@@ -21,6 +21,7 @@ from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_hardware, launcher
 from decathlete.training.failures import as_user_error
+from decathlete.training.feed import check_loader
 from decathlete.training.finish import TrainResult, finish, result_of
 from decathlete.training.folder import check_plan, claim, make_record
 from decathlete.training.loggers import loggers_of
@@ -74,6 +75,7 @@ def train(
     started = time.monotonic()
     hush_lightning()
     loggers_of(config)  # what is missing is said before anything is done
+    check_loader(config)
     plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)
     fresh = make_record(store, plan, fold, config, dataset_root)

@@ -39,9 +39,10 @@ class TrainTask:
 
     @property
     def augmentation(self) -> AugmentationConfig:
-        """The config's, or the defaults for the plan's dimensions; mirroring along the plan's axes alone."""
+        """The config's, or the loader's defaults for the plan's dimensions; mirroring along the plan's axes alone."""
         plan = self.plan
-        chosen = self.config.augmentation or AugmentationConfig.default(plan.dims)
+        default = AugmentationConfig.recipe if self.config.loader == "dali" else AugmentationConfig.default
+        chosen = self.config.augmentation or default(plan.dims)
         return chosen.mirroring_within(plan.mirror_axes, plan.dims)
 
     @property

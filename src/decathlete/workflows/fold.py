@@ -14,6 +14,7 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
+from decathlete.training.feed import check_loader
 from decathlete.training.loggers import loggers_of
 from decathlete.workflows.listen import Listener
 from decathlete.workflows.preprocess import preprocess_task
@@ -56,7 +57,7 @@ class Road:
         """Check, plan and prepare the dataset; what is finished is kept.
 
         Raises:
-            OptionError: several machines, two batch sizes, or a logger that is not installed.
+            OptionError: several machines, two batch sizes, or a logger or loader that is not installed.
             DecathleteError: the dataset has problems, or other data are in the way.
         """
         if self.config.nodes > 1:
@@ -65,6 +66,7 @@ class Road:
             )
         loggers_of(self.config)  # asked for now, not when all is prepared
         refuse_two_batch_sizes(self.config, self.plan_options.overrides)
+        check_loader(self.config)
         self.listener.step("Check, plan and prepare the dataset")
         return preprocess_task(
             self.task,

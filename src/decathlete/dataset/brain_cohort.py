@@ -18,10 +18,11 @@ from decathlete.core.files import write_json
 from decathlete.core.geometry import Geometry, Shape
 from decathlete.core.rng import stream
 from decathlete.dataset.images import write_image, write_label
+from decathlete.dataset.phantoms import decathlon_manifest
 from decathlete.errors import OptionError
 
 Volume = NDArray[np.float32]
-LABELS = {"0": "rest", "1": "grey matter", "2": "white matter"}
+CLASSES = ["rest", "grey matter", "white matter"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,19 +113,13 @@ def make_brain_cohort(
 
 
 def _manifest(training: list[str], test: list[str]) -> dict[str, object]:
-    return {
-        "name": "Brain demo",
+    said = {
         "description": "Made-up brain MRI: the MNI152 tissue maps deformed, with bias field and noise",
         "reference": "MNI152 2009c (ICBM), through nilearn",
         "licence": "see the ICBM 152 template's terms",
-        "tensorImageSize": "3D",
-        "modality": {"0": "MRI"},
-        "labels": LABELS,
-        "numTraining": len(training),
-        "numTest": len(test),
-        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in training],
-        "test": [f"./imagesTs/{n}.nii.gz" for n in test],
     }
+    files = decathlon_manifest("Brain demo", channels=["MRI"], classes=CLASSES, training=training, test=test)
+    return said | files
 
 
 def make_brain(template: Template, options: CohortOptions, *, index: int) -> tuple[Volume, NDArray[np.uint8]]:
@@ -149,7 +144,7 @@ def _deformation(shape: Shape, options: CohortOptions, rng: np.random.Generator)
     shift = rng.uniform(-options.shift_mm, options.shift_mm, (3, 1, 1, 1)) / options.spacing_mm
     moved = np.einsum("ij,jzyx->izyx", matrix, grid - centre) + centre + shift
     amplitude = options.elastic_mm / options.spacing_mm
-    displacement = np.stack([_smooth_field(shape, 24 / options.spacing_mm, rng) for _ in range(3)])
+    displacement = np.stack([smooth_field(shape, 24 / options.spacing_mm, rng) for _ in range(3)])
     return np.asarray(moved + amplitude * displacement, dtype=np.float32)
 
 
@@ -164,7 +159,7 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix
 
 
-def _smooth_field(shape: Shape, sigma: float, rng: np.random.Generator) -> Volume:
+def smooth_field(shape: Shape, sigma: float, rng: np.random.Generator) -> Volume:
     """Gaussian random field of unit standard deviation."""
     field = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap")
     return np.asarray(field / field.std(), dtype=np.float32)
@@ -173,7 +168,7 @@ def _smooth_field(shape: Shape, sigma: float, rng: np.random.Generator) -> Volum
 def _scan(intensity: Volume, options: CohortOptions, rng: np.random.Generator) -> Volume:
     """The tissue as a scanner of its own contrast, coil and noise would show it (Rician noise)."""
     contrast = intensity ** rng.uniform(0.7, 1.4)
-    bias = np.exp(options.bias * _smooth_field(intensity.shape, 40 / options.spacing_mm, rng))
+    bias = np.exp(options.bias * smooth_field(intensity.shape, 40 / options.spacing_mm, rng))
     clean = contrast * bias
     real = clean + options.noise * rng.standard_normal(clean.shape, dtype=np.float32)
     imaginary = options.noise * rng.standard_normal(clean.shape, dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -57,8 +58,11 @@ def make_phantoms(
     channels = [channel if n_channels == 1 else f"{channel}{c}" for c in range(n_channels)]
     classes = ["background", *(f"blob {k}" for k in range(1, n_classes + 1))]
     training, test = names[:n_cases], names[n_cases:]
-    nnunet = layout == "nnunet"
-    manifest = _nnunet(channels, classes, training, ending) if nnunet else _decathlon(channels, classes, training, test)
+    manifest = (
+        _nnunet(channels, classes, training, ending)
+        if layout == "nnunet"
+        else decathlon_manifest("Phantoms", channels=channels, classes=classes, training=training, test=test)
+    )
     write_json(folder / "dataset.json", manifest)
     return folder
 
@@ -121,11 +125,14 @@ def _write_image(
         write_image(folder / f"{name}_{c:04d}{ending}", channel_ZYX[None], geometry)
 
 
-def _decathlon(channels: list[str], classes: list[str], training: list[str], test: list[str]) -> dict[str, object]:
+def decathlon_manifest(
+    name: str, *, channels: Sequence[str], classes: Sequence[str], training: Sequence[str], test: Sequence[str] = ()
+) -> dict[str, object]:
+    """``dataset.json`` in Decathlon form, for cases ``imagesTr/<case>.nii.gz`` with ``labelsTr``, and ``imagesTs``."""
     return {
-        "name": "Phantoms",
+        "name": name,
         "tensorImageSize": "4D" if len(channels) > 1 else "3D",
-        "modality": {str(c): name for c, name in enumerate(channels)},
+        "modality": {str(c): channel for c, channel in enumerate(channels)},
         "labels": {str(k): name for k, name in enumerate(classes)},
         "numTraining": len(training),
         "numTest": len(test),

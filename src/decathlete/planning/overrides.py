@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -167,11 +167,16 @@ def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
         if not isinstance(place, dict | list):
             raise OptionError(f"{flag}: {key} has no fields of its own", remedy="name the field itself")
     before = _entry(place, last, flag)
-    if isinstance(before, list | tuple):
+    if isinstance(before, list | tuple) or (value is not None and not parents and _takes_list(last)):
         value = value if isinstance(value, list) else [value]
         if before and isinstance(before[0], list | tuple) and value and not isinstance(value[0], list):
             value = [value]
     place[int(last) if isinstance(place, list) else last] = value
+
+
+def _takes_list(field: str) -> bool:
+    """Whether a field of the plan that may be none is else a list."""
+    return any(get_origin(choice) is tuple for choice in get_args(Plan.model_fields[field].annotation))
 
 
 def _entry(place: Any, key: str, flag: str) -> Any:

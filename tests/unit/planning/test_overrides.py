@@ -130,3 +130,8 @@ def test_plan_with_takes_axis_order_and_a_budget_leaves_what_was_set():
     assert plan.network.features[0] == 16
     with pytest.raises(OptionError, match="order of the axes"):
         plan_with(made_up_spec(), fingerprint, dims=3, options=PlanOptions(overrides=("axis_order=0,0,1",)))
+
+
+@pytest.mark.parametrize(("text", "axes"), [("2", (2,)), ("0,1", (0, 1)), ("[]", ()), ("none", None)])
+def test_one_axis_to_mirror_is_written_like_several(text, axes):
+    assert override(PLAN, [f"mirror_axes={text}"]).mirror_axes == axes

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
     from decathlete.inference.predict import Predictor
+    from decathlete.planning.explain import explain
     from decathlete.planning.options import PlanOptions
+    from decathlete.planning.overrides import preset_options
     from decathlete.training.config import TrainConfig
     from decathlete.workflows.check import check
     from decathlete.workflows.cross_validate import cross_validate
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.preprocess import preprocess_task as preprocess
     from decathlete.workflows.report import make_report as report
     from decathlete.workflows.run import run
+    from decathlete.workflows.train import train_config
     from decathlete.workflows.train import train_task as train
     from decathlete.workflows.validate import PredictOptions, validate
     from decathlete.workflows.workspace import Workspace
@@ -48,12 +51,15 @@ _HOMES = {
     "demo": ("decathlete.workflows.demo", "demo"),
     "download": ("decathlete.dataset.download", "download"),
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
+    "explain": ("decathlete.planning.explain", "explain"),
     "predict": ("decathlete.workflows.predict", "predict"),
     "preprocess": ("decathlete.workflows.preprocess", "preprocess_task"),
+    "preset_options": ("decathlete.planning.overrides", "preset_options"),
     "read_dataset": ("decathlete.dataset.manifest", "read_dataset"),
     "report": ("decathlete.workflows.report", "make_report"),
     "run": ("decathlete.workflows.run", "run"),
     "train": ("decathlete.workflows.train", "train_task"),
+    "train_config": ("decathlete.workflows.train", "train_config"),
     "validate": ("decathlete.workflows.validate", "validate"),
 }
 
@@ -72,12 +78,15 @@ __all__ = [
     "demo",
     "download",
     "evaluate",
+    "explain",
     "predict",
     "preprocess",
+    "preset_options",
     "read_dataset",
     "report",
     "run",
     "train",
+    "train_config",
     "validate",
 ]
 

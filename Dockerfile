@@ -10,7 +10,7 @@ ARG BASE=python:3.11.14-slim-bookworm
 FROM ${BASE} AS build
 # gpu: torch from the default package index, with CUDA. cpu: from TORCH_INDEX, much smaller.
 ARG DEVICE=gpu
-# torch's index of CPU builds, see its installation page; wanted for cpu.
+# torch's index of CPU builds, see its installation page; needed for cpu.
 ARG TORCH_INDEX=""
 # Of pyproject.toml: demo for `decathlete demo`.
 ARG EXTRAS=tensorboard

@@ -8,7 +8,7 @@ flipping the affine's columns.
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,17 @@ Affine = tuple[Row, Row, Row, Row]
 
 
 class HeaderCodes(Schema):
-    """What a NIfTI header says beside the affine; kept so that a prediction's header equals the input's."""
+    """What a file's header says beside the affine; kept so that a prediction's header equals the input's.
+
+    Attributes:
+        axes: of space, that the file has: 2 for a picture of one slice, whose grid is one voxel deep here.
+    """
 
     qform_code: int = 1
     sform_code: int = 1
     spatial_unit: str = "mm"
     temporal_unit: str = "unknown"
+    axes: Literal[2, 3] = 3
 
 
 class Geometry(Schema):

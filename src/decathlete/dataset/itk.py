@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Geometry
+from decathlete.core.geometry import Geometry, HeaderCodes
 from decathlete.dataset.volumes import Volume
 from decathlete.errors import ImageError
 
@@ -58,20 +58,31 @@ def read_header(path: Path) -> Any:
 def write_itk(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
     """Write compressed NRRD or MHA; several channels become vector voxels.
 
+    A slice that came with two axes has two again, unless it leaves the plane that they span.
+
     Raises:
         OSError: SimpleITK could not write.
     """
     channels = array_CZYX.shape[0]
-    array = np.ascontiguousarray(array_CZYX[0] if channels == 1 else np.moveaxis(array_CZYX, 0, -1))
+    columns_XYZ, origin = _LPS_TO_RAS @ geometry.matrix[:3, 2::-1], _LPS_TO_RAS @ geometry.origin_mm
+    axes = 2 if geometry.header.axes == 2 and _in_plane(columns_XYZ, origin, geometry) else 3
+    slices_CZYX = array_CZYX if axes == 3 else array_CZYX[:, 0]
+    array = np.ascontiguousarray(slices_CZYX[0] if channels == 1 else np.moveaxis(slices_CZYX, 0, -1))
     image = sitk.GetImageFromArray(array, isVector=channels > 1)
-    columns_XYZ = _LPS_TO_RAS @ geometry.matrix[:3, 2::-1]
-    image.SetSpacing(geometry.spacing_ZYX[::-1])
-    image.SetOrigin((_LPS_TO_RAS @ geometry.origin_mm).tolist())
-    image.SetDirection((columns_XYZ / np.array(geometry.spacing_ZYX[::-1])).ravel().tolist())
+    directions_XYZ = columns_XYZ / np.array(geometry.spacing_ZYX[::-1])
+    image.SetSpacing(geometry.spacing_ZYX[::-1][:axes])
+    image.SetOrigin(origin[:axes].tolist())
+    image.SetDirection(directions_XYZ[:axes, :axes].ravel().tolist())
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as problem:
         raise OSError(_last_line(problem)) from problem
+
+
+def _in_plane(columns_XYZ: NDArray[np.float64], origin: NDArray[np.float64], geometry: Geometry) -> bool:
+    """Whether two axes of the file can say where the slice lies."""
+    leaving = [columns_XYZ[2, :2], columns_XYZ[:2, 2], origin[2:]]
+    return geometry.shape_ZYX[0] == 1 and np.allclose(np.concatenate(leaving), 0)
 
 
 def ras_matrix(columns_XYZ: NDArray[np.float64], origin_LPS: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +109,8 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
     origin[:keep] = header.GetOrigin()[:keep]
     x, y, z = (*size, 1)[:3]
     channels = components * (size[3] if dims == 4 else 1)
-    return int(channels), Geometry.from_matrix((z, y, x), ras_matrix(steps, origin))
+    codes = HeaderCodes(axes=2 if dims == 2 else 3)
+    return int(channels), Geometry.from_matrix((z, y, x), ras_matrix(steps, origin), codes)
 
 
 @contextmanager

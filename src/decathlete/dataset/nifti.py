@@ -52,11 +52,14 @@ def write_nifti(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> Non
     """Write as NIfTI-1 with the header codes and units of ``geometry``; several channels become the last axis.
 
     The number type is the array's, slope 1. Where the codes cannot carry the affine (both 0, or a shear with a qform
-    alone), the sform is used as well, so that a written volume never moves.
+    alone), the sform is used as well, so that a written volume never moves. One channel of a slice that came with two
+    axes has two again.
     """
     array_IJK = array_CZYX.transpose(3, 2, 1, 0)
     if array_IJK.shape[3] == 1:
         array_IJK = array_IJK[..., 0]
+        if geometry.header.axes == 2 and array_IJK.shape[2] == 1:
+            array_IJK = array_IJK[..., 0]
     affine = geometry.matrix[:, _REVERSED]
     affine[:3] /= _MM_PER_UNIT.get(geometry.header.spatial_unit, 1.0)
     image = nibabel.Nifti1Image(array_IJK, affine, dtype=array_IJK.dtype)
@@ -100,6 +103,7 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
         sform_code=int(header["sform_code"]),
         spatial_unit=units[0],
         temporal_unit=units[1],
+        axes=2 if len(header.get_data_shape()) == 2 else 3,
     )
     return channels, Geometry.from_matrix((k, j, i), matrix, codes)
 

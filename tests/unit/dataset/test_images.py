@@ -168,6 +168,36 @@ def test_two_dimensions_are_one_slice(tmp_path: Path) -> None:
         assert read_image(tmp_path / name).array_CZYX.shape == (1, 1, 4, 5)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_slice_of_two_axes_has_two_again(tmp_path: Path, suffix) -> None:
+    path, again = tmp_path / f"x{suffix}", tmp_path / f"again{suffix}"
+    if suffix.startswith(".nii"):
+        nibabel.save(nibabel.Nifti1Image(np.ones((5, 4), np.uint8), np.diag([-0.5, 0.7, 2, 1])), path)
+    else:
+        picture = sitk.GetImageFromArray(np.ones((4, 5), np.uint8))
+        picture.SetSpacing((0.5, 0.7))
+        sitk.WriteImage(picture, str(path))
+    label = read_label(path)
+    write_label(again, label.array_ZYX, label.geometry)
+    assert sitk.ReadImage(str(again)).GetSize() == sitk.ReadImage(str(path)).GetSize() == (5, 4)
+    assert read_label(again).geometry == label.geometry
+    assert label.geometry.spacing_ZYX[1:] == pytest.approx((0.7, 0.5))
+    write_image(again, np.ones((2, 1, 4, 5)), label.geometry)
+    assert read_image(again).array_CZYX.shape == (2, 1, 4, 5)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_slice_that_two_axes_cannot_place_keeps_three(tmp_path: Path, suffix) -> None:
+    nibabel.save(
+        nibabel.Nifti1Image(np.ones((5, 4), np.uint8), grid((1, 4, 5), angle=0.4).matrix[:, [2, 1, 0, 3]]),
+        tmp_path / "x.nii",
+    )
+    label = read_label(tmp_path / "x.nii")
+    assert label.geometry.header.axes == 2
+    write_label(tmp_path / f"x{suffix}", label.array_ZYX, label.geometry)
+    assert_same_grid(read_label(tmp_path / f"x{suffix}").geometry, label.geometry)
+
+
 def test_integers_stored_as_floats_are_labels(tmp_path: Path) -> None:
     write_image(tmp_path / "x.nii.gz", np.full((1, 3, 4, 5), 2.0), grid())
     label = read_label(tmp_path / "x.nii.gz")

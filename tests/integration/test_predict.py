@@ -21,6 +21,8 @@ from decathlete.networks.build import build_network
 from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.planning.plan import Range, TrainedOn
 from decathlete.preprocessing.prepare import prepare
+from decathlete.workflows.predict import predict
+from decathlete.workflows.validate import PredictOptions
 from factories import make_oblique_geometry, make_test_plan, make_volumes
 
 
@@ -176,6 +178,15 @@ def test_a_folder_of_images(model, images, tmp_path):
         assert written.get_data_dtype() == np.uint8
         expected = load(model).predict(images / file.path.name)
         np.testing.assert_array_equal(read_label(file.path).array_ZYX, expected.label_ZYX)
+
+
+def test_the_first_images_alone_when_told(model, images, tmp_path):
+    names = sorted(p.name for p in images.glob("*.nii*"))
+    done = predict(model, images, tmp_path / "out", options=PredictOptions(device="cpu"), cases=2)
+    assert len(names) > 2
+    assert [p.path.name for p in done] == sorted(p.name for p in (tmp_path / "out").glob("*.nii*")) == names[:2]
+    with pytest.raises(OptionError, match="nothing to predict"):
+        predict(model, images, tmp_path / "other", cases=0)
 
 
 def test_the_json_says_how_it_was_made(model, images, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from decathlete.core.choices import BenchmarkMode, Blend, PrecisionChoice
+from decathlete.core.choices import BenchmarkMode, Blend, Layout, PrecisionChoice
 from decathlete.errors import OptionError, problems_found
 from decathlete.inference.windows import check_overlap
 from decathlete.planning.network_spec import Axes, Dims
@@ -35,6 +35,7 @@ class BenchmarkOptions:
         tta: average over flips. overlap, blend: of the windows, with ``volumes``.
         profile: watch a few more steps with torch's profiler.
         amp: mixed precision: fp16 on CUDA, else bf16.
+        layout: of feature maps in memory.
         devices: GPUs, or processes on a CPU.
 
     Raises:
@@ -59,6 +60,7 @@ class BenchmarkOptions:
     profile: bool = False
     amp: bool = False
     precision: PrecisionChoice = "auto"
+    layout: Layout = "auto"
     device: str = "auto"
     devices: int = 1
 

@@ -42,18 +42,25 @@ def measure_prediction(
     rank = environment.global_rank() if environment else 0
     device = task.device(rank)
     network = build_network(task.plan.network, seed=task.config.seed).eval()
-    engine = TorchEngine(network, device=device, precision=task.options.precision)
+    engine = TorchEngine(network, device=device, precision=task.options.precision, layout=task.options.layout)
     with _met(environment):
         predictions = iter(_volumes(task, engine) if task.options.volumes else _windows(task, engine))
         for _ in range(task.options.warmup):
             next(predictions)[1]()
         _wait_for_others()
-        _measure(task, engine, predictions, rank)
+        _measure(task, engine, predictions, rank, layout=network.layout)
         if task.options.profile and rank == 0:
             _profile(task, device, predictions)
 
 
-def _measure(task: BenchmarkTask, engine: TorchEngine, predictions: Iterator[Prediction], rank: int) -> None:
+def _measure(
+    task: BenchmarkTask,
+    engine: TorchEngine,
+    predictions: Iterator[Prediction],
+    rank: int,
+    *,
+    layout: torch.memory_format,
+) -> None:
     watch, memory, voxels = Stopwatch(engine.device), PeakMemory(engine.device), 0
     memory.start()
     for _ in range(task.options.steps):
@@ -68,6 +75,7 @@ def _measure(task: BenchmarkTask, engine: TorchEngine, predictions: Iterator[Pre
         images=task.options.steps * (1 if task.options.volumes else task.plan.batch_size),
         voxels=voxels,
         precision=engine.precision,
+        layout=layout,
     ).save(task.report_of(rank))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from decathlete.benchmarking.machine import Machine, Versions
 from decathlete.benchmarking.task import Measured
-from decathlete.core.choices import BenchmarkMode, Blend
+from decathlete.core.choices import BenchmarkMode, Blend, Layout
 from decathlete.core.schema import Schema
 from decathlete.core.sizes import say_bytes
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
@@ -55,7 +55,7 @@ class Settings(Schema):
         data: random numbers, or prepared cases. dataset: whose.
         batch_size: per device.
         parameters: of the network.
-        precision: that was computed in.
+        precision: that was computed in. layout: of feature maps in memory, where it was recorded.
         steps: measured, after ``warmup`` others.
         volumes: whole volumes were predicted, of ``volume_shape`` if random, with ``overlap`` and ``blend``.
         optimizer: in training. augment: whether training patches were changed.
@@ -71,6 +71,7 @@ class Settings(Schema):
     network: NetworkSpec
     parameters: int
     precision: str
+    layout: Layout | None = None
     device: str
     devices: int
     warmup: int

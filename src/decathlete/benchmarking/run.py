@@ -103,6 +103,7 @@ def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, fo
         steps_per_epoch=options.warmup + options.steps + options.profiled,
         batch_size=plan.batch_size,
         precision=options.precision if options.mode == "train" else "auto",  # the engine knows its own
+        layout=options.layout,
         device=options.device,
         devices=options.devices,
         augmentation=None if options.augment else AugmentationConfig.none(),
@@ -192,6 +193,7 @@ def _settings(task: BenchmarkTask, reports: list[Measured]) -> Settings:
         network=plan.network,
         parameters=parameters,
         precision=reports[0].precision,
+        layout=reports[0].layout,
         device=task.hardware.kind,
         devices=options.devices,
         warmup=options.warmup,

@@ -9,7 +9,9 @@ import torch
 
 from decathlete.benchmarking.clock import Peak
 from decathlete.benchmarking.options import BenchmarkOptions
+from decathlete.core.choices import Layout
 from decathlete.core.schema import Schema
+from decathlete.networks.layout import layout_name
 from decathlete.training.task import TrainTask
 
 TRACE = "trace.json"
@@ -43,7 +45,7 @@ class Measured(Schema):
         seconds: of each step or prediction.
         images: patches, slices or volumes in all of them together. voxels: in these images.
         rss_bytes, device_bytes: most memory in use, of the process and (CUDA) on the device.
-        threads: of torch. precision: that was computed in.
+        threads: of torch. precision: that was computed in. layout: of the feature maps.
     """
 
     seconds: tuple[float, ...]
@@ -53,9 +55,12 @@ class Measured(Schema):
     device_bytes: int | None
     threads: int
     precision: str
+    layout: Layout
 
 
-def measured(seconds: list[float], peak: Peak, *, images: int, voxels: int, precision: str) -> Measured:
+def measured(
+    seconds: list[float], peak: Peak, *, images: int, voxels: int, precision: str, layout: torch.memory_format
+) -> Measured:
     """This process's report."""
     return Measured(
         seconds=tuple(seconds),
@@ -65,4 +70,5 @@ def measured(seconds: list[float], peak: Peak, *, images: int, voxels: int, prec
         device_bytes=peak.device_bytes,
         threads=torch.get_num_threads(),
         precision=precision,
+        layout=layout_name(layout),
     )

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 from decathlete.augmentation.batch import RawBatch
@@ -64,7 +65,7 @@ class StepTimer(pl.Callback):  # type: ignore[misc]
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: Any,  # noqa: ARG002
+        pl_module: Any,
         outputs: Any,  # noqa: ARG002
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
@@ -79,7 +80,7 @@ class StepTimer(pl.Callback):  # type: ignore[misc]
         if first <= self._done < last:
             self._watch.start()
         if self._done == last:
-            self._report(trainer.global_rank)
+            self._report(trainer.global_rank, pl_module.network.layout)
             if self._profiler is not None:
                 self._profiler.start()
         if self._done == last + self._task.options.profiled and self._profiler is not None:
@@ -89,7 +90,7 @@ class StepTimer(pl.Callback):  # type: ignore[misc]
         """One epoch is all."""
         trainer.should_stop = True
 
-    def _report(self, rank: int) -> None:
+    def _report(self, rank: int, layout: torch.memory_format) -> None:
         task = self._task
         images = task.options.steps * task.plan.batch_size
         measured(
@@ -98,4 +99,5 @@ class StepTimer(pl.Callback):  # type: ignore[misc]
             images=images,
             voxels=images * prod(task.plan.patch_size),
             precision=task.hardware.precision,
+            layout=layout,
         ).save(task.report_of(rank))

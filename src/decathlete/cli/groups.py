@@ -11,6 +11,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.core.choices import (
     Block,
+    Layout,
     Norm,
     OptimizerName,
     Order,
@@ -200,6 +201,7 @@ class TrainArguments:
         ),
     ] = False
     precision: o.Precision = "auto"
+    layout: o.Layout = "auto"
     device: o.Device = "auto"
     devices: o.Devices = 1
 
@@ -236,11 +238,11 @@ class SweepArguments:
     overlap: o.Overlap = 0.5
     blend: o.Blend = "gaussian"
 
-    def options(self, *, device: str, precision: PrecisionChoice) -> PredictOptions:
+    def options(self, *, device: str, precision: PrecisionChoice, layout: Layout = "auto") -> PredictOptions:
         """For the prediction."""
         from decathlete.workflows.validate import PredictOptions
 
-        return PredictOptions(device=device, precision=precision, **vars(self))
+        return PredictOptions(device=device, precision=precision, layout=layout, **vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

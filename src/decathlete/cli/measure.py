@@ -105,6 +105,7 @@ class MeasureArguments:
         ),
     ] = False
     precision: o.Precision = "auto"
+    layout: o.Layout = "auto"
     device: o.Device = "auto"
     devices: o.Devices = 1
 

@@ -11,6 +11,7 @@ from decathlete.cli import options as o
 from decathlete.cli.config_file import said
 from decathlete.cli.groups import Fit, Set, WindowArguments
 from decathlete.cli.training import FullTrainArguments
+from decathlete.core.choices import Grid
 
 
 def train(
@@ -62,7 +63,15 @@ def validate(
     windows: WindowArguments,
     dataset: o.RawDataset = None,
     tolerance: o.Tolerance = 1.0,
+    grid: Annotated[
+        Grid,
+        typer.Option(
+            help="Score on the files' own grids, or on the resampled ones that the network sees: written to "
+            "scores_prepared.json, and not to be quoted."
+        ),
+    ] = "original",
     precision: o.Precision = "auto",
+    layout: o.Layout = "auto",
     device: o.Device = "auto",
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
@@ -75,9 +84,10 @@ def validate(
     scores = function(
         model,
         dataset_root=dataset,
-        options=windows.options(device=device, precision=precision),
+        options=windows.options(device=device, precision=precision, layout=layout),
         workers=workers,
         tolerance_mm=tolerance,
+        grid=grid,
         overwrite=overwrite,
         progress=TerminalListener().cases("predict"),
     )
@@ -97,6 +107,10 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the predictions.")],
     windows: WindowArguments,
+    cases: Annotated[
+        int | None,
+        typer.Option("--cases", metavar="N", min=1, show_default="all", help="Predict the first N images alone."),
+    ] = None,
     save_probabilities: Annotated[
         bool,
         typer.Option(
@@ -104,6 +118,7 @@ def predict(
         ),
     ] = False,
     precision: o.Precision = "auto",
+    layout: o.Layout = "auto",
     device: o.Device = "auto",
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -115,7 +130,8 @@ def predict(
         model,
         input_,
         output,
-        options=windows.options(device=device, precision=precision),
+        options=windows.options(device=device, precision=precision, layout=layout),
+        cases=cases,
         save_probabilities=save_probabilities,
         overwrite=overwrite,
         progress=TerminalListener().cases("predict"),

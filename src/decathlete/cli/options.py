@@ -9,6 +9,7 @@ import typer
 
 from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
+from decathlete.core.choices import Layout as LayoutName
 from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
@@ -146,6 +147,14 @@ Precision = Annotated[
         "--precision",
         rich_help_panel=MACHINE,
         help="Numbers to compute with; auto: bf16 where the hardware has it, else fp32.",
+    ),
+]
+Layout = Annotated[
+    LayoutName,
+    typer.Option(
+        "--layout",
+        rich_help_panel=MACHINE,
+        help="Feature maps in memory; speed alone depends on it. auto: the fastest known for the device.",
     ),
 ]
 

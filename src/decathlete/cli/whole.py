@@ -53,7 +53,9 @@ def run(
         "plan_options": replace(plan.options(), preset=preset),
         "config": training.config(said(context), preset=preset, dims=o.dims_of(dim)),
         "fit": fit,
-        "predict_options": windows.options(device=training.device, precision=training.precision),
+        "predict_options": windows.options(
+            device=training.device, precision=training.precision, layout=training.layout
+        ),
         "workers": workers,
         "overwrite": overwrite,
         "listener": TerminalListener(),

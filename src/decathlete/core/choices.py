@@ -24,6 +24,10 @@ PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic: ``auto`` takes bf16 where the device is made for it."""
 Blend = Literal["gaussian", "constant"]
 """Weights of overlapping windows."""
+Layout = Literal["auto", "channels_first", "channels_last"]
+"""How feature maps lie in memory; ``auto``: as measured to be fastest."""
+Grid = Literal["original", "prepared"]
+"""That scores are taken on: the files' own, or the resampled and cropped one that the network sees."""
 PresetName = Literal["recipe"]
 """Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
 BucketRegion = Literal["us", "eu"]

@@ -16,11 +16,14 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field
 
+from decathlete.core.choices import Grid
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
 from decathlete.evaluation.origin import ScoresOrigin
 
 SCORES_VERSION = 1
+
+SCORES_STEMS: dict[Grid, str] = {"original": "scores", "prepared": "scores_prepared"}
 
 Presence = Literal["both", "truth only", "prediction only", "neither"]
 Metric = Literal["dice", "iou", "nsd", "hd95_mm"]
@@ -173,6 +176,8 @@ class Scores(Schema):
 
     Attributes:
         origin: what the scores are of; ``None`` for a folder of predictions whose making is not known.
+        grid: that they were taken on. Those on the prepared grid are no result to quote: they leave out what resampling
+            and cropping cost.
         tolerance_mm: of the normalised surface Dice.
         cases: sorted by case id.
     """
@@ -180,6 +185,7 @@ class Scores(Schema):
     version: int = SCORES_VERSION
     headline: Headline
     origin: ScoresOrigin | None = None
+    grid: Grid = "original"
     tolerance_mm: float
     classes: tuple[ClassSummary, ...]
     cases: tuple[CaseScores, ...]
@@ -196,6 +202,11 @@ class Scores(Schema):
             cases=tuple(ordered),
         )
 
+    @property
+    def stem(self) -> str:
+        """Of the files' names: scores of another grid never stand in ``scores.json``."""
+        return SCORES_STEMS[self.grid]
+
     def headline_line(self) -> str:
         """For example ``mean Dice 0.873 · NSD 0.912 · HD95 1.40 mm · 41 cases``."""
         h = self.headline
@@ -205,7 +216,8 @@ class Scores(Schema):
         cases = f"{h.n_cases} case" + ("s" if h.n_cases != 1 else "")
         if h.n_left_out:
             cases += f" ({h.n_left_out} without foreground left out)"
-        return f"mean Dice {_three(h.dice)} · NSD {_three(h.nsd)} · HD95 {hd95} · {cases}"
+        where = "" if self.grid == "original" else " · on the prepared grid, not the files' own"
+        return f"mean Dice {_three(h.dice)} · NSD {_three(h.nsd)} · HD95 {hd95} · {cases}{where}"
 
     def table(self) -> str:
         """A line per class for a terminal: means, and how often only one side has the class."""
@@ -221,20 +233,20 @@ class Scores(Schema):
         return "\n".join(lines)
 
     def save_files(self, folder: Path) -> None:
-        """``scores.json`` and ``scores.csv`` in ``folder``."""
-        self.save(folder / "scores.json")
-        self.save_csv(folder / "scores.csv")
+        """``scores.json`` and ``scores.csv`` in ``folder`` (``scores_prepared`` for those on the prepared grid)."""
+        self.save(folder / f"{self.stem}.json")
+        self.save_csv(folder / f"{self.stem}.csv")
 
     def save_csv(self, path: Path) -> None:
         """One row per case and class; undefined values are empty."""
         rows = io.StringIO()
         writer = csv.writer(rows, lineterminator="\n")
-        writer.writerow(["case", "class", "presence", *METRICS, "truth_ml", "prediction_ml"])
+        writer.writerow(["case", "class", "presence", *METRICS, "truth_ml", "prediction_ml", "grid"])
         for case in self.cases:
             for s in case.classes:
                 figures = [s.dice, s.iou, s.nsd, s.hd95_mm, s.truth_ml, s.prediction_ml]
                 cells = ["" if v is None else f"{v:.6g}" for v in figures]
-                writer.writerow([case.case_id, s.name, s.presence, *cells])
+                writer.writerow([case.case_id, s.name, s.presence, *cells, self.grid])
         write_text(path, rows.getvalue())
 
 

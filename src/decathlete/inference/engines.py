@@ -8,9 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from decathlete.core.choices import Layout
 from decathlete.core.memory import is_memory_short
 from decathlete.errors import MemoryShort, OptionError
-from decathlete.networks.layout import preferred_memory_format
+from decathlete.networks.layout import memory_format
 from decathlete.networks.precision import autocast, resolve_precision
 from decathlete.networks.unet import UNet
 
@@ -47,6 +48,7 @@ class TorchEngine:
         network: its single output in eval mode is the full-resolution logits.
         device: the network is moved there; ``None`` leaves it where its parameters are.
         precision: ``auto`` (the device's fastest), ``fp32``, ``bf16`` or ``fp16``.
+        layout: of the feature maps of a U-Net in memory.
 
     Raises:
         ValueError: the network is in training mode (its dropout or heads would spoil the prediction).
@@ -55,7 +57,12 @@ class TorchEngine:
     name = "torch"
 
     def __init__(
-        self, network: nn.Module, *, device: torch.device | str | None = None, precision: str = "auto"
+        self,
+        network: nn.Module,
+        *,
+        device: torch.device | str | None = None,
+        precision: str = "auto",
+        layout: Layout = "auto",
     ) -> None:
         if network.training:
             raise ValueError("the network is in training mode; call its eval() first")
@@ -64,7 +71,7 @@ class TorchEngine:
         self.network = network.to(self.device)
         self._largest: int | None = None  # batch that fits, once one did not
         if isinstance(network, UNet):
-            network.set_layout(preferred_memory_format(self.device, network.dims, self.precision))
+            network.set_layout(memory_format(layout, self.device, network.dims, self.precision))
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from decathlete.core.choices import Layout
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
 from decathlete.inference.engines import Engine, TorchEngine
@@ -32,7 +33,9 @@ class PlanEnsemble:
     models: tuple[ModelUse, ...]
 
 
-def load_ensembles(folders: Sequence[Path], *, device: torch.device, precision: str) -> tuple[PlanEnsemble, ...]:
+def load_ensembles(
+    folders: Sequence[Path], *, device: torch.device, precision: str, layout: Layout = "auto"
+) -> tuple[PlanEnsemble, ...]:
     """Load models and group them by plan, in the order given.
 
     Raises:
@@ -43,7 +46,7 @@ def load_ensembles(folders: Sequence[Path], *, device: torch.device, precision: 
     groups: dict[str, list[ModelBundle]] = {}
     for bundle in bundles:
         groups.setdefault(_essence(bundle.record.plan), []).append(bundle)
-    return tuple(_load_group(group, device, precision) for group in groups.values())
+    return tuple(_load_group(group, device, precision, layout) for group in groups.values())
 
 
 def _essence(plan: Plan) -> str:
@@ -51,8 +54,10 @@ def _essence(plan: Plan) -> str:
     return plan.revised(reasons={}).model_dump_json()
 
 
-def _load_group(bundles: Sequence[ModelBundle], device: torch.device, precision: str) -> PlanEnsemble:
-    engines = tuple(TorchEngine(bundle.build(), device=device, precision=precision) for bundle in bundles)
+def _load_group(bundles: Sequence[ModelBundle], device: torch.device, precision: str, layout: Layout) -> PlanEnsemble:
+    engines = tuple(
+        TorchEngine(bundle.build(), device=device, precision=precision, layout=layout) for bundle in bundles
+    )
     mirrored = set.intersection(*(set(bundle.record.mirror_axes) for bundle in bundles))
     return PlanEnsemble(
         plan=bundles[0].record.plan,

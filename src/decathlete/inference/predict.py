@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from decathlete.core.choices import Layout
 from decathlete.core.geometry import Geometry, Shape, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import memory_named
@@ -124,6 +125,7 @@ class Predictor:
         *,
         device: str = "auto",
         precision: str = "auto",
+        layout: Layout = "auto",
         tta: bool = False,
         overlap: float = 0.5,
         blend: str = "gaussian",
@@ -131,6 +133,9 @@ class Predictor:
         memory_bytes: int | None = None,
     ) -> Self:
         """Load a model, or several as an ensemble, each a run's folder or a bundle's.
+
+        Args:
+            layout: how feature maps lie in memory; speed depends on it, results only by rounding.
 
         Raises:
             ModelError: a model is missing or damaged, or they do not go together.
@@ -140,7 +145,7 @@ class Predictor:
         if not folders:
             raise OptionError("no model is named", remedy="name the folder of a run or a model")
         chosen = resolve_device(device)
-        ensembles = load_ensembles(folders, device=chosen, precision=precision)
+        ensembles = load_ensembles(folders, device=chosen, precision=precision, layout=layout)
         return cls(
             ensembles,
             device=chosen,

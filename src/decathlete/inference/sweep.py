@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from decathlete.core.choices import Blend
+from decathlete.core.choices import Blend, Layout
 from decathlete.core.geometry import Shape
 from decathlete.inference.engines import Engine, TorchEngine
 from decathlete.inference.tiles import TileSums
@@ -76,13 +76,14 @@ def predict_logits(
     mirror_axes: Sequence[int] = (),
     batch_size: int | None = None,
     precision: str = "auto",
+    layout: Layout = "auto",
 ) -> Tensor:
     """Logits (class, z, y, x) of a whole prepared image, float32, on the engine's device.
 
-    ``engine`` may be a network in eval mode: it is then computed where it lies, in ``precision``.
+    ``engine`` may be a network in eval mode: it is then computed where it lies, in ``precision`` and ``layout``.
     """
     if isinstance(engine, nn.Module):
-        engine = TorchEngine(engine, precision=precision)
+        engine = TorchEngine(engine, precision=precision, layout=layout)
     engines = engine if isinstance(engine, Sequence) else (engine,)
     slabs = sweep(
         engines,

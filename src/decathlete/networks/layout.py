@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from decathlete.core.choices import Layout
 from decathlete.networks.precision import Precision
 from decathlete.planning.network_spec import Dims
 
@@ -18,3 +19,17 @@ def preferred_memory_format(device: torch.device, dims: Dims, precision: Precisi
     if device.type == "cpu" and dims == 3 and precision == "fp32":
         return torch.channels_last_3d
     return torch.contiguous_format
+
+
+def memory_format(layout: Layout, device: torch.device, dims: Dims, precision: Precision) -> torch.memory_format:
+    """What ``layout`` means for a U-Net of ``dims`` axes; ``auto`` is :func:`preferred_memory_format`."""
+    if layout == "auto":
+        return preferred_memory_format(device, dims, precision)
+    if layout == "channels_first":
+        return torch.contiguous_format
+    return torch.channels_last_3d if dims == 3 else torch.channels_last
+
+
+def layout_name(chosen: torch.memory_format) -> Layout:
+    """The word for a memory format."""
+    return "channels_first" if chosen is torch.contiguous_format else "channels_last"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import AxisTransform, Box, Geometry, Shape
+from decathlete.core.geometry import AxisTransform, Box, Geometry, Shape, Triple
 from decathlete.core.schema import Schema
 
 
@@ -27,6 +27,15 @@ class Restoration(Schema):
     crop: Box
     shape: Shape
     separate_axis: int | None = None
+
+    def staying(self, spacing: Triple) -> Restoration:
+        """The way back of an image that is to stay on its prepared grid, of ``spacing`` (working order, mm)."""
+        return Restoration(
+            geometry=Geometry.plain(self.shape, spacing),
+            axes=AxisTransform(),
+            crop=Box(start=(0, 0, 0), stop=self.shape),
+            shape=self.shape,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

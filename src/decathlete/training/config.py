@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import (
     Blend,
+    Layout,
     LoaderName,
     LoggerName,
     OptimizerName,
@@ -54,6 +55,7 @@ class TrainConfig(Schema):
         loss: what is added to the Dice; ``focal`` plays down voxels that are easy.
         batch_dice: one Dice over all patches of the global batch rather than one per patch.
         precision: ``auto`` is bf16 where the device has it in hardware, else fp32; ``fp16`` scales the loss (CUDA).
+        layout: how feature maps lie in memory, in the steps and in the validations; ``auto``: the fastest known.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         deterministic: repeat bit for bit on CUDA too, slower (a CPU does so anyway).
         devices: processes on this machine, one per GPU or several on a CPU; the global batch grows with them.
@@ -97,6 +99,7 @@ class TrainConfig(Schema):
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     batch_dice: bool = True
     precision: PrecisionChoice = "auto"
+    layout: Layout = "auto"
     deterministic: bool = False
     device: str = "auto"
     devices: int = Field(default=1, ge=1)

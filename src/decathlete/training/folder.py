@@ -29,7 +29,10 @@ OURS = (
     "model_best",
 )
 # What later steps make of the model: it would be taken for the new model's.
-DERIVED = ("validation", "scores.json", "scores.csv", "report.html", "predictions")
+DERIVED = (
+    "validation", "scores.json", "scores.csv", "scores_prepared.json", "scores_prepared.csv", "report.html",
+    "predictions",
+)  # fmt: skip
 
 # Fields of a plan that say how data were prepared: a model trained on a store must share them with it.
 PREPARED_BY = (

@@ -17,7 +17,7 @@ from decathlete.augmentation.batch import RawBatch
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError
 from decathlete.networks.build import build_network
-from decathlete.networks.layout import preferred_memory_format
+from decathlete.networks.layout import memory_format
 from decathlete.networks.unet import UNet
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training import ranks
@@ -75,8 +75,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         if task.config.sync_batchnorm:
             share_batch_norms(self.network)
         hardware = task.hardware
-        layout = preferred_memory_format(torch.device(hardware.kind), task.plan.dims, hardware.precision)
-        self.network.set_layout(layout)
+        device = torch.device(hardware.kind)
+        self.network.set_layout(memory_format(task.config.layout, device, task.plan.dims, hardware.precision))
         self.augmenter = device_augmenter(task)
 
     def configure_optimizers(self) -> Optimizer:
@@ -213,6 +213,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             blend=task.config.val_blend,
             batch_size=task.config.val_batch_size,
             precision=task.hardware.precision,
+            layout=task.config.layout,
             device=self.device,
         )
 

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from decathlete.core.choices import Blend
+from decathlete.core.choices import Blend, Layout
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.inference.sweep import predict_logits
 from decathlete.planning.plan import Plan
@@ -63,7 +63,7 @@ class Validator:
 
     Args:
         loss: of logits (B, K, *spatial) and labels (B, *spatial).
-        precision: that the network is computed in.
+        precision: that the network is computed in. layout: of its feature maps in memory.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Validator:
         blend: Blend,
         batch_size: int,
         precision: str,
+        layout: Layout,
         device: torch.device,
     ) -> None:
         self.store = store
@@ -85,6 +86,7 @@ class Validator:
         self.blend = blend
         self.batch_size = batch_size
         self.precision = precision
+        self.layout = layout
         self.device = device
 
     @property
@@ -117,6 +119,7 @@ class Validator:
             blend=self.blend,
             batch_size=self.batch_size,
             precision=self.precision,
+            layout=self.layout,
         )
         label_ZYX = label_ZYX.to(logits_KZYX.device)
         if self.plan.dims == 3:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from decathlete.core.choices import Grid
 from decathlete.core.files import file_digest, value_digest
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
 from decathlete.evaluation.origin import ScoresOrigin
-from decathlete.evaluation.saved import SCORES
-from decathlete.evaluation.scores import Scores
+from decathlete.evaluation.scores import SCORES_STEMS, Scores
 from decathlete.inference.provenance import Settings, inputs_digest
 
 
@@ -40,13 +40,15 @@ def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> Sc
     )
 
 
-def kept_scores(folder: Path, origin: ScoresOrigin, *, tolerance_mm: float, overwrite: bool) -> Scores | None:
-    """The scores in ``folder`` if they are of the same; ``None`` if there are none, or they are to be replaced.
+def kept_scores(
+    folder: Path, origin: ScoresOrigin, *, tolerance_mm: float, overwrite: bool, grid: Grid = "original"
+) -> Scores | None:
+    """The scores on ``grid`` in ``folder``, if they are of the same; ``None`` where there are none to keep.
 
     Raises:
         OutputError: there are others, and ``overwrite`` is not given.
     """
-    path = folder / SCORES
+    path = folder / f"{SCORES_STEMS[grid]}.json"
     if not path.exists():
         return None
     try:
@@ -55,6 +57,8 @@ def kept_scores(folder: Path, origin: ScoresOrigin, *, tolerance_mm: float, over
         others = ["they are damaged"]
     else:
         others = _differences(scores, origin, tolerance_mm)
+        if scores.grid != grid:
+            others.append(f"taken on the {scores.grid} grid")
         if not others:
             return scores
     if overwrite:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
+from decathlete.dataset.images import find_inputs
+from decathlete.errors import OptionError
 from decathlete.inference.files import PredictedFile, predict_files
 from decathlete.workflows.validate import PredictOptions, load_predictor
 
@@ -15,6 +18,7 @@ def predict(
     output: str | Path,
     *,
     options: PredictOptions = PredictOptions(),
+    cases: int | None = None,
     save_probabilities: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int, str | None], None] | None = None,
@@ -26,17 +30,23 @@ def predict(
     Args:
         models: a run's folder or a model folder; several make an ensemble.
         inputs: an image, a DICOM folder, or a folder of images.
+        cases: predict so many, at most: the first by name.
         overwrite: replace what other inputs or settings made; predictions made from the same are kept anyway.
 
     Raises:
+        OptionError: an option out of range.
         ModelError: a model is missing or damaged, or they do not go together.
         OutputError: ``output`` cannot be written, or something else is in the way.
         CasesFailed: at the end, if some images could not be predicted.
     """
+    if cases is not None and cases < 1:
+        raise OptionError(f"{cases} cases leave nothing to predict", remedy="give --cases 1 or more")
     folders = [models] if isinstance(models, str | Path) else models
+    predictor = load_predictor([Path(folder) for folder in folders], options)
+    found = find_inputs(Path(inputs), n_channels=predictor.n_channels)
     return predict_files(
-        load_predictor([Path(folder) for folder in folders], options),
-        Path(inputs),
+        predictor,
+        dict(islice(found.items(), cases)),
         Path(output),
         save_probabilities=save_probabilities,
         overwrite=overwrite,

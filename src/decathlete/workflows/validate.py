@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from decathlete.core.choices import Grid, Layout
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, ModelError, OptionError
 from decathlete.evaluation.evaluate import evaluate_pairs
+from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.files import predict_files
 from decathlete.inference.predict import Predictor
 from decathlete.training.logs import RunRecord
 from decathlete.workflows.kept_scores import kept_scores, origin_of
+from decathlete.workflows.prepared_grid import score_on_prepared_grid
 
 Progress = Callable[[int, int, str | None], None]
 
@@ -24,6 +27,7 @@ class PredictOptions:
     """How a model is run.
 
     Attributes:
+        layout: how feature maps lie in memory; ``auto``: the fastest known.
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
         batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
@@ -33,6 +37,7 @@ class PredictOptions:
 
     device: str = "auto"
     precision: str = "auto"
+    layout: Layout = "auto"
     tta: bool = False
     overlap: float = 0.5
     blend: str = "gaussian"
@@ -46,6 +51,7 @@ def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOpti
         models,
         device=options.device,
         precision=options.precision,
+        layout=options.layout,
         tta=options.tta,
         overlap=options.overlap,
         blend=options.blend,
@@ -77,15 +83,19 @@ def validate(
     options: PredictOptions = PredictOptions(),
     workers: int = 2,
     tolerance_mm: float = 1.0,
+    grid: Grid = "original",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
     """Predict the held-out cases into ``validation/`` and write ``scores.json`` and ``scores.csv`` beside the model.
 
-    Scores that are there already, of the same model, settings and cases, are kept.
+    On the ``prepared`` grid predictions stay in memory, and the files are ``scores_prepared.json`` and ``.csv``. Scores
+    that are there already, of the same model, settings and cases, are kept.
 
     Args:
         dataset_root: where the raw dataset lies now, if it moved since training.
+        grid: ``original``: the files' own. ``prepared``: the one that the network sees, cropped and resampled; such
+            scores tell what resampling costs, and are not to be quoted.
         overwrite: replace predictions and scores of other models, settings or cases.
 
     Raises:
@@ -99,7 +109,11 @@ def validate(
     predictor = load_predictor([run / "model"], options)
     labels = predictor.labels  # not the manifest's: the regions that were learned may be the user's
     origin = origin_of(predictor.settings, cases, labels)
-    kept = kept_scores(run, origin, tolerance_mm=tolerance_mm, overwrite=overwrite)
+    kept = kept_scores(run, origin, tolerance_mm=tolerance_mm, overwrite=overwrite, grid=grid)
+    if grid == "prepared":
+        if kept is not None:
+            return kept
+        return _scored_as_prepared(run, predictor, cases, origin, tolerance_mm=tolerance_mm, progress=progress)
     folder = run / "validation"
     done = predict_files(predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress)
     if kept is not None and all(prediction.kept for prediction in done):
@@ -108,6 +122,21 @@ def validate(
     written = {p.case_id: p.path for p in done}
     pairs = {c.id: (written[c.id], c.label) for c in cases if c.label is not None}
     found = evaluate_pairs(pairs, labels, tolerance_mm=tolerance_mm, workers=workers)
+    scores = found.revised(origin=origin)
+    scores.save_files(run)
+    return scores
+
+
+def _scored_as_prepared(
+    run: Path,
+    predictor: Predictor,
+    cases: Sequence[Case],
+    origin: ScoresOrigin,
+    *,
+    tolerance_mm: float,
+    progress: Progress | None,
+) -> Scores:
+    found = score_on_prepared_grid(predictor, cases, tolerance_mm=tolerance_mm, progress=progress)
     scores = found.revised(origin=origin)
     scores.save_files(run)
     return scores

@@ -47,7 +47,13 @@ def test_percentiles_of_made_up_times() -> None:
 
 
 def _measured(seconds: tuple[float, ...], **changes: Any) -> Measured:
-    values: dict[str, Any] = {"rss_bytes": 10, "device_bytes": None, "threads": 1, "precision": "fp32"}
+    values: dict[str, Any] = {
+        "rss_bytes": 10,
+        "device_bytes": None,
+        "threads": 1,
+        "precision": "fp32",
+        "layout": "channels_first",
+    }
     return Measured(seconds=seconds, images=6, voxels=600, **(values | changes))
 
 
@@ -199,6 +205,13 @@ def test_two_processes_are_measured_together(tmp_path: Path, mode: Any) -> None:
     record = benchmark(tiny(mode, devices=2), workspace=Workspace(results=tmp_path)).record
     assert [len(seconds) for seconds in record.seconds] == [3, 3]
     assert record.throughput.images_per_s == pytest.approx(sum(6 / sum(s) for s in record.seconds))
+
+
+@pytest.mark.parametrize("mode", ["train", "predict"])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_the_layout_asked_for_is_that_of_the_feature_maps(tmp_path: Path, mode: Any, layout: Any) -> None:
+    record = benchmark(tiny(mode, 2, layout=layout), workspace=Workspace(results=tmp_path)).record
+    assert record.settings.layout == layout
 
 
 def test_no_record_takes_the_place_of_another(tmp_path: Path) -> None:

@@ -45,10 +45,10 @@ NETWORK = "deep-supervision depth filters heads min-fmap negative-slope wide-enc
 REGIONS = "brats regions regions-order"
 PLAN = f"{NETWORK} {REGIONS} block fit foreground-channel group-by memory n-folds norm order orientation set split-seed"
 TRAINING = (
-    "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip learning-rate "
-    "logger lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer oversampling patience precision readers "
-    "restarts schedule seed skip-first steps steps-per-epoch sync-batchnorm val-batch-size val-blend val-cases "
-    "val-every val-overlap wandb-mode warmup weight-decay"
+    "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip layout "
+    "learning-rate loader logger lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer oversampling "
+    "patience precision readers restarts schedule seed skip-first steps steps-per-epoch sync-batchnorm val-batch-size "
+    "val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim fold folds overlap overwrite prepared preset results tta workers",
@@ -57,12 +57,14 @@ OPTIONS = {
     "check": f"{REGIONS} data group-by json workers",
     "preprocess": f"{PLAN.replace('fit ', '')} data dim overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
-    "validate": "batch-size blend dataset device json memory model overlap overwrite precision tolerance tta workers",
-    "predict": "batch-size blend device input memory model output overlap overwrite precision save-probabilities tta",
+    "validate": "batch-size blend dataset device grid json layout memory model overlap overwrite precision tolerance "
+    "tta workers",
+    "predict": "batch-size blend cases device input layout memory model output overlap overwrite precision "
+    "save-probabilities tta",
     "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
-    "benchmark": f"{NETWORK} amp augment batch-size blend data device devices dim json mode overlap patch precision "
-    "prepared profile real results set shape steps task tta volumes warmup",
+    "benchmark": f"{NETWORK} amp augment batch-size blend data device devices dim json layout mode overlap patch "
+    "precision prepared profile real results set shape steps task tta volumes warmup",
 }
 
 
@@ -181,6 +183,7 @@ FINER = {
     "--patience 9 --min-epochs 30 --skip-first 3 --val-every 2": TrainConfig(
         patience=9, min_epochs=30, skip_first=3, val_every=2
     ),
+    "--layout channels_last": TrainConfig(layout="channels_last"),
     "--val-cases 3 --val-overlap 0.25 --val-blend constant --val-batch-size 1 --readers 8": TrainConfig(
         val_cases=3, val_overlap=0.25, val_blend="constant", val_batch_size=1, readers=8
     ),
@@ -278,8 +281,8 @@ def test_windows_computed_together_are_handed_on(command: str, given: str, monke
         raise OptionError("enough")
 
     monkeypatch.setattr(f"decathlete.workflows.{command}.{command}", listen)
-    CliRunner().invoke(app, [command, *given.split(), "--batch-size", "3", "--tta"])
-    assert heard["options"] == PredictOptions(batch_size=3, tta=True)
+    CliRunner().invoke(app, [command, *given.split(), "--batch-size", "3", "--tta", "--layout", "channels-last"])
+    assert heard["options"] == PredictOptions(batch_size=3, tta=True, layout="channels_last")
 
 
 def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +297,7 @@ def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert heard["options"] == BenchmarkOptions(mode="train")
     work = "--set network.norm=batch --dim 2 --task 04 --batch-size 3 --patch 16,8 --filters 4,8 --no-deep-supervision"
     how = "--tta --volumes --shape 9,8,7 --overlap 0.25 --blend constant --warmup 1 --steps 2 --profile --amp"
-    where = "--device cpu --devices 2 --results r"
+    where = "--layout channels_last --device cpu --devices 2 --results r"
     CliRunner().invoke(app, ["benchmark", "--mode", "predict", *work.split(), *how.split(), *where.split()])
     assert heard["options"] == BenchmarkOptions(
         mode="predict",
@@ -312,6 +315,7 @@ def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         steps=2,
         profile=True,
         amp=True,
+        layout="channels_last",
         device="cpu",
         devices=2,
     )

@@ -8,7 +8,7 @@ from torch import nn
 
 from decathlete.networks.blocks import InstanceNorm, ResidualBlock, norm_layer
 from decathlete.networks.build import build_network
-from decathlete.networks.layout import preferred_memory_format
+from decathlete.networks.layout import layout_name, memory_format, preferred_memory_format
 from decathlete.planning.network_spec import NetworkSpec
 
 
@@ -157,6 +157,19 @@ def test_channels_last_only_where_it_was_measured_to_help():
     assert preferred_memory_format(cpu, 3, "fp32") is torch.channels_last_3d
     others = [(cpu, 2, "fp32"), (cpu, 3, "bf16"), (cuda, 3, "fp32")]
     assert {preferred_memory_format(*o) for o in others} == {torch.contiguous_format}
+
+
+def test_the_word_for_a_layout_is_kept_on_every_device():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for dims, last in ((2, torch.channels_last), (3, torch.channels_last_3d)):
+        for device in (cpu, cuda):
+            assert memory_format("channels_first", device, dims, "fp32") is torch.contiguous_format
+            assert memory_format("channels_last", device, dims, "bf16") is last
+    assert memory_format("auto", cpu, 3, "fp32") is preferred_memory_format(cpu, 3, "fp32")
+    assert [layout_name(f) for f in (torch.contiguous_format, torch.channels_last)] == [
+        "channels_first",
+        "channels_last",
+    ]
 
 
 def test_it_overfits_a_small_batch():

@@ -1,0 +1,100 @@
+"""Scores on the grid that a network sees: what it would score if nothing had to go back to the files' own grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.dataset.images import read_channels, read_label
+from decathlete.dataset.spec import Case
+from decathlete.errors import CasesFailed, DatasetError
+from decathlete.evaluation.case import score_case
+from decathlete.evaluation.scores import CaseScores, Scores
+from decathlete.inference.pipeline import overlapped
+from decathlete.inference.predict import Predictor, Ready
+from decathlete.inference.restore import restore_label
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.prepare import prepare
+
+LabelZYX = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A case that stays on its prepared grid, and its truth there (file values)."""
+
+    ready: Ready
+    truth_ZYX: LabelZYX
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Computed:
+    read: _Read
+    label_ZYX: LabelZYX
+
+
+def score_on_prepared_grid(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    *,
+    tolerance_mm: float = 1.0,
+    progress: Callable[[int, int, str | None], None] | None = None,
+) -> Scores:
+    """Score labelled cases after cropping and resampling, image and label alike; nothing but scores is kept.
+
+    Args:
+        predictor: of models of one plan, which says what the grid is.
+
+    Raises:
+        CasesFailed: some cases could not be read, prepared or predicted; no scores without them.
+        DatasetError: no case has a label.
+    """
+    (ensemble,) = predictor.ensembles
+    plan = ensemble.plan
+    labelled = {case.id: case for case in cases if case.label is not None}
+    if not labelled:
+        raise DatasetError("there is nothing to score", remedy="name cases that have a label map")
+
+    def compute(read: _Read) -> _Computed:
+        return _Computed(read=read, label_ZYX=predictor.compute(read.ready).label_ZYX)
+
+    def score(computed: _Computed) -> CaseScores:
+        read = computed.read
+        (case,) = read.ready.cases
+        return score_case(
+            computed.label_ZYX,
+            read.truth_ZYX,
+            read.ready.geometry,
+            plan.labels,
+            tolerance_mm=tolerance_mm,
+            case_id=case.case_id,
+        )
+
+    scored, failures = [], {}
+    for outcome in overlapped(labelled, read=lambda case: _read(case, plan), compute=compute, write=score):
+        if outcome.value is None:
+            failures[outcome.case_id] = outcome.error or "failed"
+        else:
+            scored.append(outcome.value)
+        if progress is not None:
+            progress(len(scored) + len(failures), len(labelled), outcome.case_id)
+    if failures:
+        raise CasesFailed(failures, n_done=len(scored), doing="score")
+    return Scores.of(scored, tolerance_mm=tolerance_mm).revised(grid="prepared")
+
+
+def _read(case: Case, plan: Plan) -> _Read:
+    assert case.label is not None  # for the type checker: chosen so
+    image = read_channels(case.images)
+    prepared = prepare(image, plan, label=read_label(case.label), case_id=case.id)
+    assert prepared.label_ZYX is not None  # for the type checker: it was given
+    stored = prepared.restoration
+    staying = stored.staying(plan.target(stored.axes.geometry(stored.geometry).spacing_ZYX))
+    return _Read(
+        ready=Ready(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
+        truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels),
+    )

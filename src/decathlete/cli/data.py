@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.network import FullPlanArguments
+from decathlete.core.choices import PreparedFor
+from decathlete.errors import OptionError
+from decathlete.planning.options import PlanOptions
 
 
 def check(
@@ -50,6 +54,17 @@ def preprocess(
     plan: FullPlanArguments,
     dim: o.Dims = "3",
     preset: o.Preset = None,
+    mode: Annotated[
+        PreparedFor,
+        typer.Option(
+            help="To be trained on; or, by the plan of --model, to be predicted: the labelled cases (val), or the "
+            "test images."
+        ),
+    ] = "train",
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="DIR", help="val and test: the run's or model's folder whose plan it is."),
+    ] = None,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     workers: o.Workers = 2,
@@ -57,14 +72,30 @@ def preprocess(
 ) -> None:
     """Plan for a dataset and prepare every case. It is checked first; the plan and its reasons are printed."""
     from decathlete.cli.show import TerminalListener
+    from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task
     from decathlete.workflows.workspace import Workspace
 
     listener = TerminalListener()
+    workspace = Workspace(data=data, prepared=prepared)
+    if mode != "train":
+        store = prepare_for_model(
+            task,
+            model=_model_of(mode, model, planned=plan.options() != PlanOptions() or preset is not None or dim != "3"),
+            mode=mode,
+            workspace=workspace,
+            workers=workers,
+            overwrite=overwrite,
+            progress=listener.cases("prepare"),
+        )
+        typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
+        return
+    if model is not None:
+        raise OptionError("--model says by what to prepare for prediction", remedy="give --mode val or test, too")
     store = preprocess_task(
         task,
         dims=o.dims_of(dim),
-        workspace=Workspace(data=data, prepared=prepared),
+        workspace=workspace,
         options=replace(plan.options(), preset=preset),
         workers=workers,
         overwrite=overwrite,
@@ -73,3 +104,19 @@ def preprocess(
         progress=listener.cases("prepare"),
     )
     typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
+
+
+def _model_of(mode: PreparedFor, model: Path | None, *, planned: bool) -> Path:
+    """The model whose plan it is; the plan is not to be changed.
+
+    Raises:
+        OptionError: there is none, or other options say what the plan be.
+    """
+    if model is None:
+        raise OptionError(f"--mode {mode} prepares by a trained model's plan", remedy="name the model with --model")
+    if planned:
+        raise OptionError(
+            f"--mode {mode} takes dimensions, plan and network as the model has them",
+            remedy="leave out --dim, --preset and the options of plan, network, regions and split",
+        )
+    return model

@@ -28,6 +28,8 @@ Layout = Literal["auto", "channels_first", "channels_last"]
 """How feature maps lie in memory; ``auto``: as measured to be fastest."""
 Grid = Literal["original", "prepared"]
 """That scores are taken on: the files' own, or the resampled and cropped one that the network sees."""
+PreparedFor = Literal["train", "val", "test"]
+"""Cases are prepared to be trained on; or, by a trained model's plan, to be predicted: with or without a label."""
 PresetName = Literal["recipe"]
 """Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
 BucketRegion = Literal["us", "eu"]

@@ -11,10 +11,12 @@ from decathlete.core.files import remove_partials, writable_folder
 from decathlete.core.memory import memory_named
 from decathlete.dataset.images import find_inputs, read_channels
 from decathlete.errors import CasesFailed, ImageError
-from decathlete.inference.outputs import Job, finished, in_the_way, make_jobs, refuse, write_outputs
+from decathlete.inference.outputs import Job, finished, in_the_way, make_jobs, refuse, stored_jobs, write_outputs
 from decathlete.inference.pipeline import overlapped
 from decathlete.inference.predict import READING_SHORT, Prediction, Predictor, Ready
-from decathlete.inference.provenance import PredictionRecord, inputs_digest
+from decathlete.inference.prepared_inputs import stored_ready
+from decathlete.inference.provenance import PredictionRecord
+from decathlete.preprocessing.store import StoredCase
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class _Computed:
 
 def predict_files(
     predictor: Predictor,
-    inputs: Path | Mapping[str, Sequence[Path]],
+    inputs: Path | Mapping[str, Sequence[Path]] | Sequence[StoredCase],
     output: Path,
     *,
     save_probabilities: bool = False,
@@ -65,7 +67,8 @@ def predict_files(
     Predictions that are there already, made from the same inputs and settings, are kept.
 
     Args:
-        inputs: an image, a DICOM folder, a folder of images (``ID_0000`` ... are channels), or files by case.
+        inputs: an image, a DICOM folder, a folder of images (``ID_0000`` ... are channels), or files by case; or cases
+            that were prepared for these models (:func:`~decathlete.inference.prepared_inputs.stored_cases`).
         save_probabilities: also write ``ID_probabilities.nii.gz``, float32, a channel for each class or region.
         overwrite: replace what other inputs or settings made.
 
@@ -79,7 +82,10 @@ def predict_files(
     if not found:
         where = inputs if isinstance(inputs, Path) else None
         raise ImageError("there are no images to predict", where=where, remedy="name an image or a folder of images")
-    jobs = make_jobs(found, output, save_probabilities=save_probabilities)
+    if isinstance(found, Mapping):
+        jobs = make_jobs(found, output, save_probabilities=save_probabilities)
+    else:
+        jobs = stored_jobs(found, output, save_probabilities=save_probabilities)
     remove_partials(writable_folder(output))
     done = _finished(jobs, predictor)
     open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
@@ -111,10 +117,12 @@ def _predict(
     """Predict ``jobs`` and add them to ``done``; case -> message of those that failed."""
 
     def read(job: Job) -> _Read:
+        if job.stored is not None:
+            return _Read(job=job, ready=stored_ready(job.stored, predictor), digest=job.inputs_digest())
         with memory_named("the image", remedy=READING_SHORT):
             image = read_channels(job.images)
         ready = predictor.prepare(image, job.case_id)
-        return _Read(job=job, ready=ready, digest=inputs_digest(job.images))
+        return _Read(job=job, ready=ready, digest=job.inputs_digest())
 
     def compute(read: _Read) -> _Computed:
         prediction = predictor.compute(

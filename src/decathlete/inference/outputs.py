@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from decathlete.core.files import atomic_path, file_digest, remove
@@ -17,6 +17,7 @@ from decathlete.dataset.images import output_suffix, write_image, write_label
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.predict import Prediction
 from decathlete.inference.provenance import PredictionRecord, Settings, inputs_digest
+from decathlete.preprocessing.store import StoredCase
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Job:
 
     Attributes:
         probabilities: ``None`` if they are not asked for.
+        stored: the case as it was prepared before; ``images`` are then names alone.
     """
 
     case_id: str
@@ -36,6 +38,16 @@ class Job:
     label: Path
     record: Path
     probabilities: Path | None
+    stored: StoredCase | None = None
+
+    def inputs_digest(self) -> str:
+        """Of the raw files.
+
+        Raises:
+            OSError: one of them cannot be read.
+        """
+        known = self.stored.record.raw if self.stored else None
+        return known.digest if known else inputs_digest(self.images)
 
 
 def make_jobs(inputs: Mapping[str, Sequence[Path]], output: Path, *, save_probabilities: bool) -> dict[str, Job]:
@@ -46,15 +58,36 @@ def make_jobs(inputs: Mapping[str, Sequence[Path]], output: Path, *, save_probab
     """
     _refuse_input_folder(inputs, output)
     return {
-        case_id: Job(
-            case_id=case_id,
-            images=tuple(images),
-            label=output / f"{case_id}{output_suffix(images[0])}",
-            record=output / f"{case_id}.json",
-            probabilities=output / f"{case_id}_probabilities.nii.gz" if save_probabilities else None,
-        )
+        case_id: _job(case_id, images, output, save_probabilities=save_probabilities)
         for case_id, images in inputs.items()
     }
+
+
+def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities: bool) -> dict[str, Job]:
+    """The same for cases that were prepared to be predicted (:class:`RawImage` says what of).
+
+    Raises:
+        OutputError: ``output`` is where they are.
+    """
+    jobs = {}
+    for case in cases:
+        if output.resolve() in (case.folder.resolve(), *case.folder.resolve().parents[:2]):
+            raise OutputError("holds the prepared cases", where=output, remedy="choose another output folder")
+        assert case.record.raw is not None  # for the type checker: checked where the store was opened
+        images = [Path(name) for name in case.record.raw.files]
+        job = _job(case.case_id, images, output, save_probabilities=save_probabilities)
+        jobs[case.case_id] = replace(job, stored=case)
+    return jobs
+
+
+def _job(case_id: str, images: Sequence[Path], output: Path, *, save_probabilities: bool) -> Job:
+    return Job(
+        case_id=case_id,
+        images=tuple(images),
+        label=output / f"{case_id}{output_suffix(images[0])}",
+        record=output / f"{case_id}.json",
+        probabilities=output / f"{case_id}_probabilities.nii.gz" if save_probabilities else None,
+    )
 
 
 def _refuse_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) -> None:
@@ -75,7 +108,7 @@ def finished(job: Job, settings: Settings) -> PredictionRecord | None:
         return None
     if job.probabilities is not None and not (record.probabilities and job.probabilities.is_file()):
         return None
-    same = record.label_digest == file_digest(job.label) and record.inputs_digest == _digest_of_readable(job.images)
+    same = record.label_digest == file_digest(job.label) and record.inputs_digest == _digest_of_readable(job)
     return record if same else None
 
 
@@ -85,7 +118,7 @@ def in_the_way(job: Job, settings: Settings) -> list[Path]:
     ours = (
         record is not None
         and record.settings == settings
-        and record.inputs_digest == _digest_of_readable(job.images)
+        and record.inputs_digest == _digest_of_readable(job)
         and (not job.label.exists() or file_digest(job.label) == record.label_digest)
     )
     if ours:
@@ -142,9 +175,9 @@ def _read_record(job: Job) -> PredictionRecord | None:
         return None
 
 
-def _digest_of_readable(images: Sequence[Path]) -> str | None:
+def _digest_of_readable(job: Job) -> str | None:
     """``None`` for files that cannot be read; the error is told when the case's turn comes."""
     try:
-        return inputs_digest(images)
+        return job.inputs_digest()
     except OSError:
         return None

@@ -25,7 +25,7 @@ from decathlete.inference.limits import sums_limit
 from decathlete.inference.provenance import Settings, volumes_ml
 from decathlete.inference.restore import Restored, Restorer, decide
 from decathlete.inference.sweep import sweep
-from decathlete.inference.trained_on import departures
+from decathlete.inference.trained_on import channel_means, departures
 from decathlete.inference.windows import check_blend, check_overlap
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
@@ -198,10 +198,15 @@ class Predictor:
         plans = [ensemble.plan for ensemble in self.ensembles]
         with memory_named("the image, resampled for the network", remedy=READING_SHORT):
             cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
-        found = [departures(image, c.restoration, plan) for c, plan in zip(cases, plans, strict=True)]
+        return self.ready(cases, [channel_means(image, case.restoration) for case in cases])
+
+    def ready(self, cases: Sequence[PreparedCase], means: Sequence[Sequence[float]]) -> Ready:
+        """An image that was prepared for each plan of the predictor, with the mean intensities that it had."""
+        plans = [ensemble.plan for ensemble in self.ensembles]
+        found = [departures(m, c.restoration, plan) for m, c, plan in zip(means, cases, plans, strict=True)]
         return Ready(
-            geometry=image.geometry,
-            cases=cases,
+            geometry=cases[0].restoration.geometry,
+            cases=tuple(cases),
             warnings=tuple(dict.fromkeys(warning for warnings in found for warning in warnings)),
         )
 

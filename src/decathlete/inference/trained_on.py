@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from decathlete.dataset.images import Image
@@ -16,16 +18,22 @@ INTENSITY_TOLERANCE = 0.5
 """Part of the training range's own width by which a mean intensity may leave it."""
 
 
-def departures(image: Image, restoration: Restoration, plan: Plan) -> tuple[str, ...]:
-    """In what ``image`` leaves the range of the training images (``plan.trained_on``), a sentence each.
+def channel_means(image: Image, restoration: Restoration) -> tuple[float, ...]:
+    """Mean intensity of each channel of a raw image inside the crop box of its preparation."""
+    cropped_CZYX = restoration.axes.apply(image.array_CZYX)[:, *restoration.crop.slices]
+    return tuple(cropped_CZYX.mean(axis=(1, 2, 3), dtype=np.float64).tolist())
+
+
+def departures(means: Sequence[float], restoration: Restoration, plan: Plan) -> tuple[str, ...]:
+    """In what an image leaves the range of the training images (``plan.trained_on``), a sentence each.
 
     Args:
-        restoration: how ``image`` was prepared by ``plan``; size and intensity are taken inside its crop box.
+        means: its :func:`channel_means`.
+        restoration: how it was prepared by ``plan``; size and intensity are taken inside its crop box.
     """
     axes, crop = restoration.axes, restoration.crop
-    spacing = axes.geometry(image.geometry).spacing_ZYX
+    spacing = axes.geometry(restoration.geometry).spacing_ZYX
     size = [s * n for s, n in zip(spacing, crop.shape, strict=True)]
-    means = axes.apply(image.array_CZYX)[:, *crop.slices].mean(axis=(1, 2, 3), dtype=np.float64)
     seen = plan.trained_on
     found = []
     for axis in range(3):
@@ -33,7 +41,7 @@ def departures(image: Image, restoration: Restoration, plan: Plan) -> tuple[str,
             f"spacing along axis {axis}", spacing[axis], _scaled(seen.spacing[axis], SPACING_TOLERANCE), "mm"
         )
         found += _leaves(f"size along axis {axis}", size[axis], _scaled(seen.size[axis], SIZE_TOLERANCE), "mm")
-    for name, mean, known in zip(plan.channels, means.tolist(), seen.intensity, strict=True):
+    for name, mean, known in zip(plan.channels, means, seen.intensity, strict=True):
         found += _leaves(f"mean intensity of channel {name!r}", mean, _widened(known), "")
     return tuple(found)
 

@@ -8,20 +8,24 @@ from functools import partial
 from pathlib import Path
 
 from decathlete.core.parallel import map_cases
-from decathlete.dataset.images import read_channels, read_label
+from decathlete.dataset.images import Image, read_channels, read_label
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import CasesFailed
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
-from decathlete.preprocessing.store import PreparedStore
+from decathlete.preprocessing.prepared import Restoration
+from decathlete.preprocessing.store import PreparedStore, RawImage
 from decathlete.preprocessing.write import begin, case_digest, is_current, write_case
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, case id) after each case."""
+
+About = Callable[[Case, Image, Restoration], RawImage]
+"""What a prediction will want to say of a raw image that it does not read any more."""
 
 
 def preprocess(
@@ -31,6 +35,7 @@ def preprocess(
     *,
     fingerprint: Fingerprint,
     splits: Splits,
+    about: About | None = None,
     workers: int = 2,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -38,6 +43,7 @@ def preprocess(
     """Prepare every case into ``folder``; cases made before from the same files and plan are kept.
 
     Args:
+        about: of each raw image, for cases that are prepared to be predicted.
         workers: cases at a time. They are threads: reading, matrix products and compression leave Python's lock.
         overwrite: replace data that another plan made.
 
@@ -46,7 +52,7 @@ def preprocess(
         CasesFailed: some cases could not be prepared; the others are done and kept.
     """
     begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
-    one = partial(_prepare_case, plan=plan, folder=folder / "cases")
+    one = partial(_prepare_case, plan=plan, folder=folder / "cases", about=about)
     failures, kept = {}, 0
     for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
         if outcome.error is not None:
@@ -61,12 +67,14 @@ def preprocess(
     return PreparedStore.open(folder)
 
 
-def _prepare_case(case: Case, *, plan: Plan, folder: Path) -> bool:
+def _prepare_case(case: Case, *, plan: Plan, folder: Path, about: About | None) -> bool:
     """Prepare and write one case; true if it was there already."""
     digest = case_digest(case, plan)
     if is_current(folder / case.id, digest):
         return True
     label = read_label(case.label) if case.label else None
-    prepared = prepare(read_channels(case.images), plan, label=label, case_id=case.id)
-    write_case(folder / case.id, prepared, digest=digest, dims=plan.dims)
+    image = read_channels(case.images)
+    prepared = prepare(image, plan, label=label, case_id=case.id)
+    raw = about(case, image, prepared.restoration) if about is not None else None
+    write_case(folder / case.id, prepared, digest=digest, dims=plan.dims, raw=raw)
     return False

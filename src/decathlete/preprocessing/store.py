@@ -48,12 +48,26 @@ class StoreSource(Schema):
     case_ids: tuple[str, ...]
 
 
+class RawImage(Schema):
+    """Of the raw image of a case that was prepared to be predicted: what a prediction says of its input.
+
+    Attributes:
+        files: their names. digest: of their bytes.
+        channel_means: mean intensity of each channel inside the crop box.
+    """
+
+    files: tuple[str, ...]
+    digest: str
+    channel_means: tuple[float, ...]
+
+
 class CaseRecord(Schema):
     """``case.json``.
 
     Attributes:
         digest: of the plan's preprocessing and the raw files; equal digest, equal arrays.
         sizes: bytes of each file beside this one.
+        raw: of cases that were prepared to be predicted.
     """
 
     version: int = STORE_VERSION
@@ -63,6 +77,7 @@ class CaseRecord(Schema):
     restoration: Restoration
     digest: str
     sizes: dict[str, int]
+    raw: RawImage | None = None
 
     def missing_files(self, folder: Path) -> list[str]:
         """Files that are not there or not as long as when they were written."""

@@ -17,7 +17,7 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import PreparedCase
-from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, StoreSource, open_case
+from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, open_case
 
 _CHUNK = 64
 """Voxels per axis that are stored together: about a patch, so that a patch costs a few seeks."""
@@ -112,7 +112,7 @@ def is_current(folder: Path, digest: str) -> bool:
         return False
 
 
-def write_case(folder: Path, prepared: PreparedCase, *, digest: str, dims: Dims) -> None:
+def write_case(folder: Path, prepared: PreparedCase, *, digest: str, dims: Dims, raw: RawImage | None = None) -> None:
     """Write one case to ``folder``, replacing what is there, in one step.
 
     Raises:
@@ -132,6 +132,7 @@ def write_case(folder: Path, prepared: PreparedCase, *, digest: str, dims: Dims)
             restoration=prepared.restoration,
             digest=digest,
             sizes={p.name: p.stat().st_size for p in sorted(partial.iterdir())},
+            raw=raw,
         ).save(partial / "case.json")
         remove(folder)
 

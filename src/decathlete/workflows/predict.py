@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from decathlete.dataset.images import find_inputs
 from decathlete.errors import OptionError
 from decathlete.inference.files import PredictedFile, predict_files
+from decathlete.inference.predict import Predictor
+from decathlete.inference.prepared_inputs import is_store, stored_cases
+from decathlete.preprocessing.store import StoredCase
 from decathlete.workflows.validate import PredictOptions, load_predictor
 
 
@@ -29,7 +32,8 @@ def predict(
 
     Args:
         models: a run's folder or a model folder; several make an ensemble.
-        inputs: an image, a DICOM folder, or a folder of images.
+        inputs: an image, a DICOM folder, or a folder of images; or cases that were prepared for the models
+            (:func:`~decathlete.workflows.prepare_for_model.prepare_for_model`).
         cases: predict so many, at most: the first by name.
         overwrite: replace what other inputs or settings made; predictions made from the same are kept anyway.
 
@@ -43,12 +47,18 @@ def predict(
         raise OptionError(f"{cases} cases leave nothing to predict", remedy="give --cases 1 or more")
     folders = [models] if isinstance(models, str | Path) else models
     predictor = load_predictor([Path(folder) for folder in folders], options)
-    found = find_inputs(Path(inputs), n_channels=predictor.n_channels)
     return predict_files(
         predictor,
-        dict(islice(found.items(), cases)),
+        _first(Path(inputs), predictor, cases),
         Path(output),
         save_probabilities=save_probabilities,
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _first(inputs: Path, predictor: Predictor, n: int | None) -> Mapping[str, Sequence[Path]] | Sequence[StoredCase]:
+    """The first ``n`` cases of a folder, or all."""
+    if is_store(inputs):
+        return stored_cases(inputs, predictor)[:n]
+    return dict(islice(find_inputs(inputs, n_channels=predictor.n_channels).items(), n))

@@ -55,7 +55,7 @@ OPTIONS = {
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "check": f"{REGIONS} data group-by json workers",
-    "preprocess": f"{PLAN.replace('fit ', '')} data dim overwrite prepared preset task workers",
+    "preprocess": f"{PLAN.replace('fit ', '')} data dim mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device grid json layout memory model overlap overwrite precision tolerance "
     "tta workers",
@@ -93,6 +93,8 @@ OF_THEIR_OWN = {
     ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
     ("predict", "memory"),
     ("predict", "model"),  # or several
+    ("preprocess", "model"),  # of val and test alone
+    ("preprocess", "mode"),  # what to prepare for, not what to measure
     ("predict", "output"),
 }
 

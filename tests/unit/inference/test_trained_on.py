@@ -3,7 +3,7 @@ import pytest
 
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.images import Image
-from decathlete.inference.trained_on import departures
+from decathlete.inference.trained_on import channel_means, departures
 from decathlete.planning.plan import Range, TrainedOn
 from decathlete.preprocessing.prepare import prepare
 from factories import make_test_plan
@@ -21,7 +21,8 @@ def warnings(shape=(10, 11, 11), spacing=(2.5, 1.0, 1.0), intensity=110.0):
     image = np.full((1, *shape), intensity, np.float32)
     image[0, 0, 0, 0] += 1
     given = Image(array_CZYX=image, geometry=Geometry.plain(shape, spacing))
-    return departures(given, prepare(given, PLAN).restoration, PLAN)
+    restoration = prepare(given, PLAN).restoration
+    return departures(channel_means(given, restoration), restoration, PLAN)
 
 
 def test_silent_for_what_training_saw():

@@ -1,0 +1,58 @@
+"""Predicting cases that were prepared before, by the plan of the models that predict them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from decathlete.core.memory import memory_named
+from decathlete.errors import StoreError
+from decathlete.inference.predict import READING_SHORT, Predictor, Ready
+from decathlete.preprocessing.prepared import PreparedCase
+from decathlete.preprocessing.store import PreparedStore, StoredCase
+from decathlete.preprocessing.write import preparation_digest
+
+
+def is_store(folder: Path) -> bool:
+    """Whether ``folder`` holds prepared cases, not images."""
+    return (folder / "source.json").is_file() and (folder / "plan.json").is_file()
+
+
+def stored_cases(folder: Path, predictor: Predictor) -> Sequence[StoredCase]:
+    """The cases in ``folder``, prepared as every model of ``predictor`` wants them.
+
+    Raises:
+        StoreError: damaged; prepared to be trained on; or by another plan than a model's.
+    """
+    store = PreparedStore.open(folder)
+    cases = [store.case(case_id) for case_id in store.case_ids]
+    if any(case.record.raw is None for case in cases):
+        raise StoreError(
+            "was prepared to be trained on",
+            where=folder,
+            remedy="predict the images themselves, or prepare them with `decathlete preprocess --mode test`",
+        )
+    if any(preparation_digest(e.plan) != preparation_digest(store.plan) for e in predictor.ensembles):
+        raise StoreError(
+            "was prepared by another plan than that of the model",
+            where=folder,
+            remedy="prepare the images with `decathlete preprocess --mode test --model` of this model",
+        )
+    return cases
+
+
+def stored_ready(case: StoredCase, predictor: Predictor) -> Ready:
+    """A stored case as :meth:`Predictor.prepare` would make it of the raw image, bit for bit."""
+    raw = case.record.raw
+    assert raw is not None  # for the type checker: see ``stored_cases``
+    with memory_named("the prepared image", remedy=READING_SHORT):
+        image_CZYX = case.read_image()
+    prepared = PreparedCase(
+        case_id=case.case_id,
+        image_CZYX=image_CZYX,
+        label_ZYX=None,
+        foreground={},
+        restoration=case.restoration,
+    )
+    n_plans = len(predictor.ensembles)
+    return predictor.ready([prepared] * n_plans, [raw.channel_means] * n_plans)

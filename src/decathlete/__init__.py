@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
     from decathlete.workflows.predict import predict
+    from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task as preprocess
     from decathlete.workflows.report import make_report as report
     from decathlete.workflows.run import run
@@ -53,6 +54,7 @@ _HOMES = {
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
     "predict": ("decathlete.workflows.predict", "predict"),
+    "prepare_for_model": ("decathlete.workflows.prepare_for_model", "prepare_for_model"),
     "preprocess": ("decathlete.workflows.preprocess", "preprocess_task"),
     "preset_options": ("decathlete.planning.overrides", "preset_options"),
     "read_dataset": ("decathlete.dataset.manifest", "read_dataset"),
@@ -80,6 +82,7 @@ __all__ = [
     "evaluate",
     "explain",
     "predict",
+    "prepare_for_model",
     "preprocess",
     "preset_options",
     "read_dataset",

@@ -331,6 +331,21 @@ def test_the_first_epochs_are_not_validated_but_the_last_is(store, tmp_path):
     assert Logs.load(tmp_path / "short" / "logs.json").epochs[0].val_loss is not None
 
 
+def test_so_many_cases_and_windows_at_a_time_are_validated(store, tmp_path, monkeypatch):
+    from decathlete.inference.engines import TorchEngine
+    from decathlete.training.validation import Validator
+
+    cases, sizes = [], []
+    case, windows = Validator.case, TorchEngine.__call__
+    monkeypatch.setattr(Validator, "case", lambda self, net, name: (cases.append(name), case(self, net, name))[1])
+    monkeypatch.setattr(TorchEngine, "__call__", lambda self, x_BC: (sizes.append(len(x_BC)), windows(self, x_BC))[1])
+    train(store, 0, tmp_path / "default", tiny_config(epochs=1, steps_per_epoch=1))
+    assert (len(cases), sizes) == (2, [4, 4] * 2), "both held-out cases, each of 8 windows"
+    cases.clear(), sizes.clear()
+    train(store, 0, tmp_path / "few", tiny_config(epochs=1, steps_per_epoch=1, val_cases=1, val_batch_size=3))
+    assert (len(cases), sizes) == (1, [3, 3, 2])
+
+
 def test_windows_of_validations_are_blended_as_told(store, tmp_path):
     losses = []
     for number, changes in enumerate(({}, {"val_blend": "constant"}, {"val_overlap": 0.9})):

@@ -33,7 +33,7 @@ def predict(
     Args:
         models: a run's folder or a model folder; several make an ensemble.
         inputs: an image, a DICOM folder, or a folder of images; or cases that were prepared for the models
-            (:func:`~decathlete.workflows.prepare_for_model.prepare_for_model`).
+            (:func:`decathlete.prepare_for_model`).
         cases: predict so many, at most: the first by name.
         overwrite: replace what other inputs or settings made; predictions made from the same are kept anyway.
 

@@ -214,6 +214,11 @@ def test_the_layout_asked_for_is_that_of_the_feature_maps(tmp_path: Path, mode: 
     assert record.settings.layout == layout
 
 
+def test_amp_is_bf16_on_a_processor(tmp_path: Path) -> None:
+    record = benchmark(tiny("predict", amp=True, precision="auto"), workspace=Workspace(results=tmp_path)).record
+    assert record.settings.precision == "bf16"
+
+
 def test_no_record_takes_the_place_of_another(tmp_path: Path) -> None:
     paths = [claim_free(tmp_path, "same") for _ in range(3)]
     assert [path.name for path in paths] == ["same.json", "same-2.json", "same-3.json"]

@@ -285,6 +285,10 @@ def test_windows_computed_together_are_handed_on(command: str, given: str, monke
     monkeypatch.setattr(f"decathlete.workflows.{command}.{command}", listen)
     CliRunner().invoke(app, [command, *given.split(), "--batch-size", "3", "--tta", "--layout", "channels-last"])
     assert heard["options"] == PredictOptions(batch_size=3, tta=True, layout="channels_last")
+    assert heard.get("cases") is None
+    if command == "predict":
+        CliRunner().invoke(app, [command, *given.split(), "--cases", "2"])
+        assert heard["cases"] == 2
 
 
 def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

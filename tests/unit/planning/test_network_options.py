@@ -88,6 +88,9 @@ def test_block_and_norm_say_that_they_were_set():
     assert plan.reasons["network.block"] == "set by hand (--block residual)"
     assert plan.reasons["network.norm"] == "set by hand (--norm group)"
     assert "network.norm" not in made_up_plan().reasons
+    kinds = {type(module).__name__ for module in build_network(plan.network).modules()}
+    assert {"GroupNorm", "ResidualBlock"} <= kinds
+    assert "InstanceNorm" not in kinds
 
 
 def test_what_makes_no_network_is_refused_all_at_once():

@@ -27,7 +27,7 @@ def trained(folder: Path) -> tuple[Any, dict[str, Any]]:
     return record.plan, record.provenance["config"]
 
 
-@pytest.mark.parametrize("dim", [3, 2])
+@pytest.mark.parametrize("dim", [pytest.param(3, marks=pytest.mark.full), 2])
 def test_train_by_the_recipe(dim: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_phantoms(Path("data/Task04_Hippocampus"), n_cases=4, shape_ZYX=(36, 50, 35))

@@ -78,6 +78,7 @@ def predict_files(
         ImageError: nothing to predict.
         CasesFailed: at the end, if some cases failed.
     """
+    found: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
     found = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
     if not found:
         where = inputs if isinstance(inputs, Path) else None

@@ -136,7 +136,7 @@ class DaliLoader:
 
 def _tensor(output: Any) -> Tensor:
     """It shares DALI's memory, which DALI leaves alone as long as the tensor lives."""
-    return torch.from_dlpack(output.as_tensor())
+    return torch.utils.dlpack.from_dlpack(output.as_tensor())
 
 
 def _feeds(read: Iterable[tuple[RawBatch, Feed]], fed: deque[RawBatch]) -> Iterator[Feed]:

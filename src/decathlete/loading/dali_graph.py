@@ -19,7 +19,7 @@ Node = Any
 """A value in the graph: one array for each sample."""
 
 
-@pipeline_def(enable_conditionals=True)  # type: ignore[misc]
+@pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
 def augmentation_graph(
     source: Iterator[Feed], patch_size: Axes, n_channels: int, n_masks: int, on_gpu: bool
 ) -> tuple[Node, Node]:

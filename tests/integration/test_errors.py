@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from typing import TYPE_CHECKING
 
 import nibabel
@@ -306,11 +307,11 @@ def test_ctrl_c_is_one_message_and_nothing_half_written(
     computed: list[object] = []
     compute = Predictor.compute
 
-    def interrupted(self: Predictor, ready: Ready, *, probabilities: bool = False) -> Prediction:
+    def interrupted(self: Predictor, ready: Ready, **options: Any) -> Prediction:
         computed.append(ready)
         if len(computed) == cases_before + 1:
             raise KeyboardInterrupt
-        return compute(self, ready, probabilities=probabilities)
+        return compute(self, ready, **options)
 
     command = ["decathlete", "predict", "--model", trained, "--device", "cpu", "-i", images, "-o", tmp_path / "out"]
     monkeypatch.setattr("sys.argv", list(map(str, command)))

@@ -71,20 +71,27 @@ def nnunet(work: Work, folder: Path) -> Measured:
 
 
 def compare(work: Work, folder: Path) -> list[str]:
-    """Lowest Dice of any case and class between the two."""
+    """Dice between the two, case by case and class by class."""
+    paths = [
+        path for path in sorted((folder / "nnunet").glob("*.nii.gz")) if (folder / "ours_last" / path.name).exists()
+    ]
+    found = {path.name.removesuffix(".nii.gz"): _agreement(folder / "ours_last" / path.name, path) for path in paths}
+    if not found:
+        return []
+    lowest = min(min(dices.values(), default=1.0) for dices in found.values())
+    lines = [f"Dice of ours to nnU-Net's, lowest of any case and class: {lowest:.5f}"]
+    for case, dices in found.items():
+        lines.append(f"{case}: " + (", ".join(f"class {k} {dice:.5f}" for k, dice in dices.items()) or "both empty"))
+    return lines
+
+
+def _agreement(ours_path: Path, theirs_path: Path) -> dict[int, float]:
+    """Foreground value -> Dice of two label maps."""
     import nibabel as nib
 
-    lowest, n = 1.0, 0
-    for path in sorted((folder / "nnunet").glob("*.nii.gz")):
-        ours_path = folder / "ours_last" / path.name
-        if not ours_path.is_file():
-            continue
-        a, b = (np.asarray(nib.load(p).dataobj).astype(np.int64) for p in (ours_path, path))
-        n += 1
-        for value in np.union1d(np.unique(a), np.unique(b)):
-            both = 2 * np.sum((a == value) & (b == value)) / (np.sum(a == value) + np.sum(b == value))
-            lowest = min(lowest, float(both)) if value else lowest
-    return [f"lowest Dice of any class between ours and nnU-Net's, {n} cases: {lowest:.4f}"] if n else []
+    a, b = (np.asarray(nib.load(path).dataobj).astype(np.int64) for path in (ours_path, theirs_path))
+    values = [int(value) for value in np.union1d(np.unique(a), np.unique(b)) if value]
+    return {v: float(2 * np.sum((a == v) & (b == v)) / (np.sum(a == v) + np.sum(b == v))) for v in values}
 
 
 def _size(dataset: str, cases: int, *, flips: bool, memory_gb: float, configuration: str) -> Work:

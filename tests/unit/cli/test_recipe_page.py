@@ -35,7 +35,8 @@ RECIPE_OPTIONS = {
 }
 """Every option of the recipe, of 2021 and later."""
 RECIPE_STEPS = [
-    "scripts/train", "scripts/inference", "crop with foreground oversampling", "zoom", "mirroring", "Gaussian noise",
+    "scripts/train", "scripts/inference", "input by NVIDIA DALI", "curves",
+    "crop with foreground oversampling", "zoom", "mirroring", "Gaussian noise",
     "Gaussian blur", "brightness", "contrast", "rotation", "simulation of low resolution", "gamma",
     "dynamic selection of the patch size", "cascaded U-Net", "crop to non-zero", "resample to the median spacing",
     "anisotropic data: 10th percentile", "pad to the patch", "CT: clip", "MRI: z-score", "2D: slices",

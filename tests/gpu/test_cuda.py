@@ -1,7 +1,9 @@
-"""What only a CUDA device can show; skipped without one."""
+"""What a CUDA device does otherwise than a CPU. With ``cpu`` the tests themselves are tested where there is no GPU."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +13,175 @@ import torch
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.run import benchmark
 from decathlete.dataset.phantoms import make_phantoms
+from decathlete.errors import Interrupted
 from decathlete.inference.engines import TorchEngine
+from decathlete.inference.sweep import predict_logits
 from decathlete.networks.build import build_network
+from decathlete.networks.bundle import ModelBundle
 from decathlete.planning.options import PlanOptions
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.checkpoint import load_checkpoint
+from decathlete.training.logs import Logs
+from decathlete.training.module import SegmentationModule
+from decathlete.training.optim import unscales_itself
+from decathlete.training.run import train
 from decathlete.workflows.run import run
 from decathlete.workflows.validate import PredictOptions
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_plan
+from training_support import NO_AUGMENTATION, KillAt, make_store, tiny_config
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA devices")
+
+CUDA = pytest.param("cuda", marks=gpu)
+DEVICES = ["cpu", CUDA]
+STEPS = [("cpu", "fp32"), *(pytest.param("cuda", precision, marks=gpu) for precision in ("fp32", "bf16", "fp16"))]
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> PreparedStore:
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+def one_step(store: PreparedStore, folder: Path, **changes: Any) -> dict[str, Any]:
+    """Of plain gradient descent; the last checkpoint."""
+    plain = {"optimizer": "sgd", "momentum": 0, "weight_decay": 0, "schedule": "none", "augmentation": NO_AUGMENTATION}
+    config = tiny_config(**(plain | {"epochs": 1, "steps_per_epoch": 1, "val_cases": 0} | changes))
+    train(store, 0, folder, config)
+    return load_checkpoint(folder / "checkpoints" / "last.ckpt")
+
+
+# Prediction.
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dims", [2, 3])
-def test_windows_on_cuda_equal_the_cpu(dims: int) -> None:
+def test_windows_equal_the_cpus(dims: int, device: str) -> None:
     plan = make_test_plan(dims)
-    network = build_network(plan.network, seed=1).eval()
     windows = torch.randn(2, len(plan.channels), *plan.patch_size, generator=torch.Generator().manual_seed(1))
-    expected = TorchEngine(network, device=torch.device("cpu"), precision="fp32")(windows)
-    network = build_network(plan.network, seed=1).eval()
-    found = TorchEngine(network, device=torch.device("cuda"), precision="fp32")(windows)
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-2, atol=1e-2)
+    expected, found = (
+        TorchEngine(build_network(plan.network, seed=1).eval(), device=where, precision="fp32")(windows).cpu()
+        for where in ("cpu", device)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)  # TF32 has 10 bits
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_whole_volume_with_flips_equals_the_cpus(dims: int, device: str) -> None:
+    plan = make_test_plan(dims)
+    image_CZYX = torch.randn(1, 25, 20, 17, generator=torch.Generator().manual_seed(1))
+    expected, found = (
+        predict_logits(
+            TorchEngine(build_network(plan.network, seed=1).eval(), device=where, precision="fp32"),
+            image_CZYX,
+            plan,
+            mirror_axes=tuple(range(dims)),
+            batch_size=3,
+        ).cpu()
+        for where in ("cpu", device)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+    assert (found.argmax(0) == expected.argmax(0)).float().mean() > 0.99
+
+
+# Training.
+
+
+@pytest.mark.parametrize(("device", "precision"), STEPS)
+def test_a_step_lowers_the_same_loss_by_a_like_gradient(store, tmp_path, device: str, precision: str) -> None:
+    expected = one_step(store, tmp_path / "cpu")
+    found = one_step(store, tmp_path / "device", device=device, precision=precision)
+    loss = [Logs.load(tmp_path / name / "logs.json").epochs[0].train_loss for name in ("cpu", "device")]
+    assert loss[1] == pytest.approx(loss[0], rel=0.02)
+    start = build_network(store.plan.network, seed=1).state_dict()
+    moved = [torch.cat([(c["network"][k] - start[k]).flatten() for k in start]) for c in (expected, found)]
+    assert torch.nn.functional.cosine_similarity(*moved, dim=0) > 0.95
+
+
+@pytest.mark.parametrize(("device", "precision"), STEPS)
+def test_gradients_are_clipped_after_they_are_unscaled(store, tmp_path, device: str, precision: str) -> None:
+    found = one_step(store, tmp_path / "run", device=device, precision=precision, gradient_clip=0.001)["network"]
+    start = build_network(store.plan.network, seed=1).state_dict()
+    moved = torch.stack([(found[k] - start[k]).square().sum() for k in start]).sum().sqrt()
+    assert float(moved) == pytest.approx(0.01 * 0.001, rel=0.05)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_cudas_fast_ways_are_taken_while_training(
+    store, tmp_path, monkeypatch, device: str, deterministic: bool, optimizer: str
+) -> None:
+    inner, seen = SegmentationModule._backward, []
+
+    def looking(self: SegmentationModule, batch: Any) -> torch.Tensor:
+        precision, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+        seen.append((unscales_itself(self.optimizer), precision, benchmark))
+        return inner(self, batch)
+
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    monkeypatch.setattr(SegmentationModule, "_backward", looking)
+    one_step(store, tmp_path / "run", device=device, optimizer=optimizer, deterministic=deterministic)
+    assert seen == [(True, "high", not deterministic) if device == "cuda" else (False, *before)]
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark) == before
+
+
+@gpu
+@pytest.mark.skipif(torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8, reason="no TF32")
+def test_float32_on_cuda_is_tf32() -> None:
+    image, kernel = torch.randn(1, 64, 24, 24, 24, device="cuda"), torch.nn.Conv3d(64, 64, 3).cuda().eval()
+    exact = kernel.double()(image.double()).float()
+    found = TorchEngine(kernel.float(), precision="fp32")(image)
+    error = float((found - exact).abs().max() / exact.abs().max())
+    assert 1e-6 < error < 1e-2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_stopped_run_goes_on(store, tmp_path, device: str) -> None:
+    config = tiny_config(device=device, augmentation=NO_AUGMENTATION, val_cases=0, deterministic=True)
+    whole = train(store, 0, tmp_path / "whole", config)
+    with pytest.raises(Interrupted):
+        train(store, 0, tmp_path / "parts", config, progress=KillAt(3, signal.SIGTERM))
+    parts = train(store, 0, tmp_path / "parts", config, resume=True)
+    ours, others = (ModelBundle.load(r.model).build().state_dict() for r in (parts, whole))
+    for name in ours:
+        torch.testing.assert_close(ours[name], others[name], rtol=0, atol=0 if device == "cpu" else 1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, about torch
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.full), CUDA])
+def test_a_compiled_step_is_the_same_but_for_rounding(store, tmp_path, device: str) -> None:
+    plain, compiled = (one_step(store, tmp_path / str(c), device=device, compile=c)["network"] for c in (False, True))
+    assert plain.keys() == compiled.keys()
+    for name in plain:
+        torch.testing.assert_close(compiled[name], plain[name], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.full), pytest.param("cuda", marks=two_gpus)])
+def test_two_devices_train_as_one_with_twice_the_batch(store, tmp_path, device: str) -> None:
+    one = one_step(store, tmp_path / "one", device=device, batch_size=2)["network"]
+    two = one_step(store, tmp_path / "two", device=device, batch_size=1, devices=2)["network"]
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)
+
+
+@two_gpus
+@pytest.mark.parametrize("affinity", ["single_unique", "socket_unique_interleaved"])
+def test_two_gpus_processes_are_bound_to_processors_of_their_own(affinity: Any) -> None:
+    pytest.importorskip("pynvml")
+    from decathlete.training.processors import choose_processors
+
+    first, second = choose_processors(affinity, [0, 1])
+    assert first
+    assert second
+    assert first.isdisjoint(second)
+    assert first | second <= os.sched_getaffinity(0)
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_run_on_cuda_learns(tmp_path: Path, precision: str) -> None:
     from decathlete.training.config import TrainConfig
 
@@ -48,16 +196,25 @@ def test_a_run_on_cuda_learns(tmp_path: Path, precision: str) -> None:
     assert result.scores.headline.dice > 0.6
 
 
+# Measuring.
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", ["train", "predict"])
-def test_a_benchmark_on_cuda_knows_the_devices_time_memory_and_name(tmp_path: Path, mode: Any) -> None:
+def test_a_benchmark_knows_the_devices_time_memory_and_name(tmp_path: Path, mode: Any, device: str) -> None:
+    on_cuda = device == "cuda"
+    how: dict[str, Any] = {"amp": True} if on_cuda else {"precision": "fp32", "patch": (8, 8, 8)}
     narrow = PlanOptions(filters=(8, 16))
-    options = BenchmarkOptions(mode=mode, task="04", plan=narrow, steps=5, amp=True, device="cuda", profile=True)
+    options = BenchmarkOptions(mode=mode, task="04", plan=narrow, steps=5, device=device, profile=True, **how)
     result = benchmark(options, workspace=Workspace(results=tmp_path))
     record = result.record
-    assert record.machine.gpus == (torch.cuda.get_device_name(0),)
-    assert record.settings.precision == "fp16"
-    assert record.peak_memory.device_bytes is not None
-    assert record.peak_memory.device_bytes > 2 * 40 * 56 * 40 * 8 * 2  # one feature map of the first stage
+    assert record.machine.gpus == ((torch.cuda.get_device_name(0),) if on_cuda else ())
+    assert record.settings.precision == ("fp16" if on_cuda else "fp32")
     assert record.latency_ms.mean == pytest.approx(1e3 * sum(record.seconds[0]) / 5)
     assert result.trace is not None
-    assert '"kernel"' in result.trace.read_text()
+    assert '"kernel"' in result.trace.read_text() or not on_cuda
+    if on_cuda:
+        assert record.peak_memory.device_bytes is not None
+        assert record.peak_memory.device_bytes > 2 * 40 * 56 * 40 * 8 * 2  # one feature map of the first stage
+    else:
+        assert record.peak_memory.device_bytes is None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from decathlete.errors import DecathleteError, Interrupted, OptionError, OutputError, PlanError, StoreError
 from decathlete.networks.bundle import ModelBundle
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training import run
+from decathlete.training import optim, run
 from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.logs import EpochRecord, Logs, RunRecord
 from decathlete.training.module import SegmentationModule
@@ -355,8 +356,13 @@ def test_windows_of_validations_are_blended_as_told(store, tmp_path):
     assert len(set(losses)) == 3
 
 
-def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(store, tmp_path):
+@pytest.mark.parametrize("scaled", ["", "and its loss scaled", "and stepped by a fused optimizer"])
+def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(store, tmp_path, scaled, monkeypatch):
     from decathlete.networks.build import build_network
+
+    if scaled:
+        monkeypatch.setattr(run, "pl", SimpleNamespace(Trainer=partial(scaling_trainer, [])))
+        monkeypatch.setattr(optim, "FUSING", ("cpu",) if "fused" in scaled else ())
 
     def moved(clip: float) -> float:
         config = tiny_config(
@@ -398,7 +404,30 @@ def test_batch_norms_are_of_all_processes_when_told(tmp_path):
 
 def test_sync_batchnorm_without_batch_norms_is_refused(store, tmp_path):
     with pytest.raises(OptionError, match="the network has instance norm"):
+        train(store, 0, tmp_path / "run", tiny_config(sync_batchnorm=True, devices=2))
+
+
+def test_sync_batchnorm_of_one_device_is_refused(tmp_path):
+    network = make_test_network(3).revised(norm="batch")
+    store = make_store(tmp_path / "store", plan=make_test_plan(3, network=network))
+    with pytest.raises(OptionError, match="for several devices"):
         train(store, 0, tmp_path / "run", tiny_config(sync_batchnorm=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_deterministic_training_leaves_torch_as_it_was(store, tmp_path, monkeypatch):
+    inner, seen = SegmentationModule._backward, []
+
+    def looking(self, batch):
+        seen.append(
+            (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+        )
+        return inner(self, batch)
+
+    monkeypatch.setattr(SegmentationModule, "_backward", looking)
+    train(store, 0, tmp_path / "run", tiny_config(deterministic=True, val_cases=0, epochs=1, steps_per_epoch=1))
+    assert seen == [(True, True)]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def nan_at(monkeypatch, bad_steps) -> None:
@@ -455,6 +484,11 @@ class ScaledFp32(MixedPrecision):
         return nullcontext()
 
 
+def scaling_trainer(scalers, precision, plugins, **options) -> pl.Trainer:
+    scalers.append(torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000))
+    return pl.Trainer(plugins=[*plugins, ScaledFp32("16-mixed", "cpu", scalers[-1])], **options)
+
+
 def infinite_gradient_at(monkeypatch, bad_steps) -> None:
     inner = SegmentationModule._backward
 
@@ -475,13 +509,8 @@ def test_a_gradient_that_is_not_finite_is_skipped_too(store, tmp_path, monkeypat
 
 
 def test_loss_scaling_skips_overflows_and_is_resumed(store, tmp_path, monkeypatch):
-    scalers = []
-
-    def trainer(precision, **options):
-        scalers.append(torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000))
-        return pl.Trainer(plugins=[ScaledFp32("16-mixed", "cpu", scalers[-1])], **options)
-
-    monkeypatch.setattr(run, "pl", SimpleNamespace(Trainer=trainer))
+    scalers: list[torch.amp.GradScaler] = []
+    monkeypatch.setattr(run, "pl", SimpleNamespace(Trainer=partial(scaling_trainer, scalers)))
     infinite_gradient_at(monkeypatch, {1, 2})
     config = tiny_config(optimizer="sgd", val_cases=0)
     with pytest.raises(Interrupted):

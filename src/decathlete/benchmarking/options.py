@@ -36,6 +36,7 @@ class BenchmarkOptions:
         profile: watch a few more steps with torch's profiler.
         amp: mixed precision: fp16 on CUDA, else bf16.
         layout: of feature maps in memory.
+        compile: the trained network, by torch's compiler.
         devices: GPUs, or processes on a CPU.
 
     Raises:
@@ -59,6 +60,7 @@ class BenchmarkOptions:
     blend: Blend = "gaussian"
     profile: bool = False
     amp: bool = False
+    compile: bool = False
     precision: PrecisionChoice = "auto"
     layout: Layout = "auto"
     device: str = "auto"
@@ -79,6 +81,8 @@ class BenchmarkOptions:
             yield "volumes and flips (tta) are for mode predict"
         if self.mode == "predict" and self.augment:
             yield "only training augments"
+        if self.mode == "predict" and self.compile:
+            yield "only training compiles the network"
         if self.amp and self.precision != "auto":
             yield "amp chooses the precision: give amp or precision, not both"
         if self.real and replace(self.plan, overrides=()) != AS_PLANNED:

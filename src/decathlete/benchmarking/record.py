@@ -56,6 +56,7 @@ class Settings(Schema):
         batch_size: per device.
         parameters: of the network.
         precision: that was computed in. layout: of feature maps in memory, where it was recorded.
+        compiled: by torch's compiler.
         steps: measured, after ``warmup`` others.
         volumes: whole volumes were predicted, of ``volume_shape`` if random, with ``overlap`` and ``blend``.
         optimizer: in training. augment: whether training patches were changed.
@@ -72,6 +73,7 @@ class Settings(Schema):
     parameters: int
     precision: str
     layout: Layout | None = None
+    compiled: bool = False
     device: str
     devices: int
     warmup: int
@@ -109,11 +111,12 @@ class BenchmarkRecord(Schema):
         """For the screen."""
         settings, latency, memory = self.settings, self.latency_ms, self.peak_memory
         what = "volumes" if settings.volumes else "slices" if settings.dims == 2 else "patches"
+        compiled = ", compiled" if settings.compiled else ""
         on_device = "" if memory.device_bytes is None else f", {say_bytes(memory.device_bytes)} on the GPU"
         return "\n".join(
             (
                 f"{settings.mode}, {settings.dims}D, {settings.data} data: patch {_times(settings.patch_size)}, batch "
-                f"{settings.batch_size}, {settings.precision}, {settings.devices} x {self.machine.computes}",
+                f"{settings.batch_size}, {settings.precision}{compiled}, {settings.devices} x {self.machine.computes}",
                 f"throughput   {self.throughput.images_per_s:.4g} {what}/s, "
                 f"{self.throughput.voxels_per_s / 1e6:.4g} million voxels/s",
                 f"latency      mean {latency.mean:.4g} ms; 50 % {latency.p50:.4g}, 90 % {latency.p90:.4g}, "

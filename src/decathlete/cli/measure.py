@@ -104,6 +104,9 @@ class MeasureArguments:
             help="Mixed precision: fp16 on CUDA, else bf16. Or give --precision.",
         ),
     ] = False
+    compile: Annotated[
+        bool, typer.Option("--compile", rich_help_panel=o.MACHINE, help="With train: compile the network.")
+    ] = False
     precision: o.Precision = "auto"
     layout: o.Layout = "auto"
     device: o.Device = "auto"

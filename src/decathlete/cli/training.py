@@ -11,7 +11,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.groups import LENGTH, TRAINING, TrainArguments
-from decathlete.core.choices import Blend, LoaderName, WandbMode
+from decathlete.core.choices import Affinity, Blend, LoaderName, WandbMode
 
 RATE, VALIDATION, CURVES = "Course of the learning rate", "Validation while training", "Curves"
 
@@ -147,6 +147,23 @@ class FullTrainArguments(TrainArguments):
             help="With --norm batch: normalise over the patches of all devices.",
         ),
     ] = False
+
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile/--no-compile",
+            rich_help_panel=o.MACHINE,
+            help="Compile the network: a slow first step, then faster ones, on GPUs above all.",
+        ),
+    ] = False
+    affinity: Annotated[
+        Affinity | None,
+        typer.Option(
+            rich_help_panel=o.MACHINE,
+            show_default="socket_unique_interleaved for several GPUs, else disabled",
+            help="Processors of each GPU's process.",
+        ),
+    ] = None
 
     val_every: Annotated[
         int,

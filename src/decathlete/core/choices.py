@@ -32,6 +32,10 @@ PreparedFor = Literal["train", "val", "test"]
 """Cases are prepared to be trained on; or, by a trained model's plan, to be predicted: with or without a label."""
 PresetName = Literal["recipe"]
 """Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
+Affinity = Literal[
+    "disabled", "single", "single_unique", "socket", "socket_unique_interleaved", "socket_unique_continuous"
+]
+"""How the training process of each GPU is bound to processors."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from decathlete.core.choices import Layout
 from decathlete.core.memory import is_memory_short
 from decathlete.errors import MemoryShort, OptionError
+from decathlete.networks.kernels import fast_kernels
 from decathlete.networks.layout import memory_format
 from decathlete.networks.precision import autocast, resolve_precision
 from decathlete.networks.unet import UNet
@@ -102,7 +103,7 @@ class TorchEngine:
         A function of its own: only once it is left does nothing hold the tensors that were in the way.
         """
         try:
-            with autocast(self.precision, self.device):
+            with fast_kernels(self.device), autocast(self.precision, self.device):
                 parts = [self.network(part.to(self.device)).float() for part in torch.split(windows, size)]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
         except (RuntimeError, MemoryError) as problem:

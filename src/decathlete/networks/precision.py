@@ -48,6 +48,13 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     raise OptionError(f"precision {precision!r} {problem}", remedy=f"choose auto, {', '.join(PRECISIONS)}")
 
 
+def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which every operation keeps the type of its numbers, whatever is around it."""
+    if not torch.amp.is_autocast_available(device.type):  # meta: no numbers, nothing to switch off
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
     """The context in which a forward pass runs in ``precision``."""
     if precision == "fp32":

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import (
+    Affinity,
     Blend,
     Layout,
     LoaderName,
@@ -32,7 +33,9 @@ WEIGHT_DECAYS: dict[OptimizerName, float] = {"adamw": 1e-4, "adam": 1e-4, "sgd":
 GRADIENT_CLIPS: dict[OptimizerName, float] = {"adamw": 1.0, "adam": 1.0, "sgd": 12.0}
 
 # What may change between a run and its resumption without changing the weights it ends with (on one machine).
-FREE_ON_RESUME = frozenset({"readers", "prefetch", "loggers", "wandb_mode", "save_every_s", "val_batch_size"})
+FREE_ON_RESUME = frozenset(
+    {"readers", "prefetch", "loggers", "wandb_mode", "save_every_s", "val_batch_size", "affinity"}
+)
 
 
 class TrainConfig(Schema):
@@ -54,11 +57,15 @@ class TrainConfig(Schema):
         gradient_clip: greatest gradient norm; ``None``: 1 for Adam(W), 12 for SGD; 0: no clipping.
         loss: what is added to the Dice; ``focal`` plays down voxels that are easy.
         batch_dice: one Dice over all patches of the global batch rather than one per patch.
-        precision: ``auto`` is bf16 where the device has it in hardware, else fp32; ``fp16`` scales the loss (CUDA).
+        precision: ``auto`` is bf16 where the device has it in hardware, else fp32 (on CUDA TF32); ``fp16`` scales the
+            loss (CUDA).
         layout: how feature maps lie in memory, in the steps and in the validations; ``auto``: the fastest known.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         deterministic: repeat bit for bit on CUDA too, slower (a CPU does so anyway).
         devices: processes on this machine, one per GPU or several on a CPU; the global batch grows with them.
+        compile: the network by torch's compiler: the first step takes a minute or more, the others less time.
+        affinity: processors of each GPU's process; ``None``: ``socket_unique_interleaved`` for several GPUs (but not
+            in SLURM jobs), else ``disabled``.
         seed: of weights, patches and augmentation.
         sync_batchnorm: batch norms take mean and variance over the patches of all processes.
         patience: validations without a better (smoothed) Dice before training stops; ``None``: never.
@@ -104,6 +111,8 @@ class TrainConfig(Schema):
     device: str = "auto"
     devices: int = Field(default=1, ge=1)
     nodes: int = Field(default=1, ge=1)
+    compile: bool = False
+    affinity: Affinity | None = None
     seed: int = 1
     sync_batchnorm: bool = False
     patience: int | None = Field(default=None, ge=1)

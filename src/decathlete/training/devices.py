@@ -9,6 +9,7 @@ from typing import Literal
 import psutil
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -16,11 +17,15 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from decathlete.errors import OptionError
 from decathlete.inference.engines import resolve_device
 from decathlete.networks.precision import Precision, default_precision
+from decathlete.training.affinity import Processors
+from decathlete.training.compiling import check_compiler
 from decathlete.training.config import TrainConfig
+from decathlete.training.processors import choose_processors
 
 Kind = Literal["cpu", "cuda", "mps"]
 LightningPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+_AS_LAUNCHED = "give --devices the number of processes per machine, and --nodes that of machines"
 _LIGHTNING: dict[Precision, LightningPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -41,6 +46,7 @@ class Hardware:
     Attributes:
         index: of the one GPU that was asked for, if it was.
         devices: processes on this machine. nodes: machines.
+        processors: that each process of this machine is bound to; empty: to none.
     """
 
     kind: Kind
@@ -48,6 +54,7 @@ class Hardware:
     precision: Precision
     devices: int
     nodes: int
+    processors: tuple[Processors, ...] = ()
 
     @property
     def world(self) -> int:
@@ -74,7 +81,19 @@ class Hardware:
         if self.world == 1:
             return "auto"
         backend = "nccl" if self.kind == "cuda" else "gloo"
-        return DDPStrategy(process_group_backend=backend, cluster_environment=environment)
+        return DDPStrategy(process_group_backend=backend, cluster_environment=environment or launcher())
+
+    @property
+    def plugins(self) -> list[ClusterEnvironment]:
+        """A process by itself is told so: in a SLURM job of several tasks Lightning would look for the others."""
+        return [LightningEnvironment()] if self.world == 1 else []
+
+    def processors_of(self, environment: ClusterEnvironment | None = None) -> Processors | None:
+        """What this process, one of this machine's, is bound to; ``None``: nothing."""
+        if not self.processors:
+            return None
+        environment = environment or launcher()
+        return self.processors[environment.local_rank() if environment and self.world > 1 else 0]
 
     def describe(self) -> str:
         """The machine in words, for the model's provenance."""
@@ -110,26 +129,41 @@ def choose_hardware(config: TrainConfig) -> Hardware:
             remedy="start it on every node with torchrun or srun (docs/how-to/several-devices.md)",
         )
     _check_launched(config)
+    if kind != "cuda" and config.affinity not in (None, "disabled"):
+        raise OptionError(
+            f"affinity {config.affinity} is about CUDA GPUs, training is on {kind}", remedy="leave --affinity out"
+        )
+    if config.compile:
+        check_compiler(device)
+    index = device.index if kind == "cuda" else None
+    gpus = [] if kind != "cuda" else [index] if index is not None else list(range(config.devices))
     return Hardware(
         kind=kind,
-        index=device.index if kind == "cuda" else None,
+        index=index,
         precision=choose_precision(config.precision, device),
         devices=config.devices,
         nodes=config.nodes,
+        processors=choose_processors(config.affinity, gpus),
     )
 
 
 def _check_launched(config: TrainConfig) -> None:
     """Processes that do not know of one another would train apart, all into one folder."""
     environment, world = launcher(), config.devices * config.nodes
-    if environment is None or environment.world_size() == world:
+    if environment is None:
         return
-    if world > 1 or isinstance(environment, TorchElasticEnvironment):  # a SLURM job may run one process of its many
+    if world == 1 and not isinstance(environment, TorchElasticEnvironment):
+        return  # a SLURM job may run one process of its many
+    if environment.world_size() != world:
         raise OptionError(
             f"the launcher started {environment.world_size()} processes, "
             f"but {config.devices} devices on {config.nodes} nodes are {world}",
-            remedy="give --devices the number of processes per machine, and --nodes that of machines",
+            remedy=_AS_LAUNCHED,
         )
+    try:
+        environment.validate_settings(num_devices=config.devices, num_nodes=config.nodes)
+    except ValueError as problem:
+        raise OptionError(f"the launcher was told otherwise: {problem}", remedy=_AS_LAUNCHED) from problem
 
 
 def choose_precision(precision: str, device: torch.device) -> Precision:
@@ -147,9 +181,17 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
 
 
 def launcher() -> ClusterEnvironment | None:
-    """What torchrun or SLURM (``srun``) tells a process that it has started as one of several."""
+    """What torchrun or SLURM (``srun``) tells a process that it has started as one of several.
+
+    Raises:
+        OptionError: SLURM does not say how many of them are on one machine.
+    """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    if SLURMEnvironment.detect() and SLURMEnvironment().world_size() > 1:
-        return SLURMEnvironment()
-    return None
+    if not SLURMEnvironment.detect():
+        return None
+    try:  # jobs are not queued again by Lightning: our checkpoints are not its
+        environment = SLURMEnvironment(auto_requeue=False)
+    except RuntimeError as problem:
+        raise OptionError(str(problem), remedy="give sbatch or srun --ntasks-per-node") from problem
+    return environment if environment.world_size() > 1 else None

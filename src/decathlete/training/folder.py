@@ -109,6 +109,11 @@ def make_record(
             f"sync_batchnorm is for batch norm, the network has {plan.network.norm} norm",
             remedy="plan with --norm batch, or leave sync_batchnorm out",
         )
+    if config.sync_batchnorm and config.devices * config.nodes == 1:
+        raise OptionError(
+            "sync_batchnorm is for several devices, one is asked for",
+            remedy="leave sync_batchnorm out: one device's batch norms see the whole batch anyway",
+        )
     # Here, not when the first batch is read: by then the folder is claimed.
     batch = (config.batch_size or plan.batch_size) * config.devices * config.nodes
     check_nvol(config.nvol, dims=plan.dims, global_batch=batch)

@@ -16,6 +16,7 @@ from torch import distributed as dist
 from torch.nn import functional
 
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.networks.precision import no_autocast
 from decathlete.training.ranks import SumOverRanks, world_size
 
 SMOOTH = 1e-5
@@ -91,7 +92,7 @@ class SegmentationLoss(nn.Module):
         """
         heads = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
         weights = self.weights if len(heads) > 1 else (1.0,)
-        with torch.autocast(label_B.device.type, enabled=False):
+        with no_autocast(label_B.device):
             parts = [self._head(logits.float(), _downsampled(label_B, logits.shape[2:])) for logits in heads]
         total = torch.stack([w * (dice + entropy) for w, (dice, entropy) in zip(weights, parts, strict=True)]).sum()
         dice, entropy = parts[0]

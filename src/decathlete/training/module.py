@@ -26,17 +26,16 @@ from decathlete.training.checkpoint import load_checkpoint, save_checkpoint
 from decathlete.training.ema import EMA
 from decathlete.training.feed import UNENDING, device_augmenter, make_loader
 from decathlete.training.losses import SegmentationLoss
-from decathlete.training.optim import build_optimizer, set_learning_rate
+from decathlete.training.optim import build_optimizer, restore_optimizer, set_learning_rate, unscales_itself
 from decathlete.training.schedule import ema_decay, learning_rate
 from decathlete.training.shared_norm import share_batch_norms
 from decathlete.training.signals import StopRequest
 from decathlete.training.state import Clock, RunState
+from decathlete.training.step import Batch, clip_gradients, make_gradients, report
 from decathlete.training.task import TrainTask
 from decathlete.training.validation import Validator
 
 MOST_SKIPPED_IN_A_ROW = 100
-
-Batch = tuple[Tensor, Tensor]
 
 
 class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
@@ -77,6 +76,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         hardware = task.hardware
         device = torch.device(hardware.kind)
         self.network.set_layout(memory_format(task.config.layout, device, task.plan.dims, hardware.precision))
+        if task.config.compile:  # in place: the weights keep their names, and a copy (EMA) is not compiled
+            self.network.compile(dynamic=False)
         self.augmenter = device_augmenter(task)
 
     def configure_optimizers(self) -> Optimizer:
@@ -111,9 +112,9 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """One step: forward, backward, agreement, weights, average."""
         set_learning_rate(self.optimizer, self.learning_rate)
-        loss = self._backward(batch)
-        made = self._agree(loss) and self._update()
-        self.state.count_step(float(loss) if made else None)
+        loss = self._agree(self._backward(batch))
+        made = loss is not None and self._update()
+        self.state.count_step(loss if made else None)
         if made:
             self._average()
         elif self.state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
@@ -127,8 +128,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """With loss scaling, gradients are clipped here, where they are unscaled."""
-        if self._scaler is not None:
-            self._clip(optimizer)
+        scaler = self._scaler
+        if scaler is None:
+            return
+        if unscales_itself(optimizer):  # in its step, after this
+            scaler.unscale_(optimizer)
+        clip_gradients(optimizer, self.task.config.clip)
 
     # The parts of a step.
 
@@ -158,30 +163,19 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return cast(Optimizer, self._stepper.optimizer)
 
     def _backward(self, batch: Batch) -> Tensor:
-        image_BC, label_B = batch
-        self.optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = self.loss(self.network(image_BC), label_B).total
-        self.manual_backward(loss)
-        return loss.detach()
+        return make_gradients(self.network, self.loss, self.optimizer, batch, backward=self.manual_backward)
 
-    def _agree(self, loss: Tensor) -> bool:
-        """Whether the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
-        finite = torch.isfinite(loss)
-        if self._scaler is None:
-            finite = finite & torch.isfinite(self._clip(self.optimizer))
-        is_bad = not bool(finite)  # waits for the device, so that the time taken below is the step's
+    def _agree(self, loss: Tensor) -> float | None:
+        """The loss, if the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
+        norm = clip_gradients(self.optimizer, self.task.config.clip) if self._scaler is None else None
+        value, finite = report(loss, norm).tolist()  # waits for the device: the time taken below is the step's
         now_s = self.clock.elapsed()
-        local = (float(is_bad), now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
+        local = (1.0 - finite, now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
         bad, elapsed_s, step_s, number = ranks.greatest(local, self.device)
         self._ticked_s = now_s
         self.state.time_step(elapsed_s=elapsed_s, step_s=step_s)
         self.state.stopped_by = int(number)
-        return not bad
-
-    def _clip(self, optimizer: Optimizer) -> Tensor:
-        """Clip gradients to the config's norm; the norm before."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        return torch.nn.utils.clip_grad_norm_(parameters, self.task.config.clip or float("inf"))
+        return None if bad else float(value)
 
     def _update(self) -> bool:
         """Step the optimizer; whether it did (a loss scaler skips where a scaled gradient overflowed)."""
@@ -237,7 +231,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def _restore(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
         self.ema.load_state_dict(content["ema"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        restore_optimizer(self.optimizer, content["optimizer"])
         if self._scaler is not None and content["scaler"]:
             self._scaler.load_state_dict(content["scaler"])
         self.state = RunState.from_dict(content["state"])

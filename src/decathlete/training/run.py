@@ -9,10 +9,12 @@ import warnings
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from decathlete.errors import Interrupted
+from decathlete.networks.kernels import determinism_kept, fast_kernels
 from decathlete.planning.overrides import with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -28,6 +30,7 @@ from decathlete.training.loggers import loggers_of
 from decathlete.training.logs import Fold, RunRecord
 from decathlete.training.meeting import Meeting
 from decathlete.training.module import SegmentationModule
+from decathlete.training.processors import bound
 from decathlete.training.progress import LogProgress, Progress
 from decathlete.training.quiet import hush_lightning
 from decathlete.training.signals import handlers_kept
@@ -156,10 +159,14 @@ def fit_module(
     Raises:
         DecathleteError: what a user can do something about.
     """
-    with warnings.catch_warnings():
+    hardware = module.task.hardware
+    processors = hardware.processors_of(environment)
+    with warnings.catch_warnings(), determinism_kept(), bound(processors):
         hush_lightning()
         try:
-            make_trainer(module.task, callbacks, environment).fit(module)
+            trainer = make_trainer(module.task, callbacks, environment)
+            with fast_kernels(torch.device(hardware.kind)):
+                trainer.fit(module)
         except SIGTERMException:  # Lightning noticed SIGTERM before our handler was in its place; all is saved
             log.debug("stopped by Lightning's handler")
         except Exception as problem:
@@ -179,6 +186,7 @@ def make_trainer(
         devices=hardware.lightning_devices,
         num_nodes=hardware.nodes,
         strategy=hardware.strategy(environment),
+        plugins=hardware.plugins,
         precision=hardware.lightning_precision,
         callbacks=callbacks,
         max_epochs=-1,
@@ -190,6 +198,5 @@ def make_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
         deterministic="warn" if task.config.deterministic else None,
-        benchmark=hardware.kind == "cuda" and not task.config.deterministic,
         default_root_dir=str(task.folder),
     )

@@ -140,6 +140,12 @@ def output_names(labels: LabelSet) -> tuple[str, ...]:
 
 def dice_per_class(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
     """Dice of each region or foreground class, voxels without a truth left out; ``None``: both empty."""
+    counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # waits for the device, once for all classes
+    return tuple(2 * both / (predicted + true) if predicted + true else None for both, predicted, true in counts)
+
+
+def voxel_counts(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> Tensor:
+    """(regions or foreground classes, 3): voxels in prediction and truth, in the prediction, in the truth."""
     known_ZYX = label_ZYX != IGNORE_INDEX
     if labels.regions:
         index_of = {value: index for index, value in enumerate(labels.values)}
@@ -150,12 +156,11 @@ def dice_per_class(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> 
         winner_ZYX = logits_KZYX.argmax(dim=0)
         truths = [label_ZYX == k for k in range(1, labels.n_classes)]
         predictions = [winner_ZYX == k for k in range(1, labels.n_classes)]
-    return tuple(_dice(p & known_ZYX, t & known_ZYX) for p, t in zip(predictions, truths, strict=True))
+    return torch.stack([_counts(p & known_ZYX, t & known_ZYX) for p, t in zip(predictions, truths, strict=True)])
 
 
-def _dice(prediction_ZYX: Tensor, truth_ZYX: Tensor) -> float | None:
-    total = int(prediction_ZYX.sum()) + int(truth_ZYX.sum())
-    return 2 * int((prediction_ZYX & truth_ZYX).sum()) / total if total else None
+def _counts(prediction_ZYX: Tensor, truth_ZYX: Tensor) -> Tensor:
+    return torch.stack([(prediction_ZYX & truth_ZYX).sum(), prediction_ZYX.sum(), truth_ZYX.sum()])
 
 
 def evenly_chosen(case_ids: Sequence[str], n: int) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
+from decathlete.training.devices import launcher
 from decathlete.training.feed import check_loader
 from decathlete.training.loggers import loggers_of
 from decathlete.workflows.listen import Listener
@@ -57,12 +58,17 @@ class Road:
         """Check, plan and prepare the dataset; what is finished is kept.
 
         Raises:
-            OptionError: several machines, two batch sizes, or a logger or loader that is not installed.
+            OptionError: several machines, one of several processes of a launcher, two batch sizes, or a logger or
+                loader that is not installed.
             DecathleteError: the dataset has problems, or other data are in the way.
         """
-        if self.config.nodes > 1:
+        launched = launcher()
+        if self.config.nodes > 1 or (launched is not None and launched.world_size() > 1):
+            others = f", and torchrun or srun has started {launched.world_size()} of it" if launched else ""
             raise OptionError(
-                "run works on one machine", remedy="`decathlete preprocess`, then `train --nodes`, then `validate`"
+                f"run is one process, which starts those that train on its machine itself{others}",
+                remedy="start it once, without torchrun (and with one SLURM task); or `decathlete preprocess`, then "
+                "`train` under torchrun or srun, then `validate`",
             )
         loggers_of(self.config)  # asked for now, not when all is prepared
         refuse_two_batch_sizes(self.config, self.plan_options.overrides)

@@ -45,10 +45,10 @@ NETWORK = "deep-supervision depth filters heads min-fmap negative-slope wide-enc
 REGIONS = "brats regions regions-order"
 PLAN = f"{NETWORK} {REGIONS} block fit foreground-channel group-by memory n-folds norm order orientation set split-seed"
 TRAINING = (
-    "augment batch-size deterministic device devices ema-decay epochs factor focal gradient-clip layout "
-    "learning-rate loader logger lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer oversampling "
-    "patience precision readers restarts schedule seed skip-first steps steps-per-epoch sync-batchnorm val-batch-size "
-    "val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
+    "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal gradient-clip "
+    "layout learning-rate loader logger lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer "
+    "oversampling patience precision readers restarts schedule seed skip-first steps steps-per-epoch sync-batchnorm "
+    "val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim fold folds overlap overwrite prepared preset results tta workers",
@@ -63,8 +63,8 @@ OPTIONS = {
     "save-probabilities tta",
     "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
-    "benchmark": f"{NETWORK} amp augment batch-size blend data device devices dim json layout mode overlap patch "
-    "precision prepared profile real results set shape steps task tta volumes warmup",
+    "benchmark": f"{NETWORK} amp augment batch-size blend compile data device devices dim json layout mode overlap "
+    "patch precision prepared profile real results set shape steps task tta volumes warmup",
 }
 
 
@@ -182,6 +182,7 @@ FINER = {
     "--focal --ema-decay 0 --oversampling 0.5 --nvol 4 --dim 2 --sync-batchnorm": TrainConfig(
         loss="focal", ema_decay=0, oversampling=0.5, nvol=4, sync_batchnorm=True
     ),
+    "--compile --affinity single_unique --devices 2": TrainConfig(compile=True, affinity="single_unique", devices=2),
     "--patience 9 --min-epochs 30 --skip-first 3 --val-every 2": TrainConfig(
         patience=9, min_epochs=30, skip_first=3, val_every=2
     ),
@@ -334,6 +335,7 @@ def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         ("--mode predict --patch 8,x,8", "--patch '8,x,8' is not a list"),
         ("--mode train --tta", "mode predict"),
         ("--mode train --amp --precision fp32", "not both"),
+        ("--mode predict --compile", "only training compiles"),
     ],
 )
 def test_benchmark_refuses_with_one_message(given: str, said: str) -> None:

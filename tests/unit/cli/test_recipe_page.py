@@ -22,16 +22,16 @@ RECIPE_OPTIONS = {
     "download": "task results",
     "preprocess": "data results exec_mode verbose task dim n_jobs ohe",
     "main": (
-        "exec_mode data results logname task dim fold nfolds seed gpus learning_rate weight_decay momentum "
-        "gradient_clip_val optimizer scheduler steps factor lr_patience min_epochs max_epochs patience "
+        "exec_mode data results logname task dim fold nfolds seed gpus affinity learning_rate weight_decay "
+        "momentum gradient_clip_val optimizer scheduler steps factor lr_patience min_epochs max_epochs patience "
         "skip_first_n_eval batch_size val_batch_size num_workers amp tta focal residual norm negative_slope "
         "sync_batchnorm oversampling overlap blend nvol data2d_dim save_ckpt ckpt_path resume_training save_preds "
         "benchmark profile warmup train_batches test_batches "
-        "config nodes brats deep_supervision deep_supr_num depth min_fmap filters more_chn layout invert_resampled_y "
+        "config nodes bind brats deep_supervision deep_supr_num depth min_fmap filters more_chn layout invert_resampled_y "
         "ckpt_store_dir"
     ),
     "evaluate": "preds lbls",
-    "scripts/benchmark": "mode task gpus nodes dim batch_size amp train_batches test_batches warmup results logname",
+    "scripts/benchmark": "mode task gpus nodes dim batch_size amp bind train_batches test_batches warmup results logname",
 }
 """Every option of the recipe, of 2021 and later."""
 RECIPE_STEPS = [

@@ -168,3 +168,16 @@ def test_repeats_bit_for_bit():
     net = network(plan)
     first, second = (predict_logits(net, image, plan, mirror_axes=(0, 1)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_sweep_with_flips_and_two_models_asks_the_device_nothing(dims):
+    """On torch's meta device there are no numbers: asking for one, or mixing devices, fails."""
+    plan = make_test_plan(dims, n_channels=2)
+    with torch.device("meta"):
+        networks = [build_network(plan.network).eval() for _ in range(2)]
+    engines = [TorchEngine(net, precision="fp32") for net in networks]
+    axes = tuple(range(dims))
+    slabs = list(sweep(engines, image_of((41, 20, 17), 2), plan=plan, mirror_axes=axes, batch_size=3))
+    assert {slab.device.type for slab in slabs} == {"meta"}
+    assert torch.cat(slabs, dim=1).shape == (3, 41, 20, 17)

@@ -11,6 +11,7 @@ from decathlete.errors import OptionError
 from decathlete.training import devices
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_device, choose_hardware, choose_precision
+from decathlete.training.spawn import SpawnedEnvironment
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -52,9 +53,46 @@ def test_what_is_not_there_is_told():
             choose_device(device)
 
 
-def test_more_gpus_than_there_are(monkeypatch):
+@pytest.fixture
+def two_gpus(monkeypatch):
     monkeypatch.setattr(devices, "resolve_device", torch.device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_each_gpus_processors_are_chosen_with_the_rest(two_gpus, monkeypatch):
+    asked = []
+
+    def choose(affinity, gpus):
+        asked.append((affinity, gpus))
+        return tuple(frozenset({gpu}) for gpu in gpus)
+
+    monkeypatch.setattr(devices, "choose_processors", choose)
+    both = choose_hardware(TrainConfig(device="cuda", precision="fp32", devices=2))
+    assert [both.processors_of(SpawnedEnvironment(rank=rank, world=2, port=1)) for rank in (0, 1)] == [{0}, {1}]
+    second = choose_hardware(TrainConfig(device="cuda:1", precision="fp32", affinity="socket"))
+    assert second.processors_of() == {1}
+    assert asked == [(None, [0, 1]), ("socket", [1])]
+    assert choose_hardware(TrainConfig(device="cpu", devices=2)).processors_of() is None
+
+
+def test_affinity_without_a_gpu_is_refused():
+    with pytest.raises(OptionError, match=r"about CUDA GPUs.*\n.*--affinity"):
+        choose_hardware(TrainConfig(device="cpu", affinity="socket"))
+    assert choose_hardware(TrainConfig(device="cpu", affinity="disabled")).processors == ()
+
+
+def test_what_cannot_be_compiled_is_told_in_time(monkeypatch):
+    def missing(*arguments, **options):
+        raise RuntimeError("\nNo working C++ compiler found in: c++\nand much more")
+
+    monkeypatch.setattr(torch, "compile", missing)
+    with pytest.raises(
+        OptionError, match=r"for cpu here \(No working C\+\+ compiler found in: c\+\+\)\n.*leave --compile out"
+    ):
+        choose_hardware(TrainConfig(device="cpu", compile=True))
+
+
+def test_more_gpus_than_there_are(two_gpus):
     with pytest.raises(OptionError, match="this machine has 2"):
         choose_hardware(TrainConfig(device="cuda", precision="fp32", devices=4))
     with pytest.raises(OptionError, match="one device"):

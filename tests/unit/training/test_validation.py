@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
-from decathlete.training.validation import CaseResult, Validation, dice_per_class, evenly_chosen, output_names
+from decathlete.training.validation import (
+    CaseResult,
+    Validation,
+    dice_per_class,
+    evenly_chosen,
+    output_names,
+    voxel_counts,
+)
 from training_support import REGIONS
 
 CPU = torch.device("cpu")
@@ -34,6 +41,14 @@ def test_dice_of_regions_that_overlap():
     logits = torch.tensor([[-1.0, 1, 1, 1], [-1, -1, 1, 1]]).view(2, 1, 1, 4)
     assert dice_per_class(logits, label, REGIONS) == (1.0, pytest.approx(2 / 3))
     assert output_names(REGIONS) == ("whole", "core")
+
+
+@pytest.mark.parametrize("labels", [REGIONS, LabelSet.from_names(["a", "b"])])
+def test_the_device_is_not_asked_class_by_class(labels):
+    """On torch's meta device asking is an error."""
+    with torch.device("meta"):
+        logits, label = torch.zeros(labels.n_outputs, 2, 3, 4), torch.zeros(2, 3, 4, dtype=torch.uint8)
+    assert voxel_counts(logits, label, labels).shape == (2, 3)
 
 
 def test_means_leave_out_what_does_not_count():

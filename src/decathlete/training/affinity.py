@@ -1,0 +1,98 @@
+"""Which processors the training process of each GPU is bound to: a pure function of the machine's topology.
+
+The modes are those of NVIDIA's nnU-Net for PyTorch. "Processor" is what the system counts, "core" a physical one: one
+or more processors (hyperthreads) that share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from decathlete.core.choices import Affinity
+from decathlete.errors import OptionError
+
+Processors = frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Where the GPUs of one training are plugged in.
+
+    Attributes:
+        near: of each GPU, the processors of its socket.
+        cores: the processors of each physical core.
+        allowed: those that this process may run on at all (a container or a job may have less than the machine).
+    """
+
+    near: tuple[Processors, ...]
+    cores: tuple[Processors, ...]
+    allowed: Processors
+
+
+def processors_of(topology: Topology, mode: Affinity) -> tuple[Processors, ...]:
+    """Of each GPU's process, the processors it is to run on; a GPU with none of them near takes all that are allowed.
+
+    ``socket``: all near. ``single``: the first near, shared by the GPUs there. ``single_unique``: the first core of
+    its own, one processor of it. ``socket_unique_interleaved``: the socket's cores dealt out to its GPUs one by one in
+    turn; ``socket_unique_continuous``: as many, but neighbouring ones; hyperthreads go with their core.
+    ``disabled``: all allowed.
+
+    Raises:
+        OptionError: a ``unique`` mode, and fewer cores than GPUs.
+    """
+    allowed = topology.allowed
+    near = [processors & allowed or allowed for processors in topology.near]
+    if mode == "disabled":
+        return (allowed,) * len(near)
+    if mode == "socket":
+        return tuple(near)
+    if mode == "single":
+        return tuple(frozenset({min(processors)}) for processors in near)
+    cores = [_cores_in(processors, topology) for processors in near]
+    if mode == "single_unique":
+        return tuple(frozenset({min(hand[0])}) for hand in _dealt(cores, most=1))
+    hands = _dealt(cores)
+    if mode == "socket_unique_continuous":
+        hands = _in_blocks(cores, hands)
+    return tuple(frozenset[int]().union(*hand) for hand in hands)
+
+
+def _cores_in(processors: Processors, topology: Topology) -> list[Processors]:
+    """Cores of which something is among ``processors``, in order, each with the processors of it that are allowed."""
+    known = [core & topology.allowed for core in topology.cores if core & processors]
+    alone = processors.difference(*known)  # whose core the system does not tell
+    return sorted([*known, *(frozenset({processor}) for processor in alone)], key=min)
+
+
+def _dealt(cores: Sequence[Sequence[Processors]], *, most: int | None = None) -> list[list[Processors]]:
+    """In each round every GPU takes its first core that is still free; who has the least choice goes first."""
+    order = sorted(range(len(cores)), key=lambda gpu: (len(cores[gpu]), gpu))
+    hands: list[list[Processors]] = [[] for _ in cores]
+    taken: set[Processors] = set()
+    while most is None or len(hands[order[0]]) < most:
+        before = len(taken)
+        for gpu in order:
+            free = next((core for core in cores[gpu] if core not in taken), None)
+            if free is not None:
+                hands[gpu].append(free)
+                taken.add(free)
+        if len(taken) == before:
+            break
+    if not all(hands):
+        raise OptionError(
+            f"{len(cores)} GPUs cannot have a core each: {len({c for gpu in cores for c in gpu})} may be used",
+            remedy="give --affinity socket or disabled, or let the job use more processors",
+        )
+    return hands
+
+
+def _in_blocks(cores: Sequence[Sequence[Processors]], hands: list[list[Processors]]) -> list[list[Processors]]:
+    """The same numbers of cores; GPUs that choose among the same cores get neighbouring ones."""
+    blocks = list(hands)
+    for choice in {tuple(c) for c in cores}:
+        gpus = [gpu for gpu, c in enumerate(cores) if tuple(c) == choice]
+        pool = iter(sorted((core for gpu in gpus for core in hands[gpu]), key=min))
+        for gpu in gpus:
+            blocks[gpu] = [next(pool) for _ in hands[gpu]]
+    return blocks

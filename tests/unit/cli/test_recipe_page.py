@@ -27,11 +27,13 @@ RECIPE_OPTIONS = {
         "skip_first_n_eval batch_size val_batch_size num_workers amp tta focal residual norm negative_slope "
         "sync_batchnorm oversampling overlap blend nvol data2d_dim save_ckpt ckpt_path resume_training save_preds "
         "benchmark profile warmup train_batches test_batches "
-        "config nodes bind brats deep_supervision deep_supr_num depth min_fmap filters more_chn layout invert_resampled_y "
-        "ckpt_store_dir"
+        "config nodes bind brats deep_supervision deep_supr_num depth min_fmap filters more_chn layout "
+        "invert_resampled_y ckpt_store_dir"
     ),
     "evaluate": "preds lbls",
-    "scripts/benchmark": "mode task gpus nodes dim batch_size amp bind train_batches test_batches warmup results logname",
+    "scripts/benchmark": (
+        "mode task gpus nodes dim batch_size amp bind train_batches test_batches warmup results logname"
+    ),
 }
 """Every option of the recipe, of 2021 and later."""
 RECIPE_STEPS = [

@@ -29,7 +29,7 @@ def make_gradients(
     """Forward and backward; the loss, a scalar without gradient. ``backward`` may scale it."""
     image_BC, label_B = batch
     optimizer.zero_grad(set_to_none=True)
-    total = loss(network(image_BC), label_B).total
+    total: Tensor = loss(network(image_BC), label_B).total
     backward(total)
     return total.detach()
 

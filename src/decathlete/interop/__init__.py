@@ -1,0 +1,1 @@
+"""Models of other programs: nnU-Net v2's, in and out."""

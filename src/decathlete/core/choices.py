@@ -15,6 +15,8 @@ Block = Literal["plain", "residual"]
 """Of the encoder."""
 Norm = Literal["instance", "batch", "group"]
 """Normalisation layers."""
+Shortcut = Literal["pooled", "strided"]
+"""How a residual block's shortcut gets to a coarser grid: by mean pooling, or by the stride of its 1x1 convolution."""
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "poly", "constant", "none", "multistep", "plateau"]
 """Of the learning rate; ``none`` has not even the warm-up."""

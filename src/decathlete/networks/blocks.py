@@ -14,7 +14,7 @@ from decathlete.core.choices import Norm
 from decathlete.planning.network_spec import Axes, Dims
 
 EPS = 1e-5
-_MAX_GROUPS = 16
+MAX_GROUPS = 16
 
 _Layer = Callable[..., nn.Module]  # torch types its layers by 2 or 3 axes; here the number of axes is a value
 
@@ -46,13 +46,13 @@ class InstanceNorm(nn.Module):
         return torch.instance_norm(x_BC, self.weight, self.bias, None, None, True, 0.0, EPS, fast)
 
 
-def norm_layer(kind: Norm, dims: Dims, channels: int) -> nn.Module:
-    """The normalisation ``kind``, affine, eps 1e-5; group norm takes the most groups up to 16 that divide evenly."""
+def norm_layer(kind: Norm, dims: Dims, channels: int, *, most_groups: int = MAX_GROUPS) -> nn.Module:
+    """The normalisation ``kind``, affine, eps 1e-5; group norm takes the most groups that divide evenly."""
     if kind == "instance":
         return InstanceNorm(channels)
     if kind == "batch":
         return _BATCH_NORM[dims](channels, eps=EPS)
-    groups = max(g for g in range(1, _MAX_GROUPS + 1) if channels % g == 0)
+    groups = max(g for g in range(1, most_groups + 1) if channels % g == 0)
     return nn.GroupNorm(groups, channels, eps=EPS)
 
 
@@ -97,13 +97,14 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """``activation(second(first(x)) + shortcut(x))``: a basic residual block (He et al. 2016), as in nnU-Net's ResEnc.
+    """``activation(second(first(x)) + shortcut(x))``: a basic residual block (He et al. 2016).
 
     Args:
         first: convolution (strided where the stage is), norm, activation.
         second: convolution, norm.
-        shortcut: brings ``x`` to the shape of ``second``'s output: mean pooling where strided, then a 1x1 convolution
-            and norm where the channels change; the identity otherwise.
+        shortcut: brings ``x`` to the shape of ``second``'s output. In nnU-Net's ResEnc: mean pooling where strided,
+            then a 1x1 convolution and norm where the channels change. In MONAI's DynUNet: a strided 1x1 convolution
+            and norm where either changes. The identity otherwise.
     """
 
     def __init__(self, first: ConvBlock, second: ConvBlock, shortcut: nn.Module, *, slope: float) -> None:

@@ -74,7 +74,7 @@ class _Parts:
     def encoder_stage(self, stage: int) -> nn.Module:
         """Convolutions or residual blocks at one resolution, the first strided.
 
-        A residual encoder's first stage starts with a plain block (the stem) that brings the image to its features.
+        A residual encoder's first stage may start with a plain block (the stem) that brings the image to its features.
         """
         spec, kernel = self.spec, self.spec.kernels[stage]
         features, stride = spec.features[stage], spec.strides[stage]
@@ -82,7 +82,7 @@ class _Parts:
         if spec.block == "plain":
             return self._plain_stage(before, features, kernel, stride=stride, n=spec.encoder_convs[stage])
         blocks: list[nn.Module] = []
-        if stage == 0:
+        if stage == 0 and spec.stem:
             blocks.append(self._conv_block(before, features, kernel))
             before = features
         blocks.append(self._residual_block(before, features, kernel, stride))
@@ -94,7 +94,7 @@ class _Parts:
         """Convolutions after the concatenation; plain in residual networks too, as in nnU-Net."""
         spec = self.spec
         features = spec.features[stage]
-        return self._plain_stage(2 * features, features, spec.kernels[stage], n=spec.decoder_convs[stage])
+        return self._plain_stage(2 * features, features, spec.decoder_kernel(stage), n=spec.decoder_convs[stage])
 
     def head(self, stage: int) -> nn.Module:
         """A 1x1 convolution to the logits."""
@@ -118,7 +118,7 @@ class _Parts:
         spec = self.spec
         return ConvBlock(
             conv_layer(spec.dims, before, after, kernel=kernel, stride=stride, bias=bias),
-            norm_layer(spec.norm, spec.dims, after),
+            norm_layer(spec.norm, spec.dims, after, most_groups=spec.norm_groups),
             slope=spec.negative_slope if activated else None,
         )
 
@@ -131,10 +131,12 @@ class _Parts:
         )
 
     def _shortcut(self, before: int, after: int, stride: Axes) -> nn.Module:
-        dims = self.spec.dims
-        steps: list[nn.Module] = []
-        if any(s != 1 for s in stride):
-            steps.append(pool_layer(dims, stride))
+        pointwise, strided = (1,) * self.spec.dims, any(s != 1 for s in stride)
+        if self.spec.shortcut == "strided":
+            if not strided and before == after:
+                return nn.Sequential()
+            return nn.Sequential(self._conv_block(before, after, pointwise, stride=stride, activated=False, bias=False))
+        steps: list[nn.Module] = [pool_layer(self.spec.dims, stride)] if strided else []
         if before != after:
-            steps.append(self._conv_block(before, after, (1,) * dims, activated=False, bias=False))
+            steps.append(self._conv_block(before, after, pointwise, activated=False, bias=False))
         return nn.Sequential(*steps)

@@ -66,12 +66,22 @@ def _encoder_maps(network: NetworkSpec, stage: int) -> int:
     """Feature maps (of the stage's width) that one encoder stage makes."""
     if network.block == "plain":
         return network.encoder_convs[stage]
-    stem_or_projection = 1 if stage == 0 or _projects(network, stage) else 0
-    return 2 * network.encoder_convs[stage] + stem_or_projection
+    return 2 * network.encoder_convs[stage] + _has_stem(network, stage) + _projects(network, stage)
+
+
+def _has_stem(network: NetworkSpec, stage: int) -> bool:
+    return stage == 0 and network.stem
+
+
+def _enters(network: NetworkSpec, stage: int) -> int:
+    """Channels that a residual stage's first block takes."""
+    if _has_stem(network, stage):
+        return network.features[0]
+    return network.features[stage - 1] if stage else network.in_channels
 
 
 def _projects(network: NetworkSpec, stage: int) -> bool:
-    return network.features[stage] != network.features[stage - 1] or max(network.strides[stage]) > 1
+    return network.features[stage] != _enters(network, stage) or max(network.strides[stage]) > 1
 
 
 def fill(network: NetworkSpec, patch_size: Axes, *, memory_gb: float) -> float:
@@ -111,16 +121,16 @@ def _encoder_weights(network: NetworkSpec, stage: int) -> int:
     width, taps = network.features[stage], math.prod(network.kernels[stage])
     if network.block == "plain":
         return _stack(before, width, network.encoder_convs[stage], taps)
-    stem = _stack(before, width, 1, taps) if stage == 0 else 0
-    start = width if stage == 0 else before
-    projection = start * width if stage and _projects(network, stage) else 0
+    stem = _stack(before, width, 1, taps) if _has_stem(network, stage) else 0
+    start = _enters(network, stage)
+    projection = start * width if _projects(network, stage) else 0
     return stem + projection + _stack(start, width, 2 * network.encoder_convs[stage], taps)
 
 
 def _decoder_weights(network: NetworkSpec, stage: int) -> int:
     """Multiply-adds per output voxel of the transposed convolution into a stage and its decoder convolutions."""
     width, below = network.features[stage], network.features[stage + 1]
-    taps = math.prod(network.kernels[stage])
+    taps = math.prod(network.decoder_kernel(stage))
     return below * width + _stack(2 * width, width, network.decoder_convs[stage], taps)
 
 

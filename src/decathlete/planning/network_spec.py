@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from decathlete.core.choices import Block, Norm
+from decathlete.core.choices import Block, Norm, Shortcut
 from decathlete.core.schema import Schema
 
 Dims = Literal[2, 3]
@@ -23,6 +23,10 @@ class NetworkSpec(Schema):
         encoder_convs: convolutions (plain) or residual blocks (residual) of each encoder stage.
         decoder_convs: convolutions of each decoder stage, finest first, one fewer than stages.
         heads: outputs used in training, the full resolution's included; 1 means no deep supervision.
+        norm_groups: of group norm: as many as divide a stage's channels evenly, at most so many.
+        decoder_kernels: convolution kernel of each decoder stage, finest first; empty: those of ``kernels``.
+        stem: a residual encoder starts with a plain block that brings the image to the first stage's channels.
+        shortcut: of residual blocks that reduce the resolution.
     """
 
     dims: Dims
@@ -37,6 +41,10 @@ class NetworkSpec(Schema):
     norm: Norm = "instance"
     negative_slope: float = Field(default=0.01, ge=0, le=1)
     heads: int = Field(default=1, ge=1)
+    norm_groups: int = Field(default=16, ge=1)
+    decoder_kernels: tuple[Axes, ...] = ()
+    stem: bool = True
+    shortcut: Shortcut = "pooled"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -49,9 +57,11 @@ class NetworkSpec(Schema):
                 problems.append(f"{name} needs {n} entries, one per stage of features")
         if len(self.decoder_convs) != n - 1:
             problems.append(f"decoder_convs needs {n - 1} entries, one fewer than stages")
-        if any(len(axes) != self.dims for axes in (*self.kernels, *self.strides)):
+        if len(self.decoder_kernels) not in (0, n - 1):
+            problems.append(f"decoder_kernels needs {n - 1} entries, or none")
+        if any(len(axes) != self.dims for axes in (*self.kernels, *self.decoder_kernels, *self.strides)):
             problems.append(f"kernels and strides need {self.dims} numbers each")
-        if any(k % 2 == 0 for kernel in self.kernels for k in kernel):
+        if any(k % 2 == 0 for kernel in (*self.kernels, *self.decoder_kernels) for k in kernel):
             problems.append("kernels must be odd")
         if self.strides and any(s != 1 for s in self.strides[0]):
             problems.append("the first stage keeps full resolution: its strides are 1")
@@ -65,6 +75,10 @@ class NetworkSpec(Schema):
     def n_stages(self) -> int:
         """Resolutions, the bottleneck included."""
         return len(self.features)
+
+    def decoder_kernel(self, stage: int) -> Axes:
+        """Of a decoder stage's convolutions."""
+        return (self.decoder_kernels or self.kernels)[stage]
 
     @property
     def divisor(self) -> Axes:

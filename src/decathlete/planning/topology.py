@@ -158,8 +158,10 @@ def default_heads(n_stages: int) -> int:
     return max(n_stages - 2, 1)
 
 
-MADE_ANEW = ("strides", "kernels", "features", "encoder_convs", "decoder_convs", "heads")
+MADE_ANEW = ("strides", "kernels", "decoder_kernels", "features", "encoder_convs", "decoder_convs", "heads")
 """The fields of a network that :func:`remake_network` replaces."""
+_KEPT = ("norm_groups", "stem", "shortcut")
+"""The fields that :func:`make_network` does not choose."""
 
 
 def remake_network(network: NetworkSpec, topology: Topology, *, base_features: int | None = None) -> NetworkSpec:
@@ -175,7 +177,7 @@ def remake_network(network: NetworkSpec, topology: Topology, *, base_features: i
         norm=network.norm,
         base_features=base_features or network.features[0],
         negative_slope=network.negative_slope,
-    )
+    ).revised(**{name: getattr(network, name) for name in _KEPT})
     if network.heads == default_heads(network.n_stages):
         return made
     return made.revised(heads=min(network.heads, made.n_stages - 1))

@@ -38,6 +38,8 @@ Affinity = Literal[
     "disabled", "single", "single_unique", "socket", "socket_unique_interleaved", "socket_unique_continuous"
 ]
 """How the training process of each GPU is bound to processors."""
+ForegroundRule = Literal["object", "positive"]
+"""What the foreground channel marks: voxels of the object, or those that are positive once normalised."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]

@@ -76,7 +76,13 @@ def _joined(rows: list[tuple[str, str, tuple[str, ...]]]) -> list[tuple[str, str
 
 def _channels(plan: Plan) -> str:
     channels = [f"{name}: {_scheme(n)}" for name, n in zip(plan.channels, plan.normalization, strict=True)]
-    return "; ".join([*channels, *(["foreground: 1 in the object, 0 outside"] if plan.foreground_channel else [])])
+    return "; ".join([*channels, *([_foreground(plan)] if plan.foreground_channel else [])])
+
+
+def _foreground(plan: Plan) -> str:
+    if plan.foreground_rule == "object":
+        return "foreground: 1 in the object, 0 outside"
+    return "foreground: 1 where every normalised channel is positive, 0 elsewhere"
 
 
 def _scheme(n: Normalization) -> str:

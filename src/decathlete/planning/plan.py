@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from decathlete.core.choices import Order, Orientation
+from decathlete.core.choices import ForegroundRule, Order, Orientation
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple, reorientation
 from decathlete.core.labels import LabelSet
@@ -76,11 +76,14 @@ class Plan(Schema):
     """Every decision about one model of one dataset.
 
     Attributes:
-        target_spacing: mm, working order; the first is ``None`` where slices keep their own distance (2D).
+        target_spacing: mm, working order; the first is ``None`` where slices keep their own distance (2D), all are
+            where slices are not resampled at all.
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
             ``None``: all.
-        foreground_channel: the network sees, after the image's channels, one more: 1 in the object, 0 outside.
+        foreground_channel: the network sees, after the image's channels, one more: 1 in the foreground, 0 outside.
+        foreground_rule: what that is: the ``object`` (non-zero voxels, holes filled), or where every normalised
+            channel is ``positive``, which NVIDIA's recipe takes.
         reasons: field -> why it is so, in words.
     """
 
@@ -92,12 +95,13 @@ class Plan(Schema):
     orientation: Orientation = "canonical"
     axis_order: tuple[int, int, int] = (0, 1, 2)
     order: Order = "nnunet"
-    target_spacing: tuple[float | None, float, float]
+    target_spacing: tuple[float | None, float | None, float | None]
     median_shape: Shape
     patch_size: Axes
     batch_size: int = Field(ge=1)
     normalization: tuple[Normalization, ...]
     foreground_channel: bool = False
+    foreground_rule: ForegroundRule = "object"
     resampling: Resampling = Resampling()
     network: NetworkSpec
     mirror_axes: Axes | None = None
@@ -123,8 +127,10 @@ class Plan(Schema):
             problems.append(f"mirror_axes {self.mirror_axes} must be among the patch's axes {tuple(range(self.dims))}")
         if self.network.dims != self.dims:
             problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
-        if self.dims == 3 and self.target_spacing[0] is None:
+        if self.dims == 3 and None in self.target_spacing:
             problems.append("a 3D plan needs a target spacing for every axis")
+        if self.target_spacing.count(None) == 2 or (None in self.target_spacing and self.target_spacing[0] is not None):
+            problems.append("target_spacing of slices is given in plane, or not at all")
         if any(s is not None and s <= 0 for s in self.target_spacing):
             problems.append(f"target_spacing must be positive, it is {self.target_spacing}")
         if len(self.normalization) != len(self.channels):
@@ -154,8 +160,8 @@ class Plan(Schema):
 
     @property
     def network_spacing(self) -> tuple[float, ...]:
-        """Of the axes that the network sees, mm: all three, or the two in plane."""
-        return tuple(s for s in self.target_spacing[3 - self.dims :] if s is not None)
+        """Of the axes that the network sees, mm: all three, or the two in plane; 1 where images keep their own."""
+        return tuple(1.0 if s is None else s for s in self.target_spacing[3 - self.dims :])
 
     def axes(self, geometry: Geometry) -> AxisTransform:
         """From an image as stored to the working order: reorientation, then axis order."""
@@ -163,5 +169,5 @@ class Plan(Schema):
 
     def target(self, spacing: Triple) -> Triple:
         """The spacing that an image of ``spacing`` (working order, mm) is resampled to."""
-        first, second, third = self.target_spacing
-        return (spacing[0] if first is None else first, second, third)
+        first, second, third = (own if s is None else s for own, s in zip(spacing, self.target_spacing, strict=True))
+        return (first, second, third)

@@ -98,19 +98,20 @@ def _channels(n: int) -> str:
 
 
 def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
-    needs_mask = plan.foreground_channel or any(n.nonzero_only for n in plan.normalization)
-    mask_ZYX = object_mask(image_CZYX) if needs_mask else None
+    shown = plan.foreground_channel and plan.foreground_rule == "object"
+    mask_ZYX = object_mask(image_CZYX) if shown or any(n.nonzero_only for n in plan.normalization) else None
     resampled_ZYX = None
-    if mask_ZYX is not None and (plan.foreground_channel or plan.order == "recipe"):
+    if mask_ZYX is not None and (shown or plan.order == "recipe"):
         # As a label: a voxel belongs to the object or does not, also between the voxels of the file.
         resampled_ZYX = _resampled_label(mask_ZYX.astype(np.uint8), restoration, 2).astype(bool)
     if plan.order == "nnunet":
         out_CZYX = _resampled(normalize(image_CZYX, plan.normalization, mask_ZYX), restoration, plan)
     else:
         out_CZYX = normalize(_resampled(image_CZYX, restoration, plan), plan.normalization, resampled_ZYX)
-    if resampled_ZYX is None or not plan.foreground_channel:
+    if not plan.foreground_channel:
         return out_CZYX
-    return np.concatenate([out_CZYX, resampled_ZYX[None].astype(np.float32)])
+    foreground_ZYX = resampled_ZYX if shown and resampled_ZYX is not None else (out_CZYX > 0).all(axis=0)
+    return np.concatenate([out_CZYX, foreground_ZYX[None].astype(np.float32)])
 
 
 def _resampled(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:

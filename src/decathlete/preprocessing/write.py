@@ -25,7 +25,7 @@ _BLOCK = 16
 """Voxels per axis that are decompressed together: a fraction of a patch, so that little is read in vain."""
 _PREPARATION = (
     "dims", "channels", "labels", "orientation", "axis_order", "order", "target_spacing", "normalization",
-    "foreground_channel", "resampling",
+    "foreground_channel", "foreground_rule", "resampling",
 )  # fmt: skip
 """Fields of the plan that decide what the arrays are; the others (patch, network, ...) may change over one store."""
 _CONTENT = ("plan.json", "fingerprint.json", "splits.json", "source.json", "cases")

@@ -45,6 +45,7 @@ PREPARED_BY = (
     "target_spacing",
     "normalization",
     "foreground_channel",
+    "foreground_rule",
     "resampling",
 )
 

@@ -48,6 +48,18 @@ def test_2d_plans_keep_the_slices():
     assert case.image_CZYX.shape == (1, 20, 9, 32)
 
 
+def test_2d_plans_may_leave_slices_as_they_are():
+    image, label = _case(spacing=(7.0, 0.5, 2.0))
+    case = prepare(image, make_test_plan(2, target_spacing=(None, None, None)), label=label)
+    assert case.image_CZYX.shape == (1, 20, 18, 16)
+
+
+@pytest.mark.parametrize("spacing", [(None, None, 1.0), (1.0, None, None)])
+def test_half_a_spacing_is_refused(spacing):
+    with pytest.raises(ValueError, match="in plane, or not at all"):
+        make_test_plan(2, target_spacing=spacing)
+
+
 def test_axis_order_puts_the_named_axis_first():
     image, _ = _case(spacing=(1.0, 1.0, 4.0))
     case = prepare(image, make_test_plan(2, axis_order=(2, 0, 1)))
@@ -84,6 +96,20 @@ def test_a_foreground_channel_shows_where_the_object_is(order, spacing):
     assert mask_ZYX[z + 2 :].all()
     assert mask_ZYX[:, y + 2 :].all()
     assert np.array_equal(prepare(image, with_mask).image_CZYX, case.image_CZYX)
+
+
+@pytest.mark.parametrize("order", ["nnunet", "recipe"])
+def test_the_foreground_may_be_what_is_positive_once_normalised(order):
+    image, _ = _case((10, 12, 8), spacing=(2.0, 1.0, 1.0), n_channels=2)
+    network = make_test_network(in_channels=3)
+    plan = make_test_plan(
+        n_channels=2, order=order, foreground_channel=True, foreground_rule="positive", network=network
+    )
+    shown_CZYX = prepare(image, plan).image_CZYX
+    assert shown_CZYX.shape == (3, 20, 12, 8)
+    expected_ZYX = (shown_CZYX[0] > 0) & (shown_CZYX[1] > 0)
+    assert np.array_equal(shown_CZYX[2], expected_ZYX.astype(np.float32))
+    assert 0 < expected_ZYX.mean() < 0.9  # every voxel of this image is of the object
 
 
 @pytest.mark.parametrize("order", ["nnunet", "recipe"])

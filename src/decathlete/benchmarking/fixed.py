@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from decathlete.core.geometry import Shape
 from decathlete.core.labels import LabelSet
 from decathlete.errors import OptionError
@@ -16,21 +14,6 @@ from decathlete.planning.topology import make_network, make_topology
 
 SCAN: Shape = (155, 240, 240)
 """Of the BraTS scans, voxels: how large random volumes are."""
-CHANNELS_CLASSES: dict[int, tuple[int, int]] = {
-    1: (4, 4),
-    2: (1, 2),
-    3: (1, 3),
-    4: (1, 3),
-    5: (2, 3),
-    6: (1, 2),
-    7: (1, 3),
-    8: (1, 3),
-    9: (1, 2),
-    10: (1, 2),
-    11: (4, 4),
-    12: (4, 4),
-}
-"""Of each task's images and label maps, the background counted."""
 
 
 def fixed_task(task: str) -> TaskSetting:
@@ -39,14 +22,15 @@ def fixed_task(task: str) -> TaskSetting:
     Raises:
         OptionError: it is none of the Decathlon's.
     """
-    found = re.fullmatch(r"(?:Task)?(\d+)(?:_.*)?", task)
-    settings = {setting.number: setting for setting in load_preset("recipe").tasks}
-    if found is None or int(found[1]) not in settings:
+    preset = load_preset("recipe")
+    found = preset.task(task)
+    if found is None:
+        last = max(setting.number for setting in preset.tasks)
         raise OptionError(
-            f"random data are made like those of the Decathlon's tasks 01 to {max(settings)}, not like {task!r}",
+            f"random data are made like those of the Decathlon's tasks 01 to {last}, not like {task!r}",
             remedy="give one of them, or --real for your own prepared data",
         )
-    return settings[int(found[1])]
+    return found
 
 
 def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> Plan:
@@ -57,8 +41,8 @@ def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> 
     """
     fixed = fixed_task(task)
     patch = _patch(fixed, dims)
-    n_channels, n_classes = CHANNELS_CLASSES[fixed.number]
-    labels = LabelSet.from_names([f"class {i}" for i in range(1, n_classes)])
+    n_channels = len(fixed.channels)
+    labels = LabelSet.from_names(list(fixed.labels))
     topology = make_topology(fixed.spacing[-dims:], patch, pooling=pooling_of(options))
     network = make_network(
         topology, in_channels=n_channels, out_channels=labels.n_outputs, block=options.block, norm=options.norm
@@ -67,7 +51,7 @@ def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> 
     return Plan(
         dataset=f"random, as {fixed.name}",
         dims=dims,
-        channels=tuple(f"channel {i}" for i in range(n_channels)),
+        channels=fixed.channels,
         labels=labels,
         target_spacing=(fixed.spacing[0] if dims == 3 else None, *fixed.spacing[1:]),
         median_shape=SCAN,
@@ -82,7 +66,7 @@ def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> 
 
 
 def _patch(fixed: TaskSetting, dims: Dims) -> Axes:
-    patch = fixed.patch_3d if dims == 3 else fixed.patch_2d
+    patch = fixed.patch(dims)
     if patch is None:
         raise OptionError(f"task {fixed.number} has no fixed patch in 2D", remedy="give --dim 3, or another --task")
     return patch

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from decathlete.benchmarking.clock import PeakMemory, Stopwatch
-from decathlete.benchmarking.fixed import CHANNELS_CLASSES, fixed_task, random_plan
+from decathlete.benchmarking.fixed import fixed_task, random_plan
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.record import BenchmarkRecord, Latency, memory_of, throughput_of
 from decathlete.benchmarking.run import benchmark, benchmark_plan, claim_free
@@ -86,6 +86,10 @@ def test_memory_that_is_given_back_still_counts() -> None:
     assert memory.stop().rss_bytes > before + 50 * 2**20
 
 
+CHANNELS_CLASSES = dict(enumerate("44 12 13 13 23 12 13 13 12 12 44 44".split(), start=1))
+"""Of each task: channels of its images, and classes with the background."""
+
+
 @pytest.mark.parametrize("number", CHANNELS_CLASSES)
 @pytest.mark.parametrize("dims", [2, 3])
 def test_fixed_patches_are_kept_as_they_are(number: int, dims: Any) -> None:
@@ -98,7 +102,7 @@ def test_fixed_patches_are_kept_as_they_are(number: int, dims: Any) -> None:
         return
     plan = random_plan(f"{number:02}", dims)
     assert plan.patch_size == patch
-    assert (plan.network.in_channels, plan.network.out_channels) == CHANNELS_CLASSES[number]
+    assert f"{plan.network.in_channels}{plan.network.out_channels}" == CHANNELS_CLASSES[number]
     assert plan.batch_size == (2 if dims == 3 else 16)
 
 

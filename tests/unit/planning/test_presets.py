@@ -57,3 +57,24 @@ def test_what_the_user_sets_wins():
     assert plan.patch_size == (32, 32, 32)
     assert plan.reasons["patch_size"] == "set by hand (--set patch_size=32,32,32)"
     assert plan.target_spacing == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "name"),
+    [("4", "Hippocampus"), ("04", "Hippocampus"), ("Task04_Hippocampus", "Hippocampus"), ("task10", "Colon")],
+)
+def test_tasks_are_found_by_number_or_folder(asked_for, name):
+    task = RECIPE.task(asked_for)
+    assert task is not None
+    assert task.name == name
+
+
+@pytest.mark.parametrize("asked_for", ["13", "Hippocampus", "", "4.5"])
+def test_other_names_are_no_tasks(asked_for):
+    assert RECIPE.task(asked_for) is None
+
+
+@pytest.mark.parametrize("task", RECIPE.tasks, ids=lambda task: task.name)
+def test_tasks_with_ct_statistics_are_of_ct(task):
+    assert (task.channels == ("CT",)) == (task.ct is not None)
+    assert task.labels

@@ -11,6 +11,7 @@ from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Axes, Dims
 
 _NUMBERED = re.compile(r"(?:Task|Dataset)(\d+)_(.+)")
+_ASKED_FOR = re.compile(r"(?:Task)?(\d+)(?:_.*)?", re.IGNORECASE)
 
 
 class CtStatistics(Schema):
@@ -26,20 +27,33 @@ class TaskSetting(Schema):
     """Fixed settings of one dataset; axes are z, y, x.
 
     Attributes:
+        channels: as its dataset.json names them.
+        labels: of the foreground, with the values 1, 2, ...
         patch_2d: in plane; ``None``: 2D models of this task are planned.
         spacing: mm; 2D models have the one in plane.
     """
 
     number: int
     name: str
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
     patch_3d: Axes
     spacing: Triple
     patch_2d: Axes | None = None
     ct: CtStatistics | None = None
 
+    @property
+    def folder(self) -> str:
+        """The dataset's name: ``Task04_Hippocampus``."""
+        return f"Task{self.number:02d}_{self.name}"
+
+    def patch(self, dims: Dims) -> Axes | None:
+        """The fixed patch, if there is one."""
+        return self.patch_3d if dims == 3 else self.patch_2d
+
     def assignments(self, dims: Dims) -> tuple[str, ...]:
         """As ``--set`` has them; nothing for a model that has no fixed patch."""
-        patch = self.patch_3d if dims == 3 else self.patch_2d
+        patch = self.patch(dims)
         if patch is None:
             return ()
         first, second, third = self.spacing
@@ -74,6 +88,11 @@ class Preset(Schema):
         batch = self.batch_size_3d if dims == 3 else self.batch_size_2d
         task = self._task(dataset)
         return (f"batch_size={batch}", *(task.assignments(dims) if task else ()))
+
+    def task(self, asked_for: str) -> TaskSetting | None:
+        """The task that a user means by its number or folder (``4``, ``04``, ``Task04_Hippocampus``), if it is there."""
+        found = _ASKED_FOR.fullmatch(asked_for)
+        return next((t for t in self.tasks if found and t.number == int(found[1])), None)
 
     def _task(self, dataset: str) -> TaskSetting | None:
         match = _NUMBERED.fullmatch(dataset)

@@ -1,0 +1,79 @@
+"""Checkpoints that come from outside: torch's format, read without running what may be pickled into them.
+
+A pickle can name any function of any package and have it called. Here only what torch itself holds harmless is read
+(tensors, plain values, containers), and the few classes that the caller names; whatever else a file asks for is refused
+by name before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from decathlete.errors import ModelError
+
+_NAMED = 5
+_REFUSED = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.<>]+)")
+_NO_CHECKPOINT = "give a checkpoint as torch.save or Lightning writes it, whole"
+
+
+def load_from_outside(path: Path, *, allowed: Sequence[type] = (), keys: Sequence[str] = ()) -> dict[str, Any]:
+    """What a checkpoint holds, in the CPU's memory.
+
+    Args:
+        allowed: classes that may be made besides tensors, plain values and their containers.
+        keys: the entries that are needed of it; the remedy names them.
+
+    Raises:
+        ModelError: missing, damaged, no checkpoint, or in need of more classes or functions, which are named.
+    """
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelError(problem, where=path, remedy="give the path of a checkpoint file")
+    with safe_globals(list(allowed)):  # type: ignore[no-untyped-call]
+        if more := _asked_for(path):
+            raise _refusal(path, more, keys)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as problem:
+            raise _refusal(path, _REFUSED.findall(str(problem)), keys) from None
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as problem:
+            raise _damaged(path, problem) from None
+    if not isinstance(content, dict):
+        raise ModelError("does not hold a checkpoint", where=path, remedy=_NO_CHECKPOINT)
+    return content
+
+
+def _asked_for(path: Path) -> list[str]:
+    """Names that the file's pickle would import and that are not allowed; read off it, not unpickled."""
+    if not zipfile.is_zipfile(path):
+        return []  # torch's old format: whatever is not allowed is refused while it is read
+    try:
+        return sorted(get_unsafe_globals_in_checkpoint(str(path)))
+    except (RuntimeError, ValueError, EOFError, OSError, AssertionError, pickle.UnpicklingError) as problem:
+        raise _damaged(path, problem) from None
+
+
+def _refusal(path: Path, names: Sequence[str], keys: Sequence[str]) -> ModelError:
+    if not names:
+        return ModelError("is not a checkpoint, or is damaged", where=path, remedy=_NO_CHECKPOINT)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    kept = f"({', '.join(map(repr, keys))}{',' if len(keys) == 1 else ''})"
+    return ModelError(
+        f"asks for code to be run when it is read: {', '.join(names[:_NAMED])}{more}; nothing was loaded",
+        where=path,
+        remedy="if you trust whom it is from, make a plain copy where it was trained: "
+        f"`c = torch.load(old, map_location='cpu'); torch.save({{k: c[k] for k in {kept}}}, new)`",
+    )
+
+
+def _damaged(path: Path, problem: Exception) -> ModelError:
+    reason = " ".join(str(problem).split())[:200]
+    return ModelError(f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_NO_CHECKPOINT)

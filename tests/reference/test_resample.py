@@ -20,8 +20,8 @@ PAIRS = [
 ]
 
 
-def _reference(volume, shape, order, *, clip=True):
-    return resize(volume.astype(np.float64), shape, order=order, mode="edge", anti_aliasing=False, clip=clip)
+def _reference(volume, shape, order):
+    return resize(volume.astype(np.float64), shape, order=order, mode="edge", anti_aliasing=False)
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
@@ -34,10 +34,10 @@ def test_image_equals_skimage(before, after, order):
         assert np.abs(channel - expected).max() < 1e-4 * np.ptp(image)
 
 
-def test_image_equals_skimage_in_plane_and_takes_the_nearest_slice():
+def test_image_equals_skimage_slice_by_slice_and_takes_the_nearest_slice():
     image = np.random.default_rng(1).normal(size=(1, 7, 30, 26)).astype(np.float32)
     ours = resample_image(torch.from_numpy(image), (12, 41, 20), order=3, separate_axis=0).numpy()[0]
-    slices = np.stack([_reference(s, (41, 20), 3, clip=False) for s in image[0]]).clip(image.min(), image.max())
+    slices = np.stack([_reference(s, (41, 20), 3) for s in image[0]])
     nearest = np.floor((np.arange(12) + 0.5) * 7 / 12).astype(int)
     expected = slices[nearest]
     assert np.abs(ours - expected).max() < 1e-4 * np.ptp(image)

@@ -55,16 +55,20 @@ def _essence(plan: Plan) -> str:
 
 
 def _load_group(bundles: Sequence[ModelBundle], device: torch.device, precision: str, layout: Layout) -> PlanEnsemble:
-    engines = tuple(
-        TorchEngine(bundle.build(), device=device, precision=precision, layout=layout) for bundle in bundles
-    )
+    engines = [_engines(bundle, device, precision, layout) for bundle in bundles]
     mirrored = set.intersection(*(set(bundle.record.mirror_axes) for bundle in bundles))
     return PlanEnsemble(
         plan=bundles[0].record.plan,
-        engines=engines,
+        engines=tuple(engine for ours in engines for engine in ours),
         mirror_axes=tuple(sorted(mirrored)),
-        models=tuple(_use(bundle, engine) for bundle, engine in zip(bundles, engines, strict=True)),
+        models=tuple(_use(bundle, ours[0]) for bundle, ours in zip(bundles, engines, strict=True)),
     )
+
+
+def _engines(bundle: ModelBundle, device: torch.device, precision: str, layout: Layout) -> list[Engine]:
+    """One for each network of the bundle."""
+    networks = [bundle.build(i) for i in range(bundle.record.networks)]
+    return [TorchEngine(network, device=device, precision=precision, layout=layout) for network in networks]
 
 
 def _use(bundle: ModelBundle, engine: Engine) -> ModelUse:

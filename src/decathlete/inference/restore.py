@@ -43,7 +43,7 @@ class Restorer:
     def __init__(self, restoration: Restoration, labels: LabelSet, *, probabilities: bool = False) -> None:
         self._restoration = restoration
         self._labels = labels
-        self._taps = linear_taps(restoration.shape, restoration.crop.shape, restoration.separate_axis)
+        self._taps = linear_taps(restoration.shape, restoration.crop.shape, restoration.logits_axis)
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
         self._label_ZYX = np.zeros(working, value_type(labels))
         self._probabilities_KZYX = _certain_background(working, labels) if probabilities else None

@@ -60,7 +60,7 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
         return (0,)
     step = max(1.0, patch * (1 - overlap))
     n = math.ceil(room / step - 1e-9) + 1
-    return tuple(round(room * i / (n - 1)) for i in range(n))
+    return tuple(round(room / (n - 1) * i) for i in range(n))
 
 
 def importance_profile(patch: int, blend: Blend) -> Tensor:

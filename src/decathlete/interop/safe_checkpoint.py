@@ -10,25 +10,38 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from decathlete.errors import ModelError
+
+Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
+"""A class or function; with the name that a file knows it by, if that is another."""
+
+_make_scalar = np.float64(0).__reduce__()[0]
+NUMPY_SCALARS: tuple[Allowed, ...] = (
+    (_make_scalar, "numpy.core.multiarray.scalar"),
+    (_make_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)),
+)
+"""Single numbers of NumPy, as training loops log them."""
 
 _NAMED = 5
 _REFUSED = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.<>]+)")
 _NO_CHECKPOINT = "give a checkpoint as torch.save or Lightning writes it, whole"
 
 
-def load_from_outside(path: Path, *, allowed: Sequence[type] = (), keys: Sequence[str] = ()) -> dict[str, Any]:
+def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequence[str] = ()) -> dict[str, Any]:
     """What a checkpoint holds, in the CPU's memory.
 
     Args:
-        allowed: classes that may be made besides tensors, plain values and their containers.
+        allowed: classes and functions of which things may be made besides tensors, plain values and their containers.
         keys: the entries that are needed of it; the remedy names them.
 
     Raises:
@@ -37,6 +50,7 @@ def load_from_outside(path: Path, *, allowed: Sequence[type] = (), keys: Sequenc
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise ModelError(problem, where=path, remedy="give the path of a checkpoint file")
+    _refuse_compressed(path)
     with safe_globals(list(allowed)):  # type: ignore[no-untyped-call]
         if more := _asked_for(path):
             raise _refusal(path, more, keys)
@@ -49,6 +63,17 @@ def load_from_outside(path: Path, *, allowed: Sequence[type] = (), keys: Sequenc
     if not isinstance(content, dict):
         raise ModelError("does not hold a checkpoint", where=path, remedy=_NO_CHECKPOINT)
     return content
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch.save stores all as it is: what is compressed inside may unpack to anything."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            compressed = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return  # not a zip file: torch's old format, or nothing at all, which loading it will find
+    if compressed:
+        raise ModelError(f"is compressed inside ({compressed[0]!a})", where=path, remedy=_NO_CHECKPOINT)
 
 
 def _asked_for(path: Path) -> list[str]:

@@ -1,20 +1,24 @@
-"""A trained model on disk: a folder with ``model.json`` and ``weights.safetensors``, self-contained, no pickle."""
+"""A trained model on disk: a folder with ``model.json`` and ``weights.safetensors``, self-contained, no pickle.
+
+A model may be several networks of one plan (folds), whose logits are averaged. The tensors of network ``i`` are then
+called ``i.NAME``; those of a single network have their plain names.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from pydantic import JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from decathlete.core.files import atomic_path, file_digest, remove
@@ -40,6 +44,7 @@ class ModelRecord(Schema):
     Attributes:
         mirror_axes: spatial axes (0-based, working order) that training mirrored: those that test-time augmentation
             may flip.
+        networks: how many; prediction averages their logits.
         weights: the averaged weights of the end of training, or those of the best validation.
         provenance: what it was made from and by.
         weights_sha256: of the weights file; set when the model is saved.
@@ -48,6 +53,7 @@ class ModelRecord(Schema):
     version: int = MODEL_VERSION
     plan: Plan
     mirror_axes: tuple[int, ...] = ()
+    networks: int = Field(default=1, ge=1)
     weights: Literal["final", "best"] = "final"
     provenance: dict[str, JsonValue] = {}
     weights_sha256: str = ""
@@ -79,20 +85,22 @@ class ModelBundle:
     def save(
         cls,
         folder: Path,
-        network: nn.Module | Mapping[str, Tensor],
+        network: nn.Module | Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
         record: ModelRecord,
         *,
         overwrite: bool = False,
     ) -> ModelBundle:
         """Write ``network`` (or its state dict) and ``record``; the folder appears whole or not at all.
 
+        Args:
+            network: several state dicts become one model, and ``record.networks`` must be as many.
+
         Raises:
             ModelError: the weights are not those of the record's plan.
             OutputError: something is there already and ``overwrite`` is false, or it cannot be written.
         """
-        state = network.state_dict() if isinstance(network, nn.Module) else network
-        weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-        _check_fit({name: tuple(value.shape) for name, value in weights.items()}, record.plan, where=folder)
+        weights = {name: value.detach().cpu().contiguous() for name, value in _states(network).items()}
+        _check_fit({name: tuple(value.shape) for name, value in weights.items()}, record, where=folder)
         if folder.exists() and not overwrite:
             raise OutputError("already exists", where=folder, remedy="give --overwrite, or choose another folder")
         with _swapped_in(folder) as partial:
@@ -112,15 +120,18 @@ class ModelBundle:
         folder = _find(path)
         record = ModelRecord.load(folder / RECORD_FILE, error=ModelError, remedy=_RETRAIN)
         weights_file = folder / WEIGHTS_FILE
-        _check_fit(_shapes(weights_file), record.plan, where=weights_file)
+        _check_fit(_shapes(weights_file), record, where=weights_file)
         weights_sha256 = file_digest(weights_file)
         if record.weights_sha256 not in ("", weights_sha256):
             raise ModelError(f"is not the file that {RECORD_FILE} describes", where=weights_file, remedy=_RETRAIN)
         both = file_digest(folder / RECORD_FILE) + weights_sha256
         return cls(folder=folder, record=record, digest=hashlib.sha256(both.encode()).hexdigest())
 
-    def build(self) -> UNet:
-        """The network with its weights, on the CPU, in evaluation mode.
+    def build(self, number: int = 0) -> UNet:
+        """A network with its weights, on the CPU, in evaluation mode.
+
+        Args:
+            number: of the ``record.networks``.
 
         Raises:
             ModelError: the weights cannot be read any more.
@@ -129,7 +140,7 @@ class ModelBundle:
             network = build_network(self.record.plan.network)
         weights_file = self.folder / WEIGHTS_FILE
         try:
-            network.load_state_dict(load_file(weights_file), assign=True)
+            network.load_state_dict(_read(weights_file, _prefix(self.record, number)), assign=True)
         except (OSError, SafetensorError, RuntimeError) as problem:
             raise ModelError(f"cannot be read ({problem})", where=weights_file, remedy=_RETRAIN) from problem
         return network.eval()
@@ -163,9 +174,32 @@ def _shapes(weights_file: Path) -> dict[str, tuple[int, ...]]:
         ) from problem
 
 
-def _check_fit(found: Mapping[str, tuple[int, ...]], plan: Plan, *, where: Path) -> None:
+def _states(network: nn.Module | Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    if isinstance(network, nn.Module):
+        return network.state_dict()
+    if isinstance(network, Mapping):
+        return network
+    if len(network) == 1:
+        return network[0]
+    return {f"{i}.{name}": value for i, state in enumerate(network) for name, value in state.items()}
+
+
+def _prefix(record: ModelRecord, number: int) -> str:
+    return f"{number}." if record.networks > 1 else ""
+
+
+def _read(weights_file: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    with safe_open(weights_file, framework="pt") as weights:
+        names = [name for name in weights.keys() if name.startswith(prefix)]  # noqa: SIM118
+        return {name.removeprefix(prefix): weights.get_tensor(name) for name in names}
+
+
+def _check_fit(found: Mapping[str, tuple[int, ...]], record: ModelRecord, *, where: Path) -> None:
     with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in build_network(plan.network).state_dict().items()}
+        one = {name: tuple(value.shape) for name, value in build_network(record.plan.network).state_dict().items()}
+    prefixes = [_prefix(record, i) for i in range(record.networks)]
+    expected = {prefix + name: shape for prefix in prefixes for name, shape in one.items()}
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} is unknown" for name in found if name not in expected]
     problems += [

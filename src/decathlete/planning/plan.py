@@ -77,7 +77,7 @@ class Plan(Schema):
 
     Attributes:
         target_spacing: mm, working order; the first is ``None`` where slices keep their own distance (2D), all are
-            where slices are not resampled at all.
+            where nothing is resampled.
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
             ``None``: all.
@@ -127,10 +127,10 @@ class Plan(Schema):
             problems.append(f"mirror_axes {self.mirror_axes} must be among the patch's axes {tuple(range(self.dims))}")
         if self.network.dims != self.dims:
             problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
-        if self.dims == 3 and None in self.target_spacing:
-            problems.append("a 3D plan needs a target spacing for every axis")
-        if self.target_spacing.count(None) == 2 or (None in self.target_spacing and self.target_spacing[0] is not None):
-            problems.append("target_spacing of slices is given in plane, or not at all")
+        unset = tuple(s is None for s in self.target_spacing)
+        if any(unset) and not all(unset) and (self.dims == 3 or unset != (True, False, False)):
+            of = "volumes is given for every axis" if self.dims == 3 else "slices is given in plane"
+            problems.append(f"target_spacing of {of}, or not at all")
         if any(s is not None and s <= 0 for s in self.target_spacing):
             problems.append(f"target_spacing must be positive, it is {self.target_spacing}")
         if len(self.normalization) != len(self.channels):

@@ -53,6 +53,7 @@ def prepare(image: Image, plan: Plan, *, label: LabelMap | None = None, case_id:
         crop=crop,
         shape=resampled_shape(crop.shape, spacing, target),
         separate_axis=separated_axis(plan.resampling, spacing, target),
+        logits_axis=separated_axis(plan.resampling, target, spacing),
     )
     cropped_CZYX = np.ascontiguousarray(image_CZYX[:, *crop.slices], dtype=np.float32)
     label_ZYX = None

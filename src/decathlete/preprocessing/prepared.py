@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from decathlete.core.geometry import AxisTransform, Box, Geometry, Shape, Triple
 from decathlete.core.schema import Schema
@@ -20,6 +22,8 @@ class Restoration(Schema):
         crop: box in working axis order.
         shape: of the prepared image, working order.
         separate_axis: the axis resampled by nearest neighbour (anisotropic data), working order, if any.
+        logits_axis: the same on the way back, where the network's grid is the one that is left: not the same where both
+            grids are anisotropic, along different axes. The same unless given.
     """
 
     geometry: Geometry
@@ -27,6 +31,14 @@ class Restoration(Schema):
     crop: Box
     shape: Shape
     separate_axis: int | None = None
+    logits_axis: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_way_back(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "logits_axis" not in given:
+            return given | {"logits_axis": given.get("separate_axis")}
+        return given
 
     def staying(self, spacing: Triple) -> Restoration:
         """The way back of an image that is to stay on its prepared grid, of ``spacing`` (working order, mm)."""

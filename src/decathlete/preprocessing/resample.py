@@ -16,6 +16,10 @@ from decathlete.planning.plan import Resampling
 from decathlete.preprocessing.interpolation import Taps, multiply, spline_matrix
 
 
+_ROUNDING = 1e-5
+"""Relative; spacings are computed from the affine of a file, which is in single precision."""
+
+
 def resampled_shape(shape: Shape, spacing: Triple, target: Triple) -> Shape:
     """Voxels that cover the same extent at the target spacing, at least one per axis."""
     z, y, x = (max(1, round(n * (s / t))) for n, s, t in zip(shape, spacing, target, strict=True))
@@ -25,20 +29,32 @@ def resampled_shape(shape: Shape, spacing: Triple, target: Triple) -> Shape:
 def separated_axis(resampling: Resampling, spacing: Triple, target: Triple) -> int | None:
     """The axis to resample by nearest neighbour, if any: the coarsest, before or else after resampling.
 
-    ``auto`` separates none where two axes are equally coarse: then neither is "the" slice axis.
+    None where two axes are equally coarse: then neither is "the" slice axis. nnU-Net decides alike.
+
+    Args:
+        spacing: of the grid that is left, mm.
+        target: of the grid that is made.
     """
     if resampling.separate_axis == "never":
         return None
+    if resampling.separate_axis == "always":
+        return _coarsest(spacing)
     for candidate in (spacing, target):
-        if max(candidate) / min(candidate) > resampling.separate_ratio:
-            coarsest = [axis for axis in range(3) if candidate[axis] > max(candidate) * (1 - 1e-3)]
-            if len(coarsest) == 1:
-                return coarsest[0]
-    return spacing.index(max(spacing)) if resampling.separate_axis == "always" else None
+        if max(candidate) / min(candidate) > resampling.separate_ratio * (1 + _ROUNDING):
+            return _coarsest(candidate)
+    return None
+
+
+def _coarsest(spacing: Triple) -> int | None:
+    """The axis of the greatest spacing, if there is only one."""
+    found = [axis for axis in range(3) if spacing[axis] > max(spacing) * (1 - _ROUNDING)]
+    return found[0] if len(found) == 1 else None
 
 
 def resample_image(image_CZYX: Tensor, shape: Shape, *, order: int, separate_axis: int | None = None) -> Tensor:
     """Bring an image to ``shape``, each channel clamped to its own range before.
+
+    With a separated axis it is each slice across it that keeps its range, since slices are resampled one by one.
 
     Args:
         image_CZYX: float32, on any device; returned itself where its shape is ``shape`` already.
@@ -52,8 +68,12 @@ def resample_image(image_CZYX: Tensor, shape: Shape, *, order: int, separate_axi
     out = image_CZYX
     for axis in sorted(changed, key=lambda axis: shape[axis] / before[axis]):  # shrink first: the rest is cheaper
         out = _along(out, axis, shape[axis], 0 if axis == separate_axis else order)
-    low, high = (f(image_CZYX, dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
-    return out.clamp_(low, high)
+    within = [axis + 1 for axis in range(3) if axis != separate_axis]
+    low, high = (f(image_CZYX, dim=within, keepdim=True) for f in (torch.amin, torch.amax))
+    if separate_axis is not None:
+        nearest = Taps.nearest(before[separate_axis], shape[separate_axis])
+        low, high = nearest(low, separate_axis + 1), nearest(high, separate_axis + 1)
+    return torch.clamp(out, low, high, out=out)
 
 
 def _along(image_CZYX: Tensor, axis: int, size: int, order: int) -> Tensor:

@@ -104,7 +104,10 @@ def test_shape_after_resampling():
         ("auto", (5, 5, 1), (5, 5, 1), None),
         ("never", (9, 1, 1), (9, 1, 1), None),
         ("always", (1, 1.2, 1), (1, 1, 1), 1),
-        ("always", (1, 1, 1), (1, 1, 1), 0),
+        ("auto", (1, 5, 1), (4, 1, 1), 1),
+        ("auto", (0.2, 1, 1), (9, 1, 1), None),
+        ("auto", (3.000001, 1, 1), (3, 1, 1), None),
+        ("always", (1, 1, 1), (9, 1, 1), None),
     ],
 )
 def test_which_axis_is_separated(mode, spacing, target, axis):

@@ -1,13 +1,15 @@
 # make demo      a virtual environment, then a brain cohort made, trained on and reported
 # make test      a virtual environment, then the checks and the tests that decide (under 15 minutes)
 # make test-full what is long or needs big packages, too
+# make peers     an environment of its own with the programs that Decathlete is compared with
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-full check venv clean
+.PHONY: demo test test-full check venv peers clean
 
 venv: $(VENV)/.installed
 
@@ -16,6 +18,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0
 	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,test]"
+	touch $@
+
+peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt torch==2.13.0
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt \
+		-r benchmarks/peers/requirements.txt
 	touch $@
 
 demo: venv
@@ -30,9 +41,9 @@ check: venv
 test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"
 
-test-full: check
+test-full: check peers
 	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali]"
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	DECATHLETE_PEERS=$(abspath $(PEERS)) $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""What all tests share: one thread for torch, and real data where they are."""
+"""What all tests share: one thread for torch, real data where they are, and the programs that we compare with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 REAL_DATA = Path(os.environ.get("DECATHLETE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+PEERS = Path(os.environ.get("DECATHLETE_PEERS", Path(__file__).parents[1] / ".venv-peers"))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -33,3 +34,12 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def peers() -> Path:
+    """The Python of the environment with nnunetv2 (``make peers``); the test is skipped where it is absent."""
+    python = PEERS / "bin" / "python"
+    if not python.is_file():
+        pytest.skip(f"there is no {PEERS}: run `make peers`, or name its folder by DECATHLETE_PEERS")
+    return python

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from decathlete.evaluation.evaluate import evaluate
     from decathlete.inference.predict import Predictor
     from decathlete.planning.explain import explain
+    from decathlete.interop.nnunet import import_nnunet
     from decathlete.planning.options import PlanOptions
     from decathlete.planning.overrides import preset_options
     from decathlete.training.config import TrainConfig
@@ -53,6 +54,7 @@ _HOMES = {
     "download": ("decathlete.dataset.download", "download"),
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
+    "import_nnunet": ("decathlete.interop.nnunet", "import_nnunet"),
     "predict": ("decathlete.workflows.predict", "predict"),
     "prepare_for_model": ("decathlete.workflows.prepare_for_model", "prepare_for_model"),
     "preprocess": ("decathlete.workflows.preprocess", "preprocess_task"),
@@ -81,6 +83,7 @@ __all__ = [
     "download",
     "evaluate",
     "explain",
+    "import_nnunet",
     "predict",
     "prepare_for_model",
     "preprocess",

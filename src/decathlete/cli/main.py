@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli import data, download, measure, models, scores, whole
+from decathlete.cli import data, download, imports, measure, models, scores, whole
 from decathlete.cli.grouped import grouped
 from decathlete.cli.sections import SectionedCommand
 from decathlete.core.memory import is_memory_short
@@ -53,8 +53,17 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": scores.report,
     "benchmark": measure.benchmark,
 }
+# Commands of two words. In Python they are one: decathlete.import_nnunet.
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "import": ("Take over trained models of other programs.", {"nnunet": imports.import_nnunet}),
+}
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(grouped(_function))
+for _name, (_help, _commands) in GROUPS.items():
+    _group = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)
+    for _second, _function in _commands.items():
+        _group.command(_second, cls=SectionedCommand)(grouped(_function))
+    app.add_typer(_group, name=_name)
 
 
 def _print_version(wanted: bool) -> None:

@@ -40,6 +40,8 @@ Affinity = Literal[
 """How the training process of each GPU is bound to processors."""
 ForegroundRule = Literal["object", "positive"]
 """What the foreground channel marks: voxels of the object, or those that are positive once normalised."""
+Weights = Literal["final", "best"]
+"""Of a trained model: from the end of training, or from where validation was best."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]

@@ -23,7 +23,7 @@ MAX_MEMBERS = 200_000
 """The Decathlon's largest has about 1500; a million empty files would fill a disk's table, too."""
 
 _MAX_READ = 1 << 20
-_REMEDY = "do not use this file; fetch the archive from its publisher again"
+REMEDY = "do not use this file; fetch the archive from its publisher again"
 # Headers are another's bytes: tarfile answers damaged ones with any of these.
 _DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError, IndexError)
 
@@ -60,7 +60,7 @@ def unpack_tar(archive: Path, folder: Path, *, top: str, limit_bytes: int, needs
         contents = _look_through(tar, archive, top, limit_bytes)
         inside = {str(path) for path, _ in contents.files}
         if missing := [name for name in needs if name not in inside]:
-            raise ArchiveError(f"holds no {top}/{missing[0]}", where=archive, remedy=_REMEDY)
+            raise ArchiveError(f"holds no {top}/{missing[0]}", where=archive, remedy=REMEDY)
         folder.mkdir(parents=True)
         require_room(folder, contents.n_bytes, needed_for="to unpack it", remedy="free some, or choose another disk")
         for path, member in contents.files:
@@ -80,7 +80,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
             yield tar
     except _DAMAGED as problem:
         raise ArchiveError(
-            f"is damaged, or not a plain tar file ({problem})", where=archive, remedy=_REMEDY
+            f"is damaged, or not a plain tar file ({problem})", where=archive, remedy=REMEDY
         ) from problem
 
 
@@ -108,11 +108,11 @@ def _look_through(tar: tarfile.TarFile, archive: Path, top: str, limit_bytes: in
     ignored: list[str] = []
     total = 0
     for n_members, member in enumerate(tar, start=1):
-        path = _inner_path(member.name, archive)
+        path = inner_path(member.name, archive)
         total += _size(member, archive)
         if total > limit_bytes or n_members > MAX_MEMBERS:
             bound = say_bytes(limit_bytes) if total > limit_bytes else f"{MAX_MEMBERS} files"
-            raise ArchiveError(f"would unpack to more than {bound}", where=archive, remedy=_REMEDY)
+            raise ArchiveError(f"would unpack to more than {bound}", where=archive, remedy=REMEDY)
         if any(part.startswith("._") for part in path.parts) or member.isdir():
             continue
         if not member.isreg():
@@ -120,22 +120,22 @@ def _look_through(tar: tarfile.TarFile, archive: Path, top: str, limit_bytes: in
         elif path.parts[:1] == (top,) and len(path.parts) > 1:
             files.append((path.relative_to(top), member))
     _refuse_early_end(tar)
-    _refuse_clashes([path for path, _ in files], archive)
+    refuse_clashes([path for path, _ in files], archive)
     return _Contents(files=tuple(files), ignored=tuple(ignored))
 
 
-def _inner_path(name: str, archive: Path) -> PurePosixPath:
+def inner_path(name: str, archive: Path) -> PurePosixPath:
     """``name`` as a path below the folder, by the rules of every system at once (``\\``, ``C:``)."""
     path, as_windows = PurePosixPath(name), PureWindowsPath(name)
     if path.is_absolute() or as_windows.anchor or ".." in as_windows.parts or re.search(r"[\x00-\x1f]", name):
-        raise ArchiveError(f"holds a member that leaves its folder: {name!a}", where=archive, remedy=_REMEDY)
+        raise ArchiveError(f"holds a member that leaves its folder: {name!a}", where=archive, remedy=REMEDY)
     return path
 
 
 def _size(member: tarfile.TarInfo, archive: Path) -> int:
     """Bytes that the member would write. A negative size would send the reader back to read the same again."""
     if member.size < 0:
-        raise ArchiveError(f"holds a member of negative size: {member.name!a}", where=archive, remedy=_REMEDY)
+        raise ArchiveError(f"holds a member of negative size: {member.name!a}", where=archive, remedy=REMEDY)
     return member.size
 
 
@@ -147,12 +147,12 @@ def _refuse_early_end(tar: tarfile.TarFile) -> None:
         raise tarfile.ReadError(f"no header where one is due, at byte {tar.offset}")
 
 
-def _refuse_clashes(paths: list[PurePosixPath], archive: Path) -> None:
+def refuse_clashes(paths: list[PurePosixPath], archive: Path) -> None:
     """No path twice, and none both a file and a folder."""
     seen: set[PurePosixPath] = {parent for path in paths for parent in path.parents}
     for path in paths:
         if path in seen:
-            raise ArchiveError(f"holds {str(path)!a} twice", where=archive, remedy=_REMEDY)
+            raise ArchiveError(f"holds {str(path)!a} twice", where=archive, remedy=REMEDY)
         seen.add(path)
 
 

@@ -19,6 +19,8 @@ def label_set(
     regions: dict[str, Any] | None,
     order: list[int] | None,
     problems: list[str],
+    *,
+    read_back: bool = True,
 ) -> LabelSet | None:
     """Make the label set; what is wrong is added to ``problems`` and gives ``None``.
 
@@ -27,6 +29,8 @@ def label_set(
         regions: an object of its own beside Decathlon's labels, used only where ``order`` is given too: without it
             nothing says how overlapping regions become one label map again.
         order: nnU-Net's ``regions_class_order``.
+        read_back: refuse an order from which a perfect prediction could not be read back. A model that was trained
+            elsewhere has the one it has.
     """
     if regions and not order:
         _log.info(
@@ -41,7 +45,7 @@ def label_set(
     if ignore is not None and len(ignore) != 1:
         found.append("labels.ignore must be one value")
     if not found:
-        chosen = _regions(named, apart, order or [], found)
+        chosen = _regions(named, apart, order or [], found, read_back=read_back)
     if found:
         problems += found
         return None
@@ -58,7 +62,12 @@ def label_set(
 
 
 def _regions(
-    named: dict[str, list[int]], apart: dict[str, list[int]], order: list[int], problems: list[str]
+    named: dict[str, list[int]],
+    apart: dict[str, list[int]],
+    order: list[int],
+    problems: list[str],
+    *,
+    read_back: bool,
 ) -> Regions:
     """The regions, in the order they are declared in; none where classes exclude each other."""
     nested = any(len(values) > 1 for values in named.values())
@@ -72,7 +81,7 @@ def _regions(
             f"labels with several values are regions: regions_class_order needs {len(chosen)} values, one per "
             f"region ({', '.join(chosen)})"
         )
-    else:
+    elif read_back:
         declared = {value for values in named.values() for value in values}
         problems += [f"regions_class_order: {text}" for text in region_problems(chosen, order, declared)]
     return chosen

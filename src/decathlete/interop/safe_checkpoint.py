@@ -58,7 +58,16 @@ def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequ
             content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as problem:
             raise _refusal(path, _REFUSED.findall(str(problem)), keys) from None
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as problem:
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            TypeError,
+        ) as problem:
             raise _damaged(path, problem) from None
     if not isinstance(content, dict):
         raise ModelError("does not hold a checkpoint", where=path, remedy=_NO_CHECKPOINT)

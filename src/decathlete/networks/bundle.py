@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from pydantic import Field, JsonValue, model_validator
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from decathlete.core.choices import Weights
 from decathlete.core.files import atomic_path, file_digest, remove
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OutputError
@@ -54,7 +55,7 @@ class ModelRecord(Schema):
     plan: Plan
     mirror_axes: tuple[int, ...] = ()
     networks: int = Field(default=1, ge=1)
-    weights: Literal["final", "best"] = "final"
+    weights: Weights = "final"
     provenance: dict[str, JsonValue] = {}
     weights_sha256: str = ""
 

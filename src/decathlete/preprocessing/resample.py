@@ -15,7 +15,6 @@ from decathlete.core.geometry import Shape, Triple
 from decathlete.planning.plan import Resampling
 from decathlete.preprocessing.interpolation import Taps, multiply, spline_matrix
 
-
 _ROUNDING = 1e-5
 """Relative; spacings are computed from the affine of a file, which is in single precision."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -81,7 +80,7 @@ def _save_bundle(
     record: RunRecord,
     state: RunState,
     weights: dict[str, Tensor],
-    kind: Literal["final", "best"],
+    kind: Weights,
     *,
     epoch: int,
 ) -> None:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-os.environ.update({name: "/nonexistent" for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")})
+os.environ.update(dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "/nonexistent"))
 
 import nibabel
 import numpy as np
@@ -128,7 +128,8 @@ def make(folder: Path, case: dict, seed: int) -> None:
         (model / f"{file}.json").write_text(json.dumps(content, indent=1))
     manager = PlansManager(json.loads(json.dumps(plans)))
     weights = [
-        learn(model, fold, configuration, manager, dataset, case, images, label, seed) for fold in case.get("folds", (0,))
+        learn(model, fold, configuration, manager, dataset, case, images, label, seed)
+        for fold in case.get("folds", (0,))
     ]
     label.unlink()
     for mirrored in (False, True):

@@ -86,7 +86,7 @@ def test_memory_that_is_given_back_still_counts() -> None:
     assert memory.stop().rss_bytes > before + 50 * 2**20
 
 
-CHANNELS_CLASSES = dict(enumerate("44 12 13 13 23 12 13 13 12 12 44 44".split(), start=1))
+CHANNELS_CLASSES = dict(enumerate(["44", "12", "13", "13", "23", "12", "13", "13", "12", "12", "44", "44"], start=1))
 """Of each task: channels of its images, and classes with the background."""
 
 

@@ -157,3 +157,22 @@ def test_a_record_of_another_version_or_with_wrong_axes(tmp_path):
         ModelBundle.load(tmp_path / "model")
     with pytest.raises(ValueError, match="mirror_axes"):
         ModelRecord(plan=make_test_plan(2), mirror_axes=(0, 2))
+
+
+def test_several_networks_are_one_model(tmp_path):
+    plan = make_test_plan()
+    networks = [build_network(plan.network, seed=seed).eval() for seed in (0, 1, 2)]
+    states = [network.state_dict() for network in networks]
+    bundle = ModelBundle.save(tmp_path / "m", states, ModelRecord(plan=plan, networks=3))
+    image = torch.randn(1, 1, 16, 16, 16)
+    for number, network in enumerate(networks):
+        assert torch.equal(ModelBundle.load(tmp_path / "m").build(number)(image), network(image))
+    assert bundle.digest == ModelBundle.load(tmp_path / "m").digest
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_as_many_networks_as_the_record_says(networks, tmp_path):
+    plan = make_test_plan()
+    states = [build_network(plan.network, seed=seed).state_dict() for seed in (0, 1)]
+    with pytest.raises(ModelError, match="do not fit"):
+        ModelBundle.save(tmp_path / "m", states, ModelRecord(plan=plan, networks=networks))

@@ -1,0 +1,207 @@
+"""A trained nnU-Net v2 model becomes a bundle, with all its folds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from decathlete.core.choices import Weights
+from decathlete.core.files import file_digest
+from decathlete.errors import ModelError, OutputError
+from decathlete.interop.nnunet_files import (
+    read_configuration,
+    read_dataset_json,
+    read_fingerprint,
+    read_json,
+    read_plans,
+)
+from decathlete.interop.nnunet_folder import PLANS, FoldCheckpoint, find_checkpoints, find_model, opened
+from decathlete.interop.nnunet_network import NotExpressible
+from decathlete.interop.nnunet_plan import plan_of
+from decathlete.interop.nnunet_weights import from_nnunet
+from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_from_outside
+from decathlete.networks.bundle import ModelBundle, ModelRecord
+from decathlete.version import __version__
+
+log = logging.getLogger(__name__)
+
+_NEEDED = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A model that was taken over.
+
+    Attributes:
+        folds: of nnU-Net, in the order of the bundle's networks.
+        notes: what is not taken over, a sentence each.
+    """
+
+    bundle: ModelBundle
+    folds: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def import_nnunet(
+    source: str | Path,
+    output: str | Path,
+    *,
+    configuration: str | None = None,
+    folds: Sequence[str | int] = (),
+    weights: Weights | None = None,
+    overwrite: bool = False,
+) -> Imported:
+    """Make a bundle of a trained nnU-Net v2 model: `predict` then gives what ``nnUNetv2_predict`` gives.
+
+    Args:
+        source: the folder of a trained model (``plans.json``, ``dataset.json``, ``fold_*``), one above it, or a zip
+            file that nnU-Net exported.
+        output: folder of the bundle.
+        configuration: ``2d`` or ``3d_fullres``, where there are several.
+        folds: all unless given; their logits are averaged.
+        weights: the checkpoints to take: ``final`` or ``best``; the final ones where there are any, unless given.
+        overwrite: replace what is at ``output``.
+
+    Raises:
+        ModelError: no such model, damaged files, a checkpoint that is not safe to load, or a model that Decathlete
+            cannot express; with every reason.
+        ArchiveError: a zip file that is damaged or not safe to unpack.
+        OutputError: something is at ``output`` already, or it cannot be written.
+    """
+    source, output = Path(source), Path(output)
+    if output.exists() and not overwrite:
+        raise OutputError("already exists", where=output, remedy="give --overwrite, or choose another folder")
+    with opened(source) as folder:
+        model, named = find_model(folder, configuration, where=source)
+        kind, found = find_checkpoints(model, folds=[str(fold) for fold in folds], weights=weights, where=source)
+        return _imported(model, configuration or named, kind, found, source, output)
+
+
+def _imported(
+    model: Path, named: str, kind: Weights, found: Sequence[FoldCheckpoint], source: Path, output: Path
+) -> Imported:
+    first = _load(found[0])
+    name = _configuration_name(first, named, found[0])
+    plans, dataset = read_plans(model), read_dataset_json(model)
+    theirs = _weights_of(first, found[0])
+    try:
+        plan, network = plan_of(
+            plans,
+            name,
+            read_configuration(plans, name, where=model / PLANS),
+            dataset,
+            read_fingerprint(model),
+            mirror_axes=_mirrored(first, found[0]),
+            norm="batch" if any(tensor.endswith(".running_mean") for tensor in theirs) else None,
+        )
+    except NotExpressible as problem:
+        reasons = "".join(f"\n  - {reason}" for reason in problem.reasons)
+        raise ModelError(
+            f"cannot be taken over:{reasons}", where=source, remedy="predict with nnU-Net itself (nnUNetv2_predict)"
+        ) from None
+    states = []
+    for number, fold in enumerate(found):
+        given = theirs if number == 0 else _weights_of(_load(fold), fold)
+        try:
+            states.append(from_nnunet(given, network.spec, conv_bias=network.conv_bias, dropout=network.dropout))
+        except ValueError as problem:
+            raise ModelError(
+                f"does not fit the network of the plans: {problem}",
+                where=_place(fold),
+                remedy="keep plans.json and the checkpoints of one model together; a trainer with a network of its own "
+                "cannot be taken over",
+            ) from None
+    trainer = str(first.get("trainer_name"))
+    record = ModelRecord(
+        plan=plan,
+        mirror_axes=plan.mirrored_axes,
+        networks=len(states),
+        weights=kind,
+        provenance=_provenance(model, found, trainer, name, plans.plans_name),
+    )
+    bundle = ModelBundle.save(output, states, record, overwrite=True)
+    notes = (*_trainer_notes(trainer), *_postprocessing_notes(model))
+    for note in notes:
+        log.info("%s", note)
+    return Imported(bundle=bundle, folds=tuple(fold.fold for fold in found), notes=notes)
+
+
+def _load(fold: FoldCheckpoint) -> dict[str, Any]:
+    return load_from_outside(fold.path, allowed=NUMPY_SCALARS, keys=_NEEDED)
+
+
+def _place(fold: FoldCheckpoint) -> str:
+    """As the user knows it, also when it was unpacked from a zip file."""
+    return f"fold_{fold.fold}/{fold.path.name}"
+
+
+def _configuration_name(checkpoint: dict[str, Any], named: str, fold: FoldCheckpoint) -> str:
+    settings = checkpoint.get("init_args")
+    name = settings.get("configuration") if isinstance(settings, dict) else None
+    if not isinstance(name or named, str) or not (name or named):
+        raise ModelError("does not say its configuration", where=_place(fold), remedy="give --configuration")
+    return name or named
+
+
+def _weights_of(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> dict[str, Tensor]:
+    weights = checkpoint.get("network_weights")
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ModelError(
+            "holds no network_weights, as nnU-Net v2's checkpoints do",
+            where=_place(fold),
+            remedy="give a model of nnU-Net v2",
+        )
+    return {str(name): value for name, value in weights.items()}
+
+
+def _mirrored(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> tuple[int, ...]:
+    axes = checkpoint.get("inference_allowed_mirroring_axes") or ()
+    if not isinstance(axes, list | tuple) or not all(isinstance(axis, int) for axis in axes):
+        raise ModelError(f"mirrors axes {axes!r}", where=_place(fold), remedy="give a model of nnU-Net v2")
+    return tuple(sorted(set(axes)))
+
+
+def _provenance(
+    model: Path, found: Sequence[FoldCheckpoint], trainer: str, configuration: str, plans_name: str
+) -> dict[str, JsonValue]:
+    return {
+        "imported_from": "nnU-Net v2",
+        "decathlete": __version__,
+        "trainer": trainer,
+        "plans": plans_name,
+        "configuration": configuration,
+        "folds": [fold.fold for fold in found],
+        "checkpoints_sha256": [file_digest(fold.path) for fold in found],
+        "postprocessing": _postprocessing(model),
+    }
+
+
+def _postprocessing(model: Path) -> JsonValue:
+    """What nnU-Net found to improve its predictions afterwards (of the most folds), from JSON alone."""
+    found = sorted(model.glob("**/postprocessing.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+    if not found:
+        return None
+    content = read_json(found[-1])
+    return {key: content.get(key) for key in ("postprocessing_fns", "postprocessing_kwargs")}
+
+
+def _postprocessing_notes(model: Path) -> list[str]:
+    """``nnUNetv2_predict`` applies none either: that is a command of its own."""
+    settings = _postprocessing(model)
+    if isinstance(settings, dict) and settings.get("postprocessing_fns"):
+        return ["its postprocessing is noted in model.json, but not applied (nor does nnUNetv2_predict)"]
+    if settings is None and any(model.glob("**/postprocessing.pkl")):
+        return ["its postprocessing.pkl is not read, since it would have to be unpickled; predictions come without it"]
+    return []
+
+
+def _trainer_notes(trainer: str) -> list[str]:
+    if trainer.startswith("nnUNetTrainer"):
+        return []
+    return [f"it was trained by {trainer}, not by a trainer of nnU-Net's own: compare some predictions"]

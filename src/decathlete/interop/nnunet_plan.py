@@ -1,0 +1,243 @@
+"""From nnU-Net's plans, dataset and fingerprint to a :class:`Plan`: the same image gives the same network input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from decathlete.core.choices import Norm, Orientation
+from decathlete.core.files import value_digest
+from decathlete.core.labels import LabelSet
+from decathlete.core.schema import describe
+from decathlete.dataset.declared_labels import label_set
+from decathlete.interop.nnunet_files import Configuration, Dataset, Fingerprint, Intensities, Plans
+from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible, network_of
+from decathlete.planning.network_spec import Axes, Dims
+from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainedOn
+
+_READERS: dict[str, Orientation] = {
+    "SimpleITKIO": "stored",
+    "NibabelIO": "stored",
+    "NibabelIOWithReorient": "canonical",
+}
+_SPLINES, _TORCH, _NOTHING = "resample_data_or_seg_to_shape", "resample_torch_fornnunet", "no_resampling_hack"
+_UNKNOWN = Range(low=-math.inf, high=math.inf)
+
+
+def plan_of(
+    plans: Plans,
+    name: str,
+    configuration: Configuration,
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    *,
+    mirror_axes: Axes,
+    norm: Norm | None = None,
+) -> tuple[Plan, NnUNetNetwork]:
+    """The plan of one configuration, and its network as nnU-Net spells it.
+
+    Args:
+        name: of the configuration.
+        mirror_axes: of the patch, that training mirrored.
+        norm: of the network, if the trainer chose another than the plans.
+
+    Raises:
+        NotExpressible: with everything that Decathlete has not.
+    """
+    reasons = [*_unsupported(plans, name, configuration, dataset)]
+    labels = _labels(dataset, reasons)
+    normalization = _normalization(configuration, plans, reasons)
+    resampling = _resampling(configuration, reasons)
+    dims: Dims = 2 if len(configuration.patch_size) == 2 else 3
+    network = None
+    try:
+        outputs = labels.n_outputs if labels else 1
+        network = network_of(
+            configuration.architecture,
+            dims=dims,
+            in_channels=len(dataset.channel_names),
+            out_channels=outputs,
+            norm=norm,
+        )
+    except NotExpressible as problem:
+        reasons += problem.reasons
+    if reasons or labels is None or network is None or resampling is None:
+        raise NotExpressible(reasons)
+    order = _triple(plans.transpose_forward)
+    fields: dict[str, Any] = {
+        "dataset": plans.dataset_name,
+        "dims": dims,
+        "channels": tuple(dataset.channel_names[key] for key in sorted(dataset.channel_names, key=_number)),
+        "labels": labels,
+        "orientation": _READERS[plans.image_reader_writer],
+        "axis_order": order,
+        "target_spacing": _target(configuration),
+        "median_shape": _median_shape(plans, configuration),
+        "patch_size": tuple(configuration.patch_size),
+        "batch_size": configuration.batch_size,
+        "normalization": normalization,
+        "resampling": resampling,
+        "network": network.spec,
+        "mirror_axes": mirror_axes,
+        "trained_on": _trained_on(fingerprint, order, len(dataset.channel_names)),
+        "fingerprint_digest": value_digest(fingerprint.model_dump()),
+        "reasons": _reasons(plans, name),
+    }
+    try:
+        return Plan(**fields), network
+    except ValidationError as problem:
+        raise NotExpressible(describe(problem)) from None
+
+
+def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset: Dataset) -> Iterator[str]:
+    if configuration.previous_stage is not None:
+        yield (
+            f"{name} is the second stage of a cascade (it sees the segmentation of {configuration.previous_stage}), "
+            "which Decathlete does not have"
+        )
+    elif configuration.next_stage is not None or name == "3d_lowres":
+        yield f"{name} is a low-resolution model, made to precede another, which Decathlete does not have"
+    if "ignore" in dataset.labels:
+        yield "its labels have an ignore label, which is not taken over from nnU-Net yet"
+    if plans.image_reader_writer not in _READERS:
+        yield (
+            f"its images are read by {plans.image_reader_writer}: only {', '.join(_READERS)} are known "
+            "(Decathlete reads neither TIFF nor PNG)"
+        )
+    if configuration.preprocessor_name != "DefaultPreprocessor":
+        yield f"its images are prepared by {configuration.preprocessor_name}: only DefaultPreprocessor is known"
+    if plans.label_manager != "LabelManager":
+        yield f"its labels are handled by {plans.label_manager}: only LabelManager is known"
+    if sorted(plans.transpose_forward) != [0, 1, 2]:
+        yield f"transpose_forward {plans.transpose_forward} is not an order of the axes"
+    if len(configuration.spacing) != len(configuration.patch_size):
+        yield f"spacing {configuration.spacing} and patch_size {configuration.patch_size} differ in their axes"
+
+
+def _labels(dataset: Dataset, reasons: list[str]) -> LabelSet | None:
+    declared = {name: value for name, value in dataset.labels.items() if name != "ignore"}
+    return label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
+
+
+def _normalization(configuration: Configuration, plans: Plans, reasons: list[str]) -> tuple[Normalization, ...]:
+    schemes, masks = configuration.normalization_schemes, configuration.use_mask_for_norm
+    if len(schemes) != len(masks):
+        reasons.append(f"normalization_schemes has {len(schemes)} entries, use_mask_for_norm {len(masks)}")
+        return ()
+    found = []
+    for channel, (scheme, masked) in enumerate(zip(schemes, masks, strict=True)):
+        intensities = plans.foreground_intensity_properties_per_channel.get(str(channel))
+        made = _scheme(scheme, masked, intensities)
+        if made is None:
+            what = "has no intensities in the plans" if scheme == "CTNormalization" else "is not known"
+            reasons.append(f"the normalisation of channel {channel}, {scheme}, {what}")
+        else:
+            found.append(made)
+    return tuple(found)
+
+
+def _scheme(scheme: str, masked: bool, intensities: Intensities | None) -> Normalization | None:
+    if scheme == "CTNormalization" and intensities is not None:
+        low, high = intensities.percentile_00_5, intensities.percentile_99_5
+        return Normalization(scheme="ct", clip_low=low, clip_high=high, mean=intensities.mean, std=intensities.std)
+    if scheme == "RGBTo01Normalization":  # 0..255 to 0..1, and nothing lies outside
+        return Normalization(scheme="ct", clip_low=0, clip_high=255, mean=0, std=255)
+    if scheme == "ZScoreNormalization":
+        return Normalization(scheme="zscore", nonzero_only=masked)
+    if scheme == "RescaleTo01Normalization":
+        return Normalization(scheme="rescale")
+    return Normalization(scheme="none") if scheme == "NoNormalization" else None
+
+
+def _resampling(configuration: Configuration, reasons: list[str]) -> Resampling | None:
+    """Of image and logits; nnU-Net allows what its planners never write, such as different rules for the two."""
+    image, logits = configuration.resampling_fn_data, configuration.resampling_fn_probabilities
+    if image == logits == _NOTHING:
+        return Resampling()
+    if not {image, logits} <= {_SPLINES, _TORCH}:
+        reasons.append(f"resampling by {image} and, on the way back, {logits} is not known")
+        return None
+    how = _separation(image, configuration.resampling_fn_data_kwargs)
+    back = _separation(logits, configuration.resampling_fn_probabilities_kwargs)
+    if how != back:
+        reasons.append(f"images and predictions are resampled by different rules ({how} and {back})")
+    order = _order(image, configuration.resampling_fn_data_kwargs, reasons)
+    if _order(logits, configuration.resampling_fn_probabilities_kwargs, reasons) != 1:
+        reasons.append("predictions are not resampled linearly")
+    if order not in (0, 1, 3):
+        reasons.append(f"images are resampled by splines of order {order}: only 0, 1 and 3 are known")
+        return None
+    separate, ratio = how
+    return Resampling(image_order=order, separate_axis=separate, separate_ratio=ratio)
+
+
+def _separation(function: str, kwargs: dict[str, Any]) -> tuple[Literal["auto", "always", "never"], float]:
+    forced = kwargs.get("force_separate_z", None if function == _TORCH else False)
+    ratio = float(kwargs.get("separate_z_anisotropy_threshold", 3))
+    return ("auto" if forced is None else "always" if forced else "never"), ratio
+
+
+def _order(function: str, kwargs: dict[str, Any], reasons: list[str]) -> Any:
+    """Of the interpolation in plane; across slices anything but the nearest is refused."""
+    if function == _TORCH:
+        if (
+            kwargs.get("mode", "linear") != "linear"
+            or kwargs.get("aniso_axis_mode", "nearest-exact") != "nearest-exact"
+        ):
+            reasons.append(f"resampling with torch is not linear, and by the nearest slice ({kwargs})")
+        return 1
+    if kwargs.get("order_z", 0) != 0:
+        reasons.append(
+            f"a separated axis is resampled by splines of order {kwargs['order_z']}, not by the nearest slice"
+        )
+    return kwargs.get("order", 3)
+
+
+def _target(configuration: Configuration) -> tuple[float | None, float | None, float | None]:
+    if configuration.resampling_fn_data == _NOTHING:
+        return (None, None, None)
+    first, second, third = ([None] * (3 - len(configuration.spacing))) + configuration.spacing
+    return (first, second, third)
+
+
+def _median_shape(plans: Plans, configuration: Configuration) -> tuple[int, int, int]:
+    sizes = configuration.median_image_size_in_voxels
+    z, y, x = [*plans.original_median_shape_after_transp[: 3 - len(sizes)], *sizes]
+    return (round(z), round(y), round(x))
+
+
+def _trained_on(fingerprint: Fingerprint, order: tuple[int, int, int], n_channels: int) -> TrainedOn:
+    """Of sizes and spacings what the fingerprint knows; mean intensities it does not."""
+    cases = [
+        ([spacing[i] for i in order], [spacing[i] * shape[i] for i in order])
+        for spacing, shape in zip(fingerprint.spacings, fingerprint.shapes_after_crop, strict=False)
+        if len(spacing) == len(shape) == 3
+    ]
+    spacing, size = (_ranges([case[i] for case in cases]) for i in (0, 1))
+    return TrainedOn(spacing=spacing, size=size, intensity=(_UNKNOWN,) * n_channels)
+
+
+def _ranges(values: list[list[float]]) -> tuple[Range, Range, Range]:
+    if not values:
+        return (_UNKNOWN,) * 3
+    z, y, x = (Range(low=min(axis), high=max(axis)) for axis in zip(*values, strict=True))
+    return (z, y, x)
+
+
+def _reasons(plans: Plans, name: str) -> dict[str, str]:
+    said = f"as in nnU-Net's {plans.plans_name}, {name}"
+    fields = ("orientation", "axis_order", "target_spacing", "patch_size", "normalization", "resampling", "mirror_axes")
+    return dict.fromkeys(fields, said)
+
+
+def _triple(values: list[int]) -> tuple[int, int, int]:
+    z, y, x = values
+    return (z, y, x)
+
+
+def _number(key: str) -> tuple[int, str]:
+    """Channels are numbered; sorted as numbers, not as words."""
+    return (int(key), key) if key.isdecimal() else (len(key) + 10**6, key)

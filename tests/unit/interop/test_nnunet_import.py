@@ -1,0 +1,350 @@
+"""Importing nnU-Net v2 models: what is taken, what is refused and why, and files that are made to harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from decathlete.cli.main import app
+from decathlete.core.geometry import Geometry
+from decathlete.errors import ArchiveError, DecathleteError, ModelError, OutputError
+from decathlete.interop.nnunet import import_nnunet
+from decathlete.networks.bundle import ModelBundle
+from decathlete.planning.plan import Normalization
+
+GOLDEN = Path(__file__).parents[2] / "reference" / "golden" / "nnunet"
+
+
+def _model(tmp_path: Path, case: str = "plain_3d") -> Path:
+    """A copy of a model of nnU-Net, to be changed."""
+    (source,) = (GOLDEN / case).glob("Dataset*/*")
+    target = tmp_path / "results" / source.parent.name / source.name
+    shutil.copytree(source, target)
+    return target
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def _configured(model: Path, **changes: Any) -> None:
+    def change(plans: dict[str, Any]) -> None:
+        (configuration,) = plans["configurations"].values()
+        configuration.update(changes)
+
+    _edit(model / "plans.json", change)
+
+
+def _packed(model: Path, archive: Path) -> Path:
+    """As nnU-Net exports it: paths below its results folder."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for path in model.rglob("*"):
+            zipped.write(path, path.relative_to(model.parents[1]))
+    return archive
+
+
+def test_the_plan_says_what_nnunets_says(tmp_path: Path) -> None:
+    made = import_nnunet(_model(tmp_path), tmp_path / "out")
+    plan = made.bundle.record.plan
+    theirs = json.loads((_model(tmp_path / "again") / "plans.json").read_text())
+    (configuration,) = theirs["configurations"].values()
+    intensities = theirs["foreground_intensity_properties_per_channel"]["0"]
+    assert plan.dataset == "Dataset900_Phantom"
+    assert plan.orientation == "stored"
+    assert plan.axis_order == (1, 0, 2)
+    assert plan.target_spacing == tuple(configuration["spacing"])
+    assert plan.patch_size == (16, 16, 24)
+    assert plan.normalization == (
+        Normalization(
+            scheme="ct",
+            mean=intensities["mean"],
+            std=intensities["std"],
+            clip_low=intensities["percentile_00_5"],
+            clip_high=intensities["percentile_99_5"],
+        ),
+    )
+    assert plan.network.decoder_convs == (2, 1)  # nnU-Net counts from the coarsest
+    assert [c.name for c in plan.labels.foreground] == ["outer", "middle", "inner"]
+    assert plan.trained_on.spacing[0].low == plan.trained_on.spacing[0].high == 1.5  # transposed
+    assert made.bundle.record.mirror_axes == (0, 1, 2)
+    assert made.bundle.record.networks == 2
+    assert made.folds == ("0", "1")
+    assert made.bundle.record.provenance["trainer"] == "nnUNetTrainer"
+
+
+def test_regions_keep_their_order(tmp_path: Path) -> None:
+    labels = import_nnunet(_model(tmp_path, "residual_regions"), tmp_path / "out").bundle.record.plan.labels
+    assert [(region.name, region.values) for region in labels.regions] == [
+        ("whole", (1, 2, 3)),
+        ("core", (2, 3)),
+        ("enhancing", (3,)),
+    ]
+    assert labels.region_order == (1, 2, 3)
+
+
+def test_regions_that_cannot_be_read_back_are_still_predicted(tmp_path: Path) -> None:
+    model = _model(tmp_path, "residual_regions")
+    _edit(model / "dataset.json", lambda dataset: dataset.update(regions_class_order=[3, 2, 1]))
+    assert import_nnunet(model, tmp_path / "out").bundle.record.plan.labels.region_order == (3, 2, 1)
+
+
+def test_nothing_is_resampled_where_nnunet_does_not(tmp_path: Path) -> None:
+    plan = import_nnunet(_model(tmp_path, "residual_2d_batch_norm"), tmp_path / "out").bundle.record.plan
+    assert plan.target((3.0, 0.5, 0.4)) == (3.0, 0.5, 0.4)
+    assert plan.network.norm == "batch"  # nnUNetTrainerBN's, not that of the plans
+    assert plan.axes(Geometry.plain((3, 4, 5))).permutation == (0, 1, 2)
+
+
+def test_a_zip_file_gives_the_same_model_as_its_folder(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    folder = import_nnunet(model, tmp_path / "a").bundle
+    archive = import_nnunet(_packed(model, tmp_path / "model.zip"), tmp_path / "b").bundle
+    assert archive.record == folder.record
+    assert archive.digest == folder.digest
+
+
+def test_a_folder_above_is_searched_and_several_models_need_a_choice(tmp_path: Path) -> None:
+    first = _model(tmp_path)
+    second = first.with_name("nnUNetTrainer__nnUNetPlans__other")
+    shutil.copytree(first, second)
+    with pytest.raises(ModelError, match=r"holds 2 models: .*3d_fullres, .*other\n  → choose one by --configuration"):
+        import_nnunet(tmp_path / "results", tmp_path / "out")
+    made = import_nnunet(tmp_path / "results", tmp_path / "out", configuration="3d_fullres")
+    assert made.bundle.record.provenance["configuration"] == "3d_fullres"
+    with pytest.raises(ModelError, match="choose --configuration among 3d_fullres, other"):
+        import_nnunet(tmp_path / "results", tmp_path / "out2", configuration="2d")
+
+
+def test_folds_and_checkpoints_can_be_chosen(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    shutil.copytree(model / "fold_0", model / "fold_all")
+    shutil.copy(model / "fold_1" / "checkpoint_final.pth", model / "fold_1" / "checkpoint_best.pth")
+    both = import_nnunet(model, tmp_path / "both").bundle
+    one = import_nnunet(model, tmp_path / "one", folds=[1]).bundle
+    assert one.record.networks == 1
+    name = "encoder.0.0.conv.weight"
+    assert torch.equal(one.build().state_dict()[name], both.build(1).state_dict()[name])
+    best = import_nnunet(model, tmp_path / "best", weights="best")
+    assert best.folds == ("1",)
+    assert best.bundle.record.weights == "best"
+    assert import_nnunet(model, tmp_path / "all", folds=["all"]).folds == ("all",)
+    with pytest.raises(ModelError, match=r"in every one of the folds 7\n  → choose --folds among 0, 1, all"):
+        import_nnunet(model, tmp_path / "none", folds=[7])
+
+
+def test_the_best_checkpoints_where_there_are_no_others(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    for fold in model.glob("fold_*"):
+        (fold / "checkpoint_final.pth").rename(fold / "checkpoint_best.pth")
+    assert import_nnunet(model, tmp_path / "out").bundle.record.weights == "best"
+
+
+def test_plans_of_older_versions_say_the_same(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    new = import_nnunet(model, tmp_path / "new").bundle
+
+    def older(plans: dict[str, Any]) -> None:
+        (configuration,) = plans["configurations"].values()
+        kwargs = configuration.pop("architecture")["arch_kwargs"]
+        configuration |= {
+            "UNet_class_name": "PlainConvUNet",
+            "UNet_base_num_features": 3,
+            "unet_max_num_features": 6,
+            "n_conv_per_stage_encoder": kwargs["n_conv_per_stage"],
+            "n_conv_per_stage_decoder": kwargs["n_conv_per_stage_decoder"],
+            "conv_kernel_sizes": kwargs["kernel_sizes"],
+            "pool_op_kernel_sizes": kwargs["strides"],
+        }
+        parent = {key: configuration.pop(key) for key in ("batch_size", "spacing")}
+        plans["configurations"]["parent"] = parent
+        configuration["inherits_from"] = "parent"
+
+    _edit(model / "plans.json", older)
+    with pytest.raises(ModelError, match=r"has shape \(4, 3, 3, 3, 3\)"):  # 3, 6, 6 features are not 3, 4, 6
+        import_nnunet(model, tmp_path / "old")
+    assert new.record.plan.network.features == (3, 4, 6)
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "cascade": ("plain_3d", {"previous_stage": "3d_lowres"}, "second stage of a cascade"),
+    "low resolution": ("plain_3d", {"next_stage": "3d_cascade_fullres"}, "a low-resolution model"),
+    "preprocessor": ("plain_3d", {"preprocessor_name": "MyPreprocessor"}, "only DefaultPreprocessor is known"),
+    "normalisation": (
+        "plain_3d",
+        {"normalization_schemes": ["MyNorm"]},
+        "normalisation of channel 0, MyNorm, is not known",
+    ),
+    "resampling": ("plain_3d", {"resampling_fn_data": "my_fn"}, "resampling by my_fn"),
+    "rules": (
+        "plain_3d",
+        {"resampling_fn_probabilities_kwargs": {"order": 1, "force_separate_z": True}},
+        "images and predictions are resampled by different rules",
+    ),
+    "order_z": ("plain_3d", {"resampling_fn_data_kwargs": {"order_z": 1, "force_separate_z": None}}, "of order 1"),
+    "order": ("plain_3d", {"resampling_fn_data_kwargs": {"order": 5, "force_separate_z": None}}, "of order 5"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_decathlete_has_not_is_refused_with_the_reason(kind: str, tmp_path: Path) -> None:
+    case, changes, reason = REFUSED[kind]
+    model = _model(tmp_path, case)
+    _configured(model, **changes)
+    with pytest.raises(ModelError, match=reason):
+        import_nnunet(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
+    "bottleneck": ({"block": "dynamic_network_architectures.building_blocks.residual.BottleneckD"}, "BottleneckD"),
+    "nonlinearity": ({"nonlin": "torch.nn.GELU"}, r"the nonlinearity is torch\.nn\.GELU"),
+    "order of layers": ({"nonlin_first": True}, "before the norm"),
+    "norm": ({"norm_op": "torch.nn.GroupNorm"}, "only instance and batch norm"),
+    "eps": ({"norm_op_kwargs": {"affine": True, "eps": 1e-3}}, "eps of 1e-5"),
+    "stem": ({"stem_channels": 5}, "the stem has 5 channels"),
+    "even kernels": ({"kernel_sizes": [2, 2, 2]}, "kernels must be odd"),
+    "unknown entry": ({"squeeze_excitation": True}, "squeeze_excitation: Extra inputs are not permitted"),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_other_networks_are_refused_with_the_reason(kind: str, tmp_path: Path) -> None:
+    changes, reason = ARCHITECTURES[kind]
+    model = _model(tmp_path, "residual_regions")
+
+    def change(plans: dict[str, Any]) -> None:
+        (configuration,) = plans["configurations"].values()
+        configuration["architecture"]["arch_kwargs"].update(changes)
+
+    _edit(model / "plans.json", change)
+    with pytest.raises(ModelError, match=reason):
+        import_nnunet(model, tmp_path / "out")
+
+
+def test_all_reasons_are_said_together(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    _configured(model, previous_stage="3d_lowres", normalization_schemes=["MyNorm"])
+    _edit(model / "dataset.json", lambda dataset: dataset["labels"].update(ignore=4))
+    _edit(model / "plans.json", lambda plans: plans.update(image_reader_writer="Tiff3DIO"))
+    with pytest.raises(ModelError) as error:
+        import_nnunet(model, tmp_path / "out")
+    said = str(error.value)
+    assert all(reason in said for reason in ("cascade", "MyNorm", "ignore label", "Tiff3DIO", "nnUNetv2_predict"))
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    model, other = _model(tmp_path), _model(tmp_path, "residual_regions")
+    shutil.copy(other / "fold_0" / "checkpoint_final.pth", model / "fold_1" / "checkpoint_final.pth")
+    with pytest.raises(ModelError, match=r"fold_1/checkpoint_final\.pth: does not fit the network of the plans"):
+        import_nnunet(model, tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", ["plans.json", "dataset.json"])
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_damaged_files_are_named(file: str, content: str, tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    (model / file).write_text(content)
+    with pytest.raises(ModelError, match=file.replace(".", r"\.")):
+        import_nnunet(model, tmp_path / "out")
+
+
+class Evil:
+    """Pickled, it runs a command when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch pwned",)
+
+
+def test_pickled_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    torch.save({"network_weights": {}, "init_args": Evil()}, model / "fold_0" / "checkpoint_final.pth")
+    with pytest.raises(ModelError, match=rf"{os.system.__module__}\.system"):
+        import_nnunet(model, tmp_path / "out")
+    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_compressed_checkpoint_is_refused(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    path = model / "fold_0" / "checkpoint_final.pth"
+    with zipfile.ZipFile(path) as plain:
+        members = {name: plain.read(name) for name in plain.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            packed.writestr(name, content)
+    with pytest.raises(ModelError, match="compressed inside"):
+        import_nnunet(model, tmp_path / "out")
+
+
+def test_a_hostile_archive_is_refused(tmp_path: Path) -> None:
+    archive = _packed(_model(tmp_path), tmp_path / "model.zip")
+    with zipfile.ZipFile(archive, "a") as zipped:
+        zipped.writestr("../../evil.json", "{}")
+    with pytest.raises(ArchiveError, match="leaves its folder"):
+        import_nnunet(archive, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.zip", "results"]
+
+
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    archive = _packed(_model(tmp_path), tmp_path / "model.zip")
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("x/fold_0/checkpoint_final.pth", bytes(2**26))
+    with pytest.raises(ArchiveError, match="would unpack to more than"):
+        import_nnunet(archive, tmp_path / "out")
+
+
+def test_postprocessing_is_noted_and_never_unpickled(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    folder = model / "crossval_results_folds_0_1"
+    folder.mkdir()
+    (folder / "postprocessing.pkl").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    made = import_nnunet(model, tmp_path / "a")
+    assert "postprocessing.pkl is not read" in made.notes[0]
+    settings = {"postprocessing_fns": ["remove_all_but_largest_component"], "postprocessing_kwargs": [{"labels": [1]}]}
+    (folder / "postprocessing.json").write_text(json.dumps(settings | {"input_folder": {"folder": "/home/someone"}}))
+    made = import_nnunet(model, tmp_path / "b")
+    assert made.bundle.record.provenance["postprocessing"] == settings
+    assert "not applied" in made.notes[0]
+
+
+def test_a_trainer_of_someone_elses_is_noted(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    for path in model.glob("fold_*/*.pth"):
+        content = torch.load(path, weights_only=False)
+        torch.save(content | {"trainer_name": "MyTrainer"}, path)
+    assert "MyTrainer" in import_nnunet(model, tmp_path / "out").notes[0]
+
+
+def test_what_is_in_the_way_is_kept(tmp_path: Path) -> None:
+    first = import_nnunet(_model(tmp_path), tmp_path / "out").bundle
+    with pytest.raises(OutputError, match="already exists"):
+        import_nnunet(GOLDEN / "plain_2d", tmp_path / "out")
+    assert ModelBundle.load(tmp_path / "out").digest == first.digest
+    assert import_nnunet(GOLDEN / "plain_2d", tmp_path / "out", overwrite=True).bundle.digest != first.digest
+
+
+@pytest.mark.parametrize("source", ["nothing", "empty"])
+def test_no_model(source: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DecathleteError, match=r"does not exist|holds no model of nnU-Net v2"):
+        import_nnunet(tmp_path / source, tmp_path / "out")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    arguments = ["import", "nnunet", str(GOLDEN / "plain_3d"), "--output", str(tmp_path / "out"), "--folds", "1"]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    assert "3D model of Dataset900_Phantom, fold 1, in" in said.output
+    assert ModelBundle.load(tmp_path / "out").record.networks == 1

@@ -76,15 +76,14 @@ def find_model(folder: Path, configuration: str | None, *, where: Path) -> tuple
     found = [path for path in _models(folder, _DEPTH) if configuration in (None, _configuration(path))]
     if len(found) == 1:
         return found[0], _configuration(found[0])
+    missing = "give a folder TRAINER__PLANS__CONFIGURATION"
     asked = f" of configuration {configuration}" if configuration else ""
     if not found:
         others = ", ".join(sorted({_configuration(path) for path in _models(folder, _DEPTH)}))
         raise ModelError(
             f"holds no model{asked} of nnU-Net v2: no folder with {PLANS}, {DATASET} and fold_*",
             where=where,
-            remedy=f"choose --configuration among {others}"
-            if others
-            else "give a folder TRAINER__PLANS__CONFIGURATION",
+            remedy=f"choose --configuration among {others}" if others else missing,
         )
     names = ", ".join(sorted(str(path.relative_to(folder)) for path in found))
     raise ModelError(

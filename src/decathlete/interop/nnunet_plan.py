@@ -183,16 +183,12 @@ def _separation(function: str, kwargs: dict[str, Any]) -> tuple[Literal["auto", 
 def _order(function: str, kwargs: dict[str, Any], reasons: list[str]) -> Any:
     """Of the interpolation in plane; across slices anything but the nearest is refused."""
     if function == _TORCH:
-        if (
-            kwargs.get("mode", "linear") != "linear"
-            or kwargs.get("aniso_axis_mode", "nearest-exact") != "nearest-exact"
-        ):
+        modes = (kwargs.get("mode", "linear"), kwargs.get("aniso_axis_mode", "nearest-exact"))
+        if modes != ("linear", "nearest-exact"):
             reasons.append(f"resampling with torch is not linear, and by the nearest slice ({kwargs})")
         return 1
     if kwargs.get("order_z", 0) != 0:
-        reasons.append(
-            f"a separated axis is resampled by splines of order {kwargs['order_z']}, not by the nearest slice"
-        )
+        reasons.append(f"across slices, resampling is by splines of order {kwargs['order_z']}, not the nearest slice")
     return kwargs.get("order", 3)
 
 

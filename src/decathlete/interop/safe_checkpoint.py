@@ -33,6 +33,7 @@ NUMPY_SCALARS: tuple[Allowed, ...] = (
 """Single numbers of NumPy, as training loops log them."""
 
 _NAMED = 5
+_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
 _REFUSED = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.<>]+)")
 _NO_CHECKPOINT = "give a checkpoint as torch.save or Lightning writes it, whole"
 
@@ -58,16 +59,7 @@ def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequ
             content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as problem:
             raise _refusal(path, _REFUSED.findall(str(problem)), keys) from None
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            ValueError,
-            KeyError,
-            IndexError,
-            AttributeError,
-            TypeError,
-        ) as problem:
+        except _DAMAGED as problem:
             raise _damaged(path, problem) from None
     if not isinstance(content, dict):
         raise ModelError("does not hold a checkpoint", where=path, remedy=_NO_CHECKPOINT)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from decathlete.core.choices import Weights
 from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.folder import RUN, now

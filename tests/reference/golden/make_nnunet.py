@@ -19,6 +19,7 @@ import nibabel
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
@@ -70,7 +71,8 @@ CASES = {
         "target": (1.1, 1.1),
         "transpose": (2, 0, 1),
         "patch": (24, 24),
-        "schemes": ("NoNormalization", "RescaleTo01Normalization"),
+        "schemes": ("RescaleTo01Normalization", "NoNormalization"),
+        "steps": 400,
         "strides": ((1, 1), (2, 2), (2, 2)),
         "mirror": (0, 1),
     },
@@ -89,6 +91,20 @@ CASES = {
         "resampling": _TORCH,
         "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3},
         "order": (1, 2, 3),
+        "mirror": (0, 1, 2),
+        "steps": 400,
+    },
+    # Coarse along another axis than the grid of the network: slices are taken apart along one axis, and put together
+    # along another.
+    "two_anisotropies": {
+        "shape": (36, 10, 32),
+        "spacing": (1.0, 5.0, 1.1),
+        "margin": 1,
+        "target": (4.0, 1.2, 1.2),
+        "patch": (8, 24, 16),
+        "schemes": ("ZScoreNormalization",),
+        "kernels": ((1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2)),
         "mirror": (0, 1, 2),
     },
     # Batch norm, 2D residual encoder, colours, nothing resampled.
@@ -114,7 +130,6 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed, (name, case) in enumerate(CASES.items()):
         make(FOLDER / name, case, seed)
-        print(name, sum(p.stat().st_size for p in (FOLDER / name).rglob("*") if p.is_file()), "bytes")
 
 
 def make(folder: Path, case: dict, seed: int) -> None:
@@ -124,7 +139,11 @@ def make(folder: Path, case: dict, seed: int) -> None:
     images, label = phantom(folder / "images", case, seed)
     plans, dataset = plans_of(case, configuration, images, seed), dataset_of(case)
     model.mkdir(parents=True)
-    for file, content in (("plans", plans), ("dataset", dataset), ("dataset_fingerprint", fingerprint_of(case))):
+    for file, content in (
+        ("plans", plans),
+        ("dataset", dataset),
+        ("dataset_fingerprint", fingerprint_of(plans, images)),
+    ):
         (model / f"{file}.json").write_text(json.dumps(content, indent=1))
     manager = PlansManager(json.loads(json.dumps(plans)))
     weights = [
@@ -191,8 +210,9 @@ def dataset_of(case: dict) -> dict:
     return dataset | ({"regions_class_order": list(case["order"])} if "order" in case else {})
 
 
-def fingerprint_of(case: dict) -> dict:
-    return {"spacings": [list(case["spacing"])], "shapes_after_crop": [[n - 2 * case["margin"] for n in case["shape"]]]}
+def fingerprint_of(plans: dict, images: list[Path]) -> dict:
+    image, properties = PlansManager(plans).image_reader_writer_class().read_images([str(p) for p in images])
+    return {"spacings": [properties["spacing"]], "shapes_after_crop": [crop_to_nonzero(image)[0].shape[1:]]}
 
 
 def plans_of(case: dict, configuration: str, images: list[Path], seed: int) -> dict:
@@ -279,7 +299,7 @@ def learn(model, fold, configuration, manager, dataset, case, images, label, see
     image, truth, _ = preprocessor.run_case([str(p) for p in images], str(label), manager, config, dataset)
     network = build(case, manager, config, dataset)
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
-    for _ in range(STEPS):
+    for _ in range(case.get("steps", STEPS)):
         x, y = patches(image, np.maximum(truth[0], 0), case["patch"], rng)
         logits = network(x)
         if labels.has_regions:
@@ -290,7 +310,6 @@ def learn(model, fold, configuration, manager, dataset, case, images, label, see
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print(f"fold {fold}: loss {float(loss):.3f}")
     folder = model / f"fold_{fold}"
     folder.mkdir()
     torch.save(

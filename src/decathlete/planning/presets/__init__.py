@@ -90,7 +90,7 @@ class Preset(Schema):
         return (f"batch_size={batch}", *(task.assignments(dims) if task else ()))
 
     def task(self, asked_for: str) -> TaskSetting | None:
-        """The task that a user means by its number or folder (``4``, ``04``, ``Task04_Hippocampus``), if it is there."""
+        """The task that a user means by its number or folder (``4``, ``04``, ``Task04_Hippocampus``), if known."""
         found = _ASKED_FOR.fullmatch(asked_for)
         return next((t for t in self.tasks if found and t.number == int(found[1])), None)
 

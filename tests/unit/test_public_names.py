@@ -9,10 +9,12 @@ import sys
 import pytest
 
 import decathlete
-from decathlete.cli.main import COMMANDS
+from decathlete.cli.main import COMMANDS, GROUPS
+
+FUNCTIONS = [*COMMANDS, *(f"{group}_{second}" for group, (_, commands) in GROUPS.items() for second in commands)]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", FUNCTIONS)
 def test_every_command_has_its_function(command: str) -> None:
     function = getattr(decathlete, command)
     assert inspect.isfunction(function)

@@ -156,8 +156,13 @@ def _spellings(command: Any) -> dict[str, Any]:
 
 
 def _spellings_of_all(context: typer.Context) -> frozenset[str]:
-    commands: dict[str, Any] = getattr(context.parent.command, "commands", {}) if context.parent else {}
-    return frozenset(name for command in commands.values() for name in _spellings(command))
+    return frozenset(_spellings_below(context.find_root().command))
+
+
+def _spellings_below(command: Any) -> Iterator[str]:
+    for below in getattr(command, "commands", {}).values():
+        yield from _spellings(below)
+        yield from _spellings_below(below)
 
 
 def _unknown(key: str, names: set[str]) -> str:

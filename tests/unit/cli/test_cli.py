@@ -34,11 +34,21 @@ COMMANDS = [
     "evaluate",
     "report",
     "benchmark",
+    "import nnunet",
 ]
 
 
 def test_the_commands_are_these() -> None:
-    assert list(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+    assert list(_commands(get_command(app))) == COMMANDS
+
+
+def _commands(group: Any) -> dict[str, Any]:
+    """By name; of those in a group, both words."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inside = _commands(command) if hasattr(command, "commands") else {"": command}
+        found |= {f"{name} {second}".strip(): below for second, below in inside.items()}
+    return found
 
 
 NETWORK = "deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
@@ -63,13 +73,14 @@ OPTIONS = {
     "save-probabilities tta",
     "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
+    "import nnunet": "checkpoint configuration folds output overwrite",
     "benchmark": f"{NETWORK} amp augment batch-size blend compile data device devices dim json layout mode overlap "
     "patch precision prepared profile real results set shape steps task tta volumes warmup",
 }
 
 
 def _options(command: str) -> dict[str, Any]:
-    parameters = get_command(app).commands[command].params  # type: ignore[attr-defined]
+    parameters = _commands(get_command(app))[command].params
     named = {next(o for o in p.opts if o.startswith("--")): p for p in parameters if p.param_type_name == "option"}
     return {name.removeprefix("--"): option for name, option in named.items()}
 
@@ -96,6 +107,8 @@ OF_THEIR_OWN = {
     ("preprocess", "model"),  # of val and test alone
     ("preprocess", "mode"),  # what to prepare for, not what to measure
     ("predict", "output"),
+    ("import nnunet", "output"),  # the model
+    ("import nnunet", "folds"),  # of nnU-Net, that are there
 }
 
 
@@ -352,10 +365,10 @@ def test_downloads_regions_are_listed() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_says_what_it_is(command: str) -> None:
-    for parameter in get_command(app).commands[command].params:  # type: ignore[attr-defined]
+    for parameter in _commands(get_command(app))[command].params:
         if parameter.param_type_name == "option":
             assert parameter.help, f"{command} {parameter.opts[0]} has no help"
-    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -376,8 +389,8 @@ def test_help_answers_at_once() -> None:
 
 def test_every_commands_help_answers_without_torch() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from decathlete.cli.main import COMMANDS, app\n"
-        "for command in COMMANDS: assert CliRunner().invoke(app, [command, '--help']).exit_code == 0\n"
+        "import sys; from typer.testing import CliRunner; from decathlete.cli.main import app\n"
+        f"for command in {COMMANDS}: assert CliRunner().invoke(app, [*command.split(), '--help']).exit_code == 0\n"
         "print(sorted({'torch', 'numpy', 'lightning'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

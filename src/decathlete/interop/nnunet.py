@@ -126,7 +126,7 @@ def _imported(
         provenance=_provenance(model, found, trainer, name, plans.plans_name),
     )
     bundle = ModelBundle.save(output, states, record, overwrite=True)
-    notes = (*_trainer_notes(trainer), *_postprocessing_notes(model))
+    notes = (*_trainer_notes(trainer), *_postprocessing_notes(model), *_fold_notes(model, kind, found))
     for note in notes:
         log.info("%s", note)
     return Imported(bundle=bundle, folds=tuple(fold.fold for fold in found), notes=notes)
@@ -199,6 +199,12 @@ def _postprocessing_notes(model: Path) -> list[str]:
     if settings is None and any(model.glob("**/postprocessing.pkl")):
         return ["its postprocessing.pkl is not read, since it would have to be unpickled; predictions come without it"]
     return []
+
+
+def _fold_notes(model: Path, kind: Weights, found: Sequence[FoldCheckpoint]) -> list[str]:
+    taken = {fold.fold for fold in found}
+    others = sorted(path.name[5:] for path in model.glob("fold_*") if path.name[5:] not in taken | {"all"})
+    return [f"folds {', '.join(others)} are not in it: not asked for, or without a {kind} checkpoint"] if others else []
 
 
 def _trainer_notes(trainer: str) -> list[str]:

@@ -195,7 +195,8 @@ def _order(function: str, kwargs: dict[str, Any], reasons: list[str]) -> Any:
 def _target(configuration: Configuration) -> tuple[float | None, float | None, float | None]:
     if configuration.resampling_fn_data == _NOTHING:
         return (None, None, None)
-    first, second, third = ([None] * (3 - len(configuration.spacing))) + configuration.spacing
+    given = configuration.spacing
+    first, second, third = given if len(given) == 3 else (None, *given)
     return (first, second, third)
 
 

@@ -23,7 +23,7 @@ from decathlete.errors import ModelError
 Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
 """A class or function; with the name that a file knows it by, if that is another."""
 
-_make_scalar = np.float64(0).__reduce__()[0]
+_make_scalar: Any = np.float64(0).__reduce__()[0]
 NUMPY_SCALARS: tuple[Allowed, ...] = (
     (_make_scalar, "numpy.core.multiarray.scalar"),
     (_make_scalar, "numpy._core.multiarray.scalar"),

@@ -83,14 +83,14 @@ def test_countless_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         _unpack(_packed(("b", b"")), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>please log in</html>" * 100, _packed()[:50_000]])
+@pytest.mark.parametrize("content", [b"", b"<html>please log in</html>" * 100, _packed()[:-30]])
 def test_a_damaged_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="damaged, or not a zip file"):
         _unpack(content, tmp_path)
 
 
 def test_damage_inside_a_file_is_found(tmp_path: Path) -> None:
-    content = bytearray(_packed(files={"x": bytes(range(256)) * 4000}))
+    content = bytearray(_packed(files={"x": bytes(range(256)) * 1000}))
     content[len(content) // 2] ^= 0xFF
     with pytest.raises(ArchiveError, match="damaged"):
         _unpack(bytes(content), tmp_path)

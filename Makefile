@@ -41,9 +41,10 @@ check: venv
 test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"
 
-test-full: check peers
+# With DECATHLETE_PEERS, the environment named there is taken as it is.
+test-full: check $(if $(DECATHLETE_PEERS),,peers)
 	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali]"
-	DECATHLETE_PEERS=$(abspath $(PEERS)) $(BIN)/pytest -n $(WORKERS) --dist worksteal
+	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 clean:
 	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache

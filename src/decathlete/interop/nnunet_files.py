@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,7 +14,8 @@ from decathlete.errors import ModelError, problems_found
 
 _REMEDY = "give a model as nnU-Net v2 trained or exported it"
 
-Sizes = list[int] | int
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Sizes = list[Size] | Size
 Model = TypeVar("Model", bound="_Part")
 
 
@@ -39,8 +40,8 @@ class ArchitectureKwargs(_Part):
     n_stages: int = Field(ge=1, le=32)
     features_per_stage: Sizes
     conv_op: str
-    kernel_sizes: list[Sizes] | int
-    strides: list[Sizes] | int
+    kernel_sizes: list[Sizes] | Size
+    strides: list[Sizes] | Size
     n_conv_per_stage: Sizes | None = None
     n_blocks_per_stage: Sizes | None = None
     n_conv_per_stage_decoder: Sizes
@@ -68,7 +69,7 @@ class Architecture(_Part):
 class Configuration(_Part):
     """``2d`` or ``3d_fullres`` of the plans; axes are in nnU-Net's order after transposition."""
 
-    patch_size: list[int] = Field(min_length=2, max_length=3)
+    patch_size: list[Size] = Field(min_length=2, max_length=3)
     batch_size: int
     spacing: list[float]
     median_image_size_in_voxels: list[float]

@@ -119,7 +119,12 @@ def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset:
 
 def _labels(dataset: Dataset, reasons: list[str]) -> LabelSet | None:
     declared = {name: value for name, value in dataset.labels.items() if name != "ignore"}
-    return label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
+    labels = label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
+    if labels is not None and not labels.regions and labels.values != tuple(range(labels.n_classes)):
+        reasons.append(
+            f"its labels have the values {labels.values}, which do not follow each other: nnU-Net trains none such"
+        )
+    return labels
 
 
 def _normalization(configuration: Configuration, plans: Plans, reasons: list[str]) -> tuple[Normalization, ...]:

@@ -18,6 +18,8 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ArchiveError, DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
+from decathlete.interop.nnunet_weights import to_nnunet
+from decathlete.networks.build import build_network
 from decathlete.networks.bundle import ModelBundle
 from decathlete.planning.plan import Normalization
 
@@ -152,7 +154,8 @@ def test_the_best_checkpoints_where_there_are_no_others(tmp_path: Path) -> None:
 
 def test_plans_of_older_versions_say_the_same(tmp_path: Path) -> None:
     model = _model(tmp_path)
-    new = import_nnunet(model, tmp_path / "new").bundle
+    new = import_nnunet(model, tmp_path / "new", folds=[0]).bundle.record.plan.network
+    spec = new.revised(features=(3, 6, 6))  # older plans double, up to a greatest number
 
     def older(plans: dict[str, Any]) -> None:
         (configuration,) = plans["configurations"].values()
@@ -171,9 +174,12 @@ def test_plans_of_older_versions_say_the_same(tmp_path: Path) -> None:
         configuration["inherits_from"] = "parent"
 
     _edit(model / "plans.json", older)
-    with pytest.raises(ModelError, match=r"has shape \(4, 3, 3, 3, 3\)"):  # 3, 6, 6 features are not 3, 4, 6
-        import_nnunet(model, tmp_path / "old")
-    assert new.record.plan.network.features == (3, 4, 6)
+    path, network = model / "fold_0" / "checkpoint_final.pth", build_network(spec, seed=0)
+    content = torch.load(path, weights_only=False)
+    torch.save(content | {"network_weights": to_nnunet(network.state_dict(), spec)}, path)
+    old = import_nnunet(model, tmp_path / "old", folds=[0]).bundle
+    assert old.record.plan.network == spec
+    assert torch.equal(old.build().state_dict()["heads.0.weight"], network.state_dict()["heads.0.weight"])
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -241,6 +247,13 @@ def test_all_reasons_are_said_together(tmp_path: Path) -> None:
         import_nnunet(model, tmp_path / "out")
     said = str(error.value)
     assert all(reason in said for reason in ("cascade", "MyNorm", "ignore label", "Tiff3DIO", "nnUNetv2_predict"))
+
+
+def test_labels_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    _edit(model / "dataset.json", lambda dataset: dataset["labels"].update(inner=7))
+    with pytest.raises(ModelError, match="do not follow each other"):
+        import_nnunet(model, tmp_path / "out")
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 from pydantic import JsonValue
 from torch import Tensor
 
-from decathlete.core.choices import Weights
+from decathlete.core.choices import Norm, Weights
 from decathlete.core.files import file_digest
 from decathlete.errors import ModelError, OutputError
 from decathlete.interop.nnunet_files import (
+    Plans,
     read_configuration,
     read_dataset_json,
     read_fingerprint,
@@ -22,14 +22,13 @@ from decathlete.interop.nnunet_files import (
     read_plans,
 )
 from decathlete.interop.nnunet_folder import PLANS, FoldCheckpoint, find_checkpoints, find_model, opened
-from decathlete.interop.nnunet_network import NotExpressible
+from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible
 from decathlete.interop.nnunet_plan import plan_of
 from decathlete.interop.nnunet_weights import from_nnunet
 from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_from_outside
 from decathlete.networks.bundle import ModelBundle, ModelRecord
+from decathlete.planning.plan import Plan
 from decathlete.version import __version__
-
-log = logging.getLogger(__name__)
 
 _NEEDED = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
 
@@ -87,37 +86,12 @@ def _imported(
     model: Path, named: str, kind: Weights, found: Sequence[FoldCheckpoint], source: Path, output: Path
 ) -> Imported:
     first = _load(found[0])
-    name = _configuration_name(first, named, found[0])
-    plans, dataset = read_plans(model), read_dataset_json(model)
+    name, trainer = _configuration_name(first, named, found[0]), str(first.get("trainer_name"))
     theirs = _weights_of(first, found[0])
-    try:
-        plan, network = plan_of(
-            plans,
-            name,
-            read_configuration(plans, name, where=model / PLANS),
-            dataset,
-            read_fingerprint(model),
-            mirror_axes=_mirrored(first, found[0]),
-            norm="batch" if any(tensor.endswith(".running_mean") for tensor in theirs) else None,
-        )
-    except NotExpressible as problem:
-        reasons = "".join(f"\n  - {reason}" for reason in problem.reasons)
-        raise ModelError(
-            f"cannot be taken over:{reasons}", where=source, remedy="predict with nnU-Net itself (nnUNetv2_predict)"
-        ) from None
-    states = []
-    for number, fold in enumerate(found):
-        given = theirs if number == 0 else _weights_of(_load(fold), fold)
-        try:
-            states.append(from_nnunet(given, network.spec, conv_bias=network.conv_bias, dropout=network.dropout))
-        except ValueError as problem:
-            raise ModelError(
-                f"does not fit the network of the plans: {problem}",
-                where=_place(fold),
-                remedy="keep plans.json and the checkpoints of one model together; a trainer with a network of its own "
-                "cannot be taken over",
-            ) from None
-    trainer = str(first.get("trainer_name"))
+    plans = read_plans(model)
+    plan, network = _plan(model, plans, name, first, found[0], theirs, source)
+    others = (_state(_weights_of(_load(fold), fold), network, fold) for fold in found[1:])
+    states = [_state(theirs, network, found[0]), *others]
     record = ModelRecord(
         plan=plan,
         mirror_axes=plan.mirrored_axes,
@@ -125,11 +99,45 @@ def _imported(
         weights=kind,
         provenance=_provenance(model, found, trainer, name, plans.plans_name),
     )
-    bundle = ModelBundle.save(output, states, record, overwrite=True)
     notes = (*_trainer_notes(trainer), *_postprocessing_notes(model), *_fold_notes(model, kind, found))
-    for note in notes:
-        log.info("%s", note)
+    bundle = ModelBundle.save(output, states, record, overwrite=True)
     return Imported(bundle=bundle, folds=tuple(fold.fold for fold in found), notes=notes)
+
+
+def _plan(
+    model: Path,
+    plans: Plans,
+    name: str,
+    checkpoint: dict[str, Any],
+    fold: FoldCheckpoint,
+    weights: dict[str, Tensor],
+    source: Path,
+) -> tuple[Plan, NnUNetNetwork]:
+    """By the files of the model, and what the checkpoint of its first fold says beside them."""
+    dataset, fingerprint = read_dataset_json(model), read_fingerprint(model)
+    configuration = read_configuration(plans, name, where=model / PLANS)
+    norm: Norm | None = "batch" if any(tensor.endswith(".running_mean") for tensor in weights) else None
+    try:
+        return plan_of(
+            plans, name, configuration, dataset, fingerprint, mirror_axes=_mirrored(checkpoint, fold), norm=norm
+        )
+    except NotExpressible as problem:
+        reasons = "".join(f"\n  - {reason}" for reason in problem.reasons)
+        raise ModelError(
+            f"cannot be taken over:{reasons}", where=source, remedy="predict with nnU-Net itself (nnUNetv2_predict)"
+        ) from None
+
+
+def _state(weights: dict[str, Tensor], network: NnUNetNetwork, fold: FoldCheckpoint) -> dict[str, Tensor]:
+    try:
+        return from_nnunet(weights, network.spec, conv_bias=network.conv_bias, dropout=network.dropout)
+    except ValueError as problem:
+        raise ModelError(
+            f"does not fit the network of the plans: {problem}",
+            where=_place(fold),
+            remedy="keep plans.json and the checkpoints of one model together; a trainer with a network of its own "
+            "cannot be taken over",
+        ) from None
 
 
 def _load(fold: FoldCheckpoint) -> dict[str, Any]:

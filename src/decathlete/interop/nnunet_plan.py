@@ -15,7 +15,7 @@ from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import label_set
 from decathlete.interop.nnunet_files import Configuration, Dataset, Fingerprint, Intensities, Plans
 from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible, network_of
-from decathlete.planning.network_spec import Axes, Dims
+from decathlete.planning.network_spec import Axes
 from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainedOn
 
 _READERS: dict[str, Orientation] = {
@@ -51,25 +51,13 @@ def plan_of(
     labels = _labels(dataset, reasons)
     normalization = _normalization(configuration, plans, reasons)
     resampling = _resampling(configuration, reasons)
-    dims: Dims = 2 if len(configuration.patch_size) == 2 else 3
-    network = None
-    try:
-        outputs = labels.n_outputs if labels else 1
-        network = network_of(
-            configuration.architecture,
-            dims=dims,
-            in_channels=len(dataset.channel_names),
-            out_channels=outputs,
-            norm=norm,
-        )
-    except NotExpressible as problem:
-        reasons += problem.reasons
+    network = _network(configuration, dataset, labels, norm, reasons)
     if reasons or labels is None or network is None or resampling is None:
         raise NotExpressible(reasons)
     order = _triple(plans.transpose_forward)
     fields: dict[str, Any] = {
         "dataset": plans.dataset_name,
-        "dims": dims,
+        "dims": network.spec.dims,
         "channels": tuple(dataset.channel_names[key] for key in sorted(dataset.channel_names, key=_number)),
         "labels": labels,
         "orientation": _READERS[plans.image_reader_writer],
@@ -90,6 +78,22 @@ def plan_of(
         return Plan(**fields), network
     except ValidationError as problem:
         raise NotExpressible(describe(problem)) from None
+
+
+def _network(
+    configuration: Configuration, dataset: Dataset, labels: LabelSet | None, norm: Norm | None, reasons: list[str]
+) -> NnUNetNetwork | None:
+    try:
+        return network_of(
+            configuration.architecture,
+            dims=2 if len(configuration.patch_size) == 2 else 3,
+            in_channels=len(dataset.channel_names),
+            out_channels=labels.n_outputs if labels else 1,
+            norm=norm,
+        )
+    except NotExpressible as problem:
+        reasons += problem.reasons
+        return None
 
 
 def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset: Dataset) -> Iterator[str]:

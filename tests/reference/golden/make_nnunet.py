@@ -1,8 +1,9 @@
 """Makes the golden values in ``nnunet/``: small models in nnU-Net v2's own form, and what nnU-Net predicts with them.
 
-Run it where nnunetv2 is installed (``make peers``): ``.venv-peers/bin/python tests/reference/golden/make_nnunet.py``.
-Each model learns its phantom for some seconds, so that it segments something; everything is preprocessed and predicted
-by nnunetv2 itself. The tests that read the result need neither it nor this file.
+Run it where nnunetv2 is installed (``make peers``), for all cases or those that are named:
+``.venv-peers/bin/python tests/reference/golden/make_nnunet.py plain_2d``. Each model learns its phantom for some
+seconds, so that it segments something; everything is preprocessed and predicted by nnunetv2 itself. The tests that read
+the result need neither it nor this file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -126,10 +128,12 @@ CASES = {
 
 
 def main() -> None:
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    chosen = sys.argv[1:] or list(CASES)
     torch.set_num_threads(1)
     for seed, (name, case) in enumerate(CASES.items()):
-        make(FOLDER / name, case, seed)
+        if name in chosen:
+            shutil.rmtree(FOLDER / name, ignore_errors=True)
+            make(FOLDER / name, case, seed)
 
 
 def make(folder: Path, case: dict, seed: int) -> None:
@@ -298,6 +302,8 @@ def learn(model, fold, configuration, manager, dataset, case, images, label, see
     preprocessor = DefaultPreprocessor(verbose=False)
     image, truth, _ = preprocessor.run_case([str(p) for p in images], str(label), manager, config, dataset)
     network = build(case, manager, config, dataset)
+    counts = np.bincount(np.maximum(truth, 0).ravel().astype(int), minlength=4)
+    rare = torch.from_numpy((counts.max() / counts) ** 0.5).float()  # so that small classes are learned as soon
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     for _ in range(case.get("steps", STEPS)):
         x, y = patches(image, np.maximum(truth[0], 0), case["patch"], rng)
@@ -306,7 +312,7 @@ def learn(model, fold, configuration, manager, dataset, case, images, label, see
             members = [torch.isin(y, torch.as_tensor(region)).float() for region in labels.foreground_regions]
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.stack(members, 1))
         else:
-            loss = torch.nn.functional.cross_entropy(logits, y)
+            loss = torch.nn.functional.cross_entropy(logits, y, weight=rare)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,7 +1,6 @@
 """Every comparison with the peers, at its small size: all contenders give a figure."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +14,7 @@ NAMES = sorted(path.stem for path in (ROOT / "benchmarks" / "peers" / "workloads
 @pytest.mark.full
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", NAMES)
-def test_all_contenders_give_a_figure(name, tmp_path, real_data):
-    peers = Path(os.environ.get("DECATHLETE_PEERS", ROOT / ".venv-peers"))
-    if not (peers / "bin" / "python").is_file():
-        pytest.skip("the peers have no environment: make peers")
+def test_all_contenders_give_a_figure(name, tmp_path, real_data, peers):
     compare = ROOT / "benchmarks" / "peers" / "compare.py"
     options = [
         "--size",
@@ -28,7 +24,7 @@ def test_all_contenders_give_a_figure(name, tmp_path, real_data):
         "--data",
         real_data("Task04_Hippocampus").parent,
         "--peers",
-        peers,
+        peers.parents[1],
         "--output",
         tmp_path,
     ]

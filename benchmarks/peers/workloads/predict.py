@@ -34,7 +34,6 @@ def prepare(work: Work, folder: Path) -> None:
 
 def ours(work: Work, folder: Path) -> Measured:
     from decathlete.interop.nnunet import import_nnunet
-
     from decathlete.workflows.predict import predict
     from decathlete.workflows.validate import PredictOptions
 

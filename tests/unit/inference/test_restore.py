@@ -84,6 +84,19 @@ def test_equals_the_plain_computation(shape, crop, labels):
     assert np.allclose(inside, probabilities, atol=1e-6)
 
 
+def test_the_way_back_has_an_axis_of_its_own():
+    restoration = _restoration((4, 6, 6), (8, 6, 6), separate_axis=1)
+    logits = torch.randn(3, 4, 6, 6) * 3
+    same, own = (restore(logits, r, LABELS) for r in (restoration, restoration.revised(logits_axis=0)))
+    working = restoration.axes.apply(own.label_ZYX)[restoration.crop.slices]
+    assert np.array_equal(working, restore_each_slice(logits).repeat(2, axis=0))
+    assert not np.array_equal(own.label_ZYX, same.label_ZYX)
+
+
+def restore_each_slice(logits):
+    return np.array(LABELS.values)[logits.argmax(0).numpy()]
+
+
 def test_outside_the_crop_is_certain_background():
     restoration = _restoration((4, 4, 4), (4, 4, 4))
     restored = restore(torch.full((3, 4, 4, 4), -5.0), restoration, LABELS, probabilities=True)

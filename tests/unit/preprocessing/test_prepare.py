@@ -60,6 +60,20 @@ def test_half_a_spacing_is_refused(spacing):
         make_test_plan(2, target_spacing=spacing)
 
 
+def test_volumes_may_be_left_as_they_are_too():
+    image, label = _case(spacing=(7.0, 0.5, 2.0))
+    case = prepare(image, make_test_plan(target_spacing=(None, None, None)), label=label)
+    assert case.image_CZYX.shape == (1, 20, 18, 16)
+    with pytest.raises(ValueError, match="volumes is given for every axis, or not at all"):
+        make_test_plan(target_spacing=(None, 1.0, 1.0))
+
+
+def test_grids_that_are_coarse_along_different_axes_are_separated_by_the_one_that_is_left():
+    image, _ = _case(spacing=(1.0, 5.0, 1.0))
+    restoration = prepare(image, make_test_plan(target_spacing=(4.0, 1.0, 1.0))).restoration
+    assert (restoration.separate_axis, restoration.logits_axis) == (1, 0)
+
+
 def test_axis_order_puts_the_named_axis_first():
     image, _ = _case(spacing=(1.0, 1.0, 4.0))
     case = prepare(image, make_test_plan(2, axis_order=(2, 0, 1)))

@@ -64,7 +64,8 @@ def to_nnunet(ours: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor
     them.
     """
     full = spec.revised(heads=spec.n_stages - 1)
-    shapes, theirs = _expected(full), {}
+    shapes = _expected(full)
+    theirs: dict[str, Tensor] = {}
     for name, given in nnunet_names(full).items():
         tensor = ours[name].detach() if name in ours else torch.zeros(shapes[name])
         theirs |= dict.fromkeys(given, tensor)

@@ -52,7 +52,7 @@ def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequ
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise ModelError(problem, where=path, remedy="give the path of a checkpoint file")
     _refuse_compressed(path)
-    with safe_globals(list(allowed)):  # type: ignore[no-untyped-call]
+    with safe_globals(list(allowed)):
         if more := _asked_for(path):
             raise _refusal(path, more, keys)
         try:

@@ -111,7 +111,8 @@ def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, pl
         out_CZYX = normalize(_resampled(image_CZYX, restoration, plan), plan.normalization, resampled_ZYX)
     if not plan.foreground_channel:
         return out_CZYX
-    foreground_ZYX = resampled_ZYX if shown and resampled_ZYX is not None else (out_CZYX > 0).all(axis=0)
+    positive_ZYX: NDArray[np.bool_] = np.all(out_CZYX > 0, axis=0)
+    foreground_ZYX = resampled_ZYX if shown and resampled_ZYX is not None else positive_ZYX
     return np.concatenate([out_CZYX, foreground_ZYX[None].astype(np.float32)])
 
 

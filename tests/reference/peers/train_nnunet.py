@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT, CONFIGURATION = Path(sys.argv[1]), sys.argv[2]
 os.environ.update(
     {f"nnUNet_{name}": str(ROOT / name) for name in ("raw", "preprocessed", "results")}
-    | {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
+    | {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 )
 
 import torch  # noqa: E402
@@ -37,6 +37,7 @@ def main() -> None:
     prepared = ROOT / "preprocessed" / "Dataset999_Phantom"
     narrow(prepared / "nnUNetPlans.json")
     preprocess([DATASET], configurations=[CONFIGURATION], num_processes=[1])
+    os.environ["nnUNet_n_proc_DA"] = "0"  # augment in this process
     trainer = nnUNetTrainer(
         json.loads((prepared / "nnUNetPlans.json").read_text()),
         CONFIGURATION,

@@ -15,6 +15,7 @@ from decathlete.version import __version__
 if TYPE_CHECKING:
     from decathlete.benchmarking.options import BenchmarkOptions
     from decathlete.benchmarking.run import benchmark
+    from decathlete.dataset.conversion.undeclared import FileNames
     from decathlete.dataset.download import download
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from decathlete.planning.overrides import preset_options
     from decathlete.training.config import TrainConfig
     from decathlete.workflows.check import check
+    from decathlete.workflows.convert import convert
     from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
     from decathlete.workflows.predict import predict
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BenchmarkOptions": ("decathlete.benchmarking.options", "BenchmarkOptions"),
     "DecathleteError": ("decathlete.errors", "DecathleteError"),
+    "FileNames": ("decathlete.dataset.conversion.undeclared", "FileNames"),
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
     "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
@@ -49,6 +52,7 @@ _HOMES = {
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
     "benchmark": ("decathlete.benchmarking.run", "benchmark"),
     "check": ("decathlete.workflows.check", "check"),
+    "convert": ("decathlete.workflows.convert", "convert"),
     "cross_validate": ("decathlete.workflows.cross_validate", "cross_validate"),
     "demo": ("decathlete.workflows.demo", "demo"),
     "download": ("decathlete.dataset.download", "download"),
@@ -70,6 +74,7 @@ _HOMES = {
 __all__ = [
     "BenchmarkOptions",
     "DecathleteError",
+    "FileNames",
     "PlanOptions",
     "PredictOptions",
     "Predictor",
@@ -78,6 +83,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "check",
+    "convert",
     "cross_validate",
     "demo",
     "download",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli import data, download, imports, measure, models, scores, whole
+from decathlete.cli import convert, data, download, imports, measure, models, scores, whole
 from decathlete.cli.grouped import grouped
 from decathlete.cli.sections import SectionedCommand
 from decathlete.core.memory import is_memory_short
@@ -44,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": whole.run,
     "demo": whole.demo,
     "download": download.download,
+    "convert": convert.convert,
     "check": data.check,
     "preprocess": data.preprocess,
     "train": models.train,

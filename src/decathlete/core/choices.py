@@ -50,3 +50,7 @@ WandbMode = Literal["offline", "online"]
 """Whether what Weights & Biases logs stays in the run's folder or is sent to its server."""
 BenchmarkMode = Literal["train", "predict"]
 """What a benchmark measures."""
+DatasetLayout = Literal["decathlon", "nnunet"]
+"""How a raw dataset lies in its folder: the Medical Segmentation Decathlon's way, or nnU-Net v2's."""
+ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
+"""Kinds of image files that can be written."""

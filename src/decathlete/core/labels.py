@@ -70,9 +70,9 @@ class LabelSet(Schema):
         return self
 
     @classmethod
-    def from_names(cls, foreground: list[str]) -> Self:
+    def from_names(cls, foreground: list[str], *, background: str = "background") -> Self:
         """Background, then the named classes with values 1, 2, ..."""
-        names = ["background", *foreground]
+        names = [background, *foreground]
         return cls(classes=tuple(LabelClass(name=n, value=v) for v, n in enumerate(names)))
 
     @property

@@ -16,9 +16,10 @@ from scipy import ndimage
 
 from decathlete.core.files import write_json
 from decathlete.core.geometry import Geometry, Shape
+from decathlete.core.labels import LabelSet
 from decathlete.core.rng import stream
 from decathlete.dataset.images import write_image, write_label
-from decathlete.dataset.phantoms import decathlon_manifest
+from decathlete.dataset.layouts import ManifestContent, decathlon_manifest
 from decathlete.errors import OptionError
 
 Volume = NDArray[np.float32]
@@ -84,6 +85,44 @@ def load_template(spacing_mm: int) -> Template:
         grey_ZYX=np.clip(grey, 0, 1),
         white_ZYX=np.clip(white, 0, 1),
         geometry=Geometry.from_matrix((intensity.shape[0], intensity.shape[1], intensity.shape[2]), affine),
+    )
+
+
+def make_brain_cohort(
+    folder: Path,
+    options: CohortOptions = CohortOptions(),
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the cohort in Decathlon layout into ``folder`` and return it; a finished cohort is kept."""
+    if (folder / "dataset.json").is_file():
+        return folder
+    template = load_template(options.spacing_mm)
+    total = options.n_train + options.n_test
+    names = [f"brain_{i + 1:02d}" for i in range(total)]
+    for i, name in enumerate(names):
+        image_ZYX, label_ZYX = make_brain(template, options, index=i)
+        part = "Tr" if i < options.n_train else "Ts"
+        write_image(folder / f"images{part}" / f"{name}.nii.gz", image_ZYX[None], template.geometry)
+        if part == "Tr":
+            write_label(folder / "labelsTr" / f"{name}.nii.gz", label_ZYX, template.geometry)
+        if progress:
+            progress(i + 1, total)
+    # The manifest is written last: it marks the cohort as whole.
+    write_json(folder / "dataset.json", _manifest(names[: options.n_train], names[options.n_train :]))
+    return folder
+
+
+def _manifest(training: list[str], test: list[str]) -> dict[str, object]:
+    said = {
+        "description": "Made-up brain MRI: the MNI152 tissue maps deformed, with bias field and noise",
+        "reference": "MNI152 2009c (ICBM), through nilearn",
+        "licence": "see the ICBM 152 template's terms",
+    }
+    background, *foreground = CLASSES
+    labels = LabelSet.from_names(foreground, background=background)
+    return decathlon_manifest(
+        ManifestContent(name="Brain demo", channels=["MRI"], labels=labels, training=training, test=test, texts=said)
     )
 
 

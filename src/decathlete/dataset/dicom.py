@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
-from decathlete.dataset.itk import damage_named, ras_matrix, read_header
+from decathlete.dataset.itk import ItkReader, damage_named, ras_matrix, read_header
 from decathlete.dataset.volumes import Volume
 from decathlete.errors import ImageError
 
@@ -64,6 +64,10 @@ class DicomFolderReader:
         if slices[0].components > 1:
             array = np.moveaxis(array, -1, 0)
         return Volume(array_CZYX=array.reshape(-1, *geometry.shape_ZYX), geometry=geometry)
+
+    def holds_integers(self, path: Path) -> bool:
+        """Type of the first slice, rescaled."""
+        return ItkReader().holds_integers(_ordered(path)[0].path)
 
 
 def is_dicom_file(path: Path) -> bool:

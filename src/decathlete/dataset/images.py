@@ -24,14 +24,17 @@ __all__ = [
     "Image",
     "LabelMap",
     "find_inputs",
+    "holds_integers",
     "output_suffix",
     "read_channels",
     "read_grid",
     "read_image",
     "read_label",
+    "read_volume",
     "strip_suffix",
     "write_image",
     "write_label",
+    "write_volume",
 ]
 
 READERS: tuple[Reader, ...] = (nifti.NiftiReader(), itk.ItkReader(), DicomFolderReader())
@@ -99,6 +102,28 @@ def read_label(path: Path) -> LabelMap:
     return LabelMap(array_ZYX=array_ZYX, geometry=volume.geometry)
 
 
+def read_volume(path: Path) -> Volume:
+    """Read an image in its own number type: integers as they are, anything else as float32.
+
+    Raises:
+        ImageError: missing, damaged, of an unknown kind, or without a usable grid.
+    """
+    if path.is_dir():  # slices of one DICOM series may be scaled differently
+        return _read(path, as_float32=True)
+    volume = _read(path, as_float32=False)
+    kept = volume.array_CZYX.dtype.kind in "iu" or volume.array_CZYX.dtype == np.float32
+    return volume if kept else _read(path, as_float32=True)
+
+
+def holds_integers(path: Path) -> bool:
+    """Whether a file's header says that its voxels are integers.
+
+    Raises:
+        ImageError: missing, damaged, or of an unknown kind.
+    """
+    return _reader(path).holds_integers(path)
+
+
 def read_grid(path: Path) -> tuple[int, Geometry]:
     """Number of channels and the grid of an image, without its voxels where the format allows it.
 
@@ -120,7 +145,7 @@ def write_label(path: Path, label_ZYX: NDArray[Any], geometry: Geometry) -> None
         OutputError: the place, or an image of this suffix, cannot be written.
     """
     values = _integers(label_ZYX, path)
-    _write(path, values.astype(smallest_integer(values))[None], geometry)
+    write_volume(path, values.astype(smallest_integer(values))[None], geometry)
 
 
 def write_image(path: Path, image_CZYX: NDArray[Any], geometry: Geometry) -> None:
@@ -129,7 +154,29 @@ def write_image(path: Path, image_CZYX: NDArray[Any], geometry: Geometry) -> Non
     Raises:
         OutputError: the place, or an image of this suffix, cannot be written.
     """
-    _write(path, image_CZYX.astype(np.float32, copy=False), geometry)
+    write_volume(path, image_CZYX.astype(np.float32, copy=False), geometry)
+
+
+def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
+    """Write an image in the array's own number type, whole or not at all; several channels become the last axis.
+
+    Raises:
+        OutputError: the place, or an image of this suffix, cannot be written.
+    """
+    if array_CZYX.shape[1:] != geometry.shape_ZYX:
+        raise ValueError(f"array {array_CZYX.shape[1:]} does not fill the grid {geometry.shape_ZYX}")
+    name = path.name.lower()
+    if not name.endswith((*nifti.SUFFIXES, *itk.WRITABLE)):
+        raise OutputError(
+            "images of this kind cannot be written",
+            where=path,
+            remedy=f"use one of {', '.join((*nifti.SUFFIXES, *itk.WRITABLE))}",
+        )
+    with atomic_path(path) as partial:
+        if name.endswith(nifti.SUFFIXES):
+            nifti.write_nifti(partial, array_CZYX, geometry)
+        else:
+            itk.write_itk(partial, array_CZYX, geometry)
 
 
 def _reader(path: Path) -> Reader:
@@ -175,20 +222,3 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
             remedy="export the label map again without interpolation (nearest neighbour), as integers",
         )
     return np.asarray(whole.astype(smallest_integer(whole)))
-
-
-def _write(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
-    if array_CZYX.shape[1:] != geometry.shape_ZYX:
-        raise ValueError(f"array {array_CZYX.shape[1:]} does not fill the grid {geometry.shape_ZYX}")
-    name = path.name.lower()
-    if not name.endswith((*nifti.SUFFIXES, *itk.WRITABLE)):
-        raise OutputError(
-            "images of this kind cannot be written",
-            where=path,
-            remedy=f"use one of {', '.join((*nifti.SUFFIXES, *itk.WRITABLE))}",
-        )
-    with atomic_path(path) as partial:
-        if name.endswith(nifti.SUFFIXES):
-            nifti.write_nifti(partial, array_CZYX, geometry)
-        else:
-            itk.write_itk(partial, array_CZYX, geometry)

@@ -18,6 +18,7 @@ from decathlete.errors import ImageError
 SUFFIXES = (".nrrd", ".mha", ".mhd", ".nhdr", ".dcm")
 WRITABLE = (".nrrd", ".mha")
 
+_FLOATS = (sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkVectorFloat32, sitk.sitkVectorFloat64)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -45,6 +46,11 @@ class ItkReader:
             array = np.moveaxis(array, -1, 0)
         array = array.reshape(channels, *geometry.shape_ZYX)
         return Volume(array_CZYX=array.astype(np.float32, copy=False) if as_float32 else array, geometry=geometry)
+
+    def holds_integers(self, path: Path) -> bool:
+        """Type as read, rescale of DICOM included."""
+        with damage_named(path):
+            return read_header(path).GetPixelID() not in _FLOATS
 
 
 def read_header(path: Path) -> Any:

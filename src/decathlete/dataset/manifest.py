@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import label_set
 from decathlete.dataset.groups import groups_of
 from decathlete.dataset.inputs import IMAGE_SUFFIXES, group_channels, is_image_name, strip_suffix
-from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.spec import Case, DatasetSpec, id_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
 
 MANIFEST = "dataset.json"
@@ -74,8 +73,7 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
     channels = _channels(manifest, problems)
     labels = label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
     cases, test_cases = _cases(manifest, root, len(channels), problems)
-    problems += _repeated(cases, "training") + _repeated(test_cases, "test")
-    _report_unsafe_ids((*cases, *test_cases), problems)
+    problems += id_problems(cases, "training") + id_problems(test_cases, "test")
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
     groups = groups_of([c.id for c in cases], group_by=group_by, declared=manifest.groups)
@@ -190,13 +188,6 @@ def _cases(
     return cases, test_cases
 
 
-def _report_unsafe_ids(cases: tuple[Case, ...], problems: list[str]) -> None:
-    """Ids become names of files and folders: none may lead anywhere else."""
-    for case in cases:
-        if not case.id or case.id.startswith(".") or any(c in case.id for c in "/\\\0"):
-            problems.append(f"{case.id!r} cannot be a case's name: it would not be the name of a file")
-
-
 def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     def images(files: str | list[str]) -> tuple[Path, ...]:
         return tuple(root / f for f in ([files] if isinstance(files, str) else files))
@@ -248,8 +239,3 @@ def _with_ending(folder: Path, ending: str) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if is_image_name(p) and p.name.endswith(ending))
-
-
-def _repeated(cases: tuple[Case, ...], part: str) -> list[str]:
-    counts = Counter(c.id for c in cases)
-    return [f"{n} {part} cases are called {case_id!r}" for case_id, n in counts.items() if n > 1]

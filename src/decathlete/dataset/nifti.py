@@ -47,6 +47,12 @@ class NiftiReader:
         channels_last = array_IJK.reshape(*_shape_ijk(header, path)[0], -1)
         return Volume(array_CZYX=channels_last.transpose(3, 2, 1, 0), geometry=geometry)
 
+    def holds_integers(self, path: Path) -> bool:
+        """Type, slope and intercept as stored."""
+        with _damage_named(path):
+            stored = nibabel.load(path).dataobj
+        return stored.dtype.kind in "iu" and stored.slope == 1 and stored.inter == 0
+
 
 def write_nifti(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
     """Write as NIfTI-1 with the header codes and units of ``geometry``; several channels become the last axis.

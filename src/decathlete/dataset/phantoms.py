@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.choices import DatasetLayout
 from decathlete.core.files import write_json
 from decathlete.core.geometry import Geometry, Shape, Triple
+from decathlete.core.labels import LabelSet
 from decathlete.core.rng import stream
 from decathlete.dataset.images import write_image, write_label
+from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 
 
 def make_phantoms(
@@ -24,7 +25,7 @@ def make_phantoms(
     spacing_ZYX: Triple = (1.0, 1.0, 1.0),
     n_channels: int = 1,
     n_classes: int = 2,
-    layout: Literal["decathlon", "nnunet"] = "decathlon",
+    layout: DatasetLayout = "decathlon",
     channel: str = "MRI",
     cases_per_patient: int = 1,
     oblique: bool = False,
@@ -55,14 +56,15 @@ def make_phantoms(
         _write_image(folder / f"images{part}", name, image_CZYX, geometry, layout, ending)
         if part == "Tr":
             write_label(folder / "labelsTr" / f"{name}{ending}", label_ZYX, geometry)
-    channels = [channel if n_channels == 1 else f"{channel}{c}" for c in range(n_channels)]
-    classes = ["background", *(f"blob {k}" for k in range(1, n_classes + 1))]
-    training, test = names[:n_cases], names[n_cases:]
-    manifest = (
-        _nnunet(channels, classes, training, ending)
-        if layout == "nnunet"
-        else decathlon_manifest("Phantoms", channels=channels, classes=classes, training=training, test=test)
+    content = ManifestContent(
+        name="Phantoms",
+        channels=[channel if n_channels == 1 else f"{channel}{c}" for c in range(n_channels)],
+        labels=LabelSet.from_names([f"blob {k}" for k in range(1, n_classes + 1)]),
+        training=names[:n_cases],
+        test=names[n_cases:],
+        suffix=ending,
     )
+    manifest = nnunet_manifest(content) if layout == "nnunet" else decathlon_manifest(content)
     write_json(folder / "dataset.json", manifest)
     return folder
 
@@ -123,29 +125,3 @@ def _write_image(
         return
     for c, channel_ZYX in enumerate(image_CZYX):
         write_image(folder / f"{name}_{c:04d}{ending}", channel_ZYX[None], geometry)
-
-
-def decathlon_manifest(
-    name: str, *, channels: Sequence[str], classes: Sequence[str], training: Sequence[str], test: Sequence[str] = ()
-) -> dict[str, object]:
-    """``dataset.json`` in Decathlon form, for cases ``imagesTr/<case>.nii.gz`` with ``labelsTr``, and ``imagesTs``."""
-    return {
-        "name": name,
-        "tensorImageSize": "4D" if len(channels) > 1 else "3D",
-        "modality": {str(c): channel for c, channel in enumerate(channels)},
-        "labels": {str(k): name for k, name in enumerate(classes)},
-        "numTraining": len(training),
-        "numTest": len(test),
-        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in training],
-        "test": [f"./imagesTs/{n}.nii.gz" for n in test],
-    }
-
-
-def _nnunet(channels: list[str], classes: list[str], training: list[str], ending: str) -> dict[str, object]:
-    return {
-        "name": "Phantoms",
-        "channel_names": {str(c): name for c, name in enumerate(channels)},
-        "labels": {name: k for k, name in enumerate(classes)},
-        "numTraining": len(training),
-        "file_ending": ending,
-    }

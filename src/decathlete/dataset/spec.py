@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from decathlete.core.choices import DatasetLayout
 from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
 
@@ -32,12 +35,12 @@ class DatasetSpec:
 
     Attributes:
         channels: their names; ``"CT"`` (any case) asks for CT normalisation.
-        layout: which manifest form was read.
+        layout: which manifest form was read; or that files were found in plain folders, or listed in a table.
     """
 
     name: str
     root: Path
-    layout: Literal["decathlon", "nnunet"]
+    layout: DatasetLayout | Literal["folders", "table"]
     channels: tuple[str, ...]
     labels: LabelSet
     cases: tuple[Case, ...]
@@ -58,3 +61,13 @@ class DatasetSpec:
 
         files = [stamp(p) for c in self.cases for p in (*c.images, *([c.label] if c.label else []))]
         return value_digest([self.name, self.channels, self.labels.model_dump(), files])
+
+
+def id_problems(cases: Iterable[Case], part: str) -> list[str]:
+    """What is wrong with the names of ``part``'s cases: repeated, or not fit to name files and folders."""
+    counts = Counter(case.id for case in cases)
+    found = [f"{n} {part} cases are called {case_id!r}" for case_id, n in counts.items() if n > 1]
+    for case_id in counts:  # none may lead anywhere else
+        if not case_id or case_id.startswith(".") or any(c in case_id for c in "/\\\0"):
+            found.append(f"{case_id!r} cannot be a case's name: it would not be the name of a file")
+    return found

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from decathlete.core.files import write_json
 from decathlete.core.geometry import Geometry, Shape, Triple
+from decathlete.core.labels import LabelSet
 from decathlete.core.rng import stream
 from decathlete.dataset.brain_cohort import smooth_field
 from decathlete.dataset.images import write_image, write_label
-from decathlete.dataset.phantoms import decathlon_manifest
+from decathlete.dataset.layouts import ManifestContent, decathlon_manifest
 
 CHANNELS = ["FLAIR", "T1w", "T1gd", "T2w"]
-CLASSES = ["background", "oedema", "non-enhancing tumour", "enhancing tumour"]
+CLASSES = ["oedema", "non-enhancing tumour", "enhancing tumour"]
 """As the Decathlon's Task 01 numbers them."""
 
 _CONTRAST_CK = np.array(
@@ -56,10 +57,14 @@ def make_tumour_phantoms(
         write_image(folder / f"images{part}" / f"{name}.nii.gz", image_CZYX, geometry)
         if part == "Tr":
             write_label(folder / "labelsTr" / f"{name}.nii.gz", label_ZYX, geometry)
-    manifest = decathlon_manifest(
-        "Made-up gliomas", channels=CHANNELS, classes=CLASSES, training=names[:n_cases], test=names[n_cases:]
+    content = ManifestContent(
+        name="Made-up gliomas",
+        channels=CHANNELS,
+        labels=LabelSet.from_names(CLASSES),
+        training=names[:n_cases],
+        test=names[n_cases:],
     )
-    write_json(folder / "dataset.json", manifest)
+    write_json(folder / "dataset.json", decathlon_manifest(content))
     return folder
 
 

@@ -48,6 +48,9 @@ class Reader(Protocol):
     def volume(self, path: Path, *, as_float32: bool) -> Volume:
         """All voxels; ``as_float32`` converts while reading, otherwise integers stay integers."""
 
+    def holds_integers(self, path: Path) -> bool:
+        """Whether the voxels are integers, by the header: of an integer type, and not scaled."""
+
 
 def smallest_integer(values: NDArray[Any]) -> np.dtype[Any]:
     """The smallest integer type for ``values`` that every viewer reads (uint8, then signed before unsigned)."""

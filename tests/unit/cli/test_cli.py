@@ -26,6 +26,7 @@ COMMANDS = [
     "run",
     "demo",
     "download",
+    "convert",
     "check",
     "preprocess",
     "train",
@@ -64,6 +65,8 @@ OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim fold folds overlap overwrite prepared preset results tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
+    "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
+    "test-images to workers",
     "check": f"{REGIONS} data group-by json workers",
     "preprocess": f"{PLAN.replace('fit ', '')} data dim mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
@@ -96,6 +99,7 @@ OF_THEIR_OWN = {
     ("benchmark", "warmup"),  # steps, too
     ("benchmark", "batch-size"),  # patches to train on, or windows
     ("benchmark", "task"),  # random data like the Decathlon's, or a dataset
+    ("convert", "output"),
     ("demo", "max-time"),  # how long is not asked but said
     ("download", "data"),  # the only one that writes there
     ("download", "task"),  # one of the Decathlon's, not of --data

@@ -1,0 +1,135 @@
+"""The convert command, and how it says what it made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from decathlete.cli import options as o
+from decathlete.core.choices import DatasetLayout, ImageSuffix
+
+if TYPE_CHECKING:
+    from decathlete.dataset.conversion.run import Record
+
+FILES = "Plain folders and tables"
+
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="DIR", help="The new dataset's folder; for nnU-Net e.g. Dataset004_Liver."),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channels",
+        metavar="NAMES",
+        rich_help_panel=FILES,
+        help="MRI, or CT,PET, or T1=_t1,T2=_t2: names, and what file names end with. CT is normalised as CT.",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAMES",
+        rich_help_panel=FILES,
+        show_default="every value that occurs",
+        help="liver,tumour (values 1, 2), or liver=1,tumour=4,ignore=9.",
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", metavar="DIR", rich_help_panel=FILES, help="Where images lie in SOURCE, which has no dataset.json."
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="DIR",
+        rich_help_panel=FILES,
+        show_default="with the images",
+        help="Where label maps lie in SOURCE.",
+    ),
+]
+TestImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--test-images", metavar="DIR", rich_help_panel=FILES, help="Where images without label maps lie in SOURCE."
+    ),
+]
+LabelSuffix = Annotated[
+    str,
+    typer.Option(
+        "--label-suffix", metavar="TEXT", rich_help_panel=FILES, help="What names of label maps end with: _seg."
+    ),
+]
+
+
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="A dataset (folder, or name or number under --data), a plain folder, or a CSV file.")
+    ],
+    to: Annotated[DatasetLayout, typer.Option("--to", help="The Decathlon's layout, or nnU-Net v2's.")],
+    output: Output,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy files instead of linking to the source's.")] = False,
+    suffix: Annotated[
+        ImageSuffix | None,
+        typer.Option(
+            "--suffix", show_default="the source's", help="Kind of all new files; others are written anew in it."
+        ),
+    ] = None,
+    channels: Channels = None,
+    classes: Classes = None,
+    images: Images = None,
+    labels: Labels = None,
+    test_images: TestImages = None,
+    label_suffix: LabelSuffix = "",
+    regions: o.Regions = None,
+    regions_order: o.RegionsOrder = None,
+    brats: o.Brats = False,
+    group_by: o.GroupBy = None,
+    data: o.Data = Path("data"),
+    workers: o.Workers = 2,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Make a dataset of another layout; the source stays as it is, and files become links where they can."""
+    from decathlete.cli.show import TerminalListener
+    from decathlete.core.regions import parse_order
+    from decathlete.dataset.conversion.undeclared import FileNames
+    from decathlete.workflows.convert import convert as function
+    from decathlete.workflows.workspace import Workspace
+
+    names = FileNames(
+        channels=channels,
+        classes=classes,
+        images=images,
+        labels=labels,
+        test_images=test_images,
+        label_suffix=label_suffix,
+    )
+    record = function(
+        source,
+        output,
+        to=to,
+        files=names,
+        suffix=suffix,
+        copy=copy,
+        regions=regions,
+        regions_order=parse_order(regions_order),
+        brats=brats,
+        group_by=group_by,
+        workspace=Workspace(data=data),
+        workers=workers,
+        overwrite=overwrite,
+        listen=TerminalListener().cases,
+    )
+    typer.echo("\n".join(_lines(output, record)))
+
+
+def _lines(output: Path, record: Record) -> list[str]:
+    changed = ", ".join(f"{old} is now {new}" for old, new in record.values.items())
+    files = f"{record.linked} files linked, {record.written} written"
+    return [f"{output}: {files}", *([f"label values are renumbered: {changed}"] if changed else [])]

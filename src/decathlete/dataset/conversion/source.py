@@ -1,0 +1,132 @@
+"""What is converted: cases and labels, and what else is kept of a dataset (folds, licence, ...)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from decathlete.core.files import read_text
+from decathlete.core.labels import LabelClass, LabelSet
+from decathlete.core.parallel import map_cases
+from decathlete.core.regions import whole_number
+from decathlete.core.schema import describe
+from decathlete.dataset.images import read_label
+from decathlete.dataset.manifest import MANIFEST, read_dataset
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.splits import Fold
+from decathlete.errors import DatasetError, ManifestError, OptionError, problems_found
+
+FOLDS = "splits_final.json"
+"""nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
+
+Progress = Callable[[int, int, str | None], None]
+
+_TEXTS = ("description", "reference", "licence", "license", "release")
+_CLASSES_HELP = "write e.g. --classes liver,tumour (values 1, 2) or --classes liver=1,tumour=4,ignore=9"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A dataset as it was found.
+
+    Attributes:
+        folds: of cross-validation, where the source declares them.
+        texts: licence, description and the like, from its manifest.
+    """
+
+    spec: DatasetSpec
+    folds: tuple[Fold, ...] = ()
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+def read_source(root: Path, *, group_by: str | None = None) -> Source:
+    """A dataset with a ``dataset.json``, and the ``splits_final.json`` beside it if there is one.
+
+    Raises:
+        ManifestError: with every problem of the manifest, or of the folds.
+    """
+    spec = read_dataset(root, group_by=group_by)
+    raw = json.loads(read_text(root / MANIFEST))
+    texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
+    return Source(spec=spec, folds=_declared_folds(root / FOLDS, spec), texts=texts)
+
+
+def labels_of(
+    classes: str | None, cases: Sequence[Case], *, workers: int, where: Path, progress: Progress | None
+) -> LabelSet:
+    """The label set that ``--classes`` names; without it, every value that the label maps hold is a class.
+
+    Raises:
+        OptionError: ``classes`` is not a list of names, or contradicts itself.
+        DatasetError: label maps that cannot be read, all of them listed.
+    """
+    if classes is None:
+        found = sorted(_values(cases, workers=workers, where=where, progress=progress) | {0})
+        return LabelSet(classes=tuple(LabelClass(name=f"label {v}" if v else "background", value=v) for v in found))
+    named = _parsed(classes)
+    ignore = named.pop("ignore", None)
+    named = {"background": 0} | named
+    ordered = sorted(named.items(), key=lambda item: item[1])
+    try:
+        return LabelSet(classes=tuple(LabelClass(name=n, value=v) for n, v in ordered), ignore=ignore)
+    except ValidationError as problem:
+        raise problems_found(describe(problem), where="--classes", remedy=_CLASSES_HELP, kind=OptionError) from None
+
+
+def _parsed(classes: str) -> dict[str, int]:
+    """``a,b`` is 1, 2; ``a=1,b=4`` is what it says."""
+    named: dict[str, int] = {}
+    for place, entry in enumerate((part.strip() for part in classes.split(",")), start=1):
+        name, equals, number = (part.strip() for part in entry.partition("="))
+        value = whole_number(number) if equals else place
+        if not name or name in named or value is None or ("=" in classes) != bool(equals):
+            raise OptionError(f"--classes {classes!r} is not a list of different names", remedy=_CLASSES_HELP)
+        named[name] = value
+    return named
+
+
+def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: Progress | None) -> set[int]:
+    paths = {case.id: case.label for case in cases if case.label is not None}
+    values: set[int] = set()
+    problems = []
+    for done, outcome in enumerate(map_cases(_label_values, paths, workers=workers), start=1):
+        values |= outcome.value or set()
+        problems += [outcome.error] if outcome.error is not None else []
+        if progress:
+            progress(done, len(paths), outcome.case_id)
+    if problems:
+        raise problems_found(problems, where=where, remedy="mend these label maps", kind=DatasetError)
+    return values
+
+
+def _label_values(path: Path) -> set[int]:
+    return {int(value) for value in np.unique(read_label(path).array_ZYX)}
+
+
+def fold_problems(folds: Iterable[Fold], ids: Iterable[str]) -> list[str]:
+    """What keeps folds from being folds of the cases ``ids``."""
+    known, problems = set(ids), []
+    for number, fold in enumerate(folds):
+        if strangers := sorted({*fold.train, *fold.val} - known):
+            problems.append(f"fold {number} has cases that are not in the dataset: {', '.join(strangers)}")
+        if both := sorted(set(fold.train) & set(fold.val)):
+            problems.append(f"fold {number} trains on cases that it holds out: {', '.join(both)}")
+    return problems
+
+
+def _declared_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
+    if not path.is_file():
+        return ()
+    remedy = f"mend or remove it: {FOLDS} is a list of folds, each with the case names 'train' and 'val'"
+    try:
+        folds = TypeAdapter(tuple[Fold, ...]).validate_json(read_text(path, error=ManifestError))
+    except ValidationError as problem:
+        raise problems_found(describe(problem), where=path, remedy=remedy, kind=ManifestError) from None
+    if problems := fold_problems(folds, (case.id for case in spec.cases)):
+        raise problems_found(problems, where=path, remedy=remedy, kind=ManifestError)
+    return folds

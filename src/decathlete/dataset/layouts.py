@@ -1,0 +1,80 @@
+"""What the ``dataset.json`` of either layout says: the Decathlon's, and nnU-Net v2's. ``manifest`` reads both back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from decathlete.core.labels import LabelSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestContent:
+    """What both layouts declare.
+
+    Attributes:
+        training, test: case ids; files are called after them.
+        suffix: of all files, e.g. ``.nii.gz``.
+        groups: case id -> patient.
+        texts: description, licence and the like, copied as they are.
+    """
+
+    name: str
+    channels: Sequence[str]
+    labels: LabelSet
+    training: Sequence[str]
+    test: Sequence[str] = ()
+    suffix: str = ".nii.gz"
+    groups: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def decathlon_manifest(content: ManifestContent) -> dict[str, object]:
+    """The Decathlon's form; overlapping regions, which it does not know, stand beside the labels."""
+    labels, suffix = content.labels, content.suffix
+    names = {str(c.value): c.name for c in labels.classes}
+    return {
+        "name": content.name,
+        **content.texts,
+        "tensorImageSize": "4D" if len(content.channels) > 1 else "3D",
+        "modality": _numbered(content.channels),
+        "labels": names if labels.ignore is None else names | {str(labels.ignore): "ignore"},
+        **({"regions": _regions(labels), "regions_class_order": list(labels.region_order)} if labels.regions else {}),
+        **_groups(content),
+        "numTraining": len(content.training),
+        "numTest": len(content.test),
+        "training": [
+            {"image": f"./imagesTr/{i}{suffix}", "label": f"./labelsTr/{i}{suffix}"} for i in content.training
+        ],
+        "test": [f"./imagesTs/{i}{suffix}" for i in content.test],
+    }
+
+
+def nnunet_manifest(content: ManifestContent) -> dict[str, object]:
+    """nnU-Net v2's form: it finds the cases by the names of their files."""
+    labels = content.labels
+    classes: dict[str, object] = {c.name: c.value for c in labels.foreground}
+    declared = {labels.classes[0].name: 0} | (_regions(labels) if labels.regions else classes)
+    return {
+        "name": content.name,
+        **content.texts,
+        "channel_names": _numbered(content.channels),
+        "labels": declared if labels.ignore is None else declared | {"ignore": labels.ignore},
+        **({"regions_class_order": list(labels.region_order)} if labels.regions else {}),
+        **_groups(content),
+        "numTraining": len(content.training),
+        "file_ending": content.suffix,
+    }
+
+
+def _numbered(channels: Sequence[str]) -> dict[str, str]:
+    return {str(c): name for c, name in enumerate(channels)}
+
+
+def _regions(labels: LabelSet) -> dict[str, object]:
+    """A region of one value is that value: so nnU-Net writes it."""
+    return {r.name: list(r.values) if len(r.values) > 1 else r.values[0] for r in labels.regions}
+
+
+def _groups(content: ManifestContent) -> dict[str, object]:
+    return {"groups": dict(content.groups)} if content.groups else {}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from decathlete.inference.predict import Predictor
     from decathlete.planning.explain import explain
     from decathlete.interop.nnunet import import_nnunet
+    from decathlete.interop.to_nnunet import export_nnunet
     from decathlete.planning.options import PlanOptions
     from decathlete.planning.overrides import preset_options
     from decathlete.training.config import TrainConfig
@@ -58,6 +59,7 @@ _HOMES = {
     "download": ("decathlete.dataset.download", "download"),
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
+    "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
     "import_nnunet": ("decathlete.interop.nnunet", "import_nnunet"),
     "predict": ("decathlete.workflows.predict", "predict"),
     "prepare_for_model": ("decathlete.workflows.prepare_for_model", "prepare_for_model"),
@@ -89,6 +91,7 @@ __all__ = [
     "download",
     "evaluate",
     "explain",
+    "export_nnunet",
     "import_nnunet",
     "predict",
     "prepare_for_model",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli import convert, data, download, imports, measure, models, scores, whole
+from decathlete.cli import convert, data, download, exports, imports, measure, models, scores, whole
 from decathlete.cli.grouped import grouped
 from decathlete.cli.sections import SectionedCommand
 from decathlete.core.memory import is_memory_short
@@ -57,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 # Commands of two words. In Python they are one: decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "import": ("Take over trained models of other programs.", {"nnunet": imports.import_nnunet}),
+    "export": ("Give trained models to other programs.", {"nnunet": exports.export_nnunet}),
 }
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(grouped(_function))

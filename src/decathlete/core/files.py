@@ -45,6 +45,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         remove(partial)
 
 
+@contextmanager
+def swapped_in(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of ``folder`` at the end, whatever that was."""
+    displaced = folder.with_name(f"{_PARTIAL}{uuid.uuid4().hex[:8]}-old-{folder.name}")
+    try:
+        with atomic_path(folder) as partial:
+            partial.mkdir()
+            yield partial
+            if folder.exists():
+                os.replace(folder, displaced)
+    except BaseException:
+        if displaced.exists() and not folder.exists():
+            os.replace(displaced, folder)
+        raise
+    remove(displaced)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

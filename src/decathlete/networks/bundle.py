@@ -7,10 +7,7 @@ called ``i.NAME``; those of a single network have their plain names.
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import atomic_path, file_digest, remove
+from decathlete.core.files import atomic_path, file_digest, swapped_in
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OutputError
 from decathlete.networks.build import build_network
@@ -104,7 +101,7 @@ class ModelBundle:
         _check_fit({name: tuple(value.shape) for name, value in weights.items()}, record, where=folder)
         if folder.exists() and not overwrite:
             raise OutputError("already exists", where=folder, remedy="give --overwrite, or choose another folder")
-        with _swapped_in(folder) as partial:
+        with swapped_in(folder) as partial:
             with atomic_path(partial / WEIGHTS_FILE) as path:
                 save_file(weights, path, metadata={"format": "pt"})
             digest = file_digest(partial / WEIGHTS_FILE)
@@ -215,20 +212,3 @@ def _check_fit(found: Mapping[str, tuple[int, ...]], record: ModelRecord, *, whe
             where=where,
             remedy="keep model.json and weights.safetensors of one model together",
         )
-
-
-@contextmanager
-def _swapped_in(folder: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of ``folder`` at the end, whatever that was."""
-    displaced = folder.with_name(f".partial-{uuid.uuid4().hex[:8]}-old-{folder.name}")
-    try:
-        with atomic_path(folder) as partial:
-            partial.mkdir()
-            yield partial
-            if folder.exists():
-                os.replace(folder, displaced)
-    except BaseException:
-        if displaced.exists() and not folder.exists():
-            os.replace(displaced, folder)
-        raise
-    remove(displaced)

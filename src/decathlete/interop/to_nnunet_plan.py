@@ -1,0 +1,184 @@
+"""From a :class:`Plan` to nnU-Net's ``plans.json`` and ``dataset.json``: the same image gives the same network input.
+
+The reverse of ``nnunet_plan``. What nnU-Net cannot say is collected in words, all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from decathlete.core.labels import LabelSet
+from decathlete.dataset.layouts import ManifestContent, nnunet_manifest
+from decathlete.planning.network_spec import Dims, NetworkSpec
+from decathlete.planning.plan import Normalization, Plan, Resampling
+
+CONFIGURATIONS: dict[Dims, str] = {2: "2d", 3: "3d_fullres"}
+PLANS_NAME = "nnUNetPlans"
+TRAINER = "nnUNetTrainer"
+
+_READERS = {"canonical": "NibabelIOWithReorient", "stored": "NibabelIO"}
+_SCHEMES = {
+    "ct": "CTNormalization",
+    "zscore": "ZScoreNormalization",
+    "rescale": "RescaleTo01Normalization",
+    "none": "NoNormalization",
+}
+_FORCED = {"auto": None, "always": True, "never": False}
+_GREATEST_VALUE = 255
+
+
+def obstacles(plan: Plan) -> list[str]:
+    """Everything in a plan that nnU-Net v2 has no words for."""
+    return [*_data_obstacles(plan), *_label_obstacles(plan.labels), *_network_obstacles(plan)]
+
+
+def _data_obstacles(plan: Plan) -> Iterator[str]:
+    if plan.foreground_channel:
+        yield "its network sees a foreground channel beside the image's, which nnU-Net does not make"
+    if plan.order == "recipe" and any(spacing is not None for spacing in plan.target_spacing):
+        yield "images are resampled, then normalised (order recipe); nnU-Net does it the other way round"
+
+
+def _label_obstacles(labels: LabelSet) -> Iterator[str]:
+    named = [r.name for r in labels.regions] or [c.name for c in labels.foreground]
+    reserved = [name for name in named if name in ("background", "ignore")]
+    if reserved or len(set(named)) < len(named):
+        yield f"its labels are called {', '.join(named)}: nnU-Net needs different names, and keeps two for itself"
+    if not labels.regions:
+        if labels.values != tuple(range(labels.n_classes)):
+            values = ", ".join(map(str, labels.values))
+            yield f"its label values are {values}; nnU-Net writes 0, 1, 2, ... without a gap"
+        return
+    if all(len(region.values) == 1 for region in labels.regions):
+        yield "none of its regions has several values: nnU-Net would take them for classes that exclude each other"
+    if max(labels.region_order) > _GREATEST_VALUE:
+        yield f"a region is written as {max(labels.region_order)}: nnU-Net writes regions with values up to 255"
+
+
+def _network_obstacles(plan: Plan) -> Iterator[str]:
+    network = plan.network
+    if network.norm == "group":
+        yield "its network has group norm; the norm in nnU-Net's plans takes the number of channels, and no groups"
+    if any(network.decoder_kernel(i) != network.kernels[i] for i in range(network.n_stages - 1)):
+        yield "its decoder has kernels of its own; nnU-Net's has the encoder's"
+    if network.block == "residual" and not network.stem:
+        yield "its residual encoder has no stem; nnU-Net's has one"
+    if network.block == "residual" and network.shortcut == "strided":
+        yield "its residual blocks have strided shortcuts; nnU-Net's are pooled"
+    if network.norm == "instance" and tuple(plan.patch_size) == network.divisor:
+        yield "its coarsest feature map is a single voxel, which the instance norm of nnU-Net's networks refuses"
+
+
+def plans_json(plan: Plan) -> dict[str, Any]:
+    """``plans.json`` with one configuration; ``plan`` has no :func:`obstacles`."""
+    order = list(plan.axis_order)
+    spacing = [1.0 if s is None else s for s in plan.target_spacing]
+    return {
+        "dataset_name": plan.dataset,
+        "plans_name": PLANS_NAME,
+        "original_median_spacing_after_transp": spacing,
+        "original_median_shape_after_transp": list(plan.median_shape),
+        "image_reader_writer": _READERS[plan.orientation],
+        "transpose_forward": order,
+        "transpose_backward": [order.index(axis) for axis in range(3)],
+        "configurations": {CONFIGURATIONS[plan.dims]: _configuration(plan)},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            str(c): _intensities(scheme) for c, scheme in enumerate(plan.normalization)
+        },
+    }
+
+
+def dataset_json(plan: Plan, *, n_training: int = 0) -> dict[str, Any]:
+    """``dataset.json`` of the training data, as far as predicting needs it; ``plan`` has no :func:`obstacles`.
+
+    The ignore label is left out: no prediction has it, and nnU-Net wants it to be the greatest value.
+    """
+    labels = plan.labels.revised(ignore=None)
+    background = labels.classes[0].revised(name="background")
+    content = ManifestContent(
+        name=plan.dataset,
+        channels=plan.channels,
+        labels=labels.model_copy(update={"classes": (background, *labels.foreground)}),
+        training=(),
+    )
+    said = nnunet_manifest(content)
+    return said | {"numTraining": n_training, "overwrite_image_reader_writer": _READERS[plan.orientation]}
+
+
+def _configuration(plan: Plan) -> dict[str, Any]:
+    return {
+        "data_identifier": f"{PLANS_NAME}_{CONFIGURATIONS[plan.dims]}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": plan.batch_size,
+        "patch_size": list(plan.patch_size),
+        "median_image_size_in_voxels": list(plan.median_shape[3 - plan.dims :]),
+        "spacing": list(plan.network_spacing),
+        "normalization_schemes": [_SCHEMES[n.scheme] for n in plan.normalization],
+        "use_mask_for_norm": [n.scheme == "zscore" and n.nonzero_only for n in plan.normalization],
+        **_resampling(plan),
+        "batch_dice": True,
+        "architecture": architecture(plan.network),
+    }
+
+
+def _intensities(normalization: Normalization) -> dict[str, float]:
+    """What nnU-Net normalises CT with; of other channels it reads nothing."""
+    return {
+        "mean": normalization.mean,
+        "std": normalization.std,
+        "percentile_00_5": normalization.clip_low,
+        "percentile_99_5": normalization.clip_high,
+    }
+
+
+def _resampling(plan: Plan) -> dict[str, Any]:
+    """Of images, label maps and predictions: the same splines, the slices of an anisotropic image apart."""
+    orders = {"data": plan.resampling.image_order, "seg": 1, "probabilities": 1}
+    if all(spacing is None for spacing in plan.target_spacing):
+        named: dict[str, Any] = {f"resampling_fn_{what}": "no_resampling_hack" for what in orders}
+        return named | {f"resampling_fn_{what}_kwargs": {} for what in orders}
+    named = {f"resampling_fn_{what}": "resample_data_or_seg_to_shape" for what in orders}
+    return named | {
+        f"resampling_fn_{what}_kwargs": _resampling_kwargs(plan.resampling, order, is_seg=what == "seg")
+        for what, order in orders.items()
+    }
+
+
+def _resampling_kwargs(resampling: Resampling, order: int, *, is_seg: bool) -> dict[str, Any]:
+    return {
+        "is_seg": is_seg,
+        "order": order,
+        "order_z": 0,
+        "force_separate_z": _FORCED[resampling.separate_axis],
+        "separate_z_anisotropy_threshold": resampling.separate_ratio,
+    }
+
+
+def architecture(network: NetworkSpec) -> dict[str, Any]:
+    """nnU-Net's class for ``network``, and what it is called with."""
+    dims, residual = network.dims, network.block == "residual"
+    norm = {"instance": "instancenorm.InstanceNorm", "batch": "batchnorm.BatchNorm"}[network.norm]
+    unet = "ResidualEncoderUNet" if residual else "PlainConvUNet"
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{unet}",
+        "arch_kwargs": {
+            "n_stages": network.n_stages,
+            "features_per_stage": list(network.features),
+            "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+            "kernel_sizes": [list(kernel) for kernel in network.kernels],
+            "strides": [list(stride) for stride in network.strides],
+            "n_blocks_per_stage" if residual else "n_conv_per_stage": list(network.encoder_convs),
+            "n_conv_per_stage_decoder": list(network.decoder_convs[::-1]),
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.{norm}{dims}d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True, "negative_slope": network.negative_slope},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }

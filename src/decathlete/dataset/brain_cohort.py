@@ -126,41 +126,6 @@ def _manifest(training: list[str], test: list[str]) -> dict[str, object]:
     )
 
 
-def make_brain_cohort(
-    folder: Path,
-    options: CohortOptions = CohortOptions(),
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Write the cohort in Decathlon layout into ``folder`` and return it; a finished cohort is kept."""
-    if (folder / "dataset.json").is_file():
-        return folder
-    template = load_template(options.spacing_mm)
-    total = options.n_train + options.n_test
-    names = [f"brain_{i + 1:02d}" for i in range(total)]
-    for i, name in enumerate(names):
-        image_ZYX, label_ZYX = make_brain(template, options, index=i)
-        part = "Tr" if i < options.n_train else "Ts"
-        write_image(folder / f"images{part}" / f"{name}.nii.gz", image_ZYX[None], template.geometry)
-        if part == "Tr":
-            write_label(folder / "labelsTr" / f"{name}.nii.gz", label_ZYX, template.geometry)
-        if progress:
-            progress(i + 1, total)
-    # The manifest is written last: it marks the cohort as whole.
-    write_json(folder / "dataset.json", _manifest(names[: options.n_train], names[options.n_train :]))
-    return folder
-
-
-def _manifest(training: list[str], test: list[str]) -> dict[str, object]:
-    said = {
-        "description": "Made-up brain MRI: the MNI152 tissue maps deformed, with bias field and noise",
-        "reference": "MNI152 2009c (ICBM), through nilearn",
-        "licence": "see the ICBM 152 template's terms",
-    }
-    files = decathlon_manifest("Brain demo", channels=["MRI"], classes=CLASSES, training=training, test=test)
-    return said | files
-
-
 def make_brain(template: Template, options: CohortOptions, *, index: int) -> tuple[Volume, NDArray[np.uint8]]:
     """One case: image (float32, arbitrary units) and label (0 rest, 1 grey, 2 white), Z, Y, X."""
     rng = stream(options.seed, "brain", index)

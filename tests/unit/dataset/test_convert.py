@@ -342,12 +342,15 @@ def test_one_folder_per_case_and_everything_in_one_folder(tmp_path: Path) -> Non
         label(tmp_path / "each" / case / "mask.nii.gz", 1)
         image(tmp_path / "flat" / f"{case}.nii.gz", ord(case[1]))
         label(tmp_path / "flat" / f"{case}-mask.nii.gz", 1)
+        image(tmp_path / "flat" / "test" / f"{case}.nii.gz", ord(case[1]) + 9)
+        label(tmp_path / "flat" / "test" / f"{case}-mask.nii.gz", 1)  # not taken for an image
     each = FileNames(images=Path(), channels="CT=ct", label_suffix="mask", classes="x")
-    flat = FileNames(images=Path(), channels="CT", label_suffix="-mask", classes="x")
+    flat = FileNames(images=Path(), test_images=Path("test"), channels="CT", label_suffix="-mask", classes="x")
     for source, names in (("each", each), ("flat", flat)):
         convert(tmp_path / source, tmp_path / f"{source}_out", to="decathlon", files=names, workers=1)
         assert [c.id for c in read_dataset(tmp_path / f"{source}_out").cases] == ["P1", "P2"]
         assert check(tmp_path / f"{source}_out", workers=1).ok
+    assert [c.id for c in read_dataset(tmp_path / "flat_out").test_cases] == ["P1", "P2"]
 
 
 def test_classes_are_found_where_they_are_not_named(tmp_path: Path) -> None:

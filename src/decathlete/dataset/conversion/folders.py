@@ -71,7 +71,10 @@ def find_cases(folders: Folders) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
         images, labels = _training_files(folders, found, problems)
         training = _cases(images, folders, problems)
         label_of = _labels(labels, folders, problems)
-        tests = _cases(_files(found["test images"]), folders, problems) if "test images" in found else {}
+        unlabelled = (
+            [p for p in _files(found["test images"]) if not _is_label(p, folders)] if folders.test_images else []
+        )
+        tests = _cases(unlabelled, folders, problems)
         problems += _unpaired(training, label_of)
     if not problems:
         cases = tuple(Case(id=i, images=files, label=label_of[i]) for i, files in sorted(training.items()))
@@ -103,13 +106,18 @@ def _training_files(folders: Folders, found: dict[str, Path], problems: list[str
 
     if found["images"] != found["labels"]:
         return own(found["images"]), own(found["labels"])
-    suffixes, label_suffix = [*folders.suffixes.values()] or [""], folders.label_suffix
-    if label_suffix in suffixes:
+    if folders.label_suffix in (folders.suffixes.values() or [""]):
         problems.append("images and label maps lie in one folder and nothing tells them apart: give --label-suffix")
         return [], []
     files = own(found["images"])
-    labels = [p for p in files if _longest(strip_suffix(p.name), [*suffixes, label_suffix]) == label_suffix]
-    return [path for path in files if path not in set(labels)], labels
+    return [p for p in files if not _is_label(p, folders)], [p for p in files if _is_label(p, folders)]
+
+
+def _is_label(path: Path, folders: Folders) -> bool:
+    """By its name, among images."""
+    suffixes = [*folders.suffixes.values(), *([] if folders.suffixes else [""])]
+    longest = _longest(strip_suffix(path.name), [*suffixes, folders.label_suffix])
+    return longest == folders.label_suffix not in suffixes
 
 
 def _longest(stem: str, suffixes: Collection[str]) -> str | None:

@@ -41,6 +41,11 @@ class Folders:
         """Channel name -> suffix; empty where names follow the default."""
         return {name: suffix for name, suffix in self.channels.items() if suffix is not None}
 
+    @property
+    def endings(self) -> list[str]:
+        """What names of images end with; nothing in particular where they follow the default."""
+        return list(self.suffixes.values()) or [""]
+
 
 def parse_channels(text: str) -> dict[str, str | None]:
     """``T1=_t1,T2=_t2`` or ``CT,PET``: channel name -> suffix, or ``None`` for all.
@@ -72,7 +77,9 @@ def find_cases(folders: Folders) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
         training = _cases(images, folders, problems)
         label_of = _labels(labels, folders, problems)
         unlabelled = (
-            [p for p in _files(found["test images"]) if not _is_label(p, folders)] if folders.test_images else []
+            [p for p in _files(found["test images"]) if not _is_label(p, folders)]
+            if folders.test_images is not None
+            else []
         )
         tests = _cases(unlabelled, folders, problems)
         problems += _unpaired(training, label_of)
@@ -106,7 +113,7 @@ def _training_files(folders: Folders, found: dict[str, Path], problems: list[str
 
     if found["images"] != found["labels"]:
         return own(found["images"]), own(found["labels"])
-    if folders.label_suffix in (folders.suffixes.values() or [""]):
+    if folders.label_suffix in folders.endings:
         problems.append("images and label maps lie in one folder and nothing tells them apart: give --label-suffix")
         return [], []
     files = own(found["images"])
@@ -115,9 +122,8 @@ def _training_files(folders: Folders, found: dict[str, Path], problems: list[str
 
 def _is_label(path: Path, folders: Folders) -> bool:
     """By its name, among images."""
-    suffixes = [*folders.suffixes.values(), *([] if folders.suffixes else [""])]
-    longest = _longest(strip_suffix(path.name), [*suffixes, folders.label_suffix])
-    return longest == folders.label_suffix not in suffixes
+    longest = _longest(strip_suffix(path.name), [*folders.endings, folders.label_suffix])
+    return longest == folders.label_suffix and longest not in folders.endings
 
 
 def _longest(stem: str, suffixes: Collection[str]) -> str | None:

@@ -72,25 +72,25 @@ def find_cases(folders: Folders) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     places = {"images": folders.images, "labels": folders.labels, "test images": folders.test_images}
     found = {name: folders.root / place for name, place in places.items() if place is not None}
     problems += [f"there is no folder {folder} ({name})" for name, folder in found.items() if not folder.is_dir()]
-    if not problems:
-        images, labels = _training_files(folders, found, problems)
-        training = _cases(images, folders, problems)
-        label_of = _labels(labels, folders, problems)
-        unlabelled = (
-            [p for p in _files(found["test images"]) if not _is_label(p, folders)]
-            if folders.test_images is not None
-            else []
-        )
-        tests = _cases(unlabelled, folders, problems)
-        problems += _unpaired(training, label_of)
-    if not problems:
-        cases = tuple(Case(id=i, images=files, label=label_of[i]) for i, files in sorted(training.items()))
-        test_cases = tuple(Case(id=i, images=files) for i, files in sorted(tests.items()))
-        problems += [*id_problems(cases, "training"), *id_problems(test_cases, "test")]
-        problems += [] if cases else ["there are no images"]
-    if problems:
-        raise problems_found(problems, where=folders.root, remedy=_HELP, kind=DatasetError)
+    cases, test_cases = ((), ()) if problems else _matched(folders, found, problems)
+    problems += [*id_problems(cases, "training"), *id_problems(test_cases, "test")]
+    if problems or not cases:
+        raise problems_found(problems or ["there are no images"], where=folders.root, remedy=_HELP, kind=DatasetError)
     return cases, test_cases
+
+
+def _matched(
+    folders: Folders, found: dict[str, Path], problems: list[str]
+) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    images, labels = _training_files(folders, found, problems)
+    training, label_of = _cases(images, folders, problems), _labels(labels, folders, problems)
+    test_files = _files(found["test images"]) if "test images" in found else []
+    tests = _cases([path for path in test_files if not _is_label(path, folders)], folders, problems)
+    problems += _unpaired(training, label_of)
+    return (
+        tuple(Case(id=i, images=files, label=label_of.get(i)) for i, files in sorted(training.items())),
+        tuple(Case(id=i, images=files) for i, files in sorted(tests.items())),
+    )
 
 
 def _files(folder: Path) -> list[Path]:

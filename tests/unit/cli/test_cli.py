@@ -36,6 +36,7 @@ COMMANDS = [
     "report",
     "benchmark",
     "import nnunet",
+    "export nnunet",
 ]
 
 
@@ -76,6 +77,7 @@ OPTIONS = {
     "save-probabilities tta",
     "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
+    "export nnunet": "output overwrite",
     "import nnunet": "checkpoint configuration folds output overwrite",
     "benchmark": f"{NETWORK} amp augment batch-size blend compile data device devices dim json layout mode overlap "
     "patch precision prepared profile real results set shape steps task tta volumes warmup",
@@ -112,6 +114,7 @@ OF_THEIR_OWN = {
     ("preprocess", "mode"),  # what to prepare for, not what to measure
     ("predict", "output"),
     ("import nnunet", "output"),  # the model
+    ("export nnunet", "output"),  # nnU-Net's model
     ("import nnunet", "folds"),  # of nnU-Net, that are there
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from decathlete.core.files import atomic_path, swapped_in, write_json
+from decathlete.core.files import atomic_path, swapped_in, writable_folder, write_json
 from decathlete.core.schema import Schema
 from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_weights import to_nnunet
@@ -103,6 +103,7 @@ def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
 
 def _write(bundle: ModelBundle, folder: Path, origin: Origin) -> None:
     plan, cases = bundle.record.plan, bundle.record.provenance.get("training_cases")
+    writable_folder(folder.parent)
     with swapped_in(folder) as partial:
         write_json(partial / "plans.json", plans_json(plan))
         write_json(partial / "dataset.json", dataset_json(plan, n_training=cases if isinstance(cases, int) else 0))

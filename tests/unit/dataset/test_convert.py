@@ -267,12 +267,14 @@ def test_every_problem_of_the_files_comes_at_once_and_nothing_is_written(tmp_pat
     first = phantoms(tmp_path / "Task07_Blobs", 2)
     (first / "imagesTr" / "phantom_000.nii.gz").unlink()
     image(first / "imagesTr" / "phantom_001.nii.gz", 1, n_channels=3, grid=Geometry.plain((10, 12, 9)))
+    image(first / "labelsTr" / "phantom_001.nii.gz", 1, n_channels=2)
     (first / "labelsTr" / "phantom_002.nii.gz").write_bytes(b"no image")
     with pytest.raises(DatasetError) as caught:
         convert(first, tmp_path / "Dataset007_Blobs", to="nnunet", workers=1)
     for said in ("phantom_000.nii.gz: does not exist", "has 3 channels, the dataset declares 2", "cannot be read"):
         assert said in str(caught.value)
-    assert "share the grid" in str(caught.value)  # the label of phantom_001 lies on the old one
+    assert "share the grid" in str(caught.value)
+    assert "holds 2 channels, a label map has one" in str(caught.value)
     assert not (tmp_path / "Dataset007_Blobs").exists()
 
 

@@ -107,6 +107,8 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _Surveye
         return _Surveyed(problems=tuple(problems))
     first = headers[case.images[0]][1]
     problems += _channel_problems(case, [headers[path][0] for path in case.images], target.channels)
+    if case.label is not None and headers[case.label][0] != 1:
+        problems.append(f"{case.label}: holds {headers[case.label][0]} channels, a label map has one")
     for path in paths[1:]:
         differences = first.differences(headers[path][1], tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE)
         problems += [f"{path}: does not share the grid of {case.images[0].name}: {d}" for d in differences]

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
     from decathlete.inference.predict import Predictor
-    from decathlete.planning.explain import explain
     from decathlete.interop.nnunet import import_nnunet
     from decathlete.interop.to_nnunet import export_nnunet
+    from decathlete.planning.explain import explain
     from decathlete.planning.options import PlanOptions
     from decathlete.planning.overrides import preset_options
     from decathlete.training.config import TrainConfig

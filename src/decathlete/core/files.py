@@ -48,7 +48,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def swapped_in(folder: Path) -> Iterator[Path]:
     """Yield a new folder that takes the place of ``folder`` at the end, whatever that was."""
-    displaced = folder.with_name(f"{_PARTIAL}{uuid.uuid4().hex[:8]}-old-{folder.name}")
+    displaced = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-old-{folder.name}")
     try:
         with atomic_path(folder) as partial:
             partial.mkdir()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
     from decathlete.inference.predict import Predictor
+    from decathlete.interop.dynunet import import_dynunet
+    from decathlete.interop.dynunet_options import DynUNetOptions
     from decathlete.interop.nnunet import import_nnunet
     from decathlete.interop.to_nnunet import export_nnunet
     from decathlete.planning.explain import explain
@@ -46,6 +48,7 @@ _HOMES = {
     "BenchmarkOptions": ("decathlete.benchmarking.options", "BenchmarkOptions"),
     "DecathleteError": ("decathlete.errors", "DecathleteError"),
     "FileNames": ("decathlete.dataset.conversion.undeclared", "FileNames"),
+    "DynUNetOptions": ("decathlete.interop.dynunet_options", "DynUNetOptions"),
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
     "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
@@ -60,6 +63,7 @@ _HOMES = {
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
     "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
+    "import_dynunet": ("decathlete.interop.dynunet", "import_dynunet"),
     "import_nnunet": ("decathlete.interop.nnunet", "import_nnunet"),
     "predict": ("decathlete.workflows.predict", "predict"),
     "prepare_for_model": ("decathlete.workflows.prepare_for_model", "prepare_for_model"),
@@ -77,6 +81,7 @@ __all__ = [
     "BenchmarkOptions",
     "DecathleteError",
     "FileNames",
+    "DynUNetOptions",
     "PlanOptions",
     "PredictOptions",
     "Predictor",
@@ -92,6 +97,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export_nnunet",
+    "import_dynunet",
     "import_nnunet",
     "predict",
     "prepare_for_model",

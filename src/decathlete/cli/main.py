@@ -56,7 +56,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 # Commands of two words. In Python they are one: decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-    "import": ("Take over trained models of other programs.", {"nnunet": imports.import_nnunet}),
+    "import": (
+        "Take over trained models of other programs.",
+        {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
+    ),
     "export": ("Give trained models to other programs.", {"nnunet": exports.export_nnunet}),
 }
 for _name, _function in COMMANDS.items():

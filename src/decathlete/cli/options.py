@@ -228,6 +228,25 @@ def numbers_of(text: str | None, *, flag: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
+def decimals_of(text: str | None, *, flag: str, example: str) -> tuple[float, ...] | None:
+    """The numbers behind ``1,0.8,0.8``; ``None`` where nothing is given.
+
+    Raises:
+        OptionError: something else.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{flag} {text!r} is not a list of numbers", remedy=f"write e.g. {flag} {example}") from None
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names behind ``liver,cancer``; none where nothing is given."""
+    return tuple(name for part in (text or "").split(",") if (name := part.strip()))
+
+
 def fold_of(text: str | None) -> int | Literal["all"]:
     """The fold behind ``--fold``; 0 where it is not given.
 

@@ -32,6 +32,8 @@ Grid = Literal["original", "prepared"]
 """That scores are taken on: the files' own, or the resampled and cropped one that the network sees."""
 PreparedFor = Literal["train", "val", "test"]
 """Cases are prepared to be trained on; or, by a trained model's plan, to be predicted: with or without a label."""
+Modality = Literal["CT", "MRI"]
+"""Of images: CT has a scale, HU; MRI (and all else) has none."""
 PresetName = Literal["recipe"]
 """Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
 Affinity = Literal[

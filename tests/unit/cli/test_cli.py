@@ -36,6 +36,7 @@ COMMANDS = [
     "report",
     "benchmark",
     "import nnunet",
+    "import dynunet",
     "export nnunet",
 ]
 
@@ -79,6 +80,8 @@ OPTIONS = {
     "report": "dataset model",
     "export nnunet": "output overwrite",
     "import nnunet": "checkpoint configuration folds output overwrite",
+    "import dynunet": "brats channels ct-stats dataset dim labels modality negative-slope norm output overwrite "
+    "patch-size regions spacing task",
     "benchmark": f"{NETWORK} amp augment batch-size blend compile data device devices dim json layout mode overlap "
     "patch precision prepared profile real results set shape steps task tta volumes warmup",
 }
@@ -115,6 +118,14 @@ OF_THEIR_OWN = {
     ("predict", "output"),
     ("import nnunet", "output"),  # the model
     ("export nnunet", "output"),  # nnU-Net's model
+    ("import dynunet", "output"),
+    ("import dynunet", "task"),  # of the recipe
+    ("import dynunet", "dataset"),  # for its names alone
+    ("import dynunet", "dim"),  # what is imported has to be, or has been trained with
+    ("import dynunet", "norm"),
+    ("import dynunet", "negative-slope"),
+    ("import dynunet", "brats"),  # what the outputs are
+    ("import dynunet", "regions"),
     ("import nnunet", "folds"),  # of nnU-Net, that are there
 }
 

@@ -1,1 +1,1 @@
-"""Models of other programs: nnU-Net v2's, in and out."""
+"""Models of other programs: nnU-Net v2's, and those of NVIDIA's recipe."""

@@ -74,7 +74,7 @@ def recipe_plan(sources: Sources) -> ImportedPlan:
         batch_size=sources.args.batch_size or made.batch_size(),
         normalization=normalization,
         foreground_channel=foreground,
-        foreground_rule="positive",
+        foreground_rule="positive" if foreground else "object",
         network=network,
         trained_on=TrainedOn(spacing=(_UNKNOWN,) * 3, size=(_UNKNOWN,) * 3, intensity=(_UNKNOWN,) * len(channels)),
         fingerprint_digest="",

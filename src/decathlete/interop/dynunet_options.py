@@ -66,6 +66,8 @@ class DynUNetOptions:
             yield from _ct_problems(self.ct_stats)
             if self.modality == "MRI":
                 yield "--ct-stats are of CT, and --modality says MRI"
+        if len({"background", *self.labels}) <= len(self.labels):
+            yield f"--labels {','.join(self.labels)}: give each class a name of its own, without background"
         if self.brats and self.regions is not None:
             yield "--brats and --regions both say what the outputs are; give one of them"
         if self.regions is not None:

@@ -190,12 +190,7 @@ class _Settings:
         if modality == "MRI":
             self.reasons["normalization"] += ": z-score over non-zero voxels, as the recipe does"
             return (Normalization(scheme="zscore", nonzero_only=True),) * len(channels)
-        given = options.ct_stats and CtStatistics(
-            clip_low=options.ct_stats[0],
-            clip_high=options.ct_stats[1],
-            mean=options.ct_stats[2],
-            std=options.ct_stats[3],
-        )
+        given = _ct_statistics(options.ct_stats)
         found = given or (task.ct if task else None)
         if found is None:
             self.problems.append("the CT statistics are not known: give --ct-stats LOW,HIGH,MEAN,STD or --task")
@@ -258,6 +253,13 @@ class _Settings:
         """What the user gives, or else what is fixed for the task; and the reason."""
         self.reasons[field] = f"given by {flag}" if given is not None else self.sources.from_task
         return given if given is not None else fixed
+
+
+def _ct_statistics(given: tuple[float, ...] | None) -> CtStatistics | None:
+    if given is None:
+        return None
+    low, high, mean, std = given
+    return CtStatistics(clip_low=low, clip_high=high, mean=mean, std=std)
 
 
 def _digits(axes: Sequence[Axes]) -> str:

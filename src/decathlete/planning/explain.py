@@ -34,11 +34,12 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
     """Title, value, and the keys of its reasons, in reading order; reasons without a row of their own last."""
     network = plan.network
     spacing = " × ".join("as it is" if s is None else f"{s:.4g}" for s in plan.target_spacing)
+    median = f" (median image {times(plan.median_shape)} voxels)" if plan.fingerprint_digest else ""
     pooled = " ".join("".join(map(str, stride)) for stride in network.strides[1:])
     rows = [
         ("orientation", plan.orientation, ("orientation",)),
         ("axis order", ", ".join(map(str, plan.axis_order)), ("axis_order",)),
-        ("spacing", f"{spacing} mm (median image {times(plan.median_shape)} voxels)", ("target_spacing",)),
+        ("spacing", f"{spacing} mm{median}", ("target_spacing",)),
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),

@@ -173,6 +173,8 @@ def test_what_was_asked_for_is_taken(tmp_path: Path) -> None:
         {"ct_stats": (2.0, 1.0, 0.0, 1.0)},
         {"ct_stats": (1.0, 2.0, 0.0, 1.0), "modality": "MRI"},
         {"modality": "PET"},
+        {"labels": ("a", "a")},
+        {"labels": ("background", "a")},
         {"patch_size": (0, 8, 8)},
         {"spacing": (1.0, -1.0, 1.0)},
         {"brats": True, "regions": "a=1"},

@@ -51,7 +51,8 @@ class DynUNetWeights:
         """The network that these are the weights of.
 
         Args:
-            norm: instance or group norm, which have the same weights; batch norm is known by its statistics.
+            norm: instance or group norm, which have the same weights (instance if ``None``); batch norm is known by its
+                statistics, whatever is said here.
 
         Raises:
             Misfit: names or shapes that no DynUNet has.
@@ -94,7 +95,7 @@ def _spec(tensors: Mapping[str, Tensor], *, norm: Norm | None, negative_slope: f
         encoder_convs=(1 if residual else 2,) * len(blocks),
         decoder_convs=(2,) * len(ups),
         block="residual" if residual else "plain",
-        norm="batch" if has_statistics else norm or "instance",
+        norm="batch" if has_statistics else "group" if norm == "group" else "instance",
         negative_slope=negative_slope,
         heads=1 + len({name.split(".")[1] for name in tensors if name.startswith("deep_supervision_heads.")}),
         norm_groups=norm_groups,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ NUMPY_SCALARS: tuple[Allowed, ...] = (
 
 _NAMED = 5
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
-_REFUSED = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.<>]+)")
+_REFUSED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.<>]+)")
 _NO_CHECKPOINT = "give a checkpoint as torch.save or Lightning writes it, whole"
 
 
@@ -52,7 +53,8 @@ def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequ
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise ModelError(problem, where=path, remedy="give the path of a checkpoint file")
     _refuse_compressed(path)
-    with safe_globals(list(allowed)):
+    with safe_globals(list(allowed)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about files that it then refuses
         if more := _asked_for(path):
             raise _refusal(path, more, keys)
         try:

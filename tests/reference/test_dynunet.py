@@ -69,7 +69,7 @@ def image(dims: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("dims", "residual", "norm", "supervised", "thin"),
-    product((2, 3), (False, True), NORMS, (False, True), (False, True)),
+    list(product((2, 3), (False, True), NORMS, (False, True), (False, True))),
 )
 def test_the_same_logits(dims: int, residual: bool, norm: Norm, supervised: bool, thin: bool) -> None:
     theirs = monais(dims, residual, norm, supervised, thin).eval()

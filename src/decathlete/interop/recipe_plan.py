@@ -115,7 +115,9 @@ class _Settings:
     def patch(self) -> Axes:
         """Voxels; zeros if not known."""
         dims, task = self.sources.network.dims, self.sources.task
-        found = self._first("patch_size", "--patch-size", self.sources.options.patch_size, task and task.patch(dims))
+        found = self._first(
+            "patch_size", "--patch-size", self.sources.options.patch_size, task.patch(dims) if task else None
+        )
         if found is None:
             self.problems.append(f"the patch of a {dims}D model is not known: give --patch-size or --task")
         elif len(found) != dims:
@@ -129,7 +131,7 @@ class _Settings:
         if options.spacing is None and dims == 2:
             self.reasons["target_spacing"] = "slices are used as they are: the recipe does not resample them"
             return None
-        found = self._first("target_spacing", "--spacing", options.spacing, task and task.spacing[-dims:])
+        found = self._first("target_spacing", "--spacing", options.spacing, task.spacing[-dims:] if task else None)
         if found is None:
             self.problems.append("the spacing is not known: give --spacing or --task")
         elif len(found) != dims:

@@ -80,8 +80,8 @@ _HOMES = {
 __all__ = [
     "BenchmarkOptions",
     "DecathleteError",
-    "FileNames",
     "DynUNetOptions",
+    "FileNames",
     "PlanOptions",
     "PredictOptions",
     "Predictor",

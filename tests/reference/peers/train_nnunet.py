@@ -17,14 +17,14 @@ os.environ.update(
     | {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 )
 
-import torch  # noqa: E402
-from nnunetv2.experiment_planning.plan_and_preprocess_api import (  # noqa: E402
+import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
     plan_experiments,
     preprocess,
 )
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 DATASET = 999
 ITERATIONS = 60

@@ -46,7 +46,9 @@ def store(tmp_path_factory) -> PreparedStore:
 
 def one_step(store: PreparedStore, folder: Path, **changes: Any) -> dict[str, Any]:
     """Of plain gradient descent; the last checkpoint."""
-    plain = {"optimizer": "sgd", "momentum": 0, "weight_decay": 0, "schedule": "none", "augmentation": NO_AUGMENTATION}
+    plain = {"optimizer": "sgd", "weight_decay": 0, "schedule": "none", "augmentation": NO_AUGMENTATION}
+    if changes.get("optimizer", "sgd") == "sgd":
+        plain["momentum"] = 0
     config = tiny_config(**(plain | {"epochs": 1, "steps_per_epoch": 1, "val_cases": 0} | changes))
     train(store, 0, folder, config)
     return load_checkpoint(folder / "checkpoints" / "last.ckpt")

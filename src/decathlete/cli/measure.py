@@ -104,9 +104,7 @@ class MeasureArguments:
             help="Mixed precision: fp16 on CUDA, else bf16. Or give --precision.",
         ),
     ] = False
-    compile: Annotated[
-        bool, typer.Option("--compile", rich_help_panel=o.MACHINE, help="With train: compile the network.")
-    ] = False
+    compile: o.Compile = False
     precision: o.Precision = "auto"
     layout: o.Layout = "auto"
     device: o.Device = "auto"

@@ -158,6 +158,15 @@ Layout = Annotated[
     ),
 ]
 
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile/--no-compile",
+        rich_help_panel=MACHINE,
+        help="Compile the network that is trained: a slow first step, then faster ones, on GPUs above all.",
+    ),
+]
+
 Tta = Annotated[
     bool,
     typer.Option(

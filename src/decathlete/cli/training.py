@@ -148,14 +148,7 @@ class FullTrainArguments(TrainArguments):
         ),
     ] = False
 
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile/--no-compile",
-            rich_help_panel=o.MACHINE,
-            help="Compile the network: a slow first step, then faster ones, on GPUs above all.",
-        ),
-    ] = False
+    compile: o.Compile = False
     affinity: Annotated[
         Affinity | None,
         typer.Option(

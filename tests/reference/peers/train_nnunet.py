@@ -39,7 +39,7 @@ def main() -> None:
     preprocess([DATASET], configurations=[CONFIGURATION], num_processes=[1])
     os.environ["nnUNet_n_proc_DA"] = "0"  # augment in this process
     trainer = nnUNetTrainer(
-        json.loads((prepared / "nnUNetPlans.json").read_text()),
+        json.loads((prepared / "nnUNetPlans.json").read_text()) | {"continue_training": False},
         CONFIGURATION,
         0,
         json.loads((prepared / "dataset.json").read_text()),

@@ -43,6 +43,8 @@ def main() -> int:
 
 def _compare(workload: Workload, options: argparse.Namespace, pythons: dict[Environment, Path]) -> bool:
     """Play one workload, print and write its tables; whether any contender failed."""
+    if options.size not in workload.sizes:
+        sys.exit(f"{workload.name} has no size {options.size!r}: choose {', '.join(workload.sizes)}")
     work = {**workload.sizes[options.size], **dict(options.set), "data": str(options.data)}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
@@ -77,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "workloads", nargs="+", choices=[*WORKLOADS, "all"], metavar="WORKLOAD", help=", ".join(WORKLOADS)
     )
-    parser.add_argument("--size", default="full", help="small (for tests) or full")
+    parser.add_argument("--size", default="full", help="small (for tests), full, or another that the workload names")
     parser.add_argument("--rounds", type=int, default=5, help="times that each contender runs")
     parser.add_argument("--set", type=_entry, nargs="*", default=(), metavar="KEY=VALUE", help="change the work")
     parser.add_argument("--only", nargs="*", default=(), help="contenders to run, by name (ours first)")

@@ -18,12 +18,13 @@ PACKAGES = ("decathlete", "torch", "numpy", "nnunetv2", "batchgeneratorsv2", "mo
 
 def markdown(workload: Workload, work: Work, outcomes: Sequence[Outcome], agreement: Sequence[str]) -> str:
     """One workload's table: medians, spread, ratios against the first contender, peak memory, notes."""
-    ours = outcomes[0]
+    ours = next((outcome for outcome in outcomes if outcome.contender == "ours"), None)
+    n_rounds = max(len(outcome.amounts) for outcome in outcomes)
     better = "fewer" if workload.lower_is_better else "more"
     lines = [
         f"## {workload.title}",
         "",
-        f"{_said(work)}. {workload.unit}, {better} is better; medians of {len(ours.amounts)} rounds, each contender in "
+        f"{_said(work)}. {workload.unit}, {better} is better; medians of {n_rounds} rounds, each contender in "
         "turn in a process of its own.",
         "",
         "| contender | median | lowest to highest | ours is better by | peak memory | notes |",
@@ -35,7 +36,7 @@ def markdown(workload: Workload, work: Work, outcomes: Sequence[Outcome], agreem
     return "\n".join(lines) + "\n"
 
 
-def _row(outcome: Outcome, ours: Outcome, *, lower: bool) -> str:
+def _row(outcome: Outcome, ours: Outcome | None, *, lower: bool) -> str:
     if not outcome.amounts:
         reason = (outcome.failure or "").splitlines()[-1:] or ["no result"]
         return f"| {outcome.contender} | failed | | | | {reason[0]} |"
@@ -46,8 +47,8 @@ def _row(outcome: Outcome, ours: Outcome, *, lower: bool) -> str:
     )
 
 
-def _ratio(outcome: Outcome, ours: Outcome, *, lower: bool) -> str:
-    if outcome is ours or not ours.amounts:
+def _ratio(outcome: Outcome, ours: Outcome | None, *, lower: bool) -> str:
+    if ours is None or outcome is ours or not ours.amounts:
         return ""
     return f"{outcome.median / ours.median if lower else ours.median / outcome.median:.2f} x"
 

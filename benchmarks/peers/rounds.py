@@ -56,7 +56,10 @@ def play(
     """Run all contenders ``rounds`` times in turn; one that fails is left out of the rounds that follow."""
     chosen = [c for c in workload.contenders if not only or c.name in only]
     if workload.prepare is not None:
-        _process(workload, None, work, folder, pythons[workload.prepare_in], cores)
+        try:
+            _process(workload, None, work, folder, pythons[workload.prepare_in], cores)
+        except WorkFailed as problem:
+            return [_outcome(c.name, [], f"nothing could be prepared: {problem}") for c in chosen]
     found: dict[str, list[dict[str, object]]] = {c.name: [] for c in chosen}
     failures: dict[str, str] = {}
     for turn in range(rounds):

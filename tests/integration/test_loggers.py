@@ -252,3 +252,14 @@ def wandb_records(folder: Path) -> list[Any]:
             records.append(wandb_internal_pb2.Record.FromString(pieces))
             pieces = b""
     return records
+
+
+def test_a_warning_holds_no_password(caplog: pytest.LogCaptureFixture, store: PreparedStore, tmp_path: Path) -> None:
+    def failing(*arguments: object, **options: object) -> None:
+        raise OSError("API request to https://me:secret@host/api failed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("decathlete.training.curves.open_logger", failing)
+        train(store, 0, tmp_path / "run", tiny_config(loggers=("tensorboard",)))
+    assert "https://***@host/api" in caplog.text
+    assert "secret" not in caplog.text

@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = ("target_spacing=1.5,1.5,1.5", "patch_size=8,16,16", "network.features=8,16")
     options = decathlete.PlanOptions(overrides=plan, n_folds=2, depth=1)
     decathlete.preprocess(dataset, workspace=workspace, options=options, workers=1)
-    config = decathlete.TrainConfig(epochs=1, steps_per_epoch=25, device="cpu", tensorboard=False, val_cases=0)
+    config = decathlete.TrainConfig(epochs=1, steps_per_epoch=25, device="cpu", loggers=(), val_cases=0)
     return decathlete.train(dataset, workspace=workspace, config=config, fit=False).folder
 
 

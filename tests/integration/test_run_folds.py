@@ -125,3 +125,15 @@ def test_fold_and_folds_contradict_each_other(tmp_path: Path) -> None:
     said = _command(tmp_path, "--fold", "1", "--folds", "0-1")
     assert said.code == 2
     assert "--fold and --folds are both given" in said.err
+
+
+@pytest.mark.full
+def test_five_folds_score_every_case_once(tmp_path: Path) -> None:
+    make_phantoms(tmp_path / "data" / "Task07_Balls", n_cases=5, shape_ZYX=(16, 16, 16), noise=0.2)
+    said = _command(tmp_path, "--folds", "0-4", "--n-folds", "5")
+    assert said.code == 0, said.err
+    folder = tmp_path / "results" / "Task07_Balls" / "3d"
+    scored = [case.case_id for k in range(5) for case in Scores.load(folder / f"fold_{k}" / "scores.json").cases]
+    assert sorted(scored) == sorted(set(scored))
+    assert len(scored) == 5
+    assert "over 5 folds" in said.out

@@ -47,6 +47,9 @@ def _rate(work: Work, one: Callable[[int], object], *, each: int = 1) -> Measure
 
 
 def ours(work: Work, folder: Path) -> Measured:
+    import torch
+
+    torch.set_num_threads(1)
     from decathlete.augmentation.batch import collate
     from decathlete.augmentation.config import AugmentationConfig
     from decathlete.augmentation.pipeline import Augmenter

@@ -1,6 +1,7 @@
 """How good after so many minutes: fold 0 of a dataset, trained for a budget of wall time, scored on the held-out cases.
 
-nnU-Net's schedule is set to end at the budget: the time of a step is measured first. Scores are on the original grid.
+nnU-Net's schedule is set to end at the budget: the time of a step is measured first. Scores are on the original grid;
+both are means over cases of class means as long as every held-out case has every class, as the hippocampus' have.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 from workload import Contender, Measured, Work, Workload
 
 MEMORY_LIMIT = 20 * 2**30
-"""Beyond this a peer is stopped: the machine's other work would suffer."""
+"""Beyond this a contender is stopped: the machine's other work would suffer."""
 PATCH = (128, 128, 128)
 
 
@@ -64,6 +64,7 @@ def prepare(work: Work, folder: Path) -> None:
 
 
 def ours(work: Work, folder: Path) -> Measured:
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
     from decathlete.workflows.predict import predict
     from decathlete.workflows.validate import PredictOptions
 

@@ -74,7 +74,9 @@ def convert(
     ],
     to: Annotated[DatasetLayout, typer.Option("--to", help="The Decathlon's layout, or nnU-Net v2's.")],
     output: Output,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy files instead of linking to the source's.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to the source's.")
+    ] = False,
     suffix: Annotated[
         ImageSuffix | None,
         typer.Option(

@@ -135,14 +135,14 @@ def import_dynunet(
         ),
     ] = None,
     brats: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--brats",
+            "--brats/--no-brats",
             show_default="what the checkpoint says",
             rich_help_panel=o.REGIONS,
             help="The outputs are whole tumour, core and enhancing, as the recipe's BraTS loss has them.",
         ),
-    ] = False,
+    ] = None,
     regions: Annotated[
         str | None,
         typer.Option(

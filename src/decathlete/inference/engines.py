@@ -38,7 +38,10 @@ class Engine(Protocol):
     def device(self) -> torch.device: ...
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Float32 windows (batch, channel, then 2 or 3 axes) to float32 logits (batch, class, the same axes)."""
+        """Float32 windows (batch, channel, then 2 or 3 axes) to float32 logits (batch, class, the same axes).
+
+        The logits are the caller's to change: no later call writes to them, and no earlier one reads them again.
+        """
         ...
 
 

@@ -86,7 +86,7 @@ class Predictor:
         blend: ``gaussian`` trusts the centre of a window more, ``constant`` all of it alike.
         batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
         memory_bytes: that the process may fill on a CPU; where it is short, sums of logits wait on disk. ``None``: sums
-            may fill 2 GiB.
+            may fill 2 GB.
 
     Raises:
         OptionError: an option out of range.
@@ -105,6 +105,11 @@ class Predictor:
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise OptionError(f"batch size {batch_size} is out of range", remedy="choose 1 or more")
+        if memory_bytes is not None and device.type != "cpu":
+            raise OptionError(
+                f"a limit of memory is for predictions on a CPU, this one is on {device}",
+                remedy="leave --memory out, or give --device cpu",
+            )
         self.ensembles = tuple(ensembles)
         self.device = device
         self.batch_size = batch_size

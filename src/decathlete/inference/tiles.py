@@ -12,6 +12,7 @@ import logging
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
@@ -235,14 +236,8 @@ class _Shelf:
         Raises:
             OutputError: the disk is full, or cannot be written.
         """
-        try:
+        with self._trouble_named():
             tile.cpu().numpy().tofile(self._path(key))
-        except OSError as problem:
-            raise OutputError(
-                f"cannot hold what a prediction has to put aside ({problem.strerror or problem})",
-                where=self._scratch or Path(tempfile.gettempdir()),
-                remedy="free space there, choose another output folder, or allow more --memory",
-            ) from problem
         self._keys.add(key)
 
     def take(self, key: Key, shape: tuple[int, ...]) -> Tensor:
@@ -252,9 +247,16 @@ class _Shelf:
         return tile
 
     def look(self, key: Key, shape: tuple[int, ...], first: int, last: int) -> Tensor:
-        """Entries ``first`` to ``last`` along a tile's first axis."""
+        """Entries ``first`` to ``last`` along a tile's first axis.
+
+        Raises:
+            OutputError: the files were taken away.
+        """
         each = prod(shape[1:])
-        values = np.fromfile(self._path(key), np.float32, (last - first) * each, offset=first * each * FLOAT_BYTES)
+        with self._trouble_named():
+            values = np.fromfile(self._path(key), np.float32, (last - first) * each, offset=first * each * FLOAT_BYTES)
+            if values.size != (last - first) * each:
+                raise OSError("a file is shorter than it was written")
         return torch.from_numpy(values.reshape(last - first, *shape[1:]))
 
     def drop(self, key: Key) -> None:
@@ -269,6 +271,17 @@ class _Shelf:
             self._folder.cleanup()
             self._folder = None
         self._keys.clear()
+
+    @contextmanager
+    def _trouble_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            raise OutputError(
+                f"cannot hold what a prediction has to put aside ({problem.strerror or problem})",
+                where=self._scratch or Path(tempfile.gettempdir()),
+                remedy="free space there, choose another output folder, or allow more --memory",
+            ) from problem
 
     def _path(self, key: Key) -> Path:
         if self._folder is None:

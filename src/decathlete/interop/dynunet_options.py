@@ -46,7 +46,7 @@ class DynUNetOptions:
     dataset: Path | None = None
     channels: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    brats: bool = False
+    brats: bool | None = None
     regions: GivenRegions | None = None
     norm: Norm | None = None
     negative_slope: float | None = None

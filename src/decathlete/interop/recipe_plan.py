@@ -171,7 +171,7 @@ class _Settings:
             if list(derived_order(regions)[0]) != list(regions):
                 self.problems.append("--regions: outer regions come first, and so must the network's outputs")
             said = "given by --regions"
-        elif options.brats or args.brats:
+        elif options.brats or (options.brats is None and args.brats):
             regions = BRATS_REGIONS
             said = "the recipe's BraTS loss, asked for by " + ("--brats" if options.brats else "the checkpoint")
             if task and task.number == 1:

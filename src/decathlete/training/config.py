@@ -161,15 +161,6 @@ class TrainConfig(Schema):
             raise ValueError("; ".join(problems))
         return self
 
-    @model_validator(mode="before")
-    @classmethod
-    def _older(cls, values: Any) -> Any:
-        """In records from before there were other loggers, one switch stands for TensorBoard."""
-        if not isinstance(values, dict) or "tensorboard" not in values:
-            return values
-        kept = {name: value for name, value in values.items() if name != "tensorboard"}
-        return kept if values["tensorboard"] else kept | {"loggers": ()}
-
     @classmethod
     def make(cls, *, defaults: Mapping[str, Any] | None = None, dims: int | None = None, **options: Any) -> Self:
         """From a user's options, none of which may be without effect; ``None`` is our default.

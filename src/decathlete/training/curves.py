@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -91,7 +93,10 @@ class Curves:
                 warnings.simplefilter("ignore")  # theirs, about themselves
                 action()
         except Exception as problem:  # whatever it is: a logger is not worth a training
-            self._open.pop(name, None)
+            failed = self._open.pop(name, None)
+            if failed is not None:
+                with suppress(Exception):  # else its run would stay open for ever
+                    close_logger(name, failed, complete=False)
             log.warning("%s is given up (%s): training and logs.json go on without it", name, _reason(problem))
 
 
@@ -142,8 +147,8 @@ def _as_markdown(parameters: dict[str, Any], indent: str = "") -> str:
 
 
 def _reason(problem: BaseException) -> str:
-    """The first line of what it all began with."""
+    """The first line of what it all began with; of addresses, not what stands before the host: a password, maybe."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
     lines = str(problem).strip().splitlines()
-    return lines[0] if lines else type(problem).__name__
+    return re.sub(r"//[^/@\s]*@", "//***@", lines[0]) if lines else type(problem).__name__

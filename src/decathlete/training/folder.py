@@ -103,7 +103,8 @@ def make_record(
         raise OptionError(
             f"{waiting} waits for validations, but no case is held out",
             where=store.folder,
-            remedy=f"train a numbered fold, or leave {waiting} out",
+            remedy=f"train a numbered fold, or leave {waiting} out"
+            + (" (if a preset brings it: `patience: null` in a --config file)" if config.patience is not None else ""),
         )
     if config.sync_batchnorm and plan.network.norm != "batch":
         raise OptionError(

@@ -32,8 +32,11 @@ def unused(config: TrainConfig, given: Collection[str], *, dims: int | None = No
     Args:
         dims: of the model, where they are known.
     """
+    told: set[str] = set()
     for names, used, purpose in USED_BY:
         if not used(config):
-            yield from (f"{name} is for {purpose}: leave it out" for name in names if name in given)
+            idle = [name for name in names if name in given and name not in told]
+            told.update(idle)
+            yield from (f"{name} is for {purpose}: leave it out" for name in idle)
     if dims == 3 and "nvol" in given:
         yield "nvol is for 2D models, whose batches are slices: leave it out"

@@ -10,7 +10,7 @@ from decathlete.core.files import writable_folder
 from decathlete.dataset.images import Image
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
-from decathlete.dataset.splits import Fold, Splits
+from decathlete.dataset.splits import Splits
 from decathlete.errors import DatasetError
 from decathlete.inference.provenance import inputs_digest
 from decathlete.inference.trained_on import channel_means
@@ -62,7 +62,7 @@ def prepare_for_model(
         plan,
         folder,
         fingerprint=Fingerprint(dataset_digest=chosen.digest(), orientation=plan.orientation, cases=(), intensity=()),
-        splits=Splits(seed=0, grouped=False, folds=(Fold(train=(), val=tuple(case.id for case in cases)),)),
+        splits=Splits(seed=0, grouped=False, folds=()),  # nothing is split: images may be added later
         about=_about,
         workers=workers,
         overwrite=overwrite,

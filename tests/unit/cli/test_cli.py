@@ -126,6 +126,8 @@ OF_THEIR_OWN = {
     ("import dynunet", "negative-slope"),
     ("import dynunet", "brats"),  # what the outputs are
     ("import dynunet", "regions"),
+    ("import dynunet", "channels"),  # names, not how files are called
+    ("import dynunet", "labels"),
     ("import nnunet", "folds"),  # of nnU-Net, that are there
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from decathlete.errors import OptionError
@@ -74,11 +72,9 @@ def test_options_that_do_nothing_are_refused(options, said):
 
 def test_a_record_with_idle_options_still_loads_and_compares(tmp_path):
     """What is refused to a user may stand in a run.json, which holds every field."""
-    older = TrainConfig(momentum=0.5).model_dump(mode="json") | {"tensorboard": False}
-    del older["loggers"]
-    (tmp_path / "config.json").write_text(json.dumps(older))
+    (tmp_path / "config.json").write_text(TrainConfig(momentum=0.5).model_dump_json())
     loaded = TrainConfig.load(tmp_path / "config.json")
-    assert (loaded.momentum, loaded.loggers) == (0.5, ())
+    assert loaded.momentum == 0.5
     assert TrainConfig().differences(loaded) == ["momentum: 0.99 -> 0.5"]
     with pytest.raises(OptionError, match="momentum is for the optimizer sgd"):
         TrainConfig.make(momentum=0.5)

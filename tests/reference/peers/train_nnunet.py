@@ -37,7 +37,7 @@ def main() -> None:
     prepared = ROOT / "preprocessed" / "Dataset999_Phantom"
     narrow(prepared / "nnUNetPlans.json")
     preprocess([DATASET], configurations=[CONFIGURATION], num_processes=[1])
-    os.environ["nnUNet_n_proc_DA"] = "0"  # augment in this process
+    os.environ.update({"nnUNet_n_proc_DA": "0"})  # augment in this process
     trainer = nnUNetTrainer(
         json.loads((prepared / "nnUNetPlans.json").read_text()) | {"continue_training": False},
         CONFIGURATION,

@@ -31,8 +31,9 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    """What an earlier run has compiled must not stand in for a compiler."""
+    """What an earlier run, or test, has compiled must not stand in for a compiler."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    torch._dynamo.reset()
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_the_command_works_for_any_user_and_leaves_the_data_alone(image: Path) -
     before = _contents(image / "data")
     assert __version__ in _in_image(image, "decathlete", "--version")
     assert "no problems found" in _in_image(image, "decathlete", "check", "Phantoms")
-    short = ["--epochs", "1", "--steps-per-epoch", "2", "--set", "network.features=4,8"]
+    short = ["--epochs", "1", "--steps-per-epoch", "2", "--set", "network.features=4,8,16"]
     assert "mean Dice" in _in_image(image, "decathlete", "run", "Phantoms", *short)
     run = image / "results" / "Phantoms" / "3d" / "fold_0"
     assert (run / "report.html").is_file()

@@ -41,6 +41,17 @@ def link_raw(dataset: Path, names: list[str], folder: Path) -> None:
     (folder / "raw" / DATASET / "dataset.json").write_text(json.dumps({**content, "file_ending": ".nii.gz"}))
 
 
+def link_decathlon(dataset: Path, names: list[str], folder: Path) -> None:
+    """The same cases as a dataset of their own in the Decathlon's layout, in ``folder``."""
+    for kind in ("imagesTr", "labelsTr"):
+        (folder / kind).mkdir(parents=True)
+        for name in names:
+            (folder / kind / name).symlink_to(dataset / kind / name)
+    training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
+    changed = {"training": training, "test": [], "numTraining": len(names), "numTest": 0}
+    (folder / "dataset.json").write_text(json.dumps({**manifest_of(dataset), **changed}))
+
+
 def make_plans(*, workers: int, memory_gb: float | None = None) -> None:
     """Fingerprint and plans of the linked dataset."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments

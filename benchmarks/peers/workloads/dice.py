@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from workload import Contender, Measured, Work, Workload
-from workloads._nnunet import DATASET, DATASET_ID, first_cases, link_raw, make_plans, set_folders
+from workloads._nnunet import DATASET, DATASET_ID, first_cases, link_decathlon, link_raw, make_plans, set_folders
 
 CALIBRATION_STEPS = 3
 STEPS_PER_EPOCH = 10
@@ -27,15 +27,17 @@ def prepare(work: Work, folder: Path) -> None:
     from decathlete.workflows.workspace import Workspace
 
     dataset = Path(work["data"]) / work["dataset"]
-    link_raw(dataset, first_cases(dataset, 10**6), folder)
-    store = preprocess_task(dataset, dims=3, workspace=_workspace(folder, Workspace))
+    names = first_cases(dataset, work["cases"])
+    link_raw(dataset, names, folder)
+    link_decathlon(dataset, names, folder / "data" / work["dataset"])
+    store = preprocess_task(work["dataset"], dims=3, workspace=_workspace(folder, Workspace))
     fold = store.splits.folds[0]
     split = {"train": list(fold.train), "val": list(fold.val)}
     (folder / "splits.json").write_text(json.dumps([split] * 5))
 
 
 def _workspace(folder: Path, kind: Any) -> Any:
-    return kind(data=folder, prepared=folder / "prepared", results=folder / "results")
+    return kind(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
 
 
 def ours(work: Work, folder: Path) -> Measured:
@@ -44,9 +46,8 @@ def ours(work: Work, folder: Path) -> Measured:
     from decathlete.workflows.workspace import Workspace
 
     began = time.perf_counter()
-    dataset = Path(work["data"]) / work["dataset"]
     result = run(
-        dataset,
+        work["dataset"],
         config=TrainConfig(max_time_s=60 * work["minutes"], seed=work["seed"]),
         workspace=_workspace(folder, Workspace),
         overwrite=True,
@@ -126,10 +127,10 @@ WORKLOAD = Workload(
     unit="Dice",
     lower_is_better=False,
     sizes={
-        "small": {"dataset": "Task04_Hippocampus", "minutes": 0.3, "seed": 1, "batch": 1},
-        "full": {"dataset": "Task04_Hippocampus", "minutes": 5, "seed": 1},
-        "20": {"dataset": "Task04_Hippocampus", "minutes": 20, "seed": 1},
-        "40": {"dataset": "Task04_Hippocampus", "minutes": 40, "seed": 1},
+        "small": {"dataset": "Task04_Hippocampus", "cases": 10, "minutes": 0.2, "seed": 1, "batch": 1},
+        "full": {"dataset": "Task04_Hippocampus", "cases": 208, "minutes": 5, "seed": 1},
+        "20": {"dataset": "Task04_Hippocampus", "cases": 208, "minutes": 20, "seed": 1},
+        "40": {"dataset": "Task04_Hippocampus", "cases": 208, "minutes": 40, "seed": 1},
     },
     contenders=(
         Contender(name="ours", environment="ours", run=ours),

@@ -5,14 +5,13 @@ Each by its own plan; nothing is configured but the number of workers, one for e
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from pathlib import Path
 
 from workload import Contender, Measured, Work, Workload
-from workloads._nnunet import DATASET, DATASET_ID, first_cases, link_raw, make_plans, manifest_of, set_folders
+from workloads._nnunet import DATASET, DATASET_ID, first_cases, link_decathlon, link_raw, make_plans, set_folders
 
 
 def prepare(work: Work, folder: Path) -> None:
@@ -20,13 +19,7 @@ def prepare(work: Work, folder: Path) -> None:
     dataset = Path(work["data"]) / work["dataset"]
     names = first_cases(dataset, work["cases"])
     link_raw(dataset, names, folder)
-    for kind in ("imagesTr", "labelsTr"):
-        (folder / "decathlon" / kind).mkdir(parents=True)
-        for name in names:
-            (folder / "decathlon" / kind / name).symlink_to(dataset / kind / name)
-    training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
-    changed = {"training": training, "test": [], "numTraining": len(names), "numTest": 0}
-    (folder / "decathlon" / "dataset.json").write_text(json.dumps({**manifest_of(dataset), **changed}))
+    link_decathlon(dataset, names, folder / "decathlon")
 
 
 def ours(work: Work, folder: Path) -> Measured:

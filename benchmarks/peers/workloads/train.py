@@ -6,13 +6,12 @@ step alone (random numbers in place of reading and augmenting) is reached.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 
 from workload import Contender, Measured, Work, Workload
-from workloads._nnunet import DATASET_ID, first_cases, link_raw, make_plans, manifest_of, set_folders
+from workloads._nnunet import DATASET_ID, first_cases, link_decathlon, link_raw, make_plans, set_folders
 
 
 def prepare(work: Work, folder: Path) -> None:
@@ -23,14 +22,7 @@ def prepare(work: Work, folder: Path) -> None:
     dataset = Path(work["data"]) / work["dataset"]
     names = first_cases(dataset, work["cases"])
     link_raw(dataset, names, folder)
-    ours = folder / "data" / work["dataset"]
-    for kind in ("imagesTr", "labelsTr"):
-        (ours / kind).mkdir(parents=True)
-        for name in names:
-            (ours / kind / name).symlink_to(dataset / kind / name)
-    training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
-    changed = {"training": training, "test": [], "numTraining": len(names), "numTest": 0}
-    (ours / "dataset.json").write_text(json.dumps({**manifest_of(dataset), **changed}))
+    link_decathlon(dataset, names, folder / "data" / work["dataset"])
     workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
     preprocess_task(work["dataset"], dims=3, workspace=workspace)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,9 @@ def nnunet(work: Work, folder: Path) -> Measured:
     if not (folder / "preprocessed" / DATASET / "nnUNetPlans_3d_fullres").is_dir():
         make_plans(workers=cores)
         DefaultPreprocessor(verbose=False).run(DATASET_ID, "3d_fullres", "nnUNetPlans", num_processes=cores)
+    truth = folder / "preprocessed" / DATASET / "gt_segmentations"  # where nnU-Net's validation looks for it
+    if not truth.is_dir():
+        shutil.copytree(folder / "raw" / DATASET / "labelsTr", truth)
     splits = folder / "preprocessed" / DATASET / "splits_final.json"
     splits.write_text((folder / "splits.json").read_text())
     began = time.perf_counter()

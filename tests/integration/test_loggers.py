@@ -105,7 +105,7 @@ def test_by_default_tensorboard_is_told_where_it_is_installed(
     assert not (tmp_path / "without" / "tensorboard").exists()
     with pytest.raises(OptionError, match="wandb,mlflow: not installed") as caught:
         train(store, 0, tmp_path / "no", config.revised(loggers=("wandb", "mlflow")))
-    assert 'pip install "decathlete[wandb,mlflow]"' in str(caught.value)
+    assert 'pip install ".[wandb,mlflow]"' in str(caught.value)
     assert not (tmp_path / "no").exists()
     monkeypatch.undo()
     pytest.importorskip("tensorboard")

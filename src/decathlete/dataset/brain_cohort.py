@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from decathlete.core.extras import how_to_install
 from decathlete.core.files import write_json
 from decathlete.core.geometry import Geometry, Shape
 from decathlete.core.labels import LabelSet
@@ -71,7 +72,7 @@ def load_template(spacing_mm: int) -> Template:
     except ImportError:
         raise OptionError(
             "the demo's brain comes with the package nilearn, which is not installed",
-            remedy='pip install "decathlete[demo]"',
+            remedy=how_to_install("demo"),
         ) from None
     parts = [
         load(resolution=spacing_mm)

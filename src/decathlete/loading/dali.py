@@ -16,6 +16,7 @@ from torch import Tensor
 
 from decathlete.augmentation.batch import RawBatch, SpatialDraw
 from decathlete.augmentation.config import AugmentationConfig
+from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
 from decathlete.loading.dali_feed import Feed, make_feed
 from decathlete.loading.loader import PatchLoader
@@ -45,7 +46,7 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
         why = "is not installed" if isinstance(problem, ModuleNotFoundError) else f"does not load: {problem}"
         raise OptionError(
             f"the loader dali needs NVIDIA DALI, which {why}",
-            remedy="pip install 'decathlete[dali]' (Linux only), or take the loader threads",
+            remedy=f"{how_to_install('dali')} (Linux only), or take the loader threads",
         ) from problem
 
 

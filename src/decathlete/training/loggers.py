@@ -16,6 +16,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from decathlete.core.choices import LoggerName
+from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
 from decathlete.training.config import TrainConfig
 from decathlete.training.task import TrainTask
@@ -64,7 +65,7 @@ def loggers_of(config: TrainConfig) -> tuple[LoggerName, ...]:
     if missing := [name for name in config.loggers if not installed(name)]:
         raise OptionError(
             f"--logger {','.join(missing)}: not installed",
-            remedy=f'pip install "decathlete[{",".join(missing)}]", or leave it out',
+            remedy=f"{how_to_install(*missing)}, or leave it out",
         )
     return config.loggers
 

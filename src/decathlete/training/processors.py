@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from decathlete.core.choices import Affinity
+from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
 from decathlete.training.affinity import Processors, Topology, processors_of
 
@@ -64,7 +65,7 @@ def _near(gpus: Sequence[int]) -> list[Processors]:
     except ImportError:
         raise OptionError(
             "which processors are near a GPU is known to NVML alone, and its Python package is not installed",
-            remedy="pip install 'decathlete[cuda]', or give --affinity disabled",
+            remedy=f"{how_to_install('cuda')}, or give --affinity disabled",
         ) from None
     try:
         pynvml.nvmlInit()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.extras import how_to_install
 from decathlete.dataset.brain_cohort import CohortOptions, make_brain_cohort
 from decathlete.dataset.images import read_image, read_label
 from decathlete.dataset.manifest import read_dataset
@@ -93,7 +94,7 @@ def _multi_otsu() -> Callable[..., NDArray[Any]]:
     except ImportError:
         raise OptionError(
             "the comparison with thresholding needs scikit-image, which is not installed",
-            remedy='pip install "decathlete[demo]"',
+            remedy=how_to_install("demo"),
         ) from None
     function: Callable[..., NDArray[Any]] = threshold_multiotsu
     return function

@@ -42,7 +42,7 @@ def task_of(plan, config) -> TrainTask:
 def test_without_dali_training_says_what_to_install_and_writes_nothing(no_dali, tmp_path):
     with pytest.raises(OptionError, match="not installed") as caught:
         train(make_store(tmp_path / "store"), 0, tmp_path / "run", tiny_config(loader="dali"))
-    assert "pip install 'decathlete[dali]'" in caught.value.remedy
+    assert 'pip install ".[dali]"' in caught.value.remedy
     assert not (tmp_path / "run").exists()
 
 

@@ -103,7 +103,13 @@ def predict(
         typer.Option("--model", metavar="DIR", help="A run's folder or a model folder; give several for an ensemble."),
     ],
     input_: Annotated[
-        Path, typer.Option("--input", "-i", metavar="PATH", help="An image, a DICOM folder, or a folder of images.")
+        Path,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="PATH",
+            help="An image, a DICOM folder, a folder of images, or one prepared by `preprocess --mode`.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the predictions.")],
     windows: WindowArguments,

@@ -154,7 +154,8 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         rich_help_panel=MACHINE,
-        help="Feature maps in memory; speed alone depends on it. auto: the fastest known for the device.",
+        help="Feature maps in memory; results differ by rounding alone. auto: channels last for 3D in fp32 on CPUs, "
+        "first elsewhere.",
     ),
 ]
 

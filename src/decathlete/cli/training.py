@@ -67,7 +67,7 @@ class FullTrainArguments(TrainArguments):
     min_epochs: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, rich_help_panel=LENGTH, help="Train so many epochs at least, whatever --patience says."
+            metavar="N", min=1, rich_help_panel=LENGTH, help="With --patience: train so many epochs at least."
         ),
     ] = None
 
@@ -206,7 +206,7 @@ class FullTrainArguments(TrainArguments):
         typer.Option(
             rich_help_panel=o.MACHINE,
             help="dali: NVIDIA DALI augments, as the recipe does: no rotation, gamma or low resolution. "
-            "Needs decathlete[dali].",
+            "Needs the extra dali.",
         ),
     ] = "threads"
     readers: Annotated[

@@ -59,7 +59,8 @@ class TrainConfig(Schema):
         batch_dice: one Dice over all patches of the global batch rather than one per patch.
         precision: ``auto`` is bf16 where the device has it in hardware, else fp32 (on CUDA TF32); ``fp16`` scales the
             loss (CUDA).
-        layout: how feature maps lie in memory, in the steps and in the validations; ``auto``: the fastest known.
+        layout: how feature maps lie in memory, in the steps and in the validations; ``auto``: channels last
+            for 3D in fp32 on CPUs, first elsewhere.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         deterministic: repeat bit for bit on CUDA too, slower (a CPU does so anyway).
         devices: processes on this machine, one per GPU or several on a CPU; the global batch grows with them.

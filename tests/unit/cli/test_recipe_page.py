@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from decathlete.augmentation.config import AugmentationConfig, Transform
 from decathlete.cli.main import app
+from decathlete.errors import OptionError
+from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan, Resampling
 from decathlete.planning.presets import load_preset
+from decathlete.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "recipe.md"
@@ -43,18 +47,37 @@ RECIPE_STEPS = [
     "dynamic selection of the patch size", "cascaded U-Net", "crop to non-zero", "resample to the median spacing",
     "anisotropic data: 10th percentile", "pad to the patch", "CT: clip", "MRI: z-score", "2D: slices",
     "2D: centre-cropped or padded", "training, val, test", "fixed patch, spacing and CT statistics",
+    "two (convolution, norm, leaky ReLU) per level", "strided convolution down, transposed convolution up",
+    "an axis above ratio 2", "loss: (1 - Dice) + cross entropy", "the Dice leaves out the background", "batch Dice",
+    "validation by sliding window", "AMP", "TF32", "DDP, one machine", "DDP, several machines", "Docker",
+    "notebook: custom dataset", "notebook: BraTS", "deployment by Triton Inference Server",
 ]  # fmt: skip
-"""How the rows begin that are of no option: scripts, augmentation, preprocessing."""
+"""How the rows begin that are of no option: scripts, network, loss, machine, augmentation, preprocessing."""
+MODES_AND_ARTIFACTS = [
+    "train", "evaluate (a checkpoint on its fold)", "predict", "5-fold cross-validation, one command per fold",
+    "BraTS: overlapping regions, sigmoid, Dice + BCE or focal per region", "sliding window, blended; flips averaged",
+    "predictions resized to the original grid", "logs.json: Dice per class, losses, best and its epoch",
+    "checkpoints/: last and best", "predictions (.npy)", "perf.json",
+]  # fmt: skip
+"""Each mode of the recipe, and each kind of file that it writes."""
 NO_OPTION = {
     "main --exec_mode", "main --logname", "main --data2d_dim", "main --save_ckpt", "main --ckpt_store_dir",
     "scripts/train", "scripts/inference", "scripts/benchmark --logname", "cascaded U-Net", "crop to non-zero",
-    "pad to the patch", "2D: centre-cropped or padded to the patch",
+    "pad to the patch", "2D: centre-cropped or padded to the patch", "loss: (1 - Dice) + cross entropy",
+    "the Dice leaves out the background", "TF32", "Docker", "notebook: custom dataset", "notebook: BraTS",
+    "deployment by Triton Inference Server",
 }  # fmt: skip
 """Rows whose answer is not an option or a field: a command, a file, something that is always done."""
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 ROOT_OPTIONS = get_command(app).params
-SCHEMAS = {"Plan": Plan, "Resampling": Resampling, "AugmentationConfig": AugmentationConfig}
+SCHEMAS = {
+    "Plan": Plan,
+    "NetworkSpec": NetworkSpec,
+    "Resampling": Resampling,
+    "TrainConfig": TrainConfig,
+    "AugmentationConfig": AugmentationConfig,
+}
 PRESET = load_preset("recipe")
 SPAN = re.compile(r"`([^`]*)`")
 
@@ -98,6 +121,37 @@ def test_every_option_of_the_recipe_has_a_row(command: str) -> None:
 @pytest.mark.parametrize("step", RECIPE_STEPS)
 def test_every_step_of_the_recipe_has_a_row(step: str) -> None:
     assert any(name.startswith(step) for name in ROWS)
+
+
+def test_every_mode_and_artifact_of_the_recipe_has_a_row() -> None:
+    (table,) = [table for table in TABLES if table[0] == ["recipe", "Decathlete", "why different"]]
+    assert [row[0].replace("`", "") for row in table[1:]] == MODES_AND_ARTIFACTS
+
+
+def test_what_is_linked_to_is_there() -> None:
+    targets = re.findall(r"\]\(([^)#]*)", PAGE.read_text("utf-8"))
+    assert len(targets) > 5
+    assert [target for target in targets if not (PAGE.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("dim", ["2", "3"])
+def test_the_file_of_later_defaults_is_taken(dim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(dataset: str, **arguments: Any) -> None:
+        heard.update(arguments)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.run.run", listen)
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    file = tmp_path / "later.yaml"
+    file.write_text(text.replace("# nvol", "nvol").replace("4    with", "4  # with") if dim == "2" else text)
+    done = CliRunner().invoke(app, ["run", "here", "--dim", dim, "--preset", "recipe", "--config", str(file)])
+    assert str(done.exception) == "enough"
+    config, windows = heard["config"], heard["predict_options"]
+    assert (config.learning_rate, config.oversampling, config.epochs, config.optimizer) == (8e-4, 0.4, 1000, "adam")
+    assert (config.val_overlap, config.val_blend, config.nvol) == (0.25, "constant", 4 if dim == "2" else None)
+    assert (windows.overlap, windows.blend) == (0.25, "constant")
 
 
 @pytest.mark.parametrize("name", ROWS)

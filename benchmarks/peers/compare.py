@@ -18,9 +18,10 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
-from report import machine, markdown, record
+from common.machine import machine
+from report import markdown, record
 from rounds import play
 from workload import Environment, Workload
 

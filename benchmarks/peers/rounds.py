@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker import RESULT
+from common.processes import WorkFailed, run_alone
 from workload import Contender, Environment, Work, Workload
 
 HERE = Path(__file__).resolve().parent
-
-
-class WorkFailed(Exception):
-    """A process ended without a result; its output is the message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +79,10 @@ def _process(
     """
     name = None if contender is None else contender.name
     task = {"workload": workload.name, "contender": name, "work": dict(work), "folder": str(folder)}
-    done = subprocess.run(
-        [str(python), str(HERE / "worker.py"), json.dumps(task)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))},
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
-    if done.returncode != 0 or (contender is not None and not lines):
-        raise WorkFailed("\n".join((done.stdout + done.stderr).splitlines()[-8:]))
-    return json.loads(lines[-1].removeprefix(RESULT)) if lines else {}
+    result = run_alone(HERE / "worker.py", task, python=python, cores=cores)
+    if contender is not None and not result:
+        raise WorkFailed("it ended without a result")
+    return result
 
 
 def _median(result: Mapping[str, object]) -> float:

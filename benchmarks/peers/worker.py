@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import resource
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
-RESULT = "RESULT "
-"""The line that the driver looks for: peers print a lot."""
+from common.processes import peak_bytes, tell
 
 
 def main() -> None:
@@ -28,9 +26,7 @@ def main() -> None:
         return
     contender = next(c for c in workload.contenders if c.name == task["contender"])
     measured = contender.run(task["work"], folder)
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    peak_bytes = max(peaks) * 1024  # of the largest process
-    print(RESULT + json.dumps({"amounts": measured.amounts, "notes": measured.notes, "peak_bytes": peak_bytes}))
+    tell({"amounts": measured.amounts, "notes": measured.notes, "peak_bytes": peak_bytes()})
 
 
 if __name__ == "__main__":

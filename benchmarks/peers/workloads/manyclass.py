@@ -26,11 +26,7 @@ def prepare(work: Work, folder: Path) -> None:
     import nibabel as nib
     from scipy.ndimage import zoom
 
-    from decathlete.core.labels import LabelSet
-    from decathlete.networks.build import build_network
-    from decathlete.networks.bundle import ModelBundle, ModelRecord
-    from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
-    from decathlete.planning.topology import make_network, make_topology
+    from common.models import random_model
 
     rng = np.random.default_rng(0)
     coarse = rng.standard_normal([max(2, n // 16) for n in work["shape_xyz"]])
@@ -39,28 +35,9 @@ def prepare(work: Work, folder: Path) -> None:
     (folder / "images").mkdir()
     nib.save(nib.Nifti1Image(volume, np.diag([*work["spacing_xyz"], 1.0])), folder / "images" / "scan_0000.nii.gz")
 
-    patch = tuple(work["patch"])
-    labels = LabelSet.from_names([f"class {i}" for i in range(1, work["classes"])])
-    spacing = (work["target_mm"],) * 3
-    topology = make_topology(spacing, patch)
-    spec = make_network(topology, in_channels=1, out_channels=labels.n_outputs)
-    spec = spec.revised(features=tuple(4 for _ in spec.features), heads=1)
-    anything = Range(low=float("-inf"), high=float("inf"))
-    plan = Plan(
-        dataset="made up",
-        dims=3,
-        channels=("CT",),
-        labels=labels,
-        target_spacing=spacing,
-        median_shape=tuple(work["patch"]),
-        patch_size=patch,
-        batch_size=1,
-        normalization=(Normalization(scheme="none"),),
-        network=spec,
-        trained_on=TrainedOn(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,)),
-        fingerprint_digest="",
+    random_model(
+        folder / "model", classes=work["classes"], patch=tuple(work["patch"]), spacing=(work["target_mm"],) * 3
     )
-    ModelBundle.save(folder / "model", build_network(spec, seed=0), ModelRecord(plan=plan))
 
 
 def ours(work: Work, folder: Path) -> Measured:

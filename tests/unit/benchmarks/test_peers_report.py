@@ -13,11 +13,12 @@ NAMES = sorted(path.stem for path in (PEERS / "workloads").glob("[a-z]*.py"))
 @pytest.fixture(autouse=True)
 def peers(monkeypatch):
     """Its modules, which stand in a folder and are no package."""
+    monkeypatch.syspath_prepend(str(PEERS.parent))
     monkeypatch.syspath_prepend(str(PEERS))
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if str(PEERS) in str(getattr(sys.modules[name], "__file__", "")):
+        if str(PEERS.parent) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
 
 

@@ -1,0 +1,66 @@
+"""Each measurement in a process of its own, on the cores it is given, with as many threads.
+
+The process reads its task as JSON from its first argument and prints one line of JSON, behind :data:`RESULT`: what it
+runs may print a lot. Needs the standard library alone: the peers' environment has no Decathlete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULT = "RESULT "
+"""How the line begins that the driver looks for."""
+
+
+class WorkFailed(Exception):
+    """A process ended without a result; its output is the message."""
+
+
+def run_alone(script: Path, task: Mapping[str, Any], *, python: Path, cores: Sequence[int]) -> dict[str, Any]:
+    """Run ``script`` in a new process and give what it told; nothing if it told nothing.
+
+    Raises:
+        WorkFailed: it ended with an error.
+    """
+    done = subprocess.run(
+        [str(python), str(script), json.dumps(task)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))},
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        check=False,
+    )
+    if done.returncode != 0:
+        raise WorkFailed(last_lines(done.stdout + done.stderr))
+    lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    return json.loads(lines[-1].removeprefix(RESULT)) if lines else {}
+
+
+def tell(result: Mapping[str, Any]) -> None:
+    """Hand the result over to the driver."""
+    print(RESULT + json.dumps(result))
+
+
+def last_lines(output: str, n: int = 8) -> str:
+    """Where the reason stands."""
+    return "\n".join(output.splitlines()[-n:])
+
+
+def peak_bytes() -> int:
+    """Resident memory at its greatest, of this process or its largest child.
+
+    A process that was forked begins with its parent's peak in ``getrusage``; Linux also has the peak of its program.
+    """
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    status = Path("/proc/self/status")
+    if status.is_file():
+        own = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if own is not None:
+            return max(int(own.split()[1]) * 1024, children)
+    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, children)

@@ -65,5 +65,9 @@ def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345) -> Sp
     for place, index in enumerate(order):
         held_out[place % n_folds].extend(groups[names[index]])
     every = [case.id for case in spec.cases]
-    folds = (Fold(train=tuple(i for i in every if i not in set(val)), val=tuple(sorted(val))) for val in held_out)
-    return Splits(seed=seed, grouped=len(groups) < len(spec.cases), folds=tuple(folds))
+    folds = tuple(_fold(every, frozenset(val)) for val in held_out)
+    return Splits(seed=seed, grouped=len(groups) < len(spec.cases), folds=folds)
+
+
+def _fold(case_ids: list[str], held_out: frozenset[str]) -> Fold:
+    return Fold(train=tuple(i for i in case_ids if i not in held_out), val=tuple(sorted(held_out)))

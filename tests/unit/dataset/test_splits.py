@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,23 @@ def test_fewer_groups_give_fewer_folds_and_say_so(caplog) -> None:
 def test_an_unknown_fold_is_refused() -> None:
     with pytest.raises(OptionError, match="no fold 5"):
         make_splits(dataset([None] * 10)).fold(5)
+
+
+def test_ten_times_the_cases_are_ten_times_the_work() -> None:
+    """Counted, not timed: how often a case's id is looked up."""
+
+    class Counted(str):
+        looked_up = 0
+
+        def __hash__(self) -> int:
+            Counted.looked_up += 1
+            return super().__hash__()
+
+    def work(n: int) -> int:
+        spec = dataset([None] * n)
+        spec = replace(spec, cases=tuple(replace(case, id=Counted(case.id)) for case in spec.cases))
+        Counted.looked_up = 0
+        make_splits(spec)
+        return Counted.looked_up
+
+    assert 0 < work(1000) < 12 * work(100)

@@ -298,7 +298,9 @@ def test_finished_predictions_are_kept(model, images, tmp_path):
     output = tmp_path / "out"
     predict_files(load(model), images, output)
     before = {p: p.stat().st_mtime_ns for p in output.iterdir()}
-    assert all(d.kept for d in predict_files(load(model), images, output, overwrite=True))
+    kept = predict_files(load(model), images, output, overwrite=True)
+    assert all(d.kept for d in kept)
+    assert len({id(d.record.settings) for d in kept}) == 1  # held once, however many cases there are
     assert before == {p: p.stat().st_mtime_ns for p in output.iterdir()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -103,14 +104,29 @@ class LabelSet(Schema):
     def to_indices(self, label: NDArray[Any]) -> NDArray[np.uint8]:
         """File values to class indices (``ignore`` becomes :data:`IGNORE_INDEX`); undeclared values become 0."""
         out = np.zeros(label.shape, np.uint8)
-        for index, value in enumerate(self.values):
-            if index:
-                out[label == value] = index
+        known = list(zip(self.values[1:], range(1, self.n_classes), strict=True))
         if self.ignore is not None:
-            out[label == self.ignore] = IGNORE_INDEX
+            known.append((self.ignore, IGNORE_INDEX))
+        if label.dtype in (np.uint8, np.int8, np.uint16, np.int16):
+            _look_up(known, label, out)
+        else:
+            for value, index in known:
+                out[label == value] = index
         return out
 
     def to_values(self, indices: NDArray[Any]) -> NDArray[Any]:
         """Class indices back to file values, in the smallest integer type that holds them all."""
         table = np.array(self.values)
         return np.asarray(table.astype(np.min_scalar_type(int(table.max())))[indices])
+
+
+def _look_up(known: Sequence[tuple[int, int]], label: NDArray[Any], out: NDArray[np.uint8]) -> None:
+    """Write each voxel's index to ``out`` by a table of all values of a small type: in one pass, for any number of
+    classes, and slice by slice, since NumPy makes 8 bytes of every value that it looks up."""
+    limits = np.iinfo(label.dtype)
+    table = np.zeros(limits.max - limits.min + 1, np.uint8)
+    for value, index in known:
+        if limits.min <= value <= limits.max:
+            table[value] = index  # negative values count from the table's end, as in the lookup
+    for plane in range(len(out)):
+        out[plane] = table[label[plane]]

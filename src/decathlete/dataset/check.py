@@ -232,7 +232,8 @@ class _CaseChecker:
                 )
 
     def _label(self, path: Path, label: LabelMap) -> None:
-        undeclared = self.spec.labels.undeclared(label.array_ZYX)
+        values = np.unique(label.array_ZYX)
+        undeclared = self.spec.labels.undeclared(values)
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
             self._add(
@@ -241,7 +242,7 @@ class _CaseChecker:
                 f"holds label values that dataset.json does not declare: {listed}",
                 "declare them under labels, or remove them from the label map",
             )
-        present = set(np.unique(label.array_ZYX).tolist())
+        present = set(values.tolist())
         self.classes = {c.value for c in self.spec.labels.classes if c.value in present}
         if not self.classes - {0}:
             self._add("warning", path, "the label map is empty", "make sure that nothing is to be seen in this case")

@@ -73,8 +73,9 @@ def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities
     for case in cases:
         if output.resolve() in (case.folder.resolve(), *case.folder.resolve().parents[:2]):
             raise OutputError("holds the prepared cases", where=output, remedy="choose another output folder")
-        assert case.record.raw is not None  # for the type checker: checked where the store was opened
-        images = [Path(name) for name in case.record.raw.files]
+        raw = case.record.raw
+        assert raw is not None  # for the type checker: checked where the store was opened
+        images = [Path(name) for name in raw.files]
         job = _job(case.case_id, images, output, save_probabilities=save_probabilities)
         jobs[case.case_id] = replace(job, stored=case)
     return jobs
@@ -102,14 +103,17 @@ def _refuse_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) -> 
 
 
 def finished(job: Job, settings: Settings) -> PredictionRecord | None:
-    """The record of a job that is done already, from the same inputs and settings and unchanged since."""
+    """The record of a job that is done already, from the same inputs and settings and unchanged since.
+
+    It holds ``settings`` themselves: ten thousand equal ones would be 15 MB.
+    """
     record = _read_record(job)
     if record is None or record.settings != settings or not job.label.is_file():
         return None
     if job.probabilities is not None and not (record.probabilities and job.probabilities.is_file()):
         return None
     same = record.label_digest == file_digest(job.label) and record.inputs_digest == _digest_of_readable(job)
-    return record if same else None
+    return record.model_copy(update={"settings": settings}) if same else None
 
 
 def in_the_way(job: Job, settings: Settings) -> list[Path]:

@@ -87,30 +87,38 @@ class CaseRecord(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCase:
-    """One prepared case; nothing but ``case.json`` is read before it is asked for. Safe to read from many threads."""
+    """One prepared case; nothing but ``case.json`` is read before it is asked for. Safe to read from many threads.
+
+    Attributes:
+        shape: Z, Y, X, working order.
+        n_channels: of the image.
+        has_label: whether :meth:`read_label` works.
+        packed: ``case.json``, compact: the record's many small objects would take 7 kB of each case's memory.
+    """
 
     folder: Path
-    record: CaseRecord
+    case_id: str
+    shape: Shape
+    n_channels: int
+    has_label: bool
+    packed: bytes
+
+    @classmethod
+    def of(cls, folder: Path, record: CaseRecord) -> StoredCase:
+        """The case in ``folder`` that ``record`` describes."""
+        return cls(
+            folder=folder,
+            case_id=record.case_id,
+            shape=record.restoration.shape,
+            n_channels=record.n_channels,
+            has_label=record.has_label,
+            packed=record.model_dump_json().encode(),
+        )
 
     @property
-    def case_id(self) -> str:
-        """The case's name."""
-        return self.record.case_id
-
-    @property
-    def shape(self) -> Shape:
-        """Z, Y, X, working order."""
-        return self.record.restoration.shape
-
-    @property
-    def n_channels(self) -> int:
-        """Of the image."""
-        return self.record.n_channels
-
-    @property
-    def has_label(self) -> bool:
-        """Whether :meth:`read_label` works."""
-        return self.record.has_label
+    def record(self) -> CaseRecord:
+        """What ``case.json`` said when the case was opened; unpacked anew each time (some 20 microseconds)."""
+        return CaseRecord.model_validate_json(self.packed)
 
     @property
     def restoration(self) -> Restoration:
@@ -229,10 +237,19 @@ def open_case(folder: Path) -> StoredCase:
     Raises:
         StoreError: it is missing or damaged.
     """
+    return StoredCase.of(folder, whole_record(folder))
+
+
+def whole_record(folder: Path) -> CaseRecord:
+    """The record of a case whose files are all there.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
     if not (folder / "case.json").is_file():
         raise StoreError("not prepared yet", where=folder, remedy=AGAIN)
     record = CaseRecord.load(folder / "case.json", error=StoreError, remedy=AGAIN)
     missing = record.missing_files(folder)
     if missing:
         raise StoreError(f"{', '.join(missing)} missing or truncated", where=folder, remedy=AGAIN)
-    return StoredCase(folder=folder, record=record)
+    return record

@@ -17,7 +17,7 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import PreparedCase
-from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, open_case
+from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, whole_record
 
 _CHUNK = 64
 """Voxels per axis that are stored together: about a patch, so that a patch costs a few seeks."""
@@ -107,7 +107,7 @@ def _other_split(path: Path, splits: Splits) -> str | None:
 def is_current(folder: Path, digest: str) -> bool:
     """Whether the case's folder holds, whole, what would be made again."""
     try:
-        return open_case(folder).record.digest == digest
+        return whole_record(folder).digest == digest
     except StoreError:
         return False
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -73,6 +76,28 @@ def test_a_second_run_keeps_everything_and_damage_is_mended(spec, tmp_path):
     after = _times(folder)
     assert sum(after[c] == before[c] for c in after) == 1
     assert np.isfinite(mended.case(first).read_image()).all()
+
+
+def test_an_opened_store_holds_little_of_each_case(spec, tmp_path):
+    """Ten thousand cases are to cost tens of megabytes: 5 kB each for the whole command, of which this is a part."""
+    folder, n = tmp_path / "p", 200
+    store = _run(spec, folder)
+    pattern = store.case(store.case_ids[0])
+    ids = tuple(f"case_{i:05d}" for i in range(n))
+    for case_id in ids:
+        shutil.copytree(pattern.folder, folder / "cases" / case_id)
+    store.source.revised(case_ids=ids).save(folder / "source.json")
+    PreparedStore.open(folder)
+    tracemalloc.start()
+    try:
+        opened = PreparedStore.open(folder)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert opened.case_ids == ids
+    assert held / n < 2_500
+    case = opened.case(ids[-1])
+    assert (case.record, case.shape, case.restoration) == (pattern.record, pattern.shape, pattern.restoration)
 
 
 def test_a_changed_file_is_prepared_again(own_spec, tmp_path):

@@ -21,6 +21,14 @@ def _one_thread() -> Iterator[None]:
     return
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _auto_is_torch() -> Iterator[None]:
+    """Where OpenVINO is installed, too: expected values are torch's, and tests of other engines name them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("decathlete.inference.engine_choice.openvino_is_there", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """The folder of a real dataset; the test is skipped where it is absent."""

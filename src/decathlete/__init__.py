@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
+    from decathlete.export.programs import export_onnx, export_openvino
     from decathlete.inference.predict import Predictor
     from decathlete.interop.dynunet import import_dynunet
     from decathlete.interop.dynunet_options import DynUNetOptions
@@ -63,6 +64,8 @@ _HOMES = {
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
     "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
+    "export_onnx": ("decathlete.export.programs", "export_onnx"),
+    "export_openvino": ("decathlete.export.programs", "export_openvino"),
     "import_dynunet": ("decathlete.interop.dynunet", "import_dynunet"),
     "import_nnunet": ("decathlete.interop.nnunet", "import_nnunet"),
     "predict": ("decathlete.workflows.predict", "predict"),
@@ -97,6 +100,8 @@ __all__ = [
     "evaluate",
     "explain",
     "export_nnunet",
+    "export_onnx",
+    "export_openvino",
     "import_dynunet",
     "import_nnunet",
     "predict",

@@ -11,6 +11,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.core.choices import (
     Block,
+    EngineChoice,
     Layout,
     Norm,
     OptimizerName,
@@ -238,11 +239,13 @@ class SweepArguments:
     overlap: o.Overlap = 0.5
     blend: o.Blend = "gaussian"
 
-    def options(self, *, device: str, precision: PrecisionChoice, layout: Layout = "auto") -> PredictOptions:
+    def options(
+        self, *, device: str, precision: PrecisionChoice, layout: Layout = "auto", engine: EngineChoice = "auto"
+    ) -> PredictOptions:
         """For the prediction."""
         from decathlete.workflows.validate import PredictOptions
 
-        return PredictOptions(device=device, precision=precision, layout=layout, **vars(self))
+        return PredictOptions(device=device, precision=precision, layout=layout, engine=engine, **vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,14 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         "Take over trained models of other programs.",
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
-    "export": ("Give trained models to other programs.", {"nnunet": exports.export_nnunet}),
+    "export": (
+        "Give trained models to other programs.",
+        {
+            "nnunet": exports.export_nnunet,
+            "onnx": exports.export_onnx,
+            "openvino": exports.export_openvino,
+        },
+    ),
 }
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(grouped(_function))

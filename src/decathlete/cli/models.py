@@ -72,6 +72,7 @@ def validate(
     ] = "original",
     precision: o.Precision = "auto",
     layout: o.Layout = "auto",
+    engine: o.Engine = "auto",
     device: o.Device = "auto",
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
@@ -84,7 +85,7 @@ def validate(
     scores = function(
         model,
         dataset_root=dataset,
-        options=windows.options(device=device, precision=precision, layout=layout),
+        options=windows.options(device=device, precision=precision, layout=layout, engine=engine),
         workers=workers,
         tolerance_mm=tolerance,
         grid=grid,
@@ -125,6 +126,7 @@ def predict(
     ] = False,
     precision: o.Precision = "auto",
     layout: o.Layout = "auto",
+    engine: o.Engine = "auto",
     device: o.Device = "auto",
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -136,7 +138,7 @@ def predict(
         model,
         input_,
         output,
-        options=windows.options(device=device, precision=precision, layout=layout),
+        options=windows.options(device=device, precision=precision, layout=layout, engine=engine),
         cases=cases,
         save_probabilities=save_probabilities,
         overwrite=overwrite,

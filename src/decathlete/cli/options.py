@@ -9,8 +9,8 @@ import typer
 
 from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
+from decathlete.core.choices import EngineChoice, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
-from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
@@ -165,6 +165,15 @@ Compile = Annotated[
         "--compile/--no-compile",
         rich_help_panel=MACHINE,
         help="Compile the network that is trained: a slow first step, then faster ones, on GPUs above all.",
+    ),
+]
+
+Engine = Annotated[
+    EngineChoice,
+    typer.Option(
+        "--engine",
+        rich_help_panel=MACHINE,
+        help="What computes predictions; auto: openvino on a CPU in fp32 where it is installed, else torch.",
     ),
 ]
 

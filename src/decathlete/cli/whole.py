@@ -37,6 +37,7 @@ def run(
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
+    engine: o.Engine = "auto",
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -54,7 +55,7 @@ def run(
         "config": training.config(said(context), preset=preset, dims=o.dims_of(dim)),
         "fit": fit,
         "predict_options": windows.options(
-            device=training.device, precision=training.precision, layout=training.layout
+            device=training.device, precision=training.precision, layout=training.layout, engine=engine
         ),
         "workers": workers,
         "overwrite": overwrite,

@@ -29,6 +29,9 @@ Blend = Literal["gaussian", "constant"]
 Layout = Literal["auto", "channels_first", "channels_last"]
 """How feature maps lie in memory; ``auto``: channels last for 3D in fp32 on CPUs, where that was measured to be faster;
 first elsewhere (2D gains nothing; bf16 and GPUs are not measured)."""
+"""How feature maps lie in memory; ``auto``: as measured to be fastest."""
+EngineChoice = Literal["auto", "torch", "openvino", "onnx"]
+"""What computes a trained model; ``auto``: the fastest that was measured and is installed."""
 Grid = Literal["original", "prepared"]
 """That scores are taken on: the files' own, or the resampled and cropped one that the network sees."""
 PreparedFor = Literal["train", "val", "test"]

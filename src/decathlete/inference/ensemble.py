@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import torch
 from decathlete.core.choices import Layout
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
-from decathlete.inference.engines import Engine, TorchEngine
+from decathlete.inference.engine_choice import EngineName, engines_of
+from decathlete.inference.engines import Engine
 from decathlete.inference.provenance import ModelUse
 from decathlete.networks.bundle import ModelBundle
 from decathlete.planning.plan import Plan
@@ -34,19 +35,29 @@ class PlanEnsemble:
 
 
 def load_ensembles(
-    folders: Sequence[Path], *, device: torch.device, precision: str, layout: Layout = "auto"
+    folders: Sequence[Path],
+    *,
+    device: torch.device,
+    precision: str,
+    layout: Layout = "auto",
+    engine: EngineName = "torch",
 ) -> tuple[PlanEnsemble, ...]:
     """Load models and group them by plan, in the order given.
 
     Raises:
         ModelError: missing or damaged; or they segment different classes or take different channels.
+        OptionError: the engine has not this precision here.
     """
     bundles = [ModelBundle.load(folder) for folder in folders]
     _check_agreement(bundles)
     groups: dict[str, list[ModelBundle]] = {}
     for bundle in bundles:
         groups.setdefault(_essence(bundle.record.plan), []).append(bundle)
-    return tuple(_load_group(group, device, precision, layout) for group in groups.values())
+
+    def load(bundle: ModelBundle) -> Sequence[Engine]:
+        return engines_of(bundle, engine, device=device, precision=precision, layout=layout)
+
+    return tuple(_load_group(group, load) for group in groups.values())
 
 
 def _essence(plan: Plan) -> str:
@@ -54,8 +65,8 @@ def _essence(plan: Plan) -> str:
     return plan.revised(reasons={}).model_dump_json()
 
 
-def _load_group(bundles: Sequence[ModelBundle], device: torch.device, precision: str, layout: Layout) -> PlanEnsemble:
-    engines = [_engines(bundle, device, precision, layout) for bundle in bundles]
+def _load_group(bundles: Sequence[ModelBundle], load: Callable[[ModelBundle], Sequence[Engine]]) -> PlanEnsemble:
+    engines = [load(bundle) for bundle in bundles]
     mirrored = set.intersection(*(set(bundle.record.mirror_axes) for bundle in bundles))
     return PlanEnsemble(
         plan=bundles[0].record.plan,
@@ -63,12 +74,6 @@ def _load_group(bundles: Sequence[ModelBundle], device: torch.device, precision:
         mirror_axes=tuple(sorted(mirrored)),
         models=tuple(_use(bundle, ours[0]) for bundle, ours in zip(bundles, engines, strict=True)),
     )
-
-
-def _engines(bundle: ModelBundle, device: torch.device, precision: str, layout: Layout) -> list[Engine]:
-    """One for each network of the bundle."""
-    networks = [bundle.build(i) for i in range(bundle.record.networks)]
-    return [TorchEngine(network, device=device, precision=precision, layout=layout) for network in networks]
 
 
 def _use(bundle: ModelBundle, engine: Engine) -> ModelUse:

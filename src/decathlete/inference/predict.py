@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from decathlete.core.choices import Layout
+from decathlete.core.choices import EngineChoice, Layout
 from decathlete.core.geometry import Geometry, Shape, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import memory_named
 from decathlete.dataset.images import Image, read_channels
 from decathlete.errors import OptionError
-from decathlete.inference.engines import resolve_device
+from decathlete.inference.engine_choice import resolve_engine
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
 from decathlete.inference.limits import sums_limit
 from decathlete.inference.provenance import Settings, volumes_ml
@@ -131,6 +131,7 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         layout: Layout = "auto",
+        engine: EngineChoice = "auto",
         tta: bool = False,
         overlap: float = 0.5,
         blend: str = "gaussian",
@@ -141,6 +142,7 @@ class Predictor:
 
         Args:
             layout: how feature maps lie in memory; speed depends on it, results only by rounding.
+            engine: what computes the networks; ``auto``: OpenVINO on a CPU in fp32 where it is installed, else torch.
 
         Raises:
             ModelError: a model is missing or damaged, or they do not go together.
@@ -149,8 +151,8 @@ class Predictor:
         folders = [Path(models)] if isinstance(models, (str, Path)) else [Path(folder) for folder in models]
         if not folders:
             raise OptionError("no model is named", remedy="name the folder of a run or a model")
-        chosen = resolve_device(device)
-        ensembles = load_ensembles(folders, device=chosen, precision=precision, layout=layout)
+        runtime, chosen = resolve_engine(engine, device=device, precision=precision, layout=layout)
+        ensembles = load_ensembles(folders, device=chosen, precision=precision, layout=layout, engine=runtime)
         return cls(
             ensembles,
             device=chosen,

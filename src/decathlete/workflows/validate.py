@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from decathlete.core.choices import Grid, Layout
+from decathlete.core.choices import EngineChoice, Grid, Layout
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, ModelError, OptionError
@@ -28,6 +28,7 @@ class PredictOptions:
 
     Attributes:
         layout: how feature maps lie in memory; ``auto``: the fastest known.
+        engine: what computes the networks; ``auto``: OpenVINO on a CPU in fp32 where it is installed, else torch.
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
         batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
@@ -38,6 +39,7 @@ class PredictOptions:
     device: str = "auto"
     precision: str = "auto"
     layout: Layout = "auto"
+    engine: EngineChoice = "auto"
     tta: bool = False
     overlap: float = 0.5
     blend: str = "gaussian"
@@ -52,6 +54,7 @@ def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOpti
         device=options.device,
         precision=options.precision,
         layout=options.layout,
+        engine=options.engine,
         tta=options.tta,
         overlap=options.overlap,
         blend=options.blend,

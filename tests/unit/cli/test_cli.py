@@ -38,6 +38,8 @@ COMMANDS = [
     "import nnunet",
     "import dynunet",
     "export nnunet",
+    "export onnx",
+    "export openvino",
 ]
 
 
@@ -64,7 +66,7 @@ TRAINING = (
     "val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend data dim fold folds overlap overwrite prepared preset results tta workers",
+    "run": f"{PLAN} {TRAINING} blend data dim engine fold folds overlap overwrite prepared preset results tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
@@ -72,13 +74,15 @@ OPTIONS = {
     "check": f"{REGIONS} data group-by json workers",
     "preprocess": f"{PLAN.replace('fit ', '')} data dim mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
-    "validate": "batch-size blend dataset device grid json layout memory model overlap overwrite precision tolerance "
-    "tta workers",
-    "predict": "batch-size blend cases device input layout memory model output overlap overwrite precision "
+    "validate": "batch-size blend dataset device engine grid json layout memory model overlap overwrite precision "
+    "tolerance tta workers",
+    "predict": "batch-size blend cases device engine input layout memory model output overlap overwrite precision "
     "save-probabilities tta",
     "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
     "export nnunet": "output overwrite",
+    "export onnx": "input output overwrite",
+    "export openvino": "input output overwrite",
     "import nnunet": "checkpoint configuration folds output overwrite",
     "import dynunet": "brats channels ct-stats dataset dim labels modality negative-slope norm output overwrite "
     "patch-size regions spacing task",
@@ -118,6 +122,10 @@ OF_THEIR_OWN = {
     ("predict", "output"),
     ("import nnunet", "output"),  # the model
     ("export nnunet", "output"),  # nnU-Net's model
+    ("export onnx", "output"),  # a file, or a folder
+    ("export openvino", "output"),
+    ("export onnx", "input"),  # to check the program on
+    ("export openvino", "input"),
     ("import dynunet", "output"),
     ("import dynunet", "task"),  # of the recipe
     ("import dynunet", "dataset"),  # for its names alone
@@ -317,8 +325,10 @@ def test_windows_computed_together_are_handed_on(command: str, given: str, monke
         raise OptionError("enough")
 
     monkeypatch.setattr(f"decathlete.workflows.{command}.{command}", listen)
-    CliRunner().invoke(app, [command, *given.split(), "--batch-size", "3", "--tta", "--layout", "channels-last"])
-    assert heard["options"] == PredictOptions(batch_size=3, tta=True, layout="channels_last")
+    CliRunner().invoke(
+        app, [command, *given.split(), "--batch-size", "3", "--tta", "--layout", "channels-last", "--engine", "onnx"]
+    )
+    assert heard["options"] == PredictOptions(batch_size=3, tta=True, layout="channels_last", engine="onnx")
     assert heard.get("cases") is None
     if command == "predict":
         CliRunner().invoke(app, [command, *given.split(), "--cases", "2"])

@@ -1,0 +1,85 @@
+"""Which engine computes a model: what the user names, or the fastest that was measured and is installed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from decathlete.core.choices import EngineChoice, Layout
+from decathlete.errors import OptionError
+from decathlete.inference.engines import Engine, TorchEngine, resolve_device
+from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, imported
+from decathlete.networks.bundle import ModelBundle
+from decathlete.networks.onnx_graph import onnx_program
+from decathlete.networks.precision import resolve_precision
+
+EngineName = Literal["torch", "openvino", "onnx"]
+
+log = logging.getLogger(__name__)
+
+
+def resolve_engine(
+    engine: EngineChoice, *, device: str = "auto", precision: str = "auto", layout: Layout = "auto"
+) -> tuple[EngineName, torch.device]:
+    """The engine and where it computes.
+
+    ``auto`` takes OpenVINO on a CPU in fp32 where it is installed, which is what was measured to be faster
+    (``docs/explanation/performance.md``), and torch elsewhere and where a ``layout`` is asked for. Nothing is timed
+    here: the same machine with the same packages always chooses alike.
+
+    Raises:
+        OptionError: unknown, or not for this device, layout or installation.
+    """
+    if engine == "torch":
+        return "torch", resolve_device(device)
+    if engine == "auto":
+        chosen = resolve_device(device)
+        suited = chosen.type == "cpu" and layout == "auto" and resolve_precision(precision, chosen) == "fp32"
+        return ("openvino" if suited and openvino_is_there() else "torch"), chosen
+    if engine not in ("openvino", "onnx"):
+        raise OptionError(f"engine {engine!r} is unknown", remedy="choose auto, torch, openvino or onnx")
+    if device != "auto" and resolve_device(device).type != "cpu":
+        raise OptionError(
+            f"the engine {engine} computes on the CPU, not on {device}",
+            remedy="leave out --device, or choose --engine torch",
+        )
+    if layout != "auto":
+        raise OptionError(f"the engine {engine} has a layout of its own", remedy="leave out --layout")
+    for package in ("openvino", "onnx") if engine == "openvino" else ("onnxruntime", "onnx"):
+        imported(package)
+    return engine, torch.device("cpu")
+
+
+def openvino_is_there() -> bool:
+    """Whether ``auto`` can take it; an installation that does not load is told of."""
+    try:
+        for package in ("openvino", "onnx"):
+            imported(package)
+    except OptionError as problem:
+        if "does not load" in problem.problem:
+            log.warning("%s; torch predicts instead", problem.problem)
+        return False
+    return True
+
+
+def engines_of(
+    bundle: ModelBundle, engine: EngineName, *, device: torch.device, precision: str, layout: Layout = "auto"
+) -> Sequence[Engine]:
+    """An engine for each network of a model.
+
+    Raises:
+        OptionError: the engine has not this precision here.
+    """
+    plan = bundle.record.plan
+    networks = [bundle.build(i) for i in range(bundle.record.networks)]
+    if engine == "torch":
+        return [TorchEngine(network, device=device, precision=precision, layout=layout) for network in networks]
+    make = OpenVinoEngine if engine == "openvino" else OnnxEngine
+    window = (plan.network.in_channels, *plan.patch_size)
+    return [
+        make(onnx_program([network], plan.network, plan.patch_size), window=window, precision=precision)
+        for network in networks
+    ]

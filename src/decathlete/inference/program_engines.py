@@ -1,0 +1,143 @@
+"""Engines that run a model as an ONNX program on the CPU: OpenVINO and ONNX Runtime.
+
+Windows have the one size that the program is compiled for and are computed one at a time, so a batch is no gain and no
+need. Both packages are optional and are imported here alone, when an engine is made.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decathlete.core.memory import memory_named
+from decathlete.errors import OptionError
+from decathlete.networks.precision import Precision, resolve_precision
+
+CPU = torch.device("cpu")
+
+
+class ProgramEngine:
+    """What the two have in common.
+
+    Args:
+        program: in ONNX form, or a file; OpenVINO also reads its own (``.xml``).
+        window: channels and size of a window, as the program takes them.
+        precision: ``auto`` (the fastest that the engine has on this CPU) or one of its own.
+
+    Raises:
+        OptionError: the package is missing or does not load, or the engine has not this precision on this CPU.
+    """
+
+    name: str
+    device = CPU
+
+    def __init__(self, program: bytes | Path, *, window: tuple[int, ...], precision: str = "auto") -> None:
+        self.window = window
+        self.precision: Precision = resolve_precision(precision, CPU)
+        self._load(program)
+
+    @torch.inference_mode()
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Float32 logits of float32 windows.
+
+        Raises:
+            MemoryShort: memory does not hold one window's feature maps.
+        """
+        if tuple(windows.shape[1:]) != self.window:
+            raise ValueError(f"windows of {tuple(windows.shape[1:])} for a program that takes {self.window}")
+        remedy = "close other programs, or choose --engine torch"
+        with memory_named(f"the feature maps of one window of {self.window[1:]}", remedy=remedy):
+            logits = [torch.from_numpy(self._run(window.contiguous().numpy())) for window in windows.split(1)]
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
+
+    def _load(self, program: bytes | Path) -> None:
+        raise NotImplementedError
+
+    def _run(self, window_BC: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of one window (the batch axis is there), in memory of their own."""
+        raise NotImplementedError
+
+
+class OpenVinoEngine(ProgramEngine):
+    """Intel's OpenVINO, with as many threads as torch has: fp32, or bf16 where the CPU computes in it."""
+
+    name = "openvino"
+
+    def _load(self, program: bytes | Path) -> None:
+        openvino = imported("openvino")
+        core = openvino.Core()
+        model = core.read_model(program)
+        model.reshape([1, *self.window])
+        hint = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}[self.precision]
+        settings = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": "1",
+        }
+        compiled = core.compile_model(model, "CPU", settings)
+        if compiled.get_property("INFERENCE_PRECISION_HINT") != hint:
+            raise OptionError(
+                f"OpenVINO does not compute in {self.precision} on this CPU",
+                remedy="choose --precision fp32, or --engine torch",
+            )
+        self._request = compiled.create_infer_request()
+
+    def _run(self, window_BC: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._request.infer([window_BC], share_inputs=True)
+        logits_BK: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
+        return logits_BK
+
+
+class OnnxEngine(ProgramEngine):
+    """Microsoft's ONNX Runtime on the CPU, in fp32, with as many threads as torch has."""
+
+    name = "onnx"
+
+    def __init__(self, program: bytes | Path, *, window: tuple[int, ...], precision: str = "auto") -> None:
+        if precision not in ("auto", "fp32"):
+            resolve_precision(precision, CPU)  # one that is unknown altogether is told so
+            raise OptionError(
+                f"ONNX Runtime does not compute in {precision} on a CPU",
+                remedy="choose --precision fp32, or --engine torch",
+            )
+        super().__init__(program, window=window, precision="fp32")
+
+    def _load(self, program: bytes | Path) -> None:
+        onnxruntime = imported("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.use_deterministic_compute = True
+        source = str(program) if isinstance(program, Path) else program
+        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def _run(self, window_BC: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits_BK: NDArray[np.float32] = self._session.run(None, {self._input: window_BC})[0]
+        return logits_BK
+
+
+_PACKAGES = {"openvino": ("OpenVINO", "openvino"), "onnxruntime": ("ONNX Runtime", "onnx"), "onnx": ("ONNX", "onnx")}
+
+
+def imported(package: str) -> Any:
+    """An optional package.
+
+    Raises:
+        OptionError: it is missing or does not load; with what to install.
+    """
+    title, extra = _PACKAGES[package]
+    try:
+        return import_module(package)
+    except ImportError as problem:
+        why = "is not installed" if isinstance(problem, ModuleNotFoundError) else f"does not load: {problem}"
+        raise OptionError(
+            f"this needs {title}, which {why}",
+            remedy=f"pip install 'decathlete[{extra}]', or choose --engine torch to predict without it",
+        ) from problem

@@ -1,0 +1,160 @@
+"""Exported programs: they compute what the model computes, say what they are, and appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import decathlete
+from decathlete.cli.main import app
+from decathlete.core.geometry import Geometry
+from decathlete.dataset.images import write_image
+from decathlete.errors import ImageError, ModelError, OptionError, OutputError
+from decathlete.export.parity import check_windows, difference
+from decathlete.export.programs import ProgramRecord, export_onnx, export_openvino
+from decathlete.inference.engines import TorchEngine
+from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
+from decathlete.networks import onnx_graph
+from decathlete.networks.build import build_network
+from decathlete.networks.bundle import ModelBundle, ModelRecord
+from factories import make_test_plan, make_volumes
+
+FORMS = {"onnx": (export_onnx, "onnxruntime"), "openvino": (export_openvino, "openvino")}
+
+
+def needs(form: str):
+    pytest.importorskip("onnx")
+    pytest.importorskip(FORMS[form][1])
+    return FORMS[form][0]
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    plan = make_test_plan(2)
+    return ModelBundle.save(
+        tmp_path / "m", build_network(plan.network, seed=0), ModelRecord(plan=plan, mirror_axes=(0,))
+    ).folder
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    array, _ = make_volumes((5, 20, 24))
+    write_image(tmp_path / "images" / "a.nii.gz", array, Geometry.plain((5, 20, 24), (1.0, 1.0, 1.0)))
+    return tmp_path / "images"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("checked_on", ["noise", "images"])
+def test_a_program_computes_the_models_logits_and_says_what_it_is(form, checked_on, model, image, tmp_path):
+    export = needs(form)
+    made = export(model, tmp_path / "p", inputs=image if checked_on == "images" else None)
+    assert made.difference < 1e-5
+    assert made.checked_on == (1 if checked_on == "images" else 3)
+    files = {"onnx": ["model.onnx"], "openvino": ["model.bin", "model.xml"]}[form]
+    assert sorted(p.name for p in made.path.iterdir()) == [*files, "program.json"]
+    record = ProgramRecord.load(made.path / "program.json")
+    bundle = ModelBundle.load(model)
+    assert (record.model, record.plan, record.mirror_axes) == (bundle.digest, bundle.record.plan, (0,))
+    assert (record.window, record.output) == ((1, 16, 16), (3, 16, 16))
+    windows = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(3))
+    engine = OnnxEngine if form == "onnx" else OpenVinoEngine
+    found = engine(made.path / files[-1], window=record.window)(windows)
+    torch.testing.assert_close(found, TorchEngine(bundle.build(), precision="fp32")(windows), atol=1e-4, rtol=0)
+    assert ProgramRecord.model_validate_json(inner_record(form, made.path)) == record
+
+
+def inner_record(form: str, path: Path) -> str:
+    if form == "onnx":
+        import onnx
+
+        file = path / "model.onnx" if path.is_dir() else path
+        onnx.checker.check_model(str(file))
+        return next(p.value for p in onnx.load(str(file)).metadata_props if p.key == "decathlete")
+    import openvino
+
+    return openvino.Core().read_model(path / "model.xml").get_rt_info("decathlete").value
+
+
+@pytest.mark.full
+def test_an_onnx_file_alone_is_enough_and_the_command_makes_it(model, tmp_path):
+    needs("onnx")
+    told = CliRunner().invoke(app, f"export onnx {model} --output {tmp_path / 'net.onnx'}".split())
+    assert told.exit_code == 0
+    assert "of the greatest, on 3 windows" in told.output
+    record = ProgramRecord.model_validate_json(inner_record("onnx", tmp_path / "net.onnx"))
+    assert record.model == ModelBundle.load(model).digest
+    with pytest.raises(OutputError, match="--overwrite"):
+        decathlete.export_onnx(model, tmp_path / "net.onnx")
+    decathlete.export_onnx(model, tmp_path / "net.onnx", overwrite=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("wrong", [1.01, float("nan")])
+def test_a_program_that_is_not_the_model_is_refused_and_nothing_stays(form, wrong, model, tmp_path, monkeypatch):
+    """Weights that went wrong on the way, by one percent in one layer; then one that is no number."""
+    export = needs(form)
+    right = onnx_graph._Graph.constant
+    monkeypatch.setattr(
+        onnx_graph._Graph, "constant", lambda self, x: right(self, x * wrong if x.shape[:1] == (3,) else x)
+    )
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ModelError, match="other logits than the model"):
+        export(model, tmp_path / "p")
+    if form == "onnx":
+        with pytest.raises(ModelError, match="nothing was written"):
+            export(model, tmp_path / "p.onnx")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_no_program_is_never_replaced(form, model, tmp_path):
+    export = needs(form)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "thesis.txt").write_text("x")
+    with pytest.raises(OutputError, match="not an exported program"):
+        export(model, tmp_path / "p", overwrite=True)
+    assert (tmp_path / "p" / "thesis.txt").read_text() == "x"
+
+
+def test_windows_to_compare_on_are_the_same_each_time_and_smooth(model):
+    plan = make_test_plan(3, n_channels=2)
+    first, again = check_windows(plan), check_windows(plan)
+    assert [tuple(w.shape) for w in first] == [(1, 2, 16, 16, 16)] * 3
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], first[1])
+    assert float(first[0].diff(dim=2).abs().mean()) < 0.3 * float(first[0].std())
+
+
+def test_windows_of_images_are_cut_from_the_prepared_image(image):
+    (window,) = check_windows(make_test_plan(3), image)
+    assert window.shape == (1, 1, 16, 16, 16)
+    assert float(window.std()) > 0.1
+    with pytest.raises(ImageError):
+        check_windows(make_test_plan(3), image / "absent.nii.gz")
+
+
+def test_a_difference_is_a_share_of_the_greatest_logit():
+    window = [torch.tensor([[1.0, -4.0]])]
+    assert difference(lambda x: x + 0.5, [lambda x: x * 2], [w * 0.5 for w in window]) == pytest.approx(2.5 / 4)
+    assert np.isnan(difference(lambda x: x * torch.nan, [lambda x: x], window))
+
+
+@pytest.mark.parametrize(("function", "package"), [(export_onnx, "onnxruntime"), (export_openvino, "openvino")])
+def test_without_the_package_it_says_what_to_install(function, package, model, tmp_path, monkeypatch):
+    from decathlete.inference import program_engines
+
+    def import_module(name):
+        if name == package:
+            raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(program_engines, "import_module", import_module)
+    with pytest.raises(OptionError, match="pip install 'decathlete"):
+        function(model, tmp_path / "p")
+    assert not (tmp_path / "p").exists()

@@ -53,7 +53,7 @@ class ProgramEngine:
             raise ValueError(f"windows of {tuple(windows.shape[1:])} for a program that takes {self.window}")
         remedy = "close other programs, or choose --engine torch"
         with memory_named(f"the feature maps of one window of {self.window[1:]}", remedy=remedy):
-            logits = [torch.from_numpy(self._run(window.contiguous().numpy())) for window in windows.split(1)]
+            logits = [torch.from_numpy(self._run(window.contiguous().numpy())) for window in torch.split(windows, 1)]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _load(self, program: bytes | Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from common.models import random_model
 from decathlete.core.files import write_json
 from decathlete.core.labels import LabelSet
-from decathlete.dataset.phantoms import decathlon_manifest
+from decathlete.dataset.layouts import ManifestContent, decathlon_manifest
 
 CELLS = 6
 """Boxes along each axis, one class after the other: 216, so that 117 classes all occur."""
@@ -36,13 +36,9 @@ def make_data(folder: Path, *, cases: int, shape_ZYX: tuple[int, int, int], clas
     for i, name in enumerate(companions):
         write_case(dataset, name, COMPANION, classes, spacing=COMPANION_SPACING, seed=cases + i)
     labels = LabelSet.from_names([f"class {i}" for i in range(1, classes)])
-    declared = decathlon_manifest(
-        "MadeUp", channels=["CT"], classes=[c.name for c in labels.classes], training=[*names, *companions]
-    )
-    declared["training"] = [
-        {"image": f"./imagesTr/{name}.nii", "label": f"./labelsTr/{name}.nii"} for name in (*names, *companions)
-    ]
-    write_json(dataset / "dataset.json", declared)
+    training = [*names, *companions]
+    content = ManifestContent(name="MadeUp", channels=["CT"], labels=labels, training=training, suffix=".nii")
+    write_json(dataset / "dataset.json", decathlon_manifest(content))
     images = folder / "images"
     images.mkdir()
     for name in names:

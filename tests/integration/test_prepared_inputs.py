@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import decathlete
 from decathlete.cli.main import main
+from decathlete.core.files import file_digest
 from decathlete.dataset.images import read_image, write_image
 from decathlete.dataset.phantoms import make_phantoms
 
@@ -59,8 +61,10 @@ def test_predictions_are_those_of_the_images(root, monkeypatch, mode, images):
         if name.endswith(".json"):
             ours, theirs = (json.loads(path.read_text()) | {"seconds": 0} for path in (ours, theirs))
             assert ours == theirs
+        elif "probabilities" in name:  # resampling sums in another order where it has other threads
+            np.testing.assert_allclose(*(read_image(path).array_CZYX for path in (ours, theirs)), rtol=0, atol=1e-5)
         else:
-            assert ours.read_bytes() == theirs.read_bytes()
+            assert file_digest(ours) == file_digest(theirs), name
     assert (root / "data/Task08_Balls/dataset.json").read_bytes() == manifest
     if mode == "test":
         assert json.loads(Path("stored_test/phantom_005.json").read_text())["warnings"], "known without the raw image"

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decathlete.core.extras import how_to_install
 from decathlete.core.memory import memory_named
 from decathlete.errors import OptionError
 from decathlete.networks.precision import Precision, resolve_precision
@@ -139,5 +140,5 @@ def imported(package: str) -> Any:
         why = "is not installed" if isinstance(problem, ModuleNotFoundError) else f"does not load: {problem}"
         raise OptionError(
             f"this needs {title}, which {why}",
-            remedy=f"pip install 'decathlete[{extra}]', or choose --engine torch to predict without it",
+            remedy=f"{how_to_install(extra)}, or choose --engine torch to predict without it",
         ) from problem

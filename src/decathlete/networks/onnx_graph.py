@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
 from decathlete.networks.blocks import EPS, ConvBlock, InstanceNorm, ResidualBlock
 from decathlete.networks.unet import UNet
@@ -39,7 +40,7 @@ def onnx_program(
     try:
         from onnx import TensorProto, helper
     except ImportError:
-        raise OptionError("ONNX programs need the package onnx", remedy="pip install 'decathlete[onnx]'") from None
+        raise OptionError("ONNX programs need the package onnx", remedy=how_to_install("onnx")) from None
     graph = _Graph(spec.dims)
     logits = [graph.unet(network, INPUT) for network in networks]
     graph.node("Mean", logits, name=OUTPUT)

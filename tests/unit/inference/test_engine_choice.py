@@ -56,7 +56,7 @@ def without(monkeypatch, *packages, problem=ModuleNotFoundError):
 )
 def test_a_missing_package_is_told_with_what_to_install(engine, missing, extra, monkeypatch):
     without(monkeypatch, missing)
-    with pytest.raises(OptionError, match=rf"is not installed\n.*pip install 'decathlete\[{extra}\]'"):
+    with pytest.raises(OptionError, match=rf'is not installed\n.*pip install "\.\[{extra}\]"'):
         resolve_engine(engine)
 
 

@@ -107,7 +107,7 @@ def test_what_cannot_be_known_is_told_only_to_who_asked(nvml, monkeypatch):
     assert choose_processors(None, [0, 1]) == ()
     assert nvml.open == 0
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(OptionError, match=r"decathlete\[cuda\]"):
+    with pytest.raises(OptionError, match=r'pip install "\.\[cuda\]"'):
         choose_processors("single", [0, 1])
     assert choose_processors(None, [0, 1]) == ()
 

@@ -19,3 +19,15 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def put_rows(target: Tensor, index: NDArray[np.int64], values: Tensor) -> None:
+    """``target[index] = values`` along the first axis: one kernel on a GPU; on a CPU row by row.
+
+    There rows are few and large, and ``index_copy_`` takes several times as long as copying them.
+    """
+    if target.device.type == "cpu":
+        for place, row in zip(index.tolist(), values, strict=True):
+            target[place].copy_(row)
+    else:
+        target.index_copy_(0, to_device(index, target.device), values)

@@ -44,9 +44,16 @@ def change_gamma(rows_RZYX: Tensor, exponent_R: Tensor) -> Tensor:
     span = (high - low).clamp_min(1e-7)
     curved = ((rows_RZYX - low) / span).clamp(0, 1) ** per_row(exponent_R, rows_RZYX)
     # Population statistics: those of a single voxel are defined too.
-    std, mean = torch.std_mean(rows_RZYX, axes, correction=0, keepdim=True)
-    new_std, new_mean = torch.std_mean(curved, axes, correction=0, keepdim=True)
+    mean, std = _mean_and_std(rows_RZYX)
+    new_mean, new_std = _mean_and_std(curved)
     return (curved - new_mean) * (std / new_std.clamp_min(1e-7)) + mean
+
+
+def _mean_and_std(rows_RZYX: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row, in two passes: on CPUs several times faster than ``std_mean``, whose one pass is not vectorised."""
+    axes = _spatial(rows_RZYX)
+    mean = rows_RZYX.mean(axes, keepdim=True)
+    return mean, (rows_RZYX - mean).square_().mean(axes, keepdim=True).sqrt_()
 
 
 def change_gamma_inverted(rows_RZYX: Tensor, exponent_R: Tensor) -> Tensor:

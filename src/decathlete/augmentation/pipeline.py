@@ -17,7 +17,7 @@ from torch import Tensor
 from decathlete.augmentation import intensity
 from decathlete.augmentation.batch import RawBatch, SpatialDraw
 from decathlete.augmentation.config import AugmentationConfig, IntensityTransform
-from decathlete.augmentation.device import to_device
+from decathlete.augmentation.device import put_rows, to_device
 from decathlete.augmentation.spatial import SpatialSampler, place
 from decathlete.core.rng import stream, stream_key
 from decathlete.errors import OptionError
@@ -79,11 +79,11 @@ class Augmenter:
         n_channels = image_BCZYX.shape[1] - self.n_masks
         rows = image_BCZYX.flatten(0, 1)
         for name, drawn, values in self.strengths(batch.step, batch.indices, n_channels):
-            index = to_device(drawn + drawn // n_channels * self.n_masks, rows.device)
+            index = drawn + drawn // n_channels * self.n_masks
             changed = self._transform(name, drawn, batch, n_channels)(
-                rows.index_select(0, index), to_device(values, rows.device)
+                rows.index_select(0, to_device(index, rows.device)), to_device(values, rows.device)
             )
-            rows.index_copy_(0, index, changed)
+            put_rows(rows, index, changed)
 
     def strengths(
         self, step: int, indices: Sequence[int], n_channels: int

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from decathlete.augmentation.batch import RawBatch, SpatialDraw
 from decathlete.augmentation.config import AugmentationConfig, Rotation
-from decathlete.augmentation.device import to_device
+from decathlete.augmentation.device import put_rows, to_device
 from decathlete.core.rng import stream
 from decathlete.planning.network_spec import Axes, Dims
 
@@ -120,16 +120,16 @@ def place(batch: RawBatch, patch_size: Axes) -> tuple[Tensor, Tensor]:
     label_BZYX = torch.empty((n, *patch_size), dtype=torch.uint8, device=device)
     for flips, rows, targets in _by_flips(batch):
         axes = [axis - len(patch_size) for axis, flip in enumerate(flips) if flip]
-        row, target = to_device(rows, device), to_device(targets, device)
-        image_BCZYX.index_copy_(0, target, batch.plain_PCZYX.index_select(0, row).flip(axes))
-        label_BZYX.index_copy_(0, target, batch.plain_label_PZYX.index_select(0, row).flip(axes))
+        row = to_device(rows, device)
+        put_rows(image_BCZYX, targets, batch.plain_PCZYX.index_select(0, row).flip(axes))
+        put_rows(label_BZYX, targets, batch.plain_label_PZYX.index_select(0, row).flip(axes))
     if batch.warped:
-        target = to_device(np.array(batch.warped), device)
+        targets = np.array(batch.warped)
         warped_image, warped_label = warp(
             batch.warped_WCZYX, batch.warped_label_WZYX, [batch.draws[i] for i in batch.warped], patch_size
         )
-        image_BCZYX.index_copy_(0, target, warped_image)
-        label_BZYX.index_copy_(0, target, warped_label)
+        put_rows(image_BCZYX, targets, warped_image)
+        put_rows(label_BZYX, targets, warped_label)
     return image_BCZYX, label_BZYX
 
 
@@ -181,12 +181,13 @@ def sampling_grid(affine_WDE: Tensor, patch_size: Axes) -> Tensor:
     autocast and so miss voxels.
     """
     dims = len(patch_size)
-    coordinates = []
-    for source_axis in reversed(range(dims)):
-        total = affine_WDE[:, source_axis, dims].reshape(-1, *[1] * dims)
+    grid = torch.empty((len(affine_WDE), *patch_size, dims), dtype=affine_WDE.dtype, device=affine_WDE.device)
+    for source_axis in range(dims):
+        terms = [affine_WDE[:, source_axis, dims].reshape(-1, *[1] * dims)]
         for axis, n in enumerate(patch_size):
             offset = torch.arange(n, device=affine_WDE.device) - (n - 1) / 2
             term = affine_WDE[:, source_axis, axis, None] * offset
-            total = total + term.reshape(-1, *[n if a == axis else 1 for a in range(dims)])
-        coordinates.append(total)
-    return torch.stack(coordinates, dim=-1)
+            terms.append(term.reshape(-1, *[n if a == axis else 1 for a in range(dims)]))
+        # The last sum alone is of full size.
+        torch.add(sum(terms[1:-1], start=terms[0]), terms[-1], out=grid[..., dims - 1 - source_axis])
+    return grid

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
 from common.machine import machine
-from report import markdown, record
+from report import markdown, public, record
 from rounds import play
 from workload import Environment, Workload
 
@@ -59,7 +59,7 @@ def _compare(workload: Workload, options: argparse.Namespace, pythons: dict[Envi
             only=options.only,
         )
         agreement = workload.compare(work, folder) if workload.compare else []
-    work.pop("data")
+    work = public(work)
     table = markdown(workload, work, outcomes, agreement)
     print(table)
     if options.output is not None:

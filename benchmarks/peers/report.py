@@ -50,6 +50,15 @@ def _ratio(outcome: Outcome, ours: Outcome | None, *, lower: bool) -> str:
     return f"{outcome.median / ours.median if lower else ours.median / outcome.median:.2f} x"
 
 
+def public(work: Work) -> Work:
+    """The work as records tell it: without where the data lie, other folders of this machine by their names alone."""
+    return {
+        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in work.items()
+        if key != "data"
+    }
+
+
 def _said(work: Work) -> str:
     return "; ".join(f"{key}: {value}" for key, value in work.items())
 

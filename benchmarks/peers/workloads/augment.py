@@ -103,7 +103,9 @@ def monai(work: Work, folder: Path) -> Measured:
             mt.RandGaussianSmoothd(["image"], prob=0.1, sigma_x=(0.5, 1), sigma_y=(0.5, 1), sigma_z=(0.5, 1)),
             mt.RandScaleIntensityd(["image"], prob=0.15, factors=0.25),
             mt.RandAdjustContrastd(["image"], prob=0.15, gamma=(0.75, 1.25)),
-            mt.RandSimulateLowResolutiond(["image"], prob=0.125, zoom_range=(0.5, 1)),
+            mt.RandSimulateLowResolutiond(
+                ["image"], prob=0.125, zoom_range=(0.5, 1), upsample_mode="trilinear" if n_axes == 3 else "bilinear"
+            ),
             mt.RandAdjustContrastd(["image"], prob=0.1, gamma=(0.7, 1.5), invert_image=True, retain_stats=True),
             mt.RandAdjustContrastd(["image"], prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
             *(mt.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(n_axes)),

@@ -79,6 +79,13 @@ def test_the_record_names_machine_versions_and_work():
     assert content["outcomes"][0]["amounts"] == [1.0]
 
 
+def test_records_do_not_tell_where_folders_of_this_machine_lie():
+    from report import public
+
+    work = {"data": "/home/me/data", "model": "/home/me/models/hippocampus", "patch": (4, 4), "dataset": "Task04"}
+    assert public(work) == {"model": "hippocampus", "patch": (4, 4), "dataset": "Task04"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_workload_has_a_small_size_and_ours_first(name):
     import importlib

@@ -1,6 +1,7 @@
 """Predicting whole cases, from files to files, with the same weights: a model of nnU-Net, imported into ours.
 
-Unless a trained model is named (``--set model=FOLDER``), it has random weights.
+Unless a trained model is named (``--set model=FOLDER``), it has random weights. ``ours`` takes the engine that users
+get by default: OpenVINO where it is installed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +36,20 @@ def prepare(work: Work, folder: Path) -> None:
 
 
 def ours(work: Work, folder: Path) -> Measured:
+    return _ours(work, folder, "ours")
+
+
+def ours_torch(work: Work, folder: Path) -> Measured:
+    return _ours(work, folder, "ours, torch", engine="torch")
+
+
+def ours_quarter(work: Work, folder: Path) -> Measured:
+    """Less work: windows overlap by a quarter of their size, nnU-Net's by a half."""
+    return _ours(work, folder, "ours, overlap 0.25", overlap=0.25)
+
+
+def _ours(work: Work, folder: Path, name: str, **chosen: Any) -> Measured:
+    """Predict and leave the label maps in the folder ``name``."""
     from decathlete.interop.nnunet import import_nnunet
     from decathlete.workflows.predict import predict
     from decathlete.workflows.validate import PredictOptions
@@ -41,15 +58,22 @@ def ours(work: Work, folder: Path) -> Measured:
     if not bundle.exists():
         import_nnunet(folder / "model", bundle)
     began = time.perf_counter()
-    options = PredictOptions(tta=work["flips"], precision="fp32", device="cpu")
-    predict(bundle, folder / "images", folder / "ours", options=options, overwrite=True)
-    seconds = time.perf_counter() - began
-    shutil.move(folder / "ours", folder / "ours_last") if not (folder / "ours_last").exists() else None
-    shutil.rmtree(folder / "ours", ignore_errors=True)
-    return Measured(amounts=(work["cases"] / seconds,))
+    options = PredictOptions(tta=work["flips"], precision="fp32", device="cpu", **chosen)
+    predict(bundle, folder / "images", folder / name, options=options, overwrite=True)
+    return Measured(amounts=(work["cases"] / (time.perf_counter() - began),))
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
+    return _nnunet(work, folder, nullcontext())
+
+
+def nnunet_bf16(work: Work, folder: Path) -> Measured:
+    import torch
+
+    return _nnunet(work, folder, torch.autocast("cpu", dtype=torch.bfloat16))
+
+
+def _nnunet(work: Work, folder: Path, autocast: AbstractContextManager[object]) -> Measured:
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -59,29 +83,38 @@ def nnunet(work: Work, folder: Path) -> Measured:
     predictor = nnUNetPredictor(use_mirroring=work["flips"], device=torch.device("cpu"), allow_tqdm=False)
     began = time.perf_counter()
     predictor.initialize_from_trained_model_folder(str(folder / "model"), None, "checkpoint_final.pth")
-    predictor.predict_from_files(
-        str(folder / "images"),
-        str(folder / "nnunet"),
-        overwrite=True,
-        num_processes_preprocessing=1,
-        num_processes_segmentation_export=1,
-    )
+    with autocast:
+        predictor.predict_from_files(
+            str(folder / "images"),
+            str(folder / "nnunet"),
+            overwrite=True,
+            num_processes_preprocessing=1,
+            num_processes_segmentation_export=1,
+        )
     return Measured(amounts=(work["cases"] / (time.perf_counter() - began),))
 
 
 def compare(work: Work, folder: Path) -> list[str]:
-    """Dice between the two, case by case and class by class."""
-    paths = [
-        path for path in sorted((folder / "nnunet").glob("*.nii.gz")) if (folder / "ours_last" / path.name).exists()
-    ]
-    found = {path.name.removesuffix(".nii.gz"): _agreement(folder / "ours_last" / path.name, path) for path in paths}
-    if not found:
-        return []
-    lowest = min(min(dices.values(), default=1.0) for dices in found.values())
-    lines = [f"Dice of ours to nnU-Net's, lowest of any case and class: {lowest:.5f}"]
-    for case, dices in found.items():
-        lines.append(f"{case}: " + (", ".join(f"class {k} {dice:.5f}" for k, dice in dices.items()) or "both empty"))
+    """Dice of each of ours to nnU-Net's; of the default also case by case and class by class."""
+    lines = []
+    for name in ("ours", "ours, torch", "ours, overlap 0.25"):
+        found = _agreements(folder / name, folder / "nnunet")
+        if found:
+            lowest = min(min(dices.values(), default=1.0) for dices in found.values())
+            lines.append(f"Dice of {name} to nnU-Net's, lowest of any case and class: {lowest:.5f}")
+        if name == "ours":
+            lines += [f"{case}: {_spelled(dices)}" for case, dices in found.items()]
     return lines
+
+
+def _agreements(ours: Path, theirs: Path) -> dict[str, dict[int, float]]:
+    """Case -> foreground value -> Dice, of the cases that both have predicted."""
+    paths = [path for path in sorted(theirs.glob("*.nii.gz")) if (ours / path.name).exists()]
+    return {path.name.removesuffix(".nii.gz"): _agreement(ours / path.name, path) for path in paths}
+
+
+def _spelled(dices: dict[int, float]) -> str:
+    return ", ".join(f"class {k} {dice:.5f}" for k, dice in dices.items()) or "both empty"
 
 
 def _agreement(ours_path: Path, theirs_path: Path) -> dict[int, float]:
@@ -117,7 +150,10 @@ WORKLOAD = Workload(
     },
     contenders=(
         Contender(name="ours", environment="ours", run=ours),
+        Contender(name="ours, torch", environment="ours", run=ours_torch),
+        Contender(name="ours, overlap 0.25", environment="ours", run=ours_quarter),
         Contender(name="nnunet", environment="peers", run=nnunet),
+        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16),
     ),
     prepare=prepare,
     prepare_in="peers",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from workload import Contender, Measured, Work, Workload
@@ -51,6 +52,16 @@ def ours(work: Work, folder: Path) -> Measured:
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
+    return _nnunet(work, folder, nullcontext())
+
+
+def nnunet_bf16(work: Work, folder: Path) -> Measured:
+    import torch
+
+    return _nnunet(work, folder, torch.autocast("cpu", dtype=torch.bfloat16))
+
+
+def _nnunet(work: Work, folder: Path, autocast: AbstractContextManager[object]) -> Measured:
     set_folders(folder)
     cores = len(os.sched_getaffinity(0))
     os.environ["nnUNet_n_proc_DA"] = str(cores)
@@ -68,12 +79,13 @@ def nnunet(work: Work, folder: Path) -> Measured:
     trainer.on_train_start()
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
-    for _ in range(2):
-        trainer.train_step(next(trainer.dataloader_train))
-    began = time.perf_counter()
-    for _ in range(work["steps"]):
-        trainer.train_step(next(trainer.dataloader_train))
-    rate = work["steps"] * work["batch"] / (time.perf_counter() - began)
+    with autocast:
+        for _ in range(2):
+            trainer.train_step(next(trainer.dataloader_train))
+        began = time.perf_counter()
+        for _ in range(work["steps"]):
+            trainer.train_step(next(trainer.dataloader_train))
+        rate = work["steps"] * work["batch"] / (time.perf_counter() - began)
     trainer.dataloader_train._finish() if hasattr(trainer.dataloader_train, "_finish") else None
     trainer.dataloader_val._finish() if hasattr(trainer.dataloader_val, "_finish") else None
     return Measured(amounts=(rate,))
@@ -91,6 +103,7 @@ WORKLOAD = Workload(
     contenders=(
         Contender(name="ours", environment="ours", run=ours),
         Contender(name="nnunet", environment="peers", run=nnunet),
+        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16),
     ),
     prepare=prepare,
 )

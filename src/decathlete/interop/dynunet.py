@@ -21,7 +21,7 @@ from decathlete.interop.recipe_args import RecipeArgs
 from decathlete.interop.recipe_plan import recipe_plan
 from decathlete.interop.recipe_sources import Sources
 from decathlete.interop.safe_checkpoint import load_from_outside
-from decathlete.networks.bundle import ModelBundle, ModelRecord
+from decathlete.networks.bundle import ModelBundle, ModelRecord, check_place
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
@@ -59,14 +59,15 @@ def import_dynunet(
 
     Args:
         output: folder of the model.
-        overwrite: replace what is there.
+        overwrite: replace the model that is there.
 
     Raises:
         ModelError: missing or damaged, asking for code to be run, of another network, or not what options and task say.
         OptionError: options that contradict each other, the weights or the checkpoint.
-        OutputError: something is at ``output`` already.
+        OutputError: something is at ``output`` that may not be replaced, or it cannot be written.
     """
     path = Path(checkpoint)
+    check_place(Path(output), overwrite=overwrite)
     content = load_from_outside(path, allowed=(Namespace,), keys=NEEDED)
     args = RecipeArgs.read(content)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from decathlete.core.choices import Norm, Weights
 from decathlete.core.files import file_digest
-from decathlete.errors import ModelError, OutputError
+from decathlete.errors import ModelError
 from decathlete.interop.nnunet_files import (
     Plans,
     read_configuration,
@@ -26,7 +27,7 @@ from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible
 from decathlete.interop.nnunet_plan import plan_of
 from decathlete.interop.nnunet_weights import from_nnunet
 from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_from_outside
-from decathlete.networks.bundle import ModelBundle, ModelRecord
+from decathlete.networks.bundle import ModelBundle, ModelRecord, check_place
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
@@ -65,28 +66,35 @@ def import_nnunet(
         configuration: ``2d`` or ``3d_fullres``, where there are several.
         folds: all unless given; their logits are averaged.
         weights: the checkpoints to take: ``final`` or ``best``; the final ones where there are any, unless given.
-        overwrite: replace what is at ``output``.
+        overwrite: replace the model that is at ``output``.
 
     Raises:
         ModelError: no such model, damaged files, a checkpoint that is not safe to load, or a model that Decathlete
             cannot express; with every reason.
         ArchiveError: a zip file that is damaged or not safe to unpack.
-        OutputError: something is at ``output`` already, or it cannot be written.
+        OutputError: something is at ``output`` that may not be replaced, or it cannot be written.
     """
     source, output = Path(source), Path(output)
-    if output.exists() and not overwrite:
-        raise OutputError("already exists", where=output, remedy="give --overwrite, or choose another folder")
+    check_place(output, overwrite=overwrite)
     with opened(source) as folder:
         model, named = find_model(folder, configuration, where=source)
         kind, found = find_checkpoints(model, folds=[str(fold) for fold in folds], weights=weights, where=source)
-        return _imported(model, configuration or named, kind, found, source, output)
+        return _imported(model, configuration, named, kind, found, source, output, overwrite=overwrite)
 
 
 def _imported(
-    model: Path, named: str, kind: Weights, found: Sequence[FoldCheckpoint], source: Path, output: Path
+    model: Path,
+    configuration: str | None,
+    named: str,
+    kind: Weights,
+    found: Sequence[FoldCheckpoint],
+    source: Path,
+    output: Path,
+    *,
+    overwrite: bool,
 ) -> Imported:
     first = _load(found[0])
-    name, trainer = _configuration_name(first, named, found[0]), str(first.get("trainer_name"))
+    name, trainer = _configuration_name(first, configuration, named, found[0]), str(first.get("trainer_name"))
     theirs = _weights_of(first, found[0])
     plans = read_plans(model)
     plan, network = _plan(model, plans, name, first, found[0], theirs, source)
@@ -100,7 +108,7 @@ def _imported(
         provenance=_provenance(model, found, trainer, name, plans.plans_name),
     )
     notes = (*_trainer_notes(trainer), *_postprocessing_notes(model), *_fold_notes(model, kind, found))
-    bundle = ModelBundle.save(output, states, record, overwrite=True)
+    bundle = ModelBundle.save(output, states, record, overwrite=overwrite)
     return Imported(bundle=bundle, folds=tuple(fold.fold for fold in found), notes=notes)
 
 
@@ -149,12 +157,18 @@ def _place(fold: FoldCheckpoint) -> str:
     return f"fold_{fold.fold}/{fold.path.name}"
 
 
-def _configuration_name(checkpoint: dict[str, Any], named: str, fold: FoldCheckpoint) -> str:
+def _configuration_name(checkpoint: dict[str, Any], asked_for: str | None, named: str, fold: FoldCheckpoint) -> str:
     settings = checkpoint.get("init_args")
     name = settings.get("configuration") if isinstance(settings, dict) else None
-    if not isinstance(name or named, str) or not (name or named):
+    if not isinstance(name, str | None) or not (name or asked_for or named):
         raise ModelError("does not say its configuration", where=_place(fold), remedy="give --configuration")
-    return name or named
+    if asked_for is not None and name not in (None, asked_for):
+        raise ModelError(
+            f"is of configuration {name}, not {asked_for}",
+            where=_place(fold),
+            remedy="leave --configuration out and give the folder of the one that you want",
+        )
+    return name or asked_for or named
 
 
 def _weights_of(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> dict[str, Tensor]:
@@ -171,7 +185,7 @@ def _weights_of(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> dict[str, T
 def _mirrored(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> tuple[int, ...]:
     axes = checkpoint.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, list | tuple) or not all(isinstance(axis, int) for axis in axes):
-        raise ModelError(f"mirrors axes {axes!r}", where=_place(fold), remedy="give a model of nnU-Net v2")
+        raise ModelError(f"mirrors axes {reprlib.repr(axes)}", where=_place(fold), remedy="give a model of nnU-Net v2")
     return tuple(sorted(set(axes)))
 
 

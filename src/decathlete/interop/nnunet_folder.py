@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from decathlete.core.choices import Weights
 from decathlete.dataset.zips import unpack_zip
-from decathlete.errors import ModelError
+from decathlete.errors import DecathleteError, ModelError
 
 PLANS, DATASET = "plans.json", "dataset.json"
 CHECKPOINTS: dict[Weights, str] = {"final": "checkpoint_final.pth", "best": "checkpoint_best.pth"}
@@ -57,7 +58,12 @@ def opened(source: Path) -> Iterator[Path]:
         folder = Path(temporary) / "model"
         limit = max(_ALWAYS_ALLOWED, _LARGEST_RATIO * source.stat().st_size)
         unpack_zip(source, folder, limit_bytes=limit, wanted=_is_wanted)
-        yield folder
+        try:
+            yield folder
+        except DecathleteError as problem:  # names the file that the user has, not the copy that is gone
+            if isinstance(problem.where, Path) and problem.where.is_relative_to(folder):
+                problem.where = source / problem.where.relative_to(folder)
+            raise
 
 
 def _is_wanted(path: PurePosixPath) -> bool:
@@ -73,13 +79,14 @@ def find_model(folder: Path, configuration: str | None, *, where: Path) -> tuple
     Raises:
         ModelError: there is none, or there are several.
     """
-    found = [path for path in _models(folder, _DEPTH) if configuration in (None, _configuration(path))]
+    there = list(_models(folder, _DEPTH))
+    found = [path for path in there if configuration is None or _configuration(path) in (configuration, "")]
     if len(found) == 1:
         return found[0], _configuration(found[0])
     missing = "give a folder TRAINER__PLANS__CONFIGURATION"
     asked = f" of configuration {configuration}" if configuration else ""
     if not found:
-        others = ", ".join(sorted({_configuration(path) for path in _models(folder, _DEPTH)}))
+        others = ", ".join(sorted({_configuration(path) for path in there}))
         raise ModelError(
             f"holds no model{asked} of nnU-Net v2: no folder with {PLANS}, {DATASET} and fold_*",
             where=where,
@@ -97,8 +104,16 @@ def _models(folder: Path, depth: int) -> Iterator[Path]:
     if (folder / PLANS).is_file() and (folder / DATASET).is_file() and any(folder.glob("fold_*")):
         yield folder
     elif depth:
-        for inside in sorted(p for p in folder.iterdir() if p.is_dir()):
+        for inside in _folders(folder):
             yield from _models(inside, depth - 1)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Inside it, as far as they may be read: a search passes others over."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK))
+    except PermissionError:
+        return []
 
 
 def _configuration(folder: Path) -> str:

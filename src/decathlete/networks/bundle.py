@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import atomic_path, file_digest, swapped_in
+from decathlete.core.files import atomic_path, file_digest, swapped_in, writable_folder
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OutputError
 from decathlete.networks.build import build_network
@@ -95,12 +95,12 @@ class ModelBundle:
 
         Raises:
             ModelError: the weights are not those of the record's plan.
-            OutputError: something is there already and ``overwrite`` is false, or it cannot be written.
+            OutputError: see :func:`check_place`; or it cannot be written.
         """
         weights = {name: value.detach().cpu().contiguous() for name, value in _states(network).items()}
         _check_fit({name: tuple(value.shape) for name, value in weights.items()}, record, where=folder)
-        if folder.exists() and not overwrite:
-            raise OutputError("already exists", where=folder, remedy="give --overwrite, or choose another folder")
+        check_place(folder, overwrite=overwrite)
+        writable_folder(folder.parent)
         with swapped_in(folder) as partial:
             with atomic_path(partial / WEIGHTS_FILE) as path:
                 save_file(weights, path, metadata={"format": "pt"})
@@ -142,6 +142,25 @@ class ModelBundle:
         except (OSError, SafetensorError, RuntimeError) as problem:
             raise ModelError(f"cannot be read ({problem})", where=weights_file, remedy=_RETRAIN) from problem
         return network.eval()
+
+
+def check_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder where a model may not be saved; before the work that would be lost.
+
+    Args:
+        overwrite: a model may be replaced. Anything else never is: it might be a dataset, or a run.
+
+    Raises:
+        OutputError: something is there that may not be replaced.
+    """
+    if not folder.exists():
+        return
+    if not (folder / RECORD_FILE).is_file():
+        raise OutputError(
+            f"is there, and no model: it has no {RECORD_FILE}", where=folder, remedy="choose another folder"
+        )
+    if not overwrite:
+        raise OutputError("already exists", where=folder, remedy="give --overwrite, or choose another folder")
 
 
 def _find(path: Path) -> Path:

@@ -62,6 +62,23 @@ def test_a_bundle_is_replaced_only_on_request_and_leaves_nothing_behind(tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize("there", ["dataset/labelsTr/a.nii.gz", "dataset/thesis.txt"])
+def test_what_is_no_model_is_never_replaced(tmp_path, there):
+    (tmp_path / there).parent.mkdir(parents=True)
+    (tmp_path / there).write_text("years of work")
+    with pytest.raises(OutputError, match="is there, and no model"):
+        make_bundle(tmp_path / "dataset", overwrite=True)
+    assert (tmp_path / there).read_text() == "years of work"
+
+
+def test_nothing_is_saved_in_a_raw_dataset(tmp_path):
+    (tmp_path / "Task04" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "Task04" / "dataset.json").write_text("{}")
+    with pytest.raises(OutputError, match="lies in the raw dataset"):
+        make_bundle(tmp_path / "Task04" / "models" / "mine")
+    assert sorted(p.name for p in (tmp_path / "Task04").iterdir()) == ["dataset.json", "imagesTr"]
+
+
 def test_a_save_that_fails_keeps_the_old_model(tmp_path, monkeypatch):
     first = make_bundle(tmp_path / "model")
     real = os.replace

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from decathlete.interop.safe_checkpoint import is_hollow
+
 Kind = Literal["dynunet", "recipe2021"]
 """MONAI's network, or the one of the recipe's first version."""
 
@@ -30,6 +32,7 @@ EXPECTED = (
 NAMED = 4
 """So many names or problems a message lists at most."""
 
+_HOLLOW = "its tensors have more numbers than the checkpoint stores"
 _FIRST = "input_block.conv1.conv.weight"
 _SKIP = "skip_layers."
 _LAYER = re.compile(r"((?:next_layer\.)*)(downsample|upsample|super_head)\.(.+)")
@@ -47,7 +50,7 @@ class Misfit(ValueError):
     """Weights that are not a DynUNet's, or contradict each other; what is wrong in words."""
 
 
-def find_tensors(state: Mapping[str, object]) -> tuple[Kind, dict[str, Tensor]]:
+def find_tensors(state: object) -> tuple[Kind, dict[str, Tensor]]:
     """Whose names a checkpoint's state dict has, and the network's tensors by MONAI's flat names.
 
     Whatever stands before the names (``model.``) is left out, and so is what is not the network's.
@@ -55,11 +58,19 @@ def find_tensors(state: Mapping[str, object]) -> tuple[Kind, dict[str, Tensor]]:
     Raises:
         Misfit: there is no DynUNet in it, or one that contradicts itself.
     """
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not isinstance(state, Mapping):
+        raise Misfit("holds no weights by their names")
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     flat = _without_prefix(tensors)
-    if any(pattern.search(name) for name in flat for pattern, _ in _2021):
-        return "recipe2021", _once({_modern(name): value for name, value in flat.items()})
-    return "dynunet", _once(flat)
+    is_old = any(pattern.search(name) for name in flat for pattern, _ in _2021)
+    if is_old:
+        flat = {_modern(name): value for name, value in flat.items()}
+    if any(is_hollow([value]) for value in flat.values()):  # before any are compared, number by number
+        raise Misfit(_HOLLOW)
+    once = _once(flat)
+    if is_hollow(once.values()):
+        raise Misfit(_HOLLOW)
+    return "recipe2021" if is_old else "dynunet", once
 
 
 def block_name(level: int, n_stages: int) -> str:

@@ -38,8 +38,8 @@ class DynUNetWeights:
     tensors: Mapping[str, Tensor]
 
     @classmethod
-    def find(cls, state: Mapping[str, object]) -> Self:
-        """In a checkpoint's state dict.
+    def find(cls, state: object) -> Self:
+        """In a checkpoint's state dict (which a stranger's may hold anything in place of).
 
         Raises:
             Misfit: there is no DynUNet in it, or one that contradicts itself.

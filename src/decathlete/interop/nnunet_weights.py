@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from decathlete.interop.safe_checkpoint import is_hollow
 from decathlete.networks.build import build_network
 from decathlete.planning.network_spec import NetworkSpec
 
@@ -50,8 +51,11 @@ def from_nnunet(
         for name in given:
             if tuple(theirs[name].shape) != expected[ours]:
                 raise ValueError(f"{name} has shape {tuple(theirs[name].shape)}, not {expected[ours]}")
-            if name != given[0] and not _same(theirs[name], theirs[given[0]]):
-                raise ValueError(f"{name} and {given[0]} ought to be the same and differ")
+    if is_hollow(theirs[given[0]] for given in wanted.values()):
+        raise ValueError("its tensors have more numbers than the checkpoint stores")
+    for name, first in ((name, given[0]) for given in wanted.values() for name in given[1:]):
+        if not _same(theirs[name], theirs[first]):
+            raise ValueError(f"{name} and {first} ought to be the same and differ")
     found = {ours: _plain(theirs[given[0]]) for ours, given in wanted.items()}
     found |= {ours: torch.zeros(expected[ours]) for ours in absent}
     return {ours: found[ours] for ours in expected}

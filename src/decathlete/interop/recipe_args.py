@@ -49,13 +49,13 @@ class RecipeArgs:
             dim=_of(int, values, "dim"),
             norm=_of(str, values, "norm"),
             negative_slope=_of(float, values, "negative_slope"),
-            filters=tuple(filters) if isinstance(filters, list | tuple) and filters else None,
+            filters=_whole_numbers(filters) or None,
             residual=_of(bool, values, "res_block", "residual"),
             deep_supervision=_of(bool, values, "deep_supervision"),
             brats=bool(_of(bool, values, "brats")),
-            depth=_of(int, values, "depth"),
-            min_fmap=_of(int, values, "min_fmap"),
-            batch_size=_of(int, values, "batch_size"),
+            depth=_count(values, "depth"),
+            min_fmap=_count(values, "min_fmap"),
+            batch_size=_count(values, "batch_size"),
         )
 
     def contradictions(self, spec: NetworkSpec) -> Iterator[str]:
@@ -72,6 +72,17 @@ class RecipeArgs:
             yield f"its options say depth {self.depth}, its weights are of {spec.n_stages - 1} poolings"
         if self.norm in ("instance", "group") and spec.norm == "batch":
             yield f"its options say norm {self.norm}, its weights have the statistics of batch norm"
+
+
+def _count(values: Mapping[str, Any], name: str) -> int | None:
+    found = _of(int, values, name)
+    return found if found is not None and found > 0 else None
+
+
+def _whole_numbers(values: object) -> tuple[int, ...]:
+    """Of a list; nothing of anything else."""
+    listed = values if isinstance(values, list | tuple) else ()
+    return tuple(listed) if all(isinstance(value, int) for value in listed) else ()
 
 
 def _of(kind: type[_T], values: Mapping[str, Any], *names: str) -> _T | None:

@@ -11,12 +11,13 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from decathlete.errors import ModelError
@@ -34,6 +35,7 @@ NUMPY_SCALARS: tuple[Allowed, ...] = (
 """Single numbers of NumPy, as training loops log them."""
 
 _NAMED = 5
+_ZIP = b"PK\x03\x04"
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
 _REFUSED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.<>]+)")
 _NO_CHECKPOINT = "give a checkpoint as torch.save or Lightning writes it, whole"
@@ -68,20 +70,38 @@ def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequ
     return content
 
 
+def is_hollow(tensors: Iterable[Tensor]) -> bool:
+    """Whether tensors have more numbers than are stored for them: a few bytes can be repeated to any size.
+
+    What is copied of them later is then no larger than the file that they came from.
+    """
+    tensors = list(tensors)
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(t.numel() * t.element_size() for t in tensors) > sum(stored.values())
+
+
 def _refuse_compressed(path: Path) -> None:
     """torch.save stores all as it is: what is compressed inside may unpack to anything."""
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return  # not a zip file: torch's old format, or nothing at all, which loading it will find
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as problem:
+        if _begins_like_a_zip(path):  # torch would read it as one, and nobody has looked inside
+            raise _damaged(path, problem) from None
+        return  # torch's old format, or nothing at all, which loading it will find
     if compressed:
         raise ModelError(f"is compressed inside ({compressed[0]!a})", where=path, remedy=_NO_CHECKPOINT)
 
 
+def _begins_like_a_zip(path: Path) -> bool:
+    """By its first bytes alone, as torch decides; Python's own judgement is of a file's end."""
+    with path.open("rb") as stream:
+        return stream.read(len(_ZIP)) == _ZIP
+
+
 def _asked_for(path: Path) -> list[str]:
     """Names that the file's pickle would import and that are not allowed; read off it, not unpickled."""
-    if not zipfile.is_zipfile(path):
+    if not _begins_like_a_zip(path):
         return []  # torch's old format: whatever is not allowed is refused while it is read
     try:
         return sorted(get_unsafe_globals_in_checkpoint(str(path)))

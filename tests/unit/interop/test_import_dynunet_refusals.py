@@ -87,9 +87,30 @@ def test_places_that_are_not_there_or_not_free(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already exists"):
         import_dynunet(GOLDEN / "plain_3d.ckpt", tmp_path / "model")
     import_dynunet(GOLDEN / "plain_3d.ckpt", tmp_path / "model", overwrite=True)
+    with pytest.raises(OutputError, match="no model"):  # before the checkpoint is looked for
+        import_dynunet(tmp_path / "none.ckpt", tmp_path, overwrite=True)
 
 
 def test_another_network_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     path = changed("plain_3d", tmp_path, state_dict={"model.filters.0.weight": torch.ones(2)})
     with pytest.raises(ModelError, match=r"model\.filters\.0\.weight.*expected are names like input_block"):
         import_dynunet(path, tmp_path / "model")
+
+
+@pytest.mark.parametrize("state", [None, ["a"], {1: torch.ones(1)}])
+def test_weights_without_names_are_refused(state: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"holds no (weights by their names|DynUNet)"):
+        import_dynunet(changed("plain_3d", tmp_path, state_dict=state), tmp_path / "model")
+
+
+def test_a_few_bytes_that_are_repeated_are_refused(tmp_path: Path) -> None:
+    """Each tensor has the right shape; copied, they would have any number of bytes."""
+    state = golden_content("plain_3d")["state_dict"]
+    spread = {n: t.flatten()[:1].clone().reshape((1,) * t.ndim).expand(t.shape) for n, t in state.items()}
+    with pytest.raises(ModelError, match="more numbers than the checkpoint stores"):
+        import_dynunet(changed("plain_3d", tmp_path, state_dict=spread), tmp_path / "model")
+
+
+def test_numbers_that_make_no_sense_are_not_the_checkpoints(tmp_path: Path) -> None:
+    args = {"batch_size": -4, "min_fmap": 0, "depth": -1, "filters": ["many"]}
+    assert import_dynunet(changed("plain_3d", tmp_path, args=args), tmp_path / "model").plan.batch_size == 2

@@ -96,3 +96,11 @@ def test_what_does_not_fit_is_named() -> None:
     huge = torch.zeros(1).expand(10**12)  # takes no memory until it is copied
     with pytest.raises(ValueError, match="has shape"):
         from_nnunet(theirs | {"encoder.stages.0.0.convs.0.conv.bias": huge}, spec)
+
+
+def test_a_few_bytes_that_are_repeated_are_refused() -> None:
+    spec = _spec()
+    theirs = to_nnunet(build_network(spec, seed=0).state_dict(), spec)
+    spread = {n: t.flatten()[:1].clone().reshape((1,) * t.ndim).expand(t.shape) for n, t in theirs.items()}
+    with pytest.raises(ValueError, match="more numbers than the checkpoint stores"):
+        from_nnunet(spread, spec)

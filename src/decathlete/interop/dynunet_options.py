@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import get_args
 
@@ -60,7 +61,7 @@ class DynUNetOptions:
             yield f"modality is {self.modality!r}; choose {' or '.join(get_args(Modality))}"
         if self.patch_size is not None and min(self.patch_size, default=0) < 1:
             yield f"a patch of {self.patch_size} voxels holds nothing"
-        if self.spacing is not None and not min(self.spacing, default=0) > 0:
+        if self.spacing is not None and not (self.spacing and all(isfinite(s) and s > 0 for s in self.spacing)):
             yield f"spacing {self.spacing} is not of positive numbers"
         if self.ct_stats is not None:
             yield from _ct_problems(self.ct_stats)
@@ -82,5 +83,7 @@ class DynUNetOptions:
 def _ct_problems(ct_stats: tuple[float, ...]) -> Iterator[str]:
     if len(ct_stats) != 4:
         yield f"--ct-stats needs 4 numbers (clip low, clip high, mean, standard deviation), it has {len(ct_stats)}"
+    elif not all(map(isfinite, ct_stats)):
+        yield f"--ct-stats {ct_stats} are not all numbers"
     elif ct_stats[0] >= ct_stats[1] or ct_stats[3] <= 0:
         yield f"--ct-stats {ct_stats}: the first must be below the second, and the standard deviation positive"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ _REMEDY = "give a model as nnU-Net v2 trained or exported it"
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Sizes = list[Size] | Size
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Model = TypeVar("Model", bound="_Part")
 
 
@@ -30,6 +32,11 @@ class Intensities(_Part):
     std: float = 1.0
     percentile_00_5: float = 0.0
     percentile_99_5: float = 0.0
+
+    @property
+    def are_known(self) -> bool:
+        """Whether all are numbers: of a channel without foreground nnU-Net writes NaN."""
+        return all(map(math.isfinite, (self.mean, self.std, self.percentile_00_5, self.percentile_99_5)))
 
 
 class ArchitectureKwargs(_Part):
@@ -71,8 +78,8 @@ class Configuration(_Part):
 
     patch_size: list[Size] = Field(min_length=2, max_length=3)
     batch_size: int
-    spacing: list[float]
-    median_image_size_in_voxels: list[float]
+    spacing: list[Finite]
+    median_image_size_in_voxels: list[Finite]
     normalization_schemes: list[str]
     use_mask_for_norm: list[bool]
     preprocessor_name: str = "DefaultPreprocessor"
@@ -92,7 +99,7 @@ class Plans(_Part):
     plans_name: str = "nnUNetPlans"
     image_reader_writer: str
     transpose_forward: list[int] = Field(min_length=3, max_length=3)
-    original_median_shape_after_transp: list[float] = Field(min_length=3, max_length=3)
+    original_median_shape_after_transp: list[Finite] = Field(min_length=3, max_length=3)
     label_manager: str = "LabelManager"
     configurations: dict[str, dict[str, Any]]
     foreground_intensity_properties_per_channel: dict[str, Intensities] = {}
@@ -187,7 +194,7 @@ def _inherited(configurations: dict[str, dict[str, Any]], name: str, where: Path
     content: dict[str, Any] = {}
     parent: Any = name
     while parent is not None:
-        if parent in chain or parent not in configurations:
+        if not isinstance(parent, str) or parent in chain or parent not in configurations:
             problem = "inherits from itself" if parent in chain else "is not there"
             raise ModelError(f"configuration {parent!r} {problem}", where=where, remedy=_REMEDY)
         chain.append(parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -102,10 +103,9 @@ def _name(path: str | None) -> str:
     return (path or "").rsplit(".", 1)[-1]
 
 
-def _slope(kwargs: ArchitectureKwargs) -> float:
-    if _name(kwargs.nonlin) == "ReLU":
-        return 0.0
-    return float((kwargs.nonlin_kwargs or {}).get("negative_slope", 0.01))
+def _slope(kwargs: ArchitectureKwargs) -> Any:
+    """As the plans have it: the spec judges it."""
+    return 0.0 if _name(kwargs.nonlin) == "ReLU" else (kwargs.nonlin_kwargs or {}).get("negative_slope", 0.01)
 
 
 def _per_stage(values: list[int] | int, n: int) -> tuple[int, ...]:

@@ -149,7 +149,7 @@ def _normalization(configuration: Configuration, plans: Plans, reasons: list[str
 
 
 def _scheme(scheme: str, masked: bool, intensities: Intensities | None) -> Normalization | None:
-    if scheme == "CTNormalization" and intensities is not None:
+    if scheme == "CTNormalization" and intensities is not None and intensities.are_known:
         low, high = intensities.percentile_00_5, intensities.percentile_99_5
         return Normalization(scheme="ct", clip_low=low, clip_high=high, mean=intensities.mean, std=intensities.std)
     if scheme == "RGBTo01Normalization":  # 0..255 to 0..1, and nothing lies outside
@@ -180,12 +180,16 @@ def _resampling(configuration: Configuration, reasons: list[str]) -> Resampling 
         reasons.append(f"images are resampled by splines of order {order}: only 0, 1 and 3 are known")
         return None
     separate, ratio = how
-    return Resampling(image_order=order, separate_axis=separate, separate_ratio=ratio)
+    try:
+        return Resampling(image_order=order, separate_axis=separate, separate_ratio=ratio)
+    except ValidationError as problem:
+        reasons.extend(f"resampling: {line}" for line in describe(problem))
+        return None
 
 
-def _separation(function: str, kwargs: dict[str, Any]) -> tuple[Literal["auto", "always", "never"], float]:
+def _separation(function: str, kwargs: dict[str, Any]) -> tuple[Literal["auto", "always", "never"], Any]:
     forced = kwargs.get("force_separate_z", None if function == _TORCH else False)
-    ratio = float(kwargs.get("separate_z_anisotropy_threshold", 3))
+    ratio = kwargs.get("separate_z_anisotropy_threshold", 3)
     return ("auto" if forced is None else "always" if forced else "never"), ratio
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Exported:
     def command(self) -> str:
         """That predicts with it."""
         folds = " ".join(map(str, range(self.folds)))
-        return f"nnUNetv2_predict_from_modelfolder -m {self.folder} -f {folds} -i IMAGES -o OUTPUT"
+        return f"nnUNetv2_predict_from_modelfolder -m {shlex.quote(str(self.folder))} -f {folds} -i IMAGES -o OUTPUT"
 
 
 def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = False) -> Exported:

@@ -63,6 +63,9 @@ class NetworkSpec(Schema):
             problems.append(f"kernels and strides need {self.dims} numbers each")
         if any(k % 2 == 0 for kernel in (*self.kernels, *self.decoder_kernels) for k in kernel):
             problems.append("kernels must be odd")
+        per_axis = [n for axes in (*self.kernels, *self.decoder_kernels, *self.strides) for n in axes]
+        if any(n < 1 for n in (*self.features, *self.encoder_convs, *self.decoder_convs, *per_axis)):
+            problems.append("features, convolutions, kernels and strides are 1 or more")
         if self.strides and any(s != 1 for s in self.strides[0]):
             problems.append("the first stage keeps full resolution: its strides are 1")
         if not 1 <= self.heads <= max(n - 1, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,9 @@ def test_the_command_says_how_to_go_on(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, given).output
     assert f"nnUNetv2_predict_from_modelfolder -m {tmp_path / 'theirs'} -f 0 1 -i" in said
     assert "NibabelIOWithReorient" in said
+
+
+def test_a_folder_with_a_space_is_quoted_in_the_command(tmp_path: Path) -> None:
+    saved(tmp_path / "model", PLANS["2d"])
+    made = export_nnunet(tmp_path / "model", tmp_path / "my model")
+    assert shlex.split(made.command)[1:3] == ["-m", str(tmp_path / "my model")]

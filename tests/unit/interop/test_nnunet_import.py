@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,29 @@ def test_a_folder_above_is_searched_and_several_models_need_a_choice(tmp_path: P
         import_nnunet(tmp_path / "results", tmp_path / "out2", configuration="2d")
 
 
+def test_a_folder_that_was_renamed_is_of_the_configuration_that_its_checkpoint_says(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    renamed = model.rename(model.with_name("liver"))
+    made = import_nnunet(renamed, tmp_path / "out", configuration="3d_fullres")
+    assert made.bundle.record.provenance["configuration"] == "3d_fullres"
+    with pytest.raises(ModelError, match="is of configuration 3d_fullres, not 2d"):
+        import_nnunet(renamed, tmp_path / "out2", configuration="2d")
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _model(tmp_path)
+    (tmp_path / "results" / "Closed").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder.name == "Closed":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert import_nnunet(tmp_path / "results", tmp_path / "out").folds == ("0", "1")
+
+
 def test_folds_and_checkpoints_can_be_chosen(tmp_path: Path) -> None:
     model = _model(tmp_path)
     shutil.copytree(model / "fold_0", model / "fold_all")
@@ -182,6 +205,11 @@ def test_plans_of_older_versions_say_the_same(tmp_path: Path) -> None:
     assert torch.equal(old.build().state_dict()["heads.0.weight"], network.state_dict()["heads.0.weight"])
 
 
+def _resampled(**kwargs: Any) -> dict[str, Any]:
+    """Images and predictions alike."""
+    return {f"resampling_fn_{what}_kwargs": kwargs for what in ("data", "probabilities")}
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "cascade": ("plain_3d", {"previous_stage": "3d_lowres"}, "second stage of a cascade"),
     "low resolution": ("plain_3d", {"next_stage": "3d_cascade_fullres"}, "a low-resolution model"),
@@ -198,6 +226,18 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "images and predictions are resampled by different rules",
     ),
     "order_z": ("plain_3d", {"resampling_fn_data_kwargs": {"order_z": 1, "force_separate_z": None}}, "of order 1"),
+    "a threshold of 1": (
+        "plain_3d",
+        _resampled(order=1, separate_z_anisotropy_threshold=1),
+        "separate_ratio: Input should be greater than 1",
+    ),
+    "no threshold": (
+        "plain_3d",
+        _resampled(order=1, separate_z_anisotropy_threshold=None),
+        "separate_ratio",
+    ),
+    "no spacing": ("plain_3d", {"spacing": [1.0, float("nan"), 1.0]}, "spacing.1: Input should be a finite number"),
+    "no parent": ("plain_3d", {"inherits_from": ["3d_fullres"]}, "is not there"),
     "order": ("plain_3d", {"resampling_fn_data_kwargs": {"order": 5, "force_separate_z": None}}, "of order 5"),
 }
 
@@ -220,6 +260,8 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
     "eps": ({"norm_op_kwargs": {"affine": True, "eps": 1e-3}}, "eps of 1e-5"),
     "stem": ({"stem_channels": 5}, "the stem has 5 channels"),
     "even kernels": ({"kernel_sizes": [2, 2, 2]}, "kernels must be odd"),
+    "slope": ({"nonlin_kwargs": {"negative_slope": "steep"}}, "negative_slope: Input should be a valid number"),
+    "no blocks": ({"n_blocks_per_stage": None}, "are 1 or more"),
     "unknown entry": ({"squeeze_excitation": True}, "squeeze_excitation: Extra inputs are not permitted"),
 }
 
@@ -247,6 +289,14 @@ def test_all_reasons_are_said_together(tmp_path: Path) -> None:
         import_nnunet(model, tmp_path / "out")
     said = str(error.value)
     assert all(reason in said for reason in ("cascade", "MyNorm", "ignore label", "Tiff3DIO", "nnUNetv2_predict"))
+
+
+def test_intensities_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    channels = {"0": {"mean": float("nan"), "std": 1.0, "percentile_00_5": 0.0, "percentile_99_5": 1.0}}
+    _edit(model / "plans.json", lambda plans: plans.update(foreground_intensity_properties_per_channel=channels))
+    with pytest.raises(ModelError, match="channel 0, CTNormalization, has no intensities in the plans"):
+        import_nnunet(model, tmp_path / "out")
 
 
 def test_labels_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> None:
@@ -301,6 +351,26 @@ def test_a_compressed_checkpoint_is_refused(tmp_path: Path) -> None:
         import_nnunet(model, tmp_path / "out")
 
 
+def test_a_checkpoint_that_only_torch_takes_for_a_zip_file_is_refused(tmp_path: Path) -> None:
+    """Python refuses its version, torch does not look at it: nobody would have looked for compression."""
+    model = _model(tmp_path)
+    path = model / "fold_0" / "checkpoint_final.pth"
+    content = bytearray(path.read_bytes())
+    content[content.rfind(b"PK\x01\x02") + 6] = 99  # needed to unpack, in the list at the end
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="is not a checkpoint, or is damaged"):
+        import_nnunet(model, tmp_path / "out")
+
+
+def test_problems_inside_a_zip_file_name_the_zip_file(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    (model / "plans.json").write_text("{")
+    archive = _packed(model, tmp_path / "model.zip")
+    with pytest.raises(ModelError) as caught:
+        import_nnunet(archive, tmp_path / "out")
+    assert str(caught.value).startswith(f"{archive / model.relative_to(tmp_path / 'results') / 'plans.json'}: ")
+
+
 def test_a_hostile_archive_is_refused(tmp_path: Path) -> None:
     archive = _packed(_model(tmp_path), tmp_path / "model.zip")
     with zipfile.ZipFile(archive, "a") as zipped:
@@ -346,6 +416,10 @@ def test_what_is_in_the_way_is_kept(tmp_path: Path) -> None:
         import_nnunet(GOLDEN / "plain_2d", tmp_path / "out")
     assert ModelBundle.load(tmp_path / "out").digest == first.digest
     assert import_nnunet(GOLDEN / "plain_2d", tmp_path / "out", overwrite=True).bundle.digest != first.digest
+    model = _model(tmp_path / "again")
+    with pytest.raises(OutputError, match="no model"):
+        import_nnunet(model, model, overwrite=True)
+    assert (model / "fold_0" / "checkpoint_final.pth").is_file()
 
 
 @pytest.mark.parametrize("source", ["nothing", "empty"])

@@ -177,6 +177,8 @@ def test_what_was_asked_for_is_taken(tmp_path: Path) -> None:
         {"labels": ("background", "a")},
         {"patch_size": (0, 8, 8)},
         {"spacing": (1.0, -1.0, 1.0)},
+        {"spacing": (1.0, float("nan"), 1.0)},
+        {"ct_stats": (0.0, 1.0, float("nan"), 1.0)},
         {"brats": True, "regions": "a=1"},
         {"regions": "a"},
         {"negative_slope": 2.0},

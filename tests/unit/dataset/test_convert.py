@@ -427,6 +427,38 @@ def test_every_problem_of_a_table_comes_at_once(tmp_path: Path) -> None:
         convert(write_table(tmp_path, "case,CT", "x,a.nii.gz"), tmp_path / "out", to="decathlon", workers=1)
 
 
+def test_lines_of_a_table_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    rows = ["case,CT,label", "", "x,a.nii.gz,a_truth.nii.gz", "", "y,,b_truth.nii.gz"]
+    with pytest.raises(DatasetError, match="line 5: no file for 'CT'"):
+        convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
+
+
+def test_a_quotation_mark_without_its_fellow_is_told(tmp_path: Path) -> None:
+    rows = ["case,CT,label", '"x,a.nii.gz,a_truth.nii.gz', *["y,b.nii.gz,b_truth.nii.gz"] * 8000]
+    with pytest.raises(DatasetError, match=r"is no table: line \d+: field larger than field limit"):
+        convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
+
+
+def test_a_table_of_files_that_would_be_replaced_is_refused(tmp_path: Path) -> None:
+    first = phantoms(tmp_path / "Task07_Blobs")
+    made = tmp_path / "made"
+    convert(first, made, to="decathlon", copy=True, workers=1)
+    before = contents(made)
+    name = next((made / "imagesTr").iterdir()).name
+    (tmp_path / "some.csv").write_text(f"case,CT,label\nx,made/imagesTr/{name},made/labelsTr/{name}\n")
+    with pytest.raises(OutputError, match="which is read"):
+        convert(tmp_path / "some.csv", made, to="decathlon", copy=True, overwrite=True, workers=1)
+    assert contents(made) == before
+
+
+def test_values_that_are_no_classes_are_told(tmp_path: Path) -> None:
+    image(tmp_path / "in" / "a.nii.gz")
+    write_label(tmp_path / "in" / "a_seg.nii.gz", np.full(GRID.shape_ZYX, -3, np.int16), GRID)
+    names = FileNames(images=Path(), channels="CT=a", label_suffix="a_seg")
+    with pytest.raises(DatasetError, match="background with value 0"):
+        convert(tmp_path / "in", tmp_path / "out", to="decathlon", files=names, workers=1)
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

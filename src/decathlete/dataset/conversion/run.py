@@ -101,6 +101,7 @@ def run_jobs(
         written=sum(len(targets(job)) for job in every) - (0 if copy else placed),
         values=dict(values),
     )
+    _refuse_own_sources(every, folder)
     _begin(folder, record, overwrite=overwrite)
     failures = {}
     one = partial(_convert_case, copy=copy)
@@ -128,6 +129,14 @@ def _digest(jobs: list[Job], folder: Path, settings: list[object]) -> str:
         stamps = [(str(p.resolve()), (i := p.stat()).st_size, i.st_mtime_ns) for p in sources(job)]
         files.append([type(job).__name__, stamps, [str(t.relative_to(folder)) for t in targets(job)]])
     return value_digest([files, settings])
+
+
+def _refuse_own_sources(jobs: list[Job], folder: Path) -> None:
+    """A table may name files anywhere, and links lead anywhere: also where the new dataset replaces what was there."""
+    place = folder.resolve()
+    for path in {path for job in jobs for path in sources(job)}:
+        if path.parent.resolve().is_relative_to(place) or path.resolve().is_relative_to(place):
+            raise OutputError(f"holds {path}, which is read", where=folder, remedy="choose a folder apart")
 
 
 def _begin(folder: Path, record: Record, *, overwrite: bool) -> None:

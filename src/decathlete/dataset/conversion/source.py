@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from decathlete.dataset.images import read_label
 from decathlete.dataset.manifest import MANIFEST, read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Fold
-from decathlete.errors import DatasetError, ManifestError, OptionError, problems_found
+from decathlete.errors import DatasetError, DecathleteError, ManifestError, OptionError, problems_found
 
 FOLDS = "splits_final.json"
 """nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
@@ -63,19 +63,32 @@ def labels_of(
 
     Raises:
         OptionError: ``classes`` is not a list of names, or contradicts itself.
-        DatasetError: label maps that cannot be read, all of them listed.
+        DatasetError: label maps that cannot be read, all of them listed; or whose values are no classes (below 0, or
+            too many).
     """
     if classes is None:
         found = sorted(_values(cases, workers=workers, where=where, progress=progress) | {0})
-        return LabelSet(classes=tuple(LabelClass(name=f"label {v}" if v else "background", value=v) for v in found))
+        named = {f"label {v}" if v else "background": v for v in found}
+        remedy = "mend the label maps, or name their classes: --classes"
+        return _label_set(named, where=where, remedy=remedy, kind=DatasetError)
     named = _parsed(classes)
     ignore = named.pop("ignore", None)
-    named = {"background": 0} | named
+    return _label_set({"background": 0} | named, ignore, where="--classes", remedy=_CLASSES_HELP, kind=OptionError)
+
+
+def _label_set(
+    named: Mapping[str, int],
+    ignore: int | None = None,
+    *,
+    where: Path | str,
+    remedy: str,
+    kind: type[DecathleteError],
+) -> LabelSet:
     ordered = sorted(named.items(), key=lambda item: item[1])
     try:
         return LabelSet(classes=tuple(LabelClass(name=n, value=v) for n, v in ordered), ignore=ignore)
     except ValidationError as problem:
-        raise problems_found(describe(problem), where="--classes", remedy=_CLASSES_HELP, kind=OptionError) from None
+        raise problems_found(describe(problem), where=where, remedy=remedy, kind=kind) from None
 
 
 def _parsed(classes: str) -> dict[str, int]:

@@ -53,7 +53,7 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     columns = _channel_columns(header, channels, problems)
     if problems:
         raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError)
-    read = [_row(row, line, columns or ("image",), path.parent, problems) for line, row in enumerate(rows, start=2)]
+    read = [_row(row, line, columns or ("image",), path.parent, problems) for line, row in rows]
     parts = {part: tuple(r for r in read if (r.split == "test") == (part == "test")) for part in ("training", "test")}
     for part, members in parts.items():
         problems += id_problems((r.case for r in members), part)
@@ -79,13 +79,18 @@ class _Row:
     split: str
 
 
-def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The header; and each row that is not empty, with the number of the line that it ends in."""
     text = read_text(path, error=DatasetError).removeprefix("\ufeff")
     first = text.partition("\n")[0]
     lines = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    header = [name.strip() for name in next(lines, [])]
-    header = [name.lower() if name.lower() in _KNOWN else name for name in header]
-    rows = [dict(zip(header, (cell.strip() for cell in cells), strict=False)) for cells in lines if any(cells)]
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        header = [name.lower() if name.lower() in _KNOWN else name for name in header]
+        found = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
+    except csv.Error as problem:  # a quotation mark without its fellow, mostly
+        raise DatasetError(f"is no table: line {lines.line_num}: {problem}", where=path, remedy=_HELP) from None
+    rows = [(line, dict(zip(header, cells, strict=False))) for line, cells in found if any(cells)]
     return header, rows
 
 

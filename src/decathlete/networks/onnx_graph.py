@@ -14,12 +14,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from decathlete.core.extras import how_to_install
-from decathlete.errors import OptionError
+from decathlete.core.sizes import say_bytes
+from decathlete.errors import ModelError, OptionError
 from decathlete.networks.blocks import EPS, ConvBlock, InstanceNorm, ResidualBlock
 from decathlete.networks.unet import UNet
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 
 OPSET, IR_VERSION = 17, 8
+LARGEST_BYTES = 2**31 - 2**24
+"""Of weights: the format ends at 2 GiB, and operations and texts need some of them."""
 INPUT, OUTPUT = "windows", "logits"
 """Names of the program's input and output."""
 
@@ -36,11 +39,13 @@ def onnx_program(
 
     Raises:
         OptionError: the package ``onnx`` is missing.
+        ModelError: the weights are more than an ONNX program can hold.
     """
     try:
         from onnx import TensorProto, helper
     except ImportError:
         raise OptionError("ONNX programs need the package onnx", remedy=how_to_install("onnx")) from None
+    _refuse_too_large(networks)
     graph = _Graph(spec.dims)
     logits = [graph.unet(network, INPUT) for network in networks]
     graph.node("Mean", logits, name=OUTPUT)
@@ -57,6 +62,16 @@ def onnx_program(
     helper.set_model_props(model, metadata or {})
     program: bytes = model.SerializeToString()
     return program
+
+
+def _refuse_too_large(networks: Sequence[UNet]) -> None:
+    n_bytes = sum(t.numel() * t.element_size() for network in networks for t in network.state_dict().values())
+    if n_bytes > LARGEST_BYTES:
+        raise ModelError(
+            f"its {len(networks)} network(s) have {say_bytes(n_bytes)} of weights together, and one ONNX program holds "
+            f"{say_bytes(LARGEST_BYTES)}",
+            remedy="take fewer of its folds, or predict with torch",
+        )
 
 
 class _Graph:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from decathlete.errors import OptionError
+from decathlete.errors import ModelError, OptionError
 from decathlete.inference.engines import TorchEngine
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
+from decathlete.networks import onnx_graph
 from decathlete.networks.build import build_network
 from decathlete.networks.onnx_graph import onnx_program
 from decathlete.networks.precision import default_precision
@@ -118,3 +119,13 @@ def test_precisions_that_an_engine_does_not_have(package):
             ENGINES[package](program, window=(2, 16, 12), precision="bf16")
     with pytest.raises(OptionError, match="fp16"):
         ENGINES[package](program, window=(2, 16, 12), precision="fp16")
+
+
+def test_networks_that_one_program_cannot_hold_are_refused(monkeypatch):
+    spec = SPECS["2D"]
+    networks = make_networks(spec, n=2)
+    one = sum(value.numel() * value.element_size() for value in networks[0].state_dict().values())
+    monkeypatch.setattr(onnx_graph, "LARGEST_BYTES", one)
+    assert onnx_program(networks[:1], spec, (16, 12))
+    with pytest.raises(ModelError, match=r"its 2 network\(s\) have .* together"):
+        onnx_program(networks, spec, (16, 12))

@@ -36,6 +36,8 @@ def main() -> int:
     axis = AXES[options.axis]
     every = axis.small if options.small else axis.full
     sizes = [size for size in every if axis.amount(size) <= options.up_to]
+    if not sizes:
+        sys.exit(f"no size of this axis is that small: --up-to {axis.amount(every[0])} at least")
     notes = [f"not run: {axis.amount(size):,} {axis.unit}s" for size in every if size not in sizes]
     found: dict[str, list[Point]] = {command: [] for command in options.commands}
     failures: dict[str, str] = {}

@@ -46,6 +46,9 @@ def _compare(workload: Workload, options: argparse.Namespace, pythons: dict[Envi
     """Play one workload, print and write its tables; whether any contender failed."""
     if options.size not in workload.sizes:
         sys.exit(f"{workload.name} has no size {options.size!r}: choose {', '.join(workload.sizes)}")
+    contenders = [contender.name for contender in workload.contenders]
+    if options.only and not set(contenders) & set(options.only):
+        sys.exit(f"{workload.name} has none of these contenders: choose {', '.join(contenders)}")
     work = {**workload.sizes[options.size], **dict(options.set), "data": str(options.data)}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)

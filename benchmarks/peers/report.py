@@ -37,10 +37,11 @@ def _row(outcome: Outcome, ours: Outcome | None, *, lower: bool) -> str:
     if not outcome.amounts:
         reason = (outcome.failure or "").splitlines()[-1:] or ["no result"]
         return f"| {outcome.contender} | failed | | | | {reason[0]} |"
-    notes = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in outcome.notes.items())
+    said = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in outcome.notes.items()]
+    notes = ", ".join([*said, f"failed after {len(outcome.amounts)} round(s)"] if outcome.failure else said)
     return (
         f"| {outcome.contender} | {outcome.median:.4g} | {min(outcome.amounts):.4g} to {max(outcome.amounts):.4g} "
-        f"| {_ratio(outcome, ours, lower=lower)} | {outcome.peak_bytes / 2**30:.2f} GB | {notes} |"
+        f"| {_ratio(outcome, ours, lower=lower)} | {outcome.peak_bytes / 2**30:.2f} GiB | {notes} |"
     )
 
 

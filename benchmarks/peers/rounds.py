@@ -21,7 +21,7 @@ class Outcome:
     Attributes:
         amounts: the median of each round.
         peak_bytes: resident memory of its largest process, the greatest of all rounds.
-        failure: the last lines of a process that failed; then there are no amounts.
+        failure: the last lines of a process that failed; amounts are of the rounds before.
     """
 
     contender: str

@@ -24,8 +24,15 @@ def manifest_of(dataset: Path) -> dict[str, Any]:
 
 
 def first_cases(dataset: Path, n: int) -> list[str]:
-    """File names of its first cases."""
-    return sorted(Path(entry["image"]).name for entry in manifest_of(dataset)["training"])[:n]
+    """File names of its first cases.
+
+    Raises:
+        ValueError: there are fewer; rates are counted by the number that was asked for.
+    """
+    names = sorted(Path(entry["image"]).name for entry in manifest_of(dataset)["training"])
+    if len(names) < n:
+        raise ValueError(f"{dataset} has {len(names)} cases, not {n}: give --set cases={len(names)}")
+    return names[:n]
 
 
 def link_raw(dataset: Path, names: list[str], folder: Path) -> None:

@@ -96,13 +96,16 @@ def _train(trainer: Any, budget_s: float) -> int:
     trainer.on_train_start()
     began = time.perf_counter()
     trainer.on_train_epoch_start()
+    trainer.train_step(next(trainer.dataloader_train))  # waits for the loaders: no measure of the others
+    calibrating = time.perf_counter()
     for _ in range(CALIBRATION_STEPS):
         trainer.train_step(next(trainer.dataloader_train))
-    each_s = (time.perf_counter() - began) / CALIBRATION_STEPS
-    n_epochs = max(1, int(budget_s / each_s / STEPS_PER_EPOCH))
+    each_s = (time.perf_counter() - calibrating) / CALIBRATION_STEPS
+    left_s = budget_s - (time.perf_counter() - began)
+    n_epochs = max(1, int(left_s / each_s / STEPS_PER_EPOCH))
     trainer.num_epochs = n_epochs
     trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
-    steps = CALIBRATION_STEPS
+    steps = 1 + CALIBRATION_STEPS
     while time.perf_counter() - began < budget_s and trainer.current_epoch < n_epochs:
         trainer.on_epoch_start()
         trainer.on_train_epoch_start()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 
+from common.processes import peak_bytes
 from workload import Contender, Measured, Work, Workload
 
 MEMORY_LIMIT = 20 * 2**30
@@ -45,11 +47,11 @@ def ours(work: Work, folder: Path) -> Measured:
     from decathlete.workflows.predict import predict
     from decathlete.workflows.validate import PredictOptions
 
+    shutil.rmtree(folder / "ours", ignore_errors=True)  # what a round before made would be kept, and nothing computed
     began = time.perf_counter()
     options = PredictOptions(device="cpu", memory_gb=work.get("memory_gb"))
     predict(folder / "model", folder / "images", folder / "ours", options=options, overwrite=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Measured(amounts=(peak,), notes={"seconds": time.perf_counter() - began})
+    return Measured(amounts=(peak_bytes() / 2**30,), notes={"seconds": time.perf_counter() - began})
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
@@ -65,8 +67,7 @@ def nnunet(work: Work, folder: Path) -> Measured:
     began = time.perf_counter()
     (folder / "nnunet").mkdir(exist_ok=True)
     predictor.predict_from_files_sequential(str(folder / "images"), str(folder / "nnunet"), overwrite=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Measured(amounts=(peak,), notes={"seconds": time.perf_counter() - began})
+    return Measured(amounts=(peak_bytes() / 2**30,), notes={"seconds": time.perf_counter() - began})
 
 
 def _nnunet_model(work: Work, model: Path) -> None:
@@ -161,7 +162,7 @@ SCAN = {"shape_xyz": (512, 512, 400), "spacing_xyz": (0.8, 0.8, 1.0), "target_mm
 WORKLOAD = Workload(
     name="manyclass",
     title="Peak memory of predicting one large scan",
-    unit="GB",
+    unit="GiB",
     lower_is_better=True,
     sizes={
         "small": {**SCAN, "shape_xyz": (60, 56, 50), "patch": (16, 16, 16), "classes": 5},

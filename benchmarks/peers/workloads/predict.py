@@ -57,6 +57,7 @@ def _ours(work: Work, folder: Path, name: str, **chosen: Any) -> Measured:
     bundle = folder / "bundle"
     if not bundle.exists():
         import_nnunet(folder / "model", bundle)
+    shutil.rmtree(folder / name, ignore_errors=True)  # what a round before made would be kept, and nothing computed
     began = time.perf_counter()
     options = PredictOptions(tta=work["flips"], precision="fp32", device="cpu", **chosen)
     predict(bundle, folder / "images", folder / name, options=options, overwrite=True)

@@ -124,3 +124,11 @@ def test_the_peak_is_this_process_own(tmp_path):
         "tell({'peak_bytes': peak_bytes()})\n"
     )
     assert run_alone(script, {}, python=Path(sys.executable), cores=[0])["peak_bytes"] < ballast.nbytes / 2
+
+
+def test_a_limit_below_every_size_is_told(monkeypatch):
+    import run
+
+    monkeypatch.setattr(sys, "argv", ["run.py", "--axis", "cases", "--up-to", "1"])
+    with pytest.raises(SystemExit, match="--up-to 10 at least"):
+        run.main()

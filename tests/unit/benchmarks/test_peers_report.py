@@ -1,5 +1,6 @@
 """The harness that compares with peers: rounds, tables and records, on workloads made up here."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -47,8 +48,8 @@ def test_ratios_are_of_medians_and_say_how_much_better_ours_is():
 
     outcomes = [outcome("ours", 1.0, 9.0, 2.0), outcome("theirs", 8.0, 6.0, 5.0, Dice=0.5)]
     slower = rows(markdown(workload(lower_is_better=True), {}, outcomes, []))
-    assert slower["ours"] == ["2", "1 to 9", "", "1.00 GB", ""]
-    assert slower["theirs"] == ["6", "5 to 8", "3.00 x", "1.00 GB", "Dice 0.5"]
+    assert slower["ours"] == ["2", "1 to 9", "", "1.00 GiB", ""]
+    assert slower["theirs"] == ["6", "5 to 8", "3.00 x", "1.00 GiB", "Dice 0.5"]
     assert rows(markdown(workload(lower_is_better=False), {}, outcomes, []))["theirs"][2] == "0.33 x"
 
 
@@ -59,6 +60,54 @@ def test_a_contender_that_failed_has_its_reason_in_the_table():
         workload(lower_is_better=True), {}, [outcome("ours", 1.0), outcome("b", failure="x\nout of memory")], []
     )
     assert rows(text)["b"] == ["failed", "", "", "", "out of memory"]
+
+
+def test_a_contender_that_failed_later_keeps_its_figures_and_says_so():
+    from report import markdown
+
+    text = markdown(workload(lower_is_better=True), {}, [outcome("ours", 1.0, failure="killed", Dice=0.5)], [])
+    assert rows(text)["ours"][-1] == "Dice 0.5, failed after 1 round(s)"
+
+
+def test_more_cases_than_there_are_are_refused(tmp_path):
+    """Else rates would be counted by cases that nobody computed."""
+    from workloads._nnunet import first_cases
+
+    training = [{"image": f"./imagesTr/{name}.nii.gz"} for name in "ba"]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": training}))
+    assert first_cases(tmp_path, 1) == ["a.nii.gz"]
+    with pytest.raises(ValueError, match="has 2 cases, not 3"):
+        first_cases(tmp_path, 3)
+
+
+class SlowStart:
+    """A trainer of nnU-Net's whose first step waits for its loaders; it has a clock of its own."""
+
+    def __init__(self):
+        self.now, self.current_epoch, self.dataloader_train, self.dataloader_val = 0.0, 0, iter(int, 1), iter(int, 1)
+
+    def train_step(self, batch):
+        self.now += 1 if self.now else 10
+
+    def on_epoch_end(self):
+        self.current_epoch += 1
+
+    def configure_optimizers(self):
+        return None, None
+
+    def __getattr__(self, name):
+        return lambda *args: None
+
+
+def test_nnunets_schedule_fills_the_budget_whatever_the_first_step_waits(monkeypatch):
+    from workloads import dice
+
+    trainer = SlowStart()
+    monkeypatch.setattr(dice.time, "perf_counter", lambda: trainer.now)
+    monkeypatch.setattr(dice, "torch_no_grad", lambda: contextlib.nullcontext())
+    steps = dice._train(trainer, 100)
+    assert trainer.num_epochs == 8
+    assert steps == 1 + dice.CALIBRATION_STEPS + 80
 
 
 def test_the_record_names_machine_versions_and_work():
@@ -116,3 +165,37 @@ def test_contenders_play_in_turn_in_processes_of_their_own(tmp_path):
     assert len(ours.amounts) == 2
     assert min(ours.amounts) > 0
     assert ours.peak_bytes > 2**20
+
+
+def test_contenders_that_nobody_knows_are_told(tmp_path, monkeypatch):
+    import compare
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    monkeypatch.setattr(sys, "argv", ["compare.py", "resample", "--peers", str(tmp_path), "--only", "us"])
+    with pytest.raises(SystemExit, match="none of these contenders: choose ours, skimage"):
+        compare.main()
+
+
+@pytest.mark.parametrize("name", ["manyclass", "predict"])
+def test_every_round_predicts_anew(name, tmp_path, monkeypatch):
+    """What is there already of the same inputs and settings would be kept, and a second round would cost nothing."""
+    import importlib
+    import resource
+
+    from decathlete.workflows import predict as workflow
+
+    there = []
+
+    def predict(model, images, output, **options):
+        there.append(output.exists())
+        output.mkdir(exist_ok=True)
+
+    monkeypatch.setattr(workflow, "predict", predict)
+    monkeypatch.setattr(resource, "setrlimit", lambda *limits: None)
+    (tmp_path / "bundle").mkdir()
+    found = importlib.import_module(f"workloads.{name}").WORKLOAD
+    ours = [contender for contender in found.contenders if contender.environment == "ours"]
+    for contender in [*ours, *ours]:
+        contender.run(found.sizes["small"], tmp_path)
+    assert there == [False] * (2 * len(ours))

@@ -4,6 +4,9 @@ import importlib
 import json
 import logging
 import operator
+import signal
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -13,8 +16,10 @@ import torch
 from decathlete.core.geometry import Geometry, HeaderCodes
 from decathlete.dataset.images import Image, read_image, read_label, write_image
 from decathlete.errors import CasesFailed, DatasetError, ImageError, ModelError, OptionError, OutputError
+from decathlete.inference import outputs
 from decathlete.inference.files import predict_files
 from decathlete.inference.predict import Predictor
+from decathlete.inference.probabilities import ProbabilityFile
 from decathlete.inference.restore import restore
 from decathlete.inference.sweep import predict_logits
 from decathlete.networks.build import build_network
@@ -216,14 +221,71 @@ def test_warnings_are_recorded(images, tmp_path):
     assert any(w.startswith("spacing along axis 0 is 1.5 mm") for w in done.record.warnings)
 
 
-def test_probabilities_on_request(model, images, tmp_path):
-    predict_files(load(model), images / "a.nii.gz", tmp_path / "out", save_probabilities=True)
-    written = read_image(tmp_path / "out" / "a_probabilities.nii.gz")
-    assert written.array_CZYX.shape == (3, 20, 18, 22)
-    np.testing.assert_allclose(written.array_CZYX.sum(0), 1, atol=1e-5)
-    label = read_label(tmp_path / "out" / "a.nii.gz")
-    assert written.geometry == label.geometry
-    np.testing.assert_array_equal(written.array_CZYX.argmax(0), label.array_ZYX)
+@pytest.mark.parametrize("several", [False, True], ids=["one plan", "2D with 3D"])
+def test_probabilities_on_disk_are_those_in_memory(model, images, tmp_path, several):
+    models = [model, save_model(tmp_path / "2d", make_test_plan(2), seed=1)] if several else [model]
+    predict_files(load(models), images, tmp_path / "out", save_probabilities=True)
+    for name in "abc":
+        written = read_image(tmp_path / "out" / f"{name}_probabilities.nii")
+        expected = load(models).predict(images / f"{name}.nii.gz", probabilities=True)
+        np.testing.assert_array_equal(written.array_CZYX, expected.probabilities_KZYX)
+        np.testing.assert_allclose(written.array_CZYX.sum(0), 1, atol=1e-5)
+        label = read_label(tmp_path / "out" / f"{name}.nii.gz")
+        assert written.geometry == label.geometry
+        np.testing.assert_array_equal(written.array_CZYX.argmax(0), label.array_ZYX)
+    assert len(list((tmp_path / "out").iterdir())) == 9
+
+
+def test_a_failed_case_leaves_no_probabilities(model, images, tmp_path, monkeypatch):
+    def full(self, output, first, planes_ZYX):
+        if first > 4:
+            raise OutputError("is full", where=self.path.parent)
+
+    monkeypatch.setattr(ProbabilityFile, "put", full)
+    with pytest.raises(CasesFailed, match="is full"):
+        predict_files(load(model), images / "a.nii.gz", tmp_path / "out", save_probabilities=True)
+    assert not list((tmp_path / "out").iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from decathlete.inference import outputs
+from decathlete.inference.files import predict_files
+from decathlete.inference.predict import Predictor
+from decathlete.inference.probabilities import ProbabilityFile
+
+put = ProbabilityFile.put
+def killed(self, output, first, planes_ZYX):
+    put(self, output, first, planes_ZYX)
+    if first > 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ProbabilityFile.put = killed
+model, image, output = map(Path, sys.argv[1:])
+predict_files(Predictor.load(model, device="cpu"), image, output, save_probabilities=True)
+"""
+
+
+def test_a_killed_run_leaves_no_probabilities_and_is_repeated(model, images, tmp_path):
+    output = tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", KILLED, model, images / "a.nii.gz", output], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [p.name.startswith(".partial-") for p in output.iterdir()] == [True]
+    predict_files(load(model), images / "a.nii.gz", output, save_probabilities=True)
+    assert sorted(p.name for p in output.iterdir()) == ["a.json", "a.nii.gz", "a_probabilities.nii"]
+
+
+def test_within_a_limit_of_memory_one_case_is_there_at_a_time(model, images, tmp_path, monkeypatch):
+    there, most = [], []
+    prepare, write = Predictor.prepare, outputs.write_label
+    monkeypatch.setattr(Predictor, "prepare", lambda *a: (there.append(1), most.append(len(there)), prepare(*a))[-1])
+    monkeypatch.setattr(outputs, "write_label", lambda *a: (there.pop(), write(*a))[-1])
+    predict_files(load(model, memory_bytes=10**9), images, tmp_path / "out")
+    assert most == [1, 1, 1]
+    for name in "abc":
+        expected = load(model).predict(images / f"{name}.nii.gz").label_ZYX
+        np.testing.assert_array_equal(read_label(tmp_path / "out" / f"{name}.nii.gz").array_ZYX, expected)
 
 
 def test_channels_in_files_of_their_own(tmp_path):
@@ -308,7 +370,7 @@ def test_asking_for_probabilities_later_adds_them(model, images, tmp_path):
     predict_files(load(model), images, tmp_path / "out")
     done = predict_files(load(model), images, tmp_path / "out", save_probabilities=True)
     assert not any(d.kept for d in done)
-    assert len(list((tmp_path / "out").glob("*_probabilities.nii.gz"))) == 3
+    assert len(list((tmp_path / "out").glob("*_probabilities.nii"))) == 3
     assert all(d.kept for d in predict_files(load(model), images, tmp_path / "out"))
 
 

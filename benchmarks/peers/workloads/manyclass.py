@@ -50,7 +50,14 @@ def ours(work: Work, folder: Path) -> Measured:
     shutil.rmtree(folder / "ours", ignore_errors=True)  # what a round before made would be kept, and nothing computed
     began = time.perf_counter()
     options = PredictOptions(device="cpu", memory_gb=work.get("memory_gb"))
-    predict(folder / "model", folder / "images", folder / "ours", options=options, overwrite=True)
+    predict(
+        folder / "model",
+        folder / "images",
+        folder / "ours",
+        options=options,
+        save_probabilities=work.get("probabilities", False),
+        overwrite=True,
+    )
     return Measured(amounts=(peak_bytes() / 2**30,), notes={"seconds": time.perf_counter() - began})
 
 
@@ -168,7 +175,9 @@ WORKLOAD = Workload(
         "small": {**SCAN, "shape_xyz": (60, 56, 50), "patch": (16, 16, 16), "classes": 5},
         "full": {**SCAN, "classes": 117},
         "two": {**SCAN, "classes": 2},
+        "probabilities": {**SCAN, "classes": 117, "memory_gb": 6, "probabilities": True},
         "unresampled": {**SCAN, "shape_xyz": (512, 512, 256), "spacing_xyz": (1.5,) * 3, "classes": 40, "memory_gb": 5},
+        "unresampled_117": {**SCAN, "spacing_xyz": (1.5,) * 3, "classes": 117, "memory_gb": 6},
     },
     contenders=(
         Contender(name="ours", environment="ours", run=ours),

@@ -18,7 +18,7 @@ from decathlete.benchmarking.clock import PeakMemory, Stopwatch
 from decathlete.benchmarking.profiling import Profiler
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
 from decathlete.inference.engines import TorchEngine
-from decathlete.inference.limits import sums_limit
+from decathlete.inference.limits import DEFAULT_SUMS_BYTES
 from decathlete.inference.sweep import sweep
 from decathlete.inference.tta import mean_over_flips
 from decathlete.networks.build import build_network
@@ -113,7 +113,7 @@ def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
                 blend=task.options.blend,
                 mirror_axes=_flips(task),
                 batch_size=task.plan.batch_size,
-                memory_bytes=sums_limit(None, task.plan, tta=task.options.tta, device=engine.device),
+                memory_bytes=DEFAULT_SUMS_BYTES if engine.device.type == "cpu" else None,
             ):
                 pass
 

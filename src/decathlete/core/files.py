@@ -27,20 +27,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OutputError: the folder cannot be made or written, or the disk is full.
     """
     partial = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
+    remedy = "choose a folder you may write to, with room on its disk"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        for inside in partial.rglob("*") if partial.is_dir() else ():
-            _sync(inside)
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(path.parent)
-    except OSError as problem:
-        raise OutputError(
-            f"cannot be written ({problem.strerror or problem})",
-            where=path,
-            remedy="choose a folder you may write to, with room on its disk",
-        ) from problem
+        with disk_named("cannot be written", where=path, remedy=remedy):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            for inside in partial.rglob("*") if partial.is_dir() else ():
+                _sync(inside)
+            _sync(partial)
+            os.replace(partial, path)
+            _sync(path.parent)
     finally:
         remove(partial)
 
@@ -60,6 +56,15 @@ def swapped_in(folder: Path) -> Iterator[Path]:
             os.replace(displaced, folder)
         raise
     remove(displaced)
+
+
+@contextmanager
+def disk_named(what: str, *, where: Path, remedy: str) -> Iterator[None]:
+    """Whatever keeps a file from being written or read becomes an :class:`OutputError`; ``what`` begins its message."""
+    try:
+        yield
+    except OSError as problem:
+        raise OutputError(f"{what} ({problem.strerror or problem})", where=where, remedy=remedy) from problem
 
 
 def _sync(path: Path) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "LabelMap",
     "find_inputs",
     "holds_integers",
+    "image_header",
     "output_suffix",
     "read_channels",
     "read_grid",
@@ -177,6 +178,14 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
             nifti.write_nifti(partial, array_CZYX, geometry)
         else:
             itk.write_itk(partial, array_CZYX, geometry)
+
+
+def image_header(n_channels: int, geometry: Geometry) -> bytes:
+    """The beginning of an uncompressed NIfTI file (``.nii``) of float32 channels; their numbers come next, in C order.
+
+    With them it is the file that :func:`write_image` makes.
+    """
+    return nifti.header_bytes(n_channels, geometry)
 
 
 def _reader(path: Path) -> Reader:

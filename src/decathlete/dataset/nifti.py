@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,23 @@ def write_nifti(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> Non
     alone), the sform is used as well, so that a written volume never moves. One channel of a slice that came with two
     axes has two again.
     """
+    _image(array_CZYX, geometry).to_filename(path)
+
+
+def header_bytes(n_channels: int, geometry: Geometry) -> bytes:
+    """How an uncompressed file begins that :func:`write_nifti` would write of float32 channels; these come next.
+
+    They follow each other in C order: channel, z, y, x.
+    """
+    unfilled_CZYX = np.broadcast_to(np.float32(0), (n_channels, *geometry.shape_ZYX))
+    header = _image(unfilled_CZYX, geometry).header
+    header.set_slope_inter(1, 0)
+    start = BytesIO()
+    header.write_to(start)
+    return start.getvalue()
+
+
+def _image(array_CZYX: NDArray[Any], geometry: Geometry) -> Any:
     array_IJK = array_CZYX.transpose(3, 2, 1, 0)
     if array_IJK.shape[3] == 1:
         array_IJK = array_IJK[..., 0]
@@ -75,7 +93,7 @@ def write_nifti(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> Non
     image.set_sform(affine, codes.sform_code, update_affine=False)
     if not np.allclose(header.get_best_affine(), affine, rtol=1e-4, atol=1e-3 * abs(affine[:3, :3]).max()):
         image.set_sform(affine, codes.sform_code or 2, update_affine=False)
-    image.to_filename(path)
+    return image
 
 
 def _plain(path: Path, as_float32: bool) -> tuple[NDArray[Any], Any]:

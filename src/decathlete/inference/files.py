@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from decathlete.core.files import remove_partials, writable_folder
@@ -15,6 +16,7 @@ from decathlete.inference.outputs import Job, finished, in_the_way, make_jobs, r
 from decathlete.inference.pipeline import overlapped
 from decathlete.inference.predict import READING_SHORT, Prediction, Predictor, Ready
 from decathlete.inference.prepared_inputs import stored_ready
+from decathlete.inference.probabilities import ProbabilityFile
 from decathlete.inference.provenance import PredictionRecord
 from decathlete.preprocessing.store import StoredCase
 
@@ -69,7 +71,8 @@ def predict_files(
     Args:
         inputs: an image, a DICOM folder, a folder of images (``ID_0000`` ... are channels), or files by case; or cases
             that were prepared for these models (:func:`~decathlete.inference.prepared_inputs.stored_cases`).
-        save_probabilities: also write ``ID_probabilities.nii.gz``, float32, a channel for each class or region.
+        save_probabilities: also write ``ID_probabilities.nii``, float32, a channel for each class or region; they go to
+            disk as they are computed, so that memory never holds them all.
         overwrite: replace what other inputs or settings made.
 
     Raises:
@@ -126,14 +129,14 @@ def _predict(
         return _Read(job=job, ready=ready, digest=job.inputs_digest())
 
     def compute(read: _Read) -> _Computed:
-        prediction = predictor.compute(
-            read.ready, probabilities=read.job.probabilities is not None, scratch=read.job.label.parent
-        )
+        folder = read.job.label.parent
+        on_disk = partial(ProbabilityFile.nifti, folder) if read.job.probabilities else None
+        prediction = predictor.compute(read.ready, probabilities=on_disk, scratch=folder)
         return _Computed(job=read.job, prediction=prediction, digest=read.digest)
 
     def write(computed: _Computed) -> PredictedFile:
         job = computed.job
-        with memory_named("the files to write", remedy="leave out --save-probabilities, or use more memory"):
+        with memory_named("the files to write", remedy=READING_SHORT):
             record = write_outputs(
                 job,
                 computed.prediction,
@@ -144,7 +147,8 @@ def _predict(
         return PredictedFile(case_id=job.case_id, path=job.label, record=record, kept=False)
 
     failures: dict[str, str] = {}
-    for outcome in overlapped(jobs, read=read, compute=compute, write=write):
+    alone = predictor.memory_bytes is not None
+    for outcome in overlapped(jobs, read=read, compute=compute, write=write, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
             log.info("%s failed; why is told at the end, the others go on", outcome.case_id)

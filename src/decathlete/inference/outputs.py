@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from decathlete.core.files import atomic_path, file_digest, remove
-from decathlete.dataset.images import output_suffix, write_image, write_label
+from decathlete.dataset.images import output_suffix, write_label
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.predict import Prediction
+from decathlete.inference.probabilities import ProbabilityFile
 from decathlete.inference.provenance import PredictionRecord, Settings, inputs_digest
 from decathlete.preprocessing.store import StoredCase
 
@@ -51,7 +52,7 @@ class Job:
 
 
 def make_jobs(inputs: Mapping[str, Sequence[Path]], output: Path, *, save_probabilities: bool) -> dict[str, Job]:
-    """Jobs by case: ``ID`` + the input's suffix, ``ID.json`` and, if asked for, ``ID_probabilities.nii.gz``.
+    """Jobs by case: ``ID`` + the input's suffix, ``ID.json`` and, if asked for, ``ID_probabilities.nii``.
 
     Raises:
         OutputError: ``output`` holds the inputs themselves.
@@ -87,7 +88,7 @@ def _job(case_id: str, images: Sequence[Path], output: Path, *, save_probabiliti
         images=tuple(images),
         label=output / f"{case_id}{output_suffix(images[0])}",
         record=output / f"{case_id}.json",
-        probabilities=output / f"{case_id}_probabilities.nii.gz" if save_probabilities else None,
+        probabilities=output / f"{case_id}_probabilities.nii" if save_probabilities else None,
     )
 
 
@@ -145,28 +146,32 @@ def refuse(paths: Iterable[Path], output: Path) -> None:
 def write_outputs(
     job: Job, prediction: Prediction, *, digest: str, settings: Settings, device: str
 ) -> PredictionRecord:
-    """Write label map, record and probabilities; each appears whole or not at all."""
-    if job.probabilities is not None and prediction.probabilities_KZYX is not None:
-        write_image(job.probabilities, prediction.probabilities_KZYX, prediction.geometry)
-    with atomic_path(job.label) as partial:
-        write_label(partial, prediction.label_ZYX, prediction.geometry)
-        record = PredictionRecord(
-            case_id=job.case_id,
-            inputs=tuple(path.name for path in job.images),
-            inputs_digest=digest,
-            label=job.label.name,
-            label_digest=file_digest(partial),
-            probabilities=job.probabilities.name if job.probabilities else None,
-            settings=settings,
-            device=device,
-            volumes_ml=prediction.volumes_ml,
-            warnings=prediction.warnings,
-            seconds=prediction.seconds,
-        )
-        if job.label.exists():
-            remove(job.label)  # the old one must not stand beside the new record
-        record.save(job.record)
-    return record
+    """Write label map and record, and let the finished probabilities appear; each whole or not at all."""
+    try:
+        with atomic_path(job.label) as partial:
+            write_label(partial, prediction.label_ZYX, prediction.geometry)
+            record = PredictionRecord(
+                case_id=job.case_id,
+                inputs=tuple(path.name for path in job.images),
+                inputs_digest=digest,
+                label=job.label.name,
+                label_digest=file_digest(partial),
+                probabilities=job.probabilities.name if job.probabilities else None,
+                settings=settings,
+                device=device,
+                volumes_ml=prediction.volumes_ml,
+                warnings=prediction.warnings,
+                seconds=prediction.seconds,
+            )
+            if job.label.exists():
+                remove(job.label)  # the old one must not stand beside the new record
+            record.save(job.record)
+            if job.probabilities is not None and isinstance(prediction.probabilities, ProbabilityFile):
+                prediction.probabilities.move_to(job.probabilities)
+        return record
+    finally:
+        if prediction.probabilities is not None:
+            prediction.probabilities.discard()
 
 
 def _read_record(job: Job) -> PredictionRecord | None:

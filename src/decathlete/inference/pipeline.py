@@ -21,13 +21,21 @@ def overlapped(
     read: Callable[[Item], Read],
     compute: Callable[[Read], Computed],
     write: Callable[[Computed], Written],
+    one_at_a_time: bool = False,
 ) -> Iterator[Outcome[Written]]:
     """Read, compute and write every case; yield outcomes in the order of ``items``.
 
     ``compute`` runs in the caller's thread, one case at a time, ``read`` and ``write`` in a thread each. At most
     three cases are in memory: one read ahead, one computed, one being written. An error that a case can have ends
     that case alone.
+
+    Args:
+        one_at_a_time: nothing overlaps, and one case alone is in memory.
     """
+    if one_at_a_time:
+        for case_id, item in items.items():
+            yield _then(_then(attempt(case_id, read, item), compute), write)
+        return
     waiting = iter(items.items())
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         ahead: deque[Future[Outcome[Read]]] = deque()

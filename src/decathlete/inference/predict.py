@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,17 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from decathlete.core.choices import EngineChoice, Layout
-from decathlete.core.geometry import Geometry, Shape, Triple
+from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import memory_named
 from decathlete.dataset.images import Image, read_channels
 from decathlete.errors import OptionError
+from decathlete.inference.averaging import average
 from decathlete.inference.engine_choice import resolve_engine
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
 from decathlete.inference.limits import sums_limit
+from decathlete.inference.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
 from decathlete.inference.provenance import Settings, volumes_ml
-from decathlete.inference.restore import Restored, Restorer, decide
-from decathlete.inference.sweep import sweep
+from decathlete.inference.restore import Restorer
+from decathlete.inference.sweep import default_batch_size, sweep
 from decathlete.inference.trained_on import channel_means, departures
 from decathlete.inference.windows import check_blend, check_overlap
 from decathlete.preprocessing.prepare import prepare
@@ -34,10 +38,11 @@ log = logging.getLogger(__name__)
 
 READING_SHORT = "use a computer with more memory, or crop the image to what is to be segmented"
 _COMPUTING_SHORT = (
-    "choose a smaller --batch-size (1 at least), leave out --save-probabilities, give --device cpu if an accelerator's "
-    "memory is full, or use a computer with more memory"
+    "choose a smaller --batch-size (1 at least), give --memory (sums that it does not hold wait on disk), or --device "
+    "cpu if an accelerator's memory is full, or use a computer with more memory"
 )
 
+_Segmented = tuple[NDArray[np.integer[Any]], ProbabilityStore | None]
 Source = Path | str | Sequence[Path | str] | NDArray[Any]
 
 
@@ -64,16 +69,21 @@ class Prediction:
         geometry: the image's grid.
         volumes_ml: class (or region) -> volume, mL.
         warnings: where the image leaves what the model was trained on; such a prediction is not to be trusted.
-        probabilities_KZYX: float32, 0..1, of each class (background first) or region, if asked for.
         seconds: from the prepared image to the finished label map.
+        probabilities: 0..1, of each class (background first) or region, if asked for.
     """
 
     label_ZYX: NDArray[np.integer[Any]]
     geometry: Geometry
     volumes_ml: dict[str, float]
     warnings: tuple[str, ...]
-    probabilities_KZYX: NDArray[np.float32] | None
     seconds: float
+    probabilities: ProbabilityStore | None = None
+
+    @property
+    def probabilities_KZYX(self) -> NDArray[np.float32] | None:
+        """As an array, float32, where they are in memory."""
+        return self.probabilities.array_KZYX if isinstance(self.probabilities, ProbabilityArray) else None
 
 
 class Predictor:
@@ -198,7 +208,7 @@ class Predictor:
         """
         with memory_named("the image", remedy=READING_SHORT):
             image = as_image(source, spacing=spacing, geometry=geometry)
-        return self.compute(self.prepare(image), probabilities=probabilities)
+        return self.compute(self.prepare(image), probabilities=ProbabilityArray if probabilities else None)
 
     def prepare(self, image: Image, case_id: str = "") -> Ready:
         """All that comes before the networks; safe to call in another thread while :meth:`compute` runs."""
@@ -218,36 +228,68 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def compute(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+    def compute(
+        self, ready: Ready, *, probabilities: MakeStore | None = None, scratch: Path | None = None
+    ) -> Prediction:
         """The networks, and the way back to the image's own grid.
 
         Args:
+            probabilities: makes what takes them; ``None``: they are not asked for.
             scratch: folder for what waits on disk while memory is short; ``None``: the system's for temporary files.
+
+        Raises:
+            MemoryShort: memory does not hold the prediction.
+            OutputError: the disk does not hold what has to wait there.
         """
         started = time.perf_counter()
         with memory_named("the prediction of this case", remedy=_COMPUTING_SHORT):
-            result = self._segmented(ready, probabilities=probabilities, scratch=scratch)
+            several = len(self.ensembles) > 1
+            label_ZYX, store = (self._averaged if several else self._single)(ready, probabilities, scratch)
         return Prediction(
-            label_ZYX=result.label_ZYX,
+            label_ZYX=label_ZYX,
             geometry=ready.geometry,
-            volumes_ml=volumes_ml(result.label_ZYX, ready.geometry, self.labels),
+            volumes_ml=volumes_ml(label_ZYX, ready.geometry, self.labels),
             warnings=ready.warnings,
-            probabilities_KZYX=result.probabilities_KZYX if probabilities else None,
             seconds=round(time.perf_counter() - started, 3),
+            probabilities=store,
         )
 
-    def _segmented(self, ready: Ready, *, probabilities: bool, scratch: Path | None) -> Restored:
-        several = len(self.ensembles) > 1
-        parts = [
-            self._restored(ensemble, case, probabilities=probabilities or several, scratch=scratch)
-            for ensemble, case in zip(self.ensembles, ready.cases, strict=True)
-        ]
-        return mean_restored(parts, self.labels) if several else parts[0]
+    def _single(self, ready: Ready, make: MakeStore | None, scratch: Path | None) -> _Segmented:
+        case = ready.cases[0]
+        with ExitStack() as on_failure:
+            store = self._store(make, ready.geometry, case.restoration.axes, on_failure)
+            label_ZYX = self._restored(self.ensembles[0], case, store, scratch)
+            on_failure.pop_all()
+        return label_ZYX, store
+
+    def _averaged(self, ready: Ready, make: MakeStore | None, scratch: Path | None) -> _Segmented:
+        """Plans by turns, the probabilities of each wait on disk: memory never holds those of all classes."""
+        folder = scratch or Path(tempfile.gettempdir())
+        with ExitStack() as on_failure, ExitStack() as always:
+            store = self._store(make, ready.geometry, AxisTransform(), on_failure)
+            parts = []
+            for ensemble, case in zip(self.ensembles, ready.cases, strict=True):
+                part = ProbabilityFile(folder, self.labels.n_outputs, ready.geometry, case.restoration.axes)
+                always.callback(part.discard)
+                self._restored(ensemble, case, part, scratch)
+                parts.append(part)
+            label_ZYX = average(parts, self.labels, ready.geometry.shape_ZYX, store)
+            on_failure.pop_all()
+        return label_ZYX, store
+
+    def _store(
+        self, make: MakeStore | None, geometry: Geometry, axes: AxisTransform, on_failure: ExitStack
+    ) -> ProbabilityStore | None:
+        if make is None:
+            return None
+        store = make(self.labels.n_outputs, geometry, axes)
+        on_failure.callback(store.discard)
+        return store
 
     def _restored(
-        self, ensemble: PlanEnsemble, case: PreparedCase, *, probabilities: bool, scratch: Path | None
-    ) -> Restored:
-        restorer = Restorer(case.restoration, self.labels, probabilities=probabilities)
+        self, ensemble: PlanEnsemble, case: PreparedCase, store: ProbabilityStore | None, scratch: Path | None
+    ) -> NDArray[np.integer[Any]]:
+        restorer = Restorer(case.restoration, self.labels, probabilities=store)
         slabs = sweep(
             ensemble.engines,
             case.image_CZYX,
@@ -256,26 +298,20 @@ class Predictor:
             blend=self.settings.blend,
             mirror_axes=ensemble.mirror_axes if self.settings.tta else (),
             batch_size=self.batch_size,
-            memory_bytes=sums_limit(self.memory_bytes, ensemble.plan, tta=self.settings.tta, device=self.device),
+            memory_bytes=sums_limit(
+                self.memory_bytes,
+                ensemble.plan,
+                case.restoration,
+                batch_size=self.batch_size or default_batch_size(ensemble.plan),
+                n_engines=len(ensemble.engines),
+                tta=self.settings.tta,
+                device=self.device,
+            ),
             scratch=scratch,
         )
         for slab_KZYX in slabs:
             restorer.add(slab_KZYX)
         return restorer.finish()
-
-
-def mean_restored(parts: Sequence[Restored], labels: LabelSet) -> Restored:
-    """Predictions of different plans as one: mean probabilities on the image's own grid, then the decision."""
-    maps = [part.probabilities_KZYX for part in parts if part.probabilities_KZYX is not None]
-    mean_KZYX = maps[0].copy()
-    for other in maps[1:]:
-        mean_KZYX += other
-    mean_KZYX /= len(maps)
-    threshold = 0.5 if labels.regions else 0.0  # ``decide`` takes logits, whose sign is that of p - 1/2
-    return Restored(
-        label_ZYX=decide(torch.from_numpy(mean_KZYX) - threshold, labels),
-        probabilities_KZYX=mean_KZYX,
-    )
 
 
 def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None) -> Image:

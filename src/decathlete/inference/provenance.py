@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -95,8 +96,10 @@ def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) ->
     Args:
         label_ZYX: file values on the grid of ``geometry``.
     """
-    present, counts = np.unique(label_ZYX, return_counts=True)
-    voxels = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    voxels: Counter[int] = Counter()
+    for plane_YX in label_ZYX:  # plane by plane: a copy of the volume would be sorted
+        present, counts = np.unique(plane_YX, return_counts=True)
+        voxels.update(dict(zip(present.tolist(), counts.tolist(), strict=True)))
     parts = [(r.name, r.values) for r in labels.regions] or [(c.name, (c.value,)) for c in labels.foreground]
     millilitres = geometry.voxel_volume_mm3 / 1000
-    return {name: round(sum(voxels.get(v, 0) for v in values) * millilitres, 6) for name, values in parts}
+    return {name: round(sum(voxels[v] for v in values) * millilitres, 6) for name, values in parts}

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decathlete.core.geometry import Shape
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.inference.probabilities import ProbabilityArray, ProbabilityStore
+from decathlete.inference.tiles import CHUNK_BYTES, FLOAT_BYTES
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.resample import linear_taps, resample_in_plane, resample_label
 
@@ -38,15 +39,22 @@ class Restored:
 
 
 class Restorer:
-    """Takes the slabs of one prediction in ascending order of the first axis; holds no volume of logits."""
+    """Takes the slabs of one prediction in ascending order of the first axis; holds no volume of logits.
 
-    def __init__(self, restoration: Restoration, labels: LabelSet, *, probabilities: bool = False) -> None:
+    Args:
+        probabilities: takes the probability of each class (softmax) or region (sigmoid), 0..1, as they come; outside
+            the crop background is certain.
+    """
+
+    def __init__(
+        self, restoration: Restoration, labels: LabelSet, *, probabilities: ProbabilityStore | None = None
+    ) -> None:
         self._restoration = restoration
         self._labels = labels
         self._taps = linear_taps(restoration.shape, restoration.crop.shape, restoration.logits_axis)
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
         self._label_ZYX = np.zeros(working, value_type(labels))
-        self._probabilities_KZYX = _certain_background(working, labels) if probabilities else None
+        self._probabilities = probabilities
         self._carry_KZYX: Tensor | None = None
         self._first = 0  # input plane that the carry begins with
         self._received = 0
@@ -66,6 +74,7 @@ class Restorer:
             raise ValueError(f"{self._received} planes for an image of {self._restoration.shape[0]}")
         slab_KZYX = slab_KZYX.float()
         known_KZYX = slab_KZYX if self._carry_KZYX is None else torch.cat([self._carry_KZYX, slab_KZYX], dim=1)
+        self._carry_KZYX = None
         ready = int((self._taps[0].high < self._received).sum())
         for start in range(self._done, ready, self._batch):
             self._finish_planes(known_KZYX, start, min(start + self._batch, ready))
@@ -82,7 +91,8 @@ class Restorer:
         low = self._taps[0].low
         needed = int(low[self._done]) if self._done < len(low) else self._received
         offset = min(max(needed - self._first, 0), known_KZYX.shape[1])
-        self._carry_KZYX = known_KZYX[:, offset:].clone()  # a view would keep the whole slab alive
+        if offset < known_KZYX.shape[1]:
+            self._carry_KZYX = known_KZYX[:, offset:].clone()  # a view would keep the whole slab alive
         self._first += offset
 
     def _finish_planes(self, known_KZYX: Tensor, start: int, stop: int) -> None:
@@ -91,33 +101,68 @@ class Restorer:
         z, y, x = self._restoration.crop.slices
         planes = slice(z.start + start, z.start + stop)
         self._label_ZYX[planes, y, x] = decide(logits_KZYX, self._labels)
-        if self._probabilities_KZYX is not None:
+        if self._probabilities is not None:
             probabilities = logits_KZYX.sigmoid() if self._labels.regions else logits_KZYX.softmax(dim=0)
-            self._probabilities_KZYX[:, planes, y, x] = probabilities.cpu().numpy()
+            self._hand_over(self._probabilities, z.start + start, probabilities.cpu().numpy())
 
-    def finish(self) -> Restored:
-        """The prediction, once all planes were added.
+    def _hand_over(self, store: ProbabilityStore, first: int, inside_KZYX: NDArray[np.float32]) -> None:
+        """Give planes of the crop to the store, with what lies around the crop in them."""
+        _, y, x = self._restoration.crop.slices
+        _, height, width = self._label_ZYX.shape
+        for output, inside_ZYX in enumerate(inside_KZYX):
+            planes_ZYX = inside_ZYX
+            if inside_ZYX.shape[1:] != (height, width):
+                planes_ZYX = np.full((len(inside_ZYX), height, width), self._outside(output), np.float32)
+                planes_ZYX[:, y, x] = inside_ZYX
+            store.put(output, first, planes_ZYX)
+
+    def _outside(self, output: int) -> float:
+        """The probability of an output where the image was cropped away."""
+        return float(output == 0 and not self._labels.regions)
+
+    def _hand_over_outside(self, store: ProbabilityStore) -> None:
+        """Give the planes before and after the crop to the store, which holds zeros there."""
+        depth, height, width = self._label_ZYX.shape
+        z, _, _ = self._restoration.crop.slices
+        if self._outside(0):
+            plane_ZYX = np.full((1, height, width), self._outside(0), np.float32)
+            for place in (*range(z.start), *range(z.stop, depth)):
+                store.put(0, place, plane_ZYX)
+
+    def finish(self) -> NDArray[np.integer[Any]]:
+        """The label map, once all planes were added: file values, the smallest integer type that holds them.
 
         Raises:
             ValueError: planes are missing.
         """
         if self._received != self._restoration.shape[0]:
             raise ValueError(f"{self._received} of {self._restoration.shape[0]} planes were added")
-        back = self._restoration.axes.invert
-        probabilities = self._probabilities_KZYX
-        return Restored(
-            label_ZYX=np.ascontiguousarray(back(self._label_ZYX)),
-            probabilities_KZYX=None if probabilities is None else np.ascontiguousarray(back(probabilities)),
-        )
+        if self._probabilities is not None:
+            self._hand_over_outside(self._probabilities)
+        return np.ascontiguousarray(self._restoration.axes.invert(self._label_ZYX))
+
+
+def restoring_bytes(restoration: Restoration, labels: LabelSet) -> int:
+    """Memory that a :class:`Restorer` fills beside a slab and the label map, at most."""
+    plane_bytes, finished_bytes = (
+        FLOAT_BYTES * labels.n_outputs * shape[1] * shape[2] for shape in (restoration.shape, restoration.crop.shape)
+    )
+    batch_bytes = max(FLOAT_BYTES * _BATCH_VALUES, finished_bytes)
+    if restoration.shape == restoration.crop.shape:
+        return 2 * batch_bytes  # planes of the slab, their probabilities
+    before_bytes = max(plane_bytes, batch_bytes * plane_bytes // finished_bytes)
+    joined_bytes = CHUNK_BYTES + 4 * plane_bytes  # carried planes, and all with the slab
+    return joined_bytes + 3 * before_bytes + 2 * batch_bytes
 
 
 def restore(
     logits_KZYX: Tensor, restoration: Restoration, labels: LabelSet, *, probabilities: bool = False
 ) -> Restored:
     """Restore a whole volume of logits at once."""
-    restorer = Restorer(restoration, labels, probabilities=probabilities)
+    kept = ProbabilityArray(labels.n_outputs, restoration.geometry, restoration.axes) if probabilities else None
+    restorer = Restorer(restoration, labels, probabilities=kept)
     restorer.add(logits_KZYX)
-    return restorer.finish()
+    return Restored(label_ZYX=restorer.finish(), probabilities_KZYX=kept.array_KZYX if kept else None)
 
 
 def restore_label(label_ZYX: NDArray[np.uint8], restoration: Restoration, labels: LabelSet) -> NDArray[np.integer[Any]]:
@@ -155,10 +200,3 @@ def value_type(labels: LabelSet) -> np.dtype[np.integer[Any]]:
     """The smallest integer type for every value that may be written."""
     values = [*labels.values, *labels.region_order, *([] if labels.ignore is None else [labels.ignore])]
     return np.result_type(np.min_scalar_type(min(values)), np.min_scalar_type(max(values)))
-
-
-def _certain_background(shape: Shape, labels: LabelSet) -> NDArray[np.float32]:
-    probabilities = np.zeros((labels.n_outputs, *shape), np.float32)
-    if not labels.regions:
-        probabilities[0] = 1
-    return probabilities

@@ -63,6 +63,7 @@ def sweep(
                 yield from sums.planes(done, start[0])
                 done = start[0]
             sums.add(start, logits_KZYX)
+            del logits_KZYX  # or it would stay while the next window is computed
         yield from sums.planes(done, grid.padded[0])
 
 
@@ -132,8 +133,9 @@ def _windows(
         logits = mean_over_engines(engines, windows, mirror_axes)
         if dims == 2:
             logits = logits.unsqueeze(2)
-        for box, logits_KZYX in zip(batch, logits, strict=True):
-            yield box.start, logits_KZYX
+        for i, box in enumerate(batch):
+            yield box.start, logits[i]
+        del logits, windows  # before the next are computed
 
 
 def mean_over_engines(engines: Sequence[Engine], windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ import logging
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
@@ -23,9 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decathlete.core.files import TEMPORARY_PREFIX
+from decathlete.core.files import TEMPORARY_PREFIX, disk_named
 from decathlete.core.geometry import Shape
-from decathlete.errors import OutputError
 from decathlete.inference.windows import WindowGrid, importance
 
 CHUNK_BYTES = 128 * 2**20
@@ -272,16 +271,12 @@ class _Shelf:
             self._folder = None
         self._keys.clear()
 
-    @contextmanager
-    def _trouble_named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as problem:
-            raise OutputError(
-                f"cannot hold what a prediction has to put aside ({problem.strerror or problem})",
-                where=self._scratch or Path(tempfile.gettempdir()),
-                remedy="free space there, choose another output folder, or allow more --memory",
-            ) from problem
+    def _trouble_named(self) -> AbstractContextManager[None]:
+        return disk_named(
+            "cannot hold what a prediction has to put aside",
+            where=self._scratch or Path(tempfile.gettempdir()),
+            remedy="free space there, choose another output folder, or allow more --memory",
+        )
 
     def _path(self, key: Key) -> Path:
         if self._folder is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ def score_on_prepared_grid(
         )
 
     scored, failures = [], {}
-    for outcome in overlapped(labelled, read=lambda case: _read(case, plan), compute=compute, write=score):
+    read, alone = partial(_read, plan=plan), predictor.memory_bytes is not None
+    for outcome in overlapped(labelled, read=read, compute=compute, write=score, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:

@@ -6,7 +6,8 @@ from decathlete.errors import ImageError
 from decathlete.inference.pipeline import overlapped
 
 
-def test_order_and_failures_at_each_step():
+@pytest.mark.parametrize("alone", [False, True])
+def test_order_and_failures_at_each_step(alone):
     def failing_at(step):
         def function(case):
             if case == step:
@@ -16,7 +17,8 @@ def test_order_and_failures_at_each_step():
         return function
 
     cases = {name: name for name in ("one", "read", "compute", "write", "two")}
-    done = list(overlapped(cases, read=failing_at("read"), compute=failing_at("compute"), write=failing_at("write")))
+    steps = {step: failing_at(step) for step in ("read", "compute", "write")}
+    done = list(overlapped(cases, **steps, one_at_a_time=alone))
     assert [o.case_id for o in done] == list(cases)
     assert [o.error for o in done] == [None, "bad in read", "bad in compute", "bad in write", None]
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from decathlete.core.geometry import AxisTransform, Box, Geometry
 from decathlete.core.labels import LabelClass, LabelSet, Region
+from decathlete.inference.probabilities import ProbabilityArray
 from decathlete.inference.restore import Restorer, restore, restore_label
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.resample import resample_logits
@@ -42,15 +43,15 @@ def test_any_split_into_slabs_gives_the_same(shape, crop, separate_axis, labels,
     restoration = _restoration(shape, crop, separate_axis=separate_axis)
     logits = torch.randn(labels.n_outputs, *shape, generator=torch.Generator().manual_seed(0)) * 3
     whole = restore(logits, restoration, labels, probabilities=True)
-    restorer = Restorer(restoration, labels, probabilities=True)
+    store = ProbabilityArray(labels.n_outputs, restoration.geometry, restoration.axes)
+    restorer = Restorer(restoration, labels, probabilities=store)
     start = 0
     while start < shape[0]:
         stop = start + data.draw(st.integers(1, shape[0] - start))
         restorer.add(logits[:, start:stop])
         start = stop
-    streamed = restorer.finish()
-    assert np.array_equal(streamed.label_ZYX, whole.label_ZYX)
-    assert np.abs(streamed.probabilities_KZYX - whole.probabilities_KZYX).max() < 1e-6
+    assert np.array_equal(restorer.finish(), whole.label_ZYX)
+    assert np.abs(store.array_KZYX - whole.probabilities_KZYX).max() < 1e-6
 
 
 def _by_hand(logits, restoration, labels):

@@ -43,7 +43,7 @@ test: check
 
 # With DECATHLETE_PEERS, the environment named there is taken as it is.
 test-full: check $(if $(DECATHLETE_PEERS),,peers)
-	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx]"
+	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8]"
 	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 clean:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.convert import convert
     from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
+    from decathlete.workflows.export_int8 import export_int8
     from decathlete.workflows.predict import predict
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task as preprocess
@@ -63,6 +64,7 @@ _HOMES = {
     "download": ("decathlete.dataset.download", "download"),
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
+    "export_int8": ("decathlete.workflows.export_int8", "export_int8"),
     "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
     "export_onnx": ("decathlete.export.programs", "export_onnx"),
     "export_openvino": ("decathlete.export.programs", "export_openvino"),
@@ -99,6 +101,7 @@ __all__ = [
     "download",
     "evaluate",
     "explain",
+    "export_int8",
     "export_nnunet",
     "export_onnx",
     "export_openvino",

@@ -101,7 +101,11 @@ def validate(
 def predict(
     model: Annotated[
         list[Path],
-        typer.Option("--model", metavar="DIR", help="A run's folder or a model folder; give several for an ensemble."),
+        typer.Option(
+            "--model",
+            metavar="DIR",
+            help="A run's folder, a model folder or that of an exported program; give several for an ensemble.",
+        ),
     ],
     input_: Annotated[
         Path,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
 from decathlete.errors import GridMismatch
 from decathlete.evaluation.overlap import Mask, joint_box, overlap
-from decathlete.evaluation.scores import CaseScores, ClassScores, Presence
+from decathlete.evaluation.scores import CaseScores, ClassScores, Presence, mean
 from decathlete.evaluation.surface import surface_distances
 
 
@@ -36,14 +38,24 @@ def score_case(
             where=case_id or None,
             remedy="predict on the grid of the image that the label map belongs to",
         )
+    pairs = _pairs_of_masks(prediction_ZYX, truth_ZYX, labels)
+    return CaseScores.of(case_id, [_score_masks(name, *masks, geometry, tolerance_mm) for name, *masks in pairs])
+
+
+def mean_dice(prediction_ZYX: NDArray[np.integer], truth_ZYX: NDArray[np.integer], labels: LabelSet) -> float | None:
+    """The mean Dice of :func:`score_case` alone, in a hundredth of its time; ``None`` where neither has any class."""
+    return mean(overlap(ours, truth).dice for _, ours, truth in _pairs_of_masks(prediction_ZYX, truth_ZYX, labels))
+
+
+def _pairs_of_masks(
+    prediction_ZYX: NDArray[np.integer], truth_ZYX: NDArray[np.integer], labels: LabelSet
+) -> Iterator[tuple[str, Mask, Mask]]:
+    """Of each region or class: its name, and the voxels of prediction and truth in the box around both."""
     box = joint_box(prediction_ZYX, truth_ZYX, margin=1).slices
     prediction, truth = prediction_ZYX[box], truth_ZYX[box]
     known = truth != labels.ignore if labels.ignore is not None else np.ones(truth.shape, bool)
-    classes = [
-        _score_masks(name, _mask(prediction, values) & known, _mask(truth, values) & known, geometry, tolerance_mm)
-        for name, values in structures(labels)
-    ]
-    return CaseScores.of(case_id, classes)
+    for name, values in structures(labels):
+        yield name, _mask(prediction, values) & known, _mask(truth, values) & known
 
 
 def structures(labels: LabelSet) -> list[tuple[str, tuple[int, ...]]]:

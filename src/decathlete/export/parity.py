@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from decathlete.core.rng import stream
-from decathlete.dataset.images import find_inputs, read_channels
-from decathlete.errors import ModelError, StoreError
+from decathlete.errors import ModelError
+from decathlete.export.calibration import first_middles
+from decathlete.export.images import images_of
 from decathlete.inference.engines import Engine
-from decathlete.inference.prepared_inputs import is_store
-from decathlete.inference.sweep import mean_over_engines, window_grid
+from decathlete.inference.sweep import mean_over_engines
 from decathlete.planning.plan import Plan
-from decathlete.preprocessing.prepare import prepare
-from decathlete.preprocessing.store import PreparedStore
 
 TOLERANCE = 1e-3
 """Greatest difference between the logits of program and model, as a share of the model's greatest. Float32 sums in
@@ -37,12 +33,12 @@ def check_windows(plan: Plan, source: Path | None = None) -> list[Tensor]:
             smooth noise, the same each time.
 
     Raises:
-        ImageError: an image cannot be read. StoreError: prepared cases are damaged or have other channels.
+        ImageError: an image cannot be read. StoreError: prepared cases are damaged, or of another plan.
         ModelError: an image has other channels than the model.
     """
     if source is None:
         return [_noise(plan, number) for number in range(N_WINDOWS)]
-    return [_middle(image_CZYX, plan) for image_CZYX in islice(_images(plan, source), N_WINDOWS)]
+    return first_middles(images_of(plan, source), plan, N_WINDOWS)
 
 
 def difference(program: Engine, model: Sequence[Engine], windows: Sequence[Tensor]) -> float:
@@ -68,31 +64,6 @@ def refuse_difference(found: float, *, title: str, where: Path) -> None:
             where=where,
             remedy=f"predict with decathlete itself, or try another release of {title}",
         )
-
-
-def _images(plan: Plan, source: Path) -> Iterator[NDArray[np.float32]]:
-    if is_store(source):
-        store = PreparedStore.open(source)
-        for case_id in store.case_ids:
-            case = store.case(case_id)
-            if case.n_channels != plan.network.in_channels:
-                raise StoreError(
-                    f"its images have {case.n_channels} channels, the model takes {plan.network.in_channels}",
-                    where=source,
-                    remedy="name cases that were prepared by the model's plan",
-                )
-            yield case.read_image()
-        return
-    for case_id, files in find_inputs(source, n_channels=len(plan.channels)).items():
-        yield prepare(read_channels(files), plan, case_id=case_id).image_CZYX
-
-
-def _middle(image_CZYX: NDArray[np.float32], plan: Plan) -> Tensor:
-    _, z, y, x = image_CZYX.shape
-    grid = window_grid(plan, (z, y, x), overlap=0.5, blend="gaussian")
-    box = grid.boxes[len(grid.boxes) // 2]
-    window = grid.pad(torch.from_numpy(image_CZYX))[(slice(None), *box.slices)]
-    return (window.squeeze(1) if plan.dims == 2 else window)[None]
 
 
 def _noise(plan: Plan, number: int) -> Tensor:

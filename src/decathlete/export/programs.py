@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import glob
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from torch import Tensor
 
-from decathlete.core.files import atomic_path, swapped_in, writable_folder
-from decathlete.core.schema import Schema
+from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, file_digest, remove, swapped_in, writable_folder
 from decathlete.errors import OutputError
 from decathlete.export.parity import TOLERANCE, check_windows, difference, refuse_difference
 from decathlete.inference.engines import TorchEngine
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, ProgramEngine, imported
-from decathlete.inference.provenance import NOTICE
+from decathlete.inference.program_record import (
+    ONNX_FILE,
+    OPENVINO_FILE,
+    RECORD_FILE,
+    RECORD_KEY,
+    ProgramRecord,
+)
 from decathlete.networks.bundle import ModelBundle
-from decathlete.networks.onnx_graph import INPUT, OUTPUT, onnx_program
-from decathlete.planning.plan import Plan
-from decathlete.version import __version__
-
-ONNX_FILE, OPENVINO_FILE, RECORD_FILE = "model.onnx", "model.xml", "program.json"
-RECORD_KEY = "decathlete"
-"""Where the record stands in a program: ONNX's ``metadata_props``, OpenVINO's ``rt_info``."""
-
-
-class ProgramRecord(Schema):
-    """What a program is: all that is needed to prepare its input and to read its output.
-
-    Attributes:
-        model: digest of the bundle that it was made from. networks: how many it averages the logits of.
-        plan: how images are prepared, what the windows are, and what the outputs mean.
-        mirror_axes: spatial axes that training mirrored, for test-time augmentation.
-        window: shape of an input after the batch axis: channels, then the patch. output: the same of the logits.
-        tolerance: logits differed from the model's by at most this share of the greatest when it was made.
-    """
-
-    version: Literal[1] = 1
-    notice: str = NOTICE
-    decathlete: str = __version__
-    model: str
-    weights: str
-    networks: int
-    plan: Plan
-    mirror_axes: tuple[int, ...]
-    input_name: str = INPUT
-    output_name: str = OUTPUT
-    window: tuple[int, ...]
-    output: tuple[int, ...]
-    tolerance: float = TOLERANCE
+from decathlete.networks.onnx_graph import onnx_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +62,7 @@ def export_onnx(
     """
     for package in ("onnx", "onnxruntime"):
         imported(package)
-    source = _Source.load(Path(model), inputs)
+    source = ProgramSource.load(Path(model), inputs)
 
     def write(path: Path) -> float:
         path.write_bytes(source.program())
@@ -100,7 +75,10 @@ def export_onnx(
         with atomic_path(path) as partial:
             found = write(partial)
         return source.exported(path, found)
-    return _into_folder(source, path, lambda folder: write(folder / ONNX_FILE), overwrite=overwrite)
+    with program_folder(path, overwrite=overwrite) as folder:
+        found = write(folder / ONNX_FILE)
+        finish(folder, source.record)
+    return source.exported(path, found)
 
 
 def export_openvino(
@@ -112,19 +90,15 @@ def export_openvino(
     """
     openvino = imported("openvino")
     imported("onnx")
-    source = _Source.load(Path(model), inputs)
-
-    def write(folder: Path) -> float:
-        program = openvino.Core().read_model(source.program())
-        program.set_rt_info(source.record.model_dump_json(), RECORD_KEY)
-        openvino.save_model(program, folder / OPENVINO_FILE, compress_to_fp16=False)
-        return source.checked(OpenVinoEngine, folder / OPENVINO_FILE, title="OpenVINO")
-
-    return _into_folder(source, Path(output), write, overwrite=overwrite)
+    source = ProgramSource.load(Path(model), inputs)
+    with program_folder(Path(output), overwrite=overwrite) as folder:
+        save_openvino(openvino.Core().read_model(source.program()), folder, source.record)
+        found = source.checked(OpenVinoEngine, folder / OPENVINO_FILE, title="OpenVINO")
+    return source.exported(Path(output), found)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Source:
+class ProgramSource:
     """The model, and what its program is checked on."""
 
     bundle: ModelBundle
@@ -132,8 +106,14 @@ class _Source:
     windows: Sequence[Tensor]
 
     @classmethod
-    def load(cls, model: Path, inputs: str | Path | None) -> _Source:
+    def load(cls, model: Path, inputs: str | Path | None) -> ProgramSource:
+        """The model at ``model``, to be checked on ``inputs``; ``None``: on smooth noise."""
         bundle = ModelBundle.load(model)
+        return cls.of(bundle, check_windows(bundle.record.plan, None if inputs is None else Path(inputs)))
+
+    @classmethod
+    def of(cls, bundle: ModelBundle, windows: Sequence[Tensor]) -> ProgramSource:
+        """The model, to be checked on ``windows``."""
         known = bundle.record
         record = ProgramRecord(
             model=bundle.digest,
@@ -143,8 +123,8 @@ class _Source:
             mirror_axes=known.mirror_axes,
             window=(known.plan.network.in_channels, *known.plan.patch_size),
             output=(known.plan.network.out_channels, *known.plan.patch_size),
+            tolerance=TOLERANCE,
         )
-        windows = check_windows(known.plan, None if inputs is None else Path(inputs))
         return cls(bundle=bundle, record=record, windows=windows)
 
     def program(self) -> bytes:
@@ -154,7 +134,7 @@ class _Source:
         metadata = {RECORD_KEY: self.record.model_dump_json()}
         return onnx_program(networks, plan.network, plan.patch_size, metadata=metadata)
 
-    def checked(self, engine: type[ProgramEngine], path: Path, *, title: str) -> float:
+    def checked(self, engine: type[ProgramEngine], path: Path | bytes, *, title: str) -> float:
         """How far the program at ``path``, as it was written, is from the model.
 
         Raises:
@@ -168,16 +148,36 @@ class _Source:
         return found
 
     def exported(self, path: Path, found: float) -> ExportedProgram:
+        """What has been written to ``path``."""
         return ExportedProgram(path=path, record=self.record, difference=found, checked_on=len(self.windows))
 
 
-def _into_folder(source: _Source, folder: Path, write: Callable[[Path], float], *, overwrite: bool) -> ExportedProgram:
+@contextmanager
+def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a new folder that becomes ``folder`` at the end, unless something goes wrong.
+
+    Raises:
+        OutputError: something is in the way, before any work is done.
+    """
     _refuse(folder, (folder / RECORD_FILE).is_file(), overwrite=overwrite)
     writable_folder(folder.parent)
+    for leftover in folder.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(folder.name)}"):  # of a killed export
+        remove(leftover)
     with swapped_in(folder) as partial:
-        found = write(partial)
-        source.record.save(partial / RECORD_FILE)
-    return source.exported(folder, found)
+        yield partial
+
+
+def save_openvino(program: Any, folder: Path, record: ProgramRecord) -> None:
+    """Write an ``openvino.Model`` and what it is, which it says itself, too."""
+    program.set_rt_info(record.model_dump_json(), RECORD_KEY)
+    imported("openvino").save_model(program, folder / OPENVINO_FILE, compress_to_fp16=False)
+    finish(folder, record)
+
+
+def finish(folder: Path, record: ProgramRecord) -> None:
+    """Write the record of the program that is in ``folder``, with the digests of its files."""
+    files = sorted(path for path in folder.iterdir() if path.name != RECORD_FILE)
+    record.revised(sha256={path.name: file_digest(path) for path in files}).save(folder / RECORD_FILE)
 
 
 def _refuse(path: Path, is_ours: bool, *, overwrite: bool) -> None:

@@ -13,6 +13,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
 from decathlete.inference.engine_choice import EngineName, engines_of
 from decathlete.inference.engines import Engine
+from decathlete.inference.program_record import ExportedFolder, is_program
 from decathlete.inference.provenance import ModelUse
 from decathlete.networks.bundle import ModelBundle
 from decathlete.planning.plan import Plan
@@ -42,22 +43,56 @@ def load_ensembles(
     layout: Layout = "auto",
     engine: EngineName = "torch",
 ) -> tuple[PlanEnsemble, ...]:
-    """Load models and group them by plan, in the order given.
+    """Load models and exported programs, and group them by plan, in the order given.
+
+    Args:
+        device, precision, layout, engine: of the models; a program has its own.
 
     Raises:
         ModelError: missing or damaged; or they segment different classes or take different channels.
-        OptionError: the engine has not this precision here.
+        OptionError: the engine has not this precision here, or a program's runtime is missing.
     """
-    bundles = [ModelBundle.load(folder) for folder in folders]
-    _check_agreement(bundles)
-    groups: dict[str, list[ModelBundle]] = {}
-    for bundle in bundles:
-        groups.setdefault(_essence(bundle.record.plan), []).append(bundle)
 
-    def load(bundle: ModelBundle) -> Sequence[Engine]:
+    def in_bundle(bundle: ModelBundle) -> Sequence[Engine]:
         return engines_of(bundle, engine, device=device, precision=precision, layout=layout)
 
-    return tuple(_load_group(group, load) for group in groups.values())
+    models = [_opened(folder, in_bundle) for folder in folders]
+    _check_agreement(models)
+    groups: dict[str, list[_Opened]] = {}
+    for model in models:
+        groups.setdefault(_essence(model.plan), []).append(model)
+    return tuple(_load_group(group) for group in groups.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A model whose networks are not loaded yet: a bundle, or an exported program."""
+
+    folder: Path
+    digest: str
+    plan: Plan
+    mirror_axes: tuple[int, ...]
+    weights: str
+    load: Callable[[], Sequence[Engine]]
+
+
+def _opened(folder: Path, in_bundle: Callable[[ModelBundle], Sequence[Engine]]) -> _Opened:
+    load: Callable[[], Sequence[Engine]]
+    found: ExportedFolder | ModelBundle
+    if is_program(folder):
+        found = program = ExportedFolder(folder)
+        load = lambda: [program.load()]  # noqa: E731
+    else:
+        found = bundle = ModelBundle.load(folder)
+        load = lambda: in_bundle(bundle)  # noqa: E731
+    return _Opened(
+        folder=found.folder,
+        digest=found.digest,
+        plan=found.record.plan,
+        mirror_axes=found.record.mirror_axes,
+        weights=found.record.weights,
+        load=load,
+    )
 
 
 def _essence(plan: Plan) -> str:
@@ -65,44 +100,43 @@ def _essence(plan: Plan) -> str:
     return plan.revised(reasons={}).model_dump_json()
 
 
-def _load_group(bundles: Sequence[ModelBundle], load: Callable[[ModelBundle], Sequence[Engine]]) -> PlanEnsemble:
-    engines = [load(bundle) for bundle in bundles]
-    mirrored = set.intersection(*(set(bundle.record.mirror_axes) for bundle in bundles))
+def _load_group(models: Sequence[_Opened]) -> PlanEnsemble:
+    engines = [model.load() for model in models]
+    mirrored = set.intersection(*(set(model.mirror_axes) for model in models))
     return PlanEnsemble(
-        plan=bundles[0].record.plan,
+        plan=models[0].plan,
         engines=tuple(engine for ours in engines for engine in ours),
         mirror_axes=tuple(sorted(mirrored)),
-        models=tuple(_use(bundle, ours[0]) for bundle, ours in zip(bundles, engines, strict=True)),
+        models=tuple(_use(model, ours[0]) for model, ours in zip(models, engines, strict=True)),
     )
 
 
-def _use(bundle: ModelBundle, engine: Engine) -> ModelUse:
-    plan = bundle.record.plan
+def _use(model: _Opened, engine: Engine) -> ModelUse:
     return ModelUse(
-        digest=bundle.digest,
-        dataset=plan.dataset,
-        dims=plan.dims,
-        weights=bundle.record.weights,
+        digest=model.digest,
+        dataset=model.plan.dataset,
+        dims=model.plan.dims,
+        weights=model.weights,
         engine=engine.name,
         precision=engine.precision,
     )
 
 
-def _check_agreement(bundles: Sequence[ModelBundle]) -> None:
-    first = bundles[0].record.plan
-    for bundle in bundles[1:]:
-        plan = bundle.record.plan
+def _check_agreement(models: Sequence[_Opened]) -> None:
+    first = models[0].plan
+    for model in models[1:]:
+        plan = model.plan
         if plan.labels != first.labels:
             raise ModelError(
-                f"segments other classes ({_names(plan.labels)}) than {bundles[0].folder} ({_names(first.labels)})",
-                where=bundle.folder,
+                f"segments other classes ({_names(plan.labels)}) than {models[0].folder} ({_names(first.labels)})",
+                where=model.folder,
                 remedy="put only models of one dataset into an ensemble",
             )
         if plan.channels != first.channels:
             raise ModelError(
-                f"takes other channels ({', '.join(plan.channels)}) than {bundles[0].folder} "
+                f"takes other channels ({', '.join(plan.channels)}) than {models[0].folder} "
                 f"({', '.join(first.channels)})",
-                where=bundle.folder,
+                where=model.folder,
                 remedy="put only models of one dataset into an ensemble",
             )
 

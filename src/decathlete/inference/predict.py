@@ -26,6 +26,7 @@ from decathlete.inference.engine_choice import resolve_engine
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
 from decathlete.inference.limits import sums_limit
 from decathlete.inference.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
+from decathlete.inference.program_record import device_of_programs
 from decathlete.inference.provenance import Settings, volumes_ml
 from decathlete.inference.restore import Restorer
 from decathlete.inference.sweep import default_batch_size, sweep
@@ -148,11 +149,12 @@ class Predictor:
         batch_size: int | None = None,
         memory_bytes: int | None = None,
     ) -> Self:
-        """Load a model, or several as an ensemble, each a run's folder or a bundle's.
+        """Load a model, or several as an ensemble, each a run's folder, a bundle's or an exported program's.
 
         Args:
             layout: how feature maps lie in memory; speed depends on it, results only by rounding.
             engine: what computes the networks; ``auto``: OpenVINO on a CPU in fp32 where it is installed, else torch.
+                Exported programs are computed by their own runtime, in their own precision.
 
         Raises:
             ModelError: a model is missing or damaged, or they do not go together.
@@ -161,6 +163,7 @@ class Predictor:
         folders = [Path(models)] if isinstance(models, (str, Path)) else [Path(folder) for folder in models]
         if not folders:
             raise OptionError("no model is named", remedy="name the folder of a run or a model")
+        device = device_of_programs(folders, engine, device=device, precision=precision, layout=layout)
         runtime, chosen = resolve_engine(engine, device=device, precision=precision, layout=layout)
         ensembles = load_ensembles(folders, device=chosen, precision=precision, layout=layout, engine=runtime)
         return cls(

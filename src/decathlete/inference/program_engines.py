@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ class ProgramEngine:
     Args:
         program: in ONNX form, or a file; OpenVINO also reads its own (``.xml``).
         window: channels and size of a window, as the program takes them.
-        precision: ``auto`` (the fastest that the engine has on this CPU) or one of its own.
+        precision: ``auto`` (the fastest that the engine has on this CPU) or one of its own; ``int8`` is for programs
+            that were quantised.
 
     Raises:
         OptionError: the package is missing or does not load, or the engine has not this precision on this CPU.
@@ -40,7 +41,8 @@ class ProgramEngine:
 
     def __init__(self, program: bytes | Path, *, window: tuple[int, ...], precision: str = "auto") -> None:
         self.window = window
-        self.precision: Precision = resolve_precision(precision, CPU)
+        self.precision: Precision | Literal["int8"]
+        self.precision = "int8" if precision == "int8" else resolve_precision(precision, CPU)
         self._load(program)
 
     @torch.inference_mode()
@@ -66,7 +68,10 @@ class ProgramEngine:
 
 
 class OpenVinoEngine(ProgramEngine):
-    """Intel's OpenVINO, with as many threads as torch has: fp32, or bf16 where the CPU computes in it."""
+    """Intel's OpenVINO, with as many threads as torch has: fp32, or bf16 where the CPU computes in it.
+
+    A quantised program says itself what is computed in int8; all else of it is fp32, as it was when it was accepted.
+    """
 
     name = "openvino"
 
@@ -75,7 +80,7 @@ class OpenVinoEngine(ProgramEngine):
         core = openvino.Core()
         model = core.read_model(program)
         model.reshape([1, *self.window])
-        hint = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}[self.precision]
+        hint = openvino.Type.bf16 if self.precision == "bf16" else openvino.Type.f32
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -124,7 +129,13 @@ class OnnxEngine(ProgramEngine):
         return logits_BK
 
 
-_PACKAGES = {"openvino": ("OpenVINO", "openvino"), "onnxruntime": ("ONNX Runtime", "onnx"), "onnx": ("ONNX", "onnx")}
+_TORCH = "choose --engine torch to predict without it"
+_PACKAGES = {
+    "openvino": ("OpenVINO", "openvino", _TORCH),
+    "onnxruntime": ("ONNX Runtime", "onnx", _TORCH),
+    "onnx": ("ONNX", "onnx", _TORCH),
+    "nncf": ("NNCF", "int8", "leave out --int8"),
+}
 
 
 def imported(package: str) -> Any:
@@ -133,12 +144,12 @@ def imported(package: str) -> Any:
     Raises:
         OptionError: it is missing or does not load; with what to install.
     """
-    title, extra = _PACKAGES[package]
+    title, extra, otherwise = _PACKAGES[package]
     try:
         return import_module(package)
     except ImportError as problem:
         why = "is not installed" if isinstance(problem, ModuleNotFoundError) else f"does not load: {problem}"
         raise OptionError(
             f"this needs {title}, which {why}",
-            remedy=f"{how_to_install(extra)}, or choose --engine torch to predict without it",
+            remedy=f"{how_to_install(extra)}, or {otherwise}",
         ) from problem

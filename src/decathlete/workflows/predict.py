@@ -31,7 +31,7 @@ def predict(
     To keep models loaded for images that come one by one, see :meth:`decathlete.Predictor.load`.
 
     Args:
-        models: a run's folder or a model folder; several make an ensemble.
+        models: a run's folder, a model folder or that of an exported program; several make an ensemble.
         inputs: an image, a DICOM folder, or a folder of images; or cases that were prepared for the models
             (:func:`decathlete.prepare_for_model`).
         cases: predict so many, at most: the first by name.

@@ -63,15 +63,20 @@ def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOpti
     )
 
 
+def run_of(model: Path) -> Path | None:
+    """The run folder that ``model`` is or lies in, if it is part of a run."""
+    return next((folder for folder in (model, model.parent) if (folder / "run.json").is_file()), None)
+
+
 def run_folder_of(model: Path) -> Path:
     """The run folder that ``--model`` names, by itself or through its ``model`` folder.
 
     Raises:
         ModelError: it is not part of a run, so nothing tells which cases were held out.
     """
-    for folder in (model, model.parent):
-        if (folder / "run.json").is_file():
-            return folder
+    found = run_of(model)
+    if found is not None:
+        return found
     raise ModelError(
         "holds no run.json, so nothing tells which cases were held out",
         where=model,
@@ -108,7 +113,7 @@ def validate(
     """
     run = run_folder_of(model)
     record = RunRecord.load(run / "run.json", error=ModelError)
-    cases = _held_out(run, record, dataset_root)
+    cases = held_out_cases(run, record, dataset_root)
     predictor = load_predictor([run / "model"], options)
     labels = predictor.labels  # not the manifest's: the regions that were learned may be the user's
     origin = origin_of(predictor.settings, cases, labels)
@@ -145,7 +150,15 @@ def _scored_as_prepared(
     return scores
 
 
-def _held_out(run: Path, record: RunRecord, dataset_root: Path | None) -> list[Case]:
+def held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None) -> list[Case]:
+    """The cases that a run's fold held out.
+
+    Args:
+        dataset_root: where the raw dataset lies now, if it moved since training.
+
+    Raises:
+        OptionError: none was. DatasetError: the dataset is gone, or lacks some of them.
+    """
     if not record.val:
         raise OptionError("this model was trained on every case: none is held out", where=run, remedy="train a fold")
     root = dataset_root or Path(record.dataset_root or "")

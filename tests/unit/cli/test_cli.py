@@ -82,7 +82,7 @@ OPTIONS = {
     "report": "dataset model",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
-    "export openvino": "input output overwrite",
+    "export openvino": "calibration dataset input int8 output overwrite",
     "import nnunet": "checkpoint configuration folds output overwrite",
     "import dynunet": "brats channels ct-stats dataset dim labels modality negative-slope norm output overwrite "
     "patch-size regions spacing task",
@@ -126,6 +126,7 @@ OF_THEIR_OWN = {
     ("export openvino", "output"),
     ("export onnx", "input"),  # to check the program on
     ("export openvino", "input"),
+    ("export openvino", "dataset"),  # or labelled cases to validate on
     ("import dynunet", "output"),
     ("import dynunet", "task"),  # of the recipe
     ("import dynunet", "dataset"),  # for its names alone

@@ -12,7 +12,7 @@ import pytest
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import GridMismatch
-from decathlete.evaluation.case import score_case
+from decathlete.evaluation.case import mean_dice, score_case
 from decathlete.evaluation.scores import CaseScores, Scores
 
 LABELS = LabelSet.from_names(["organ", "tumour"])
@@ -30,6 +30,25 @@ def label(organ: bool = True, tumour: bool = False, shift: int = 0) -> np.ndarra
 
 def score(prediction: np.ndarray, truth: np.ndarray, case_id: str = "a") -> CaseScores:
     return score_case(prediction, truth, GEOMETRY, LABELS, case_id=case_id)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS,
+        LabelSet(classes=LABELS.classes, ignore=9),
+        LABELS.revised(
+            regions=(Region(name="whole", values=(1, 2)), Region(name="core", values=(2,))), region_order=(1, 2)
+        ),
+    ],
+    ids=["classes", "ignore", "regions"],
+)
+def test_the_dice_alone_is_that_of_all_scores(labels: LabelSet) -> None:
+    truth = label(tumour=True)
+    truth[:2] = 9 if labels.ignore else truth[:2]
+    for prediction in (label(tumour=True, shift=1), label(), label(organ=False)):
+        assert mean_dice(prediction, truth, labels) == score_case(prediction, truth, GEOMETRY, labels).dice
+    assert mean_dice(label(organ=False), label(organ=False), labels) is None
 
 
 def test_perfect_case() -> None:

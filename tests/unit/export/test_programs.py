@@ -15,9 +15,10 @@ from decathlete.core.geometry import Geometry
 from decathlete.dataset.images import write_image
 from decathlete.errors import ImageError, ModelError, OptionError, OutputError
 from decathlete.export.parity import check_windows, difference
-from decathlete.export.programs import ProgramRecord, export_onnx, export_openvino
+from decathlete.export.programs import export_onnx, export_openvino
 from decathlete.inference.engines import TorchEngine
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
+from decathlete.inference.program_record import ProgramRecord
 from decathlete.networks import onnx_graph
 from decathlete.networks.build import build_network
 from decathlete.networks.bundle import ModelBundle, ModelRecord
@@ -65,7 +66,8 @@ def test_a_program_computes_the_models_logits_and_says_what_it_is(form, checked_
     engine = OnnxEngine if form == "onnx" else OpenVinoEngine
     found = engine(made.path / files[-1], window=record.window)(windows)
     torch.testing.assert_close(found, TorchEngine(bundle.build(), precision="fp32")(windows), atol=1e-4, rtol=0)
-    assert ProgramRecord.model_validate_json(inner_record(form, made.path)) == record
+    assert sorted(record.sha256) == files
+    assert ProgramRecord.model_validate_json(inner_record(form, made.path)) == record.revised(sha256={})
 
 
 def inner_record(form: str, path: Path) -> str:
@@ -121,6 +123,18 @@ def test_what_is_no_program_is_never_replaced(form, model, tmp_path):
     with pytest.raises(OutputError, match="not an exported program"):
         export(model, tmp_path / "p", overwrite=True)
     assert (tmp_path / "p" / "thesis.txt").read_text() == "x"
+
+
+@pytest.mark.full
+def test_what_a_killed_export_left_goes_with_the_next(model, tmp_path):
+    export = needs("openvino")
+    leftover, other = tmp_path / ".partial-0badcafe-p", tmp_path / ".partial-0badcafe-other"
+    for folder in (leftover, other):
+        folder.mkdir()
+        (folder / "model.bin").write_bytes(b"half of it")
+    export(model, tmp_path / "p")
+    assert not leftover.exists()
+    assert other.exists()
 
 
 def test_windows_to_compare_on_are_the_same_each_time_and_smooth(model):

@@ -1,0 +1,63 @@
+"""Prepared images by case, each read when it is asked for: from a store, from files, from a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.dataset.images import find_inputs, read_channels
+from decathlete.dataset.spec import Case
+from decathlete.errors import StoreError
+from decathlete.inference.prepared_inputs import is_store
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.prepare import prepare
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.preprocessing.write import preparation_digest
+
+Images = Mapping[str, Callable[[], NDArray[np.float32]]]
+"""Case -> how its prepared image CZYX is read."""
+
+
+def images_of(plan: Plan, source: Path) -> Images:
+    """An image, a folder of images, or cases that were prepared by the plan.
+
+    Raises:
+        ImageError: there are none. StoreError: prepared cases are damaged, or were prepared by another plan.
+    """
+    if is_store(source):
+        return stored_images(plan, source)
+    return {case_id: partial(_read, case_id, files, plan) for case_id, files in _files(plan, source).items()}
+
+
+def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = None) -> Images:
+    """Cases of a store; ``None``: all.
+
+    Raises:
+        StoreError: damaged, without such a case, or prepared by another plan.
+    """
+    store = PreparedStore.open(folder)
+    if preparation_digest(store.plan) != preparation_digest(plan):
+        raise StoreError(
+            "was prepared by another plan than that of the model",
+            where=folder,
+            remedy="name cases that were prepared by the model's plan, or the images themselves",
+        )
+    chosen = store.case_ids if case_ids is None else case_ids
+    return {case_id: store.case(case_id).read_image for case_id in chosen}
+
+
+def case_images(plan: Plan, cases: Iterable[Case]) -> Images:
+    """Cases of a raw dataset."""
+    return {case.id: partial(_read, case.id, case.images, plan) for case in cases}
+
+
+def _files(plan: Plan, source: Path) -> Mapping[str, Sequence[Path]]:
+    return find_inputs(source, n_channels=len(plan.channels))
+
+
+def _read(case_id: str, files: Sequence[Path], plan: Plan) -> NDArray[np.float32]:
+    return prepare(read_channels(files), plan, case_id=case_id).image_CZYX

@@ -1,0 +1,87 @@
+"""The mean Dice that one engine reaches on labelled cases, on their own grids, without a file written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.dataset.images import read_channels, read_label
+from decathlete.dataset.spec import Case
+from decathlete.errors import CasesFailed, DatasetError, ImageError
+from decathlete.evaluation.case import mean_dice
+from decathlete.evaluation.scores import mean
+from decathlete.inference.engines import Engine
+from decathlete.inference.ensemble import PlanEnsemble
+from decathlete.inference.pipeline import overlapped
+from decathlete.inference.predict import Predictor, Ready
+from decathlete.planning.plan import Plan
+
+Progress = Callable[[int, int, str | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """An image that waits for the network, and then its label map (file values); the truth beside it."""
+
+    ready: Ready | None
+    truth_ZYX: NDArray[np.integer[Any]]
+    label_ZYX: NDArray[np.integer[Any]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Dice:
+    value: float | None
+
+
+def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progress: Progress | None = None) -> float:
+    """The mean over the cases of the mean over a case's classes (regions), as ``scores.json`` has it in its headline.
+
+    Raises:
+        CasesFailed: some cases could not be read or predicted.
+        DatasetError: neither the cases nor their predictions have any foreground.
+    """
+    ensemble = PlanEnsemble(plan=plan, engines=(engine,), mirror_axes=(), models=())
+    predictor = Predictor([ensemble], device=engine.device)
+
+    def read(case: Case) -> _Case:
+        return _Case(ready=predictor.prepare(read_channels(case.images), case.id), truth_ZYX=_truth(case, plan))
+
+    def compute(case: _Case) -> _Case:
+        assert case.ready is not None  # for the type checker: just read
+        return _Case(ready=None, truth_ZYX=case.truth_ZYX, label_ZYX=predictor.compute(case.ready).label_ZYX)
+
+    def score(case: _Case) -> _Dice:
+        assert case.label_ZYX is not None  # for the type checker: just computed
+        return _Dice(value=mean_dice(case.label_ZYX, case.truth_ZYX, plan.labels))
+
+    found: dict[str, float | None] = {}
+    failures: dict[str, str] = {}
+    for outcome in overlapped({c.id: c for c in cases}, read=read, compute=compute, write=score):
+        if outcome.value is None:
+            failures[outcome.case_id] = outcome.error or "failed"
+        else:
+            found[outcome.case_id] = outcome.value.value
+        if progress is not None:
+            progress(len(found) + len(failures), len(cases), outcome.case_id)
+    if failures:
+        raise CasesFailed(failures, n_done=len(found), doing="score")
+    dice = mean(found.values())
+    if dice is None:
+        raise DatasetError("there is nothing to score", remedy="name cases whose label maps have a foreground")
+    return dice
+
+
+def _truth(case: Case, plan: Plan) -> NDArray[np.integer[Any]]:
+    assert case.label is not None  # for the type checker: labelled cases were chosen
+    truth_ZYX = read_label(case.label).array_ZYX
+    if undeclared := plan.labels.undeclared(truth_ZYX):
+        raise ImageError(
+            f"has values that the model does not know ({', '.join(f'{v:g}' for v in undeclared[:10])})",
+            where=case.label,
+            remedy="name a dataset with the model's own labels",
+        )
+    return truth_ZYX

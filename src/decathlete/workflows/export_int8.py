@@ -1,0 +1,165 @@
+"""A trained model as an int8 program: calibrated on training cases, and kept only if held-out cases score as before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor
+
+from decathlete.core.files import TEMPORARY_PREFIX
+from decathlete.core.memory import memory_named
+from decathlete.errors import ModelError
+from decathlete.export.calibration import calibration_windows
+from decathlete.export.int8 import nncf_package, quantised
+from decathlete.export.parity import N_WINDOWS
+from decathlete.export.programs import ExportedProgram, ProgramSource, program_folder, save_openvino
+from decathlete.inference.engines import Engine
+from decathlete.inference.program_engines import OpenVinoEngine, imported
+from decathlete.inference.program_record import OPENVINO_FILE, ProgramRecord, Quantisation
+from decathlete.networks.bundle import ModelBundle
+from decathlete.workflows.dice_of_engine import Progress, dice_of_engine
+from decathlete.workflows.int8_cases import choose_cases
+
+MOST_FALL = 0.002
+"""The mean validation Dice of an int8 program lies above that of the fp32 program less this."""
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Program(ExportedProgram):
+    """An accepted int8 program on disk.
+
+    Attributes:
+        difference: of the logits of the fp32 program that was quantised from the model's.
+        quantisation: what it was made and accepted by.
+        seconds_fp32, seconds_int8: of one window on this machine, median of five in turn.
+    """
+
+    quantisation: Quantisation
+    seconds_fp32: float
+    seconds_int8: float
+
+
+def export_int8(
+    model: str | Path,
+    output: str | Path,
+    *,
+    dataset: str | Path | None = None,
+    calibration: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Int8Program:
+    """Make an int8 OpenVINO program of a model; :func:`decathlete.predict` takes its folder as a model.
+
+    The fp32 program is checked as by :func:`~decathlete.export_openvino`, then quantised after training, calibrated on
+    windows of training cases. Both programs predict the validation cases, and the int8 one is written only if its mean
+    Dice is less than :data:`MOST_FALL` lower. Where it is not, the first and last convolutions stay in fp32 in a second
+    attempt.
+
+    Args:
+        model: a run's folder or a model folder.
+        output: a folder.
+        dataset: the raw dataset, if it has moved; or, where the model held no cases out, one with labelled cases.
+        calibration: a dataset, an image, a folder of images or prepared cases instead of the run's training cases.
+        overwrite: replace the program that is at ``output``.
+
+    Raises:
+        OptionError: OpenVINO, onnx or NNCF is missing; or no case was held out, and no ``dataset`` is named.
+        DatasetError: there are no cases to calibrate or to decide on.
+        CasesFailed: some validation cases cannot be read.
+        ModelError: no model there; other logits of its fp32 program; or int8 costs too much. Nothing is
+            written then.
+        OutputError: something else is at ``output``, or it cannot be written.
+    """
+    for package in ("openvino", "onnx"):
+        imported(package)
+    nncf = nncf_package()
+    bundle = ModelBundle.load(Path(model))
+    plan = bundle.record.plan
+    with program_folder(Path(output), overwrite=overwrite) as folder:
+        cases = choose_cases(Path(model), plan, dataset=_path(dataset), calibration=_path(calibration))
+        with memory_named("the windows to calibrate on", remedy="close other programs, or use a larger computer"):
+            windows = calibration_windows(cases.calibrate, plan)
+        source = ProgramSource.of(bundle, windows[:N_WINDOWS])
+        fp32 = source.program()
+        difference = source.checked(OpenVinoEngine, fp32, title="OpenVINO")
+        dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
+        program, dice_fp32, dice_int8 = _judged(fp32, windows, source.record, folder, dice)
+        _refuse_fall(dice_fp32, dice_int8, len(cases.validate), where=bundle.folder)
+        quantisation = Quantisation(
+            calibrated_on=len(windows),
+            validated_on=len(cases.validate),
+            dice_fp32=dice_fp32,
+            dice_int8=dice_int8,
+            nncf=nncf.__version__,
+        )
+        record = source.record.revised(precision="int8", quantisation=quantisation)
+        save_openvino(program, folder, record)
+        int8 = OpenVinoEngine(folder / OPENVINO_FILE, window=record.window, precision="int8")
+        seconds = seconds_of((OpenVinoEngine(fp32, window=record.window, precision="fp32"), int8), windows[0])
+    return Int8Program(
+        path=Path(output),
+        record=record,
+        difference=difference,
+        checked_on=len(source.windows),
+        quantisation=quantisation,
+        seconds_fp32=seconds[0],
+        seconds_int8=seconds[1],
+    )
+
+
+def _judged(
+    fp32: bytes, windows: Sequence[Tensor], record: ProgramRecord, folder: Path, dice: Callable[[Engine], float]
+) -> tuple[Any, float, float]:
+    """The first int8 program that is good enough, or else the better one; the Dice in fp32, and its own.
+
+    Args:
+        folder: for files that are gone afterwards: programs are judged as they lie on disk.
+    """
+    dice_fp32 = dice(OpenVinoEngine(fp32, window=record.window, precision="fp32"))
+    best, dice_best = None, -inf
+    for ends_in_fp32 in (False, True):
+        program = quantised(fp32, windows, window=record.window, networks=record.networks, ends_in_fp32=ends_in_fp32)
+        with TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX) as attempt:
+            save_openvino(program, Path(attempt), record)
+            engine = OpenVinoEngine(Path(attempt) / OPENVINO_FILE, window=record.window, precision="int8")
+            dice_int8 = dice(engine)
+        if dice_int8 > dice_best:
+            best, dice_best = program, dice_int8
+        if dice_fp32 - dice_int8 < MOST_FALL:
+            break
+    return best, dice_fp32, dice_best
+
+
+def _refuse_fall(dice_fp32: float, dice_int8: float, n_cases: int, *, where: Path) -> None:
+    """Raise a ModelError where int8 costs too much."""
+    if dice_fp32 - dice_int8 >= MOST_FALL:
+        raise ModelError(
+            f"in int8 the mean Dice of {n_cases} validation cases falls from {dice_fp32:.4f} to {dice_int8:.4f}, by "
+            f"{dice_fp32 - dice_int8:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
+            where=where,
+            remedy="calibrate on other or more images (--calibration), or export it in fp32: leave out --int8",
+        )
+
+
+def seconds_of(engines: Sequence[Engine], window: Tensor) -> list[float]:
+    """Of one window by each engine: medians of five, the engines in turn."""
+    laps: list[list[float]] = [[] for _ in engines]
+    for _ in range(_ROUNDS):
+        for engine, found in zip(engines, laps, strict=True):
+            began = time.perf_counter()
+            engine(window)
+            found.append(time.perf_counter() - began)
+    return [median(found) for found in laps]
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

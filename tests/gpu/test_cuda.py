@@ -7,17 +7,24 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.run import benchmark
+from decathlete.core.parallel import Outcome
 from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import Interrupted
 from decathlete.inference.engines import TorchEngine
+from decathlete.inference.predict import Predictor
+from decathlete.inference.probabilities import ProbabilityArray
+from decathlete.inference.shared_batches import Asked
+from decathlete.inference.sources import as_image
 from decathlete.inference.sweep import predict_logits
+from decathlete.inference.together import predict_together
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle
+from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.checkpoint import load_checkpoint
@@ -28,7 +35,7 @@ from decathlete.training.run import train
 from decathlete.workflows.run import run
 from decathlete.workflows.validate import PredictOptions
 from decathlete.workflows.workspace import Workspace
-from factories import make_test_plan
+from factories import make_test_plan, make_volumes
 from training_support import NO_AUGMENTATION, KillAt, make_store, tiny_config
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -86,6 +93,23 @@ def test_a_whole_volume_with_flips_equals_the_cpus(dims: int, device: str) -> No
     )
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
     assert (found.argmax(0) == expected.argmax(0)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_small_images_that_share_batches_equal_the_cpus_alone(device: str, tmp_path: Path) -> None:
+    plan = make_test_plan(3)
+    ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=1), ModelRecord(plan=plan))
+    images = [as_image(make_volumes((16 + 3 * i, 16, 12), seed=i)[0], spacing=(1.0, 1.0, 1.0)) for i in range(5)]
+    found = []
+    for where, n in ((device, 4), ("cpu", 1)):
+        predictor = Predictor.load(tmp_path / "m", device=where, precision="fp32", engine="torch", batch_size=n)
+        asked = [Asked(ready=predictor.prepare(image), about=None, probabilities=ProbabilityArray) for image in images]
+        cases = [Outcome(case_id=str(i), value=case) for i, case in enumerate(asked)]
+        answers = [outcome.value for group in predict_together(predictor, cases) for outcome in group]
+        found.append([answer[1].probabilities_KZYX for answer in answers if answer])
+    assert len(found[0]) == len(images)
+    for probabilities, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(probabilities, expected, atol=1e-2)
 
 
 # Training.

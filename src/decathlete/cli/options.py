@@ -221,9 +221,9 @@ Windows = Annotated[
         "--batch-size",
         metavar="N",
         min=1,
-        show_default="1 in 3D, the plan's in 2D",
+        show_default="the plan's; 1 in 3D on a CPU",
         rich_help_panel=PREDICTION,
-        help="Windows (2D: slices) computed together; fewer need less memory.",
+        help="Windows (2D: slices) computed together, of several images if they are small; fewer need less memory.",
     ),
 ]
 

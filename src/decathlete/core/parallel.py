@@ -25,6 +25,7 @@ _SHORT = (
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Next = TypeVar("Next")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,12 @@ class Outcome(Generic[Out]):
     case_id: str
     value: Out | None = None
     error: str | None = None
+
+    def then(self, step: Callable[[Out], Next]) -> Outcome[Next]:
+        """Go on with the case, unless it has failed already."""
+        if self.error is not None or self.value is None:
+            return Outcome(case_id=self.case_id, error=self.error)
+        return attempt(self.case_id, step, self.value)
 
 
 def map_cases(

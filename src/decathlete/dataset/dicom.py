@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
+from decathlete.core.lazily import lazily
 from decathlete.dataset.itk import ItkReader, damage_named, ras_matrix, read_header
 from decathlete.dataset.volumes import Volume
 from decathlete.errors import ImageError
+
+sitk = lazily("SimpleITK")
 
 _SERIES, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
 _SLICE_DISTANCE, _SLICE_THICKNESS = "0018|0088", "0018|0050"

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.core.lazily import lazily
 from decathlete.dataset.volumes import Volume
 from decathlete.errors import ImageError
+
+sitk = lazily("SimpleITK")
 
 SUFFIXES = (".nrrd", ".mha", ".mhd", ".nhdr", ".dcm")
 WRITABLE = (".nrrd", ".mha")
 
-_FLOATS = (sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkVectorFloat32, sitk.sitkVectorFloat64)
+_FLOATS = ("sitkFloat32", "sitkFloat64", "sitkVectorFloat32", "sitkVectorFloat64")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -50,7 +52,7 @@ class ItkReader:
     def holds_integers(self, path: Path) -> bool:
         """Type as read, rescale of DICOM included."""
         with damage_named(path):
-            return read_header(path).GetPixelID() not in _FLOATS
+            return read_header(path).GetPixelID() not in [getattr(sitk, name) for name in _FLOATS]
 
 
 def read_header(path: Path) -> Any:

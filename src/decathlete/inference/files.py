@@ -18,6 +18,8 @@ from decathlete.inference.predict import READING_SHORT, Prediction, Predictor, R
 from decathlete.inference.prepared_inputs import stored_ready
 from decathlete.inference.probabilities import ProbabilityFile
 from decathlete.inference.provenance import PredictionRecord
+from decathlete.inference.shared_batches import Asked
+from decathlete.inference.together import predict_together
 from decathlete.preprocessing.store import StoredCase
 
 log = logging.getLogger(__name__)
@@ -43,15 +45,13 @@ class PredictedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    job: Job
-    ready: Ready
-    digest: str
+    """What is known of a case whose image was read.
 
+    Attributes:
+        digest: of the files, as they were read.
+    """
 
-@dataclass(frozen=True, kw_only=True)
-class _Computed:
     job: Job
-    prediction: Prediction
     digest: str
 
 
@@ -120,34 +120,28 @@ def _predict(
 ) -> dict[str, str]:
     """Predict ``jobs`` and add them to ``done``; case -> message of those that failed."""
 
-    def read(job: Job) -> _Read:
+    def read(job: Job) -> Asked[_Read]:
         if job.stored is not None:
-            return _Read(job=job, ready=stored_ready(job.stored, predictor), digest=job.inputs_digest())
+            return _asked(job, stored_ready(job.stored, predictor))
         with memory_named("the image", remedy=READING_SHORT):
             image = read_channels(job.images)
-        ready = predictor.prepare(image, job.case_id)
-        return _Read(job=job, ready=ready, digest=job.inputs_digest())
+        return _asked(job, predictor.prepare(image, job.case_id))
 
-    def compute(read: _Read) -> _Computed:
-        folder = read.job.label.parent
-        on_disk = partial(ProbabilityFile.nifti, folder) if read.job.probabilities else None
-        prediction = predictor.compute(read.ready, probabilities=on_disk, scratch=folder)
-        return _Computed(job=read.job, prediction=prediction, digest=read.digest)
-
-    def write(computed: _Computed) -> PredictedFile:
-        job = computed.job
+    def write(computed: tuple[_Read, Prediction]) -> PredictedFile:
+        read, prediction = computed
         with memory_named("the files to write", remedy=READING_SHORT):
             record = write_outputs(
-                job,
-                computed.prediction,
-                digest=computed.digest,
+                read.job,
+                prediction,
+                digest=read.digest,
                 settings=predictor.settings,
                 device=str(predictor.device),
             )
-        return PredictedFile(case_id=job.case_id, path=job.label, record=record, kept=False)
+        return PredictedFile(case_id=read.job.case_id, path=read.job.label, record=record, kept=False)
 
     failures: dict[str, str] = {}
     alone = predictor.memory_bytes is not None
+    compute = partial(predict_together, predictor)
     for outcome in overlapped(jobs, read=read, compute=compute, write=write, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
@@ -159,3 +153,13 @@ def _predict(
         if progress is not None:
             progress(len(done) + len(failures), total, outcome.case_id)
     return failures
+
+
+def _asked(job: Job, ready: Ready) -> Asked[_Read]:
+    folder = job.label.parent
+    return Asked(
+        ready=ready,
+        about=_Read(job=job, digest=job.inputs_digest()),
+        probabilities=partial(ProbabilityFile.nifti, folder) if job.probabilities else None,
+        scratch=folder,
+    )

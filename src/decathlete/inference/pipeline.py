@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,47 +18,61 @@ def overlapped(
     items: Mapping[str, Item],
     *,
     read: Callable[[Item], Read],
-    compute: Callable[[Read], Computed],
+    compute: Callable[[Iterator[Outcome[Read]]], Iterator[Sequence[Outcome[Computed]]]],
     write: Callable[[Computed], Written],
     one_at_a_time: bool = False,
 ) -> Iterator[Outcome[Written]]:
-    """Read, compute and write every case; yield outcomes in the order of ``items``.
+    """Read, compute and write every case; yield outcomes.
 
-    ``compute`` runs in the caller's thread, one case at a time, ``read`` and ``write`` in a thread each. At most
-    three cases are in memory: one read ahead, one computed, one being written. An error that a case can have ends
-    that case alone.
+    ``compute`` runs in the caller's thread, and takes cases as it needs them; it hands on what it has finished at one
+    time (none: it needs more cases for that). ``read`` and ``write`` run in a thread each. So in memory there are one
+    case that was read ahead, those that ``compute`` holds, and those that are being written. An error that a case can
+    have ends that case alone.
 
     Args:
         one_at_a_time: nothing overlaps, and one case alone is in memory.
     """
     if one_at_a_time:
         for case_id, item in items.items():
-            yield _then(_then(attempt(case_id, read, item), compute), write)
+            for done in compute(iter([attempt(case_id, read, item)])):
+                yield from _each(done, write)
         return
-    waiting = iter(items.items())
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
-        ahead: deque[Future[Outcome[Read]]] = deque()
-        behind: deque[Future[Outcome[Written]]] = deque()
-
-        def read_next() -> None:
-            for case_id, item in waiting:
-                ahead.append(reader.submit(attempt, case_id, read, item))
-                return
-
-        read_next()
-        while ahead:
-            found = ahead.popleft().result()
-            read_next()
-            done = _then(found, compute)
-            while behind:
-                yield behind.popleft().result()
-            behind.append(writer.submit(_then, done, write))
-        while behind:
-            yield behind.popleft().result()
+        behind: Future[list[Outcome[Written]]] | None = None
+        for done in compute(_read_ahead(items, read, reader)):
+            if not done:
+                continue
+            if behind is not None:
+                yield from behind.result()
+            behind = writer.submit(_each, done, write)
+        if behind is not None:
+            yield from behind.result()
 
 
-def _then(outcome: Outcome[Item], step: Callable[[Item], Written]) -> Outcome[Written]:
-    """Go on with a case, unless it has failed already."""
-    if outcome.error is not None or outcome.value is None:
-        return Outcome(case_id=outcome.case_id, error=outcome.error)
-    return attempt(outcome.case_id, step, outcome.value)
+def _read_ahead(
+    items: Mapping[str, Item], read: Callable[[Item], Read], reader: ThreadPoolExecutor
+) -> Iterator[Outcome[Read]]:
+    """Cases as they are read, always one ahead."""
+    ahead: Future[Outcome[Read]] | None = None
+    for case_id, item in items.items():
+        found, ahead = ahead, reader.submit(attempt, case_id, read, item)
+        if found is not None:
+            yield found.result()
+    if ahead is not None:
+        yield ahead.result()
+
+
+def _each(outcomes: Sequence[Outcome[Item]], step: Callable[[Item], Written]) -> list[Outcome[Written]]:
+    return [outcome.then(step) for outcome in outcomes]
+
+
+def each(
+    function: Callable[[Read], Computed],
+) -> Callable[[Iterator[Outcome[Read]]], Iterator[list[Outcome[Computed]]]]:
+    """``function`` as :func:`overlapped` takes it: of one case after the other."""
+
+    def compute(cases: Iterator[Outcome[Read]]) -> Iterator[list[Outcome[Computed]]]:
+        for case in cases:
+            yield [case.then(function)]
+
+    return compute

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from decathlete.core.choices import EngineChoice, Layout
-from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple
+from decathlete.core.geometry import AxisTransform, Geometry, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import memory_named
-from decathlete.dataset.images import Image, read_channels
+from decathlete.dataset.images import Image
 from decathlete.errors import OptionError
 from decathlete.inference.averaging import average
 from decathlete.inference.engine_choice import resolve_engine
@@ -29,6 +29,7 @@ from decathlete.inference.probabilities import MakeStore, ProbabilityArray, Prob
 from decathlete.inference.program_record import device_of_programs
 from decathlete.inference.provenance import Settings, volumes_ml
 from decathlete.inference.restore import Restorer
+from decathlete.inference.sources import Source, as_image
 from decathlete.inference.sweep import default_batch_size, sweep
 from decathlete.inference.trained_on import channel_means, departures
 from decathlete.inference.windows import check_blend, check_overlap
@@ -44,7 +45,6 @@ _COMPUTING_SHORT = (
 )
 
 _Segmented = tuple[NDArray[np.integer[Any]], ProbabilityStore | None]
-Source = Path | str | Sequence[Path | str] | NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Prediction:
         geometry: the image's grid.
         volumes_ml: class (or region) -> volume, mL.
         warnings: where the image leaves what the model was trained on; such a prediction is not to be trusted.
-        seconds: from the prepared image to the finished label map.
+        seconds: from the prepared image to the finished label map; its share of what was computed together.
         probabilities: 0..1, of each class (background first) or region, if asked for.
     """
 
@@ -230,7 +230,6 @@ class Predictor:
             warnings=tuple(dict.fromkeys(warning for warnings in found for warning in warnings)),
         )
 
-    @torch.inference_mode()
     def compute(
         self, ready: Ready, *, probabilities: MakeStore | None = None, scratch: Path | None = None
     ) -> Prediction:
@@ -244,18 +243,33 @@ class Predictor:
             MemoryShort: memory does not hold the prediction.
             OutputError: the disk does not hold what has to wait there.
         """
-        started = time.perf_counter()
-        with memory_named("the prediction of this case", remedy=_COMPUTING_SHORT):
+        began = time.perf_counter()
+        with computing_named():
             several = len(self.ensembles) > 1
             label_ZYX, store = (self._averaged if several else self._single)(ready, probabilities, scratch)
+        return self.prediction(ready, label_ZYX, store, seconds=time.perf_counter() - began)
+
+    def prediction(
+        self, ready: Ready, label_ZYX: NDArray[np.integer[Any]], store: ProbabilityStore | None, *, seconds: float
+    ) -> Prediction:
+        """What was found of an image; ``seconds`` were spent on it up to here."""
+        began = time.perf_counter()
         return Prediction(
             label_ZYX=label_ZYX,
             geometry=ready.geometry,
             volumes_ml=volumes_ml(label_ZYX, ready.geometry, self.labels),
             warnings=ready.warnings,
-            seconds=round(time.perf_counter() - started, 3),
+            seconds=round(seconds + time.perf_counter() - began, 3),
             probabilities=store,
         )
+
+    def batch_of(self, ensemble: PlanEnsemble) -> int:
+        """Windows computed together."""
+        return self.batch_size or default_batch_size(ensemble.plan, self.device)
+
+    def flips(self, ensemble: PlanEnsemble) -> Sequence[int]:
+        """Axes that windows are flipped along."""
+        return ensemble.mirror_axes if self.settings.tta else ()
 
     def _single(self, ready: Ready, make: MakeStore | None, scratch: Path | None) -> _Segmented:
         case = ready.cases[0]
@@ -289,6 +303,7 @@ class Predictor:
         on_failure.callback(store.discard)
         return store
 
+    @torch.inference_mode()
     def _restored(
         self, ensemble: PlanEnsemble, case: PreparedCase, store: ProbabilityStore | None, scratch: Path | None
     ) -> NDArray[np.integer[Any]]:
@@ -299,13 +314,13 @@ class Predictor:
             plan=ensemble.plan,
             overlap=self.settings.overlap,
             blend=self.settings.blend,
-            mirror_axes=ensemble.mirror_axes if self.settings.tta else (),
-            batch_size=self.batch_size,
+            mirror_axes=self.flips(ensemble),
+            batch_size=self.batch_of(ensemble),
             memory_bytes=sums_limit(
                 self.memory_bytes,
                 ensemble.plan,
                 case.restoration,
-                batch_size=self.batch_size or default_batch_size(ensemble.plan),
+                batch_size=self.batch_of(ensemble),
                 n_engines=len(ensemble.engines),
                 tta=self.settings.tta,
                 device=self.device,
@@ -317,41 +332,6 @@ class Predictor:
         return restorer.finish()
 
 
-def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None) -> Image:
-    """Read files, or give an array its grid.
-
-    Raises:
-        OptionError: an array of another form or without its spacing, or a file with one.
-    """
-    if isinstance(source, np.ndarray):
-        return _array_image(source, spacing, geometry)
-    if spacing is not None or geometry is not None:
-        raise OptionError("a file says its own spacing", remedy="give spacing or geometry with arrays only")
-    return read_channels([Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source])
-
-
-def _array_image(array: NDArray[Any], spacing: Triple | None, geometry: Geometry | None) -> Image:
-    if array.ndim not in (2, 3, 4) or 0 in array.shape:
-        raise OptionError(
-            f"an array of shape {array.shape} is not an image",
-            remedy="give (z, y, x), (channel, z, y, x), or (y, x) for a single slice",
-        )
-    image_CZYX = np.asarray(array, dtype=np.float32).reshape((1,) * (4 - array.ndim) + array.shape)
-    _, z, y, x = image_CZYX.shape
-    return Image(array_CZYX=image_CZYX, geometry=_array_geometry((z, y, x), spacing, geometry))
-
-
-def _array_geometry(shape_ZYX: Shape, spacing: Triple | None, geometry: Geometry | None) -> Geometry:
-    if geometry is not None:
-        if geometry.shape_ZYX != shape_ZYX:
-            raise OptionError(
-                f"the geometry is for shape {geometry.shape_ZYX}, the array has {shape_ZYX}",
-                remedy="give the array's own geometry",
-            )
-        return geometry
-    if spacing is None or len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
-        raise OptionError(
-            "an array comes without its spacing" if spacing is None else f"{spacing} is not a spacing",
-            remedy="give spacing=(z, y, x) in mm, three positive numbers, or geometry=",
-        )
-    return Geometry.plain(shape_ZYX, spacing)
+def computing_named() -> AbstractContextManager[None]:
+    """Memory that runs out within is told as the prediction's."""
+    return memory_named("the prediction of this case", remedy=_COMPUTING_SHORT)

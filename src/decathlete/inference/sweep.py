@@ -8,7 +8,10 @@ on disk (:mod:`decathlete.inference.tiles`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import torch
@@ -22,6 +25,73 @@ from decathlete.inference.tiles import TileSums
 from decathlete.inference.tta import mean_over_flips
 from decathlete.inference.windows import WindowGrid
 from decathlete.planning.plan import Plan
+
+
+class VolumeSweep:
+    """One volume under its windows: they are taken from here, and their logits are given back in the same order.
+
+    Use it in a ``with`` block: what waits on disk ends with the block.
+
+    Args:
+        image_CZYX: prepared image, float32, working axis order.
+        device: where windows and sums lie.
+        memory_bytes: that sums of logits may fill, if one window's fit; the others wait in files in ``scratch``
+            (``None``: the system's folder for temporary files). ``None``: all are held in memory.
+    """
+
+    def __init__(
+        self,
+        image_CZYX: Tensor | NDArray[np.float32],
+        *,
+        plan: Plan,
+        device: torch.device,
+        overlap: float = 0.5,
+        blend: Blend = "gaussian",
+        memory_bytes: int | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        image_CZYX = torch.as_tensor(image_CZYX).to(device)
+        grid = window_grid(plan, _shape(image_CZYX), overlap=overlap, blend=blend)
+        self._dims = plan.dims
+        self._padded_CZYX = grid.pad(image_CZYX)
+        self._boxes = grid.boxes
+        self._depth = grid.padded[0]
+        self._sums = TileSums(grid, plan.labels.n_outputs, device, memory_bytes=memory_bytes, scratch=scratch)
+        self._added = 0  # windows
+        self._done = 0  # planes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sums.__exit__(kind, problem, trace)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the logits of all windows were added."""
+        return self._added == len(self._boxes)
+
+    def windows(self) -> Iterator[Tensor]:
+        """Parts of the image (channel, then the network's axes), in the grid's order; views, not copies."""
+        for box in self._boxes:
+            window = self._padded_CZYX[(slice(None), *box.slices)]
+            yield window.squeeze(1) if self._dims == 2 else window
+
+    def add(self, logits: Tensor) -> Iterator[Tensor]:
+        """Take the logits (class, then the network's axes) of the next window; they are used up.
+
+        Yields the slabs (class, z, y, x) that no later window touches; all of them have to be taken.
+
+        Raises:
+            OutputError: sums have to wait on a disk that is full.
+        """
+        self._sums.add(self._boxes[self._added].start, logits.unsqueeze(1) if self._dims == 2 else logits)
+        self._added += 1
+        done, self._done = self._done, self._depth if self.finished else self._boxes[self._added].start[0]
+        if done < self._done:
+            yield from self._sums.planes(done, self._done)
 
 
 @torch.inference_mode()
@@ -46,25 +116,29 @@ def sweep(
         engines: networks of one plan, on one device; slabs lie there too.
         image_CZYX: prepared image, float32, working axis order.
         mirror_axes: spatial axes of the network's input to flip along (test-time augmentation); empty: none.
-        batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's batch size in 2D.
+        batch_size: windows (2D: slices) computed together; ``None``: :func:`default_batch_size`.
         memory_bytes: that sums of logits may fill, if one window's fit; the others wait in files in ``scratch``
             (``None``: the system's folder for temporary files). ``None``: all are held in memory.
 
     Raises:
         OutputError: sums have to wait on a disk that is full.
     """
-    image_CZYX = torch.as_tensor(image_CZYX).to(engines[0].device)
-    grid = window_grid(plan, _shape(image_CZYX), overlap=overlap, blend=blend)
-    n_batch = batch_size or default_batch_size(plan)
-    done = 0
-    with TileSums(grid, plan.labels.n_outputs, image_CZYX.device, memory_bytes=memory_bytes, scratch=scratch) as sums:
-        for start, logits_KZYX in _windows(engines, grid.pad(image_CZYX), grid, plan.dims, mirror_axes, n_batch):
-            if start[0] > done:
-                yield from sums.planes(done, start[0])
-                done = start[0]
-            sums.add(start, logits_KZYX)
-            del logits_KZYX  # or it would stay while the next window is computed
-        yield from sums.planes(done, grid.padded[0])
+    device = engines[0].device
+    with VolumeSweep(
+        image_CZYX,
+        plan=plan,
+        device=device,
+        overlap=overlap,
+        blend=blend,
+        memory_bytes=memory_bytes,
+        scratch=scratch,
+    ) as volume:
+        windows = volume.windows()
+        while batch := list(islice(windows, batch_size or default_batch_size(plan, device))):
+            logits_BK = mean_over_engines(engines, torch.stack(batch), mirror_axes)
+            for i in range(len(batch)):
+                yield from volume.add(logits_BK[i])
+            del logits_BK  # or they would stay while the next are computed
 
 
 def predict_logits(
@@ -105,37 +179,19 @@ def window_grid(plan: Plan, shape: Shape, *, overlap: float, blend: Blend) -> Wi
     return WindowGrid(shape=shape, patch=(pz, py, px), overlap=overlap, blend=blend)
 
 
-def default_batch_size(plan: Plan) -> int:
-    """Windows computed together unless asked otherwise: what fits wherever the model could be trained."""
-    return 1 if plan.dims == 3 else max(plan.batch_size, 8)
+def default_batch_size(plan: Plan, device: torch.device) -> int:
+    """Windows computed together unless asked otherwise: what fits wherever the model could be trained.
+
+    The plan's batch; but one window of a 3D model on a CPU, where more are no faster, and at least 8 slices.
+    """
+    if plan.dims == 3:
+        return 1 if device.type == "cpu" else plan.batch_size
+    return max(plan.batch_size, 8)
 
 
 def _shape(image_CZYX: Tensor) -> Shape:
     _, z, y, x = image_CZYX.shape
     return (z, y, x)
-
-
-def _windows(
-    engines: Sequence[Engine],
-    padded_CZYX: Tensor,
-    grid: WindowGrid,
-    dims: int,
-    mirror_axes: Sequence[int],
-    batch_size: int,
-) -> Iterator[tuple[Shape, Tensor]]:
-    """The start and the logits (class, z, y, x) of each window, in the grid's order; batches may span slabs."""
-    boxes = grid.boxes
-    for first in range(0, len(boxes), batch_size):
-        batch = boxes[first : first + batch_size]
-        windows = torch.stack([padded_CZYX[(slice(None), *box.slices)] for box in batch])
-        if dims == 2:
-            windows = windows.squeeze(2)
-        logits = mean_over_engines(engines, windows, mirror_axes)
-        if dims == 2:
-            logits = logits.unsqueeze(2)
-        for i, box in enumerate(batch):
-            yield box.start, logits[i]
-        del logits, windows  # before the next are computed
 
 
 def mean_over_engines(engines: Sequence[Engine], windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:

@@ -16,17 +16,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Box, Shape
+from decathlete.core.lazily import lazily
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
 from decathlete.errors import StoreError
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
+
+blosc2 = lazily("blosc2")
 
 STORE_VERSION = 1
 AGAIN = "run `decathlete preprocess` again: it makes what is missing or damaged and keeps the rest"

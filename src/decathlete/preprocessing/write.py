@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path, remove, remove_partials, value_digest, writable_folder
+from decathlete.core.lazily import lazily
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
@@ -18,6 +18,8 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, whole_record
+
+blosc2 = lazily("blosc2")
 
 _CHUNK = 64
 """Voxels per axis that are stored together: about a patch, so that a patch costs a few seeks."""

@@ -16,7 +16,7 @@ from decathlete.evaluation.case import mean_dice
 from decathlete.evaluation.scores import mean
 from decathlete.inference.engines import Engine
 from decathlete.inference.ensemble import PlanEnsemble
-from decathlete.inference.pipeline import overlapped
+from decathlete.inference.pipeline import each, overlapped
 from decathlete.inference.predict import Predictor, Ready
 from decathlete.planning.plan import Plan
 
@@ -60,7 +60,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
     found: dict[str, float | None] = {}
     failures: dict[str, str] = {}
-    for outcome in overlapped({c.id: c for c in cases}, read=read, compute=compute, write=score):
+    for outcome in overlapped({c.id: c for c in cases}, read=read, compute=each(compute), write=score):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:

@@ -16,8 +16,10 @@ from decathlete.errors import CasesFailed, DatasetError
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.inference.pipeline import overlapped
-from decathlete.inference.predict import Predictor, Ready
+from decathlete.inference.predict import Prediction, Predictor, Ready
 from decathlete.inference.restore import restore_label
+from decathlete.inference.shared_batches import Asked
+from decathlete.inference.together import predict_together
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
 
@@ -25,17 +27,11 @@ LabelZYX = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Read:
-    """A case that stays on its prepared grid, and its truth there (file values)."""
+class _Truth:
+    """Of a case, on its prepared grid (file values)."""
 
-    ready: Ready
+    case_id: str
     truth_ZYX: LabelZYX
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Computed:
-    read: _Read
-    label_ZYX: LabelZYX
 
 
 def score_on_prepared_grid(
@@ -60,23 +56,20 @@ def score_on_prepared_grid(
     if not labelled:
         raise DatasetError("there is nothing to score", remedy="name cases that have a label map")
 
-    def compute(read: _Read) -> _Computed:
-        return _Computed(read=read, label_ZYX=predictor.compute(read.ready).label_ZYX)
-
-    def score(computed: _Computed) -> CaseScores:
-        read = computed.read
-        (case,) = read.ready.cases
+    def score(computed: tuple[_Truth, Prediction]) -> CaseScores:
+        truth, prediction = computed
         return score_case(
-            computed.label_ZYX,
-            read.truth_ZYX,
-            read.ready.geometry,
+            prediction.label_ZYX,
+            truth.truth_ZYX,
+            prediction.geometry,
             plan.labels,
             tolerance_mm=tolerance_mm,
-            case_id=case.case_id,
+            case_id=truth.case_id,
         )
 
     scored, failures = [], {}
-    read, alone = partial(_read, plan=plan), predictor.memory_bytes is not None
+    read, compute = partial(_read, plan=plan), partial(predict_together, predictor)
+    alone = predictor.memory_bytes is not None
     for outcome in overlapped(labelled, read=read, compute=compute, write=score, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
@@ -89,14 +82,15 @@ def score_on_prepared_grid(
     return Scores.of(scored, tolerance_mm=tolerance_mm).revised(grid="prepared")
 
 
-def _read(case: Case, plan: Plan) -> _Read:
+def _read(case: Case, plan: Plan) -> Asked[_Truth]:
+    """A case that stays on its prepared grid."""
     assert case.label is not None  # for the type checker: chosen so
     image = read_channels(case.images)
     prepared = prepare(image, plan, label=read_label(case.label), case_id=case.id)
     assert prepared.label_ZYX is not None  # for the type checker: it was given
     stored = prepared.restoration
     staying = stored.staying(plan.target(stored.axes.geometry(stored.geometry).spacing_ZYX))
-    return _Read(
+    return Asked(
         ready=Ready(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
-        truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels),
+        about=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels)),
     )

@@ -31,7 +31,8 @@ class PredictOptions:
         engine: what computes the networks; ``auto``: OpenVINO on a CPU in fp32 where it is installed, else torch.
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
-        batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
+        batch_size: windows (2D: slices) computed together, of several images if they are small; ``None``: the plan's
+            batch, at least 8 slices in 2D, but 1 in 3D on a CPU.
         memory_gb: that the process may fill on a CPU, GB; where it is short, sums wait on disk. ``None``: sums may fill
             2 GB.
     """

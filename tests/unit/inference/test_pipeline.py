@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from decathlete.errors import ImageError
-from decathlete.inference.pipeline import overlapped
+from decathlete.inference.pipeline import each, overlapped
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -17,7 +17,7 @@ def test_order_and_failures_at_each_step(alone):
         return function
 
     cases = {name: name for name in ("one", "read", "compute", "write", "two")}
-    steps = {step: failing_at(step) for step in ("read", "compute", "write")}
+    steps = {"read": failing_at("read"), "compute": each(failing_at("compute")), "write": failing_at("write")}
     done = list(overlapped(cases, **steps, one_at_a_time=alone))
     assert [o.case_id for o in done] == list(cases)
     assert [o.error for o in done] == [None, "bad in read", "bad in compute", "bad in write", None]
@@ -36,7 +36,7 @@ def test_the_next_case_is_read_while_this_one_is_computed():
             assert read_second.wait(10)
         return case
 
-    assert len(list(overlapped({"a": 1, "b": 2}, read=read, compute=compute, write=str))) == 2
+    assert len(list(overlapped({"a": 1, "b": 2}, read=read, compute=each(compute), write=str))) == 2
 
 
 def test_this_case_is_computed_while_the_last_is_written():
@@ -52,7 +52,43 @@ def test_this_case_is_computed_while_the_last_is_written():
             assert computing_second.wait(10)
         return case
 
-    assert len(list(overlapped({"a": 1, "b": 2}, read=int, compute=compute, write=write))) == 2
+    assert len(list(overlapped({"a": 1, "b": 2}, read=int, compute=each(compute), write=write))) == 2
+
+
+def test_nothing_waits_for_the_writer_while_there_is_nothing_to_write():
+    collecting = threading.Event()
+
+    def compute(cases):
+        yield [next(cases)]
+        for _ in range(2):
+            next(cases)
+            yield []
+        collecting.set()
+        yield [next(cases)]
+
+    def write(case):
+        if case == 1:
+            assert collecting.wait(10)
+        return case
+
+    done = overlapped({str(i): i for i in range(1, 5)}, read=int, compute=compute, write=write)
+    assert [outcome.value for outcome in done] == [1, 4]
+
+
+def test_what_is_finished_together_is_written_while_the_next_is_computed():
+    computing_third = threading.Event()
+
+    def compute(cases):
+        yield [next(cases), next(cases)]
+        computing_third.set()
+        yield list(cases)
+
+    def write(case):
+        assert computing_third.wait(10)
+        return case
+
+    done = overlapped({"a": 1, "b": 2, "c": 3}, read=int, compute=compute, write=write)
+    assert [outcome.value for outcome in done] == [1, 2, 3]
 
 
 def test_never_reads_more_than_one_ahead():
@@ -63,10 +99,14 @@ def test_never_reads_more_than_one_ahead():
         computed.append(case)
         return case
 
-    list(overlapped({str(i): i for i in range(20)}, read=lambda c: (read.append(c), c)[1], compute=compute, write=int))
+    list(
+        overlapped(
+            {str(i): i for i in range(20)}, read=lambda c: (read.append(c), c)[1], compute=each(compute), write=int
+        )
+    )
     assert len(computed) == 20
 
 
 def test_a_bug_is_raised():
     with pytest.raises(ZeroDivisionError):
-        list(overlapped({"a": 1}, read=int, compute=lambda c: c / 0, write=int))
+        list(overlapped({"a": 1}, read=int, compute=each(lambda c: c / 0), write=int))

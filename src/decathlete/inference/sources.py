@@ -1,0 +1,57 @@
+"""What may be segmented: files of any known format, or arrays with their grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Geometry, Shape, Triple
+from decathlete.dataset.images import Image, read_channels
+from decathlete.errors import OptionError
+
+Source = Path | str | Sequence[Path | str] | NDArray[Any]
+"""A file (or a DICOM folder), one file per channel, or an array."""
+
+
+def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None) -> Image:
+    """Read files, or give an array its grid.
+
+    Raises:
+        OptionError: an array of another form or without its spacing, or a file with one.
+    """
+    if isinstance(source, np.ndarray):
+        return _array_image(source, spacing, geometry)
+    if spacing is not None or geometry is not None:
+        raise OptionError("a file says its own spacing", remedy="give spacing or geometry with arrays only")
+    return read_channels([Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source])
+
+
+def _array_image(array: NDArray[Any], spacing: Triple | None, geometry: Geometry | None) -> Image:
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise OptionError(
+            f"an array of shape {array.shape} is not an image",
+            remedy="give (z, y, x), (channel, z, y, x), or (y, x) for a single slice",
+        )
+    image_CZYX = np.asarray(array, dtype=np.float32).reshape((1,) * (4 - array.ndim) + array.shape)
+    _, z, y, x = image_CZYX.shape
+    return Image(array_CZYX=image_CZYX, geometry=_array_geometry((z, y, x), spacing, geometry))
+
+
+def _array_geometry(shape_ZYX: Shape, spacing: Triple | None, geometry: Geometry | None) -> Geometry:
+    if geometry is not None:
+        if geometry.shape_ZYX != shape_ZYX:
+            raise OptionError(
+                f"the geometry is for shape {geometry.shape_ZYX}, the array has {shape_ZYX}",
+                remedy="give the array's own geometry",
+            )
+        return geometry
+    if spacing is None or len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise OptionError(
+            "an array comes without its spacing" if spacing is None else f"{spacing} is not a spacing",
+            remedy="give spacing=(z, y, x) in mm, three positive numbers, or geometry=",
+        )
+    return Geometry.plain(shape_ZYX, spacing)

@@ -313,6 +313,7 @@ def test_ctrl_c_is_one_message_and_nothing_half_written(
         return compute(self, ready, **options)
 
     command = ["decathlete", "predict", "--model", trained, "--device", "cpu", "-i", images, "-o", tmp_path / "out"]
+    command += ["--batch-size", "1"]  # images that share a batch are finished together
     monkeypatch.setattr("sys.argv", list(map(str, command)))
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "compute", interrupted)

@@ -345,7 +345,7 @@ def test_memory_that_one_case_does_not_fit_into_does_not_stop_the_others(model, 
 
     monkeypatch.setattr(f"{holder}.{attribute}", first_too_large)
     with pytest.raises(CasesFailed, match=r"a: memory does not hold[^\n]*\n\s+→ ") as failed:
-        predict_files(load(model), images, tmp_path / "out")
+        predict_files(load(model, batch_size=1), images, tmp_path / "out")
     assert list(failed.value.failures) == ["a"]
     assert failed.value.exit_code == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b.json", "b.nii.gz", "c.json", "c.nii.gz"]

@@ -107,12 +107,12 @@ def test_windows_of_several_cases_fill_batches_and_change_no_prediction(model, i
 
 
 def test_small_flat_images_share_batches_unasked(tmp_path):
-    model = save_model(tmp_path / "m", 2, batch_size=12)
+    model = save_model(tmp_path / "m", 2)
     images = save_images(tmp_path / "images", FLAT_SHAPES)
     shared, alone = recording(model), recording(model, batch_size=1)
     for predictor, name in ((shared, "shared"), (alone, "alone")):
         predict_files(predictor, images, tmp_path / name)
-    assert (batches(shared), batches(alone)) == ([11], [1] * 11)
+    assert (batches(shared), batches(alone)) == ([8, 3], [1] * 11)
     assert_same_files(tmp_path / "shared", tmp_path / "alone")
 
 
@@ -234,8 +234,18 @@ def test_seconds_of_a_case_are_its_share(model):
 
 
 @pytest.mark.parametrize(
-    ("dims", "device", "expected"), [(3, "cpu", 1), (3, "cuda", 6), (3, "mps", 6), (2, "cpu", 8), (2, "cuda", 8)]
+    ("device", "patch", "expected"),
+    [
+        ("cuda", (128, 128, 128), 6),
+        ("mps", (16, 16, 16), 6),
+        ("cuda", (512, 512), 8),
+        ("cpu", (128, 128, 128), 1),
+        ("cpu", (40, 56, 40), 2),
+        ("cpu", (16, 16, 16), 8),
+        ("cpu", (256, 256), 2),
+        ("cpu", (1024, 512), 1),
+    ],
 )
-def test_as_many_windows_as_the_plan_trains_with_but_one_in_3d_on_a_cpu(dims, device, expected):
-    assert default_batch_size(make_test_plan(dims, batch_size=6), torch.device(device)) == expected
-    assert default_batch_size(make_test_plan(2, batch_size=12), torch.device(device)) == 12
+def test_as_many_windows_as_the_plan_trains_with_but_few_on_a_cpu(device, patch, expected):
+    plan = make_test_plan(len(patch), batch_size=6, patch_size=patch)
+    assert default_batch_size(plan, torch.device(device)) == expected

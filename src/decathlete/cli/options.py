@@ -221,7 +221,7 @@ Windows = Annotated[
         "--batch-size",
         metavar="N",
         min=1,
-        show_default="the plan's; 1 in 3D on a CPU",
+        show_default="the plan's; few on a CPU",
         rich_help_panel=PREDICTION,
         help="Windows (2D: slices) computed together, of several images if they are small; fewer need less memory.",
     ),

@@ -95,7 +95,8 @@ class Predictor:
         tta: average over all flips along the axes that training mirrored.
         overlap: part of the patch that neighbouring windows share at least, 0 to below 1.
         blend: ``gaussian`` trusts the centre of a window more, ``constant`` all of it alike.
-        batch_size: windows (2D: slices) computed together; ``None``: 1 in 3D, the plan's in 2D.
+        batch_size: windows (2D: slices) computed together, of several images if they are small; ``None``: the plan's
+            batch on accelerators; on CPUs few, by their size.
         memory_bytes: that the process may fill on a CPU; where it is short, sums of logits wait on disk. ``None``: sums
             may fill 2 GB.
 

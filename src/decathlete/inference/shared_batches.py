@@ -70,9 +70,10 @@ class SharedBatches(Generic[About]):
         ours = _CaseUnderWay(case_id=case_id, asked=asked, held_bytes=held_bytes)
         self._cases.append(ours)
         ours.attempt(partial(self._open, ours))
-        if ours.volume is not None:
-            for image in ours.volume.sweep.windows():
-                self._waiting.append(_Window(case=ours, volume=ours.volume, image=image))
+        volume = ours.volume
+        if volume is not None:
+            for image in volume.sweep.windows():
+                self._waiting.append(_Window(case=ours, volume=volume, image=image))
                 if len(self._waiting) == self._predictor.batch_of(self._ensemble):
                     self._compute()
         return self._finished()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,9 @@ from decathlete.inference.tiles import TileSums
 from decathlete.inference.tta import mean_over_flips
 from decathlete.inference.windows import WindowGrid
 from decathlete.planning.plan import Plan
+
+CPU_VOXELS = 2**17
+MOST_SMALL = 8
 
 
 class VolumeSweep:
@@ -180,13 +184,16 @@ def window_grid(plan: Plan, shape: Shape, *, overlap: float, blend: Blend) -> Wi
 
 
 def default_batch_size(plan: Plan, device: torch.device) -> int:
-    """Windows computed together unless asked otherwise: what fits wherever the model could be trained.
+    """Windows computed together unless asked otherwise.
 
-    The plan's batch; but one window of a 3D model on a CPU, where more are no faster, and at least 8 slices.
+    On accelerators as many as the model was trained with, at least 8 slices: what fits wherever it could be trained.
+    On CPUs more gain nothing once a batch has :data:`CPU_VOXELS`, but torch computes two small windows faster than one
+    (``docs/explanation/performance.md``).
     """
-    if plan.dims == 3:
-        return 1 if device.type == "cpu" else plan.batch_size
-    return max(plan.batch_size, 8)
+    if device.type != "cpu":
+        return plan.batch_size if plan.dims == 3 else max(plan.batch_size, MOST_SMALL)
+    voxels = prod(plan.patch_size)
+    return max(min(CPU_VOXELS // voxels, MOST_SMALL), 2 if voxels <= 2 * CPU_VOXELS else 1)
 
 
 def _shape(image_CZYX: Tensor) -> Shape:

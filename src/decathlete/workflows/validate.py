@@ -32,7 +32,7 @@ class PredictOptions:
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
         batch_size: windows (2D: slices) computed together, of several images if they are small; ``None``: the plan's
-            batch, at least 8 slices in 2D, but 1 in 3D on a CPU.
+            batch on accelerators; on CPUs few, by their size.
         memory_gb: that the process may fill on a CPU, GB; where it is short, sums wait on disk. ``None``: sums may fill
             2 GB.
     """

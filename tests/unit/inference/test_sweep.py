@@ -158,7 +158,7 @@ def test_a_slab_comes_before_later_windows_are_computed():
             calls.append(len(x))
             return super().forward(x)
 
-    slabs = sweep([TorchEngine(Counting().eval())], image_of((200, 16, 16)), plan=make_test_plan(3))
+    slabs = sweep([TorchEngine(Counting().eval())], image_of((200, 16, 16)), plan=make_test_plan(3), batch_size=1)
     next(slabs)
     assert sum(calls) <= 2
 

@@ -39,7 +39,8 @@ def score_case(
             remedy="predict on the grid of the image that the label map belongs to",
         )
     pairs = _pairs_of_masks(prediction_ZYX, truth_ZYX, labels)
-    return CaseScores.of(case_id, [_score_masks(name, *masks, geometry, tolerance_mm) for name, *masks in pairs])
+    scores = [_score_masks(name, ours, truth, geometry, tolerance_mm) for name, ours, truth in pairs]
+    return CaseScores.of(case_id, scores)
 
 
 def mean_dice(prediction_ZYX: NDArray[np.integer], truth_ZYX: NDArray[np.integer], labels: LabelSet) -> float | None:

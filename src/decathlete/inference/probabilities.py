@@ -142,7 +142,7 @@ class ProbabilityFile:
             return
         with self._opened() as stream:
             for output in range(self._n_outputs):
-                with tempfile.SpooledTemporaryFile(BLOCK_BYTES, dir=self.path.parent) as ordered:
+                with tempfile.SpooledTemporaryFile(BLOCK_BYTES, dir=str(self.path.parent)) as ordered:
                     for block_ZYX in self._ordered(stream, output):
                         ordered.write(block_ZYX.data)
                     ordered.seek(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,60 +13,61 @@ from decathlete.core.choices import DatasetLayout, ImageSuffix
 
 if TYPE_CHECKING:
     from decathlete.dataset.conversion.run import Record
+    from decathlete.dataset.conversion.undeclared import FileNames
 
 FILES = "Plain folders and tables"
 
-Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="DIR", help="The new dataset's folder; for nnU-Net e.g. Dataset004_Liver."),
-]
-Channels = Annotated[
-    str | None,
-    typer.Option(
-        "--channels",
-        metavar="NAMES",
-        rich_help_panel=FILES,
-        help="MRI, or CT,PET, or T1=_t1,T2=_t2: names, and what file names end with. CT is normalised as CT.",
-    ),
-]
-Classes = Annotated[
-    str | None,
-    typer.Option(
-        "--classes",
-        metavar="NAMES",
-        rich_help_panel=FILES,
-        show_default="every value that occurs",
-        help="liver,tumour (values 1, 2), or liver=1,tumour=4,ignore=9.",
-    ),
-]
-Images = Annotated[
-    Path | None,
-    typer.Option(
-        "--images", metavar="DIR", rich_help_panel=FILES, help="Where images lie in SOURCE, which has no dataset.json."
-    ),
-]
-Labels = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels",
-        metavar="DIR",
-        rich_help_panel=FILES,
-        show_default="with the images",
-        help="Where label maps lie in SOURCE.",
-    ),
-]
-TestImages = Annotated[
-    Path | None,
-    typer.Option(
-        "--test-images", metavar="DIR", rich_help_panel=FILES, help="Where images without label maps lie in SOURCE."
-    ),
-]
-LabelSuffix = Annotated[
-    str,
-    typer.Option(
-        "--label-suffix", metavar="TEXT", rich_help_panel=FILES, help="What names of label maps end with: _seg."
-    ),
-]
+
+@dataclass(frozen=True, kw_only=True)
+class FileArguments:
+    """What a user says about files that no ``dataset.json`` describes."""
+
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            rich_help_panel=FILES,
+            help="MRI, or CT,PET, or T1=_t1,T2=_t2: names, and what file names end with. CT is normalised as CT.",
+        ),
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            rich_help_panel=FILES,
+            show_default="every value that occurs",
+            help="liver,tumour (values 1, 2), or liver=1,tumour=4,ignore=9.",
+        ),
+    ] = None
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", rich_help_panel=FILES, help="Where images lie in SOURCE, which has no dataset.json."
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            rich_help_panel=FILES,
+            show_default="with the images",
+            help="Where label maps lie in SOURCE.",
+        ),
+    ] = None
+    test_images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", rich_help_panel=FILES, help="Where images without label maps lie in SOURCE."),
+    ] = None
+    label_suffix: Annotated[
+        str,
+        typer.Option(metavar="TEXT", rich_help_panel=FILES, help="What names of label maps end with: _seg."),
+    ] = ""
+
+    def names(self) -> FileNames:
+        """For the conversion."""
+        from decathlete.dataset.conversion.undeclared import FileNames
+
+        return FileNames(**vars(self))
 
 
 def convert(
@@ -73,7 +75,13 @@ def convert(
         str, typer.Argument(help="A dataset (folder, or name or number under --data), a plain folder, or a CSV file.")
     ],
     to: Annotated[DatasetLayout, typer.Option("--to", help="The Decathlon's layout, or nnU-Net v2's.")],
-    output: Output,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="The new dataset's folder; for nnU-Net e.g. Dataset004_Liver."
+        ),
+    ],
+    files: FileArguments,
     copy: Annotated[
         bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to the source's.")
     ] = False,
@@ -83,12 +91,6 @@ def convert(
             "--suffix", show_default="the source's", help="Kind of all new files; others are written anew in it."
         ),
     ] = None,
-    channels: Channels = None,
-    classes: Classes = None,
-    images: Images = None,
-    labels: Labels = None,
-    test_images: TestImages = None,
-    label_suffix: LabelSuffix = "",
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
@@ -100,23 +102,14 @@ def convert(
     """Make a dataset of another layout; the source stays as it is, and files become links where they can."""
     from decathlete.cli.show import TerminalListener
     from decathlete.core.regions import parse_order
-    from decathlete.dataset.conversion.undeclared import FileNames
     from decathlete.workflows.convert import convert as function
     from decathlete.workflows.workspace import Workspace
 
-    names = FileNames(
-        channels=channels,
-        classes=classes,
-        images=images,
-        labels=labels,
-        test_images=test_images,
-        label_suffix=label_suffix,
-    )
     record = function(
         source,
         output,
         to=to,
-        files=names,
+        files=files.names(),
         suffix=suffix,
         copy=copy,
         regions=regions,

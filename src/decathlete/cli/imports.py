@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from decathlete.cli import options as o
 from decathlete.core.choices import Modality, Norm, Weights
+
+if TYPE_CHECKING:
+    from decathlete.interop.dynunet_options import DynUNetOptions
 
 SETTINGS, NETWORK = "Settings that a checkpoint does not hold", "Network"
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model that is made.")]
@@ -53,127 +57,110 @@ def import_nnunet(
     typer.echo(f"{plan.dims}D model of {plan.dataset}, fold {', '.join(made.folds)}, in {made.bundle.folder}")
 
 
-def import_dynunet(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A Lightning checkpoint (.ckpt).")],
-    output: Output,
+@dataclass(frozen=True, kw_only=True)
+class CheckpointArguments:
+    """What a user says about a checkpoint of NVIDIA's recipe."""
+
     task: Annotated[
         str | None,
         typer.Option(
-            "--task",
             metavar="TASK",
             show_default="the checkpoint's",
             rich_help_panel=SETTINGS,
             help="The recipe's task: its number (04) or folder. It fixes what the options below do not say.",
         ),
-    ] = None,
+    ] = None
     patch_size: Annotated[
         str | None,
         typer.Option(
-            "--patch-size",
             metavar="Z,Y,X",
             show_default="the task's",
             rich_help_panel=SETTINGS,
             help="Voxels; Y,X for a 2D model.",
         ),
-    ] = None,
+    ] = None
     spacing: Annotated[
         str | None,
         typer.Option(
-            "--spacing",
             metavar="Z,Y,X",
             show_default="the task's",
             rich_help_panel=SETTINGS,
             help="Mm; Y,X for a 2D model, which leaves slices as they are otherwise.",
         ),
-    ] = None,
+    ] = None
     modality: Annotated[
         Modality | None,
         typer.Option(
-            "--modality",
             show_default="by the first channel's name",
             rich_help_panel=SETTINGS,
             help="CT is clipped and scaled, MRI (and all else) z-scored over its non-zero voxels.",
         ),
-    ] = None,
+    ] = None
     ct_stats: Annotated[
         str | None,
         typer.Option(
-            "--ct-stats",
             metavar="LOW,HIGH,MEAN,STD",
             show_default="the task's",
             rich_help_panel=SETTINGS,
             help="Clip limits, mean and standard deviation, HU.",
         ),
-    ] = None,
+    ] = None
     dataset: Annotated[
         Path | None,
         typer.Option(
-            "--dataset",
             metavar="DIR",
             rich_help_panel=SETTINGS,
             help="A folder whose dataset.json names channels and labels.",
         ),
-    ] = None,
+    ] = None
     channels: Annotated[
         str | None,
         typer.Option(
-            "--channels",
             metavar="NAME,...",
             show_default="the dataset's or the task's",
             rich_help_panel=SETTINGS,
             help="Names of the image's channels.",
         ),
-    ] = None,
+    ] = None
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels",
             metavar="NAME,...",
             show_default="the dataset's or the task's",
             rich_help_panel=SETTINGS,
             help="Names of the labels 1, 2, ...",
         ),
-    ] = None,
+    ] = None
     brats: Annotated[
         bool | None,
-        typer.Option(
-            "--brats/--no-brats",
-            show_default="what the checkpoint says",
-            rich_help_panel=o.REGIONS,
-            help="The outputs are whole tumour, core and enhancing, as the recipe's BraTS loss has them.",
+        o.brats(
+            "The outputs are whole tumour, core and enhancing, as the recipe's BraTS loss has them.",
+            default="what the checkpoint says",
         ),
-    ] = None,
+    ] = None
     regions: Annotated[
         str | None,
-        typer.Option(
-            "--regions",
-            metavar="NAME=VALUES;...",
-            rich_help_panel=o.REGIONS,
-            help="What the outputs are, if other regions: 'whole tumour=1,2,3;core=2,3'.",
-        ),
-    ] = None,
+        o.regions("What the outputs are, if other regions: 'whole tumour=1,2,3;core=2,3'.", default=True),
+    ] = None
     dim: Annotated[
         o.Dim | None,
         typer.Option(
-            "--dim",
             show_default="the weights'",
             rich_help_panel=NETWORK,
             help="What the model has to be: one of slices (2) or of volumes (3).",
         ),
-    ] = None,
+    ] = None
     norm: Annotated[
         Norm | None,
         typer.Option(
-            "--norm",
             show_default="what the checkpoint says",
             rich_help_panel=NETWORK,
             help="Instance and group norm have the same weights.",
         ),
-    ] = None,
+    ] = None
     negative_slope: Annotated[
         float | None,
         typer.Option(
-            "--negative-slope",
             metavar="SLOPE",
             min=0.0,
             max=1.0,
@@ -181,7 +168,33 @@ def import_dynunet(
             rich_help_panel=NETWORK,
             help="Of the leaky ReLU.",
         ),
-    ] = None,
+    ] = None
+
+    def options(self) -> DynUNetOptions:
+        """For the import."""
+        from decathlete.interop.dynunet_options import DynUNetOptions
+
+        return DynUNetOptions(
+            task=self.task,
+            dims=None if self.dim is None else o.dims_of(self.dim),
+            patch_size=o.numbers_of(self.patch_size, flag="--patch-size"),
+            spacing=o.decimals_of(self.spacing, flag="--spacing", example="1,0.8,0.8"),
+            modality=self.modality,
+            ct_stats=o.decimals_of(self.ct_stats, flag="--ct-stats", example="-17,201,99.4,39.36"),
+            dataset=self.dataset,
+            channels=o.names_of(self.channels),
+            labels=o.names_of(self.labels),
+            brats=self.brats,
+            regions=self.regions,
+            norm=self.norm,
+            negative_slope=self.negative_slope,
+        )
+
+
+def import_dynunet(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A Lightning checkpoint (.ckpt).")],
+    output: Output,
+    about: CheckpointArguments,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Make a model of a checkpoint of NVIDIA's nnU-Net for PyTorch (network: MONAI's DynUNet).
@@ -189,29 +202,9 @@ def import_dynunet(
     What was assumed is printed, each setting with its reason. `predict` takes the model like any other.
     """
     from decathlete.interop.dynunet import import_dynunet as function
-    from decathlete.interop.dynunet_options import DynUNetOptions
     from decathlete.planning.explain import explain
 
-    made = function(
-        checkpoint,
-        output,
-        options=DynUNetOptions(
-            task=task,
-            dims=None if dim is None else o.dims_of(dim),
-            patch_size=o.numbers_of(patch_size, flag="--patch-size"),
-            spacing=o.decimals_of(spacing, flag="--spacing", example="1,0.8,0.8"),
-            modality=modality,
-            ct_stats=o.decimals_of(ct_stats, flag="--ct-stats", example="-17,201,99.4,39.36"),
-            dataset=dataset,
-            channels=o.names_of(channels),
-            labels=o.names_of(labels),
-            brats=brats,
-            regions=regions,
-            norm=norm,
-            negative_slope=negative_slope,
-        ),
-        overwrite=overwrite,
-    )
+    made = function(checkpoint, output, options=about.options(), overwrite=overwrite)
     typer.echo(explain(made.plan))
     for note in made.notes:
         typer.echo(f"note: {note}", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +18,37 @@ REGIONS = "Overlapping regions"
 """Sections of ``--help``; an option without one stands under Options."""
 
 Dim = Literal["2", "3"]
+
+
+def overlap(section: str) -> Any:
+    """Of sliding windows: those of a prediction, or of the validations while training."""
+    return typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=0.95,
+        rich_help_panel=section,
+        help="Overlap of neighbouring windows, share of the patch.",
+    )
+
+
+def blend(section: str) -> Any:
+    """Likewise."""
+    return typer.Option(
+        rich_help_panel=section, help="How overlapping windows are weighted: most in their middle, or alike."
+    )
+
+
+def regions(help_: str, *, default: str | bool) -> Any:
+    """``--regions``, whose syntax is the same wherever it stands."""
+    return typer.Option(
+        "--regions", metavar="NAME=VALUES;...", rich_help_panel=REGIONS, show_default=default, help=help_
+    )
+
+
+def brats(help_: str, *, default: str | bool) -> Any:
+    """``--brats``, or ``--no-brats``."""
+    return typer.Option("--brats/--no-brats", rich_help_panel=REGIONS, show_default=default, help=help_)
+
 
 Task = Annotated[str, typer.Option("--task", help="Dataset: its number (04) or folder name under --data, or a path.")]
 Dataset = Annotated[str, typer.Argument(help="A folder with dataset.json, or its name or number under --data.")]
@@ -74,12 +105,9 @@ GroupBy = Annotated[
 ]
 Regions = Annotated[
     str | None,
-    typer.Option(
-        "--regions",
-        metavar="NAME=VALUES;...",
-        rich_help_panel=REGIONS,
-        show_default="dataset.json's, if it declares any",
-        help="Overlapping regions instead of classes: 'whole tumour=1,2,3;core=2,3'.",
+    regions(
+        "Overlapping regions instead of classes: 'whole tumour=1,2,3;core=2,3'.",
+        default="dataset.json's, if it declares any",
     ),
 ]
 RegionsOrder = Annotated[
@@ -94,11 +122,7 @@ RegionsOrder = Annotated[
 ]
 Brats = Annotated[
     bool,
-    typer.Option(
-        "--brats/--no-brats",
-        rich_help_panel=REGIONS,
-        help="Take whole tumour, core and enhancing tumour as regions, found by the names of the labels.",
-    ),
+    brats("Take whole tumour, core and enhancing tumour as regions, found by the names of the labels.", default=True),
 ]
 Tolerance = Annotated[
     float,
@@ -185,25 +209,8 @@ Tta = Annotated[
         help="Average over the flips that training used (short trainings: none); up to 8 times slower.",
     ),
 ]
-Overlap = Annotated[
-    float,
-    typer.Option(
-        "--overlap",
-        metavar="SHARE",
-        min=0.0,
-        max=0.95,
-        rich_help_panel=PREDICTION,
-        help="Overlap of neighbouring windows, share of the patch.",
-    ),
-]
-Blend = Annotated[
-    BlendName,
-    typer.Option(
-        "--blend",
-        rich_help_panel=PREDICTION,
-        help="How overlapping windows are weighted: most in their middle, or alike.",
-    ),
-]
+Overlap = Annotated[float, overlap(PREDICTION)]
+Blend = Annotated[BlendName, blend(PREDICTION)]
 SumsMemory = Annotated[
     float | None,
     typer.Option(

@@ -179,22 +179,8 @@ class FullTrainArguments(TrainArguments):
             help="Predict so many held-out cases each time, at most; 0: no validation.",
         ),
     ] = 20
-    val_overlap: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            min=0.0,
-            max=0.95,
-            rich_help_panel=VALIDATION,
-            help="Overlap of neighbouring windows, share of the patch.",
-        ),
-    ] = 0.5
-    val_blend: Annotated[
-        Blend,
-        typer.Option(
-            rich_help_panel=VALIDATION, help="How overlapping windows are weighted: most in their middle, or alike."
-        ),
-    ] = "gaussian"
+    val_overlap: Annotated[float, o.overlap(VALIDATION)] = 0.5
+    val_blend: Annotated[Blend, o.blend(VALIDATION)] = "gaussian"
     val_batch_size: Annotated[
         int,
         typer.Option(

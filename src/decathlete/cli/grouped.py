@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Any, get_type_hints
 
 from decathlete.cli.options import Config
+from decathlete.core.signatures import field_parameters
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,15 +38,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _spread(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Parameter]:
-    if not is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
+        yield from field_parameters(hint)
+    else:
         yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
-        return
-    types = get_type_hints(hint, include_extras=True)
-    for field in fields(hint):
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=types[field.name]
-        )
-
-
-def _default(field: Field[Any]) -> Any:
-    return inspect.Parameter.empty if field.default is MISSING else field.default

@@ -64,17 +64,9 @@ def convert(
     found = _read(origin, files, declared=declared, group_by=group_by, workers=workers, listen=listen)
     labels = chosen_labels(found.spec.labels, regions=regions, order=regions_order, brats=brats)
     new_labels, values = _nnunet_labels(labels, origin) if nnunet else (labels, {})
-    target = Target(
-        layout=to,
-        folder=folder,
-        suffix=common_suffix(found.spec, suffix),
-        channels=len(found.spec.channels),
-        values=values,
-        known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
-    )
-    jobs = survey(found.spec, target, workers=workers, progress=listen("read headers"))
+    target = _target(found, labels, values, layout=to, folder=folder, suffix=suffix)
     return run_jobs(
-        jobs,
+        survey(found.spec, target, workers=workers, progress=listen("read headers")),
         folder,
         source=origin,
         manifest=_manifest(found, new_labels, target),
@@ -114,6 +106,26 @@ def _nnunet_labels(labels: LabelSet, where: Path) -> tuple[LabelSet, dict[int, i
         remedy = "rename the classes, or give --regions"
         raise problems_found(problems, where=where, remedy=remedy, kind=DatasetError)
     return found
+
+
+def _target(
+    found: Source,
+    labels: LabelSet,
+    values: dict[int, int],
+    *,
+    layout: DatasetLayout,
+    folder: Path,
+    suffix: ImageSuffix | None,
+) -> Target:
+    """What the new files are to be; ``labels`` are the source's, whose ``values`` may be renumbered."""
+    return Target(
+        layout=layout,
+        folder=folder,
+        suffix=common_suffix(found.spec, suffix),
+        channels=len(found.spec.channels),
+        values=values,
+        known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
+    )
 
 
 def _manifest(found: Source, labels: LabelSet, target: Target) -> dict[str, object]:

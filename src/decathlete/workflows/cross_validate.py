@@ -6,22 +6,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from decathlete.core.durations import say_duration
 from decathlete.core.files import write_text
 from decathlete.core.memory import is_memory_short
+from decathlete.core.signatures import takes_fields_of
 from decathlete.errors import CasesFailed, DecathleteError, FoldsFailed, Interrupted
 from decathlete.evaluation.cross_validation import CrossValidation
-from decathlete.planning.network_spec import Dims
-from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.cross_validation_page import render_cross_validation
-from decathlete.workflows.fold import FoldResult, Road
+from decathlete.workflows.fold import FoldResult, Road, RoadOptions
 from decathlete.workflows.folds import Folds, say_folds
-from decathlete.workflows.listen import Listener
-from decathlete.workflows.validate import PredictOptions
-from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -52,19 +49,9 @@ class CrossValidationResult:
     failed_tests: CasesFailed | None = None
 
 
+@takes_fields_of(Road)
 def cross_validate(
-    task: str | Path,
-    *,
-    folds: str | Sequence[int] | None = None,
-    dims: Dims = 3,
-    workspace: Workspace = Workspace(),
-    plan_options: PlanOptions = PlanOptions(),
-    config: TrainConfig = TrainConfig(),
-    fit: bool = True,
-    predict_options: PredictOptions = PredictOptions(),
-    workers: int = 2,
-    overwrite: bool = False,
-    listener: Listener = Listener(),
+    task: str | Path, *, folds: str | Sequence[int] | None = None, **options: Unpack[RoadOptions]
 ) -> CrossValidationResult:
     """Prepare the dataset; train, score and report each fold; put the scores together; predict the test images.
 
@@ -73,9 +60,9 @@ def cross_validate(
     cannot be predicted in ``failed_tests``.
 
     Args:
+        task: as in :func:`decathlete.run`.
         folds: ``"0-4"``, ``"0,2"``, ``"0-"`` or numbers; ``None``: every fold of the split.
-        config: of each fold; its ``max_time_s`` is the time of *each*.
-        fit: let a CPU or a short budget narrow the plan's network, batch and patch.
+        options: as in :func:`decathlete.run`; ``config`` is of each fold, its ``max_time_s`` the time of *each*.
 
     Raises:
         OptionError: there are no such folds.
@@ -84,24 +71,13 @@ def cross_validate(
         Interrupted: by a signal; what was finished is kept.
     """
     chosen = Folds.of(folds)
-    road = Road(
-        task=task,
-        dims=dims,
-        workspace=workspace,
-        plan_options=plan_options,
-        config=config,
-        fit=fit,
-        predict_options=predict_options,
-        workers=workers,
-        overwrite=overwrite,
-        listener=listener,
-    )
+    road = Road(task=task, **options)
     store = road.prepare()
     numbers = chosen.among(len(store.splits.folds))
-    listener.step(_announcement(numbers, config))
+    road.listener.step(_announcement(numbers, road.config))
     done, problems = _each_fold(road, numbers)
     failed = _failure(done, problems)
-    folder = workspace.results_folder(task, dims)
+    folder = road.workspace.results_folder(task, road.dims)
     scores = _together(store, done, failed)
     report = _write(folder, scores)
     predictions, failed_tests = (None, None) if failed is not None else _predict_tests(road, done, folder)

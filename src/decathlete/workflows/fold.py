@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailed, OptionError
@@ -39,11 +40,9 @@ class FoldResult:
     report: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Road:
-    """How a dataset is prepared and each fold of it done: the arguments of :func:`decathlete.run`, but the fold."""
+class RoadOptions(TypedDict, total=False):
+    """What ``decathlete.run`` and ``decathlete.cross_validate`` take alike; the defaults are those of :class:`Road`."""
 
-    task: str | Path
     dims: Dims
     workspace: Workspace
     plan_options: PlanOptions
@@ -53,6 +52,32 @@ class Road:
     workers: int
     overwrite: bool
     listener: Listener
+
+
+@dataclass(frozen=True, kw_only=True)
+class Road:
+    """How a dataset is prepared and each fold of it done.
+
+    Attributes:
+        task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
+        dims: of the model: 2 (slices) or 3.
+        config: of each fold's training; its ``max_time_s`` is the time of *each*.
+        fit: let a CPU or a short budget narrow the plan's network, batch and patch.
+        workers: cases worked on at once.
+        overwrite: replace results of other inputs or settings.
+        listener: hears how the work goes.
+    """
+
+    task: str | Path
+    dims: Dims = 3
+    workspace: Workspace = Workspace()
+    plan_options: PlanOptions = PlanOptions()
+    config: TrainConfig = TrainConfig()
+    fit: bool = True
+    predict_options: PredictOptions = PredictOptions()
+    workers: int = 2
+    overwrite: bool = False
+    listener: Listener = Listener()
 
     def prepare(self) -> PreparedStore:
         """Check, plan and prepare the dataset; what is finished is kept.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
+from decathlete.core.signatures import takes_fields_of
 from decathlete.errors import CasesFailed
 from decathlete.evaluation.scores import Scores
-from decathlete.planning.network_spec import Dims
-from decathlete.planning.options import PlanOptions
-from decathlete.training.config import TrainConfig
-from decathlete.workflows.fold import Road
-from decathlete.workflows.listen import Listener
-from decathlete.workflows.validate import PredictOptions
-from decathlete.workflows.workspace import FoldName, Workspace
+from decathlete.workflows.fold import Road, RoadOptions
+from decathlete.workflows.workspace import FoldName
 
 NO_SCORES = "trained on every case: none is held out, so there are no scores"
 
@@ -40,44 +37,24 @@ class RunResult:
         return NO_SCORES if self.scores is None else self.scores.headline_line()
 
 
-def run(
-    task: str | Path,
-    *,
-    dims: Dims = 3,
-    fold: FoldName = 0,
-    workspace: Workspace = Workspace(),
-    plan_options: PlanOptions = PlanOptions(),
-    config: TrainConfig = TrainConfig(),
-    fit: bool = True,
-    predict_options: PredictOptions = PredictOptions(),
-    workers: int = 2,
-    overwrite: bool = False,
-    listener: Listener = Listener(),
-) -> RunResult:
+@takes_fields_of(Road)
+def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[RoadOptions]) -> RunResult:
     """Do it all for one fold; called again, it goes on where it was stopped.
 
     Test images that cannot be predicted are not raised but named in the result's ``failed_tests``: model, scores and
     report are whole without them.
 
     Args:
+        task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
         fold: that is held out, from 0; or ``"all"``: train on every case, without scores.
-        fit: let a CPU or a short budget narrow the plan's network, batch and patch.
+        options: ``dims`` of the model (2 or 3); ``workspace``: where things lie; ``plan_options``; ``config``: of the
+            training; ``fit``: let a CPU or a short budget narrow the plan's network, batch and patch;
+            ``predict_options``; ``workers``: cases worked on at once; ``overwrite``; ``listener``.
 
     Raises:
         DecathleteError: whatever a step finds wrong; what was finished before it is kept.
     """
-    road = Road(
-        task=task,
-        dims=dims,
-        workspace=workspace,
-        plan_options=plan_options,
-        config=config,
-        fit=fit,
-        predict_options=predict_options,
-        workers=workers,
-        overwrite=overwrite,
-        listener=listener,
-    )
+    road = Road(task=task, **options)
     road.prepare()
     done = road.fold(fold)
     predictions, failed = road.predict_tests([done.folder], done.folder / "predictions")

@@ -1,0 +1,37 @@
+"""Functions whose keyword arguments are the fields of a dataclass, said in their signatures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar, get_type_hints
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def field_parameters(group: type) -> Iterator[inspect.Parameter]:
+    """A keyword parameter for each field of the dataclass ``group``, with its type and default."""
+    types = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[field.name]
+        )
+
+
+def takes_fields_of(group: type) -> Callable[[Function], Function]:
+    """A decorator: the function's ``**options`` are those fields of ``group`` that are no parameters of its own.
+
+    Only what ``help`` and ``inspect.signature`` say changes: every field with its default, in place of ``**options``.
+    """
+
+    def said(function: Function) -> Function:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        names = {parameter.name for parameter in own}
+        others = [parameter for parameter in field_parameters(group) if parameter.name not in names]
+        function.__signature__ = signature.replace(parameters=[*own, *others])  # type: ignore[attr-defined]
+        return function
+
+    return said

@@ -213,6 +213,7 @@ class TrainArguments:
         nodes: int = 1,
         preset: PresetName | None = None,
         dims: Literal[2, 3] | None = None,
+        fold: int | Literal["all"] | None = None,
     ) -> TrainConfig:
         """For the training.
 
@@ -224,7 +225,7 @@ class TrainArguments:
 
         if said is None:
             said = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return train_config(**self.among(said), nodes=nodes, preset=preset, dims=dims)
+        return train_config(**self.among(said), nodes=nodes, preset=preset, dims=dims, fold=fold)
 
     def among(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """What the user has said about the training, as ``train_config`` takes it."""

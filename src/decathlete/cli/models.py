@@ -43,12 +43,13 @@ def train(
     from decathlete.workflows.train import train_task
     from decathlete.workflows.workspace import Workspace
 
+    held_out = o.fold_of(fold)
     result = train_task(
         task,
         dims=o.dims_of(dim),
-        fold=o.fold_of(fold),
+        fold=held_out,
         workspace=Workspace(data=data, prepared=prepared, results=results),
-        config=training.config(said(context), nodes=nodes, preset=preset, dims=o.dims_of(dim)),
+        config=training.config(said(context), nodes=nodes, preset=preset, dims=o.dims_of(dim), fold=held_out),
         overrides=tuple(set_ or ()),
         fit=fit,
         resume=resume,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,9 @@ from decathlete.cli.groups import Fit, SweepArguments
 from decathlete.cli.network import FullPlanArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.workflows.fold import RoadOptions
 
 
 def run(
@@ -48,11 +51,12 @@ def run(
 
     if fold is not None and folds is not None:
         raise OptionError("--fold and --folds are both given", remedy="give one of them")
-    options = {
+    held_out = o.fold_of(fold)
+    options: RoadOptions = {
         "dims": o.dims_of(dim),
         "workspace": Workspace(data=data, prepared=prepared, results=results),
         "plan_options": replace(plan.options(), preset=preset),
-        "config": training.config(said(context), preset=preset, dims=o.dims_of(dim)),
+        "config": training.config(said(context), preset=preset, dims=o.dims_of(dim), fold=held_out),
         "fit": fit,
         "predict_options": windows.options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
@@ -62,12 +66,12 @@ def run(
         "listener": TerminalListener(),
     }
     if folds is None:
-        _run_fold(dataset, o.fold_of(fold), options)
+        _run_fold(dataset, held_out, options)
     else:
         _run_folds(dataset, folds, options)
 
 
-def _run_fold(dataset: str, fold: int | Literal["all"], options: dict[str, Any]) -> None:
+def _run_fold(dataset: str, fold: int | Literal["all"], options: RoadOptions) -> None:
     from decathlete.workflows.run import run as function
 
     result = function(dataset, fold=fold, **options)
@@ -79,7 +83,7 @@ def _run_fold(dataset: str, fold: int | Literal["all"], options: dict[str, Any])
         raise result.failed_tests
 
 
-def _run_folds(dataset: str, folds: str, options: dict[str, Any]) -> None:
+def _run_folds(dataset: str, folds: str, options: RoadOptions) -> None:
     from decathlete.workflows.cross_validate import cross_validate as function
 
     result = function(dataset, folds=folds, **options)

@@ -163,12 +163,20 @@ class TrainConfig(Schema):
         return self
 
     @classmethod
-    def make(cls, *, defaults: Mapping[str, Any] | None = None, dims: int | None = None, **options: Any) -> Self:
+    def make(
+        cls,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        dims: int | None = None,
+        fold: int | Literal["all"] | None = None,
+        **options: Any,
+    ) -> Self:
         """From a user's options, none of which may be without effect; ``None`` is our default.
 
         Args:
             defaults: somebody else's, for what ``options`` leave open; they may be without effect.
             dims: of the model, where they are known.
+            fold: that is to be trained, where it is known.
 
         Raises:
             OptionError: with every problem together.
@@ -180,7 +188,7 @@ class TrainConfig(Schema):
         except ValidationError as problem:
             problems = describe(problem)
         else:
-            problems = list(unused(config, given, dims=dims))
+            problems = list(unused(config, given, dims=dims, fold=fold))
         if problems:
             raise problems_found(problems, where="training options", remedy="mend these options", kind=OptionError)
         return config

@@ -154,6 +154,7 @@ def train_config(
     logger: str | None = None,
     preset: PresetName | None = None,
     dims: Dims | None = None,
+    fold: FoldName | None = None,
     **fields: Any,
 ) -> TrainConfig:
     """A :class:`TrainConfig` from options as a user writes them; what does nothing beside the others is refused.
@@ -166,6 +167,7 @@ def train_config(
         logger: names with commas between them (``tensorboard,wandb``), or ``none``.
         preset: whose defaults stand for what is not given, its augmentation included.
         dims: of the model; a preset needs them.
+        fold: that is to be trained; on ``"all"`` nothing is validated.
         fields: fields of :class:`TrainConfig`; ``None``: our default, not the preset's.
 
     Raises:
@@ -183,7 +185,7 @@ def train_config(
     if augment is False:
         fields["augmentation"] = AugmentationConfig.none()
     defaults = {} if preset is None else _preset_defaults(preset, dims or 3, fields)
-    return TrainConfig.make(defaults=defaults, dims=dims, **fields)
+    return TrainConfig.make(defaults=defaults, dims=dims, fold=fold, **fields)
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -263,14 +263,26 @@ IDLE = {
     "--max-time 20m --val-every 1 --steps-per-epoch 9": "2 problems",
     "--nvol 2": "nvol is for 2D models",
     "--val-cases 0 --val-blend constant": "val_blend is for validations, and val_cases is 0",
+    **{
+        f"--fold all --{name.replace('_', '-')} {value}": f"{name} is for validations, and fold all holds no case out"
+        for name, value in {
+            "val_cases": 3,
+            "val_every": 2,
+            "skip_first": 1,
+            "val_overlap": 0.25,
+            "val_blend": "constant",
+            "val_batch_size": 1,
+        }.items()
+    },
     "--wandb-mode online": "wandb_mode is for the logger wandb",
     "--logger wandb --mlflow-uri sqlite:///a.db": "mlflow_uri is for the logger mlflow",
 }
 
 
 @pytest.mark.parametrize("given", IDLE)
-def test_options_without_effect_are_refused(given: str) -> None:
-    problem = CliRunner().invoke(app, ["train", "--task", "x", *given.split()]).exception
+@pytest.mark.parametrize("command", ["train --task x", "run x"])
+def test_options_without_effect_are_refused(command: str, given: str) -> None:
+    problem = CliRunner().invoke(app, [*command.split(), *given.split()]).exception
     assert isinstance(problem, OptionError)
     assert IDLE[given] in str(problem)
 

@@ -34,6 +34,9 @@ STEPS = 150
 _DEFAULT = ("resample_data_or_seg_to_shape", {"order_z": 0, "force_separate_z": None})
 _TORCH = ("resample_torch_fornnunet", {"force_separate_z": None, "memefficient_seg_resampling": False})
 _NONE = ("no_resampling_hack", None)
+_HALVED = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
+_FLAT = {"kernels": ((1, 3, 3), (3, 3, 3), (3, 3, 3)), "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2))}
+_EVERY_AXIS = (0, 1, 2)
 
 CASES = {
     # Cropped, resampled, axes transposed, stored orientation, CT, two folds, more windows than one along each axis.
@@ -45,8 +48,8 @@ CASES = {
         "transpose": (1, 0, 2),
         "patch": (16, 16, 24),
         "schemes": ("CTNormalization",),
-        "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)),
-        "mirror": (0, 1, 2),
+        "strides": _HALVED,
+        "mirror": _EVERY_AXIS,
         "folds": (0, 1),
     },
     # Anisotropic, oblique and flipped, reoriented; two channels normalised inside the object; no biases.
@@ -60,8 +63,7 @@ CASES = {
         "patch": (8, 24, 16),
         "schemes": ("ZScoreNormalization", "ZScoreNormalization"),
         "masked": True,
-        "kernels": ((1, 3, 3), (3, 3, 3), (3, 3, 3)),
-        "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2)),
+        **_FLAT,
         "mirror": (1, 2),
         "conv_bias": False,
     },
@@ -89,11 +91,11 @@ CASES = {
         "patch": (16, 24, 16),
         "schemes": ("ZScoreNormalization",),
         "blocks": (1, 2, 2),
-        "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+        "strides": _HALVED,
         "resampling": _TORCH,
         "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3},
         "order": (1, 2, 3),
-        "mirror": (0, 1, 2),
+        "mirror": _EVERY_AXIS,
         "steps": 400,
     },
     # Coarse along another axis than the grid of the network: slices are taken apart along one axis, and put together
@@ -105,9 +107,8 @@ CASES = {
         "target": (4.0, 1.2, 1.2),
         "patch": (8, 24, 16),
         "schemes": ("ZScoreNormalization",),
-        "kernels": ((1, 3, 3), (3, 3, 3), (3, 3, 3)),
-        "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2)),
-        "mirror": (0, 1, 2),
+        **_FLAT,
+        "mirror": _EVERY_AXIS,
     },
     # Batch norm, 2D residual encoder, colours, nothing resampled.
     "residual_2d_batch_norm": {

@@ -8,19 +8,14 @@ import nibabel
 import numpy as np
 import pytest
 
-GROWTH = Path(__file__).parents[3] / "benchmarks" / "growth"
+from benchmark_support import BENCHMARKS, importable
 
 
 @pytest.fixture(autouse=True)
-def growth(monkeypatch):
-    """Its modules, which stand in a folder and are no package."""
-    monkeypatch.syspath_prepend(str(GROWTH.parent))
-    monkeypatch.syspath_prepend(str(GROWTH))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if str(GROWTH.parent) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+def growth():
+    """Its modules."""
+    with importable("growth"):
+        yield
 
 
 def points(cost, amounts, *, peak=lambda n: 10**8):
@@ -119,7 +114,7 @@ def test_the_peak_is_this_process_own(tmp_path):
     ballast = np.ones(300 * 2**20 // 8)
     script = tmp_path / "s.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(GROWTH.parent)!r})\n"
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
         "from common.processes import peak_bytes, tell\n"
         "tell({'peak_bytes': peak_bytes()})\n"
     )

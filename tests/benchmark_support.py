@@ -1,0 +1,25 @@
+"""The modules of ``benchmarks/``, which stand in folders and are no packages, for the length of a test."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@contextmanager
+def importable(name: str) -> Iterator[Path]:
+    """What lies in ``benchmarks/<name>`` can be imported; afterwards it is forgotten, for folders share names."""
+    folder, before = BENCHMARKS / name, set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        patch.syspath_prepend(str(folder))
+        yield folder
+    for module in set(sys.modules) - before:
+        if str(BENCHMARKS) in str(getattr(sys.modules[module], "__file__", "")):
+            del sys.modules[module]

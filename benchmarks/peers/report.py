@@ -34,6 +34,8 @@ def markdown(workload: Workload, work: Work, outcomes: Sequence[Outcome], agreem
 
 
 def _row(outcome: Outcome, ours: Outcome | None, *, lower: bool) -> str:
+    if outcome.absent:
+        return f"| {outcome.contender} | not run | | | | {outcome.absent} |"
     if not outcome.amounts:
         reason = (outcome.failure or "").splitlines()[-1:] or ["no result"]
         return f"| {outcome.contender} | failed | | | | {reason[0]} |"

@@ -22,6 +22,7 @@ class Outcome:
         amounts: the median of each round.
         peak_bytes: resident memory of its largest process, the greatest of all rounds.
         failure: the last lines of a process that failed; amounts are of the rounds before.
+        absent: what is not installed, so that there was nothing to run.
     """
 
     contender: str
@@ -29,6 +30,7 @@ class Outcome:
     notes: dict[str, float | str]
     peak_bytes: int
     failure: str | None = None
+    absent: str | None = None
 
     @property
     def median(self) -> float:
@@ -55,18 +57,22 @@ def play(
             return [_outcome(c.name, [], f"nothing could be prepared: {problem}") for c in chosen]
     found: dict[str, list[dict[str, object]]] = {c.name: [] for c in chosen}
     failures: dict[str, str] = {}
+    absent: dict[str, str] = {}
     for turn in range(rounds):
         for contender in chosen:
-            if contender.name in failures:
+            if contender.name in failures or contender.name in absent:
                 continue
             try:
                 result = _process(workload, contender, work, folder, pythons[contender.environment], cores)
             except WorkFailed as problem:
                 failures[contender.name] = str(problem)
                 continue
+            if "absent" in result:
+                absent[contender.name] = str(result["absent"])
+                continue
             found[contender.name].append(result)
             print(f"round {turn + 1}  {contender.name}: {_median(result):.4g} {workload.unit}", file=sys.stderr)
-    return [_outcome(c.name, found[c.name], failures.get(c.name)) for c in chosen]
+    return [_outcome(c.name, found[c.name], failures.get(c.name), absent.get(c.name)) for c in chosen]
 
 
 def _process(
@@ -89,11 +95,14 @@ def _median(result: Mapping[str, object]) -> float:
     return statistics.median(result["amounts"])  # type: ignore[arg-type,type-var,return-value]
 
 
-def _outcome(name: str, results: Sequence[Mapping[str, object]], failure: str | None) -> Outcome:
+def _outcome(
+    name: str, results: Sequence[Mapping[str, object]], failure: str | None, absent: str | None = None
+) -> Outcome:
     return Outcome(
         contender=name,
         amounts=tuple(_median(result) for result in results),
         notes=dict(results[-1]["notes"]) if results else {},  # type: ignore[call-overload]
         peak_bytes=max((int(result["peak_bytes"]) for result in results), default=0),  # type: ignore[call-overload]
         failure=failure,
+        absent=absent,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
 from common.processes import peak_bytes, tell
+from workload import NotInstalled
 
 
 def main() -> None:
@@ -25,7 +26,11 @@ def main() -> None:
         workload.prepare(task["work"], folder)
         return
     contender = next(c for c in workload.contenders if c.name == task["contender"])
-    measured = contender.run(task["work"], folder)
+    try:
+        measured = contender.run(task["work"], folder)
+    except NotInstalled as problem:
+        tell({"absent": str(problem)})
+        return
     tell({"amounts": measured.amounts, "notes": measured.notes, "peak_bytes": peak_bytes()})
 
 

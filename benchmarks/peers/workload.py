@@ -19,6 +19,10 @@ Work = Mapping[str, Any]
 """The size of the work, and what else the contenders need to know; what JSON can hold."""
 
 
+class NotInstalled(Exception):
+    """A contender's own package is not there; the message says what is missing. It is left out, which is no failure."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What one process measured.
@@ -42,7 +46,8 @@ class Contender:
     """One way to do the work.
 
     Attributes:
-        run: ``run(work, folder)``; ``folder`` is the workload's own, the same for all contenders.
+        run: ``run(work, folder)``; ``folder`` is the workload's own, the same for all contenders. Raises
+            :class:`NotInstalled` where it cannot be run.
         environment: whose Python runs it.
     """
 

@@ -1,4 +1,4 @@
-"""Augmenting patches on one core: nnU-Net's default pipeline, MONAI's transforms and ours.
+"""Augmenting patches on one core: nnU-Net's default pipeline, MONAI's transforms, DALI's operators and ours.
 
 The same transforms with the same probabilities and ranges (nnU-Net v2's defaults). Cutting from the volume is left
 out: each contender gets an array of the size it asks for.
@@ -116,6 +116,14 @@ def monai(work: Work, folder: Path) -> Measured:
     return _rate(work, lambda _: pipeline({"image": image, "label": label}))
 
 
+def dali(work: Work, folder: Path) -> Measured:
+    from workloads._dali import augmentation
+
+    patch, n_batch = tuple(work["patch"]), work["batch"]
+    pipeline = augmentation(*_source(work), patch, n_batch, rotation=ROTATION)
+    return _rate(work, lambda _: pipeline.run(), each=n_batch)
+
+
 WORKLOAD = Workload(
     name="augment",
     title="Augmenting patches, nnU-Net's transforms and probabilities",
@@ -130,5 +138,6 @@ WORKLOAD = Workload(
         Contender(name="ours", environment="ours", run=ours),
         Contender(name="nnunet", environment="peers", run=nnunet),
         Contender(name="monai", environment="peers", run=monai),
+        Contender(name="dali", environment="ours", run=dali),
     ),
 )

@@ -7,20 +7,16 @@ from pathlib import Path
 
 import pytest
 
-PEERS = Path(__file__).parents[3] / "benchmarks" / "peers"
-NAMES = sorted(path.stem for path in (PEERS / "workloads").glob("[a-z]*.py"))
+from benchmark_support import BENCHMARKS, importable
+
+NAMES = sorted(path.stem for path in (BENCHMARKS / "peers" / "workloads").glob("[a-z]*.py"))
 
 
 @pytest.fixture(autouse=True)
-def peers(monkeypatch):
-    """Its modules, which stand in a folder and are no package."""
-    monkeypatch.syspath_prepend(str(PEERS.parent))
-    monkeypatch.syspath_prepend(str(PEERS))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if str(PEERS.parent) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+def peers():
+    """Its modules."""
+    with importable("peers"):
+        yield
 
 
 def outcome(name, *amounts, failure=None, **notes):
@@ -194,8 +190,32 @@ def test_every_round_predicts_anew(name, tmp_path, monkeypatch):
     monkeypatch.setattr(workflow, "predict", predict)
     monkeypatch.setattr(resource, "setrlimit", lambda *limits: None)
     (tmp_path / "bundle").mkdir()
+    (tmp_path / "int8").mkdir()
+    (tmp_path / "int8.txt").write_text("Dice as before")
     found = importlib.import_module(f"workloads.{name}").WORKLOAD
     ours = [contender for contender in found.contenders if contender.environment == "ours"]
     for contender in [*ours, *ours]:
         contender.run(found.sizes["small"], tmp_path)
     assert there == [False] * (2 * len(ours))
+
+
+def test_a_contender_whose_package_is_absent_is_named_and_is_no_failure(tmp_path, monkeypatch):
+    import importlib
+
+    from report import markdown, record
+    from rounds import play
+
+    (tmp_path / "nvidia.py").write_text("")  # no package: there is no nvidia.dali in it
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    found = importlib.import_module("workloads.augment").WORKLOAD
+    pythons = {"ours": Path(sys.executable), "peers": Path("/nowhere")}
+    work = found.sizes["small"]
+    outcomes = play(found, work, tmp_path, rounds=2, pythons=pythons, cores=[0], only=["dali"])
+    (dali,) = outcomes
+    assert dali.failure is None
+    row = rows(markdown(found, work, outcomes, []))["dali"]
+    assert row[0] == "not run"
+    assert "NVIDIA DALI is not installed" in row[-1]
+    assert ".[dali]" in row[-1]
+    content = json.loads(record(found, work, outcomes, [], pythons={"ours": pythons["ours"]}, cores=[0]))
+    assert content["outcomes"][0]["absent"] == dali.absent

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from threading import Lock
 
 import numpy as np
@@ -28,6 +27,12 @@ class HeldCase:
         """Z, Y, X."""
         z, y, x = self.label_ZYX.shape
         return (z, y, x)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all arrays."""
+        places = sum(flat.nbytes for flat in self.foreground.values())
+        return self.image_CZYX.nbytes + self.label_ZYX.nbytes + places
 
     def read_image(self, box: Box) -> NDArray[np.float32]:
         """CZYX in ``box`` (a view)."""
@@ -57,13 +62,15 @@ class CaseCache:
         held = self._held.get(case.case_id)
         if held is not None:
             return held
-        n_bytes = prod(case.shape) * (4 * case.n_channels + 1)
+        n_bytes = case.n_bytes
         with self._lock:
             if n_bytes > self._room:
                 return case
             self._room -= n_bytes
         # Two readers may read one case at once: the room is counted twice, which is safe and rare.
         whole = Box(start=(0, 0, 0), stop=case.shape)
-        held = HeldCase(image_CZYX=case.read_image(whole), label_ZYX=case.read_label(whole), foreground=case.foreground)
+        held = HeldCase(
+            image_CZYX=case.read_image(whole), label_ZYX=case.read_label(whole), foreground=dict(case.foreground)
+        )
         self._held[case.case_id] = held
         return held

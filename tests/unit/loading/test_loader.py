@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from itertools import islice
 
 import numpy as np
@@ -135,13 +136,32 @@ def test_any_failure_of_reading_is_told_with_the_case(store, monkeypatch):
 
 def test_the_cache_keeps_to_its_room(store):
     first, second, _ = store.case_ids
-    one_case = int(np.prod(store.case(first).shape)) * 5
+    one_case = store.case(first).n_bytes
+    assert not isinstance(CaseCache(one_case - 1).get(store.case(first)), HeldCase)
     cache = CaseCache(one_case)
     held = cache.get(store.case(first))
     assert isinstance(held, HeldCase)
+    assert held.n_bytes <= one_case < held.n_bytes + 2_000
     assert cache.get(store.case(first)) is held
     assert not isinstance(cache.get(store.case(second)), HeldCase)
     assert held.shape == store.case(first).shape
+
+
+def test_cases_that_are_not_held_keep_nothing_of_what_was_read(tmp_path):
+    """Of 10,000 cases that would be gigabytes."""
+    store = make_store(tmp_path, 3, shape_ZYX=(10, 24, 20))
+    many = np.zeros(10**6, np.int64)
+    for case_id in store.case_ids:
+        np.savez(store.case(case_id).folder / "foreground.npz", **{"1": many})
+    loader = loader_of(store, cache_bytes=0, oversampling=1.0)
+    tracemalloc.start()
+    try:
+        read = sum(len(batch) for batch in loader)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert read == 24
+    assert kept < many.nbytes < peak
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 0}, {"n_readers": 0}, {"prefetch": 0}, {"oversampling": -1.0}])

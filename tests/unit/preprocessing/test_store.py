@@ -54,7 +54,9 @@ def test_every_case_is_there_and_a_box_equals_the_part_of_the_whole(spec, tmp_pa
     assert np.array_equal(case.read_image(box), image[:, *box.slices])
     assert np.array_equal(case.read_label(box), label[box.slices])
     assert set(case.foreground) == {1, 2}
+    assert len(case.foreground) == 2
     assert all((label.reshape(-1)[places] == index).all() for index, places in case.foreground.items())
+    assert 3 not in case.foreground
 
 
 def test_a_second_run_keeps_everything_and_damage_is_mended(spec, tmp_path):
@@ -176,7 +178,7 @@ def test_what_is_no_store_is_said_so(tmp_path):
 def test_damage_inside_a_file_is_an_error_of_the_store(own_spec, tmp_path):
     store = _run(own_spec, tmp_path / "p")
     case = store.case(store.case_ids[0])
-    for name, read in (("image.b2nd", case.read_image), ("foreground.npz", lambda: case.foreground)):
+    for name, read in (("image.b2nd", case.read_image), ("foreground.npz", lambda: list(case.foreground))):
         path = case.folder / name
         path.write_bytes(bytes(path.stat().st_size))
         with pytest.raises(StoreError, match="cannot be read"):

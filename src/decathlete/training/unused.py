@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from decathlete.training.config import TrainConfig
 
+    Use = tuple[tuple[str, ...], Callable[[TrainConfig], bool], str]
+
 VALIDATION = ("skip_first", "val_every", "val_overlap", "val_blend", "val_batch_size")
 """What only validations heed."""
 
-USED_BY: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+USED_BY: tuple[Use, ...] = (
     (("factor",), lambda c: c.schedule in ("multistep", "plateau"), "the schedules multistep and plateau"),
     (("lr_patience",), lambda c: c.schedule == "plateau", "the schedule plateau"),
     (("restarts",), lambda c: c.schedule == "cosine", "the schedule cosine"),
@@ -39,7 +41,11 @@ def unused(
         fold: that is to be trained, where it is known.
     """
     told: set[str] = set()
-    held_out = (("val_cases", *VALIDATION), lambda _: fold != "all", "validations, and fold all holds no case out")
+    held_out: Use = (
+        ("val_cases", *VALIDATION),
+        lambda _: fold != "all",
+        "validations, and fold all holds no case out",
+    )
     for names, used, purpose in (held_out, *USED_BY):
         if not used(config):
             idle = [name for name in names if name in given and name not in told]

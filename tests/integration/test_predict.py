@@ -224,10 +224,10 @@ def test_warnings_are_recorded(images, tmp_path):
 @pytest.mark.parametrize("several", [False, True], ids=["one plan", "2D with 3D"])
 def test_probabilities_on_disk_are_those_in_memory(model, images, tmp_path, several):
     models = [model, save_model(tmp_path / "2d", make_test_plan(2), seed=1)] if several else [model]
-    predict_files(load(models), images, tmp_path / "out", save_probabilities=True)
+    predict_files(load(models, batch_size=1), images, tmp_path / "out", save_probabilities=True)
     for name in "abc":
         written = read_image(tmp_path / "out" / f"{name}_probabilities.nii")
-        expected = load(models).predict(images / f"{name}.nii.gz", probabilities=True)
+        expected = load(models, batch_size=1).predict(images / f"{name}.nii.gz", probabilities=True)
         np.testing.assert_array_equal(written.array_CZYX, expected.probabilities_KZYX)
         np.testing.assert_allclose(written.array_CZYX.sum(0), 1, atol=1e-5)
         label = read_label(tmp_path / "out" / f"{name}.nii.gz")

@@ -72,7 +72,8 @@ def nncf_package() -> Any:
         del sys.modules[_TELEMETRY]
         if reporter is not None:
             sys.modules[_TELEMETRY] = reporter
-    nncf.set_log_level(logging.ERROR)
+    # Not set_log_level, which would also set the level of handlers, whoever else they belong to.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
 

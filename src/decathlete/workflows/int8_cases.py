@@ -107,7 +107,8 @@ def _trained_on(record: RunRecord, plan: Plan, dataset: Path | None) -> Images:
     try:
         return stored_images(plan, Path(record.prepared), record.train)
     except DecathleteError:
-        root = dataset or Path(record.dataset_root or "")
+        moved = dataset is not None and read_dataset(dataset).name == record.dataset
+        root = dataset if dataset is not None and moved else Path(record.dataset_root or "")
     known = {case.id: case for case in (read_dataset(root).cases if (root / MANIFEST).is_file() else ())}
     cases = [known[case_id] for case_id in record.train if case_id in known]
     if not cases:

@@ -16,7 +16,7 @@ from tables import Found, plural
 
 def plot(path: Path, axis: Axis, found: Found) -> None:
     """Both axes logarithmic; the grey line is what grows in proportion."""
-    figure, (times, peaks) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    figure, (times, peaks) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     for command, points in found.items():
         amounts = [p.amount for p in points]
         times.loglog(amounts, [p.cpu_seconds for p in points], "o-", label=command)
@@ -28,6 +28,6 @@ def plot(path: Path, axis: Axis, found: Found) -> None:
     times.set(xlabel=plural(axis.unit), ylabel="CPU time, s")
     peaks.set(xlabel=plural(axis.unit), ylabel="peak memory, MB")
     peaks.set_ylim(bottom=0)
-    times.legend(fontsize="small")
+    figure.legend(*times.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(path, dpi=80)
     plt.close(figure)

@@ -24,7 +24,7 @@ from axes import AXES, COMMANDS, Axis, Size
 from common.machine import machine
 from common.processes import WorkFailed, run_alone
 from fit import Point
-from tables import markdown, record
+from tables import markdown, plural, record
 
 MEASURE = Path(__file__).with_name("measure.py")
 WORKERS = 2
@@ -38,7 +38,7 @@ def main() -> int:
     sizes = [size for size in every if axis.amount(size) <= options.up_to]
     if not sizes:
         sys.exit(f"no size of this axis is that small: --up-to {axis.amount(every[0])} at least")
-    notes = [f"not run: {axis.amount(size):,} {axis.unit}s" for size in every if size not in sizes]
+    notes = [f"not run: {axis.amount(size):,} {plural(axis.unit)}" for size in every if size not in sizes]
     found: dict[str, list[Point]] = {command: [] for command in options.commands}
     failures: dict[str, str] = {}
     for size in sizes:
@@ -65,7 +65,7 @@ def _measure_size(
                 continue
             found[command].append(point)
             said = f"{point.cpu_seconds:.2f} s CPU, {point.seconds:.2f} s, {point.peak_bytes / 1e6:.0f} MB"
-            print(f"{command}, {point.amount:,} {axis.unit}s: {said}", file=sys.stderr, flush=True)
+            print(f"{command}, {point.amount:,} {plural(axis.unit)}: {said}", file=sys.stderr, flush=True)
 
 
 def _point(amount: int, command: str, folder: str, *, rounds: int, cores: Sequence[int]) -> Point:

@@ -61,8 +61,9 @@ def _kept(axis: Axis, sizes: Sequence[Size]) -> str:
 def _row(axis: Axis, command: str, point: Point) -> str:
     step, _ = _step(axis)
     each = 1000 * point.cpu_seconds * step / point.amount
+    ms = f"{each:,.0f}" if each >= 100 else f"{each:.3g}"
     peak = f"{point.peak_bytes / 1e6:,.0f} MB"
-    return f"| {command} | {point.amount:,} | {point.seconds:.2f} | {point.cpu_seconds:.2f} | {each:.3g} | {peak} |"
+    return f"| {command} | {point.amount:,} | {point.seconds:.2f} | {point.cpu_seconds:.2f} | {ms} | {peak} |"
 
 
 def _growth(axis: Axis, command: str, points: Sequence[Point]) -> str:

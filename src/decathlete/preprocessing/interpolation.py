@@ -1,11 +1,12 @@
-"""Interpolation along one axis: a dense matrix for cubic B-splines, two voxels for linear, one for nearest.
+"""Interpolation along one axis: a banded matrix for cubic B-splines, two voxels for linear, one for nearest.
 
 Grids are aligned at their outer faces: output voxel ``o`` of ``m`` lies at input coordinate
 ``(o + 1/2) * n / m - 1/2`` of ``n``, and the input goes on beyond its faces with its outermost values. This is what
 ``skimage.transform.resize(mode="edge", anti_aliasing=False)`` does.
 
 Interpolation is linear in the voxels, so a cubic B-spline together with its recursive prefilter (Unser, *Splines: a
-perfect fit for signal and image processing*, IEEE Signal Processing Magazine, 1999) is one matrix of ``m`` x ``n``.
+perfect fit for signal and image processing*, IEEE Signal Processing Magazine, 1999) is one matrix of ``m`` x ``n``. Off
+its diagonal it fades to nothing, so long axes are taken in blocks: what a voxel costs does not grow with the axis.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from torch import Tensor
 
 _PAD = 12
 """Edge voxels added before the prefilter: its memory fades by 0.27 per voxel, so what lies beyond counts 1e-7."""
+_FADED = 1e-8
+"""Entries of the matrix below this are nothing beside float32's rounding."""
+_BLOCK = 64
+"""Output voxels of one product: with fewer, blocks read more of each other's input; with more, zeros are multiplied."""
 
 
 def coordinates(n_in: int, n_out: int) -> NDArray[np.float64]:
@@ -95,9 +100,32 @@ def _cubic_bspline(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
 
 
-def multiply(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """The product of ``matrix`` (out x in) with ``x`` along one of its last three axes."""
-    matrix = matrix.to(x.device)
+@lru_cache(maxsize=64)
+def _spline_blocks(n_in: int, n_out: int) -> tuple[tuple[int, Tensor], ...]:
+    """``spline_matrix`` in blocks of rows: the first input voxel that a block needs, and its rows from there on."""
+    matrix = spline_matrix(n_in, n_out)
+    blocks = []
+    for rows in matrix.split(_BLOCK):
+        needed = torch.nonzero((rows.abs() > _FADED).any(dim=0)).flatten()
+        first, last = int(needed[0]), int(needed[-1])
+        blocks.append((first, rows[:, first : last + 1].contiguous()))
+    return tuple(blocks)
+
+
+def cubic(x: Tensor, n_out: int, axis: int) -> Tensor:
+    """``x`` interpolated by cubic B-splines to ``n_out`` voxels along one of its last three axes."""
+    blocks = _spline_blocks(x.shape[axis], n_out)
+    if len(blocks) == 1:
+        return _product(x, *blocks[0], axis)
+    out = x.new_empty((*x.shape[:axis], n_out, *x.shape[axis + 1 :]))
+    for part, block in zip(out.split(_BLOCK, dim=axis), blocks, strict=True):
+        part.copy_(_product(x, *block, axis))
+    return out
+
+
+def _product(x: Tensor, first: int, matrix: Tensor, axis: int) -> Tensor:
+    """The product of ``matrix`` (out x in) with ``x`` from the voxel ``first`` on."""
+    x, matrix = x.narrow(axis, first, matrix.shape[1]), matrix.to(x.device)
     if axis == x.ndim - 1:
         return x @ matrix.T
     if axis == x.ndim - 2:

@@ -1,6 +1,6 @@
 """Volumes change grid: images by B-splines, label maps class by class, logits linearly.
 
-An image takes one matrix product per axis (see :mod:`decathlete.preprocessing.interpolation`), on whatever device it
+An image takes matrix products per axis (see :mod:`decathlete.preprocessing.interpolation`), on whatever device it
 is. On anisotropic data one axis is *separated*: the nearest voxel is taken along it, since a spline through slices
 5 mm apart would invent structure between them (Isensee et al., *nnU-Net*, Nature Methods 2021, supplement).
 """
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from decathlete.core.geometry import Shape, Triple
 from decathlete.planning.plan import Resampling
-from decathlete.preprocessing.interpolation import Taps, multiply, spline_matrix
+from decathlete.preprocessing.interpolation import Taps, cubic
 
 _ROUNDING = 1e-5
 """Relative; spacings are computed from the affine of a file, which is in single precision."""
@@ -76,9 +76,9 @@ def resample_image(image_CZYX: Tensor, shape: Shape, *, order: int, separate_axi
 
 
 def _along(image_CZYX: Tensor, axis: int, size: int, order: int) -> Tensor:
-    n = image_CZYX.shape[axis + 1]
     if order == 3:
-        return multiply(image_CZYX, spline_matrix(n, size), axis + 1)
+        return cubic(image_CZYX, size, axis + 1)
+    n = image_CZYX.shape[axis + 1]
     return (Taps.linear if order == 1 else Taps.nearest)(n, size)(image_CZYX, axis + 1)
 
 

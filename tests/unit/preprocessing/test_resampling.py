@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from decathlete.planning.plan import Resampling
-from decathlete.preprocessing.interpolation import Taps, spline_matrix
+from decathlete.preprocessing.interpolation import Taps, cubic, spline_matrix
 from decathlete.preprocessing.resample import (
     resample_image,
     resample_label,
@@ -22,6 +23,25 @@ SIZES = st.integers(1, 60)
 @given(SIZES, SIZES)
 def test_rows_of_the_spline_matrix_add_up_to_one(n_in, n_out):
     assert torch.allclose(spline_matrix(n_in, n_out).sum(dim=1), torch.ones(n_out), atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize(("n_in", "n_out"), [(300, 240), (90, 331), (400, 30), (7, 200), (200, 7)])
+def test_blocks_of_a_long_axis_are_the_whole_matrix(n_in, n_out, axis):
+    shape = [2, 3, 4, 5]
+    shape[axis] = n_in
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(n_in))
+    expected = torch.tensordot(spline_matrix(n_in, n_out), x, dims=([1], [axis])).movedim(0, axis)
+    assert torch.allclose(cubic(x, n_out, axis), expected, atol=3e-6)
+
+
+def test_a_voxel_of_a_long_axis_costs_no_more_than_one_of_a_short_axis():
+    def operations_per_voxel(n):
+        with FlopCounterMode(display=False) as counter:
+            cubic(torch.zeros(1, n, 2, 2), n * 4 // 5, 1)
+        return counter.get_total_flops() / n
+
+    assert operations_per_voxel(4000) < 1.2 * operations_per_voxel(400)
 
 
 @settings(max_examples=40, deadline=None)

@@ -65,7 +65,7 @@ def test_a_fall_below_the_limit_is_accepted_and_recorded(dataset, model, scored,
     assert found.record.precision == "int8"
     assert found.record.quantisation == made.quantisation
     assert (made.quantisation.dice_fp32, made.quantisation.dice_int8) == (0.9, 0.8981)
-    assert (made.quantisation.validated_on, made.quantisation.calibrated_on) == (1, 24)  # 3 cases, 8 windows each
+    assert (made.quantisation.validated_on, made.quantisation.calibrated_on) == (1, 12)  # 3 cases, 4 windows each
     assert isinstance(found.load(), OpenVinoEngine)
 
 

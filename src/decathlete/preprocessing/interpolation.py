@@ -105,7 +105,7 @@ def _spline_blocks(n_in: int, n_out: int) -> tuple[tuple[int, Tensor], ...]:
     """``spline_matrix`` in blocks of rows: the first input voxel that a block needs, and its rows from there on."""
     matrix = spline_matrix(n_in, n_out)
     blocks = []
-    for rows in matrix.split(_BLOCK):
+    for rows in torch.split(matrix, _BLOCK):
         needed = torch.nonzero((rows.abs() > _FADED).any(dim=0)).flatten()
         first, last = int(needed[0]), int(needed[-1])
         blocks.append((first, rows[:, first : last + 1].contiguous()))
@@ -118,7 +118,7 @@ def cubic(x: Tensor, n_out: int, axis: int) -> Tensor:
     if len(blocks) == 1:
         return _product(x, *blocks[0], axis)
     out = x.new_empty((*x.shape[:axis], n_out, *x.shape[axis + 1 :]))
-    for part, block in zip(out.split(_BLOCK, dim=axis), blocks, strict=True):
+    for part, block in zip(torch.split(out, _BLOCK, dim=axis), blocks, strict=True):
         part.copy_(_product(x, *block, axis))
     return out
 

@@ -95,7 +95,8 @@ class TileSums:
                 self._hold(key, keys).add_(part_ZKYX)
             else:
                 self._make_room(part_ZKYX.numel() * FLOAT_BYTES, keys)
-                self._tiles_ZKYX[key] = part_ZKYX.contiguous() if len(keys) > 1 else part_ZKYX.clone()
+                # Always a copy: a view would keep the whole window alive, which nobody counts.
+                self._tiles_ZKYX[key] = part_ZKYX.clone(memory_format=torch.contiguous_format)
                 self._held_bytes += part_ZKYX.numel() * FLOAT_BYTES
 
     @torch.inference_mode()

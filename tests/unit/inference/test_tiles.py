@@ -84,6 +84,17 @@ def test_memory_is_kept_within_its_bound(tmp_path, monkeypatch):
     assert max(most) > 4 * one_window
 
 
+@pytest.mark.parametrize("n_outputs", [1, K])
+def test_tiles_hold_their_own_numbers_alone(n_outputs):
+    """One output's planes lie together in the window already: a tile of them must not keep the window."""
+    grid = WindowGrid(shape=(24, 8, 8), patch=(16, 8, 8), overlap=0.5)
+    with TileSums(grid, n_outputs, torch.device("cpu")) as sums:
+        sums.add((0, 0, 0), torch.ones(n_outputs, *grid.patch))
+        held = [tile.untyped_storage().nbytes() for tile in sums._tiles_ZKYX.values()]
+        assert held == [n_outputs * 8**3 * 4] * 2
+        assert sum(held) == sums._held_bytes
+
+
 def test_a_full_disk_is_told_with_a_remedy(tmp_path, monkeypatch):
     def full(self, path):
         raise OSError(errno.ENOSPC, "No space left on device")

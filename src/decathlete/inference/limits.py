@@ -61,7 +61,7 @@ def sums_limit(
 
 
 def _predicting_bytes(plan: Plan, window_bytes: int, *, batch_size: int, n_engines: int, tta: bool) -> int:
-    """What the networks need: logits of a batch, once more for each mean that is taken of them, and feature maps."""
-    logits_bytes = (1 + tta + (n_engines > 1)) * batch_size * window_bytes
+    """What the networks need: logits of a batch, once more if a mean is taken of them, and feature maps."""
+    logits_bytes = (1 + (tta or n_engines > 1)) * batch_size * window_bytes
     widest_bytes = FLOAT_BYTES * plan.network.features[0] * prod(plan.patch_size)
     return logits_bytes + window_bytes + _FEATURE_MAPS * batch_size * widest_bytes

@@ -23,7 +23,7 @@ from decathlete.core.choices import Blend, Layout
 from decathlete.core.geometry import Shape
 from decathlete.inference.engines import Engine, TorchEngine
 from decathlete.inference.tiles import TileSums
-from decathlete.inference.tta import mean_over_flips
+from decathlete.inference.tta import mean_over_all
 from decathlete.inference.windows import WindowGrid
 from decathlete.planning.plan import Plan
 
@@ -203,7 +203,4 @@ def _shape(image_CZYX: Tensor) -> Shape:
 
 def mean_over_engines(engines: Sequence[Engine], windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:
     """Mean logits of the windows over all engines and flips, in a fixed order."""
-    total = mean_over_flips(engines[0], windows, mirror_axes)
-    for engine in engines[1:]:
-        total = total.add_(mean_over_flips(engine, windows, mirror_axes))
-    return total.div_(len(engines)) if len(engines) > 1 else total
+    return mean_over_all(engines, windows, mirror_axes)

@@ -37,6 +37,7 @@ def test_what_comes_and_goes_beside_the_sums_counts():
     plain = limit(10**11, plan)
     assert plain - limit(10**11, plan, tta=True) == pytest.approx(window, abs=near)
     assert plain - limit(10**11, plan, n_engines=3) == pytest.approx(window, abs=near)
+    assert plain - limit(10**11, plan, n_engines=3, tta=True) == pytest.approx(window, abs=near)
     assert plain - limit(10**11, plan, batch_size=3) == pytest.approx(2 * (window + maps), abs=near)
     wide = limit(10**11, plan, shape=(1, 2000, 2000))  # a plane of all classes is more than a window
     assert plain - wide == pytest.approx(2 * 4 * 60 * 2000**2 + 128 * 2**20 - 2 * window - maps, abs=near)

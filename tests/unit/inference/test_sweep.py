@@ -1,5 +1,6 @@
 """The streaming sweep against a plain computation that accumulates everything with numpy."""
 
+import weakref
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from decathlete.inference.engines import TorchEngine
-from decathlete.inference.sweep import predict_logits, sweep, window_grid
+from decathlete.inference.sweep import mean_over_engines, predict_logits, sweep, window_grid
 from decathlete.inference.tta import flip_sets, mean_over_flips
 from decathlete.inference.windows import importance
 from decathlete.networks.build import build_network
@@ -129,13 +130,30 @@ def test_only_mirrored_axes_are_flipped():
 
     def predict(windows):
         seen.append(windows)
-        return windows
+        return windows.clone()
 
     windows = torch.arange(24.0).view(1, 1, 2, 3, 4)
     torch.testing.assert_close(mean_over_flips(predict, windows, (0, 2)), windows)
     assert [tuple(w.flatten()[:1].int().tolist()) for w in seen] == [(0,), (12,), (3,), (15,)]
     assert flip_sets(()) == ((),)
     assert len(flip_sets((0, 1, 2))) == 8
+
+
+def test_a_mean_over_flips_and_networks_keeps_two_sets_of_logits_at_most():
+    given, alive, first = [], [], []
+
+    def predict(windows):
+        alive.append(sum(known() is not None for known in given))
+        logits = windows + len(given)
+        first.append(logits.data_ptr())
+        given.append(weakref.ref(logits))
+        return logits
+
+    windows = torch.arange(24.0).view(1, 1, 2, 3, 4)
+    mean = mean_over_engines([predict, predict], windows, (0, 2))
+    torch.testing.assert_close(mean, windows + 3.5)
+    assert mean.data_ptr() == first[0], "the logits are the caller's: no copy of them is needed"
+    assert alive == [0] + [1] * 7
 
 
 def test_slabs_are_contiguous_and_no_deeper_than_the_patch():

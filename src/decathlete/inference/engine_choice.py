@@ -9,12 +9,14 @@ from typing import Literal
 import torch
 
 from decathlete.core.choices import EngineChoice, Layout
-from decathlete.errors import OptionError
+from decathlete.errors import ModelError, OptionError
 from decathlete.inference.engines import Engine, TorchEngine, resolve_device
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, imported
 from decathlete.networks.bundle import ModelBundle
 from decathlete.networks.onnx_graph import onnx_program
 from decathlete.networks.precision import resolve_precision
+from decathlete.networks.unet import UNet
+from decathlete.planning.plan import Plan
 
 EngineName = Literal["torch", "openvino", "onnx"]
 
@@ -65,21 +67,50 @@ def openvino_is_there() -> bool:
     return True
 
 
-def engines_of(
-    bundle: ModelBundle, engine: EngineName, *, device: torch.device, precision: str, layout: Layout = "auto"
-) -> Sequence[Engine]:
-    """An engine for each network of a model.
+class EngineMaker:
+    """Makes the engines of models.
 
-    Raises:
-        OptionError: the engine has not this precision here.
+    Args:
+        or_torch: where the engine cannot compute a model, torch computes it and all that follow, with one warning: for
+            an engine that nobody asked for.
     """
-    plan = bundle.record.plan
-    networks = [bundle.build(i) for i in range(bundle.record.networks)]
-    if engine == "torch":
-        return [TorchEngine(network, device=device, precision=precision, layout=layout) for network in networks]
-    make = OpenVinoEngine if engine == "openvino" else OnnxEngine
-    window = (plan.network.in_channels, *plan.patch_size)
-    return [
-        make(onnx_program([network], plan.network, plan.patch_size), window=window, precision=precision)
-        for network in networks
-    ]
+
+    def __init__(
+        self,
+        engine: EngineName,
+        *,
+        device: torch.device,
+        precision: str,
+        layout: Layout = "auto",
+        or_torch: bool = False,
+    ) -> None:
+        self._engine, self._or_torch = engine, or_torch
+        self._device, self._precision, self._layout = device, precision, layout
+
+    def __call__(self, bundle: ModelBundle) -> Sequence[Engine]:
+        """An engine for each network of a model.
+
+        Raises:
+            OptionError: the engine has not this precision here, or does not compile the model.
+            ModelError: the model is damaged, or too large for a program.
+        """
+        networks = [bundle.build(i) for i in range(bundle.record.networks)]
+        try:
+            return self._made(networks, bundle.record.plan)
+        except (OptionError, ModelError) as problem:
+            if not self._or_torch or self._engine == "torch":
+                raise
+            log.warning("%s; torch predicts instead", problem.problem)
+            self._engine = "torch"
+            return self._made(networks, bundle.record.plan)
+
+    def _made(self, networks: Sequence[UNet], plan: Plan) -> Sequence[Engine]:
+        precision = self._precision
+        if self._engine == "torch":
+            return [TorchEngine(n, device=self._device, precision=precision, layout=self._layout) for n in networks]
+        make = OpenVinoEngine if self._engine == "openvino" else OnnxEngine
+        window = (plan.network.in_channels, *plan.patch_size)
+        return [
+            make(onnx_program([network], plan.network, plan.patch_size), window=window, precision=precision)
+            for network in networks
+        ]

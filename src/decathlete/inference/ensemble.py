@@ -11,7 +11,7 @@ import torch
 from decathlete.core.choices import Layout
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
-from decathlete.inference.engine_choice import EngineName, engines_of
+from decathlete.inference.engine_choice import EngineMaker, EngineName
 from decathlete.inference.engines import Engine
 from decathlete.inference.program_record import ExportedFolder, is_program
 from decathlete.inference.provenance import ModelUse
@@ -42,20 +42,20 @@ def load_ensembles(
     precision: str,
     layout: Layout = "auto",
     engine: EngineName = "torch",
+    or_torch: bool = False,
 ) -> tuple[PlanEnsemble, ...]:
     """Load models and exported programs, and group them by plan, in the order given.
 
     Args:
         device, precision, layout, engine: of the models; a program has its own.
+        or_torch: see :class:`EngineMaker`.
 
     Raises:
         ModelError: missing or damaged; or they segment different classes or take different channels.
         OptionError: the engine has not this precision here, or a program's runtime is missing.
     """
 
-    def in_bundle(bundle: ModelBundle) -> Sequence[Engine]:
-        return engines_of(bundle, engine, device=device, precision=precision, layout=layout)
-
+    in_bundle = EngineMaker(engine, device=device, precision=precision, layout=layout, or_torch=or_torch)
     models = [_opened(folder, in_bundle) for folder in folders]
     _check_agreement(models)
     groups: dict[str, list[_Opened]] = {}

@@ -166,7 +166,9 @@ class Predictor:
             raise OptionError("no model is named", remedy="name the folder of a run or a model")
         device = device_of_programs(folders, engine, device=device, precision=precision, layout=layout)
         runtime, chosen = resolve_engine(engine, device=device, precision=precision, layout=layout)
-        ensembles = load_ensembles(folders, device=chosen, precision=precision, layout=layout, engine=runtime)
+        ensembles = load_ensembles(
+            folders, device=chosen, precision=precision, layout=layout, engine=runtime, or_torch=engine == "auto"
+        )
         return cls(
             ensembles,
             device=chosen,

@@ -70,7 +70,8 @@ class ProgramEngine:
 class OpenVinoEngine(ProgramEngine):
     """Intel's OpenVINO, with as many threads as torch has: fp32, or bf16 where the CPU computes in it.
 
-    A quantised program says itself what is computed in int8; all else of it is fp32, as it was when it was accepted.
+    A quantised program says itself what is computed in int8; all else of it is fp32, as it was when it was accepted. A
+    program that it does not compile is an :class:`OptionError`.
     """
 
     name = "openvino"
@@ -78,15 +79,21 @@ class OpenVinoEngine(ProgramEngine):
     def _load(self, program: bytes | Path) -> None:
         openvino = imported("openvino")
         core = openvino.Core()
-        model = core.read_model(program)
-        model.reshape([1, *self.window])
         hint = openvino.Type.bf16 if self.precision == "bf16" else openvino.Type.f32
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": "1",
         }
-        compiled = core.compile_model(model, "CPU", settings)
+        try:
+            model = core.read_model(program)
+            model.reshape([1, *self.window])
+            compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as problem:
+            lines = str(problem).strip().splitlines() or ["no reason given"]
+            raise OptionError(
+                f"OpenVINO does not compile this model's program ({lines[-1].strip()[:200]})", remedy=_TORCH
+            ) from problem
         if compiled.get_property("INFERENCE_PRECISION_HINT") != hint:
             raise OptionError(
                 f"OpenVINO does not compute in {self.precision} on this CPU",

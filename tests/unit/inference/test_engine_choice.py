@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from decathlete.errors import OptionError
+from decathlete.errors import ModelError, OptionError
 from decathlete.inference import engine_choice, program_engines
 from decathlete.inference.engine_choice import resolve_engine
 from decathlete.inference.files import predict_files
@@ -84,6 +86,43 @@ def test_engines_and_options_that_do_not_go_together(engine, options, said, monk
     without(monkeypatch)
     with pytest.raises(OptionError, match=said):
         resolve_engine(engine, **options)
+
+
+@pytest.mark.parametrize("too_large", [False, True])
+def test_what_openvino_does_not_compile_torch_computes_unless_it_was_asked_for(
+    too_large, tmp_path, monkeypatch, with_openvino, caplog
+):
+    """Two models, one warning: both are computed by torch."""
+
+    class Core:
+        def read_model(self, program):
+            return SimpleNamespace(reshape=lambda shape: None)
+
+        def compile_model(self, *args):
+            raise RuntimeError("Exception from src/core.cpp:1\nCannot create MVN layer\n")
+
+    package = SimpleNamespace(Core=Core, Type=SimpleNamespace(f32=1, bf16=2))
+    monkeypatch.setattr(program_engines, "imported", lambda name: package)
+    monkeypatch.setattr(engine_choice, "imported", lambda name: package)
+
+    def onnx_program(*args):
+        if too_large:
+            raise ModelError("has too many weights", remedy="choose --engine torch")
+        return b""
+
+    monkeypatch.setattr(engine_choice, "onnx_program", onnx_program)
+    why = "has too many weights" if too_large else r"does not compile[^\n]*Cannot create MVN layer\)"
+    plan = make_test_plan(2)
+    models = [tmp_path / "a", tmp_path / "b"]
+    for seed, folder in enumerate(models):
+        ModelBundle.save(folder, build_network(plan.network, seed=seed), ModelRecord(plan=plan))
+    with pytest.raises((OptionError, ModelError), match=rf"{why}\n.*--engine torch"):
+        Predictor.load(models, device="cpu", precision="fp32", engine="openvino")
+    assert not caplog.records
+    predictor = Predictor.load(models, device="cpu", precision="fp32")
+    assert [use.engine for use in predictor.settings.models] == ["torch", "torch"]
+    (warning,) = caplog.records
+    assert re.search(rf"{why}; torch predicts instead", warning.getMessage())
 
 
 def test_an_engine_of_the_cpu_is_not_for_a_gpu(monkeypatch):

@@ -366,6 +366,19 @@ def test_finished_predictions_are_kept(model, images, tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in output.iterdir()}
 
 
+def test_probabilities_that_were_cut_are_computed_again(model, images, tmp_path):
+    """Not those that are whole; and a file that has no header any more is no error."""
+    out = tmp_path / "out"
+    predict_files(load(model), images, out, save_probabilities=True)
+    known = {path.name: path.read_bytes() for path in out.glob("*_probabilities.nii")}
+    for name, cut in (("a", len(known["a_probabilities.nii"]) - 4), ("b", 100)):
+        with (out / f"{name}_probabilities.nii").open("r+b") as stream:
+            stream.truncate(cut)
+    done = predict_files(load(model), images, out, save_probabilities=True)
+    assert {prediction.case_id: prediction.kept for prediction in done} == {"a": False, "b": False, "c": True}
+    assert {path.name: path.read_bytes() for path in out.glob("*_probabilities.nii")} == known
+
+
 def test_asking_for_probabilities_later_adds_them(model, images, tmp_path):
     predict_files(load(model), images, tmp_path / "out")
     done = predict_files(load(model), images, tmp_path / "out", save_probabilities=True)

@@ -188,6 +188,15 @@ def image_header(n_channels: int, geometry: Geometry) -> bytes:
     return nifti.header_bytes(n_channels, geometry)
 
 
+def stored_bytes(path: Path) -> int:
+    """How long an uncompressed NIfTI file (``.nii``) has to be by its header.
+
+    Raises:
+        ImageError: missing, or its header is damaged.
+    """
+    return nifti.stored_bytes(path)
+
+
 def _reader(path: Path) -> Reader:
     if not path.exists():
         raise ImageError("does not exist", where=path, remedy="check the path")

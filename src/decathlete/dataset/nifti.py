@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ def header_bytes(n_channels: int, geometry: Geometry) -> bytes:
     start = BytesIO()
     header.write_to(start)
     return start.getvalue()
+
+
+def stored_bytes(path: Path) -> int:
+    """How long an uncompressed file has to be by its header.
+
+    Raises:
+        ImageError: missing, or its header is damaged.
+    """
+    with _damage_named(path):
+        image = nibabel.load(path)
+    return int(image.dataobj.offset) + prod(map(int, image.shape)) * int(image.dataobj.dtype.itemsize)
 
 
 def _image(array_CZYX: NDArray[Any], geometry: Geometry) -> Any:

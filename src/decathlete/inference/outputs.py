@@ -1,8 +1,9 @@
 """Where predictions go, and what of them is there already.
 
-A prediction is done when its JSON names the same inputs and settings *and* the digest of the label map beside it. The
-JSON is written just before the finished label map is moved into place, so a run that is killed between the two leaves
-nothing in the way; and a label map that someone has edited is noticed, and never overwritten unasked.
+A prediction is done when its JSON names the same inputs and settings *and* the digest of the label map beside it; the
+probabilities, if they are asked for, have to be as long as their header says (they may be gigabytes, which are not read
+again). The JSON is written just before the finished label map is moved into place, so a run that is killed between the
+two leaves nothing in the way; and a label map that someone has edited is noticed, and never overwritten unasked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from decathlete.core.files import atomic_path, file_digest, remove
 from decathlete.dataset.images import output_suffix, write_label
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.predict import Prediction
-from decathlete.inference.probabilities import ProbabilityFile
+from decathlete.inference.probabilities import ProbabilityFile, is_whole
 from decathlete.inference.provenance import PredictionRecord, Settings, inputs_digest
 from decathlete.preprocessing.store import StoredCase
 
@@ -111,7 +112,7 @@ def finished(job: Job, settings: Settings) -> PredictionRecord | None:
     record = _read_record(job)
     if record is None or record.settings != settings or not job.label.is_file():
         return None
-    if job.probabilities is not None and not (record.probabilities and job.probabilities.is_file()):
+    if job.probabilities is not None and not (record.probabilities and is_whole(job.probabilities)):
         return None
     same = record.label_digest == file_digest(job.label) and record.inputs_digest == _digest_of_readable(job)
     return record.model_copy(update={"settings": settings}) if same else None

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, disk_named, remove
 from decathlete.core.geometry import AxisTransform, Geometry
 from decathlete.core.sizes import require_room
-from decathlete.dataset.images import image_header
+from decathlete.dataset.images import image_header, stored_bytes
+from decathlete.errors import ImageError
 
 BLOCK_BYTES = 64 * 2**20
 """Read, moved and written at one time."""
@@ -190,6 +191,14 @@ class ProbabilityFile:
             self.path.open(mode) as stream,
         ):
             yield stream
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an uncompressed NIfTI file is there and as long as its header says."""
+    try:
+        return path.stat().st_size == stored_bytes(path)
+    except (OSError, ImageError):
+        return False
 
 
 def _fill(stream: BufferedRandom, out: NDArray[np.float32]) -> None:

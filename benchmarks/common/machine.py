@@ -10,14 +10,27 @@ from pathlib import Path
 
 PACKAGES = ("decathlete", "torch", "numpy", "nnunetv2", "batchgeneratorsv2", "monai", "scikit-image", "openvino")
 
+CPU_INFO = Path("/proc/cpuinfo")
+BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+"""Instructions that multiply in bfloat16, as Linux names them."""
+
 
 def machine(cores: Sequence[int]) -> str:
     """The processor, its vector units, and how many of its cores were used."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.is_file() else ""
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    flags = set(fields.get("flags", "").split()) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}
+    fields = _fields()
+    flags = set(fields.get("flags", "").split()) & {"avx2", "avx512f", *BF16}
     return f"{fields.get('model name', platform.processor())}, {len(cores)} core(s), {' '.join(sorted(flags))}"
+
+
+def computes_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16 itself."""
+    return not BF16.isdisjoint(_fields().get("flags", "").split())
+
+
+def _fields() -> dict[str, str]:
+    """What Linux tells of the processor (of the last, where it has several)."""
+    text = CPU_INFO.read_text() if CPU_INFO.is_file() else ""
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
 def versions(python: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.machine import computes_bf16
 from common.processes import WorkFailed, run_alone
 from workload import Contender, Environment, Work, Workload
 
@@ -49,7 +50,7 @@ def play(
     only: Sequence[str] = (),
 ) -> list[Outcome]:
     """Run all contenders ``rounds`` times in turn; one that fails is left out of the rounds that follow."""
-    chosen = [c for c in workload.contenders if not only or c.name in only]
+    chosen = _chosen(workload, only)
     if workload.prepare is not None:
         try:
             _process(workload, None, work, folder, pythons[workload.prepare_in], cores)
@@ -73,6 +74,20 @@ def play(
             found[contender.name].append(result)
             print(f"round {turn + 1}  {contender.name}: {_median(result):.4g} {workload.unit}", file=sys.stderr)
     return [_outcome(c.name, found[c.name], failures.get(c.name), absent.get(c.name)) for c in chosen]
+
+
+def _chosen(workload: Workload, only: Sequence[str]) -> list[Contender]:
+    """Those that are named; or all, but for those in a precision that the processor has not, which is said."""
+    if only:
+        return [c for c in workload.contenders if c.name in only]
+    emulated = [] if computes_bf16() else [c.name for c in workload.contenders if c.needs_bf16]
+    if emulated:
+        print(
+            f"{workload.name}: left out, since this processor does not compute in bf16 itself: {'; '.join(emulated)} "
+            "(name them with --only to run them)",
+            file=sys.stderr,
+        )
+    return [c for c in workload.contenders if c.name not in emulated]
 
 
 def _process(

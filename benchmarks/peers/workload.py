@@ -49,11 +49,14 @@ class Contender:
         run: ``run(work, folder)``; ``folder`` is the workload's own, the same for all contenders. Raises
             :class:`NotInstalled` where it cannot be run.
         environment: whose Python runs it.
+        needs_bf16: on processors that do not compute in bfloat16 it would take minutes to say nothing: it is left out
+            there, unless it is named.
     """
 
     name: str
     environment: Environment
     run: Callable[[Work, Path], Measured]
+    needs_bf16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,7 +176,7 @@ WORKLOAD = Workload(
         Contender(name="ours, overlap 0.25", environment="ours", run=ours_quarter),
         Contender(name="ours, int8", environment="ours", run=ours_int8),
         Contender(name="nnunet", environment="peers", run=nnunet),
-        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16),
+        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16, needs_bf16=True),
     ),
     prepare=prepare,
     prepare_in="peers",

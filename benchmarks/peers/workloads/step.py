@@ -23,15 +23,29 @@ def _batch(work: Work) -> tuple[Any, Any]:
     return image, torch.randint(0, N_CLASSES, (work["batch"], *work["patch"]), generator=generator)
 
 
-def _measure(work: Work, step: Callable[[], object]) -> Measured:
-    """Seconds a step, and the rate of arithmetic (multiplications and additions counted by torch)."""
+def _measure(work: Work, step: Callable[[], object], precision: str) -> Measured:
+    """Seconds a step, the rate of arithmetic (multiplications and additions counted by torch), and how near it comes to
+    the machine's peak in this precision, measured just before."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         step()
+    peak = peak_flops(precision)
     seconds = timed(step, repeats=work["repeats"], warmup=1)
-    flops = counter.get_total_flops()
-    return Measured(amounts=seconds, notes={"GFLOP/s": flops / sorted(seconds)[len(seconds) // 2] / 1e9})
+    rate = counter.get_total_flops() / sorted(seconds)[len(seconds) // 2]
+    return Measured(amounts=seconds, notes={"GFLOP/s": rate / 1e9, "share of the peak": rate / peak})
+
+
+def peak_flops(precision: str, *, size: int = 2048, repeats: int = 5) -> float:
+    """Multiplications and additions a second in a large matrix product, the fastest of a few, with torch's threads.
+
+    Nothing that a network computes is faster: operands are reused as much as can be.
+    """
+    import torch
+
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    matrix = torch.rand(size, size).to(kind)
+    return 2 * size**3 / min(timed(lambda: torch.mm(matrix, matrix), repeats=repeats, warmup=1))
 
 
 def ours(work: Work, folder: Path) -> Measured:
@@ -74,20 +88,20 @@ def _ours(work: Work, precision: str) -> Measured:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
 
-    return _measure(work, step)
+    return _measure(work, step, precision)
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
-    return _nnunet(work, nullcontext())
+    return _nnunet(work, nullcontext(), "fp32")
 
 
 def nnunet_bf16(work: Work, folder: Path) -> Measured:
     import torch
 
-    return _nnunet(work, torch.autocast("cpu", torch.bfloat16))
+    return _nnunet(work, torch.autocast("cpu", torch.bfloat16), "bf16")
 
 
-def _nnunet(work: Work, precision: AbstractContextManager[Any]) -> Measured:
+def _nnunet(work: Work, autocast: AbstractContextManager[Any], precision: str) -> Measured:
     import numpy as np
     import torch
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
@@ -131,13 +145,13 @@ def _nnunet(work: Work, precision: AbstractContextManager[Any]) -> Measured:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with precision:
+        with autocast:
             loss = criterion(network(image), targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
 
-    return _measure(work, step)
+    return _measure(work, step, precision)
 
 
 WORKLOAD = Workload(
@@ -152,7 +166,7 @@ WORKLOAD = Workload(
     contenders=(
         Contender(name="ours", environment="ours", run=ours),
         Contender(name="nnunet", environment="peers", run=nnunet),
-        Contender(name="ours, bf16", environment="ours", run=ours_bf16),
-        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16),
+        Contender(name="ours, bf16", environment="ours", run=ours_bf16, needs_bf16=True),
+        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16, needs_bf16=True),
     ),
 )

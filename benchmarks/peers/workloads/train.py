@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from workload import Contender, Measured, Work, Workload
@@ -34,21 +35,26 @@ def ours(work: Work, folder: Path) -> Measured:
     from decathlete.workflows.workspace import Workspace
 
     workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
-    rates = []
-    for whole in (True, False):
-        options = BenchmarkOptions(
-            mode="train",
-            task=work["dataset"] if whole else work["dataset"][4:6],
-            real=whole,
-            augment=whole,
-            batch_size=work["batch"],
-            warmup=2,
-            steps=work["steps"],
-            precision="fp32",
-            device="cpu",
-        )
-        rates.append(benchmark(options, workspace=workspace).record.throughput.images_per_s)
-    return Measured(amounts=(rates[0],), notes={"share of the step alone": rates[0] / rates[1]})
+    options = BenchmarkOptions(
+        mode="train",
+        task=work["dataset"],
+        real=True,
+        augment=True,
+        batch_size=work["batch"],
+        warmup=2,
+        steps=work["steps"],
+        precision="fp32",
+        device="cpu",
+    )
+    whole = benchmark(options, workspace=workspace).record
+    patch = whole.settings.patch_size
+    options = replace(options, task=work["dataset"][4:6], real=False, augment=False, patch=patch)
+    alone = benchmark(options, workspace=workspace).record
+    for name in ("patch_size", "batch_size", "network", "precision"):
+        if getattr(whole.settings, name) != getattr(alone.settings, name):
+            raise ValueError(f"the step alone has another {name} than the training")
+    share = whole.throughput.images_per_s / alone.throughput.images_per_s
+    return Measured(amounts=(whole.throughput.images_per_s,), notes={"share of the step alone": share})
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
@@ -103,7 +109,7 @@ WORKLOAD = Workload(
     contenders=(
         Contender(name="ours", environment="ours", run=ours),
         Contender(name="nnunet", environment="peers", run=nnunet),
-        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16),
+        Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16, needs_bf16=True),
     ),
     prepare=prepare,
 )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -161,6 +162,77 @@ def test_contenders_play_in_turn_in_processes_of_their_own(tmp_path):
     assert len(ours.amounts) == 2
     assert min(ours.amounts) > 0
     assert ours.peak_bytes > 2**20
+
+
+def test_contenders_in_bf16_are_left_out_where_it_is_emulated_unless_they_are_named(tmp_path, monkeypatch, capsys):
+    from common import machine
+    from rounds import _chosen
+    from workload import Contender, Measured, Workload
+
+    found = Workload(
+        name="w", title="", unit="s", lower_is_better=True, sizes={},
+        contenders=tuple(
+            Contender(name=name, environment="ours", run=lambda *_: Measured(amounts=(1.0,)), needs_bf16="bf16" in name)
+            for name in ("ours", "ours, bf16", "nnunet, bf16")
+        ),
+    )  # fmt: skip
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(machine, "CPU_INFO", info)
+    for flags in ("avx2 avx512_bf16", "amx_bf16"):
+        info.write_text(f"processor : 0\nflags\t\t: fpu {flags}\n")
+        assert len(_chosen(found, ())) == 3
+    assert capsys.readouterr().err == ""
+    info.write_text("flags\t\t: fpu avx2 avx512f\n")
+    assert [c.name for c in _chosen(found, ())] == ["ours"]
+    assert "does not compute in bf16 itself: ours, bf16; nnunet, bf16 (" in capsys.readouterr().err
+    assert [c.name for c in _chosen(found, ("ours, bf16",))] == ["ours, bf16"]
+
+
+def test_a_step_says_what_share_of_the_machines_peak_it_reaches(monkeypatch):
+    """A matrix product is measured as near the peak; one with a pause is not."""
+    import time
+
+    import torch
+
+    from workloads import step
+
+    peak = step.peak_flops("fp32", size=256)
+    assert peak > 1e8
+    monkeypatch.setattr(step, "peak_flops", lambda precision: peak)
+    matrix = torch.rand(128, 128)
+
+    def slow():
+        torch.mm(matrix, matrix)
+        time.sleep(0.02)
+
+    notes = step._measure({"repeats": 1}, slow, "fp32").notes
+    assert notes["GFLOP/s"] == pytest.approx(2 * 128**3 / 0.02 / 1e9, rel=0.8)
+    assert 0 < notes["share of the peak"] < 0.5
+
+
+@pytest.mark.parametrize(("features", "said"), [((32, 64), None), ((8, 16), "another network")])
+def test_the_step_alone_is_that_of_the_training(features, said, tmp_path, monkeypatch):
+    """The planned patch is not the one that random data have by themselves."""
+    from decathlete.benchmarking import run
+    from workloads import train
+
+    asked = []
+
+    def benchmark(options, *, workspace):
+        asked.append(options)
+        settings = SimpleNamespace(
+            patch_size=(40, 56, 40) if options.real else options.patch,
+            batch_size=options.batch_size,
+            network=(32, 64) if options.real else features,
+            precision=options.precision,
+        )
+        rate = SimpleNamespace(images_per_s=3.0 if options.real else 4.0)
+        return SimpleNamespace(record=SimpleNamespace(settings=settings, throughput=rate))
+
+    monkeypatch.setattr(run, "benchmark", benchmark)
+    with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext():
+        assert train.ours(train.WORKLOAD.sizes["small"], tmp_path).notes == {"share of the step alone": 0.75}
+    assert [(o.real, o.augment, o.patch) for o in asked] == [(True, True, None), (False, False, (40, 56, 40))]
 
 
 def test_contenders_that_nobody_knows_are_told(tmp_path, monkeypatch):

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
-    from decathlete.export.programs import export_onnx, export_openvino
     from decathlete.inference.predict import Predictor
     from decathlete.interop.dynunet import import_dynunet
     from decathlete.interop.dynunet_options import DynUNetOptions
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
     from decathlete.workflows.export_int8 import export_int8
+    from decathlete.workflows.export_program import export_onnx, export_openvino
     from decathlete.workflows.predict import predict
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task as preprocess
@@ -66,8 +66,8 @@ _HOMES = {
     "explain": ("decathlete.planning.explain", "explain"),
     "export_int8": ("decathlete.workflows.export_int8", "export_int8"),
     "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
-    "export_onnx": ("decathlete.export.programs", "export_onnx"),
-    "export_openvino": ("decathlete.export.programs", "export_openvino"),
+    "export_onnx": ("decathlete.workflows.export_program", "export_onnx"),
+    "export_openvino": ("decathlete.workflows.export_program", "export_openvino"),
     "import_dynunet": ("decathlete.interop.dynunet", "import_dynunet"),
     "import_nnunet": ("decathlete.interop.nnunet", "import_nnunet"),
     "predict": ("decathlete.workflows.predict", "predict"),

@@ -21,7 +21,7 @@ CheckedOn = Annotated[
         "--input",
         "-i",
         metavar="PATH",
-        show_default="smooth noise",
+        show_default="held-out cases of the model's run",
         help="Compare with the model on these: an image, a folder of images, or prepared cases.",
     ),
 ]
@@ -50,7 +50,7 @@ def export_onnx(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Make an ONNX program, for ONNX Runtime and others. One with other logits than the model's is not written."""
-    from decathlete.export.programs import export_onnx as function
+    from decathlete.workflows.export_program import export_onnx as function
 
     typer.echo(_said(function(model, output, inputs=input_, overwrite=overwrite)))
 
@@ -99,7 +99,7 @@ def export_openvino(
         )
         typer.echo(_said_int8(quantised))
     else:
-        from decathlete.export.programs import export_openvino as function
+        from decathlete.workflows.export_program import export_openvino as function
 
         typer.echo(_said(function(model, output, inputs=input_, overwrite=overwrite)))
 
@@ -125,5 +125,5 @@ def _said_int8(made: Int8Program) -> str:
 
 
 def _said(made: ExportedProgram) -> str:
-    differ = f"logits differ from the model's by {made.difference:.1e} of the greatest, on {made.checked_on} windows"
-    return f"program in {made.path}; {differ}"
+    differ = f"logits differ from the model's by {made.difference:.1e} of the greatest"
+    return f"program in {made.path}; {differ}, on {made.checked_on} windows of {made.windows_of}"

@@ -26,10 +26,13 @@ def images_of(plan: Plan, source: Path) -> Images:
     """An image, a folder of images, or cases that were prepared by the plan.
 
     Raises:
-        ImageError: there are none. StoreError: prepared cases are damaged, or were prepared by another plan.
+        ImageError: there are none. StoreError: prepared cases are damaged, were prepared by another plan, or are none.
     """
     if is_store(source):
-        return stored_images(plan, source)
+        images = stored_images(plan, source)
+        if not images:
+            raise StoreError("holds no case", where=source, remedy="name other images, or prepare cases first")
+        return images
     return {case_id: partial(_read, case_id, files, plan) for case_id, files in _files(plan, source).items()}
 
 

@@ -1,9 +1,10 @@
-"""A trained model becomes an ONNX or an OpenVINO program that says itself what it is."""
+"""A program of a trained model: made, compared with the model, and written so that it says itself what it is."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,10 @@ from torch import Tensor
 
 from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, file_digest, remove, swapped_in, writable_folder
 from decathlete.errors import OutputError
-from decathlete.export.parity import TOLERANCE, check_windows, difference, refuse_difference
+from decathlete.export.parity import TOLERANCE, difference, refuse_difference
 from decathlete.inference.engines import TorchEngine
-from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, ProgramEngine, imported
-from decathlete.inference.program_record import (
-    ONNX_FILE,
-    OPENVINO_FILE,
-    RECORD_FILE,
-    RECORD_KEY,
-    ProgramRecord,
-)
+from decathlete.inference.program_engines import ProgramEngine, imported
+from decathlete.inference.program_record import OPENVINO_FILE, RECORD_FILE, RECORD_KEY, ProgramRecord
 from decathlete.networks.bundle import ModelBundle
 from decathlete.networks.onnx_graph import onnx_program
 
@@ -34,85 +29,27 @@ class ExportedProgram:
     Attributes:
         path: the ONNX file, or the folder.
         difference: of its logits from the model's, as a share of the greatest.
-        checked_on: how many windows.
+        checked_on: how many windows. windows_of: what they were cut from, in words.
     """
 
     path: Path
     record: ProgramRecord
     difference: float
     checked_on: int
-
-
-def export_onnx(
-    model: str | Path, output: str | Path, *, inputs: str | Path | None = None, overwrite: bool = False
-) -> ExportedProgram:
-    """Make an ONNX program of a model, and check with ONNX Runtime that it gives the model's logits.
-
-    Args:
-        model: a run's folder or a model folder.
-        output: a file (``NAME.onnx``), or a folder for ``model.onnx`` and ``program.json``. The file alone tells
-            everything, too: in its metadata.
-        inputs: an image, a folder of images or prepared cases to check on; ``None``: smooth noise.
-        overwrite: replace the program that is at ``output``.
-
-    Raises:
-        ModelError: no model there, or the program gives other logits; nothing is written then.
-        OptionError: onnx or onnxruntime is missing.
-        OutputError: something else is at ``output``, or it cannot be written.
-    """
-    for package in ("onnx", "onnxruntime"):
-        imported(package)
-    source = ProgramSource.load(Path(model), inputs)
-
-    def write(path: Path) -> float:
-        path.write_bytes(source.program())
-        return source.checked(OnnxEngine, path, title="ONNX")
-
-    path = Path(output)
-    if path.suffix == ".onnx":
-        _refuse(path, path.is_file(), overwrite=overwrite)
-        writable_folder(path.parent)
-        with atomic_path(path) as partial:
-            found = write(partial)
-        return source.exported(path, found)
-    with program_folder(path, overwrite=overwrite) as folder:
-        found = write(folder / ONNX_FILE)
-        finish(folder, source.record)
-    return source.exported(path, found)
-
-
-def export_openvino(
-    model: str | Path, output: str | Path, *, inputs: str | Path | None = None, overwrite: bool = False
-) -> ExportedProgram:
-    """Make an OpenVINO program (``model.xml``, ``model.bin``, ``program.json``) of a model, and check its logits.
-
-    Args and errors: as of :func:`export_onnx`; ``output`` is a folder. Weights stay float32.
-    """
-    openvino = imported("openvino")
-    imported("onnx")
-    source = ProgramSource.load(Path(model), inputs)
-    with program_folder(Path(output), overwrite=overwrite) as folder:
-        save_openvino(openvino.Core().read_model(source.program()), folder, source.record)
-        found = source.checked(OpenVinoEngine, folder / OPENVINO_FILE, title="OpenVINO")
-    return source.exported(Path(output), found)
+    windows_of: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramSource:
-    """The model, and what its program is checked on."""
+    """The model, and the windows that its program is checked on; ``windows_of`` says whence these are."""
 
     bundle: ModelBundle
     record: ProgramRecord
     windows: Sequence[Tensor]
+    windows_of: str
 
     @classmethod
-    def load(cls, model: Path, inputs: str | Path | None) -> ProgramSource:
-        """The model at ``model``, to be checked on ``inputs``; ``None``: on smooth noise."""
-        bundle = ModelBundle.load(model)
-        return cls.of(bundle, check_windows(bundle.record.plan, None if inputs is None else Path(inputs)))
-
-    @classmethod
-    def of(cls, bundle: ModelBundle, windows: Sequence[Tensor]) -> ProgramSource:
+    def of(cls, bundle: ModelBundle, windows: Sequence[Tensor], windows_of: str) -> ProgramSource:
         """The model, to be checked on ``windows``."""
         known = bundle.record
         record = ProgramRecord(
@@ -125,7 +62,7 @@ class ProgramSource:
             output=(known.plan.network.out_channels, *known.plan.patch_size),
             tolerance=TOLERANCE,
         )
-        return cls(bundle=bundle, record=record, windows=windows)
+        return cls(bundle=bundle, record=record, windows=windows, windows_of=windows_of)
 
     def program(self) -> bytes:
         """In ONNX form, with the record."""
@@ -149,7 +86,13 @@ class ProgramSource:
 
     def exported(self, path: Path, found: float) -> ExportedProgram:
         """What has been written to ``path``."""
-        return ExportedProgram(path=path, record=self.record, difference=found, checked_on=len(self.windows))
+        return ExportedProgram(
+            path=path,
+            record=self.record,
+            difference=found,
+            checked_on=len(self.windows),
+            windows_of=self.windows_of,
+        )
 
 
 @contextmanager
@@ -159,11 +102,24 @@ def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         OutputError: something is in the way, before any work is done.
     """
-    _refuse(folder, (folder / RECORD_FILE).is_file(), overwrite=overwrite)
+    _refuse(folder, _is_program_folder, overwrite=overwrite)
     writable_folder(folder.parent)
     for leftover in folder.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(folder.name)}"):  # of a killed export
         remove(leftover)
     with swapped_in(folder) as partial:
+        yield partial
+
+
+@contextmanager
+def onnx_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """The same for a program in a single file.
+
+    Raises:
+        OutputError: something is in the way, before any work is done.
+    """
+    _refuse(path, _is_program_file, overwrite=overwrite)
+    writable_folder(path.parent)
+    with atomic_path(path) as partial:
         yield partial
 
 
@@ -180,9 +136,35 @@ def finish(folder: Path, record: ProgramRecord) -> None:
     record.revised(sha256={path.name: file_digest(path) for path in files}).save(folder / RECORD_FILE)
 
 
-def _refuse(path: Path, is_ours: bool, *, overwrite: bool) -> None:
+def _refuse(path: Path, is_ours: Callable[[Path], bool], *, overwrite: bool) -> None:
     """Raise an OutputError where something is in the way; what is no program of ours is never replaced."""
-    if path.exists() and not is_ours:
-        raise OutputError("exists and is not an exported program", where=path, remedy="choose another --output")
-    if path.exists() and not overwrite:
+    if not path.exists():
+        return
+    if not is_ours(path):
+        raise OutputError(
+            "exists and is not an exported program, or not one alone", where=path, remedy="choose another --output"
+        )
+    if not overwrite:
         raise OutputError("already exists", where=path, remedy="give --overwrite, or choose another --output")
+
+
+def _is_program_folder(folder: Path) -> bool:
+    """Whether ``folder`` holds a program that we made, of whatever version, and nothing else."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        names = {RECORD_FILE, *record["sha256"]}
+        return "decathlete" in record and all(path.name in names for path in folder.iterdir())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_program_file(path: Path) -> bool:
+    """Whether ``path`` is an ONNX program that we made: its metadata have a record."""
+    if not path.is_file():
+        return False
+    onnx = imported("onnx")
+    try:
+        metadata = onnx.load(str(path), load_external_data=False).metadata_props
+    except Exception:  # whatever protobuf raises of a file that is none of its own
+        return False
+    return any(entry.key == RECORD_KEY for entry in metadata)

@@ -88,7 +88,7 @@ def export_int8(
         cases = choose_cases(Path(model), plan, dataset=_path(dataset), calibration=_path(calibration))
         with memory_named("the windows to calibrate on", remedy="close other programs, or use a larger computer"):
             windows = calibration_windows(cases.calibrate, plan)
-        source = ProgramSource.of(bundle, windows[:N_WINDOWS])
+        source = ProgramSource.of(bundle, windows[:N_WINDOWS], "the images that calibrate")
         fp32 = source.program()
         difference = source.checked(OpenVinoEngine, fp32, title="OpenVINO")
         dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
@@ -110,6 +110,7 @@ def export_int8(
         record=record,
         difference=difference,
         checked_on=len(source.windows),
+        windows_of=source.windows_of,
         quantisation=quantisation,
         seconds_fp32=seconds[0],
         seconds_int8=seconds[1],

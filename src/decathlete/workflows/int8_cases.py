@@ -8,10 +8,11 @@ from pathlib import Path
 
 from decathlete.dataset.manifest import MANIFEST, read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import DatasetError, DecathleteError, OptionError
-from decathlete.export.images import Images, case_images, images_of, stored_images
+from decathlete.errors import DatasetError, OptionError
+from decathlete.export.images import Images, case_images, images_of
 from decathlete.planning.plan import Plan
 from decathlete.training.logs import RunRecord
+from decathlete.workflows.run_images import run_images
 from decathlete.workflows.validate import held_out_cases, run_of
 
 EVERY = 5
@@ -103,18 +104,12 @@ def _without(deciding: Sequence[Case], calibration: Path, plan: Plan) -> Images:
 
 
 def _trained_on(record: RunRecord, plan: Plan, dataset: Path | None) -> Images:
-    """The run's training cases: as they were prepared, or else from the raw dataset."""
-    try:
-        return stored_images(plan, Path(record.prepared), record.train)
-    except DecathleteError:
-        moved = dataset is not None and read_dataset(dataset).name == record.dataset
-        root = dataset if dataset is not None and moved else Path(record.dataset_root or "")
-    known = {case.id: case for case in (read_dataset(root).cases if (root / MANIFEST).is_file() else ())}
-    cases = [known[case_id] for case_id in record.train if case_id in known]
-    if not cases:
+    """The run's training cases."""
+    images = run_images(record, record.train, plan, dataset=dataset)
+    if not images:
         raise DatasetError(
             "neither the prepared cases nor the raw ones that the model was trained on are where they were",
-            where=root,
+            where=Path(record.dataset_root or record.prepared),
             remedy="name images like them with --calibration",
         )
-    return case_images(plan, cases)
+    return images

@@ -13,16 +13,18 @@ import decathlete
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.images import write_image
-from decathlete.errors import ImageError, ModelError, OptionError, OutputError
+from decathlete.errors import ImageError, ModelError, OptionError, OutputError, StoreError
 from decathlete.export.parity import check_windows, difference
-from decathlete.export.programs import export_onnx, export_openvino
 from decathlete.inference.engines import TorchEngine
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
 from decathlete.inference.program_record import ProgramRecord
 from decathlete.networks import onnx_graph
 from decathlete.networks.build import build_network
 from decathlete.networks.bundle import ModelBundle, ModelRecord
+from decathlete.preprocessing.store import StoreSource
+from decathlete.workflows.export_program import export_onnx, export_openvino
 from factories import make_test_plan, make_volumes
+from training_support import make_store
 
 FORMS = {"onnx": (export_onnx, "onnxruntime"), "openvino": (export_openvino, "openvino")}
 
@@ -87,7 +89,7 @@ def test_an_onnx_file_alone_is_enough_and_the_command_makes_it(model, tmp_path):
     needs("onnx")
     told = CliRunner().invoke(app, f"export onnx {model} --output {tmp_path / 'net.onnx'}".split())
     assert told.exit_code == 0
-    assert "of the greatest, on 3 windows" in told.output
+    assert "of the greatest, on 3 windows of smooth noise, since no case" in told.output
     record = ProgramRecord.model_validate_json(inner_record("onnx", tmp_path / "net.onnx"))
     assert record.model == ModelBundle.load(model).digest
     with pytest.raises(OutputError, match="--overwrite"):
@@ -126,6 +128,28 @@ def test_what_is_no_program_is_never_replaced(form, model, tmp_path):
 
 
 @pytest.mark.full
+def test_an_onnx_file_of_someone_elses_is_never_replaced(model, tmp_path):
+    """Neither another program's nor one that is no program; a folder of ours with a thesis in it is kept, too."""
+    needs("onnx")
+    network, plan = build_network(make_test_plan(2).network, seed=0), make_test_plan(2)
+    theirs = {
+        "made.onnx": onnx_graph.onnx_program([network.eval()], plan.network, plan.patch_size, metadata={"title": "x"}),
+        "text.onnx": b"my thesis",
+    }
+    for name, content in theirs.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(OutputError, match="not an exported program"):
+            export_onnx(model, tmp_path / name, overwrite=True)
+        assert (tmp_path / name).read_bytes() == content
+    export_onnx(model, tmp_path / "p")
+    export_onnx(model, tmp_path / "p", overwrite=True)
+    (tmp_path / "p" / "thesis.txt").write_text("x")
+    with pytest.raises(OutputError, match="not an exported program, or not one alone"):
+        export_onnx(model, tmp_path / "p", overwrite=True)
+    assert (tmp_path / "p" / "thesis.txt").read_text() == "x"
+
+
+@pytest.mark.full
 def test_what_a_killed_export_left_goes_with_the_next(model, tmp_path):
     export = needs("openvino")
     leftover, other = tmp_path / ".partial-0badcafe-p", tmp_path / ".partial-0badcafe-other"
@@ -152,6 +176,14 @@ def test_windows_of_images_are_cut_from_the_prepared_image(image):
     assert float(window.std()) > 0.1
     with pytest.raises(ImageError):
         check_windows(make_test_plan(3), image / "absent.nii.gz")
+
+
+def test_a_store_without_cases_is_refused(tmp_path):
+    store = make_store(tmp_path / "store")
+    source = StoreSource.load(store.folder / "source.json")
+    source.revised(case_ids=()).save(store.folder / "source.json")
+    with pytest.raises(StoreError, match="holds no case"):
+        check_windows(store.plan, store.folder)
 
 
 def test_a_difference_is_a_share_of_the_greatest_logit():

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from decathlete.errors import ModelError, OptionError
-from decathlete.export.programs import export_onnx, export_openvino
 from decathlete.inference.predict import Predictor
 from decathlete.inference.program_record import ExportedFolder, ProgramRecord, device_of_programs
 from decathlete.networks.build import build_network
 from decathlete.networks.bundle import ModelBundle, ModelRecord
+from decathlete.workflows.export_program import export_onnx, export_openvino
 from factories import make_test_plan, make_volumes
 
 DEFAULTS = {"engine": "auto", "device": "auto", "precision": "auto", "layout": "auto"}

@@ -151,7 +151,7 @@ def _refuse(path: Path, is_ours: Callable[[Path], bool], *, overwrite: bool) -> 
 def _is_program_folder(folder: Path) -> bool:
     """Whether ``folder`` holds a program that we made, of whatever version, and nothing else."""
     try:
-        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         names = {RECORD_FILE, *record["sha256"]}
         return "decathlete" in record and all(path.name in names for path in folder.iterdir())
     except (OSError, ValueError, KeyError, TypeError):

@@ -36,7 +36,7 @@ NUMPY_SCALARS: tuple[Allowed, ...] = (
 
 _NAMED = 5
 _ZIP = b"PK\x03\x04"
-_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
+_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
 _REFUSED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.<>]+)")
 _NO_CHECKPOINT = "give a checkpoint as torch.save or Lightning writes it, whole"
 
@@ -60,10 +60,7 @@ def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequ
         if more := _asked_for(path):
             raise _refusal(path, more, keys)
         try:
-            # Mapped, storages are parts of the file. Read, one that is declared larger than its record would go on into
-            # memory that was never the file's (torch 2.13).
-            mapped = _begins_like_a_zip(path)
-            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as problem:
             raise _refusal(path, _REFUSED.findall(str(problem)), keys) from None
         except _DAMAGED as problem:
@@ -79,11 +76,8 @@ def is_hollow(tensors: Iterable[Tensor]) -> bool:
     What is copied of them later is then no larger than the file that they came from.
     """
     tensors = list(tensors)
-    stored, end = 0, 0
-    for first, n_bytes in sorted((t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) for t in tensors):
-        stored += max(0, first + n_bytes - max(first, end))  # storages of a mapped file may overlap
-        end = max(end, first + n_bytes)
-    return sum(t.numel() * t.element_size() for t in tensors) > stored
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(t.numel() * t.element_size() for t in tensors) > sum(stored.values())
 
 
 def _refuse_compressed(path: Path) -> None:

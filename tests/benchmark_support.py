@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -21,5 +22,10 @@ def importable(name: str) -> Iterator[Path]:
         patch.syspath_prepend(str(folder))
         yield folder
     for module in set(sys.modules) - before:
-        if str(BENCHMARKS) in str(getattr(sys.modules[module], "__file__", "")):
+        if any(str(BENCHMARKS) in place for place in _places(sys.modules[module])):
             del sys.modules[module]
+
+
+def _places(module: ModuleType) -> list[str]:
+    """A folder without ``__init__.py`` has no file; kept, it would still hold the modules that are forgotten."""
+    return [str(getattr(module, "__file__", "")), *map(str, getattr(module, "__path__", ()))]

@@ -64,6 +64,14 @@ ARMS: Mapping[str, Arm] = {
     "patch 10 x 160 x 128": Arm(plan=("patch_size=10,160,128",), first=(8, 16, 32, 64, 80)),
     "sized for 2 x the time": Arm(sized_for=2.0),
     "sized for 4 x the time": Arm(sized_for=4.0),
+    "sized for 2 x the time, rate x 0.5": Arm(sized_for=2.0, config={"learning_rate": 2.5e-3}),
+    "sized for 2 x the time, rate x 0.25": Arm(sized_for=2.0, config={"learning_rate": 1.25e-3}),
+    "sized for 2 x the time, warm-up 10 %": Arm(sized_for=2.0, config={"warmup": 0.1}),
+    "sized for 2 x the time, warm-up 20 %": Arm(sized_for=2.0, config={"warmup": 0.2}),
+    "sized for 2 x the time, SGD, rate 0.1, momentum 0.9": Arm(
+        sized_for=2.0, config={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+    ),
+    "sized for 2 x the time, second moment 0.98": Arm(sized_for=2.0, betas=(0.9, 0.98)),
     # Sampling
     "foreground 0.67": Arm(config={"oversampling": 0.67}),
     "foreground 1": Arm(config={"oversampling": 1.0}),

@@ -20,7 +20,7 @@ DEFAULT_SUMS_BYTES = 2 * 10**9
 """Unless ``--memory`` says otherwise: more than models of some ten classes ever need."""
 SLACK_BYTES = 3 * 10**8
 """For what is not counted: small tensors, and memory that the allocator keeps."""
-_FEATURE_MAPS = 6
+_FEATURE_MAPS = 7
 """Maps as wide as the finest stage that a network has at one time, those that its convolutions work with included."""
 
 

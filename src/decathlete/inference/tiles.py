@@ -9,9 +9,10 @@ where they wait changes no bit of them.
 from __future__ import annotations
 
 import logging
+import mmap
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise, product
 from math import prod
@@ -30,6 +31,7 @@ from decathlete.inference.windows import WindowGrid, importance
 CHUNK_BYTES = 128 * 2**20
 """Planes are handed out in parts of about so many bytes."""
 FLOAT_BYTES = 4
+_OWN_PAGES_BYTES = 2**20
 
 Key = tuple[int, int, int]
 
@@ -96,7 +98,7 @@ class TileSums:
             else:
                 self._make_room(part_ZKYX.numel() * FLOAT_BYTES, keys)
                 # Always a copy: a view would keep the whole window alive, which nobody counts.
-                self._tiles_ZKYX[key] = part_ZKYX.clone(memory_format=torch.contiguous_format)
+                self._tiles_ZKYX[key] = _empty(part_ZKYX.shape, self._device).copy_(part_ZKYX)
                 self._held_bytes += part_ZKYX.numel() * FLOAT_BYTES
 
     @torch.inference_mode()
@@ -152,7 +154,7 @@ class TileSums:
         if key not in self._tiles_ZKYX:
             shape = self._shape_ZKYX(key)
             self._make_room(prod(shape) * FLOAT_BYTES, keep)
-            self._tiles_ZKYX[key] = self._shelf.take(key, shape).to(self._device)
+            self._tiles_ZKYX[key] = _empty(shape, self._device).copy_(self._shelf.take(key, shape))
             self._held_bytes += prod(shape) * FLOAT_BYTES
         return self._tiles_ZKYX[key]
 
@@ -186,6 +188,17 @@ class TileSums:
         uses = [(z * n_y + y) * n_x + x for z, y, x in product(*seen_by)]
         later = bisect_right(uses, self._window - 1)
         return uses[later] if later < len(uses) else (seen_by[0][-1] + 1) * n_y * n_x
+
+
+def _empty(shape: Sequence[int], device: torch.device) -> Tensor:
+    """A tile without values; a large one on a CPU in pages of its own, which the system has back when it is let go.
+
+    Tiles come in many sizes and go in another order than they came: an allocator would keep much of what they leave.
+    """
+    n_bytes = prod(shape) * FLOAT_BYTES
+    if device.type != "cpu" or n_bytes < _OWN_PAGES_BYTES:
+        return torch.empty(tuple(shape), device=device)
+    return torch.frombuffer(mmap.mmap(-1, n_bytes), dtype=torch.float32).view(tuple(shape))
 
 
 class _TiledAxis:

@@ -32,7 +32,7 @@ def test_what_the_process_holds_already_counts():
 
 def test_what_comes_and_goes_beside_the_sums_counts():
     plan = make_test_plan(3, n_foreground=59, patch_size=(96, 96, 96))
-    window, maps = 4 * 60 * 96**3, 6 * 4 * 4 * 96**3
+    window, maps = 4 * 60 * 96**3, 7 * 4 * 4 * 96**3
     near = 50 * 2**20
     plain = limit(10**11, plan)
     assert plain - limit(10**11, plan, tta=True) == pytest.approx(window, abs=near)

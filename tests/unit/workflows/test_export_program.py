@@ -65,7 +65,7 @@ def test_raw_cases_serve_where_prepared_ones_are_gone_and_noise_where_both_are(
     windows, said = windows_of_run(run, store.plan)
     assert (len(windows), said.startswith("smooth noise, since no case")) == (3, True)
     assert windows_of_run(tmp_path / "alone", store.plan)[1] == said
-    assert np.isfinite(windows[0]).all()
+    assert windows[0].isfinite().all()
 
 
 @pytest.mark.full

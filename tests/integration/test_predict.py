@@ -7,6 +7,7 @@ import operator
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import nibabel
 import numpy as np
@@ -19,7 +20,7 @@ from decathlete.errors import CasesFailed, DatasetError, ImageError, ModelError,
 from decathlete.inference import outputs
 from decathlete.inference.files import predict_files
 from decathlete.inference.predict import Predictor
-from decathlete.inference.probabilities import ProbabilityFile
+from decathlete.inference.probabilities import ProbabilityArray, ProbabilityFile
 from decathlete.inference.restore import restore
 from decathlete.inference.sweep import predict_logits
 from decathlete.networks.build import build_network
@@ -222,13 +223,25 @@ def test_warnings_are_recorded(images, tmp_path):
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one plan", "2D with 3D"])
+def test_where_probabilities_are_kept_changes_no_bit_of_them(model, images, tmp_path, several):
+    models = [model, save_model(tmp_path / "2d", make_test_plan(2), seed=1)] if several else [model]
+    predictor = load(models, batch_size=1)
+    for name in "abc":
+        ready = predictor.prepare(read_image(images / f"{name}.nii.gz"))
+        in_memory = predictor.compute(ready, probabilities=ProbabilityArray)
+        on_disk = predictor.compute(ready, probabilities=partial(ProbabilityFile.nifti, tmp_path))
+        on_disk.probabilities.move_to(tmp_path / f"{name}.nii")
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.nii").array_CZYX, in_memory.probabilities_KZYX)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one plan", "2D with 3D"])
 def test_probabilities_on_disk_are_those_in_memory(model, images, tmp_path, several):
     models = [model, save_model(tmp_path / "2d", make_test_plan(2), seed=1)] if several else [model]
     predict_files(load(models, batch_size=1), images, tmp_path / "out", save_probabilities=True)
     for name in "abc":
         written = read_image(tmp_path / "out" / f"{name}_probabilities.nii")
         expected = load(models, batch_size=1).predict(images / f"{name}.nii.gz", probabilities=True)
-        # Images for files are prepared in a reader's thread, where sums may be taken in another order.
+        # Images for files are prepared in a reader's thread, where sums are taken in another order now and then.
         np.testing.assert_allclose(written.array_CZYX, expected.probabilities_KZYX, rtol=0, atol=1e-6)
         np.testing.assert_allclose(written.array_CZYX.sum(0), 1, atol=1e-5)
         label = read_label(tmp_path / "out" / f"{name}.nii.gz")
@@ -250,6 +263,7 @@ def test_a_failed_case_leaves_no_probabilities(model, images, tmp_path, monkeypa
 
 KILLED = """
 import os, signal, sys
+from functools import partial
 from pathlib import Path
 from decathlete.inference import outputs
 from decathlete.inference.files import predict_files

@@ -12,10 +12,10 @@ from torch.nn.functional import interpolate
 
 from decathlete.core.rng import stream
 from decathlete.errors import ModelError
-from decathlete.export.calibration import first_middles
 from decathlete.export.images import images_of
+from decathlete.export.windows import first_middles
 from decathlete.inference.engines import Engine
-from decathlete.inference.sweep import mean_over_engines
+from decathlete.inference.tta import mean_over_all
 from decathlete.planning.plan import Plan
 
 TOLERANCE = 1e-3
@@ -45,7 +45,7 @@ def difference(program: Engine, model: Sequence[Engine], windows: Sequence[Tenso
     """The greatest difference of logits over the windows, as a share of the model's greatest; NaN if any is."""
     shares = []
     for window in windows:
-        expected = mean_over_engines(model, window, ())
+        expected = mean_over_all(model, window, ())
         apart = (program(window) - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo().tiny)
         shares.append(float(apart))
     return float(np.max(shares))

@@ -127,10 +127,10 @@ def save_openvino(program: Any, folder: Path, record: ProgramRecord) -> None:
     """Write an ``openvino.Model`` and what it is, which it says itself, too."""
     program.set_rt_info(record.model_dump_json(), RECORD_KEY)
     imported("openvino").save_model(program, folder / OPENVINO_FILE, compress_to_fp16=False)
-    finish(folder, record)
+    save_record(folder, record)
 
 
-def finish(folder: Path, record: ProgramRecord) -> None:
+def save_record(folder: Path, record: ProgramRecord) -> None:
     """Write the record of the program that is in ``folder``, with the digests of its files."""
     files = sorted(path for path in folder.iterdir() if path.name != RECORD_FILE)
     record.revised(sha256={path.name: file_digest(path) for path in files}).save(folder / RECORD_FILE)

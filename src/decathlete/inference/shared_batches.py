@@ -21,7 +21,8 @@ from decathlete.core.parallel import Outcome, attempt
 from decathlete.inference.predict import Prediction, Predictor, Ready, computing_named
 from decathlete.inference.probabilities import MakeStore, ProbabilityStore
 from decathlete.inference.restore import Restorer
-from decathlete.inference.sweep import VolumeSweep, mean_over_engines
+from decathlete.inference.sweep import VolumeSweep
+from decathlete.inference.tta import mean_over_all
 
 About = TypeVar("About")
 
@@ -132,7 +133,7 @@ class SharedBatches(Generic[About]):
     def _logits(self, windows: Sequence[_Window]) -> Tensor:
         batch = torch.stack([window.image for window in windows])
         with computing_named():
-            return mean_over_engines(self._ensemble.engines, batch, self._predictor.flips(self._ensemble))
+            return mean_over_all(self._ensemble.engines, batch, self._predictor.flips(self._ensemble))
 
     def _finished(self) -> list[Outcome[Answer[About]]]:
         done = [case for case in self._cases if case.done]

@@ -28,7 +28,9 @@ from decathlete.inference.windows import WindowGrid
 from decathlete.planning.plan import Plan
 
 CPU_VOXELS = 2**17
+"""Of a CPU's batch, about: more at one time are no faster."""
 MOST_SMALL = 8
+"""Windows of a CPU's batch, at most; slices of an accelerator's, at least."""
 
 
 class VolumeSweep:
@@ -139,7 +141,7 @@ def sweep(
     ) as volume:
         windows = volume.windows()
         while batch := list(islice(windows, batch_size or default_batch_size(plan, device))):
-            logits_BK = mean_over_engines(engines, torch.stack(batch), mirror_axes)
+            logits_BK = mean_over_all(engines, torch.stack(batch), mirror_axes)
             for i in range(len(batch)):
                 yield from volume.add(logits_BK[i])
             del logits_BK  # or they would stay while the next are computed
@@ -199,8 +201,3 @@ def default_batch_size(plan: Plan, device: torch.device) -> int:
 def _shape(image_CZYX: Tensor) -> Shape:
     _, z, y, x = image_CZYX.shape
     return (z, y, x)
-
-
-def mean_over_engines(engines: Sequence[Engine], windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:
-    """Mean logits of the windows over all engines and flips, in a fixed order."""
-    return mean_over_all(engines, windows, mirror_axes)

@@ -11,10 +11,10 @@ from decathlete.inference.predict import Predictor
 from decathlete.inference.restore import value_type
 from decathlete.inference.shared_batches import About, Answer, Asked, SharedBatches
 from decathlete.inference.sweep import window_grid
+from decathlete.inference.tiles import FLOAT_BYTES
 
 TOGETHER_BYTES = 2**29
 """What cases that are computed together may hold between them: images, sums, and what is to be written."""
-FLOAT_BYTES = 4
 
 
 def predict_together(

@@ -172,7 +172,7 @@ class StoredCase:
     @property
     def n_bytes(self) -> int:
         """Of image, label and foreground, when they are all in memory."""
-        return prod(self.shape) * (4 * self.n_channels + 1) + (self.folder / FOREGROUND).stat().st_size
+        return prod(self.shape) * (4 * self.n_channels + 1) + self.record.sizes[FOREGROUND]
 
     def read_image(self, box: Box | None = None) -> NDArray[np.float32]:
         """The image CZYX in ``box`` (which lies inside the volume), or all of it."""

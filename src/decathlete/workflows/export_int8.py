@@ -17,16 +17,16 @@ from torch import Tensor
 from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.core.memory import memory_named
 from decathlete.errors import ModelError
-from decathlete.export.calibration import calibration_windows
 from decathlete.export.int8 import nncf_package, quantised
 from decathlete.export.parity import N_WINDOWS
 from decathlete.export.programs import ExportedProgram, ProgramSource, program_folder, save_openvino
+from decathlete.export.windows import calibration_windows
 from decathlete.inference.engines import Engine
 from decathlete.inference.program_engines import OpenVinoEngine, imported
 from decathlete.inference.program_record import OPENVINO_FILE, ProgramRecord, Quantisation
 from decathlete.networks.bundle import ModelBundle
 from decathlete.workflows.dice_of_engine import Progress, dice_of_engine
-from decathlete.workflows.int8_cases import choose_cases
+from decathlete.workflows.int8_cases import Int8Cases, choose_cases
 
 MOST_FALL = 0.002
 """The mean validation Dice of an int8 program lies above that of the fp32 program less this."""
@@ -81,7 +81,7 @@ def export_int8(
     """
     for package in ("openvino", "onnx"):
         imported(package)
-    nncf = nncf_package()
+    nncf_package()  # what is missing is said before anything is done
     bundle = ModelBundle.load(Path(model))
     plan = bundle.record.plan
     with program_folder(Path(output), overwrite=overwrite) as folder:
@@ -93,14 +93,8 @@ def export_int8(
         difference = source.checked(OpenVinoEngine, fp32, title="OpenVINO")
         dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
         program, dice_fp32, dice_int8 = _judged(fp32, windows, source.record, folder, dice)
-        _refuse_fall(dice_fp32, dice_int8, len(cases.validate), where=bundle.folder)
-        quantisation = Quantisation(
-            calibrated_on=len(windows),
-            validated_on=len(cases.validate),
-            dice_fp32=dice_fp32,
-            dice_int8=dice_int8,
-            nncf=nncf.__version__,
-        )
+        quantisation = _cost(windows, cases, dice_fp32, dice_int8)
+        _refuse_fall(quantisation, where=bundle.folder)
         record = source.record.revised(precision="int8", quantisation=quantisation)
         save_openvino(program, folder, record)
         int8 = OpenVinoEngine(folder / OPENVINO_FILE, window=record.window, precision="int8")
@@ -140,12 +134,23 @@ def _judged(
     return best, dice_fp32, dice_best
 
 
-def _refuse_fall(dice_fp32: float, dice_int8: float, n_cases: int, *, where: Path) -> None:
+def _cost(windows: Sequence[Tensor], cases: Int8Cases, dice_fp32: float, dice_int8: float) -> Quantisation:
+    return Quantisation(
+        calibrated_on=len(windows),
+        validated_on=len(cases.validate),
+        dice_fp32=dice_fp32,
+        dice_int8=dice_int8,
+        nncf=nncf_package().__version__,
+    )
+
+
+def _refuse_fall(found: Quantisation, *, where: Path) -> None:
     """Raise a ModelError where int8 costs too much."""
-    if dice_fp32 - dice_int8 >= MOST_FALL:
+    fall = found.dice_fp32 - found.dice_int8
+    if fall >= MOST_FALL:
         raise ModelError(
-            f"in int8 the mean Dice of {n_cases} validation cases falls from {dice_fp32:.4f} to {dice_int8:.4f}, by "
-            f"{dice_fp32 - dice_int8:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
+            f"in int8 the mean Dice of {found.validated_on} validation cases falls from {found.dice_fp32:.4f} to "
+            f"{found.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
             where=where,
             remedy="calibrate on other or more images (--calibration), or export it in fp32: leave out --int8",
         )

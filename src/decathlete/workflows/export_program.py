@@ -7,16 +7,16 @@ from pathlib import Path
 from torch import Tensor
 
 from decathlete.errors import DecathleteError
-from decathlete.export.calibration import first_middles
 from decathlete.export.parity import N_WINDOWS, check_windows
 from decathlete.export.programs import (
     ExportedProgram,
     ProgramSource,
-    finish,
     onnx_file,
     program_folder,
     save_openvino,
+    save_record,
 )
+from decathlete.export.windows import first_middles
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, imported
 from decathlete.inference.program_record import ONNX_FILE, OPENVINO_FILE
 from decathlete.networks.bundle import ModelBundle
@@ -62,7 +62,7 @@ def export_onnx(
         return source.exported(path, found)
     with program_folder(path, overwrite=overwrite) as folder:
         found = write(folder / ONNX_FILE)
-        finish(folder, source.record)
+        save_record(folder, source.record)
     return source.exported(path, found)
 
 

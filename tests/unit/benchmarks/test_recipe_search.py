@@ -21,7 +21,8 @@ def test_every_arm_has_options_that_training_knows():
     from arms import ARMS
 
     for arm in ARMS.values():
-        TrainConfig.make(**arm.config)
+        config = TrainConfig.make(**arm.config)
+        assert {name: getattr(config, name) for name in arm.config} == arm.config
 
 
 def test_differences_are_between_runs_of_one_seed():

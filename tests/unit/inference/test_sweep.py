@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from decathlete.inference.engines import TorchEngine
-from decathlete.inference.sweep import mean_over_engines, predict_logits, sweep, window_grid
-from decathlete.inference.tta import flip_sets, mean_over_flips
+from decathlete.inference.sweep import predict_logits, sweep, window_grid
+from decathlete.inference.tta import flip_sets, mean_over_all, mean_over_flips
 from decathlete.inference.windows import importance
 from decathlete.networks.build import build_network
 from factories import make_test_plan
@@ -150,7 +150,7 @@ def test_a_mean_over_flips_and_networks_keeps_two_sets_of_logits_at_most():
         return logits
 
     windows = torch.arange(24.0).view(1, 1, 2, 3, 4)
-    mean = mean_over_engines([predict, predict], windows, (0, 2))
+    mean = mean_over_all([predict, predict], windows, (0, 2))
     torch.testing.assert_close(mean, windows + 3.5)
     assert mean.data_ptr() == first[0], "the logits are the caller's: no copy of them is needed"
     assert alive == [0] + [1] * 7

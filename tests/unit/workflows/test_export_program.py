@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from decathlete.cli.main import app
 from decathlete.dataset.phantoms import make_phantoms
-from decathlete.export.calibration import case_windows
+from decathlete.export.windows import case_windows
 from decathlete.networks.build import build_network
 from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.preprocessing.store import PreparedStore

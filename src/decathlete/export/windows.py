@@ -1,4 +1,4 @@
-"""The windows that the ranges of a quantised network's activations are measured on."""
+"""Windows of prepared images, as prediction cuts them: to calibrate a program on, or to compare it with its model."""
 
 from __future__ import annotations
 

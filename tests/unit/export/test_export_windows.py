@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from decathlete.errors import StoreError
-from decathlete.export import calibration
-from decathlete.export.calibration import calibration_windows, case_windows, spread
+from decathlete.export import windows as module
 from decathlete.export.images import stored_images
+from decathlete.export.windows import calibration_windows, case_windows, spread
 from factories import make_test_plan
 from training_support import make_store
 
@@ -36,7 +36,7 @@ def test_many_cases_give_a_few_windows_each_few_cases_give_many() -> None:
 
 
 def test_windows_stay_within_memory_and_cases_stay_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "MEMORY_BYTES", 4 * 16**3 * 20)
+    monkeypatch.setattr(module, "MEMORY_BYTES", 4 * 16**3 * 20)
     windows = calibration_windows(numbered(40), make_test_plan(3))
     assert len(windows) == 20
     assert {float(w.mean()) for w in windows} == {float(i) for i in range(1, 40, 2)}

@@ -32,7 +32,8 @@ from decathlete.augmentation.pipeline import Augmenter
 from decathlete.loading.loader import PatchLoader
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
-from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.networks.precision import autocast
+from decathlete.planning.budget import Budget, Precision, fit_to_budget
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.planning.topology import Topology, remake_network, shrink
@@ -42,6 +43,7 @@ from decathlete.training.config import TrainConfig
 from decathlete.training.losses import SegmentationLoss
 from decathlete.training.run import train
 
+CPU = torch.device("cpu")
 CALIBRATION_STEPS = 6
 EPOCHS = 4
 """Of equal length; the curve has so many points."""
@@ -67,7 +69,7 @@ def main() -> None:
 
 def _run(store: PreparedStore, name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     arm = ARMS[name]
-    plan = _plan(store.plan, arm, options.budget)
+    plan = _plan(store.plan, arm, options.budget, options.precision)
     step_s = _step_seconds(store, plan, options)
     steps = max(EPOCHS, round(options.budget / step_s))
     config = TrainConfig(
@@ -78,7 +80,7 @@ def _run(store: PreparedStore, name: str, seed: int, options: argparse.Namespace
         val_every=2,
         augmentation=_augmentation(arm, plan),
         loggers=(),
-        precision="fp32",
+        precision=options.precision,
         **arm.config,
     )
     began = time.process_time()
@@ -96,13 +98,15 @@ def _run(store: PreparedStore, name: str, seed: int, options: argparse.Namespace
         "batch": plan.batch_size,
         "features": plan.network.features,
         "budget": options.budget,
+        "precision": options.precision,
         "fold": options.fold,
     }
 
 
-def _plan(plan: Plan, arm: Arm, budget_s: float) -> Plan:
+def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
     """The plan fitted to the budget, with the arm's changes."""
-    plan = fit_to_budget(plan, Budget(device="cpu", max_time_s=arm.sized_for * budget_s, threads=1))
+    budget = Budget(device="cpu", max_time_s=arm.sized_for * budget_s, threads=1, precision=precision)
+    plan = fit_to_budget(plan, budget)
     plan = override(plan, arm.plan)
     network, topology = (
         plan.network,
@@ -152,18 +156,18 @@ def _step_seconds(store: PreparedStore, plan: Plan, options: argparse.Namespace)
     for entry in known:
         if entry["size"] == size:
             return float(entry["step_s"])
-    step_s = _measured(store, plan, options.fold)
+    step_s = _measured(store, plan, options)
     path.write_text(json.dumps([*known, {"size": size, "step_s": step_s}]))
     return step_s
 
 
-def _measured(store: PreparedStore, plan: Plan, fold: int) -> float:
+def _measured(store: PreparedStore, plan: Plan, options: argparse.Namespace) -> float:
     augmenter = Augmenter(_augmentation(Arm(), plan), patch_size=plan.patch_size, seed=0)
     network = build_network(plan.network, seed=0)
-    network.set_layout(preferred_memory_format(torch.device("cpu"), plan.dims, "fp32"))
+    network.set_layout(preferred_memory_format(CPU, plan.dims, options.precision))
     loss = SegmentationLoss(plan.labels, heads=plan.network.heads)
     optimizer = optim.build_optimizer(network.parameters(), TrainConfig())
-    cases = store.splits.folds[fold].train
+    cases = store.splits.folds[options.fold].train
     steps = range(1 + CALIBRATION_STEPS)
     loader = PatchLoader(store, cases, plan, augmenter, batch_size=plan.batch_size, steps=steps, seed=0)
     seconds = []
@@ -171,7 +175,9 @@ def _measured(store: PreparedStore, plan: Plan, fold: int) -> float:
     for batch in loader:
         image, label = augmenter(batch, "cpu")
         optimizer.zero_grad()
-        loss(network(image), label).total.backward()
+        with autocast(options.precision, CPU):
+            found = loss(network(image), label).total
+        found.backward()
         optimizer.step()
         seconds.append(time.process_time() - began)
         began = time.process_time()
@@ -211,6 +217,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arms", nargs="*", choices=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1])
     parser.add_argument("--budget", type=float, default=150.0, help="processor seconds on one thread")
+    parser.add_argument(
+        "--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: where the CPU computes in it"
+    )
     parser.add_argument("--fold", type=int, default=1)
     parser.add_argument("--val-cases", type=int, default=20)
     parser.add_argument("--output", type=Path, help="records, one a line; those that are there are kept")

@@ -31,7 +31,8 @@ def workspace(tmp_path, monkeypatch) -> Workspace:
     """A prepared dataset; 32 threads have time for its plan, and one thread makes the network 8 wide."""
     (tmp_path / "data" / "Test").mkdir(parents=True)
     make_store(tmp_path / "prepared" / "Test" / "3d", plan=make_test_plan(network=WIDE))
-    monkeypatch.setattr(budget, "GFLOPS_PER_CPU_THREAD", 10.0)
+    speed = budget.Speed(gflops=10.0, elements=3.6)
+    monkeypatch.setattr(budget, "CPU_SPEED", {"fp32": speed, "bf16": speed})
     return Workspace(data=tmp_path / "data", prepared=tmp_path / "prepared", results=tmp_path / "results")
 
 

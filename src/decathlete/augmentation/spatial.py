@@ -6,18 +6,17 @@ Offsets are in voxels, from the centre of the patch, as nnU-Net's are: on an ani
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import ceil, cos, pi, sin
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
 from decathlete.augmentation.batch import RawBatch, SpatialDraw
 from decathlete.augmentation.config import AugmentationConfig, Rotation
 from decathlete.augmentation.device import put_rows, to_device
+from decathlete.augmentation.warp import warp
 from decathlete.core.rng import stream
 from decathlete.planning.network_spec import Axes, Dims
 
@@ -139,55 +138,3 @@ def _by_flips(batch: RawBatch) -> list[tuple[tuple[bool, ...], NDArray[np.int64]
     for row, target in enumerate(batch.plain):
         groups.setdefault(batch.draws[target].flips, []).append((row, target))
     return [(flips, *np.array(pairs, dtype=np.int64).T.copy()) for flips, pairs in groups.items()]
-
-
-def warp(
-    image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialDraw], patch_size: Axes
-) -> tuple[Tensor, Tensor]:
-    """Resample each sample by its matrix: images linearly, labels by the nearest voxel.
-
-    The nearest voxel keeps every class index as it is, ``IGNORE_INDEX`` too.
-    """
-    device = image_WCZYX.device
-    affine_WDE = to_device(source_affines(draws, tuple(label_WZYX.shape[1:]), patch_size), device)
-    grid = sampling_grid(affine_WDE, patch_size)
-    image = F.grid_sample(image_WCZYX, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    label = F.grid_sample(label_WZYX[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=True)
-    return image, label[:, 0].to(label_WZYX.dtype)
-
-
-def source_affines(draws: Sequence[SpatialDraw], source_size: Axes, patch_size: Axes) -> Matrix:
-    """From an offset to the patch's centre (voxels, last column for 1) to ``grid_sample``'s -1..1 in the source.
-
-    Args:
-        source_size: of the common array, in whose low corner each sample's own box of ``draw.size`` lies.
-
-    Returns:
-        [sample, source axis, patch axes and 1], in the arrays' order of axes.
-    """
-    dims = len(patch_size)
-    affines = np.zeros((len(draws), dims, dims + 1))
-    scale = 2 / np.maximum(np.array(source_size) - 1, 1)
-    for affine, draw in zip(affines, draws, strict=True):
-        affine[:, :dims] = np.array(draw.matrix) * scale[:, None]
-        affine[:, dims] = (np.array(draw.size) - 1) / 2 * scale - 1
-    return affines
-
-
-def sampling_grid(affine_WDE: Tensor, patch_size: Axes) -> Tensor:
-    """Where each voxel of the patch is found, as ``grid_sample`` takes it: [sample, *patch_size, x y (z)].
-
-    Sums of broadcast terms rather than ``affine_grid``, whose matrix product would be done in half precision under
-    autocast and so miss voxels.
-    """
-    dims = len(patch_size)
-    grid = torch.empty((len(affine_WDE), *patch_size, dims), dtype=affine_WDE.dtype, device=affine_WDE.device)
-    for source_axis in range(dims):
-        terms = [affine_WDE[:, source_axis, dims].reshape(-1, *[1] * dims)]
-        for axis, n in enumerate(patch_size):
-            offset = torch.arange(n, device=affine_WDE.device) - (n - 1) / 2
-            term = affine_WDE[:, source_axis, axis, None] * offset
-            terms.append(term.reshape(-1, *[n if a == axis else 1 for a in range(dims)]))
-        # The last sum alone is of full size.
-        torch.add(sum(terms[1:-1], start=terms[0]), terms[-1], out=grid[..., dims - 1 - source_axis])
-    return grid

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from decathlete.core.choices import Norm
+from decathlete.networks.instance_norm import EPS, InstanceNorm
 from decathlete.planning.network_spec import Axes, Dims
 
-EPS = 1e-5
 MAX_GROUPS = 16
 
 _Layer = Callable[..., nn.Module]  # torch types its layers by 2 or 3 axes; here the number of axes is a value
@@ -22,28 +21,6 @@ _CONV: dict[Dims, _Layer] = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP: dict[Dims, _Layer] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOL: dict[Dims, _Layer] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _BATCH_NORM: dict[Dims, _Layer] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-
-
-class InstanceNorm(nn.Module):
-    """Instance normalisation with scale and shift, for any number of spatial axes.
-
-    Unlike ``nn.InstanceNorm3d`` it takes a map of a single voxel too (its normalised value is 0): a window one voxel
-    wide at the bottleneck is unusual, not a mistake.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x_BC: Tensor) -> Tensor:
-        """Same shape and memory layout as the input."""
-        if x_BC.device.type == "cpu" and not torch.compiler.is_compiling():
-            # The same sums by another kernel. On CPUs it is the faster one, and it alone keeps channels-last maps as
-            # they are. In exported programs the operation keeps its own name.
-            return torch.group_norm(x_BC, self.weight.shape[0], self.weight, self.bias, EPS)
-        fast = torch.backends.cudnn.enabled
-        return torch.instance_norm(x_BC, self.weight, self.bias, None, None, True, 0.0, EPS, fast)
 
 
 def norm_layer(kind: Norm, dims: Dims, channels: int, *, most_groups: int = MAX_GROUPS) -> nn.Module:

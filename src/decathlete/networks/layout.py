@@ -12,12 +12,12 @@ from decathlete.planning.network_spec import Dims
 def preferred_memory_format(device: torch.device, dims: Dims, precision: Precision) -> torch.memory_format:
     """The layout for a U-Net of ``dims`` axes that computes in ``precision`` on ``device``.
 
-    Channels last for 3D in float32 on CPUs: a training step takes 10 to 20 % less time (AVX2, 16 or 32 features,
-    patch 40x56x40), as long as no operation copies the maps back (see ``InstanceNorm``). In 2D it gained nothing.
-    Elsewhere it was not measured, and maps stay contiguous.
+    Channels last on CPUs, for convolutions on AMX tiles are four to five times as fast so. A training step takes less
+    time by 20 to 60 % in 3D, by 20 % in 2D (32 features; with 16 it is even), if no operation copies the maps back (see
+    :class:`~decathlete.networks.instance_norm.InstanceNorm`). Elsewhere it was not measured, and maps stay contiguous.
     """
-    if device.type == "cpu" and dims == 3 and precision == "fp32":
-        return torch.channels_last_3d
+    if device.type == "cpu" and precision in ("fp32", "bf16"):
+        return torch.channels_last if dims == 2 else torch.channels_last_3d
     return torch.contiguous_format
 
 

@@ -16,7 +16,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from decathlete.core.extras import how_to_install
 from decathlete.core.sizes import say_bytes
 from decathlete.errors import ModelError, OptionError
-from decathlete.networks.blocks import EPS, ConvBlock, InstanceNorm, ResidualBlock
+from decathlete.networks.blocks import ConvBlock, ResidualBlock
+from decathlete.networks.instance_norm import EPS, InstanceNorm
 from decathlete.networks.unet import UNet
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 

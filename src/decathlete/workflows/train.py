@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
@@ -18,7 +20,7 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.devices import choose_device
+from decathlete.training.devices import choose_device, choose_precision
 from decathlete.training.folder import record_in
 from decathlete.training.progress import Progress
 from decathlete.training.run import TrainResult, train
@@ -98,6 +100,7 @@ def _budget(config: TrainConfig) -> Budget:
         device=device,
         max_time_s=config.max_time_s,
         threads=max(1, usable_threads() // shared),
+        precision="bf16" if choose_precision(config.precision, torch.device(device)) == "bf16" else "fp32",
         steps=config.total_steps,
     )
 

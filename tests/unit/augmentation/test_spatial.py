@@ -15,8 +15,8 @@ from decathlete.augmentation.spatial import (
     max_angle,
     place,
     rotates_in_plane,
-    warp,
 )
+from decathlete.augmentation.warp import warp
 from decathlete.core.labels import IGNORE_INDEX
 
 ALWAYS_WARPED = AugmentationConfig.model_validate({"rotation": {"probability": 1}, "scaling": {"probability": 1}})

@@ -90,7 +90,7 @@ def test_several_networks_are_averaged(package):
     spec = SPECS["2D"]
     networks, windows = make_networks(spec, n=2), make_windows(spec)
     program = onnx_program(networks, spec, tuple(windows.shape[2:]))
-    found = ENGINES[package](program, window=tuple(windows.shape[1:]))(windows)
+    found = ENGINES[package](program, window=tuple(windows.shape[1:]), precision="fp32")(windows)
     expected = sum(TorchEngine(network, precision="fp32")(windows) for network in networks) / 2
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
@@ -101,7 +101,7 @@ def test_flipped_windows_and_windows_of_another_size(package):
     pytest.importorskip(package)
     spec = SPECS["2D"]
     (network,), windows = make_networks(spec), make_windows(spec)
-    engine = ENGINES[package](onnx_program([network], spec, (16, 12)), window=(2, 16, 12))
+    engine = ENGINES[package](onnx_program([network], spec, (16, 12)), window=(2, 16, 12), precision="fp32")
     expected = TorchEngine(network, precision="fp32")(windows.flip(2))
     strided = windows.transpose(2, 3).flip(3).contiguous().transpose(2, 3)
     torch.testing.assert_close(engine(strided), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))

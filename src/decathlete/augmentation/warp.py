@@ -1,0 +1,90 @@
+"""One resampling for each sample that is rotated or scaled: images linearly, labels by the nearest voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decathlete.augmentation.batch import SpatialDraw
+from decathlete.augmentation.device import to_device
+from decathlete.augmentation.folded_volumes import is_in_plane, resample_in_plane, resample_volume
+from decathlete.planning.network_spec import Axes
+
+Matrix = NDArray[np.float64]
+
+
+def warp(
+    image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialDraw], patch_size: Axes
+) -> tuple[Tensor, Tensor]:
+    """Resample each sample by its matrix: images linearly, labels by the nearest voxel.
+
+    The nearest voxel keeps every class index as it is, ``IGNORE_INDEX`` too.
+    """
+    device = image_WCZYX.device
+    source_size = tuple(label_WZYX.shape[1:])
+    if device.type == "cpu" and len(patch_size) == 3 and source_size[0] > 1:
+        return _warp_volumes(image_WCZYX, label_WZYX, draws, patch_size)
+    affine_WDE = to_device(grid_affines(draws, source_size), device)
+    grid = sampling_grid(affine_WDE, patch_size)
+    image = F.grid_sample(image_WCZYX, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    label = F.grid_sample(label_WZYX[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=True)
+    return image, label[:, 0].to(label_WZYX.dtype)
+
+
+def _warp_volumes(
+    image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialDraw], patch_size: Axes
+) -> tuple[Tensor, Tensor]:
+    images, labels = [], []
+    for image_CZYX, label_ZYX, draw in zip(image_WCZYX, label_WZYX, draws, strict=True):
+        affine_DE = _source_affine(draw)
+        resample = resample_in_plane if is_in_plane(affine_DE) else resample_volume
+        box = tuple(slice(n) for n in draw.size)  # alone, so that no other sample changes its rounding
+        image, label = resample(image_CZYX[:, *box].contiguous(), label_ZYX[box].contiguous(), affine_DE, patch_size)
+        images.append(image)
+        labels.append(label)
+    return torch.stack(images), torch.stack(labels)
+
+
+def _source_affine(draw: SpatialDraw) -> Matrix:
+    """From an offset to the patch's centre (voxels, last column for 1) to a voxel of the draw's box: [axis, patch axes
+    and 1]."""
+    return np.column_stack([np.array(draw.matrix), (np.array(draw.size) - 1) / 2])
+
+
+def grid_affines(draws: Sequence[SpatialDraw], source_size: Axes) -> Matrix:
+    """From an offset to the patch's centre (voxels, last column for 1) to ``grid_sample``'s -1..1 in the source.
+
+    Args:
+        source_size: of the common array, in whose low corner each sample's own box of ``draw.size`` lies.
+
+    Returns:
+        [sample, source axis, patch axes and 1], in the arrays' order of axes.
+    """
+    scale = 2 / np.maximum(np.array(source_size) - 1, 1)
+    affines = np.stack([_source_affine(draw) * scale[:, None] for draw in draws])
+    affines[:, :, -1] -= 1
+    return affines
+
+
+def sampling_grid(affine_WDE: Tensor, patch_size: Axes) -> Tensor:
+    """Where each voxel of the patch is found, as ``grid_sample`` takes it: [sample, *patch_size, x y (z)].
+
+    Sums of broadcast terms rather than ``affine_grid``, whose matrix product would be done in half precision under
+    autocast and so miss voxels.
+    """
+    dims = len(patch_size)
+    grid = torch.empty((len(affine_WDE), *patch_size, dims), dtype=affine_WDE.dtype, device=affine_WDE.device)
+    for source_axis in range(dims):
+        terms = [affine_WDE[:, source_axis, dims].reshape(-1, *[1] * dims)]
+        for axis, n in enumerate(patch_size):
+            offset = torch.arange(n, device=affine_WDE.device) - (n - 1) / 2
+            term = affine_WDE[:, source_axis, axis, None] * offset
+            terms.append(term.reshape(-1, *[n if a == axis else 1 for a in range(dims)]))
+        # The last sum alone is of full size.
+        torch.add(sum(terms[1:-1], start=terms[0]), terms[-1], out=grid[..., dims - 1 - source_axis])
+    return grid

@@ -15,6 +15,7 @@ from decathlete.inference.engines import Engine, TorchEngine
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
 from decathlete.networks.build import build_network
 from decathlete.networks.onnx_graph import onnx_program
+from decathlete.networks.precision import Precision
 from decathlete.planning.network_spec import NetworkSpec
 
 ROUNDS = 5
@@ -35,14 +36,14 @@ def spec_of(dims: int, features: tuple[int, ...]) -> NetworkSpec:
     )
 
 
-def engines_of(spec: NetworkSpec, patch: tuple[int, ...]) -> dict[str, Engine]:
-    """In fp32, with the same weights."""
+def engines_of(spec: NetworkSpec, patch: tuple[int, ...], precision: Precision) -> dict[str, Engine]:
+    """With the same weights; ONNX Runtime has fp32 alone."""
     network = build_network(spec, seed=1).eval()
     program = onnx_program([network], spec, patch)
     window = (spec.in_channels, *patch)
     return {
-        "torch": TorchEngine(network, device="cpu", precision="fp32"),
-        "openvino": OpenVinoEngine(program, window=window, precision="fp32"),
+        "torch": TorchEngine(network, device="cpu", precision=precision),
+        "openvino": OpenVinoEngine(program, window=window, precision=precision),
         "onnx": OnnxEngine(program, window=window),
     }
 
@@ -62,10 +63,12 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=64, help="edge, voxels")
     parser.add_argument("--batch", type=int, default=1, help="windows in a call")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     patch = (given.window,) * given.dims
-    engines = engines_of(spec_of(given.dims, tuple(map(int, given.features.split(",")))), patch)
+    spec = spec_of(given.dims, tuple(map(int, given.features.split(","))))
+    engines = engines_of(spec, patch, given.precision)
     windows = torch.rand(given.batch, 1, *patch, generator=torch.Generator().manual_seed(0))
     expected = engines["torch"](windows)
     apart = {name: float((e(windows) - expected).abs().max() / expected.abs().max()) for name, e in engines.items()}

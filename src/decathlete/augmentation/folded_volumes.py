@@ -98,7 +98,7 @@ class _Places(NamedTuple):
         depth, height_out, width = self.z.shape
         grid = torch.empty((depth, height_out, width, 2))
         grid[..., 0] = self.grid_x
-        torch.add(self.y, plane, alpha=rows, out=grid[..., 1]).mul_(2 / (height - 1)).sub_(1)
+        torch.add(self.y, plane, alpha=rows, out=grid[..., 1]).mul_(2 / max(height - 1, 1)).sub_(1)
         return grid.view(1, depth * height_out, width, 2)
 
 

@@ -197,7 +197,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         rich_help_panel=MACHINE,
-        help="What computes predictions; auto: openvino on a CPU in fp32 where it is installed, else torch.",
+        help="What computes predictions; auto: openvino on a CPU where it is installed, else torch.",
     ),
 ]
 

@@ -27,9 +27,7 @@ PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 Blend = Literal["gaussian", "constant"]
 """Weights of overlapping windows."""
 Layout = Literal["auto", "channels_first", "channels_last"]
-"""How feature maps lie in memory; ``auto``: channels last for 3D in fp32 on CPUs, where that was measured to be faster;
-first elsewhere (2D gains nothing; bf16 and GPUs are not measured)."""
-"""How feature maps lie in memory; ``auto``: as measured to be fastest."""
+"""How feature maps lie in memory; ``auto``: channels last on CPUs, where that was measured to be faster, else first."""
 EngineChoice = Literal["auto", "torch", "openvino", "onnx"]
 """What computes a trained model; ``auto``: the fastest that was measured and is installed."""
 Grid = Literal["original", "prepared"]

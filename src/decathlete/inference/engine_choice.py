@@ -28,7 +28,7 @@ def resolve_engine(
 ) -> tuple[EngineName, torch.device]:
     """The engine and where it computes.
 
-    ``auto`` takes OpenVINO on a CPU in fp32 where it is installed, which is what was measured to be faster
+    ``auto`` takes OpenVINO on a CPU where it is installed, which is what was measured to be faster
     (``docs/explanation/performance.md``), and torch elsewhere and where a ``layout`` is asked for. Nothing is timed
     here: the same machine with the same packages always chooses alike.
 
@@ -39,7 +39,8 @@ def resolve_engine(
         return "torch", resolve_device(device)
     if engine == "auto":
         chosen = resolve_device(device)
-        suited = chosen.type == "cpu" and layout == "auto" and resolve_precision(precision, chosen) == "fp32"
+        resolve_precision(precision, chosen)
+        suited = chosen.type == "cpu" and layout == "auto"
         return ("openvino" if suited and openvino_is_there() else "torch"), chosen
     if engine not in ("openvino", "onnx"):
         raise OptionError(f"engine {engine!r} is unknown", remedy="choose auto, torch, openvino or onnx")

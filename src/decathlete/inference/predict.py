@@ -154,7 +154,7 @@ class Predictor:
 
         Args:
             layout: how feature maps lie in memory; speed depends on it, results only by rounding.
-            engine: what computes the networks; ``auto``: OpenVINO on a CPU in fp32 where it is installed, else torch.
+            engine: what computes the networks; ``auto``: OpenVINO on a CPU where it is installed, else torch.
                 Exported programs are computed by their own runtime, in their own precision.
 
         Raises:

@@ -28,7 +28,7 @@ class PredictOptions:
 
     Attributes:
         layout: how feature maps lie in memory; ``auto``: the fastest known.
-        engine: what computes the networks; ``auto``: OpenVINO on a CPU in fp32 where it is installed, else torch.
+        engine: what computes the networks; ``auto``: OpenVINO on a CPU where it is installed, else torch.
         tta: average over all flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
         batch_size: windows (2D: slices) computed together, of several images if they are small; ``None``: the plan's

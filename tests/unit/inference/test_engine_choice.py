@@ -30,7 +30,7 @@ def with_openvino(monkeypatch):
     ("options", "expected"),
     [
         ({"device": "cpu", "precision": "fp32"}, "openvino"),
-        ({"device": "cpu", "precision": "bf16"}, "torch"),
+        ({"device": "cpu", "precision": "bf16"}, "openvino"),
         ({"device": "cpu", "precision": "fp32", "layout": "channels_last"}, "torch"),
         ({"engine": "torch", "device": "cpu", "precision": "fp32"}, "torch"),
     ],

@@ -20,7 +20,7 @@ def test_carried_out_it_gives_what_the_augmenter_gives(patch_size):
         for sample in range(len(raw)):
             told_image, told_label = told(feed, sample, patch_size)
             told_image[-1] = told_image[-1] > 0.5  # masks are rounded later
-            np.testing.assert_allclose(told_image, image[sample], atol=1e-4)
+            np.testing.assert_allclose(told_image, image[sample], atol=3e-4)  # rows of folded volumes are rounded
             assert (told_label == label[sample].numpy()).mean() > 0.99  # ties between two voxels
         zoomed += sum(map(bool, feed.zoomed))
     assert 0 < zoomed < 6 * 4

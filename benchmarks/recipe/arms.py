@@ -65,6 +65,8 @@ ARMS: Mapping[str, Arm] = {
     "first stages 8, 32, 64, 128 wide": Arm(first=(8, 32, 64, 128)),
     "first stages 8, 16, 32, 64 wide": Arm(first=(8, 16, 32, 64)),
     "patch 10 x 64 x 64": Arm(plan=("patch_size=10,64,64",), first=(8, 16, 32, 64)),
+    "patch 10 x 64 x 64, 16 wide": Arm(plan=("patch_size=10,64,64",), first=(16, 32, 64, 128)),
+    "patch 10 x 80 x 64, 16 wide": Arm(plan=("patch_size=10,80,64",), first=(16, 32, 64, 128)),
     "patch 10 x 96 x 80": Arm(plan=("patch_size=10,96,80",), first=(8, 16, 32, 64, 80)),
     "patch 10 x 160 x 128": Arm(plan=("patch_size=10,160,128",), first=(8, 16, 32, 64, 80)),
     "sized for 2 x the time": Arm(sized_for=2.0),

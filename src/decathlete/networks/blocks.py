@@ -10,6 +10,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from decathlete.core.choices import Norm
+from decathlete.networks.convolutions import Conv3d, ConvTranspose3d
 from decathlete.networks.instance_norm import EPS, InstanceNorm
 from decathlete.planning.network_spec import Axes, Dims
 
@@ -17,8 +18,8 @@ MAX_GROUPS = 16
 
 _Layer = Callable[..., nn.Module]  # torch types its layers by 2 or 3 axes; here the number of axes is a value
 
-_CONV: dict[Dims, _Layer] = {2: nn.Conv2d, 3: nn.Conv3d}
-_UP: dict[Dims, _Layer] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_CONV: dict[Dims, _Layer] = {2: nn.Conv2d, 3: Conv3d}
+_UP: dict[Dims, _Layer] = {2: nn.ConvTranspose2d, 3: ConvTranspose3d}
 _POOL: dict[Dims, _Layer] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _BATCH_NORM: dict[Dims, _Layer] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 

@@ -29,8 +29,17 @@ def default_precision(device: torch.device) -> Precision:
 
 
 def _cpu_computes_bf16() -> bool:
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private in torch, and not in every build
-    return any(check() for name in checks if (check := getattr(torch.cpu, name, None)))
+    return has_tiles() or _cpu_has("_is_avx512_bf16_supported")
+
+
+def has_tiles() -> bool:
+    """Whether the CPU multiplies matrices in AMX tiles."""
+    return _cpu_has("_is_amx_tile_supported")
+
+
+def _cpu_has(name: str) -> bool:
+    check = getattr(torch.cpu, name, None)  # private in torch, and not in every build
+    return check is not None and bool(check())
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:

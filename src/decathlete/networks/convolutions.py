@@ -1,0 +1,135 @@
+"""3D convolutions whose weights' gradients are right in bfloat16 on every CPU.
+
+On CPUs with AMX tiles oneDNN (3.12, that of torch 2.13) writes beyond its buffers when it computes the gradient of 3D
+weights in bfloat16: for maps of 5 x 112 x 96 voxels Python crashes, for others gradients are not a number. What it does
+with images is right. There, so, a plane of the output and the plane of the input under it are an image each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from decathlete.networks.precision import has_tiles
+
+Axes3 = tuple[int, int, int]
+
+
+class Conv3d(nn.Conv3d):
+    """``nn.Conv3d`` with zero padding."""
+
+    def forward(self, x_BCZYX: Tensor) -> Tensor:
+        """As of ``nn.Conv3d``."""
+        if _is_at_risk(x_BCZYX, self.weight):
+            return _convolved(self, x_BCZYX, transposed=False)
+        return super().forward(x_BCZYX)
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """``nn.ConvTranspose3d`` whose kernel is its stride."""
+
+    def forward(self, x_BCZYX: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """As of ``nn.ConvTranspose3d``."""
+        if output_size is None and _is_at_risk(x_BCZYX, self.weight):
+            return _convolved(self, x_BCZYX, transposed=True)
+        return super().forward(x_BCZYX, output_size)
+
+
+def _is_at_risk(x_BCZYX: Tensor, weight: Tensor) -> bool:
+    """Whether torch would ask oneDNN for the gradient of the weights in bfloat16, on tiles."""
+    if x_BCZYX.device.type != "cpu" or not (torch.is_grad_enabled() and weight.requires_grad):
+        return False
+    mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
+    return (mixed or x_BCZYX.dtype is torch.bfloat16) and has_tiles()
+
+
+def _convolved(module: nn.Conv3d | nn.ConvTranspose3d, x_BCZYX: Tensor, *, transposed: bool) -> Tensor:
+    weight, bias = module.weight.bfloat16(), None if module.bias is None else module.bias.bfloat16()
+    y_BKZYX: Tensor = _ByPlanes.apply(  # type: ignore[no-untyped-call]
+        x_BCZYX.bfloat16(), weight, bias, module.stride, module.padding, transposed
+    )
+    return y_BKZYX
+
+
+class _ByPlanes(torch.autograd.Function):
+    """A convolution, or a transposed one without padding, that computes the gradient of its weights plane by plane."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_BCZYX: Tensor,
+        weight: Tensor,
+        bias_K: Tensor | None,
+        stride: Axes3,
+        padding: Axes3,
+        transposed: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(x_BCZYX, weight)
+        ctx.geometry = stride, padding, transposed
+        return torch.convolution(x_BCZYX, weight, bias_K, stride, padding, (1, 1, 1), transposed, (0, 0, 0), 1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient_BKZYX: Tensor) -> tuple[Tensor | None, ...]:
+        x_BCZYX, weight = ctx.saved_tensors
+        stride, padding, transposed = ctx.geometry
+        of_x, of_bias = None, None
+        if ctx.needs_input_grad[0]:
+            of_x = _gradients(gradient_BKZYX, x_BCZYX, weight, stride, padding, transposed, of_x=True)[0]
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient_BKZYX.sum((0, 2, 3, 4))
+        of_weight = torch.zeros_like(weight)
+        x_BCZYX, gradient_BKZYX = _channels_last(x_BCZYX), _channels_last(gradient_BKZYX)
+        flat = stride[1:], padding[1:], transposed
+        for k in range(weight.shape[2]):
+            inputs, outputs = (
+                _planes_apart(k, x_BCZYX.shape[2], stride[0])
+                if transposed
+                else _planes_under(k, x_BCZYX.shape[2], gradient_BKZYX.shape[2], stride[0], padding[0])
+            )
+            images, gradients = _as_images(x_BCZYX[:, :, inputs]), _as_images(gradient_BKZYX[:, :, outputs])
+            if len(images):
+                of_weight[:, :, k] = _gradients(gradients, images, weight[:, :, k].contiguous(), *flat, of_x=False)[1]
+        return of_x, of_weight, of_bias, None, None, None
+
+
+def _planes_under(k: int, n_inputs: int, n_outputs: int, stride: int, padding: int) -> tuple[slice, slice]:
+    """The input's planes under plane ``k`` of the kernel, and the output's to which they contribute."""
+    first = max(0, -((k - padding) // stride))
+    beyond = max(first, min(n_outputs, (n_inputs - 1 - k + padding) // stride + 1))
+    start = first * stride + k - padding
+    return slice(start, start + (beyond - first) * stride, stride), slice(first, beyond)
+
+
+def _planes_apart(k: int, n_inputs: int, stride: int) -> tuple[slice, slice]:
+    """The same of a transposed convolution: every plane of the input makes a plane of its own for each ``k``."""
+    return slice(n_inputs), slice(k, None, stride)
+
+
+def _as_images(x_BCZYX: Tensor) -> Tensor:
+    """Every plane an image of the batch: (planes, channels, y, x), without a copy if they are all planes."""
+    return _channels_last(x_BCZYX).transpose(1, 2).flatten(0, 1)
+
+
+def _channels_last(x_BCZYX: Tensor) -> Tensor:
+    return x_BCZYX.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _gradients(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    transposed: bool,
+    *,
+    of_x: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the input, or of the weights."""
+    n = len(stride)
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, stride, padding, (1,) * n, transposed, (0,) * n, 1, [of_x, not of_x, False]
+    )
+    return found

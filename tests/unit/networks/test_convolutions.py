@@ -1,0 +1,89 @@
+"""3D convolutions in bfloat16 whose weights' gradients are computed plane by plane: as float32 has them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from decathlete.networks import convolutions
+from decathlete.networks.convolutions import Conv3d, ConvTranspose3d
+from decathlete.networks.precision import has_tiles
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
+
+
+@pytest.fixture
+def with_tiles(monkeypatch):
+    monkeypatch.setattr(convolutions, "has_tiles", lambda: True)
+
+
+def drawn(number: int) -> tuple[nn.Module, Tensor]:
+    """A layer and an input of drawn sizes, deep and flat, strided and not."""
+    draw = random.Random(number)
+    size = [draw.randint(1, 9) for _ in range(3)]
+    kernel, stride = ([draw.choice(choices) for _ in range(3)] for choices in ((1, 3), (1, 1, 2)))
+    channels = draw.choice([1, 3, 5, 16]), draw.choice([1, 2, 24])
+    torch.manual_seed(number)
+    layer = (
+        ConvTranspose3d(*channels, stride, stride)
+        if number % 3 == 0
+        else Conv3d(*channels, kernel, stride, padding=[k // 2 for k in kernel])
+    )
+    x = torch.randn(draw.randint(1, 3), channels[0], *size)
+    return layer, x.contiguous(memory_format=draw.choice(LAYOUTS))
+
+
+def gradients(layer: nn.Module, x: Tensor, gradient: Tensor) -> list[Tensor]:
+    x = x.detach().requires_grad_()
+    layer.zero_grad()
+    layer(x).backward(gradient)
+    return [x.grad, *(weight.grad for weight in layer.parameters())]
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_gradients_are_those_of_float32_rounded(number, with_tiles):
+    layer, x = drawn(number)
+    gradient = torch.randn_like(layer(x))
+    expected = gradients(layer, x, gradient)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(layer, x, gradient.bfloat16())
+    for mine, others in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, others, atol=0.03 * float(others.abs().max().clamp_min(1e-3)), rtol=0)
+
+
+def test_outputs_are_those_of_torch_to_the_bit(with_tiles):
+    for number in range(6):
+        layer, x = drawn(number)
+        with torch.autocast("cpu", torch.bfloat16):
+            with_gradient, without = layer(x), layer.requires_grad_(False)(x)
+        assert with_gradient.requires_grad
+        assert torch.equal(with_gradient, without)
+
+
+def test_float32_and_predictions_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(convolutions, "has_tiles", lambda: True)
+    monkeypatch.setattr(convolutions, "_convolved", lambda *args, **kwargs: pytest.fail("taken for a training in bf16"))
+    layer = Conv3d(2, 3, 3, padding=1)
+    x = torch.randn(1, 2, 4, 4, 4)
+    layer(x).sum().backward()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not has_tiles(), reason="needs a CPU with AMX tiles")
+@pytest.mark.parametrize("size", [(5, 112, 96), (1, 112, 96), (5, 56, 48)])
+def test_maps_for_which_onednn_breaks(size):
+    torch.manual_seed(0)
+    layer = Conv3d(16, 16, (1, 3, 3), padding=(0, 1, 1))
+    x = torch.randn(2, 16, *size).contiguous(memory_format=torch.channels_last_3d)
+    gradient = torch.randn_like(x)
+    expected = gradients(layer, x, gradient)
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(10):
+            found = gradients(layer, x, gradient.bfloat16())
+    for mine, others in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, others, atol=0.02 * float(others.abs().max()), rtol=0)

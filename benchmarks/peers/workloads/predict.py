@@ -44,6 +44,10 @@ def ours_torch(work: Work, folder: Path) -> Measured:
     return _ours(work, folder, "ours, torch", engine="torch")
 
 
+def ours_fp32(work: Work, folder: Path) -> Measured:
+    return _ours(work, folder, "ours, fp32", precision="fp32")
+
+
 def ours_quarter(work: Work, folder: Path) -> Measured:
     """Less work: windows overlap by a quarter of their size, nnU-Net's by a half."""
     return _ours(work, folder, "ours, overlap 0.25", overlap=0.25)
@@ -58,7 +62,7 @@ def ours_int8(work: Work, folder: Path) -> Measured:
         made = export_int8(_bundle(folder), program, dataset=Path(work["data"]) / work["dataset"]).quantisation
         fall = f"Dice {made.dice_fp32:.4f} in fp32, {made.dice_int8:.4f} in int8, of {made.validated_on} cases"
         (folder / "int8.txt").write_text(fall)
-    measured = _ours(work, folder, "ours, int8", model=program, precision="auto")
+    measured = _ours(work, folder, "ours, int8", model=program)
     return replace(measured, notes={"accepted at": (folder / "int8.txt").read_text()})
 
 
@@ -73,14 +77,14 @@ def _bundle(folder: Path) -> Path:
 
 
 def _ours(work: Work, folder: Path, name: str, *, model: Path | None = None, **chosen: Any) -> Measured:
-    """Predict and leave the label maps in the folder ``name``."""
+    """Predict, in the default precision unless another is chosen, and leave the label maps in the folder ``name``."""
     from decathlete.workflows.predict import predict
     from decathlete.workflows.validate import PredictOptions
 
     bundle = model or _bundle(folder)
     shutil.rmtree(folder / name, ignore_errors=True)  # what a round before made would be kept, and nothing computed
     began = time.perf_counter()
-    options = PredictOptions(**({"tta": work["flips"], "precision": "fp32", "device": "cpu"} | chosen))
+    options = PredictOptions(**({"tta": work["flips"], "device": "cpu"} | chosen))
     predict(bundle, folder / "images", folder / name, options=options, overwrite=True)
     return Measured(amounts=(work["cases"] / (time.perf_counter() - began),))
 
@@ -119,7 +123,7 @@ def _nnunet(work: Work, folder: Path, autocast: AbstractContextManager[object]) 
 def compare(work: Work, folder: Path) -> list[str]:
     """Dice of each of ours to nnU-Net's; of the default also case by case and class by class."""
     lines = []
-    for name in ("ours", "ours, torch", "ours, overlap 0.25", "ours, int8"):
+    for name in ("ours", "ours, fp32", "ours, torch", "ours, overlap 0.25", "ours, int8"):
         found = _agreements(folder / name, folder / "nnunet")
         if found:
             lowest = min(min(dices.values(), default=1.0) for dices in found.values())
@@ -172,6 +176,7 @@ WORKLOAD = Workload(
     },
     contenders=(
         Contender(name="ours", environment="ours", run=ours),
+        Contender(name="ours, fp32", environment="ours", run=ours_fp32, needs_bf16=True),
         Contender(name="ours, torch", environment="ours", run=ours_torch),
         Contender(name="ours, overlap 0.25", environment="ours", run=ours_quarter),
         Contender(name="ours, int8", environment="ours", run=ours_int8),

@@ -31,7 +31,7 @@ def ours(work: Work, folder: Path) -> Measured:
     if not (folder / "bundle").exists():
         command = [sys.executable, "-m", "decathlete", "import", "nnunet", folder / "model"]
         subprocess.run([*command, "--output", folder / "bundle"], check=True, capture_output=True)
-    start = [sys.executable, "-m", "decathlete", "predict", "--model", folder / "bundle", "--precision", "fp32"]
+    start = [sys.executable, "-m", "decathlete", "predict", "--model", folder / "bundle"]
     return _measure(work, folder, lambda images, output: [*start, "--input", images, "--output", output])
 
 

@@ -11,6 +11,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from workload import Contender, Measured, Work, Workload
 from workloads._nnunet import DATASET_ID, first_cases, link_decathlon, link_raw, make_plans, set_folders
@@ -30,6 +31,14 @@ def prepare(work: Work, folder: Path) -> None:
 
 
 def ours(work: Work, folder: Path) -> Measured:
+    return _ours(work, folder, "auto")
+
+
+def ours_fp32(work: Work, folder: Path) -> Measured:
+    return _ours(work, folder, "fp32")
+
+
+def _ours(work: Work, folder: Path, precision: Literal["auto", "fp32"]) -> Measured:
     from decathlete.benchmarking.options import BenchmarkOptions
     from decathlete.benchmarking.run import benchmark
     from decathlete.workflows.workspace import Workspace
@@ -43,7 +52,7 @@ def ours(work: Work, folder: Path) -> Measured:
         batch_size=work["batch"],
         warmup=2,
         steps=work["steps"],
-        precision="fp32",
+        precision=precision,
         device="cpu",
     )
     whole = benchmark(options, workspace=workspace).record
@@ -108,6 +117,7 @@ WORKLOAD = Workload(
     },
     contenders=(
         Contender(name="ours", environment="ours", run=ours),
+        Contender(name="ours, fp32", environment="ours", run=ours_fp32, needs_bf16=True),
         Contender(name="nnunet", environment="peers", run=nnunet),
         Contender(name="nnunet, bf16", environment="peers", run=nnunet_bf16, needs_bf16=True),
     ),

@@ -20,6 +20,7 @@ class Arm:
         strength: of augmentation: all probabilities but that of mirroring times this.
         ema_share: window of the averaged weights, as a share of all steps; ``None``: the default's.
         betas: of AdamW, in place of torch's.
+        head_scale: the heads' first weights are so many times as large.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class Arm:
     strength: float = 1.0
     ema_share: float | None = None
     betas: tuple[float, float] | None = None
+    head_scale: float = 1.0
 
 
 ARMS: Mapping[str, Arm] = {
@@ -63,10 +65,17 @@ ARMS: Mapping[str, Arm] = {
     "patch halved, first stages 32, 64, 128, 256 wide": Arm(shrink=1, first=(32, 64, 128, 256)),
     "patch halved, first stages 16, 32, 64, 128 wide": Arm(shrink=1, first=(16, 32, 64, 128)),
     "first stages 8, 32, 64, 128 wide": Arm(first=(8, 32, 64, 128)),
+    "first stages 8, 32, 64, 128 wide, heads x 0.1": Arm(first=(8, 32, 64, 128), head_scale=0.1),
+    "first stages 8, 32, 64, 128 wide, SGD, rate 0.1, momentum 0.9": Arm(
+        first=(8, 32, 64, 128), config={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+    ),
+    "heads x 0.1": Arm(head_scale=0.1),
     "first stages 8, 16, 32, 64 wide": Arm(first=(8, 16, 32, 64)),
     "patch 10 x 64 x 64": Arm(plan=("patch_size=10,64,64",), first=(8, 16, 32, 64)),
     "patch 10 x 64 x 64, 16 wide": Arm(plan=("patch_size=10,64,64",), first=(16, 32, 64, 128)),
     "patch 10 x 80 x 64, 16 wide": Arm(plan=("patch_size=10,80,64",), first=(16, 32, 64, 128)),
+    "patch 10 x 96 x 96, 16 wide": Arm(plan=("patch_size=10,96,96",), first=(16, 32, 64, 128, 160)),
+    "patch 5 x 64 x 64, 16 wide": Arm(plan=("patch_size=5,64,64",), first=(16, 32, 64, 128)),
     "patch 10 x 96 x 80": Arm(plan=("patch_size=10,96,80",), first=(8, 16, 32, 64, 80)),
     "patch 10 x 160 x 128": Arm(plan=("patch_size=10,160,128",), first=(8, 16, 32, 64, 80)),
     "sized for 2 x the time": Arm(sized_for=2.0),

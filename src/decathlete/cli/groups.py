@@ -164,12 +164,12 @@ class TrainArguments:
     optimizer: Annotated[
         OptimizerName,
         typer.Option(rich_help_panel=TRAINING, help="What changes the weights; sgd has Nesterov momentum."),
-    ] = "adamw"
+    ] = "sgd"
     learning_rate: Annotated[
         float | None,
         typer.Option(
             metavar="RATE",
-            show_default="adamw 5e-3, adam 1e-3, sgd 1e-2",
+            show_default="sgd 0.1, adamw 5e-3, adam 1e-3",
             rich_help_panel=TRAINING,
             help="The greatest learning rate; the schedule lowers it.",
         ),

@@ -80,7 +80,7 @@ class FullTrainArguments(TrainArguments):
             rich_help_panel=TRAINING,
             help="sgd: share of the last step that goes into the next.",
         ),
-    ] = 0.99
+    ] = 0.9
     weight_decay: Annotated[
         float | None,
         typer.Option(

@@ -150,8 +150,8 @@ def fit_to_budget(plan: Plan, budget: Budget) -> Plan:
 
     A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
     limit, the first of these wins that lets enough steps fit: the plan as it is; a smaller batch; also a network 16
-    features wide at full resolution; also, but in bf16, that stage 8 wide alone; also a smaller patch, shrunk as the
-    planner does; all of the network half as wide again.
+    features wide at full resolution; also, but in bf16, that stage 8 wide alone; also a smaller patch; all of the
+    network half as wide again.
 
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 
@@ -236,12 +236,17 @@ def _thinned(plan: Plan, size: _Size, budget: Budget) -> _Size:
 
 
 def _shrinking(plan: Plan, size: _Size) -> Iterator[_Size]:
-    """``size`` and ever smaller patches of it."""
+    """``size`` and ever smaller patches of it, shortened where they are longest in mm.
+
+    nnU-Net shortens the axis that covers most of the image. Of thick slices that soon leaves few: of ACDC's ten, five
+    of 112 x 96 voxels. In the same time patches of 10 x 64 x 64 reached Dice 0.66 and 0.58 (two seeds), those 0.36 and
+    0.32.
+    """
     yield size
     if _by_hand(plan, "patch_size", *NETWORK_BY_HAND):
         return
-    median = plan.median_shape[3 - plan.dims :]
-    while smaller := shrink(plan.network_spacing, size.topology, median):
+    voxels_per_mm = [1 / gap for gap in plan.network_spacing]
+    while smaller := shrink(plan.network_spacing, size.topology, voxels_per_mm):
         if math.prod(smaller.patch_size) < SMALLEST_PATCH[plan.dims]:
             return
         size = replace(size, topology=smaller, network=remake_network(size.network, smaller))

@@ -186,35 +186,38 @@ def remake_network(network: NetworkSpec, topology: Topology, *, base_features: i
 def shrink(
     spacing: Sequence[float],
     topology: Topology,
-    median_shape: Sequence[float],
+    yardstick: Sequence[float],
     *,
     smallest: int = MIN_EDGE,
     pooling: Pooling = Pooling(),
 ) -> Topology | None:
-    """A patch of fewer voxels, shorter along the axis that is longest against the median image.
+    """A patch of fewer voxels, shorter along the axis that is longest against its yardstick.
 
     Shortening one axis can change how the others are pooled and round them up; then it goes on until there are
     fewer voxels than before. ``None`` if no axis can shrink.
+
+    Args:
+        yardstick: of each axis, voxels: nnU-Net measures a patch against the median image.
     """
     seen = {topology.patch_size}
-    trial = _shrink_once(spacing, topology, median_shape, smallest, pooling)
+    trial = _shrink_once(spacing, topology, yardstick, smallest, pooling)
     while trial and trial.patch_size not in seen:
         if math.prod(trial.patch_size) < math.prod(topology.patch_size):
             return trial
         seen.add(trial.patch_size)
-        trial = _shrink_once(spacing, trial, median_shape, smallest, pooling)
+        trial = _shrink_once(spacing, trial, yardstick, smallest, pooling)
     return None
 
 
 def _shrink_once(
-    spacing: Sequence[float], topology: Topology, median_shape: Sequence[float], smallest: int, pooling: Pooling
+    spacing: Sequence[float], topology: Topology, yardstick: Sequence[float], smallest: int, pooling: Pooling
 ) -> Topology | None:
     """One axis shorter by what the *shorter* patch must be divisible by, so that no valid size is skipped.
 
     Of 256 voxels pooled six times the next is 224, not 192.
     """
     patch = topology.patch_size
-    by_ratio = sorted(range(len(patch)), key=lambda axis: (patch[axis] / median_shape[axis], axis), reverse=True)
+    by_ratio = sorted(range(len(patch)), key=lambda axis: (patch[axis] / yardstick[axis], axis), reverse=True)
     for axis in by_ratio:
         step = topology.divisor[axis]
         if patch[axis] - step < smallest:

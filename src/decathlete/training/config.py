@@ -28,7 +28,7 @@ DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20
 LONGEST_SLICE_S = 300.0
 
-LEARNING_RATES: dict[OptimizerName, float] = {"adamw": 5e-3, "adam": 1e-3, "sgd": 1e-2}
+LEARNING_RATES: dict[OptimizerName, float] = {"adamw": 5e-3, "adam": 1e-3, "sgd": 1e-1}
 WEIGHT_DECAYS: dict[OptimizerName, float] = {"adamw": 1e-4, "adam": 1e-4, "sgd": 3e-5}
 GRADIENT_CLIPS: dict[OptimizerName, float] = {"adamw": 1.0, "adam": 1.0, "sgd": 12.0}
 
@@ -46,7 +46,7 @@ class TrainConfig(Schema):
         max_time_s: seconds for everything inside ``train``; schedules follow the time, epochs become slices of it.
         steps_per_epoch: optimizer steps of an epoch (with ``epochs``).
         batch_size: patches per device and step, in place of the plan's; ``None``: the plan's.
-        learning_rate: peak; ``None``: 5e-3 for AdamW, 1e-3 for Adam, 1e-2 for SGD (Nesterov).
+        learning_rate: peak; ``None``: 5e-3 for AdamW, 1e-3 for Adam, 1e-1 for SGD (Nesterov).
         weight_decay: ``None``: 1e-4 for Adam(W), 3e-5 for SGD.
         warmup: share of the training over which the learning rate rises to its peak, 0..0.5 (not with ``none``).
         restarts: ``cosine``: how often the rate goes back to its peak on the way.
@@ -59,8 +59,8 @@ class TrainConfig(Schema):
         batch_dice: one Dice over all patches of the global batch rather than one per patch.
         precision: ``auto`` is bf16 where the device has it in hardware, else fp32 (on CUDA TF32); ``fp16`` scales the
             loss (CUDA).
-        layout: how feature maps lie in memory, in the steps and in the validations; ``auto``: channels last
-            for 3D in fp32 on CPUs, first elsewhere.
+        layout: how feature maps lie in memory, in the steps and in the validations; ``auto``: channels last on
+            CPUs, first elsewhere.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         deterministic: repeat bit for bit on CUDA too, slower (a CPU does so anyway).
         devices: processes on this machine, one per GPU or several on a CPU; the global batch grows with them.
@@ -92,10 +92,10 @@ class TrainConfig(Schema):
     max_time_s: float | None = Field(default=None, gt=0)
     steps_per_epoch: int = Field(default=250, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
-    optimizer: OptimizerName = "adamw"
+    optimizer: OptimizerName = "sgd"
     learning_rate: float | None = Field(default=None, gt=0)
     weight_decay: float | None = Field(default=None, ge=0)
-    momentum: float = Field(default=0.99, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: ScheduleName = "cosine"
     warmup: float = Field(default=0.03, ge=0, le=0.5)
     restarts: int = Field(default=0, ge=0)

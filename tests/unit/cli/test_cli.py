@@ -218,8 +218,8 @@ FINER = {
     ),
     "--schedule plateau --lr_patience 7": TrainConfig(schedule="plateau", lr_patience=7),
     "--restarts 2": TrainConfig(restarts=2),
-    "--optimizer sgd --momentum 0.9 --weight_decay 0 --gradient-clip 2": TrainConfig(
-        optimizer="sgd", momentum=0.9, weight_decay=0, gradient_clip=2
+    "--optimizer sgd --momentum 0.95 --weight_decay 0 --gradient-clip 2": TrainConfig(
+        optimizer="sgd", momentum=0.95, weight_decay=0, gradient_clip=2
     ),
     "--focal --ema-decay 0 --oversampling 0.5 --nvol 4 --dim 2 --sync-batchnorm": TrainConfig(
         loss="focal", ema_decay=0, oversampling=0.5, nvol=4, sync_batchnorm=True
@@ -259,7 +259,7 @@ IDLE = {
     "--schedule poly --restarts 0": "restarts is for the schedule cosine",
     "--schedule none --warmup 0.1": "warmup is for every schedule but none",
     "--preset recipe --warmup 0.1": "warmup is for every schedule but none",
-    "--momentum 0.99": "momentum is for the optimizer sgd",
+    "--optimizer adam --momentum 0.9": "momentum is for the optimizer sgd",
     "--max-time 20m --val-every 1 --steps-per-epoch 9": "2 problems",
     "--nvol 2": "nvol is for 2D models",
     "--val-cases 0 --val-blend constant": "val_blend is for validations, and val_cases is 0",

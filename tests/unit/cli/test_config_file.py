@@ -112,7 +112,7 @@ def test_a_flag_overrules_what_would_contradict_it_in_the_file(
     (tmp_path / "o.yaml").write_text("epochs: 30\nsteps_per_epoch: 9\nval_every: 2")
     assert called("train", "--task", "04", "--config", str(tmp_path / "o.yaml"), "--max-time", "1m") == "enough"
     assert heard["config"] == TrainConfig(max_time_s=60)
-    (tmp_path / "o.yaml").write_text("max_time: 2m\nmomentum: 0.9")
+    (tmp_path / "o.yaml").write_text("max_time: 2m\noptimizer: adam\nmomentum: 0.9")
     said = called("train", "--task", "04", "--config", str(tmp_path / "o.yaml"), "--steps-per-epoch", "9")
     assert "steps_per_epoch is for a training by epochs" in said
     assert "momentum is for the optimizer sgd" in said

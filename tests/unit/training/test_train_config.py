@@ -21,10 +21,10 @@ def test_one_budget_only():
 
 
 def test_defaults_follow_the_optimizer():
-    adamw, sgd = TrainConfig(), TrainConfig(optimizer="sgd")
+    sgd, adamw = TrainConfig(), TrainConfig(optimizer="adamw")
+    assert (sgd.peak_learning_rate, sgd.clip, sgd.decay, sgd.momentum) == (0.1, 12.0, 3e-5, 0.9)
     assert (adamw.peak_learning_rate, adamw.clip) == (5e-3, 1.0)
-    assert (sgd.peak_learning_rate, sgd.clip, sgd.decay) == (1e-2, 12.0, 3e-5)
-    assert TrainConfig(optimizer="sgd", learning_rate=0.3, gradient_clip=0).peak_learning_rate == 0.3
+    assert TrainConfig(learning_rate=0.3, gradient_clip=0).peak_learning_rate == 0.3
     assert TrainConfig(gradient_clip=0).clip == 0
 
 
@@ -72,12 +72,12 @@ def test_options_that_do_nothing_are_refused(options, said):
 
 def test_a_record_with_idle_options_still_loads_and_compares(tmp_path):
     """What is refused to a user may stand in a run.json, which holds every field."""
-    (tmp_path / "config.json").write_text(TrainConfig(momentum=0.5).model_dump_json())
+    (tmp_path / "config.json").write_text(TrainConfig(optimizer="adam", momentum=0.5).model_dump_json())
     loaded = TrainConfig.load(tmp_path / "config.json")
     assert loaded.momentum == 0.5
-    assert TrainConfig().differences(loaded) == ["momentum: 0.99 -> 0.5"]
+    assert TrainConfig(optimizer="adam").differences(loaded) == ["momentum: 0.9 -> 0.5"]
     with pytest.raises(OptionError, match="momentum is for the optimizer sgd"):
-        TrainConfig.make(momentum=0.5)
+        TrainConfig.make(optimizer="adam", momentum=0.5)
 
 
 def test_where_mlflow_keeps_its_runs_is_never_written():
@@ -88,5 +88,7 @@ def test_where_mlflow_keeps_its_runs_is_never_written():
 
 
 def test_a_presets_defaults_may_be_idle_but_not_what_is_given():
-    config = TrainConfig.make(defaults={"momentum": 0.9, "patience": 5, "seed": 3}, patience=None, epochs=4)
-    assert (config.momentum, config.patience, config.seed, config.epochs) == (0.9, None, 3, 4)
+    config = TrainConfig.make(
+        defaults={"optimizer": "adam", "momentum": 0.8, "patience": 5, "seed": 3}, patience=None, epochs=4
+    )
+    assert (config.momentum, config.patience, config.seed, config.epochs) == (0.8, None, 3, 4)

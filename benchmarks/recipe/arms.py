@@ -15,7 +15,7 @@ class Arm:
         config: options of the training (``TrainConfig``).
         plan: ``field=value`` assignments, after the plan was fitted to the budget.
         first: widths that the plan's first stages get, in place of its own.
-        shrink: how often the patch is made smaller, as the planner does it.
+        shrink: how often the patch is made smaller, as for a budget.
         sized_for: patch and network are chosen as for so many times the budget.
         strength: of augmentation: all probabilities but that of mirroring times this.
         ema_share: window of the averaged weights, as a share of all steps; ``None``: the default's.
@@ -37,12 +37,13 @@ class Arm:
 ARMS: Mapping[str, Arm] = {
     "default": Arm(),
     # Optimizer and rate
-    "rate x 0.5": Arm(config={"learning_rate": 2.5e-3}),
-    "rate x 2": Arm(config={"learning_rate": 1e-2}),
-    "SGD": Arm(config={"optimizer": "sgd"}),
-    "SGD, rate 0.1, momentum 0.9": Arm(config={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}),
-    "AdamW, second moment 0.98": Arm(betas=(0.9, 0.98)),
-    "weight decay 0.01": Arm(config={"weight_decay": 1e-2}),
+    "rate x 0.5": Arm(config={"learning_rate": 0.05}),
+    "rate x 2": Arm(config={"learning_rate": 0.2}),
+    "nnU-Net's SGD: rate 0.01, momentum 0.99": Arm(config={"learning_rate": 0.01, "momentum": 0.99}),
+    "AdamW": Arm(config={"optimizer": "adamw"}),
+    "AdamW, rate x 0.5": Arm(config={"optimizer": "adamw", "learning_rate": 2.5e-3}),
+    "AdamW, second moment 0.98": Arm(config={"optimizer": "adamw"}, betas=(0.9, 0.98)),
+    "weight decay x 10": Arm(config={"weight_decay": 3e-4}),
     # Schedule
     "warm-up 10 %": Arm(config={"warmup": 0.1}),
     "poly decay": Arm(config={"schedule": "poly"}),
@@ -60,16 +61,15 @@ ARMS: Mapping[str, Arm] = {
     # Network and patch
     "no deep supervision": Arm(plan=("network.heads=1",)),
     "first stage 16 wide": Arm(first=(16,)),
-    "patch halved": Arm(shrink=1),
+    "smaller patch": Arm(shrink=1),
     "first stages 32, 64, 128, 256 wide": Arm(first=(32, 64, 128, 256)),
-    "patch halved, first stages 32, 64, 128, 256 wide": Arm(shrink=1, first=(32, 64, 128, 256)),
-    "patch halved, first stages 16, 32, 64, 128 wide": Arm(shrink=1, first=(16, 32, 64, 128)),
+    "smaller patch, first stages 32, 64, 128, 256 wide": Arm(shrink=1, first=(32, 64, 128, 256)),
+    "smaller patch, first stages 16, 32, 64, 128 wide": Arm(shrink=1, first=(16, 32, 64, 128)),
     "first stages 8, 32, 64, 128 wide": Arm(first=(8, 32, 64, 128)),
-    "first stages 8, 32, 64, 128 wide, heads x 0.1": Arm(first=(8, 32, 64, 128), head_scale=0.1),
-    "first stages 8, 32, 64, 128 wide, SGD, rate 0.1, momentum 0.9": Arm(
-        first=(8, 32, 64, 128), config={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+    "first stages 8, 32, 64, 128 wide, AdamW": Arm(first=(8, 32, 64, 128), config={"optimizer": "adamw"}),
+    "first stages 8, 32, 64, 128 wide, AdamW, heads x 0.1": Arm(
+        first=(8, 32, 64, 128), head_scale=0.1, config={"optimizer": "adamw"}
     ),
-    "heads x 0.1": Arm(head_scale=0.1),
     "first stages 8, 16, 32, 64 wide": Arm(first=(8, 16, 32, 64)),
     "patch 10 x 64 x 64": Arm(plan=("patch_size=10,64,64",), first=(8, 16, 32, 64)),
     "patch 10 x 64 x 64, 16 wide": Arm(plan=("patch_size=10,64,64",), first=(16, 32, 64, 128)),
@@ -80,14 +80,6 @@ ARMS: Mapping[str, Arm] = {
     "patch 10 x 160 x 128": Arm(plan=("patch_size=10,160,128",), first=(8, 16, 32, 64, 80)),
     "sized for 2 x the time": Arm(sized_for=2.0),
     "sized for 4 x the time": Arm(sized_for=4.0),
-    "sized for 2 x the time, rate x 0.5": Arm(sized_for=2.0, config={"learning_rate": 2.5e-3}),
-    "sized for 2 x the time, rate x 0.25": Arm(sized_for=2.0, config={"learning_rate": 1.25e-3}),
-    "sized for 2 x the time, warm-up 10 %": Arm(sized_for=2.0, config={"warmup": 0.1}),
-    "sized for 2 x the time, warm-up 20 %": Arm(sized_for=2.0, config={"warmup": 0.2}),
-    "sized for 2 x the time, SGD, rate 0.1, momentum 0.9": Arm(
-        sized_for=2.0, config={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
-    ),
-    "sized for 2 x the time, second moment 0.98": Arm(sized_for=2.0, betas=(0.9, 0.98)),
     # Sampling
     "foreground 0.67": Arm(config={"oversampling": 0.67}),
     "foreground 1": Arm(config={"oversampling": 1.0}),

@@ -114,7 +114,7 @@ def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
         Topology(patch_size=plan.patch_size, strides=plan.network.strides, kernels=plan.network.kernels),
     )
     for _ in range(arm.shrink):
-        topology = shrink(plan.network_spacing, topology, plan.median_shape[3 - plan.dims :])
+        topology = shrink(plan.network_spacing, topology, [1 / gap for gap in plan.network_spacing])
         network = remake_network(network, topology)
     n = min(len(arm.first), len(network.features))
     network = network.revised(features=(*arm.first[:n], *network.features[n:]))

@@ -7,6 +7,7 @@ with images is right. There, so, a plane of the output and the plane of the inpu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from decathlete.networks.precision import has_tiles
 
 Axes3 = tuple[int, int, int]
+LARGE = 2**20
+"""Numbers in a batch of maps of which a copy takes longer than more calls for fewer images each."""
 
 
 class Conv3d(nn.Conv3d):
@@ -80,7 +83,7 @@ class _ByPlanes(torch.autograd.Function):
             of_x = _gradients(gradient_BKZYX, x_BCZYX, weight, stride, padding, transposed, of_x=True)[0]
         if ctx.needs_input_grad[2]:
             of_bias = gradient_BKZYX.sum((0, 2, 3, 4))
-        of_weight = torch.zeros_like(weight)
+        of_weight = torch.zeros_like(weight, dtype=torch.float32)
         x_BCZYX, gradient_BKZYX = _channels_last(x_BCZYX), _channels_last(gradient_BKZYX)
         flat = stride[1:], padding[1:], transposed
         for k in range(weight.shape[2]):
@@ -89,10 +92,10 @@ class _ByPlanes(torch.autograd.Function):
                 if transposed
                 else _planes_under(k, x_BCZYX.shape[2], gradient_BKZYX.shape[2], stride[0], padding[0])
             )
-            images, gradients = _as_images(x_BCZYX[:, :, inputs]), _as_images(gradient_BKZYX[:, :, outputs])
-            if len(images):
-                of_weight[:, :, k] = _gradients(gradients, images, weight[:, :, k].contiguous(), *flat, of_x=False)[1]
-        return of_x, of_weight, of_bias, None, None, None
+            weight_k = weight[:, :, k].contiguous()
+            for images, gradients in _images(x_BCZYX[:, :, inputs], gradient_BKZYX[:, :, outputs]):
+                of_weight[:, :, k] += _gradients(gradients, images, weight_k, *flat, of_x=False)[1]
+        return of_x, of_weight.to(weight.dtype), of_bias, None, None, None
 
 
 def _planes_under(k: int, n_inputs: int, n_outputs: int, stride: int, padding: int) -> tuple[slice, slice]:
@@ -108,8 +111,21 @@ def _planes_apart(k: int, n_inputs: int, stride: int) -> tuple[slice, slice]:
     return slice(n_inputs), slice(k, None, stride)
 
 
+def _images(x_BCZYX: Tensor, gradient_BKZYX: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Planes of the input and of the gradient as images, (planes, channels, y, x).
+
+    All at once, if that takes no copy of what is large; else those of each volume.
+    """
+    if x_BCZYX.shape[2] == 0:
+        return
+    pair = x_BCZYX, gradient_BKZYX
+    whole = all(_channels_last(part) is part for part in pair) or max(part.numel() for part in pair) < LARGE
+    parts = [pair] if whole else zip(torch.split(x_BCZYX, 1), torch.split(gradient_BKZYX, 1), strict=True)
+    for x, gradient in parts:
+        yield _as_images(x), _as_images(gradient)
+
+
 def _as_images(x_BCZYX: Tensor) -> Tensor:
-    """Every plane an image of the batch: (planes, channels, y, x), without a copy if they are all planes."""
     return _channels_last(x_BCZYX).transpose(1, 2).flatten(0, 1)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, file_digest, remove, swapped_in, writable_folder
 from decathlete.errors import OutputError
-from decathlete.export.parity import TOLERANCE, difference, refuse_difference
+from decathlete.export.parity import TOLERANCE, difference, own_rounding, refuse_difference
 from decathlete.inference.engines import TorchEngine
 from decathlete.inference.program_engines import ProgramEngine, imported
 from decathlete.inference.program_record import OPENVINO_FILE, RECORD_FILE, RECORD_KEY, ProgramRecord
@@ -81,7 +81,9 @@ class ProgramSource:
         program = engine(path, window=self.record.window, precision="fp32")
         reference = [TorchEngine(network, device="cpu", precision="fp32") for network in networks]
         found = difference(program, reference, self.windows)
-        refuse_difference(found, title=title, where=self.bundle.folder)
+        refuse_difference(
+            found, rounding=lambda: own_rounding(networks, self.windows), title=title, where=self.bundle.folder
+        )
         return found
 
     def exported(self, path: Path, found: float) -> ExportedProgram:

@@ -49,7 +49,8 @@ class ProgramRecord(Schema):
         mirror_axes: spatial axes that training mirrored, for test-time augmentation.
         window: shape of an input after the batch axis: channels, then the patch. output: the same of the logits.
         precision: of its convolutions.
-        tolerance: logits of the fp32 program differed from the model's by at most this share of the greatest.
+        tolerance: logits of the fp32 program differed from the model's by at most this share of the greatest, or where
+            float32 itself is less exact, by a few times its rounding.
         quantisation: of an int8 program.
         sha256: of the files beside the record; empty in the record that lies inside a program.
     """

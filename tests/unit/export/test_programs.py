@@ -14,7 +14,7 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.images import write_image
 from decathlete.errors import ImageError, ModelError, OptionError, OutputError, StoreError
-from decathlete.export.parity import check_windows, difference
+from decathlete.export.parity import TOLERANCE, check_windows, difference, own_rounding, refuse_difference
 from decathlete.inference.engines import TorchEngine
 from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
 from decathlete.inference.program_record import ProgramRecord
@@ -190,6 +190,26 @@ def test_a_difference_is_a_share_of_the_greatest_logit():
     window = [torch.tensor([[1.0, -4.0]])]
     assert difference(lambda x: x + 0.5, [lambda x: x * 2], [w * 0.5 for w in window]) == pytest.approx(2.5 / 4)
     assert np.isnan(difference(lambda x: x * torch.nan, [lambda x: x], window))
+
+
+def test_rounding_is_how_far_float32_is_from_float64():
+    window = [torch.tensor([[1.0, 4.0]])]
+    assert own_rounding([torch.nn.Identity()], window) == 0
+
+    class Thirds(torch.nn.Module):
+        def forward(self, x):
+            return (1 + x / 3e4) - 1  # of float32 few digits are left
+
+    assert 1e-5 < own_rounding([Thirds(), Thirds()], window) < TOLERANCE
+
+
+def test_what_is_further_than_rounding_takes_it_is_refused():
+    where = Path("model")
+    refuse_difference(TOLERANCE, rounding=lambda: pytest.fail("measured without need"), title="X", where=where)
+    refuse_difference(0.003, rounding=lambda: 0.001, title="X", where=where)
+    for found, allowed in ((0.005, "0.004 is allowed"), (np.nan, "0.001 is allowed")):
+        with pytest.raises(ModelError, match=allowed):
+            refuse_difference(found, rounding=lambda: 0.001, title="X", where=where)
 
 
 @pytest.mark.parametrize(("function", "package"), [(export_onnx, "onnxruntime"), (export_openvino, "openvino")])

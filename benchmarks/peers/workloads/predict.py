@@ -90,29 +90,30 @@ def _ours(work: Work, folder: Path, name: str, *, model: Path | None = None, **c
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
-    return _nnunet(work, folder, nullcontext())
+    return _nnunet(work, folder, nullcontext(), "nnunet")
 
 
 def nnunet_bf16(work: Work, folder: Path) -> Measured:
     import torch
 
-    return _nnunet(work, folder, torch.autocast("cpu", dtype=torch.bfloat16))
+    return _nnunet(work, folder, torch.autocast("cpu", dtype=torch.bfloat16), "nnunet, bf16")
 
 
-def _nnunet(work: Work, folder: Path, autocast: AbstractContextManager[object]) -> Measured:
+def _nnunet(work: Work, folder: Path, autocast: AbstractContextManager[object], name: str) -> Measured:
+    """Predict and leave the label maps in the folder ``name``."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
-    (folder / "nnunet").mkdir(exist_ok=True)
+    (folder / name).mkdir(exist_ok=True)
     predictor = nnUNetPredictor(use_mirroring=work["flips"], device=torch.device("cpu"), allow_tqdm=False)
     began = time.perf_counter()
     predictor.initialize_from_trained_model_folder(str(folder / "model"), None, "checkpoint_final.pth")
     with autocast:
         predictor.predict_from_files(
             str(folder / "images"),
-            str(folder / "nnunet"),
+            str(folder / name),
             overwrite=True,
             num_processes_preprocessing=1,
             num_processes_segmentation_export=1,

@@ -27,7 +27,7 @@ def warp(
     """
     device = image_WCZYX.device
     source_size = tuple(label_WZYX.shape[1:])
-    if device.type == "cpu" and len(patch_size) == 3 and source_size[0] > 1:
+    if device.type == "cpu" and len(patch_size) == 3 and all(draw.size[0] > 1 for draw in draws):
         return _warp_volumes(image_WCZYX, label_WZYX, draws, patch_size)
     affine_WDE = to_device(grid_affines(draws, source_size), device)
     grid = sampling_grid(affine_WDE, patch_size)
@@ -51,8 +51,7 @@ def _warp_volumes(
 
 
 def _source_affine(draw: SpatialDraw) -> Matrix:
-    """From an offset to the patch's centre (voxels, last column for 1) to a voxel of the draw's box: [axis, patch axes
-    and 1]."""
+    """From an offset to the patch's centre to a voxel of the draw's box: [source axis, patch axes and 1], voxels."""
     return np.column_stack([np.array(draw.matrix), (np.array(draw.size) - 1) / 2])
 
 

@@ -9,6 +9,7 @@ FOLDER/cases/ID/image.b2nd        float32 CZYX, chunked and compressed (blosc2)
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -89,6 +90,11 @@ class CaseRecord(Schema):
         return [n for n, p in paths.items() if not p.is_file() or p.stat().st_size != self.sizes[n]]
 
 
+_ONE_HEADER = threading.Lock()
+"""NumPy has Python parse an array's header, and the parser of Python 3.11 fails now and then in two threads at once
+(``SystemError``, cpython issue 106905)."""
+
+
 class ForegroundOnDisk(Mapping[int, NDArray[np.int64]]):
     """``foreground.npz``, of which each class is read anew whenever it is asked for.
 
@@ -103,7 +109,7 @@ class ForegroundOnDisk(Mapping[int, NDArray[np.int64]]):
         self._path = path
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
-        with self._opened() as arrays:
+        with _ONE_HEADER, self._opened() as arrays:
             places: NDArray[np.int64] = arrays[str(index)]
             return places
 

@@ -41,10 +41,10 @@ class Speed:
     elements: float
 
 
-CPU_SPEED: dict[Precision, Speed] = {"fp32": Speed(gflops=62, elements=22.3), "bf16": Speed(gflops=1200, elements=80)}
+CPU_SPEED: dict[Precision, Speed] = {"fp32": Speed(gflops=62, elements=22.3), "bf16": Speed(gflops=1000, elements=55)}
 """Of one thread. Fitted to training steps of 3D U-Nets of four levels, patch 40 x 56 x 40, batch 2: in float32 on two
-threads of a server CPU with AVX2 (16 and 32 features: 0.9 and 2.7 s a step), in bfloat16 on one thread of one with AMX
-(8, 16 and 32 features: 0.18, 0.27 and 0.64 s; in float32 0.40, 0.67 and 2.2 s)."""
+threads of a server CPU with AVX2 (16 and 32 features: 0.9 and 2.7 s a step), in bfloat16 on two threads of one with AMX
+(0.19 to 0.38 and 0.44 to 0.85 s, as its neighbours let it; one thread takes hardly longer)."""
 GPU_SPEED: dict[Device, Speed] = {
     "cuda": Speed(gflops=20_000, elements=7_200),
     "mps": Speed(gflops=1_000, elements=360),

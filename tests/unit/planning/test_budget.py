@@ -127,12 +127,12 @@ def test_estimate_matches_the_measured_steps():
 
 
 def test_estimate_matches_the_measured_steps_in_bfloat16():
-    """One thread of a server CPU with AMX, the same work: 0.64 s 32 wide, 0.27 s 16 wide."""
-    budget = Budget(device="cpu", threads=1, precision="bf16")
+    """Two threads of a server CPU with AMX, the same work: 0.44 to 0.85 s 32 wide, 0.19 to 0.38 s 16 wide."""
+    budget = Budget(device="cpu", threads=2, precision="bf16")
     plan = made_up_plan()
     narrow = fit_to_budget(plan, budget).network
-    assert step_seconds(plan.network, (40, 56, 40), 2, budget=budget) == pytest.approx(0.64, rel=0.15)
-    assert step_seconds(narrow, (40, 56, 40), 2, budget=budget) == pytest.approx(0.27, rel=0.15)
+    assert 0.44 < step_seconds(plan.network, (40, 56, 40), 2, budget=budget) < 0.85
+    assert 0.19 < step_seconds(narrow, (40, 56, 40), 2, budget=budget) < 0.38
 
 
 def test_in_bfloat16_no_stage_is_narrower_than_a_vector():

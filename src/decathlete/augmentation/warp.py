@@ -7,15 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor
 
 from decathlete.augmentation.batch import SpatialDraw
 from decathlete.augmentation.device import to_device
-from decathlete.augmentation.folded_volumes import is_in_plane, resample_in_plane, resample_volume
+from decathlete.augmentation.folded_volumes import Matrix, is_in_plane, resample_in_plane, resample_volume
 from decathlete.planning.network_spec import Axes
-
-Matrix = NDArray[np.float64]
 
 
 def warp(

@@ -39,7 +39,7 @@ def resolve_engine(
         return "torch", resolve_device(device)
     if engine == "auto":
         chosen = resolve_device(device)
-        resolve_precision(precision, chosen)
+        resolve_precision(precision, chosen)  # refuses one that is not for this device
         suited = chosen.type == "cpu" and layout == "auto"
         return ("openvino" if suited and openvino_is_there() else "torch"), chosen
     if engine not in ("openvino", "onnx"):

@@ -119,7 +119,8 @@ def _images(x_BCZYX: Tensor, gradient_BKZYX: Tensor) -> Iterator[tuple[Tensor, T
     if x_BCZYX.shape[2] == 0:
         return
     pair = x_BCZYX, gradient_BKZYX
-    whole = all(_channels_last(part) is part for part in pair) or max(part.numel() for part in pair) < LARGE
+    without_copy = all(part.is_contiguous(memory_format=torch.channels_last_3d) for part in pair)
+    whole = without_copy or max(part.numel() for part in pair) < LARGE
     parts = [pair] if whole else zip(torch.split(x_BCZYX, 1), torch.split(gradient_BKZYX, 1), strict=True)
     for x, gradient in parts:
         yield _as_images(x), _as_images(gradient)

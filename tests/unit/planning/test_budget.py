@@ -140,6 +140,8 @@ def test_in_bfloat16_no_stage_is_narrower_than_a_vector():
     budgets = [Budget(device="cpu", max_time_s=300, threads=2, precision=precision) for precision in ("fp32", "bf16")]
     fp32, bf16 = (fit_to_budget(made_up_plan(), budget).network.features for budget in budgets)
     assert (fp32[0], bf16[0]) == (8, 16)
+    gpus = [Budget(device="cuda", max_time_s=2, precision=precision) for precision in ("fp32", "bf16")]
+    assert fit_to_budget(made_up_plan(), gpus[0]) == fit_to_budget(made_up_plan(), gpus[1]), "the CPU's precision alone"
 
 
 @pytest.mark.parametrize("wrong", [{"max_time_s": 0}, {"max_time_s": math.nan}, {"threads": 0}, {"gflops": -1}])

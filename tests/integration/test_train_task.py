@@ -32,7 +32,7 @@ def workspace(tmp_path, monkeypatch) -> Workspace:
     (tmp_path / "data" / "Test").mkdir(parents=True)
     make_store(tmp_path / "prepared" / "Test" / "3d", plan=make_test_plan(network=WIDE))
     speed = budget.Speed(gflops=10.0, elements=3.6)
-    monkeypatch.setattr(budget, "CPU_SPEED", {"fp32": speed, "bf16": speed})
+    monkeypatch.setattr(budget, "CPU_SPEED", dict.fromkeys(budget.CPU_SPEED, speed))
     return Workspace(data=tmp_path / "data", prepared=tmp_path / "prepared", results=tmp_path / "results")
 
 

@@ -1,8 +1,9 @@
 """3D convolutions whose weights' gradients are right in bfloat16 on every CPU.
 
-On CPUs with AMX tiles oneDNN (3.12, that of torch 2.13) writes beyond its buffers when it computes the gradient of 3D
-weights in bfloat16: for maps of 5 x 112 x 96 voxels Python crashes, for others gradients are not a number. What it does
-with images is right. There, so, a plane of the output and the plane of the input under it are an image each.
+On CPUs that compute in bfloat16 (AVX512-BF16, AMX) oneDNN (3.12, that of torch 2.13) writes beyond its buffers when it
+computes the gradient of 3D weights: for maps of 5 x 112 x 96 voxels Python crashes on AMX, for maps of two planes under
+a kernel of three gradients are wrong or not a number on either, and some calls never end. What it does with images is
+right. There, so, a plane of the output and the plane of the input under it are an image each.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from decathlete.networks.precision import has_tiles
 
 Axes3 = tuple[int, int, int]
 LARGE = 2**20
@@ -41,11 +40,11 @@ class ConvTranspose3d(nn.ConvTranspose3d):
 
 
 def _is_at_risk(x_BCZYX: Tensor, weight: Tensor) -> bool:
-    """Whether torch would ask oneDNN for the gradient of the weights in bfloat16, on tiles."""
+    """Whether torch would ask oneDNN for the gradient of the weights in bfloat16."""
     if x_BCZYX.device.type != "cpu" or not (torch.is_grad_enabled() and weight.requires_grad):
         return False
     mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
-    return (mixed or x_BCZYX.dtype is torch.bfloat16) and has_tiles()
+    return mixed or x_BCZYX.dtype is torch.bfloat16
 
 
 def _convolved(module: nn.Conv3d | nn.ConvTranspose3d, x_BCZYX: Tensor, *, transposed: bool) -> Tensor:

@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 Device = Literal["cpu", "cuda", "mps"]
 
-Precision = Literal["fp32", "bf16"]
+Arithmetic = Literal["fp32", "bf16", "bf16_tiles"]
+"""How a CPU computes convolutions: in float32, or in bfloat16, in vectors (AVX512-BF16) or in tiles (AMX)."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,15 @@ class Speed:
     elements: float
 
 
-CPU_SPEED: dict[Precision, Speed] = {"fp32": Speed(gflops=62, elements=22.3), "bf16": Speed(gflops=1000, elements=55)}
-"""Of one thread. Fitted to training steps of 3D U-Nets of four levels, patch 40 x 56 x 40, batch 2: in float32 on two
-threads of a server CPU with AVX2 (16 and 32 features: 0.9 and 2.7 s a step), in bfloat16 on two threads of one with AMX
-(0.19 to 0.38 and 0.44 to 0.85 s, as its neighbours let it; one thread takes hardly longer)."""
+CPU_SPEED: dict[Arithmetic, Speed] = {
+    "fp32": Speed(gflops=80, elements=55),
+    "bf16": Speed(gflops=160, elements=80),
+    "bf16_tiles": Speed(gflops=1000, elements=55),
+}
+"""Of one thread. Fitted to training steps of 3D U-Nets of four levels, patch 40 x 56 x 40, batch 2, with a fifth to a
+quarter in reserve for busy neighbours: in float32 on two threads of a server CPU held to AVX2 (16 and 32 features: 0.43
+and 1.46 s a step), in bfloat16 on the same with AVX512-BF16 (0.23 and 0.76 s), and on two threads of one with AMX (0.19
+to 0.38 and 0.44 to 0.85 s, as its neighbours let it; one thread takes hardly longer)."""
 GPU_SPEED: dict[Device, Speed] = {
     "cuda": Speed(gflops=20_000, elements=7_200),
     "mps": Speed(gflops=1_000, elements=360),
@@ -91,8 +97,8 @@ class Budget:
     Attributes:
         max_time_s: for all of training, validation included, seconds; ``None``: no limit.
         threads: of the CPU; all that this process may use unless given.
-        precision: in which a CPU computes.
-        gflops: sustained by the machine on convolutions; ``None``: an estimate by device, threads and precision.
+        arithmetic: of a CPU.
+        gflops: sustained by the machine on convolutions; ``None``: an estimate by device, threads and arithmetic.
         min_steps: optimizer steps that must fit; the patch shrinks until they do.
         steps: that training will make, where steps, not time, are what is given.
     """
@@ -100,7 +106,7 @@ class Budget:
     device: Device
     max_time_s: float | None = None
     threads: int = field(default_factory=usable_threads)
-    precision: Precision = "fp32"
+    arithmetic: Arithmetic = "fp32"
     gflops: float | None = None
     min_steps: int = 300
     steps: int | None = None
@@ -119,7 +125,7 @@ class Budget:
     def speed(self) -> Speed:
         """Of the machine."""
         if self.device == "cpu":
-            one = CPU_SPEED[self.precision]
+            one = CPU_SPEED[self.arithmetic]
             known = Speed(self.threads * one.gflops, self.threads * one.elements)
         else:
             known = GPU_SPEED[self.device]
@@ -228,10 +234,10 @@ def _narrowed(plan: Plan, size: _Size, features: int) -> _Size:
 
 
 def _thinned(plan: Plan, size: _Size, budget: Budget) -> _Size:
-    """The first stage alone narrower, where that saves time: bf16 computes 16 channels as fast as 8."""
+    """The first stage alone narrower, where that saves time: bf16 computes 16 channels nearly as fast as 8."""
     features = size.network.features
-    in_vectors = (budget.device, budget.precision) == ("cpu", "bf16")
-    if in_vectors or features[0] <= THIN_FEATURES or _by_hand(plan, *NETWORK_BY_HAND):
+    saves_little = budget.device == "cpu" and budget.arithmetic != "fp32"
+    if saves_little or features[0] <= THIN_FEATURES or _by_hand(plan, *NETWORK_BY_HAND):
         return size
     return replace(size, network=size.network.revised(features=(THIN_FEATURES, *features[1:])))
 

@@ -16,7 +16,7 @@ import numpy as np
 from workload import Contender, Measured, Work, Workload
 
 ROTATION = np.pi / 6
-"""Greatest angle, as nnU-Net's for patches that are not flat."""
+"""Greatest angle of every contender: nnU-Net's for volumes that are not flat."""
 MARGIN = 1.6
 """The source array is so much larger than the patch, along each axis, that any contender finds its crop in it."""
 
@@ -55,7 +55,9 @@ def ours(work: Work, folder: Path) -> Measured:
     from decathlete.augmentation.pipeline import Augmenter
 
     patch, n_batch = tuple(work["patch"]), work["batch"]
-    augmenter = Augmenter(AugmentationConfig.default(len(patch)), patch_size=patch, seed=1)
+    config = AugmentationConfig.default(len(patch))
+    rotation = config.rotation.revised(degrees=np.rad2deg(ROTATION))
+    augmenter = Augmenter(config.revised(rotation=rotation), patch_size=patch, seed=1)
     image, label = _source(work)
     label = label[0].astype(np.uint8)
 

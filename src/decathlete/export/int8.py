@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from decathlete.inference.program_engines import imported
+from decathlete.inference.program_engines import imported, openvino_core
 
 _NORM = "MVN"  # OpenVINO's name of what all norms but batch norm become
 _TELEMETRY = "openvino_telemetry"
@@ -41,7 +41,7 @@ def quantised(
         OptionError: OpenVINO or NNCF is missing.
     """
     openvino, nncf = imported("openvino"), nncf_package()
-    model = openvino.Core().read_model(program)
+    model = openvino_core().read_model(program)
     model.reshape([1, *window])
     kept = _ends(model, networks) if ends_in_fp32 else []
     with _progress_on_stderr():

@@ -6,6 +6,7 @@ need. Both packages are optional and are imported here alone, when an engine is 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -77,8 +78,7 @@ class OpenVinoEngine(ProgramEngine):
     name = "openvino"
 
     def _load(self, program: bytes | Path) -> None:
-        openvino = imported("openvino")
-        core = openvino.Core()
+        openvino, core = imported("openvino"), openvino_core()
         hint = openvino.Type.bf16 if self.precision == "bf16" else openvino.Type.f32
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
@@ -143,6 +143,20 @@ _PACKAGES = {
     "onnx": ("ONNX", "onnx", _TORCH),
     "nncf": ("NNCF", "int8", "leave out --int8"),
 }
+
+
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """OpenVINO's ``Core``, one for the process and kept to its end.
+
+    Each (of 2026.4, on CPUs with AVX512) gives signals a stack of their own, and takes it away when it is freed. Of two
+    that are freed in the order in which they were made the second puts back the first's, which is gone: the next ctrl-C
+    then ends Python instead of a training.
+
+    Raises:
+        OptionError: OpenVINO is missing or does not load.
+    """
+    return imported("openvino").Core()
 
 
 def imported(package: str) -> Any:

@@ -17,7 +17,7 @@ from decathlete.export.programs import (
     save_record,
 )
 from decathlete.export.windows import first_middles
-from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, imported
+from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, imported, openvino_core
 from decathlete.inference.program_record import ONNX_FILE, OPENVINO_FILE
 from decathlete.networks.bundle import ModelBundle
 from decathlete.planning.plan import Plan
@@ -73,11 +73,11 @@ def export_openvino(
 
     Args and errors: as of :func:`export_onnx`; ``output`` is a folder. Weights stay float32.
     """
-    openvino = imported("openvino")
+    imported("openvino")
     imported("onnx")
     source = _source(Path(model), inputs)
     with program_folder(Path(output), overwrite=overwrite) as folder:
-        save_openvino(openvino.Core().read_model(source.program()), folder, source.record)
+        save_openvino(openvino_core().read_model(source.program()), folder, source.record)
         found = source.checked(OpenVinoEngine, folder / OPENVINO_FILE, title="OpenVINO")
     return source.exported(Path(output), found)
 

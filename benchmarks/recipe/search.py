@@ -33,8 +33,8 @@ from decathlete.loading.loader import PatchLoader
 from decathlete.networks import build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
-from decathlete.networks.precision import autocast
-from decathlete.planning.budget import Budget, Precision, fit_to_budget
+from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
+from decathlete.planning.budget import Budget, fit_to_budget
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.planning.topology import Topology, remake_network, shrink
@@ -106,7 +106,7 @@ def _run(store: PreparedStore, name: str, seed: int, options: argparse.Namespace
 
 def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
     """The plan fitted to the budget, with the arm's changes."""
-    budget = Budget(device="cpu", max_time_s=arm.sized_for * budget_s, threads=1, precision=precision)
+    budget = Budget(device="cpu", max_time_s=arm.sized_for * budget_s, threads=1, arithmetic=cpu_arithmetic(precision))
     plan = fit_to_budget(plan, budget)
     plan = override(plan, arm.plan)
     network, topology = (

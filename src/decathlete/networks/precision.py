@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from decathlete.errors import OptionError
+from decathlete.planning.budget import Arithmetic
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -35,6 +36,13 @@ def _cpu_computes_bf16() -> bool:
 def has_tiles() -> bool:
     """Whether the CPU multiplies matrices in AMX tiles."""
     return _cpu_has("_is_amx_tile_supported")
+
+
+def cpu_arithmetic(precision: Precision) -> Arithmetic:
+    """How this CPU computes convolutions in ``precision``."""
+    if precision != "bf16":
+        return "fp32"
+    return "bf16_tiles" if has_tiles() else "bf16"
 
 
 def _cpu_has(name: str) -> bool:

@@ -13,8 +13,8 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
 from decathlete.errors import OptionError
-from decathlete.networks.precision import Precision, has_tiles
-from decathlete.planning.budget import Arithmetic, Budget, fit_to_budget, usable_threads
+from decathlete.networks.precision import cpu_arithmetic
+from decathlete.planning.budget import Budget, fit_to_budget, usable_threads
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
@@ -101,15 +101,9 @@ def _budget(config: TrainConfig) -> Budget:
         device=device,
         max_time_s=config.max_time_s,
         threads=max(1, usable_threads() // shared),
-        arithmetic=_arithmetic(choose_precision(config.precision, torch.device(device))),
+        arithmetic=cpu_arithmetic(choose_precision(config.precision, torch.device(device))),
         steps=config.total_steps,
     )
-
-
-def _arithmetic(precision: Precision) -> Arithmetic:
-    if precision != "bf16":
-        return "fp32"
-    return "bf16_tiles" if has_tiles() else "bf16"
 
 
 def _mirroring_as(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:

@@ -66,7 +66,7 @@ def test_a_program_computes_the_models_logits_and_says_what_it_is(form, checked_
     assert (record.window, record.output) == ((1, 16, 16), (3, 16, 16))
     windows = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(3))
     engine = OnnxEngine if form == "onnx" else OpenVinoEngine
-    found = engine(made.path / files[-1], window=record.window)(windows)
+    found = engine(made.path / files[-1], window=record.window, precision="fp32")(windows)
     torch.testing.assert_close(found, TorchEngine(bundle.build(), precision="fp32")(windows), atol=1e-4, rtol=0)
     assert sorted(record.sha256) == files
     assert ProgramRecord.model_validate_json(inner_record(form, made.path)) == record.revised(sha256={})

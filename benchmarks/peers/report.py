@@ -50,7 +50,8 @@ def _row(outcome: Outcome, ours: Outcome | None, *, lower: bool) -> str:
 def _ratio(outcome: Outcome, ours: Outcome | None, *, lower: bool) -> str:
     if ours is None or outcome is ours or not ours.amounts:
         return ""
-    return f"{outcome.median / ours.median if lower else ours.median / outcome.median:.2f} x"
+    more, less = (outcome.median, ours.median) if lower else (ours.median, outcome.median)
+    return f"{more / less:.2f} x" if less else ""
 
 
 def public(work: Work) -> Work:

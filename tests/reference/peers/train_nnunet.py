@@ -17,6 +17,7 @@ os.environ.update(
     | {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 )
 
+import numpy as np
 import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
@@ -27,11 +28,14 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 DATASET = 999
-ITERATIONS = 60
+ITERATIONS = 150
+"""With 60 some beginnings still segment nothing."""
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    torch.manual_seed(0)
+    np.random.seed(0)  # nnU-Net's own generators are numpy's global one
     extract_fingerprints([DATASET], num_processes=1, check_dataset_integrity=True)
     plan_experiments([DATASET])
     prepared = ROOT / "preprocessed" / "Dataset999_Phantom"

@@ -50,6 +50,14 @@ def test_ratios_are_of_medians_and_say_how_much_better_ours_is():
     assert rows(markdown(workload(lower_is_better=False), {}, outcomes, []))["theirs"][2] == "0.33 x"
 
 
+def test_there_is_no_ratio_to_nothing():
+    from report import markdown
+
+    outcomes = [outcome("ours", 0.0), outcome("theirs", 0.0)]
+    for lower in (True, False):
+        assert rows(markdown(workload(lower_is_better=lower), {}, outcomes, []))["theirs"][:3] == ["0", "0 to 0", ""]
+
+
 def test_a_contender_that_failed_has_its_reason_in_the_table():
     from report import markdown
 

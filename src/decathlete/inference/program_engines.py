@@ -100,10 +100,14 @@ class OpenVinoEngine(ProgramEngine):
                 remedy="choose --precision fp32, or --engine torch",
             )
         self._request = compiled.create_infer_request()
+        self._shape_BK = tuple(compiled.output(0).shape)
+        self._tensor = openvino.Tensor
 
     def _run(self, window_BC: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Written where they are wanted: of many classes another copy would be a GB.
+        logits_BK: NDArray[np.float32] = np.empty(self._shape_BK, np.float32)
+        self._request.set_output_tensor(0, self._tensor(logits_BK, shared_memory=True))
         self._request.infer([window_BC], share_inputs=True)
-        logits_BK: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
         return logits_BK
 
 

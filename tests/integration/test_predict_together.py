@@ -31,7 +31,7 @@ FLAT_SHAPES = ((1, 16, 16), (2, 14, 16), (1, 20, 20), (3, 9, 16), (1, 16, 16))
 class Recording:
     """An engine that tells how many windows it was given at a time, and fails where it is told to."""
 
-    name, precision = "torch", "fp32"
+    name, precision, kept_windows = "torch", "fp32", 0
 
     def __init__(self, engine, fails=lambda windows: False):
         self.engine, self.fails = engine, fails

@@ -26,6 +26,7 @@ class Engine(Protocol):
         name: of the runtime, for the record (``"torch"``).
         precision: it computes in, for the record (``"fp32"``).
         device: where it wants its windows and leaves its logits.
+        kept_windows: logits of so many windows stay in memory of its own, beside those that it returns.
     """
 
     @property
@@ -36,6 +37,9 @@ class Engine(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+
+    @property
+    def kept_windows(self) -> int: ...
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Float32 windows (batch, channel, then 2 or 3 axes) to float32 logits (batch, class, the same axes).
@@ -59,6 +63,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    kept_windows = 0
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ def sums_limit(
     *,
     batch_size: int,
     n_engines: int,
+    kept_windows: int,
     tta: bool,
     device: torch.device,
 ) -> int | None:
@@ -38,6 +39,9 @@ def sums_limit(
 
     What the process holds already (models, images) counts, and so does what comes and goes beside the sums: a batch of
     windows in the network, or a slab on its way to the file's grid. On accelerators sums have no limit: they lie there.
+
+    Args:
+        kept_windows: of all engines together.
     """
     if device.type != "cpu":
         return None
@@ -50,6 +54,7 @@ def sums_limit(
         CHUNK_BYTES + restoring_bytes(restoration, plan.labels),
     )
     label_bytes = 2 * value_type(plan.labels).itemsize * prod(restoration.geometry.shape_ZYX)
+    held_bytes += kept_windows * window_bytes
     least_bytes = held_bytes + SLACK_BYTES + beside_bytes + label_bytes + window_bytes  # the last: one window's sums
     if memory_bytes < least_bytes:
         log.warning(

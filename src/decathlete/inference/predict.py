@@ -325,6 +325,7 @@ class Predictor:
                 case.restoration,
                 batch_size=self.batch_of(ensemble),
                 n_engines=len(ensemble.engines),
+                kept_windows=sum(engine.kept_windows for engine in ensemble.engines),
                 tta=self.settings.tta,
                 device=self.device,
             ),

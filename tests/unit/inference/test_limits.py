@@ -20,7 +20,7 @@ def limit(memory_bytes, plan=None, *, device=CPU, shape=(20, 20, 20), **changes)
     way = Restoration(
         geometry=Geometry.plain(shape), axes=AxisTransform(), crop=Box(start=(0, 0, 0), stop=shape), shape=shape
     )
-    options = {"batch_size": 1, "n_engines": 1, "tta": False} | changes
+    options = {"batch_size": 1, "n_engines": 1, "kept_windows": 0, "tta": False} | changes
     return sums_limit(memory_bytes, plan or make_test_plan(3), way, device=device, **options)
 
 
@@ -38,6 +38,7 @@ def test_what_comes_and_goes_beside_the_sums_counts():
     assert plain - limit(10**11, plan, tta=True) == pytest.approx(window, abs=near)
     assert plain - limit(10**11, plan, n_engines=3) == pytest.approx(window, abs=near)
     assert plain - limit(10**11, plan, n_engines=3, tta=True) == pytest.approx(window, abs=near)
+    assert plain - limit(10**11, plan, kept_windows=2) == pytest.approx(2 * window, abs=near)
     assert plain - limit(10**11, plan, batch_size=3) == pytest.approx(2 * (window + maps), abs=near)
     wide = limit(10**11, plan, shape=(1, 2000, 2000))  # a plane of all classes is more than a window
     assert plain - wide == pytest.approx(2 * 4 * 60 * 2000**2 + 128 * 2**20 - 2 * window - maps, abs=near)

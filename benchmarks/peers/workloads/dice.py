@@ -134,7 +134,7 @@ WORKLOAD = Workload(
     unit="Dice",
     lower_is_better=False,
     sizes={
-        "small": {"dataset": "Task04_Hippocampus", "cases": 10, "minutes": 0.2, "seed": 1, "batch": 1},
+        "small": {"dataset": "Task04_Hippocampus", "cases": 10, "minutes": 0.5, "seed": 1, "batch": 1},
         "full": {"dataset": "Task04_Hippocampus", "cases": 208, "minutes": 5, "seed": 1},
         "20": {"dataset": "Task04_Hippocampus", "cases": 208, "minutes": 20, "seed": 1},
         "40": {"dataset": "Task04_Hippocampus", "cases": 208, "minutes": 40, "seed": 1},

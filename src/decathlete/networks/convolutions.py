@@ -3,7 +3,7 @@
 On CPUs that compute in bfloat16 (AVX512-BF16, AMX) oneDNN (3.12, that of torch 2.13) writes beyond its buffers when it
 computes the gradient of 3D weights: for maps of 5 x 112 x 96 voxels Python crashes on AMX, for maps of two planes under
 a kernel of three gradients are wrong or not a number on either, and some calls never end. What it does with images is
-right. There, so, a plane of the output and the plane of the input under it are an image each.
+right. So in bfloat16, on every CPU, a plane of the output and the plane of the input under it are an image each.
 """
 
 from __future__ import annotations

@@ -47,10 +47,11 @@ CPU_SPEED: dict[Arithmetic, Speed] = {
     "bf16": Speed(gflops=160, elements=80),
     "bf16_tiles": Speed(gflops=1000, elements=55),
 }
-"""Of one thread. Fitted to training steps of 3D U-Nets of four levels, patch 40 x 56 x 40, batch 2, with a fifth to a
-quarter in reserve for busy neighbours: in float32 on two threads of a server CPU held to AVX2 (16 and 32 features: 0.43
-and 1.46 s a step), in bfloat16 on the same with AVX512-BF16 (0.23 and 0.76 s), and on two threads of one with AMX (0.19
-to 0.38 and 0.44 to 0.85 s, as its neighbours let it; one thread takes hardly longer)."""
+"""Of one thread. Fitted to training steps of 3D U-Nets of four levels, patch 40 x 56 x 40, batch 2, with a fifth to
+three tenths in reserve for busy neighbours (tiles: within their range): in float32 on two threads of a server CPU held
+to AVX2 (16 and 32 features: 0.43 and 1.46 s a step), in bfloat16 on the same with AVX512-BF16 (0.23 and 0.76 s), and on
+two threads of one with AMX (0.19 to 0.38 and 0.44 to 0.85 s, as its neighbours let it; one thread takes hardly longer).
+"""
 GPU_SPEED: dict[Device, Speed] = {
     "cuda": Speed(gflops=20_000, elements=7_200),
     "mps": Speed(gflops=1_000, elements=360),

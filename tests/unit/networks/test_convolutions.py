@@ -69,10 +69,13 @@ def test_float32_and_predictions_are_left_to_torch(monkeypatch):
 
 
 @pytest.mark.skipif(default_precision(torch.device("cpu")) != "bf16", reason="needs a CPU that computes in bfloat16")
-@pytest.mark.parametrize("size", [(5, 112, 96), (1, 112, 96), (5, 56, 48), (2, 4, 10)])
-def test_maps_for_which_onednn_breaks(size):
+@pytest.mark.parametrize(
+    ("kernel", "size"),
+    [((1, 3, 3), (5, 112, 96)), ((1, 3, 3), (1, 112, 96)), ((1, 3, 3), (5, 56, 48)), ((3, 3, 3), (2, 4, 10))],
+)
+def test_maps_for_which_onednn_breaks(kernel, size):
     torch.manual_seed(0)
-    layer = Conv3d(16, 16, (1, 3, 3), padding=(0, 1, 1))
+    layer = Conv3d(16, 16, kernel, padding=[k // 2 for k in kernel])
     x = torch.randn(2, 16, *size).contiguous(memory_format=torch.channels_last_3d)
     gradient = torch.randn_like(x)
     expected = gradients(layer, x, gradient)

@@ -11,10 +11,10 @@ from statistics import median
 
 import torch
 
-from decathlete.inference.engines import Engine, TorchEngine
-from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
+from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine
+from decathlete.inference.engines.torch_engine import Engine, TorchEngine
+from decathlete.models.onnx_graph import onnx_program
 from decathlete.networks.build import build_network
-from decathlete.networks.onnx_graph import onnx_program
 from decathlete.networks.precision import Precision
 from decathlete.planning.network_spec import NetworkSpec
 

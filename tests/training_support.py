@@ -11,8 +11,8 @@ import numpy as np
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
-from decathlete.dataset.images import Image, LabelMap
 from decathlete.dataset.splits import Fold, Splits
+from decathlete.io.images import Image, LabelMap
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare

@@ -18,8 +18,8 @@ def random_model(
         spacing: of the network's grid, mm.
     """
     from decathlete.core.labels import LabelSet
+    from decathlete.models.bundle import ModelBundle, ModelRecord
     from decathlete.networks.build import build_network
-    from decathlete.networks.bundle import ModelBundle, ModelRecord
     from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
     from decathlete.planning.topology import make_network, make_topology
 

@@ -37,7 +37,7 @@ def main() -> None:
 
 def check(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete check`` does."""
-    from decathlete.cli.show import TerminalListener
+    from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.check import check as function
 
     def work() -> int:
@@ -52,7 +52,7 @@ def check(folder: Path, output: Path, workers: int) -> Callable[[], int]:
 
 def preprocess(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete preprocess`` does: check, fingerprint, plan, prepare."""
-    from decathlete.cli.show import TerminalListener
+    from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.preprocess import preprocess_task
     from decathlete.workflows.workspace import Workspace
 
@@ -74,7 +74,7 @@ def preprocess(folder: Path, output: Path, workers: int) -> Callable[[], int]:
 
 def predict(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete predict`` does."""
-    from decathlete.cli.show import TerminalListener
+    from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.predict import predict as function
     from decathlete.workflows.validate import PredictOptions
 

@@ -34,14 +34,15 @@ from decathlete.networks import build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
-from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.compute_budget import Budget, fit_to_budget
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.planning.topology import Topology, remake_network, shrink
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training import optim, schedule
 from decathlete.training.config import TrainConfig
-from decathlete.training.losses import SegmentationLoss
+from decathlete.training.objective import optimizers as optim
+from decathlete.training.objective import schedules as schedule
+from decathlete.training.objective.losses import SegmentationLoss
 from decathlete.training.run import train
 
 CPU = torch.device("cpu")

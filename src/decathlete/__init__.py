@@ -15,7 +15,7 @@ from decathlete.version import __version__
 if TYPE_CHECKING:
     from decathlete.benchmarking.options import BenchmarkOptions
     from decathlete.benchmarking.run import benchmark
-    from decathlete.dataset.conversion.undeclared import FileNames
+    from decathlete.dataset.conversion.plain_sources import FileNames
     from decathlete.dataset.download import download
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BenchmarkOptions": ("decathlete.benchmarking.options", "BenchmarkOptions"),
     "DecathleteError": ("decathlete.errors", "DecathleteError"),
-    "FileNames": ("decathlete.dataset.conversion.undeclared", "FileNames"),
+    "FileNames": ("decathlete.dataset.conversion.plain_sources", "FileNames"),
     "DynUNetOptions": ("decathlete.interop.dynunet_options", "DynUNetOptions"),
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
     "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),

@@ -14,23 +14,23 @@ import torch
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.run import benchmark
 from decathlete.core.parallel import Outcome
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import Interrupted
-from decathlete.inference.engines import TorchEngine
+from decathlete.inference.batching.cases import predict_together
+from decathlete.inference.batching.shared_batches import Asked
+from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
-from decathlete.inference.probabilities import ProbabilityArray
-from decathlete.inference.shared_batches import Asked
 from decathlete.inference.sources import as_image
-from decathlete.inference.sweep import predict_logits
-from decathlete.inference.together import predict_together
+from decathlete.inference.windows.sweep import predict_logits
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.checkpoint import load_checkpoint
-from decathlete.training.logs import Logs
-from decathlete.training.module import SegmentationModule
-from decathlete.training.optim import unscales_itself
+from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.training.loop.checkpoint import load_checkpoint
+from decathlete.training.loop.module import SegmentationModule
+from decathlete.training.objective.optimizers import unscales_itself
+from decathlete.training.reporting.records import Logs
 from decathlete.training.run import train
 from decathlete.workflows.run import run
 from decathlete.workflows.validate import PredictOptions
@@ -201,7 +201,7 @@ def test_two_devices_train_as_one_with_twice_the_batch(store, tmp_path, device: 
 @pytest.mark.parametrize("affinity", ["single_unique", "socket_unique_interleaved"])
 def test_two_gpus_processes_are_bound_to_processors_of_their_own(affinity: Any) -> None:
     pytest.importorskip("pynvml")
-    from decathlete.training.processors import choose_processors
+    from decathlete.training.distributed.processors import choose_processors
 
     first, second = choose_processors(affinity, [0, 1])
     assert first

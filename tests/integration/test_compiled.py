@@ -14,11 +14,11 @@ import torch
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.run import benchmark
 from decathlete.errors import Interrupted
-from decathlete.networks.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.checkpoint import load_checkpoint
-from decathlete.training.logs import Logs
+from decathlete.training.loop.checkpoint import load_checkpoint
+from decathlete.training.reporting.records import Logs
 from decathlete.training.run import train
 from decathlete.workflows.workspace import Workspace
 from training_support import KillAt, make_store, tiny_config
@@ -90,7 +90,7 @@ def test_a_benchmark_says_whether_it_was_compiled(tmp_path):
 
 def test_without_a_compiler_it_is_told_what_to_do(tmp_path: Path):
     code = (
-        "import torch; from decathlete.training.compiling import check_compiler\n"
+        "import torch; from decathlete.training.loop.compiling import check_compiler\n"
         "from decathlete.errors import OptionError\n"
         "try: check_compiler(torch.device('cpu'))\n"
         "except OptionError as problem: print(problem)"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from decathlete.cli.main import main
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import Interrupted
-from decathlete.networks.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle
+from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.run import train
 from training_support import KillAt, make_store, tiny_config
 

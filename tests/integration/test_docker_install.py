@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from decathlete.dataset.phantoms import make_phantoms
+from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.version import __version__
 from dockerfile import DOCKERFILE, ROOT, Stage, copied_from_context, in_context, read_stages
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from decathlete.cli.main import main
-from decathlete.dataset.phantoms import make_phantoms
+from decathlete.synthetic.phantoms import make_phantoms
 
 if TYPE_CHECKING:
     from decathlete.inference.predict import Prediction, Ready
@@ -174,7 +174,7 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
     fails: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from decathlete.evaluation.scores import Scores
-    from decathlete.networks.bundle import ModelBundle
+    from decathlete.models.bundle import ModelBundle
     from decathlete.workflows.validate import PredictOptions, validate
 
     run = shutil.copytree(trained, tmp_path / "run")

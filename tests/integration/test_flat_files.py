@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from decathlete.cli.main import main
-from decathlete.dataset.phantoms import make_phantoms
+from decathlete.synthetic.phantoms import make_phantoms
 
 SHAPE = (40, 32)
 """Of the files, x and y."""

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from decathlete.cli.main import main
-from decathlete.dataset.images import read_label
-from decathlete.dataset.phantoms import make_phantoms
+from decathlete.io.images import read_label
+from decathlete.synthetic.phantoms import make_phantoms
 
 
 def command(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from decathlete.cli.main import app
 from decathlete.errors import OptionError
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.devices import choose_hardware
+from decathlete.training.distributed.devices import choose_hardware
 from decathlete.training.run import train
 from training_support import make_store, tiny_config
 

@@ -12,9 +12,9 @@ import pytest
 
 from decathlete.errors import Interrupted, OptionError
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training import loggers
-from decathlete.training.curves import LoggerRuns, figures
-from decathlete.training.logs import EpochRecord, Logs
+from decathlete.training.reporting import loggers
+from decathlete.training.reporting.curves import LoggerRuns, figures
+from decathlete.training.reporting.records import EpochRecord, Logs
 from decathlete.training.run import train
 from training_support import KillAt, make_store, tiny_config
 
@@ -259,7 +259,7 @@ def test_a_warning_holds_no_password(caplog: pytest.LogCaptureFixture, store: Pr
         raise OSError("API request to https://me:secret@host/api failed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decathlete.training.curves.open_logger", failing)
+        patch.setattr("decathlete.training.reporting.curves.open_logger", failing)
         train(store, 0, tmp_path / "run", tiny_config(loggers=("tensorboard",)))
     assert "https://***@host/api" in caplog.text
     assert "secret" not in caplog.text

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 from decathlete.core.geometry import Geometry, HeaderCodes
-from decathlete.dataset.images import Image, read_image, read_label, write_image
 from decathlete.errors import CasesFailed, DatasetError, ImageError, ModelError, OptionError, OutputError
-from decathlete.inference import outputs
-from decathlete.inference.files import predict_files
+from decathlete.inference.output import files as outputs
+from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityFile
+from decathlete.inference.output.restore import restore
 from decathlete.inference.predict import Predictor
-from decathlete.inference.probabilities import ProbabilityArray, ProbabilityFile
-from decathlete.inference.restore import restore
-from decathlete.inference.sweep import predict_logits
+from decathlete.inference.predict_files import predict_files
+from decathlete.inference.windows.sweep import predict_logits
+from decathlete.io.images import Image, read_image, read_label, write_image
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.planning.plan import Range, TrainedOn
 from decathlete.preprocessing.prepare import prepare
 from decathlete.workflows.predict import predict
@@ -265,10 +265,10 @@ KILLED = """
 import os, signal, sys
 from functools import partial
 from pathlib import Path
-from decathlete.inference import outputs
-from decathlete.inference.files import predict_files
+from decathlete.inference.output import files as outputs
+from decathlete.inference.predict_files import predict_files
 from decathlete.inference.predict import Predictor
-from decathlete.inference.probabilities import ProbabilityFile
+from decathlete.inference.output.probabilities import ProbabilityFile
 
 put = ProbabilityFile.put
 def killed(self, output, first, planes_ZYX):

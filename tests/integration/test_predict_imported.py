@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from decathlete import DynUNetOptions, PredictOptions, import_dynunet, predict
-from decathlete.dataset.images import read_label
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.interop.dynunet_weights import DynUNetWeights
+from decathlete.io.images import read_label
+from decathlete.synthetic.phantoms import make_phantoms
 from dynunet_support import GOLDEN, changed, golden_content
 
 OPTIONS = PredictOptions(device="cpu", precision="fp32", overlap=0.25)

@@ -10,17 +10,17 @@ import torch
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import Outcome
-from decathlete.dataset.images import read_image, read_label, write_image
 from decathlete.errors import CasesFailed, MemoryShort
-from decathlete.inference import together
-from decathlete.inference.files import predict_files
+from decathlete.inference.batching import cases as together
+from decathlete.inference.batching.cases import predict_together
+from decathlete.inference.batching.shared_batches import Asked
 from decathlete.inference.predict import Predictor
-from decathlete.inference.shared_batches import Asked
+from decathlete.inference.predict_files import predict_files
 from decathlete.inference.sources import as_image
-from decathlete.inference.sweep import default_batch_size
-from decathlete.inference.together import predict_together
+from decathlete.inference.windows.sweep import default_batch_size
+from decathlete.io.images import read_image, read_label, write_image
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
 from factories import make_test_plan, make_volumes
 
 # With patches of 16 cubed: 1, 2, 1, 4, 1, 1, 3 and 1 windows; in 2D a window for each slice, or four.

@@ -10,11 +10,11 @@ import pytest
 
 import decathlete
 from decathlete.cli.main import main
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.evaluation.scores import Scores
-from decathlete.inference.sweep import predict_logits
-from decathlete.networks.bundle import ModelBundle
+from decathlete.inference.windows.sweep import predict_logits
+from decathlete.models.bundle import ModelBundle
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.synthetic.phantoms import make_phantoms
 
 
 @pytest.fixture(scope="module")

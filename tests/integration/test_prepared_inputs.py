@@ -12,8 +12,8 @@ import pytest
 import decathlete
 from decathlete.cli.main import main
 from decathlete.core.files import file_digest
-from decathlete.dataset.images import read_image, write_image
-from decathlete.dataset.phantoms import make_phantoms
+from decathlete.io.images import read_image, write_image
+from decathlete.synthetic.phantoms import make_phantoms
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from decathlete.cli.main import main
-from decathlete.dataset.phantoms import make_phantoms
-from decathlete.networks.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle
+from decathlete.synthetic.phantoms import make_phantoms
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from decathlete.core.geometry import AxisTransform, Geometry
-from decathlete.dataset.images import read_channels, read_label
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.volumes import Image, LabelMap
-from decathlete.inference.restore import restore, restore_label
+from decathlete.inference.output.restore import restore, restore_label
+from decathlete.io.images import read_channels, read_label
+from decathlete.io.volumes import Image, LabelMap
 from decathlete.planning.fingerprint import make_fingerprint
 from decathlete.planning.planner import make_plan
 from decathlete.preprocessing.prepare import prepare

@@ -13,8 +13,8 @@ import pytest
 
 import decathlete
 from decathlete.cli.main import main
-from decathlete.dataset.images import read_grid, read_image, read_label, write_image
-from decathlete.dataset.phantoms import make_phantoms
+from decathlete.io.images import read_grid, read_image, read_label, write_image
+from decathlete.synthetic.phantoms import make_phantoms
 
 
 @pytest.fixture(scope="module")

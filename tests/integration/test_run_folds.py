@@ -13,10 +13,10 @@ import pytest
 
 import decathlete
 from decathlete.cli.main import main
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.scores import Scores
-from decathlete.workflows.listen import Listener
+from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.workflows.progress import Listener
 
 
 @dataclass(frozen=True)

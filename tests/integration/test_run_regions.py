@@ -11,10 +11,10 @@ import pytest
 
 import decathlete
 from decathlete.cli.main import main
-from decathlete.dataset.images import read_image, read_label, write_image
-from decathlete.dataset.phantoms import make_phantoms
-from decathlete.networks.bundle import ModelRecord
+from decathlete.io.images import read_image, read_label, write_image
+from decathlete.models.bundle import ModelRecord
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.synthetic.phantoms import make_phantoms
 
 NAMES = ["whole tumour", "core", "enhancing"]
 

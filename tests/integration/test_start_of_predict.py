@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 from decathlete.core.geometry import Geometry
-from decathlete.dataset.images import write_image
+from decathlete.io.images import write_image
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
 from factories import make_test_plan, make_volumes
 
 NEEDLESS = {"SimpleITK", "blosc2", "lightning", "matplotlib", "onnx", "onnxruntime", "openvino"}

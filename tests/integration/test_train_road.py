@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from decathlete.cli.main import main
-from decathlete.dataset.phantoms import make_phantoms
-from decathlete.networks.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle
+from decathlete.synthetic.phantoms import make_phantoms
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

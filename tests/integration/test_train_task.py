@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from decathlete.errors import Interrupted, OptionError, OutputError
-from decathlete.networks.bundle import ModelBundle
-from decathlete.planning import budget
+from decathlete.models.bundle import ModelBundle
+from decathlete.planning import compute_budget as budget
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.devices import choose_hardware
-from decathlete.training.logs import RunRecord
-from decathlete.training.task import TrainTask
+from decathlete.training.distributed.devices import choose_hardware
+from decathlete.training.loop.task import TrainTask
+from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.run import run
 from decathlete.workflows.train import fitted_plan, train_config, train_task
 from decathlete.workflows.workspace import Workspace

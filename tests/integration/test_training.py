@@ -19,12 +19,13 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 
 from decathlete.errors import DecathleteError, Interrupted, OptionError, OutputError, PlanError, StoreError
-from decathlete.networks.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training import optim, run
-from decathlete.training.checkpoint import load_checkpoint
-from decathlete.training.logs import EpochRecord, Logs, RunRecord
-from decathlete.training.module import SegmentationModule
+from decathlete.training import run
+from decathlete.training.loop.checkpoint import load_checkpoint
+from decathlete.training.loop.module import SegmentationModule
+from decathlete.training.objective import optimizers as optim
+from decathlete.training.reporting.records import EpochRecord, Logs, RunRecord
 from decathlete.training.run import train
 from factories import make_test_network, make_test_plan
 from training_support import NO_AUGMENTATION, REGIONS, KillAt, make_store, tiny_config
@@ -277,7 +278,7 @@ def test_time_spent_before_a_kill_counts(store, tmp_path):
 
 
 def test_patience_ends_training_early(store, tmp_path, monkeypatch):
-    from decathlete.training.validation import Validation, Validator
+    from decathlete.training.loop.validation import Validation, Validator
 
     def ever_worse(self, network, case_ids, *, stop):
         ever_worse.dice *= 0.9
@@ -290,7 +291,7 @@ def test_patience_ends_training_early(store, tmp_path, monkeypatch):
 
 
 def test_a_plateau_lowers_the_rate_also_across_a_resumption(store, tmp_path, monkeypatch):
-    from decathlete.training.validation import Validation, Validator
+    from decathlete.training.loop.validation import Validation, Validator
 
     flat = Validation(dice={"c1": 0.5, "c2": None}, mean_dice=0.5, loss=1.0)
     monkeypatch.setattr(Validator, "run", lambda self, network, case_ids, *, stop: flat)
@@ -311,7 +312,7 @@ def test_a_plateau_needs_held_out_cases(store, tmp_path):
 
 
 def test_patience_waits_for_the_fewest_epochs(store, tmp_path, monkeypatch):
-    from decathlete.training.validation import Validation, Validator
+    from decathlete.training.loop.validation import Validation, Validator
 
     dice = iter(range(90, 0, -1))
     monkeypatch.setattr(
@@ -333,8 +334,8 @@ def test_the_first_epochs_are_not_validated_but_the_last_is(store, tmp_path):
 
 
 def test_so_many_cases_and_windows_at_a_time_are_validated(store, tmp_path, monkeypatch):
-    from decathlete.inference.engines import TorchEngine
-    from decathlete.training.validation import Validator
+    from decathlete.inference.engines.torch_engine import TorchEngine
+    from decathlete.training.loop.validation import Validator
 
     cases, sizes = [], []
     case, windows = Validator.case, TorchEngine.__call__

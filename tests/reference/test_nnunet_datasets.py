@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from decathlete import FileNames, convert
-from decathlete.dataset.phantoms import make_phantoms
+from decathlete.synthetic.phantoms import make_phantoms
 
 JUDGE = """
 import sys

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from decathlete.core.geometry import Geometry
-from decathlete.dataset.images import read_label, write_image, write_label
 from decathlete.inference.predict import Predictor
 from decathlete.interop.nnunet import import_nnunet
+from decathlete.io.images import read_label, write_image, write_label
 
 SCRIPT = Path(__file__).parent / "peers" / "train_nnunet.py"
 SPACING = (2.4, 1.0, 1.3)

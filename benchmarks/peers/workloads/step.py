@@ -77,8 +77,8 @@ def _ours(work: Work, precision: str) -> Measured:
     from decathlete.networks.precision import autocast
     from decathlete.planning.topology import make_network, make_topology
     from decathlete.training.config import TrainConfig
-    from decathlete.training.losses import SegmentationLoss
-    from decathlete.training.optim import build_optimizer
+    from decathlete.training.objective.losses import SegmentationLoss
+    from decathlete.training.objective.optimizers import build_optimizer
 
     patch = tuple(work["patch"])
     topology = make_topology((1.0,) * len(patch), patch)

@@ -16,7 +16,7 @@ from torch import Tensor
 from decathlete.augmentation.batch import RawBatch, SpatialDraw
 from decathlete.augmentation.config import AugmentationConfig, Rotation
 from decathlete.augmentation.device import put_rows, to_device
-from decathlete.augmentation.folded_volumes import Matrix
+from decathlete.augmentation.fast_grid_sample import Matrix
 from decathlete.augmentation.warp import warp
 from decathlete.core.rng import stream
 from decathlete.planning.network_spec import Axes, Dims

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from decathlete.augmentation.batch import SpatialDraw
 from decathlete.augmentation.device import to_device
-from decathlete.augmentation.folded_volumes import Matrix, is_in_plane, resample_in_plane, resample_volume
+from decathlete.augmentation.fast_grid_sample import Matrix, is_in_plane, resample_in_plane, resample_volume
 from decathlete.planning.network_spec import Axes
 
 

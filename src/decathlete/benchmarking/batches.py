@@ -22,8 +22,8 @@ from decathlete.benchmarking.task import BenchmarkTask
 from decathlete.core.rng import stream
 from decathlete.loading.loader import PatchLoader
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.feed import UNENDING
-from decathlete.training.module import SegmentationModule
+from decathlete.training.loop.batches import UNENDING
+from decathlete.training.loop.module import SegmentationModule
 
 READY = 4
 """Batches made before the first step: they come round again and again, for making numbers is not measured."""
@@ -43,7 +43,7 @@ def random_batch(task: BenchmarkTask, augmenter: Augmenter, step: int) -> RawBat
 class RandomFeed:
     """A training's batches without reading: as many as it has steps.
 
-    It declares an unending length, as :class:`~decathlete.training.module.EpochFeed` does.
+    It declares an unending length, as :class:`~decathlete.training.loop.module.EpochFeed` does.
     """
 
     def __init__(self, module: SegmentationModule, task: BenchmarkTask) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from decathlete.core.files import read_text
 from decathlete.core.schema import Schema
-from decathlete.training.devices import Hardware
+from decathlete.training.distributed.devices import Hardware
 from decathlete.version import __version__
 
 CPUINFO = Path("/proc/cpuinfo")

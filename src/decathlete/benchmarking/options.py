@@ -8,7 +8,7 @@ from typing import get_args
 
 from decathlete.core.choices import BenchmarkMode, Blend, Layout, PrecisionChoice
 from decathlete.errors import OptionError, problems_found
-from decathlete.inference.windows import check_overlap
+from decathlete.inference.windows.grid import check_overlap
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
 

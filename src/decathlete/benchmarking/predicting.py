@@ -17,13 +17,13 @@ from decathlete.benchmarking import batches
 from decathlete.benchmarking.clock import PeakMemory, Stopwatch
 from decathlete.benchmarking.profiling import Profiler
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
-from decathlete.inference.engines import TorchEngine
-from decathlete.inference.limits import DEFAULT_SUMS_BYTES
-from decathlete.inference.sweep import sweep
-from decathlete.inference.tta import mean_over_flips
+from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.inference.windows.flips import mean_over_flips
+from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
+from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.build import build_network
-from decathlete.training.progress import Progress
-from decathlete.training.task import TrainTask
+from decathlete.training.loop.task import TrainTask
+from decathlete.training.reporting.progress import Progress
 
 Prediction = tuple[int, Callable[[], None]]
 """The voxels of a prediction, and what makes it."""

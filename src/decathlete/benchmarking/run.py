@@ -29,11 +29,11 @@ from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.devices import choose_device, choose_hardware, launcher
-from decathlete.training.folder import check_plan, split
-from decathlete.training.progress import LogProgress
-from decathlete.training.signals import handlers_kept
-from decathlete.training.spawn import spawn
+from decathlete.training.distributed.devices import choose_device, choose_hardware, launcher
+from decathlete.training.distributed.spawn import spawn
+from decathlete.training.loop.signals import handlers_kept
+from decathlete.training.reporting.progress import LogProgress
+from decathlete.training.run_folder import check_plan, split
 from decathlete.workflows.train import refuse_two_batch_sizes
 from decathlete.workflows.workspace import Workspace
 

@@ -12,7 +12,7 @@ from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.core.choices import Layout
 from decathlete.core.schema import Schema
 from decathlete.networks.layout import layout_name
-from decathlete.training.task import TrainTask
+from decathlete.training.loop.task import TrainTask
 
 TRACE = "trace.json"
 

@@ -15,10 +15,10 @@ from decathlete.benchmarking.batches import RandomFeed
 from decathlete.benchmarking.clock import PeakMemory, Stopwatch
 from decathlete.benchmarking.profiling import Profiler
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
-from decathlete.training.module import SegmentationModule
-from decathlete.training.progress import Progress
+from decathlete.training.loop.module import SegmentationModule
+from decathlete.training.loop.task import TrainTask
+from decathlete.training.reporting.progress import Progress
 from decathlete.training.run import fit_module
-from decathlete.training.task import TrainTask
 
 
 def measure_training(

@@ -12,8 +12,8 @@ from decathlete.cli import options as o
 from decathlete.core.choices import DatasetLayout, ImageSuffix
 
 if TYPE_CHECKING:
+    from decathlete.dataset.conversion.plain_sources import FileNames
     from decathlete.dataset.conversion.run import Record
-    from decathlete.dataset.conversion.undeclared import FileNames
 
 FILES = "Plain folders and tables"
 
@@ -65,7 +65,7 @@ class FileArguments:
 
     def names(self) -> FileNames:
         """For the conversion."""
-        from decathlete.dataset.conversion.undeclared import FileNames
+        from decathlete.dataset.conversion.plain_sources import FileNames
 
         return FileNames(**vars(self))
 
@@ -100,7 +100,7 @@ def convert(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Make a dataset of another layout; the source stays as it is, and files become links where they can."""
-    from decathlete.cli.show import TerminalListener
+    from decathlete.cli.progress import TerminalListener
     from decathlete.core.regions import parse_order
     from decathlete.workflows.convert import convert as function
     from decathlete.workflows.workspace import Workspace

@@ -26,7 +26,7 @@ def check(
     as_json: o.AsJson = False,
 ) -> None:
     """List every problem of a dataset's files, with its remedy. Nothing is changed."""
-    from decathlete.cli.show import TerminalListener, print_json
+    from decathlete.cli.progress import TerminalListener, print_json
     from decathlete.core.regions import parse_order
     from decathlete.workflows.check import check as function
     from decathlete.workflows.workspace import Workspace
@@ -71,7 +71,7 @@ def preprocess(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Plan for a dataset and prepare every case. It is checked first; the plan and its reasons are printed."""
-    from decathlete.cli.show import TerminalListener
+    from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task
     from decathlete.workflows.workspace import Workspace

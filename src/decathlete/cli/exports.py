@@ -90,7 +90,7 @@ def export_openvino(
     """Make an OpenVINO program, for Intel's runtime. One with other logits than the model's is not written."""
     _check_int8_options(int8=int8, input=input_, calibration=calibration, dataset=dataset)
     if int8:
-        from decathlete.cli.show import TerminalListener
+        from decathlete.cli.progress import TerminalListener
         from decathlete.workflows.export_int8 import export_int8
 
         progress = TerminalListener().cases("validate")

@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli import convert, data, download, exports, imports, measure, models, scores, whole
-from decathlete.cli.grouped import grouped
+from decathlete.cli import benchmark as measure
+from decathlete.cli import convert, data, download, exports, imports, models, scores
+from decathlete.cli import run as whole
+from decathlete.cli.option_groups import grouped
 from decathlete.cli.sections import SectionedCommand
 from decathlete.core.memory import is_memory_short
 from decathlete.errors import DecathleteError

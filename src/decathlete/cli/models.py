@@ -9,7 +9,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.config_file import said
-from decathlete.cli.groups import Fit, Set, WindowArguments
+from decathlete.cli.shared_groups import Fit, Set, WindowArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.core.choices import Grid
 
@@ -39,7 +39,7 @@ def train(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Train one fold of a prepared dataset."""
-    from decathlete.cli.show import TerminalListener
+    from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.train import train_task
     from decathlete.workflows.workspace import Workspace
 
@@ -80,7 +80,7 @@ def validate(
     as_json: o.AsJson = False,
 ) -> None:
     """Score a model on the cases that its fold held out. They are predicted on their original grids."""
-    from decathlete.cli.show import TerminalListener, print_json
+    from decathlete.cli.progress import TerminalListener, print_json
     from decathlete.workflows.validate import validate as function
 
     scores = function(
@@ -136,7 +136,7 @@ def predict(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Segment images. Label maps have the images' own grids, each with a JSON of volumes and provenance."""
-    from decathlete.cli.show import TerminalListener
+    from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.predict import predict as function
 
     done = function(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from decathlete.cli.groups import PlanArguments
+from decathlete.cli.shared_groups import PlanArguments
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
 

@@ -28,7 +28,7 @@ def evaluate(
     as_json: o.AsJson = False,
 ) -> None:
     """Score label maps against the true ones. Dice, IoU, HD95 (mm), surface Dice, volumes (mL): per class and case."""
-    from decathlete.cli.show import print_json
+    from decathlete.cli.progress import print_json
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as function
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.groups import LENGTH, TRAINING, TrainArguments
+from decathlete.cli.shared_groups import LENGTH, TRAINING, TrainArguments
 from decathlete.core.choices import Affinity, Blend, LoaderName, WandbMode
 
 RATE, VALIDATION, CURVES = "Course of the learning rate", "Validation while training", "Curves"

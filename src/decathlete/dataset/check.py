@@ -13,9 +13,9 @@ import numpy as np
 
 from decathlete.core.parallel import map_cases
 from decathlete.core.schema import Schema
-from decathlete.dataset.images import Image, LabelMap, read_image, read_label
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, DecathleteError
+from decathlete.io.images import Image, LabelMap, read_image, read_label
 
 GRID_TOLERANCE_MM = 1e-2
 """Greatest difference of spacing and origin between files of one case, mm."""

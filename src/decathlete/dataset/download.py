@@ -14,12 +14,12 @@ from pathlib import Path
 from decathlete.core.choices import BucketRegion
 from decathlete.core.files import atomic_path, remove, writable_folder
 from decathlete.core.sizes import require_room
-from decathlete.dataset.archive import unpack_tar
 from decathlete.dataset.decathlon import DecathlonTask, archive_source, find_task
 from decathlete.dataset.manifest import MANIFEST
-from decathlete.dataset.part_file import PartFile, md5_of
-from decathlete.dataset.transfer import ByteProgress, Patience, fetch, shown
 from decathlete.errors import ArchiveError, DownloadError, OptionError, OutputError
+from decathlete.transfer.archive import unpack_tar
+from decathlete.transfer.http import ByteProgress, Patience, fetch, shown
+from decathlete.transfer.part_file import PartFile, md5_of
 
 LARGEST = 100_000_000_000
 """Bytes of an archive whose length no server has told; the largest of the Decathlon has about 30 GB."""

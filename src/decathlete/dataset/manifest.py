@@ -16,9 +16,9 @@ from decathlete.core.files import read_text
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import label_set
 from decathlete.dataset.groups import groups_of
-from decathlete.dataset.inputs import IMAGE_SUFFIXES, group_channels, is_image_name, strip_suffix
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
+from decathlete.io.image_files import IMAGE_SUFFIXES, group_channels, is_image_name, strip_suffix
 
 MANIFEST = "dataset.json"
 _HELP = "mend dataset.json (forms: Medical Segmentation Decathlon, nnU-Net v2)"

@@ -13,14 +13,14 @@ from decathlete.core.files import writable_folder
 from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.regions import GivenRegions
-from decathlete.dataset.images import read_grid, read_label
 from decathlete.dataset.regions import chosen_labels
-from decathlete.dataset.volumes import LabelMap
 from decathlete.errors import DatasetError, GridMismatch, ImageError, OptionError, problems_found
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
 from decathlete.evaluation.saved import save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
+from decathlete.io.images import read_grid, read_label
+from decathlete.io.volumes import LabelMap
 
 Pair = tuple[Path, Path]
 """Prediction, truth."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.dataset.images import IMAGE_SUFFIXES, strip_suffix
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DatasetError, ManifestError, problems_found
+from decathlete.io.images import IMAGE_SUFFIXES, strip_suffix
 
 _log = logging.getLogger(__name__)
 

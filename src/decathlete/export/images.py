@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.dataset.images import find_inputs, read_channels
 from decathlete.dataset.spec import Case
 from decathlete.errors import StoreError
 from decathlete.inference.prepared_inputs import is_store
+from decathlete.io.images import find_inputs, read_channels
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.store import PreparedStore

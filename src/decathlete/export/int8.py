@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from decathlete.inference.program_engines import imported, openvino_core
+from decathlete.inference.engines.program_engines import imported, openvino_core
 
 _NORM = "MVN"  # OpenVINO's name of what all norms but batch norm become
 _TELEMETRY = "openvino_telemetry"
@@ -31,7 +31,7 @@ def quantised(
     is accepted on one processor holds on another.
 
     Args:
-        program: in ONNX form, from :func:`~decathlete.networks.onnx_graph.onnx_program`.
+        program: in ONNX form, from :func:`~decathlete.models.onnx_graph.onnx_program`.
         windows: to calibrate on, each with a batch axis of 1.
         window: shape of one, without it.
         networks: in the program.

@@ -16,8 +16,8 @@ from decathlete.core.rng import stream
 from decathlete.errors import ModelError
 from decathlete.export.images import images_of
 from decathlete.export.windows import first_middles
-from decathlete.inference.engines import Engine
-from decathlete.inference.tta import mean_over_all
+from decathlete.inference.engines.torch_engine import Engine
+from decathlete.inference.windows.flips import mean_over_all
 from decathlete.planning.plan import Plan
 
 TOLERANCE = 1e-3

@@ -15,11 +15,11 @@ from torch import Tensor
 from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, file_digest, remove, swapped_in, writable_folder
 from decathlete.errors import OutputError
 from decathlete.export.parity import TOLERANCE, difference, own_rounding, refuse_difference
-from decathlete.inference.engines import TorchEngine
-from decathlete.inference.program_engines import ProgramEngine, imported
-from decathlete.inference.program_record import OPENVINO_FILE, RECORD_FILE, RECORD_KEY, ProgramRecord
-from decathlete.networks.bundle import ModelBundle
-from decathlete.networks.onnx_graph import onnx_program
+from decathlete.inference.engines.program_engines import ProgramEngine, imported
+from decathlete.inference.engines.program_record import OPENVINO_FILE, RECORD_FILE, RECORD_KEY, ProgramRecord
+from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.models.bundle import ModelBundle
+from decathlete.models.onnx_graph import onnx_program
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decathlete.export.images import Images
-from decathlete.inference.sweep import window_grid
+from decathlete.inference.windows.sweep import window_grid
 from decathlete.planning.plan import Plan
 
 N_CASES, N_WINDOWS = 32, 96

@@ -11,11 +11,11 @@ import torch
 from decathlete.core.choices import Layout
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
-from decathlete.inference.engine_choice import EngineMaker, EngineName
-from decathlete.inference.engines import Engine
-from decathlete.inference.program_record import ExportedFolder, is_program
-from decathlete.inference.provenance import ModelUse
-from decathlete.networks.bundle import ModelBundle
+from decathlete.inference.engines.program_record import ExportedFolder, is_program
+from decathlete.inference.engines.selection import EngineMaker, EngineName
+from decathlete.inference.engines.torch_engine import Engine
+from decathlete.inference.output.provenance import ModelUse
+from decathlete.models.bundle import ModelBundle
 from decathlete.planning.plan import Plan
 
 

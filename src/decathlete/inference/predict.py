@@ -19,20 +19,20 @@ from decathlete.core.choices import EngineChoice, Layout
 from decathlete.core.geometry import AxisTransform, Geometry, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import memory_named
-from decathlete.dataset.images import Image
 from decathlete.errors import OptionError
-from decathlete.inference.averaging import average
-from decathlete.inference.engine_choice import resolve_engine
+from decathlete.inference.engines.program_record import device_of_programs
+from decathlete.inference.engines.selection import resolve_engine
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
-from decathlete.inference.limits import sums_limit
-from decathlete.inference.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
-from decathlete.inference.program_record import device_of_programs
-from decathlete.inference.provenance import Settings, volumes_ml
-from decathlete.inference.restore import Restorer
+from decathlete.inference.input_range import channel_means, departures
+from decathlete.inference.output.averaging import average
+from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
+from decathlete.inference.output.provenance import Settings, volumes_ml
+from decathlete.inference.output.restore import Restorer
 from decathlete.inference.sources import Source, as_image
-from decathlete.inference.sweep import default_batch_size, sweep
-from decathlete.inference.trained_on import channel_means, departures
-from decathlete.inference.windows import check_blend, check_overlap
+from decathlete.inference.windows.grid import check_blend, check_overlap
+from decathlete.inference.windows.memory import sums_limit
+from decathlete.inference.windows.sweep import default_batch_size, sweep
+from decathlete.io.images import Image
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, Shape, Triple
-from decathlete.dataset.images import Image, read_channels
 from decathlete.errors import OptionError
+from decathlete.io.images import Image, read_channels
 
 Source = Path | str | Sequence[Path | str] | NDArray[Any]
 """A file (or a DICOM folder), one file per channel, or an array."""

@@ -21,7 +21,7 @@ from decathlete.interop.recipe_args import RecipeArgs
 from decathlete.interop.recipe_plan import recipe_plan
 from decathlete.interop.recipe_sources import Sources
 from decathlete.interop.safe_checkpoint import load_from_outside
-from decathlete.networks.bundle import ModelBundle, ModelRecord, check_place
+from decathlete.models.bundle import ModelBundle, ModelRecord, check_place
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__

@@ -27,7 +27,7 @@ from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible
 from decathlete.interop.nnunet_plan import plan_of
 from decathlete.interop.nnunet_weights import from_nnunet
 from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_from_outside
-from decathlete.networks.bundle import ModelBundle, ModelRecord, check_place
+from decathlete.models.bundle import ModelBundle, ModelRecord, check_place
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from decathlete.core.choices import Weights
-from decathlete.dataset.zips import unpack_zip
 from decathlete.errors import DecathleteError, ModelError
+from decathlete.transfer.zips import unpack_zip
 
 PLANS, DATASET = "plans.json", "dataset.json"
 CHECKPOINTS: dict[Weights, str] = {"final": "checkpoint_final.pth", "best": "checkpoint_best.pth"}

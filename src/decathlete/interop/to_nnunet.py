@@ -15,7 +15,7 @@ from decathlete.core.schema import Schema
 from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_weights import to_nnunet
 from decathlete.interop.to_nnunet_plan import CONFIGURATIONS, PLANS_NAME, TRAINER, dataset_json, obstacles, plans_json
-from decathlete.networks.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle
 from decathlete.version import __version__
 
 CHECKPOINT = "checkpoint_final.pth"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from decathlete.errors import OptionError
-from decathlete.planning.budget import Arithmetic
+from decathlete.planning.compute_budget import Arithmetic
 
 Precision = Literal["fp32", "bf16", "fp16"]
 

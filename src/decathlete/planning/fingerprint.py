@@ -15,9 +15,9 @@ from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
-from decathlete.dataset.images import read_channels, read_label
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import CasesFailed, DatasetError, GridMismatch, ImageError
+from decathlete.io.images import read_channels, read_label
 
 FINGERPRINT_VERSION = 1
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import nonzero_box
 from decathlete.core.labels import IGNORE_INDEX
 from decathlete.core.rng import stream
-from decathlete.dataset.volumes import Image, LabelMap
 from decathlete.errors import GridMismatch, ImageError, ModelError
+from decathlete.io.volumes import Image, LabelMap
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.normalize import normalize, object_mask
 from decathlete.preprocessing.prepared import PreparedCase, Restoration

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from decathlete.core.parallel import map_cases
-from decathlete.dataset.images import Image, read_channels, read_label
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import CasesFailed
+from decathlete.io.images import Image, read_channels, read_label
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare

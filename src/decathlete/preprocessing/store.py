@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Box, Shape
-from decathlete.core.lazily import lazily
+from decathlete.core.lazy_import import lazily
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
 from decathlete.errors import StoreError

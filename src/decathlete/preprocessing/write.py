@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path, remove, remove_partials, value_digest, writable_folder
-from decathlete.core.lazily import lazily
+from decathlete.core.lazy_import import lazily
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError

@@ -22,7 +22,7 @@ from decathlete.core.choices import (
 )
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError, problems_found
-from decathlete.training.unused import unused
+from decathlete.training.ineffective_options import unused
 
 DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20

@@ -18,25 +18,25 @@ from decathlete.networks.kernels import determinism_kept, fast_kernels
 from decathlete.planning.overrides import with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.callbacks import EpochEnd, StepWatch
-from decathlete.training.checkpoint import load_checkpoint
 from decathlete.training.config import TrainConfig
-from decathlete.training.devices import choose_hardware, launcher
-from decathlete.training.failures import as_user_error
-from decathlete.training.feed import check_loader
-from decathlete.training.finish import TrainResult, finish, result_of
-from decathlete.training.folder import check_plan, claim, make_record
-from decathlete.training.loggers import loggers_of
-from decathlete.training.logs import Fold, RunRecord
-from decathlete.training.meeting import Meeting
-from decathlete.training.module import SegmentationModule
-from decathlete.training.processors import bound
-from decathlete.training.progress import LogProgress, Progress
-from decathlete.training.quiet import hush_lightning
-from decathlete.training.signals import handlers_kept
-from decathlete.training.spawn import spawn
-from decathlete.training.state import RunState
-from decathlete.training.task import TrainTask
+from decathlete.training.distributed.devices import choose_hardware, launcher
+from decathlete.training.distributed.failures import as_user_error
+from decathlete.training.distributed.processors import bound
+from decathlete.training.distributed.rendezvous import Meeting
+from decathlete.training.distributed.spawn import spawn
+from decathlete.training.loop.batches import check_loader
+from decathlete.training.loop.callbacks import EpochEnd, StepWatch
+from decathlete.training.loop.checkpoint import load_checkpoint
+from decathlete.training.loop.module import SegmentationModule
+from decathlete.training.loop.signals import handlers_kept
+from decathlete.training.loop.state import RunState
+from decathlete.training.loop.task import TrainTask
+from decathlete.training.reporting.loggers import loggers_of
+from decathlete.training.reporting.progress import LogProgress, Progress
+from decathlete.training.reporting.records import Fold, RunRecord
+from decathlete.training.reporting.silence import hush_lightning
+from decathlete.training.results import TrainResult, finish, result_of
+from decathlete.training.run_folder import check_plan, claim, make_record
 
 FEW_STEPS = 20
 """With fewer, a model is little more than the random weights that it began with."""

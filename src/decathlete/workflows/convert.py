@@ -8,10 +8,10 @@ from pathlib import Path
 from decathlete.core.choices import DatasetLayout, ImageSuffix
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import GivenRegions
+from decathlete.dataset.conversion.plain_sources import FileNames, read_undeclared
 from decathlete.dataset.conversion.run import Record, check_place, run_jobs
 from decathlete.dataset.conversion.source import Progress, Source, read_source
 from decathlete.dataset.conversion.survey import Target, common_suffix, survey
-from decathlete.dataset.conversion.undeclared import FileNames, read_undeclared
 from decathlete.dataset.conversion.values import nnunet_values
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.manifest import MANIFEST

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.extras import how_to_install
-from decathlete.dataset.brain_cohort import CohortOptions, make_brain_cohort
-from decathlete.dataset.images import read_image, read_label
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import OptionError
+from decathlete.io.images import read_image, read_label
+from decathlete.synthetic.brain_cohort import CohortOptions, make_brain_cohort
 from decathlete.training.config import TrainConfig
-from decathlete.workflows.listen import Listener
+from decathlete.workflows.progress import Listener
 from decathlete.workflows.run import RunResult, run
 from decathlete.workflows.workspace import Workspace
 

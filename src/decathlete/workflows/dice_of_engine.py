@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.dataset.images import read_channels, read_label
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailed, DatasetError, ImageError
 from decathlete.evaluation.case import mean_dice
 from decathlete.evaluation.scores import mean
-from decathlete.inference.engines import Engine
+from decathlete.inference.batching.pipeline import each, overlapped
+from decathlete.inference.engines.torch_engine import Engine
 from decathlete.inference.ensemble import PlanEnsemble
-from decathlete.inference.pipeline import each, overlapped
 from decathlete.inference.predict import Predictor, Ready
+from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Plan
 
 Progress = Callable[[int, int, str | None], None]

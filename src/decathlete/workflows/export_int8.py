@@ -21,10 +21,10 @@ from decathlete.export.int8 import nncf_package, quantised
 from decathlete.export.parity import N_WINDOWS
 from decathlete.export.programs import ExportedProgram, ProgramSource, program_folder, save_openvino
 from decathlete.export.windows import calibration_windows
-from decathlete.inference.engines import Engine
-from decathlete.inference.program_engines import OpenVinoEngine, imported
-from decathlete.inference.program_record import OPENVINO_FILE, ProgramRecord, Quantisation
-from decathlete.networks.bundle import ModelBundle
+from decathlete.inference.engines.program_engines import OpenVinoEngine, imported
+from decathlete.inference.engines.program_record import OPENVINO_FILE, ProgramRecord, Quantisation
+from decathlete.inference.engines.torch_engine import Engine
+from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.dice_of_engine import Progress, dice_of_engine
 from decathlete.workflows.int8_cases import Int8Cases, choose_cases
 

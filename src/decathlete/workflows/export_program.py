@@ -17,11 +17,11 @@ from decathlete.export.programs import (
     save_record,
 )
 from decathlete.export.windows import first_middles
-from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine, imported, openvino_core
-from decathlete.inference.program_record import ONNX_FILE, OPENVINO_FILE
-from decathlete.networks.bundle import ModelBundle
+from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine, imported, openvino_core
+from decathlete.inference.engines.program_record import ONNX_FILE, OPENVINO_FILE
+from decathlete.models.bundle import ModelBundle
 from decathlete.planning.plan import Plan
-from decathlete.training.logs import RunRecord
+from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.run_images import run_images
 from decathlete.workflows.validate import run_of
 

@@ -10,16 +10,16 @@ from typing import TypedDict
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailed, OptionError
 from decathlete.evaluation.scores import Scores
-from decathlete.inference.files import predict_files
+from decathlete.inference.predict_files import predict_files
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.devices import launcher
-from decathlete.training.feed import check_loader
-from decathlete.training.loggers import loggers_of
-from decathlete.workflows.listen import Listener
+from decathlete.training.distributed.devices import launcher
+from decathlete.training.loop.batches import check_loader
+from decathlete.training.reporting.loggers import loggers_of
 from decathlete.workflows.preprocess import preprocess_task
+from decathlete.workflows.progress import Listener
 from decathlete.workflows.report import make_report
 from decathlete.workflows.train import refuse_two_batch_sizes, train_task
 from decathlete.workflows.validate import PredictOptions, load_predictor, validate

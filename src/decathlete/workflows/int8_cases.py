@@ -11,7 +11,7 @@ from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, OptionError
 from decathlete.export.images import Images, case_images, images_of
 from decathlete.planning.plan import Plan
-from decathlete.training.logs import RunRecord
+from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.run_images import run_images
 from decathlete.workflows.validate import held_out_cases, run_of
 

@@ -12,7 +12,7 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import SCORES_STEMS, Scores
-from decathlete.inference.provenance import Settings, inputs_digest
+from decathlete.inference.output.provenance import Settings, inputs_digest
 
 
 def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from decathlete.dataset.images import find_inputs
 from decathlete.errors import OptionError
-from decathlete.inference.files import PredictedFile, predict_files
 from decathlete.inference.predict import Predictor
+from decathlete.inference.predict_files import PredictedFile, predict_files
 from decathlete.inference.prepared_inputs import is_store, stored_cases
+from decathlete.io.images import find_inputs
 from decathlete.preprocessing.store import StoredCase
 from decathlete.workflows.validate import PredictOptions, load_predictor
 

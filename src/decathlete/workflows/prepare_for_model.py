@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from decathlete.core.files import writable_folder
-from decathlete.dataset.images import Image
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DatasetError
-from decathlete.inference.provenance import inputs_digest
-from decathlete.inference.trained_on import channel_means
-from decathlete.networks.bundle import ModelBundle
+from decathlete.inference.input_range import channel_means
+from decathlete.inference.output.provenance import inputs_digest
+from decathlete.io.images import Image
+from decathlete.models.bundle import ModelBundle
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.run import preprocess

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.dataset.images import read_channels, read_label
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailed, DatasetError
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.scores import CaseScores, Scores
-from decathlete.inference.pipeline import overlapped
+from decathlete.inference.batching.cases import predict_together
+from decathlete.inference.batching.pipeline import overlapped
+from decathlete.inference.batching.shared_batches import Asked
+from decathlete.inference.output.restore import restore_label
 from decathlete.inference.predict import Prediction, Predictor, Ready
-from decathlete.inference.restore import restore_label
-from decathlete.inference.shared_batches import Asked
-from decathlete.inference.together import predict_together
+from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
 

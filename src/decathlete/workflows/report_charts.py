@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from decathlete.evaluation.scores import Scores
-from decathlete.training.logs import EpochRecord, Logs
+from decathlete.training.reporting.records import EpochRecord, Logs
 
 # Okabe and Ito's colours for all kinds of colour vision, those first that read well on white and on black.
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")

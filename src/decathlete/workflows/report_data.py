@@ -14,8 +14,8 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.evaluation.folders import label_files
 from decathlete.evaluation.scores import Scores
-from decathlete.networks.bundle import ModelRecord
-from decathlete.training.logs import Logs, RunRecord
+from decathlete.models.bundle import ModelRecord
+from decathlete.training.reporting.records import Logs, RunRecord
 
 Found = TypeVar("Found", bound=Schema)
 

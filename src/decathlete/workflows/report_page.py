@@ -14,7 +14,7 @@ from decathlete.evaluation.case import structures
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.planning.explain import plan_rows, region_lines
 from decathlete.planning.plan import Plan, Range
-from decathlete.training.logs import Logs
+from decathlete.training.reporting.records import Logs
 from decathlete.version import __version__
 from decathlete.workflows import report_charts as charts
 from decathlete.workflows.report_data import RunData

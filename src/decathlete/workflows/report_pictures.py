@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Triple, reorientation
 from decathlete.core.labels import LabelSet
-from decathlete.dataset.images import read_channels, read_label
 from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError
 from decathlete.evaluation.case import structures
 from decathlete.evaluation.overlap import joint_box
+from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Normalization, Plan
 
 Array = NDArray[np.generic]

@@ -9,7 +9,7 @@ from decathlete.dataset.manifest import MANIFEST, read_dataset
 from decathlete.errors import DecathleteError
 from decathlete.export.images import Images, case_images, stored_images
 from decathlete.planning.plan import Plan
-from decathlete.training.logs import RunRecord
+from decathlete.training.reporting.records import RunRecord
 
 
 def run_images(record: RunRecord, case_ids: Sequence[str], plan: Plan, *, dataset: Path | None = None) -> Images:

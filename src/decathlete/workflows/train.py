@@ -14,17 +14,17 @@ from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
 from decathlete.errors import OptionError
 from decathlete.networks.precision import cpu_arithmetic
-from decathlete.planning.budget import Budget, fit_to_budget, usable_threads
+from decathlete.planning.compute_budget import Budget, fit_to_budget, usable_threads
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.devices import choose_device, choose_precision
-from decathlete.training.folder import record_in
-from decathlete.training.progress import Progress
+from decathlete.training.distributed.devices import choose_device, choose_precision
+from decathlete.training.reporting.progress import Progress
 from decathlete.training.run import TrainResult, train
+from decathlete.training.run_folder import record_in
 from decathlete.workflows.workspace import FoldName, Workspace
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from decathlete.errors import DatasetError, ModelError, OptionError
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
-from decathlete.inference.files import predict_files
 from decathlete.inference.predict import Predictor
-from decathlete.training.logs import RunRecord
+from decathlete.inference.predict_files import predict_files
+from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.kept_scores import kept_scores, origin_of
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
 

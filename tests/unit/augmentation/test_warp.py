@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from decathlete.augmentation.batch import SpatialDraw
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.device import to_device
-from decathlete.augmentation.folded_volumes import is_in_plane
+from decathlete.augmentation.fast_grid_sample import is_in_plane
 from decathlete.augmentation.spatial import SpatialSampler
 from decathlete.augmentation.warp import grid_affines, sampling_grid, warp
 

@@ -143,7 +143,7 @@ def test_a_record_says_what_was_measured_and_comes_back(tmp_path: Path, mode: An
 
 def test_training_steps_are_those_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward, loss of every head, backward, optimizer and average: the network learns its random batch by heart."""
-    from decathlete.training import module
+    from decathlete.training.loop import module
 
     losses, averages = [], []
     step, update = module.SegmentationModule._backward, module.EMA.update

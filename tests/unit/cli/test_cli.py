@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
-from decathlete.cli.groups import PlanArguments, SweepArguments, TrainArguments, WindowArguments
 from decathlete.cli.main import app
 from decathlete.cli.network import FullPlanArguments
+from decathlete.cli.shared_groups import PlanArguments, SweepArguments, TrainArguments, WindowArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
 from decathlete.planning.overrides import preset_options

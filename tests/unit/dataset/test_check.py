@@ -10,10 +10,10 @@ import pytest
 
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.check import check_dataset
-from decathlete.dataset.images import read_image, read_label, write_image, write_label
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import DatasetError
+from decathlete.io.images import read_image, read_label, write_image, write_label
+from decathlete.synthetic.phantoms import make_phantoms
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from decathlete import FileNames, check, convert
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.conversion.folders import parse_channels
-from decathlete.dataset.images import read_channels, read_grid, read_label, read_volume, write_image, write_label
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import CasesFailed, DatasetError, DecathleteError, ManifestError, OptionError, OutputError
+from decathlete.io.images import read_channels, read_grid, read_label, read_volume, write_image, write_label
+from decathlete.synthetic.phantoms import make_phantoms
 
 SHAPE = (6, 7, 8)
 GRID = Geometry.plain(SHAPE)

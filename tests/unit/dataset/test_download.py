@@ -24,8 +24,8 @@ from decathlete.core.sizes import say_bytes
 from decathlete.dataset import decathlon
 from decathlete.dataset.decathlon import BUCKETS, DecathlonTask, archive_source, find_task
 from decathlete.dataset.manifest import resolve_task
-from decathlete.dataset.part_file import PartFile
 from decathlete.errors import DownloadError, OptionError, OutputError
+from decathlete.transfer.part_file import PartFile
 from mirror import ARCHIVE, FILES, FOLDER, IMAGE, Mirror, md5, member, serving, tar_of
 
 CONTENT = tar_of()
@@ -41,7 +41,7 @@ CHECK_URL = "\n  → check --url: it names the folder that holds the archive, or
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that a download made, which take no time here; no proxy stands before the servers of these tests."""
     taken: list[float] = []
-    monkeypatch.setattr("decathlete.dataset.transfer.time.sleep", taken.append)
+    monkeypatch.setattr("decathlete.transfer.http.time.sleep", taken.append)
     monkeypatch.setenv("no_proxy", "*")
     return taken
 

@@ -9,8 +9,8 @@ import pytest
 
 from decathlete.dataset.groups import groups_of
 from decathlete.dataset.manifest import read_dataset, resolve_task
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import DatasetError, ManifestError, OptionError
+from decathlete.synthetic.phantoms import make_phantoms
 
 DECATHLON = {
     "name": "Livers",

@@ -10,10 +10,10 @@ import torch
 
 from decathlete.errors import OptionError
 from decathlete.export.int8 import quantised
-from decathlete.inference import program_engines
-from decathlete.inference.program_engines import OpenVinoEngine
+from decathlete.inference.engines import program_engines
+from decathlete.inference.engines.program_engines import OpenVinoEngine
+from decathlete.models.onnx_graph import onnx_program
 from decathlete.networks.build import build_network
-from decathlete.networks.onnx_graph import onnx_program
 from factories import make_test_network
 
 WINDOW = (1, 16, 16, 16)

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 import decathlete
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
-from decathlete.dataset.images import write_image
 from decathlete.errors import ImageError, ModelError, OptionError, OutputError, StoreError
 from decathlete.export.parity import TOLERANCE, check_windows, difference, own_rounding, refuse_difference
-from decathlete.inference.engines import TorchEngine
-from decathlete.inference.program_engines import OnnxEngine, OpenVinoEngine
-from decathlete.inference.program_record import ProgramRecord
-from decathlete.networks import onnx_graph
+from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine
+from decathlete.inference.engines.program_record import ProgramRecord
+from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.io.images import write_image
+from decathlete.models import onnx_graph
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.preprocessing.store import StoreSource
 from decathlete.workflows.export_program import export_onnx, export_openvino
 from factories import make_test_plan, make_volumes
@@ -214,7 +214,7 @@ def test_what_is_further_than_rounding_takes_it_is_refused():
 
 @pytest.mark.parametrize(("function", "package"), [(export_onnx, "onnxruntime"), (export_openvino, "openvino")])
 def test_without_the_package_it_says_what_to_install(function, package, model, tmp_path, monkeypatch):
-    from decathlete.inference import program_engines
+    from decathlete.inference.engines import program_engines
 
     def import_module(name):
         if name == package:

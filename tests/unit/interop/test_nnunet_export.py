@@ -16,8 +16,8 @@ from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.to_nnunet import export_nnunet
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Normalization, Plan, Resampling
 from factories import make_test_network, make_test_plan

@@ -19,8 +19,8 @@ from decathlete.core.geometry import Geometry
 from decathlete.errors import ArchiveError, DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.nnunet_weights import to_nnunet
+from decathlete.models.bundle import ModelBundle
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle
 from decathlete.planning.plan import Normalization
 
 GOLDEN = Path(__file__).parents[2] / "reference" / "golden" / "nnunet"

@@ -12,7 +12,7 @@ from decathlete.errors import DecathleteError, ModelError, OptionError
 from decathlete.interop.dynunet import ImportedModel, import_dynunet
 from decathlete.interop.dynunet_options import DynUNetOptions
 from decathlete.interop.recipe_args import recipe_topology
-from decathlete.networks.bundle import ModelBundle
+from decathlete.models.bundle import ModelBundle
 from decathlete.planning.presets import load_preset
 from dynunet_support import changed
 

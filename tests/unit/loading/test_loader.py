@@ -13,7 +13,6 @@ import torch
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.dataset.splits import make_splits
 from decathlete.errors import OptionError, StoreError
 from decathlete.loading.cache import CaseCache, HeldCase
@@ -21,6 +20,7 @@ from decathlete.loading.loader import PatchLoader
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.synthetic.phantoms import make_phantoms
 from factories import make_test_plan
 
 

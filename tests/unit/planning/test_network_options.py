@@ -7,7 +7,7 @@ from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
 from decathlete.networks.build import build_network
-from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.compute_budget import Budget, fit_to_budget
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_with
 

@@ -6,7 +6,7 @@ import pytest
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
-from decathlete.planning.budget import Budget, fit_to_budget
+from decathlete.planning.compute_budget import Budget, fit_to_budget
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import FACTS, override, plan_with
 from decathlete.planning.plan import Plan

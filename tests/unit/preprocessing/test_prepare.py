@@ -7,8 +7,8 @@ import pytest
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import IGNORE_INDEX, LabelClass, LabelSet
-from decathlete.dataset.volumes import Image, LabelMap
 from decathlete.errors import GridMismatch, ImageError, ModelError
+from decathlete.io.volumes import Image, LabelMap
 from decathlete.planning.plan import Normalization
 from decathlete.preprocessing.prepare import FOREGROUND_SAMPLES, foreground_sample, prepare
 from factories import make_oblique_geometry, make_test_network, make_test_plan, make_volumes

@@ -8,12 +8,12 @@ import pytest
 
 from decathlete.core.geometry import Box
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.dataset.splits import make_splits
 from decathlete.errors import CasesFailed, OutputError, StoreError
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.synthetic.phantoms import make_phantoms
 from factories import make_test_network, make_test_plan
 
 FINGERPRINT = Fingerprint(dataset_digest="x", cases=(), intensity=())

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
-from decathlete.dataset.images import write_label
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import CasesFailed, ModelError, OptionError, OutputError
-from decathlete.inference.engines import TorchEngine
-from decathlete.inference.program_engines import OpenVinoEngine
-from decathlete.inference.program_record import ExportedFolder
+from decathlete.inference.engines.program_engines import OpenVinoEngine
+from decathlete.inference.engines.program_record import ExportedFolder
+from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.io.images import write_label
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
+from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.workflows import export_int8 as workflow
 from decathlete.workflows.dice_of_engine import dice_of_engine
 from decathlete.workflows.export_int8 import export_int8

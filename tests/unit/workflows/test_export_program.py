@@ -10,13 +10,13 @@ import torch
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.export.windows import case_windows
+from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.networks.bundle import ModelBundle, ModelRecord
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
-from decathlete.training.logs import RunRecord
+from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.export_program import windows_of_run
 from factories import make_test_plan
 from training_support import make_store

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.phantoms import make_phantoms
 from decathlete.errors import DatasetError, OptionError
+from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
-from decathlete.training.logs import RunRecord
+from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.int8_cases import choose_cases
 from factories import make_test_plan
 from training_support import make_store

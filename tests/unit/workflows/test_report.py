@@ -18,11 +18,11 @@ from decathlete.core.labels import LabelSet
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ModelError
 from decathlete.evaluation.evaluate import evaluate_pairs
-from decathlete.networks.bundle import ModelRecord
+from decathlete.models.bundle import ModelRecord
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
 from decathlete.training.config import TrainConfig
-from decathlete.training.logs import EpochRecord, RunRecord, write_logs
+from decathlete.training.reporting.records import EpochRecord, RunRecord, write_logs
 from decathlete.workflows.report import make_report
 
 NAMES = ["inner <b>", "outer"]

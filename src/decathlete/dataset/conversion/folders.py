@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from decathlete.dataset.inputs import group_channels, is_image_name, strip_suffix
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.errors import DatasetError, ImageError, OptionError, problems_found
+from decathlete.io.image_files import group_channels, is_image_name, strip_suffix
 
 _HELP = (
     "say with --images, --labels, --test-images, --channels and --label-suffix where files lie and what they are called"

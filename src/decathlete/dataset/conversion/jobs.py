@@ -12,8 +12,8 @@ import numpy as np
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry
-from decathlete.dataset.images import read_label, read_volume, write_label, write_volume
 from decathlete.errors import ImageError, OutputError
+from decathlete.io.images import read_label, read_volume, write_label, write_volume
 
 
 @dataclass(frozen=True, kw_only=True)

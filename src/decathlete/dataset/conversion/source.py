@@ -15,11 +15,11 @@ from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
-from decathlete.dataset.images import read_label
 from decathlete.dataset.manifest import MANIFEST, read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, DecathleteError, ManifestError, OptionError, problems_found
+from decathlete.io.images import read_label
 
 FOLDS = "splits_final.json"
 """nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""

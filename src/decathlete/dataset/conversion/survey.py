@@ -16,10 +16,10 @@ from decathlete.core.parallel import map_cases
 from decathlete.dataset.check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, Place, WriteImage, WriteLabel
 from decathlete.dataset.conversion.source import Progress
-from decathlete.dataset.images import holds_integers, read_grid, read_volume
-from decathlete.dataset.inputs import output_suffix
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
+from decathlete.io.image_files import output_suffix
+from decathlete.io.images import holds_integers, read_grid, read_volume
 
 _REMEDY = "mend these files, or leave them out; nothing was written"
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from decathlete.core.files import read_text
-from decathlete.dataset.inputs import strip_suffix
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found
+from decathlete.io.image_files import strip_suffix
 
 _KNOWN = ("case", "image", "label", "group", "split")
 _SPLITS = {"": "train", "train": "train", "training": "train", "val": "val", "validation": "val", "test": "test"}

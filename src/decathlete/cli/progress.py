@@ -1,0 +1,121 @@
+"""How the command line shows work: a bar with rate and time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from decathlete.core.durations import say_duration
+from decathlete.core.schema import Schema
+from decathlete.planning.explain import explain
+from decathlete.planning.plan import Plan
+from decathlete.training.reporting.progress import Progress as TrainingProgress
+from decathlete.training.reporting.records import EpochRecord
+from decathlete.workflows.progress import CaseProgress, Listener
+
+LINE_EVERY_S = 15.0
+
+
+def print_json(value: Schema) -> None:
+    """A result for machines, on standard output."""
+    typer.echo(value.model_dump_json(indent=1))
+
+
+class TerminalListener(Listener):
+    """Shows steps, the plan, cases and epochs on standard error; results alone go to standard output."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+
+    def step(self, title: str) -> None:
+        self.console.print(f"\n[bold]{title}[/bold]")
+
+    def plan(self, plan: Plan) -> None:
+        typer.echo(explain(plan))
+
+    def cases(self, doing: str) -> CaseProgress:
+        return Bar(self.console, doing).cases
+
+    def training(self) -> TrainingProgress:
+        return EpochLines(Bar(self.console, "train"))
+
+
+class Bar:
+    """One bar on a terminal; in a log, a line now and then."""
+
+    def __init__(self, console: Console, doing: str) -> None:
+        self._console = console
+        self._doing = doing
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def cases(self, done: int, total: int, case_id: str | None) -> None:  # noqa: ARG002 - part of the protocol
+        """Told of each finished case."""
+        if self._console.is_terminal:
+            self._draw(done, total)
+        elif done == total or time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._line(done, total)
+
+    def _draw(self, done: float, total: float) -> None:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._progress.add_task(self._doing, total=total)
+            self._progress.start()
+        assert self._task is not None  # for the type checker: made with the bar
+        self._progress.update(self._task, completed=done, total=total)
+        if done >= total:
+            self.stop()
+
+    def stop(self) -> None:
+        """Leave the bar as it is and stop redrawing."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _line(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self._last_line = now
+        spent = now - self._started
+        left = spent / done * (total - done) if done else 0.0
+        note = f", about {say_duration(left)} left" if left else ""
+        self._console.print(f"{self._doing} {done}/{total} in {say_duration(spent)}{note}")
+
+
+class EpochLines:
+    """One line for each epoch of training."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def on_step(self, step: int, progress: float) -> None:
+        """Nothing: steps are many and epochs tell enough."""
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """The epoch in one line."""
+        dice = "" if record.mean_dice is None else f"  Dice {record.mean_dice:.3f} (best {record.best_dice:.3f})"
+        sys.stderr.write(
+            f"epoch {record.epoch + 1}  step {record.step}  {say_duration(record.elapsed)}  "
+            f"loss {record.train_loss:.3f}{dice}  {record.patches_per_second:.1f} patches/s\n"
+        )
+        sys.stderr.flush()

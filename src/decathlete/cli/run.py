@@ -1,0 +1,116 @@
+"""Commands that do everything: run, demo."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from decathlete.cli import options as o
+from decathlete.cli.config_file import said
+from decathlete.cli.network import FullPlanArguments
+from decathlete.cli.shared_groups import Fit, SweepArguments
+from decathlete.cli.training import FullTrainArguments
+from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.workflows.fold import RoadOptions
+
+
+def run(
+    context: typer.Context,
+    dataset: o.Dataset,
+    plan: FullPlanArguments,
+    training: FullTrainArguments,
+    windows: SweepArguments,
+    dim: o.Dims = "3",
+    preset: o.Preset = None,
+    fold: o.Fold = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDS",
+            show_default="one, --fold",
+            help="Cross-validate: several folds in turn, 0-4 or 0,2 or 0- (every fold). --max-time is for each.",
+        ),
+    ] = None,
+    fit: Fit = True,
+    data: o.Data = Path("data"),
+    prepared: o.Prepared = Path("prepared"),
+    results: o.Results = Path("results"),
+    engine: o.Engine = "auto",
+    workers: o.Workers = 2,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Do everything in turn, for one fold or several. Check, plan, prepare, train, score, report, predict imagesTs;
+    run it again to go on."""
+    from decathlete.cli.progress import TerminalListener
+    from decathlete.workflows.workspace import Workspace
+
+    if fold is not None and folds is not None:
+        raise OptionError("--fold and --folds are both given", remedy="give one of them")
+    held_out = o.fold_of(fold)
+    options: RoadOptions = {
+        "dims": o.dims_of(dim),
+        "workspace": Workspace(data=data, prepared=prepared, results=results),
+        "plan_options": replace(plan.options(), preset=preset),
+        "config": training.config(said(context), preset=preset, dims=o.dims_of(dim), fold=held_out),
+        "fit": fit,
+        "predict_options": windows.options(
+            device=training.device, precision=training.precision, layout=training.layout, engine=engine
+        ),
+        "workers": workers,
+        "overwrite": overwrite,
+        "listener": TerminalListener(),
+    }
+    if folds is None:
+        _run_fold(dataset, held_out, options)
+    else:
+        _run_folds(dataset, folds, options)
+
+
+def _run_fold(dataset: str, fold: int | Literal["all"], options: RoadOptions) -> None:
+    from decathlete.workflows.run import run as function
+
+    result = function(dataset, fold=fold, **options)
+    typer.echo(f"report in {result.report}")
+    if result.predictions:
+        typer.echo(f"predictions in {result.predictions}")
+    typer.echo(result.headline_line())
+    if result.failed_tests is not None:
+        raise result.failed_tests
+
+
+def _run_folds(dataset: str, folds: str, options: RoadOptions) -> None:
+    from decathlete.workflows.cross_validate import cross_validate as function
+
+    result = function(dataset, folds=folds, **options)
+    typer.echo(result.scores.table())
+    typer.echo(f"\nreports in {result.report} and, of each fold, in {result.folder}/fold_<k>/report.html")
+    if result.predictions:
+        typer.echo(f"predictions in {result.predictions}")
+    typer.echo(result.scores.headline_line())
+    if failure := result.failed_folds or result.failed_tests:
+        raise failure
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Where the demo's data and results go.")] = Path("demo"),
+    max_time: Annotated[str, typer.Option(metavar="DURATION", help="Train for so long: 90s, 4m30s, 1h.")] = "4m30s",
+    workers: o.Workers = 2,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Run everything on a brain cohort that is made up. No data needed; in the end it says where the report is."""
+    from decathlete.cli.progress import TerminalListener
+    from decathlete.core.durations import parse_duration
+    from decathlete.workflows.demo import demo as function
+
+    result = function(
+        folder, max_time_s=parse_duration(max_time), workers=workers, overwrite=overwrite, listener=TerminalListener()
+    )
+    typer.echo(f"report in {result.run.report}")
+    typer.echo(f"predictions in {result.run.predictions}")
+    typer.echo(f"multi-level Otsu thresholding, flattered: mean Dice {result.thresholding_dice:.3f}")
+    typer.echo(result.run.headline_line())

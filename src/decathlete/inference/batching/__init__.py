@@ -1,0 +1,1 @@
+"""Cases in order: read ahead, computed together, written behind."""

@@ -1,0 +1,1 @@
+"""Inference engines: what computes a network, and which one is chosen."""

@@ -1,0 +1,1 @@
+"""The sliding window: its grid, flips, sums in tiles, and the sweep."""

@@ -1,0 +1,120 @@
+"""Which files are images, what their cases are called, and which files together are one case."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from decathlete.errors import ImageError
+from decathlete.io import itk, nifti
+from decathlete.io.dicom import is_dicom_file, is_dicom_folder
+
+IMAGE_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES)
+"""Suffixes of files that hold a whole image each, longest first where one ends with another."""
+
+_CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
+
+
+def strip_suffix(name: str) -> str:
+    """A file name without its image suffix; other names are left alone.
+
+    >>> strip_suffix("case.1_0000.nii.gz")
+    'case.1_0000'
+    """
+    lower = name.lower()
+    return next((name[: -len(s)] for s in IMAGE_SUFFIXES if lower.endswith(s)), name)
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether ``path`` is named like an image and is not hidden."""
+    return path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
+
+
+def output_suffix(path: Path) -> str:
+    """The suffix for a prediction of ``path``: the input's own where it can be written, else ``.nii.gz``."""
+    lower = path.name.lower()
+    if lower.endswith(".mhd"):
+        return ".mha"  # the same format in one file, which can be written whole or not at all
+    if lower.endswith(".nhdr"):
+        return ".nrrd"
+    return next((s for s in (*nifti.SUFFIXES, *itk.WRITABLE) if lower.endswith(s)), ".nii.gz")
+
+
+def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
+    """The cases at ``path``: case id -> its files, one per channel or one with all channels.
+
+    Args:
+        path: an image file; a folder of DICOM slices (one case, called as the folder); a folder of images, where
+            ``ID_0000.*``, ``ID_0001.*`` are the channels of ``ID``; or a folder of DICOM folders.
+        n_channels: of the model, where known. With 1, files called ``ID_0000`` and ``ID_0001`` are two cases.
+
+    Raises:
+        ImageError: nothing is there, it is not an image, or one case has two files of different kinds.
+    """
+    if path.is_file():
+        return _one_file(path, n_channels)
+    if not path.is_dir():
+        raise ImageError("does not exist", where=path, remedy="check the path")
+    images = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p))
+    if any(p.suffix.lower() != ".dcm" for p in images):
+        return group_channels((p for p in images if p.suffix.lower() != ".dcm"), n_channels=n_channels)
+    if is_dicom_folder(path):
+        return {path.resolve().name: (path,)}
+    series: dict[str, tuple[Path, ...]] = {p.name: (p,) for p in sorted(path.iterdir()) if is_dicom_folder(p)}
+    if not series:
+        raise ImageError(
+            "holds no images",
+            where=path,
+            remedy=f"name an image file or a folder with files of these kinds: {', '.join(IMAGE_SUFFIXES)}",
+        )
+    return series
+
+
+def group_channels(files: Iterable[Path], *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
+    """Case id -> files in channel order. ``ID_0001`` belongs to ``ID`` only where ``ID_0000`` is there too.
+
+    Raises:
+        ImageError: one channel of one case comes in two files.
+    """
+    files = sorted(files)
+    firsts = {strip_suffix(p.name).removesuffix("_0000") for p in files if strip_suffix(p.name).endswith("_0000")}
+    found: dict[str, dict[int, Path]] = defaultdict(dict)
+    for file in files:
+        case_id, channel = _channel_of(strip_suffix(file.name), firsts)
+        if channel in found[case_id]:
+            raise ImageError(
+                f"case {case_id} comes twice: {found[case_id][channel].name} and {file.name}",
+                where=file.parent,
+                remedy="keep one of the two",
+            )
+        found[case_id][channel] = file
+    if n_channels == 1 and any(len(channels) > 1 for channels in found.values()):
+        return {strip_suffix(p.name): (p,) for p in files}
+    return {case_id: tuple(channels[k] for k in sorted(channels)) for case_id, channels in found.items()}
+
+
+def _channel_of(stem: str, firsts: set[str]) -> tuple[str, int]:
+    match = _CHANNEL.fullmatch(stem)
+    if match and match["id"] in firsts:
+        return match["id"], int(match["channel"])
+    return stem, 0
+
+
+def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]:
+    if not is_image_name(path) and not is_dicom_file(path):
+        raise ImageError(
+            "is not an image of a known kind",
+            where=path,
+            remedy=f"give a file with one of these suffixes: {', '.join(IMAGE_SUFFIXES)}, or a folder of DICOM slices",
+        )
+    stem = strip_suffix(path.name)
+    if not stem.endswith("_0000"):
+        return {stem: (path,)}
+    siblings = (p for p in path.parent.iterdir() if p.is_file() and is_image_name(p))
+    case_id = stem.removesuffix("_0000")
+    same = [p for p in siblings if _channel_of(strip_suffix(p.name), {case_id})[0] == case_id and p.name != case_id]
+    if n_channels == 1:
+        return {case_id: (path,)}
+    return group_channels([p for p in same if _CHANNEL.fullmatch(strip_suffix(p.name))])

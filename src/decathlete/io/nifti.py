@@ -1,0 +1,194 @@
+"""NIfTI files through nibabel: the affine as stored, header codes and units kept, damage named."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from decathlete.core.geometry import Geometry, HeaderCodes, Shape
+from decathlete.errors import ImageError
+from decathlete.io.volumes import Volume
+
+SUFFIXES = (".nii.gz", ".nii")
+
+_MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+_REVERSED = [2, 1, 0, 3]  # nibabel's columns i, j, k to ours: z, y, x
+
+
+class NiftiReader:
+    """NIfTI-1 and NIfTI-2, one file, plain or gzipped: 2D, 3D, or 4D with the channels last."""
+
+    def accepts(self, path: Path) -> bool:
+        """By suffix."""
+        return path.name.lower().endswith(SUFFIXES)
+
+    def grid(self, path: Path) -> tuple[int, Geometry]:
+        """From the header alone."""
+        with _damage_named(path):
+            header = nibabel.load(path).header
+            return _grid(header, path)
+
+    def volume(self, path: Path, *, as_float32: bool) -> Volume:
+        """All voxels, slope and intercept applied; of a gzipped file the checksum is verified too."""
+        with _damage_named(path):
+            array_IJK, header = _gzipped(path, as_float32) if path.suffix.lower() == ".gz" else _plain(path, as_float32)
+            _, geometry = _grid(header, path)
+        channels_last = array_IJK.reshape(*_shape_ijk(header, path)[0], -1)
+        return Volume(array_CZYX=channels_last.transpose(3, 2, 1, 0), geometry=geometry)
+
+    def holds_integers(self, path: Path) -> bool:
+        """Type, slope and intercept as stored."""
+        with _damage_named(path):
+            stored = nibabel.load(path).dataobj
+        return stored.dtype.kind in "iu" and stored.slope == 1 and stored.inter == 0
+
+
+def write_nifti(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
+    """Write as NIfTI-1 with the header codes and units of ``geometry``; several channels become the last axis.
+
+    The number type is the array's, slope 1. Where the codes cannot carry the affine (both 0, or a shear with a qform
+    alone), the sform is used as well, so that a written volume never moves. One channel of a slice that came with two
+    axes has two again.
+    """
+    _image(array_CZYX, geometry).to_filename(path)
+
+
+def header_bytes(n_channels: int, geometry: Geometry) -> bytes:
+    """How an uncompressed file begins that :func:`write_nifti` would write of float32 channels; these come next.
+
+    They follow each other in C order: channel, z, y, x.
+    """
+    unfilled_CZYX = np.broadcast_to(np.float32(0), (n_channels, *geometry.shape_ZYX))
+    header = _image(unfilled_CZYX, geometry).header
+    header.set_slope_inter(1, 0)
+    start = BytesIO()
+    header.write_to(start)
+    return start.getvalue()
+
+
+def stored_bytes(path: Path) -> int:
+    """How long an uncompressed file has to be by its header.
+
+    Raises:
+        ImageError: missing, or its header is damaged.
+    """
+    with _damage_named(path):
+        image = nibabel.load(path)
+    return int(image.dataobj.offset) + prod(map(int, image.shape)) * int(image.dataobj.dtype.itemsize)
+
+
+def _image(array_CZYX: NDArray[Any], geometry: Geometry) -> Any:
+    array_IJK = array_CZYX.transpose(3, 2, 1, 0)
+    if array_IJK.shape[3] == 1:
+        array_IJK = array_IJK[..., 0]
+        if geometry.header.axes == 2 and array_IJK.shape[2] == 1:
+            array_IJK = array_IJK[..., 0]
+    affine = geometry.matrix[:, _REVERSED]
+    affine[:3] /= _MM_PER_UNIT.get(geometry.header.spatial_unit, 1.0)
+    image = nibabel.Nifti1Image(array_IJK, affine, dtype=array_IJK.dtype)
+    header, codes = image.header, geometry.header
+    header.set_xyzt_units(codes.spatial_unit, codes.temporal_unit)
+    image.set_qform(affine, codes.qform_code, update_affine=False)
+    image.set_sform(affine, codes.sform_code, update_affine=False)
+    if not np.allclose(header.get_best_affine(), affine, rtol=1e-4, atol=1e-3 * abs(affine[:3, :3]).max()):
+        image.set_sform(affine, codes.sform_code or 2, update_affine=False)
+    return image
+
+
+def _plain(path: Path, as_float32: bool) -> tuple[NDArray[Any], Any]:
+    image = nibabel.load(path, mmap=False)
+    return _data(image, as_float32), image.header
+
+
+def _gzipped(path: Path, as_float32: bool) -> tuple[NDArray[Any], Any]:
+    kind = type(nibabel.load(path))
+    with gzip.open(path) as stream:
+        image = kind.from_stream(stream)
+        array = _data(image, as_float32)
+        while stream.read(1 << 20):  # to the end, where gzip keeps its checksum
+            pass
+    return array, image.header
+
+
+def _data(image: Any, as_float32: bool) -> NDArray[Any]:
+    if as_float32:
+        return np.asarray(image.dataobj, dtype=np.float32)
+    return np.asanyarray(image.dataobj)
+
+
+def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
+    (i, j, k), channels = _shape_ijk(header, path)
+    units = _units(header)
+    matrix = np.asarray(header.get_best_affine(), dtype=np.float64)[:, _REVERSED]
+    matrix[:3] *= _MM_PER_UNIT.get(units[0], 1.0)
+    codes = HeaderCodes(
+        qform_code=int(header["qform_code"]),
+        sform_code=int(header["sform_code"]),
+        spatial_unit=units[0],
+        temporal_unit=units[1],
+        axes=2 if len(header.get_data_shape()) == 2 else 3,
+    )
+    return channels, Geometry.from_matrix((k, j, i), matrix, codes)
+
+
+def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
+    """Voxels along i, j, k and the number of channels; single trailing axes do not count."""
+    dtype = header.get_data_dtype()
+    if dtype.fields or dtype.kind == "c":
+        raise ImageError(
+            f"holds {'colours' if dtype.fields else 'complex numbers'}, not one number per voxel and channel",
+            where=path,
+            remedy="store each component as a channel of its own (4D, channels last)",
+        )
+    shape = tuple(int(n) for n in header.get_data_shape())
+    space, rest = (*shape, 1, 1, 1)[:3], [n for n in shape[3:] if n != 1]
+    if len(shape) < 2 or len(rest) > 1:
+        raise ImageError(
+            f"has {len(shape)} axes (shape {shape})",
+            where=path,
+            remedy="store it as 3D, or as 4D with the channels last",
+        )
+    return (space[0], space[1], space[2]), rest[0] if rest else 1
+
+
+def _units(header: Any) -> tuple[str, str]:
+    try:
+        space, time = header.get_xyzt_units()
+    except KeyError:  # a unit code that the standard does not know
+        return "unknown", "unknown"
+    return str(space), str(time)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Whatever nibabel and gzip raise for a bad file becomes one kind of error."""
+    try:
+        yield
+    except (ImageError, ValidationError):  # the second: a grid that cannot be, which the caller puts into words
+        raise
+    except FileNotFoundError:
+        raise ImageError("does not exist", where=path, remedy="check the path") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, OSError, ValueError) as problem:
+        raise ImageError(
+            f"cannot be read as NIfTI: truncated, damaged, or not NIfTI at all ({_first_line(problem)})",
+            where=path,
+            remedy="download or export this file again",
+        ) from problem
+
+
+def _first_line(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0][:160] if lines else type(problem).__name__

@@ -1,0 +1,1 @@
+"""Several processes: devices, launch, rendezvous, collectives."""

@@ -1,0 +1,139 @@
+"""Several processes on one machine, started from here: it works from a script, a test and a console command alike."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
+
+from decathlete.errors import DecathleteError
+from decathlete.training.distributed.failures import leave_failure, read_failure
+from decathlete.training.loop.signals import forward
+from decathlete.training.loop.task import TrainTask
+from decathlete.training.reporting.progress import LogProgress, Progress
+
+HOST = "127.0.0.1"
+
+
+class SpawnedEnvironment(ClusterEnvironment):  # type: ignore[misc]
+    """Tells Lightning that this process is one of ``world`` that :func:`spawn` has started on this machine."""
+
+    def __init__(self, *, rank: int, world: int, port: int) -> None:
+        self._rank = rank
+        self._world = world
+        self._port = port
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """All are there already."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """Where rank 0 listens."""
+        return HOST
+
+    @property
+    def main_port(self) -> int:
+        """Where rank 0 listens."""
+        return self._port
+
+    @staticmethod
+    def detect() -> bool:
+        """Never by itself."""
+        return False
+
+    def world_size(self) -> int:
+        """Processes in all."""
+        return self._world
+
+    def set_world_size(self, size: int) -> None:
+        """Fixed when they were started."""
+
+    def global_rank(self) -> int:
+        """This process."""
+        return self._rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """Fixed when it was started."""
+
+    def local_rank(self) -> int:
+        """This process on this machine."""
+        return self._rank
+
+    def node_rank(self) -> int:
+        """The only machine."""
+        return 0
+
+
+Fit = Callable[[TrainTask, Progress, SpawnedEnvironment], None]
+
+
+def spawn(fit: Fit, task: TrainTask, progress: Progress) -> None:
+    """Run ``fit`` in a process per device and wait for all; signals are passed on to them.
+
+    Args:
+        fit: a function of a module (it is found by its name).
+
+    Raises:
+        DecathleteError: that one of them raised; or one was killed.
+    """
+    arguments = (fit, task, _portable(progress), _free_port())
+    n = task.hardware.devices
+    processes = start_processes(_worker, arguments, nprocs=n, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
+    forward(lambda number: _send(processes.pids(), number))
+    try:
+        while not processes.join():
+            pass
+    except ProcessRaisedException:
+        error = read_failure(task)
+        if error is None:
+            raise
+        raise error from None
+    except ProcessExitedException as problem:
+        raise DecathleteError(
+            f"a training process ended by itself ({problem})",
+            where=task.folder,
+            remedy="look whether the machine ran out of memory; lower --devices or --batch-size, then --resume",
+        ) from None
+
+
+def _worker(rank: int, fit: Fit, task: TrainTask, progress: Progress, port: int) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("decathlete").setLevel(task.log_level)
+    if task.hardware.kind == "cpu":  # processes that each use all cores wait for one another
+        torch.set_num_threads(max(1, torch.get_num_threads() // task.hardware.devices))
+    try:
+        fit(task, progress, SpawnedEnvironment(rank=rank, world=task.hardware.devices, port=port))
+    except Exception as problem:
+        leave_failure(task, problem)
+        raise
+
+
+def _portable(progress: Progress) -> Progress:
+    """``progress``, if it can be sent to another process, else lines in the log."""
+    try:
+        pickle.dumps(progress)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return LogProgress()
+    return progress
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _send(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, number)

@@ -1,0 +1,175 @@
+"""What happens around the steps: epochs are validated, recorded and saved."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+
+from decathlete.training.distributed import collectives as ranks
+from decathlete.training.loop.checkpoint import save_checkpoint
+from decathlete.training.loop.module import SegmentationModule
+from decathlete.training.loop.task import TrainTask
+from decathlete.training.loop.validation import Validation, Validator, evenly_chosen, output_names
+from decathlete.training.reporting.curves import Curves
+from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.records import EpochRecord, write_logs
+
+__all__ = ["EpochEnd", "Progress", "StepWatch"]
+
+
+class StepWatch(pl.Callback):  # type: ignore[misc]
+    """After each step: tell of it, and save inside long epochs, or when asked to stop."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._saved_s = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+        """Epochs begin saved, or at the start of all."""
+        self._saved_s = pl_module.state.elapsed_s
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        state = pl_module.state
+        if trainer.is_global_zero:
+            self._progress.on_step(state.step, state.progress)
+        if state.elapsed_s - self._saved_s >= pl_module.task.config.save_every_s:
+            pl_module.save()
+            self._saved_s = state.elapsed_s
+
+
+class EpochEnd(pl.Callback):  # type: ignore[misc]
+    """Closes epochs: validation of the averaged weights, record, logs, best and last checkpoint, whether to go on.
+
+    A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress: list[Progress] = [progress]
+        self._curves: Curves | None = None
+        self._validator: Validator | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+        """Make what lives in the training process only."""
+        task: TrainTask = pl_module.task
+        if task.val_ids and task.config.val_cases:
+            self._validator = pl_module.validator()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Open the loggers, now that the module has gone back to where it was."""
+        if trainer.is_global_zero and self._curves is None:
+            self._curves = Curves(pl_module.task, pl_module.state)
+            self._progress.append(self._curves)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Close the epoch, or save it open."""
+        module: SegmentationModule = pl_module
+        state = module.state
+        trained_s = module.clock.elapsed() - state.epoch_start_s
+        finished = module.budget.finished(state)  # asked before validation, whose time is set aside for
+        validation = None if module.state.stopped_by else self._validate(module)
+        if module.state.stopped_by:
+            (state.elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
+            state.outcome = "interrupted"
+        elif state.steps_in_epoch:
+            self._close(module, validation, trained_s)
+        if state.outcome == "running" and (finished or self._out_of_patience(module)):
+            state.outcome = "complete"
+        module.save()
+        trainer.should_stop = state.outcome != "running"
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+        """The curves end."""
+        self._end_curves(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
+        """The curves end, too."""
+        self._end_curves(pl_module)
+
+    def _end_curves(self, module: SegmentationModule) -> None:
+        if self._curves is not None:
+            self._curves.close(complete=module.state.outcome == "complete")
+
+    def _close(self, module: SegmentationModule, validation: Validation | None, trained_s: float) -> None:
+        state = module.state
+        if state.judge(validation.mean_dice if validation else None) and ranks.rank() == 0:
+            content = {"ema": module.ema.state_dict(), "epoch": state.epoch, "mean_dice": state.best_dice}
+            save_checkpoint(module.task.best_checkpoint, content)
+        config = module.task.config
+        if config.schedule == "plateau" and validation and validation.mean_dice is not None:
+            state.lower_on_plateau(factor=config.factor, patience=config.lr_patience)
+        loss, trained_s = self._means(module, trained_s)
+        (elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
+        record = EpochRecord(
+            epoch=state.epoch,
+            step=state.step,
+            seconds=elapsed_s - state.epoch_start_s,
+            elapsed=elapsed_s,
+            train_loss=loss,
+            val_loss=validation.loss if validation else None,
+            learning_rate=module.optimizer.param_groups[0]["lr"],
+            dice=validation.dice if validation else {},
+            mean_dice=validation.mean_dice if validation else None,
+            best_dice=state.best_dice,
+            best_epoch=state.best_epoch,
+            patches_per_second=state.steps_in_epoch * module.task.plan.batch_size * ranks.world_size() / trained_s,
+            skipped_steps=state.skipped_in_epoch,
+        )
+        state.close_epoch(record, elapsed_s=elapsed_s)
+        if ranks.rank() == 0:
+            write_logs(module.task.folder, output_names(module.task.plan.labels), state.history)
+            for listener in self._progress:
+                listener.on_epoch(record)
+
+    @staticmethod
+    def _means(module: SegmentationModule, trained_s: float) -> tuple[float, float]:
+        loss_sum, count = ranks.summed([module.state.loss_sum, module.state.loss_count], module.device)
+        (trained_s,) = ranks.greatest([max(trained_s, 1e-6)], module.device)
+        return (loss_sum / count if count else float("nan")), trained_s
+
+    def _validate(self, module: SegmentationModule) -> Validation | None:
+        """The averaged weights' validation, if it is due; ``module.state.stopped_by`` is set if it was broken off."""
+        state, validator = module.state, self._validator
+        if validator is None or not state.steps_in_epoch or not module.budget.validation_due(state):
+            return None
+        if state.epoch < module.task.config.skip_first and not module.budget.finished(state):
+            return None
+        began = time.monotonic()
+        if state.val_cases is None:
+            self._plan_validation(module, validator)
+        chosen = evenly_chosen(module.task.val_ids, state.val_cases or 0)
+        result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
+        numbers = [time.monotonic() - began, float(module.stop_request.signal_number)]
+        state.val_cost_s, number = ranks.greatest(numbers, module.device)
+        state.val_spent_s += state.val_cost_s
+        if result is None:
+            module.state.stopped_by = int(number)
+        return result
+
+    @staticmethod
+    def _plan_validation(module: SegmentationModule, validator: Validator) -> None:
+        """With a time budget, one case is timed to see how many fit."""
+        state, task = module.state, module.task
+        most = min(task.config.val_cases, len(task.val_ids))
+        seconds = 0.0
+        if task.config.timed:
+            began = time.monotonic()
+            validator.case(module.ema.network, evenly_chosen(task.val_ids, 1)[0])
+            (seconds,) = ranks.greatest([time.monotonic() - began], module.device)
+        planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
+        state.val_cases, state.val_every = planned
+
+    @staticmethod
+    def _out_of_patience(module: SegmentationModule) -> bool:
+        config, state = module.task.config, module.state
+        if config.patience is None or state.epoch < (config.min_epochs or 0):
+            return False
+        return state.epochs_without_better >= config.patience

@@ -1,0 +1,147 @@
+"""Where a training is: all that, with the weights, makes a resumed run equal to one that was never killed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+from decathlete.training.reporting.records import EpochRecord
+
+SMOOTHING = 0.9
+
+Outcome = Literal["running", "interrupted", "complete"]
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """Counters and running values; equal on all ranks after every step.
+
+    Attributes:
+        epoch: epochs closed (steps made, validated, logged).
+        step: steps made or skipped, of the whole training: the next step's number.
+        epoch_start_step, epoch_start_s: step and elapsed seconds at which the open epoch began.
+        elapsed_s: seconds inside ``train``, those before a resumption included.
+        progress: 0..1, never falling.
+        step_s: duration of recent steps, an upper estimate, seconds.
+        skipped: steps skipped in all, in the open epoch and in a row.
+        val_cases: held-out cases swept at each validation; ``None`` until the first with a time budget.
+        val_every: epochs between validations.
+        val_cost_s, val_spent_s: of the last validation, and of all, seconds.
+        save_cost_s: of writing a checkpoint.
+        smoothed_dice: exponential average of the mean Dice, for ``patience``.
+        lowered, since_lowered: ``plateau``: share of the peak learning rate that is left, and validations without a
+            better smoothed Dice since it was last lowered (or since the last better one).
+        outcome: whether training is still to go on.
+        stopped_by: the signal that all ranks have agreed to stop for, 0 for none.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    epoch_start_step: int = 0
+    epoch_start_s: float = 0.0
+    elapsed_s: float = 0.0
+    progress: float = 0.0
+    step_s: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    skipped: int = 0
+    skipped_in_epoch: int = 0
+    skipped_in_a_row: int = 0
+    val_cases: int | None = None
+    val_every: int = 1
+    val_cost_s: float = 0.0
+    val_spent_s: float = 0.0
+    save_cost_s: float = 0.0
+    best_dice: float | None = None
+    best_epoch: int | None = None
+    smoothed_dice: float | None = None
+    best_smoothed_dice: float | None = None
+    epochs_without_better: int = 0
+    lowered: float = 1.0
+    since_lowered: int = 0
+    outcome: Outcome = "running"
+    stopped_by: int = 0
+    history: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """Steps of the open epoch."""
+        return self.step - self.epoch_start_step
+
+    @property
+    def train_loss(self) -> float:
+        """Mean over the open epoch's steps that were not skipped; NaN if all were."""
+        return self.loss_sum / self.loss_count if self.loss_count else float("nan")
+
+    def count_step(self, loss: float | None) -> None:
+        """A step was made with ``loss``, or skipped (``None``)."""
+        self.step += 1
+        if loss is None:
+            self.skipped += 1
+            self.skipped_in_epoch += 1
+            self.skipped_in_a_row += 1
+        else:
+            self.loss_sum += loss
+            self.loss_count += 1
+            self.skipped_in_a_row = 0
+
+    def time_step(self, *, elapsed_s: float, step_s: float) -> None:
+        """A step took ``step_s``; the estimate rises at once and falls slowly, but forgets the first step's warm-up."""
+        self.elapsed_s = elapsed_s
+        slow = 0.9 * self.step_s + 0.1 * step_s if self.step > 1 else 0.0
+        self.step_s = max(step_s, slow)
+
+    def judge(self, mean_dice: float | None) -> bool:
+        """Take in a validation's mean Dice (of the open epoch); whether it is the best so far."""
+        if mean_dice is None:
+            return False
+        last = self.smoothed_dice
+        self.smoothed_dice = mean_dice if last is None else SMOOTHING * last + (1 - SMOOTHING) * mean_dice
+        better = self.best_smoothed_dice is None or self.smoothed_dice > self.best_smoothed_dice
+        self.best_smoothed_dice = self.smoothed_dice if better else self.best_smoothed_dice
+        self.epochs_without_better = 0 if better else self.epochs_without_better + 1
+        if self.best_dice is not None and mean_dice <= self.best_dice:
+            return False
+        self.best_dice, self.best_epoch = mean_dice, self.epoch
+        return True
+
+    def lower_on_plateau(self, *, factor: float, patience: int) -> None:
+        """After a judged validation: lower the learning rate if ``patience`` are past without a better Dice."""
+        self.since_lowered = self.since_lowered + 1 if self.epochs_without_better else 0
+        if self.since_lowered > patience:
+            self.lowered *= factor
+            self.since_lowered = 0
+
+    def close_epoch(self, record: EpochRecord, *, elapsed_s: float) -> None:
+        """The open epoch ends as ``record``; the next one begins."""
+        self.history.append(record)
+        self.epoch += 1
+        self.epoch_start_step, self.epoch_start_s = self.step, elapsed_s
+        self.elapsed_s = elapsed_s
+        self.loss_sum, self.loss_count, self.skipped_in_epoch = 0.0, 0, 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint that is read without unpickling."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "history"}
+        return values | {"history": [record.model_dump() for record in self.history]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of ``to_dict``."""
+        history = [EpochRecord.model_validate(record) for record in values["history"]]
+        return cls(**(values | {"history": history}))
+
+
+class Clock:
+    """Seconds inside ``train``, those before a resumption included.
+
+    ``started`` is ``time.monotonic()`` when ``train`` was called; the processes of one machine share that clock.
+    """
+
+    def __init__(self, started: float, *, carried_s: float = 0.0) -> None:
+        self._zero = started - carried_s
+
+    def elapsed(self) -> float:
+        """Seconds."""
+        return time.monotonic() - self._zero

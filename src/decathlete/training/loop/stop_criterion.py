@@ -1,0 +1,126 @@
+"""How far a training is and when its epochs end, by steps or by time: pure functions of config and state."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from decathlete.training.config import TrainConfig
+from decathlete.training.loop.state import RunState
+
+VALIDATION_SHARE = 0.1
+"""Of a time budget that validation may take, at most."""
+PLANNED_VALIDATION_SHARE = 0.08
+STEP_MARGIN = 1.25
+EARLY_RESERVE_SHARE = 0.01
+MOST_RESERVE_SHARE = 0.25
+FINAL_SAVES = 3  # last checkpoint, final bundle, best bundle
+
+
+class Budget(Protocol):
+    """What ends a training."""
+
+    def progress(self, state: RunState) -> float:
+        """0 at the start, 1 at the end."""
+        ...
+
+    def epoch_over(self, state: RunState) -> bool:
+        """Whether the open epoch has had its steps."""
+        ...
+
+    def finished(self, state: RunState) -> bool:
+        """Whether no further step is to be made."""
+        ...
+
+    def validation_due(self, state: RunState) -> bool:
+        """Whether the open epoch, its steps made, is to be validated."""
+        ...
+
+    def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:
+        """Cases per validation, and epochs between validations, when a case takes so long."""
+        ...
+
+
+def make_budget(config: TrainConfig) -> Budget:
+    """By steps, or by time if the config says so."""
+    if config.max_time_s is not None:
+        return TimeBudget(config.max_time_s, n_slices=config.n_epochs)
+    return StepBudget(steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.val_every)
+
+
+class StepBudget:
+    """So many epochs of so many steps: all a function of the step, so that a run repeats exactly."""
+
+    def __init__(self, *, steps_per_epoch: int, n_epochs: int, val_every: int = 1) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self.n_epochs = n_epochs
+        self.val_every = val_every
+
+    def progress(self, state: RunState) -> float:
+        """Steps made of all steps."""
+        return min(state.step / (self.steps_per_epoch * self.n_epochs), 1.0)
+
+    def epoch_over(self, state: RunState) -> bool:
+        """After its number of steps."""
+        return state.steps_in_epoch >= self.steps_per_epoch
+
+    def finished(self, state: RunState) -> bool:
+        """After the last epoch's steps."""
+        return state.step >= self.steps_per_epoch * self.n_epochs
+
+    def validation_due(self, state: RunState) -> bool:
+        """Every ``val_every`` epochs and after the last."""
+        return (state.epoch + 1) % self.val_every == 0 or self.finished(state)
+
+    def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
+        """As configured, whatever it takes: time must not decide where a run is to repeat."""
+        return most, self.val_every
+
+
+class TimeBudget:
+    """So many seconds, startup, validation and writing the model included; epochs are slices of them.
+
+    Validation takes at most ``VALIDATION_SHARE`` of it; the last step ends early enough for what follows it.
+    """
+
+    def __init__(self, max_time_s: float, *, n_slices: int) -> None:
+        self.max_time_s = max_time_s
+        self.n_slices = n_slices
+
+    def deadline(self, state: RunState) -> float:
+        """Elapsed seconds at which the last step must have ended."""
+        known = state.save_cost_s * FINAL_SAVES + (state.val_cost_s if self._affordable(state) else 0.0)
+        reserve = max(known, EARLY_RESERVE_SHARE * self.max_time_s)
+        return self.max_time_s - min(reserve, MOST_RESERVE_SHARE * self.max_time_s)
+
+    def progress(self, state: RunState) -> float:
+        """Elapsed time of the time until the deadline; 1 when no further step fits."""
+        return min(max(state.progress, (state.elapsed_s + state.step_s) / self.deadline(state)), 1.0)
+
+    def epoch_over(self, state: RunState) -> bool:
+        """At the first slice boundary after the epoch's start, one step made at least."""
+        deadline = self.deadline(state)
+        slice_s = deadline / self.n_slices
+        boundary = min((math.floor(state.epoch_start_s / slice_s) + 1) * slice_s, deadline)
+        return state.steps_in_epoch > 0 and (state.elapsed_s >= boundary or self.finished(state))
+
+    def finished(self, state: RunState) -> bool:
+        """When another step could end after the deadline; never before the first."""
+        return state.step > 0 and state.elapsed_s + STEP_MARGIN * state.step_s > self.deadline(state)
+
+    def validation_due(self, state: RunState) -> bool:
+        """Every so many epochs and after the last, for which room is left in validation's share of the time."""
+        if self.finished(state):
+            return self._affordable(state)
+        return self._affordable(state, times=2) and (state.epoch + 1) % state.val_every == 0
+
+    def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
+        """As many cases as fit into a slice's share; if not one fits, one case every few slices."""
+        share_s = PLANNED_VALIDATION_SHARE * self.max_time_s / self.n_slices
+        fitting = int(share_s / max(seconds_per_case, 1e-6))
+        if fitting >= 1:
+            return min(fitting, most), 1
+        return min(1, most), math.ceil(seconds_per_case / share_s)
+
+    def _affordable(self, state: RunState, *, times: int = 1) -> bool:
+        return state.val_spent_s + times * state.val_cost_s <= VALIDATION_SHARE * self.max_time_s

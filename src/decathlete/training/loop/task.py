@@ -1,0 +1,56 @@
+"""What one training is, in a form that reaches spawned processes whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.planning.plan import Plan
+from decathlete.training.config import TrainConfig
+from decathlete.training.distributed.devices import Hardware
+
+LAST = "checkpoints/last.ckpt"
+BEST = "checkpoints/best.ckpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask:
+    """One training: paths, numbers and names only.
+
+    Attributes:
+        store: folder of the prepared data.
+        folder: of the run, for everything written.
+        plan: with the batch really used, per process and step.
+        train_ids, val_ids: cases.
+        started: ``time.monotonic()`` when ``train`` was called.
+        log_level: of the package's logger in the process that started it.
+    """
+
+    store: Path
+    folder: Path
+    plan: Plan
+    config: TrainConfig
+    hardware: Hardware
+    train_ids: tuple[str, ...]
+    val_ids: tuple[str, ...]
+    started: float
+    log_level: int
+
+    @property
+    def augmentation(self) -> AugmentationConfig:
+        """The config's, or the loader's defaults for the plan's dimensions; mirroring along the plan's axes alone."""
+        plan = self.plan
+        default = AugmentationConfig.recipe if self.config.loader == "dali" else AugmentationConfig.default
+        chosen = self.config.augmentation or default(plan.dims)
+        return chosen.mirroring_within(plan.mirror_axes, plan.dims)
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The run as it last was: to go on from."""
+        return self.folder / LAST
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Averaged weights of the epoch with the best validation Dice."""
+        return self.folder / BEST

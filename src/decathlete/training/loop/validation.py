@@ -1,0 +1,172 @@
+"""Validation during training: held-out cases swept on the prepared grid, Dice per class and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from decathlete.core.choices import Blend, Layout
+from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.inference.windows.sweep import predict_logits
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.store import PreparedStore, StoredCase
+from decathlete.training.distributed import collectives as ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """One case: Dice of each class (``None`` where prediction and truth are both empty) and the loss."""
+
+    dice: tuple[float | None, ...]
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Means over cases.
+
+    Attributes:
+        dice: class -> mean over the cases that count; ``None`` if none does.
+        mean_dice: of the classes that have one.
+    """
+
+    dice: dict[str, float | None]
+    mean_dice: float | None
+    loss: float | None
+
+    @classmethod
+    def mean(cls, results: Sequence[CaseResult], names: Sequence[str], device: torch.device) -> Self:
+        """Over the cases of all processes; every process gets it."""
+        sums: list[float] = []
+        for index in range(len(names)):
+            values = [v for r in results if (v := r.dice[index]) is not None]
+            sums += [sum(values), len(values)]
+        finite = [r.loss for r in results if r.loss == r.loss]
+        *sums, loss_sum, loss_count = ranks.summed([*sums, sum(finite), len(finite)], device)
+        pairs = zip(sums[::2], sums[1::2], strict=True)
+        dice = {name: total / n if n else None for name, (total, n) in zip(names, pairs, strict=True)}
+        known = [v for v in dice.values() if v is not None]
+        return cls(
+            dice=dice,
+            mean_dice=sum(known) / len(known) if known else None,
+            loss=loss_sum / loss_count if loss_count else None,
+        )
+
+
+class Validator:
+    """Sweeps the averaged network over held-out cases.
+
+    Args:
+        loss: of logits (B, K, *spatial) and labels (B, *spatial).
+        precision: that the network is computed in. layout: of its feature maps in memory.
+    """
+
+    def __init__(
+        self,
+        store: PreparedStore,
+        plan: Plan,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        *,
+        overlap: float,
+        blend: Blend,
+        batch_size: int,
+        precision: str,
+        layout: Layout,
+        device: torch.device,
+    ) -> None:
+        self.store = store
+        self.plan = plan
+        self.loss = loss
+        self.overlap = overlap
+        self.blend = blend
+        self.batch_size = batch_size
+        self.precision = precision
+        self.layout = layout
+        self.device = device
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What Dice is given for."""
+        return output_names(self.plan.labels)
+
+    def run(
+        self, network: nn.Module, case_ids: Sequence[str], *, stop: Callable[[], bool] = lambda: False
+    ) -> Validation | None:
+        """Mean over ``case_ids``, shared among the processes; ``None`` if ``stop`` said so on any of them."""
+        results, stopped = [], False
+        for case_id in case_ids[ranks.rank() :: ranks.world_size()]:
+            stopped = stop()
+            if stopped:
+                break
+            results.append(self.case(network, case_id))
+        (anyone_stopped,) = ranks.greatest([float(stopped)], self.device)
+        return None if anyone_stopped else Validation.mean(results, self.names, self.device)
+
+    @torch.inference_mode()
+    def case(self, network: nn.Module, case_id: str) -> CaseResult:
+        """Sweep one case."""
+        image_CZYX, label_ZYX = _read(self.store.case(case_id))
+        logits_KZYX = predict_logits(
+            network,
+            image_CZYX,
+            self.plan,
+            overlap=self.overlap,
+            blend=self.blend,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            layout=self.layout,
+        )
+        label_ZYX = label_ZYX.to(logits_KZYX.device)
+        if self.plan.dims == 3:
+            loss = self.loss(logits_KZYX[None], label_ZYX[None])
+        else:  # slices are the batch
+            loss = self.loss(logits_KZYX.transpose(0, 1), label_ZYX)
+        return CaseResult(dice=dice_per_class(logits_KZYX, label_ZYX, self.plan.labels), loss=float(loss))
+
+
+def _read(case: StoredCase) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(case.read_image()), torch.from_numpy(case.read_label())
+
+
+def output_names(labels: LabelSet) -> tuple[str, ...]:
+    """Regions, or classes but the background."""
+    return tuple(r.name for r in labels.regions) or tuple(c.name for c in labels.foreground)
+
+
+def dice_per_class(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
+    """Dice of each region or foreground class, voxels without a truth left out; ``None``: both empty."""
+    counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # waits for the device, once for all classes
+    return tuple(2 * both / (predicted + true) if predicted + true else None for both, predicted, true in counts)
+
+
+def voxel_counts(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> Tensor:
+    """(regions or foreground classes, 3): voxels in prediction and truth, in the prediction, in the truth."""
+    known_ZYX = label_ZYX != IGNORE_INDEX
+    if labels.regions:
+        index_of = {value: index for index, value in enumerate(labels.values)}
+        sets = [[index_of[v] for v in region.values] for region in labels.regions]
+        truths = [torch.isin(label_ZYX, torch.tensor(s, dtype=label_ZYX.dtype, device=label_ZYX.device)) for s in sets]
+        predictions = [channel > 0 for channel in logits_KZYX]
+    else:
+        winner_ZYX = logits_KZYX.argmax(dim=0)
+        truths = [label_ZYX == k for k in range(1, labels.n_classes)]
+        predictions = [winner_ZYX == k for k in range(1, labels.n_classes)]
+    return torch.stack([_counts(p & known_ZYX, t & known_ZYX) for p, t in zip(predictions, truths, strict=True)])
+
+
+def _counts(prediction_ZYX: Tensor, truth_ZYX: Tensor) -> Tensor:
+    return torch.stack([(prediction_ZYX & truth_ZYX).sum(), prediction_ZYX.sum(), truth_ZYX.sum()])
+
+
+def evenly_chosen(case_ids: Sequence[str], n: int) -> tuple[str, ...]:
+    """``n`` of the cases (all, if there are fewer), evenly spread over their sorted ids: always the same."""
+    ordered = sorted(case_ids)
+    if n >= len(ordered):
+        return tuple(ordered)
+    edges = [round(i * len(ordered) / n) for i in range(n + 1)] if n else [0]
+    return tuple(ordered[(a + b - 1) // 2] for a, b in pairwise(edges))

@@ -1,0 +1,1 @@
+"""What training minimises and how: losses, optimizers, schedules, averaged weights."""

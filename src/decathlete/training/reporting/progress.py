@@ -1,0 +1,41 @@
+"""Who is told how a training goes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from decathlete.training.reporting.records import EpochRecord
+
+log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Told of steps and epochs, in the first process. Spawned processes need one that can be pickled."""
+
+    def on_step(self, step: int, progress: float) -> None:
+        """``step`` steps are made; ``progress`` is 0..1."""
+        ...
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """An epoch is closed."""
+        ...
+
+
+class LogProgress:
+    """A line in the log for each epoch."""
+
+    def on_step(self, step: int, progress: float) -> None:
+        """Nothing: steps are many."""
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """The epoch's figures."""
+        dice = "" if record.mean_dice is None else f", Dice {record.mean_dice:.4f} (best {record.best_dice or 0:.4f})"
+        log.info(
+            "epoch %d: step %d, loss %.4f%s, %.1f patches/s",
+            record.epoch,
+            record.step,
+            record.train_loss,
+            dice,
+            record.patches_per_second,
+        )

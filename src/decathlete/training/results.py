@@ -1,0 +1,111 @@
+"""From the last checkpoint to the model that is shipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from decathlete.core.choices import Weights
+from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.training.loop.checkpoint import load_checkpoint
+from decathlete.training.loop.state import RunState
+from decathlete.training.loop.task import TrainTask
+from decathlete.training.reporting.records import RunRecord
+from decathlete.training.run_folder import RUN, now
+from decathlete.version import __version__
+
+MODEL = "model"
+MODEL_BEST = "model_best"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training leaves.
+
+    Attributes:
+        folder: of the run. model: bundle with the final averaged weights, whose scores are the headline.
+        model_best: bundle with those of the best validation, if there was one; kept beside, by this name.
+        mean_dice: of the last validation of the averaged weights; best_dice, best_epoch: the best one.
+        seconds: inside ``train``, those before a resumption included.
+    """
+
+    folder: Path
+    model: Path
+    model_best: Path | None
+    epochs: int
+    steps: int
+    seconds: float
+    mean_dice: float | None
+    best_dice: float | None
+    best_epoch: int | None
+
+
+def finish(task: TrainTask, record: RunRecord) -> str:
+    """Write the bundles, then mark the run finished; done again after a kill in between, the outcome is the same.
+
+    Returns when that was, ISO 8601.
+    """
+    content = load_checkpoint(task.last_checkpoint)
+    state = RunState.from_dict(content["state"])
+    _save_bundle(task, record, state, content["ema"], "final", epoch=state.epoch - 1)
+    if task.best_checkpoint.is_file():
+        best = load_checkpoint(task.best_checkpoint)
+        _save_bundle(task, record, state, best["ema"], "best", epoch=best["epoch"])
+    finished = now()
+    record.revised(finished=finished).save(task.folder / RUN)
+    return finished
+
+
+def result_of(task: TrainTask, state: RunState) -> TrainResult:
+    """The result of a run whose last state is ``state``."""
+    dice = [r.mean_dice for r in state.history if r.mean_dice is not None]
+    best = task.folder / MODEL_BEST
+    return TrainResult(
+        folder=task.folder,
+        model=task.folder / MODEL,
+        model_best=best if best.is_dir() else None,
+        epochs=state.epoch,
+        steps=state.step,
+        seconds=state.elapsed_s,
+        mean_dice=dice[-1] if dice else None,
+        best_dice=state.best_dice,
+        best_epoch=state.best_epoch,
+    )
+
+
+def _save_bundle(
+    task: TrainTask,
+    record: RunRecord,
+    state: RunState,
+    weights: dict[str, Tensor],
+    kind: Weights,
+    *,
+    epoch: int,
+) -> None:
+    made_by = ModelRecord(
+        plan=task.plan,
+        mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
+        weights=kind,
+        provenance={
+            "decathlete": __version__,
+            "torch": torch.__version__,
+            "dataset": record.dataset,
+            "dataset_digest": record.dataset_digest,
+            "fold": record.fold,
+            "training_cases": len(record.train),
+            "held_out_cases": len(record.val),
+            "config": task.config.model_dump(mode="json"),
+            "machine": task.hardware.describe(),
+            "precision": task.hardware.precision,
+            "epoch": epoch,
+            "epochs": state.epoch,
+            "steps": state.step,
+            "skipped_steps": state.skipped,
+            "training_seconds": round(state.elapsed_s, 1),
+            "finished": now(),
+        },
+    )
+    ModelBundle.save(task.folder / (MODEL if kind == "final" else MODEL_BEST), weights, made_by, overwrite=True)

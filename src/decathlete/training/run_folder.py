@@ -1,0 +1,191 @@
+"""A run's folder: who may write into it, and what it holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from decathlete.core.files import remove, remove_partials, writable_folder
+from decathlete.errors import OptionError, OutputError, PlanError, StoreError
+from decathlete.loading.patches import check_nvol
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.config import TrainConfig
+from decathlete.training.reporting.records import Fold, RunRecord
+from decathlete.version import __version__
+
+RUN = "run.json"
+OURS = (
+    RUN,
+    "failure.json",
+    "logs.json",
+    "logs.csv",
+    "loggers.json",
+    "checkpoints",
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "model",
+    "model_best",
+)
+# What later steps make of the model: it would be taken for the new model's.
+DERIVED = (
+    "validation", "scores.json", "scores.csv", "scores_prepared.json", "scores_prepared.csv", "report.html",
+    "predictions",
+)  # fmt: skip
+
+# Fields of a plan that say how data were prepared: a model trained on a store must share them with it.
+PREPARED_BY = (
+    "dims",
+    "channels",
+    "labels",
+    "orientation",
+    "axis_order",
+    "order",
+    "target_spacing",
+    "normalization",
+    "foreground_channel",
+    "foreground_rule",
+    "resampling",
+)
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def check_plan(plan: Plan, store: PreparedStore) -> None:
+    """Whether a network can be trained by ``plan`` on ``store``.
+
+    Raises:
+        PlanError: the store was prepared in another way.
+    """
+    differing = [name for name in PREPARED_BY if getattr(plan, name) != getattr(store.plan, name)]
+    if differing:
+        raise PlanError(
+            f"the plan's {', '.join(differing)} differ(s) from what the data were prepared with",
+            where=store.folder,
+            remedy="preprocess with this plan, or change only the network, patch_size and batch_size",
+        )
+
+
+def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Training and held-out cases; ``"all"`` trains on every case and holds none out.
+
+    Raises:
+        OptionError: there is no such fold. StoreError: it names cases that are not prepared, or has none to train on.
+    """
+    if fold == "all":
+        return tuple(store.case_ids), ()
+    folds = store.splits.folds
+    if not 0 <= fold < len(folds):
+        raise OptionError(
+            f"fold {fold} does not exist: this dataset is split into {len(folds)}",
+            where=store.folder,
+            remedy=f"give a fold from 0 to {len(folds) - 1}, or all",
+        )
+    chosen = folds[fold]
+    missing = sorted({*chosen.train, *chosen.val} - set(store.case_ids))
+    if missing or not chosen.train:
+        problem = f"cases of fold {fold} are not prepared: {', '.join(missing)}" if missing else "nothing to train on"
+        raise StoreError(problem, where=store.folder, remedy="run `decathlete preprocess` again")
+    return chosen.train, chosen.val
+
+
+def make_record(
+    store: PreparedStore, plan: Plan, fold: Fold, config: TrainConfig, dataset_root: Path | None
+) -> RunRecord:
+    """What this run is made from."""
+    train, val = split(store, fold)
+    waiting = "patience" if config.patience is not None else "the schedule plateau"
+    if (config.patience is not None or config.schedule == "plateau") and not val:
+        raise OptionError(
+            f"{waiting} waits for validations, but no case is held out",
+            where=store.folder,
+            remedy=f"train a numbered fold, or leave {waiting} out"
+            + (" (if a preset brings it: `patience: null` in a --config file)" if config.patience is not None else ""),
+        )
+    if config.sync_batchnorm and plan.network.norm != "batch":
+        raise OptionError(
+            f"sync_batchnorm is for batch norm, the network has {plan.network.norm} norm",
+            remedy="plan with --norm batch, or leave sync_batchnorm out",
+        )
+    if config.sync_batchnorm and config.devices * config.nodes == 1:
+        raise OptionError(
+            "sync_batchnorm is for several devices, one is asked for",
+            remedy="leave sync_batchnorm out: one device's batch norms see the whole batch anyway",
+        )
+    # Here, not when the first batch is read: by then the folder is claimed.
+    batch = (config.batch_size or plan.batch_size) * config.devices * config.nodes
+    check_nvol(config.nvol, dims=plan.dims, global_batch=batch)
+    return RunRecord(
+        version=__version__,
+        dataset=plan.dataset,
+        dataset_root=None if dataset_root is None else str(dataset_root),
+        dataset_digest=store.fingerprint.dataset_digest,
+        prepared=str(store.folder.resolve()),
+        dims=plan.dims,
+        fold=fold,
+        train=train,
+        val=val,
+        config=config,
+        plan_digest=plan.digest,
+        started=now(),
+        plan=plan,
+        store_plan_digest=store.plan.digest,
+    )
+
+
+def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> RunRecord:
+    """Make ``folder`` this run's own; the record that is there if it is resumed, else ``record``, written.
+
+    Raises:
+        OutputError: it holds another run or other files, or this run and neither ``resume`` nor ``overwrite`` is
+            given, or it cannot be written.
+    """
+    writable_folder(folder)
+    if overwrite and not resume:
+        clear(folder)
+    there = record_in(folder)
+    if there is None:
+        record.save(folder / RUN)
+        return record
+    differences = there.differences(record)
+    if differences:
+        raise OutputError(
+            f"holds a run made from other things ({'; '.join(differences)})",
+            where=folder,
+            remedy="give the same options to resume it, --overwrite to replace it, or another results folder",
+        )
+    if not resume:
+        state = "this run, finished" if there.finished else "this run, not finished"
+        raise OutputError(f"holds {state}", where=folder, remedy="give --resume to go on, or --overwrite to replace it")
+    remove_partials(folder)
+    remove_partials(folder / "checkpoints")
+    return there
+
+
+def clear(folder: Path) -> None:
+    """Remove what a training writes and what was made from its model, and nothing else."""
+    for name in (*OURS, *DERIVED):
+        remove(folder / name)
+    remove_partials(folder)
+
+
+def record_in(folder: Path) -> RunRecord | None:
+    """Of the run that ``folder`` holds, if it holds one.
+
+    Raises:
+        OutputError: the record is damaged, or it is missing while other parts of a run are there.
+    """
+    if (folder / RUN).is_file():
+        return RunRecord.load(folder / RUN, error=OutputError, remedy="give --overwrite to replace this run")
+    strangers = sorted(name for name in OURS if (folder / name).exists())
+    if strangers:
+        raise OutputError(
+            f"holds {', '.join(strangers)} but no {RUN}: it is not known what made them",
+            where=folder,
+            remedy="give --overwrite to replace them, or another results folder",
+        )
+    return None

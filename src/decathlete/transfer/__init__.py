@@ -1,0 +1,1 @@
+"""Downloads and archives: files from outside, resumed, checked and safely unpacked."""

@@ -1,0 +1,29 @@
+"""Who is told how long work goes: silent by default; the command line shows bars, a log gets lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from decathlete.planning.plan import Plan
+from decathlete.training.reporting.progress import Progress
+
+CaseProgress = Callable[[int, int, str | None], None]
+"""Called with (done, total, case id) after each case."""
+
+
+class Listener:
+    """Hears of steps, the plan, cases and epochs; this one lets everything pass."""
+
+    def step(self, title: str) -> None:
+        """A step of the work begins."""
+
+    def plan(self, plan: Plan) -> None:
+        """The plan is made."""
+
+    def cases(self, doing: str) -> CaseProgress | None:  # noqa: ARG002
+        """Who is told of each finished case."""
+        return None
+
+    def training(self) -> Progress | None:
+        """Who is told of training's steps and epochs."""
+        return None

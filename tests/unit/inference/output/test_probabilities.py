@@ -1,0 +1,125 @@
+"""Probabilities on disk, against the same as an array."""
+
+import subprocess
+import sys
+from itertools import permutations, product
+
+import nibabel
+import numpy as np
+import pytest
+
+from decathlete.core import sizes
+from decathlete.core.geometry import AxisTransform, Geometry, HeaderCodes
+from decathlete.errors import OutputError
+from decathlete.inference.output import probabilities
+from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityFile
+from decathlete.io.images import read_image, write_image
+from factories import make_oblique_geometry
+
+K = 3
+AXES = [
+    AxisTransform(permutation=order, flips=flips)
+    for order, flips in product(
+        permutations(range(3)), [(False, False, False), (True, False, True), (True, True, False)]
+    )
+]
+
+
+def filled(store, shape):
+    """Planes of every class but the last, from the second on, in parts of one and two."""
+    numbers = np.random.default_rng(0).random((K, *shape), dtype=np.float32)
+    for first, last in ((1, 2), (2, 4), (4, shape[0])):
+        for k in range(K - 1):
+            store.put(k, first, numbers[k, first:last])
+    return store
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1000, 2**26])
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_a_file_holds_what_an_array_holds(axes, block_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(probabilities, "BLOCK_BYTES", block_bytes)
+    geometry = make_oblique_geometry((7, 6, 5), (1.5, 0.8, 1.1))
+    working = axes.shape(geometry.shape_ZYX)
+    expected = filled(ProbabilityArray(K, geometry, axes), working).array_KZYX
+    written = filled(ProbabilityFile.nifti(tmp_path, K, geometry, axes), working)
+    assert [p.name.startswith(".partial-") for p in tmp_path.iterdir()] == [True]
+    written.put_in_order()
+    np.testing.assert_array_equal(written.planes(2, 6), expected[:, 2:6])
+    written.move_to(tmp_path / "probabilities.nii")
+    write_image(tmp_path / "plain.nii", expected, geometry)
+    assert (tmp_path / "probabilities.nii").read_bytes() == (tmp_path / "plain.nii").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plain.nii", "probabilities.nii"]
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("header", [HeaderCodes(axes=2), HeaderCodes(spatial_unit="meter", qform_code=0, sform_code=3)])
+def test_one_class_of_a_file_is_read_without_the_others(n_outputs, header, tmp_path):
+    geometry = Geometry.plain((1, 6, 5), (1.5, 0.8, 1.1)).revised(header=header.model_dump())
+    store = ProbabilityFile.nifti(tmp_path, n_outputs, geometry, AxisTransform())
+    numbers = np.random.default_rng(0).random((n_outputs, 1, 6, 5), dtype=np.float32)
+    for k, planes in enumerate(numbers):
+        store.put(k, 0, planes)
+    store.move_to(tmp_path / "a.nii")
+    assert not read_image(tmp_path / "a.nii").geometry.differences(geometry)
+    mapped = nibabel.load(tmp_path / "a.nii").dataobj.get_unscaled()
+    assert isinstance(mapped, np.memmap)
+    last = mapped.reshape(5, 6, 1, n_outputs, order="F")[..., -1]
+    np.testing.assert_array_equal(last.transpose(2, 1, 0), numbers[-1])
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes.shutil, "disk_usage", lambda _: sizes.shutil._ntuple_diskusage(100, 0, 2000))
+    with pytest.raises(
+        OutputError, match=r"2.9 kB are needed for the prob.* 2.0 kB free[^\n]*\n\s+→ .*leave out --save"
+    ):
+        ProbabilityFile.nifti(tmp_path, K, Geometry.plain((7, 6, 5)), AxisTransform())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_cut_is_told(tmp_path):
+    store = ProbabilityFile.nifti(tmp_path, K, Geometry.plain((7, 6, 5)), AxisTransform())
+    store.path.write_bytes(store.path.read_bytes()[:-1])
+    with pytest.raises(OutputError, match="shorter than it was written"):
+        store.planes(0, 7)
+    store.discard()
+    assert not list(tmp_path.iterdir())
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+import torch
+from decathlete.core.geometry import AxisTransform, Box, Geometry
+from decathlete.core.labels import LabelSet
+from decathlete.inference.output.probabilities import ProbabilityFile
+from decathlete.inference.output.restore import Restorer
+from decathlete.preprocessing.prepared import Restoration
+
+labels, shape = LabelSet.from_names([f"c{i}" for i in range(63)]), (48, 128, 128)
+axes = AxisTransform(permutation=tuple(map(int, sys.argv[2])))
+way = Restoration(
+    geometry=Geometry.plain(axes.inverse.shape(shape)), axes=axes, crop=Box(start=(0, 0, 0), stop=shape), shape=shape
+)
+slab = torch.randn(64, 8, 128, 128)
+def restored(store):
+    restorer = Restorer(way, labels, probabilities=store)
+    for _ in range(6):
+        restorer.add(slab)
+    restorer.finish()
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+restored(None)
+before = peak()
+store = ProbabilityFile.nifti(Path(sys.argv[1]), 64, way.geometry, axes)
+restored(store)
+store.move_to(Path(sys.argv[1]) / "p.nii")
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("order", ["012", "201"])
+def test_memory_does_not_follow_the_volume(order, tmp_path):
+    """201 MB of probabilities, whichever axis they are swept along."""
+    done = subprocess.run([sys.executable, "-c", PEAK, tmp_path, order], capture_output=True, text=True, check=True)
+    assert (tmp_path / "p.nii").stat().st_size == 352 + 64 * 48 * 128 * 128 * 4
+    assert int(done.stdout) < 100, done.stdout

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from decathlete.core.geometry import Geometry
+from decathlete.inference.input_range import channel_means, departures
+from decathlete.io.images import Image
+from decathlete.planning.plan import Range, TrainedOn
+from decathlete.preprocessing.prepare import prepare
+from factories import make_test_plan
+
+PLAN = make_test_plan(
+    trained_on=TrainedOn(
+        spacing=(Range(low=2, high=3), Range(low=1, high=1), Range(low=1, high=1)),
+        size=(Range(low=20, high=30), Range(low=10, high=12), Range(low=10, high=12)),
+        intensity=(Range(low=100, high=120),),
+    )
+)
+
+
+def warnings(shape=(10, 11, 11), spacing=(2.5, 1.0, 1.0), intensity=110.0):
+    image = np.full((1, *shape), intensity, np.float32)
+    image[0, 0, 0, 0] += 1
+    given = Image(array_CZYX=image, geometry=Geometry.plain(shape, spacing))
+    restoration = prepare(given, PLAN).restoration
+    return departures(channel_means(given, restoration), restoration, PLAN)
+
+
+def test_silent_for_what_training_saw():
+    assert warnings() == ()
+
+
+def test_silent_within_tolerance():
+    assert warnings(shape=(13, 11, 11), intensity=128.0) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"spacing": (5.0, 1.0, 1.0), "shape": (5, 11, 11)}, "spacing along axis 0 is 5 mm; .* 2 to 3 mm"),
+        ({"shape": (10, 11, 40)}, "size along axis 2 is 40 mm; .* 10 to 12 mm"),
+        ({"intensity": 400.0}, "mean intensity of channel 'channel0' is 400; .* 100 to 120"),
+        ({"intensity": -400.0}, "mean intensity"),
+    ],
+)
+def test_says_what_departs(changes, words):
+    import re
+
+    found = warnings(**changes)
+    assert len(found) == 1
+    assert re.search(words, found[0])

@@ -1,0 +1,107 @@
+"""Sums in tiles, in memory and on disk, against one array that holds everything."""
+
+import errno
+
+import numpy as np
+import pytest
+import torch
+
+from decathlete.errors import OutputError
+from decathlete.inference.windows.grid import WindowGrid, importance, tiles
+from decathlete.inference.windows.tiles import TileSums
+
+K = 3
+
+
+def windows_of(grid):
+    generator = torch.Generator().manual_seed(0)
+    return [(box.start, torch.randn((K, *grid.patch), generator=generator)) for box in grid.boxes]
+
+
+def plain(grid):
+    """One float32 array for all sums, windows added in order."""
+    total, weight = torch.zeros((K, *grid.padded)), torch.zeros(grid.padded)
+    for box, (_, logits) in zip(grid.boxes, windows_of(grid), strict=True):
+        total[(slice(None), *box.slices)] += logits * importance(grid.patch, grid.blend)
+        weight[box.slices] += importance(grid.patch, grid.blend)
+    (z, _), (y, _), (x, _) = grid.padding
+    d, h, w = grid.shape
+    return (total / weight)[:, z : z + d, y : y + h, x : x + w]
+
+
+def swept(grid, **options):
+    parts, done = [], 0
+    with TileSums(grid, K, torch.device("cpu"), **options) as sums:
+        for start, logits in windows_of(grid):
+            if start[0] > done:
+                parts.extend(sums.planes(done, start[0]))
+                done = start[0]
+            sums.add(start, logits)
+        parts.extend(sums.planes(done, grid.padded[0]))
+    return torch.cat(parts, dim=1)
+
+
+GRIDS = [
+    WindowGrid(shape=(41, 20, 17), patch=(16, 8, 8), overlap=0.5),
+    WindowGrid(shape=(30, 30, 30), patch=(8, 12, 10), overlap=0.7),
+    WindowGrid(shape=(5, 30, 9), patch=(16, 16, 16), overlap=0.5),
+    WindowGrid(shape=(9, 20, 33), patch=(1, 16, 16), overlap=0.0),
+    WindowGrid(shape=(16, 16, 16), patch=(16, 16, 16), overlap=0.5),
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_sums_in_tiles_equal_sums_in_one_array(grid):
+    torch.testing.assert_close(swept(grid), plain(grid), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("memory_bytes", [0, 20_000, 60_000])
+def test_what_waits_on_disk_changes_no_bit(grid, memory_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiles, "CHUNK_BYTES", 10_000)  # several parts of each tile
+    assert torch.equal(swept(grid), swept(grid, memory_bytes=memory_bytes, scratch=tmp_path))
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_memory_is_kept_within_its_bound(tmp_path, monkeypatch):
+    grid = WindowGrid(shape=(64, 40, 40), patch=(16, 16, 16), overlap=0.5)
+    one_window = K * 16**3 * 4
+    most, put = [], []
+    add, shelve = TileSums.add, tiles._Shelf.put
+
+    def watched(self, *args):
+        add(self, *args)
+        most.append(sum(t.numel() * 4 for t in self._tiles_ZKYX.values()))
+
+    monkeypatch.setattr(TileSums, "add", watched)
+    monkeypatch.setattr(tiles._Shelf, "put", lambda self, *args: (put.append(1), shelve(self, *args)))
+    swept(grid, memory_bytes=2 * one_window, scratch=tmp_path)
+    assert put
+    assert max(most) <= 2 * one_window
+    most.clear()
+    swept(grid)
+    assert max(most) > 4 * one_window
+
+
+@pytest.mark.parametrize("n_outputs", [1, K])
+def test_tiles_hold_their_own_numbers_alone(n_outputs):
+    """One output's planes lie together in the window already: a tile of them must not keep the window."""
+    grid = WindowGrid(shape=(24, 8, 8), patch=(16, 8, 8), overlap=0.5)
+    with TileSums(grid, n_outputs, torch.device("cpu")) as sums:
+        sums.add((0, 0, 0), torch.ones(n_outputs, *grid.patch))
+        held = [tile.untyped_storage().nbytes() for tile in sums._tiles_ZKYX.values()]
+        assert held == [n_outputs * 8**3 * 4] * 2
+        assert sum(held) == sums._held_bytes
+
+
+def test_a_full_disk_is_told_with_a_remedy(tmp_path, monkeypatch):
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Full(np.ndarray):
+        tofile = full
+
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda self: np.zeros(1).view(Full))
+    with pytest.raises(OutputError, match=r"No space left on device[^\n]*\n\s+→ free space there.*--memory"):
+        swept(GRIDS[0], memory_bytes=0, scratch=tmp_path)
+    assert not list(tmp_path.iterdir())

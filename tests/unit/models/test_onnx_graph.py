@@ -1,0 +1,131 @@
+"""Programs of other runtimes compute what torch computes, whatever the network is made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from decathlete.errors import ModelError, OptionError
+from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine
+from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.models import onnx_graph
+from decathlete.models.onnx_graph import onnx_program
+from decathlete.networks.build import build_network
+from decathlete.networks.precision import default_precision
+from decathlete.planning.network_spec import NetworkSpec
+
+pytestmark = pytest.mark.full
+pytest.importorskip("onnx")
+
+ENGINES = {"openvino": OpenVinoEngine, "onnxruntime": OnnxEngine}
+
+
+def make_spec(dims: int = 3, **changes) -> NetworkSpec:
+    """Three stages; anisotropic kernels and strides in 3D."""
+    flat, cube = ((1, 3, 3), (1, 2, 2)) if dims == 3 else ((3, 3), (2, 2))
+    fields = {
+        "dims": dims,
+        "in_channels": 2,
+        "out_channels": 3,
+        "kernels": (flat, (3,) * dims, (3,) * dims),
+        "strides": ((1,) * dims, cube, (2,) * dims),
+        "features": (4, 6, 8),
+        "encoder_convs": (1, 2, 1),
+        "decoder_convs": (2, 1),
+        "heads": 2,
+    }
+    return NetworkSpec(**(fields | changes))
+
+
+SPECS = {
+    "3D, anisotropic": make_spec(),
+    "2D": make_spec(2),
+    "batch norm": make_spec(norm="batch"),
+    "group norm, 2D": make_spec(2, norm="group", norm_groups=2),
+    "residual": make_spec(block="residual", encoder_convs=(1, 2, 2)),
+    "residual, no stem, strided shortcuts": make_spec(
+        2, block="residual", stem=False, shortcut="strided", norm="batch", negative_slope=0.2
+    ),
+    "decoder kernels of their own": make_spec(2, decoder_kernels=((1, 1), (5, 3))),
+}
+
+
+def make_networks(spec: NetworkSpec, n: int = 1):
+    """Networks whose every weight and running statistic matters."""
+    networks = [build_network(spec, seed=seed).eval() for seed in range(n)]
+    generator = torch.Generator().manual_seed(1)
+    for network in networks:
+        for name, value in network.state_dict().items():
+            if value.ndim == 1:
+                drawn = torch.rand(value.shape, generator=generator) + 0.5
+                value.copy_(drawn if "var" in name or "weight" in name else drawn - 1)
+    return networks
+
+
+def make_windows(spec: NetworkSpec, n: int = 1):
+    patch = (8, 16, 12)[-spec.dims :]
+    return torch.randn(n, spec.in_channels, *patch, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("package", ENGINES)
+@pytest.mark.parametrize("case", SPECS)
+def test_logits_are_torchs(case, package):
+    pytest.importorskip(package)
+    spec = SPECS[case]
+    networks, windows = make_networks(spec), make_windows(spec, n=3)
+    program = onnx_program(networks, spec, tuple(windows.shape[2:]))
+    engine = ENGINES[package](program, window=tuple(windows.shape[1:]), precision="fp32")
+    expected = TorchEngine(networks[0], precision="fp32")(windows)
+    found = engine(windows)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    assert torch.equal(engine(windows), found), "a second time it is the same, bit for bit"
+    kept = found.clone()
+    engine(windows * 2)
+    assert torch.equal(found, kept), "logits are not overwritten by those of the next windows"
+
+
+@pytest.mark.parametrize("package", ENGINES)
+def test_several_networks_are_averaged(package):
+    pytest.importorskip(package)
+    spec = SPECS["2D"]
+    networks, windows = make_networks(spec, n=2), make_windows(spec)
+    program = onnx_program(networks, spec, tuple(windows.shape[2:]))
+    found = ENGINES[package](program, window=tuple(windows.shape[1:]), precision="fp32")(windows)
+    expected = sum(TorchEngine(network, precision="fp32")(windows) for network in networks) / 2
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("package", ENGINES)
+def test_flipped_windows_and_windows_of_another_size(package):
+    """A flip's result has strides of its own; a window that the program is not made for is a mistake of the caller."""
+    pytest.importorskip(package)
+    spec = SPECS["2D"]
+    (network,), windows = make_networks(spec), make_windows(spec)
+    engine = ENGINES[package](onnx_program([network], spec, (16, 12)), window=(2, 16, 12), precision="fp32")
+    expected = TorchEngine(network, precision="fp32")(windows.flip(2))
+    strided = windows.transpose(2, 3).flip(3).contiguous().transpose(2, 3)
+    torch.testing.assert_close(engine(strided), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    with pytest.raises(ValueError, match="takes"):
+        engine(windows[..., :8])
+
+
+@pytest.mark.parametrize("package", ENGINES)
+def test_precisions_that_an_engine_does_not_have(package):
+    pytest.importorskip(package)
+    spec = SPECS["2D"]
+    program = onnx_program(make_networks(spec), spec, (16, 12))
+    if package == "onnxruntime" or default_precision(torch.device("cpu")) == "fp32":
+        with pytest.raises(OptionError, match="does not compute in bf16"):
+            ENGINES[package](program, window=(2, 16, 12), precision="bf16")
+    with pytest.raises(OptionError, match="fp16"):
+        ENGINES[package](program, window=(2, 16, 12), precision="fp16")
+
+
+def test_networks_that_one_program_cannot_hold_are_refused(monkeypatch):
+    spec = SPECS["2D"]
+    networks = make_networks(spec, n=2)
+    one = sum(value.numel() * value.element_size() for value in networks[0].state_dict().values())
+    monkeypatch.setattr(onnx_graph, "LARGEST_BYTES", one)
+    assert onnx_program(networks[:1], spec, (16, 12))
+    with pytest.raises(ModelError, match=r"its 2 network\(s\) have .* together"):
+        onnx_program(networks, spec, (16, 12))

@@ -1,0 +1,75 @@
+"""What a resumed run knows of the one before."""
+
+from __future__ import annotations
+
+import math
+
+from decathlete.training.loop.state import RunState
+from decathlete.training.reporting.records import EpochRecord
+
+
+def record(epoch: int) -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch,
+        step=3,
+        seconds=1,
+        elapsed=1,
+        train_loss=0.5,
+        learning_rate=1e-3,
+        dice={"a": None, "b": 0.25},
+        patches_per_second=2,
+    )
+
+
+def test_round_trip_through_plain_values():
+    state = RunState(epoch=1, step=7, loss_sum=1.25, best_dice=0.5, history=[record(0)], stopped_by=15)
+    assert RunState.from_dict(state.to_dict()) == state
+
+
+def test_skipped_steps_are_counted_and_left_out_of_the_mean():
+    state = RunState()
+    for loss in (1.0, None, None, 2.0, None):
+        state.count_step(loss)
+    assert (state.step, state.skipped, state.skipped_in_a_row, state.train_loss) == (5, 3, 1, 1.5)
+    state.close_epoch(record(0), elapsed_s=1.0)
+    assert (state.skipped, state.skipped_in_epoch, state.steps_in_epoch) == (3, 0, 0)
+    assert math.isnan(state.train_loss)
+
+
+def test_the_best_epoch_is_by_dice_and_patience_by_its_smoothed_course():
+    state = RunState()
+    best = []
+    for epoch, dice in enumerate([0.5, 0.7, 0.6, 0.1, None, 0.2, 0.8]):
+        state.epoch = epoch
+        best.append(state.judge(dice))
+    assert best == [True, True, False, False, False, False, True]
+    assert (state.best_dice, state.best_epoch) == (0.8, 6)
+    assert state.epochs_without_better == 0 or state.smoothed_dice < state.best_smoothed_dice
+
+
+def test_patience_counts_validated_epochs_only():
+    state = RunState()
+    for dice in (0.5, 0.4, None, 0.3):
+        state.judge(dice)
+    assert state.epochs_without_better == 2
+
+
+def test_a_plateau_lowers_the_rate_again_and_again_and_a_better_dice_counts_anew():
+    state, lowered = RunState(), []
+    for dice in (0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.9, 0.9, 0.1, 0.1, 0.1):
+        state.judge(dice)
+        state.lower_on_plateau(factor=0.5, patience=2)
+        lowered.append(state.lowered)
+    assert lowered == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125]
+
+
+def test_the_step_estimate_rises_at_once_and_forgets_the_warm_up():
+    state = RunState()
+    for step, seconds in enumerate((9.0, 1.0, 1.0, 5.0, 1.0)):
+        state.step = step
+        state.time_step(elapsed_s=0, step_s=seconds)
+        if step == 1:
+            assert state.step_s == 1.0
+        if step == 3:
+            assert state.step_s == 5.0
+    assert 4 < state.step_s < 5

@@ -1,0 +1,110 @@
+"""Epochs by steps and by time: a simulated clock stands for the machine."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from decathlete.training.config import TrainConfig
+from decathlete.training.loop.state import RunState
+from decathlete.training.loop.stop_criterion import VALIDATION_SHARE, StepBudget, TimeBudget, make_budget
+from decathlete.training.reporting.records import EpochRecord
+
+
+def record(state: RunState) -> EpochRecord:
+    return EpochRecord(
+        epoch=state.epoch, step=state.step, seconds=1, elapsed=1, train_loss=1, learning_rate=1, patches_per_second=1
+    )
+
+
+def test_steps_make_epochs_and_progress():
+    budget = StepBudget(steps_per_epoch=3, n_epochs=2)
+    state = RunState()
+    seen = []
+    while not budget.finished(state):
+        state.count_step(1.0)
+        seen.append((round(budget.progress(state), 3), budget.epoch_over(state)))
+        if budget.epoch_over(state):
+            state.close_epoch(record(state), elapsed_s=0.0)
+    assert seen == [(0.167, False), (0.333, False), (0.5, True), (0.667, False), (0.833, False), (1.0, True)]
+    assert state.epoch == 2
+
+
+def test_validation_every_few_epochs_and_after_the_last():
+    budget = StepBudget(steps_per_epoch=1, n_epochs=5, val_every=2)
+    due = []
+    state = RunState()
+    for _ in range(5):
+        state.count_step(1.0)
+        due.append(budget.validation_due(state))
+        state.close_epoch(record(state), elapsed_s=0.0)
+    assert due == [False, True, False, True, True]
+
+
+def simulate(max_time_s: float, *, step_s: float, case_s: float, save_s: float = 0.1, jitter: float = 0.3):
+    """Train on a made-up clock; the state, elapsed seconds after the last epoch's validation and save, progress."""
+    rng = random.Random(0)
+    budget = TimeBudget(max_time_s, n_slices=20)
+    state, now, progress = RunState(), 0.5, []
+    while not budget.finished(state):
+        while True:
+            duration = step_s * (1 + rng.uniform(-jitter, jitter))
+            now += duration
+            state.time_step(elapsed_s=now, step_s=duration)
+            state.count_step(1.0)
+            state.progress = budget.progress(state)
+            progress.append(state.progress)
+            if budget.epoch_over(state):
+                break
+        if budget.validation_due(state):
+            cost = 0.0
+            if state.val_cases is None:
+                state.val_cases, state.val_every = budget.plan_validation(state, seconds_per_case=case_s, most=50)
+                cost = case_s
+            state.val_cost_s = cost + state.val_cases * case_s
+            state.val_spent_s += state.val_cost_s
+            now += state.val_cost_s
+        now += save_s
+        state.save_cost_s = save_s
+        state.close_epoch(record(state), elapsed_s=now)
+    return state, now + 2 * save_s, progress
+
+
+@pytest.mark.parametrize("step_s", [0.02, 0.5, 3.0])
+@pytest.mark.parametrize("case_s", [0.01, 0.2, 4.0])
+@pytest.mark.parametrize("max_time_s", [60.0, 1200.0])
+def test_time_ends_when_it_should(max_time_s, step_s, case_s):
+    state, ended_s, progress = simulate(max_time_s, step_s=step_s, case_s=case_s)
+    assert ended_s <= max_time_s
+    assert ended_s >= 0.75 * max_time_s
+    assert progress == sorted(progress)
+    assert progress[0] < 0.2
+    assert progress[-1] > 0.9
+    assert state.val_spent_s <= VALIDATION_SHARE * max_time_s + 2 * case_s
+
+
+def test_epochs_are_slices_of_the_time():
+    state, _, _ = simulate(1200.0, step_s=0.5, case_s=0.2)
+    assert 18 <= state.epoch <= 21
+    assert state.val_cases is not None
+    assert state.val_cases * 0.2 <= 1200 / 20 * 0.08
+
+
+def test_no_case_fits_into_a_slice_so_one_is_validated_now_and_then():
+    cases, every = TimeBudget(100.0, n_slices=20).plan_validation(RunState(), seconds_per_case=1.0, most=30)
+    assert (cases, every) == (1, 3)
+
+
+def test_one_step_is_made_however_short_the_time():
+    budget = TimeBudget(0.001, n_slices=20)
+    state = RunState(elapsed_s=5.0)
+    assert not budget.finished(state)
+    assert not budget.epoch_over(state)
+    state.count_step(1.0)
+    assert budget.finished(state)
+
+
+def test_the_config_chooses():
+    assert isinstance(make_budget(TrainConfig(max_time_s=5)), TimeBudget)
+    assert isinstance(make_budget(TrainConfig(epochs=5)), StepBudget)

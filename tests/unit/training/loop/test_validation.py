@@ -1,0 +1,69 @@
+"""Dice during training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.training.loop.validation import (
+    CaseResult,
+    Validation,
+    dice_per_class,
+    evenly_chosen,
+    output_names,
+    voxel_counts,
+)
+from training_support import REGIONS
+
+CPU = torch.device("cpu")
+
+
+def one_hot_logits(winner_ZYX: torch.Tensor, n: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(winner_ZYX.long(), n).movedim(-1, 0).float() * 9
+
+
+def test_dice_of_classes_with_absent_ones_and_unknown_voxels():
+    label = torch.zeros(1, 2, 8, dtype=torch.uint8)
+    label[..., :4] = 1
+    winner = label.clone()
+    winner[0, 0, :4] = 0
+    labels = LabelSet.from_names(["a", "b"])
+    assert dice_per_class(one_hot_logits(winner, 3), label, labels) == (pytest.approx(2 * 4 / 12), None)
+    label[0, 0] = IGNORE_INDEX
+    assert dice_per_class(one_hot_logits(winner, 3), label, labels) == (1.0, None)
+    winner[0, 1, 7] = 2
+    assert dice_per_class(one_hot_logits(winner, 3), label, labels)[1] == 0.0
+
+
+def test_dice_of_regions_that_overlap():
+    label = torch.tensor([[[0, 1, 1, 2]]], dtype=torch.uint8)
+    logits = torch.tensor([[-1.0, 1, 1, 1], [-1, -1, 1, 1]]).view(2, 1, 1, 4)
+    assert dice_per_class(logits, label, REGIONS) == (1.0, pytest.approx(2 / 3))
+    assert output_names(REGIONS) == ("whole", "core")
+
+
+@pytest.mark.parametrize("labels", [REGIONS, LabelSet.from_names(["a", "b"])])
+def test_the_device_is_not_asked_class_by_class(labels):
+    """On torch's meta device asking is an error."""
+    with torch.device("meta"):
+        logits, label = torch.zeros(labels.n_outputs, 2, 3, 4), torch.zeros(2, 3, 4, dtype=torch.uint8)
+    assert voxel_counts(logits, label, labels).shape == (2, 3)
+
+
+def test_means_leave_out_what_does_not_count():
+    results = [CaseResult(dice=(0.5, None), loss=1.0), CaseResult(dice=(1.0, None), loss=float("nan"))]
+    mean = Validation.mean(results, ("a", "b"), CPU)
+    assert mean == Validation(dice={"a": 0.75, "b": None}, mean_dice=0.75, loss=1.0)
+    assert Validation.mean([], ("a",), CPU) == Validation(dice={"a": None}, mean_dice=None, loss=None)
+
+
+@pytest.mark.parametrize("n", range(12))
+def test_cases_are_chosen_evenly_and_always_the_same(n):
+    ids = [f"{i:02}" for i in range(10)]
+    chosen = evenly_chosen(ids[::-1], n)
+    assert len(chosen) == len(set(chosen)) == min(n, 10)
+    assert list(chosen) == sorted(chosen)
+    assert chosen == evenly_chosen(ids, n)
+    if n == 5:
+        assert chosen == ("00", "02", "04", "06", "08")

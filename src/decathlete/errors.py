@@ -34,15 +34,25 @@ class DecathleteError(Exception):
         problem: what is wrong, one sentence.
         where: the file or folder it is about.
         remedy: what to do, one sentence in the imperative.
+        code: stable code of this kind of error, if it is more specific than the class's.
+
+    Attributes:
+        exit_code: of the command line.
+        code: stable code, listed in the documentation.
     """
 
     exit_code = 2
+    code = "E-GENERAL"
 
-    def __init__(self, problem: str, *, where: Path | str | None = None, remedy: str | None = None) -> None:
+    def __init__(
+        self, problem: str, *, where: Path | str | None = None, remedy: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.where = where
         self.remedy = remedy
+        if code is not None:
+            self.code = code
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.problem}" if self.where is not None else self.problem

@@ -1,0 +1,278 @@
+"""Components by kind and name: those of this package, of installed plug-ins, and of modules that a user names.
+
+A component is one module: a class, its nested ``Settings``, and one registration::
+
+    @LOSSES.register("tversky")
+    class TverskyLoss:
+        class Settings(ComponentSettings):
+            alpha: float = Field(default=0.3, ge=0, le=1, description="Weight of false positives.")
+
+A registry finds a name in three places, in this order: what has been registered in this process; the built-in modules
+of its package, each of which has the name that it registers, so that names are listed without importing them; and the
+entry points of installed distributions, in the group ``decathlete.components``, named ``KIND.NAME``. A name with a
+colon, ``module:Class``, is imported as it stands. Nothing that a file names is ever imported by its path: see
+:meth:`Registry.resolve`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, SerializeAsAny
+
+from decathlete.core.schema import Schema
+from decathlete.errors import OptionError
+
+ENTRY_POINTS = "decathlete.components"
+"""The group of entry points by which a distribution offers its components."""
+
+T = TypeVar("T")
+Class = TypeVar("Class", bound=type[Any])
+
+_registries: dict[str, Registry[Any]] = {}
+
+
+class ComponentSettings(Schema):
+    """Base of every component's nested ``Settings``: documented, range-checked fields with defaults.
+
+    Attributes:
+        component: the registered name of the component that the settings belong to; set by the registration.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    component: ClassVar[str] = ""
+
+    def to_config(self) -> dict[str, Any]:
+        """The component as a file holds it: its name, then its settings."""
+        return {"name": self.component, **self.model_dump(mode="json")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a component comes from.
+
+    Attributes:
+        name: registered name.
+        distribution: installed distribution that holds it, e.g. ``"decathlete"``; ``None`` for a loose module.
+        version: of that distribution.
+    """
+
+    name: str
+    distribution: str | None
+    version: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component(Generic[T]):
+    """One registered component.
+
+    Attributes:
+        cls: the class, which is called with its settings first.
+        settings: the class of its settings.
+    """
+
+    kind: str
+    name: str
+    cls: type[T]
+    settings: type[ComponentSettings]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (self.cls.__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def origin(self) -> Origin:
+        """The distribution and version that the component comes from."""
+        distribution = _distribution_of(self.cls.__module__)
+        version = metadata.version(distribution) if distribution else None
+        return Origin(name=self.name, distribution=distribution, version=version)
+
+
+class Registry(Generic[T]):
+    """All components of one kind.
+
+    Args:
+        kind: singular, e.g. ``"loss"``: the entry points' prefix and the word in messages.
+        package: of the built-in modules, e.g. ``"decathlete.training.objective.losses"``. Modules whose names begin
+            with an underscore are not components.
+    """
+
+    def __init__(self, kind: str, *, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._registered: dict[str, Component[T]] = {}
+        _registries[kind] = self
+
+    def register(self, name: str) -> Callable[[Class], Class]:
+        """Return a class decorator that registers the class under ``name``.
+
+        Raises:
+            ValueError: the name is taken by another class, or a built-in's module has another name.
+        """
+
+        def decorate(cls: Class) -> Class:
+            module = cls.__module__
+            if module.startswith(f"{self.package}.") and module.rpartition(".")[2] != name:
+                raise ValueError(f"{module} registers {name!r}: a built-in {self.kind} has the name of its module")
+            known = self._registered.get(name)
+            if known is not None and (known.cls.__module__, known.cls.__qualname__) != (module, cls.__qualname__):
+                raise ValueError(f"two components are called {self.kind} {name!r}: {known.cls.__module__}, {module}")
+            settings = _settings_of(cls, name)
+            self._registered[name] = Component(kind=self.kind, name=name, cls=cls, settings=settings)
+            return cls
+
+        return decorate
+
+    def names(self) -> tuple[str, ...]:
+        """All known names, sorted: built in, registered, and of installed plug-ins. No component is imported."""
+        return tuple(sorted({*self.builtin_names, *self._registered, *self._entry_points()}))
+
+    @cached_property
+    def builtin_names(self) -> tuple[str, ...]:
+        """The names of the package's own components, without importing them."""
+        package = importlib.import_module(self.package)
+        return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
+
+    def resolve(self, name: str) -> Component[T]:
+        """The component called ``name``: registered, built in, or of an installed plug-in.
+
+        Raises:
+            OptionError: there is none. A name of the form ``module:Class`` is never imported here, so that a file from
+                elsewhere cannot have a module run: see :meth:`load`.
+        """
+        found = self._registered.get(name)
+        if found is not None:
+            return found
+        if name in self.builtin_names:
+            importlib.import_module(f"{self.package}.{name}")
+        elif name in (entry_points := self._entry_points()):
+            self._adopt(entry_points[name].load(), name)
+        if name not in self._registered:
+            raise self._unknown(name)
+        return self._registered[name]
+
+    def load(self, name: str) -> Component[T]:
+        """As :meth:`resolve`, and import ``module:Class``: for what the user of this process wrote.
+
+        Raises:
+            OptionError: there is no such component.
+        """
+        if ":" not in name:
+            return self.resolve(name)
+        module, _, attribute = name.partition(":")
+        try:
+            cls = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as problem:
+            raise OptionError(
+                f"the {self.kind} {name!r} cannot be imported ({problem})",
+                remedy="give an installed module and a class in it, as module:Class",
+                code="E-COMPONENT-IMPORT",
+            ) from problem
+        return self._adopt(cls, name)
+
+    def settings(self, value: str | Mapping[str, Any] | ComponentSettings) -> ComponentSettings:
+        """Validated settings from a name, ``{"name": ..., **settings}``, or settings as they are.
+
+        Raises:
+            OptionError: an unknown component. pydantic.ValidationError: settings that it does not have or allow.
+        """
+        if isinstance(value, ComponentSettings):
+            return value
+        if isinstance(value, str):
+            return self.resolve(value).settings()
+        given = dict(value)
+        name = given.pop("name", None)
+        if not isinstance(name, str):
+            raise OptionError(f"a {self.kind} needs a name", remedy=f"write name: one of {', '.join(self.names())}")
+        return self.resolve(name).settings.model_validate(given)
+
+    def build(self, settings: ComponentSettings, *args: Any, **kwargs: Any) -> T:
+        """An instance of the component that ``settings`` belong to."""
+        make: Callable[..., T] = self.resolve(settings.component).cls
+        return make(settings, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Component[T]]:
+        """All components, each imported."""
+        return (self.resolve(name) for name in self.names())
+
+    def _entry_points(self) -> dict[str, metadata.EntryPoint]:
+        prefix = f"{self.kind}."
+        return {e.name.removeprefix(prefix): e for e in _all_entry_points() if e.name.startswith(prefix)}
+
+    def _adopt(self, loaded: object, name: str) -> Component[T]:
+        """The component that importing ``loaded`` (a class, or a module) has registered."""
+        mine = [c for c in self._registered.values() if loaded is c.cls or c.cls.__module__ == _module_name(loaded)]
+        exact = [c for c in mine if loaded is c.cls] or [c for c in mine if c.name == name] or mine
+        if not exact:
+            raise OptionError(
+                f"{name!r} is no {self.kind}: it is not registered as one",
+                remedy=f"decorate the class with @{self.kind.upper().replace(' ', '_')} registry's register(...)",
+                code="E-COMPONENT-IMPORT",
+            )
+        return exact[0]
+
+    def _unknown(self, name: str) -> OptionError:
+        close = difflib.get_close_matches(name, self.names(), n=1)
+        guess = f"; did you mean {close[0]}?" if close else ""
+        return OptionError(
+            f"there is no {self.kind} called {name!r}{guess}",
+            remedy=f"choose among {', '.join(self.names())}, or install the package that has it",
+            code="E-COMPONENT-UNKNOWN",
+        )
+
+
+def component_field(registry: Registry[Any]) -> Any:
+    """The type of a schema's field that holds a component's settings: ``loss: component_field(LOSSES) = "dice_ce"``.
+
+    In a file it is the name alone or ``{"name": ..., **settings}``; in Python also the settings themselves.
+    """
+    return Annotated[
+        SerializeAsAny[ComponentSettings],
+        BeforeValidator(registry.settings),
+        PlainSerializer(lambda settings: settings.to_config(), return_type=dict[str, Any]),
+    ]
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """Every registry that has been imported, by kind."""
+    return dict(sorted(_registries.items()))
+
+
+def _settings_of(cls: type[Any], name: str) -> type[ComponentSettings]:
+    """The ``Settings`` of ``cls``, which know the component's name; inherited ones get a subclass of their own."""
+    own = cls.__dict__.get("Settings")
+    if own is None:
+        inherited: type[ComponentSettings] = getattr(cls, "Settings", ComponentSettings)
+        qualname = f"{cls.__qualname__}.Settings"  # where pickle finds it
+        own = type("Settings", (inherited,), {"__module__": cls.__module__, "__qualname__": qualname})
+        cls.Settings = own
+    if not (isinstance(own, type) and issubclass(own, ComponentSettings)):
+        raise ValueError(f"{cls.__qualname__}.Settings must derive from ComponentSettings")
+    own.component = name
+    return own
+
+
+def _all_entry_points() -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=ENTRY_POINTS))
+
+
+def _module_name(loaded: object) -> str | None:
+    return getattr(loaded, "__name__", None) if not isinstance(loaded, type) else None
+
+
+def _distribution_of(module: str) -> str | None:
+    package = module.partition(".")[0]
+    for name in metadata.packages_distributions().get(package, [package]):  # an editable install lists no packages
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.distribution(name).name
+    return None

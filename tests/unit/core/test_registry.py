@@ -1,0 +1,189 @@
+"""Components are found by name: registered, built in, or installed. What a file names is not imported by its path."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field, ValidationError
+
+from decathlete.core import registry as module
+from decathlete.core.registry import Component, ComponentSettings, Registry, component_field
+from decathlete.core.schema import Schema
+from decathlete.errors import OptionError
+
+SHAPES: Registry[Any] = Registry("test shape", package="made_up_shapes")
+
+
+class Square:
+    """A square.
+
+    With sides.
+    """
+
+    class Settings(ComponentSettings):
+        side: float = Field(default=1.0, gt=0)
+
+    def __init__(self, settings: ComponentSettings, scale: float = 1.0) -> None:
+        self.side = settings.side * scale  # type: ignore[attr-defined]
+
+
+class Cube(Square):
+    """A cube: its settings are inherited."""
+
+
+@pytest.fixture
+def builtins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with the built-in shapes ``disc`` and ``broken``, which cannot be imported."""
+    package = tmp_path / "made_up_shapes"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "_helper.py").write_text("raise RuntimeError('a helper is no component')\n")
+    (package / "broken.py").write_text("raise RuntimeError('listing names must not import')\n")
+    (package / "disc.py").write_text(
+        "import __main__\nfrom decathlete.core.registry import ComponentSettings, registries\n"
+        "@registries()['test shape'].register('disc')\nclass Disc:\n    '''A disc.'''\n"
+        "    class Settings(ComponentSettings):\n        radius: float = 2.0\n"
+        "    def __init__(self, settings):\n        self.radius = settings.radius\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(SHAPES, "_registered", {})
+    SHAPES.__dict__.pop("builtin_names", None)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "made_up_shapes"]:
+        del sys.modules[name]
+
+
+def test_names_are_listed_without_importing_anything(builtins: Path) -> None:
+    assert SHAPES.names() == ("broken", "disc")
+    assert "made_up_shapes.disc" not in sys.modules
+
+
+def test_a_builtin_is_imported_when_it_is_asked_for(builtins: Path) -> None:
+    shape = SHAPES.resolve("disc")
+    assert (shape.kind, shape.summary) == ("test shape", "A disc.")
+    assert SHAPES.build(shape.settings(radius=3)).radius == 3
+
+
+def test_settings_come_from_a_name_a_mapping_or_themselves(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    assert SHAPES.settings("square").to_config() == {"name": "square", "side": 1.0}
+    made = SHAPES.settings({"name": "square", "side": 2})
+    assert SHAPES.settings(made) is made
+    assert SHAPES.build(made, scale=2).side == 4
+
+
+def test_settings_are_checked(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    with pytest.raises(ValidationError, match="greater than 0"):
+        SHAPES.settings({"name": "square", "side": -1})
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        SHAPES.settings({"name": "square", "radius": 1})
+
+
+def test_inherited_settings_know_their_own_component(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    SHAPES.register("cube")(Cube)
+    assert SHAPES.settings({"name": "cube", "side": 5}).to_config() == {"name": "cube", "side": 5.0}
+    assert SHAPES.settings("square").component == "square"
+    copied = pickle.loads(pickle.dumps(SHAPES.settings({"name": "cube", "side": 5})))
+    assert (copied.component, copied.side) == ("cube", 5)
+
+
+def test_an_unknown_name_is_told_what_there_is(builtins: Path) -> None:
+    with pytest.raises(OptionError, match="no test shape called 'disk'; did you mean disc") as caught:
+        SHAPES.resolve("disk")
+    assert caught.value.code == "E-COMPONENT-UNKNOWN"
+    assert "broken, disc" in str(caught.value)
+
+
+def test_two_classes_cannot_share_a_name(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    SHAPES.register("square")(Square)  # imported again: the same
+    with pytest.raises(ValueError, match="two components are called test shape 'square'"):
+        SHAPES.register("square")(Cube)
+
+
+def test_a_builtins_module_has_its_name(builtins: Path) -> None:
+    (builtins / "made_up_shapes" / "ring.py").write_text(
+        "from decathlete.core.registry import registries\n"
+        "@registries()['test shape'].register('torus')\nclass Ring: ...\n"
+    )
+    with pytest.raises(ValueError, match="has the name of its module"):
+        SHAPES.resolve("ring")
+
+
+def test_a_module_and_class_are_imported_only_for_the_user(builtins: Path) -> None:
+    (builtins / "loose_shape.py").write_text(
+        "from decathlete.core.registry import registries\n"
+        "@registries()['test shape'].register('star')\nclass Star:\n    '''A star.'''\n"
+    )
+    with pytest.raises(OptionError, match="no test shape called 'loose_shape:Star'"):
+        SHAPES.settings("loose_shape:Star")  # a file's words
+    assert "loose_shape" not in sys.modules
+    star = SHAPES.load("loose_shape:Star")
+    assert star.name == "star"
+    assert star.origin.distribution is None
+    assert SHAPES.settings("star").to_config() == {"name": "star"}
+
+
+@pytest.mark.parametrize("name", ["no_such_module_here:Star", "json:Star"])
+def test_a_module_that_cannot_be_imported_is_an_error_of_the_option(builtins: Path, name: str) -> None:
+    with pytest.raises(OptionError, match="cannot be imported"):
+        SHAPES.load(name)
+
+
+def test_a_class_that_is_not_registered_is_refused(builtins: Path) -> None:
+    with pytest.raises(OptionError, match="not registered"):
+        SHAPES.load("pathlib:Path")
+
+
+@pytest.mark.parametrize("target", ["plugged_shape", "plugged_shape:Plug"])
+def test_an_entry_point_offers_a_component(builtins: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (builtins / "plugged_shape.py").write_text(
+        "from decathlete.core.registry import registries\n"
+        "@registries()['test shape'].register('plug')\nclass Plug:\n    '''Plugged.'''\n"
+    )
+    entry = metadata.EntryPoint("test shape.plug", target, module.ENTRY_POINTS)
+    other = metadata.EntryPoint("test loss.plug", "no_such_module", module.ENTRY_POINTS)
+    monkeypatch.setattr(module, "_all_entry_points", lambda: (entry, other))
+    assert SHAPES.names() == ("broken", "disc", "plug")
+    assert "plugged_shape" not in sys.modules
+    assert SHAPES.resolve("plug").summary == "Plugged."
+    del sys.modules["plugged_shape"]
+
+
+def test_a_schema_holds_a_component_and_its_settings(builtins: Path) -> None:
+    SHAPES.register("square")(Square)
+    Shape = component_field(SHAPES)
+
+    class Drawing(Schema):
+        shape: Shape = Field(default="square", validate_default=True)  # type: ignore[valid-type]
+
+    assert Drawing().shape.side == 1  # type: ignore[attr-defined]
+    drawing = Drawing.model_validate({"shape": {"name": "disc", "radius": 7}})
+    text = drawing.model_dump_json()
+    assert text == '{"shape":{"name":"disc","radius":7.0}}'
+    assert Drawing.model_validate_json(text) == drawing
+
+
+def test_settings_that_are_no_schema_are_a_mistake_of_the_author(builtins: Path) -> None:
+    register: Callable[[type], type] = SHAPES.register("odd")
+
+    class Odd:
+        class Settings:
+            pass
+
+    with pytest.raises(ValueError, match="must derive from ComponentSettings"):
+        register(Odd)
+
+
+def test_a_component_knows_its_distribution() -> None:
+    built_in: Component[Any] = Component(kind="k", name="n", cls=Registry, settings=ComponentSettings)
+    assert built_in.origin.distribution == "decathlete"
+    assert built_in.origin.version

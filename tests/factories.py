@@ -9,7 +9,7 @@ import numpy as np
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
 from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
+from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
 
 
 def make_test_plan(dims: int = 3, *, n_channels: int = 1, n_foreground: int = 2, **changes: Any) -> Plan:
@@ -30,7 +30,7 @@ def make_test_plan(dims: int = 3, *, n_channels: int = 1, n_foreground: int = 2,
         "batch_size": 2,
         "normalization": (Normalization(scheme="zscore"),) * n_channels,
         "network": make_test_network(dims, in_channels=n_channels, out_channels=labels.n_outputs),
-        "trained_on": TrainedOn(
+        "trained_on": TrainingRanges(
             spacing=(wide,) * 3, size=(wide,) * 3, intensity=(Range(low=-1e9, high=1e9),) * n_channels
         ),
         "fingerprint_digest": "test",

@@ -20,7 +20,7 @@ def random_model(
     from decathlete.core.labels import LabelSet
     from decathlete.models.bundle import ModelBundle, ModelRecord
     from decathlete.networks.build import build_network
-    from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
+    from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
     from decathlete.planning.topology import make_network, make_topology
 
     labels = LabelSet.from_names([f"class {i}" for i in range(1, classes)])
@@ -39,7 +39,7 @@ def random_model(
         batch_size=1,
         normalization=(Normalization(scheme="none"),),
         network=spec,
-        trained_on=TrainedOn(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,)),
+        trained_on=TrainingRanges(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,)),
         fingerprint_digest="",
     )
     ModelBundle.save(folder, build_network(spec, seed=0), ModelRecord(plan=plan))

@@ -34,10 +34,10 @@ from decathlete.networks import build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
-from decathlete.planning.compute_budget import Budget, fit_to_budget
+from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import Topology, remake_network, shrink
+from decathlete.planning.topology import Topology, rebuild_network_spec, shrink
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.objective import optimizers as optim
@@ -107,8 +107,10 @@ def _run(store: PreparedStore, name: str, seed: int, options: argparse.Namespace
 
 def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
     """The plan fitted to the budget, with the arm's changes."""
-    budget = Budget(device="cpu", max_time_s=arm.sized_for * budget_s, threads=1, arithmetic=cpu_arithmetic(precision))
-    plan = fit_to_budget(plan, budget)
+    budget = ComputeBudget(
+        device="cpu", max_time_s=arm.sized_for * budget_s, threads=1, arithmetic=cpu_arithmetic(precision)
+    )
+    plan = adapt_plan(plan, budget)
     plan = override(plan, arm.plan)
     network, topology = (
         plan.network,
@@ -116,7 +118,7 @@ def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
     )
     for _ in range(arm.shrink):
         topology = shrink(plan.network_spacing, topology, [1 / gap for gap in plan.network_spacing])
-        network = remake_network(network, topology)
+        network = rebuild_network_spec(network, topology)
     n = min(len(arm.first), len(network.features))
     network = network.revised(features=(*arm.first[:n], *network.features[n:]))
     return plan.revised(patch_size=topology.patch_size, network=network.model_dump())

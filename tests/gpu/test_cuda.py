@@ -16,7 +16,7 @@ from decathlete.benchmarking.run import benchmark
 from decathlete.core.parallel import Outcome
 from decathlete.errors import Interrupted
 from decathlete.inference.batching.cases import predict_together
-from decathlete.inference.batching.shared_batches import Asked
+from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.engines.torch_engine import TorchEngine
 from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
@@ -103,7 +103,9 @@ def test_small_images_that_share_batches_equal_the_cpus_alone(device: str, tmp_p
     found = []
     for where, n in ((device, 4), ("cpu", 1)):
         predictor = Predictor.load(tmp_path / "m", device=where, precision="fp32", engine="torch", batch_size=n)
-        asked = [Asked(ready=predictor.prepare(image), about=None, probabilities=ProbabilityArray) for image in images]
+        asked = [
+            CaseRequest(ready=predictor.prepare(image), about=None, probabilities=ProbabilityArray) for image in images
+        ]
         cases = [Outcome(case_id=str(i), value=case) for i, case in enumerate(asked)]
         answers = [outcome.value for group in predict_together(predictor, cases) for outcome in group]
         found.append([answer[1].probabilities_KZYX for answer in answers if answer])

@@ -19,7 +19,7 @@ from decathlete.cli.main import main
 from decathlete.synthetic.phantoms import make_phantoms
 
 if TYPE_CHECKING:
-    from decathlete.inference.predict import Prediction, Ready
+    from decathlete.inference.predict import Prediction, PreparedInput
 
 Run = Callable[..., str]
 
@@ -306,7 +306,7 @@ def test_ctrl_c_is_one_message_and_nothing_half_written(
     computed: list[object] = []
     compute = Predictor.compute
 
-    def interrupted(self: Predictor, ready: Ready, **options: Any) -> Prediction:
+    def interrupted(self: Predictor, ready: PreparedInput, **options: Any) -> Prediction:
         computed.append(ready)
         if len(computed) == cases_before + 1:
             raise KeyboardInterrupt

@@ -25,7 +25,7 @@ from decathlete.inference.windows.sweep import predict_logits
 from decathlete.io.images import Image, read_image, read_label, write_image
 from decathlete.models.bundle import ModelBundle, ModelRecord
 from decathlete.networks.build import build_network
-from decathlete.planning.plan import Range, TrainedOn
+from decathlete.planning.plan import Range, TrainingRanges
 from decathlete.preprocessing.prepare import prepare
 from decathlete.workflows.predict import predict
 from decathlete.workflows.validate import PredictOptions
@@ -214,7 +214,7 @@ def test_the_json_says_how_it_was_made(model, images, tmp_path):
 def test_warnings_are_recorded(images, tmp_path):
     narrow = Range(low=1.0, high=1.0)
     plan = make_test_plan(
-        trained_on=TrainedOn(
+        trained_on=TrainingRanges(
             spacing=(narrow,) * 3, size=(Range(low=0, high=1e3),) * 3, intensity=(Range(low=-1e9, high=1e9),)
         )
     )
@@ -334,19 +334,19 @@ def test_one_truncated_file_does_not_stop_the_others(model, images, tmp_path):
 SHORT = {
     "the network, on a CPU": (
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-        "engines.TorchEngine._computed",
+        "engines.torch_engine:TorchEngine._computed",
     ),
-    "a copy, on a GPU": (torch.OutOfMemoryError("CUDA out of memory"), "tiles.TileSums.add"),
-    "the way back": (MemoryError("Unable to allocate 9 TiB"), "restore.Restorer.finish"),
-    "reading": (MemoryError("Unable to allocate 9 TiB"), "files.read_channels"),
-    "writing": (MemoryError(), "files.write_outputs"),
+    "a copy, on a GPU": (torch.OutOfMemoryError("CUDA out of memory"), "windows.tiles:TiledAccumulator.add"),
+    "the way back": (MemoryError("Unable to allocate 9 TiB"), "output.restore:Restorer.finish"),
+    "reading": (MemoryError("Unable to allocate 9 TiB"), "predict_files:read_channels"),
+    "writing": (MemoryError(), "predict_files:write_outputs"),
 }
 
 
 @pytest.mark.parametrize("where", SHORT)
 def test_memory_that_one_case_does_not_fit_into_does_not_stop_the_others(model, images, tmp_path, monkeypatch, where):
     error, target = SHORT[where]
-    module, _, rest = target.partition(".")
+    module, _, rest = target.partition(":")
     name = f"decathlete.inference.{module}.{rest}"
     holder, _, attribute = name.rpartition(".")
     original = operator.attrgetter(rest)(importlib.import_module(f"decathlete.inference.{module}"))

@@ -13,7 +13,7 @@ from decathlete.core.parallel import Outcome
 from decathlete.errors import CasesFailed, MemoryShort
 from decathlete.inference.batching import cases as together
 from decathlete.inference.batching.cases import predict_together
-from decathlete.inference.batching.shared_batches import Asked
+from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.inference.sources import as_image
@@ -127,7 +127,7 @@ def asked(predictor, shapes):
     for number, shape in enumerate(shapes):
         image, _ = make_volumes(shape, seed=number)
         ready = predictor.prepare(as_image(image, spacing=(1.0, 1.0, 1.0)))
-        yield Outcome(case_id=str(number), value=Asked(ready=ready, about=number))
+        yield Outcome(case_id=str(number), value=CaseRequest(ready=ready, about=number))
 
 
 def test_a_case_that_fills_a_batch_is_computed_alone_and_nothing_beside_it(model):
@@ -186,9 +186,11 @@ def test_memory_that_holds_each_case_but_not_a_batch_of_several_fails_none(model
     assert_same_files(tmp_path / "shared", tmp_path / "alone")
 
 
-@pytest.mark.parametrize("where", ["tiles.TileSums.add", "restore.Restorer.add", "restore.Restorer.finish"])
+@pytest.mark.parametrize(
+    "where", ["windows.tiles.TiledAccumulator.add", "output.restore.Restorer.add", "output.restore.Restorer.finish"]
+)
 def test_a_case_whose_sums_or_way_back_fail_fails_alone(model, images, tmp_path, monkeypatch, where):
-    module, kind, method = where.split(".")
+    module, kind, method = where.rsplit(".", 2)
     holder = getattr(__import__(f"decathlete.inference.{module}", fromlist=[kind]), kind)
     original, calls = getattr(holder, method), []
 

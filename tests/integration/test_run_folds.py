@@ -16,7 +16,7 @@ from decathlete.cli.main import main
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.scores import Scores
 from decathlete.synthetic.phantoms import make_phantoms
-from decathlete.workflows.progress import Listener
+from decathlete.workflows.progress import ProgressReporter
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def test_test_images_are_predicted_by_all_the_folds_models_together(story: Story
     assert not (story.folder / "fold_0" / "predictions").exists()
 
 
-class Steps(Listener):
+class Steps(ProgressReporter):
     def __init__(self) -> None:
         self.heard: list[str] = []
 

@@ -19,7 +19,7 @@ from decathlete.planning.network_spec import Axes
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpatialDraw:
+class SpatialParams:
     """What happens to one sample in space.
 
     Attributes:
@@ -51,7 +51,7 @@ class RawBatch:
 
     step: int
     indices: tuple[int, ...]
-    draws: tuple[SpatialDraw, ...]
+    draws: tuple[SpatialParams, ...]
     case_ids: tuple[str, ...]
     plain_PCZYX: Tensor
     plain_label_PZYX: Tensor
@@ -92,7 +92,7 @@ class RawBatch:
 def collate(
     step: int,
     indices: Sequence[int],
-    draws: Sequence[SpatialDraw],
+    draws: Sequence[SpatialParams],
     case_ids: Sequence[str],
     images_CZYX: Sequence[NDArray[np.float32]],
     labels_ZYX: Sequence[NDArray[np.uint8]],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decathlete.augmentation import intensity
-from decathlete.augmentation.batch import RawBatch, SpatialDraw
+from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.config import AugmentationConfig, IntensityTransform
 from decathlete.augmentation.device import put_rows, to_device
 from decathlete.augmentation.spatial import SpatialSampler, place
@@ -54,7 +54,7 @@ class Augmenter:
             )
         self._spatial = SpatialSampler(config, patch_size=patch_size, mirror_axes=self.mirror_axes, seed=seed)
 
-    def draw(self, step: int, index: int) -> SpatialDraw:
+    def draw(self, step: int, index: int) -> SpatialParams:
         """What happens in space to sample ``index`` of the global batch in ``step``; its ``size`` is to be cut."""
         return self._spatial.draw(step, index)
 

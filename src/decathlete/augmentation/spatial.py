@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decathlete.augmentation.batch import RawBatch, SpatialDraw
+from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.config import AugmentationConfig, Rotation
 from decathlete.augmentation.device import put_rows, to_device
 from decathlete.augmentation.fast_grid_sample import Matrix
@@ -38,7 +38,7 @@ class SpatialSampler:
         self.in_plane = rotates_in_plane(config.rotation, patch_size)
         self._max_angle = max_angle(config.rotation, patch_size) * pi / 180
 
-    def draw(self, step: int, index: int) -> SpatialDraw:
+    def draw(self, step: int, index: int) -> SpatialParams:
         """What happens to sample ``index`` of the global batch in ``step``."""
         # A fixed number of draws: switching one transform off leaves the others as they were.
         uniform = stream(self._seed, "spatial", step, index).random(9)
@@ -47,7 +47,7 @@ class SpatialSampler:
         dims = len(self._patch_size)
         flips = tuple(axis in self._mirror_axes and bool(mirror[axis] < self._mirror_chance) for axis in range(dims))
         if not (rotated or scaled):
-            return SpatialDraw(size=self._patch_size, flips=flips)
+            return SpatialParams(size=self._patch_size, flips=flips)
         matrix = np.eye(dims)
         if rotated:
             matrix = self._rotate((2 * angles - 1) * self._max_angle)
@@ -56,7 +56,7 @@ class SpatialSampler:
             matrix = matrix @ np.diag(self._scale(low + (high - low) * zoom))
         size = enclosing_size(matrix, self._patch_size)
         matrix = matrix @ np.diag([-1.0 if flip else 1.0 for flip in flips])
-        return SpatialDraw(size=size, flips=flips, matrix=tuple(tuple(float(v) for v in row) for row in matrix))
+        return SpatialParams(size=size, flips=flips, matrix=tuple(tuple(float(v) for v in row) for row in matrix))
 
     def _rotate(self, angles: Matrix) -> Matrix:
         if len(self._patch_size) == 2:

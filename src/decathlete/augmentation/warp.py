@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from decathlete.augmentation.batch import SpatialDraw
+from decathlete.augmentation.batch import SpatialParams
 from decathlete.augmentation.device import to_device
 from decathlete.augmentation.fast_grid_sample import Matrix, is_in_plane, resample_in_plane, resample_volume
 from decathlete.planning.network_spec import Axes
 
 
 def warp(
-    image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialDraw], patch_size: Axes
+    image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialParams], patch_size: Axes
 ) -> tuple[Tensor, Tensor]:
     """Resample each sample by its matrix: images linearly, labels by the nearest voxel.
 
@@ -34,7 +34,7 @@ def warp(
 
 
 def _warp_volumes(
-    image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialDraw], patch_size: Axes
+    image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialParams], patch_size: Axes
 ) -> tuple[Tensor, Tensor]:
     images, labels = [], []
     for image_CZYX, label_ZYX, draw in zip(image_WCZYX, label_WZYX, draws, strict=True):
@@ -47,12 +47,12 @@ def _warp_volumes(
     return torch.stack(images), torch.stack(labels)
 
 
-def _source_affine(draw: SpatialDraw) -> Matrix:
+def _source_affine(draw: SpatialParams) -> Matrix:
     """From an offset to the patch's centre to a voxel of the draw's box: [source axis, patch axes and 1], voxels."""
     return np.column_stack([np.array(draw.matrix), (np.array(draw.size) - 1) / 2])
 
 
-def grid_affines(draws: Sequence[SpatialDraw], source_size: Axes) -> Matrix:
+def grid_affines(draws: Sequence[SpatialParams], source_size: Axes) -> Matrix:
     """From an offset to the patch's centre (voxels, last column for 1) to ``grid_sample``'s -1..1 in the source.
 
     Args:

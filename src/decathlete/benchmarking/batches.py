@@ -43,7 +43,7 @@ def random_batch(task: BenchmarkTask, augmenter: Augmenter, step: int) -> RawBat
 class RandomFeed:
     """A training's batches without reading: as many as it has steps.
 
-    It declares an unending length, as :class:`~decathlete.training.loop.module.EpochFeed` does.
+    It declares an unending length, as :class:`~decathlete.training.loop.module.EpochBatches` does.
     """
 
     def __init__(self, module: SegmentationModule, task: BenchmarkTask) -> None:

@@ -8,7 +8,7 @@ from decathlete.errors import OptionError
 from decathlete.planning.network_options import pooling_of, shaped
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
+from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
 from decathlete.planning.presets import TaskSetting, load_preset
 from decathlete.planning.topology import make_network, make_topology
 
@@ -59,7 +59,7 @@ def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> 
         batch_size=preset.batch_size_3d if dims == 3 else preset.batch_size_2d,
         normalization=(Normalization(scheme="none"),) * n_channels,
         network=shaped(network, options),
-        trained_on=TrainedOn(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,) * n_channels),
+        trained_on=TrainingRanges(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,) * n_channels),
         fingerprint_digest="",
         reasons={"patch_size": f"fixed for the Decathlon's {fixed.name} by NVIDIA's nnU-Net for PyTorch"},
     )

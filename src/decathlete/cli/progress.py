@@ -23,7 +23,7 @@ from decathlete.planning.explain import explain
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.progress import Progress as TrainingProgress
 from decathlete.training.reporting.records import EpochRecord
-from decathlete.workflows.progress import CaseProgress, Listener
+from decathlete.workflows.progress import CaseProgress, ProgressReporter
 
 LINE_EVERY_S = 15.0
 
@@ -33,7 +33,7 @@ def print_json(value: Schema) -> None:
     typer.echo(value.model_dump_json(indent=1))
 
 
-class TerminalListener(Listener):
+class TerminalListener(ProgressReporter):
     """Shows steps, the plan, cases and epochs on standard error; results alone go to standard output."""
 
     def __init__(self) -> None:

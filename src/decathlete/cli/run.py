@@ -16,7 +16,7 @@ from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
-    from decathlete.workflows.fold import RoadOptions
+    from decathlete.workflows.fold import PipelineOptions
 
 
 def run(
@@ -52,7 +52,7 @@ def run(
     if fold is not None and folds is not None:
         raise OptionError("--fold and --folds are both given", remedy="give one of them")
     held_out = o.fold_of(fold)
-    options: RoadOptions = {
+    options: PipelineOptions = {
         "dims": o.dims_of(dim),
         "workspace": Workspace(data=data, prepared=prepared, results=results),
         "plan_options": replace(plan.options(), preset=preset),
@@ -71,7 +71,7 @@ def run(
         _run_folds(dataset, folds, options)
 
 
-def _run_fold(dataset: str, fold: int | Literal["all"], options: RoadOptions) -> None:
+def _run_fold(dataset: str, fold: int | Literal["all"], options: PipelineOptions) -> None:
     from decathlete.workflows.run import run as function
 
     result = function(dataset, fold=fold, **options)
@@ -83,7 +83,7 @@ def _run_fold(dataset: str, fold: int | Literal["all"], options: RoadOptions) ->
         raise result.failed_tests
 
 
-def _run_folds(dataset: str, folds: str, options: RoadOptions) -> None:
+def _run_folds(dataset: str, folds: str, options: PipelineOptions) -> None:
     from decathlete.workflows.cross_validate import cross_validate as function
 
     result = function(dataset, folds=folds, **options)

@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
     remedy = "choose a folder you may write to, with room on its disk"
     try:
-        with disk_named("cannot be written", where=path, remedy=remedy):
+        with translate_os_error("cannot be written", where=path, remedy=remedy):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             for inside in partial.rglob("*") if partial.is_dir() else ():
@@ -59,7 +59,7 @@ def swapped_in(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_named(what: str, *, where: Path, remedy: str) -> Iterator[None]:
+def translate_os_error(what: str, *, where: Path, remedy: str) -> Iterator[None]:
     """Whatever keeps a file from being written or read becomes an :class:`OutputError`; ``what`` begins its message."""
     try:
         yield

@@ -25,7 +25,7 @@ def is_memory_short(problem: BaseException) -> bool:
 
 
 @contextmanager
-def memory_named(what: str, *, remedy: str) -> Iterator[None]:
+def translate_out_of_memory(what: str, *, remedy: str) -> Iterator[None]:
     """Whatever says that memory ran out becomes a :class:`MemoryShort` about ``what``; all else passes."""
     try:
         yield

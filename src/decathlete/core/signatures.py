@@ -20,7 +20,7 @@ def field_parameters(group: type) -> Iterator[inspect.Parameter]:
         )
 
 
-def takes_fields_of(group: type) -> Callable[[Function], Function]:
+def accepts_fields_of(group: type) -> Callable[[Function], Function]:
     """A decorator: the function's ``**options`` are those fields of ``group`` that are no parameters of its own.
 
     Only what ``help`` and ``inspect.signature`` say changes: every field with its default, in place of ``**options``.

@@ -24,7 +24,7 @@ def channel_means(image: Image, restoration: Restoration) -> tuple[float, ...]:
     return tuple(cropped_CZYX.mean(axis=(1, 2, 3), dtype=np.float64).tolist())
 
 
-def departures(means: Sequence[float], restoration: Restoration, plan: Plan) -> tuple[str, ...]:
+def input_range_warnings(means: Sequence[float], restoration: Restoration, plan: Plan) -> tuple[str, ...]:
     """In what an image leaves the range of the training images (``plan.trained_on``), a sentence each.
 
     Args:

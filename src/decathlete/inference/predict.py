@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from decathlete.core.choices import EngineChoice, Layout
 from decathlete.core.geometry import AxisTransform, Geometry, Triple
 from decathlete.core.labels import LabelSet
-from decathlete.core.memory import memory_named
+from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import OptionError
 from decathlete.inference.engines.program_record import device_of_programs
 from decathlete.inference.engines.selection import resolve_engine
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
-from decathlete.inference.input_range import channel_means, departures
+from decathlete.inference.input_range import channel_means, input_range_warnings
 from decathlete.inference.output.averaging import average
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
 from decathlete.inference.output.provenance import Settings, volumes_ml
@@ -48,7 +48,7 @@ _Segmented = tuple[NDArray[np.integer[Any]], ProbabilityStore | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
+class PreparedInput:
     """An image that only waits for the networks.
 
     Attributes:
@@ -212,29 +212,29 @@ class Predictor:
             OptionError: an array without its spacing, or a file with one.
             MemoryShort: memory does not hold the image or its prediction.
         """
-        with memory_named("the image", remedy=READING_SHORT):
+        with translate_out_of_memory("the image", remedy=READING_SHORT):
             image = as_image(source, spacing=spacing, geometry=geometry)
         return self.compute(self.prepare(image), probabilities=ProbabilityArray if probabilities else None)
 
-    def prepare(self, image: Image, case_id: str = "") -> Ready:
+    def prepare(self, image: Image, case_id: str = "") -> PreparedInput:
         """All that comes before the networks; safe to call in another thread while :meth:`compute` runs."""
         plans = [ensemble.plan for ensemble in self.ensembles]
-        with memory_named("the image, resampled for the network", remedy=READING_SHORT):
+        with translate_out_of_memory("the image, resampled for the network", remedy=READING_SHORT):
             cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
         return self.ready(cases, [channel_means(image, case.restoration) for case in cases])
 
-    def ready(self, cases: Sequence[PreparedCase], means: Sequence[Sequence[float]]) -> Ready:
+    def ready(self, cases: Sequence[PreparedCase], means: Sequence[Sequence[float]]) -> PreparedInput:
         """An image that was prepared for each plan of the predictor, with the mean intensities that it had."""
         plans = [ensemble.plan for ensemble in self.ensembles]
-        found = [departures(m, c.restoration, plan) for m, c, plan in zip(means, cases, plans, strict=True)]
-        return Ready(
+        found = [input_range_warnings(m, c.restoration, plan) for m, c, plan in zip(means, cases, plans, strict=True)]
+        return PreparedInput(
             geometry=cases[0].restoration.geometry,
             cases=tuple(cases),
             warnings=tuple(dict.fromkeys(warning for warnings in found for warning in warnings)),
         )
 
     def compute(
-        self, ready: Ready, *, probabilities: MakeStore | None = None, scratch: Path | None = None
+        self, ready: PreparedInput, *, probabilities: MakeStore | None = None, scratch: Path | None = None
     ) -> Prediction:
         """The networks, and the way back to the image's own grid.
 
@@ -247,13 +247,18 @@ class Predictor:
             OutputError: the disk does not hold what has to wait there.
         """
         began = time.perf_counter()
-        with computing_named():
+        with translate_compute_error():
             several = len(self.ensembles) > 1
             label_ZYX, store = (self._averaged if several else self._single)(ready, probabilities, scratch)
         return self.prediction(ready, label_ZYX, store, seconds=time.perf_counter() - began)
 
     def prediction(
-        self, ready: Ready, label_ZYX: NDArray[np.integer[Any]], store: ProbabilityStore | None, *, seconds: float
+        self,
+        ready: PreparedInput,
+        label_ZYX: NDArray[np.integer[Any]],
+        store: ProbabilityStore | None,
+        *,
+        seconds: float,
     ) -> Prediction:
         """What was found of an image; ``seconds`` were spent on it up to here."""
         began = time.perf_counter()
@@ -274,7 +279,7 @@ class Predictor:
         """Axes that windows are flipped along."""
         return ensemble.mirror_axes if self.settings.tta else ()
 
-    def _single(self, ready: Ready, make: MakeStore | None, scratch: Path | None) -> _Segmented:
+    def _single(self, ready: PreparedInput, make: MakeStore | None, scratch: Path | None) -> _Segmented:
         case = ready.cases[0]
         with ExitStack() as on_failure:
             store = self._store(make, ready.geometry, case.restoration.axes, on_failure)
@@ -282,7 +287,7 @@ class Predictor:
             on_failure.pop_all()
         return label_ZYX, store
 
-    def _averaged(self, ready: Ready, make: MakeStore | None, scratch: Path | None) -> _Segmented:
+    def _averaged(self, ready: PreparedInput, make: MakeStore | None, scratch: Path | None) -> _Segmented:
         """Plans by turns, the probabilities of each wait on disk: memory never holds those of all classes."""
         folder = scratch or Path(tempfile.gettempdir())
         with ExitStack() as on_failure, ExitStack() as always:
@@ -336,6 +341,6 @@ class Predictor:
         return restorer.finish()
 
 
-def computing_named() -> AbstractContextManager[None]:
+def translate_compute_error() -> AbstractContextManager[None]:
     """Memory that runs out within is told as the prediction's."""
-    return memory_named("the prediction of this case", remedy=_COMPUTING_SHORT)
+    return translate_out_of_memory("the prediction of this case", remedy=_COMPUTING_SHORT)

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from decathlete.core.files import remove_partials, writable_folder
-from decathlete.core.memory import memory_named
+from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import CasesFailed, ImageError
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.pipeline import overlapped
-from decathlete.inference.batching.shared_batches import Asked
+from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.output.files import Job, finished, in_the_way, make_jobs, refuse, stored_jobs, write_outputs
 from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.provenance import PredictionRecord
-from decathlete.inference.predict import READING_SHORT, Prediction, Predictor, Ready
+from decathlete.inference.predict import READING_SHORT, Prediction, Predictor, PreparedInput
 from decathlete.inference.prepared_inputs import stored_ready
 from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
@@ -120,16 +120,16 @@ def _predict(
 ) -> dict[str, str]:
     """Predict ``jobs`` and add them to ``done``; case -> message of those that failed."""
 
-    def read(job: Job) -> Asked[_Read]:
+    def read(job: Job) -> CaseRequest[_Read]:
         if job.stored is not None:
             return _asked(job, stored_ready(job.stored, predictor))
-        with memory_named("the image", remedy=READING_SHORT):
+        with translate_out_of_memory("the image", remedy=READING_SHORT):
             image = read_channels(job.images)
         return _asked(job, predictor.prepare(image, job.case_id))
 
     def write(computed: tuple[_Read, Prediction]) -> PredictedFile:
         read, prediction = computed
-        with memory_named("the files to write", remedy=READING_SHORT):
+        with translate_out_of_memory("the files to write", remedy=READING_SHORT):
             record = write_outputs(
                 read.job,
                 prediction,
@@ -155,9 +155,9 @@ def _predict(
     return failures
 
 
-def _asked(job: Job, ready: Ready) -> Asked[_Read]:
+def _asked(job: Job, ready: PreparedInput) -> CaseRequest[_Read]:
     folder = job.label.parent
-    return Asked(
+    return CaseRequest(
         ready=ready,
         about=_Read(job=job, digest=job.inputs_digest()),
         probabilities=partial(ProbabilityFile.nifti, folder) if job.probabilities else None,

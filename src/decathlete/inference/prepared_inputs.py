@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from decathlete.core.memory import memory_named
+from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import StoreError
-from decathlete.inference.predict import READING_SHORT, Predictor, Ready
+from decathlete.inference.predict import READING_SHORT, Predictor, PreparedInput
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.store import PreparedStore, StoredCase
 from decathlete.preprocessing.write import preparation_digest
@@ -41,11 +41,11 @@ def stored_cases(folder: Path, predictor: Predictor) -> Sequence[StoredCase]:
     return cases
 
 
-def stored_ready(case: StoredCase, predictor: Predictor) -> Ready:
+def stored_ready(case: StoredCase, predictor: Predictor) -> PreparedInput:
     """A stored case as :meth:`Predictor.prepare` would make it of the raw image, bit for bit."""
     raw = case.record.raw
     assert raw is not None  # for the type checker: see ``stored_cases``
-    with memory_named("the prepared image", remedy=READING_SHORT):
+    with translate_out_of_memory("the prepared image", remedy=READING_SHORT):
         image_CZYX = case.read_image()
     prepared = PreparedCase(
         case_id=case.case_id,

@@ -16,7 +16,7 @@ from decathlete.dataset.declared_labels import label_set
 from decathlete.interop.nnunet_files import Configuration, Dataset, Fingerprint, Intensities, Plans
 from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible, network_of
 from decathlete.planning.network_spec import Axes
-from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainedOn
+from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainingRanges
 
 _READERS: dict[str, Orientation] = {
     "SimpleITKIO": "stored",
@@ -219,7 +219,7 @@ def _median_shape(plans: Plans, configuration: Configuration) -> tuple[int, int,
     return (round(z), round(y), round(x))
 
 
-def _trained_on(fingerprint: Fingerprint, order: tuple[int, int, int], n_channels: int) -> TrainedOn:
+def _trained_on(fingerprint: Fingerprint, order: tuple[int, int, int], n_channels: int) -> TrainingRanges:
     """Of sizes and spacings what the fingerprint knows; mean intensities it does not."""
     cases = [
         ([spacing[i] for i in order], [spacing[i] * shape[i] for i in order])
@@ -227,7 +227,7 @@ def _trained_on(fingerprint: Fingerprint, order: tuple[int, int, int], n_channel
         if len(spacing) == len(shape) == 3
     ]
     spacing, size = (_ranges([case[i] for case in cases]) for i in (0, 1))
-    return TrainedOn(spacing=spacing, size=size, intensity=(_UNKNOWN,) * n_channels)
+    return TrainingRanges(spacing=spacing, size=size, intensity=(_UNKNOWN,) * n_channels)
 
 
 def _ranges(values: list[list[float]]) -> tuple[Range, Range, Range]:

@@ -19,7 +19,7 @@ from decathlete.interop.recipe_args import DEPTH, MIN_FMAP, recipe_topology
 from decathlete.interop.recipe_sources import Sources
 from decathlete.planning.explain import times
 from decathlete.planning.network_spec import Axes
-from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
+from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
 from decathlete.planning.presets import CtStatistics, TaskSetting, load_preset
 
 BRATS_REGIONS = {"whole tumour": (1, 2, 3), "core": (1, 3), "enhancing": (3,)}
@@ -76,7 +76,7 @@ def recipe_plan(sources: Sources) -> ImportedPlan:
         foreground_channel=foreground,
         foreground_rule="positive" if foreground else "object",
         network=network,
-        trained_on=TrainedOn(spacing=(_UNKNOWN,) * 3, size=(_UNKNOWN,) * 3, intensity=(_UNKNOWN,) * len(channels)),
+        trained_on=TrainingRanges(spacing=(_UNKNOWN,) * 3, size=(_UNKNOWN,) * 3, intensity=(_UNKNOWN,) * len(channels)),
         fingerprint_digest="",
         reasons=_FIXED_REASONS | made.reasons,
     )

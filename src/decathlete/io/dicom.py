@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazily
 from decathlete.errors import ImageError
-from decathlete.io.itk import ItkReader, damage_named, ras_matrix, read_header
+from decathlete.io.itk import ItkReader, ras_matrix, read_header, translate_read_error
 from decathlete.io.volumes import Volume
 
 sitk = lazily("SimpleITK")
@@ -60,7 +60,7 @@ class DicomFolderReader:
         reader.SetFileNames([str(s.path) for s in slices])
         if as_float32:  # else the first slice's slope decides the number type, and rounds the others
             reader.SetOutputPixelType(sitk.sitkFloat32 if slices[0].components == 1 else sitk.sitkVectorFloat32)
-        with _quiet(), damage_named(path):
+        with _quiet(), translate_read_error(path):
             array = sitk.GetArrayFromImage(reader.Execute())
         geometry = _geometry(slices)
         if slices[0].components > 1:
@@ -115,7 +115,7 @@ def _ordered(folder: Path) -> list[_Slice]:
 
 
 def _read_slice(path: Path) -> _Slice:
-    with _quiet(), damage_named(path):
+    with _quiet(), translate_read_error(path):
         header = read_header(path)
     keys = set(header.GetMetaDataKeys())
     size = header.GetSize()

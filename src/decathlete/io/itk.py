@@ -33,13 +33,13 @@ class ItkReader:
 
     def grid(self, path: Path) -> tuple[int, Geometry]:
         """From the header alone."""
-        with damage_named(path):
+        with translate_read_error(path):
             header = read_header(path)
         return _grid(header, path)
 
     def volume(self, path: Path, *, as_float32: bool) -> Volume:
         """All voxels, rescale of DICOM applied."""
-        with damage_named(path):
+        with translate_read_error(path):
             header = read_header(path)
             channels, geometry = _grid(header, path)
             image = sitk.ReadImage(str(path))
@@ -51,7 +51,7 @@ class ItkReader:
 
     def holds_integers(self, path: Path) -> bool:
         """Type as read, rescale of DICOM included."""
-        with damage_named(path):
+        with translate_read_error(path):
             return read_header(path).GetPixelID() not in [getattr(sitk, name) for name in _FLOATS]
 
 
@@ -122,7 +122,7 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
 
 
 @contextmanager
-def damage_named(path: Path) -> Iterator[None]:
+def translate_read_error(path: Path) -> Iterator[None]:
     """SimpleITK's ``RuntimeError`` (many lines of C++) becomes one clear error."""
     if not path.exists():
         raise ImageError("does not exist", where=path, remedy="check the path")

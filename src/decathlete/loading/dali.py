@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from decathlete.augmentation.batch import RawBatch, SpatialDraw
+from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
@@ -122,7 +122,7 @@ class DaliLoader:
     def _finished(self, raw: RawBatch, images: Any, labels: Any) -> RawBatch:
         image_BCZYX, label_BZYX = _tensor(images), _tensor(labels).squeeze(1)
         patch_size = self._reader.augmenter.patch_size
-        as_it_is = SpatialDraw(size=patch_size, flips=(False,) * len(patch_size))
+        as_it_is = SpatialParams(size=patch_size, flips=(False,) * len(patch_size))
         return RawBatch(
             step=raw.step,
             indices=raw.indices,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from decathlete.augmentation.batch import RawBatch, SpatialDraw
+from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.planning.network_spec import Axes
 
@@ -76,7 +76,7 @@ def _patches(raw: RawBatch) -> Iterator[tuple[NDArray[np.float32], NDArray[np.ui
         yield np.ascontiguousarray(image[inside]), np.ascontiguousarray(label[None][inside])
 
 
-def _roi(draw: SpatialDraw, patch_size: Axes) -> NDArray[np.float32]:
+def _roi(draw: SpatialParams, patch_size: Axes) -> NDArray[np.float32]:
     """Where the patch lies in what was cut, whose centre is its own.
 
     DALI looks up the centre of voxel i of n at ``start + (i + 1/2) * (end - start) / n``: with this region, at as many

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from decathlete.augmentation.batch import RawBatch, SpatialDraw, collate
+from decathlete.augmentation.batch import RawBatch, SpatialParams, collate
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError, OptionError, StoreError
 from decathlete.loading.cache import CaseCache
@@ -129,7 +129,7 @@ class PatchLoader:
             return batch.pin_memory()
 
     def _cut(
-        self, case_id: str, draw: SpatialDraw, step: int, index: int
+        self, case_id: str, draw: SpatialParams, step: int, index: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         try:
             case = self._cache.get(self._store.case(case_id))

@@ -19,7 +19,7 @@ from decathlete.planning.explain import is_by_hand, why_network
 from decathlete.planning.memory import feature_map_elements, multiply_adds
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import MADE_ANEW, Topology, remake_network, shrink
+from decathlete.planning.topology import TOPOLOGY_FIELDS, Topology, rebuild_network_spec, shrink
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ BATCH_VOXELS = 180_000
 BATCH_RANGE: dict[int, tuple[int, int]] = {2: (8, 32), 3: (2, 8)}
 SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 32**3}
 """Voxels under which no patch is shrunk for time's sake."""
-NETWORK_BY_HAND = ("network", *(f"network.{name}" for name in MADE_ANEW if name != "heads"))
+NETWORK_BY_HAND = ("network", *(f"network.{name}" for name in TOPOLOGY_FIELDS if name != "heads"))
 """With any of these set by the user the network is not made anew."""
 
 
@@ -92,7 +92,7 @@ def usable_threads() -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class ComputeBudget:
     """What training may cost.
 
     Attributes:
@@ -144,7 +144,7 @@ class _Size:
     batch_size: int
 
 
-def step_seconds(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, *, budget: Budget) -> float:
+def step_seconds(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, *, budget: ComputeBudget) -> float:
     """Estimated time of one training step: convolutions by their FLOPs, all else by the feature maps' size."""
     flops = 2 * TRAINING_PASSES * multiply_adds(network, patch_size)
     elements = feature_map_elements(network, patch_size)
@@ -152,7 +152,7 @@ def step_seconds(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: 
     return batch_size * (flops / (1e9 * speed.gflops) + elements / (1e6 * speed.elements))
 
 
-def fit_to_budget(plan: Plan, budget: Budget) -> Plan:
+def adapt_plan(plan: Plan, budget: ComputeBudget) -> Plan:
     """``plan`` made affordable; the plan itself where it already is.
 
     A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
@@ -168,7 +168,7 @@ def fit_to_budget(plan: Plan, budget: Budget) -> Plan:
     return _without_mirroring(_fit_size(plan, budget), budget)
 
 
-def _without_mirroring(plan: Plan, budget: Budget) -> Plan:
+def _without_mirroring(plan: Plan, budget: ComputeBudget) -> Plan:
     steps = budget.steps
     if budget.max_time_s is not None:
         steps = _steps(_size_of(plan), budget)
@@ -178,7 +178,7 @@ def _without_mirroring(plan: Plan, budget: Budget) -> Plan:
     return plan.revised(mirror_axes=(), reasons=plan.reasons | {"mirror_axes": why})
 
 
-def _fit_size(plan: Plan, budget: Budget) -> Plan:
+def _fit_size(plan: Plan, budget: ComputeBudget) -> Plan:
     if budget.max_time_s is None and budget.device != "cpu":
         return plan
     planned = _size_of(plan)
@@ -194,7 +194,7 @@ def _size_of(plan: Plan) -> _Size:
     )
 
 
-def _choose(plan: Plan, planned: _Size, budget: Budget) -> _Size:
+def _choose(plan: Plan, planned: _Size, budget: ComputeBudget) -> _Size:
     small, narrow = _small(plan, planned), _narrowed(plan, _small(plan, planned), NARROW_FEATURES)
     if budget.max_time_s is None:
         return narrow
@@ -231,10 +231,10 @@ def _small_batch(plan: Plan) -> int:
 def _narrowed(plan: Plan, size: _Size, features: int) -> _Size:
     if size.network.features[0] <= features or _by_hand(plan, *NETWORK_BY_HAND):
         return size
-    return replace(size, network=remake_network(size.network, size.topology, base_features=features))
+    return replace(size, network=rebuild_network_spec(size.network, size.topology, base_features=features))
 
 
-def _thinned(plan: Plan, size: _Size, budget: Budget) -> _Size:
+def _thinned(plan: Plan, size: _Size, budget: ComputeBudget) -> _Size:
     """The first stage alone narrower, where that saves time: bf16 computes 16 channels nearly as fast as 8."""
     features = size.network.features
     saves_little = budget.device == "cpu" and budget.arithmetic != "fp32"
@@ -257,20 +257,20 @@ def _shrinking(plan: Plan, size: _Size) -> Iterator[_Size]:
     while smaller := shrink(plan.network_spacing, size.topology, voxels_per_mm):
         if math.prod(smaller.patch_size) < SMALLEST_PATCH[plan.dims]:
             return
-        size = replace(size, topology=smaller, network=remake_network(size.network, smaller))
+        size = replace(size, topology=smaller, network=rebuild_network_spec(size.network, smaller))
         yield size
 
 
-def _seconds(size: _Size, budget: Budget) -> float:
+def _seconds(size: _Size, budget: ComputeBudget) -> float:
     return step_seconds(size.network, size.topology.patch_size, size.batch_size, budget=budget)
 
 
-def _steps(size: _Size, budget: Budget) -> int:
+def _steps(size: _Size, budget: ComputeBudget) -> int:
     assert budget.max_time_s is not None
     return int(TRAINING_SHARE * budget.max_time_s / _seconds(size, budget))
 
 
-def _revised(plan: Plan, planned: _Size, chosen: _Size, budget: Budget) -> Plan:
+def _revised(plan: Plan, planned: _Size, chosen: _Size, budget: ComputeBudget) -> Plan:
     cause = _cause(budget)
     fresh = why_network(chosen.network, chosen.topology.patch_size)
     reasons = plan.reasons | {key: why for key, why in fresh.items() if not _by_hand(plan, key)}
@@ -294,7 +294,7 @@ def _revised(plan: Plan, planned: _Size, chosen: _Size, budget: Budget) -> Plan:
     )
 
 
-def _summary(planned: _Size, chosen: _Size, budget: Budget) -> str:
+def _summary(planned: _Size, chosen: _Size, budget: ComputeBudget) -> str:
     before, after = _seconds(planned, budget), _seconds(chosen, budget)
     text = f"a training step takes an estimated {after:.2g} s instead of {before:.2g} s on {_machine(budget)}"
     if budget.max_time_s is None:
@@ -302,13 +302,13 @@ def _summary(planned: _Size, chosen: _Size, budget: Budget) -> str:
     return f"{text}: {_steps(chosen, budget)} steps in {_time(budget.max_time_s)} instead of {_steps(planned, budget)}"
 
 
-def _cause(budget: Budget) -> str:
+def _cause(budget: ComputeBudget) -> str:
     if budget.max_time_s is None:
         return _machine(budget)
     return f"{_time(budget.max_time_s)} on {_machine(budget)}"
 
 
-def _machine(budget: Budget) -> str:
+def _machine(budget: ComputeBudget) -> str:
     if budget.device == "cpu":
         return f"a CPU with {budget.threads} thread{'s' if budget.threads > 1 else ''}"
     return "a GPU"

@@ -84,7 +84,7 @@ def _projects(network: NetworkSpec, stage: int) -> bool:
     return network.features[stage] != _enters(network, stage) or max(network.strides[stage]) > 1
 
 
-def fill(network: NetworkSpec, patch_size: Axes, *, memory_gb: float) -> float:
+def memory_fraction(network: NetworkSpec, patch_size: Axes, *, memory_gb: float) -> float:
     """The share of the memory target that the guaranteed batch takes; it fits at 1 or less."""
     reference = REFERENCES[network.block, network.dims]
     share = reference.guaranteed_batch / reference.batch_size

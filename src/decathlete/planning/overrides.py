@@ -26,9 +26,9 @@ from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
 from decathlete.planning.presets import load_preset
-from decathlete.planning.topology import MADE_ANEW, Pooling, Topology, make_topology, remake_network
+from decathlete.planning.topology import TOPOLOGY_FIELDS, Pooling, Topology, make_topology, rebuild_network_spec
 
-FACTS: dict[str, str] = {
+READ_ONLY_FIELDS: dict[str, str] = {
     "version": "it says how the file is written",
     "dataset": "it is the dataset's name",
     "dims": "choose it with --dim",
@@ -149,8 +149,8 @@ def _scalar(text: str) -> Any:
 
 def _check_path(path: str) -> None:
     head = path.partition(".")[0]
-    if head in FACTS:
-        raise OptionError(f"--set {path}: not a choice of the plan", remedy=FACTS[head])
+    if head in READ_ONLY_FIELDS:
+        raise OptionError(f"--set {path}: not a choice of the plan", remedy=READ_ONLY_FIELDS[head])
     if head == "axis_order":
         raise OptionError(
             "--set axis_order: everything else follows from it",
@@ -188,7 +188,7 @@ def _entry(place: Any, key: str, flag: str) -> Any:
     if isinstance(place, list) and key.isdigit() and int(key) < len(place):
         return place[int(key)]
     names = [*place] if isinstance(place, dict) else [str(i) for i in range(len(place))]
-    names = [name for name in names if name not in FACTS]
+    names = [name for name in names if name not in READ_ONLY_FIELDS]
     close = difflib.get_close_matches(key, names, n=1)
     remedy = f"did you mean {close[0]}?" if close else f"choose one of: {', '.join(names)}"
     raise OptionError(f"{flag}: there is no field {key}", remedy=remedy)
@@ -220,11 +220,11 @@ def _follow(
             remedy="give at least 8 voxels along two axes of similar spacing, or 12 along one",
         )
     same = topology.strides == plan.network.strides and topology.kernels == plan.network.kernels
-    network = plan.network if same else remake_network(plan.network, topology)
+    network = plan.network if same else rebuild_network_spec(plan.network, topology)
     if options is not None:
         network = shaped(network, options)
     data["patch_size"] = list(topology.patch_size)
-    data["network"] |= {name: getattr(network, name) for name in MADE_ANEW if f"network.{name}" not in keys}
+    data["network"] |= {name: getattr(network, name) for name in TOPOLOGY_FIELDS if f"network.{name}" not in keys}
     reasons = why_network(network, topology.patch_size)
     data["reasons"] |= {field: why for field, why in reasons.items() if not is_by_hand(data["reasons"], field)}
 

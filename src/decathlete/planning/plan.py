@@ -58,7 +58,7 @@ class Range(Schema):
     high: float
 
 
-class TrainedOn(Schema):
+class TrainingRanges(Schema):
     """What the training images were like; a prediction warns where its input leaves it.
 
     Attributes:
@@ -105,7 +105,7 @@ class Plan(Schema):
     resampling: Resampling = Resampling()
     network: NetworkSpec
     mirror_axes: Axes | None = None
-    trained_on: TrainedOn
+    trained_on: TrainingRanges
     fingerprint_digest: str
     reasons: dict[str, str] = {}
 

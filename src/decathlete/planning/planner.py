@@ -16,11 +16,11 @@ from decathlete.errors import PlanError
 from decathlete.planning import explain as say
 from decathlete.planning.fingerprint import Fingerprint, IntensityStatistics
 from decathlete.planning.grid import AxisOrder, WorkingGrid, is_flat, permute, working_grid
-from decathlete.planning.memory import batch_that_fits, cap_batch, fill
+from decathlete.planning.memory import batch_that_fits, cap_batch, memory_fraction
 from decathlete.planning.network_options import pooling_of, shaped, why_by_hand
 from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainedOn
+from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainingRanges
 from decathlete.planning.topology import Topology, make_network, make_topology, shrink, smallest_poolable
 
 INITIAL_EDGE: dict[int, int] = {2: 2048, 3: 256}
@@ -142,7 +142,7 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
     first = smallest_poolable(spacing, _initial_patch(spacing, median), pooling=pooling)
     topology = make_topology(spacing, first, pooling=pooling)
     network, shrunk = network_of(topology), False
-    while fill(network, topology.patch_size, memory_gb=memory_gb) > 1:
+    while memory_fraction(network, topology.patch_size, memory_gb=memory_gb) > 1:
         smaller = shrink(spacing, topology, median, pooling=pooling)
         if smaller is None:
             raise PlanError(
@@ -197,11 +197,11 @@ def _normalize_channel(name: str, statistics: IntensityStatistics, nonzero_only:
     )
 
 
-def _trained_on(fingerprint: Fingerprint, working: AxisOrder) -> TrainedOn:
+def _trained_on(fingerprint: Fingerprint, working: AxisOrder) -> TrainingRanges:
     spacings = [permute(case.spacing, working) for case in fingerprint.cases]
     sizes = [_extent(permute(case.spacing, working), case.shape, working) for case in fingerprint.cases]
     means = zip(*(case.channel_means for case in fingerprint.cases), strict=True)
-    return TrainedOn(
+    return TrainingRanges(
         spacing=_ranges(spacings), size=_ranges(sizes), intensity=tuple(_range(channel) for channel in means)
     )
 

@@ -158,13 +158,13 @@ def default_heads(n_stages: int) -> int:
     return max(n_stages - 2, 1)
 
 
-MADE_ANEW = ("strides", "kernels", "decoder_kernels", "features", "encoder_convs", "decoder_convs", "heads")
-"""The fields of a network that :func:`remake_network` replaces."""
+TOPOLOGY_FIELDS = ("strides", "kernels", "decoder_kernels", "features", "encoder_convs", "decoder_convs", "heads")
+"""The fields of a network that :func:`rebuild_network_spec` replaces."""
 _KEPT = ("norm_groups", "stem", "shortcut")
 """The fields that :func:`make_network` does not choose."""
 
 
-def remake_network(network: NetworkSpec, topology: Topology, *, base_features: int | None = None) -> NetworkSpec:
+def rebuild_network_spec(network: NetworkSpec, topology: Topology, *, base_features: int | None = None) -> NetworkSpec:
     """``network`` on another topology, of the same kind; as wide as it was unless ``base_features`` is given.
 
     As many outputs are trained on as the new topology would have, or at most as many as were chosen otherwise.

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, case id) after each case."""
 
-About = Callable[[Case, Image, Restoration], RawImage]
+Payload = Callable[[Case, Image, Restoration], RawImage]
 """What a prediction will want to say of a raw image that it does not read any more."""
 
 
@@ -35,7 +35,7 @@ def preprocess(
     *,
     fingerprint: Fingerprint,
     splits: Splits,
-    about: About | None = None,
+    about: Payload | None = None,
     workers: int = 2,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -67,7 +67,7 @@ def preprocess(
     return PreparedStore.open(folder)
 
 
-def _prepare_case(case: Case, *, plan: Plan, folder: Path, about: About | None) -> bool:
+def _prepare_case(case: Case, *, plan: Plan, folder: Path, about: Payload | None) -> bool:
     """Prepare and write one case; true if it was there already."""
     digest = case_digest(case, plan)
     if is_current(folder / case.id, digest):

@@ -22,7 +22,7 @@ from decathlete.core.choices import (
 )
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError, problems_found
-from decathlete.training.ineffective_options import unused
+from decathlete.training.ineffective_options import find_ineffective_options
 
 DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20
@@ -188,7 +188,7 @@ class TrainConfig(Schema):
         except ValidationError as problem:
             problems = describe(problem)
         else:
-            problems = list(unused(config, given, dims=dims, fold=fold))
+            problems = list(find_ineffective_options(config, given, dims=dims, fold=fold))
         if problems:
             raise problems_found(problems, where="training options", remedy="mend these options", kind=OptionError)
         return config

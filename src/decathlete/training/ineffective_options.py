@@ -27,7 +27,7 @@ USED_BY: tuple[Use, ...] = (
 """Fields, whether a config uses them, and what they are for."""
 
 
-def unused(
+def find_ineffective_options(
     config: TrainConfig,
     given: Collection[str],
     *,

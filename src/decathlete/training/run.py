@@ -21,8 +21,8 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import choose_hardware, launcher
 from decathlete.training.distributed.failures import as_user_error
-from decathlete.training.distributed.processors import bound
-from decathlete.training.distributed.rendezvous import Meeting
+from decathlete.training.distributed.processors import pinned_to_cpus
+from decathlete.training.distributed.rendezvous import Rendezvous
 from decathlete.training.distributed.spawn import spawn
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.loop.callbacks import EpochEnd, StepWatch
@@ -34,7 +34,7 @@ from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.loggers import loggers_of
 from decathlete.training.reporting.progress import LogProgress, Progress
 from decathlete.training.reporting.records import Fold, RunRecord
-from decathlete.training.reporting.silence import hush_lightning
+from decathlete.training.reporting.silence import silence_lightning
 from decathlete.training.results import TrainResult, finish, result_of
 from decathlete.training.run_folder import check_plan, claim, make_record
 
@@ -76,17 +76,17 @@ def train(
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
     started = time.monotonic()
-    hush_lightning()
+    silence_lightning()
     loggers_of(config)  # what is missing is said before anything is done
     check_loader(config)
     plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)
     fresh = make_record(store, plan, fold, config, dataset_root)
     hardware = choose_hardware(config)
-    meeting = Meeting(launcher() if hardware.world > 1 else None)
+    meeting = Rendezvous(launcher() if hardware.world > 1 else None)
     # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
     record = RunRecord.model_validate_json(
-        meeting.first_does(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
+        meeting.run_on_rank_zero(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
     )
     task = TrainTask(
         store=store.folder,
@@ -102,7 +102,7 @@ def train(
     return _run(task, record, progress or LogProgress(), meeting)
 
 
-def _run(task: TrainTask, record: RunRecord, progress: Progress, meeting: Meeting) -> TrainResult:
+def _run(task: TrainTask, record: RunRecord, progress: Progress, meeting: Rendezvous) -> TrainResult:
     state = _saved_state(task)
     if record.finished and state is not None:
         return result_of(task, state)
@@ -114,7 +114,7 @@ def _run(task: TrainTask, record: RunRecord, progress: Progress, meeting: Meetin
             "or with a smaller patch, batch or network",
             state.step,
         )
-    meeting.first_does(lambda: finish(task, record))
+    meeting.run_on_rank_zero(lambda: finish(task, record))
     return result_of(task, state)
 
 
@@ -161,8 +161,8 @@ def fit_module(
     """
     hardware = module.task.hardware
     processors = hardware.processors_of(environment)
-    with warnings.catch_warnings(), determinism_kept(), bound(processors):
-        hush_lightning()
+    with warnings.catch_warnings(), determinism_kept(), pinned_to_cpus(processors):
+        silence_lightning()
         try:
             trainer = make_trainer(module.task, callbacks, environment)
             with fast_kernels(torch.device(hardware.kind)):

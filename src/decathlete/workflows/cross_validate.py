@@ -11,13 +11,13 @@ from typing import Unpack
 from decathlete.core.durations import say_duration
 from decathlete.core.files import write_text
 from decathlete.core.memory import is_memory_short
-from decathlete.core.signatures import takes_fields_of
+from decathlete.core.signatures import accepts_fields_of
 from decathlete.errors import CasesFailed, DecathleteError, FoldsFailed, Interrupted
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.cross_validation_page import render_cross_validation
-from decathlete.workflows.fold import FoldResult, Road, RoadOptions
+from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.folds import Folds, say_folds
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ class CrossValidationResult:
     failed_tests: CasesFailed | None = None
 
 
-@takes_fields_of(Road)
+@accepts_fields_of(FoldPipeline)
 def cross_validate(
-    task: str | Path, *, folds: str | Sequence[int] | None = None, **options: Unpack[RoadOptions]
+    task: str | Path, *, folds: str | Sequence[int] | None = None, **options: Unpack[PipelineOptions]
 ) -> CrossValidationResult:
     """Prepare the dataset; train, score and report each fold; put the scores together; predict the test images.
 
@@ -71,7 +71,7 @@ def cross_validate(
         Interrupted: by a signal; what was finished is kept.
     """
     chosen = Folds.of(folds)
-    road = Road(task=task, **options)
+    road = FoldPipeline(task=task, **options)
     store = road.prepare()
     numbers = chosen.among(len(store.splits.folds))
     road.listener.step(_announcement(numbers, road.config))
@@ -100,7 +100,7 @@ def _announcement(folds: Sequence[int], config: TrainConfig) -> str:
     return f"{words}: each trains for {each}, together {together}"
 
 
-def _each_fold(road: Road, folds: Sequence[int]) -> tuple[dict[int, FoldResult], dict[int, Exception]]:
+def _each_fold(road: FoldPipeline, folds: Sequence[int]) -> tuple[dict[int, FoldResult], dict[int, Exception]]:
     """Those that were done, and what the others failed by."""
     done: dict[int, FoldResult] = {}
     problems: dict[int, Exception] = {}
@@ -116,7 +116,9 @@ def _each_fold(road: Road, folds: Sequence[int]) -> tuple[dict[int, FoldResult],
     return done, problems
 
 
-def _predict_tests(road: Road, done: Mapping[int, FoldResult], folder: Path) -> tuple[Path | None, CasesFailed | None]:
+def _predict_tests(
+    road: FoldPipeline, done: Mapping[int, FoldResult], folder: Path
+) -> tuple[Path | None, CasesFailed | None]:
     """By the models of all folds together, into a folder that names the folds."""
     output = folder / f"predictions_folds_{say_folds(list(done)).replace(',', '_')}"
     return road.predict_tests([result.folder for result in done.values()], output)

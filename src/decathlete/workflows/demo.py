@@ -17,7 +17,7 @@ from decathlete.errors import OptionError
 from decathlete.io.images import read_image, read_label
 from decathlete.synthetic.brain_cohort import CohortOptions, make_brain_cohort
 from decathlete.training.config import TrainConfig
-from decathlete.workflows.progress import Listener
+from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.run import RunResult, run
 from decathlete.workflows.workspace import Workspace
 
@@ -37,7 +37,7 @@ def demo(
     cohort: CohortOptions = CohortOptions(),
     workers: int = 2,
     overwrite: bool = False,
-    listener: Listener = Listener(),
+    listener: ProgressReporter = ProgressReporter(),
 ) -> DemoResult:
     """Make the cohort, run everything on it in 3D, and compare with thresholding. Nothing is downloaded.
 

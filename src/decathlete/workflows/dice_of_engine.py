@@ -16,7 +16,7 @@ from decathlete.evaluation.scores import mean
 from decathlete.inference.batching.pipeline import each, overlapped
 from decathlete.inference.engines.torch_engine import Engine
 from decathlete.inference.ensemble import PlanEnsemble
-from decathlete.inference.predict import Predictor, Ready
+from decathlete.inference.predict import Predictor, PreparedInput
 from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Plan
 
@@ -27,7 +27,7 @@ Progress = Callable[[int, int, str | None], None]
 class _Case:
     """An image that waits for the network, and then its label map (file values); the truth beside it."""
 
-    ready: Ready | None
+    ready: PreparedInput | None
     truth_ZYX: NDArray[np.integer[Any]]
     label_ZYX: NDArray[np.integer[Any]] | None = None
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from decathlete.core.files import TEMPORARY_PREFIX
-from decathlete.core.memory import memory_named
+from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import ModelError
 from decathlete.export.int8 import nncf_package, quantised
 from decathlete.export.parity import N_WINDOWS
@@ -86,7 +86,9 @@ def export_int8(
     plan = bundle.record.plan
     with program_folder(Path(output), overwrite=overwrite) as folder:
         cases = choose_cases(Path(model), plan, dataset=_path(dataset), calibration=_path(calibration))
-        with memory_named("the windows to calibrate on", remedy="close other programs, or use a larger computer"):
+        with translate_out_of_memory(
+            "the windows to calibrate on", remedy="close other programs, or use a larger computer"
+        ):
             windows = calibration_windows(cases.calibrate, plan)
         source = ProgramSource.of(bundle, windows[:N_WINDOWS], "the images that calibrate")
         fp32 = source.program()

@@ -19,7 +19,7 @@ from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.loggers import loggers_of
 from decathlete.workflows.preprocess import preprocess_task
-from decathlete.workflows.progress import Listener
+from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import make_report
 from decathlete.workflows.train import refuse_two_batch_sizes, train_task
 from decathlete.workflows.validate import PredictOptions, load_predictor, validate
@@ -40,8 +40,8 @@ class FoldResult:
     report: Path
 
 
-class RoadOptions(TypedDict, total=False):
-    """What ``decathlete.run`` and ``decathlete.cross_validate`` take alike; the defaults are those of :class:`Road`."""
+class PipelineOptions(TypedDict, total=False):
+    """The options of ``decathlete.run`` and ``decathlete.cross_validate``; defaults: see :class:`FoldPipeline`."""
 
     dims: Dims
     workspace: Workspace
@@ -51,11 +51,11 @@ class RoadOptions(TypedDict, total=False):
     predict_options: PredictOptions
     workers: int
     overwrite: bool
-    listener: Listener
+    listener: ProgressReporter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Road:
+class FoldPipeline:
     """How a dataset is prepared and each fold of it done.
 
     Attributes:
@@ -77,7 +77,7 @@ class Road:
     predict_options: PredictOptions = PredictOptions()
     workers: int = 2
     overwrite: bool = False
-    listener: Listener = Listener()
+    listener: ProgressReporter = ProgressReporter()
 
     def prepare(self) -> PreparedStore:
         """Check, plan and prepare the dataset; what is finished is kept.

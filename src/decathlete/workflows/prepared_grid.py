@@ -16,9 +16,9 @@ from decathlete.evaluation.case import score_case
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.pipeline import overlapped
-from decathlete.inference.batching.shared_batches import Asked
+from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.output.restore import restore_label
-from decathlete.inference.predict import Prediction, Predictor, Ready
+from decathlete.inference.predict import Prediction, Predictor, PreparedInput
 from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
@@ -82,7 +82,7 @@ def score_on_prepared_grid(
     return Scores.of(scored, tolerance_mm=tolerance_mm).revised(grid="prepared")
 
 
-def _read(case: Case, plan: Plan) -> Asked[_Truth]:
+def _read(case: Case, plan: Plan) -> CaseRequest[_Truth]:
     """A case that stays on its prepared grid."""
     assert case.label is not None  # for the type checker: chosen so
     image = read_channels(case.images)
@@ -90,7 +90,7 @@ def _read(case: Case, plan: Plan) -> Asked[_Truth]:
     assert prepared.label_ZYX is not None  # for the type checker: it was given
     stored = prepared.restoration
     staying = stored.staying(plan.target(stored.axes.geometry(stored.geometry).spacing_ZYX))
-    return Asked(
-        ready=Ready(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
+    return CaseRequest(
+        ready=PreparedInput(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
         about=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels)),
     )

@@ -11,7 +11,7 @@ CaseProgress = Callable[[int, int, str | None], None]
 """Called with (done, total, case id) after each case."""
 
 
-class Listener:
+class ProgressReporter:
     """Hears of steps, the plan, cases and epochs; this one lets everything pass."""
 
     def step(self, title: str) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from decathlete.core.signatures import takes_fields_of
+from decathlete.core.signatures import accepts_fields_of
 from decathlete.errors import CasesFailed
 from decathlete.evaluation.scores import Scores
-from decathlete.workflows.fold import Road, RoadOptions
+from decathlete.workflows.fold import FoldPipeline, PipelineOptions
 from decathlete.workflows.workspace import FoldName
 
 NO_SCORES = "trained on every case: none is held out, so there are no scores"
@@ -37,8 +37,8 @@ class RunResult:
         return NO_SCORES if self.scores is None else self.scores.headline_line()
 
 
-@takes_fields_of(Road)
-def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[RoadOptions]) -> RunResult:
+@accepts_fields_of(FoldPipeline)
+def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptions]) -> RunResult:
     """Do it all for one fold; called again, it goes on where it was stopped.
 
     Test images that cannot be predicted are not raised but named in the result's ``failed_tests``: model, scores and
@@ -54,7 +54,7 @@ def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[RoadOptions])
     Raises:
         DecathleteError: whatever a step finds wrong; what was finished before it is kept.
     """
-    road = Road(task=task, **options)
+    road = FoldPipeline(task=task, **options)
     road.prepare()
     done = road.fold(fold)
     predictions, failed = road.predict_tests([done.folder], done.folder / "predictions")

@@ -14,7 +14,7 @@ from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
 from decathlete.errors import OptionError
 from decathlete.networks.precision import cpu_arithmetic
-from decathlete.planning.compute_budget import Budget, fit_to_budget, usable_threads
+from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, usable_threads
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
@@ -89,15 +89,15 @@ def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrid
     refuse_two_batch_sizes(config, overrides)
     plan = override(with_batch_size(store.plan, config.batch_size), overrides)
     if fit:
-        fitted = fit_to_budget(plan, _budget(config))
+        fitted = adapt_plan(plan, _budget(config))
         plan = override(fitted, overrides)  # known to the estimate above; here, for they have the last word
     return _mirroring_as(plan, config.augmentation)
 
 
-def _budget(config: TrainConfig) -> Budget:
+def _budget(config: TrainConfig) -> ComputeBudget:
     device = choose_device(config.device)
     shared = config.devices if device == "cpu" else 1  # processes that share the processors
-    return Budget(
+    return ComputeBudget(
         device=device,
         max_time_s=config.max_time_s,
         threads=max(1, usable_threads() // shared),

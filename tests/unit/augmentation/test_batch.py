@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from decathlete.augmentation.batch import SpatialDraw, collate
+from decathlete.augmentation.batch import SpatialParams, collate
 
 READ_IN_A_THREAD = """
 import os, threading
 import numpy as np, torch
-from decathlete.augmentation.batch import SpatialDraw, collate
+from decathlete.augmentation.batch import SpatialParams, collate
 torch.set_num_threads(4)
 size = (64, 128, 128)
 image, label = np.ones((1, *size), np.float32), np.ones(size, np.uint8)
 counts = []
 def read():
     before = len(os.listdir("/proc/self/task"))
-    collate(0, [0, 1], [SpatialDraw(size=size, flips=(False,) * 3)] * 2, ["a", "b"], [image] * 2, [label] * 2)
+    collate(0, [0, 1], [SpatialParams(size=size, flips=(False,) * 3)] * 2, ["a", "b"], [image] * 2, [label] * 2)
     counts.append(len(os.listdir("/proc/self/task")) - before)
 thread = threading.Thread(target=read)
 thread.start()
@@ -31,7 +31,7 @@ print(counts[0])
 
 
 def test_each_patch_fills_the_low_corner():
-    draws = [SpatialDraw(size=(2, 3), flips=(False, False), matrix=((1.0, 0.0), (0.0, 1.0))) for _ in range(2)]
+    draws = [SpatialParams(size=(2, 3), flips=(False, False), matrix=((1.0, 0.0), (0.0, 1.0))) for _ in range(2)]
     images = [np.full((1, 2, 3), 5, np.float32), np.full((1, 4, 2), 7, np.float32)]
     batch = collate(0, [0, 1], draws, ["a", "b"], images, [i[0].astype(np.uint8) for i in images])
     assert batch.warped_WCZYX.shape == (2, 1, 4, 3)

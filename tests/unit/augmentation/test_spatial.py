@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from decathlete.augmentation.batch import SpatialDraw, collate
+from decathlete.augmentation.batch import SpatialParams, collate
 from decathlete.augmentation.config import AugmentationConfig, Rotation
 from decathlete.augmentation.spatial import (
     SpatialSampler,
@@ -94,7 +94,7 @@ def test_flips_alone_are_exact():
     patch_size = (4, 6, 5)
     image = np.random.default_rng(0).normal(size=(2, *patch_size)).astype(np.float32)
     label = np.random.default_rng(1).integers(0, 3, patch_size).astype(np.uint8)
-    draw = SpatialDraw(size=patch_size, flips=(True, False, True))
+    draw = SpatialParams(size=patch_size, flips=(True, False, True))
     image_B, label_B = place(collate(0, [0], [draw], ["x"], [image], [label]), patch_size)
     np.testing.assert_array_equal(image_B[0], image[:, ::-1, :, ::-1])
     np.testing.assert_array_equal(label_B[0], label[::-1, :, ::-1])
@@ -108,7 +108,7 @@ def test_mirroring_inside_the_matrix_equals_a_flip():
         unflipped = np.array(draw.matrix) @ np.diag([-1.0 if f else 1.0 for f in draw.flips])
         source = torch.tensor(smooth_volume(draw.size))[None, None]
         empty = torch.zeros(1, *draw.size, dtype=torch.uint8)
-        plain = SpatialDraw(size=draw.size, flips=(False, False), matrix=tuple(map(tuple, unflipped)))
+        plain = SpatialParams(size=draw.size, flips=(False, False), matrix=tuple(map(tuple, unflipped)))
         with_flip, _ = warp(source, empty, [draw], patch_size)
         without, _ = warp(source, empty, [plain], patch_size)
         torch.testing.assert_close(with_flip[0, 0], without[0, 0].flip(axes), atol=1e-5, rtol=0)

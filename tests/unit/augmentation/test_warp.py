@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from decathlete.augmentation.batch import SpatialDraw
+from decathlete.augmentation.batch import SpatialParams
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.device import to_device
 from decathlete.augmentation.fast_grid_sample import is_in_plane
@@ -54,7 +54,7 @@ def test_volumes_are_what_grid_sample_makes_of_them(patch_size, tolerance):
 
 
 def test_a_volume_of_two_rows():
-    draw = SpatialDraw(size=(2, 1, 3), flips=(False,) * 3, matrix=((0.5, 0, 0), (0, 1.0, 0), (0, 0, 0.5)))
+    draw = SpatialParams(size=(2, 1, 3), flips=(False,) * 3, matrix=((0.5, 0, 0), (0, 1.0, 0), (0, 0, 0.5)))
     image = torch.tensor([[[[[0.0, 1, 2]], [[10.0, 11, 12]]]]])
     warped, _ = warp(image, torch.zeros(1, 2, 1, 3, dtype=torch.uint8), [draw], (2, 1, 3))
     expected = torch.tensor([[[[[3.0, 3.5, 4.0]], [[8.0, 8.5, 9.0]]]]])
@@ -92,7 +92,7 @@ def test_a_sample_is_the_same_to_the_bit_whatever_is_beside_it(patch_size):
 
 
 def test_a_single_plane_is_no_volume_to_fold():
-    draw = SpatialDraw(size=(1, 6, 6), flips=(False,) * 3, matrix=((1.0, 0, 0), (0, 0.0, -1.0), (0, 1.0, 0.0)))
+    draw = SpatialParams(size=(1, 6, 6), flips=(False,) * 3, matrix=((1.0, 0, 0), (0, 0.0, -1.0), (0, 1.0, 0.0)))
     image = torch.arange(36.0).view(1, 1, 1, 6, 6)
     warped, label = warp(image, image[0].to(torch.uint8), [draw], (1, 6, 6))
     torch.testing.assert_close(warped[0, 0, 0], image[0, 0, 0].rot90(-1), atol=1e-4, rtol=0)

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from decathlete.core.geometry import Geometry
-from decathlete.inference.input_range import channel_means, departures
+from decathlete.inference.input_range import channel_means, input_range_warnings
 from decathlete.io.images import Image
-from decathlete.planning.plan import Range, TrainedOn
+from decathlete.planning.plan import Range, TrainingRanges
 from decathlete.preprocessing.prepare import prepare
 from factories import make_test_plan
 
 PLAN = make_test_plan(
-    trained_on=TrainedOn(
+    trained_on=TrainingRanges(
         spacing=(Range(low=2, high=3), Range(low=1, high=1), Range(low=1, high=1)),
         size=(Range(low=20, high=30), Range(low=10, high=12), Range(low=10, high=12)),
         intensity=(Range(low=100, high=120),),
@@ -22,7 +22,7 @@ def warnings(shape=(10, 11, 11), spacing=(2.5, 1.0, 1.0), intensity=110.0):
     image[0, 0, 0, 0] += 1
     given = Image(array_CZYX=image, geometry=Geometry.plain(shape, spacing))
     restoration = prepare(given, PLAN).restoration
-    return departures(channel_means(given, restoration), restoration, PLAN)
+    return input_range_warnings(channel_means(given, restoration), restoration, PLAN)
 
 
 def test_silent_for_what_training_saw():

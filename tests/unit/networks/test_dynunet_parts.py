@@ -11,7 +11,7 @@ from decathlete.networks.blocks import ConvBlock, ResidualBlock
 from decathlete.networks.build import build_network
 from decathlete.planning.memory import feature_map_elements, multiply_adds
 from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.topology import make_topology, remake_network
+from decathlete.planning.topology import make_topology, rebuild_network_spec
 
 
 def dynunet(**changes: object) -> NetworkSpec:
@@ -102,6 +102,6 @@ def test_costs_are_those_of_the_convolutions(stem: bool, shortcut: str) -> None:
 
 def test_another_topology_keeps_the_kind_of_network() -> None:
     topology = make_topology((1, 1), (32, 32))
-    made = remake_network(dynunet(norm="group", norm_groups=2), topology)
+    made = rebuild_network_spec(dynunet(norm="group", norm_groups=2), topology)
     assert (made.stem, made.shortcut, made.norm_groups) == (False, "strided", 2)
     assert made.decoder_kernels == ()

@@ -12,8 +12,8 @@ from decathlete.errors import OptionError
 from decathlete.planning.compute_budget import (
     CPU_SPEED,
     Arithmetic,
-    Budget,
-    fit_to_budget,
+    ComputeBudget,
+    adapt_plan,
     step_seconds,
     usable_threads,
 )
@@ -27,13 +27,13 @@ def estimated_steps(plan, budget):
 
 
 def test_a_gpu_without_a_short_budget_changes_nothing():
-    for budget in (Budget(device="cuda"), Budget(device="cuda", max_time_s=3600 * 24)):
-        assert fit_to_budget(HUGE, budget) is HUGE
+    for budget in (ComputeBudget(device="cuda"), ComputeBudget(device="cuda", max_time_s=3600 * 24)):
+        assert adapt_plan(HUGE, budget) is HUGE
 
 
 def test_a_cpu_gets_a_small_batch_and_a_narrow_network():
     plan = made_up_plan()
-    fitted = fit_to_budget(plan, Budget(device="cpu"))
+    fitted = adapt_plan(plan, ComputeBudget(device="cpu"))
     assert fitted.batch_size == 2
     assert fitted.network.features == (16, 32, 64, 128)
     assert fitted.patch_size == plan.patch_size
@@ -43,7 +43,7 @@ def test_a_cpu_gets_a_small_batch_and_a_narrow_network():
 
 
 def test_a_short_budget_is_narrow_most_of_all_at_full_resolution():
-    fitted = fit_to_budget(made_up_plan(), Budget(device="cpu", max_time_s=1200, threads=2))
+    fitted = adapt_plan(made_up_plan(), ComputeBudget(device="cpu", max_time_s=1200, threads=2))
     assert fitted.network.features == (8, 32, 64, 128)
     assert fitted.patch_size == made_up_plan().patch_size
     assert "8 at full resolution" in fitted.reasons["network.features"]
@@ -52,32 +52,32 @@ def test_a_short_budget_is_narrow_most_of_all_at_full_resolution():
 def test_few_steps_are_not_spent_on_mirror_images():
     plan = made_up_plan()
     assert plan.mirror_axes is None  # all
-    short = fit_to_budget(plan, Budget(device="cpu", max_time_s=1200, threads=2))
+    short = adapt_plan(plan, ComputeBudget(device="cpu", max_time_s=1200, threads=2))
     assert short.mirror_axes == ()
     assert "steps are too few" in short.reasons["mirror_axes"]
-    assert fit_to_budget(plan, Budget(device="cpu", max_time_s=30 * 24 * 3600)).mirror_axes is None
-    counted = [fit_to_budget(plan, Budget(device="cuda", steps=steps)).mirror_axes for steps in (500, 250_000)]
+    assert adapt_plan(plan, ComputeBudget(device="cpu", max_time_s=30 * 24 * 3600)).mirror_axes is None
+    counted = [adapt_plan(plan, ComputeBudget(device="cuda", steps=steps)).mirror_axes for steps in (500, 250_000)]
     assert counted == [(), None]
 
 
 def test_mirroring_set_by_hand_stays():
     plan = override(made_up_plan(), ["mirror_axes=0,2"])
-    fitted = fit_to_budget(plan, Budget(device="cpu", max_time_s=60, threads=1))
+    fitted = adapt_plan(plan, ComputeBudget(device="cpu", max_time_s=60, threads=1))
     assert fitted.mirror_axes == (0, 2)
     assert fitted.reasons["mirror_axes"] == plan.reasons["mirror_axes"]
 
 
 def test_time_enough_leaves_a_cpu_the_whole_plan():
     plan = made_up_plan()
-    assert fit_to_budget(plan, Budget(device="cpu", max_time_s=30 * 24 * 3600)) is plan
+    assert adapt_plan(plan, ComputeBudget(device="cpu", max_time_s=30 * 24 * 3600)) is plan
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("minutes", [4, 10, 20])
 def test_enough_steps_fit_into_a_short_budget(dims, minutes):
-    budget = Budget(device="cpu", max_time_s=60 * minutes, threads=2)
+    budget = ComputeBudget(device="cpu", max_time_s=60 * minutes, threads=2)
     planned = made_up_plan(dims, shape=(139, 165, 141))
-    fitted = fit_to_budget(planned, budget)
+    fitted = adapt_plan(planned, budget)
     assert estimated_steps(planned, budget) < 300 <= estimated_steps(fitted, budget)
     assert all(p % d == 0 for p, d in zip(fitted.patch_size, fitted.network.divisor, strict=True))
     assert all(p // d >= 4 for p, d in zip(fitted.patch_size, fitted.network.divisor, strict=True) if d > 1)
@@ -85,22 +85,22 @@ def test_enough_steps_fit_into_a_short_budget(dims, minutes):
 
 
 def test_a_longer_budget_never_makes_the_patch_smaller():
-    budgets = [Budget(device="cpu", max_time_s=60 * m, threads=2) for m in (2, 5, 10, 30, 60, 600)]
-    voxels = [math.prod(fit_to_budget(HUGE, budget).patch_size) for budget in budgets]
+    budgets = [ComputeBudget(device="cpu", max_time_s=60 * m, threads=2) for m in (2, 5, 10, 30, 60, 600)]
+    voxels = [math.prod(adapt_plan(HUGE, budget).patch_size) for budget in budgets]
     assert voxels == sorted(voxels)
     assert voxels[0] < voxels[-1] == math.prod(HUGE.patch_size)
 
 
 def test_a_faster_machine_needs_to_give_up_less():
-    slow = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=600, threads=1))
-    fast = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=600, threads=32))
-    measured = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=600, gflops=32 * CPU_SPEED["fp32"].gflops))
+    slow = adapt_plan(HUGE, ComputeBudget(device="cpu", max_time_s=600, threads=1))
+    fast = adapt_plan(HUGE, ComputeBudget(device="cpu", max_time_s=600, threads=32))
+    measured = adapt_plan(HUGE, ComputeBudget(device="cpu", max_time_s=600, gflops=32 * CPU_SPEED["fp32"].gflops))
     assert math.prod(slow.patch_size) < math.prod(fast.patch_size)
     assert measured.patch_size == fast.patch_size
 
 
 def test_a_hopeless_budget_gets_the_smallest_model_and_a_warning(caplog):
-    fitted = fit_to_budget(HUGE, Budget(device="cpu", max_time_s=5, threads=2))
+    fitted = adapt_plan(HUGE, ComputeBudget(device="cpu", max_time_s=5, threads=2))
     assert fitted.network.features[0] == 8
     assert "steps fit" in caplog.text
 
@@ -115,14 +115,14 @@ def test_a_hopeless_budget_gets_the_smallest_model_and_a_warning(caplog):
 )
 def test_what_the_user_set_stays(assignment, field):
     plan = override(made_up_plan(), [assignment])
-    fitted = fit_to_budget(plan, Budget(device="cpu", max_time_s=60, threads=1))
+    fitted = adapt_plan(plan, ComputeBudget(device="cpu", max_time_s=60, threads=1))
     assert fitted != plan
     assert getattr(fitted, field) == getattr(plan, field)
     assert fitted.reasons.get(assignment.partition("=")[0]) == plan.reasons[assignment.partition("=")[0]]
 
 
 def test_all_threads_of_the_process_count_unless_given():
-    assert Budget(device="cpu").threads == usable_threads() >= 1
+    assert ComputeBudget(device="cpu").threads == usable_threads() >= 1
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_all_threads_of_the_process_count_unless_given():
 )
 def test_estimate_is_the_measured_step_and_a_reserve(arithmetic, wide, narrow):
     """Two threads of a quiet server CPU, patch 40 x 56 x 40, batch 2: seconds a step with 32 and with 16 features."""
-    budget = Budget(device="cpu", threads=2, arithmetic=arithmetic)
+    budget = ComputeBudget(device="cpu", threads=2, arithmetic=arithmetic)
     plan = made_up_plan()
-    small = fit_to_budget(plan, budget).network
+    small = adapt_plan(plan, budget).network
     assert small.features[0] == 16
     assert 1.02 < step_seconds(plan.network, (40, 56, 40), 2, budget=budget) / wide < 1.35
     assert 1.02 < step_seconds(small, (40, 56, 40), 2, budget=budget) / narrow < 1.35
@@ -141,15 +141,15 @@ def test_estimate_is_the_measured_step_and_a_reserve(arithmetic, wide, narrow):
 def test_in_bfloat16_no_stage_is_narrower_than_a_vector():
     """8 channels take nearly the time of 16 there."""
     kinds = get_args(Arithmetic)
-    budgets = {kind: Budget(device="cpu", max_time_s=150, threads=2, arithmetic=kind) for kind in kinds}
-    first = {kind: fit_to_budget(made_up_plan(), budget).network.features[0] for kind, budget in budgets.items()}
+    budgets = {kind: ComputeBudget(device="cpu", max_time_s=150, threads=2, arithmetic=kind) for kind in kinds}
+    first = {kind: adapt_plan(made_up_plan(), budget).network.features[0] for kind, budget in budgets.items()}
     assert first == {"fp32": 8, "bf16": 16, "bf16_tiles": 16}
-    gpus = [Budget(device="cuda", max_time_s=2, arithmetic=kind) for kind in kinds]
-    plans = [fit_to_budget(made_up_plan(), gpu) for gpu in gpus]
+    gpus = [ComputeBudget(device="cuda", max_time_s=2, arithmetic=kind) for kind in kinds]
+    plans = [adapt_plan(made_up_plan(), gpu) for gpu in gpus]
     assert plans == [plans[0]] * len(kinds), "of the CPU alone"
 
 
 @pytest.mark.parametrize("wrong", [{"max_time_s": 0}, {"max_time_s": math.nan}, {"threads": 0}, {"gflops": -1}])
 def test_a_budget_must_allow_something(wrong):
     with pytest.raises(OptionError):
-        Budget(device="cpu", **wrong)
+        ComputeBudget(device="cpu", **wrong)

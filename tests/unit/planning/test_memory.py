@@ -10,7 +10,7 @@ from decathlete.planning.memory import (
     batch_that_fits,
     cap_batch,
     feature_map_elements,
-    fill,
+    memory_fraction,
     multiply_adds,
     stage_voxels,
 )
@@ -39,7 +39,7 @@ def test_feature_maps_of_a_residual_network():
 
 
 def test_memory_is_proportional():
-    assert fill(PLAIN, PATCH, memory_gb=4) == pytest.approx(2 * fill(PLAIN, PATCH, memory_gb=8))
+    assert memory_fraction(PLAIN, PATCH, memory_gb=4) == pytest.approx(2 * memory_fraction(PLAIN, PATCH, memory_gb=8))
     assert batch_that_fits(PLAIN, PATCH, memory_gb=16) == pytest.approx(
         2 * batch_that_fits(PLAIN, PATCH, memory_gb=8), abs=1
     )

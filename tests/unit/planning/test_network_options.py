@@ -7,7 +7,7 @@ from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
 from decathlete.networks.build import build_network
-from decathlete.planning.compute_budget import Budget, fit_to_budget
+from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_with
 
@@ -60,11 +60,11 @@ def test_the_slope_is_that_of_the_activations():
 
 
 def test_what_is_set_by_hand_is_not_narrowed_for_a_short_time():
-    budget = Budget(device="cpu", max_time_s=60, threads=2)
-    assert fit_to_budget(made_up_plan(**BIG), budget).network.features[0] < 32
-    kept = fit_to_budget(made_up_plan(**BIG, filters=(32, 64, 96)), budget)
+    budget = ComputeBudget(device="cpu", max_time_s=60, threads=2)
+    assert adapt_plan(made_up_plan(**BIG), budget).network.features[0] < 32
+    kept = adapt_plan(made_up_plan(**BIG, filters=(32, 64, 96)), budget)
     assert kept.network.features == (32, 64, 96)
-    one = fit_to_budget(made_up_plan(**BIG, deep_supervision=False), budget)
+    one = adapt_plan(made_up_plan(**BIG, deep_supervision=False), budget)
     assert one.network.features[0] < 32
     assert (one.network.heads, one.reasons["network.heads"]) == (1, "set by hand (--no-deep-supervision)")
 

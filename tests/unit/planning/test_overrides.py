@@ -6,9 +6,9 @@ import pytest
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
-from decathlete.planning.compute_budget import Budget, fit_to_budget
+from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.overrides import FACTS, override, plan_with
+from decathlete.planning.overrides import READ_ONLY_FIELDS, override, plan_with
 from decathlete.planning.plan import Plan
 
 PLAN = made_up_plan()
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_in_words(assignment, part):
     assert "--set" in str(caught.value)
 
 
-@pytest.mark.parametrize("fact", sorted(FACTS))
+@pytest.mark.parametrize("fact", sorted(READ_ONLY_FIELDS))
 def test_facts_are_not_choices(fact):
     assert fact in Plan.model_fields
     with pytest.raises(OptionError, match="not a choice"):
@@ -123,7 +123,7 @@ def test_facts_are_not_choices(fact):
 def test_plan_with_takes_axis_order_and_a_budget_leaves_what_was_set():
     fingerprint = made_up_fingerprint([(36, 50, 35)] * 200, [(1, 1, 1)] * 200)
     options = PlanOptions(overrides=("axis_order=1,0,2", "batch_size=5"))
-    plan = fit_to_budget(plan_with(made_up_spec(), fingerprint, dims=3, options=options), Budget(device="cpu"))
+    plan = adapt_plan(plan_with(made_up_spec(), fingerprint, dims=3, options=options), ComputeBudget(device="cpu"))
     assert plan.axis_order == (1, 0, 2)
     assert plan.median_shape == (50, 36, 35)
     assert plan.batch_size == 5

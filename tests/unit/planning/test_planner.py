@@ -10,7 +10,7 @@ from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning.explain import explain
-from decathlete.planning.memory import fill
+from decathlete.planning.memory import memory_fraction
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
@@ -120,7 +120,7 @@ def test_every_choice_has_a_reason_and_is_printed():
 )
 def test_any_volume_gets_a_plan_that_fits(shape, spacing, dims, block):
     plan = made_up_plan(dims, shape=shape, spacing=spacing, block=block)
-    assert fill(plan.network, plan.patch_size, memory_gb=8) <= 1
+    assert memory_fraction(plan.network, plan.patch_size, memory_gb=8) <= 1
     assert plan.batch_size >= 2
     assert plan.target_spacing[0] is None or plan.target_spacing[0] == max(spacing)
     assert all(p % d == 0 for p, d in zip(plan.patch_size, plan.network.divisor, strict=True))

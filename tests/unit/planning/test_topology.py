@@ -13,7 +13,7 @@ from decathlete.planning.topology import (
     MIN_EDGE,
     make_network,
     make_topology,
-    remake_network,
+    rebuild_network_spec,
     shrink,
     smallest_poolable,
 )
@@ -130,7 +130,7 @@ def test_a_narrower_network_has_a_lower_ceiling_and_keeps_its_kind():
     topology = make_topology((1, 1), (512, 512))
     wide = make_network(topology, in_channels=1, out_channels=3, block="residual", norm="group", negative_slope=0.2)
     assert max(wide.features) == 512
-    narrow = remake_network(wide, topology, base_features=16)
+    narrow = rebuild_network_spec(wide, topology, base_features=16)
     assert narrow.features[:2] == (16, 32)
     assert max(narrow.features) == 256
     assert (narrow.block, narrow.norm, narrow.negative_slope) == ("residual", "group", 0.2)

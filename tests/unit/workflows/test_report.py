@@ -20,7 +20,7 @@ from decathlete.errors import ModelError
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.models.bundle import ModelRecord
 from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Range, TrainedOn
+from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import EpochRecord, RunRecord, write_logs
 from decathlete.workflows.report import make_report
@@ -51,7 +51,7 @@ def plan() -> Plan:
             encoder_convs=(2, 2),
             decoder_convs=(2,),
         ),
-        trained_on=TrainedOn(
+        trained_on=TrainingRanges(
             spacing=(Range(low=2, high=2), Range(low=1, high=1), Range(low=1, high=1)),
             size=(Range(low=24, high=24), Range(low=26, high=26), Range(low=22, high=22)),
             intensity=(Range(low=0, high=1),),

@@ -7,7 +7,7 @@ from functools import partial
 from math import prod
 
 from decathlete.core.parallel import Outcome
-from decathlete.inference.batching.shared_batches import About, Answer, Asked, SharedBatches
+from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult, Payload, SharedBatches
 from decathlete.inference.output.restore import value_type
 from decathlete.inference.predict import Predictor
 from decathlete.inference.windows.sweep import window_grid
@@ -18,8 +18,8 @@ TOGETHER_BYTES = 2**29
 
 
 def predict_together(
-    predictor: Predictor, cases: Iterable[Outcome[Asked[About]]]
-) -> Iterator[list[Outcome[Answer[About]]]]:
+    predictor: Predictor, cases: Iterable[Outcome[CaseRequest[Payload]]]
+) -> Iterator[list[Outcome[CaseResult[Payload]]]]:
     """Predict ``cases``, which are taken as they are needed; yield those that were finished at one time.
 
     A case is small if it fills no batch by itself (:func:`small_case_bytes`): its windows wait for those of the next
@@ -27,7 +27,7 @@ def predict_together(
     fails here, is an outcome with its message, and no concern of the others. What is predicted does not depend on the
     others either, but for rounding: a network may compute a batch of another size otherwise.
     """
-    small = SharedBatches[About](predictor)
+    small = SharedBatches[Payload](predictor)
     try:
         for found in cases:
             asked = found.value
@@ -46,11 +46,11 @@ def predict_together(
         small.discard()
 
 
-def _alone(predictor: Predictor, asked: Asked[About]) -> Answer[About]:
+def _alone(predictor: Predictor, asked: CaseRequest[Payload]) -> CaseResult[Payload]:
     return asked.about, predictor.compute(asked.ready, probabilities=asked.probabilities, scratch=asked.scratch)
 
 
-def small_case_bytes(predictor: Predictor, asked: Asked[About]) -> int | None:
+def small_case_bytes(predictor: Predictor, asked: CaseRequest[Payload]) -> int | None:
     """Bytes that a small case holds at most while it is computed; ``None`` for a case to be computed alone.
 
     Alone are cases whose windows fill a batch, those that would hold more than all together may, and every case where

@@ -20,15 +20,15 @@ from torch import Tensor
 from decathlete.core.parallel import Outcome, attempt
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityStore
 from decathlete.inference.output.restore import Restorer
-from decathlete.inference.predict import Prediction, Predictor, Ready, computing_named
+from decathlete.inference.predict import Prediction, Predictor, PreparedInput, translate_compute_error
 from decathlete.inference.windows.flips import mean_over_all
 from decathlete.inference.windows.sweep import VolumeSweep
 
-About = TypeVar("About")
+Payload = TypeVar("Payload")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked(Generic[About]):
+class CaseRequest(Generic[Payload]):
     """An image to be predicted.
 
     Attributes:
@@ -37,16 +37,16 @@ class Asked(Generic[About]):
         scratch: folder for what waits on disk while memory is short; ``None``: the system's for temporary files.
     """
 
-    ready: Ready
-    about: About
+    ready: PreparedInput
+    about: Payload
     probabilities: MakeStore | None = None
     scratch: Path | None = None
 
 
-Answer = tuple[About, Prediction]
+CaseResult = tuple[Payload, Prediction]
 
 
-class SharedBatches(Generic[About]):
+class SharedBatches(Generic[Payload]):
     """Cases under way, and their windows that wait until they fill a batch.
 
     Fewer windows than a batch wait at any time, so no more cases than windows of a batch are under way.
@@ -58,7 +58,7 @@ class SharedBatches(Generic[About]):
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._ensemble = predictor.ensembles[0]
-        self._cases: list[_CaseUnderWay[About]] = []
+        self._cases: list[_CaseUnderWay[Payload]] = []
         self._waiting: list[_Window] = []
 
     @property
@@ -66,7 +66,7 @@ class SharedBatches(Generic[About]):
         """What the cases under way hold between them."""
         return sum(case.held_bytes for case in self._cases)
 
-    def add(self, case_id: str, asked: Asked[About], *, held_bytes: int) -> list[Outcome[Answer[About]]]:
+    def add(self, case_id: str, asked: CaseRequest[Payload], *, held_bytes: int) -> list[Outcome[CaseResult[Payload]]]:
         """Take in a case, and compute what fills a batch; the cases that are finished by it."""
         ours = _CaseUnderWay(case_id=case_id, asked=asked, held_bytes=held_bytes)
         self._cases.append(ours)
@@ -79,7 +79,7 @@ class SharedBatches(Generic[About]):
                     self._compute()
         return self._finished()
 
-    def finish(self) -> list[Outcome[Answer[About]]]:
+    def finish(self) -> list[Outcome[CaseResult[Payload]]]:
         """Compute what still waits; all cases that were under way."""
         self._compute()
         return self._finished()
@@ -89,7 +89,7 @@ class SharedBatches(Generic[About]):
         for case in self._cases:
             case.fail("given up")
 
-    def _open(self, ours: _CaseUnderWay[About]) -> None:
+    def _open(self, ours: _CaseUnderWay[Payload]) -> None:
         (prepared,) = ours.asked.ready.cases
         labels = self._predictor.labels
         if ours.asked.probabilities is not None:
@@ -132,20 +132,20 @@ class SharedBatches(Generic[About]):
 
     def _logits(self, windows: Sequence[_Window]) -> Tensor:
         batch = torch.stack([window.image for window in windows])
-        with computing_named():
+        with translate_compute_error():
             return mean_over_all(self._ensemble.engines, batch, self._predictor.flips(self._ensemble))
 
-    def _finished(self) -> list[Outcome[Answer[About]]]:
+    def _finished(self) -> list[Outcome[CaseResult[Payload]]]:
         done = [case for case in self._cases if case.done]
         self._cases = [case for case in self._cases if not case.done]
         return [self._outcome(case) for case in done]
 
-    def _outcome(self, ours: _CaseUnderWay[About]) -> Outcome[Answer[About]]:
-        found: list[Answer[About]] = []
+    def _outcome(self, ours: _CaseUnderWay[Payload]) -> Outcome[CaseResult[Payload]]:
+        found: list[CaseResult[Payload]] = []
         ours.attempt(lambda: found.append(self._answer(ours)))
         return Outcome(case_id=ours.case_id, value=found[0] if found else None, error=ours.error)
 
-    def _answer(self, ours: _CaseUnderWay[About]) -> Answer[About]:
+    def _answer(self, ours: _CaseUnderWay[Payload]) -> CaseResult[Payload]:
         assert ours.volume is not None  # for the type checker: it has not failed
         label_ZYX = ours.volume.restorer.finish()
         ready = ours.asked.ready
@@ -153,9 +153,9 @@ class SharedBatches(Generic[About]):
 
 
 @dataclass(kw_only=True)
-class _CaseUnderWay(Generic[About]):
+class _CaseUnderWay(Generic[Payload]):
     case_id: str
-    asked: Asked[About]
+    asked: CaseRequest[Payload]
     held_bytes: int
     volume: _Volume | None = None
     store: ProbabilityStore | None = None
@@ -182,7 +182,7 @@ class _CaseUnderWay(Generic[About]):
 
 
 def _named(step: Callable[[], None]) -> None:
-    with computing_named():
+    with translate_compute_error():
         step()
 
 

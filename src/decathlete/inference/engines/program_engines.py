@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decathlete.core.extras import how_to_install
-from decathlete.core.memory import memory_named
+from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import OptionError
 from decathlete.networks.precision import Precision, resolve_precision
 
@@ -58,7 +58,7 @@ class ProgramEngine:
         if tuple(windows.shape[1:]) != self.window:
             raise ValueError(f"windows of {tuple(windows.shape[1:])} for a program that takes {self.window}")
         remedy = "close other programs, or choose --engine torch"
-        with memory_named(f"the feature maps of one window of {self.window[1:]}", remedy=remedy):
+        with translate_out_of_memory(f"the feature maps of one window of {self.window[1:]}", remedy=remedy):
             logits = [torch.from_numpy(self._run(window.contiguous().numpy())) for window in torch.split(windows, 1)]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 

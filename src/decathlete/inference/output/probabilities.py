@@ -22,7 +22,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, disk_named, remove
+from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, remove, translate_os_error
 from decathlete.core.geometry import AxisTransform, Geometry
 from decathlete.core.sizes import require_room
 from decathlete.errors import ImageError
@@ -187,7 +187,7 @@ class ProbabilityFile:
     @contextmanager
     def _opened(self, mode: Literal["w+b", "r+b"] = "r+b") -> Iterator[BufferedRandom]:
         with (
-            disk_named("cannot hold the probabilities of an image", where=self.path.parent, remedy=_REMEDY),
+            translate_os_error("cannot hold the probabilities of an image", where=self.path.parent, remedy=_REMEDY),
             self.path.open(mode) as stream,
         ):
             yield stream

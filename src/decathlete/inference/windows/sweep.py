@@ -24,7 +24,7 @@ from decathlete.core.geometry import Shape
 from decathlete.inference.engines.torch_engine import Engine, TorchEngine
 from decathlete.inference.windows.flips import mean_over_all
 from decathlete.inference.windows.grid import WindowGrid
-from decathlete.inference.windows.tiles import TileSums
+from decathlete.inference.windows.tiles import TiledAccumulator
 from decathlete.planning.plan import Plan
 
 CPU_VOXELS = 2**17
@@ -62,7 +62,7 @@ class VolumeSweep:
         self._padded_CZYX = grid.pad(image_CZYX)
         self._boxes = grid.boxes
         self._depth = grid.padded[0]
-        self._sums = TileSums(grid, plan.labels.n_outputs, device, memory_bytes=memory_bytes, scratch=scratch)
+        self._sums = TiledAccumulator(grid, plan.labels.n_outputs, device, memory_bytes=memory_bytes, scratch=scratch)
         self._added = 0  # windows
         self._done = 0  # planes
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decathlete.core.files import TEMPORARY_PREFIX, disk_named
+from decathlete.core.files import TEMPORARY_PREFIX, translate_os_error
 from decathlete.core.geometry import Shape
 from decathlete.inference.windows.grid import WindowGrid, importance
 
@@ -38,7 +38,7 @@ Key = tuple[int, int, int]
 log = logging.getLogger(__name__)
 
 
-class TileSums:
+class TiledAccumulator:
     """Weighted sums of window logits of one volume.
 
     Use it in a ``with`` block: its files end with the block.
@@ -67,7 +67,7 @@ class TileSums:
         self._importance_ZYX = importance(grid.patch, grid.blend).to(device)
         self._sum_z, self._sum_y, self._sum_x = (s.to(device) for s in grid.weight_sums())
         self._tiles_ZKYX: dict[Key, Tensor] = {}  # planes first, so that some planes of a tile are one piece of a file
-        self._shelf = _Shelf(scratch)
+        self._shelf = DiskSpill(scratch)
         self._memory_bytes = memory_bytes
         self._held_bytes = 0
         self._window = 0  # how many windows were added
@@ -232,7 +232,7 @@ class _TiledAxis:
         return range(seen[0], seen[-1] + 1)
 
 
-class _Shelf:
+class DiskSpill:
     """Tiles on disk, in a folder that is made when it is needed; float32, raw."""
 
     def __init__(self, scratch: Path | None) -> None:
@@ -286,7 +286,7 @@ class _Shelf:
         self._keys.clear()
 
     def _trouble_named(self) -> AbstractContextManager[None]:
-        return disk_named(
+        return translate_os_error(
             "cannot hold what a prediction has to put aside",
             where=self._scratch or Path(tempfile.gettempdir()),
             remedy="free space there, choose another output folder, or allow more --memory",

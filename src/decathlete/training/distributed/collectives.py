@@ -18,12 +18,12 @@ def rank() -> int:
     return distributed.get_rank() if world_size() > 1 else 0
 
 
-def greatest(values: Sequence[float], device: torch.device) -> list[float]:
+def all_reduce_max(values: Sequence[float], device: torch.device) -> list[float]:
     """The greatest of each value over all processes: known to all, after one collective call."""
     return _reduced(values, device, distributed.ReduceOp.MAX)
 
 
-def summed(values: Sequence[float], device: torch.device) -> list[float]:
+def all_reduce_sum(values: Sequence[float], device: torch.device) -> list[float]:
     """The sum of each value over all processes."""
     return _reduced(values, device, distributed.ReduceOp.SUM)
 

@@ -99,7 +99,7 @@ def of_list(text: str) -> Processors:
 
 
 @contextmanager
-def bound(processors: Processors | None) -> Iterator[None]:
+def pinned_to_cpus(processors: Processors | None) -> Iterator[None]:
     """This thread, and the threads that it starts within, run on ``processors`` alone; ``None``: as they are.
 
     Torch then uses no more threads than there are processors.

@@ -39,7 +39,7 @@ class Store(Protocol):
         ...
 
 
-class Meeting:
+class Rendezvous:
     """Where the processes of one training meet: the launcher's key-value store, which needs no process group.
 
     Keep it as long as the training lasts: with it the first process's store would end.
@@ -58,7 +58,7 @@ class Meeting:
         self._acts = itertools.count()
         self._store = _store(environment) if environment and self._world > 1 else None
 
-    def first_does(self, action: Callable[[], str]) -> str:
+    def run_on_rank_zero(self, action: Callable[[], str]) -> str:
         """What ``action`` returns in the first process, known to all; the others wait for it and do nothing.
 
         Raises:

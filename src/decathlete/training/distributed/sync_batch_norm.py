@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from decathlete.training.distributed.collectives import SumOverRanks, world_size
 
 
-class SharedBatchNorm(_BatchNorm):
+class SyncBatchNorm(_BatchNorm):
     """In training, mean and variance are those of the global batch, on whatever device; else as ``nn.BatchNorm``.
 
     Its weights are called as those of the layer that it replaces, so the model that is shipped needs no processes.
@@ -46,7 +46,7 @@ class SharedBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance_C, self.momentum)
 
 
-def share_batch_norms(network: nn.Module) -> None:
+def convert_to_sync_batch_norm(network: nn.Module) -> None:
     """Replace every batch norm in ``network``, in place; parameters and buffers are kept."""
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -54,8 +54,8 @@ def share_batch_norms(network: nn.Module) -> None:
                 setattr(module, name, _shared(child))
 
 
-def _shared(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SharedBatchNorm:
-    shared = SharedBatchNorm(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+def _shared(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SyncBatchNorm:
+    shared = SyncBatchNorm(norm.num_features, eps=norm.eps, momentum=norm.momentum)
     shared.to(norm.weight.device)
     shared.load_state_dict(norm.state_dict())
     return shared

@@ -77,7 +77,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         finished = module.budget.finished(state)  # asked before validation, whose time is set aside for
         validation = None if module.state.stopped_by else self._validate(module)
         if module.state.stopped_by:
-            (state.elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
+            (state.elapsed_s,) = ranks.all_reduce_max([module.clock.elapsed()], module.device)
             state.outcome = "interrupted"
         elif state.steps_in_epoch:
             self._close(module, validation, trained_s)
@@ -100,14 +100,14 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
 
     def _close(self, module: SegmentationModule, validation: Validation | None, trained_s: float) -> None:
         state = module.state
-        if state.judge(validation.mean_dice if validation else None) and ranks.rank() == 0:
+        if state.update_best(validation.mean_dice if validation else None) and ranks.rank() == 0:
             content = {"ema": module.ema.state_dict(), "epoch": state.epoch, "mean_dice": state.best_dice}
             save_checkpoint(module.task.best_checkpoint, content)
         config = module.task.config
         if config.schedule == "plateau" and validation and validation.mean_dice is not None:
             state.lower_on_plateau(factor=config.factor, patience=config.lr_patience)
         loss, trained_s = self._means(module, trained_s)
-        (elapsed_s,) = ranks.greatest([module.clock.elapsed()], module.device)
+        (elapsed_s,) = ranks.all_reduce_max([module.clock.elapsed()], module.device)
         record = EpochRecord(
             epoch=state.epoch,
             step=state.step,
@@ -131,8 +131,8 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
 
     @staticmethod
     def _means(module: SegmentationModule, trained_s: float) -> tuple[float, float]:
-        loss_sum, count = ranks.summed([module.state.loss_sum, module.state.loss_count], module.device)
-        (trained_s,) = ranks.greatest([max(trained_s, 1e-6)], module.device)
+        loss_sum, count = ranks.all_reduce_sum([module.state.loss_sum, module.state.loss_count], module.device)
+        (trained_s,) = ranks.all_reduce_max([max(trained_s, 1e-6)], module.device)
         return (loss_sum / count if count else float("nan")), trained_s
 
     def _validate(self, module: SegmentationModule) -> Validation | None:
@@ -148,7 +148,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         chosen = evenly_chosen(module.task.val_ids, state.val_cases or 0)
         result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
         numbers = [time.monotonic() - began, float(module.stop_request.signal_number)]
-        state.val_cost_s, number = ranks.greatest(numbers, module.device)
+        state.val_cost_s, number = ranks.all_reduce_max(numbers, module.device)
         state.val_spent_s += state.val_cost_s
         if result is None:
             module.state.stopped_by = int(number)
@@ -163,7 +163,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         if task.config.timed:
             began = time.monotonic()
             validator.case(module.ema.network, evenly_chosen(task.val_ids, 1)[0])
-            (seconds,) = ranks.greatest([time.monotonic() - began], module.device)
+            (seconds,) = ranks.all_reduce_max([time.monotonic() - began], module.device)
         planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
         state.val_cases, state.val_every = planned
 

@@ -21,13 +21,13 @@ from decathlete.networks.layout import memory_format
 from decathlete.networks.unet import UNet
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
-from decathlete.training.distributed.sync_batch_norm import share_batch_norms
+from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
 from decathlete.training.loop.batches import UNENDING, device_augmenter, make_loader
 from decathlete.training.loop.checkpoint import load_checkpoint, save_checkpoint
 from decathlete.training.loop.signals import StopRequest
 from decathlete.training.loop.state import Clock, RunState
-from decathlete.training.loop.step import Batch, clip_gradients, make_gradients, report
-from decathlete.training.loop.stop_criterion import Budget, make_budget
+from decathlete.training.loop.step import Batch, clip_gradients, make_gradients, pack_loss_and_finite
+from decathlete.training.loop.stop_criterion import StopCriterion, make_stop_criterion
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.loop.validation import Validator
 from decathlete.training.objective.ema import EMA
@@ -59,7 +59,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         super().__init__()
         self.automatic_optimization = False
         self.task = task
-        self.budget: Budget = make_budget(task.config)
+        self.budget: StopCriterion = make_stop_criterion(task.config)
         self.state = RunState(val_every=task.config.val_every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
         self._ticked_s = 0.0
@@ -77,7 +77,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         task = self.task
         self.network = build_network(task.plan.network, seed=task.config.seed)
         if task.config.sync_batchnorm:
-            share_batch_norms(self.network)
+            convert_to_sync_batch_norm(self.network)
         hardware = task.hardware
         device = torch.device(hardware.kind)
         self.network.set_layout(memory_format(task.config.layout, device, task.plan.dims, hardware.precision))
@@ -91,7 +91,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def train_dataloader(self) -> Iterable[RawBatch]:
         """The open epoch's batches."""
-        return EpochFeed(self)
+        return EpochBatches(self)
 
     def on_train_start(self) -> None:
         """Go on from the last checkpoint, if there is one, and watch for signals in place of Lightning's handlers."""
@@ -173,10 +173,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def _agree(self, loss: Tensor) -> float | None:
         """The loss, if the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
         norm = clip_gradients(self.optimizer, self.task.config.clip) if self._scaler is None else None
-        value, finite = report(loss, norm).tolist()  # waits for the device: the time taken below is the step's
+        value, finite = pack_loss_and_finite(
+            loss, norm
+        ).tolist()  # waits for the device: the time taken below is the step's
         now_s = self.clock.elapsed()
         local = (1.0 - finite, now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
-        bad, elapsed_s, step_s, number = ranks.greatest(local, self.device)
+        bad, elapsed_s, step_s, number = ranks.all_reduce_max(local, self.device)
         self._ticked_s = now_s
         self.state.time_step(elapsed_s=elapsed_s, step_s=step_s)
         self.state.stopped_by = int(number)
@@ -231,7 +233,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
                 "scaler": scaler.state_dict() if scaler is not None else {},
             }
             save_checkpoint(self.task.last_checkpoint, content)
-        (self.state.save_cost_s,) = ranks.greatest([time.monotonic() - began], self.device)
+        (self.state.save_cost_s,) = ranks.all_reduce_max([time.monotonic() - began], self.device)
 
     def _restore(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
@@ -243,7 +245,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.state.outcome, self.state.stopped_by = "running", 0
 
 
-class EpochFeed:
+class EpochBatches:
     """The open epoch's batches: each ``iter`` goes on where the last left, until the budget ends the epoch.
 
     It declares an unending length, for without one Lightning would fetch a batch ahead and lose it at the end.

@@ -92,7 +92,7 @@ class RunState:
         slow = 0.9 * self.step_s + 0.1 * step_s if self.step > 1 else 0.0
         self.step_s = max(step_s, slow)
 
-    def judge(self, mean_dice: float | None) -> bool:
+    def update_best(self, mean_dice: float | None) -> bool:
         """Take in a validation's mean Dice (of the open epoch); whether it is the best so far."""
         if mean_dice is None:
             return False

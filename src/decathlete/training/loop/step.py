@@ -40,7 +40,7 @@ def clip_gradients(optimizer: Optimizer, limit: float) -> Tensor:
     return torch.nn.utils.clip_grad_norm_(weights, limit or float("inf"))
 
 
-def report(loss: Tensor, norm: Tensor | None) -> Tensor:
+def pack_loss_and_finite(loss: Tensor, norm: Tensor | None) -> Tensor:
     """Loss and whether (1 or 0) it and the gradient's norm, if given, are finite: one transfer for both, (2,)."""
     finite = torch.isfinite(loss)
     if norm is not None:

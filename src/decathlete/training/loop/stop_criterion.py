@@ -17,7 +17,7 @@ MOST_RESERVE_SHARE = 0.25
 FINAL_SAVES = 3  # last checkpoint, final bundle, best bundle
 
 
-class Budget(Protocol):
+class StopCriterion(Protocol):
     """What ends a training."""
 
     def progress(self, state: RunState) -> float:
@@ -41,14 +41,14 @@ class Budget(Protocol):
         ...
 
 
-def make_budget(config: TrainConfig) -> Budget:
+def make_stop_criterion(config: TrainConfig) -> StopCriterion:
     """By steps, or by time if the config says so."""
     if config.max_time_s is not None:
-        return TimeBudget(config.max_time_s, n_slices=config.n_epochs)
-    return StepBudget(steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.val_every)
+        return TimeLimit(config.max_time_s, n_slices=config.n_epochs)
+    return StepLimit(steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.val_every)
 
 
-class StepBudget:
+class StepLimit:
     """So many epochs of so many steps: all a function of the step, so that a run repeats exactly."""
 
     def __init__(self, *, steps_per_epoch: int, n_epochs: int, val_every: int = 1) -> None:
@@ -77,7 +77,7 @@ class StepBudget:
         return most, self.val_every
 
 
-class TimeBudget:
+class TimeLimit:
     """So many seconds, startup, validation and writing the model included; epochs are slices of them.
 
     Validation takes at most ``VALIDATION_SHARE`` of it; the last step ends early enough for what follows it.

@@ -47,7 +47,7 @@ class Validation:
             values = [v for r in results if (v := r.dice[index]) is not None]
             sums += [sum(values), len(values)]
         finite = [r.loss for r in results if r.loss == r.loss]
-        *sums, loss_sum, loss_count = ranks.summed([*sums, sum(finite), len(finite)], device)
+        *sums, loss_sum, loss_count = ranks.all_reduce_sum([*sums, sum(finite), len(finite)], device)
         pairs = zip(sums[::2], sums[1::2], strict=True)
         dice = {name: total / n if n else None for name, (total, n) in zip(names, pairs, strict=True)}
         known = [v for v in dice.values() if v is not None]
@@ -104,7 +104,7 @@ class Validator:
             if stopped:
                 break
             results.append(self.case(network, case_id))
-        (anyone_stopped,) = ranks.greatest([float(stopped)], self.device)
+        (anyone_stopped,) = ranks.all_reduce_max([float(stopped)], self.device)
         return None if anyone_stopped else Validation.mean(results, self.names, self.device)
 
     @torch.inference_mode()

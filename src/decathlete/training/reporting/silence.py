@@ -17,7 +17,7 @@ _OF_NO_USE = (
 )
 
 
-def hush_lightning() -> None:
+def silence_lightning() -> None:
     """For the rest of this process: no banners, no tips, no warnings about choices that are deliberate."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -8,7 +8,7 @@ import torch
 
 from decathlete.errors import OutputError
 from decathlete.inference.windows.grid import WindowGrid, importance, tiles
-from decathlete.inference.windows.tiles import TileSums
+from decathlete.inference.windows.tiles import TiledAccumulator
 
 K = 3
 
@@ -31,7 +31,7 @@ def plain(grid):
 
 def swept(grid, **options):
     parts, done = [], 0
-    with TileSums(grid, K, torch.device("cpu"), **options) as sums:
+    with TiledAccumulator(grid, K, torch.device("cpu"), **options) as sums:
         for start, logits in windows_of(grid):
             if start[0] > done:
                 parts.extend(sums.planes(done, start[0]))
@@ -67,14 +67,14 @@ def test_memory_is_kept_within_its_bound(tmp_path, monkeypatch):
     grid = WindowGrid(shape=(64, 40, 40), patch=(16, 16, 16), overlap=0.5)
     one_window = K * 16**3 * 4
     most, put = [], []
-    add, shelve = TileSums.add, tiles._Shelf.put
+    add, shelve = TiledAccumulator.add, tiles.DiskSpill.put
 
     def watched(self, *args):
         add(self, *args)
         most.append(sum(t.numel() * 4 for t in self._tiles_ZKYX.values()))
 
-    monkeypatch.setattr(TileSums, "add", watched)
-    monkeypatch.setattr(tiles._Shelf, "put", lambda self, *args: (put.append(1), shelve(self, *args)))
+    monkeypatch.setattr(TiledAccumulator, "add", watched)
+    monkeypatch.setattr(tiles.DiskSpill, "put", lambda self, *args: (put.append(1), shelve(self, *args)))
     swept(grid, memory_bytes=2 * one_window, scratch=tmp_path)
     assert put
     assert max(most) <= 2 * one_window
@@ -87,7 +87,7 @@ def test_memory_is_kept_within_its_bound(tmp_path, monkeypatch):
 def test_tiles_hold_their_own_numbers_alone(n_outputs):
     """One output's planes lie together in the window already: a tile of them must not keep the window."""
     grid = WindowGrid(shape=(24, 8, 8), patch=(16, 8, 8), overlap=0.5)
-    with TileSums(grid, n_outputs, torch.device("cpu")) as sums:
+    with TiledAccumulator(grid, n_outputs, torch.device("cpu")) as sums:
         sums.add((0, 0, 0), torch.ones(n_outputs, *grid.patch))
         held = [tile.untyped_storage().nbytes() for tile in sums._tiles_ZKYX.values()]
         assert held == [n_outputs * 8**3 * 4] * 2

@@ -15,7 +15,13 @@ from decathlete.errors import OptionError
 from decathlete.training import run
 from decathlete.training.distributed import processors
 from decathlete.training.distributed.devices import choose_hardware
-from decathlete.training.distributed.processors import bound, choose_processors, of_list, of_mask, physical_cores
+from decathlete.training.distributed.processors import (
+    choose_processors,
+    of_list,
+    of_mask,
+    physical_cores,
+    pinned_to_cpus,
+)
 from decathlete.training.distributed.spawn import SpawnedEnvironment
 from decathlete.training.run import fit_module
 from training_support import tiny_config
@@ -117,10 +123,10 @@ def test_what_cannot_be_known_is_told_only_to_who_asked(nvml, monkeypatch):
 def test_a_process_is_bound_for_as_long_as_it_trains():
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     one = frozenset({max(before)})
-    with bound(one):
+    with pinned_to_cpus(one):
         assert os.sched_getaffinity(0) == one
         assert torch.get_num_threads() == 1
-    with bound(None):
+    with pinned_to_cpus(None):
         assert os.sched_getaffinity(0) == before
     assert (os.sched_getaffinity(0), torch.get_num_threads()) == (before, threads)
 

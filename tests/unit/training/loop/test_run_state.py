@@ -41,7 +41,7 @@ def test_the_best_epoch_is_by_dice_and_patience_by_its_smoothed_course():
     best = []
     for epoch, dice in enumerate([0.5, 0.7, 0.6, 0.1, None, 0.2, 0.8]):
         state.epoch = epoch
-        best.append(state.judge(dice))
+        best.append(state.update_best(dice))
     assert best == [True, True, False, False, False, False, True]
     assert (state.best_dice, state.best_epoch) == (0.8, 6)
     assert state.epochs_without_better == 0 or state.smoothed_dice < state.best_smoothed_dice
@@ -50,14 +50,14 @@ def test_the_best_epoch_is_by_dice_and_patience_by_its_smoothed_course():
 def test_patience_counts_validated_epochs_only():
     state = RunState()
     for dice in (0.5, 0.4, None, 0.3):
-        state.judge(dice)
+        state.update_best(dice)
     assert state.epochs_without_better == 2
 
 
 def test_a_plateau_lowers_the_rate_again_and_again_and_a_better_dice_counts_anew():
     state, lowered = RunState(), []
     for dice in (0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.9, 0.9, 0.1, 0.1, 0.1):
-        state.judge(dice)
+        state.update_best(dice)
         state.lower_on_plateau(factor=0.5, patience=2)
         lowered.append(state.lowered)
     assert lowered == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125]

@@ -12,8 +12,8 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.networks.build import build_network
 from decathlete.training.config import TrainConfig
-from decathlete.training.distributed.sync_batch_norm import share_batch_norms
-from decathlete.training.loop.step import clip_gradients, make_gradients, report
+from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
+from decathlete.training.loop.step import clip_gradients, make_gradients, pack_loss_and_finite
 from decathlete.training.objective.ema import EMA
 from decathlete.training.objective.losses import SegmentationLoss
 from decathlete.training.objective.optimizers import build_optimizer
@@ -49,12 +49,12 @@ def test_a_step_from_the_raw_batch_to_the_average_asks_the_device_nothing(dims, 
     batch = augmenter(raw_batch(augmenter, plan.patch_size), META)
     with META:
         trained = build_network(plan.network)
-    share_batch_norms(trained)
+    convert_to_sync_batch_norm(trained)
     loss = SegmentationLoss(plan.labels, heads=plan.network.heads, term=config.loss).to(META)
     optimizer = build_optimizer(trained.parameters(), config)
     average = EMA(trained)
     value = make_gradients(trained, loss, optimizer, batch)
-    told = report(value, clip_gradients(optimizer, config.clip))
+    told = pack_loss_and_finite(value, clip_gradients(optimizer, config.clip))
     optimizer.step()
     average.update(trained, 0.9)
     assert (told.device, told.shape) == (META, (2,))
@@ -81,5 +81,5 @@ def test_gradients_are_clipped_together_and_their_norm_told():
     [(2.0, None, 1), (2.0, 1.0, 1), (2.0, float("inf"), 0), (2.0, float("nan"), 0), (float("nan"), 1.0, 0)],
 )
 def test_the_report_is_the_loss_and_whether_the_step_is_finite(loss, norm, finite):
-    told = report(torch.tensor(loss), None if norm is None else torch.tensor(norm))
+    told = pack_loss_and_finite(torch.tensor(loss), None if norm is None else torch.tensor(norm))
     torch.testing.assert_close(told, torch.tensor([loss, finite]), equal_nan=True)

@@ -8,7 +8,7 @@ import pytest
 
 from decathlete.training.config import TrainConfig
 from decathlete.training.loop.state import RunState
-from decathlete.training.loop.stop_criterion import VALIDATION_SHARE, StepBudget, TimeBudget, make_budget
+from decathlete.training.loop.stop_criterion import VALIDATION_SHARE, StepLimit, TimeLimit, make_stop_criterion
 from decathlete.training.reporting.records import EpochRecord
 
 
@@ -19,7 +19,7 @@ def record(state: RunState) -> EpochRecord:
 
 
 def test_steps_make_epochs_and_progress():
-    budget = StepBudget(steps_per_epoch=3, n_epochs=2)
+    budget = StepLimit(steps_per_epoch=3, n_epochs=2)
     state = RunState()
     seen = []
     while not budget.finished(state):
@@ -32,7 +32,7 @@ def test_steps_make_epochs_and_progress():
 
 
 def test_validation_every_few_epochs_and_after_the_last():
-    budget = StepBudget(steps_per_epoch=1, n_epochs=5, val_every=2)
+    budget = StepLimit(steps_per_epoch=1, n_epochs=5, val_every=2)
     due = []
     state = RunState()
     for _ in range(5):
@@ -45,7 +45,7 @@ def test_validation_every_few_epochs_and_after_the_last():
 def simulate(max_time_s: float, *, step_s: float, case_s: float, save_s: float = 0.1, jitter: float = 0.3):
     """Train on a made-up clock; the state, elapsed seconds after the last epoch's validation and save, progress."""
     rng = random.Random(0)
-    budget = TimeBudget(max_time_s, n_slices=20)
+    budget = TimeLimit(max_time_s, n_slices=20)
     state, now, progress = RunState(), 0.5, []
     while not budget.finished(state):
         while True:
@@ -92,12 +92,12 @@ def test_epochs_are_slices_of_the_time():
 
 
 def test_no_case_fits_into_a_slice_so_one_is_validated_now_and_then():
-    cases, every = TimeBudget(100.0, n_slices=20).plan_validation(RunState(), seconds_per_case=1.0, most=30)
+    cases, every = TimeLimit(100.0, n_slices=20).plan_validation(RunState(), seconds_per_case=1.0, most=30)
     assert (cases, every) == (1, 3)
 
 
 def test_one_step_is_made_however_short_the_time():
-    budget = TimeBudget(0.001, n_slices=20)
+    budget = TimeLimit(0.001, n_slices=20)
     state = RunState(elapsed_s=5.0)
     assert not budget.finished(state)
     assert not budget.epoch_over(state)
@@ -106,5 +106,5 @@ def test_one_step_is_made_however_short_the_time():
 
 
 def test_the_config_chooses():
-    assert isinstance(make_budget(TrainConfig(max_time_s=5)), TimeBudget)
-    assert isinstance(make_budget(TrainConfig(epochs=5)), StepBudget)
+    assert isinstance(make_stop_criterion(TrainConfig(max_time_s=5)), TimeLimit)
+    assert isinstance(make_stop_criterion(TrainConfig(epochs=5)), StepLimit)

@@ -5,6 +5,7 @@ The command line prints it without a traceback and exits with its ``exit_code``;
 
     DecathleteError
     ├── OptionError          an option or an override that does not fit
+    │   └── MissingPackageError  an optional package that is not installed or does not load
     ├── DatasetError         a dataset that cannot be used as it stands
     │   ├── ManifestError    dataset.json is missing, unreadable or contradicts itself
     │   └── ImageError       one image file: missing, truncated, not an image, not writable
@@ -72,6 +73,26 @@ def _rebuild(cls: type[DecathleteError], args: tuple[object, ...], state: dict[s
 
 class OptionError(DecathleteError):
     """An option, a combination of options, or an override of the plan that does not fit."""
+
+
+class MissingPackageError(OptionError):
+    """An optional package that is not installed, or does not load.
+
+    Attributes:
+        package: the module that was to be imported.
+        extra: of ``pyproject.toml`` that installs it.
+        broken: it is installed, but importing it fails.
+    """
+
+    code = "E-PACKAGE-MISSING"
+
+    def __init__(
+        self, problem: str, *, package: str, extra: str, broken: bool = False, remedy: str | None = None
+    ) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.package = package
+        self.extra = extra
+        self.broken = broken
 
 
 class DatasetError(DecathleteError):

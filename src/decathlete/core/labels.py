@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from decathlete.core.schema import Schema
 
 IGNORE_INDEX = 255
 """Class index of voxels without a truth, in prepared label maps."""
+
+Activation = Literal["softmax", "sigmoid"]
 
 
 class LabelClass(Schema):
@@ -95,6 +97,21 @@ class LabelSet(Schema):
     def n_outputs(self) -> int:
         """Channels of the network: one per region, or one per class with the background."""
         return len(self.regions) or self.n_classes
+
+    @property
+    def structures(self) -> tuple[Region, ...]:
+        """What is learned, predicted and scored: the regions, or each foreground class by itself."""
+        return self.regions or tuple(Region(name=c.name, values=(c.value,)) for c in self.foreground)
+
+    @property
+    def structure_indices(self) -> tuple[tuple[int, ...], ...]:
+        """The class indices that each structure consists of."""
+        return tuple(tuple(self.values.index(value) for value in s.values) for s in self.structures)
+
+    @property
+    def activation(self) -> Activation:
+        """What turns logits into probabilities: ``sigmoid`` for overlapping regions, else ``softmax``."""
+        return "sigmoid" if self.regions else "softmax"
 
     def undeclared(self, label: NDArray[Any]) -> list[float]:
         """Values found in ``label`` that are neither a class nor the ignore value, ascending."""

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from decathlete.errors import OutputError
-from decathlete.inference.windows.grid import WindowGrid, importance, tiles
+from decathlete.inference.windows import tiles
+from decathlete.inference.windows.grid import WindowGrid, importance
 from decathlete.inference.windows.tiles import TiledAccumulator
 
 K = 3

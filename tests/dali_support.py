@@ -15,7 +15,8 @@ from decathlete.augmentation.pipeline import Augmenter
 from decathlete.core.labels import IGNORE_INDEX
 from decathlete.loading.cache import HeldCase
 from decathlete.loading.dali_feed import Feed
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patch_loader import PatchLoader
+from decathlete.loading.samplers import SAMPLERS, SamplerContext
 
 PATCHES = [(12, 16, 14), (16, 12)]
 
@@ -44,10 +45,15 @@ def make_reader(patch_size: tuple[int, ...], config: AugmentationConfig, **chang
     """Batches of four from three cases."""
     cases = {str(number): make_case(number) for number in range(3)}
     store: Any = SimpleNamespace(case=cases.get, folder=Path("/nowhere"))
-    plan: Any = SimpleNamespace(patch_size=patch_size)
     augmenter = Augmenter(config, patch_size=patch_size, seed=changes.get("seed", 5), n_masks=1)
-    settings = {"batch_size": 4, "steps": range(6), "seed": 5, "cache_bytes": 0}
-    return PatchLoader(store, tuple(cases), plan, augmenter, **(settings | changes))
+    settings = {"batch_size": 4, "steps": range(6), "cache_bytes": 0} | changes
+    context = SamplerContext(
+        case_ids=tuple(cases),
+        patch_size=patch_size,
+        global_batch=settings["batch_size"] * settings.pop("world", 1),
+        seed=settings.pop("seed", 5),
+    )
+    return PatchLoader(store, SAMPLERS.build(SAMPLERS.settings("foreground"), context), augmenter, **settings)
 
 
 def with_chance(dims: int, chance: float, *left_out: str) -> AugmentationConfig:

@@ -29,7 +29,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.objective.optimizers import unscales_itself
+from decathlete.training.objective.optimizer_steps import unscales_itself
 from decathlete.training.reporting.records import Logs
 from decathlete.training.run import train
 from decathlete.workflows.run import run

@@ -24,7 +24,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training import run
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.objective import optimizers as optim
+from decathlete.training.objective import optimizer_steps
 from decathlete.training.reporting.records import EpochRecord, Logs, RunRecord
 from decathlete.training.run import train
 from factories import make_test_network, make_test_plan
@@ -363,7 +363,7 @@ def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(store, tm
 
     if scaled:
         monkeypatch.setattr(run, "pl", SimpleNamespace(Trainer=partial(scaling_trainer, [])))
-        monkeypatch.setattr(optim, "FUSING", ("cpu",) if "fused" in scaled else ())
+        monkeypatch.setattr(optimizer_steps, "FUSED_DEVICES", ("cpu",) if "fused" in scaled else ())
 
     def moved(clip: float) -> float:
         config = tiny_config(

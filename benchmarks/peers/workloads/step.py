@@ -77,8 +77,9 @@ def _ours(work: Work, precision: str) -> Measured:
     from decathlete.networks.precision import autocast
     from decathlete.planning.topology import make_network, make_topology
     from decathlete.training.config import TrainConfig
-    from decathlete.training.objective.losses import SegmentationLoss
-    from decathlete.training.objective.optimizers import build_optimizer
+    from decathlete.training.objective.deep_supervision import DeepSupervision
+    from decathlete.training.objective.losses import LOSSES, LossContext
+    from decathlete.training.objective.optimizer_steps import build_optimizer
 
     patch = tuple(work["patch"])
     topology = make_topology((1.0,) * len(patch), patch)
@@ -87,15 +88,17 @@ def _ours(work: Work, precision: str) -> Measured:
     device: Any = torch.device("cpu")
     known: Any = precision
     network.set_layout(preferred_memory_format(device, spec.dims, known))
-    criterion = SegmentationLoss(LabelSet.from_names(["a", "b"]), heads=spec.heads)
-    optimizer = build_optimizer(network.parameters(), TrainConfig(optimizer="sgd"))
+    config = TrainConfig(optimizer="sgd")
+    loss_of_head = LOSSES.build(config.loss, LossContext(labels=LabelSet.from_names(["a", "b"])))
+    criterion = DeepSupervision(loss_of_head, heads=spec.heads)
+    optimizer = build_optimizer(network.parameters(), config.optimizer)
     image, label = _batch(work)
     label = label.to(torch.uint8)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with autocast(known, device):
-            loss = criterion(network(image), label).total
+            loss = criterion(network(image), label)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()

@@ -200,7 +200,7 @@ def _settings(task: BenchmarkTask, reports: list[Measured]) -> Settings:
         devices=options.devices,
         warmup=options.warmup,
         steps=options.steps,
-        optimizer=task.config.optimizer if options.mode == "train" else None,
+        optimizer=task.config.optimizer.component if options.mode == "train" else None,
         augment=options.augment,
         volumes=options.volumes,
         volume_shape=(options.shape or SCAN) if options.volumes and not options.real else None,

@@ -19,7 +19,7 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
 from decathlete.loading.dali_feed import Feed, make_feed
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patch_loader import PatchLoader
 
 ABSENT = ("rotation", "low_resolution", "gamma_inverted", "gamma")
 """Transforms that are not done with DALI; the recipe has none of them."""

@@ -31,7 +31,7 @@ from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import handlers_kept
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.loggers import loggers_of
+from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, Progress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
@@ -77,7 +77,7 @@ def train(
     """
     started = time.monotonic()
     silence_lightning()
-    loggers_of(config)  # what is missing is said before anything is done
+    check_loggers(config)
     check_loader(config)
     plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from decathlete.core.files import remove, remove_partials, writable_folder
 from decathlete.errors import OptionError, OutputError, PlanError, StoreError
-from decathlete.loading.patches import check_nvol
+from decathlete.loading.samplers import SAMPLERS
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
@@ -98,8 +98,8 @@ def make_record(
 ) -> RunRecord:
     """What this run is made from."""
     train, val = split(store, fold)
-    waiting = "patience" if config.patience is not None else "the schedule plateau"
-    if (config.patience is not None or config.schedule == "plateau") and not val:
+    waiting = "patience" if config.patience is not None else f"the schedule {config.schedule.component}"
+    if (config.patience is not None or config.make_schedule().plateau is not None) and not val:
         raise OptionError(
             f"{waiting} waits for validations, but no case is held out",
             where=store.folder,
@@ -118,7 +118,9 @@ def make_record(
         )
     # Here, not when the first batch is read: by then the folder is claimed.
     batch = (config.batch_size or plan.batch_size) * config.devices * config.nodes
-    check_nvol(config.nvol, dims=plan.dims, global_batch=batch)
+    sampler = SAMPLERS.resolve(config.sampler.component).cls
+    if problems := list(sampler.problems(config.sampler, dims=plan.dims, global_batch=batch)):
+        raise OptionError("; ".join(problems), remedy="change or leave out these settings of the sampler")
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,

@@ -17,7 +17,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
-from decathlete.training.reporting.loggers import loggers_of
+from decathlete.training.reporting.curves import check_loggers
 from decathlete.workflows.preprocess import preprocess_task
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import make_report
@@ -95,7 +95,7 @@ class FoldPipeline:
                 remedy="start it once, without torchrun (and with one SLURM task); or `decathlete preprocess`, then "
                 "`train` under torchrun or srun, then `validate`",
             )
-        loggers_of(self.config)  # asked for now, not when all is prepared
+        check_loggers(self.config)
         refuse_two_batch_sizes(self.config, self.plan_options.overrides)
         check_loader(self.config)
         self.listener.step("Check, plan and prepare the dataset")

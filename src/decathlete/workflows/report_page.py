@@ -180,7 +180,11 @@ def _training(run: RunData) -> Facts:
         config = run.record.config
         used = run.model.provenance.get("precision") if run.model else None  # not only that it was left to us
         precision = str(used or config.precision)
-        facts += [("Optimizer", config.optimizer), ("Schedule", config.schedule), ("Precision", precision)]
+        facts += [
+            ("Optimizer", config.optimizer.component),
+            ("Schedule", config.schedule.component),
+            ("Precision", precision),
+        ]
     if run.model:
         facts.append(("Weights", f"{run.model.weights}"))
     return facts

@@ -178,7 +178,7 @@ def test_a_case_that_cannot_be_read_is_named(monkeypatch):
     def fails(*_):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr("decathlete.loading.loader.read_patch", fails)
+    monkeypatch.setattr("decathlete.loading.patch_loader.read_patch", fails)
     with pytest.raises(StoreError, match=r"case \d cannot be read \(OSError: the disk is gone\)"):
         batches(make_reader((16, 12), with_chance(2, 0.5)))
 

@@ -60,7 +60,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
         """Make what lives in the training process only."""
         task: TrainTask = pl_module.task
-        if task.val_ids and task.config.val_cases:
+        if task.val_ids and task.config.validation.cases:
             self._validator = pl_module.validator()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -103,9 +103,9 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         if state.update_best(validation.mean_dice if validation else None) and ranks.rank() == 0:
             content = {"ema": module.ema.state_dict(), "epoch": state.epoch, "mean_dice": state.best_dice}
             save_checkpoint(module.task.best_checkpoint, content)
-        config = module.task.config
-        if config.schedule == "plateau" and validation and validation.mean_dice is not None:
-            state.lower_on_plateau(factor=config.factor, patience=config.lr_patience)
+        if module.schedule.plateau is not None and validation and validation.mean_dice is not None:
+            factor, patience = module.schedule.plateau
+            state.lower_on_plateau(factor=factor, patience=patience)
         loss, trained_s = self._means(module, trained_s)
         (elapsed_s,) = ranks.all_reduce_max([module.clock.elapsed()], module.device)
         record = EpochRecord(
@@ -140,7 +140,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         state, validator = module.state, self._validator
         if validator is None or not state.steps_in_epoch or not module.budget.validation_due(state):
             return None
-        if state.epoch < module.task.config.skip_first and not module.budget.finished(state):
+        if state.epoch < module.task.config.validation.skip_first and not module.budget.finished(state):
             return None
         began = time.monotonic()
         if state.val_cases is None:
@@ -158,7 +158,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
     def _plan_validation(module: SegmentationModule, validator: Validator) -> None:
         """With a time budget, one case is timed to see how many fit."""
         state, task = module.state, module.task
-        most = min(task.config.val_cases, len(task.val_ids))
+        most = min(task.config.validation.cases, len(task.val_ids))
         seconds = 0.0
         if task.config.timed:
             began = time.monotonic()

@@ -30,15 +30,15 @@ from decathlete.training.loop.step import Batch, clip_gradients, make_gradients,
 from decathlete.training.loop.stop_criterion import StopCriterion, make_stop_criterion
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.loop.validation import Validator
-from decathlete.training.objective.ema import EMA
-from decathlete.training.objective.losses import SegmentationLoss
-from decathlete.training.objective.optimizers import (
+from decathlete.training.objective.deep_supervision import DeepSupervision
+from decathlete.training.objective.ema import EMA, ema_decay
+from decathlete.training.objective.losses import LOSSES, LossContext
+from decathlete.training.objective.optimizer_steps import (
     build_optimizer,
     restore_optimizer,
     set_learning_rate,
     unscales_itself,
 )
-from decathlete.training.objective.schedules import ema_decay, learning_rate
 
 MOST_SKIPPED_IN_A_ROW = 100
 
@@ -60,15 +60,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.automatic_optimization = False
         self.task = task
         self.budget: StopCriterion = make_stop_criterion(task.config)
-        self.state = RunState(val_every=task.config.val_every)
+        self.state = RunState(val_every=task.config.validation.every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
         self._ticked_s = 0.0
-        self.loss = SegmentationLoss(
-            task.plan.labels,
-            heads=task.plan.network.heads,
-            batch_dice=task.config.batch_dice,
-            term=task.config.loss,
-        )
+        loss = LOSSES.build(task.config.loss, LossContext(labels=task.plan.labels))
+        self.loss = DeepSupervision(loss, heads=task.plan.network.heads)
+        self.schedule = task.config.make_schedule()
 
     # What Lightning calls, in this order.
 
@@ -87,7 +84,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> Optimizer:
         """The config's optimizer."""
-        return build_optimizer(self.network.parameters(), self.task.config)
+        return build_optimizer(self.network.parameters(), self.task.config.optimizer)
 
     def train_dataloader(self) -> Iterable[RawBatch]:
         """The open epoch's batches."""
@@ -138,24 +135,16 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             return
         if unscales_itself(optimizer):  # in its step, after this
             scaler.unscale_(optimizer)
-        clip_gradients(optimizer, self.task.config.clip)
+        clip_gradients(optimizer, self.task.config.optimizer.gradient_clip)
 
     # The parts of a step.
 
     @property
     def learning_rate(self) -> float:
-        """At the present progress."""
-        config = self.task.config
-        return learning_rate(
-            self.state.progress,
-            peak=config.peak_learning_rate,
-            schedule=config.schedule,
-            warmup=config.warmup,
-            restarts=config.restarts,
-            drops=config.drops,
-            factor=config.factor,
-            lowered=self.state.lowered,
-        )
+        """The learning rate at the present progress."""
+        config, state = self.task.config, self.state
+        factor = self.schedule.factor(state.progress, n_epochs=config.n_epochs, plateau_factor=state.lowered)
+        return config.optimizer.learning_rate * factor
 
     @property
     def _stepper(self) -> LightningOptimizer:
@@ -172,10 +161,11 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def _agree(self, loss: Tensor) -> float | None:
         """The loss, if the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
-        norm = clip_gradients(self.optimizer, self.task.config.clip) if self._scaler is None else None
-        value, finite = pack_loss_and_finite(
-            loss, norm
-        ).tolist()  # waits for the device: the time taken below is the step's
+        norm = (
+            clip_gradients(self.optimizer, self.task.config.optimizer.gradient_clip) if self._scaler is None else None
+        )
+        packed = pack_loss_and_finite(loss, norm)
+        value, finite = packed.tolist()  # waits for the device: the time taken below is the step's
         now_s = self.clock.elapsed()
         local = (1.0 - finite, now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
         bad, elapsed_s, step_s, number = ranks.all_reduce_max(local, self.device)
@@ -209,10 +199,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return Validator(
             PreparedStore.open(task.store),
             task.plan,
-            lambda logits_BK, label_B: self.loss(logits_BK, label_B).total,
-            overlap=task.config.val_overlap,
-            blend=task.config.val_blend,
-            batch_size=task.config.val_batch_size,
+            self.loss,
+            window=task.config.validation.window,
             precision=task.hardware.precision,
             layout=task.config.layout,
             device=self.device,

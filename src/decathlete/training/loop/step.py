@@ -7,12 +7,11 @@ a step, for what :func:`report` holds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-
-from decathlete.training.objective.losses import SegmentationLoss
 
 Batch = tuple[Tensor, Tensor]
 """image_BC (batch, channel, spatial axes) and label_B (batch, spatial axes), on the training device."""
@@ -20,7 +19,7 @@ Batch = tuple[Tensor, Tensor]
 
 def make_gradients(
     network: nn.Module,
-    loss: SegmentationLoss,
+    loss: Callable[[Any, Tensor], Tensor],
     optimizer: Optimizer,
     batch: Batch,
     *,
@@ -29,7 +28,7 @@ def make_gradients(
     """Forward and backward; the loss, a scalar without gradient. ``backward`` may scale it."""
     image_BC, label_B = batch
     optimizer.zero_grad(set_to_none=True)
-    total: Tensor = loss(network(image_BC), label_B).total
+    total = loss(network(image_BC), label_B)
     backward(total)
     return total.detach()
 

@@ -45,7 +45,9 @@ def make_stop_criterion(config: TrainConfig) -> StopCriterion:
     """By steps, or by time if the config says so."""
     if config.max_time_s is not None:
         return TimeLimit(config.max_time_s, n_slices=config.n_epochs)
-    return StepLimit(steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.val_every)
+    return StepLimit(
+        steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.validation.every
+    )
 
 
 class StepLimit:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.augmentation.config import AugmentationConfig
+from decathlete.loading.loaders import LOADERS
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import Hardware
@@ -41,8 +42,7 @@ class TrainTask:
     def augmentation(self) -> AugmentationConfig:
         """The config's, or the loader's defaults for the plan's dimensions; mirroring along the plan's axes alone."""
         plan = self.plan
-        default = AugmentationConfig.recipe if self.config.loader == "dali" else AugmentationConfig.default
-        chosen = self.config.augmentation or default(plan.dims)
+        chosen = self.config.augmentation or LOADERS.build(self.config.loader).default_augmentation(plan.dims)
         return chosen.mirroring_within(plan.mirror_axes, plan.dims)
 
     @property

@@ -10,8 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from decathlete.core.choices import Blend, Layout
+from decathlete.core.choices import Layout
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.inference.windows.sweep import predict_logits
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore, StoredCase
@@ -72,9 +73,7 @@ class Validator:
         plan: Plan,
         loss: Callable[[Tensor, Tensor], Tensor],
         *,
-        overlap: float,
-        blend: Blend,
-        batch_size: int,
+        window: SlidingWindow,
         precision: str,
         layout: Layout,
         device: torch.device,
@@ -82,9 +81,7 @@ class Validator:
         self.store = store
         self.plan = plan
         self.loss = loss
-        self.overlap = overlap
-        self.blend = blend
-        self.batch_size = batch_size
+        self.window = window
         self.precision = precision
         self.layout = layout
         self.device = device
@@ -115,9 +112,10 @@ class Validator:
             network,
             image_CZYX,
             self.plan,
-            overlap=self.overlap,
-            blend=self.blend,
-            batch_size=self.batch_size,
+            overlap=self.window.overlap,
+            blend=self.window.blend,
+            mirror_axes=self.plan.mirrored_axes if self.window.tta else (),
+            batch_size=self.window.batch_size,
             precision=self.precision,
             layout=self.layout,
         )

@@ -12,18 +12,37 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from decathlete.core.choices import LoggerName
+from decathlete.core.extras import how_to_install
 from decathlete.core.schema import Schema
-from decathlete.errors import DecathleteError
+from decathlete.errors import DecathleteError, OptionError
+from decathlete.training.config import TrainConfig
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.loggers import close_logger, loggers_of, open_logger, plain_names
+from decathlete.training.reporting.loggers import LOGGERS, LoggerContext, TrainingLogger
+from decathlete.training.reporting.plain_names import plain_names
 from decathlete.training.reporting.records import EpochRecord
 from decathlete.version import __version__
 
-LOGGERS = "loggers.json"
+LOGGER_RUNS = "loggers.json"
 
 log = logging.getLogger(__name__)
+
+
+def check_loggers(config: TrainConfig) -> dict[str, TrainingLogger]:
+    """The config's loggers by name, or TensorBoard, if it is installed.
+
+    Raises:
+        OptionError: one that the config names is not installed.
+    """
+    chosen = config.loggers
+    if chosen is None:
+        chosen = tuple(s for s in (LOGGERS.settings("tensorboard"),) if LOGGERS.resolve(s.component).cls.is_installed())
+    missing = [s.component for s in chosen if not LOGGERS.resolve(s.component).cls.is_installed()]
+    if missing:
+        raise OptionError(
+            f"--logger {','.join(missing)}: not installed", remedy=f"{how_to_install(*missing)}, or leave it out"
+        )
+    return {s.component: LOGGERS.build(s) for s in chosen}
 
 
 class LoggerRuns(Schema):
@@ -34,7 +53,7 @@ class LoggerRuns(Schema):
     """
 
     version: int = 1
-    runs: dict[LoggerName, str] = {}
+    runs: dict[str, str] = {}
 
 
 class Curves:
@@ -45,40 +64,47 @@ class Curves:
 
     def __init__(self, task: TrainTask, state: RunState) -> None:
         self._task = task
-        self._open: dict[LoggerName, Logger] = {}
+        self._open: dict[str, tuple[TrainingLogger, Logger]] = {}
         known = self._known()
-        for name in loggers_of(task.config):
-            self._guarded(name, partial(self._begin, name, known.get(name), state))
+        for name, logger in check_loggers(task.config).items():
+            self._guarded(name, partial(self._begin, name, logger, known.get(name), state))
 
     def on_step(self, step: int, progress: float) -> None:
         """Nothing: an epoch's means tell enough."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """The epoch's figures, each a curve over steps."""
-        for name, logger in list(self._open.items()):
-            self._guarded(name, partial(_tell, logger, record))
+        for name, (_, logger) in list(self._open.items()):
+            self._guarded(name, partial(_log, logger, record))
 
     def close(self, *, complete: bool) -> None:
         """Let all be written."""
-        for name, logger in list(self._open.items()):
-            self._guarded(name, partial(close_logger, name, logger, complete=complete))
+        for name, (component, logger) in list(self._open.items()):
+            self._guarded(name, partial(component.close, logger, complete=complete))
         self._open = {}
 
-    def _begin(self, name: LoggerName, run_id: str | None, state: RunState) -> None:
+    def _begin(self, name: str, component: TrainingLogger, run_id: str | None, state: RunState) -> None:
         """Go on with a run, or begin one: with plan and config, and the epochs that are past."""
         # Of a run that goes on, steps after the last checkpoint's epoch come once more.
         again_from = state.epoch_start_step + 1 if run_id else None
-        logger, now_id = open_logger(name, self._task, run_id, again_from=again_from)
-        self._open[name] = logger
+        task = self._task
+        context = LoggerContext(
+            folder=task.folder,
+            run_name=f"{task.plan.dims}d {task.folder.name}",
+            dataset=task.plan.dataset,
+            again_from=again_from,
+        )
+        logger, now_id = component.open(context, run_id)
+        self._open[name] = (component, logger)
         if run_id is not None:
             return
-        _describe(name, logger, described(self._task))
+        component.describe(logger, described(task))
         for record in state.history:
-            _tell(logger, record)
-        LoggerRuns(runs=self._known() | {name: now_id}).save(self._task.folder / LOGGERS)
+            _log(logger, record)
+        LoggerRuns(runs=self._known() | {name: now_id}).save(self._task.folder / LOGGER_RUNS)
 
-    def _known(self) -> dict[LoggerName, str]:
-        path = self._task.folder / LOGGERS
+    def _known(self) -> dict[str, str]:
+        path = self._task.folder / LOGGER_RUNS
         if not path.is_file():
             return {}
         try:
@@ -87,7 +113,7 @@ class Curves:
             log.warning("%s; curves begin anew", problem.problem)
             return {}
 
-    def _guarded(self, name: LoggerName, action: Callable[[], None]) -> None:
+    def _guarded(self, name: str, action: Callable[[], None]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # theirs, about themselves
@@ -96,7 +122,8 @@ class Curves:
             failed = self._open.pop(name, None)
             if failed is not None:
                 with suppress(Exception):  # else its run would stay open for ever
-                    close_logger(name, failed, complete=False)
+                    component, logger = failed
+                    component.close(logger, complete=False)
             log.warning("%s is given up (%s): training and logs.json go on without it", name, _reason(problem))
 
 
@@ -124,26 +151,9 @@ def described(task: TrainTask) -> dict[str, Any]:
     }
 
 
-def _tell(logger: Logger, record: EpochRecord) -> None:
+def _log(logger: Logger, record: EpochRecord) -> None:
     logger.log_metrics(figures(record), record.step)
     logger.save()
-
-
-def _describe(name: LoggerName, logger: Logger, parameters: dict[str, Any]) -> None:
-    logger.log_hyperparams(parameters)
-    if name == "tensorboard":  # keeps them in hparams.yaml, and shows them only beside a metric of its own
-        experiment: Any = logger.experiment
-        experiment.add_text("plan and config", _as_markdown(parameters))
-
-
-def _as_markdown(parameters: dict[str, Any], indent: str = "") -> str:
-    lines = []
-    for name, value in parameters.items():
-        nested = isinstance(value, dict) and value
-        lines.append(f"{indent}- {name}" if nested else f"{indent}- {name}: {value}")
-        if nested:
-            lines.append(_as_markdown(value, indent + "    "))
-    return "\n".join(lines)
 
 
 def _reason(problem: BaseException) -> str:

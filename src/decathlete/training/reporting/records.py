@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
+from decathlete.training.short_forms import is_version_1, upgrade_version_1
 
 LOGS_VERSION = 1
 
@@ -82,6 +85,14 @@ class RunRecord(Schema):
     finished: str | None = None
     plan: Plan | None = None
     store_plan_digest: str | None = None
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _config_of_version_1(cls, config: Any) -> Any:
+        """Read the flat form that release 0.1 and older have recorded."""
+        if isinstance(config, Mapping) and is_version_1(config):
+            return upgrade_version_1(config)
+        return config
 
     def differences(self, other: RunRecord) -> list[str]:
         """Why ``other`` would not end with the same weights: ``"epochs: 2 -> 3"``."""

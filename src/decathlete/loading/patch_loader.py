@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -16,8 +16,8 @@ from decathlete.augmentation.batch import RawBatch, SpatialParams, collate
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError, OptionError, StoreError
 from decathlete.loading.cache import CaseCache
-from decathlete.loading.patches import PatchSampler, read_patch
-from decathlete.planning.plan import Plan
+from decathlete.loading.patches import box_start, read_patch
+from decathlete.loading.samplers import Sampler
 from decathlete.preprocessing.store import PreparedStore
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
@@ -28,20 +28,17 @@ Batch = TypeVar("Batch")
 class PatchLoader:
     """The training batches of ``steps``, in order; usable wherever a ``DataLoader`` is.
 
-    A sample depends on seed, step and index in the global batch alone. Rank r of ``world`` gets the samples
-    ``r * batch_size`` to ``(r + 1) * batch_size - 1``: together the ranks see what one process with
-    ``world * batch_size`` samples sees.
+    A sample depends on seed, step and index in the global batch alone. Rank r gets the samples ``r * batch_size`` to
+    ``(r + 1) * batch_size - 1``: together the ranks see what one process with all their samples sees.
 
     Threads suffice: what takes time (decompressing, copying) is done without Python's lock. They end when iteration
     ends, is abandoned, or fails.
 
     Args:
-        case_ids: cases to cut from; all have labels.
+        sampler: chooses the case and the place of each patch.
         augmenter: says how large each sample is to be cut.
         batch_size: samples per rank and step.
         steps: global steps; as long as one likes, batches are only made as they are asked for.
-        oversampling: share of samples forced to show foreground, 0..1.
-        nvol: 2D: volumes that the global batch's slices come from; ``None``: each slice from its own.
         n_readers: threads.
         prefetch: batches read ahead.
         cache_bytes: of whole cases held in memory.
@@ -55,17 +52,12 @@ class PatchLoader:
     def __init__(
         self,
         store: PreparedStore,
-        case_ids: Sequence[str],
-        plan: Plan,
+        sampler: Sampler,
         augmenter: Augmenter,
         *,
         batch_size: int,
         steps: range,
-        seed: int,
         rank: int = 0,
-        world: int = 1,
-        oversampling: float = 0.33,
-        nvol: int | None = None,
         n_readers: int = 2,
         prefetch: int = 4,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -79,14 +71,7 @@ class PatchLoader:
         self.batch_size = batch_size
         self._steps = steps
         self._indices = range(rank * batch_size, (rank + 1) * batch_size)
-        self._sampler = PatchSampler(
-            case_ids=tuple(case_ids),
-            patch_size=plan.patch_size,
-            global_batch=batch_size * world,
-            oversampling=oversampling,
-            seed=seed,
-            nvol=nvol,
-        )
+        self._sampler = sampler
         self._n_readers, self._prefetch = n_readers, prefetch
         self._cache = CaseCache(cache_bytes)
         self._pin_for = pin_for
@@ -134,7 +119,7 @@ class PatchLoader:
         try:
             case = self._cache.get(self._store.case(case_id))
             start = self._sampler.start(case.shape, case.foreground, step, index)
-            return read_patch(case, self._sampler.box_start(start, draw.size), draw.size)
+            return read_patch(case, box_start(start, draw.size, self.augmenter.patch_size), draw.size)
         except DecathleteError:
             raise
         except (OSError, ValueError, RuntimeError, MemoryError) as problem:

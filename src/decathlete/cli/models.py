@@ -40,17 +40,26 @@ def train(
 ) -> None:
     """Train one fold of a prepared dataset."""
     from decathlete.cli.progress import TerminalListener
+    from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.train import train_task
     from decathlete.workflows.workspace import Workspace
 
     held_out = o.fold_of(fold)
+    assigned = split_assignments(set_ or ())
     result = train_task(
         task,
         dims=o.dims_of(dim),
         fold=held_out,
         workspace=Workspace(data=data, prepared=prepared, results=results),
-        config=training.config(said(context), nodes=nodes, preset=preset, dims=o.dims_of(dim), fold=held_out),
-        overrides=tuple(set_ or ()),
+        config=training.config(
+            said(context),
+            nodes=nodes,
+            preset=preset,
+            dims=o.dims_of(dim),
+            fold=held_out,
+            assigned=assigned.train,
+        ),
+        overrides=assigned.plan,
         fit=fit,
         resume=resume,
         overwrite=overwrite,

@@ -11,6 +11,7 @@ from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import EngineChoice, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
+from decathlete.core.component_names import builtin_names
 from decathlete.errors import OptionError
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
@@ -18,6 +19,15 @@ REGIONS = "Overlapping regions"
 """Sections of ``--help``; an option without one stands under Options."""
 
 Dim = Literal["2", "3"]
+
+
+def component(package: str, title: str, section: str, *, note: str = "") -> Any:
+    """An option that takes the name of a component; its help lists the built-in ones."""
+    names = ", ".join(builtin_names(package))
+    more = f". {note}" if note else ""
+    return typer.Option(
+        metavar="NAME", rich_help_panel=section, help=f"{title}: {names}, or a plug-in's name or module:Class{more}."
+    )
 
 
 def overlap(section: str) -> Any:

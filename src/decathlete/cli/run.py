@@ -47,16 +47,20 @@ def run(
     """Do everything in turn, for one fold or several. Check, plan, prepare, train, score, report, predict imagesTs;
     run it again to go on."""
     from decathlete.cli.progress import TerminalListener
+    from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.workspace import Workspace
 
     if fold is not None and folds is not None:
         raise OptionError("--fold and --folds are both given", remedy="give one of them")
     held_out = o.fold_of(fold)
+    assigned = split_assignments(plan.set_ or ())
     options: PipelineOptions = {
         "dims": o.dims_of(dim),
         "workspace": Workspace(data=data, prepared=prepared, results=results),
-        "plan_options": replace(plan.options(), preset=preset),
-        "config": training.config(said(context), preset=preset, dims=o.dims_of(dim), fold=held_out),
+        "plan_options": replace(plan.options(), preset=preset, overrides=assigned.plan),
+        "config": training.config(
+            said(context), preset=preset, dims=o.dims_of(dim), fold=held_out, assigned=assigned.train
+        ),
         "fit": fit,
         "predict_options": windows.options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine

@@ -14,12 +14,10 @@ from decathlete.core.choices import (
     EngineChoice,
     Layout,
     Norm,
-    OptimizerName,
     Order,
     Orientation,
     PrecisionChoice,
     PresetName,
-    ScheduleName,
 )
 from decathlete.core.regions import parse_order
 from decathlete.planning.options import PlanOptions
@@ -36,7 +34,8 @@ Set = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         rich_help_panel=PLAN,
-        help="Set a field of the plan by hand: patch_size=40,56,40. May be given several times.",
+        help="Set a field of the plan (patch_size=40,56,40) or of the training (loss.gamma=1.5, "
+        "augmentation.gamma.probability=0.1). May be given several times.",
     ),
 ]
 Fit = Annotated[
@@ -161,21 +160,21 @@ class TrainArguments:
             help="Patches that a device works on in a step.",
         ),
     ] = None
-    optimizer: Annotated[
-        OptimizerName,
-        typer.Option(rich_help_panel=TRAINING, help="What changes the weights; sgd has Nesterov momentum."),
-    ] = "sgd"
+    optimizer: Annotated[str, o.component("decathlete.training.objective.optimizers", "Optimizer", TRAINING)] = "sgd"
     learning_rate: Annotated[
         float | None,
         typer.Option(
             metavar="RATE",
             show_default="sgd 0.1, adamw 5e-3, adam 1e-3",
             rich_help_panel=TRAINING,
-            help="The greatest learning rate; the schedule lowers it.",
+            help="Peak learning rate; the schedule lowers it.",
         ),
     ] = None
-    schedule: Annotated[ScheduleName, typer.Option(rich_help_panel=TRAINING, help="How the learning rate falls.")] = (
-        "cosine"
+    schedule: Annotated[
+        str, o.component("decathlete.training.objective.schedules", "Learning-rate schedule", TRAINING)
+    ] = "cosine"
+    loss: Annotated[str, o.component("decathlete.training.objective.losses", "Loss added to the Dice", TRAINING)] = (
+        "cross_entropy"
     )
     augment: Annotated[
         bool,
@@ -214,18 +213,21 @@ class TrainArguments:
         preset: PresetName | None = None,
         dims: Literal[2, 3] | None = None,
         fold: int | Literal["all"] | None = None,
+        assigned: Mapping[str, Any] | None = None,
     ) -> TrainConfig:
-        """For the training.
+        """The config of the training.
 
         Args:
-            said: by the user: what he has not said is the preset's or our default, and may be without effect. ``None``:
+            said: what the user has set; all else is the preset's or our default, and may be without effect. ``None``:
                 what differs from these defaults.
+            assigned: by ``--set``, dotted name -> value.
         """
         from decathlete.workflows.train import train_config
 
         if said is None:
             said = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return train_config(**self.among(said), nodes=nodes, preset=preset, dims=dims, fold=fold)
+        options = self.among(said) | dict(assigned or {})
+        return train_config(**options, nodes=nodes, preset=preset, dims=dims, fold=fold)
 
     def among(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """What the user has said about the training, as ``train_config`` takes it."""

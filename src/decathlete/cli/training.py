@@ -11,7 +11,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.shared_groups import LENGTH, TRAINING, TrainArguments
-from decathlete.core.choices import Affinity, Blend, LoaderName, WandbMode
+from decathlete.core.choices import Affinity, Blend, WandbMode
 
 RATE, VALIDATION, CURVES = "Course of the learning rate", "Validation while training", "Curves"
 
@@ -78,7 +78,7 @@ class FullTrainArguments(TrainArguments):
             min=0.0,
             max=0.9999,
             rich_help_panel=TRAINING,
-            help="sgd: share of the last step that goes into the next.",
+            help="SGD momentum.",
         ),
     ] = 0.9
     weight_decay: Annotated[
@@ -119,6 +119,9 @@ class FullTrainArguments(TrainArguments):
             help="Share of the past in the averaged weights, which are the model; 0: no averaging.",
         ),
     ] = 0.999
+    sampler: Annotated[
+        str, o.component("decathlete.loading.samplers", "Sampler, which chooses where patches are cut", TRAINING)
+    ] = "foreground"
     oversampling: Annotated[
         float,
         typer.Option(
@@ -188,11 +191,12 @@ class FullTrainArguments(TrainArguments):
         ),
     ] = 4
     loader: Annotated[
-        LoaderName,
-        typer.Option(
-            rich_help_panel=o.MACHINE,
-            help="dali: NVIDIA DALI augments, as the recipe does: no rotation, gamma or low resolution. "
-            "Needs the extra dali.",
+        str,
+        o.component(
+            "decathlete.loading.loaders",
+            "Input loader",
+            o.MACHINE,
+            note="NVIDIA DALI (extra dali) augments as the recipe does, without rotation, gamma and low resolution",
         ),
     ] = "threads"
     readers: Annotated[

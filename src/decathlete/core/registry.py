@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
+from decathlete.core.component_names import builtin_names
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError
 
@@ -109,11 +110,13 @@ class Registry(Generic[T]):
         kind: singular, e.g. ``"loss"``: the entry points' prefix and the word in messages.
         package: of the built-in modules, e.g. ``"decathlete.training.objective.losses"``. Modules whose names begin
             with an underscore are not components.
+        home: the module that holds the registry; ``None``: the package.
     """
 
-    def __init__(self, kind: str, *, package: str) -> None:
+    def __init__(self, kind: str, *, package: str, home: str | None = None) -> None:
         self.kind = kind
         self.package = package
+        self.home = home or package
         self._registered: dict[str, Component[T]] = {}
         _registries[kind] = self
 
@@ -144,6 +147,8 @@ class Registry(Generic[T]):
     @cached_property
     def builtin_names(self) -> tuple[str, ...]:
         """The names of the package's own components, without importing them."""
+        if self.package.startswith("decathlete."):
+            return builtin_names(self.package)
         package = importlib.import_module(self.package)
         return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
 

@@ -89,7 +89,7 @@ def override(plan: Plan, assignments: Sequence[str], *, options: PlanOptions | N
     data = plan.model_dump()
     for path, text in pairs:
         _check_path(path)
-        _assign(data, path, _parse(text), flag=_flag(path, text))
+        _assign(data, path, parse_value(text), flag=_flag(path, text))
     keys = {path for path, _ in pairs}
     data["reasons"] |= {path: f"{BY_HAND} ({_flag(path, text)})" for path, text in pairs}
     if keys & {"patch_size", "target_spacing"}:
@@ -119,7 +119,7 @@ def _flag(path: str, text: str) -> str:
     return f"--set {path}={text}"
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A value as JSON, or in the short form: ``;`` between lists, ``,`` within them."""
     try:
         return json.loads(text)
@@ -252,7 +252,7 @@ def _misfit(problems: Sequence[str], pairs: Sequence[Assignment]) -> OptionError
 
 
 def _axes(text: str) -> AxisOrder:
-    value = _parse(_split(text)[1])
+    value = parse_value(_split(text)[1])
     if not isinstance(value, list) or sorted(map(str, value)) != ["0", "1", "2"]:
         raise OptionError(f"--set {text}: not an order of the axes 0, 1, 2", remedy="write e.g. axis_order=2,0,1")
     return (value[0], value[1], value[2])

@@ -1,7 +1,7 @@
 """Today's code on what an early version wrote (``golden/v1``): it reads all of it and computes the same.
 
-Numbers are compared with tolerances, because other processors round differently; ``benchmarks/equality.py`` compares
-two checkouts on one processor bit for bit.
+Numbers are compared with tolerances, because other processors round differently. ``benchmarks/equality/run.py``
+compares two checkouts on one processor bit for bit.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ prepared/Task07_Blobs                  the fingerprint, the stores of 2D and 3D
 stopped/Task07_Blobs/3d/fold_0         a run that a signal stopped, with its checkpoint
 results/classes/Task07_Blobs/3d        the same run, resumed to its end, validated
 results/classes/Task07_Blobs/2d        two folds, cross-validated, with their last checkpoints
-results/regions, results/residual      a model of regions, with batch norm; one with a residual encoder
+results/regions                        a model of regions, with batch norm
+results/residual                       a model with a residual encoder and a patch smaller than the images
 models/two_networks                    a bundle of two networks: the two 2D folds
 predictions/NAME                       what :data:`PREDICTIONS` gives of a dataset's test images
 probabilities.npz                      of the same, ``NAME/CASE``: every second voxel along each axis, float32
@@ -133,8 +134,8 @@ def train() -> None:
     other = ("--n-folds", "3", "--filters", "4,8,16", "--batch-size", "2")
     decathlete("run", "8", *RUN, *EPOCH, *other, "--norm", "batch", "--regions", "any=1,2;second=2",
                "--regions-order", "1,2", "--prepared", "prepared_regions", "--results", "results/regions")  # fmt: skip
-    decathlete("run", "8", *RUN, *EPOCH, *other, "--block", "residual",
-               "--prepared", "prepared_residual", "--results", "results/residual")  # fmt: skip
+    decathlete("run", "8", *RUN, *EPOCH, *other, "--block", "residual", "--min-fmap", "2",
+               "--set", "patch_size=12,12,12", "--prepared", "prepared_residual", "--results", "results/residual")  # fmt: skip
 
 
 def join_networks(folder: Path) -> None:

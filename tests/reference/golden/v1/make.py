@@ -135,7 +135,8 @@ def train() -> None:
     decathlete("run", "8", *RUN, *EPOCH, *other, "--norm", "batch", "--regions", "any=1,2;second=2",
                "--regions-order", "1,2", "--prepared", "prepared_regions", "--results", "results/regions")  # fmt: skip
     decathlete("run", "8", *RUN, *EPOCH, *other, "--block", "residual", "--min-fmap", "2",
-               "--set", "patch_size=12,12,12", "--prepared", "prepared_residual", "--results", "results/residual")  # fmt: skip
+               "--set", "patch_size=12,12,12", "--prepared", "prepared_residual",
+               "--results", "results/residual")  # fmt: skip
 
 
 def join_networks(folder: Path) -> None:

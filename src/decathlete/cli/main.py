@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import benchmark as measure
-from decathlete.cli import convert, data, download, exports, imports, models, scores
+from decathlete.cli import components, convert, data, download, exports, imports, models, scores
 from decathlete.cli import run as whole
 from decathlete.cli.option_groups import grouped
 from decathlete.cli.sections import SectionedCommand
@@ -55,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": scores.evaluate,
     "report": scores.report,
     "benchmark": measure.benchmark,
+    "components": components.components,
 }
 # Commands of two words. In Python they are one: decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from decathlete.cli.component_name import ComponentName
 from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import EngineChoice, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
-from decathlete.core.component_names import builtin_names
 from decathlete.errors import OptionError
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
@@ -21,12 +21,35 @@ REGIONS = "Overlapping regions"
 Dim = Literal["2", "3"]
 
 
+def import_plugins(modules: list[str] | None) -> list[str] | None:
+    """Import modules that register components.
+
+    Raises:
+        OptionError: one cannot be imported.
+    """
+    from importlib import import_module
+
+    for module in modules or ():
+        try:
+            import_module(module)
+        except ImportError as problem:
+            raise OptionError(
+                f"--plugin {module}: cannot be imported ({problem})",
+                remedy="install it, or set PYTHONPATH to the folder that holds it",
+                code="E-COMPONENT-IMPORT",
+            ) from problem
+    return modules
+
+
 def component(package: str, title: str, section: str, *, note: str = "") -> Any:
     """An option that takes the name of a component; its help lists the built-in ones."""
-    names = ", ".join(builtin_names(package))
+    kind = ComponentName(package)
     more = f". {note}" if note else ""
     return typer.Option(
-        metavar="NAME", rich_help_panel=section, help=f"{title}: {names}, or a plug-in's name or module:Class{more}."
+        parser=kind,
+        metavar="NAME",
+        rich_help_panel=section,
+        help=f"{title}: {', '.join(kind.builtin)}; a plug-in's name or module:Class{more}.",
     )
 
 
@@ -71,6 +94,17 @@ Config = Annotated[
         is_eager=True,
         callback=take_config,
         help="Take options from a YAML or JSON file; those on the command line win.",
+    ),
+]
+"""Every command has it (``grouped``)."""
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        is_eager=True,
+        callback=import_plugins,
+        help="Import a module that registers components; installed plug-ins need no such option. May be repeated.",
     ),
 ]
 """Every command has it (``grouped``)."""

@@ -43,7 +43,6 @@ Weights = Literal["final", "best"]
 """Of a trained model: from the end of training, or from where validation was best."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""
-"""Where a training's curves go, beside ``logs.json``."""
 WandbMode = Literal["offline", "online"]
 """Whether what Weights & Biases logs stays in the run's folder or is sent to its server."""
 BenchmarkMode = Literal["train", "predict"]

@@ -21,7 +21,7 @@ from decathlete.training.objective.losses import LOSSES
 from decathlete.training.objective.optimizers import OPTIMIZERS, OptimizerSettings
 from decathlete.training.objective.schedules import SCHEDULES, Schedule
 from decathlete.training.reporting.loggers import LOGGERS
-from decathlete.training.short_forms import dropping_ineffective, load_components, nested
+from decathlete.training.short_forms import dropping_ineffective, load_components, nested, why_ineffective
 
 DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20
@@ -177,13 +177,14 @@ class TrainConfig(Schema):
         """
         given = load_components({name: value for name, value in options.items() if value is not None})
         others = {name: value for name, value in (defaults or {}).items() if name not in options}
-        effective = dropping_ineffective(others | given)  # of the defaults: those given are all checked below
+        effective = dropping_ineffective(others | given)
+        problems = [why_ineffective(name, others | given) for name in given if name not in effective]
         try:
-            config = cls(**{name: effective[name] for name in others if name in effective} | given)
+            config = cls(**effective)
         except ValidationError as problem:
-            problems = describe(problem)
+            problems += describe(problem)
         else:
-            problems = list(find_ineffective_options(config, given, dims=dims, fold=fold))
+            problems += find_ineffective_options(config, given, dims=dims, fold=fold)
         if problems:
             raise problems_found(problems, where="training options", remedy="fix these options", kind=OptionError)
         return config

@@ -90,6 +90,17 @@ def ineffective(options: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
+def why_ineffective(name: str, options: Mapping[str, Any]) -> str:
+    """Why the short form ``name`` has no effect beside the other ``options``."""
+    head, _, rest = SHORT_FORMS[name].partition(".")
+    if head == "loggers":
+        return f"{name} is for the logger {rest.partition('.')[0]}: leave it out"
+    registry, default = COMPONENTS[head]
+    chosen = _name_of(options.get(head), default)
+    known = ", ".join(registry.resolve(chosen).settings.model_fields) or "none"
+    return f"{name} is no setting of the {registry.kind} {chosen} (which has {known}): leave it out"
+
+
 def upgrade_version_1(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a run that release 0.1 or older has recorded, in the nested form."""
     return nested(dropping_ineffective(config))

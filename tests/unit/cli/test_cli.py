@@ -35,6 +35,7 @@ COMMANDS = [
     "evaluate",
     "report",
     "benchmark",
+    "components",
     "import nnunet",
     "import dynunet",
     "export nnunet",
@@ -61,9 +62,9 @@ REGIONS = "brats regions regions-order"
 PLAN = f"{NETWORK} {REGIONS} block fit foreground-channel group-by memory n-folds norm order orientation set split-seed"
 TRAINING = (
     "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal gradient-clip "
-    "layout learning-rate loader logger lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer "
-    "oversampling patience precision readers restarts schedule seed skip-first steps steps-per-epoch sync-batchnorm "
-    "val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
+    "layout learning-rate loader logger loss lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer "
+    "oversampling patience precision readers restarts sampler schedule seed skip-first steps steps-per-epoch "
+    "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim engine fold folds overlap overwrite prepared preset results tta workers",
@@ -80,6 +81,7 @@ OPTIONS = {
     "save-probabilities tta",
     "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
     "report": "dataset model",
+    "components": "json",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",
@@ -99,7 +101,7 @@ def _options(command: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_options_are_these(command: str) -> None:
-    assert sorted(_options(command)) == sorted(["config", *OPTIONS[command].split()])
+    assert sorted(_options(command)) == sorted(["config", "plugin", *OPTIONS[command].split()])
 
 
 OF_THEIR_OWN = {
@@ -254,12 +256,12 @@ def test_the_finer_options_of_training_arrive(command, workflow, given, monkeypa
 
 
 IDLE = {
-    "--factor 0.5": "factor is for the schedules multistep and plateau",
-    "--lr-patience 70": "lr_patience is for the schedule plateau",
-    "--schedule poly --restarts 0": "restarts is for the schedule cosine",
-    "--schedule none --warmup 0.1": "warmup is for every schedule but none",
-    "--preset recipe --warmup 0.1": "warmup is for every schedule but none",
-    "--optimizer adam --momentum 0.9": "momentum is for the optimizer sgd",
+    "--factor 0.5": "factor is no setting of the schedule cosine",
+    "--lr-patience 70": "lr_patience is no setting of the schedule cosine",
+    "--schedule poly --restarts 0": "restarts is no setting of the schedule poly",
+    "--schedule none --warmup 0.1": "warmup is no setting of the schedule none (which has none): leave it out",
+    "--preset recipe --warmup 0.1": "warmup is no setting of the schedule none (which has none): leave it out",
+    "--optimizer adam --momentum 0.9": "momentum is no setting of the optimizer adam",
     "--max-time 20m --val-every 1 --steps-per-epoch 9": "2 problems",
     "--nvol 2": "nvol is for 2D models",
     "--val-cases 0 --val-blend constant": "val_blend is for validations, and val_cases is 0",
@@ -300,7 +302,7 @@ def test_where_mlflow_keeps_runs_may_be_said_by_the_surroundings(
     monkeypatch.setattr("decathlete.workflows.train.train_task", listen)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///s.db")
     CliRunner().invoke(app, ["train", "--task", "x", *said.split()])
-    assert heard["config"].mlflow_uri == uri
+    assert [logger.uri for logger in heard["config"].loggers] == ([uri] if uri else [])
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -318,7 +320,8 @@ def test_a_preset_is_the_defaults_and_flags_win(dims: Any, tmp_path: Any, monkey
     assert heard["plan_options"] == preset_options("recipe", norm="batch", depth=4)
     config = heard["config"]
     assert config == train_config(preset="recipe", dims=dims, epochs=9, patience=7)
-    assert (config.learning_rate, config.optimizer, config.nvol) == (8e-4, "adam", 1 if dims == 2 else None)
+    assert (config.optimizer.component, config.optimizer.learning_rate) == ("adam", 8e-4)
+    assert config.sampler.nvol == (1 if dims == 2 else None)
     assert config.augmentation == AugmentationConfig.recipe(dims)
     (tmp_path / "o.yaml").write_text("max_time: 2m")
     for order in (f"--preset recipe --config {tmp_path / 'o.yaml'}", f"--config {tmp_path / 'o.yaml'} --preset recipe"):

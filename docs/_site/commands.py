@@ -83,6 +83,7 @@ def _options(command: Any, context: Any) -> dict[str, list[tuple[str, str, str]]
 def _row(spelling: str, text: str) -> tuple[str, str, str]:
     """Split what ``--help`` says of an option into its spelling, its default and its meaning with the range."""
     spelling = spelling.strip()
+    switch = [name.removeprefix("--") for name in spelling.split(" / ")] if " / " in spelling else []
     extra = ""
     if match := re.fullmatch(r"(.*?)\s*\[([^\[]*)\]", text, re.DOTALL):
         text, extra = match[1], match[2]
@@ -90,6 +91,8 @@ def _row(spelling: str, text: str) -> tuple[str, str, str]:
     for part in filter(None, extra.split("; ")):
         if part.startswith("default: "):
             default = part.removeprefix("default: ").removeprefix("(").removesuffix(")")
+            if default in switch:
+                default = "off" if default.startswith("no-") else "on"
         elif part == "required":
             default = "required"
         else:
@@ -97,5 +100,5 @@ def _row(spelling: str, text: str) -> tuple[str, str, str]:
     if match := re.fullmatch(r"(.*) <([^<>]*\|[^<>]*)>", spelling):
         spelling = match[1]
         notes.insert(0, "Choices: " + ", ".join(code(choice) for choice in match[2].split("|")))
-    names = ", ".join(code(name) for name in re.split(r", | / ", spelling))
+    names = "<br>".join(code(name) for name in re.split(r", | / ", spelling))
     return names, default, " ".join([text, *(f"{note}." for note in notes)])

@@ -19,6 +19,8 @@ import components
 import errors
 import repository
 
+HIDDEN = {"index.md": ["navigation"], "reference/files.md": ["toc"], "reference/recipe.md": ["toc"]}
+"""Side bars that a page does without, because it is the first one, or needs the width."""
 ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):<code>~?([\w.]+)</code>")
 
 
@@ -35,7 +37,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Point links to files of the repository at their pages on the site."""
+    """Point links to files of the repository at their pages on the site; hide side bars."""
+    if hidden := HIDDEN.get(page.file.src_uri):
+        page.meta["hide"] = hidden
     return repository.rewrite_links(markdown, page.file.src_uri)
 
 

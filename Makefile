@@ -1,6 +1,7 @@
 # make demo      a virtual environment, then a brain cohort made, trained on and reported
 # make test      a virtual environment, then the checks and the tests that decide (under 15 minutes)
 # make test-full what is long or needs big packages, too
+# make docs      the documentation site, in site/
 # make peers     an environment of its own with the programs that Decathlete is compared with
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-full check venv peers clean
+.PHONY: demo test test-full check docs venv peers clean
 
 venv: $(VENV)/.installed
 
@@ -17,7 +18,7 @@ venv: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0
-	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,test]"
+	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,test,docs]"
 	touch $@
 
 peers: $(PEERS)/.installed
@@ -37,6 +38,10 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# NO_MKDOCS_2_WARNING silences a notice about other programs.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"

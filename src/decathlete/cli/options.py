@@ -222,8 +222,8 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         rich_help_panel=MACHINE,
-        help="Feature maps in memory; results differ by rounding alone. auto: channels last for 3D in fp32 on CPUs, "
-        "first elsewhere.",
+        help="Memory layout of feature maps; results differ by rounding only. auto: channels-last on CPUs, "
+        "channels-first elsewhere.",
     ),
 ]
 

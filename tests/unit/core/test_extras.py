@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
 SOURCES = list((ROOT / "src").rglob("*.py"))
-FOR_USERS = EXTRAS - {"test", "test-full"}
+FOR_USERS = EXTRAS - {"docs", "test", "test-full"}
 
 
 def test_the_advice_is_what_pip_takes() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, NamedTuple
 
+from decathlete.workflows.components import all_registries
 from text import code, fields_table, summary, table
 
 FOLDER = "reference/components"
@@ -23,14 +25,17 @@ class Kind(NamedTuple):
     summary: str
     members: dict[str, tuple[Any, Any]]
 
+    @property
+    def page(self) -> str:
+        """The name of the page."""
+        return self.name.replace(" ", "-")
+
 
 def _kinds() -> Iterator[Kind]:
-    """Read the registries; there are none before ``decathlete.core.registry`` exists."""
-    try:
-        from decathlete.core import registry  # noqa: F401
-    except ImportError:
-        return
-    yield from ()
+    """Read the registries."""
+    for kind, registry in all_registries().items():
+        about = (import_module(registry.home).__doc__ or "").strip().partition("\n")[0]
+        yield Kind(kind, about, {c.name: (c.cls, c.settings) for c in registry})
 
 
 def component_pages() -> dict[str, str]:
@@ -38,18 +43,18 @@ def component_pages() -> dict[str, str]:
     kinds = list(_kinds())
     if not kinds:
         return {}
-    return {f"{FOLDER}/index.md": _index(kinds)} | {f"{FOLDER}/{kind.name}.md": _page(kind) for kind in kinds}
+    return {f"{FOLDER}/index.md": _index(kinds)} | {f"{FOLDER}/{kind.page}.md": _page(kind) for kind in kinds}
 
 
 def _index(kinds: list[Kind]) -> str:
     rows = [
-        (f"[{kind.name}]({kind.name}.md)", kind.summary, ", ".join(code(name) for name in kind.members))
+        (f"[{kind.name}]({kind.page}.md)", kind.summary, ", ".join(code(name) for name in kind.members))
         for kind in kinds
     ]
     return f"""# Components
 
 Components are chosen by their registered name. `decathlete components` lists them with their settings, including those
-of installed plug-ins.
+of installed plug-ins. [Add a component](../../how-to/extend.md) of your own in one file.
 
 {table(("kind", "purpose", "names"), rows)}
 """

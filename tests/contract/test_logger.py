@@ -28,4 +28,3 @@ def test_it_records_and_resumes(name: str, tmp_path: Path) -> None:
     again.log_metrics({"loss/train": 0.4}, 4)
     logger.close(again, complete=True)
     assert same == run_id
-

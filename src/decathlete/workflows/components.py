@@ -12,16 +12,8 @@ from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 
 REGISTRIES = (
-    "decathlete.augmentation.transforms",
-    "decathlete.evaluation.metrics",
-    "decathlete.export.exporters",
-    "decathlete.inference.engines",
-    "decathlete.inference.output.postprocessing",
-    "decathlete.io.formats",
     "decathlete.loading.loaders",
     "decathlete.loading.samplers",
-    "decathlete.planning.architectures",
-    "decathlete.planning.normalizations",
     "decathlete.training.objective.losses",
     "decathlete.training.objective.optimizers",
     "decathlete.training.objective.schedules",

@@ -1,4 +1,4 @@
-"""Batches that NVIDIA DALI has augmented, on a GPU or on the CPU.
+"""Batches that NVIDIA DALI augments, on a GPU or on the CPU.
 
 What is cut and what happens to it is drawn as without DALI, and DALI is told what to do: a sample depends on seed, step
 and index in the global batch alone. So a run goes on exactly as it would have, and ranks share a global batch.
@@ -28,7 +28,7 @@ QUEUE = 2
 
 
 def check_dali(augmentation: AugmentationConfig | None) -> None:
-    """Whether DALI is there, and all of ``augmentation`` (``None``: the recipe's) can be done with it.
+    """Check that DALI is installed and can do all of ``augmentation`` (``None``: the recipe's).
 
     Raises:
         OptionError: it is not.
@@ -36,7 +36,7 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
     asked = [name.replace("_", " ") for name in ABSENT if augmentation and getattr(augmentation, name).chance]
     if asked:
         raise OptionError(
-            f"the loader dali has no {', no '.join(asked)}, which the augmentation asks for",
+            f"the loader dali has no {', no '.join(asked)}, which the augmentation uses",
             remedy="leave the augmentation unset (it is then the recipe's), switch these off in it, or take the loader "
             "threads",
         )
@@ -136,12 +136,12 @@ class DaliLoader:
 
 
 def _tensor(output: Any) -> Tensor:
-    """It shares DALI's memory, which DALI leaves alone as long as the tensor lives."""
+    """Wrap an output as a tensor; it shares DALI's memory, which DALI does not reuse while the tensor lives."""
     return torch.utils.dlpack.from_dlpack(output.as_tensor())
 
 
 def _feeds(read: Iterable[tuple[RawBatch, Feed]], fed: deque[RawBatch]) -> Iterator[Feed]:
-    """What DALI takes, noting in ``fed`` which batches are on their way through it."""
+    """Yield the inputs of DALI and record in ``fed`` which batches are being processed."""
     for raw, feed in read:
         fed.append(raw)
         yield feed

@@ -1,4 +1,4 @@
-"""Reads the batches of a range of steps in threads, ahead of the training that consumes them."""
+"""Reading the batches of a range of steps in threads, ahead of the training."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PatchLoader:
         return self.ahead(self.read)
 
     def ahead(self, read: Callable[[int], Batch]) -> Generator[Batch, None, None]:
-        """What ``read`` makes of each step, in order; it is called in the reader threads, ahead of its consumer."""
+        """Yield the results of ``read`` for each step, in order; it runs ahead, in the reader threads."""
         pool = ThreadPoolExecutor(self._n_readers, thread_name_prefix="decathlete-reader")
         steps = iter(self._steps)
         ahead: deque[Future[Batch]] = deque()
@@ -97,7 +97,7 @@ class PatchLoader:
             pool.shutdown(cancel_futures=True)
 
     def read(self, step: int) -> RawBatch:
-        """This rank's samples of one step."""
+        """Read this rank's samples of one step."""
         draws, case_ids, images, labels = [], [], [], []
         for index in self._indices:
             case_id = self._sampler.case_id(step, index)

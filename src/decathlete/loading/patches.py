@@ -40,12 +40,12 @@ class PatchSource(Protocol):
 
 
 def box_start(start: Shape, size: Axes, patch_size: Axes) -> Shape:
-    """The first voxel of a box of ``size`` that has one centre with the patch at ``start``."""
+    """Return the first voxel of a box of ``size`` with the same centre as the patch at ``start``."""
     return three([s - (n - p) // 2 for s, n, p in zip(start, box_size(size), box_size(patch_size), strict=True)])
 
 
 def box_size(patch_size: Axes) -> Shape:
-    """A patch's size with three axes: a 2D patch is one slice."""
+    """Return a patch's size with three axes: a 2D patch is one slice."""
     return three([1, *patch_size][-3:])
 
 
@@ -71,11 +71,11 @@ def read_patch(case: PatchSource, start: Shape, size: Sequence[int]) -> tuple[ND
     image_CZYX, label_ZYX = case.read_image(inside), case.read_label(inside)
     if inside.shape != extent:
         where = tuple(slice(i - s, j - s) for s, i, j in zip(start, inside.start, inside.stop, strict=True))
-        image_CZYX, label_ZYX = _amid_zeros(image_CZYX, where, extent), _amid_zeros(label_ZYX, where, extent)
+        image_CZYX, label_ZYX = _pad_with_zeros(image_CZYX, where, extent), _pad_with_zeros(label_ZYX, where, extent)
     return (image_CZYX, label_ZYX) if len(size) == 3 else (image_CZYX[:, 0], label_ZYX[0])
 
 
-def _amid_zeros(array: NDArray[Scalar], where: tuple[slice, ...], size: Shape) -> NDArray[Scalar]:
+def _pad_with_zeros(array: NDArray[Scalar], where: tuple[slice, ...], size: Shape) -> NDArray[Scalar]:
     """``array`` placed at ``where`` in zeros of ``size`` (``numpy.pad`` takes longer than the reading)."""
     padded = np.zeros((*array.shape[:-3], *size), array.dtype)
     index: tuple[Any, ...] = (..., *where)
@@ -84,11 +84,11 @@ def _amid_zeros(array: NDArray[Scalar], where: tuple[slice, ...], size: Shape) -
 
 
 def keep_inside(start: int, n: int, patch: int) -> int:
-    """``start`` moved so that the patch stays inside the volume, or is centred on it where it is larger."""
+    """Move ``start`` so that the patch lies inside the volume, or is centred on it where it is larger."""
     return (n - patch) // 2 if n < patch else min(max(start, 0), n - patch)
 
 
 def three(numbers: Sequence[int]) -> Shape:
-    """Three numbers as a shape."""
+    """Return three numbers as a shape."""
     z, y, x = numbers
     return (z, y, x)

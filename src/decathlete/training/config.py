@@ -1,4 +1,4 @@
-"""How a network is trained: every choice with its default and its range."""
+"""The training configuration: every choice with its default and its range."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from decathlete.training.objective.losses import LOSSES
 from decathlete.training.objective.optimizers import OPTIMIZERS, OptimizerSettings
 from decathlete.training.objective.schedules import SCHEDULES, Schedule
 from decathlete.training.reporting.loggers import LOGGERS
-from decathlete.training.short_forms import dropping_ineffective, load_components, nested, why_ineffective
+from decathlete.training.short_forms import drop_ineffective, load_components, nest, why_ineffective
 
 DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20
@@ -57,7 +57,7 @@ class ValidationConfig(Schema):
     @model_validator(mode="before")
     @classmethod
     def _window_of_four(cls, data: Any) -> Any:
-        """Other settings of the window leave its batch at its default here, 4."""
+        """Keep this window's default batch of 4 where other settings of the window are given."""
         if isinstance(data, Mapping) and isinstance(window := data.get("window"), Mapping):
             return {**data, "window": {"batch_size": 4, **window}}
         return data
@@ -133,7 +133,7 @@ class TrainConfig(Schema):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, data: Any) -> Any:
-        return nested(data) if isinstance(data, Mapping) else data
+        return nest(data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -163,7 +163,7 @@ class TrainConfig(Schema):
         fold: int | Literal["all"] | None = None,
         **options: Any,
     ) -> Self:
-        """From a user's options, none of which may be without effect; ``None`` is our default.
+        """Make a config from a user's options and reject those without effect; ``None`` means the default.
 
         Args:
             defaults: values, for example a preset's, for what ``options`` leave open; they may be without effect.
@@ -177,7 +177,7 @@ class TrainConfig(Schema):
         """
         given = load_components({name: value for name, value in options.items() if value is not None})
         others = {name: value for name, value in (defaults or {}).items() if name not in options}
-        effective = dropping_ineffective(others | given)
+        effective = drop_ineffective(others | given)
         problems = [why_ineffective(name, others | given) for name in given if name not in effective]
         try:
             config = cls(**effective)
@@ -190,7 +190,7 @@ class TrainConfig(Schema):
         return config
 
     def make_schedule(self) -> Schedule:
-        """The schedule."""
+        """Build the learning-rate schedule."""
         return SCHEDULES.build(self.schedule)
 
     @property
@@ -211,13 +211,13 @@ class TrainConfig(Schema):
         return None if self.timed else self.n_epochs * self.steps_per_epoch
 
     def differences(self, other: Self) -> list[str]:
-        """What changes between two configs that would change the weights: ``"epochs: 2 -> 3"``."""
+        """List the differences between two configs that change the weights: ``"epochs: 2 -> 3"``."""
         mine, theirs = self._flat(), other._flat()
         names = [*mine, *(name for name in theirs if name not in mine)]
         return [f"{n}: {mine.get(n)} -> {theirs.get(n)}" for n in names if mine.get(n) != theirs.get(n)]
 
     def _flat(self) -> dict[str, Any]:
-        """Dotted name -> value of every choice that changes the weights."""
+        """Return dotted name -> value of every choice that changes the weights."""
         flat = dict(_leaves(self.model_dump(mode="json")))
         free = set(FREE_ON_RESUME)
         for name in type(self).model_fields:
@@ -227,7 +227,7 @@ class TrainConfig(Schema):
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of everything inside; a component's name stands under its field: ``loss``."""
+    """Yield dotted name and value of each leaf; a component's name is the value of its field: ``loss``."""
     for name, item in value.items():
         if isinstance(item, Mapping):
             yield from _leaves(item, f"{prefix}{name}.")

@@ -29,7 +29,7 @@ def find_ineffective_options(
     dims: int | None = None,
     fold: int | Literal["all"] | None = None,
 ) -> Iterator[str]:
-    """Each of the ``given`` options that changes nothing, with what it is for.
+    """Yield a message for each of the ``given`` options that changes nothing.
 
     Args:
         dims: spatial axes of the model, where they are known.

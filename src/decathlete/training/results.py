@@ -1,4 +1,4 @@
-"""From the last checkpoint to the model that is shipped."""
+"""From the last checkpoint to the model bundles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL_BEST = "model_best"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a training leaves.
+    """The result of a training.
 
     Attributes:
         folder: of the run. model: bundle with the final averaged weights, whose scores are the headline.
@@ -44,7 +44,7 @@ class TrainResult:
 
 
 def finish(task: TrainTask, record: RunRecord) -> str:
-    """Write the bundles, then mark the run finished; done again after a kill in between, the outcome is the same.
+    """Write the bundles, then mark the run finished; repeating it after a kill gives the same result.
 
     Returns when that was, ISO 8601.
     """
@@ -60,7 +60,7 @@ def finish(task: TrainTask, record: RunRecord) -> str:
 
 
 def result_of(task: TrainTask, state: RunState) -> TrainResult:
-    """The result of a run whose last state is ``state``."""
+    """Return the result of a run whose last state is ``state``."""
     dice = [r.mean_dice for r in state.history if r.mean_dice is not None]
     best = task.folder / MODEL_BEST
     return TrainResult(

@@ -1,4 +1,4 @@
-"""Train one fold: the whole of it, from the prepared store to the model bundle."""
+"""Train one fold, from the prepared store to the model bundle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from decathlete.training.distributed.processors import pinned_to_cpus
 from decathlete.training.distributed.rendezvous import Rendezvous
 from decathlete.training.distributed.spawn import spawn
 from decathlete.training.loop.batches import check_loader
-from decathlete.training.loop.callbacks import EpochEnd, StepWatch
+from decathlete.training.loop.callbacks import EpochEnd, StepReporter
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import handlers_kept
@@ -58,7 +58,7 @@ def train(
     dataset_root: Path | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """Train one fold (or, with ``"all"``, on every case) and write the model and all about it to ``output``.
+    """Train one fold (or, with ``"all"``, on every case) and write model and records to ``output``.
 
     ``output`` gets ``run.json``, ``logs.json``, ``logs.csv``, ``checkpoints/``, ``model/`` (final averaged weights:
     the result) and ``model_best/`` (those of the best validation).
@@ -125,7 +125,7 @@ def _saved_state(task: TrainTask) -> RunState | None:
 
 
 def _fit(task: TrainTask, progress: Progress) -> RunState:
-    """Let Lightning train, here or in processes of its own; how it left off.
+    """Train in this process or in spawned ones; return the last state.
 
     Raises:
         Interrupted: by a signal.
@@ -148,13 +148,13 @@ def fit_here(task: TrainTask, progress: Progress, environment: ClusterEnvironmen
     Raises:
         DecathleteError: what a user can do something about.
     """
-    fit_module(SegmentationModule(task), [StepWatch(progress), EpochEnd(progress)], environment)
+    fit_module(SegmentationModule(task), [StepReporter(progress), EpochEnd(progress)], environment)
 
 
 def fit_module(
     module: SegmentationModule, callbacks: list[pl.Callback], environment: ClusterEnvironment | None = None
 ) -> None:
-    """Let Lightning train ``module``; what happens around its steps is up to ``callbacks``.
+    """Train ``module`` with Lightning and ``callbacks``.
 
     Raises:
         DecathleteError: what a user can do something about.
@@ -179,7 +179,7 @@ def fit_module(
 def make_trainer(
     task: TrainTask, callbacks: list[pl.Callback], environment: ClusterEnvironment | None = None
 ) -> pl.Trainer:
-    """Lightning for this task: devices, precision and processes are its part; epochs and files are our callbacks'."""
+    """Make Lightning's trainer: it handles devices, precision and processes; our callbacks handle epochs and files."""
     hardware = task.hardware
     return pl.Trainer(
         accelerator=hardware.kind,

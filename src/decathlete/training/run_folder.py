@@ -1,4 +1,4 @@
-"""A run's folder: who may write into it, and what it holds."""
+"""The folder of a run: its contents, and claiming it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OURS = (
     "model",
     "model_best",
 )
-# What later steps make of the model: it would be taken for the new model's.
+# What later steps derive from the model: it would be mistaken for the new model's.
 DERIVED = (
     "validation", "scores.json", "scores.csv", "scores_prepared.json", "scores_prepared.csv", "report.html",
     "predictions",
@@ -51,12 +51,12 @@ PREPARED_BY = (
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601."""
+    """Return the time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_plan(plan: Plan, store: PreparedStore) -> None:
-    """Whether a network can be trained by ``plan`` on ``store``.
+    """Check that ``plan`` can be trained on ``store``.
 
     Raises:
         PlanError: the store was prepared in another way.
@@ -71,7 +71,7 @@ def check_plan(plan: Plan, store: PreparedStore) -> None:
 
 
 def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training and held-out cases; ``"all"`` trains on every case and holds none out.
+    """Return training and held-out cases; ``"all"`` trains on every case and holds none out.
 
     Raises:
         OptionError: there is no such fold. StoreError: it names cases that are not prepared, or has none to train on.
@@ -96,7 +96,7 @@ def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str,
 def make_record(
     store: PreparedStore, plan: Plan, fold: Fold, config: TrainConfig, dataset_root: Path | None
 ) -> RunRecord:
-    """What this run is made from."""
+    """Make the record of this run's inputs."""
     train, val = split(store, fold)
     waiting = "patience" if config.patience is not None else f"the schedule {config.schedule.component}"
     if (config.patience is not None or config.make_schedule().plateau is not None) and not val:
@@ -140,7 +140,7 @@ def make_record(
 
 
 def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> RunRecord:
-    """Make ``folder`` this run's own; the record that is there if it is resumed, else ``record``, written.
+    """Claim ``folder`` for this run: write ``record``, or return the existing record if the run is resumed.
 
     Raises:
         OutputError: it holds another run or other files, or this run and neither ``resume`` nor ``overwrite`` is
@@ -156,13 +156,15 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
     differences = there.differences(record)
     if differences:
         raise OutputError(
-            f"holds a run made from other things ({'; '.join(differences)})",
+            f"holds a run that was made with different settings ({'; '.join(differences)})",
             where=folder,
             remedy="give the same options to resume it, --overwrite to replace it, or another results folder",
         )
     if not resume:
         state = "this run, finished" if there.finished else "this run, not finished"
-        raise OutputError(f"holds {state}", where=folder, remedy="give --resume to go on, or --overwrite to replace it")
+        raise OutputError(
+            f"holds {state}", where=folder, remedy="use --resume to continue it, or --overwrite to replace it"
+        )
     remove_partials(folder)
     remove_partials(folder / "checkpoints")
     return there
@@ -176,7 +178,7 @@ def clear(folder: Path) -> None:
 
 
 def record_in(folder: Path) -> RunRecord | None:
-    """Of the run that ``folder`` holds, if it holds one.
+    """Return the record of the run in ``folder``, if there is one.
 
     Raises:
         OutputError: the record is damaged, or it is missing while other parts of a run are there.
@@ -186,7 +188,7 @@ def record_in(folder: Path) -> RunRecord | None:
     strangers = sorted(name for name in OURS if (folder / name).exists())
     if strangers:
         raise OutputError(
-            f"holds {', '.join(strangers)} but no {RUN}: it is not known what made them",
+            f"holds {', '.join(strangers)} but no {RUN}: their origin is unknown",
             where=folder,
             remedy="give --overwrite to replace them, or another results folder",
         )

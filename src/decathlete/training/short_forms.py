@@ -54,8 +54,8 @@ SHORT_FORMS: dict[str, str] = {
 """Short form -> dotted path of the nested form."""
 
 
-def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """``options`` with short forms and dotted names in their places.
+def nest(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` with short forms and dotted names in their nested places.
 
     Raises:
         ValueError: one setting is given twice, or a logger's setting without the logger.
@@ -68,13 +68,13 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def dropping_ineffective(options: Mapping[str, Any]) -> dict[str, Any]:
-    """``options`` without short forms that the chosen components do not have: those of a preset or an older file."""
-    return {name: value for name, value in options.items() if name not in set(ineffective(options))}
+def drop_ineffective(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` without short forms that the chosen components do not have."""
+    return {name: value for name, value in options.items() if name not in set(find_ineffective(options))}
 
 
-def ineffective(options: Mapping[str, Any]) -> Iterator[str]:
-    """Short forms in ``options`` that the chosen components do not have, or that are ``None``."""
+def find_ineffective(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield short forms in ``options`` that the chosen components do not have, or that are ``None``."""
     for name, value in options.items():
         head, _, rest = SHORT_FORMS.get(name, "").partition(".")
         if not head:
@@ -91,7 +91,7 @@ def ineffective(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def why_ineffective(name: str, options: Mapping[str, Any]) -> str:
-    """Why the short form ``name`` has no effect beside the other ``options``."""
+    """Say why the short form ``name`` has no effect beside the other ``options``."""
     head, _, rest = SHORT_FORMS[name].partition(".")
     if head == "loggers":
         return f"{name} is for the logger {rest.partition('.')[0]}: leave it out"
@@ -102,17 +102,17 @@ def why_ineffective(name: str, options: Mapping[str, Any]) -> str:
 
 
 def upgrade_version_1(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a run that release 0.1 or older has recorded, in the nested form."""
-    return nested(dropping_ineffective(config))
+    """Convert the flat config that release 0.1 and older recorded to the nested form."""
+    return nest(drop_ineffective(config))
 
 
 def is_version_1(config: Mapping[str, Any]) -> bool:
-    """Whether a recorded config has the flat form of release 0.1 and older."""
+    """Return whether a recorded config has the flat form of release 0.1 and older."""
     return "val_cases" in config
 
 
 def load_components(options: Mapping[str, Any]) -> dict[str, Any]:
-    """``options`` with each ``module:Class`` imported, and the registered name in its place.
+    """Import each ``module:Class`` in ``options`` and put the registered name in its place.
 
     Only for what the user of this process wrote: it runs the module.
 
@@ -161,7 +161,7 @@ def _place(config: dict[str, Any], path: list[str], value: Any, *, name: str) ->
 
 
 def _branch(value: Any, *, default: str | None = None) -> dict[str, Any]:
-    """A mapping that can be added to, from what the user gave for a component or a group."""
+    """Return a mutable mapping of the value that a user gave for a component or a group."""
     if value is None:
         return {} if default is None else {"name": default}
     if isinstance(value, str):

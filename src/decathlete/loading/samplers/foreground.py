@@ -52,14 +52,14 @@ class ForegroundSampler:
             )
 
     def case_id(self, step: int, index: int) -> str:
-        """The case that sample ``index`` of the global batch is cut from, each alike."""
+        """Return the case of sample ``index`` of the global batch; each case is equally likely."""
         volume = index if self.settings.nvol is None else index * self.settings.nvol // self.context.global_batch
         return self.context.case_ids[
             int(stream(self.context.seed, "case", step, volume).integers(len(self.context.case_ids)))
         ]
 
     def start(self, shape: Shape, foreground: Mapping[int, NDArray[np.int64]], step: int, index: int) -> Shape:
-        """The first voxel of the patch; negative along axes where the volume is smaller (it is centred there).
+        """Return the first voxel of the patch; negative along axes where the volume is smaller (it is centred there).
 
         A case without foreground is cut anywhere.
         """

@@ -29,12 +29,12 @@ def check_loader(config: TrainConfig) -> None:
 
 
 def device_augmenter(task: TrainTask) -> Augmenter:
-    """The augmentation that is left to the training device: all of it, or none after DALI."""
+    """Return the augmentation that the training device does: all of it, or none after DALI."""
     return _augmenter(task, LOADERS.build(task.config.loader).on_device(task.augmentation))
 
 
 def make_loader(task: TrainTask, device: torch.device, *, first_step: int) -> Iterable[RawBatch]:
-    """This process's batches from ``first_step`` on, for :func:`device_augmenter` on ``device``."""
+    """Return this process's batches from ``first_step`` on, for :func:`device_augmenter` on ``device``."""
     config, plan = task.config, task.plan
     context = LoaderContext(
         store=PreparedStore.open(task.store),
@@ -50,7 +50,7 @@ def make_loader(task: TrainTask, device: torch.device, *, first_step: int) -> It
 
 
 def make_sampler(task: TrainTask) -> Sampler:
-    """The config's sampler of the training cases."""
+    """Build the config's sampler of the training cases."""
     context = SamplerContext(
         case_ids=task.train_ids,
         patch_size=task.plan.patch_size,

@@ -1,4 +1,4 @@
-"""The thin shell around the training step: Lightning moves it between devices and processes and calls it."""
+"""The Lightning module: a thin shell around the training step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MOST_SKIPPED_IN_A_ROW = 100
 
 
 class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
-    """Network, loss, optimizer and averaged weights of one training, and where it is (``state``).
+    """Network, loss, optimizer, averaged weights and state of one training.
 
     Batches arrive cut; they are augmented on the training device, outside autocast. Optimization is manual, so that
     all ranks can agree on skipping a step whose loss or gradient is not finite.
@@ -83,15 +83,15 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.augmenter = device_augmenter(task)
 
     def configure_optimizers(self) -> Optimizer:
-        """The config's optimizer."""
+        """Build the config's optimizer."""
         return build_optimizer(self.network.parameters(), self.task.config.optimizer)
 
     def train_dataloader(self) -> Iterable[RawBatch]:
-        """The open epoch's batches."""
+        """Return the open epoch's batches."""
         return EpochBatches(self)
 
     def on_train_start(self) -> None:
-        """Go on from the last checkpoint, if there is one, and watch for signals in place of Lightning's handlers."""
+        """Restore the last checkpoint, if there is one, and install signal handlers in place of Lightning's."""
         self.ema = EMA(self.network)
         carried_s = 0.0
         if self.task.last_checkpoint.is_file():
@@ -103,16 +103,16 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.stop_request.install()
 
     def on_train_epoch_start(self) -> None:
-        """The next step's duration counts from here."""
+        """Start timing the next step."""
         self._ticked_s = self.clock.elapsed()
 
     def transfer_batch_to_device(self, batch: RawBatch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Cut patches to augmented tensors on the device."""
+        """Augment a batch on the device."""
         image_BC, label_B = self.augmenter(batch, device)
         return image_BC, label_B
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """One step: forward, backward, agreement, weights, average."""
+        """Make one step: forward, backward, agreement of the ranks, update, average."""
         set_learning_rate(self.optimizer, self.learning_rate)
         loss = self._agree(self._backward(batch))
         made = loss is not None and self._update()
@@ -129,7 +129,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.state.progress = self.budget.progress(self.state)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """With loss scaling, gradients are clipped here, where they are unscaled."""
+        """Clip gradients here with loss scaling, after unscaling them."""
         scaler = self._scaler
         if scaler is None:
             return
@@ -160,7 +160,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return make_gradients(self.network, self.loss, self.optimizer, batch, backward=self.manual_backward)
 
     def _agree(self, loss: Tensor) -> float | None:
-        """The loss, if the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
+        """Return the loss if it is finite on all ranks; elapsed time and stop requests use the same call."""
         norm = (
             clip_gradients(self.optimizer, self.task.config.optimizer.gradient_clip) if self._scaler is None else None
         )
@@ -175,7 +175,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return None if bad else float(value)
 
     def _update(self) -> bool:
-        """Step the optimizer; whether it did (a loss scaler skips where a scaled gradient overflowed)."""
+        """Step the optimizer; return whether it did (a loss scaler skips when a scaled gradient overflows)."""
         scaler = self._scaler
         if scaler is None:
             self._stepper.step()
@@ -194,7 +194,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def validator(self) -> Validator:
-        """What sweeps held-out cases with this training's precision and loss, on its device."""
+        """Make the validator of held-out cases, with this training's precision, loss and device."""
         task = self.task
         return Validator(
             PreparedStore.open(task.store),
@@ -234,7 +234,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
 
 class EpochBatches:
-    """The open epoch's batches: each ``iter`` goes on where the last left, until the budget ends the epoch.
+    """The open epoch's batches: each ``iter`` continues where the last stopped, until the epoch is over.
 
     It declares an unending length, for without one Lightning would fetch a batch ahead and lose it at the end.
     """

@@ -1,4 +1,4 @@
-"""The course of a training for TensorBoard, Weights & Biases and MLflow: the same figures, from the same epochs."""
+"""Curves of a training for every logger: the same figures of the same epochs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def check_loggers(config: TrainConfig) -> dict[str, TrainingLogger]:
-    """The config's loggers by name, or TensorBoard, if it is installed.
+    """Build the config's loggers by name, or TensorBoard, if it is installed.
 
     Raises:
         OptionError: one that the config names is not installed.
@@ -46,7 +46,7 @@ def check_loggers(config: TrainConfig) -> dict[str, TrainingLogger]:
 
 
 class LoggerRuns(Schema):
-    """``loggers.json``: where each logger's curves go on when the training is resumed.
+    """``loggers.json``: the run of each logger, for resumption.
 
     Attributes:
         runs: logger -> id of its run.
@@ -57,9 +57,9 @@ class LoggerRuns(Schema):
 
 
 class Curves:
-    """The loggers of one training, in its first process; the ``Progress`` that tells them.
+    """The open loggers of one training, in its first process.
 
-    One that fails (no network, no room) is given up with a warning, and nothing else comes of it.
+    A logger that fails (no network, disk full) is disabled with a warning; training continues.
     """
 
     def __init__(self, task: TrainTask, state: RunState) -> None:
@@ -70,21 +70,21 @@ class Curves:
             self._guarded(name, partial(self._begin, name, logger, known.get(name), state))
 
     def on_step(self, step: int, progress: float) -> None:
-        """Nothing: an epoch's means tell enough."""
+        """Nothing: means of epochs are logged."""
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """The epoch's figures, each a curve over steps."""
+        """Log the epoch's figures, each a curve over steps."""
         for name, (_, logger) in list(self._open.items()):
             self._guarded(name, partial(_log, logger, record))
 
     def close(self, *, complete: bool) -> None:
-        """Let all be written."""
+        """Write and close all loggers."""
         for name, (component, logger) in list(self._open.items()):
             self._guarded(name, partial(component.close, logger, complete=complete))
         self._open = {}
 
     def _begin(self, name: str, component: TrainingLogger, run_id: str | None, state: RunState) -> None:
-        """Go on with a run, or begin one: with plan and config, and the epochs that are past."""
+        """Continue a logger's run, or begin one with plan, config and the epochs so far."""
         # Of a run that goes on, steps after the last checkpoint's epoch come once more.
         again_from = state.epoch_start_step + 1 if run_id else None
         task = self._task
@@ -98,7 +98,7 @@ class Curves:
         self._open[name] = (component, logger)
         if run_id is not None:
             return
-        component.describe(logger, described(task))
+        component.describe(logger, describe_run(task))
         for record in state.history:
             _log(logger, record)
         LoggerRuns(runs=self._known() | {name: now_id}).save(self._task.folder / LOGGER_RUNS)
@@ -110,7 +110,7 @@ class Curves:
         try:
             return dict(LoggerRuns.load(path).runs)
         except DecathleteError as problem:
-            log.warning("%s; curves begin anew", problem.problem)
+            log.warning("%s; curves start again", problem.problem)
             return {}
 
     def _guarded(self, name: str, action: Callable[[], None]) -> None:
@@ -124,11 +124,11 @@ class Curves:
                 with suppress(Exception):  # else its run would stay open for ever
                     component, logger = failed
                     component.close(logger, complete=False)
-            log.warning("%s is given up (%s): training and logs.json go on without it", name, _reason(problem))
+            log.warning("%s is disabled (%s): training and logs.json continue without it", name, _reason(problem))
 
 
 def figures(record: EpochRecord) -> dict[str, float]:
-    """An epoch's curves: name -> value, those left out that it does not have."""
+    """Return an epoch's curves: name -> value; figures that it does not have are left out."""
     names = plain_names(record.dice)
     values = {
         "loss/train": record.train_loss,
@@ -142,8 +142,8 @@ def figures(record: EpochRecord) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def described(task: TrainTask) -> dict[str, Any]:
-    """What a logger is told of a run: config and plan, but neither paths nor cases."""
+def describe_run(task: TrainTask) -> dict[str, Any]:
+    """Return what loggers record about a run: config and plan, but neither paths nor cases."""
     return {
         "decathlete": __version__,
         "config": task.config.model_dump(mode="json"),
@@ -157,7 +157,7 @@ def _log(logger: Logger, record: EpochRecord) -> None:
 
 
 def _reason(problem: BaseException) -> str:
-    """The first line of what it all began with; of addresses, not what stands before the host: a password, maybe."""
+    """Return the first line of the original error, without the user part of addresses, which may hold a password."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
     lines = str(problem).strip().splitlines()

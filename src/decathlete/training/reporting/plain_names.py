@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Class names with the letters that all loggers take, each still its own.
+    """Map class names to names that all loggers accept, each unique.
 
     >>> plain_names(["left lung", "tumour (core)", "tumour [core]"])
     {'left lung': 'left lung', 'tumour (core)': 'tumour _core_', 'tumour [core]': 'tumour _core_ 2'}
@@ -24,5 +24,5 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def plain_name(name: str) -> str:
-    """``name`` with an underscore for each letter that some logger refuses."""
+    """Replace each letter that some logger rejects by an underscore."""
     return re.sub(r"[^a-zA-Z0-9_. -]", "_", name)

@@ -1,4 +1,4 @@
-"""What a run writes about itself: ``run.json`` (what it is), ``logs.json`` and ``logs.csv`` (how it went)."""
+"""Records of a run: ``run.json`` (what it is made from), ``logs.json`` and ``logs.csv`` (its epochs)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Logs(Schema):
 
 
 class RunRecord(Schema):
-    """What a run is made from, and when it was finished.
+    """The inputs of a run, and when it was finished.
 
     Attributes:
         dataset_root: of the raw images, if known, for validation on original grids.
@@ -95,7 +95,7 @@ class RunRecord(Schema):
         return config
 
     def differences(self, other: RunRecord) -> list[str]:
-        """Why ``other`` would not end with the same weights: ``"epochs: 2 -> 3"``."""
+        """List why ``other`` would not end with the same weights: ``"epochs: 2 -> 3"``."""
         names = ("dataset", "dataset_digest", "plan_digest", "dims", "fold", "train", "val")
         found = [
             f"another {name.replace('_digest', '')}" for name in names if getattr(self, name) != getattr(other, name)
@@ -104,7 +104,7 @@ class RunRecord(Schema):
 
 
 def write_logs(folder: Path, classes: Sequence[str], epochs: Sequence[EpochRecord]) -> None:
-    """Write ``logs.json`` and ``logs.csv`` anew, each whole or not at all."""
+    """Write ``logs.json`` and ``logs.csv``, each atomically."""
     Logs(classes=tuple(classes), epochs=tuple(epochs)).save(folder / "logs.json")
     write_text(folder / "logs.csv", _as_csv(classes, epochs))
 

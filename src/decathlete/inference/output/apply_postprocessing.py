@@ -59,7 +59,7 @@ def postprocess(label_ZYX: LabelZYX, geometry: Geometry, labels: LabelSet, steps
 
 def _build_step(step: PostprocessingStep, labels: LabelSet) -> Step:
     try:
-        settings = POSTPROCESSING.settings({"name": step.name, **step.settings})
+        settings = POSTPROCESSING.resolve(step.name).settings.model_validate(step.settings)
     except ValidationError as problem:
         message = f"post-processing {step.name}: {'; '.join(describe(problem))}"
         raise ModelError(message, remedy=_REMEDY, code="E-MODEL-POSTPROCESSING") from None

@@ -139,6 +139,8 @@ def _notes(bundle: ModelBundle) -> list[str]:
         notes.append(f"the ignore label {record.plan.labels.ignore} is left out: no prediction has it")
     if record.plan.orientation == "canonical":
         notes.append("images are turned to RAS by nnU-Net's NibabelIOWithReorient, which reads NIfTI files alone")
+    if record.temperature != 1:
+        notes.append(f"its temperature {record.temperature:g} is left out: nnU-Net's probabilities have none")
     if record.postprocessing:
         notes.append("its post-processing is left out: nnU-Net predicts without it")
     return notes

@@ -17,6 +17,8 @@ from decathlete.errors import ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.to_nnunet import export_nnunet
 from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.models.combine import combine_bundles
+from decathlete.models.record import PostprocessingStep
 from decathlete.networks.build import build_network
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Normalization, Plan, Resampling
@@ -262,3 +264,22 @@ def test_a_folder_with_a_space_is_quoted_in_the_command(tmp_path: Path) -> None:
     saved(tmp_path / "model", PLANS["2d"])
     made = export_nnunet(tmp_path / "model", tmp_path / "my model")
     assert shlex.split(made.command)[1:3] == ["-m", str(tmp_path / "my model")]
+
+
+def test_members_of_one_plan_become_folds_and_what_nnunet_lacks_is_noted(tmp_path: Path) -> None:
+    models = [saved(tmp_path / name, PLANS["2d"], networks=n).folder for name, n in (("a", 2), ("b", 1))]
+    step = PostprocessingStep(name="fill_holes")
+    combine_bundles(models, tmp_path / "both", temperature=1.5, postprocessing=[step])
+    made = export_nnunet(tmp_path / "both", tmp_path / "theirs")
+    assert made.folds == 3
+    assert sorted(path.name for path in (tmp_path / "theirs").glob("fold_*")) == ["fold_0", "fold_1", "fold_2"]
+    assert any("temperature 1.5 is left out" in note for note in made.notes)
+    assert any("post-processing is left out" in note for note in made.notes)
+    assert json.loads((tmp_path / "theirs" / "dataset.json").read_text())["numTraining"] == 12
+
+
+def test_members_with_different_plans_are_not_exported(tmp_path: Path) -> None:
+    models = [saved(tmp_path / name, PLANS[name]).folder for name in ("2d", "anisotropic")]
+    combine_bundles(models, tmp_path / "both")
+    with pytest.raises(ModelError, match="members with different plans"):
+        export_nnunet(tmp_path / "both", tmp_path / "theirs")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -205,7 +206,8 @@ def _type_name(dtype: torch.dtype | None) -> str:
 
 
 def _check_finite(name: str, value: Tensor, *, where: Path) -> None:
-    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+    # By NumPy, whose single thread is faster here than torch's several on a busy machine.
+    if value.is_floating_point() and not np.isfinite(value.detach().float().numpy()).all():
         raise ModelError(
             f"the tensor {name} contains NaN or infinite values",
             where=where,

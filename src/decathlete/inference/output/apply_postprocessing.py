@@ -90,21 +90,16 @@ def _change_structure(
     inside_ZYX, part_ZYX = mask_ZYX[box], label_ZYX[box]  # a view, through which the label map is changed
     changed_ZYX = run(inside_ZYX, voxel_volume_mm3)
     removed_ZYX, added_ZYX = inside_ZYX & ~changed_ZYX, changed_ZYX & ~inside_ZYX
-    if not labels.regions:
+    if labels.activation == "softmax":  # exclusive classes
         added_ZYX &= part_ZYX == 0
     part_ZYX[removed_ZYX] = _without(part_ZYX[removed_ZYX], structure, labels)
     part_ZYX[added_ZYX] = _with(part_ZYX[added_ZYX], index, labels)
 
 
-def _painted_values(labels: LabelSet) -> Sequence[int]:
-    """The value that each structure writes, in the order of painting."""
-    return labels.region_order or [c.value for c in labels.foreground]
-
-
 def _without(values: LabelZYX, removed: Region, labels: LabelSet) -> LabelZYX:
     """New values of voxels that leave a structure."""
     out = np.zeros_like(values)
-    for structure, painted in zip(labels.structures, _painted_values(labels), strict=True):
+    for structure, painted in zip(labels.structures, labels.structure_values, strict=True):
         if painted not in removed.values:
             out[np.isin(values, structure.values)] = painted
     return out
@@ -114,7 +109,7 @@ def _with(values: LabelZYX, index: int, labels: LabelSet) -> LabelZYX:
     """New values of voxels that join a structure."""
     joined = labels.structures[index]
     out = values.copy()
-    for number, (structure, painted) in enumerate(zip(labels.structures, _painted_values(labels), strict=True)):
+    for number, (structure, painted) in enumerate(zip(labels.structures, labels.structure_values, strict=True)):
         if painted in joined.values:
             out[np.isin(values, structure.values) | (number == index)] = painted
     return out

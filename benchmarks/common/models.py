@@ -18,7 +18,7 @@ def random_model(
         spacing: of the network's grid, mm.
     """
     from decathlete.core.labels import LabelSet
-    from decathlete.models.bundle import ModelBundle, ModelRecord
+    from decathlete.models.bundle import ModelBundle, TrainedMember
     from decathlete.networks.build import build_network
     from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
     from decathlete.planning.topology import make_network, make_topology
@@ -42,4 +42,4 @@ def random_model(
         trained_on=TrainingRanges(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,)),
         fingerprint_digest="",
     )
-    ModelBundle.save(folder, build_network(spec, seed=0), ModelRecord(plan=plan))
+    ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(spec, seed=0)]))

@@ -22,7 +22,7 @@ from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
 from decathlete.inference.sources import as_image
 from decathlete.inference.windows.sweep import predict_logits
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
@@ -98,7 +98,7 @@ def test_a_whole_volume_with_flips_equals_the_cpus(dims: int, device: str) -> No
 @pytest.mark.parametrize("device", DEVICES)
 def test_small_images_that_share_batches_equal_the_cpus_alone(device: str, tmp_path: Path) -> None:
     plan = make_test_plan(3)
-    ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=1), ModelRecord(plan=plan))
+    ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=1)]))
     images = [as_image(make_volumes((16 + 3 * i, 16, 12), seed=i)[0], spacing=(1.0, 1.0, 1.0)) for i in range(5)]
     found = []
     for where, n in ((device, 4), ("cpu", 1)):

@@ -23,7 +23,7 @@ from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.inference.windows.sweep import predict_logits
 from decathlete.io.images import Image, read_image, read_label, write_image
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.planning.plan import Range, TrainingRanges
 from decathlete.preprocessing.prepare import prepare
@@ -34,7 +34,9 @@ from factories import make_oblique_geometry, make_test_plan, make_volumes
 
 def save_model(folder, plan=None, *, seed=0, mirror_axes=()):
     plan = plan or make_test_plan()
-    ModelBundle.save(folder, build_network(plan.network, seed=seed), ModelRecord(plan=plan, mirror_axes=mirror_axes))
+    ModelBundle.save(
+        folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=seed)], mirror_axes=mirror_axes)
+    )
     return folder
 
 

@@ -19,7 +19,7 @@ from decathlete.inference.predict_files import predict_files
 from decathlete.inference.sources import as_image
 from decathlete.inference.windows.sweep import default_batch_size
 from decathlete.io.images import read_image, read_label, write_image
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from factories import make_test_plan, make_volumes
 
@@ -48,7 +48,9 @@ class Recording:
 def save_model(folder, dims=3, seed=0, **changes):
     plan = make_test_plan(dims, **changes)
     axes = tuple(range(dims))
-    ModelBundle.save(folder, build_network(plan.network, seed=seed), ModelRecord(plan=plan, mirror_axes=axes))
+    ModelBundle.save(
+        folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=seed)], mirror_axes=axes)
+    )
     return folder
 
 

@@ -85,6 +85,6 @@ def test_what_does_not_go_together_is_refused(root, monkeypatch, capsys):
     assert "holds the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)
     shutil.copytree(RUN, "another")
     record = json.loads(Path("another/model/model.json").read_text())
-    record["plan"]["order"] = "recipe"
+    record["members"][0]["plan"]["order"] = "recipe"
     Path("another/model/model.json").write_text(json.dumps(record))
     assert "another plan" in said("predict", "--model", "another", "--input", store, "--output", "no")

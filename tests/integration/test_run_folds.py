@@ -59,7 +59,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     broken = _command(root, "--folds", "0-1")
     summary = CrossValidation.load(folder / "cross_validation.json")
     predictions = list(folder.glob("predictions*"))
-    weights = folder / "fold_1" / "model" / "weights.safetensors"
+    weights = folder / "fold_1" / "model" / "weights" / "3d_fold_1.safetensors"
     before = weights.stat().st_mtime_ns
     (folder / "fold_0" / "run.json").unlink()
     mended = _command(root, "--folds", "0-")

@@ -74,7 +74,7 @@ def test_it_leaves_bundles_logs_and_a_record(trained, store):
     assert (final.record.weights, best.record.weights) == ("final", "best")
     assert final.record.mirror_axes == (0, 1, 2)
     assert final.record.plan == store.plan
-    provenance = final.record.provenance
+    provenance = final.record.training_provenance
     assert (provenance["fold"], provenance["training_cases"], provenance["steps"]) == (0, 4, 8)
     assert "case0" not in json.dumps(provenance)
     logs = Logs.load(result.folder / "logs.json")
@@ -166,14 +166,14 @@ def test_stopped_between_the_last_step_and_validation_the_epoch_is_closed_on_res
 
 def test_a_finished_run_is_returned_and_never_lost_by_mistake(trained, store):
     result, _ = trained
-    stamp = (result.model / "weights.safetensors").stat().st_mtime_ns
+    stamp = (result.model / "weights" / "3d_fold_0.safetensors").stat().st_mtime_ns
     again = train(store, 0, result.folder, tiny_config(), resume=True)
     assert (again.steps, again.model, again.best_dice) == (result.steps, result.model, result.best_dice)
     with pytest.raises(OutputError, match="this run, finished"):
         train(store, 0, result.folder, tiny_config())
     with pytest.raises(OutputError, match="epochs: 2 -> 3"):
         train(store, 0, result.folder, tiny_config(epochs=3), resume=True)
-    assert (result.model / "weights.safetensors").stat().st_mtime_ns == stamp
+    assert (result.model / "weights" / "3d_fold_0.safetensors").stat().st_mtime_ns == stamp
 
 
 def test_overwrite_begins_anew_and_spares_other_files(store, tmp_path):

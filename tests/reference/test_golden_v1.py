@@ -200,7 +200,7 @@ def test_a_stopped_run_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "stopped", workspace.results)
     command(*RESUME_3D, workspace=workspace)
     run = workspace.run_folder("7", 3, 0)
-    found = load_file(run / "model" / "weights.safetensors")
+    found = load_file(run / "model" / "weights" / "3d_fold_0.safetensors")
     assert found.keys() == finished.keys()
     for name, expected in finished.items():
         np.testing.assert_allclose(found[name], expected, atol=WEIGHTS_DRIFT, err_msg=name)

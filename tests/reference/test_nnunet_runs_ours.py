@@ -17,7 +17,7 @@ from decathlete import export_nnunet, predict
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.dataset.manifest import read_dataset
 from decathlete.io.images import read_channels, read_label
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Normalization, Plan, Resampling
@@ -161,8 +161,8 @@ def run_nnunet(command: str, peers: Path) -> None:
 def test_nnunet_segments_as_we_do(tmp_path: Path, peers: Path, name: str) -> None:
     phantom, plan, mirror_axes = CASES[name]
     root = make_phantoms(tmp_path / "raw", n_cases=2, n_test=1, layout="nnunet", **phantom)
-    record = ModelRecord(plan=plan, mirror_axes=mirror_axes)
-    model = ModelBundle.save(tmp_path / "model", trained(plan, root), record).folder
+    member = TrainedMember(plan=plan, networks=[trained(plan, root)], mirror_axes=mirror_axes)
+    model = ModelBundle.save(tmp_path / "model", member).folder
     made = export_nnunet(model, tmp_path / "theirs")
     images = root / "imagesTs"
     for mirrored, end in ((True, ""), (False, " --disable_tta")):

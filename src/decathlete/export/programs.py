@@ -55,12 +55,14 @@ class ProgramSource:
         record = ProgramRecord(
             model=bundle.digest,
             weights=known.weights,
-            networks=known.networks,
+            networks=known.n_networks,
             plan=known.plan,
             mirror_axes=known.mirror_axes,
             window=(known.plan.network.in_channels, *known.plan.patch_size),
             output=(known.plan.network.out_channels, *known.plan.patch_size),
             tolerance=TOLERANCE,
+            temperature=known.temperature,
+            postprocessing=known.postprocessing,
         )
         return cls(bundle=bundle, record=record, windows=windows, windows_of=windows_of)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,9 @@ from decathlete.inference.engines.program_record import ExportedFolder, is_progr
 from decathlete.inference.engines.selection import EngineMaker, EngineName
 from decathlete.inference.engines.torch_engine import Engine
 from decathlete.inference.output.provenance import ModelUse
-from decathlete.models.bundle import ModelBundle
+from decathlete.models.bundle import BundleMember, ModelBundle
+from decathlete.models.combine import PredictionSettings, check_same_settings
+from decathlete.models.record import PostprocessingStep
 from decathlete.planning.plan import Plan
 
 
@@ -27,12 +30,18 @@ class PlanEnsemble:
         engines: on one device.
         mirror_axes: spatial axes of the network's input that the training of *all* of them mirrored.
         models: what the record says of each.
+        weight: of the plan's probabilities in the mean over plans.
+        temperature: its logits are divided by it before they become probabilities.
+        postprocessing: steps that change the finished label map; the same for all plans that are used together.
     """
 
     plan: Plan
     engines: tuple[Engine, ...]
     mirror_axes: tuple[int, ...]
     models: tuple[ModelUse, ...]
+    weight: float = 1.0
+    temperature: float = 1.0
+    postprocessing: tuple[PostprocessingStep, ...] = ()
 
 
 def load_ensembles(
@@ -51,53 +60,68 @@ def load_ensembles(
         or_torch: see :class:`EngineMaker`.
 
     Raises:
-        ModelError: missing or damaged; or they segment different classes or take different channels.
+        ModelError: missing or damaged; or they segment different classes, take different channels or have different
+            settings of prediction.
         OptionError: the engine has not this precision here, or a program's runtime is missing.
     """
 
     in_bundle = EngineMaker(engine, device=device, precision=precision, layout=layout, or_torch=or_torch)
-    models = [_opened(folder, in_bundle) for folder in folders]
+    models = [member for folder in folders for member in _opened(folder, in_bundle)]
     _check_agreement(models)
     groups: dict[str, list[_Opened]] = {}
     for model in models:
-        groups.setdefault(_essence(model.plan), []).append(model)
+        groups.setdefault(model.plan.digest, []).append(model)
     return tuple(_load_group(group) for group in groups.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Opened:
-    """A model whose networks are not loaded yet: a bundle, or an exported program."""
+    """A member of a bundle, or an exported program, whose networks are not loaded yet."""
 
     folder: Path
     digest: str
     plan: Plan
     mirror_axes: tuple[int, ...]
     weights: str
+    settings: PredictionSettings
+    weight: float
     load: Callable[[], Sequence[Engine]]
 
 
-def _opened(folder: Path, in_bundle: Callable[[ModelBundle], Sequence[Engine]]) -> _Opened:
-    load: Callable[[], Sequence[Engine]]
-    found: ExportedFolder | ModelBundle
+def _opened(folder: Path, in_bundle: Callable[[BundleMember], Sequence[Engine]]) -> list[_Opened]:
     if is_program(folder):
-        found = program = ExportedFolder(folder)
-        load = lambda: [program.load()]  # noqa: E731
-    else:
-        found = bundle = ModelBundle.load(folder)
-        load = lambda: in_bundle(bundle)  # noqa: E731
-    return _Opened(
-        folder=found.folder,
-        digest=found.digest,
-        plan=found.record.plan,
-        mirror_axes=found.record.mirror_axes,
-        weights=found.record.weights,
-        load=load,
-    )
-
-
-def _essence(plan: Plan) -> str:
-    """The plan without the words about it."""
-    return plan.revised(reasons={}).model_dump_json()
+        program = ExportedFolder(folder)
+        return [
+            _Opened(
+                folder=program.folder,
+                digest=program.digest,
+                plan=program.record.plan,
+                mirror_axes=program.record.mirror_axes,
+                weights=program.record.weights,
+                settings=PredictionSettings(
+                    folder=program.folder,
+                    temperature=program.record.temperature,
+                    postprocessing=program.record.postprocessing,
+                ),
+                weight=1.0,
+                load=lambda: [program.load()],
+            )
+        ]
+    bundle = ModelBundle.load(folder)
+    weights = bundle.record.combination.weights or (1.0,) * len(bundle.members)
+    return [
+        _Opened(
+            folder=bundle.folder,
+            digest=bundle.digest,
+            plan=member.plan,
+            mirror_axes=member.record.mirror_axes,
+            weights=member.record.weights,
+            settings=PredictionSettings.of(bundle),
+            weight=weight,
+            load=partial(in_bundle, member),
+        )
+        for member, weight in zip(bundle.members, weights, strict=True)
+    ]
 
 
 def _load_group(models: Sequence[_Opened]) -> PlanEnsemble:
@@ -108,6 +132,9 @@ def _load_group(models: Sequence[_Opened]) -> PlanEnsemble:
         engines=tuple(engine for ours in engines for engine in ours),
         mirror_axes=tuple(sorted(mirrored)),
         models=tuple(_use(model, ours[0]) for model, ours in zip(models, engines, strict=True)),
+        weight=models[0].weight,
+        temperature=models[0].settings.temperature,
+        postprocessing=models[0].settings.postprocessing,
     )
 
 
@@ -124,6 +151,7 @@ def _use(model: _Opened, engine: Engine) -> ModelUse:
 
 def _check_agreement(models: Sequence[_Opened]) -> None:
     first = models[0].plan
+    check_same_settings([model.settings for model in models])
     for model in models[1:]:
         plan = model.plan
         if plan.labels != first.labels:

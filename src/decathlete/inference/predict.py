@@ -24,6 +24,7 @@ from decathlete.inference.engines.program_record import device_of_programs
 from decathlete.inference.engines.selection import resolve_engine
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
 from decathlete.inference.input_range import channel_means, input_range_warnings
+from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.averaging import average
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
 from decathlete.inference.output.provenance import Settings, volumes_ml
@@ -33,6 +34,7 @@ from decathlete.inference.windows.grid import check_blend, check_overlap
 from decathlete.inference.windows.memory import sums_limit
 from decathlete.inference.windows.sweep import default_batch_size, sweep
 from decathlete.io.images import Image
+from decathlete.models.record import PostprocessingStep
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
 
@@ -99,9 +101,11 @@ class Predictor:
             batch on accelerators; on CPUs few, by their size.
         memory_bytes: that the process may fill on a CPU; where it is short, sums of logits wait on disk. ``None``: sums
             may fill 2 GB.
+        postprocessing: steps that change the finished label map, in order.
 
     Raises:
         OptionError: an option out of range.
+        ModelError: a step of post-processing that is unknown or has wrong settings.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Predictor:
         blend: str = "gaussian",
         batch_size: int | None = None,
         memory_bytes: int | None = None,
+        postprocessing: Sequence[PostprocessingStep] = (),
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise OptionError(f"batch size {batch_size} is out of range", remedy="choose 1 or more")
@@ -126,6 +131,7 @@ class Predictor:
         self.device = device
         self.batch_size = batch_size
         self.memory_bytes = memory_bytes
+        self.postprocessing = build_steps(postprocessing, self.labels) if postprocessing else ()
         self.settings = Settings(
             models=tuple(model for ensemble in ensembles for model in ensemble.models),
             tta=tta,
@@ -177,6 +183,7 @@ class Predictor:
             blend=blend,
             batch_size=batch_size,
             memory_bytes=memory_bytes,
+            postprocessing=ensembles[0].postprocessing,
         )
 
     @property
@@ -250,7 +257,12 @@ class Predictor:
         with translate_compute_error():
             several = len(self.ensembles) > 1
             label_ZYX, store = (self._averaged if several else self._single)(ready, probabilities, scratch)
-        return self.prediction(ready, label_ZYX, store, seconds=time.perf_counter() - began)
+        with ExitStack() as on_failure:
+            if store is not None:
+                on_failure.callback(store.discard)
+            found = self.prediction(ready, label_ZYX, store, seconds=time.perf_counter() - began)
+            on_failure.pop_all()
+        return found
 
     def prediction(
         self,
@@ -260,8 +272,15 @@ class Predictor:
         *,
         seconds: float,
     ) -> Prediction:
-        """What was found of an image; ``seconds`` were spent on it up to here."""
+        """Post-process a label map and measure it; ``seconds`` were spent on it up to here.
+
+        Raises:
+            MemoryShort: memory does not hold the steps of post-processing.
+        """
         began = time.perf_counter()
+        if self.postprocessing:
+            with translate_compute_error():
+                label_ZYX = postprocess(label_ZYX, ready.geometry, self.labels, self.postprocessing)
         return Prediction(
             label_ZYX=label_ZYX,
             geometry=ready.geometry,
@@ -270,6 +289,12 @@ class Predictor:
             seconds=round(seconds + time.perf_counter() - began, 3),
             probabilities=store,
         )
+
+    @property
+    def _plan_weights(self) -> Sequence[float]:
+        """Weight of each plan in the mean of probabilities; empty: all count equally."""
+        weights = [ensemble.weight for ensemble in self.ensembles]
+        return weights if len(set(weights)) > 1 else ()
 
     def batch_of(self, ensemble: PlanEnsemble) -> int:
         """Windows computed together."""
@@ -298,7 +323,7 @@ class Predictor:
                 always.callback(part.discard)
                 self._restored(ensemble, case, part, scratch)
                 parts.append(part)
-            label_ZYX = average(parts, self.labels, ready.geometry.shape_ZYX, store)
+            label_ZYX = average(parts, self.labels, ready.geometry.shape_ZYX, store, weights=self._plan_weights)
             on_failure.pop_all()
         return label_ZYX, store
 
@@ -315,7 +340,7 @@ class Predictor:
     def _restored(
         self, ensemble: PlanEnsemble, case: PreparedCase, store: ProbabilityStore | None, scratch: Path | None
     ) -> NDArray[np.integer[Any]]:
-        restorer = Restorer(case.restoration, self.labels, probabilities=store)
+        restorer = Restorer(case.restoration, self.labels, probabilities=store, temperature=ensemble.temperature)
         slabs = sweep(
             ensemble.engines,
             case.image_CZYX,

@@ -21,7 +21,7 @@ from decathlete.interop.recipe_args import RecipeArgs
 from decathlete.interop.recipe_plan import recipe_plan
 from decathlete.interop.recipe_sources import Sources
 from decathlete.interop.safe_checkpoint import load_from_outside
-from decathlete.models.bundle import ModelBundle, ModelRecord, check_place
+from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
@@ -79,8 +79,9 @@ def import_dynunet(
             str(problem), where=path, remedy="give a checkpoint of the recipe whose network is MONAI's DynUNet"
         ) from None
     found = recipe_plan(Sources.find(network, args, options, path))
-    record = ModelRecord(
+    member = TrainedMember(
         plan=found.plan,
+        networks=[state],
         mirror_axes=found.plan.mirrored_axes,
         weights="best" if "dice" in path.stem or path.stem.startswith("best") else "final",
         provenance={
@@ -94,7 +95,7 @@ def import_dynunet(
             },
         },
     )
-    return ImportedModel(bundle=ModelBundle.save(Path(output), state, record, overwrite=overwrite), notes=found.notes)
+    return ImportedModel(bundle=ModelBundle.save(Path(output), member, overwrite=overwrite), notes=found.notes)
 
 
 def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> NetworkSpec:

@@ -81,7 +81,7 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
     if not _is_kept(folder, origin, overwrite=overwrite):
         _write(bundle, folder, origin)
     record = bundle.record
-    return Exported(folder=folder, folds=record.networks, mirror_axes=record.mirror_axes, notes=tuple(_notes(bundle)))
+    return Exported(folder=folder, folds=record.n_networks, mirror_axes=record.mirror_axes, notes=tuple(_notes(bundle)))
 
 
 def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
@@ -103,12 +103,12 @@ def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
 
 
 def _write(bundle: ModelBundle, folder: Path, origin: Origin) -> None:
-    plan, cases = bundle.record.plan, bundle.record.provenance.get("training_cases")
+    plan, cases = bundle.record.plan, bundle.record.training_provenance.get("training_cases")
     writable_folder(folder.parent)
     with swapped_in(folder) as partial:
         write_json(partial / "plans.json", plans_json(plan))
         write_json(partial / "dataset.json", dataset_json(plan, n_training=cases if isinstance(cases, int) else 0))
-        for number in range(bundle.record.networks):
+        for number in range(bundle.record.n_networks):
             _write_checkpoint(partial / f"fold_{number}" / CHECKPOINT, _checkpoint(bundle, number))
         origin.save(partial / ORIGIN)
 
@@ -139,4 +139,8 @@ def _notes(bundle: ModelBundle) -> list[str]:
         notes.append(f"the ignore label {record.plan.labels.ignore} is left out: no prediction has it")
     if record.plan.orientation == "canonical":
         notes.append("images are turned to RAS by nnU-Net's NibabelIOWithReorient, which reads NIfTI files alone")
+    if record.temperature != 1:
+        notes.append(f"its temperature {record.temperature:g} is left out: nnU-Net's probabilities have none")
+    if record.postprocessing:
+        notes.append("its post-processing is left out: nnU-Net predicts without it")
     return notes

@@ -12,6 +12,7 @@ from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 
 REGISTRIES = (
+    "decathlete.inference.output.postprocessing",
     "decathlete.loading.loaders",
     "decathlete.loading.samplers",
     "decathlete.training.objective.losses",

@@ -178,7 +178,7 @@ def _training(run: RunData) -> Facts:
             facts.append(("Best in validation", f"Dice {last.best_dice:.3f}, epoch {last.best_epoch + 1}"))
     if run.record:
         config = run.record.config
-        used = run.model.provenance.get("precision") if run.model else None  # not only that it was left to us
+        used = run.model.training_provenance.get("precision") if run.model else None  # not only that it was left to us
         precision = str(used or config.precision)
         facts += [
             ("Optimizer", config.optimizer.component),
@@ -225,7 +225,7 @@ def _provenance(run: RunData) -> Facts:
         facts += [("Seed", str(run.record.config.seed)), ("Plan", run.record.plan_digest)]
         facts.append(("Dataset digest", run.record.dataset_digest))
     if run.model:
-        facts += [(_words(key), str(value)) for key, value in run.model.provenance.items() if _plain(value)]
+        facts += [(_words(key), str(value)) for key, value in run.model.training_provenance.items() if _plain(value)]
     known: dict[str, str] = {}
     for title, value in facts:
         known.setdefault(title, value)

@@ -19,7 +19,7 @@ from decathlete.inference.engines.program_record import ProgramRecord
 from decathlete.inference.engines.torch_engine import TorchEngine
 from decathlete.io.images import write_image
 from decathlete.models import onnx_graph
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.preprocessing.store import StoreSource
 from decathlete.workflows.export_program import export_onnx, export_openvino
@@ -39,7 +39,7 @@ def needs(form: str):
 def model(tmp_path) -> Path:
     plan = make_test_plan(2)
     return ModelBundle.save(
-        tmp_path / "m", build_network(plan.network, seed=0), ModelRecord(plan=plan, mirror_axes=(0,))
+        tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)], mirror_axes=(0,))
     ).folder
 
 

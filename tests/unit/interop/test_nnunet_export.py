@@ -16,7 +16,9 @@ from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.to_nnunet import export_nnunet
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.models.combine import combine_bundles
+from decathlete.models.record import PostprocessingStep
 from decathlete.networks.build import build_network
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Normalization, Plan, Resampling
@@ -88,8 +90,8 @@ def saved(folder: Path, plan: Plan, *, networks: int = 1, mirror_axes: tuple[int
             if name.endswith(("running_mean", "running_var")):
                 value.uniform_(0.5 + number, 1.5 + number)
     provenance = {"training_cases": 12}
-    record = ModelRecord(plan=plan, mirror_axes=mirror_axes, networks=networks, provenance=provenance)
-    return ModelBundle.save(folder, states, record)
+    member = TrainedMember(plan=plan, networks=states, mirror_axes=mirror_axes, provenance=provenance)
+    return ModelBundle.save(folder, member)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -106,7 +108,7 @@ def test_what_is_exported_comes_back(tmp_path: Path, name: str, networks: int) -
     assert theirs.labels.values == ours.labels.values
     assert theirs.network == ours.network.revised(heads=2)
     assert theirs.resampling == (Resampling() if name == "as stored" else ours.resampling)
-    assert (back.record.mirror_axes, back.record.networks) == ((0, 1), networks)
+    assert (back.record.mirror_axes, back.record.n_networks) == ((0, 1), networks)
     for number in range(networks):
         mine, returned = bundle.build(number).state_dict(), back.build(number).state_dict()
         assert all(torch.equal(value, returned[key]) for key, value in mine.items())
@@ -158,7 +160,7 @@ def test_a_checkpoint_is_plain_and_whole(tmp_path: Path) -> None:
     assert weights["decoder.seg_layers.0.weight"].count_nonzero() == 0  # a head that ours has not
     assert weights["decoder.seg_layers.1.weight"].count_nonzero() > 0
     size = (tmp_path / "theirs" / "fold_0" / "checkpoint_final.pth").stat().st_size
-    ours = (tmp_path / "model" / "weights.safetensors").stat().st_size
+    ours = (tmp_path / "model" / "weights" / "2d.safetensors").stat().st_size
     assert size < 2 * ours + 100_000  # tensors with several names are stored once
 
 
@@ -262,3 +264,22 @@ def test_a_folder_with_a_space_is_quoted_in_the_command(tmp_path: Path) -> None:
     saved(tmp_path / "model", PLANS["2d"])
     made = export_nnunet(tmp_path / "model", tmp_path / "my model")
     assert shlex.split(made.command)[1:3] == ["-m", str(tmp_path / "my model")]
+
+
+def test_members_of_one_plan_become_folds_and_what_nnunet_lacks_is_noted(tmp_path: Path) -> None:
+    models = [saved(tmp_path / name, PLANS["2d"], networks=n).folder for name, n in (("a", 2), ("b", 1))]
+    step = PostprocessingStep(name="fill_holes")
+    combine_bundles(models, tmp_path / "both", temperature=1.5, postprocessing=[step])
+    made = export_nnunet(tmp_path / "both", tmp_path / "theirs")
+    assert made.folds == 3
+    assert sorted(path.name for path in (tmp_path / "theirs").glob("fold_*")) == ["fold_0", "fold_1", "fold_2"]
+    assert any("temperature 1.5 is left out" in note for note in made.notes)
+    assert any("post-processing is left out" in note for note in made.notes)
+    assert json.loads((tmp_path / "theirs" / "dataset.json").read_text())["numTraining"] == 12
+
+
+def test_members_with_different_plans_are_not_exported(tmp_path: Path) -> None:
+    models = [saved(tmp_path / name, PLANS[name]).folder for name in ("2d", "anisotropic")]
+    combine_bundles(models, tmp_path / "both")
+    with pytest.raises(ModelError, match="members with different plans"):
+        export_nnunet(tmp_path / "both", tmp_path / "theirs")

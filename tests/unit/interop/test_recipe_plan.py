@@ -36,7 +36,7 @@ def test_the_task_that_the_checkpoint_names_fixes_the_rest(tmp_path: Path) -> No
         assert "Task04_Hippocampus, the task that the checkpoint names" in plan.reasons[field]
     again = ModelBundle.load(tmp_path / "model").record
     assert again.mirror_axes == (0, 1, 2)
-    facts = again.provenance["imported"]
+    facts = again.training_provenance["imported"]
     assert isinstance(facts, dict)
     assert (facts["file"], facts["epoch"], len(str(facts["sha256"]))) == ("changed.ckpt", 7, 64)
 

@@ -18,7 +18,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ModelError
 from decathlete.evaluation.evaluate import evaluate_pairs
-from decathlete.models.bundle import ModelRecord
+from decathlete.models.record import MemberRecord, ModelRecord, NetworkRecord
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
 from decathlete.training.config import TrainConfig
@@ -112,9 +112,14 @@ def run_folder(tmp_path: Path) -> Path:
     pairs = {c.id: (run / "validation" / f"{c.id}.nii.gz", c.label) for c in read_dataset(root).cases if c.label}
     evaluate_pairs(pairs, plan().labels).save_files(run)
     write_logs(run, NAMES, [epoch(n) for n in range(5)])
-    ModelRecord(
-        plan=plan(), mirror_axes=(0, 1, 2), weights="final", provenance={"torch": "2.x", "precision": "bf16"}
-    ).save(run / "model" / "model.json")
+    member = MemberRecord(
+        name="3d",
+        plan=plan(),
+        mirror_axes=(0, 1, 2),
+        networks=(NetworkRecord(file="weights/3d.safetensors", sha256="0" * 64),),
+        provenance={"torch": "2.x", "precision": "bf16"},
+    )
+    ModelRecord(labels=plan().labels, members=(member,)).save(run / "model" / "model.json")
     record = RunRecord(
         version="0.0.1",
         dataset="Phantoms",

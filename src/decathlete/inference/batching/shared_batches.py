@@ -104,7 +104,10 @@ class SharedBatches(Generic[Payload]):
             overlap=settings.overlap,
             blend=settings.blend,
         )
-        ours.volume = _Volume(sweep=sweep, restorer=Restorer(prepared.restoration, labels, probabilities=ours.store))
+        restorer = Restorer(
+            prepared.restoration, labels, probabilities=ours.store, temperature=self._ensemble.temperature
+        )
+        ours.volume = _Volume(sweep=sweep, restorer=restorer)
 
     def _compute(self) -> None:
         """The windows that wait; the time is shared out among them."""

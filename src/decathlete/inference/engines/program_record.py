@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from decathlete.core.choices import EngineChoice, Layout
 from decathlete.core.files import file_digest
 from decathlete.core.schema import Schema
@@ -13,6 +15,7 @@ from decathlete.errors import ModelError, OptionError
 from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine, ProgramEngine
 from decathlete.inference.output.provenance import NOTICE
 from decathlete.models.onnx_graph import INPUT, OUTPUT
+from decathlete.models.record import PostprocessingStep
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
@@ -52,6 +55,7 @@ class ProgramRecord(Schema):
         tolerance: logits of the fp32 program differed from the model's by at most this share of the greatest, or where
             float32 itself is less exact, by a few times its rounding.
         quantisation: of an int8 program.
+        temperature, postprocessing: of the model; prediction applies them to the program's logits.
         sha256: of the files beside the record; empty in the record that lies inside a program.
     """
 
@@ -70,6 +74,8 @@ class ProgramRecord(Schema):
     precision: Literal["fp32", "int8"] = "fp32"
     tolerance: float
     quantisation: Quantisation | None = None
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    postprocessing: tuple[PostprocessingStep, ...] = ()
     sha256: dict[str, str] = {}
 
 

@@ -12,7 +12,7 @@ from decathlete.core.choices import EngineChoice, Layout
 from decathlete.errors import ModelError, OptionError
 from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine, imported
 from decathlete.inference.engines.torch_engine import Engine, TorchEngine, resolve_device
-from decathlete.models.bundle import ModelBundle
+from decathlete.models.bundle import BundleMember
 from decathlete.models.onnx_graph import onnx_program
 from decathlete.networks.precision import resolve_precision
 from decathlete.networks.unet import UNet
@@ -88,22 +88,22 @@ class EngineMaker:
         self._engine, self._or_torch = engine, or_torch
         self._device, self._precision, self._layout = device, precision, layout
 
-    def __call__(self, bundle: ModelBundle) -> Sequence[Engine]:
-        """An engine for each network of a model.
+    def __call__(self, member: BundleMember) -> Sequence[Engine]:
+        """An engine for each network of a model's member.
 
         Raises:
             OptionError: the engine has not this precision here, or does not compile the model.
             ModelError: the model is damaged, or too large for a program.
         """
-        networks = [bundle.build(i) for i in range(bundle.record.networks)]
+        networks = member.build_all()
         try:
-            return self._made(networks, bundle.record.plan)
+            return self._made(networks, member.plan)
         except (OptionError, ModelError) as problem:
             if not self._or_torch or self._engine == "torch":
                 raise
             log.warning("%s; torch predicts instead", problem.problem)
             self._engine = "torch"
-            return self._made(networks, bundle.record.plan)
+            return self._made(networks, member.plan)
 
     def _made(self, networks: Sequence[UNet], plan: Plan) -> Sequence[Engine]:
         precision = self._precision

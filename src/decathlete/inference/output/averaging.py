@@ -20,13 +20,19 @@ from decathlete.inference.output.restore import decide, value_type
 
 
 def average(
-    parts: Sequence[ProbabilityFile], labels: LabelSet, shape_ZYX: Shape, store: ProbabilityStore | None
+    parts: Sequence[ProbabilityFile],
+    labels: LabelSet,
+    shape_ZYX: Shape,
+    store: ProbabilityStore | None,
+    *,
+    weights: Sequence[float] = (),
 ) -> NDArray[np.integer[Any]]:
     """The label map (file values) of the mean probabilities, a few planes at a time.
 
     Args:
         parts: of each plan, on the image's grid, of ``shape_ZYX``.
         store: takes the means, planes across the file's z; ``None``: they are not asked for.
+        weights: of each part in the mean; empty: all count equally.
 
     Raises:
         OutputError: the disk cannot be read or written.
@@ -38,7 +44,7 @@ def average(
     step = max(1, BLOCK_BYTES // (4 * labels.n_outputs * prod(shape_ZYX[1:])))
     for first in range(0, shape_ZYX[0], step):
         last = min(first + step, shape_ZYX[0])
-        mean_KZYX = _mean(parts, first, last)
+        mean_KZYX = _mean(parts, first, last, weights)
         label_ZYX[first:last] = decide(torch.from_numpy(mean_KZYX) - threshold, labels)
         if store is not None:
             for output, planes_ZYX in enumerate(mean_KZYX):
@@ -46,8 +52,15 @@ def average(
     return label_ZYX
 
 
-def _mean(parts: Sequence[ProbabilityFile], first: int, last: int) -> NDArray[np.float32]:
+def _mean(
+    parts: Sequence[ProbabilityFile], first: int, last: int, weights: Sequence[float] = ()
+) -> NDArray[np.float32]:
     mean_KZYX = parts[0].planes(first, last)
+    if weights:
+        mean_KZYX *= np.float32(weights[0] / sum(weights))
+        for other, weight in zip(parts[1:], weights[1:], strict=True):
+            mean_KZYX += np.float32(weight / sum(weights)) * other.planes(first, last)
+        return mean_KZYX
     for other in parts[1:]:
         mean_KZYX += other.planes(first, last)
     mean_KZYX /= len(parts)

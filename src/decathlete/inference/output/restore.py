@@ -44,10 +44,16 @@ class Restorer:
     Args:
         probabilities: takes the probability of each class (softmax) or region (sigmoid), 0..1, as they come; outside
             the crop background is certain.
+        temperature: logits are divided by it before they become probabilities.
     """
 
     def __init__(
-        self, restoration: Restoration, labels: LabelSet, *, probabilities: ProbabilityStore | None = None
+        self,
+        restoration: Restoration,
+        labels: LabelSet,
+        *,
+        probabilities: ProbabilityStore | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self._restoration = restoration
         self._labels = labels
@@ -55,6 +61,7 @@ class Restorer:
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
         self._label_ZYX = np.zeros(working, value_type(labels))
         self._probabilities = probabilities
+        self._temperature = temperature
         self._carry_KZYX: Tensor | None = None
         self._first = 0  # input plane that the carry begins with
         self._received = 0
@@ -102,6 +109,8 @@ class Restorer:
         planes = slice(z.start + start, z.start + stop)
         self._label_ZYX[planes, y, x] = decide(logits_KZYX, self._labels)
         if self._probabilities is not None:
+            if self._temperature != 1:
+                logits_KZYX = logits_KZYX / self._temperature
             probabilities = logits_KZYX.sigmoid() if self._labels.regions else logits_KZYX.softmax(dim=0)
             self._hand_over(self._probabilities, z.start + start, probabilities.cpu().numpy())
 

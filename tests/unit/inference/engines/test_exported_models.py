@@ -11,7 +11,7 @@ import pytest
 from decathlete.errors import ModelError, OptionError
 from decathlete.inference.engines.program_record import ExportedFolder, ProgramRecord, device_of_programs
 from decathlete.inference.predict import Predictor
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.workflows.export_program import export_onnx, export_openvino
 from factories import make_test_plan, make_volumes
@@ -22,8 +22,8 @@ DEFAULTS = {"engine": "auto", "device": "auto", "precision": "auto", "layout": "
 @pytest.fixture
 def model(tmp_path) -> Path:
     plan = make_test_plan(3)
-    record = ModelRecord(plan=plan, mirror_axes=(0,))
-    return ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), record).folder
+    member = TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)], mirror_axes=(0,))
+    return ModelBundle.save(tmp_path / "m", member).folder
 
 
 @pytest.fixture

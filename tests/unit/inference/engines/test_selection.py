@@ -17,7 +17,7 @@ from decathlete.inference.engines import selection as engine_choice
 from decathlete.inference.engines.selection import resolve_engine
 from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from factories import make_test_plan, make_volumes
 
@@ -116,7 +116,7 @@ def test_what_openvino_does_not_compile_torch_computes_unless_it_was_asked_for(
     plan = make_test_plan(2)
     models = [tmp_path / "a", tmp_path / "b"]
     for seed, folder in enumerate(models):
-        ModelBundle.save(folder, build_network(plan.network, seed=seed), ModelRecord(plan=plan))
+        ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=seed)]))
     with pytest.raises((OptionError, ModelError), match=rf"{why}\n.*--engine torch"):
         Predictor.load(models, device="cpu", precision="fp32", engine="openvino")
     assert not caplog.records
@@ -143,8 +143,8 @@ def test_predictions_are_torchs_and_the_record_names_the_engine(tmp_path, dims, 
     for number in range(2):
         network = build_network(plan.network, seed=number)
         state[number] = network.state_dict()
-    record = ModelRecord(plan=plan, mirror_axes=tuple(range(dims)), networks=2)
-    ModelBundle.save(tmp_path / "m", [state[0], state[1]], record)
+    member = TrainedMember(plan=plan, networks=[state[0], state[1]], mirror_axes=tuple(range(dims)))
+    ModelBundle.save(tmp_path / "m", member)
     image, _ = make_volumes((18, 24, 20), n_channels=2)
     found = {}
     for name in ("torch", engine):
@@ -164,7 +164,7 @@ def test_auto_takes_openvino_where_it_is_and_other_engines_predictions_are_not_k
 
     monkeypatch.setattr(engine_choice, "openvino_is_there", REALLY_THERE)
     plan = make_test_plan()
-    ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), ModelRecord(plan=plan))
+    ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
     image, _ = make_volumes((18, 16, 16))
     write_image(tmp_path / "a.nii.gz", image, Geometry.plain((18, 16, 16), (1.0, 1.0, 1.0)))
 

@@ -22,6 +22,8 @@ from decathlete.training.config import TrainConfig
 from factories import make_test_plan
 
 N_CASES = 6
+HANG_S = 1200
+"""Seconds after which a process that a test has started is taken for one that hangs; far more than it needs."""
 
 
 def make_store(folder: Path, dims: int = 3, *, plan: Plan | None = None) -> PreparedStore:
@@ -79,6 +81,20 @@ REGIONS = LabelSet.model_validate(
         "region_order": [1, 2],
     }
 )
+
+
+class SimulatedClock:
+    """A clock that moves only when a test moves it.
+
+    Attributes:
+        now_s: what it reads, seconds.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 class KillAt:

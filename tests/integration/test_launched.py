@@ -18,7 +18,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_hardware
 from decathlete.training.run import train
-from training_support import make_store, tiny_config
+from training_support import HANG_S, make_store, tiny_config
 
 Tells = Callable[[int, int, int], dict[str, str]]
 CONFIG = tiny_config(epochs=1, steps_per_epoch=2, val_cases=0, devices=2)
@@ -77,7 +77,7 @@ def launch(
         for rank in range(2)
     ]
     try:
-        said = [p.communicate(timeout=100) for p in processes]
+        said = [p.communicate(timeout=HANG_S) for p in processes]
     finally:
         for p in processes:
             p.kill()

@@ -22,8 +22,6 @@ from decathlete.training.config import TrainConfig
 from factories import make_test_plan
 
 N_CASES = 6
-HANG_S = 1200
-"""Seconds after which a process that a test has started is taken for one that hangs; far more than it needs."""
 
 
 def make_store(folder: Path, dims: int = 3, *, plan: Plan | None = None) -> PreparedStore:

@@ -18,7 +18,8 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.devices import choose_hardware
 from decathlete.training.run import train
-from training_support import HANG_S, make_store, tiny_config
+from guards import HANG_S
+from training_support import make_store, tiny_config
 
 Tells = Callable[[int, int, int], dict[str, str]]
 CONFIG = tiny_config(epochs=1, steps_per_epoch=2, val_cases=0, devices=2)

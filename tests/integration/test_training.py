@@ -29,7 +29,8 @@ from decathlete.training.losses import SegmentationLoss
 from decathlete.training.module import SegmentationModule
 from decathlete.training.run import train
 from factories import make_test_network, make_test_plan
-from training_support import HANG_S, NO_AUGMENTATION, REGIONS, KillAt, SimulatedClock, make_store, tiny_config
+from guards import HANG_S
+from training_support import NO_AUGMENTATION, REGIONS, KillAt, SimulatedClock, make_store, tiny_config
 
 
 @pytest.fixture(scope="module")

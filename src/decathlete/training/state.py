@@ -143,9 +143,7 @@ class Clock:
         clock: returns the current time, seconds.
     """
 
-    def __init__(
-        self, started: float, *, carried_s: float = 0.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, started: float, *, carried_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._zero = started - carried_s
         self._clock = clock
 

@@ -27,7 +27,7 @@ def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "no problems found" in printed
-    assert ("with TTA" if path.stem == "predict" else "mean Dice") in printed
+    assert ("with TTA" if path.stem == "brats_recipe" else "mean Dice") in printed
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["work"], "all that it writes is in its folder"
     assert len(list((tmp_path / "here").rglob("report.html"))) == 1

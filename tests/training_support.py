@@ -81,6 +81,20 @@ REGIONS = LabelSet.model_validate(
 )
 
 
+class SimulatedClock:
+    """A clock that moves only when a test moves it.
+
+    Attributes:
+        now_s: what it reads, seconds.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 class KillAt:
     """Progress that sends this process a signal after a step."""
 

@@ -20,7 +20,7 @@ from decathlete.workflows.run import run
 from decathlete.workflows.train import fitted_plan, train_config, train_task
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_network, make_test_plan
-from training_support import KillAt, make_store, tiny_config
+from training_support import KillAt, SimulatedClock, make_store, tiny_config
 
 WIDE = make_test_network().revised(features=(12, 24))
 TIMED = tiny_config(epochs=None, max_time_s=12.0, val_cases=0)
@@ -40,11 +40,25 @@ def threads(monkeypatch, n: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(n)), raising=False)
 
 
+class OneSecondSteps:
+    """Progress that lets each step take a second on a simulated clock."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        self.clock = clock
+
+    def on_step(self, step: int, progress: float) -> None:
+        self.clock.now_s += 1.0
+
+    def on_epoch(self, record: object) -> None:
+        pass
+
+
 def start(workspace: Workspace, monkeypatch, config=TIMED, **options):
-    """Begin with 32 threads, and be stopped after three steps."""
+    """Begin with 32 threads, and be stopped after three steps; no time passes."""
     threads(monkeypatch, 32)
+    options |= {"progress": KillAt(3, signal.SIGINT), "clock": SimulatedClock()}
     with pytest.raises(Interrupted):
-        train_task("Test", workspace=workspace, config=config, progress=KillAt(3, signal.SIGINT), **options)
+        train_task("Test", workspace=workspace, config=config, **options)
     return workspace.run_folder("Test", 3, 0)
 
 
@@ -53,7 +67,10 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     threads(monkeypatch, 1)
     assert fitted_plan(store, TIMED, fit=True).network.features == (8, 16), "by itself it would be another"
-    result = train_task("Test", workspace=workspace, config=TIMED, resume=True)
+    clock = SimulatedClock()
+    result = train_task(
+        "Test", workspace=workspace, config=TIMED, resume=True, progress=OneSecondSteps(clock), clock=clock
+    )
     assert result.steps > 4
     plan = ModelBundle.load(folder).record.plan
     assert plan.network.features == (8, 24)

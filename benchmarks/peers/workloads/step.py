@@ -24,7 +24,7 @@ def _batch(work: Work) -> tuple[Any, Any]:
     return image, torch.randint(0, N_CLASSES, (work["batch"], *work["patch"]), generator=generator)
 
 
-def _measure(work: Work, step: Callable[[], object], precision: str) -> Measured:
+def measure_step(work: Work, step: Callable[[], object], precision: str) -> Measured:
     """Seconds a step, the rate of arithmetic (multiplications and additions counted by torch), and how near it comes to
     the machine's peak in this precision, measured just before."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -103,7 +103,7 @@ def _ours(work: Work, precision: str) -> Measured:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
 
-    return _measure(work, step, precision)
+    return measure_step(work, step, precision)
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
@@ -166,7 +166,7 @@ def _nnunet(work: Work, autocast: AbstractContextManager[Any], precision: str) -
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
 
-    return _measure(work, step, precision)
+    return measure_step(work, step, precision)
 
 
 WORKLOAD = Workload(

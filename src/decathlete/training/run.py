@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -57,6 +58,7 @@ def train(
     overwrite: bool = False,
     dataset_root: Path | None = None,
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """Train one fold (or, with ``"all"``, on every case) and write model and records to ``output``.
 
@@ -69,13 +71,14 @@ def train(
         overwrite: replace what ``output`` holds (with ``resume``: only ``resume`` counts).
         dataset_root: of the raw images, noted for later validation on their own grids.
         progress: told of steps and epochs; with several devices it must be picklable, else the log is told.
+        clock: returns the current time, seconds; a time budget is measured with it.
 
     Raises:
         OutputError: ``output`` holds another run, or cannot be written.
         Interrupted: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
-    started = time.monotonic()
+    started = clock()
     silence_lightning()
     check_loggers(config)
     check_loader(config)
@@ -98,6 +101,7 @@ def train(
         val_ids=record.val,
         started=started,
         log_level=logging.getLogger("decathlete").getEffectiveLevel(),
+        clock=clock,
     )
     return _run(task, record, progress or LogProgress(), meeting)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def train_task(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """Train one fold; the result's folder holds the model, its logs and checkpoints.
 
@@ -50,6 +52,7 @@ def train_task(
             prepared.
         fit: let a CPU or a short budget narrow the network and the batch.
         resume: go on where a stopped run was, by its plan, to whatever machine or time that was fitted.
+        clock: returns the current time, seconds; a time budget is measured with it.
 
     Raises:
         StoreError: the dataset has not been prepared.
@@ -77,6 +80,7 @@ def train_task(
         overwrite=overwrite,
         dataset_root=workspace.dataset(task).resolve(),
         progress=progress,
+        clock=clock,
     )
 
 

@@ -225,22 +225,23 @@ def test_right_of_the_patient_is_on_the_left(run_folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("gone", "note", "section"),
+    ("gone", "note", "absent"),
     [
-        ("logs.json", "logs.json does not exist", None),
-        ("scores.json", "scores.json does not exist", "scores"),
-        ("model", "model.json does not exist", "plan"),
-        ("run.json", "run.json does not exist", "pictures"),
-        ("validation", "no predictions", "pictures"),
-        ("../../Phantoms", "raw dataset is not where it was", "pictures"),
+        ("logs.json", "logs.json does not exist", '<div class="charts"><div'),
+        ("scores.json", "scores.json does not exist", 'id="scores"'),
+        ("model", "model.json does not exist", 'id="plan"'),
+        ("run.json", "run.json does not exist", 'id="pictures"'),
+        ("validation", "no predictions", 'id="pictures"'),
+        ("../../Phantoms", "raw dataset is not where it was", 'id="pictures"'),
     ],
 )
-def test_what_is_missing_becomes_a_note(run_folder: Path, gone: str, note: str, section: str | None) -> None:
+def test_what_is_missing_becomes_a_note(run_folder: Path, gone: str, note: str, absent: str) -> None:
+    assert absent in html(run_folder)
     target = (run_folder / gone).resolve()
     shutil.rmtree(target) if target.is_dir() else target.unlink()
     page = html(run_folder)
     assert note in page
-    assert section is None or f'id="{section}"' not in page
+    assert absent not in page
 
 
 def test_damaged_files_become_notes(run_folder: Path) -> None:

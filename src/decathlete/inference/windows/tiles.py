@@ -47,6 +47,9 @@ class TiledAccumulator:
         memory_bytes: that the tiles may fill together, if one window's fit; the others wait on disk. ``None``: all stay
             in memory.
         scratch: folder for those that wait; ``None``: the system's for temporary files.
+
+    Attributes:
+        held_bytes: size of the tiles in memory.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class TiledAccumulator:
         self._tiles_ZKYX: dict[Key, Tensor] = {}  # planes first, so that some planes of a tile are one piece of a file
         self._shelf = DiskSpill(scratch)
         self._memory_bytes = memory_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._window = 0  # how many windows were added
 
     def __enter__(self) -> Self:
@@ -99,7 +102,7 @@ class TiledAccumulator:
                 self._make_room(part_ZKYX.numel() * FLOAT_BYTES, keys)
                 # Always a copy: a view would keep the whole window alive, which nobody counts.
                 self._tiles_ZKYX[key] = _empty(part_ZKYX.shape, self._device).copy_(part_ZKYX)
-                self._held_bytes += part_ZKYX.numel() * FLOAT_BYTES
+                self.held_bytes += part_ZKYX.numel() * FLOAT_BYTES
 
     @torch.inference_mode()
     def planes(self, first: int, last: int) -> Iterator[Tensor]:
@@ -155,7 +158,7 @@ class TiledAccumulator:
             shape = self._shape_ZKYX(key)
             self._make_room(prod(shape) * FLOAT_BYTES, keep)
             self._tiles_ZKYX[key] = _empty(shape, self._device).copy_(self._shelf.take(key, shape))
-            self._held_bytes += prod(shape) * FLOAT_BYTES
+            self.held_bytes += prod(shape) * FLOAT_BYTES
         return self._tiles_ZKYX[key]
 
     def _some_planes(self, key: Key, first: int, last: int) -> Tensor:
@@ -167,18 +170,18 @@ class TiledAccumulator:
         for y, x in product(range(len(self._axes[1])), range(len(self._axes[2]))):
             tile_ZKYX = self._tiles_ZKYX.pop((place, y, x), None)
             if tile_ZKYX is not None:
-                self._held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
+                self.held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
             self._shelf.drop((place, y, x))
 
     def _make_room(self, needed_bytes: int, keep: list[Key]) -> None:
         """Put tiles aside, those that are needed last first, until ``needed_bytes`` more fit; never those to keep."""
-        if self._memory_bytes is None or self._held_bytes + needed_bytes <= self._memory_bytes:
+        if self._memory_bytes is None or self.held_bytes + needed_bytes <= self._memory_bytes:
             return
         for key in sorted(self._tiles_ZKYX.keys() - set(keep), key=self._next_use, reverse=True):
             tile_ZKYX = self._tiles_ZKYX.pop(key)
-            self._held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
+            self.held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
             self._shelf.put(key, tile_ZKYX)
-            if self._held_bytes + needed_bytes <= self._memory_bytes:
+            if self.held_bytes + needed_bytes <= self._memory_bytes:
                 return
 
     def _next_use(self, key: Key) -> int:

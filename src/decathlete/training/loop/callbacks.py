@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import lightning.pytorch as pl
@@ -142,12 +141,12 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
             return None
         if state.epoch < module.task.config.validation.skip_first and not module.budget.finished(state):
             return None
-        began = time.monotonic()
+        began = module.clock.elapsed()
         if state.val_cases is None:
             self._plan_validation(module, validator)
         chosen = evenly_chosen(module.task.val_ids, state.val_cases or 0)
         result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
-        numbers = [time.monotonic() - began, float(module.stop_request.signal_number)]
+        numbers = [module.clock.elapsed() - began, float(module.stop_request.signal_number)]
         state.val_cost_s, number = ranks.all_reduce_max(numbers, module.device)
         state.val_spent_s += state.val_cost_s
         if result is None:
@@ -161,9 +160,9 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         most = min(task.config.validation.cases, len(task.val_ids))
         seconds = 0.0
         if task.config.timed:
-            began = time.monotonic()
+            began = module.clock.elapsed()
             validator.case(module.ema.network, evenly_chosen(task.val_ids, 1)[0])
-            (seconds,) = ranks.all_reduce_max([time.monotonic() - began], module.device)
+            (seconds,) = ranks.all_reduce_max([module.clock.elapsed() - began], module.device)
         planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
         state.val_cases, state.val_every = planned
 

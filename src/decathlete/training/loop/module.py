@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -97,7 +96,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         if self.task.last_checkpoint.is_file():
             self._restore(load_checkpoint(self.task.last_checkpoint))
             carried_s = self.state.elapsed_s
-        self.clock = Clock(self.task.started, carried_s=carried_s)
+        self.clock = Clock(self.task.started, carried_s=carried_s, clock=self.task.clock)
         if self.trainer.received_sigterm:
             self.stop_request.signal_number = signal.SIGTERM
         self.stop_request.install()
@@ -210,7 +209,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def save(self) -> None:
         """Write the last checkpoint (on the first rank)."""
-        began = time.monotonic()
+        began = self.clock.elapsed()
         if ranks.rank() == 0:
             scaler = self._scaler
             content = {
@@ -221,7 +220,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
                 "scaler": scaler.state_dict() if scaler is not None else {},
             }
             save_checkpoint(self.task.last_checkpoint, content)
-        (self.state.save_cost_s,) = ranks.all_reduce_max([time.monotonic() - began], self.device)
+        (self.state.save_cost_s,) = ranks.all_reduce_max([self.clock.elapsed() - began], self.device)
 
     def _restore(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])

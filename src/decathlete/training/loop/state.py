@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
@@ -136,12 +137,16 @@ class RunState:
 class Clock:
     """Elapsed seconds inside ``train``, including those before a resumption.
 
-    ``started`` is ``time.monotonic()`` when ``train`` was called; the processes of one machine share that clock.
+    Args:
+        started: reading of ``clock`` when ``train`` was called; the processes of one machine share that clock.
+        carried_s: seconds of the run before it was resumed.
+        clock: returns the current time, seconds.
     """
 
-    def __init__(self, started: float, *, carried_s: float = 0.0) -> None:
+    def __init__(self, started: float, *, carried_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._zero = started - carried_s
+        self._clock = clock
 
     def elapsed(self) -> float:
         """Return the elapsed seconds."""
-        return time.monotonic() - self._zero
+        return self._clock() - self._zero

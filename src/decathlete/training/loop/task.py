@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,10 @@ class TrainTask:
         folder: of the run, for everything written.
         plan: with the batch really used, per process and step.
         train_ids, val_ids: cases.
-        started: ``time.monotonic()`` when ``train`` was called.
+        started: reading of ``clock`` when ``train`` was called.
         log_level: of the package's logger in the process that started it.
+        clock: returns the current time, seconds; a time budget is measured with it. Must be picklable for several
+            devices.
     """
 
     store: Path
@@ -37,6 +41,7 @@ class TrainTask:
     val_ids: tuple[str, ...]
     started: float
     log_level: int
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def augmentation(self) -> AugmentationConfig:

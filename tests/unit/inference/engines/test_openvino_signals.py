@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from guards import HANG_S
+
 pytestmark = pytest.mark.full
 for package in ("openvino", "onnx"):
     pytest.importorskip(package)
@@ -32,5 +34,5 @@ assert received
 
 
 def test_a_signal_is_received_when_engines_are_gone():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr

@@ -60,11 +60,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
 # Commands of two words. In Python they are one: decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "import": (
-        "Take over trained models of other programs.",
+        "Import models trained by other programs.",
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
     "export": (
-        "Give trained models to other programs.",
+        "Export trained models to other programs.",
         {
             "nnunet": exports.export_nnunet,
             "onnx": exports.export_onnx,
@@ -89,7 +89,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more messages.")] = False,
     version: Annotated[  # noqa: ARG001 - the callback answers it
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,

@@ -24,7 +24,7 @@ class NetworkArguments:
             metavar="N,...",
             show_default="32,64,128, ...",
             rich_help_panel=NETWORK,
-            help="Channels of each level, finest first; no more levels than numbers.",
+            help="Feature channels of each stage, finest first; the network has at most as many stages.",
         ),
     ] = None
     wide_encoder: Annotated[
@@ -32,7 +32,7 @@ class NetworkArguments:
         typer.Option(
             "--wide-encoder/--no-wide-encoder",
             rich_help_panel=NETWORK,
-            help="Give the encoder 64, 96, 128, 192, 256, ... channels.",
+            help="Wider network: 64, 96, 128, 192, 256, ... feature channels.",
         ),
     ] = PlanOptions.wide_encoder
     depth: Annotated[
@@ -42,19 +42,22 @@ class NetworkArguments:
             min=1,
             show_default="as the patch allows",
             rich_help_panel=NETWORK,
-            help="Halve the resolution so many times, at most.",
+            help="Maximum number of poolings.",
         ),
     ] = PlanOptions.depth
     min_fmap: Annotated[
         int,
         typer.Option(
-            metavar="VOXELS", min=1, rich_help_panel=NETWORK, help="Halve an axis only while feature maps stay so long."
+            metavar="VOXELS",
+            min=1,
+            rich_help_panel=NETWORK,
+            help="Minimum length of feature maps along a pooled axis, voxels.",
         ),
     ] = PlanOptions.min_fmap
     negative_slope: Annotated[
         float,
         typer.Option(
-            metavar="SLOPE", min=0.0, max=1.0, rich_help_panel=NETWORK, help="Slope of the leaky ReLU below 0."
+            metavar="SLOPE", min=0.0, max=1.0, rich_help_panel=NETWORK, help="Negative slope of the leaky ReLU."
         ),
     ] = PlanOptions.negative_slope
     deep_supervision: Annotated[
@@ -62,7 +65,7 @@ class NetworkArguments:
         typer.Option(
             "--deep-supervision/--no-deep-supervision",
             rich_help_panel=NETWORK,
-            help="Compare coarser outputs with the truth, too.",
+            help="Deep supervision: a loss also for coarser outputs.",
         ),
     ] = PlanOptions.deep_supervision
     heads: Annotated[
@@ -72,7 +75,7 @@ class NetworkArguments:
             min=1,
             show_default="all but the coarsest",
             rich_help_panel=NETWORK,
-            help="Compare so many outputs with the truth, at most.",
+            help="Maximum number of supervised outputs.",
         ),
     ] = PlanOptions.heads
 

@@ -162,7 +162,7 @@ def test_defaults_are_those_of_the_python_functions() -> None:
 def test_help_groups_options_and_shows_defaults_choices_and_units(columns: int) -> None:
     runner = CliRunner(env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)})
     said = " ".join(runner.invoke(app, ["run", "--help"]).output.split())
-    for part in ("Plan: --memory GB", "Length of training: --max-time DURATION", "Machine:", "Where things lie:"):
+    for part in ("Plan: --memory GB", "Length of training: --max-time DURATION", "Machine:", "Folders:"):
         assert part in said
     for part in ("--norm <instance|batch|group>", "[default: 8.0", "default: (the plan's)", "90s, 20m, 1h30m"):
         assert part in said
@@ -405,7 +405,7 @@ def test_benchmark_refuses_with_one_message(given: str, said: str) -> None:
 def test_downloads_regions_are_listed() -> None:
     said = " ".join(CliRunner().invoke(app, ["download", "--help"]).output.split())
     assert "--region <us|eu>" in said
-    assert "Where things lie: --data DIR" in said
+    assert "Folders: --data DIR" in said
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -58,6 +58,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.state = RunState(val_every=task.config.val_every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
         self._ticked_s = 0.0
+        self._scale = 0.0  # of the loss, with loss scaling
         self.loss = SegmentationLoss(
             task.plan.labels,
             heads=task.plan.network.heads,
@@ -95,6 +96,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         if self.task.last_checkpoint.is_file():
             self._restore(load_checkpoint(self.task.last_checkpoint))
             carried_s = self.state.elapsed_s
+        if self._scaler is not None:
+            self._scale = self._scaler.get_scale()
         self.clock = Clock(self.task.started, carried_s=carried_s)
         if self.trainer.received_sigterm:
             self.stop_request.signal_number = signal.SIGTERM
@@ -183,9 +186,9 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         if scaler is None:
             self._stepper.step()
             return True
-        before = scaler.get_scale()
         self._stepper.step()
-        return bool(scaler.get_scale() >= before)
+        before, self._scale = self._scale, scaler.get_scale()  # waits for the device
+        return self._scale >= before
 
     def _average(self) -> None:
         state, limit = self.state, self.task.config.ema_decay

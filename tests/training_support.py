@@ -19,6 +19,8 @@ from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.preprocessing.write import write_case
 from decathlete.training.config import TrainConfig
+from decathlete.training.objective.deep_supervision import DeepSupervision
+from decathlete.training.objective.losses import LOSSES, LossContext
 from factories import make_test_plan
 
 N_CASES = 6
@@ -55,6 +57,12 @@ def make_ball(seed: int) -> tuple[np.ndarray, np.ndarray]:
     label = np.where(distance < 4, 2, np.where(distance < 7, 1, 0)).astype(np.uint8)
     image = label * 2.0 + generator.normal(0, 0.5, label.shape)
     return image.astype(np.float32), label
+
+
+def make_loss(labels: LabelSet, *, heads: int, name: str = "cross_entropy", **settings: Any) -> DeepSupervision:
+    """The loss of a training with this many supervised heads."""
+    one_head = LOSSES.build(LOSSES.settings({"name": name, **settings}), LossContext(labels=labels))
+    return DeepSupervision(one_head, heads=heads)
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

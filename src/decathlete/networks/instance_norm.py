@@ -25,7 +25,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x_BC: Tensor) -> Tensor:
-        """Same shape, type and memory layout as the input."""
+        """Same shape and type as the input; the memory layout too, but on CUDA always contiguous (torch's kernels)."""
         if x_BC.device.type == "cpu" and not torch.compiler.is_compiling():  # exported, the operation keeps its name
             if x_BC.requires_grad and _is_channels_last(x_BC):
                 y_BC: Tensor = _BackwardByImage.apply(x_BC, self.weight, self.bias)  # type: ignore[no-untyped-call]

@@ -23,7 +23,8 @@ def default_precision(device: torch.device) -> Precision:
     emulated, tens of times slower than float32. Older CUDA devices take float16.
     """
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        with torch.cuda.device(device):  # torch answers for the current one
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
         return "bf16" if _cpu_computes_bf16() else "fp32"
     return "fp32"

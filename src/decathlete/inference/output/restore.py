@@ -58,6 +58,7 @@ class Restorer:
         self._restoration = restoration
         self._labels = labels
         self._taps = linear_taps(restoration.shape, restoration.crop.shape, restoration.logits_axis)
+        self._device_taps = self._taps  # the same, where the logits are
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
         self._label_ZYX = np.zeros(working, value_type(labels))
         self._probabilities = probabilities
@@ -103,8 +104,11 @@ class Restorer:
         self._first += offset
 
     def _finish_planes(self, known_KZYX: Tensor, start: int, stop: int) -> None:
-        taps = self._taps[0].part(start, stop, offset=self._first)
-        logits_KZYX = resample_in_plane(taps(known_KZYX, 1), self._taps)
+        if self._device_taps[0].low.device != known_KZYX.device:  # once: the host waits for the device when it copies
+            z_taps, y_taps, x_taps = (taps.to(known_KZYX.device) for taps in self._taps)
+            self._device_taps = (z_taps, y_taps, x_taps)
+        taps = self._device_taps[0].part(start, stop, offset=self._first)
+        logits_KZYX = resample_in_plane(taps(known_KZYX, 1), self._device_taps)
         z, y, x = self._restoration.crop.slices
         planes = slice(z.start + start, z.start + stop)
         self._label_ZYX[planes, y, x] = decide(logits_KZYX, self._labels)

@@ -65,6 +65,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         loss = LOSSES.build(task.config.loss, LossContext(labels=task.plan.labels))
         self.loss = DeepSupervision(loss, heads=task.plan.network.heads)
         self.schedule = task.config.make_schedule()
+        self._scale = 0.0  # of the loss, with loss scaling
 
     # What Lightning calls, in this order.
 
@@ -96,6 +97,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         if self.task.last_checkpoint.is_file():
             self._restore(load_checkpoint(self.task.last_checkpoint))
             carried_s = self.state.elapsed_s
+        if self._scaler is not None:
+            self._scale = self._scaler.get_scale()
         self.clock = Clock(self.task.started, carried_s=carried_s, clock=self.task.clock)
         if self.trainer.received_sigterm:
             self.stop_request.signal_number = signal.SIGTERM
@@ -179,9 +182,9 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         if scaler is None:
             self._stepper.step()
             return True
-        before = scaler.get_scale()
         self._stepper.step()
-        return bool(scaler.get_scale() >= before)
+        before, self._scale = self._scale, scaler.get_scale()  # waits for the device
+        return self._scale >= before
 
     def _average(self) -> None:
         state, limit = self.state, self.task.config.ema_decay

@@ -148,13 +148,21 @@ def voxel_counts(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> Te
     if labels.regions:
         index_of = {value: index for index, value in enumerate(labels.values)}
         sets = [[index_of[v] for v in region.values] for region in labels.regions]
-        truths = [torch.isin(label_ZYX, torch.tensor(s, dtype=label_ZYX.dtype, device=label_ZYX.device)) for s in sets]
+        truths = [_is_one_of(label_ZYX, members) for members in sets]
         predictions = [channel > 0 for channel in logits_KZYX]
     else:
         winner_ZYX = logits_KZYX.argmax(dim=0)
         truths = [label_ZYX == k for k in range(1, labels.n_classes)]
         predictions = [winner_ZYX == k for k in range(1, labels.n_classes)]
     return torch.stack([_counts(p & known_ZYX, t & known_ZYX) for p, t in zip(predictions, truths, strict=True)])
+
+
+def _is_one_of(label_ZYX: Tensor, members: Sequence[int]) -> Tensor:
+    """``torch.isin`` without a copy of ``members`` to the device, for which the host would wait."""
+    found_ZYX = label_ZYX == members[0]
+    for index in members[1:]:
+        found_ZYX |= label_ZYX == index
+    return found_ZYX
 
 
 def _counts(prediction_ZYX: Tensor, truth_ZYX: Tensor) -> Tensor:

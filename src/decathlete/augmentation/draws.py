@@ -20,7 +20,11 @@ from torch import Tensor
 
 from decathlete.core.rng import stream, stream_key
 
-_SPATIAL_PLACES = {"rotation": (0, 2, 3, 4), "scaling": (1, 5), "mirroring": (6, 7, 8)}
+_SPATIAL_PLACES = {
+    "rotation": np.array([0, 2, 3, 4]),
+    "scaling": np.array([1, 5]),
+    "mirroring": np.array([6, 7, 8]),
+}
 _INTENSITY_PLACES = ("noise", "blur", "brightness", "contrast", "low_resolution", "gamma_inverted", "gamma")
 
 
@@ -45,7 +49,7 @@ def spatial_generators(seed: int, step: int, index: int) -> Callable[[str], np.r
 
     def generator(name: str) -> np.random.Generator:
         if name in _SPATIAL_PLACES:
-            return cast(np.random.Generator, _Numbers(joint_U[list(_SPATIAL_PLACES[name])]))
+            return cast(np.random.Generator, _Numbers(joint_U[_SPATIAL_PLACES[name]]))
         return stream(seed, "transform", name, step, index)
 
     return generator

@@ -49,5 +49,5 @@ class Mirroring(SpatialTransform):
 
     def change(self, random: np.random.Generator) -> SpatialChange:
         """Draw for each axis whether it is flipped."""
-        flipped = random.random(3) < self.settings.chance
-        return SpatialChange(flips=tuple(axis in self._axes and bool(flipped[axis]) for axis in range(self._dims)))
+        uniform, chance = random.random(3).tolist(), self.settings.chance
+        return SpatialChange(flips=tuple(axis in self._axes and uniform[axis] < chance for axis in range(self._dims)))

@@ -55,28 +55,23 @@ def spatial_generators(seed: int, step: int, index: int) -> Callable[[str], np.r
     return generator
 
 
-def intensity_numbers(
+def intensity_generators(
     seed: int, step: int, indices: Sequence[int], n_channels: int
-) -> Callable[[str], NDArray[np.float64]]:
-    """Return a function from an intensity transform's name to its uniform numbers in 0..1, for each sample.
+) -> Callable[[str, int], np.random.Generator]:
+    """Return a function from an intensity transform's name and a sample's position in ``indices`` to its generator.
 
     Args:
         indices: of the samples in the global batch.
-
-    Returns:
-        name -> uniform_BU: per sample 1 + 2 * ``n_channels`` numbers.
     """
-    n_numbers = 1 + 2 * n_channels
-    shape = (len(_INTENSITY_PLACES), n_numbers)
-    joint_BTU = np.stack([stream(seed, "intensity", step, index).random(shape) for index in indices])
+    shape = (len(_INTENSITY_PLACES), 1 + 2 * n_channels)
+    joint_BTU = [stream(seed, "intensity", step, index).random(shape) for index in indices]
 
-    def numbers(name: str) -> NDArray[np.float64]:
+    def generator(name: str, sample: int) -> np.random.Generator:
         if name in _INTENSITY_PLACES:
-            uniform_BU: NDArray[np.float64] = joint_BTU[:, _INTENSITY_PLACES.index(name)]
-            return uniform_BU
-        return np.stack([stream(seed, "transform", name, step, index).random(n_numbers) for index in indices])
+            return cast(np.random.Generator, _Numbers(joint_BTU[sample][_INTENSITY_PLACES.index(name)]))
+        return stream(seed, "transform", name, step, indices[sample])
 
-    return numbers
+    return generator
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ from torch import Tensor
 from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.device import put_rows, to_device
-from decathlete.augmentation.draws import RowContext, intensity_numbers
+from decathlete.augmentation.draws import RowContext, intensity_generators
 from decathlete.augmentation.spatial import SpatialSampler, apply_spatial
-from decathlete.augmentation.transforms import TRANSFORMS, IntensitySettings, IntensityTransform, SpatialTransform
+from decathlete.augmentation.transforms import TRANSFORMS, IntensityTransform, SpatialTransform
 from decathlete.planning.network_spec import Axes
 
 
@@ -98,25 +98,12 @@ class Augmenter:
         """
         if not self._intensity:
             return
-        numbers = intensity_numbers(self.seed, step, indices, n_channels)
+        generator = intensity_generators(self.seed, step, indices, n_channels)
         for name, transform in self._intensity.items():
-            drawn, values = draw_rows(transform.settings, numbers(name))
-            if drawn.size:
-                yield name, drawn, values
-
-
-def draw_rows(
-    settings: IntensitySettings, uniform_BU: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Decide which rows (sample * channels + channel) are changed, and how strongly.
-
-    Args:
-        uniform_BU: per sample: gate, gate of each channel, strength of each channel; uniform in 0..1.
-    """
-    n_channels = uniform_BU.shape[1] // 2
-    sample_gate = uniform_BU[:, :1] < settings.chance
-    channel_gate = uniform_BU[:, 1 : 1 + n_channels] < settings.channel_probability
-    low, high = settings.between
-    strength_BC = low + (high - low) * uniform_BU[:, 1 + n_channels :]
-    drawn = np.flatnonzero(sample_gate & channel_gate)
-    return drawn, strength_BC.reshape(-1)[drawn]
+            strengths = {
+                sample * n_channels + channel: strength
+                for sample in range(len(indices))
+                for channel, strength in transform.draw(generator(name, sample), n_channels).items()
+            }
+            if strengths:
+                yield name, np.array(list(strengths)), np.array(list(strengths.values()))

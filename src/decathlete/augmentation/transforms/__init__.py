@@ -154,6 +154,24 @@ class IntensityTransform(ABC):
         self.settings = settings
         self.patch = patch
 
+    def draw(self, random: np.random.Generator, n_channels: int) -> dict[int, float]:
+        """Decide which channels of one sample change, and how strongly: channel -> strength.
+
+        Args:
+            random: generator of this transform for this sample alone.
+            n_channels: of the image, without masks.
+        """
+        settings = self.settings
+        if random.random() >= settings.chance:
+            return {}
+        uniform: list[float] = random.random(2 * n_channels).tolist()
+        low, high = settings.between
+        return {
+            channel: low + (high - low) * uniform[n_channels + channel]
+            for channel in range(n_channels)
+            if uniform[channel] < settings.channel_probability
+        }
+
     @abstractmethod
     def __call__(self, rows_RZYX: Tensor, strength_R: Tensor, context: RowContext) -> Tensor:
         """Return the changed rows, same shape, type and device; never make the host wait for the device.

@@ -60,16 +60,16 @@ def with_chance(dims: int, chance: float, *left_out: str) -> AugmentationConfig:
     """The recipe's augmentation, each transform as often as ``chance``."""
     recipe = AugmentationConfig.recipe(dims)
     names = [n for n in ("scaling", "noise", "blur", "brightness", "contrast") if n not in left_out]
-    off = {n: getattr(recipe, n).revised(enabled=False) for n in left_out}
-    return recipe.revised(**off, **{n: getattr(recipe, n).revised(probability=chance) for n in names})
+    off = {n: {"enabled": False} for n in left_out}
+    return recipe.revised(**off, **{n: {"probability": chance} for n in names})
 
 
 def only(name: str, value: float) -> AugmentationConfig:
     """One transform, always and always as strong."""
-    chosen = getattr(AugmentationConfig(), name).revised(probability=1.0, between=(value, value))
-    if hasattr(chosen, "channel_probability"):
-        chosen = chosen.revised(channel_probability=1.0)
-    return AugmentationConfig.none().revised(**{name: chosen})
+    none = AugmentationConfig.none()
+    every_channel = {"channel_probability": 1.0} if hasattr(none[name], "channel_probability") else {}
+    chosen = {"enabled": True, "probability": 1.0, "between": (value, value)} | every_channel
+    return none.revised(**{name: chosen})
 
 
 def told(feed: Feed, sample: int, patch_size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

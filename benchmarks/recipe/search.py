@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from arms import ARMS, Arm
 
-from decathlete.augmentation.config import AugmentationConfig, Mirroring
+from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.loading.patch_loader import PatchLoader
 from decathlete.loading.samplers import SAMPLERS, SamplerContext
@@ -132,13 +132,9 @@ def _augmentation(arm: Arm, plan: Plan) -> AugmentationConfig:
     if arm.strength == 1:
         return default.mirroring_within(plan.mirror_axes, plan.dims)
     weaker = {
-        name: transform.model_copy(update={"probability": arm.strength * transform.probability})
-        for name, transform in default
-        if name != "mirroring"
+        name: {"probability": arm.strength * default[name].probability} for name in default.names if name != "mirroring"
     }
-    return AugmentationConfig(**weaker, mirroring=Mirroring(axes=tuple(range(plan.dims)))).mirroring_within(
-        plan.mirror_axes, plan.dims
-    )
+    return default.revised(**weaker).mirroring_within(plan.mirror_axes, plan.dims)
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def test_the_plan_says_how_a_chosen_augmentation_mirrors(workspace):
     short = fitted_plan(store, recipe, fit=True)
     assert short.mirror_axes == ()
     assert task_of(short, recipe).augmentation.mirror_axes(3) == ()
-    assert task_of(short, recipe).augmentation.blur == recipe.augmentation.blur
+    assert task_of(short, recipe).augmentation["blur"] == recipe.augmentation["blur"]
     assert fitted_plan(store, recipe, fit=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
     assert fitted_plan(store, train_config(augment=False), fit=False).mirror_axes == ()
     assert fitted_plan(store, train_config(), fit=False).mirror_axes is None

@@ -21,8 +21,8 @@ from decathlete.errors import OptionError
 from decathlete.loading.dali_feed import Feed, make_feed
 from decathlete.loading.patch_loader import PatchLoader
 
-ABSENT = ("rotation", "low_resolution", "gamma_inverted", "gamma")
-"""Transforms that are not done with DALI; the recipe has none of them."""
+SUPPORTED = frozenset({"scaling", "mirroring", "noise", "blur", "brightness", "contrast"})
+"""Transforms that DALI applies; the recipe has no others."""
 QUEUE = 2
 """Batches that DALI is ahead of the training; the readers are ahead of DALI."""
 
@@ -33,7 +33,8 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
     Raises:
         OptionError: it is not.
     """
-    asked = [name.replace("_", " ") for name in ABSENT if augmentation and getattr(augmentation, name).chance]
+    enabled = [name for name in augmentation.names if augmentation[name].chance] if augmentation else []
+    asked = [name.replace("_", " ") for name in enabled if name not in SUPPORTED]
     if asked:
         raise OptionError(
             f"the loader dali has no {', no '.join(asked)}, which the augmentation uses",

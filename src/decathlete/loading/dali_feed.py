@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from decathlete.augmentation.batch import RawBatch, SpatialParams
+from decathlete.augmentation.draws import RowContext
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.planning.network_spec import Axes
 
@@ -114,6 +115,13 @@ def _noise(raw: RawBatch, augmenter: Augmenter, sample: int, std_C: NDArray[np.f
     if not std_C.any():
         return np.zeros([1] * (1 + len(augmenter.patch_size)), np.float32)
     noise = torch.zeros((len(std_C), *augmenter.patch_size))
-    for channel in np.flatnonzero(std_C).tolist():
-        augmenter.fill_with_noise(noise[channel], raw.step, raw.indices[sample], channel)
+    channels = np.flatnonzero(std_C)
+    context = RowContext(
+        seed=augmenter.seed,
+        transform="noise",
+        step=raw.step,
+        samples=(raw.indices[sample],) * len(channels),
+        channels=tuple(channels.tolist()),
+    )
+    noise[channels] = context.normal_like(noise[channels])
     return noise.numpy() * std_C.reshape(-1, *[1] * len(augmenter.patch_size))

@@ -63,7 +63,7 @@ def test_with_dali_the_recipes_augmentation_is_the_default_and_is_not_done_twice
     plan = make_test_plan(dims, mirror_axes=(1,))
     task = task_of(plan, tiny_config(loader="dali"))
     recipe = AugmentationConfig.recipe(dims)
-    assert task.augmentation == recipe.revised(mirroring=recipe.mirroring.revised(axes=(1,)))
+    assert task.augmentation == recipe.revised(mirroring={"axes": (1,)})
     assert device_augmenter(task).config == AugmentationConfig.none()
     with_threads = task_of(plan, tiny_config())
     assert device_augmenter(with_threads).config == with_threads.augmentation != task.augmentation

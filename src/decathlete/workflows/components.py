@@ -12,6 +12,7 @@ from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 
 REGISTRIES = (
+    "decathlete.augmentation.transforms",
     "decathlete.inference.output.postprocessing",
     "decathlete.loading.loaders",
     "decathlete.loading.samplers",

@@ -218,7 +218,7 @@ def test_nested_sections_set_components_and_groups(tmp_path: Path, monkeypatch: 
     heard = trained(monkeypatch, "--config", path)
     config = heard["config"]
     assert (config.epochs, config.loss.to_config()["gamma"], config.optimizer.momentum) == (3, 1.5, 0.8)
-    assert config.augmentation.gamma.probability == 0.05
+    assert config.augmentation["gamma"].probability == 0.05
     assert (config.validation.cases, config.validation.window.overlap) == (4, 0.25)
     assert config.loggers[0].to_config() == {"name": "wandb", "mode": "online"}
     assert heard["overrides"] == ("network.negative_slope=0.2",)

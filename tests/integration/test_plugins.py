@@ -71,11 +71,13 @@ def entry_points() -> set[tuple[str, str]]:
 
 
 def test_installed_components_train(plugin: Path, workspace: Path) -> None:
-    chosen = ("--loss", "tversky", "--set", "loss.alpha=0.6", "--optimizer", "rmsprop", "--results", "results")
+    transform = ("--set", "augmentation.bias_field.probability=1")
+    chosen = ("--loss", "tversky", "--set", "loss.alpha=0.6", "--optimizer", "rmsprop", *transform)
     succeeded(decathlete("run", "data/Task01_Small", *TRAIN, *chosen, "--no-fit", plugin=plugin, folder=workspace))
     config = recorded(workspace)["config"]
     assert config["loss"] == {"name": "tversky", "alpha": 0.6}
     assert config["optimizer"]["name"] == "rmsprop"
+    assert config["augmentation"]["bias_field"]["probability"] == 1
 
 
 def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path) -> None:

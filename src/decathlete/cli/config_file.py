@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from decathlete.cli.renamed_options import successor
 from decathlete.core.choices import PresetName
 from decathlete.errors import OptionError, problems_found
 
@@ -38,14 +39,17 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    options, others = _spellings(context.command), _spellings_of_all(context)
+    options, others = option_spellings(context.command), _spellings_of_all(context)
     values: dict[str, Any] = {}
     problems: list[str] = []
     foreign: list[str] = []
     for key, value in _read(path).items():
         name = str(key).replace("_", "-")
         if name not in options:
-            foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
+            if new := successor(name, options):
+                problems.append(f"{key}: the option was renamed, use {new}")
+            else:
+                foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
         elif options[name].name in values:
             problems.append(f"{key}: given twice")
         else:
@@ -55,7 +59,7 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
                 problems.append(f"{key}: {problem}")
     if problems:
         raise problems_found(
-            problems, where=path, remedy="mend these lines; `--help` lists the options", kind=OptionError
+            problems, where=path, remedy="fix these lines; `--help` lists the options", kind=OptionError
         )
     if foreign:
         log.info("%s: not options of this command, left to others: %s", path, ", ".join(foreign))
@@ -143,8 +147,8 @@ def _parse(text: str, path: Path) -> Any:
         raise ValueError(" ".join(str(problem).split())) from None
 
 
-def _spellings(command: Any) -> dict[str, Any]:
-    """Spelling without hyphens in front, ``no-fit`` beside ``fit`` -> option."""
+def option_spellings(command: Any) -> dict[str, Any]:
+    """Return the options by spelling, without leading hyphens; ``no-adapt`` beside ``adapt``."""
     named = {
         spelling.removeprefix("--"): option
         for option in command.params
@@ -161,7 +165,7 @@ def _spellings_of_all(context: typer.Context) -> frozenset[str]:
 
 def _spellings_below(command: Any) -> Iterator[str]:
     for below in getattr(command, "commands", {}).values():
-        yield from _spellings(below)
+        yield from option_spellings(below)
         yield from _spellings_below(below)
 
 

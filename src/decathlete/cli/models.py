@@ -9,7 +9,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.config_file import said
-from decathlete.cli.shared_groups import Fit, Set, WindowArguments
+from decathlete.cli.shared_groups import Adapt, Set, WindowArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.core.choices import Grid
 
@@ -31,7 +31,7 @@ def train(
         ),
     ] = 1,
     set_: Set = None,
-    fit: Fit = True,
+    adapt: Adapt = True,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
@@ -51,7 +51,7 @@ def train(
         workspace=Workspace(data=data, prepared=prepared, results=results),
         config=training.config(said(context), nodes=nodes, preset=preset, dims=o.dims_of(dim), fold=held_out),
         overrides=tuple(set_ or ()),
-        fit=fit,
+        adapt=adapt,
         resume=resume,
         overwrite=overwrite,
         progress=TerminalListener().training(),

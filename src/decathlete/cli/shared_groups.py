@@ -39,12 +39,12 @@ Set = Annotated[
         help="Set a field of the plan by hand: patch_size=40,56,40. May be given several times.",
     ),
 ]
-Fit = Annotated[
+Adapt = Annotated[
     bool,
     typer.Option(
-        "--fit/--no-fit",
+        "--adapt/--no-adapt",
         rich_help_panel=PLAN,
-        help="Let a CPU or a short training narrow the network, batch and patch, and leave out mirroring.",
+        help="Adapt the plan to a CPU or a short training: narrower network, smaller batch and patch, no mirroring.",
     ),
 ]
 

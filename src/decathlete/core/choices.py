@@ -24,6 +24,8 @@ LoaderName = Literal["threads", "dali"]
 """What brings a training its batches."""
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic: ``auto`` takes bf16 where the device is made for it."""
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Number format in which a network computes."""
 Blend = Literal["gaussian", "constant"]
 """Weights of overlapping windows."""
 Layout = Literal["auto", "channels_first", "channels_last"]

@@ -60,7 +60,7 @@ def load_ensembles(
     _check_agreement(models)
     groups: dict[str, list[_Opened]] = {}
     for model in models:
-        groups.setdefault(_essence(model.plan), []).append(model)
+        groups.setdefault(model.plan.digest, []).append(model)
     return tuple(_load_group(group) for group in groups.values())
 
 
@@ -93,11 +93,6 @@ def _opened(folder: Path, in_bundle: Callable[[ModelBundle], Sequence[Engine]]) 
         weights=found.record.weights,
         load=load,
     )
-
-
-def _essence(plan: Plan) -> str:
-    """The plan without the words about it."""
-    return plan.revised(reasons={}).model_dump_json()
 
 
 def _load_group(models: Sequence[_Opened]) -> PlanEnsemble:

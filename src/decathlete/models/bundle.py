@@ -23,7 +23,6 @@ from decathlete.core.files import atomic_path, file_digest, swapped_in, writable
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OutputError
 from decathlete.networks.build import build_network
-from decathlete.networks.unet import UNet
 from decathlete.planning.plan import Plan
 
 MODEL_VERSION = 1
@@ -125,7 +124,7 @@ class ModelBundle:
         both = file_digest(folder / RECORD_FILE) + weights_sha256
         return cls(folder=folder, record=record, digest=hashlib.sha256(both.encode()).hexdigest())
 
-    def build(self, number: int = 0) -> UNet:
+    def build(self, number: int = 0) -> nn.Module:
         """A network with its weights, on the CPU, in evaluation mode.
 
         Args:

@@ -58,7 +58,7 @@ class TaskSetting(Schema):
             return ()
         first, second, third = self.spacing
         through = first if dims == 3 else "none"
-        ct = {} if self.ct is None else {"scheme": "ct", **self.ct.model_dump()}
+        ct = {} if self.ct is None else {"name": "ct", **self.ct.model_dump()}
         return (
             "axis_order=0,1,2",
             f"target_spacing={through},{second},{third}",

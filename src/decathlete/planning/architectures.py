@@ -120,7 +120,10 @@ class Architecture(ABC, Generic[SpecT]):
 
     @abstractmethod
     def feature_map_elements(self, patch_size: Axes) -> int:
-        """Elements of the outputs of all convolutions for one sample: the estimate of training's memory."""
+        """Elements of the outputs of all convolutions and matrix products in one forward pass of one sample.
+
+        In evaluation mode: without the outputs of the supervision heads. Training's memory is estimated from it.
+        """
 
     @property
     @abstractmethod

@@ -63,14 +63,14 @@ def _assemble(spec: UNetSpec) -> UNet:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Makes the parts of one spec's network."""
+    """Builds the parts of one specification's network."""
 
     spec: UNetSpec
 
     def encoder_stage(self, stage: int) -> nn.Module:
-        """Convolutions or residual blocks at one resolution, the first strided.
+        """Return the convolutions or residual blocks of one resolution, the first strided.
 
-        A residual encoder's first stage may start with a plain block (the stem) that brings the image to its features.
+        A residual encoder's first stage may start with a plain block (the stem) that maps the image to its features.
         """
         spec, kernel = self.spec, self.spec.kernels[stage]
         features, stride = spec.features[stage], spec.strides[stage]
@@ -87,13 +87,13 @@ class _Parts:
         return nn.Sequential(*blocks, *(self._residual_block(features, features, kernel, unstrided) for _ in more))
 
     def decoder_stage(self, stage: int) -> nn.Module:
-        """Convolutions after the concatenation; plain in residual networks too, as in nnU-Net."""
+        """Return the convolutions after the concatenation; they are plain in residual networks, too, as in nnU-Net."""
         spec = self.spec
         features = spec.features[stage]
         return self._plain_stage(2 * features, features, spec.decoder_kernel(stage), n=spec.decoder_convs[stage])
 
     def head(self, stage: int) -> nn.Module:
-        """A 1x1 convolution to the logits."""
+        """Return the 1x1 convolution that computes the logits."""
         spec = self.spec
         return conv_layer(spec.dims, spec.features[stage], spec.out_channels, kernel=(1,) * spec.dims)
 

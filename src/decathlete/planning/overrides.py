@@ -104,7 +104,7 @@ def override(
     data = plan.model_dump()
     for path, text in sorted(pairs, key=lambda pair: _NORMALIZATION_NAME.fullmatch(pair[0]) is None):
         _check_path(path)
-        _assign(data, path, _parse(text), flag=_flag(path, text))
+        _assign(data, path, parse_value(text), flag=_flag(path, text))
         if match := _NORMALIZATION_NAME.fullmatch(path):
             data["normalization"][int(match[1])] = _fitted(text, int(match[1]), fingerprint)
     set_fields = {path: _flag(path, text) for path, text in pairs}
@@ -151,8 +151,8 @@ def _flag(path: str, text: str) -> str:
     return f"--set {path}={text}"
 
 
-def _parse(text: str) -> Any:
-    """Parse a value: JSON, or the short form with ``;`` between lists and ``,`` within them."""
+def parse_value(text: str) -> Any:
+    """Return the value of an assignment: JSON, or the short form with ``;`` between lists and ``,`` within them."""
     try:
         return json.loads(text)
     except ValueError:
@@ -286,7 +286,7 @@ def _misfit(problems: Sequence[str], pairs: Sequence[Assignment]) -> OptionError
 
 
 def _axes(text: str) -> AxisOrder:
-    value = _parse(_split(text)[1])
+    value = parse_value(_split(text)[1])
     if not isinstance(value, list) or sorted(map(str, value)) != ["0", "1", "2"]:
         raise OptionError(f"--set {text}: it must order the axes 0, 1, 2", remedy="e.g. axis_order=2,0,1")
     return (value[0], value[1], value[2])

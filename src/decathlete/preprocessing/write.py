@@ -30,7 +30,7 @@ _PREPARATION = (
     "dims", "channels", "labels", "orientation", "axis_order", "preprocessing_order", "target_spacing", "normalization",
     "foreground_channel", "foreground_rule", "resampling",
 )  # fmt: skip
-"""Fields of the plan that decide what the arrays are; the others (patch, network, ...) may change over one store."""
+"""Fields of the plan that the prepared arrays depend on; the others (patch, network, ...) may differ for one store."""
 _CONTENT = ("plan.json", "fingerprint.json", "splits.json", "source.json", "cases")
 
 
@@ -40,7 +40,7 @@ def preparation_digest(plan: Plan) -> str:
 
 
 def case_digest(case: Case, plan: Plan) -> str:
-    """Of the preparation and the case's raw files (name, size, time of change).
+    """Return the digest of the preparation and of the case's raw files (name, size, time of change).
 
     Raises:
         OSError: a file is missing.

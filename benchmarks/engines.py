@@ -16,15 +16,15 @@ from decathlete.inference.engines.torch_engine import Engine, TorchEngine
 from decathlete.models.onnx_graph import onnx_program
 from decathlete.networks.build import build_network
 from decathlete.networks.precision import Precision
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 
 ROUNDS = 5
 
 
-def spec_of(dims: int, features: tuple[int, ...]) -> NetworkSpec:
+def spec_of(dims: int, features: tuple[int, ...]) -> UNetSpec:
     """nnU-Net's plain network of one channel and three classes, with kernels of 3 and strides of 2 everywhere."""
     n = len(features)
-    return NetworkSpec(
+    return UNetSpec(
         dims=dims,
         in_channels=1,
         out_channels=3,
@@ -36,7 +36,7 @@ def spec_of(dims: int, features: tuple[int, ...]) -> NetworkSpec:
     )
 
 
-def engines_of(spec: NetworkSpec, patch: tuple[int, ...], precision: Precision) -> dict[str, Engine]:
+def engines_of(spec: UNetSpec, patch: tuple[int, ...], precision: Precision) -> dict[str, Engine]:
     """With the same weights; ONNX Runtime has fp32 alone."""
     network = build_network(spec, seed=1).eval()
     program = onnx_program([network], spec, patch)

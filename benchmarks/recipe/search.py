@@ -35,10 +35,11 @@ from decathlete.networks import build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import Topology, rebuild_network_spec, shrink
+from decathlete.planning.topology import Topology, shrink
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.objective import ema
@@ -121,7 +122,7 @@ def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
     )
     for _ in range(arm.shrink):
         topology = shrink(plan.network_spacing, topology, [1 / gap for gap in plan.network_spacing])
-        network = rebuild_network_spec(network, topology)
+        network = architecture_of(network).replanned(topology)
     n = min(len(arm.first), len(network.features))
     network = network.revised(features=(*arm.first[:n], *network.features[n:]))
     return plan.revised(patch_size=topology.patch_size, network=network.model_dump())

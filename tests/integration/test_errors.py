@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = ("patch_size=16,16,16", "network.features=4,8,8")
     preprocess(dataset, workspace=workspace, options=PlanOptions(overrides=small), workers=1)
     config = TrainConfig(epochs=1, steps_per_epoch=1, device="cpu", loggers=())
-    return train(dataset, workspace=workspace, config=config, fit=False).folder
+    return train(dataset, workspace=workspace, config=config, adapt=False).folder
 
 
 def test_check_names_a_missing_folder(fails: Run) -> None:

@@ -73,7 +73,7 @@ def entry_points() -> set[tuple[str, str]]:
 def test_installed_components_train(plugin: Path, workspace: Path) -> None:
     transform = ("--set", "augmentation.bias_field.probability=1")
     chosen = ("--loss", "tversky", "--set", "loss.alpha=0.6", "--optimizer", "rmsprop", *transform)
-    succeeded(decathlete("run", "data/Task01_Small", *TRAIN, *chosen, "--no-fit", plugin=plugin, folder=workspace))
+    succeeded(decathlete("run", "data/Task01_Small", *TRAIN, *chosen, "--no-adapt", plugin=plugin, folder=workspace))
     config = recorded(workspace)["config"]
     assert config["loss"] == {"name": "tversky", "alpha": 0.6}
     assert config["optimizer"]["name"] == "rmsprop"
@@ -83,7 +83,7 @@ def test_installed_components_train(plugin: Path, workspace: Path) -> None:
 def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path) -> None:
     make_phantoms(tmp_path / "data" / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))
     chosen = ("--loss", "my_components.tversky:TverskyLoss", "--plugin", "my_components.rmsprop", "--optimizer")
-    arguments = ("run", "data/Task01_Small", *TRAIN, *chosen, "rmsprop", "--no-fit")
+    arguments = ("run", "data/Task01_Small", *TRAIN, *chosen, "rmsprop", "--no-adapt")
     succeeded(decathlete(*arguments, plugin=loose, folder=tmp_path))
     assert recorded(tmp_path)["config"]["loss"] == {"name": "tversky", "alpha": 0.3}  # never the module's path
     done = decathlete("run", "data/Task01_Small", "--loss", "tversky", plugin=loose, folder=tmp_path)

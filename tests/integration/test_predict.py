@@ -216,7 +216,7 @@ def test_the_json_says_how_it_was_made(model, images, tmp_path):
 def test_warnings_are_recorded(images, tmp_path):
     narrow = Range(low=1.0, high=1.0)
     plan = make_test_plan(
-        trained_on=TrainingRanges(
+        training_ranges=TrainingRanges(
             spacing=(narrow,) * 3, size=(Range(low=0, high=1e3),) * 3, intensity=(Range(low=-1e9, high=1e9),)
         )
     )

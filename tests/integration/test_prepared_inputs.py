@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = decathlete.PlanOptions(overrides=plan, n_folds=2, depth=1)
     decathlete.preprocess(dataset, workspace=workspace, options=options, workers=1)
     config = decathlete.TrainConfig(epochs=1, steps_per_epoch=4, device="cpu", loggers=(), val_cases=0)
-    return decathlete.train(dataset, workspace=workspace, config=config, fit=False).folder.parents[3]
+    return decathlete.train(dataset, workspace=workspace, config=config, adapt=False).folder.parents[3]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, root: Path, *arguments: object) -> int:
@@ -78,8 +78,8 @@ def test_what_does_not_go_together_is_refused(root, monkeypatch, capsys):
     assert "name the model" in said("preprocess", "--task", 8, "--mode", "test")
     assert "--mode val or test" in said("preprocess", "--task", 8, "--model", RUN)
     assert "as the model has them" in said("preprocess", "--task", 8, "--mode", "val", "--model", RUN, "--dim", 2)
-    trained_on = "prepared/Task08_Balls/3d"
-    assert "to be trained on" in said("predict", "--model", RUN, "--input", trained_on, "--output", "no")
+    training_ranges = "prepared/Task08_Balls/3d"
+    assert "to be trained on" in said("predict", "--model", RUN, "--input", training_ranges, "--output", "no")
     assert call(monkeypatch, root, "preprocess", "--task", 8, "--mode", "test", "--model", RUN) == 0
     store = "prepared/Task08_Balls/3d_test"
     assert "holds the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)

@@ -72,10 +72,11 @@ def _ours(work: Work, precision: str) -> Measured:
     import torch
 
     from decathlete.core.labels import LabelSet
+    from decathlete.networks.architectures.unet import plan_unet
     from decathlete.networks.build import build_network
     from decathlete.networks.layout import preferred_memory_format
     from decathlete.networks.precision import autocast
-    from decathlete.planning.topology import make_network, make_topology
+    from decathlete.planning.topology import make_topology
     from decathlete.training.config import TrainConfig
     from decathlete.training.objective.deep_supervision import DeepSupervision
     from decathlete.training.objective.losses import LOSSES, LossContext
@@ -83,7 +84,7 @@ def _ours(work: Work, precision: str) -> Measured:
 
     patch = tuple(work["patch"])
     topology = make_topology((1.0,) * len(patch), patch)
-    spec = make_network(topology, in_channels=1, out_channels=N_CLASSES)
+    spec = plan_unet(topology, in_channels=1, out_channels=N_CLASSES)
     network = build_network(spec, seed=1)
     device: Any = torch.device("cpu")
     known: Any = precision

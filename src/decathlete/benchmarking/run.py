@@ -25,6 +25,7 @@ from decathlete.benchmarking.training import measure_training
 from decathlete.core.files import writable_folder
 from decathlete.errors import Interrupted, OptionError
 from decathlete.networks.build import build_network
+from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -115,12 +116,14 @@ def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, fo
         raise OptionError(
             "a launcher (torchrun, srun) has started this process", remedy="start it alone: it starts the others itself"
         )
+    hardware = choose_hardware(config)
+    precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
     return BenchmarkTask(
         store=store.folder if store is not None else folder,
         folder=folder,
         plan=plan,
         config=config,
-        hardware=choose_hardware(config),
+        hardware=replace(hardware, precision=precision),
         train_ids=split(store, "all")[0] if store is not None else (),
         val_ids=(),
         started=time.monotonic(),

@@ -60,7 +60,7 @@ class WorkArguments(NetworkArguments):
             "real": self.real,
             "batch_size": self.batch_size,
             "patch": o.numbers_of(self.patch, flag="--patch"),
-            "plan": self.shaping(PlanOptions(overrides=tuple(self.set_ or ()))),
+            "plan": self.network_options(PlanOptions(overrides=tuple(self.set_ or ()))),
         }
 
 

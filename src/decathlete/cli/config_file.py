@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from decathlete.cli.renamed_options import successor
 from decathlete.core.choices import PresetName
 from decathlete.errors import OptionError, problems_found
 
@@ -41,7 +42,7 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    options, others = _spellings(context.command), _spellings_of_all(context)
+    options, others = option_spellings(context.command), _spellings_of_all(context)
     values: dict[str, Any] = {}
     problems: list[str] = []
     foreign: list[str] = []
@@ -57,7 +58,10 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
                 value = {k: item for k, item in value.items() if k != "name"}
             assignments += _assignments(name.replace("-", "_"), value)
         elif name not in options:
-            foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
+            if new := successor(name, options):
+                problems.append(f"{key}: the option was renamed, use {new}")
+            else:
+                foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
         elif options[name].name in values:
             problems.append(f"{key}: given twice")
         else:
@@ -182,8 +186,8 @@ def _parse(text: str, path: Path) -> Any:
         raise ValueError(" ".join(str(problem).split())) from None
 
 
-def _spellings(command: Any) -> dict[str, Any]:
-    """Spelling without hyphens in front, ``no-fit`` beside ``fit`` -> option."""
+def option_spellings(command: Any) -> dict[str, Any]:
+    """Return the options by spelling, without leading hyphens; ``no-adapt`` beside ``adapt``."""
     named = {
         spelling.removeprefix("--"): option
         for option in command.params
@@ -200,7 +204,7 @@ def _spellings_of_all(context: typer.Context) -> frozenset[str]:
 
 def _spellings_below(command: Any) -> Iterator[str]:
     for below in getattr(command, "commands", {}).values():
-        yield from _spellings(below)
+        yield from option_spellings(below)
         yield from _spellings_below(below)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.config_file import said
-from decathlete.cli.shared_groups import Fit, Set, WindowArguments
+from decathlete.cli.shared_groups import Adapt, Set, WindowArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.core.choices import Grid
 
@@ -31,7 +31,7 @@ def train(
         ),
     ] = 1,
     set_: Set = None,
-    fit: Fit = True,
+    adapt: Adapt = True,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
@@ -60,7 +60,7 @@ def train(
             assigned=assigned.train,
         ),
         overrides=assigned.plan,
-        fit=fit,
+        adapt=adapt,
         resume=resume,
         overwrite=overwrite,
         progress=TerminalListener().training(),

@@ -1,4 +1,4 @@
-"""The options of the network's shape, beside those of the plan in ``groups``."""
+"""Options of the network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ NETWORK = "Network"
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkArguments:
-    """What a user says about the network's shape."""
+    """Options of the network's architecture and size."""
 
+    architecture: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=NETWORK,
+            help="Architecture; module:Class for one of your own. The options below are for the U-Net.",
+        ),
+    ] = PlanOptions.architecture
     filters: Annotated[
         str | None,
         typer.Option(
@@ -79,10 +87,11 @@ class NetworkArguments:
         ),
     ] = PlanOptions.heads
 
-    def shaping(self, options: PlanOptions) -> PlanOptions:
-        """``options`` with what is said here."""
+    def network_options(self, options: PlanOptions) -> PlanOptions:
+        """Return ``options`` with the options of the network."""
         return replace(
             options,
+            architecture=self.architecture,
             filters=_numbers(self.filters or ""),
             wide_encoder=self.wide_encoder,
             depth=self.depth,
@@ -95,15 +104,15 @@ class NetworkArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class FullPlanArguments(NetworkArguments, PlanArguments):
-    """All that a user can say about the plan."""
+    """Options of the plan and of the network."""
 
     def options(self) -> PlanOptions:
-        """For the planner."""
-        return self.shaping(super().options())
+        """Return the options for the planner."""
+        return self.network_options(super().options())
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise OptionError(f"--filters {text}: not whole numbers", remedy="write e.g. --filters 32,64,128") from None
+        raise OptionError(f"--filters {text}: must be whole numbers", remedy="e.g. --filters 32,64,128") from None

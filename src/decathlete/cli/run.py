@@ -11,7 +11,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.config_file import said
 from decathlete.cli.network import FullPlanArguments
-from decathlete.cli.shared_groups import Fit, SweepArguments
+from decathlete.cli.shared_groups import Adapt, SweepArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
 
@@ -36,7 +36,7 @@ def run(
             help="Folds of a cross-validation: 0-4, 0,2 or 0- (every fold). --max-time applies to each fold.",
         ),
     ] = None,
-    fit: Fit = True,
+    adapt: Adapt = True,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
@@ -61,7 +61,7 @@ def run(
         "config": training.config(
             said(context), preset=preset, dims=o.dims_of(dim), fold=held_out, assigned=assigned.train
         ),
-        "fit": fit,
+        "adapt": adapt,
         "predict_options": windows.options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
         ),

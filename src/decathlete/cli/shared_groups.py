@@ -38,10 +38,10 @@ Set = Annotated[
         "augmentation.gamma.probability=0.1). Can be repeated.",
     ),
 ]
-Fit = Annotated[
+Adapt = Annotated[
     bool,
     typer.Option(
-        "--fit/--no-fit",
+        "--adapt/--no-adapt",
         rich_help_panel=PLAN,
         help="Adapt the plan to a CPU or a short training: narrower network, smaller batch and patch, no mirroring.",
     ),

@@ -19,6 +19,8 @@ Shortcut = Literal["pooled", "strided"]
 """How a residual block's shortcut gets to a coarser grid: by mean pooling, or by the stride of its 1x1 convolution."""
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic: ``auto`` takes bf16 where the device is made for it."""
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Number format in which a network computes."""
 Blend = Literal["gaussian", "constant"]
 """Weights of overlapping windows."""
 Layout = Literal["auto", "channels_first", "channels_last"]

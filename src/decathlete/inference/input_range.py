@@ -25,7 +25,7 @@ def channel_means(image: Image, restoration: Restoration) -> tuple[float, ...]:
 
 
 def input_range_warnings(means: Sequence[float], restoration: Restoration, plan: Plan) -> tuple[str, ...]:
-    """In what an image leaves the range of the training images (``plan.trained_on``), a sentence each.
+    """In what an image leaves the range of the training images (``plan.training_ranges``), a sentence each.
 
     Args:
         means: its :func:`channel_means`.
@@ -34,7 +34,7 @@ def input_range_warnings(means: Sequence[float], restoration: Restoration, plan:
     axes, crop = restoration.axes, restoration.crop
     spacing = axes.geometry(restoration.geometry).spacing_ZYX
     size = [s * n for s, n in zip(spacing, crop.shape, strict=True)]
-    seen = plan.trained_on
+    seen = plan.training_ranges
     found = []
     for axis in range(3):
         found += _leaves(

@@ -22,7 +22,7 @@ from decathlete.interop.recipe_plan import recipe_plan
 from decathlete.interop.recipe_sources import Sources
 from decathlete.interop.safe_checkpoint import load_from_outside
 from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
@@ -98,7 +98,7 @@ def import_dynunet(
     return ImportedModel(bundle=ModelBundle.save(Path(output), member, overwrite=overwrite), notes=found.notes)
 
 
-def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> NetworkSpec:
+def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> UNetSpec:
     """The weights' network, held against what checkpoint and user say about it."""
     network = weights.spec(
         norm=_norm(weights, args, options, path), negative_slope=_negative_slope(weights, args, options, path)
@@ -109,7 +109,7 @@ def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions,
     return network
 
 
-def _contradictions(network: NetworkSpec, options: DynUNetOptions) -> Iterator[str]:
+def _contradictions(network: UNetSpec, options: DynUNetOptions) -> Iterator[str]:
     if options.dims not in (None, network.dims):
         yield f"--dim {options.dims}: the network is {network.dims}D"
     if options.norm not in (None, network.norm):

@@ -16,6 +16,7 @@ from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_weights import to_nnunet
 from decathlete.interop.to_nnunet_plan import CONFIGURATIONS, PLANS_NAME, TRAINER, dataset_json, obstacles, plans_json
 from decathlete.models.bundle import ModelBundle
+from decathlete.networks.unet_spec import as_unet
 from decathlete.version import __version__
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -117,7 +118,7 @@ def _checkpoint(bundle: ModelBundle, number: int) -> dict[str, Any]:
     """What nnU-Net's predictor reads of a checkpoint; there is no optimizer to go on with."""
     plan = bundle.record.plan
     return {
-        "network_weights": to_nnunet(bundle.build(number).state_dict(), plan.network),
+        "network_weights": to_nnunet(bundle.build(number).state_dict(), as_unet(plan.network)),
         "trainer_name": TRAINER,
         "init_args": {"configuration": CONFIGURATIONS[plan.dims], "fold": number, "plans_name": PLANS_NAME},
         # nnU-Net asks for the greatest of the axes, so that none is not an empty tuple

@@ -37,7 +37,6 @@ from decathlete.models.record import (
 )
 from decathlete.models.weights import REMEDY, NetworkTensors, StoredNetworks, check_file, save_weights, state_of
 from decathlete.networks.build import build_network
-from decathlete.networks.unet import UNet
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 
@@ -85,7 +84,7 @@ class BundleMember:
         """Plan of all networks of this member."""
         return self.record.plan
 
-    def build(self, number: int = 0) -> UNet:
+    def build(self, number: int = 0) -> nn.Module:
         """Build network ``number`` with its weights, on the CPU, in evaluation mode, in float32.
 
         Raises:
@@ -101,7 +100,7 @@ class BundleMember:
             raise ModelError(f"cannot be read ({problem})", where=where, remedy=REMEDY) from problem
         return network.float().eval()
 
-    def build_all(self) -> list[UNet]:
+    def build_all(self) -> list[nn.Module]:
         """Build all networks of this member, in order."""
         return [self.build(number) for number in range(len(self.record.networks))]
 
@@ -199,7 +198,7 @@ class ModelBundle:
         except (OSError, UnicodeDecodeError) as problem:
             raise ModelError(f"cannot be read ({problem})", where=path, remedy="remove or replace the file") from None
 
-    def build(self, number: int = 0) -> UNet:
+    def build(self, number: int = 0) -> nn.Module:
         """Build network ``number`` of all members' networks; see :meth:`BundleMember.build`."""
         places = [(member, i) for member in self.members for i in range(len(member.record.networks))]
         member, own_number = places[number]

@@ -73,7 +73,7 @@ def _member(member: MemberRecord) -> str:
         ("Target spacing, mm", spacing),
         ("Patch size", " × ".join(map(str, plan.patch_size))),
         ("Batch size", str(plan.batch_size)),
-        ("Normalisation", ", ".join(normalization.scheme for normalization in plan.normalization)),
+        ("Normalisation", ", ".join(normalization.component for normalization in plan.normalization)),
         ("Weights", member.weights),
         *_known(member.provenance),
     ]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from decathlete.core.registry import Component
 from decathlete.models.record import ComponentOrigin
+from decathlete.planning.architectures import ARCHITECTURES
+from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.plan import Plan
-from decathlete.version import __version__
 
 
 def component_origins(plan: Plan) -> tuple[ComponentOrigin, ...]:
-    """Where the architecture and the normalisations of ``plan`` come from, each once."""
-    names = [("architecture", "unet"), *(("normalization", scheme) for scheme in _schemes(plan))]
+    """List where the architecture and the normalisations of ``plan`` come from, each once."""
+    used: list[Component[Any]] = [ARCHITECTURES.resolve(plan.network.architecture)]
+    used += [NORMALIZATIONS.resolve(name) for name in sorted({n.component for n in plan.normalization})]
     return tuple(
-        ComponentOrigin(kind=kind, name=name, distribution="decathlete", version=__version__) for kind, name in names
+        ComponentOrigin(kind=c.kind, name=c.name, distribution=c.origin.distribution, version=c.origin.version)
+        for c in used
     )
-
-
-def _schemes(plan: Plan) -> list[str]:
-    return sorted({normalization.scheme for normalization in plan.normalization})

@@ -29,7 +29,7 @@ INPUT, OUTPUT = "windows", "logits"
 
 
 def onnx_program(
-    networks: Sequence[UNet], spec: NetworkSpec, patch: Axes, *, metadata: dict[str, str] | None = None
+    networks: Sequence[nn.Module], spec: NetworkSpec, patch: Axes, *, metadata: dict[str, str] | None = None
 ) -> bytes:
     """A program from ``windows`` (any number, channels, *patch) to ``logits`` (as many, outputs, *patch), float32.
 
@@ -48,7 +48,11 @@ def onnx_program(
         raise OptionError("ONNX programs need the package onnx", remedy=how_to_install("onnx")) from None
     _refuse_too_large(networks)
     graph = _Graph(spec.dims)
-    logits = [graph.unet(network, INPUT) for network in networks]
+    logits = [graph.unet(network, INPUT) for network in networks if isinstance(network, UNet)]
+    if len(logits) < len(networks):
+        raise ModelError(
+            f"the architecture {spec.architecture} cannot be written as an ONNX program", remedy="predict with torch"
+        )
     graph.node("Mean", logits, name=OUTPUT)
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", channels, *patch])
@@ -65,7 +69,7 @@ def onnx_program(
     return program
 
 
-def _refuse_too_large(networks: Sequence[UNet]) -> None:
+def _refuse_too_large(networks: Sequence[nn.Module]) -> None:
     n_bytes = sum(t.numel() * t.element_size() for network in networks for t in network.state_dict().values())
     if n_bytes > LARGEST_BYTES:
         raise ModelError(

@@ -7,6 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from decathlete.errors import Interrupted
 from decathlete.networks.kernels import determinism_kept, fast_kernels
+from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -86,6 +88,8 @@ def train(
     check_plan(plan, store)
     fresh = make_record(store, plan, fold, config, dataset_root)
     hardware = choose_hardware(config)
+    precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
+    hardware = replace(hardware, precision=precision)
     meeting = Rendezvous(launcher() if hardware.world > 1 else None)
     # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
     record = RunRecord.model_validate_json(

@@ -8,6 +8,7 @@ from pathlib import Path
 from decathlete.core.files import remove, remove_partials, writable_folder
 from decathlete.errors import OptionError, OutputError, PlanError, StoreError
 from decathlete.loading.samplers import SAMPLERS
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
@@ -41,7 +42,7 @@ PREPARED_BY = (
     "labels",
     "orientation",
     "axis_order",
-    "order",
+    "preprocessing_order",
     "target_spacing",
     "normalization",
     "foreground_channel",
@@ -106,9 +107,9 @@ def make_record(
             remedy=f"train a numbered fold, or leave {waiting} out"
             + (" (if a preset brings it: `patience: null` in a --config file)" if config.patience is not None else ""),
         )
-    if config.sync_batchnorm and plan.network.norm != "batch":
+    if config.sync_batchnorm and not architecture_of(plan.network).has_batch_norm:
         raise OptionError(
-            f"sync_batchnorm is for batch norm, the network has {plan.network.norm} norm",
+            "sync_batchnorm needs batch norm, which the network does not have",
             remedy="plan with --norm batch, or leave sync_batchnorm out",
         )
     if config.sync_batchnorm and config.devices * config.nodes == 1:

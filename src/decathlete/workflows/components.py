@@ -16,6 +16,8 @@ REGISTRIES = (
     "decathlete.inference.output.postprocessing",
     "decathlete.loading.loaders",
     "decathlete.loading.samplers",
+    "decathlete.planning.architectures",
+    "decathlete.planning.normalizations",
     "decathlete.training.objective.losses",
     "decathlete.training.objective.optimizers",
     "decathlete.training.objective.schedules",

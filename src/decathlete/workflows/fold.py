@@ -47,7 +47,7 @@ class PipelineOptions(TypedDict, total=False):
     workspace: Workspace
     plan_options: PlanOptions
     config: TrainConfig
-    fit: bool
+    adapt: bool
     predict_options: PredictOptions
     workers: int
     overwrite: bool
@@ -62,7 +62,7 @@ class FoldPipeline:
         task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
         dims: of the model: 2 (slices) or 3.
         config: of each fold's training; its ``max_time_s`` is the time of *each*.
-        fit: let a CPU or a short budget narrow the plan's network, batch and patch.
+        adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
         workers: cases worked on at once.
         overwrite: replace results of other inputs or settings.
         listener: hears how the work goes.
@@ -73,7 +73,7 @@ class FoldPipeline:
     workspace: Workspace = Workspace()
     plan_options: PlanOptions = PlanOptions()
     config: TrainConfig = TrainConfig()
-    fit: bool = True
+    adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
     workers: int = 2
     overwrite: bool = False
@@ -125,7 +125,7 @@ class FoldPipeline:
             fold=fold,
             workspace=self.workspace,
             config=self.config,
-            fit=self.fit,
+            adapt=self.adapt,
             resume=not self.overwrite,
             overwrite=self.overwrite,
             progress=self.listener.training(),

@@ -203,8 +203,8 @@ def _data(run: RunData, plan: Plan | None) -> Facts:
             ("Channels", ", ".join([*plan.channels, *(["foreground mask"] if plan.foreground_channel else [])])),
             ("Classes", ", ".join(f"{c.name} ({c.value})" for c in plan.labels.foreground)),
             *([("Regions", "; ".join(region_lines(plan.labels)))] if plan.labels.regions else []),
-            ("Spacing", _ranges(plan.trained_on.spacing, "mm")),
-            ("Extent", _ranges(plan.trained_on.size, "mm")),
+            ("Spacing", _ranges(plan.training_ranges.spacing, "mm")),
+            ("Extent", _ranges(plan.training_ranges.size, "mm")),
         ]
     return facts
 

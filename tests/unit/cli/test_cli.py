@@ -56,9 +56,11 @@ def _commands(group: Any) -> dict[str, Any]:
     return found
 
 
-NETWORK = "deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
+NETWORK = "architecture deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
 REGIONS = "brats regions regions-order"
-PLAN = f"{NETWORK} {REGIONS} block fit foreground-channel group-by memory n-folds norm order orientation set split-seed"
+PLAN = (
+    f"{NETWORK} {REGIONS} block adapt foreground-channel group-by memory n-folds norm order orientation set split-seed"
+)
 TRAINING = (
     "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal gradient-clip "
     "layout learning-rate loader logger loss lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer "
@@ -72,8 +74,8 @@ OPTIONS = {
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
     "test-images to workers",
     "check": f"{REGIONS} data group-by json workers",
-    "preprocess": f"{PLAN.replace('fit ', '')} data dim mode model overwrite prepared preset task workers",
-    "train": f"{TRAINING} data dim fit fold nodes overwrite prepared preset results resume set task",
+    "preprocess": f"{PLAN.replace('adapt ', '')} data dim mode model overwrite prepared preset task workers",
+    "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device engine grid json layout memory model overlap overwrite precision "
     "tolerance tta workers",
     "predict": "batch-size blend cases device engine input layout memory model output overlap overwrite precision "
@@ -178,14 +180,14 @@ def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("decathlete.workflows.run.run", listen)
     network = "--filters 8,16,24 --depth 1 --min-fmap 6 --negative-slope 0.2 --no-deep-supervision"
     regions = "--regions a=1,2;b=2 --regions-order 1,2 --foreground-channel"
-    options = f"{network} {regions} --n-folds 3 --order recipe --norm batch --memory 4 --no-fit"
-    options += " --set batch_size=3 --set order=recipe"
+    options = f"{network} {regions} --n-folds 3 --order recipe --norm batch --memory 4 --no-adapt"
+    options += " --set batch_size=3 --set preprocessing_order=recipe"
     training = (
         "--max-time 2m --batch-size 4 --optimizer sgd --no-augment --device cpu --precision fp32 --overlap 0.25 --dim 2"
     )
     CliRunner().invoke(app, ["run", "somewhere", *options.split(), *training.split()])
-    assert (heard["task"], heard["dims"], heard["fit"]) == ("somewhere", 2, False)
-    overrides = ("batch_size=3", "order=recipe")
+    assert (heard["task"], heard["dims"], heard["adapt"]) == ("somewhere", 2, False)
+    overrides = ("batch_size=3", "preprocessing_order=recipe")
     assert heard["plan_options"] == PlanOptions(
         regions="a=1,2;b=2",
         regions_order=(1, 2),

@@ -94,16 +94,27 @@ def test_null_switches_a_presets_value_off(heard: dict[str, Any], tmp_path: Path
 def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
     heard: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "o.yaml").write_text("no_fit: true\ntta: true\ndeterministic: true\noverwrite: true\nno-augment: false")
+    (tmp_path / "o.yaml").write_text(
+        "no_adapt: true\ntta: true\ndeterministic: true\noverwrite: true\nno-augment: false"
+    )
     assert called("run", "here", "--config", str(tmp_path / "o.yaml")) == "enough"
-    assert (heard["fit"], heard["overwrite"], heard["predict_options"].tta) == (False, True, True)
+    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].tta) == (False, True, True)
     assert heard["config"] == TrainConfig(deterministic=True)
-    undone = ["--fit", "--no-tta", "--no-deterministic", "--no-overwrite"]
+    undone = ["--adapt", "--no-tta", "--no-deterministic", "--no-overwrite"]
     assert called("run", "here", "--config", str(tmp_path / "o.yaml"), *undone) == "enough"
-    assert (heard["fit"], heard["overwrite"], heard["predict_options"].tta) == (True, False, False)
+    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].tta) == (True, False, False)
     assert heard["config"] == TrainConfig()
-    (tmp_path / "o.yaml").write_text("no_fit: true\nfit: true")
-    assert "fit: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    (tmp_path / "o.yaml").write_text("no_adapt: true\nadapt: true")
+    assert "adapt: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+
+
+def test_a_renamed_option_names_its_successor(heard: dict[str, Any], tmp_path: Path) -> None:
+    assert called("run", "here", "--no-fit") == "the option --no-fit was renamed\n  → use --no-adapt"
+    assert called("train", "--task", "04", "--fit") == "the option --fit was renamed\n  → use --adapt"
+    (tmp_path / "o.yaml").write_text("no_fit: true\nseed: 3")
+    assert "no_fit: the option was renamed, use no-adapt" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    assert not heard
+    assert called("predict", "--fit", "1") != "the option --fit was renamed\n  → use --adapt"
 
 
 def test_a_flag_overrules_what_would_contradict_it_in_the_file(

@@ -14,7 +14,7 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.transforms import TransformSettings
 from decathlete.cli.main import app
 from decathlete.errors import OptionError
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.plan import Plan, Resampling
 from decathlete.planning.presets import load_preset
 from decathlete.training.config import TrainConfig
@@ -74,7 +74,7 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 ROOT_OPTIONS = get_command(app).params
 SCHEMAS = {
     "Plan": Plan,
-    "NetworkSpec": NetworkSpec,
+    "UNetSpec": UNetSpec,
     "Resampling": Resampling,
     "TrainConfig": TrainConfig,
     "AugmentationConfig": AugmentationConfig,

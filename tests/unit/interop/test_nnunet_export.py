@@ -20,8 +20,9 @@ from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.combine import combine_bundles
 from decathlete.models.record import PostprocessingStep
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Resampling
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan, Resampling
 from factories import make_test_network, make_test_plan
 
 NESTED = LabelSet(
@@ -30,10 +31,10 @@ NESTED = LabelSet(
     region_order=(1, 2),
     ignore=7,
 )
-CT = Normalization(scheme="ct", clip_low=-90, clip_high=200, mean=40, std=25)
+CT = NORMALIZATIONS.settings({"name": "ct", "clip_low": -90, "clip_high": 200, "mean": 40, "std": 25})
 
 
-def network(dims: int = 3, **changes: Any) -> NetworkSpec:
+def network(dims: int = 3, **changes: Any) -> UNetSpec:
     """Three stages, anisotropic in 3D, two heads short of what nnU-Net's network has."""
     kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3)) if dims == 3 else ((3, 3),) * 3
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2)) if dims == 3 else ((1, 1), (2, 2), (2, 2))
@@ -48,7 +49,7 @@ def network(dims: int = 3, **changes: Any) -> NetworkSpec:
         "decoder_convs": (2, 1),
         "negative_slope": 0.05,
     }
-    return NetworkSpec(**(fields | changes))
+    return UNetSpec(**(fields | changes))
 
 
 PLANS = {
@@ -58,7 +59,7 @@ PLANS = {
         axis_order=(1, 0, 2),
         target_spacing=(4.0, 1.5, 1.25),
         patch_size=(8, 16, 24),
-        normalization=(CT, Normalization(scheme="zscore", nonzero_only=True)),
+        normalization=(CT, NORMALIZATIONS.settings({"name": "zscore", "nonzero_only": True})),
         resampling=Resampling(image_order=1, separate_axis="always", separate_ratio=2.5),
         network=network(heads=2),
     ),
@@ -67,7 +68,7 @@ PLANS = {
         n_channels=2,
         orientation="stored",
         patch_size=(16, 24),
-        normalization=(Normalization(scheme="rescale"), Normalization(scheme="none")),
+        normalization=(NORMALIZATIONS.settings("rescale"), NORMALIZATIONS.settings("none")),
         network=network(2, block="residual", norm="batch"),
     ),
     "regions": make_test_plan(
@@ -101,7 +102,7 @@ def test_what_is_exported_comes_back(tmp_path: Path, name: str, networks: int) -
     export_nnunet(bundle.folder, tmp_path / "theirs")
     back = import_nnunet(tmp_path / "theirs", tmp_path / "back").bundle
     ours, theirs = bundle.record.plan, back.record.plan
-    unknown = {"trained_on", "fingerprint_digest", "reasons", "labels", "network", "mirror_axes", "resampling"}
+    unknown = {"training_ranges", "fingerprint_digest", "reasons", "labels", "network", "mirror_axes", "resampling"}
     assert theirs.model_dump(exclude=unknown) == ours.model_dump(exclude=unknown)
     by_regions = {"classes"} if ours.labels.regions else set()  # then nnU-Net has no names of classes
     assert theirs.labels.model_dump(exclude=by_regions) == ours.labels.model_dump(exclude=by_regions)
@@ -222,7 +223,7 @@ def test_what_nnunet_cannot_express_is_refused(tmp_path: Path, what: str) -> Non
 
 
 def test_every_reason_is_named(tmp_path: Path) -> None:
-    saved(tmp_path / "model", make_test_plan(order="recipe", labels=GAPS))
+    saved(tmp_path / "model", make_test_plan(preprocessing_order="recipe", labels=GAPS))
     with pytest.raises(ModelError) as caught:
         export_nnunet(tmp_path / "model", tmp_path / "theirs")
     assert "resampled, then normalised" in str(caught.value)
@@ -230,7 +231,7 @@ def test_every_reason_is_named(tmp_path: Path) -> None:
 
 
 def test_the_order_does_not_matter_where_nothing_is_resampled(tmp_path: Path) -> None:
-    saved(tmp_path / "model", PLANS["as stored"].revised(order="recipe"))
+    saved(tmp_path / "model", PLANS["as stored"].revised(preprocessing_order="recipe"))
     assert export_nnunet(tmp_path / "model", tmp_path / "theirs").folds == 1
 
 

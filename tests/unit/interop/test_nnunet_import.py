@@ -21,7 +21,7 @@ from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.nnunet_weights import to_nnunet
 from decathlete.models.bundle import ModelBundle
 from decathlete.networks.build import build_network
-from decathlete.planning.plan import Normalization
+from decathlete.preprocessing.normalizations.ct import CtSettings
 
 GOLDEN = Path(__file__).parents[2] / "reference" / "golden" / "nnunet"
 
@@ -68,8 +68,7 @@ def test_the_plan_says_what_nnunets_says(tmp_path: Path) -> None:
     assert plan.target_spacing == tuple(configuration["spacing"])
     assert plan.patch_size == (16, 16, 24)
     assert plan.normalization == (
-        Normalization(
-            scheme="ct",
+        CtSettings(
             mean=intensities["mean"],
             std=intensities["std"],
             clip_low=intensities["percentile_00_5"],
@@ -78,7 +77,7 @@ def test_the_plan_says_what_nnunets_says(tmp_path: Path) -> None:
     )
     assert plan.network.decoder_convs == (2, 1)  # nnU-Net counts from the coarsest
     assert [c.name for c in plan.labels.foreground] == ["outer", "middle", "inner"]
-    assert plan.trained_on.spacing[0].low == plan.trained_on.spacing[0].high == 1.5  # transposed
+    assert plan.training_ranges.spacing[0].low == plan.training_ranges.spacing[0].high == 1.5  # transposed
     assert made.bundle.record.mirror_axes == (0, 1, 2)
     assert made.bundle.record.n_networks == 2
     assert made.folds == ("0", "1")
@@ -261,7 +260,7 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
     "stem": ({"stem_channels": 5}, "the stem has 5 channels"),
     "even kernels": ({"kernel_sizes": [2, 2, 2]}, "kernels must be odd"),
     "slope": ({"nonlin_kwargs": {"negative_slope": "steep"}}, "negative_slope: Input should be a valid number"),
-    "no blocks": ({"n_blocks_per_stage": None}, "are 1 or more"),
+    "no blocks": ({"n_blocks_per_stage": None}, "must be 1 or more"),
     "unknown entry": ({"squeeze_excitation": True}, "squeeze_excitation: Extra inputs are not permitted"),
 }
 

@@ -19,8 +19,9 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ModelError
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.models.record import MemberRecord, ModelRecord, NetworkRecord
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan, Range, TrainingRanges
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import EpochRecord, RunRecord, write_logs
 from decathlete.workflows.report import make_report
@@ -40,8 +41,8 @@ def plan() -> Plan:
         median_shape=(12, 26, 22),
         patch_size=(8, 16, 16),
         batch_size=2,
-        normalization=(Normalization(scheme="zscore"),),
-        network=NetworkSpec(
+        normalization=(NORMALIZATIONS.settings("zscore"),),
+        network=UNetSpec(
             dims=3,
             in_channels=1,
             out_channels=3,
@@ -51,7 +52,7 @@ def plan() -> Plan:
             encoder_convs=(2, 2),
             decoder_convs=(2,),
         ),
-        trained_on=TrainingRanges(
+        training_ranges=TrainingRanges(
             spacing=(Range(low=2, high=2), Range(low=1, high=1), Range(low=1, high=1)),
             size=(Range(low=24, high=24), Range(low=26, high=26), Range(low=22, high=22)),
             intensity=(Range(low=0, high=1),),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from torch import nn
 
 from decathlete.core.choices import EngineChoice, Layout
 from decathlete.errors import ModelError, OptionError
@@ -14,8 +15,7 @@ from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEng
 from decathlete.inference.engines.torch_engine import Engine, TorchEngine, resolve_device
 from decathlete.models.bundle import BundleMember
 from decathlete.models.onnx_graph import onnx_program
-from decathlete.networks.precision import resolve_precision
-from decathlete.networks.unet import UNet
+from decathlete.networks.precision import resolve_precision, supported_precision
 from decathlete.planning.plan import Plan
 
 EngineName = Literal["torch", "openvino", "onnx"]
@@ -105,9 +105,11 @@ class EngineMaker:
             self._engine = "torch"
             return self._made(networks, member.plan)
 
-    def _made(self, networks: Sequence[UNet], plan: Plan) -> Sequence[Engine]:
+    def _made(self, networks: Sequence[nn.Module], plan: Plan) -> Sequence[Engine]:
         precision = self._precision
         if self._engine == "torch":
+            resolved = resolve_precision(precision, self._device)
+            precision = supported_precision(resolved, plan.network, requested=precision)
             return [TorchEngine(n, device=self._device, precision=precision, layout=self._layout) for n in networks]
         make = OpenVinoEngine if self._engine == "openvino" else OnnxEngine
         window = (plan.network.in_channels, *plan.patch_size)

@@ -12,9 +12,8 @@ from decathlete.core.choices import Layout
 from decathlete.core.memory import is_memory_short
 from decathlete.errors import MemoryShort, OptionError
 from decathlete.networks.kernels import fast_kernels
-from decathlete.networks.layout import memory_format
+from decathlete.networks.layout import apply_layout
 from decathlete.networks.precision import autocast, resolve_precision
-from decathlete.networks.unet import UNet
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class TorchEngine:
         network: its single output in eval mode is the full-resolution logits.
         device: the network is moved there; ``None`` leaves it where its parameters are.
         precision: ``auto`` (the device's fastest), ``fp32``, ``bf16`` or ``fp16``.
-        layout: of the feature maps of a U-Net in memory.
+        layout: memory format of the feature maps.
 
     Raises:
         ValueError: the network is in training mode (its dropout or heads would spoil the prediction).
@@ -79,8 +78,7 @@ class TorchEngine:
         self.precision = resolve_precision(precision, self.device)
         self.network = network.to(self.device)
         self._largest: int | None = None  # batch that fits, once one did not
-        if isinstance(network, UNet):
-            network.set_layout(memory_format(layout, self.device, network.dims, self.precision))
+        apply_layout(network, layout, device=self.device, precision=self.precision)
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from decathlete.core.sizes import say_bytes
 from decathlete.inference.output.restore import restoring_bytes, value_type
 from decathlete.inference.windows.tiles import CHUNK_BYTES, FLOAT_BYTES
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
 
@@ -68,5 +69,5 @@ def sums_limit(
 def _predicting_bytes(plan: Plan, window_bytes: int, *, batch_size: int, n_engines: int, tta: bool) -> int:
     """What the networks need: logits of a batch, once more if a mean is taken of them, and feature maps."""
     logits_bytes = (1 + (tta or n_engines > 1)) * batch_size * window_bytes
-    widest_bytes = FLOAT_BYTES * plan.network.features[0] * prod(plan.patch_size)
+    widest_bytes = FLOAT_BYTES * architecture_of(plan.network).width * prod(plan.patch_size)
     return logits_bytes + window_bytes + _FEATURE_MAPS * batch_size * widest_bytes

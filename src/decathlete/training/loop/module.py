@@ -9,15 +9,14 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from decathlete.augmentation.batch import RawBatch
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import DecathleteError
 from decathlete.networks.build import build_network
-from decathlete.networks.layout import memory_format
-from decathlete.networks.unet import UNet
+from decathlete.networks.layout import apply_layout
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
 from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
@@ -49,7 +48,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     all ranks can agree on skipping a step whose loss or gradient is not finite.
     """
 
-    network: UNet
+    network: nn.Module
     ema: EMA
     augmenter: Augmenter
     clock: Clock
@@ -77,7 +76,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             convert_to_sync_batch_norm(self.network)
         hardware = task.hardware
         device = torch.device(hardware.kind)
-        self.network.set_layout(memory_format(task.config.layout, device, task.plan.dims, hardware.precision))
+        apply_layout(self.network, task.config.layout, device=device, precision=hardware.precision)
         if task.config.compile:  # in place: the weights keep their names, and a copy (EMA) is not compiled
             self.network.compile(dynamic=False)
         self.augmenter = device_augmenter(task)

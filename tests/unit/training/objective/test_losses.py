@@ -13,7 +13,7 @@ from torch import distributed, nn
 
 from decathlete.core.labels import IGNORE_INDEX, LabelClass, LabelSet, Region
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 from decathlete.training.objective.deep_supervision import DeepSupervision, supervision_weights
 from decathlete.training.objective.losses import LOSSES, LossContext
 
@@ -202,7 +202,7 @@ def test_it_has_no_state_to_save():
 
 # Two processes with a half of the batch each against one with the whole.
 
-SPEC = NetworkSpec(
+SPEC = UNetSpec(
     dims=3,
     in_channels=1,
     out_channels=3,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from decathlete.core.choices import EngineChoice, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
 from decathlete.core.component_names import builtin_names
 from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.evaluation.metrics import Metric
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
 REGIONS = "Overlapping regions"
@@ -134,13 +137,32 @@ Brats = Annotated[
     bool,
     brats("Take whole tumour, core and enhancing tumour as regions, found by the names of the labels.", default=True),
 ]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="NAMES",
+        show_default="dice,iou,nsd,hd95_mm",
+        help="Metrics, separated by commas: names (`decathlete components metric` lists them) or module:Class.",
+    ),
+]
 Tolerance = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--tolerance",
         metavar="MM",
         min=0.001,
-        help="Surfaces so far apart still agree, for the normalised surface Dice, mm.",
+        show_default="1",
+        help="Surfaces at most this far apart agree, for the normalised surface Dice (nsd.tolerance_mm), mm.",
+    ),
+]
+MetricSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="METRIC.SETTING=VALUE",
+        show_default=False,
+        help="Setting of a metric, e.g. nsd.tolerance_mm=2; can be given several times.",
     ),
 ]
 
@@ -243,6 +265,21 @@ Windows = Annotated[
         help="Windows (2D: slices) computed together, of several images if they are small; fewer need less memory.",
     ),
 ]
+
+
+def metrics_of(
+    names: str | None, *, tolerance_mm: float | None = None, settings: list[str] | None = None
+) -> tuple[Metric, ...] | None:
+    """The metrics behind ``--metrics``, ``--tolerance`` and ``--set``; ``None`` where none of them is given.
+
+    Raises:
+        OptionError: unknown metrics, or settings that they do not have or allow.
+    """
+    if names is None and tolerance_mm is None and not settings:
+        return None
+    from decathlete.evaluation.metrics import make_metrics
+
+    return make_metrics(None if names is None else names_of(names), tolerance_mm=tolerance_mm, settings=settings or ())
 
 
 def dims_of(dim: Dim) -> Literal[2, 3]:

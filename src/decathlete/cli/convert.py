@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.core.choices import DatasetLayout, ImageSuffix
+from decathlete.core.choices import DatasetLayout
 
 if TYPE_CHECKING:
     from decathlete.dataset.conversion.plain_sources import FileNames
@@ -86,9 +86,12 @@ def convert(
         bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to the source's.")
     ] = False,
     suffix: Annotated[
-        ImageSuffix | None,
+        str | None,
         typer.Option(
-            "--suffix", show_default="the source's", help="Kind of all new files; others are written anew in it."
+            "--suffix",
+            metavar="SUFFIX",
+            show_default="the source's",
+            help="Suffix of all new files: .nii.gz, .nii, .nrrd, .mha, or a plug-in's; other files are converted.",
         ),
     ] = None,
     regions: o.Regions = None,

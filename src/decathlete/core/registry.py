@@ -142,7 +142,17 @@ class Registry(Generic[T]):
 
     def names(self) -> tuple[str, ...]:
         """All known names, sorted: built in, registered, and of installed plug-ins. No component is imported."""
-        return tuple(sorted({*self.builtin_names, *self._registered, *self._entry_points()}))
+        return tuple(sorted({*self.installed_names, *self._registered}))
+
+    @property
+    def installed_names(self) -> tuple[str, ...]:
+        """The names of built-ins and of installed plug-ins. No component is imported."""
+        return tuple(sorted({*self.builtin_names, *self._entry_points()}))
+
+    @property
+    def registered_names(self) -> tuple[str, ...]:
+        """The names that have been registered in this process so far."""
+        return tuple(self._registered)
 
     @cached_property
     def builtin_names(self) -> tuple[str, ...]:

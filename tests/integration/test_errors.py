@@ -202,7 +202,7 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
     assert Scores.load(run / "scores.json") == again
 
     (run / "scores.json").write_text(first.revised(origin=None).model_dump_json())
-    assert "do not say what they are of" in fails("validate", *ours)
+    assert "of unknown origin" in fails("validate", *ours)
     (run / "scores.json").write_text("{")
     assert "damaged" in fails("validate", *ours)
 

@@ -129,7 +129,7 @@ class CrossValidation(Schema):
         Raises:
             DatasetError: the folds do not belong together: a case is held out twice, or classes or metrics differ.
         """
-        _check_together(scores)
+        _check_folds_match(scores)
         folds = tuple(FoldScores.of(fold, scores[fold]) for fold in sorted(scores))
         every_case = [case for fold in scores.values() for case in fold.cases]
         by_class = zip(*(fold.classes for fold in folds), strict=True)
@@ -196,7 +196,7 @@ class CrossValidation(Schema):
         write_text(path, text.getvalue())
 
 
-def _check_together(scores: Mapping[int, Scores]) -> None:
+def _check_folds_match(scores: Mapping[int, Scores]) -> None:
     first = next(iter(scores.values()))
     held_out: dict[str, int] = {}
     for fold, found in scores.items():

@@ -1,4 +1,4 @@
-"""Score predicted label maps against the truth, on the grid of the files, many cases at once."""
+"""Score predicted label maps against the truth, on the grid of the files, several cases at once."""
 
 from __future__ import annotations
 

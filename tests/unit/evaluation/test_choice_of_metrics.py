@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
-from decathlete.errors import OptionError
+from decathlete.errors import OptionError, OutputError
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.evaluate import evaluate
@@ -25,7 +26,9 @@ from decathlete.evaluation.metrics import METRICS, make_metrics
 from decathlete.evaluation.scores import MetricInfo, Scores
 from decathlete.io.images import write_label
 from decathlete.workflows.cross_validation_page import render_cross_validation
+from decathlete.workflows.report import make_report
 from decathlete.workflows.report_charts import distribution_chart
+from decathlete.workflows.validate import PredictOptions, validate
 
 MODULE = '''
 """How far volumes differ."""
@@ -128,6 +131,28 @@ def test_scores_are_shown_where_the_metric_is_not_installed(folders: tuple[Path,
     assert scores.table() == before.table()
     assert [c.case_id for c in scores.ranked()] == ["c", "a", "b"], "the greatest error first"
     assert "Volume error of a case (mL)" in distribution_chart(scores)
+
+
+def test_a_run_is_scored_with_it_and_its_report_shows_it(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[2] / "reference" / "golden" / "v1"
+    data = golden / "data" / "Task07_Blobs"
+    run = tmp_path / "fold_0"
+    shutil.copytree(golden / "results" / "classes" / "Task07_Blobs" / "3d" / "fold_0", run)
+    options = PredictOptions(device="cpu", precision="fp32", engine="torch")
+    chosen = ["dice", PLUGIN]
+    with pytest.raises(OutputError, match=r"other metrics: iou, nsd .tolerance_mm 1., hd95_mm, no volume_error_ml"):
+        validate(run, dataset_root=data, options=options, metrics=chosen)
+    before = Scores.load(run / "scores.json")
+    scores = validate(run, dataset_root=data, options=options, metrics=chosen, overwrite=True, workers=1)
+    assert scores.headline.dice == pytest.approx(before.headline.dice, abs=1e-4)
+    assert Scores.load(run / "scores.json") == scores
+    written = (run / "scores.json").stat().st_mtime_ns
+    assert validate(run, dataset_root=data, options=options, metrics=chosen) == scores
+    assert (run / "scores.json").stat().st_mtime_ns == written, "kept"
+    page = make_report(run, dataset_root=data).read_text()
+    assert page.count('<th class="number">Volume error mL</th>') == 2, "classes and cases"
+    assert "Volume error is the mean over all pairs" in page
+    assert ">NSD<" not in page
 
 
 def test_the_command_line_takes_it(folders: tuple[Path, Path]) -> None:

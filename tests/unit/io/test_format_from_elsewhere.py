@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
+from decathlete.core import registry
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ImageError, ManifestError, OptionError
@@ -39,6 +41,7 @@ MODULE = '''
 
 import numpy as np
 
+from decathlete.core import registry
 from decathlete.core.geometry import Geometry
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.volumes import Volume
@@ -143,6 +146,20 @@ def test_without_the_plugin_the_suffix_is_unknown(tmp_path: Path) -> None:
         read_image(root / "labelsTr" / "a.npz")
     with pytest.raises(OptionError, match=r"'.npz' cannot be written"):
         convert(root, tmp_path / "new", to="decathlon", suffix=".npz")
+
+
+def test_an_installed_plugin_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    IMAGE_FORMATS._registered.pop("numpy")
+    sys.modules.pop("numpy_plugin")
+    entry_point = metadata.EntryPoint(
+        name="image_format.numpy", value="numpy_plugin:NumpyFormat", group="decathlete.components"
+    )
+    monkeypatch.setattr(registry, "_all_entry_points", lambda: (entry_point,))
+    monkeypatch.setattr(format_lookup, "_installed_names", lambda: frozenset(IMAGE_FORMATS.installed_names))
+    assert "numpy" in IMAGE_FORMATS.names()
+    assert "numpy_plugin" not in sys.modules, "names are listed without importing anything"
+    write_label(tmp_path / "a.npz", np.eye(16, dtype=int)[None], Geometry.plain((1, 16, 16)))
+    assert read_label(tmp_path / "a.npz").array_ZYX.sum() == 16
 
 
 def test_a_plugin_that_cannot_be_imported_leaves_the_others(

@@ -83,7 +83,8 @@ def _expect_own_scores(scores: dict, run: Path, root: Path) -> None:
         assert set(np.unique(maps[0])) <= {0, 1, 2, 3}
         for region in case["classes"]:
             predicted, true = (np.isin(label, members[region["name"]]) for label in maps)
-            assert region["dice"] == pytest.approx(2 * (predicted & true).sum() / (predicted.sum() + true.sum()))
+            dice = 2 * (predicted & true).sum() / (predicted.sum() + true.sum())
+            assert region["values"]["dice"] == pytest.approx(dice)
 
 
 def _expect_evaluate_to_agree(

@@ -40,8 +40,8 @@ def test_run_leads_to_a_scored_model(tmp_path, monkeypatch, dim):
     assert stop.value.code in (0, None)
     folder = tmp_path / "results" / "Task98_Phantom" / f"{dim}d" / "fold_0"
     record = ModelBundle.load(folder).record
-    assert record.training_provenance["config"]["loader"] == "dali"
-    assert json.loads((folder / "scores.json").read_text())["headline"]["dice"] > 0.7
+    assert record.training_provenance["config"]["loader"]["name"] == "dali"
+    assert json.loads((folder / "scores.json").read_text())["headline"]["values"]["dice"] > 0.7
 
 
 def test_it_repeats_and_goes_on_exactly_and_augments(tmp_path):

@@ -192,7 +192,7 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
 
     ours = ("--model", run, "--dataset", data, "--device", "cpu")
     before = _times(run)
-    assert "other scores (tolerance 1 mm)" in fails("validate", *ours, "--tolerance", 2)
+    assert "other scores (other metrics: nsd (tolerance_mm 1))" in fails("validate", *ours, "--tolerance", 2)
     assert "settings" in fails("validate", *ours, "--overlap", 0.25)
     _rewrite(next((data / "labelsTr").glob(f"{first.cases[0].case_id}.*")), lambda a: a[::-1])
     assert "other label maps" in fails("validate", *ours)
@@ -202,7 +202,7 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
     assert Scores.load(run / "scores.json") == again
 
     (run / "scores.json").write_text(first.revised(origin=None).model_dump_json())
-    assert "do not say what they are of" in fails("validate", *ours)
+    assert "of unknown origin" in fails("validate", *ours)
     (run / "scores.json").write_text("{")
     assert "damaged" in fails("validate", *ours)
 
@@ -244,7 +244,8 @@ def test_evaluate_never_writes_over_other_scores_unasked(fails: Run, tmp_path: P
     assert "--overwrite" in fails(*command, "--tolerance", 3)
     assert (tmp_path / "out" / "scores.json").read_bytes() == before
     assert _status(*command, "--tolerance", 3, "--overwrite") == 0
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["tolerance_mm"] == 3
+    nsd = json.loads((tmp_path / "out" / "scores.json").read_text())["metrics"][2]
+    assert (nsd["name"], nsd["settings"]) == ("nsd", {"tolerance_mm": 3})
 
 
 def test_a_terminal_without_arrows_is_no_error(tmp_path: Path) -> None:

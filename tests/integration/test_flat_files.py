@@ -41,7 +41,7 @@ def test_slices_of_two_axes_are_learned_and_predicted_as_they_came(root, monkeyp
     assert call(monkeypatch, "run", "5", "--dim", 2, *train) == 0
     run = Path("results/Task05_Slices/2d/fold_0")
     scores = json.loads((run / "scores.json").read_text())
-    assert scores["headline"]["dice"] > 0.6, "two bright blobs in noise are learned in 60 steps"
+    assert scores["headline"]["values"]["dice"] > 0.6, "two bright blobs in noise are learned in 60 steps"
     (image,) = (root / "imagesTs").glob("*.nii.gz")
     before, after = (nibabel.load(path) for path in (image, run / "predictions" / image.name))
     assert before.shape == after.shape == SHAPE
@@ -53,7 +53,7 @@ def test_slices_of_two_axes_are_learned_and_predicted_as_they_came(root, monkeyp
         (truths / path.name).write_bytes((root / "labelsTr" / path.name).read_bytes())
     assert call(monkeypatch, "evaluate", "--preds", run / "validation", "--lbls", truths, "--output", "scored") == 0
     again = json.loads(Path("scored/scores.json").read_text())
-    assert again["headline"]["dice"] == pytest.approx(scores["headline"]["dice"])
+    assert again["headline"]["values"]["dice"] == pytest.approx(scores["headline"]["values"]["dice"])
 
 
 def test_a_model_of_volumes_is_refused_with_the_remedy(root, monkeypatch, capsys):

@@ -41,7 +41,7 @@ def test_a_trained_model_predicts_in_int8(
     said = capsys.readouterr().out
     held_out = len(json.loads((run / "run.json").read_text())["val"])
     fp32, int8 = map(float, re.search(rf"{held_out} validation cases: (\S+) in fp32, (\S+) in int8", said).groups())
-    assert fp32 == pytest.approx(json.loads((run / "scores.json").read_text())["headline"]["dice"], abs=1e-4)
+    assert fp32 == pytest.approx(json.loads((run / "scores.json").read_text())["headline"]["values"]["dice"], abs=1e-4)
     assert int8 > fp32 - 0.002
     assert "one window:" in said
     assert sorted(path.name for path in Path("int8").iterdir()) == ["model.bin", "model.xml", "program.json"]

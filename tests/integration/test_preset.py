@@ -33,4 +33,4 @@ def test_a_task_of_the_table_is_trained_and_scored_by_the_recipe(
     config = record.training_provenance["config"]
     assert (config["learning_rate"], config["ema_decay"], config["nvol"]) == (8e-4, 0, 4 if dim == "2" else None)
     assert not config["augmentation"]["rotation"]["enabled"]
-    assert json.loads((folder / "scores.json").read_text())["headline"]["dice"] is not None
+    assert json.loads((folder / "scores.json").read_text())["headline"]["values"]["dice"] is not None

@@ -128,8 +128,8 @@ def _class_names(workspace: decathlete.Workspace) -> list[str]:
 
 def _expect_results(workspace: decathlete.Workspace, folder: Path, said: str) -> None:
     headline = json.loads((folder / "scores.json").read_text())["headline"]
-    assert said.rstrip().splitlines()[-1].startswith(f"mean Dice {headline['dice']:.3f}")
-    assert headline["dice"] > 0.6, "two bright blobs in noise are learned in 80 steps"
+    assert said.rstrip().splitlines()[-1].startswith(f"mean Dice {headline['values']['dice']:.3f}")
+    assert headline["values"]["dice"] > 0.6, "two bright blobs in noise are learned in 80 steps"
     assert (folder / "report.html").stat().st_size > 10_000
     images = sorted((workspace.dataset("7") / "imagesTs").glob("*.nii.gz"))
     assert len(images) == 2

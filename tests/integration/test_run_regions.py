@@ -60,7 +60,7 @@ def test_brats_with_a_foreground_channel_to_a_scored_model(tmp_path: Path, monke
     assert list(json.loads((run / "logs.json").read_text())["epochs"][-1]["dice"]) == NAMES
     scores = json.loads((run / "scores.json").read_text())
     assert [c["name"] for c in scores["classes"]] == NAMES
-    assert scores["headline"]["dice"] > 0.5, "three bright blobs in noise are learned in 80 steps"
+    assert scores["headline"]["values"]["dice"] > 0.5, "three bright blobs in noise are learned in 80 steps"
     _expect_own_scores(scores, run, root)
     rows = (run / "scores.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows[1:4]] == NAMES
@@ -83,7 +83,8 @@ def _expect_own_scores(scores: dict, run: Path, root: Path) -> None:
         assert set(np.unique(maps[0])) <= {0, 1, 2, 3}
         for region in case["classes"]:
             predicted, true = (np.isin(label, members[region["name"]]) for label in maps)
-            assert region["dice"] == pytest.approx(2 * (predicted & true).sum() / (predicted.sum() + true.sum()))
+            dice = 2 * (predicted & true).sum() / (predicted.sum() + true.sum())
+            assert region["values"]["dice"] == pytest.approx(dice)
 
 
 def _expect_evaluate_to_agree(

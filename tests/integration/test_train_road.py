@@ -22,7 +22,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 def trained(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The plan and the options of a model that was scored."""
-    assert json.loads((folder / "scores.json").read_text())["headline"]["dice"] is not None
+    assert json.loads((folder / "scores.json").read_text())["headline"]["values"]["dice"] is not None
     record = ModelBundle.load(folder).record
     return record.plan, record.training_provenance["config"]
 

@@ -7,8 +7,10 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist, dice, jaccard
 
-from decathlete.evaluation.overlap import overlap
-from decathlete.evaluation.surface import SurfaceDistances, surface, surface_distances
+from decathlete.evaluation.mask_pair import MaskPair
+from decathlete.evaluation.metrics import make_metrics
+from decathlete.evaluation.surface import measure_surface_distances as distances
+from decathlete.evaluation.surface import surface
 
 SPACINGS = [(1.0, 1.0, 1.0), (5.0, 0.7, 0.9), (0.4, 2.0, 1.1)]
 SHAPES = [(9, 11, 10), (3, 16, 14), (12, 2, 13)]
@@ -22,18 +24,19 @@ def blobs(seed: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarra
     return base > np.quantile(base, 0.7), other > np.quantile(other, 0.75)
 
 
-def distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]) -> SurfaceDistances:
-    found = surface_distances(prediction, truth, spacing)
-    assert found is not None
-    return found
+def values(
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float] = (1, 1, 1), tolerance_mm: float = 1
+) -> dict[str, float | None]:
+    pair = MaskPair(prediction, truth, spacing_ZYX=spacing)
+    return {metric.name: metric.score(pair) for metric in make_metrics(tolerance_mm=tolerance_mm)}
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_overlap_is_scipys(seed: int) -> None:
     prediction, truth = blobs(seed, (9, 11, 10))
-    counts = overlap(prediction, truth)
-    assert counts.dice == pytest.approx(1 - dice(prediction.ravel(), truth.ravel()))
-    assert counts.iou == pytest.approx(1 - jaccard(prediction.ravel(), truth.ravel()))
+    ours = values(prediction, truth)
+    assert ours["dice"] == pytest.approx(1 - dice(prediction.ravel(), truth.ravel()))
+    assert ours["iou"] == pytest.approx(1 - jaccard(prediction.ravel(), truth.ravel()))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -52,9 +55,10 @@ def test_distances_are_those_of_all_pairs(shape: tuple[int, int, int], spacing: 
     np.testing.assert_allclose(ours.prediction_to_truth, pairs_mm.min(axis=1), rtol=1e-5)
     np.testing.assert_allclose(ours.truth_to_prediction, pairs_mm.min(axis=0), rtol=1e-5)
     hd95 = max(np.percentile(pairs_mm.min(axis=1), 95), np.percentile(pairs_mm.min(axis=0), 95))
-    assert ours.hd95_mm == pytest.approx(hd95, rel=1e-5)
+    ours_of = values(prediction, truth, spacing, 1.05)
+    assert ours_of["hd95_mm"] == pytest.approx(hd95, rel=1e-5)
     near = (pairs_mm.min(axis=1) <= 1.05).sum() + (pairs_mm.min(axis=0) <= 1.05).sum()
-    assert ours.nsd(1.05) == pytest.approx(near / sum(pairs_mm.shape))
+    assert ours_of["nsd"] == pytest.approx(near / sum(pairs_mm.shape))
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -84,9 +88,9 @@ def test_monai_agrees() -> None:
     torch = pytest.importorskip("torch")
     spacing = (5.0, 0.7, 0.9)
     prediction, truth = (np.pad(m, 2) for m in blobs(1, (9, 11, 10)))
-    ours = distances(prediction, truth, spacing)
+    ours = values(prediction, truth, spacing, 1.05)
     theirs_in = [torch.from_numpy(m[None, None].astype(np.float32)) for m in (prediction, truth)]
     hd95 = metrics.compute_hausdorff_distance(*theirs_in, include_background=True, percentile=95, spacing=spacing)
     nsd = metrics.compute_surface_dice(*theirs_in, [1.05], include_background=True, spacing=spacing)
-    assert ours.hd95_mm == pytest.approx(float(hd95), rel=1e-4)
-    assert ours.nsd(1.05) == pytest.approx(float(nsd), rel=1e-4)
+    assert ours["hd95_mm"] == pytest.approx(float(hd95), rel=1e-4)
+    assert ours["nsd"] == pytest.approx(float(nsd), rel=1e-4)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.core.choices import DatasetLayout, ImageSuffix
+from decathlete.core.choices import DatasetLayout
 
 if TYPE_CHECKING:
     from decathlete.dataset.conversion.plain_sources import FileNames
@@ -91,11 +91,12 @@ def convert(
     files: FileArguments,
     copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to them.")] = False,
     suffix: Annotated[
-        ImageSuffix | None,
+        str | None,
         typer.Option(
             "--suffix",
+            metavar="SUFFIX",
             show_default="the source's",
-            help="File format of all images; files of other formats are converted.",
+            help="File format of all images: .nii.gz, .nii, .nrrd, .mha, or a plug-in's; others are converted.",
         ),
     ] = None,
     regions: o.Regions = None,

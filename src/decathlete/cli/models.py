@@ -72,7 +72,9 @@ def validate(
     model: o.Model,
     windows: WindowArguments,
     dataset: o.RawDataset = None,
-    tolerance: o.Tolerance = 1.0,
+    metrics: o.Metrics = None,
+    tolerance: o.Tolerance = None,
+    set_: o.MetricSettings = None,
     grid: Annotated[
         Grid,
         typer.Option(
@@ -97,7 +99,7 @@ def validate(
         dataset_root=dataset,
         options=windows.options(device=device, precision=precision, layout=layout, engine=engine),
         workers=workers,
-        tolerance_mm=tolerance,
+        metrics=o.metrics_of(metrics, tolerance_mm=tolerance, settings=set_),
         grid=grid,
         overwrite=overwrite,
         progress=TerminalListener().cases("predict"),

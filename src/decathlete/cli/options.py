@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import EngineChoice, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
 from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.evaluation.metrics import Metric
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Folders", "Machine", "Prediction", "Split"
 REGIONS = "Overlapping regions"
@@ -178,13 +181,32 @@ Brats = Annotated[
     bool,
     brats("Take whole tumour, core and enhancing tumour as regions, found by the names of the labels.", default=True),
 ]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="NAMES",
+        show_default="dice,iou,nsd,hd95_mm",
+        help="Metrics, separated by commas: names (`decathlete components metric` lists them) or module:Class.",
+    ),
+]
 Tolerance = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--tolerance",
         metavar="MM",
         min=0.001,
-        help="Tolerance of the normalised surface Dice, mm.",
+        show_default="1",
+        help="Tolerance of the normalised surface Dice, mm; the same as nsd.tolerance_mm.",
+    ),
+]
+MetricSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="METRIC.SETTING=VALUE",
+        show_default=False,
+        help="Setting of a metric, e.g. nsd.tolerance_mm=2. Can be repeated.",
     ),
 ]
 
@@ -291,6 +313,21 @@ Windows = Annotated[
         help="Windows (2D: slices) per batch, of several images if these are small; fewer need less memory.",
     ),
 ]
+
+
+def metrics_of(
+    names: str | None, *, tolerance_mm: float | None = None, settings: list[str] | None = None
+) -> tuple[Metric, ...] | None:
+    """The metrics behind ``--metrics``, ``--tolerance`` and ``--set``; ``None`` where none of them is given.
+
+    Raises:
+        OptionError: unknown metrics, or settings that they do not have or allow.
+    """
+    if names is None and tolerance_mm is None and not settings:
+        return None
+    from decathlete.evaluation.metrics import make_metrics
+
+    return make_metrics(None if names is None else names_of(names), tolerance_mm=tolerance_mm, settings=settings or ())
 
 
 def dims_of(dim: Dim) -> Literal[2, 3]:

@@ -41,6 +41,7 @@ def run(
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
     engine: o.Engine = "auto",
+    metrics: o.Metrics = None,
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -65,6 +66,7 @@ def run(
         "predict_options": windows.options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
         ),
+        "metrics": o.metrics_of(metrics),
         "workers": workers,
         "overwrite": overwrite,
         "listener": TerminalListener(),

@@ -1,4 +1,4 @@
-"""Commands about results: evaluate, report."""
+"""The commands evaluate and report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def evaluate(
             "--output", "-o", metavar="DIR", show_default="only printed", help="Folder for scores.json and scores.csv."
         ),
     ] = None,
-    tolerance: o.Tolerance = 1.0,
+    metrics: o.Metrics = None,
+    tolerance: o.Tolerance = None,
+    set_: o.MetricSettings = None,
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
@@ -27,7 +29,7 @@ def evaluate(
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Score label maps against the true ones. Dice, IoU, HD95 (mm), surface Dice, volumes (mL): per class and case."""
+    """Score label maps against the true ones. Dice, IoU, surface Dice, HD95, volumes: per class and case."""
     from decathlete.cli.progress import print_json
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as function
@@ -40,7 +42,7 @@ def evaluate(
         regions=regions,
         regions_order=parse_order(regions_order),
         brats=brats,
-        tolerance_mm=tolerance,
+        metrics=o.metrics_of(metrics, tolerance_mm=tolerance, settings=set_),
         workers=workers,
     )
     if as_json:

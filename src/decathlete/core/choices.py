@@ -51,5 +51,3 @@ BenchmarkMode = Literal["train", "predict"]
 """What a benchmark measures."""
 DatasetLayout = Literal["decathlon", "nnunet"]
 """How a raw dataset lies in its folder: the Medical Segmentation Decathlon's way, or nnU-Net v2's."""
-ImageSuffix = Literal[".nii.gz", ".nii", ".nrrd", ".mha"]
-"""Kinds of image files that can be written."""

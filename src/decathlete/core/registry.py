@@ -9,9 +9,9 @@ A component is one module: a class, its nested ``Settings``, and one registratio
 
 A registry finds a name in three places, in this order: what has been registered in this process; the built-in modules
 of its package, each of which has the name that it registers, so that names are listed without importing them; and the
-entry points of installed distributions, in the group ``decathlete.components``, named ``KIND.NAME``. A name with a
-colon, ``module:Class``, is imported as it stands. Nothing that a file names is ever imported by its path: see
-:meth:`Registry.resolve`.
+entry points of installed distributions, in the group ``decathlete.components``, named ``KIND.NAME`` with underscores
+for spaces in the kind (``loss.tversky``, ``image_format.minc``). A name with a colon, ``module:Class``, is imported as
+it stands. Nothing that a file names is ever imported by its path: see :meth:`Registry.resolve`.
 """
 
 from __future__ import annotations
@@ -142,7 +142,17 @@ class Registry(Generic[T]):
 
     def names(self) -> tuple[str, ...]:
         """All known names, sorted: built in, registered, and of installed plug-ins. No component is imported."""
-        return tuple(sorted({*self.builtin_names, *self._registered, *self._entry_points()}))
+        return tuple(sorted({*self.installed_names, *self._registered}))
+
+    @property
+    def installed_names(self) -> tuple[str, ...]:
+        """The names of built-ins and of installed plug-ins. No component is imported."""
+        return tuple(sorted({*self.builtin_names, *self._entry_points()}))
+
+    @property
+    def registered_names(self) -> tuple[str, ...]:
+        """The names that have been registered in this process so far."""
+        return tuple(self._registered)
 
     @cached_property
     def builtin_names(self) -> tuple[str, ...]:
@@ -217,8 +227,12 @@ class Registry(Generic[T]):
         return (self.resolve(name) for name in self.names())
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
-        prefix = f"{self.kind}."
-        return {e.name.removeprefix(prefix): e for e in _all_entry_points() if e.name.startswith(prefix)}
+        found = {}
+        for entry_point in _all_entry_points():
+            kind, _, name = entry_point.name.partition(".")
+            if kind.replace("_", " ") == self.kind:
+                found[name] = entry_point
+        return found
 
     def _adopt(self, loaded: object, name: str) -> Component[T]:
         """The component that importing ``loaded`` (a class, or a module) has registered."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from decathlete.core.labels import LabelSet
+from decathlete.io.format_lookup import DEFAULT_SUFFIX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class ManifestContent:
     labels: LabelSet
     training: Sequence[str]
     test: Sequence[str] = ()
-    suffix: str = ".nii.gz"
+    suffix: str = DEFAULT_SUFFIX
     groups: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from decathlete.dataset.declared_labels import label_set
 from decathlete.dataset.groups import groups_of
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
-from decathlete.io.image_files import IMAGE_SUFFIXES, group_channels, is_image_name, strip_suffix
+from decathlete.io.image_files import group_channels, image_suffixes, is_image_name, strip_suffix
 
 MANIFEST = "dataset.json"
 _HELP = "mend dataset.json (forms: Medical Segmentation Decathlon, nnU-Net v2)"
@@ -171,8 +171,8 @@ def _cases(
     if isinstance(manifest, _Decathlon):
         return _decathlon_cases(manifest, root)
     ending = manifest.file_ending
-    if not ending.startswith(".") or not f"x{ending}".lower().endswith(IMAGE_SUFFIXES):
-        problems.append(f"file_ending {ending!r} is not one of {', '.join(IMAGE_SUFFIXES)}")
+    if not ending.startswith(".") or not f"x{ending}".lower().endswith(image_suffixes()):
+        problems.append(f"file_ending {ending!r} is not one of {', '.join(image_suffixes())}")
         return (), ()
     try:
         if manifest.dataset is not None:

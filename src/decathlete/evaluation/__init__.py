@@ -1,1 +1,1 @@
-"""How good predictions are, on the original grid."""
+"""Evaluation of predictions on the original grid: metrics, scores of cases, cross-validation."""

@@ -1,4 +1,4 @@
-"""Score predicted label maps against the truth, on the grid of the files, many cases at once."""
+"""Score predicted label maps against the truth, on the grid of the files, several cases at once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.regions import chosen_labels
-from decathlete.errors import DatasetError, GridMismatch, ImageError, OptionError, problems_found
+from decathlete.errors import DatasetError, GridMismatch, ImageError, problems_found
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
+from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.saved import save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.io.images import read_grid, read_label
@@ -38,32 +39,34 @@ def evaluate(
     regions: GivenRegions | None = None,
     regions_order: Sequence[int] = (),
     brats: bool = False,
-    tolerance_mm: float = 1.0,
+    metrics: Sequence[MetricChoice] | None = None,
+    tolerance_mm: float | None = None,
     workers: int = 2,
 ) -> Scores:
     """Score every label map of a folder against the prediction of the same id (file name without its suffix).
 
     Args:
-        output: folder that gets ``scores.json`` and ``scores.csv``.
-        overwrite: replace other scores in ``output``; equal ones are no hindrance.
+        output: folder for ``scores.json`` and ``scores.csv``.
+        overwrite: replace other scores in ``output``; equal ones are always replaced.
         labels: the classes. ``None``: those of a ``dataset.json`` in or above ``labels_folder``; without one, one
             class per value found in the files.
         regions, regions_order, brats: score these regions instead of classes, see :class:`~decathlete.PlanOptions`.
-        tolerance_mm: of the normalised surface Dice.
+        metrics, tolerance_mm: see :func:`~decathlete.evaluation.metrics.make_metrics`.
 
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
             be read; values that are not integers or not declared.
         GridMismatch: some pairs do not share a grid; all of them are named.
-        OptionError: regions that do not fit the labels, or that their names do not decide.
-        OutputError: ``output`` cannot be written, told before any work is done; or it holds other scores.
+        OptionError: regions that do not fit the labels, or that their names do not decide; unknown metrics.
+        OutputError: ``output`` cannot be written (checked before any work is done), or it holds other scores.
     """
+    used = make_metrics(metrics, tolerance_mm=tolerance_mm)
     if output:
         writable_folder(output)
     pairs = _pairs(predictions, labels_folder)
     declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
     scored = chosen_labels(declared, regions=regions, order=regions_order, brats=brats)
-    scores = evaluate_pairs(pairs, scored, tolerance_mm=tolerance_mm, workers=workers)
+    scores = evaluate_pairs(pairs, scored, metrics=used, workers=workers)
     if output:
         save_scores(scores, output, overwrite=overwrite)
     return scores
@@ -92,7 +95,7 @@ def _labels_seen(pairs: dict[str, Pair], *, workers: int) -> LabelSet:
             problems.append(f"case {outcome.case_id}: {outcome.error}")
     if problems:
         where = next(iter(pairs.values()))[0].parent
-        raise problems_found(sorted(problems), where=where, remedy="mend these files; nothing was scored")
+        raise problems_found(sorted(problems), where=where, remedy="fix these files; nothing was scored")
     return labels_of_values(seen)
 
 
@@ -101,24 +104,25 @@ def _values(pair: Pair) -> set[int]:
 
 
 def evaluate_pairs(
-    pairs: Mapping[str, Pair], labels: LabelSet, *, tolerance_mm: float = 1.0, workers: int = 2
+    pairs: Mapping[str, Pair], labels: LabelSet, *, metrics: Sequence[Metric] | None = None, workers: int = 2
 ) -> Scores:
     """Score files: case id -> (prediction, truth).
+
+    Args:
+        metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
 
     Raises:
         GridMismatch: some pairs do not share a grid; all of them are named.
         DatasetError: no pairs, unreadable files, values that are not integers or not declared; all together.
-        OptionError: a tolerance that is not positive.
     """
-    if not tolerance_mm > 0:
-        raise OptionError(f"the tolerance must be positive, it is {tolerance_mm} mm", remedy="give millimetres, e.g. 1")
+    used = make_metrics() if metrics is None else tuple(metrics)
     if not pairs:
         raise DatasetError("there is nothing to evaluate", remedy="give at least one prediction and its label map")
     _check_grids(pairs)
     scored: list[CaseScores] = []
     problems: list[str] = []
     work = {case_id: (case_id, *pair) for case_id, pair in pairs.items()}
-    score = partial(_score_files, labels=labels, tolerance_mm=tolerance_mm)
+    score = partial(_score_files, labels=labels, metrics=used)
     for outcome in map_cases(score, work, workers=workers):
         if outcome.value is not None:
             scored.append(outcome.value)
@@ -126,9 +130,9 @@ def evaluate_pairs(
             problems.append(f"case {outcome.case_id}: {outcome.error}")
     if problems:
         raise problems_found(
-            sorted(problems), where=_folder(pairs), remedy="mend these files; nothing was scored", kind=DatasetError
+            sorted(problems), where=_folder(pairs), remedy="fix these files; nothing was scored", kind=DatasetError
         )
-    return Scores.of(scored, tolerance_mm=tolerance_mm)
+    return Scores.of(scored, used)
 
 
 def _folder(pairs: Mapping[str, Pair]) -> Path:
@@ -153,13 +157,11 @@ def _check_grids(pairs: Mapping[str, Pair]) -> None:
         )
 
 
-def _score_files(item: tuple[str, Path, Path], *, labels: LabelSet, tolerance_mm: float) -> CaseScores:
+def _score_files(item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Sequence[Metric]) -> CaseScores:
     case_id, prediction_path, truth_path = item
     truth = _read_declared(truth_path, labels)
     prediction = _read_declared(prediction_path, labels)
-    return score_case(
-        prediction.array_ZYX, truth.array_ZYX, truth.geometry, labels, tolerance_mm=tolerance_mm, case_id=case_id
-    )
+    return score_case(prediction.array_ZYX, truth.array_ZYX, truth.geometry, labels, metrics=metrics, case_id=case_id)
 
 
 def _read_declared(path: Path, labels: LabelSet) -> LabelMap:

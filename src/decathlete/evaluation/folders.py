@@ -1,4 +1,4 @@
-"""What lies in a folder of label maps: case ids, and the classes they are declared to have."""
+"""Folders of label maps: ids of the cases, and the declared classes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DatasetError, ManifestError, problems_found
-from decathlete.io.images import IMAGE_SUFFIXES, strip_suffix
+from decathlete.io.image_files import image_suffixes, is_image_name, strip_suffix
 
 _log = logging.getLogger(__name__)
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Case id -> file, for every image file in ``folder`` (not below it), sorted by id.
+    """List the image files in ``folder`` (not below it): case id -> file, sorted by id.
 
     Raises:
         DatasetError: no such folder, no image in it, or two files of one id.
@@ -24,7 +24,7 @@ def label_files(folder: Path) -> dict[str, Path]:
         raise DatasetError("is not a folder", where=folder, remedy="give the folder that holds the label maps")
     files: dict[str, Path] = {}
     doubled = []
-    for path in sorted(p for p in folder.iterdir() if _is_image(p)):
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and is_image_name(p)):
         case_id = strip_suffix(path.name)
         if case_id in files:
             doubled.append(f"{files[case_id].name} and {path.name} are one case")
@@ -33,20 +33,15 @@ def label_files(folder: Path) -> dict[str, Path]:
         raise problems_found(doubled, where=folder, remedy="keep one file for each case")
     if not files:
         raise DatasetError(
-            f"there are no label maps in this folder (looked for {', '.join(IMAGE_SUFFIXES)})",
+            f"there are no label maps in this folder (looked for {', '.join(image_suffixes())})",
             where=folder,
             remedy="give the folder that holds the files themselves",
         )
     return dict(sorted(files.items()))
 
 
-def _is_image(path: Path) -> bool:
-    name = path.name.lower()
-    return path.is_file() and not name.startswith(".") and name.endswith(tuple(IMAGE_SUFFIXES))
-
-
 def declared_labels(folder: Path) -> LabelSet | None:
-    """The classes of the dataset that ``folder`` belongs to, if a manifest lies in it or above it."""
+    """Read the classes of the dataset that ``folder`` belongs to, if a manifest lies in it or above it."""
     for root in (folder, *folder.resolve().parents[:2]):
         if (root / "dataset.json").is_file():
             try:
@@ -57,7 +52,7 @@ def declared_labels(folder: Path) -> LabelSet | None:
 
 
 def labels_of_values(values: Iterable[int]) -> LabelSet:
-    """Background and one class per other value, named ``class 1``, ...
+    """Make a label set of background and one class per other value, named ``class 1``, ...
 
     Raises:
         DatasetError: nothing but background, or negative values.

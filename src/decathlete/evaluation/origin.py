@@ -1,4 +1,4 @@
-"""What scores are of: which model, how it predicted, and which cases. It says whether scores may be kept."""
+"""Origin of scores: model, settings of its prediction, and cases. It decides whether scores may be kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decathlete.core.schema import Schema
 
 
 class ScoresOrigin(Schema):
-    """From what scores were made: equal origins and tolerances give equal scores.
+    """Inputs of scores: equal origins and equal metrics give equal scores.
 
     Attributes:
         models: digests of the model bundles that predicted.
@@ -23,7 +23,7 @@ class ScoresOrigin(Schema):
     images: str
 
     def differences(self, other: ScoresOrigin) -> list[str]:
-        """What differs, in words."""
+        """Describe the differences to another origin."""
         parts = {
             "another model": self.models != other.models,
             "other settings of the prediction": self.prediction != other.prediction,

@@ -1,4 +1,4 @@
-"""How much of two masks is the same: Dice, IoU."""
+"""Voxel counts of two masks, and the box that holds both."""
 
 from __future__ import annotations
 
@@ -20,21 +20,9 @@ class Overlap:
     n_truth: int
     n_both: int
 
-    @property
-    def dice(self) -> float | None:
-        """2 |A and B| / (|A| + |B|), 0..1; ``None`` when both are empty (Dice 1945)."""
-        total = self.n_prediction + self.n_truth
-        return 2 * self.n_both / total if total else None
 
-    @property
-    def iou(self) -> float | None:
-        """|A and B| / |A or B|, 0..1; ``None`` when both are empty (Jaccard 1912)."""
-        union = self.n_prediction + self.n_truth - self.n_both
-        return self.n_both / union if union else None
-
-
-def overlap(prediction_ZYX: Mask, truth_ZYX: Mask) -> Overlap:
-    """Count two masks of one shape."""
+def count_overlap(prediction_ZYX: Mask, truth_ZYX: Mask) -> Overlap:
+    """Count the voxels of two masks of one shape, and those that they share."""
     return Overlap(
         n_prediction=int(np.count_nonzero(prediction_ZYX)),
         n_truth=int(np.count_nonzero(truth_ZYX)),
@@ -43,10 +31,10 @@ def overlap(prediction_ZYX: Mask, truth_ZYX: Mask) -> Overlap:
 
 
 def joint_box(one_ZYX: NDArray[np.generic], other_ZYX: NDArray[np.generic], *, margin: int = 0) -> Box:
-    """The smallest box with every non-zero voxel of both (the whole grid if there is none).
+    """Return the smallest box with every non-zero voxel of both arrays (the whole grid if there is none).
 
     Args:
-        margin: voxels added on every side, as far as the grid goes. With a margin of 1 an axis of the box has one
+        margin: voxels added on every side, up to the border of the grid. With a margin of 1 an axis of the box has one
             voxel only where the grid itself has.
     """
     box = nonzero_box(((one_ZYX != 0) | (other_ZYX != 0))[None])

@@ -1,4 +1,4 @@
-"""Scores on disk: written beside nothing else of that name, unless it may be replaced."""
+"""Write scores into a folder; other scores there are replaced only on request."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What an evaluation says: per case and class, per class, and one headline; as JSON, CSV and a line of text.
+"""The result of an evaluation: values of each case and structure, summaries and a headline; as JSON, CSV and text.
 
-Two conventions for a class that neither the truth nor the prediction has in a case: the *headline* leaves it out;
-the *absent-as-one* figures count it as Dice and NSD 1. Where only one side has it, Dice, IoU and NSD are 0 and HD95
-is undefined (``null``), which is counted and shown.
+Two conventions for a structure that neither the truth nor the prediction has in a case: the *headline* leaves it out;
+the figures ``with_absent`` count it with the value that the metric declares (Dice and NSD: 1). Where only one side has
+it, Dice, IoU and NSD are 0 and HD95 is undefined (``null``), which is counted and shown.
 """
 
 from __future__ import annotations
@@ -11,60 +11,139 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, JsonValue, model_validator
 
 from decathlete.core.choices import Grid
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
+from decathlete.evaluation.metrics import Direction, HeadlineMean, Metric
 from decathlete.evaluation.origin import ScoresOrigin
-
-SCORES_VERSION = 1
+from decathlete.evaluation.scores_v1 import upgrade_scores
 
 SCORES_STEMS: dict[Grid, str] = {"original": "scores", "prepared": "scores_prepared"}
 
 Presence = Literal["both", "truth only", "prediction only", "neither"]
-Metric = Literal["dice", "iou", "nsd", "hd95_mm"]
-METRICS: tuple[Metric, ...] = ("dice", "iou", "nsd", "hd95_mm")
+Values = dict[str, float | None]
+"""Registered name of a metric -> its value; ``None``: undefined."""
+
+
+class MetricInfo(Schema):
+    """A metric as it was used, so that scores can be shown where the metric is not installed.
+
+    Attributes:
+        name: registered name: key and column of its values.
+        title, long_title, unit, direction, digits, if_one_empty, absent_value, headline_mean,
+            in_headline: see :class:`~decathlete.evaluation.metrics.Metric`.
+        is_share: whether values lie between 0 and 1, so that a bar can show them.
+        settings: of the component.
+    """
+
+    name: str
+    title: str
+    long_title: str
+    unit: str
+    direction: Direction
+    is_share: bool
+    digits: int
+    if_one_empty: float | None
+    absent_value: float | None
+    headline_mean: HeadlineMean
+    in_headline: bool
+    settings: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, metric: Metric) -> Self:
+        """Describe a metric."""
+        return cls(
+            name=metric.name,
+            title=metric.title,
+            long_title=metric.long_title,
+            unit=metric.unit,
+            direction=metric.direction,
+            is_share=metric.limits == (0.0, 1.0),
+            digits=metric.digits,
+            if_one_empty=metric.if_one_empty,
+            absent_value=metric.absent_value,
+            headline_mean=metric.headline_mean,
+            in_headline=metric.in_headline,
+            settings=metric.settings.model_dump(mode="json"),
+        )
+
+    @property
+    def heading(self) -> str:
+        """Title and unit, for the head of a table.
+
+        >>> from decathlete.evaluation.metrics import make_metrics
+        >>> [MetricInfo.of(metric).heading for metric in make_metrics()]
+        ['Dice', 'IoU', 'NSD', 'HD95 mm']
+        """
+        return f"{self.title} {self.unit}".rstrip()
+
+    @property
+    def identity(self) -> tuple[str, dict[str, JsonValue]]:
+        """What makes two metrics the same: name and settings."""
+        return self.name, self.settings
+
+    def format(self, value: float | None, *, undefined: str = "undefined") -> str:
+        """A value with the metric's decimals, without its unit."""
+        return undefined if value is None else f"{value:.{self.digits}f}"
+
+    def describe(self) -> str:
+        """Name and settings in words, for messages.
+
+        >>> from decathlete.evaluation.metrics import make_metrics
+        >>> [MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])]
+        ['dice', 'nsd (tolerance_mm 1)']
+        """
+        settings = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
+        return f"{self.name} ({settings})" if settings else self.name
 
 
 class ClassScores(Schema):
-    """One class (or region) of one case.
+    """One structure (class or region) of one case.
 
     Attributes:
-        presence: which side has the class at all.
-        dice, iou, nsd: 0..1, ``None`` when neither side has the class.
-        hd95_mm: ``None`` unless both sides have the class.
+        presence: which side has the structure at all.
+        values: of each metric.
         truth_ml, prediction_ml: volumes, millilitres.
     """
 
     name: str
     presence: Presence
-    dice: float | None
-    iou: float | None
-    nsd: float | None
-    hd95_mm: float | None
+    values: Values
     truth_ml: float
     prediction_ml: float
 
+    @property
+    def dice(self) -> float | None:
+        """Dice; ``None`` also where it was not computed."""
+        return self.values.get("dice")
+
 
 class CaseScores(Schema):
-    """One case; its own figures are means over the classes that have a value."""
+    """One case.
+
+    Attributes:
+        values: of each metric, the mean over the structures that have a value.
+    """
 
     case_id: str
-    dice: float | None
-    iou: float | None
-    nsd: float | None
-    hd95_mm: float | None
+    values: Values
     classes: tuple[ClassScores, ...]
 
     @classmethod
     def of(cls, case_id: str, classes: Sequence[ClassScores]) -> Self:
-        """From the classes of one case."""
-        means = {metric: mean(getattr(c, metric) for c in classes) for metric in METRICS}
-        return cls(case_id=case_id, classes=tuple(classes), **means)
+        """From the structures of one case (at least one)."""
+        means = {name: mean(c.values[name] for c in classes) for name in classes[0].values}
+        return cls(case_id=case_id, classes=tuple(classes), values=means)
+
+    @property
+    def dice(self) -> float | None:
+        """Mean Dice; ``None`` also where it was not computed."""
+        return self.values.get("dice")
 
 
 class Statistics(Schema):
@@ -94,21 +173,19 @@ class Statistics(Schema):
 
 
 class ClassSummary(Schema):
-    """One class over all cases.
+    """One structure over all cases.
 
     Attributes:
+        values: statistics of each metric; ``None`` where no case has a value.
+        with_absent: of each metric that declares a value for absent structures: the mean that counts ``n_absent``
+            cases with it.
         n_both, n_missed, n_invented, n_absent: cases where both sides, only the truth, only the prediction, or
-            neither has the class. HD95 is undefined in the second and third.
-        dice_absent_as_one, nsd_absent_as_one: means that count ``n_absent`` cases as 1.
+            neither has the structure.
     """
 
     name: str
-    dice: Statistics | None
-    iou: Statistics | None
-    nsd: Statistics | None
-    hd95_mm: Statistics | None
-    dice_absent_as_one: float | None
-    nsd_absent_as_one: float | None
+    values: dict[str, Statistics | None]
+    with_absent: Values
     n_both: int
     n_missed: int
     n_invented: int
@@ -117,14 +194,13 @@ class ClassSummary(Schema):
     prediction_ml: float = Field(description="mean volume over all cases")
 
     @classmethod
-    def of(cls, scores: Sequence[ClassScores]) -> Self:
-        """From one class' scores in every case (at least one)."""
+    def of(cls, scores: Sequence[ClassScores], metrics: Sequence[MetricInfo]) -> Self:
+        """From the scores of one structure in every case (at least one)."""
         counts = {p: sum(s.presence == p for s in scores) for p in ("both", "truth only", "prediction only", "neither")}
         return cls(
             name=scores[0].name,
-            **{metric: Statistics.of(getattr(s, metric) for s in scores) for metric in METRICS},
-            dice_absent_as_one=mean(map(_absent_as_one("dice"), scores)),
-            nsd_absent_as_one=mean(map(_absent_as_one("nsd"), scores)),
+            values={m.name: Statistics.of(s.values[m.name] for s in scores) for m in metrics},
+            with_absent={m.name: mean(map(_with_absent(m), scores)) for m in metrics if m.absent_value is not None},
             n_both=counts["both"],
             n_missed=counts["truth only"],
             n_invented=counts["prediction only"],
@@ -133,121 +209,178 @@ class ClassSummary(Schema):
             prediction_ml=float(np.mean([s.prediction_ml for s in scores])),
         )
 
+    def mean(self, metric: str) -> float | None:
+        """Mean of a metric; ``None`` where it has no value."""
+        found = self.values.get(metric)
+        return None if found is None else found.mean
+
 
 class Headline(Schema):
     """The figures to quote.
 
-    Every mean is over cases, of the mean over a case's foreground classes (regions, where the labels have them); a
-    class that neither side has is left out of its case's mean, a case without any is left out of the mean over cases.
+    A mean over cases is that of the mean over a case's structures; a structure that neither side has is left out of
+    its case's mean, a case without any is left out of the mean over cases.
 
     Attributes:
-        hd95_mm: over the pairs of case and class where it is defined.
+        values: of each metric, the mean over cases or over pairs of case and structure, as the metric declares.
+        with_absent: the second convention, of each metric that declares a value for absent structures.
+        n_undefined: of each metric, pairs of case and structure without a value although a side has the structure.
         n_cases: evaluated.
         n_left_out: of these, cases without foreground on either side.
-        n_hd95_undefined: pairs of case and class that only one side has.
-        dice_absent_as_one, nsd_absent_as_one: the second convention.
     """
 
-    dice: float | None
-    nsd: float | None
-    hd95_mm: float | None
-    iou: float | None
+    values: Values
+    with_absent: Values
+    n_undefined: dict[str, int]
     n_cases: int
     n_left_out: int
-    n_hd95_undefined: int
-    dice_absent_as_one: float | None
-    nsd_absent_as_one: float | None
 
     @classmethod
-    def of(cls, cases: Sequence[CaseScores]) -> Self:
+    def of(cls, cases: Sequence[CaseScores], metrics: Sequence[MetricInfo]) -> Self:
         """From all cases."""
+        pairs = [s for c in cases for s in c.classes]
+        over = {"cases": [c.values for c in cases], "pairs": [s.values for s in pairs]}
+        present = [s for s in pairs if s.presence != "neither"]
         return cls(
-            **{metric: mean(getattr(c, metric) for c in cases) for metric in METRICS},
+            values={m.name: mean(values[m.name] for values in over[m.headline_mean]) for m in metrics},
+            with_absent={
+                m.name: mean(mean(map(_with_absent(m), c.classes)) for c in cases)
+                for m in metrics
+                if m.absent_value is not None
+            },
+            n_undefined={m.name: sum(s.values[m.name] is None for s in present) for m in metrics},
             n_cases=len(cases),
-            n_left_out=sum(c.dice is None for c in cases),
-            n_hd95_undefined=sum(s.presence in ("truth only", "prediction only") for c in cases for s in c.classes),
-            dice_absent_as_one=mean(mean(map(_absent_as_one("dice"), c.classes)) for c in cases),
-            nsd_absent_as_one=mean(mean(map(_absent_as_one("nsd"), c.classes)) for c in cases),
+            n_left_out=sum(all(s.presence == "neither" for s in c.classes) for c in cases),
         )
+
+    @property
+    def dice(self) -> float | None:
+        """Mean Dice; ``None`` also where it was not computed."""
+        return self.values.get("dice")
 
 
 class Scores(Schema):
-    """A whole evaluation.
+    """A whole evaluation, as ``scores.json`` holds it. Version 1 is read too.
 
     Attributes:
-        origin: what the scores are of; ``None`` for a folder of predictions whose making is not known.
-        grid: that they were taken on. Those on the prepared grid are no result to quote: they leave out what resampling
-            and cropping cost.
-        tolerance_mm: of the normalised surface Dice.
+        metrics: in the order of columns.
+        origin: what the scores are of; ``None`` for a folder of predictions of unknown origin.
+        grid: on which they were computed. Scores on the prepared grid are no result to quote: they leave out what
+            resampling and cropping cost.
         cases: sorted by case id.
     """
 
-    version: int = SCORES_VERSION
+    version: Literal[2] = 2
+    metrics: tuple[MetricInfo, ...]
     headline: Headline
     origin: ScoresOrigin | None = None
     grid: Grid = "original"
-    tolerance_mm: float
     classes: tuple[ClassSummary, ...]
     cases: tuple[CaseScores, ...]
 
+    @model_validator(mode="before")
     @classmethod
-    def of(cls, cases: Iterable[CaseScores], *, tolerance_mm: float) -> Self:
-        """From the cases (at least one), all with the same classes."""
+    def _upgrade(cls, data: Any) -> Any:
+        return upgrade_scores(data)
+
+    @classmethod
+    def of(cls, cases: Iterable[CaseScores], metrics: Iterable[Metric | MetricInfo]) -> Self:
+        """From the cases (at least one), all with the same structures and these metrics."""
         ordered = sorted(cases, key=lambda c: c.case_id)
+        infos = tuple(m if isinstance(m, MetricInfo) else MetricInfo.of(m) for m in metrics)
         by_class = zip(*(c.classes for c in ordered), strict=True)
         return cls(
-            headline=Headline.of(ordered),
-            tolerance_mm=tolerance_mm,
-            classes=tuple(ClassSummary.of(scores) for scores in by_class),
+            metrics=infos,
+            headline=Headline.of(ordered, infos),
+            classes=tuple(ClassSummary.of(scores, infos) for scores in by_class),
             cases=tuple(ordered),
         )
 
     @property
     def stem(self) -> str:
-        """Of the files' names: scores of another grid never stand in ``scores.json``."""
+        """Of the files' names: scores on another grid are never written to ``scores.json``."""
         return SCORES_STEMS[self.grid]
+
+    @property
+    def main_metric(self) -> MetricInfo:
+        """The metric that ranks cases: Dice, or the first one where there is no Dice."""
+        return main_metric(self.metrics)
+
+    @property
+    def headline_metrics(self) -> tuple[MetricInfo, ...]:
+        """The metrics of the headline line, the main one first."""
+        return headline_metrics(self.metrics)
+
+    def ranked(self) -> list[CaseScores]:
+        """All cases, the worst by the main metric first; those without a value last."""
+        sign = 1 if self.main_metric.direction == "higher" else -1
+        name = self.main_metric.name
+        return sorted(self.cases, key=lambda c: (c.values[name] is None, sign * (c.values[name] or 0.0), c.case_id))
 
     def headline_line(self) -> str:
         """For example ``mean Dice 0.873 · NSD 0.912 · HD95 1.40 mm · 41 cases``."""
         h = self.headline
-        hd95 = "undefined" if h.hd95_mm is None else f"{h.hd95_mm:.2f} mm"
-        if h.n_hd95_undefined:
-            hd95 += f" (undefined {h.n_hd95_undefined}x)"
         cases = f"{h.n_cases} case" + ("s" if h.n_cases != 1 else "")
         if h.n_left_out:
             cases += f" ({h.n_left_out} without foreground left out)"
         where = "" if self.grid == "original" else " · on the prepared grid, not the files' own"
-        return f"mean Dice {_three(h.dice)} · NSD {_three(h.nsd)} · HD95 {hd95} · {cases}{where}"
+        return f"mean {' · '.join(self._headline_figure(m) for m in self.headline_metrics)} · {cases}{where}"
+
+    def _headline_figure(self, metric: MetricInfo) -> str:
+        value, n_undefined = self.headline.values[metric.name], self.headline.n_undefined[metric.name]
+        figure = metric.format(value) + (f" {metric.unit}" if metric.unit and value is not None else "")
+        return f"{metric.title} {figure}" + (f" (undefined {n_undefined}x)" if n_undefined else "")
 
     def table(self) -> str:
-        """A line per class for a terminal: means, and how often only one side has the class."""
+        """A line per structure for a terminal: means, and how often only one side has the structure."""
         width = max(len("class"), *(len(c.name) for c in self.classes))
-        lines = [f"{'class':{width}}   Dice    IoU    NSD   HD95 mm   missed  invented  absent"]
+        widths = [max(5, len(m.heading) + 1) for m in self.metrics]
+        head = [f"{m.heading:>{w}}" for m, w in zip(self.metrics, widths, strict=True)]
+        lines = ["  ".join([f"{'class':{width}}", *head, f"{'missed':>7}  {'invented':>8}  {'absent':>6}"])]
         for c in self.classes:
-            dice, iou, nsd = (f"{s.mean:.3f}" if s else "-" for s in (c.dice, c.iou, c.nsd))
-            hd95 = f"{c.hd95_mm.mean:.2f}" if c.hd95_mm else "-"
-            lines.append(
-                f"{c.name:{width}}  {dice:>5}  {iou:>5}  {nsd:>5}  {hd95:>8}  "
-                f"{c.n_missed:>7}  {c.n_invented:>8}  {c.n_absent:>6}"
-            )
+            means = [
+                f"{m.format(c.mean(m.name), undefined='-'):>{w}}" for m, w in zip(self.metrics, widths, strict=True)
+            ]
+            counts = f"{c.n_missed:>7}  {c.n_invented:>8}  {c.n_absent:>6}"
+            lines.append("  ".join([f"{c.name:{width}}", *means, counts]))
         return "\n".join(lines)
 
     def save_files(self, folder: Path) -> None:
-        """``scores.json`` and ``scores.csv`` in ``folder`` (``scores_prepared`` for those on the prepared grid)."""
+        """Write ``scores.json`` and ``scores.csv`` into ``folder`` (``scores_prepared`` on the prepared grid)."""
         self.save(folder / f"{self.stem}.json")
         self.save_csv(folder / f"{self.stem}.csv")
 
     def save_csv(self, path: Path) -> None:
-        """One row per case and class; undefined values are empty."""
+        """Write one row per case and structure; undefined values are empty."""
         rows = io.StringIO()
         writer = csv.writer(rows, lineterminator="\n")
-        writer.writerow(["case", "class", "presence", *METRICS, "truth_ml", "prediction_ml", "grid"])
+        names = [m.name for m in self.metrics]
+        writer.writerow(["case", "class", "presence", *names, "truth_ml", "prediction_ml", "grid"])
         for case in self.cases:
             for s in case.classes:
-                figures = [s.dice, s.iou, s.nsd, s.hd95_mm, s.truth_ml, s.prediction_ml]
+                figures = [*(s.values[name] for name in names), s.truth_ml, s.prediction_ml]
                 cells = ["" if v is None else f"{v:.6g}" for v in figures]
                 writer.writerow([case.case_id, s.name, s.presence, *cells, self.grid])
         write_text(path, rows.getvalue())
+
+
+def main_metric(metrics: Sequence[MetricInfo]) -> MetricInfo:
+    """Dice, or the first metric where there is no Dice."""
+    return next((m for m in metrics if m.name == "dice"), metrics[0])
+
+
+def headline_metrics(metrics: Sequence[MetricInfo]) -> tuple[MetricInfo, ...]:
+    """The main metric, then all others that a headline shows."""
+    main = main_metric(metrics)
+    return (main, *(m for m in metrics if m.in_headline and m is not main))
+
+
+def metric_differences(found: Sequence[MetricInfo], wanted: Sequence[MetricInfo]) -> list[str]:
+    """Metrics of ``found`` that ``wanted`` lacks, and the other way round, in words; the order does not count."""
+    before, after = ([m.identity for m in metrics] for metrics in (found, wanted))
+    return [m.describe() for m in found if m.identity not in after] + [
+        f"no {m.describe()}" for m in wanted if m.identity not in before and m.name not in {f.name for f in found}
+    ]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -256,12 +389,8 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _absent_as_one(metric: Literal["dice", "nsd"]) -> Callable[[ClassScores], float | None]:
+def _with_absent(metric: MetricInfo) -> Callable[[ClassScores], float | None]:
     def value(scores: ClassScores) -> float | None:
-        return 1.0 if scores.presence == "neither" else getattr(scores, metric)
+        return metric.absent_value if scores.presence == "neither" else scores.values[metric.name]
 
     return value
-
-
-def _three(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"

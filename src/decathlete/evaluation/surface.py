@@ -1,6 +1,6 @@
-"""How far two surfaces lie apart, mm: HD95 and the normalised surface Dice.
+"""Distances between the surfaces of two masks, mm.
 
-The surface of a mask are its voxels with at least one of the six face neighbours outside the mask; what lies beyond
+The surface of a mask is its voxels with at least one of the six face neighbours outside the mask; everything beyond
 the border of the volume is outside. An axis of one voxel has no neighbours, so the surface of a single slice is its
 outline. Distances run between voxel centres and are exact (Euclidean distance transform, Felzenszwalb and
 Huttenlocher 2012, as in the ``edt`` package). A sheared grid is measured by the spacing along its axes, as if they
@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Triple
 from decathlete.evaluation.overlap import Mask, joint_box
 
-# Distances are float32: a surface exactly at the tolerance must not fall out of it by rounding.
-_ROUNDING = 1 + 1e-5
-
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceDistances:
@@ -30,30 +27,17 @@ class SurfaceDistances:
     truth_to_prediction: NDArray[np.float32]
 
     @property
-    def hd95_mm(self) -> float:
-        """The larger of the two directed 95th percentiles (linear between ranks), mm."""
-        directed = (self.prediction_to_truth, self.truth_to_prediction)
-        return float(max(np.percentile(d, 95) for d in directed))
-
-    def nsd(self, tolerance_mm: float) -> float:
-        """Normalised surface Dice, 0..1: the share of both surfaces within ``tolerance_mm`` of the other.
-
-        Every surface voxel counts once, whatever patch of surface it stands for (Nikolov et al. 2021 weigh by
-        area; on isotropic grids the two agree closely).
-        """
-        limit = tolerance_mm * _ROUNDING
-        near = sum(int(np.count_nonzero(d <= limit)) for d in (self.prediction_to_truth, self.truth_to_prediction))
-        return near / (self.prediction_to_truth.size + self.truth_to_prediction.size)
+    def directed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both directions."""
+        return self.prediction_to_truth, self.truth_to_prediction
 
 
-def surface_distances(prediction_ZYX: Mask, truth_ZYX: Mask, spacing_ZYX: Triple) -> SurfaceDistances | None:
-    """Distances between the surfaces of two masks on one grid; ``None`` when either is empty.
+def measure_surface_distances(prediction_ZYX: Mask, truth_ZYX: Mask, spacing_ZYX: Triple) -> SurfaceDistances:
+    """Measure the distances between the surfaces of two masks on one grid; each has at least one voxel.
 
     Args:
         spacing_ZYX: mm.
     """
-    if not prediction_ZYX.any() or not truth_ZYX.any():
-        return None
     # All surface voxels of both lie in the joint box; the margin keeps flat volumes apart from flat masks.
     box = joint_box(prediction_ZYX, truth_ZYX, margin=1).slices
     prediction, truth = surface(prediction_ZYX[box]), surface(truth_ZYX[box])
@@ -64,7 +48,7 @@ def surface_distances(prediction_ZYX: Mask, truth_ZYX: Mask, spacing_ZYX: Triple
 
 
 def surface(mask_ZYX: Mask) -> Mask:
-    """The voxels of a mask with a face neighbour outside it or beyond the array (axes of one voxel apart)."""
+    """Return the voxels of a mask with a face neighbour outside it or beyond the array (but for axes of one voxel)."""
     inside = mask_ZYX.copy()
     for axis in (a for a, n in enumerate(mask_ZYX.shape) if n > 1):
         line, eroded = np.moveaxis(mask_ZYX, axis, 0), np.moveaxis(inside, axis, 0)

@@ -1,4 +1,4 @@
-"""Which files are images, what their cases are called, and which files together are one case."""
+"""Files that are images: ids of their cases, and the files that together are one case."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decathlete.errors import ImageError
-from decathlete.io import itk, nifti
-from decathlete.io.dicom import is_dicom_file, is_dicom_folder
+from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, suffix_of
 
-IMAGE_SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES)
-"""Suffixes of files that hold a whole image each, longest first where one ends with another."""
+__all__ = ["find_inputs", "group_channels", "image_suffixes", "is_image_name", "output_suffix", "strip_suffix"]
 
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
 
@@ -23,32 +21,26 @@ def strip_suffix(name: str) -> str:
     >>> strip_suffix("case.1_0000.nii.gz")
     'case.1_0000'
     """
-    lower = name.lower()
-    return next((name[: -len(s)] for s in IMAGE_SUFFIXES if lower.endswith(s)), name)
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if suffix else name
 
 
-def is_image_name(path: Path) -> bool:
-    """Whether ``path`` is named like an image and is not hidden."""
-    return path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
+def is_image_name(path: Path, *, slices: bool = True) -> bool:
+    """Whether ``path`` is named like an image and is not hidden.
 
-
-def output_suffix(path: Path) -> str:
-    """The suffix for a prediction of ``path``: the input's own where it can be written, else ``.nii.gz``."""
-    lower = path.name.lower()
-    if lower.endswith(".mhd"):
-        return ".mha"  # the same format in one file, which can be written whole or not at all
-    if lower.endswith(".nhdr"):
-        return ".nrrd"
-    return next((s for s in (*nifti.SUFFIXES, *itk.WRITABLE) if lower.endswith(s)), ".nii.gz")
+    Args:
+        slices: also for files that may be single slices of an image (DICOM).
+    """
+    return path.name.lower().endswith(image_suffixes(slices=slices)) and not path.name.startswith(".")
 
 
 def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
-    """The cases at ``path``: case id -> its files, one per channel or one with all channels.
+    """Find the cases at ``path``: case id -> its files, one per channel or one with all channels.
 
     Args:
-        path: an image file; a folder of DICOM slices (one case, called as the folder); a folder of images, where
+        path: an image file; a folder of DICOM slices (one case with the name of the folder); a folder of images, where
             ``ID_0000.*``, ``ID_0001.*`` are the channels of ``ID``; or a folder of DICOM folders.
-        n_channels: of the model, where known. With 1, files called ``ID_0000`` and ``ID_0001`` are two cases.
+        n_channels: of the model, where known. With 1, files named ``ID_0000`` and ``ID_0001`` are two cases.
 
     Raises:
         ImageError: nothing is there, it is not an image, or one case has two files of different kinds.
@@ -57,17 +49,17 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
         return _one_file(path, n_channels)
     if not path.is_dir():
         raise ImageError("does not exist", where=path, remedy="check the path")
-    images = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p))
-    if any(p.suffix.lower() != ".dcm" for p in images):
-        return group_channels((p for p in images if p.suffix.lower() != ".dcm"), n_channels=n_channels)
-    if is_dicom_folder(path):
+    inside = sorted(path.iterdir())
+    if images := [p for p in inside if p.is_file() and is_image_name(p, slices=False)]:
+        return group_channels(images, n_channels=n_channels)
+    if find_format(path):
         return {path.resolve().name: (path,)}
-    series: dict[str, tuple[Path, ...]] = {p.name: (p,) for p in sorted(path.iterdir()) if is_dicom_folder(p)}
+    series: dict[str, tuple[Path, ...]] = {p.name: (p,) for p in inside if p.is_dir() and find_format(p)}
     if not series:
         raise ImageError(
             "holds no images",
             where=path,
-            remedy=f"name an image file or a folder with files of these kinds: {', '.join(IMAGE_SUFFIXES)}",
+            remedy=f"name an image file or a folder with files of these kinds: {', '.join(image_suffixes())}",
         )
     return series
 
@@ -103,11 +95,11 @@ def _channel_of(stem: str, firsts: set[str]) -> tuple[str, int]:
 
 
 def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]:
-    if not is_image_name(path) and not is_dicom_file(path):
+    if find_format(path) is None:
         raise ImageError(
             "is not an image of a known kind",
             where=path,
-            remedy=f"give a file with one of these suffixes: {', '.join(IMAGE_SUFFIXES)}, or a folder of DICOM slices",
+            remedy=f"name a file that ends with one of {', '.join(image_suffixes())}, or a folder of DICOM slices",
         )
     stem = strip_suffix(path.name)
     if not stem.endswith("_0000"):

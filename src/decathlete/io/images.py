@@ -1,31 +1,37 @@
-"""Read and write images and label maps of any known format, always with their place in the world."""
+"""Read and write images and label maps of any known format, always with their grid in the world."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry
-from decathlete.core.schema import describe
 from decathlete.errors import GridMismatch, ImageError, OutputError
-from decathlete.io import itk, nifti
-from decathlete.io.dicom import DicomFolderReader, is_dicom_file
-from decathlete.io.image_files import IMAGE_SUFFIXES, find_inputs, output_suffix, strip_suffix
-from decathlete.io.volumes import Image, LabelMap, Reader, Volume, smallest_integer
+from decathlete.io.format_lookup import (
+    find_format,
+    format_of_suffix,
+    image_suffixes,
+    output_suffix,
+    suffix_of,
+    writable_suffixes,
+)
+from decathlete.io.formats import ImageFormat
+from decathlete.io.image_files import find_inputs, strip_suffix
+from decathlete.io.read_errors import translate_read_error
+from decathlete.io.volumes import Image, LabelMap, Volume, smallest_integer
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "Image",
     "LabelMap",
     "find_inputs",
     "holds_integers",
-    "image_header",
+    "image_suffixes",
     "output_suffix",
     "read_channels",
     "read_grid",
@@ -33,13 +39,11 @@ __all__ = [
     "read_label",
     "read_volume",
     "strip_suffix",
+    "writable_suffixes",
     "write_image",
     "write_label",
     "write_volume",
 ]
-
-READERS: tuple[Reader, ...] = (nifti.NiftiReader(), itk.ItkReader(), DicomFolderReader())
-"""Asked in this order; the first that accepts a path reads it."""
 
 _ROUNDING = 1e-3
 _GREATEST_LABEL = 2**31 - 1
@@ -109,7 +113,7 @@ def read_volume(path: Path) -> Volume:
     Raises:
         ImageError: missing, damaged, of an unknown kind, or without a usable grid.
     """
-    if path.is_dir():  # slices of one DICOM series may be scaled differently
+    if path.is_dir():  # slices of one series may be scaled differently
         return _read(path, as_float32=True)
     volume = _read(path, as_float32=False)
     kept = volume.array_CZYX.dtype.kind in "iu" or volume.array_CZYX.dtype == np.float32
@@ -117,12 +121,14 @@ def read_volume(path: Path) -> Volume:
 
 
 def holds_integers(path: Path) -> bool:
-    """Whether a file's header says that its voxels are integers.
+    """Whether the voxels of a file are integers, by its header.
 
     Raises:
         ImageError: missing, damaged, or of an unknown kind.
     """
-    return _reader(path).holds_integers(path)
+    found = _format(path)
+    with translate_read_error(path, found.title):
+        return found.holds_integers(path)
 
 
 def read_grid(path: Path) -> tuple[int, Geometry]:
@@ -131,11 +137,9 @@ def read_grid(path: Path) -> tuple[int, Geometry]:
     Raises:
         ImageError: missing, damaged, of an unknown kind, or without a usable grid.
     """
-    reader = _reader(path)
-    try:
-        return reader.grid(path)
-    except ValidationError as problem:
-        raise _unusable_grid(path, problem) from None
+    found = _format(path)
+    with translate_read_error(path, found.title):
+        return found.read_header(path)
 
 
 def write_label(path: Path, label_ZYX: NDArray[Any], geometry: Geometry) -> None:
@@ -166,61 +170,37 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
     """
     if array_CZYX.shape[1:] != geometry.shape_ZYX:
         raise ValueError(f"array {array_CZYX.shape[1:]} does not fill the grid {geometry.shape_ZYX}")
-    name = path.name.lower()
-    if not name.endswith((*nifti.SUFFIXES, *itk.WRITABLE)):
+    suffix = suffix_of(path.name)
+    if suffix is None or suffix not in writable_suffixes():
         raise OutputError(
             "images of this kind cannot be written",
             where=path,
-            remedy=f"use one of {', '.join((*nifti.SUFFIXES, *itk.WRITABLE))}",
+            remedy=f"use one of {', '.join(writable_suffixes())}",
         )
     with atomic_path(path) as partial:
-        if name.endswith(nifti.SUFFIXES):
-            nifti.write_nifti(partial, array_CZYX, geometry)
-        else:
-            itk.write_itk(partial, array_CZYX, geometry)
+        format_of_suffix(suffix).write_volume(partial, array_CZYX, geometry)
 
 
-def image_header(n_channels: int, geometry: Geometry) -> bytes:
-    """The beginning of an uncompressed NIfTI file (``.nii``) of float32 channels; their numbers come next, in C order.
-
-    With them it is the file that :func:`write_image` makes.
-    """
-    return nifti.header_bytes(n_channels, geometry)
-
-
-def stored_bytes(path: Path) -> int:
-    """How long an uncompressed NIfTI file (``.nii``) has to be by its header.
-
-    Raises:
-        ImageError: missing, or its header is damaged.
-    """
-    return nifti.stored_bytes(path)
-
-
-def _reader(path: Path) -> Reader:
+def _format(path: Path) -> ImageFormat:
     if not path.exists():
         raise ImageError("does not exist", where=path, remedy="check the path")
-    for reader in READERS:
-        if path.is_dir() == isinstance(reader, DicomFolderReader) and reader.accepts(path):
-            return reader
-    if path.is_file() and is_dicom_file(path):
-        return READERS[1]
-    raise ImageError(
-        "is a folder without DICOM slices" if path.is_dir() else "is not an image of a known kind",
-        where=path,
-        remedy=f"use one of these kinds: {', '.join(IMAGE_SUFFIXES)}, or a folder of DICOM slices",
-    )
+    found = find_format(path)
+    if found is None:
+        raise ImageError(
+            "is a folder without DICOM slices" if path.is_dir() else "is not an image of a known kind",
+            where=path,
+            remedy=f"use one of these kinds: {', '.join(image_suffixes())}, or a folder of DICOM slices",
+        )
+    return found
 
 
 def _read(path: Path, *, as_float32: bool) -> Volume:
-    try:
-        return _reader(path).volume(path, as_float32=as_float32)
-    except ValidationError as problem:
-        raise _unusable_grid(path, problem) from None
-
-
-def _unusable_grid(path: Path, problem: ValidationError) -> ImageError:
-    return ImageError("; ".join(describe(problem)), where=path, remedy="mend the header, or export this file again")
+    found = _format(path)
+    with translate_read_error(path, found.title):
+        volume = found.read_volume(path, as_float32=as_float32)
+    if as_float32 and volume.array_CZYX.dtype != np.float32:
+        return replace(volume, array_CZYX=volume.array_CZYX.astype(np.float32))
+    return volume
 
 
 def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:

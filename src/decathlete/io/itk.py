@@ -1,9 +1,7 @@
-"""NRRD and MetaImage files (and single DICOM files) through SimpleITK, which counts in LPS where we count in RAS."""
+"""Formats that SimpleITK reads and writes. It uses LPS coordinates, where ``Geometry`` uses RAS."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +11,52 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry, HeaderCodes
 from decathlete.core.lazy_import import lazily
 from decathlete.errors import ImageError
+from decathlete.io.formats import ImageFormat
 from decathlete.io.volumes import Volume
 
 sitk = lazily("SimpleITK")
-
-SUFFIXES = (".nrrd", ".mha", ".mhd", ".nhdr", ".dcm")
-WRITABLE = (".nrrd", ".mha")
 
 _FLOATS = ("sitkFloat32", "sitkFloat64", "sitkVectorFloat32", "sitkVectorFloat64")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-class ItkReader:
-    """Formats that SimpleITK reads: 2D, 3D, 4D with the channels as the slowest axis, or vector voxels."""
+class ItkFormat(ImageFormat):
+    """Base of these formats: 2D, 3D, 4D with the channels as the slowest axis, or vector voxels."""
 
-    def accepts(self, path: Path) -> bool:
-        """By suffix."""
-        return path.name.lower().endswith(SUFFIXES)
-
-    def grid(self, path: Path) -> tuple[int, Geometry]:
+    def read_header(self, path: Path) -> tuple[int, Geometry]:
         """From the header alone."""
-        with translate_read_error(path):
-            header = read_header(path)
-        return _grid(header, path)
+        return grid_of(read_itk_header(path), path)
 
-    def volume(self, path: Path, *, as_float32: bool) -> Volume:
+    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:  # noqa: ARG002 - SimpleITK reads one type
         """All voxels, rescale of DICOM applied."""
-        with translate_read_error(path):
-            header = read_header(path)
-            channels, geometry = _grid(header, path)
-            image = sitk.ReadImage(str(path))
-        array = sitk.GetArrayFromImage(image)
-        if image.GetNumberOfComponentsPerPixel() > 1:
-            array = np.moveaxis(array, -1, 0)
-        array = array.reshape(channels, *geometry.shape_ZYX)
-        return Volume(array_CZYX=array.astype(np.float32, copy=False) if as_float32 else array, geometry=geometry)
+        return read_itk(path)
 
     def holds_integers(self, path: Path) -> bool:
         """Type as read, rescale of DICOM included."""
-        with translate_read_error(path):
-            return read_header(path).GetPixelID() not in [getattr(sitk, name) for name in _FLOATS]
+        return is_integer_header(read_itk_header(path))
+
+    def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
+        """Write a compressed file; several channels become vector voxels."""
+        write_itk(path, array_CZYX, geometry)
 
 
-def read_header(path: Path) -> Any:
-    """A SimpleITK file reader with the header read: size, spacing, origin, direction, metadata."""
+def read_itk(path: Path) -> Volume:
+    """Read the image of one file."""
+    channels, geometry = grid_of(read_itk_header(path), path)
+    image = sitk.ReadImage(str(path))
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+    return Volume(array_CZYX=array.reshape(channels, *geometry.shape_ZYX), geometry=geometry)
+
+
+def is_integer_header(header: Any) -> bool:
+    """Whether the voxels of a header are integers."""
+    return header.GetPixelID() not in [getattr(sitk, name) for name in _FLOATS]
+
+
+def read_itk_header(path: Path) -> Any:
+    """Return a SimpleITK file reader with the header read: size, spacing, origin, direction, metadata."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -64,9 +64,9 @@ def read_header(path: Path) -> Any:
 
 
 def write_itk(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
-    """Write compressed NRRD or MHA; several channels become vector voxels.
+    """Write a compressed file; several channels become vector voxels.
 
-    A slice that came with two axes has two again, unless it leaves the plane that they span.
+    A slice that was read with two axes is written with two, unless it leaves the plane that they span.
 
     Raises:
         OSError: SimpleITK could not write.
@@ -101,7 +101,8 @@ def ras_matrix(columns_XYZ: NDArray[np.float64], origin_LPS: NDArray[np.float64]
     return matrix
 
 
-def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
+def grid_of(header: Any, path: Path) -> tuple[int, Geometry]:
+    """Number of channels and the grid of a header."""
     dims = header.GetDimension()
     size, components = list(header.GetSize()), header.GetNumberOfComponents()
     if dims not in (2, 3, 4) or (dims == 4 and size[3] > 1 and components > 1):
@@ -119,21 +120,6 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
     channels = components * (size[3] if dims == 4 else 1)
     codes = HeaderCodes(axes=2 if dims == 2 else 3)
     return int(channels), Geometry.from_matrix((z, y, x), ras_matrix(steps, origin), codes)
-
-
-@contextmanager
-def translate_read_error(path: Path) -> Iterator[None]:
-    """SimpleITK's ``RuntimeError`` (many lines of C++) becomes one clear error."""
-    if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path")
-    try:
-        yield
-    except (RuntimeError, ValueError) as problem:
-        raise ImageError(
-            f"cannot be read: truncated, damaged, or of another kind than its name says ({_last_line(problem)})",
-            where=path,
-            remedy="download or export this file again",
-        ) from problem
 
 
 def _last_line(problem: Exception) -> str:

@@ -1,10 +1,9 @@
-"""What a reader gives: a volume on its grid. Readers differ by file format, all follow one protocol."""
+"""Images, label maps and volumes on their grids, as they are read from files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,30 +29,14 @@ class LabelMap:
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """What the file holds, channels first, scaling applied, in whatever number type that gives."""
+    """Voxels of a file, channels first, scaling applied, in the number type that this gives."""
 
     array_CZYX: NDArray[Any]
     geometry: Geometry
 
 
-class Reader(Protocol):
-    """One file format. Both methods raise ``ImageError`` where the file is missing, damaged or of another kind."""
-
-    def accepts(self, path: Path) -> bool:
-        """Whether ``path`` is of this format, by its suffix or its content."""
-
-    def grid(self, path: Path) -> tuple[int, Geometry]:
-        """Number of channels and the grid, from the header alone where the format allows it."""
-
-    def volume(self, path: Path, *, as_float32: bool) -> Volume:
-        """All voxels; ``as_float32`` converts while reading, otherwise integers stay integers."""
-
-    def holds_integers(self, path: Path) -> bool:
-        """Whether the voxels are integers, by the header: of an integer type, and not scaled."""
-
-
 def smallest_integer(values: NDArray[Any]) -> np.dtype[Any]:
-    """The smallest integer type for ``values`` that every viewer reads (uint8, then signed before unsigned)."""
+    """Return the smallest integer type for ``values`` that every viewer reads (uint8, then signed before unsigned)."""
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     for candidate in (np.uint8, np.int16, np.uint16, np.int32, np.uint32):
         limits = np.iinfo(candidate)

@@ -13,7 +13,9 @@ from decathlete.errors import OptionError
 
 REGISTRIES = (
     "decathlete.augmentation.transforms",
+    "decathlete.evaluation.metrics",
     "decathlete.inference.output.postprocessing",
+    "decathlete.io.formats",
     "decathlete.loading.loaders",
     "decathlete.loading.samplers",
     "decathlete.planning.architectures",

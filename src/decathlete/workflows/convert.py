@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from decathlete.core.choices import DatasetLayout, ImageSuffix
+from decathlete.core.choices import DatasetLayout
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.conversion.plain_sources import FileNames, read_undeclared
@@ -17,6 +17,7 @@ from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnun
 from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.regions import chosen_labels
 from decathlete.errors import DatasetError, OptionError, problems_found
+from decathlete.io.format_lookup import writable_suffixes
 from decathlete.workflows.workspace import Workspace
 
 Listen = Callable[[str], Progress | None]
@@ -28,7 +29,7 @@ def convert(
     *,
     to: DatasetLayout,
     files: FileNames = FileNames(),
-    suffix: ImageSuffix | None = None,
+    suffix: str | None = None,
     copy: bool = False,
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
@@ -57,6 +58,10 @@ def convert(
         OutputError: ``output`` may not be written, or something else is in the way.
         CasesFailed: at the end, if some cases could not be converted.
     """
+    if suffix is not None and suffix not in writable_suffixes():
+        raise OptionError(
+            f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
+        )
     folder, nnunet = Path(output), to == "nnunet"
     declared = files.images is None and Path(source).suffix.lower() != ".csv"
     origin = workspace.dataset(source) if declared else Path(source)
@@ -115,7 +120,7 @@ def _target(
     *,
     layout: DatasetLayout,
     folder: Path,
-    suffix: ImageSuffix | None,
+    suffix: str | None,
 ) -> Target:
     """What the new files are to be; ``labels`` are the source's, whose ``values`` may be renumbered."""
     return Target(

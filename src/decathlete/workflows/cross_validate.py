@@ -78,7 +78,7 @@ def cross_validate(
     done, problems = _each_fold(road, numbers)
     failed = _failure(done, problems)
     folder = road.workspace.results_folder(task, road.dims)
-    scores = _together(store, done, failed)
+    scores = _combine(store, done, failed)
     report = _write(folder, scores)
     predictions, failed_tests = (None, None) if failed is not None else _predict_tests(road, done, folder)
     return CrossValidationResult(
@@ -143,7 +143,7 @@ def _shared(problems: Sequence[Exception]) -> Exception | None:
     return problems[0] if len({str(problem) for problem in problems}) == 1 else None
 
 
-def _together(store: PreparedStore, done: Mapping[int, FoldResult], failed: FoldsFailed | None) -> CrossValidation:
+def _combine(store: PreparedStore, done: Mapping[int, FoldResult], failed: FoldsFailed | None) -> CrossValidation:
     return CrossValidation.of(
         {fold: result.scores for fold, result in done.items() if result.scores is not None},
         dataset=store.plan.dataset,

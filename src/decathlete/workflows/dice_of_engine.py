@@ -1,14 +1,15 @@
-"""The mean Dice that one engine reaches on labelled cases, on their own grids, without a file written."""
+"""Mean Dice of one engine on labelled cases, on their own grids; no file is written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailed, DatasetError, ImageError
 from decathlete.evaluation.case import mean_dice
@@ -20,12 +21,10 @@ from decathlete.inference.predict import Predictor, PreparedInput
 from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Plan
 
-Progress = Callable[[int, int, str | None], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """An image that waits for the network, and then its label map (file values); the truth beside it."""
+    """A prepared image, later its predicted label map (file values), with the truth."""
 
     ready: PreparedInput | None
     truth_ZYX: NDArray[np.integer[Any]]
@@ -37,8 +36,8 @@ class _Dice:
     value: float | None
 
 
-def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progress: Progress | None = None) -> float:
-    """The mean over the cases of the mean over a case's classes (regions), as ``scores.json`` has it in its headline.
+def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progress: CaseProgress | None = None) -> float:
+    """Compute the mean over cases of the mean over a case's structures, as in the headline of ``scores.json``.
 
     Raises:
         CasesFailed: some cases could not be read or predicted.

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailed, OptionError
+from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.predict_files import predict_files
 from decathlete.planning.network_spec import Dims
@@ -49,6 +50,7 @@ class PipelineOptions(TypedDict, total=False):
     config: TrainConfig
     adapt: bool
     predict_options: PredictOptions
+    metrics: Sequence[MetricChoice] | None
     workers: int
     overwrite: bool
     listener: ProgressReporter
@@ -63,6 +65,7 @@ class FoldPipeline:
         dims: of the model: 2 (slices) or 3.
         config: of each fold's training; its ``max_time_s`` is the time of *each*.
         adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
+        metrics: metrics of the held-out cases, see :func:`decathlete.validate`.
         workers: cases worked on at once.
         overwrite: replace results of other inputs or settings.
         listener: hears how the work goes.
@@ -75,6 +78,7 @@ class FoldPipeline:
     config: TrainConfig = TrainConfig()
     adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
+    metrics: Sequence[MetricChoice] | None = None
     workers: int = 2
     overwrite: bool = False
     listener: ProgressReporter = ProgressReporter()
@@ -83,8 +87,8 @@ class FoldPipeline:
         """Check, plan and prepare the dataset; what is finished is kept.
 
         Raises:
-            OptionError: several machines, one of several processes of a launcher, two batch sizes, or a logger or
-                loader that is not installed.
+            OptionError: several machines, one of several processes of a launcher, two batch sizes, a logger or
+                loader that is not installed, or an unknown metric.
             DecathleteError: the dataset has problems, or other data are in the way.
         """
         launched = launcher()
@@ -95,6 +99,7 @@ class FoldPipeline:
                 remedy="start it once, without torchrun (and with one SLURM task); or `decathlete preprocess`, then "
                 "`train` under torchrun or srun, then `validate`",
             )
+        make_metrics(self.metrics)
         check_loggers(self.config)
         refuse_two_batch_sizes(self.config, self.plan_options.overrides)
         check_loader(self.config)
@@ -142,6 +147,7 @@ class FoldPipeline:
             folder,
             dataset_root=self.workspace.dataset(self.task),
             options=self.predict_options,
+            metrics=self.metrics,
             workers=self.workers,
             overwrite=self.overwrite,
             progress=self.listener.cases("predict"),

@@ -1,4 +1,4 @@
-"""The scores beside a model: kept while they are of the same model, settings and cases, else refused."""
+"""The scores in a run folder: kept while they are of the same model, settings, cases and metrics."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from decathlete.core.files import file_digest, value_digest
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
+from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.origin import ScoresOrigin
-from decathlete.evaluation.scores import SCORES_STEMS, Scores
+from decathlete.evaluation.scores import SCORES_STEMS, MetricInfo, Scores, metric_differences
 from decathlete.inference.output.provenance import Settings, inputs_digest
 
 
 def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
-    """What the scores of ``cases``, predicted with ``settings``, are of.
+    """Describe the origin of the scores of ``cases`` that are predicted with ``settings``.
 
     Raises:
         DatasetError: a file cannot be read.
@@ -41,12 +42,12 @@ def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> Sc
 
 
 def kept_scores(
-    folder: Path, origin: ScoresOrigin, *, tolerance_mm: float, overwrite: bool, grid: Grid = "original"
+    folder: Path, origin: ScoresOrigin, *, metrics: Sequence[Metric], overwrite: bool, grid: Grid = "original"
 ) -> Scores | None:
-    """The scores on ``grid`` in ``folder``, if they are of the same; ``None`` where there are none to keep.
+    """Return the scores on ``grid`` in ``folder``, if origin and metrics are the same; else ``None``.
 
     Raises:
-        OutputError: there are others, and ``overwrite`` is not given.
+        OutputError: there are other scores, and ``overwrite`` is not given.
     """
     path = folder / f"{SCORES_STEMS[grid]}.json"
     if not path.exists():
@@ -56,9 +57,9 @@ def kept_scores(
     except DecathleteError:
         others = ["they are damaged"]
     else:
-        others = _differences(scores, origin, tolerance_mm)
+        others = _differences(scores, origin, metrics)
         if scores.grid != grid:
-            others.append(f"taken on the {scores.grid} grid")
+            others.append(f"computed on the {scores.grid} grid")
         if not others:
             return scores
     if overwrite:
@@ -66,12 +67,12 @@ def kept_scores(
     raise OutputError(
         f"holds other scores ({'; '.join(others)})",
         where=path,
-        remedy="ask for the same again to see them, or replace them with `decathlete validate --overwrite`",
+        remedy="use the same options to see them, or replace them with `decathlete validate --overwrite`",
     )
 
 
-def _differences(scores: Scores, origin: ScoresOrigin, tolerance_mm: float) -> list[str]:
+def _differences(scores: Scores, origin: ScoresOrigin, metrics: Sequence[Metric]) -> list[str]:
     if scores.origin is None:
-        return ["they do not say what they are of"]
-    tolerance = [f"tolerance {scores.tolerance_mm:g} mm"] if scores.tolerance_mm != tolerance_mm else []
-    return scores.origin.differences(origin) + tolerance
+        return ["of unknown origin"]
+    found = metric_differences(scores.metrics, [MetricInfo.of(m) for m in metrics])
+    return scores.origin.differences(origin) + ([f"other metrics: {', '.join(found)}"] if found else [])

@@ -1,8 +1,8 @@
-"""Scores on the grid that a network sees: what it would score if nothing had to go back to the files' own grids."""
+"""Scores on the prepared grid that a network sees, before predictions are resampled to the grids of the files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailed, DatasetError
 from decathlete.evaluation.case import score_case
+from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.pipeline import overlapped
@@ -28,7 +30,7 @@ LabelZYX = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Truth:
-    """Of a case, on its prepared grid (file values)."""
+    """Label map of a case on its prepared grid (file values)."""
 
     case_id: str
     truth_ZYX: LabelZYX
@@ -38,13 +40,13 @@ def score_on_prepared_grid(
     predictor: Predictor,
     cases: Sequence[Case],
     *,
-    tolerance_mm: float = 1.0,
-    progress: Callable[[int, int, str | None], None] | None = None,
+    metrics: Sequence[Metric],
+    progress: CaseProgress | None = None,
 ) -> Scores:
-    """Score labelled cases after cropping and resampling, image and label alike; nothing but scores is kept.
+    """Score labelled cases after cropping and resampling of both image and label; no prediction is written.
 
     Args:
-        predictor: of models of one plan, which says what the grid is.
+        predictor: of models of one plan, which defines the grid.
 
     Raises:
         CasesFailed: some cases could not be read, prepared or predicted; no scores without them.
@@ -63,7 +65,7 @@ def score_on_prepared_grid(
             truth.truth_ZYX,
             prediction.geometry,
             plan.labels,
-            tolerance_mm=tolerance_mm,
+            metrics=metrics,
             case_id=truth.case_id,
         )
 
@@ -79,11 +81,11 @@ def score_on_prepared_grid(
             progress(len(scored) + len(failures), len(labelled), outcome.case_id)
     if failures:
         raise CasesFailed(failures, n_done=len(scored), doing="score")
-    return Scores.of(scored, tolerance_mm=tolerance_mm).revised(grid="prepared")
+    return Scores.of(scored, metrics).revised(grid="prepared")
 
 
 def _read(case: Case, plan: Plan) -> CaseRequest[_Truth]:
-    """A case that stays on its prepared grid."""
+    """Read a case; its prediction stays on the prepared grid."""
     assert case.label is not None  # for the type checker: chosen so
     image = read_channels(case.images)
     prepared = prepare(image, plan, label=read_label(case.label), case_id=case.id)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from decathlete.core.progress import CaseProgress
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.progress import Progress
 
-CaseProgress = Callable[[int, int, str | None], None]
-"""Called with (done, total, case id) after each case."""
+__all__ = ["CaseProgress", "ProgressReporter"]
 
 
 class ProgressReporter:

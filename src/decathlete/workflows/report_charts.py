@@ -65,19 +65,21 @@ def rate_chart(logs: Logs) -> str:
 
 
 def distribution_chart(scores: Scores) -> str:
-    """Dice of every case, a row per class: box (quartiles) and the cases themselves."""
+    """The main metric (Dice) of every case, a row per class: box (quartiles) and the cases themselves."""
+    metric = scores.main_metric
     names = [c.name for c in scores.classes]
     figure, axes = _axes("", height=0.75 + 0.5 * len(names), width=9.6)
     for row, colour in enumerate(class_colours(len(names))):
-        values = [c.classes[row].dice for c in scores.cases if c.classes[row].dice is not None]
+        values = [v for c in scores.cases if (v := c.classes[row].values[metric.name]) is not None]
         _box_and_points(axes, len(names) - 1 - row, np.array(values, dtype=float), colour)
     axes.set_yticks(range(len(names)), names[::-1])
     axes.set_ylim(-0.6, len(names) - 0.4)
-    lowest = min((c.dice.minimum for c in scores.classes if c.dice), default=0.0)
-    axes.set_xlim(np.floor(max(lowest - 0.02, 0) * 10) / 10 - 0.01, 1.01)
-    axes.set_xlabel("Dice of a case")
+    if metric.is_share:
+        lowest = min((s.minimum for c in scores.classes if (s := c.values[metric.name])), default=0.0)
+        axes.set_xlim(np.floor(max(lowest - 0.02, 0) * 10) / 10 - 0.01, 1.01)
+    axes.set_xlabel(f"{metric.title} of a case" + (f" ({metric.unit})" if metric.unit else ""))
     axes.grid(visible=False, axis="y")
-    return _svg(figure, "Distribution of Dice over cases for each class")
+    return _svg(figure, f"Distribution of {metric.title} over cases for each class")
 
 
 def _box_and_points(axes: Axes, row: int, values: NDArray[np.float64], colour: str) -> None:

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from decathlete.core.durations import say_duration
 from decathlete.errors import DecathleteError
-from decathlete.evaluation.case import structures
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.planning.explain import plan_rows, region_lines
 from decathlete.planning.plan import Plan, Range
@@ -96,9 +95,8 @@ def make_page(run: RunData) -> Page:
 
 
 def rank(scores: Scores) -> list[CaseScores]:
-    """Cases from the lowest Dice to the highest; those without foreground are left out."""
-    scored = [c for c in scores.cases if c.dice is not None]
-    return sorted(scored, key=lambda c: (c.dice or 0.0, c.case_id))
+    """Cases from the worst to the best by the main metric; those without a value are left out."""
+    return [c for c in scores.ranked() if c.values[scores.main_metric.name] is not None]
 
 
 def _title(run: RunData, plan: Plan | None) -> str:
@@ -116,7 +114,7 @@ def _subtitle(run: RunData, plan: Plan | None) -> str:
 def _colours(plan: Plan | None, scores: Scores | None) -> dict[str, str]:
     names = [c.name for c in scores.classes] if scores else []
     if plan:
-        names = [name for name, _ in structures(plan.labels)]
+        names = [structure.name for structure in plan.labels.structures]
     return dict(zip(names, charts.class_colours(len(names)), strict=True))
 
 

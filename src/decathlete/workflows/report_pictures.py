@@ -22,7 +22,6 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError
-from decathlete.evaluation.case import structures
 from decathlete.evaluation.overlap import joint_box
 from decathlete.io.images import read_channels, read_label
 from decathlete.planning.normalizations import NORMALIZATIONS
@@ -210,8 +209,8 @@ def _png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet,
         filled = cut.label if kind == "label" else cut.prediction
         axes.imshow(_paint(filled, labels, colours), aspect="auto", interpolation="nearest")
     if kind == "prediction":
-        for (_, values), colour in zip(structures(labels), colours, strict=True):
-            mask = np.isin(cut.label, values)
+        for structure, colour in zip(labels.structures, colours, strict=True):
+            mask = np.isin(cut.label, structure.values)
             if mask.any() and min(mask.shape) > 1:
                 outline = 0.45 + 0.55 * np.array(to_rgb(colour))
                 grid = (np.arange(-1, columns + 1), np.arange(-1, rows + 1))
@@ -226,6 +225,6 @@ def _png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet,
 def _paint(label: Array, labels: LabelSet, colours: list[str]) -> NDArray[np.float32]:
     """RGBA of a label slice; where regions overlap the last one (the innermost, by custom) is on top."""
     paint = np.zeros((*label.shape, 4), np.float32)
-    for (_, values), colour in zip(structures(labels), colours, strict=True):
-        paint[np.isin(label, values)] = (*to_rgb(colour), 0.5)
+    for structure, colour in zip(labels.structures, colours, strict=True):
+        paint[np.isin(label, structure.values)] = (*to_rgb(colour), 0.5)
     return paint

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.core.choices import EngineChoice, Grid, Layout
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, ModelError, OptionError
 from decathlete.evaluation.evaluate import evaluate_pairs
+from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.predict import Predictor
@@ -18,8 +20,6 @@ from decathlete.inference.predict_files import predict_files
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.kept_scores import kept_scores, origin_of
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
-
-Progress = Callable[[int, int, str | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +91,11 @@ def validate(
     dataset_root: Path | None = None,
     options: PredictOptions = PredictOptions(),
     workers: int = 2,
-    tolerance_mm: float = 1.0,
+    metrics: Sequence[MetricChoice] | None = None,
+    tolerance_mm: float | None = None,
     grid: Grid = "original",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Scores:
     """Predict the held-out cases into ``validation/`` and write ``scores.json`` and ``scores.csv`` beside the model.
 
@@ -103,6 +104,7 @@ def validate(
 
     Args:
         dataset_root: where the raw dataset lies now, if it moved since training.
+        metrics, tolerance_mm: see :func:`~decathlete.evaluation.metrics.make_metrics`.
         grid: ``original``: the files' own. ``prepared``: the one that the network sees, cropped and resampled; such
             scores tell what resampling costs, and are not to be quoted.
         overwrite: replace predictions and scores of other models, settings or cases.
@@ -110,19 +112,21 @@ def validate(
     Raises:
         ModelError: ``model`` is not a run folder, or has no held-out cases.
         DatasetError: the raw dataset is gone or lacks held-out cases.
+        OptionError: unknown metrics, or settings that they do not have or allow.
         OutputError: other scores or predictions are in the way (and not ``overwrite``); before any work is done.
     """
+    used = make_metrics(metrics, tolerance_mm=tolerance_mm)
     run = run_folder_of(model)
     record = RunRecord.load(run / "run.json", error=ModelError)
     cases = held_out_cases(run, record, dataset_root)
     predictor = load_predictor([run / "model"], options)
     labels = predictor.labels  # not the manifest's: the regions that were learned may be the user's
     origin = origin_of(predictor.settings, cases, labels)
-    kept = kept_scores(run, origin, tolerance_mm=tolerance_mm, overwrite=overwrite, grid=grid)
+    kept = kept_scores(run, origin, metrics=used, overwrite=overwrite, grid=grid)
     if grid == "prepared":
         if kept is not None:
             return kept
-        return _scored_as_prepared(run, predictor, cases, origin, tolerance_mm=tolerance_mm, progress=progress)
+        return _scored_as_prepared(run, predictor, cases, origin, metrics=used, progress=progress)
     folder = run / "validation"
     done = predict_files(predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress)
     if kept is not None and all(prediction.kept for prediction in done):
@@ -130,7 +134,7 @@ def validate(
         return kept
     written = {p.case_id: p.path for p in done}
     pairs = {c.id: (written[c.id], c.label) for c in cases if c.label is not None}
-    found = evaluate_pairs(pairs, labels, tolerance_mm=tolerance_mm, workers=workers)
+    found = evaluate_pairs(pairs, labels, metrics=used, workers=workers)
     scores = found.revised(origin=origin)
     scores.save_files(run)
     return scores
@@ -142,10 +146,10 @@ def _scored_as_prepared(
     cases: Sequence[Case],
     origin: ScoresOrigin,
     *,
-    tolerance_mm: float,
-    progress: Progress | None,
+    metrics: Sequence[Metric],
+    progress: CaseProgress | None,
 ) -> Scores:
-    found = score_on_prepared_grid(predictor, cases, tolerance_mm=tolerance_mm, progress=progress)
+    found = score_on_prepared_grid(predictor, cases, metrics=metrics, progress=progress)
     scores = found.revised(origin=origin)
     scores.save_files(run)
     return scores

@@ -68,7 +68,8 @@ TRAINING = (
     "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend data dim engine fold folds overlap overwrite prepared preset results tta workers",
+    "run": f"{PLAN} {TRAINING} blend data dim engine fold folds metrics overlap overwrite prepared preset results "
+    "tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
@@ -76,11 +77,11 @@ OPTIONS = {
     "check": f"{REGIONS} data group-by json workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} data dim mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
-    "validate": "batch-size blend dataset device engine grid json layout memory model overlap overwrite precision "
-    "tolerance tta workers",
+    "validate": "batch-size blend dataset device engine grid json layout memory metrics model overlap overwrite "
+    "precision set tolerance tta workers",
     "predict": "batch-size blend cases device engine input layout memory model output overlap overwrite precision "
     "save-probabilities tta",
-    "evaluate": f"{REGIONS} json lbls output overwrite preds tolerance workers",
+    "evaluate": f"{REGIONS} json lbls metrics output overwrite preds set tolerance workers",
     "report": "dataset model",
     "components": "json",
     "export nnunet": "output overwrite",
@@ -117,6 +118,8 @@ OF_THEIR_OWN = {
     ("download", "task"),  # one of the Decathlon's, not of --data
     ("validate", "batch-size"),  # windows, not patches to train on
     ("predict", "batch-size"),
+    ("validate", "set"),  # of metrics, not of the plan and the training
+    ("evaluate", "set"),
     ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
     ("predict", "memory"),
     ("predict", "model"),  # or several

@@ -18,6 +18,7 @@ from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.plan import Plan, Resampling
 from decathlete.planning.presets import load_preset
 from decathlete.training.config import TrainConfig
+from decathlete.training.short_forms import SHORT_FORMS
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "recipe.md"
@@ -150,8 +151,9 @@ def test_the_file_of_later_defaults_is_taken(dim: str, tmp_path: Path, monkeypat
     done = CliRunner().invoke(app, ["run", "here", "--dim", dim, "--preset", "recipe", "--config", str(file)])
     assert str(done.exception) == "enough"
     config, windows = heard["config"], heard["predict_options"]
-    assert (config.learning_rate, config.oversampling, config.epochs, config.optimizer) == (8e-4, 0.4, 1000, "adam")
-    assert (config.val_overlap, config.val_blend, config.nvol) == (0.25, "constant", 4 if dim == "2" else None)
+    assert (config.optimizer.component, config.optimizer.learning_rate, config.epochs) == ("adam", 8e-4, 1000)
+    assert (config.sampler.oversampling, config.sampler.nvol) == (0.4, 4 if dim == "2" else None)
+    assert (config.validation.window.overlap, config.validation.window.blend) == (0.25, "constant")
     assert (windows.overlap, windows.blend) == (0.25, "constant")
 
 
@@ -198,6 +200,11 @@ def defaults_of(span: str) -> tuple[str, str] | None:
         each = (AugmentationConfig.default(3), AugmentationConfig.recipe(3))
         ours, theirs = (strength(config[field]) for config in each)
         return ours, theirs
+    if schema == "TrainConfig" and field in SHORT_FORMS:
+        value: Any = TrainConfig()
+        for name in SHORT_FORMS[field].split("."):
+            value = getattr(value, name)
+        return plain(value), "same"
     info = SCHEMAS[schema].model_fields[field]
     return ("planned" if info.is_required() else plain(info.default)), "same"
 

@@ -10,6 +10,7 @@ import pytest
 
 from decathlete.errors import DatasetError
 from decathlete.evaluation.cross_validation import CrossValidation
+from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import CaseScores, ClassScores, Scores
 from decathlete.workflows.cross_validation_page import render_cross_validation
 
@@ -22,17 +23,14 @@ def fold(tolerance_mm: float = 1.0, names: list[str] = NAMES, **dice_of_cases: t
         CaseScores.of(case_id, [_class(name, dice) for name, dice in zip(names, values, strict=True)])
         for case_id, values in dice_of_cases.items()
     ]
-    return Scores.of(cases, tolerance_mm=tolerance_mm)
+    return Scores.of(cases, make_metrics(tolerance_mm=tolerance_mm))
 
 
 def _class(name: str, dice: float | None) -> ClassScores:
     return ClassScores(
         name=name,
         presence="neither" if dice is None else "both" if dice else "truth only",
-        dice=dice,
-        iou=dice,
-        nsd=dice,
-        hd95_mm=10 * (1 - dice) if dice else None,
+        values={"dice": dice, "iou": dice, "nsd": dice, "hd95_mm": 10 * (1 - dice) if dice else None},
         truth_ml=1,
         prediction_ml=1,
     )
@@ -100,7 +98,7 @@ def test_what_is_saved_comes_back_and_the_csv_holds_the_same(tmp_path: Path) -> 
     [
         (fold(a=(0.1, 0.1)), "a is held out in folds 0 and 1"),
         (fold(names=["organ", "cyst"], c=(0.1, 0.1)), "fold 1 is scored on other classes"),
-        (fold(tolerance_mm=2, c=(0.1, 0.1)), "tolerance of 2 mm"),
+        (fold(tolerance_mm=2, c=(0.1, 0.1)), r"fold 1 is scored with other metrics.*nsd \(tolerance_mm 2\)"),
     ],
 )
 def test_folds_that_do_not_belong_together_are_refused(other: Scores, said: str) -> None:

@@ -45,7 +45,7 @@ def test_cases_are_matched_by_id_and_scored(folders: tuple[Path, Path]) -> None:
     scores = evaluate(*folders, labels=LABELS)
     assert [c.case_id for c in scores.cases] == ["a", "b", "c"]
     assert [c.dice for c in scores.cases] == pytest.approx([1, 0.5, (0.75 + 0.5) / 2])
-    assert scores.headline.n_hd95_undefined == 1
+    assert scores.headline.n_undefined["hd95_mm"] == 1
     assert scores.classes[0].truth_ml == pytest.approx(64 * 2 / 1000)
 
 
@@ -78,10 +78,11 @@ def test_suffixes_may_differ(folders: tuple[Path, Path]) -> None:
 
 def test_tolerance_reaches_the_surface_dice(folders: tuple[Path, Path]) -> None:
     near, far = (evaluate(*folders, labels=LABELS, tolerance_mm=mm) for mm in (0.5, 1.0))
-    assert near.cases[2].nsd is not None
-    assert far.cases[2].nsd == 1
-    assert near.cases[2].nsd < 1
-    assert far.tolerance_mm == 1.0
+    nsd = near.cases[2].values["nsd"]
+    assert nsd is not None
+    assert nsd < 1
+    assert far.cases[2].values["nsd"] == 1
+    assert [m.settings for m in far.metrics if m.name == "nsd"] == [{"tolerance_mm": 1.0}]
 
 
 def test_missing_predictions_are_all_named(folders: tuple[Path, Path]) -> None:

@@ -13,8 +13,10 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import GridMismatch
 from decathlete.evaluation.case import mean_dice, score_case
+from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import CaseScores, Scores
 
+METRICS = make_metrics()
 LABELS = LabelSet.from_names(["organ", "tumour"])
 GEOMETRY = Geometry.plain((6, 8, 8), (2.0, 1.0, 1.0))
 
@@ -53,7 +55,7 @@ def test_the_dice_alone_is_that_of_all_scores(labels: LabelSet) -> None:
 
 def test_perfect_case() -> None:
     scores = score(label(tumour=True), label(tumour=True))
-    assert (scores.dice, scores.iou, scores.nsd, scores.hd95_mm) == (1, 1, 1, 0)
+    assert scores.values == {"dice": 1, "iou": 1, "nsd": 1, "hd95_mm": 0}
     assert [c.presence for c in scores.classes] == ["both", "both"]
 
 
@@ -66,7 +68,7 @@ def test_class_on_neither_side_is_left_out() -> None:
     scores = score(label(shift=1), label())
     tumour = scores.classes[1]
     assert tumour.presence == "neither"
-    assert (tumour.dice, tumour.iou, tumour.nsd, tumour.hd95_mm) == (None, None, None, None)
+    assert tumour.values == {"dice": None, "iou": None, "nsd": None, "hd95_mm": None}
     assert scores.dice == scores.classes[0].dice == pytest.approx(0.75)
 
 
@@ -75,7 +77,7 @@ def test_class_on_one_side_scores_zero_without_hd95(truth_has: bool, presence: s
     scores = score(label(tumour=not truth_has), label(tumour=truth_has))
     tumour = scores.classes[1]
     assert tumour.presence == presence
-    assert (tumour.dice, tumour.iou, tumour.nsd, tumour.hd95_mm) == (0, 0, 0, None)
+    assert tumour.values == {"dice": 0, "iou": 0, "nsd": 0, "hd95_mm": None}
     assert scores.dice == pytest.approx(0.5)
 
 
@@ -86,10 +88,10 @@ def test_headline_of_both_conventions() -> None:
         score(label(), label(tumour=True), "missed"),
         score(label(organ=False), label(organ=False), "nothing at all"),
     ]
-    h = Scores.of(cases, tolerance_mm=1.0).headline
+    h = Scores.of(cases, METRICS).headline
     assert h.dice == pytest.approx((1 + 0.75 + 0.5) / 3)
-    assert h.dice_absent_as_one == pytest.approx((1 + (0.75 + 1) / 2 + 0.5 + 1) / 4)
-    assert (h.n_cases, h.n_left_out, h.n_hd95_undefined) == (4, 1, 1)
+    assert h.with_absent["dice"] == pytest.approx((1 + (0.75 + 1) / 2 + 0.5 + 1) / 4)
+    assert (h.n_cases, h.n_left_out, h.n_undefined["hd95_mm"]) == (4, 1, 1)
 
 
 def test_class_summary_counts_presences() -> None:
@@ -99,13 +101,14 @@ def test_class_summary_counts_presences() -> None:
         score(label(tumour=True), label(), "c"),
         score(label(), label(), "d"),
     ]
-    tumour = Scores.of(cases, tolerance_mm=1.0).classes[1]
+    tumour = Scores.of(cases, METRICS).classes[1]
     assert (tumour.n_both, tumour.n_missed, tumour.n_invented, tumour.n_absent) == (1, 1, 1, 1)
-    assert tumour.dice is not None
-    assert (tumour.dice.mean, tumour.dice.n) == (pytest.approx(1 / 3), 3)
-    assert tumour.dice_absent_as_one == pytest.approx(0.5)
-    assert tumour.hd95_mm is not None
-    assert tumour.hd95_mm.n == 1
+    dice, hd95 = tumour.values["dice"], tumour.values["hd95_mm"]
+    assert dice is not None
+    assert (dice.mean, dice.n) == (pytest.approx(1 / 3), 3)
+    assert tumour.with_absent["dice"] == pytest.approx(0.5)
+    assert hd95 is not None
+    assert hd95.n == 1
 
 
 def test_regions_are_scored_as_overlapping_masks() -> None:
@@ -143,18 +146,20 @@ def test_shapes_that_differ_are_refused() -> None:
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
-    scores = Scores.of([score(label(), label(tumour=True), "b"), score(label(), label(), "a")], tolerance_mm=2.0)
+    scores = Scores.of(
+        [score(label(), label(tumour=True), "b"), score(label(), label(), "a")], make_metrics(tolerance_mm=2.0)
+    )
     scores.save(tmp_path / "scores.json")
     assert Scores.load(tmp_path / "scores.json") == scores
     plain = json.loads((tmp_path / "scores.json").read_text())
-    assert plain["headline"]["dice"] == scores.headline.dice
+    assert plain["headline"]["values"]["dice"] == scores.headline.dice
     assert plain["headline"]["n_cases"] == 2
-    assert plain["cases"][1]["classes"][1]["hd95_mm"] is None
+    assert plain["cases"][1]["classes"][1]["values"]["hd95_mm"] is None
     assert [c["case_id"] for c in plain["cases"]] == ["a", "b"]
 
 
 def test_csv_has_a_row_per_case_and_class(tmp_path: Path) -> None:
-    scores = Scores.of([score(label(), label(tumour=True), "b"), score(label(), label(), "a")], tolerance_mm=1.0)
+    scores = Scores.of([score(label(), label(tumour=True), "b"), score(label(), label(), "a")], METRICS)
     scores.save_csv(tmp_path / "scores.csv")
     rows = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
     assert [(r["case"], r["class"]) for r in rows] == [("a", "organ"), ("a", "tumour"), ("b", "organ"), ("b", "tumour")]
@@ -163,10 +168,10 @@ def test_csv_has_a_row_per_case_and_class(tmp_path: Path) -> None:
 
 
 def test_headline_line() -> None:
-    one = Scores.of([score(label(), label())], tolerance_mm=1.0)
+    one = Scores.of([score(label(), label())], METRICS)
     assert one.headline_line() == "mean Dice 1.000 · NSD 1.000 · HD95 0.00 mm · 1 case"
     empty = label(organ=False)
-    more = Scores.of([score(empty, label(), "a"), score(empty, empty, "b")], tolerance_mm=1.0)
+    more = Scores.of([score(empty, label(), "a"), score(empty, empty, "b")], METRICS)
     assert more.headline_line() == (
         "mean Dice 0.000 · NSD 0.000 · HD95 undefined (undefined 1x) · 2 cases (1 without foreground left out)"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from decathlete.errors import ImageError
-from decathlete.io.images import IMAGE_SUFFIXES, find_inputs, output_suffix, strip_suffix
+from decathlete.io.images import find_inputs, image_suffixes, output_suffix, strip_suffix
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -21,7 +21,7 @@ def names(found: dict[str, tuple[Path, ...]]) -> dict[str, list[str]]:
     return {case_id: [p.name for p in files] for case_id, files in found.items()}
 
 
-@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+@pytest.mark.parametrize("suffix", image_suffixes())
 def test_suffixes_come_off(suffix) -> None:
     assert strip_suffix(f"case.1{suffix}") == "case.1"
     assert strip_suffix(f"case.1{suffix.upper()}") == "case.1"

@@ -157,7 +157,7 @@ def test_report_shows_every_part(run_folder: Path) -> None:
     assert "Research use only" in page
     assert "Not on this page" not in page
     headline = json.loads((run_folder / "scores.json").read_text())["headline"]
-    assert f'<span class="big">{headline["dice"]:.3f}</span>' in page
+    assert f'<span class="big">{headline["values"]["dice"]:.3f}</span>' in page
     assert "median image fits whole" in page.lower()
     assert "spacing 9 mm was never seen" in page
 

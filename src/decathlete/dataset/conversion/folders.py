@@ -100,7 +100,7 @@ def _files(folder: Path) -> list[Path]:
 def _walk(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and is_image_name(path) and path.suffix.lower() != ".dcm" and path.is_file():
+        if not hidden and is_image_name(path, slices=False) and path.is_file():
             yield path
 
 

@@ -18,7 +18,7 @@ from decathlete.dataset.conversion.jobs import Job, Place, WriteImage, WriteLabe
 from decathlete.dataset.conversion.source import Progress
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
-from decathlete.io.image_files import output_suffix
+from decathlete.io.format_lookup import DEFAULT_SUFFIX, output_suffix
 from decathlete.io.images import holds_integers, read_grid, read_volume
 
 _REMEDY = "mend these files, or leave them out; nothing was written"
@@ -68,7 +68,7 @@ def common_suffix(spec: DatasetSpec, given: str | None) -> str:
             where=spec.root,
             remedy=f"add e.g. --suffix {counts.most_common(1)[0][0]}: the others are written anew",
         )
-    return next(iter(counts), ".nii.gz")
+    return next(iter(counts), DEFAULT_SUFFIX)
 
 
 def survey(

@@ -26,7 +26,7 @@ from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, remove, transla
 from decathlete.core.geometry import AxisTransform, Geometry
 from decathlete.core.sizes import require_room
 from decathlete.errors import ImageError
-from decathlete.io.images import image_header, stored_bytes
+from decathlete.io.formats.nifti import image_header, stored_bytes
 
 BLOCK_BYTES = 64 * 2**20
 """Read, moved and written at one time."""

@@ -1,9 +1,8 @@
-"""NIfTI files through nibabel: the affine as stored, header codes and units kept, damage named."""
+"""NIfTI files, through nibabel: the affine as stored, header codes and units kept."""
 
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -16,34 +15,33 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from decathlete.core.geometry import Geometry, HeaderCodes, Shape
 from decathlete.errors import ImageError
+from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
+from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Volume
 
-SUFFIXES = (".nii.gz", ".nii")
-
 _MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-_REVERSED = [2, 1, 0, 3]  # nibabel's columns i, j, k to ours: z, y, x
+_REVERSED = [2, 1, 0, 3]  # nibabel's columns i, j, k to z, y, x
 
 
-class NiftiReader:
+@IMAGE_FORMATS.register("nifti")
+class Nifti(ImageFormat):
     """NIfTI-1 and NIfTI-2, one file, plain or gzipped: 2D, 3D, or 4D with the channels last."""
 
-    def accepts(self, path: Path) -> bool:
-        """By suffix."""
-        return path.name.lower().endswith(SUFFIXES)
+    title = "NIfTI"
+    suffixes = (".nii.gz", ".nii")
+    written_suffixes = (".nii.gz", ".nii")
 
-    def grid(self, path: Path) -> tuple[int, Geometry]:
+    def read_header(self, path: Path) -> tuple[int, Geometry]:
         """From the header alone."""
-        with _damage_named(path):
-            header = nibabel.load(path).header
-            return _grid(header, path)
+        with _nibabel_errors():
+            return _grid(nibabel.load(path).header, path)
 
-    def volume(self, path: Path, *, as_float32: bool) -> Volume:
-        """All voxels, slope and intercept applied; of a gzipped file the checksum is verified too."""
-        with _damage_named(path):
+    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:
+        """All voxels, slope and intercept applied; the checksum of a gzipped file is verified too."""
+        with _nibabel_errors():
             array_IJK, header = _gzipped(path, as_float32) if path.suffix.lower() == ".gz" else _plain(path, as_float32)
             _, geometry = _grid(header, path)
         channels_last = array_IJK.reshape(*_shape_ijk(header, path)[0], -1)
@@ -51,25 +49,24 @@ class NiftiReader:
 
     def holds_integers(self, path: Path) -> bool:
         """Type, slope and intercept as stored."""
-        with _damage_named(path):
+        with _nibabel_errors():
             stored = nibabel.load(path).dataobj
         return stored.dtype.kind in "iu" and stored.slope == 1 and stored.inter == 0
 
+    def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
+        """Write NIfTI-1 with the header codes and units of ``geometry``; several channels become the last axis.
 
-def write_nifti(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
-    """Write as NIfTI-1 with the header codes and units of ``geometry``; several channels become the last axis.
-
-    The number type is the array's, slope 1. Where the codes cannot carry the affine (both 0, or a shear with a qform
-    alone), the sform is used as well, so that a written volume never moves. One channel of a slice that came with two
-    axes has two again.
-    """
-    _image(array_CZYX, geometry).to_filename(path)
+        The number type is the array's, slope 1. Where the codes cannot carry the affine (both 0, or a shear with a
+        qform alone), the sform is used as well, so that a written volume never moves. One channel of a slice that was
+        read with two axes is written with two.
+        """
+        _image(array_CZYX, geometry).to_filename(path)
 
 
-def header_bytes(n_channels: int, geometry: Geometry) -> bytes:
-    """How an uncompressed file begins that :func:`write_nifti` would write of float32 channels; these come next.
+def image_header(n_channels: int, geometry: Geometry) -> bytes:
+    """Make the first bytes of an uncompressed file of float32 channels, as :meth:`Nifti.write_volume` writes them.
 
-    They follow each other in C order: channel, z, y, x.
+    The numbers have to follow in C order: channel, z, y, x.
     """
     unfilled_CZYX = np.broadcast_to(np.float32(0), (n_channels, *geometry.shape_ZYX))
     header = _image(unfilled_CZYX, geometry).header
@@ -80,12 +77,12 @@ def header_bytes(n_channels: int, geometry: Geometry) -> bytes:
 
 
 def stored_bytes(path: Path) -> int:
-    """How long an uncompressed file has to be by its header.
+    """Read from its header how many bytes an uncompressed file has to have.
 
     Raises:
         ImageError: missing, or its header is damaged.
     """
-    with _damage_named(path):
+    with translate_read_error(path, Nifti.title), _nibabel_errors():
         image = nibabel.load(path)
     return int(image.dataobj.offset) + prod(map(int, image.shape)) * int(image.dataobj.dtype.itemsize)
 
@@ -145,7 +142,7 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
 
 
 def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
-    """Voxels along i, j, k and the number of channels; single trailing axes do not count."""
+    """Voxels along i, j, k and the number of channels; trailing axes of one voxel do not count."""
     dtype = header.get_data_dtype()
     if dtype.fields or dtype.kind == "c":
         raise ImageError(
@@ -173,22 +170,9 @@ def _units(header: Any) -> tuple[str, str]:
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Whatever nibabel and gzip raise for a bad file becomes one kind of error."""
+def _nibabel_errors() -> Iterator[None]:
+    """nibabel's errors about a file have no base class that others share."""
     try:
         yield
-    except (ImageError, ValidationError):  # the second: a grid that cannot be, which the caller puts into words
-        raise
-    except FileNotFoundError:
-        raise ImageError("does not exist", where=path, remedy="check the path") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, OSError, ValueError) as problem:
-        raise ImageError(
-            f"cannot be read as NIfTI: truncated, damaged, or not NIfTI at all ({_first_line(problem)})",
-            where=path,
-            remedy="download or export this file again",
-        ) from problem
-
-
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return lines[0][:160] if lines else type(problem).__name__
+    except (ImageFileError, HeaderDataError) as problem:
+        raise ValueError(str(problem)) from problem

@@ -1,4 +1,4 @@
-"""A folder of DICOM slices as one volume: sorted by position, rescaled, its gaps measured."""
+"""DICOM: a folder of slices as one volume (sorted by position, rescaled, gaps checked), or a single file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazily
 from decathlete.errors import ImageError
-from decathlete.io.itk import ItkReader, ras_matrix, read_header, translate_read_error
+from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
+from decathlete.io.itk import grid_of, is_integer_header, ras_matrix, read_itk, read_itk_header
+from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Volume
 
 sitk = lazily("SimpleITK")
@@ -41,26 +43,37 @@ class _Slice:
     components: int
 
 
-class DicomFolderReader:
-    """The slices of one series, whatever the files are called."""
+@IMAGE_FORMATS.register("dicom")
+class Dicom(ImageFormat):
+    """DICOM, read only: the slices of one series in a folder, whatever their names, or one file with all its frames."""
 
-    def accepts(self, path: Path) -> bool:
-        """Whether ``path`` is a folder that directly holds DICOM files."""
-        return is_dicom_folder(path)
+    title = "DICOM"
+    suffixes = (".dcm",)
+    reads_folders = True
 
-    def grid(self, path: Path) -> tuple[int, Geometry]:
+    def reads(self, path: Path) -> bool:
+        """Whether a file starts like DICOM or is named ``.dcm``, or a folder directly holds such files."""
+        if path.is_dir():
+            return any(_is_dicom_file(p) for p in _candidates(path))
+        return _is_dicom_file(path)
+
+    def read_header(self, path: Path) -> tuple[int, Geometry]:
         """From the headers of all slices."""
+        if path.is_file():
+            return grid_of(read_itk_header(path), path)
         slices = _ordered(path)
         return slices[0].components, _geometry(slices)
 
-    def volume(self, path: Path, *, as_float32: bool) -> Volume:
+    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:
         """All voxels, rescaled; as float32 each slice by its own slope and intercept (PET has one per slice)."""
+        if path.is_file():
+            return read_itk(path)
         slices = _ordered(path)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(s.path) for s in slices])
-        if as_float32:  # else the first slice's slope decides the number type, and rounds the others
+        if as_float32:  # otherwise the slope of the first slice decides the number type, and rounds the others
             reader.SetOutputPixelType(sitk.sitkFloat32 if slices[0].components == 1 else sitk.sitkVectorFloat32)
-        with _quiet(), translate_read_error(path):
+        with _quiet():
             array = sitk.GetArrayFromImage(reader.Execute())
         geometry = _geometry(slices)
         if slices[0].components > 1:
@@ -68,11 +81,11 @@ class DicomFolderReader:
         return Volume(array_CZYX=array.reshape(-1, *geometry.shape_ZYX), geometry=geometry)
 
     def holds_integers(self, path: Path) -> bool:
-        """Type of the first slice, rescaled."""
-        return ItkReader().holds_integers(_ordered(path)[0].path)
+        """Type of the file or of the first slice, rescaled."""
+        return is_integer_header(read_itk_header(path if path.is_file() else _ordered(path)[0].path))
 
 
-def is_dicom_file(path: Path) -> bool:
+def _is_dicom_file(path: Path) -> bool:
     """Whether a file starts like DICOM part 10 (128 bytes, then ``DICM``) or is named ``.dcm``."""
     if path.suffix.lower() == ".dcm":
         return True
@@ -83,11 +96,6 @@ def is_dicom_file(path: Path) -> bool:
         return False
 
 
-def is_dicom_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder that directly holds DICOM slices."""
-    return path.is_dir() and any(is_dicom_file(p) for p in _candidates(path))
-
-
 def _candidates(folder: Path) -> list[Path]:
     return sorted(
         p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name not in _NOT_SLICES
@@ -96,9 +104,7 @@ def _candidates(folder: Path) -> list[Path]:
 
 def _ordered(folder: Path) -> list[_Slice]:
     """The slices of the folder's only series, by position along their normal."""
-    if not folder.is_dir():
-        raise ImageError("does not exist", where=folder, remedy="check the path")
-    slices = [_read_slice(p) for p in _candidates(folder) if is_dicom_file(p)]
+    slices = [_read_slice(p) for p in _candidates(folder) if _is_dicom_file(p)]
     if not slices:
         raise ImageError("holds no DICOM files", where=folder, remedy="name the folder that holds the slices")
     series = defaultdict(list)
@@ -115,8 +121,8 @@ def _ordered(folder: Path) -> list[_Slice]:
 
 
 def _read_slice(path: Path) -> _Slice:
-    with _quiet(), translate_read_error(path):
-        header = read_header(path)
+    with _quiet(), translate_read_error(path, Dicom.title):
+        header = read_itk_header(path)
     keys = set(header.GetMetaDataKeys())
     size = header.GetSize()
     if len(size) > 2 and size[2] > 1:
@@ -174,7 +180,7 @@ def _by_position(slices: list[_Slice], folder: Path) -> list[_Slice]:
 
 
 def _check_gaps(ordered: list[_Slice], folder: Path) -> None:
-    """Slices must be evenly spaced, or a regular grid would put anatomy in the wrong place."""
+    """Reject slices that are not evenly spaced: a regular grid would put anatomy in the wrong place."""
     if len(ordered) < 2:
         return
     gaps = np.diff([float(s.position @ _normal(ordered[0])) for s in ordered])

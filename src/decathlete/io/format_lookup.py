@@ -1,0 +1,88 @@
+"""The format of a file, and the suffixes of all formats: built in, of installed plug-ins, or registered."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+
+from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
+
+DEFAULT_FORMAT = "nifti"
+DEFAULT_SUFFIX = ".nii.gz"
+"""Of outputs, where nothing else decides."""
+
+_log = logging.getLogger(__name__)
+_formats: dict[str, ImageFormat] = {}
+_broken: set[str] = set()
+
+
+@cache
+def _installed_names() -> frozenset[str]:
+    """Built-in formats and those of plug-ins; entry points are read once, since this is asked for every file."""
+    return frozenset(IMAGE_FORMATS.installed_names)
+
+
+def known_formats() -> tuple[ImageFormat, ...]:
+    """All formats, NIfTI first, then by name. A plug-in that cannot be imported is left out, with a warning."""
+    names = (_installed_names() | set(IMAGE_FORMATS.registered_names)) - _broken
+    if names != _formats.keys():
+        _formats.clear()
+        for name in sorted(names, key=lambda n: (n != DEFAULT_FORMAT, n)):
+            try:
+                _formats[name] = IMAGE_FORMATS.build(IMAGE_FORMATS.settings(name))
+            except ImportError as problem:
+                _log.warning("the image format %s cannot be imported and is not used: %s", name, problem)
+                _broken.add(name)
+    return tuple(_formats.values())
+
+
+def image_suffixes(*, slices: bool = True) -> tuple[str, ...]:
+    """Suffixes of all files that can be read, NIfTI's first.
+
+    Args:
+        slices: with those of files that may be single slices of an image (DICOM).
+    """
+    return tuple(s for f in known_formats() if slices or not f.reads_folders for s in f.suffixes)
+
+
+def writable_suffixes() -> tuple[str, ...]:
+    """Suffixes of all files that can be written, NIfTI's first."""
+    return tuple(s for f in known_formats() for s in f.written_suffixes)
+
+
+def suffix_of(name: str) -> str | None:
+    """The longest known suffix that a file name ends with, in lower case.
+
+    >>> suffix_of("case.1_0000.NII.GZ")
+    '.nii.gz'
+    """
+    lower = name.lower()
+    return max((s for s in image_suffixes() if lower.endswith(s)), key=len, default=None)
+
+
+def format_of_suffix(suffix: str) -> ImageFormat:
+    """The format that has ``suffix``, one of :func:`image_suffixes`."""
+    return next(f for f in known_formats() if suffix in f.suffixes)
+
+
+def find_format(path: Path) -> ImageFormat | None:
+    """The format of an existing file or folder: first by the longest suffix, then by content; ``None``: unknown."""
+    suffix = suffix_of(path.name)
+    formats = sorted(known_formats(), key=lambda f: suffix not in f.suffixes)
+    if path.is_dir():
+        formats = [f for f in formats if f.reads_folders]
+    return next((f for f in formats if f.reads(path)), None)
+
+
+def output_suffix(path: Path) -> str:
+    """The suffix for a prediction of ``path``: its own if it can be written, else another of its format, else NIfTI's.
+
+    >>> output_suffix(Path("a.nrrd")), output_suffix(Path("a.mhd")), output_suffix(Path("folder"))
+    ('.nrrd', '.mha', '.nii.gz')
+    """
+    suffix = suffix_of(path.name)
+    if suffix is None:
+        return DEFAULT_SUFFIX
+    written = format_of_suffix(suffix).written_suffixes
+    return suffix if suffix in written else next(iter(written), DEFAULT_SUFFIX)

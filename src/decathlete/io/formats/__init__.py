@@ -1,0 +1,77 @@
+"""Image formats: readers and writers of files. Each module is one format, registered by its own name.
+
+A format gives and takes arrays in C, Z, Y, X order with their :class:`~decathlete.core.geometry.Geometry`; conversions
+that every format needs (label maps as integers, whole files or none, messages about damage) lie in ``io.images``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Geometry
+from decathlete.core.registry import ComponentSettings, Registry
+from decathlete.io.volumes import Volume
+
+
+class ImageFormat(ABC):
+    """Base of all image formats: reads one image from one file, and may write it.
+
+    A reader may raise whatever its package raises for a damaged file (``OSError``, ``ValueError``, ``KeyError``,
+    ``RuntimeError``, ``EOFError``, ...): it becomes an ``ImageError`` that names the file. Packages that only this
+    format needs are imported when a file is read.
+
+    Attributes:
+        title: for people, e.g. ``"NIfTI"``.
+        suffixes: lower-case endings of file names, with their dot.
+        written_suffixes: those of ``suffixes`` that can be written, the usual one first; empty: read only.
+        reads_folders: whether an image may be a folder of slices; files with ``suffixes`` are then slices.
+        keeps_shear: whether a written image keeps axes that are not orthogonal.
+    """
+
+    class Settings(ComponentSettings):
+        pass
+
+    title: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    written_suffixes: ClassVar[tuple[str, ...]] = ()
+    reads_folders: ClassVar[bool] = False
+    keeps_shear: ClassVar[bool] = True
+
+    def __init__(self, settings: ComponentSettings) -> None:
+        self.settings = settings
+
+    def reads(self, path: Path) -> bool:
+        """Whether ``path``, which exists, is of this format: by its suffix, unless the content has to be read."""
+        return path.is_file() and path.name.lower().endswith(self.suffixes)
+
+    def read_header(self, path: Path) -> tuple[int, Geometry]:
+        """Number of channels and the grid, without the voxels where the format allows it."""
+        volume = self.read_volume(path)
+        return volume.array_CZYX.shape[0], volume.geometry
+
+    @abstractmethod
+    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:
+        """All voxels, any stored scaling applied.
+
+        Args:
+            as_float32: a format that can convert while it reads saves memory; the caller converts what is left.
+        """
+
+    def holds_integers(self, path: Path) -> bool:
+        """Whether the voxels are integers, by the header where the format allows it."""
+        return self.read_volume(path).array_CZYX.dtype.kind in "iu"
+
+    def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
+        """Write all voxels in the array's number type to ``path``, which ends with one of ``written_suffixes``.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        raise NotImplementedError
+
+
+IMAGE_FORMATS: Registry[ImageFormat] = Registry("image format", package=__name__)

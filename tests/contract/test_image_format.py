@@ -1,0 +1,203 @@
+"""What every image format has to fulfil, plug-ins that are installed included: first those that write, then all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.errors import ImageError, OutputError
+from decathlete.io.format_lookup import find_format, known_formats, output_suffix, suffix_of
+from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
+from decathlete.io.images import (
+    find_inputs,
+    holds_integers,
+    read_grid,
+    read_image,
+    read_label,
+    read_volume,
+    write_image,
+    write_label,
+    write_volume,
+)
+
+FORMATS = [IMAGE_FORMATS.build(IMAGE_FORMATS.settings(name)) for name in IMAGE_FORMATS.names()]
+WRITTEN = [pytest.param(f, s, id=f"{f.settings.component}{s}") for f in FORMATS for s in f.written_suffixes]
+READ = [pytest.param(f, s, id=f"{f.settings.component}{s}") for f in FORMATS for s in f.suffixes]
+TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32)
+
+writers = pytest.mark.parametrize(("kind", "suffix"), WRITTEN)
+readers = pytest.mark.parametrize(("kind", "suffix"), READ)
+
+
+def grid(
+    shape: tuple[int, int, int] = (3, 4, 5), *, angle: float = 0.0, shear: float = 0.0, flip: bool = False
+) -> Geometry:
+    """Rotated about two axes, then sheared; ``flip``: with x towards the left and y towards the back (LPS)."""
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    slant = np.eye(3)
+    slant[0, 2] = shear
+    sign = -1 if flip else 1
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn @ slant @ np.array([[0, 0, sign * 1.25], [0, sign * 0.75, 0], [2.5, 0, 0]])
+    matrix[:3, 3] = (-11.5, 7.25, 103.0)
+    return Geometry.from_matrix(shape, matrix)
+
+
+GRIDS = {
+    "plain": grid(),
+    "lps": grid(flip=True),
+    "oblique": grid(angle=0.4),
+    "slice": grid((1, 4, 5), angle=0.4),
+    "column": grid((3, 1, 1)),
+    "sheared": grid(angle=0.4, shear=0.2),
+}
+
+
+@writers
+@pytest.mark.parametrize("name", GRIDS)
+def test_arrays_and_affines_survive(kind: ImageFormat, suffix: str, name: str, tmp_path: Path) -> None:
+    if name == "sheared" and not kind.keeps_shear:
+        pytest.skip("this format has no shear")
+    geometry = GRIDS[name]
+    image_CZYX = np.random.default_rng(0).normal(size=(1, *geometry.shape_ZYX)).astype(np.float32)
+    path = tmp_path / f"x{suffix}"
+    write_image(path, image_CZYX, geometry)
+    back = read_image(path)
+    np.testing.assert_array_equal(back.array_CZYX, image_CZYX)
+    assert back.array_CZYX.dtype == np.float32
+    assert back.geometry.shape_ZYX == geometry.shape_ZYX
+    np.testing.assert_allclose(back.geometry.matrix, geometry.matrix, atol=2e-4)
+    assert read_grid(path) == (1, back.geometry)
+
+
+@writers
+@pytest.mark.parametrize("dtype", TYPES)
+def test_number_types_survive(kind: ImageFormat, suffix: str, dtype: type, tmp_path: Path) -> None:
+    limits = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
+    array_CZYX = np.zeros((1, 3, 4, 5), dtype)
+    array_CZYX[0, 0, 0, :2] = limits.min, limits.max
+    write_volume(tmp_path / f"x{suffix}", array_CZYX, grid())
+    back = read_volume(tmp_path / f"x{suffix}")
+    assert back.array_CZYX.dtype == dtype
+    np.testing.assert_array_equal(back.array_CZYX, array_CZYX)
+    assert holds_integers(tmp_path / f"x{suffix}") == (np.dtype(dtype).kind in "iu")
+
+
+@writers
+@pytest.mark.parametrize("highest", [1, 255, 256, 40000, 70000])
+def test_label_maps_survive(kind: ImageFormat, suffix: str, highest: int, tmp_path: Path) -> None:
+    label_ZYX = np.random.default_rng(0).integers(0, highest + 1, (3, 4, 5))
+    label_ZYX[1, 2, 3] = highest
+    write_label(tmp_path / f"x{suffix}", label_ZYX, grid(angle=0.4))
+    back = read_label(tmp_path / f"x{suffix}")
+    np.testing.assert_array_equal(back.array_ZYX, label_ZYX)
+    assert back.array_ZYX.dtype.kind in "iu"
+
+
+@writers
+def test_channels_survive(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    image_CZYX = np.random.default_rng(0).normal(size=(3, 3, 4, 5)).astype(np.float32)
+    write_image(tmp_path / f"x{suffix}", image_CZYX, grid())
+    np.testing.assert_array_equal(read_image(tmp_path / f"x{suffix}").array_CZYX, image_CZYX)
+    assert read_grid(tmp_path / f"x{suffix}")[0] == 3
+
+
+@writers
+def test_views_can_be_written(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    image_CZYX = np.random.default_rng(0).normal(size=(1, 6, 4, 10)).astype(np.float32)[:, ::-2, :, ::2]
+    write_image(tmp_path / f"x{suffix}", image_CZYX, grid())
+    np.testing.assert_array_equal(read_image(tmp_path / f"x{suffix}").array_CZYX, image_CZYX)
+
+
+@writers
+def test_headers_of_a_slice_and_units_do_no_harm(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    """What a format cannot hold is left out: codes and units of another format's header."""
+    codes = HeaderCodes(qform_code=0, sform_code=2, spatial_unit="micron", temporal_unit="sec", axes=2)
+    geometry = grid((1, 4, 5)).revised(header=codes)
+    write_label(tmp_path / f"x{suffix}", np.ones((1, 4, 5), int), geometry)
+    back = read_label(tmp_path / f"x{suffix}")
+    assert back.array_ZYX.shape == (1, 4, 5)
+    np.testing.assert_allclose(back.geometry.matrix, geometry.matrix, atol=2e-4)
+
+
+@writers
+def test_a_file_is_written_whole_or_not_at_all(
+    kind: ImageFormat, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    write_label(path, np.ones((3, 4, 5), int), grid())
+    before = path.read_bytes()
+    used = next(f for f in known_formats() if suffix in f.written_suffixes)
+    write = used.write_volume
+
+    def fail_at_the_end(*args: object) -> None:
+        write(*args)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(used, "write_volume", fail_at_the_end)
+    with pytest.raises(OutputError):
+        write_label(path, np.zeros((3, 4, 5), int), grid())
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+@writers
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95])
+def test_a_truncated_file_is_an_image_error(kind: ImageFormat, suffix: str, share: float, tmp_path: Path) -> None:
+    path = tmp_path / f"x{suffix}"
+    write_image(path, np.random.default_rng(0).normal(size=(1, 20, 20, 20)), grid((20, 20, 20)))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ImageError, match="truncated, damaged") as caught:
+        read_image(path)
+    assert caught.value.where == path
+    assert caught.value.remedy
+
+
+@writers
+def test_predictions_have_the_format_of_their_image(kind: ImageFormat, suffix: str) -> None:
+    assert output_suffix(Path(f"x{suffix}")) == suffix
+    assert output_suffix(Path(f"x{suffix.upper()}")) == suffix
+
+
+@readers
+def test_text_is_an_image_error(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x{suffix}"
+    path.write_text("not an image at all\n" * 50)
+    for read in (read_image, read_grid, read_label, read_volume, holds_integers):
+        with pytest.raises(ImageError) as caught:
+            read(path)
+        assert caught.value.remedy
+
+
+@readers
+def test_a_file_is_found_by_its_suffix(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"case.1{suffix.upper()}").write_text("")
+    (path,) = tmp_path.iterdir()
+    found = find_format(path)
+    assert found is not None
+    assert found.settings.component == kind.settings.component
+    assert suffix_of(path.name) == suffix
+    assert find_inputs(path) == {"case.1": (path,)}
+
+
+@readers
+def test_an_unwritable_suffix_is_refused(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    if suffix in kind.written_suffixes:
+        pytest.skip("this one is written")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_label(tmp_path / f"x{suffix}", np.zeros((3, 4, 5), int), grid())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda f: f.settings.component)
+def test_a_format_says_what_it_is(kind: ImageFormat) -> None:
+    assert kind.title
+    assert IMAGE_FORMATS.resolve(kind.settings.component).summary
+    assert set(kind.written_suffixes) <= set(kind.suffixes)
+    assert all(s.startswith(".") and s == s.lower() for s in kind.suffixes)
+    others = [s for f in FORMATS if f is not kind for s in f.suffixes]
+    assert not set(kind.suffixes) & set(others), "two formats with one suffix"

@@ -58,7 +58,9 @@ def _section(cls: type[DecathleteError]) -> str:
     facts = [("class", code(f"decathlete.errors.{cls.__name__}"))]
     if parents:
         facts.append(("also caught as", ", ".join(code(parent) for parent in parents)))
-    facts.append(("exit code", "128 + the signal's number" if cls.__name__ == "Interrupted" else str(cls.exit_code)))
+    facts.append(
+        ("exit code", "128 + the signal's number" if cls.__name__ == "InterruptedRunError" else str(cls.exit_code))
+    )
     for attribute in ("remedy", "default_remedy"):
         if isinstance(remedy := getattr(cls, attribute, None), str) and remedy:
             facts.append(("what to do", remedy[:1].upper() + remedy[1:]))

@@ -9,17 +9,17 @@ The command line prints it without a traceback and exits with its ``exit_code``;
     ├── DatasetError         a dataset that cannot be used as it stands
     │   ├── ManifestError    dataset.json is missing, unreadable or contradicts itself
     │   └── ImageError       one image file: missing, truncated, not an image, not writable
-    │       └── GridMismatch two images that should share one grid and do not
+    │       └── GridMismatchError  two images that should share one grid and do not
     ├── PlanError            a plan that cannot be made or does not fit the data
     ├── StoreError           prepared data: missing, damaged, or made from something else
     ├── ModelError           a model bundle or checkpoint: missing, damaged, or not for this input
     ├── DownloadError        a file that could not be fetched, or is not the one that was published
     ├── ArchiveError         an archive that is damaged or not safe to unpack
-    ├── MemoryShort          the computer's or the device's memory does not hold the work
+    ├── InsufficientMemoryError  the computer's or the device's memory does not hold the work
     ├── OutputError          a place that cannot be written, or that holds something else
-    ├── CasesFailed          some of many cases failed; the others are done
-    ├── FoldsFailed          some folds of a cross-validation failed; the others are done
-    └── Interrupted          stopped by a signal, after saving what is needed to go on
+    ├── CasesFailedError     some of many cases failed; the others are done
+    ├── FoldsFailedError     some folds of a cross-validation failed; the others are done
+    └── InterruptedRunError  stopped by a signal, after saving what is needed to go on
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class ImageError(DatasetError):
     """One image file: missing, truncated, of an unknown kind, or not writable."""
 
 
-class GridMismatch(ImageError):
+class GridMismatchError(ImageError):
     """Two images that should share one grid do not."""
 
 
@@ -131,7 +131,7 @@ class ArchiveError(DecathleteError):
     """An archive that is damaged, or that would write elsewhere or too much; nothing of it was unpacked."""
 
 
-class MemoryShort(DecathleteError):
+class InsufficientMemoryError(DecathleteError):
     """The memory of the computer or of its accelerator does not hold the work."""
 
 
@@ -139,7 +139,7 @@ class OutputError(DecathleteError):
     """A place that cannot be written, or that holds something made from other inputs."""
 
 
-class CasesFailed(DecathleteError):
+class CasesFailedError(DecathleteError):
     """Some of many cases failed; all others are done and kept.
 
     Args:
@@ -158,7 +158,7 @@ class CasesFailed(DecathleteError):
         )
 
 
-class FoldsFailed(DecathleteError):
+class FoldsFailedError(DecathleteError):
     """Some folds of a cross-validation failed; all others are done and kept.
 
     Args:
@@ -177,7 +177,7 @@ class FoldsFailed(DecathleteError):
         )
 
 
-class Interrupted(DecathleteError):
+class InterruptedRunError(DecathleteError):
     """Work was stopped by a signal, after saving; ``exit_code`` is 128 + the signal, as shells have it.
 
     Args:

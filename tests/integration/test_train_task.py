@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.errors import Interrupted, OptionError, OutputError
+from decathlete.errors import InterruptedRunError, OptionError, OutputError
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning import compute_budget as budget
 from decathlete.planning.options import PlanOptions
@@ -43,7 +43,7 @@ def threads(monkeypatch, n: int) -> None:
 def start(workspace: Workspace, monkeypatch, config=TIMED, **options):
     """Begin with 32 threads, and be stopped after three steps."""
     threads(monkeypatch, 32)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train_task("Test", workspace=workspace, config=config, progress=KillAt(3, signal.SIGINT), **options)
     return workspace.run_folder("Test", 3, 0)
 

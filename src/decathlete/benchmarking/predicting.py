@@ -37,7 +37,7 @@ def measure_prediction(
     """Predict and leave the report; as one of several processes, which begin together, if ``environment`` says so.
 
     Raises:
-        MemoryShort: the device's memory does not hold one window.
+        InsufficientMemoryError: the device's memory does not hold one window.
     """
     task = cast(BenchmarkTask, task)
     rank = environment.global_rank() if environment else 0

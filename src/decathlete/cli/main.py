@@ -15,7 +15,7 @@ from decathlete.cli import components, convert, data, download, exports, imports
 from decathlete.cli import run as whole
 from decathlete.cli.option_groups import grouped
 from decathlete.cli.sections import SectionedCommand
-from decathlete.core.memory import is_memory_short
+from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError
 from decathlete.version import __version__
 
@@ -117,7 +117,7 @@ def main() -> None:
         typer.echo(f"error: {where}{problem.strerror or problem}\n  → check the path and its permissions", err=True)
         sys.exit(2)
     except (MemoryError, RuntimeError) as problem:
-        if not is_memory_short(problem):
+        if not is_out_of_memory(problem):
             raise
         typer.echo("error: memory does not suffice\n  → close other programs, or use a larger computer", err=True)
         sys.exit(2)

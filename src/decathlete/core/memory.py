@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from decathlete.errors import MemoryShort
+from decathlete.errors import InsufficientMemoryError
 
 # Of torch's allocators on CPUs (Unix, Windows), of oneDNN and of C++: all of them plain RuntimeErrors.
 _PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a memory")
 
 
-def is_memory_short(problem: BaseException) -> bool:
+def is_out_of_memory(problem: BaseException) -> bool:
     """Whether ``problem`` says that memory ran out: NumPy's, torch's on any device, or ours.
 
     Known without torch: its ``OutOfMemoryError`` is a RuntimeError of that name.
     """
-    if isinstance(problem, (MemoryError, MemoryShort)):
+    if isinstance(problem, (MemoryError, InsufficientMemoryError)):
         return True
     if not isinstance(problem, RuntimeError):
         return False
@@ -26,10 +26,10 @@ def is_memory_short(problem: BaseException) -> bool:
 
 @contextmanager
 def translate_out_of_memory(what: str, *, remedy: str) -> Iterator[None]:
-    """Whatever says that memory ran out becomes a :class:`MemoryShort` about ``what``; all else passes."""
+    """Whatever says that memory ran out becomes a :class:`InsufficientMemoryError` about ``what``; all else passes."""
     try:
         yield
     except (MemoryError, RuntimeError) as problem:
-        if not is_memory_short(problem):
+        if not is_out_of_memory(problem):
             raise
-        raise MemoryShort(f"memory does not hold {what}", remedy=remedy) from None
+        raise InsufficientMemoryError(f"memory does not hold {what}", remedy=remedy) from None

@@ -15,7 +15,7 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from decathlete.core.memory import is_memory_short
+from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError
 
 _SHORT = (
@@ -91,6 +91,6 @@ def attempt(case_id: str, function: Callable[[In], Out], item: In) -> Outcome[Ou
     except (DecathleteError, OSError, ValueError) as problem:
         return Outcome(case_id=case_id, error=str(problem) or type(problem).__name__)
     except (MemoryError, RuntimeError) as problem:
-        if not is_memory_short(problem):
+        if not is_out_of_memory(problem):
             raise
         return Outcome(case_id=case_id, error=_SHORT)

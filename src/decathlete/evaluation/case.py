@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
-from decathlete.errors import GridMismatch
+from decathlete.errors import GridMismatchError
 from decathlete.evaluation.overlap import Mask, joint_box, overlap
 from decathlete.evaluation.scores import CaseScores, ClassScores, Presence, mean
 from decathlete.evaluation.surface import surface_distances
@@ -30,10 +30,10 @@ def score_case(
     truth leaves open (the ignore value) belong to neither side.
 
     Raises:
-        GridMismatch: the shapes differ.
+        GridMismatchError: the shapes differ.
     """
     if prediction_ZYX.shape != truth_ZYX.shape:
-        raise GridMismatch(
+        raise GridMismatchError(
             f"the prediction has shape {prediction_ZYX.shape}, the truth {truth_ZYX.shape}",
             where=case_id or None,
             remedy="predict on the grid of the image that the label map belongs to",

@@ -14,7 +14,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.regions import chosen_labels
-from decathlete.errors import DatasetError, GridMismatch, ImageError, OptionError, problems_found
+from decathlete.errors import DatasetError, GridMismatchError, ImageError, OptionError, problems_found
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
 from decathlete.evaluation.saved import save_scores
@@ -54,7 +54,7 @@ def evaluate(
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
             be read; values that are not integers or not declared.
-        GridMismatch: some pairs do not share a grid; all of them are named.
+        GridMismatchError: some pairs do not share a grid; all of them are named.
         OptionError: regions that do not fit the labels, or that their names do not decide.
         OutputError: ``output`` cannot be written, told before any work is done; or it holds other scores.
     """
@@ -106,7 +106,7 @@ def evaluate_pairs(
     """Score files: case id -> (prediction, truth).
 
     Raises:
-        GridMismatch: some pairs do not share a grid; all of them are named.
+        GridMismatchError: some pairs do not share a grid; all of them are named.
         DatasetError: no pairs, unreadable files, values that are not integers or not declared; all together.
         OptionError: a tolerance that is not positive.
     """
@@ -149,7 +149,7 @@ def _check_grids(pairs: Mapping[str, Pair]) -> None:
             problems,
             where=_folder(pairs),
             remedy="predict on the grid of the image that the label map belongs to, and compare files of one case",
-            kind=GridMismatch,
+            kind=GridMismatchError,
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from decathlete.core.files import remove_partials, writable_folder
 from decathlete.core.memory import translate_out_of_memory
-from decathlete.errors import CasesFailed, ImageError
+from decathlete.errors import CasesFailedError, ImageError
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.pipeline import overlapped
 from decathlete.inference.batching.shared_batches import CaseRequest
@@ -79,7 +79,7 @@ def predict_files(
         OutputError: ``output`` cannot be written, holds the inputs, or holds something else (and not ``overwrite``);
             before any work is done.
         ImageError: nothing to predict.
-        CasesFailed: at the end, if some cases failed.
+        CasesFailedError: at the end, if some cases failed.
     """
     found: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
     found = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
@@ -97,7 +97,7 @@ def predict_files(
         refuse((path for job in open_jobs.values() for path in in_the_way(job, predictor.settings)), output)
     failures = _predict(open_jobs, predictor, done, progress, total=len(jobs))
     if failures:
-        raise CasesFailed(failures, n_done=len(done), doing="predict")
+        raise CasesFailedError(failures, n_done=len(done), doing="predict")
     return [done[case_id] for case_id in jobs]
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry
 from decathlete.core.schema import describe
-from decathlete.errors import GridMismatch, ImageError, OutputError
+from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io import itk, nifti
 from decathlete.io.dicom import DicomFolderReader, is_dicom_file
 from decathlete.io.image_files import IMAGE_SUFFIXES, find_inputs, output_suffix, strip_suffix
@@ -59,7 +59,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
     """Read one image from one file per channel (or from a single file that holds all), on the first file's grid.
 
     Raises:
-        GridMismatch: the files do not share one grid.
+        GridMismatchError: the files do not share one grid.
         ImageError: a file cannot be read, or one of several holds more than one channel.
     """
     first = read_image(paths[0])
@@ -70,7 +70,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
         other = read_image(path)
         differences = first.geometry.differences(other.geometry)
         if differences:
-            raise GridMismatch(
+            raise GridMismatchError(
                 f"does not share the grid of {paths[0].name}: {'; '.join(differences)}",
                 where=path,
                 remedy="resample the channels of a case to one grid",

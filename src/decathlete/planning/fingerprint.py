@@ -16,7 +16,7 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import CasesFailed, DatasetError, GridMismatch, ImageError
+from decathlete.errors import CasesFailedError, DatasetError, GridMismatchError, ImageError
 from decathlete.io.images import read_channels, read_label
 
 FINGERPRINT_VERSION = 1
@@ -101,7 +101,7 @@ def make_fingerprint(
         progress: called with the id of each case when it is done.
 
     Raises:
-        CasesFailed: cases that cannot be read, whose label lies on another grid, or that hold NaN or infinity.
+        CasesFailedError: cases that cannot be read, whose label lies on another grid, or that hold NaN or infinity.
         DatasetError: no case has a label, or none has a foreground voxel.
     """
     cases = {case.id: case for case in spec.cases if case.label is not None}
@@ -122,7 +122,7 @@ def make_fingerprint(
         if progress:
             progress(outcome.case_id)
     if failures:
-        raise CasesFailed(failures, n_done=len(done), doing="fingerprint")
+        raise CasesFailedError(failures, n_done=len(done), doing="fingerprint")
     return _pool(spec, [done[case_id] for case_id in cases], orientation)
 
 
@@ -161,7 +161,7 @@ def _read(
     assert case.label is not None
     image, label = read_channels(case.images), read_label(case.label)
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
-        raise GridMismatch(
+        raise GridMismatchError(
             f"the label's shape {label.geometry.shape_ZYX} is not the image's {image.geometry.shape_ZYX}",
             where=case.label,
             remedy="run `decathlete check`, it lists all such cases",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import nonzero_box
 from decathlete.core.labels import IGNORE_INDEX
 from decathlete.core.rng import stream
-from decathlete.errors import GridMismatch, ImageError, ModelError
+from decathlete.errors import GridMismatchError, ImageError, ModelError
 from decathlete.io.volumes import Image, LabelMap
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.normalize import normalize, object_mask
@@ -39,7 +39,7 @@ def prepare(image: Image, plan: Plan, *, label: LabelMap | None = None, case_id:
     Raises:
         ModelError: the image has another number of channels than the plan.
         ImageError: NaN or infinite intensities.
-        GridMismatch: image and label lie on different grids.
+        GridMismatchError: image and label lie on different grids.
     """
     _check(image, plan, label, case_id)
     axes = plan.axes(image.geometry)
@@ -87,7 +87,7 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
         )
     differences = image.geometry.differences(label.geometry) if label is not None else []
     if differences:
-        raise GridMismatch(
+        raise GridMismatchError(
             f"image and label lie on different grids: {'; '.join(differences)}",
             where=where,
             remedy="resample the label onto the image's grid, or mend its header",

@@ -10,7 +10,7 @@ from pathlib import Path
 from decathlete.core.parallel import map_cases
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
-from decathlete.errors import CasesFailed
+from decathlete.errors import CasesFailedError
 from decathlete.io.images import Image, read_channels, read_label
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
@@ -49,7 +49,7 @@ def preprocess(
 
     Raises:
         OutputError: ``folder`` cannot be written, or holds something else and ``overwrite`` is not given.
-        CasesFailed: some cases could not be prepared; the others are done and kept.
+        CasesFailedError: some cases could not be prepared; the others are done and kept.
     """
     begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
     one = partial(_prepare_case, plan=plan, folder=folder / "cases", about=about)
@@ -63,7 +63,7 @@ def preprocess(
     if kept:
         log.info("%d of %d cases were prepared before and are kept", kept, len(spec.cases))
     if failures:
-        raise CasesFailed(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
+        raise CasesFailedError(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
     return PreparedStore.open(folder)
 
 

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from decathlete.errors import Interrupted
+from decathlete.errors import InterruptedRunError
 from decathlete.networks.kernels import determinism_kept, fast_kernels
 from decathlete.planning.overrides import with_batch_size
 from decathlete.planning.plan import Plan
@@ -72,7 +72,7 @@ def train(
 
     Raises:
         OutputError: ``output`` holds another run, or cannot be written.
-        Interrupted: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
+        InterruptedRunError: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
     started = time.monotonic()
@@ -128,7 +128,7 @@ def _fit(task: TrainTask, progress: Progress) -> RunState:
     """Let Lightning train, here or in processes of its own; how it left off.
 
     Raises:
-        Interrupted: by a signal.
+        InterruptedRunError: by a signal.
     """
     with handlers_kept():
         if task.hardware.spawned:
@@ -138,7 +138,9 @@ def _fit(task: TrainTask, progress: Progress) -> RunState:
     state = _saved_state(task)
     if state is None or state.outcome != "complete":
         number = signal.SIGTERM if state is None else state.stopped_by or signal.SIGTERM
-        raise Interrupted("training was stopped by a signal; it is saved", signal_number=number, where=task.folder)
+        raise InterruptedRunError(
+            "training was stopped by a signal; it is saved", signal_number=number, where=task.folder
+        )
     return state
 
 

@@ -55,7 +55,7 @@ def convert(
         DatasetError: every problem of the source together; nothing was written.
         OptionError: options that do not go with this source.
         OutputError: ``output`` may not be written, or something else is in the way.
-        CasesFailed: at the end, if some cases could not be converted.
+        CasesFailedError: at the end, if some cases could not be converted.
     """
     folder, nnunet = Path(output), to == "nnunet"
     declared = files.images is None and Path(source).suffix.lower() != ".csv"

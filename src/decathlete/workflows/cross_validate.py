@@ -10,9 +10,9 @@ from typing import Unpack
 
 from decathlete.core.durations import say_duration
 from decathlete.core.files import write_text
-from decathlete.core.memory import is_memory_short
+from decathlete.core.memory import is_out_of_memory
 from decathlete.core.signatures import accepts_fields_of
-from decathlete.errors import CasesFailed, DecathleteError, FoldsFailed, Interrupted
+from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
@@ -45,8 +45,8 @@ class CrossValidationResult:
     folds: Mapping[int, FoldResult]
     report: Path
     predictions: Path | None
-    failed_folds: FoldsFailed | None = None
-    failed_tests: CasesFailed | None = None
+    failed_folds: FoldsFailedError | None = None
+    failed_tests: CasesFailedError | None = None
 
 
 @accepts_fields_of(FoldPipeline)
@@ -66,9 +66,9 @@ def cross_validate(
 
     Raises:
         OptionError: there are no such folds.
-        FoldsFailed: no fold could be done.
+        FoldsFailedError: no fold could be done.
         DecathleteError: whatever preparing finds wrong, or what every fold failed by.
-        Interrupted: by a signal; what was finished is kept.
+        InterruptedRunError: by a signal; what was finished is kept.
     """
     chosen = Folds.of(folds)
     road = FoldPipeline(task=task, **options)
@@ -107,28 +107,28 @@ def _each_fold(road: FoldPipeline, folds: Sequence[int]) -> tuple[dict[int, Fold
     for fold in folds:
         try:
             done[fold] = road.fold(fold)
-        except Interrupted:
+        except InterruptedRunError:
             raise
         except Exception as problem:  # even a bug: hours of other folds are not to be lost by it
             problems[fold] = problem
-            users = isinstance(problem, DecathleteError | OSError) or is_memory_short(problem)
+            users = isinstance(problem, DecathleteError | OSError) or is_out_of_memory(problem)
             log.error("fold %d failed: %s", fold, _message(problem), exc_info=None if users else problem)
     return done, problems
 
 
 def _predict_tests(
     road: FoldPipeline, done: Mapping[int, FoldResult], folder: Path
-) -> tuple[Path | None, CasesFailed | None]:
+) -> tuple[Path | None, CasesFailedError | None]:
     """By the models of all folds together, into a folder that names the folds."""
     output = folder / f"predictions_folds_{say_folds(list(done)).replace(',', '_')}"
     return road.predict_tests([result.folder for result in done.values()], output)
 
 
-def _failure(done: Mapping[int, FoldResult], problems: Mapping[int, Exception]) -> FoldsFailed | None:
+def _failure(done: Mapping[int, FoldResult], problems: Mapping[int, Exception]) -> FoldsFailedError | None:
     """The error that names the folds which failed, if any did; raised where nothing was done."""
     if not problems:
         return None
-    failed = FoldsFailed({fold: _message(problem) for fold, problem in problems.items()}, n_done=len(done))
+    failed = FoldsFailedError({fold: _message(problem) for fold, problem in problems.items()}, n_done=len(done))
     if not done:
         raise _shared(list(problems.values())) or failed
     return failed
@@ -143,7 +143,7 @@ def _shared(problems: Sequence[Exception]) -> Exception | None:
     return problems[0] if len({str(problem) for problem in problems}) == 1 else None
 
 
-def _together(store: PreparedStore, done: Mapping[int, FoldResult], failed: FoldsFailed | None) -> CrossValidation:
+def _together(store: PreparedStore, done: Mapping[int, FoldResult], failed: FoldsFailedError | None) -> CrossValidation:
     return CrossValidation.of(
         {fold: result.scores for fold, result in done.items() if result.scores is not None},
         dataset=store.plan.dataset,

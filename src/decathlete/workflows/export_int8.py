@@ -74,7 +74,7 @@ def export_int8(
     Raises:
         OptionError: OpenVINO, onnx or NNCF is missing; or no case was held out, and no ``dataset`` is named.
         DatasetError: there are no cases to calibrate or to decide on.
-        CasesFailed: some validation cases cannot be read.
+        CasesFailedError: some validation cases cannot be read.
         ModelError: no model there; other logits of its fp32 program; or int8 costs too much. Nothing is
             written then.
         OutputError: something else is at ``output``, or it cannot be written.

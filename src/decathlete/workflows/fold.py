@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailed, OptionError
+from decathlete.errors import CasesFailedError, OptionError
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.predict_files import predict_files
 from decathlete.planning.network_spec import Dims
@@ -147,7 +147,7 @@ class FoldPipeline:
             progress=self.listener.cases("predict"),
         )
 
-    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailed | None]:
+    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
         """Predict the dataset's test images, if it has any; ``output``, and which of them failed.
 
         To be done last: a test image that cannot be read costs neither scores nor report.
@@ -168,6 +168,6 @@ class FoldPipeline:
                 overwrite=self.overwrite,
                 progress=self.listener.cases("predict"),
             )
-        except CasesFailed as problem:
+        except CasesFailedError as problem:
             return output, problem
         return output, None

@@ -41,7 +41,7 @@ def predict(
         OptionError: an option out of range.
         ModelError: a model is missing or damaged, or they do not go together.
         OutputError: ``output`` cannot be written, or something else is in the way.
-        CasesFailed: at the end, if some images could not be predicted.
+        CasesFailedError: at the end, if some images could not be predicted.
     """
     if cases is not None and cases < 1:
         raise OptionError(f"{cases} cases leave nothing to predict", remedy="give --cases 1 or more")

@@ -42,7 +42,7 @@ def prepare_for_model(
         ModelError: ``model`` is missing or damaged.
         DatasetError: the dataset has no such cases.
         OutputError: the folder holds cases prepared by another plan, and ``overwrite`` is not given.
-        CasesFailed: some cases could not be prepared; the others are done and kept.
+        CasesFailedError: some cases could not be prepared; the others are done and kept.
     """
     plan = ModelBundle.load(model).record.plan
     spec = read_dataset(workspace.dataset(task))

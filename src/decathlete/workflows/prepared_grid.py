@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.dataset.spec import Case
-from decathlete.errors import CasesFailed, DatasetError
+from decathlete.errors import CasesFailedError, DatasetError
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.inference.batching.cases import predict_together
@@ -47,7 +47,7 @@ def score_on_prepared_grid(
         predictor: of models of one plan, which says what the grid is.
 
     Raises:
-        CasesFailed: some cases could not be read, prepared or predicted; no scores without them.
+        CasesFailedError: some cases could not be read, prepared or predicted; no scores without them.
         DatasetError: no case has a label.
     """
     (ensemble,) = predictor.ensembles
@@ -78,7 +78,7 @@ def score_on_prepared_grid(
         if progress is not None:
             progress(len(scored) + len(failures), len(labelled), outcome.case_id)
     if failures:
-        raise CasesFailed(failures, n_done=len(scored), doing="score")
+        raise CasesFailedError(failures, n_done=len(scored), doing="score")
     return Scores.of(scored, tolerance_mm=tolerance_mm).revised(grid="prepared")
 
 

@@ -50,7 +50,7 @@ def preprocess_task(
     Raises:
         DatasetError: the dataset has problems, all of them listed.
         OutputError: the folder holds data prepared by another plan and ``overwrite`` is not given.
-        CasesFailed: some cases could not be prepared.
+        CasesFailedError: some cases could not be prepared.
     """
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
     folder = workspace.prepared_folder(task, dims)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from decathlete.core.signatures import accepts_fields_of
-from decathlete.errors import CasesFailed
+from decathlete.errors import CasesFailedError
 from decathlete.evaluation.scores import Scores
 from decathlete.workflows.fold import FoldPipeline, PipelineOptions
 from decathlete.workflows.workspace import FoldName
@@ -30,7 +30,7 @@ class RunResult:
     scores: Scores | None
     report: Path
     predictions: Path | None
-    failed_tests: CasesFailed | None = None
+    failed_tests: CasesFailedError | None = None
 
     def headline_line(self) -> str:
         """The scores in one line, or why there are none."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from decathlete.core.memory import is_memory_short
+from decathlete.core.memory import is_out_of_memory
 from decathlete.core.parallel import map_cases
 
 
@@ -25,6 +25,6 @@ def test_other_runtime_errors_are_bugs_and_are_raised():
     def work(case):
         raise RuntimeError("shapes do not fit")
 
-    assert not is_memory_short(RuntimeError("shapes do not fit"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes"):
         list(map_cases(work, {"a": 1}, workers=1))

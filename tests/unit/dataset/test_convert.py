@@ -17,7 +17,7 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.conversion.folders import parse_channels
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailed, DatasetError, DecathleteError, ManifestError, OptionError, OutputError
+from decathlete.errors import CasesFailedError, DatasetError, DecathleteError, ManifestError, OptionError, OutputError
 from decathlete.io.images import read_channels, read_grid, read_label, read_volume, write_image, write_label
 from decathlete.synthetic.phantoms import make_phantoms
 
@@ -162,7 +162,7 @@ def test_gaps_in_the_values_are_closed_for_nnunet(tmp_path: Path) -> None:
     }
     assert convert(source, tmp_path / "as_is", to="decathlon", workers=1).values == {}
     label(source / "labelsTr" / "b.nii.gz", 7)
-    with pytest.raises(CasesFailed, match=r"b\.nii\.gz: holds values that are not declared: 7"):
+    with pytest.raises(CasesFailedError, match=r"b\.nii\.gz: holds values that are not declared: 7"):
         convert(source, tmp_path / "Dataset004_Gaps", to="nnunet", workers=1)
 
 
@@ -284,7 +284,7 @@ def test_a_damaged_case_does_not_stop_the_others(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-2000])
     made = tmp_path / "Dataset007_Blobs"
-    with pytest.raises(CasesFailed, match="phantom_001"):
+    with pytest.raises(CasesFailedError, match="phantom_001"):
         convert(first, made, to="nnunet", workers=1)
     assert not (made / "dataset.json").exists()
     assert len(list((made / "imagesTr").iterdir())) == 4

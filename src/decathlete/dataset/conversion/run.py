@@ -14,7 +14,7 @@ from decathlete.dataset.conversion.jobs import Job, Place, perform, sources, tar
 from decathlete.dataset.conversion.source import FOLDS, Progress
 from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.splits import Fold
-from decathlete.errors import CasesFailed, DecathleteError, OutputError
+from decathlete.errors import CasesFailedError, DecathleteError, OutputError
 
 RECORD = "conversion.json"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
@@ -90,7 +90,7 @@ def run_jobs(
 
     Raises:
         OutputError: ``folder`` cannot be written, or something else is in the way.
-        CasesFailed: some cases could not be converted; the others are done and kept, ``dataset.json`` is not written.
+        CasesFailedError: some cases could not be converted; the others are kept, ``dataset.json`` is not written.
     """
     every = [job for of_case in jobs.values() for job in of_case]
     placed = sum(isinstance(job, Place) for job in every)
@@ -111,7 +111,7 @@ def run_jobs(
         if progress:
             progress(done, len(jobs), outcome.case_id)
     if failures:
-        raise CasesFailed(failures, n_done=len(jobs) - len(failures), doing="convert")
+        raise CasesFailedError(failures, n_done=len(jobs) - len(failures), doing="convert")
     if folds:
         write_json(folder / FOLDS, [f.model_dump(mode="json") for f in folds])
     write_json(folder / MANIFEST, manifest)

@@ -6,8 +6,8 @@ import json
 
 from decathlete import errors
 from decathlete.core.files import write_json
-from decathlete.core.memory import is_memory_short
-from decathlete.errors import DecathleteError, MemoryShort
+from decathlete.core.memory import is_out_of_memory
+from decathlete.errors import DecathleteError, InsufficientMemoryError
 from decathlete.training.loop.task import TrainTask
 
 FAILURE = "failure.json"
@@ -17,8 +17,8 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
     """The error to show for ``problem``, if a user can do something about it."""
     if isinstance(problem, DecathleteError):
         return problem
-    if is_memory_short(problem):
-        return MemoryShort(
+    if is_out_of_memory(problem):
+        return InsufficientMemoryError(
             "memory does not hold the network with this patch and batch",
             remedy="plan for less memory (preprocess --memory 6), or give --batch-size 1",
         )

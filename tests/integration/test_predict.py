@@ -359,7 +359,7 @@ def test_memory_that_one_case_does_not_fit_into_does_not_stop_the_others(model, 
         return original(*args, **kwargs)
 
     monkeypatch.setattr(f"{holder}.{attribute}", first_too_large)
-    with pytest.raises(CasesFailedError, match=r"a: memory does not hold[^\n]*\n\s+→ ") as failed:
+    with pytest.raises(CasesFailedError, match=r"a: out of memory for[^\n]*\n\s+→ ") as failed:
         predict_files(load(model, batch_size=1), images, tmp_path / "out")
     assert list(failed.value.failures) == ["a"]
     assert failed.value.exit_code == 2

@@ -41,7 +41,7 @@ class Recording:
     def __call__(self, windows):
         self.batches.append(len(windows))
         if self.fails(windows):
-            raise InsufficientMemoryError("memory does not hold this", remedy="none")
+            raise InsufficientMemoryError("out of memory for this", remedy="none")
         return self.engine(windows)
 
 
@@ -172,7 +172,7 @@ def test_a_window_that_memory_does_not_hold_fails_its_own_case(model, images, tm
     peak[0, 8, 8, 8] = 1e6  # far above all others also when it is normalised
     write_image(folder / "case3_peak.nii.gz", peak, Geometry.plain((16, 16, 16), (1.0, 1.0, 1.0)))
     predictor = recording(model, batch_size=5, fails=lambda windows: windows.max() > 50)
-    with pytest.raises(CasesFailedError, match=r"case3_peak: memory does not hold[^\n]*\n\s+→ ") as failed:
+    with pytest.raises(CasesFailedError, match=r"case3_peak: out of memory for[^\n]*\n\s+→ ") as failed:
         predict_files(predictor, folder, tmp_path / "shared")
     assert list(failed.value.failures) == ["case3_peak"]
     predict_files(recording(model, batch_size=1), images, tmp_path / "alone")
@@ -201,7 +201,7 @@ def test_a_case_whose_sums_or_way_back_fail_fails_alone(model, images, tmp_path,
         return original(*args, **kwargs)
 
     monkeypatch.setattr(holder, method, second_too_large)
-    with pytest.raises(CasesFailedError, match="case1: memory does not hold the prediction") as failed:
+    with pytest.raises(CasesFailedError, match="case1: out of memory for the prediction") as failed:
         predict_files(recording(model, batch_size=5), images, tmp_path / "out")
     assert list(failed.value.failures) == ["case1"]
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(SHAPES) - 1

@@ -23,7 +23,9 @@ def parse_duration(text: str) -> float:
     parts = _PART.findall(compact)
     seconds = sum(float(n) * _SECONDS[unit.lower()] for n, unit in parts)
     if not parts or "".join(n + u for n, u in parts) != compact or seconds <= 0:
-        raise OptionError(f"{text!r} is not a duration", remedy="write it with units: 90s, 20m, 1h30m, 2d")
+        raise OptionError(
+            f"{text!r} is not a duration", remedy="write it with units: 90s, 20m, 1h30m, 2d", code="E-OPTION-SYNTAX"
+        )
     return seconds
 
 

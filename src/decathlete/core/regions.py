@@ -39,7 +39,7 @@ def parse_regions(given: GivenRegions) -> Regions:
     if not regions:
         problems.append("there is no region")
     if problems:
-        raise problems_found(problems, where="--regions", remedy=REMEDY, kind=OptionError)
+        raise problems_found(problems, where="--regions", remedy=REMEDY, kind=OptionError, code="E-OPTION-REGIONS")
     return regions
 
 
@@ -53,7 +53,9 @@ def parse_order(text: str | None) -> tuple[int, ...]:
         return ()
     numbers = [whole_number(part) for part in text.split(",")]
     if None in numbers:
-        raise OptionError(f"--regions-order {text!r} is not a list of whole numbers", remedy=REMEDY)
+        raise OptionError(
+            f"--regions-order {text!r} is not a list of whole numbers", remedy=REMEDY, code="E-OPTION-SYNTAX"
+        )
     return tuple(number for number in numbers if number is not None)
 
 

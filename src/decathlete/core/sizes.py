@@ -38,4 +38,5 @@ def require_room(folder: Path, n_bytes: int, *, needed_for: str, remedy: str) ->
             f"{say_bytes(n_bytes)} are needed {needed_for}, but the disk has {say_bytes(free)} free",
             where=folder,
             remedy=remedy,
+            code="E-DISK-FULL",
         )

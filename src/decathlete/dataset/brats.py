@@ -44,7 +44,7 @@ def brats_regions(labels: LabelSet) -> Regions:
         problems = [f"no label is called {words[part]}" for part in lacking]
     if problems:
         remedy = _REMEDY + ("; or leave --brats out: dataset.json declares regions" if labels.regions else "")
-        raise problems_found(problems, where="--brats", remedy=remedy, kind=OptionError)
+        raise problems_found(problems, where="--brats", remedy=remedy, kind=OptionError, code="E-OPTION-REGIONS")
     return {
         "whole tumour": tuple(parts),
         "core": tuple(value for value, part in parts.items() if part != "oedema"),

@@ -118,6 +118,7 @@ def _no_address(address: str) -> OptionError:
         f"--url {without_password!r} is not an address that can be read",
         remedy="give https://, http:// or file:///path of a folder with the archive, or of the archive itself "
         "(without user and password)",
+        code="E-OPTION-SYNTAX",
     )
 
 

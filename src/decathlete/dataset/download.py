@@ -61,7 +61,9 @@ def download(
     say = say or (lambda _: None)
     wanted = find_task(task)
     if url is not None and region is not None:
-        raise OptionError("--region chooses a public bucket, --url a mirror", remedy="give only one of them")
+        raise OptionError(
+            "--region chooses a public bucket, --url a mirror", remedy="give only one of them", code="E-OPTION-CONFLICT"
+        )
     folder = Path(data) / wanted.folder
     part = PartFile(folder.with_name(f"{wanted.archive}.part"))
     if _is_there(folder):
@@ -87,7 +89,9 @@ def _is_there(folder: Path) -> bool:
     if (folder / MANIFEST).is_file():
         return True
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise OutputError(f"is in the way, and holds no {MANIFEST}", where=folder, remedy="move or remove it")
+        raise OutputError(
+            f"is in the way, and holds no {MANIFEST}", where=folder, remedy="move or remove it", code="E-OUTPUT-EXISTS"
+        )
     return False
 
 
@@ -96,7 +100,12 @@ def _from_file(archive: Path, task: DecathlonTask, folder: Path, say: Say) -> No
     _require_room(folder, archive.stat().st_size, "to unpack it")
     say(f"checking {archive}")
     if (found := md5_of(archive)) != task.md5:
-        raise DownloadError(_not_published(found, task), where=archive, remedy="fetch it anew, or from elsewhere")
+        raise DownloadError(
+            _not_published(found, task),
+            where=archive,
+            remedy="fetch it anew, or from elsewhere",
+            code="E-DOWNLOAD-CHECKSUM",
+        )
     _unpack(archive, task, folder, say)
 
 
@@ -125,6 +134,7 @@ def _from_server(
             f"{_not_published(found, task)}; it was removed",
             where=shown(url),
             remedy="run the same command again; if this happens again, give --url with the address of a mirror",
+            code="E-DOWNLOAD-CHECKSUM",
         )
     try:
         _unpack(part.path, task, folder, say)

@@ -44,9 +44,13 @@ def _by_pattern(case_ids: Sequence[str], group_by: str) -> dict[str, str]:
     try:
         pattern = re.compile(group_by)
     except re.error as problem:
-        raise OptionError(f"group_by {group_by!r} is not a regular expression ({problem})", remedy=remedy) from None
+        raise OptionError(
+            f"group_by {group_by!r} is not a regular expression ({problem})", remedy=remedy, code="E-OPTION-SYNTAX"
+        ) from None
     if pattern.groups != 1:
-        raise OptionError(f"group_by {group_by!r} has {pattern.groups} groups, not one", remedy=remedy)
+        raise OptionError(
+            f"group_by {group_by!r} has {pattern.groups} groups, not one", remedy=remedy, code="E-OPTION-SYNTAX"
+        )
     groups = {i: m[1] for i in case_ids if (m := pattern.search(i)) and m[1] is not None}
     unmatched = [i for i in case_ids if i not in groups]
     if unmatched:  # left alone, a mistyped pattern would let a patient onto both sides

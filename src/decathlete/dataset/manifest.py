@@ -107,13 +107,17 @@ def resolve_task(task: str, data_root: Path) -> Path:
     if numbered:
         names = ", ".join(p.name for p in numbered)
         raise DatasetError(
-            f"task {task} fits several datasets: {names}", where=data_root, remedy="give the folder's name"
+            f"task {task} fits several datasets: {names}",
+            where=data_root,
+            remedy="give the folder's name",
+            code="E-DATASET-NOT-FOUND",
         )
     there = f"datasets there: {', '.join(p.name for p in known)}" if known else "there is no dataset in it"
     raise DatasetError(
         f"no dataset {task!r} ({there})",
         where=data_root,
         remedy=f"give a folder with a {MANIFEST}, its name below --data, or its number (Task04_..., Dataset004_...)",
+        code="E-DATASET-NOT-FOUND",
     )
 
 
@@ -125,7 +129,9 @@ def _number(name: str) -> int | None:
 def _load(root: Path) -> dict[str, Any]:
     path = root / MANIFEST
     if not root.is_dir():
-        raise ManifestError("is not a folder", where=root, remedy=f"give the folder that holds {MANIFEST}")
+        raise ManifestError(
+            "is not a folder", where=root, remedy=f"give the folder that holds {MANIFEST}", code="E-DATASET-NOT-FOUND"
+        )
     text = read_text(path, error=ManifestError, remedy="give the folder that holds dataset.json, or write one")
     try:
         raw = json.loads(text)

@@ -39,7 +39,7 @@ def with_regions(labels: LabelSet, regions: Regions, order: Sequence[int] = ()) 
     if problems := region_problems(regions, order, labels.values):
         declared = ", ".join(f"{c.value} {c.name}" for c in labels.classes)
         remedy = f"{REMEDY}; the dataset declares: {declared}"
-        raise problems_found(problems, where="regions", remedy=remedy, kind=OptionError)
+        raise problems_found(problems, where="regions", remedy=remedy, kind=OptionError, code="E-OPTION-REGIONS")
     return labels.revised(
         regions=tuple(Region(name=name, values=members) for name, members in regions.items()),
         region_order=tuple(order),

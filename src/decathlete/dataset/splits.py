@@ -33,7 +33,9 @@ class Splits(Schema):
             OptionError: there are fewer.
         """
         if not 0 <= index < len(self.folds):
-            raise OptionError(f"there is no fold {index}", remedy=f"choose 0 to {len(self.folds) - 1}")
+            raise OptionError(
+                f"there is no fold {index}", remedy=f"choose 0 to {len(self.folds) - 1}", code="E-OPTION-FOLD"
+            )
         return self.folds[index]
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import atomic_path, file_digest, swapped_in, writable_folder
+from decathlete.core.files import atomic_path, file_digest, replace_folder, writable_folder
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OutputError
 from decathlete.networks.build import build_network
@@ -101,7 +101,7 @@ class ModelBundle:
         _check_fit({name: tuple(value.shape) for name, value in weights.items()}, record, where=folder)
         check_place(folder, overwrite=overwrite)
         writable_folder(folder.parent)
-        with swapped_in(folder) as partial:
+        with replace_folder(folder) as partial:
             with atomic_path(partial / WEIGHTS_FILE) as path:
                 save_file(weights, path, metadata={"format": "pt"})
             digest = file_digest(partial / WEIGHTS_FILE)
@@ -121,7 +121,12 @@ class ModelBundle:
         _check_fit(_shapes(weights_file), record, where=weights_file)
         weights_sha256 = file_digest(weights_file)
         if record.weights_sha256 not in ("", weights_sha256):
-            raise ModelError(f"is not the file that {RECORD_FILE} describes", where=weights_file, remedy=_RETRAIN)
+            raise ModelError(
+                f"is not the file that {RECORD_FILE} describes",
+                where=weights_file,
+                remedy=_RETRAIN,
+                code="E-MODEL-DAMAGED",
+            )
         both = file_digest(folder / RECORD_FILE) + weights_sha256
         return cls(folder=folder, record=record, digest=hashlib.sha256(both.encode()).hexdigest())
 
@@ -157,16 +162,23 @@ def check_place(folder: Path, *, overwrite: bool) -> None:
         return
     if not (folder / RECORD_FILE).is_file():
         raise OutputError(
-            f"is there, and no model: it has no {RECORD_FILE}", where=folder, remedy="choose another folder"
+            f"is there, and no model: it has no {RECORD_FILE}",
+            where=folder,
+            remedy="choose another folder",
+            code="E-OUTPUT-EXISTS",
         )
     if not overwrite:
-        raise OutputError("already exists", where=folder, remedy="give --overwrite, or choose another folder")
+        raise OutputError(
+            "already exists", where=folder, remedy="give --overwrite, or choose another folder", code="E-OUTPUT-EXISTS"
+        )
 
 
 def _find(path: Path) -> Path:
     """The bundle's folder: ``path`` or ``path/model``."""
     if not path.exists():
-        raise ModelError("does not exist", where=path, remedy="give the folder of a run or of a model")
+        raise ModelError(
+            "does not exist", where=path, remedy="give the folder of a run or of a model", code="E-MODEL-NOT-FOUND"
+        )
     for folder in (path, path / RUN_MODEL):
         if (folder / RECORD_FILE).is_file():
             if not (folder / WEIGHTS_FILE).is_file():
@@ -177,6 +189,7 @@ def _find(path: Path) -> Path:
         "is a run that has no model yet" if unfinished else f"is not a model: it has no {RECORD_FILE}",
         where=path,
         remedy="finish its training with --resume" if unfinished else "give the folder of a run or of a model",
+        code="E-MODEL-NOT-FOUND",
     )
 
 
@@ -187,7 +200,10 @@ def _shapes(weights_file: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as problem:
         raise ModelError(
-            f"is damaged or not a safetensors file ({problem})", where=weights_file, remedy=_RETRAIN
+            f"is damaged or not a safetensors file ({problem})",
+            where=weights_file,
+            remedy=_RETRAIN,
+            code="E-MODEL-DAMAGED",
         ) from problem
 
 

@@ -112,7 +112,9 @@ def _look_through(tar: tarfile.TarFile, archive: Path, top: str, limit_bytes: in
         total += _size(member, archive)
         if total > limit_bytes or n_members > MAX_MEMBERS:
             bound = say_bytes(limit_bytes) if total > limit_bytes else f"{MAX_MEMBERS} files"
-            raise ArchiveError(f"would unpack to more than {bound}", where=archive, remedy=REMEDY)
+            raise ArchiveError(
+                f"would unpack to more than {bound}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            )
         if any(part.startswith("._") for part in path.parts) or member.isdir():
             continue
         if not member.isreg():
@@ -128,14 +130,18 @@ def inner_path(name: str, archive: Path) -> PurePosixPath:
     """``name`` as a path below the folder, by the rules of every system at once (``\\``, ``C:``)."""
     path, as_windows = PurePosixPath(name), PureWindowsPath(name)
     if path.is_absolute() or as_windows.anchor or ".." in as_windows.parts or re.search(r"[\x00-\x1f]", name):
-        raise ArchiveError(f"holds a member that leaves its folder: {name!a}", where=archive, remedy=REMEDY)
+        raise ArchiveError(
+            f"holds a member that leaves its folder: {name!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+        )
     return path
 
 
 def _size(member: tarfile.TarInfo, archive: Path) -> int:
     """Bytes that the member would write. A negative size would send the reader back to read the same again."""
     if member.size < 0:
-        raise ArchiveError(f"holds a member of negative size: {member.name!a}", where=archive, remedy=REMEDY)
+        raise ArchiveError(
+            f"holds a member of negative size: {member.name!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+        )
     return member.size
 
 
@@ -152,7 +158,7 @@ def refuse_clashes(paths: list[PurePosixPath], archive: Path) -> None:
     seen: set[PurePosixPath] = {parent for path in paths for parent in path.parents}
     for path in paths:
         if path in seen:
-            raise ArchiveError(f"holds {str(path)!a} twice", where=archive, remedy=REMEDY)
+            raise ArchiveError(f"holds {str(path)!a} twice", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE")
         seen.add(path)
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from decathlete.core.durations import say_duration
-from decathlete.core.files import value_digest
+from decathlete.core.files import output_code, value_digest
 from decathlete.core.sizes import say_bytes
 from decathlete.errors import DownloadError, OutputError
 from decathlete.transfer.part_file import PartFile, Whole
@@ -124,6 +124,7 @@ def _unreachable(url: str, trouble: _Broken) -> DownloadError:
         where=shown(url),
         remedy="check the network and its proxy; or give --url with a mirror's address, or with file:///path of the "
         "archive fetched elsewhere",
+        code="E-DOWNLOAD-NETWORK",
     )
 
 
@@ -133,6 +134,7 @@ def _given_up(url: str, trouble: _Broken, failures: int, part: PartFile) -> Down
         f"{trouble}, {failures} times in a row; {say_bytes(part.size)}{of} have come and are kept",
         where=shown(url),
         remedy=_AGAIN,
+        code="E-DOWNLOAD-NETWORK",
     )
 
 
@@ -263,7 +265,8 @@ def _pour(response: _Body, part: PartFile, size: int | None, most: int, progress
                 raise OutputError(
                     f"cannot be written ({problem.strerror or problem})",
                     where=part.path,
-                    remedy="make room on its disk, then run the same command again: it goes on where it stopped",
+                    remedy="free disk space, then run the same command again: it resumes the download",
+                    code=output_code(problem),
                 ) from problem
             done += len(piece)
             if progress is not None:

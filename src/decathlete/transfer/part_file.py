@@ -94,7 +94,10 @@ class PartFile:
         with self.path.open("ab") as stream:
             if not _lock(stream.fileno()):
                 raise OutputError(
-                    "is being downloaded by another process", where=self.path, remedy="wait until that one is done"
+                    "is being downloaded by another process",
+                    where=self.path,
+                    remedy="wait until that one is done",
+                    code="E-OUTPUT-LOCKED",
                 )
             try:
                 yield

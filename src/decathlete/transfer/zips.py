@@ -39,7 +39,12 @@ def unpack_zip(
         files = [(path, member) for path, member in _members(packed, archive) if wanted(path)]
         n_bytes = sum(member.file_size for _, member in files)
         if n_bytes > limit_bytes:
-            raise ArchiveError(f"would unpack to more than {say_bytes(limit_bytes)}", where=archive, remedy=REMEDY)
+            raise ArchiveError(
+                f"would unpack to more than {say_bytes(limit_bytes)}",
+                where=archive,
+                remedy=REMEDY,
+                code="E-ARCHIVE-UNSAFE",
+            )
         refuse_clashes([path for path, _ in files], archive)
         folder.mkdir(parents=True)
         require_room(folder, n_bytes, needed_for="to unpack it", remedy="free some, or choose another disk")
@@ -61,10 +66,14 @@ def _members(packed: zipfile.ZipFile, archive: Path) -> Iterator[tuple[PurePosix
     """Every file, judged by its header."""
     for n_members, member in enumerate(packed.infolist(), start=1):
         if n_members > MAX_MEMBERS:
-            raise ArchiveError(f"would unpack to more than {MAX_MEMBERS} files", where=archive, remedy=REMEDY)
+            raise ArchiveError(
+                f"would unpack to more than {MAX_MEMBERS} files", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            )
         path = inner_path(member.filename, archive)
         if problem := _refused(member):
-            raise ArchiveError(f"holds {problem}: {member.filename!a}", where=archive, remedy=REMEDY)
+            raise ArchiveError(
+                f"holds {problem}: {member.filename!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            )
         if not member.is_dir():
             yield path, member
 

@@ -84,7 +84,7 @@ def _read(
 ) -> Source:
     if not declared:
         if not origin.exists():
-            raise DatasetError("does not exist", where=origin, remedy="check the path")
+            raise DatasetError("does not exist", where=origin, remedy="check the path", code="E-DATASET-NOT-FOUND")
         return read_undeclared(origin, files, group_by=group_by, workers=workers, progress=listen("read labels"))
     if not (origin / MANIFEST).is_file():
         raise DatasetError(
@@ -95,6 +95,7 @@ def _read(
             "--channels, --classes, --labels, --test-images and --label-suffix are for plain folders and CSV files",
             where=origin,
             remedy=f"leave them out, since its {MANIFEST} says these things; or give --images to pass it over",
+            code="E-OPTION-CONFLICT",
         )
     return read_source(origin, group_by=group_by)
 

@@ -35,7 +35,11 @@ class Folds:
         if isinstance(wanted, str):
             return cls(tuple(_range(part) for part in wanted.replace(" ", "").split(",")))
         if not wanted or min(wanted) < 0:
-            raise OptionError(f"folds {list(wanted)} cannot be done", remedy="name folds from 0, or leave folds out")
+            raise OptionError(
+                f"folds {list(wanted)} cannot be done",
+                remedy="name folds from 0, or leave folds out",
+                code="E-OPTION-FOLD",
+            )
         return cls(tuple((fold, fold) for fold in wanted))
 
     def among(self, n_folds: int) -> tuple[int, ...]:
@@ -51,6 +55,7 @@ class Folds:
             raise OptionError(
                 f"fold {say_folds(missing)} does not exist: this dataset is split into {n_folds}",
                 remedy=f"choose among 0-{n_folds - 1}, or split it again with --n-folds and --overwrite",
+                code="E-OPTION-FOLD",
             )
         return tuple(sorted(chosen))
 
@@ -60,14 +65,17 @@ def _range(part: str) -> tuple[int, int | None]:
         raise OptionError(
             "--folds all could mean two things",
             remedy="--folds 0- does every fold of the split, --fold all trains one model on every case",
+            code="E-OPTION-FOLD",
         )
     found = _PART.fullmatch(part)
     if found is None:
-        raise OptionError(f"--folds: {part!r} is neither a fold nor a range of folds", remedy=_REMEDY)
+        raise OptionError(
+            f"--folds: {part!r} is neither a fold nor a range of folds", remedy=_REMEDY, code="E-OPTION-FOLD"
+        )
     first = int(found[1])
     last = first if found[2] is None else int(found[3]) if found[3] else None
     if last is not None and last < first:
-        raise OptionError(f"--folds: the range {part} is empty", remedy=_REMEDY)
+        raise OptionError(f"--folds: the range {part} is empty", remedy=_REMEDY, code="E-OPTION-FOLD")
     return first, last
 
 

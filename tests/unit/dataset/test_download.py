@@ -72,7 +72,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Path) -> Callable[..., str]:
-    """Run ``decathlete download`` as a mistake; returns the error as the user reads it."""
+    """Run ``decathlete download`` with a mistake; returns the error as printed, without the line on documentation."""
 
     def run(*arguments: object) -> str:
         monkeypatch.setattr("sys.argv", ["decathlete", "download", "--data", str(data), *map(str, arguments)])
@@ -84,7 +84,10 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], d
         assert "Traceback" not in said.err
         assert not (data / FOLDER).exists()
         assert not list(data.glob(".partial-*"))
-        return said.err[said.err.index("error: ") :].strip()
+        error, _, documentation = said.err[said.err.index("error E-") :].strip().rpartition("\n")
+        code = error.removeprefix("error ").partition(":")[0]
+        assert documentation == f"  (documentation: reference/errors#{code.lower()})"
+        return error
 
     return run
 
@@ -173,7 +176,7 @@ def test_a_connection_that_brings_nothing_is_given_up_with_growing_pauses(
     mirror.breaks.extend([HALF, 0, 0, 0, 0])
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {mirror.url}/{ARCHIVE}: the connection broke off, 5 times in a row; "
+        f"error E-DOWNLOAD-NETWORK: {mirror.url}/{ARCHIVE}: the connection broke off, 5 times in a row; "
         f"153.6 kB of 307.2 kB have come and are kept{ANOTHER_MIRROR}"
     )
     assert pauses == [1.0, 2.0, 4.0, 8.0]
@@ -242,7 +245,9 @@ def test_two_downloads_of_one_task_do_not_write_into_one_file(
     data.mkdir()
     with PartFile(data / PART).held():
         said = fails("--task", "04", "--url", mirror.url)
-    assert said == (f"error: {data / PART}: is being downloaded by another process\n  → wait until that one is done")
+    assert said == (
+        f"error E-OUTPUT-LOCKED: {data / PART}: is being downloaded by another process\n  → wait until that one is done"
+    )
 
 
 # A server without Range, or whose file changes
@@ -316,7 +321,7 @@ def test_wrong_bytes_are_named_and_removed_so_that_the_next_call_starts_afresh(
     mirror.content = wrong = CONTENT[:-1] + b"!"
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {mirror.url}/{ARCHIVE}: is not the {ARCHIVE} that was published "
+        f"error E-DOWNLOAD-CHECKSUM: {mirror.url}/{ARCHIVE}: is not the {ARCHIVE} that was published "
         f"(its MD5 is {md5(wrong)}, not {md5(CONTENT)}); it was removed\n"
         "  → run the same command again; if this happens again, give --url with the address of a mirror"
     )
@@ -329,7 +334,7 @@ def test_wrong_bytes_are_named_and_removed_so_that_the_next_call_starts_afresh(
 
 def test_a_missing_file_is_said_at_once(mirror: Mirror, data: Path, fails: Callable[..., str]) -> None:
     said = fails("--task", "04", "--url", f"{mirror.url}/elsewhere/")
-    assert said == f"error: {mirror.url}/elsewhere/{ARCHIVE}: the server answers 404 Not Found{CHECK_URL}"
+    assert said == f"error E-DOWNLOAD: {mirror.url}/elsewhere/{ARCHIVE}: the server answers 404 Not Found{CHECK_URL}"
     assert len(mirror.asked) == 1
     assert names(data) == []
 
@@ -345,7 +350,7 @@ def test_a_server_that_stays_busy_is_given_up(mirror: Mirror, data: Path, fails:
     mirror.answers.extend([503] * 9)
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {mirror.url}/{ARCHIVE}: the server answers 503 Service Unavailable, 5 times in a row; "
+        f"error E-DOWNLOAD-NETWORK: {mirror.url}/{ARCHIVE}: the server answers 503 Service Unavailable, 5 times in a row; "
         f"0 bytes have come and are kept{ANOTHER_MIRROR}"
     )
 
@@ -365,7 +370,7 @@ def test_without_a_network_the_error_says_what_else_to_do(
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     said = fails("--task", "04", "--region", "eu")
     assert said == (
-        f"error: {BUCKETS['eu']}/{ARCHIVE}: cannot be reached (Temporary failure in name resolution){CHECK_NETWORK}"
+        f"error E-DOWNLOAD-NETWORK: {BUCKETS['eu']}/{ARCHIVE}: cannot be reached (Temporary failure in name resolution){CHECK_NETWORK}"
     )
     assert pauses == [], "nobody waits for a network that is not there"
     assert names(data) == []
@@ -380,7 +385,8 @@ def test_a_server_that_is_not_there_is_said_by_the_program_itself(data: Path) ->
     assert said.returncode == 2
     assert said.stdout == ""
     assert said.stderr == (
-        f"fetching {url}/{ARCHIVE}\nerror: {url}/{ARCHIVE}: cannot be reached (Connection refused){CHECK_NETWORK}\n"
+        f"fetching {url}/{ARCHIVE}\nerror E-DOWNLOAD-NETWORK: {url}/{ARCHIVE}: cannot be reached (Connection refused){CHECK_NETWORK}\n"
+        "  (documentation: reference/errors#e-download-network)\n"
     )
 
 
@@ -394,7 +400,7 @@ def test_a_full_disk_is_said_before_anything_comes(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 400_000))
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {data}: 614.4 kB are needed to fetch and unpack it, but the disk has 400.0 kB free\n"
+        f"error E-DISK-FULL: {data}: 614.4 kB are needed to fetch and unpack it, but the disk has 400.0 kB free\n"
         "  → make room, or choose a folder on another disk with --data"
     )
     assert names(data) == []
@@ -438,7 +444,7 @@ def test_a_wrong_archive_on_this_machine_is_named_and_stays(
     archive = tmp_path / "other.tar"
     archive.write_bytes(b"other")
     assert fails("--task", "04", "--url", archive.as_uri()) == (
-        f"error: {archive}: is not the {ARCHIVE} that was published "
+        f"error E-DOWNLOAD-CHECKSUM: {archive}: is not the {ARCHIVE} that was published "
         f"(its MD5 is {md5(b'other')}, not {md5(CONTENT)})\n  → fetch it anew, or from elsewhere"
     )
     assert archive.read_bytes() == b"other"
@@ -446,7 +452,7 @@ def test_a_wrong_archive_on_this_machine_is_named_and_stays(
 
 def test_a_file_that_is_not_there_is_named(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert fails("--task", "04", "--url", (tmp_path / "gone.tar").as_uri()) == (
-        f"error: {tmp_path}/gone.tar: there is no such file\n  → give --url a folder with {ARCHIVE}, or its address"
+        f"error E-DOWNLOAD: {tmp_path}/gone.tar: there is no such file\n  → give --url a folder with {ARCHIVE}, or its address"
     )
 
 
@@ -474,10 +480,11 @@ def test_a_hostile_archive_is_refused_whole(
     kind: str, publish: Callable[[bytes], bytes], data: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     content, problem = _hostile()[kind]
+    code = "E-ARCHIVE" if kind == "another dataset" else "E-ARCHIVE-UNSAFE"
     with serving(publish(content)) as mirror:
         said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {data / PART}: {problem}\n  → do not use this file; fetch the archive from its publisher again"
+        f"error {code}: {data / PART}: {problem}\n  → do not use this file; fetch the archive from its publisher again"
     )
     assert [p.name for p in tmp_path.rglob("*")] == ["data"], "something of it was kept"
 
@@ -568,7 +575,7 @@ def test_an_address_is_of_the_archive_or_its_folder(url: str | None, address: st
 )
 def test_what_is_no_address_is_refused(url: str, fails: Callable[..., str]) -> None:
     assert fails("--task", "04", "--url", url) == (
-        f"error: --url {url!r} is not an address that can be read\n  → give https://, http:// or file:///path of a "
+        f"error E-OPTION-SYNTAX: --url {url!r} is not an address that can be read\n  → give https://, http:// or file:///path of a "
         "folder with the archive, or of the archive itself (without user and password)"
     )
 

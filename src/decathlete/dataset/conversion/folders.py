@@ -57,7 +57,9 @@ def parse_channels(text: str) -> dict[str, str | None]:
     names, suffixes = [name for name, _, _ in pairs], [suffix for _, equals, suffix in pairs if equals]
     mixed = 0 < len(suffixes) < len(names)
     if "" in names or mixed or len(set(names)) < len(names) or len(set(suffixes)) < len(suffixes):
-        raise OptionError(f"--channels {text!r} is not a list of different channels", remedy=_CHANNELS_HELP)
+        raise OptionError(
+            f"--channels {text!r} is not a list of different channels", remedy=_CHANNELS_HELP, code="E-OPTION-SYNTAX"
+        )
     return {name: suffix if equals else None for name, equals, suffix in pairs}
 
 

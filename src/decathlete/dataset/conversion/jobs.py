@@ -128,6 +128,7 @@ def _replaced(
             f"holds values that are not declared: {', '.join(map(str, strangers[:10]))}",
             where=job.source,
             remedy="declare them or remove them: where values are renumbered, these might become others",
+            code="E-IMAGE-VALUES",
         )
     old = np.array(job.known)
     new = np.array([job.values.get(value, value) for value in job.known])

@@ -97,6 +97,7 @@ def _table(path: Path, names: FileNames) -> Table:
             "--labels, --test-images, --label-suffix and suffixes of channels are for plain folders",
             where=path,
             remedy="leave them out: a table names every file",
+            code="E-OPTION-CONFLICT",
         )
     channels = tuple(parse_channels(names.channels)) if names.channels else ()
     table = read_table(path, channels=channels)

@@ -51,7 +51,12 @@ def check_place(folder: Path, source: Path, *, kept_clean: Sequence[Path], nnune
         place, there = folder.resolve(), origin.resolve()
         if place == there or place.is_relative_to(there) or there.is_relative_to(place):
             remedy = "choose a folder apart: the source stays as it is"
-            raise OutputError(f"is, lies in or lies around {origin}, which is read", where=folder, remedy=remedy)
+            raise OutputError(
+                f"is, lies in or lies around {origin}, which is read",
+                where=folder,
+                remedy=remedy,
+                code="E-OUTPUT-INPUT",
+            )
     match = _NNUNET_NAME.fullmatch(folder.name)
     if nnunet and match is None:
         number = re.match(r"(?:Task|Dataset)(\d+)_(.+)", source.resolve().name)
@@ -136,7 +141,9 @@ def _refuse_own_sources(jobs: list[Job], folder: Path) -> None:
     place = folder.resolve()
     for path in {path for job in jobs for path in sources(job)}:
         if path.parent.resolve().is_relative_to(place) or path.resolve().is_relative_to(place):
-            raise OutputError(f"holds {path}, which is read", where=folder, remedy="choose a folder apart")
+            raise OutputError(
+                f"holds {path}, which is read", where=folder, remedy="choose a folder apart", code="E-OUTPUT-INPUT"
+            )
 
 
 def _begin(folder: Path, record: Record, *, overwrite: bool) -> None:
@@ -159,6 +166,7 @@ def _clear(folder: Path, record: Record, *, overwrite: bool) -> None:
             "holds files that `decathlete convert` did not make",
             where=folder,
             remedy="choose another folder, or empty this one yourself",
+            code="E-OUTPUT-EXISTS",
         ) from None
     if kept.digest == record.digest:
         return
@@ -167,6 +175,7 @@ def _clear(folder: Path, record: Record, *, overwrite: bool) -> None:
             f"holds a dataset converted from other files or with other settings ({kept.source})",
             where=folder,
             remedy="choose another folder, or give --overwrite to replace it",
+            code="E-OUTPUT-EXISTS",
         )
     for name in _CONTENT:
         remove(folder / name)

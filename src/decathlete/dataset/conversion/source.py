@@ -98,7 +98,9 @@ def _parsed(classes: str) -> dict[str, int]:
         name, equals, number = (part.strip() for part in entry.partition("="))
         value = whole_number(number) if equals else place
         if not name or name in named or value is None or ("=" in classes) != bool(equals):
-            raise OptionError(f"--classes {classes!r} is not a list of different names", remedy=_CLASSES_HELP)
+            raise OptionError(
+                f"--classes {classes!r} is not a list of different names", remedy=_CLASSES_HELP, code="E-OPTION-SYNTAX"
+            )
         named[name] = value
     return named
 

@@ -52,7 +52,7 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     problems: list[str] = []
     columns = _channel_columns(header, channels, problems)
     if problems:
-        raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError)
+        raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError, code="E-DATASET-TABLE")
     read = [_row(row, line, columns or ("image",), path.parent, problems) for line, row in rows]
     parts = {part: tuple(r for r in read if (r.split == "test") == (part == "test")) for part in ("training", "test")}
     for part, members in parts.items():
@@ -61,7 +61,7 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     problems += [] if parts["training"] else ["it lists no case to train on"]
     folds = _folds(parts["training"], problems)
     if problems:
-        raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError)
+        raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError, code="E-DATASET-TABLE")
     return Table(
         cases=tuple(r.case for r in parts["training"]),
         test_cases=tuple(r.case for r in parts["test"]),
@@ -89,7 +89,9 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         header = [name.lower() if name.lower() in _KNOWN else name for name in header]
         found = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
     except csv.Error as problem:  # a quotation mark without its fellow, mostly
-        raise DatasetError(f"is no table: line {lines.line_num}: {problem}", where=path, remedy=_HELP) from None
+        raise DatasetError(
+            f"is no table: line {lines.line_num}: {problem}", where=path, remedy=_HELP, code="E-DATASET-TABLE"
+        ) from None
     rows = [(line, dict(zip(header, cells, strict=False))) for line, cells in found if any(cells)]
     return header, rows
 

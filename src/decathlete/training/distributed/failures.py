@@ -31,14 +31,22 @@ def error_content(problem: BaseException) -> dict[str, str | None] | None:
     if error is None:
         return None
     where = None if error.where is None else str(error.where)
-    return {"kind": type(error).__name__, "problem": error.problem, "where": where, "remedy": error.remedy}
+    return {
+        "kind": type(error).__name__,
+        "problem": error.problem,
+        "where": where,
+        "remedy": error.remedy,
+        "code": error.code,
+    }
 
 
 def error_from(content: dict[str, str | None]) -> DecathleteError:
     """The inverse of :func:`error_content`."""
     kind = getattr(errors, str(content["kind"]), DecathleteError)
     error: DecathleteError = kind.__new__(kind)
-    DecathleteError.__init__(error, str(content["problem"]), where=content["where"], remedy=content["remedy"])
+    DecathleteError.__init__(
+        error, str(content["problem"]), where=content["where"], remedy=content["remedy"], code=content["code"]
+    )
     return error
 
 

@@ -17,11 +17,12 @@ class Task:
 
 
 def test_an_error_comes_home_as_it_was(tmp_path):
-    error = OutputError("is full", where="/disk", remedy="make room")
+    error = OutputError("is full", where="/disk", remedy="make room", code="E-DISK-FULL")
     leave_failure(Task(tmp_path), error)
     found = read_failure(Task(tmp_path))
     assert type(found) is OutputError
     assert str(found) == str(error)
+    assert found.code == "E-DISK-FULL"
     assert read_failure(Task(tmp_path)) is None
 
 

@@ -103,4 +103,6 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise OptionError(f"--filters {text}: not whole numbers", remedy="write e.g. --filters 32,64,128") from None
+        raise OptionError(
+            f"--filters {text}: not whole numbers", remedy="write e.g. --filters 32,64,128", code="E-OPTION-SYNTAX"
+        ) from None

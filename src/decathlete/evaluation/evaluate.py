@@ -113,7 +113,11 @@ def evaluate_pairs(
     if not tolerance_mm > 0:
         raise OptionError(f"the tolerance must be positive, it is {tolerance_mm} mm", remedy="give millimetres, e.g. 1")
     if not pairs:
-        raise DatasetError("there is nothing to evaluate", remedy="give at least one prediction and its label map")
+        raise DatasetError(
+            "there is nothing to evaluate",
+            remedy="give at least one prediction and its label map",
+            code="E-DATASET-LABELS",
+        )
     _check_grids(pairs)
     scored: list[CaseScores] = []
     problems: list[str] = []
@@ -169,6 +173,7 @@ def _read_declared(path: Path, labels: LabelSet) -> LabelMap:
             f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",
             where=path,
             remedy="declare them in dataset.json or correct the label map",
+            code="E-IMAGE-VALUES",
         )
     return label
 

@@ -85,7 +85,12 @@ def predict_files(
     found = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
     if not found:
         where = inputs if isinstance(inputs, Path) else None
-        raise ImageError("there are no images to predict", where=where, remedy="name an image or a folder of images")
+        raise ImageError(
+            "there are no images to predict",
+            where=where,
+            remedy="name an image or a folder of images",
+            code="E-IMAGE-NOT-FOUND",
+        )
     if isinstance(found, Mapping):
         jobs = make_jobs(found, output, save_probabilities=save_probabilities)
     else:

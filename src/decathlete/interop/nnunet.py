@@ -132,7 +132,10 @@ def _plan(
     except NotExpressible as problem:
         reasons = "".join(f"\n  - {reason}" for reason in problem.reasons)
         raise ModelError(
-            f"cannot be taken over:{reasons}", where=source, remedy="predict with nnU-Net itself (nnUNetv2_predict)"
+            f"cannot be taken over:{reasons}",
+            where=source,
+            remedy="predict with nnU-Net itself (nnUNetv2_predict)",
+            code="E-MODEL-UNSUPPORTED",
         ) from None
 
 

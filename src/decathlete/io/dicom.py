@@ -97,10 +97,15 @@ def _candidates(folder: Path) -> list[Path]:
 def _ordered(folder: Path) -> list[_Slice]:
     """The slices of the folder's only series, by position along their normal."""
     if not folder.is_dir():
-        raise ImageError("does not exist", where=folder, remedy="check the path")
+        raise ImageError("does not exist", where=folder, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     slices = [_read_slice(p) for p in _candidates(folder) if is_dicom_file(p)]
     if not slices:
-        raise ImageError("holds no DICOM files", where=folder, remedy="name the folder that holds the slices")
+        raise ImageError(
+            "holds no DICOM files",
+            where=folder,
+            remedy="name the folder that holds the slices",
+            code="E-IMAGE-NOT-FOUND",
+        )
     series = defaultdict(list)
     for one in slices:
         series[one.series].append(one)
@@ -110,6 +115,7 @@ def _ordered(folder: Path) -> list[_Slice]:
             f"holds {len(series)} DICOM series (of {counts} files), and which one is meant is not clear",
             where=folder,
             remedy="put each series into a folder of its own",
+            code="E-IMAGE-DICOM",
         )
     return _by_position(slices, folder)
 
@@ -124,12 +130,14 @@ def _read_slice(path: Path) -> _Slice:
             f"holds {size[2]} frames, where single slices were expected",
             where=path,
             remedy="name this file itself as the input, or move it out of the folder",
+            code="E-IMAGE-DICOM",
         )
     if not {_POSITION, _ORIENTATION} <= keys:
         raise ImageError(
             "does not say where it lies in the patient (ImagePositionPatient, ImageOrientationPatient)",
             where=path,
             remedy="remove it from the folder, or export the series with these fields",
+            code="E-IMAGE-DICOM",
         )
     cosines = np.array(_numbers(header, _ORIENTATION)).reshape(2, 3).T
     thickness = next((_numbers(header, tag)[0] for tag in (_SLICE_DISTANCE, _SLICE_THICKNESS) if _has(header, tag)), 1)
@@ -166,6 +174,7 @@ def _by_position(slices: list[_Slice], folder: Path) -> list[_Slice]:
                 f"slices {first.path.name} and {one.path.name} differ in size, pixel spacing or direction",
                 where=folder,
                 remedy="keep only the slices of one volume in the folder (move localisers away)",
+                code="E-IMAGE-DICOM",
             )
     normal = _normal(first)
     ordered = sorted(slices, key=lambda s: float(s.position @ normal))
@@ -185,6 +194,7 @@ def _check_gaps(ordered: list[_Slice], folder: Path) -> None:
             f"several slices lie at one position ({ordered[at].path.name} and {ordered[at + 1].path.name})",
             where=folder,
             remedy="keep one time point or reconstruction per folder, and no copies",
+            code="E-IMAGE-DICOM",
         )
     worst = int(np.abs(gaps - usual).argmax())
     excess = abs(float(gaps[worst]) - usual)
@@ -194,6 +204,7 @@ def _check_gaps(ordered: list[_Slice], folder: Path) -> None:
             f"slices are not evenly spaced: usually {usual:.3g} mm, but {between}",
             where=folder,
             remedy="add the missing slices, or resample the series to even slices first",
+            code="E-IMAGE-DICOM",
         )
     if excess > _GAP_WARNING * usual:
         _log.warning("%s: slices are not quite evenly spaced: usually %.3g mm, but %s", folder, usual, between)

@@ -56,7 +56,7 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
     if path.is_file():
         return _one_file(path, n_channels)
     if not path.is_dir():
-        raise ImageError("does not exist", where=path, remedy="check the path")
+        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     images = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p))
     if any(p.suffix.lower() != ".dcm" for p in images):
         return group_channels((p for p in images if p.suffix.lower() != ".dcm"), n_channels=n_channels)
@@ -68,6 +68,7 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
             "holds no images",
             where=path,
             remedy=f"name an image file or a folder with files of these kinds: {', '.join(IMAGE_SUFFIXES)}",
+            code="E-IMAGE-NOT-FOUND",
         )
     return series
 
@@ -108,6 +109,7 @@ def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]
             "is not an image of a known kind",
             where=path,
             remedy=f"give a file with one of these suffixes: {', '.join(IMAGE_SUFFIXES)}, or a folder of DICOM slices",
+            code="E-IMAGE-FORMAT",
         )
     stem = strip_suffix(path.name)
     if not stem.endswith("_0000"):

@@ -82,6 +82,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
                 f"holds {channel.shape[0]} channels, where one file per channel was expected",
                 where=path,
                 remedy="store all channels in one file, or one in each",
+                code="E-IMAGE-CHANNELS",
             )
     return Image(array_CZYX=np.concatenate(channels), geometry=first.geometry)
 
@@ -98,6 +99,7 @@ def read_label(path: Path) -> LabelMap:
             f"holds {volume.array_CZYX.shape[0]} channels, a label map has one",
             where=path,
             remedy="store one label map per file (one-hot maps as class values)",
+            code="E-IMAGE-CHANNELS",
         )
     array_ZYX = np.ascontiguousarray(_integers(volume.array_CZYX[0], path))
     return LabelMap(array_ZYX=array_ZYX, geometry=volume.geometry)
@@ -199,7 +201,7 @@ def stored_bytes(path: Path) -> int:
 
 def _reader(path: Path) -> Reader:
     if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path")
+        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     for reader in READERS:
         if path.is_dir() == isinstance(reader, DicomFolderReader) and reader.accepts(path):
             return reader
@@ -209,6 +211,7 @@ def _reader(path: Path) -> Reader:
         "is a folder without DICOM slices" if path.is_dir() else "is not an image of a known kind",
         where=path,
         remedy=f"use one of these kinds: {', '.join(IMAGE_SUFFIXES)}, or a folder of DICOM slices",
+        code="E-IMAGE-FORMAT",
     )
 
 
@@ -238,5 +241,6 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
             f"label values must be integers; {int(wrong.sum())} voxels are not (for example {examples})",
             where=path,
             remedy="export the label map again without interpolation (nearest neighbour), as integers",
+            code="E-IMAGE-VALUES",
         )
     return np.asarray(whole.astype(smallest_integer(whole)))

@@ -109,6 +109,7 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
             f"has {dims} axes and {components} components per voxel",
             where=path,
             remedy="store it as 3D, or as 4D with the channels as the last axis",
+            code="E-IMAGE-FORMAT",
         )
     direction = np.array(header.GetDirection()).reshape(dims, dims)
     keep = min(dims, 3)
@@ -125,7 +126,7 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
 def translate_read_error(path: Path) -> Iterator[None]:
     """SimpleITK's ``RuntimeError`` (many lines of C++) becomes one clear error."""
     if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path")
+        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     try:
         yield
     except (RuntimeError, ValueError) as problem:
@@ -133,6 +134,7 @@ def translate_read_error(path: Path) -> Iterator[None]:
             f"cannot be read: truncated, damaged, or of another kind than its name says ({_last_line(problem)})",
             where=path,
             remedy="download or export this file again",
+            code="E-IMAGE-DAMAGED",
         ) from problem
 
 

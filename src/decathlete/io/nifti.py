@@ -152,6 +152,7 @@ def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
             f"holds {'colours' if dtype.fields else 'complex numbers'}, not one number per voxel and channel",
             where=path,
             remedy="store each component as a channel of its own (4D, channels last)",
+            code="E-IMAGE-FORMAT",
         )
     shape = tuple(int(n) for n in header.get_data_shape())
     space, rest = (*shape, 1, 1, 1)[:3], [n for n in shape[3:] if n != 1]
@@ -160,6 +161,7 @@ def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
             f"has {len(shape)} axes (shape {shape})",
             where=path,
             remedy="store it as 3D, or as 4D with the channels last",
+            code="E-IMAGE-FORMAT",
         )
     return (space[0], space[1], space[2]), rest[0] if rest else 1
 
@@ -180,12 +182,13 @@ def _damage_named(path: Path) -> Iterator[None]:
     except (ImageError, ValidationError):  # the second: a grid that cannot be, which the caller puts into words
         raise
     except FileNotFoundError:
-        raise ImageError("does not exist", where=path, remedy="check the path") from None
+        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError, OSError, ValueError) as problem:
         raise ImageError(
             f"cannot be read as NIfTI: truncated, damaged, or not NIfTI at all ({_first_line(problem)})",
             where=path,
             remedy="download or export this file again",
+            code="E-IMAGE-DAMAGED",
         ) from problem
 
 

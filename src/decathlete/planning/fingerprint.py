@@ -106,7 +106,12 @@ def make_fingerprint(
     """
     cases = {case.id: case for case in spec.cases if case.label is not None}
     if not cases:
-        raise DatasetError("has no training case with a label", where=spec.root, remedy="add cases with label maps")
+        raise DatasetError(
+            "has no training case with a label",
+            where=spec.root,
+            remedy="add cases with label maps",
+            code="E-DATASET-LABELS",
+        )
     low, high = SAMPLE_PER_CASE
     n_samples = min(max(SAMPLE_TOTAL // len(cases), low), high)
 
@@ -133,13 +138,17 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
             f"has {image_CZYX.shape[0]} channels, the dataset declares {len(spec.channels)}",
             where=case.images[0],
             remedy="give every image the declared channels",
+            code="E-IMAGE-CHANNELS",
         )
     box = nonzero_box(image_CZYX)
     cropped = image_CZYX[(..., *box.slices)]
     means = cropped.mean(axis=(1, 2, 3), dtype=np.float64)
     if not np.isfinite(means).all():
         raise ImageError(
-            "holds NaN or infinite voxels", where=case.images[0], remedy="mend the image or leave the case out"
+            "holds NaN or infinite voxels",
+            where=case.images[0],
+            remedy="mend the image or leave the case out",
+            code="E-IMAGE-VALUES",
         )
     # slice by slice: NumPy makes 8 bytes of every voxel that it counts
     counts = np.sum([np.bincount(label_YX.ravel(), minlength=IGNORE_INDEX + 1) for label_YX in label_ZYX], axis=0)
@@ -190,6 +199,7 @@ def _pool(spec: DatasetSpec, measured: Sequence[_Measured], orientation: Orienta
             "no training case has a foreground voxel",
             where=spec.root,
             remedy="check that the label maps hold the values that dataset.json declares",
+            code="E-DATASET-LABELS",
         )
     return Fingerprint(
         dataset_digest=spec.digest(),

@@ -111,7 +111,11 @@ def with_batch_size(plan: Plan, batch_size: int | None) -> Plan:
 def _split(text: str) -> Assignment:
     path, separator, value = text.partition("=")
     if not separator or not path.strip() or not value.strip():
-        raise OptionError(f"--set {text}: not of the form field=value", remedy="write e.g. --set patch_size=40,56,40")
+        raise OptionError(
+            f"--set {text}: not of the form field=value",
+            remedy="write e.g. --set patch_size=40,56,40",
+            code="E-OPTION-SYNTAX",
+        )
     return path.strip().replace("-", "_"), value.strip()
 
 

@@ -148,6 +148,7 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
             raise PlanError(
                 f"not even a patch of {'×'.join(map(str, topology.patch_size))} voxels fits into {memory_gb:g} GB",
                 remedy="raise --memory",
+                code="E-PLAN-MEMORY",
             )
         topology, network, shrunk = smaller, network_of(smaller), True
     fits = batch_that_fits(network, topology.patch_size, memory_gb=memory_gb)

@@ -78,12 +78,14 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
             f"({', '.join(plan.channels)})",
             where=where,
             remedy="give one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
+            code="E-IMAGE-CHANNELS",
         )
     if not np.isfinite(image.array_CZYX).all():
         raise ImageError(
             "contains NaN or infinite intensities",
             where=where,
             remedy="replace them by a finite value (for example the background's) in the file",
+            code="E-IMAGE-VALUES",
         )
     differences = image.geometry.differences(label.geometry) if label is not None else []
     if differences:

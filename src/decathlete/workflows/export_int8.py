@@ -155,6 +155,7 @@ def _refuse_fall(found: Quantisation, *, where: Path) -> None:
             f"{found.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
             where=where,
             remedy="calibrate on other or more images (--calibration), or export it in fp32: leave out --int8",
+            code="E-MODEL-ACCURACY",
         )
 
 

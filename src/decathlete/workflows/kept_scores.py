@@ -67,6 +67,7 @@ def kept_scores(
         f"holds other scores ({'; '.join(others)})",
         where=path,
         remedy="ask for the same again to see them, or replace them with `decathlete validate --overwrite`",
+        code="E-OUTPUT-EXISTS",
     )
 
 

@@ -111,4 +111,5 @@ def _lost(why: object) -> DecathleteError:
     return DecathleteError(
         f"the processes of this training have lost one another ({str(why).splitlines()[0]})",
         remedy="look for the first process's own message; start them all again, with --resume",
+        code="E-TRAINING-PROCESS",
     )

@@ -103,6 +103,7 @@ def spawn(fit: Fit, task: TrainTask, progress: Progress) -> None:
             f"a training process ended by itself ({problem})",
             where=task.folder,
             remedy="look whether the machine ran out of memory; lower --devices or --batch-size, then --resume",
+            code="E-TRAINING-PROCESS",
         ) from None
 
 

@@ -23,7 +23,7 @@ from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
 from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.build import build_network
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.progress import TrainingProgress
 
 Prediction = tuple[int, Callable[[], None]]
 """The voxels of a prediction, and what makes it."""
@@ -31,7 +31,7 @@ Prediction = tuple[int, Callable[[], None]]
 
 def measure_prediction(
     task: TrainTask,
-    progress: Progress,  # noqa: ARG001 - told of nothing while it is measured
+    progress: TrainingProgress,  # noqa: ARG001 - told of nothing while it is measured
     environment: ClusterEnvironment | None = None,
 ) -> None:
     """Predict and leave the report; as one of several processes, which begin together, if ``environment`` says so.

@@ -18,12 +18,13 @@ from rich.progress import (
 )
 
 from decathlete.core.durations import say_duration
+from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.planning.explain import explain
 from decathlete.planning.plan import Plan
-from decathlete.training.reporting.progress import Progress as TrainingProgress
+from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord
-from decathlete.workflows.progress import CaseProgress, ProgressReporter
+from decathlete.workflows.progress import ProgressReporter
 
 LINE_EVERY_S = 15.0
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from decathlete.core.files import remove_partials, writable_folder
 from decathlete.core.memory import translate_out_of_memory
+from decathlete.core.progress import CaseProgress
 from decathlete.errors import CasesFailedError, ImageError
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.pipeline import overlapped
@@ -23,9 +24,6 @@ from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str | None], None]
-"""Called with (done, total, case id) after each case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ def predict_files(
     *,
     save_probabilities: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
     """Predict every case into ``output``: ``ID`` + the input's suffix, and ``ID.json`` with volumes and provenance.
 
@@ -119,7 +117,7 @@ def _predict(
     jobs: Mapping[str, Job],
     predictor: Predictor,
     done: dict[str, PredictedFile],
-    progress: Progress | None,
+    progress: CaseProgress | None,
     *,
     total: int,
 ) -> dict[str, str]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from decathlete.core.parallel import map_cases
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import CasesFailedError
@@ -20,9 +21,6 @@ from decathlete.preprocessing.store import PreparedStore, RawImage
 from decathlete.preprocessing.write import begin, case_digest, is_current, write_case
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, case id) after each case."""
 
 Payload = Callable[[Case, Image, Restoration], RawImage]
 """What a prediction will want to say of a raw image that it does not read any more."""
@@ -38,7 +36,7 @@ def preprocess(
     about: Payload | None = None,
     workers: int = 2,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> PreparedStore:
     """Prepare every case into ``folder``; cases made before from the same files and plan are kept.
 

@@ -6,7 +6,6 @@ bias field and noise, so that no threshold separates the tissues but their shape
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from decathlete.core.extras import how_to_install
 from decathlete.core.files import write_json
 from decathlete.core.geometry import Geometry, Shape
 from decathlete.core.labels import LabelSet
+from decathlete.core.progress import CaseProgress
 from decathlete.core.rng import stream
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest
 from decathlete.errors import OptionError
@@ -93,7 +93,7 @@ def make_brain_cohort(
     folder: Path,
     options: CohortOptions = CohortOptions(),
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CaseProgress | None = None,
 ) -> Path:
     """Write the cohort in Decathlon layout into ``folder`` and return it; a finished cohort is kept."""
     if (folder / "dataset.json").is_file():
@@ -108,7 +108,7 @@ def make_brain_cohort(
         if part == "Tr":
             write_label(folder / "labelsTr" / f"{name}.nii.gz", label_ZYX, template.geometry)
         if progress:
-            progress(i + 1, total)
+            progress(i + 1, total, name)
     # The manifest is written last: it marks the cohort as whole.
     write_json(folder / "dataset.json", _manifest(names[: options.n_train], names[options.n_train :]))
     return folder

@@ -32,7 +32,7 @@ from decathlete.training.loop.signals import handlers_kept
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.curves import check_loggers
-from decathlete.training.reporting.progress import LogProgress, Progress
+from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
 from decathlete.training.results import TrainResult, finish, result_of
@@ -56,7 +56,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     dataset_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
 ) -> TrainResult:
     """Train one fold (or, with ``"all"``, on every case) and write the model and all about it to ``output``.
 
@@ -102,7 +102,7 @@ def train(
     return _run(task, record, progress or LogProgress(), meeting)
 
 
-def _run(task: TrainTask, record: RunRecord, progress: Progress, meeting: Rendezvous) -> TrainResult:
+def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, meeting: Rendezvous) -> TrainResult:
     state = _saved_state(task)
     if record.finished and state is not None:
         return result_of(task, state)
@@ -124,7 +124,7 @@ def _saved_state(task: TrainTask) -> RunState | None:
     return RunState.from_dict(load_checkpoint(task.last_checkpoint)["state"])
 
 
-def _fit(task: TrainTask, progress: Progress) -> RunState:
+def _fit(task: TrainTask, progress: TrainingProgress) -> RunState:
     """Let Lightning train, here or in processes of its own; how it left off.
 
     Raises:
@@ -144,7 +144,7 @@ def _fit(task: TrainTask, progress: Progress) -> RunState:
     return state
 
 
-def fit_here(task: TrainTask, progress: Progress, environment: ClusterEnvironment | None = None) -> None:
+def fit_here(task: TrainTask, progress: TrainingProgress, environment: ClusterEnvironment | None = None) -> None:
     """Train in this process, as one of several if ``environment`` says so.
 
     Raises:

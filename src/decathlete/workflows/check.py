@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.check import CheckReport, check_dataset
 from decathlete.dataset.manifest import read_dataset
@@ -23,7 +23,7 @@ def check(
     regions_order: tuple[int, ...] = (),
     brats: bool = False,
     workers: int = 2,
-    progress: Callable[[int, int, str | None], None] | None = None,
+    progress: CaseProgress | None = None,
 ) -> CheckReport:
     """Read every file of a dataset once; nothing is changed. Whether it can be used is the report's ``ok``.
 

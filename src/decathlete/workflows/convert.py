@@ -7,10 +7,11 @@ from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout, ImageSuffix
 from decathlete.core.labels import LabelSet
+from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.conversion.plain_sources import FileNames, read_undeclared
 from decathlete.dataset.conversion.run import Record, check_place, run_jobs
-from decathlete.dataset.conversion.source import Progress, Source, read_source
+from decathlete.dataset.conversion.source import Source, read_source
 from decathlete.dataset.conversion.survey import Target, common_suffix, survey
 from decathlete.dataset.conversion.values import nnunet_values
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
@@ -19,7 +20,7 @@ from decathlete.dataset.regions import chosen_labels
 from decathlete.errors import DatasetError, OptionError, problems_found
 from decathlete.workflows.workspace import Workspace
 
-Listen = Callable[[str], Progress | None]
+Listen = Callable[[str], CaseProgress | None]
 
 
 def convert(

@@ -48,12 +48,7 @@ def demo(
     _multi_otsu()  # what is missing is said before minutes of work
     workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
     listener.step("Make a brain cohort from the MNI152 template")
-    told = listener.cases("make")
-    dataset = make_brain_cohort(
-        workspace.data / "BrainDemo",
-        cohort,
-        progress=(lambda done, total: told(done, total, None)) if told else None,
-    )
+    dataset = make_brain_cohort(workspace.data / "BrainDemo", cohort, progress=listener.cases("make"))
     result = run(
         dataset,
         dims=3,

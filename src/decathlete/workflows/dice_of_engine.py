@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError, DatasetError, ImageError
 from decathlete.evaluation.case import mean_dice
@@ -19,8 +20,6 @@ from decathlete.inference.ensemble import PlanEnsemble
 from decathlete.inference.predict import Predictor, PreparedInput
 from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Plan
-
-Progress = Callable[[int, int, str | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class _Dice:
     value: float | None
 
 
-def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progress: Progress | None = None) -> float:
+def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progress: CaseProgress | None = None) -> float:
     """The mean over the cases of the mean over a case's classes (regions), as ``scores.json`` has it in its headline.
 
     Raises:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.core.memory import translate_out_of_memory
+from decathlete.core.progress import CaseProgress
 from decathlete.errors import ModelError
 from decathlete.export.int8 import nncf_package, quantised
 from decathlete.export.parity import N_WINDOWS
@@ -25,7 +26,7 @@ from decathlete.inference.engines.program_engines import OpenVinoEngine, importe
 from decathlete.inference.engines.program_record import OPENVINO_FILE, ProgramRecord, Quantisation
 from decathlete.inference.engines.torch_engine import Engine
 from decathlete.models.bundle import ModelBundle
-from decathlete.workflows.dice_of_engine import Progress, dice_of_engine
+from decathlete.workflows.dice_of_engine import dice_of_engine
 from decathlete.workflows.int8_cases import Int8Cases, choose_cases
 
 MOST_FALL = 0.002
@@ -55,7 +56,7 @@ def export_int8(
     dataset: str | Path | None = None,
     calibration: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Int8Program:
     """Make an int8 OpenVINO program of a model; :func:`decathlete.predict` takes its folder as a model.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
 from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import PredictedFile, predict_files
@@ -24,7 +25,7 @@ def predict(
     cases: int | None = None,
     save_probabilities: bool = False,
     overwrite: bool = False,
-    progress: Callable[[int, int, str | None], None] | None = None,
+    progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
     """Segment images into ``output``: label maps on the images' own grids, each with a JSON of volumes and provenance.
 

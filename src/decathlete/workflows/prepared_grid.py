@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError, DatasetError
 from decathlete.evaluation.case import score_case
@@ -39,7 +40,7 @@ def score_on_prepared_grid(
     cases: Sequence[Case],
     *,
     tolerance_mm: float = 1.0,
-    progress: Callable[[int, int, str | None], None] | None = None,
+    progress: CaseProgress | None = None,
 ) -> Scores:
     """Score labelled cases after cropping and resampling, image and label alike; nothing but scores is kept.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from decathlete.core.choices import Orientation
 from decathlete.core.files import writable_folder
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
@@ -24,9 +25,6 @@ from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, str | None], None]
-"""Called with (done, total, case id) after each case."""
-
 
 def preprocess_task(
     task: str | Path,
@@ -38,8 +36,8 @@ def preprocess_task(
     overwrite: bool = False,
     reuse: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
-    checking: Progress | None = None,
-    progress: Progress | None = None,
+    checking: CaseProgress | None = None,
+    progress: CaseProgress | None = None,
 ) -> PreparedStore:
     """Check, plan and prepare a dataset; what an earlier run finished is kept.
 
@@ -85,7 +83,7 @@ def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
 
 
 def known_fingerprint(
-    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int, progress: Progress | None = None
+    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int, progress: CaseProgress | None = None
 ) -> Fingerprint:
     """The dataset's fingerprint, kept beside the prepared data while the dataset is unchanged.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.core.choices import EngineChoice, Grid, Layout
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, ModelError, OptionError
@@ -18,8 +19,6 @@ from decathlete.inference.predict_files import predict_files
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.kept_scores import kept_scores, origin_of
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
-
-Progress = Callable[[int, int, str | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,7 @@ def validate(
     tolerance_mm: float = 1.0,
     grid: Grid = "original",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Scores:
     """Predict the held-out cases into ``validation/`` and write ``scores.json`` and ``scores.csv`` beside the model.
 
@@ -144,7 +143,7 @@ def _scored_as_prepared(
     origin: ScoresOrigin,
     *,
     tolerance_mm: float,
-    progress: Progress | None,
+    progress: CaseProgress | None,
 ) -> Scores:
     found = score_on_prepared_grid(predictor, cases, tolerance_mm=tolerance_mm, progress=progress)
     scores = found.revised(origin=origin)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.folders import Folders, find_cases, parse_channels
-from decathlete.dataset.conversion.source import Progress, Source, labels_of
+from decathlete.dataset.conversion.source import Source, labels_of
 from decathlete.dataset.conversion.table import Table, read_table
 from decathlete.dataset.groups import groups_of
 from decathlete.dataset.spec import DatasetSpec
@@ -46,7 +47,7 @@ def read_undeclared(
     *,
     group_by: str | None = None,
     workers: int = 2,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Source:
     """The cases of a folder, or of a table if ``origin`` is a file.
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from decathlete.core.files import remove, remove_partials, value_digest, writable_folder, write_json
 from decathlete.core.parallel import map_cases
+from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.dataset.conversion.jobs import Job, Place, perform, sources, targets
-from decathlete.dataset.conversion.source import FOLDS, Progress
+from decathlete.dataset.conversion.source import FOLDS
 from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.splits import Fold
 from decathlete.errors import CasesFailedError, DecathleteError, OutputError
@@ -85,7 +86,7 @@ def run_jobs(
     copy: bool = False,
     overwrite: bool = False,
     workers: int = 2,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Record:
     """Make every file, then ``dataset.json``; what an earlier, stopped run of the same made is kept.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from decathlete.core.files import read_text
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.core.parallel import map_cases
+from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
 from decathlete.dataset.manifest import MANIFEST, read_dataset
@@ -23,8 +24,6 @@ from decathlete.io.images import read_label
 
 FOLDS = "splits_final.json"
 """nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
-
-Progress = Callable[[int, int, str | None], None]
 
 _TEXTS = ("description", "reference", "licence", "license", "release")
 _CLASSES_HELP = "write e.g. --classes liver,tumour (values 1, 2) or --classes liver=1,tumour=4,ignore=9"
@@ -57,7 +56,7 @@ def read_source(root: Path, *, group_by: str | None = None) -> Source:
 
 
 def labels_of(
-    classes: str | None, cases: Sequence[Case], *, workers: int, where: Path, progress: Progress | None
+    classes: str | None, cases: Sequence[Case], *, workers: int, where: Path, progress: CaseProgress | None
 ) -> LabelSet:
     """The label set that ``--classes`` names; without it, every value that the label maps hold is a class.
 
@@ -105,7 +104,7 @@ def _parsed(classes: str) -> dict[str, int]:
     return named
 
 
-def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: Progress | None) -> set[int]:
+def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: CaseProgress | None) -> set[int]:
     paths = {case.id: case.label for case in cases if case.label is not None}
     values: set[int] = set()
     problems = []

@@ -13,9 +13,9 @@ import numpy as np
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import map_cases
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, Place, WriteImage, WriteLabel
-from decathlete.dataset.conversion.source import Progress
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
 from decathlete.io.image_files import output_suffix
@@ -72,7 +72,7 @@ def common_suffix(spec: DatasetSpec, given: str | None) -> str:
 
 
 def survey(
-    spec: DatasetSpec, target: Target, *, workers: int = 2, progress: Progress | None = None
+    spec: DatasetSpec, target: Target, *, workers: int = 2, progress: CaseProgress | None = None
 ) -> dict[str, tuple[Job, ...]]:
     """The jobs of each case, under ``train ID`` or ``test ID``; only headers are read, nothing is written.
 

@@ -18,7 +18,7 @@ from decathlete.errors import DecathleteError
 from decathlete.training.distributed.failures import leave_failure, read_failure
 from decathlete.training.loop.signals import forward
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.progress import LogProgress, Progress
+from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 
 HOST = "127.0.0.1"
 
@@ -74,10 +74,10 @@ class SpawnedEnvironment(ClusterEnvironment):  # type: ignore[misc]
         return 0
 
 
-Fit = Callable[[TrainTask, Progress, SpawnedEnvironment], None]
+Fit = Callable[[TrainTask, TrainingProgress, SpawnedEnvironment], None]
 
 
-def spawn(fit: Fit, task: TrainTask, progress: Progress) -> None:
+def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
     """Run ``fit`` in a process per device and wait for all; signals are passed on to them.
 
     Args:
@@ -107,7 +107,7 @@ def spawn(fit: Fit, task: TrainTask, progress: Progress) -> None:
         ) from None
 
 
-def _worker(rank: int, fit: Fit, task: TrainTask, progress: Progress, port: int) -> None:
+def _worker(rank: int, fit: Fit, task: TrainTask, progress: TrainingProgress, port: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("decathlete").setLevel(task.log_level)
     if task.hardware.kind == "cpu":  # processes that each use all cores wait for one another
@@ -119,7 +119,7 @@ def _worker(rank: int, fit: Fit, task: TrainTask, progress: Progress, port: int)
         raise
 
 
-def _portable(progress: Progress) -> Progress:
+def _portable(progress: TrainingProgress) -> TrainingProgress:
     """``progress``, if it can be sent to another process, else lines in the log."""
     try:
         pickle.dumps(progress)

@@ -13,16 +13,16 @@ from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.loop.validation import Validation, Validator, evenly_chosen, output_names
 from decathlete.training.reporting.curves import Curves
-from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord, write_logs
 
-__all__ = ["EpochEnd", "Progress", "StepWatch"]
+__all__ = ["EpochEnd", "StepWatch", "TrainingProgress"]
 
 
 class StepWatch(pl.Callback):  # type: ignore[misc]
     """After each step: tell of it, and save inside long epochs, or when asked to stop."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: TrainingProgress) -> None:
         self._progress = progress
         self._saved_s = 0.0
 
@@ -52,8 +52,8 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
     A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress: list[Progress] = [progress]
+    def __init__(self, progress: TrainingProgress) -> None:
+        self._progress: list[TrainingProgress] = [progress]
         self._curves: Curves | None = None
         self._validator: Validator | None = None
 

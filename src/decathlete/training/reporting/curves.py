@@ -57,7 +57,7 @@ class LoggerRuns(Schema):
 
 
 class Curves:
-    """The loggers of one training, in its first process; the ``Progress`` that tells them.
+    """The loggers of one training, in its first process; the ``TrainingProgress`` that tells them.
 
     One that fails (no network, no room) is given up with a warning, and nothing else comes of it.
     """

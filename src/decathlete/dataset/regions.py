@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from decathlete.core.labels import LabelSet, Region
-from decathlete.core.regions import REMEDY, GivenRegions, Regions, derived_order, parse_regions, region_problems
+from decathlete.core.regions import REMEDY, GivenRegions, Regions, derive_order, parse_regions, region_problems
 from decathlete.dataset.brats import brats_regions
 from decathlete.errors import OptionError, problems_found
 
@@ -35,7 +35,7 @@ def with_regions(labels: LabelSet, regions: Regions, order: Sequence[int] = ()) 
         OptionError: with every problem together.
     """
     if not order:
-        regions, order = derived_order(regions)
+        regions, order = derive_order(regions)
     if problems := region_problems(regions, order, labels.values):
         declared = ", ".join(f"{c.value} {c.name}" for c in labels.classes)
         remedy = f"{REMEDY}; the dataset declares: {declared}"

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
-from decathlete.core.lazy_import import lazily
+from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
 from decathlete.io.itk import ItkReader, ras_matrix, read_header, translate_read_error
 from decathlete.io.volumes import Volume
 
-sitk = lazily("SimpleITK")
+sitk = lazy_import("SimpleITK")
 
 _SERIES, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
 _SLICE_DISTANCE, _SLICE_THICKNESS = "0018|0088", "0018|0050"

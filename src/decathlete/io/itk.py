@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, HeaderCodes
-from decathlete.core.lazy_import import lazily
+from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
 from decathlete.io.volumes import Volume
 
-sitk = lazily("SimpleITK")
+sitk = lazy_import("SimpleITK")
 
 SUFFIXES = (".nrrd", ".mha", ".mhd", ".nhdr", ".dcm")
 WRITABLE = (".nrrd", ".mha")

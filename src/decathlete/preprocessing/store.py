@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Box, Shape
-from decathlete.core.lazy_import import lazily
+from decathlete.core.lazy_import import lazy_import
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
 from decathlete.errors import StoreError
@@ -30,7 +30,7 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
 
-blosc2 = lazily("blosc2")
+blosc2 = lazy_import("blosc2")
 
 STORE_VERSION = 1
 FOREGROUND = "foreground.npz"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from decathlete.core.durations import say_duration
+from decathlete.core.durations import format_duration
 from decathlete.core.files import write_text
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.signatures import accepts_fields_of
@@ -18,7 +18,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.cross_validation_page import render_cross_validation
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
-from decathlete.workflows.folds import Folds, say_folds
+from decathlete.workflows.folds import Folds, format_folds
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +93,10 @@ def cross_validate(
 
 
 def _announcement(folds: Sequence[int], config: TrainConfig) -> str:
-    words = f"Folds {say_folds(folds)}, one after the other"
+    words = f"Folds {format_folds(folds)}, one after the other"
     if config.max_time_s is None:
         return words
-    each, together = say_duration(config.max_time_s), say_duration(config.max_time_s * len(folds))
+    each, together = format_duration(config.max_time_s), format_duration(config.max_time_s * len(folds))
     return f"{words}: each trains for {each}, together {together}"
 
 
@@ -120,7 +120,7 @@ def _predict_tests(
     road: FoldPipeline, done: Mapping[int, FoldResult], folder: Path
 ) -> tuple[Path | None, CasesFailedError | None]:
     """By the models of all folds together, into a folder that names the folds."""
-    output = folder / f"predictions_folds_{say_folds(list(done)).replace(',', '_')}"
+    output = folder / f"predictions_folds_{format_folds(list(done)).replace(',', '_')}"
     return road.predict_tests([result.folder for result in done.values()], output)
 
 

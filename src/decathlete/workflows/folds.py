@@ -53,7 +53,7 @@ class Folds:
             chosen |= {first, *range(first, n_folds if last is None else last + 1)}
         if missing := sorted(fold for fold in chosen if fold >= n_folds):
             raise OptionError(
-                f"fold {say_folds(missing)} does not exist: this dataset is split into {n_folds}",
+                f"fold {format_folds(missing)} does not exist: this dataset is split into {n_folds}",
                 remedy=f"choose among 0-{n_folds - 1}, or split it again with --n-folds and --overwrite",
                 code="E-OPTION-FOLD",
             )
@@ -79,10 +79,10 @@ def _range(part: str) -> tuple[int, int | None]:
     return first, last
 
 
-def say_folds(folds: Sequence[int]) -> str:
+def format_folds(folds: Sequence[int]) -> str:
     """Folds in order, as a user writes them.
 
-    >>> say_folds([0, 1, 2, 4])
+    >>> format_folds([0, 1, 2, 4])
     '0-2,4'
     """
     ranges: list[list[int]] = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.core.regions import derived_order, parse_order, parse_regions
+from decathlete.core.regions import derive_order, parse_order, parse_regions
 from decathlete.dataset.regions import chosen_labels, with_regions
 from decathlete.errors import OptionError
 
@@ -66,8 +66,8 @@ def test_the_derived_order_paints_outer_regions_first(given: str) -> None:
 
 
 def test_regions_side_by_side_and_of_one_value() -> None:
-    assert derived_order({"a": (1,), "b": (2, 3)}) == ({"b": (2, 3), "a": (1,)}, (2, 1))
-    assert derived_order({"all": (1, 2), "a": (1,), "b": (2,)})[1] == (1, 1, 2)
+    assert derive_order({"a": (1,), "b": (2, 3)}) == ({"b": (2, 3), "a": (1,)}, (2, 1))
+    assert derive_order({"all": (1, 2), "a": (1,), "b": (2,)})[1] == (1, 1, 2)
 
 
 def test_a_given_order_is_kept() -> None:

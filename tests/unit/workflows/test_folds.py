@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from decathlete.errors import OptionError
-from decathlete.workflows.folds import Folds, say_folds
+from decathlete.workflows.folds import Folds, format_folds
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from decathlete.workflows.folds import Folds, say_folds
 )
 def test_folds_are_read_in_order_each_once(wanted: str | list[int] | None, folds: tuple[int, ...]) -> None:
     assert Folds.of(wanted).among(5) == folds
-    assert Folds.of(say_folds(folds)).among(5) == folds
+    assert Folds.of(format_folds(folds)).among(5) == folds
 
 
 @pytest.mark.parametrize("wanted", ["", "a", "-1", "3-1", "0,,1", "0.5", [], [-1]])
@@ -43,4 +43,4 @@ def test_all_could_mean_two_things() -> None:
 
 
 def test_folds_are_said_in_ranges() -> None:
-    assert [say_folds(f) for f in ([0], [0, 1, 2, 3, 4], [0, 2, 3, 6])] == ["0", "0-4", "0,2-3,6"]
+    assert [format_folds(f) for f in ([0], [0, 1, 2, 3, 4], [0, 2, 3, 6])] == ["0", "0-4", "0,2-3,6"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from decathlete.core.choices import BucketRegion
 from decathlete.core.files import atomic_path, remove, writable_folder
 from decathlete.core.sizes import require_disk_space
-from decathlete.dataset.decathlon import DecathlonTask, archive_source, find_task
+from decathlete.dataset.decathlon import DecathlonTask, find_task, locate_archive
 from decathlete.dataset.manifest import MANIFEST
 from decathlete.errors import ArchiveError, DownloadError, OptionError, OutputError
 from decathlete.transfer.archive import unpack_tar
@@ -69,7 +69,7 @@ def download(
         part.remove()  # left over if the last call was killed at the very end
         say(f"{folder} exists already")
         return folder
-    source = archive_source(wanted, region=region or "us", url=url)
+    source = locate_archive(wanted, region=region or "us", url=url)
     writable_folder(folder.parent)
     with part.lock():
         if _exists(folder):  # another process finished it in the meantime

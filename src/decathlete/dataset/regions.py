@@ -1,4 +1,4 @@
-"""A dataset's labels with the regions that a user asks for, whatever its manifest declares."""
+"""Replace the regions of a dataset's labels with those of the user's options."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from decathlete.dataset.brats import brats_regions
 from decathlete.errors import OptionError, problems_found
 
 
-def chosen_labels(
+def resolve_labels(
     labels: LabelSet, *, regions: GivenRegions | None = None, order: Sequence[int] = (), brats: bool = False
 ) -> LabelSet:
-    """``labels`` with the regions of ``--regions`` or ``--brats``; as they are if neither is given.
+    """Return ``labels`` with the regions of ``--regions`` or ``--brats``; unchanged if neither is given.
 
     Args:
-        regions: their names and values; they replace those that the manifest declares.
-        order: the value that each region is written with, outer ones first; derived if not given.
-        brats: whole tumour, core and enhancing, by the names of the labels.
+        regions: names and values of the regions; they replace those of the manifest.
+        order: the value that is written for each region, the outermost region first; derived if not given.
+        brats: derive whole tumour, core and enhancing from the names of the labels.
 
     Raises:
-        OptionError: regions that do not fit the labels (every problem together), or names that do not decide.
+        OptionError: the regions do not fit the labels (lists every problem), or the names are ambiguous.
     """
     if brats:
         return with_regions(labels, brats_regions(labels))
@@ -29,10 +29,10 @@ def chosen_labels(
 
 
 def with_regions(labels: LabelSet, regions: Regions, order: Sequence[int] = ()) -> LabelSet:
-    """``labels`` with ``regions`` in place of those they had.
+    """Return ``labels`` with other regions.
 
     Raises:
-        OptionError: with every problem together.
+        OptionError: the regions do not fit the labels; lists every problem.
     """
     if not order:
         regions, order = derive_order(regions)

@@ -13,7 +13,7 @@ from decathlete.core.files import writable_folder
 from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.regions import GivenRegions
-from decathlete.dataset.regions import chosen_labels
+from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, GridMismatchError, ImageError, OptionError, problems_found
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
@@ -62,7 +62,7 @@ def evaluate(
         writable_folder(output)
     pairs = _pairs(predictions, labels_folder)
     declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
-    scored = chosen_labels(declared, regions=regions, order=regions_order, brats=brats)
+    scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
     scores = evaluate_pairs(pairs, scored, tolerance_mm=tolerance_mm, workers=workers)
     if output:
         save_scores(scores, output, overwrite=overwrite)

@@ -12,7 +12,7 @@ from decathlete.core.choices import Norm, Orientation
 from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import describe
-from decathlete.dataset.declared_labels import label_set
+from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.interop.nnunet_files import Configuration, Dataset, Fingerprint, Intensities, Plans
 from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible, network_of
 from decathlete.planning.network_spec import Axes
@@ -123,7 +123,7 @@ def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset:
 
 def _labels(dataset: Dataset, reasons: list[str]) -> LabelSet | None:
     declared = {name: value for name, value in dataset.labels.items() if name != "ignore"}
-    labels = label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
+    labels = parse_label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
     if labels is not None and not labels.regions and labels.values != tuple(range(labels.n_classes)):
         reasons.append(
             f"its labels have the values {labels.values}, which do not follow each other: nnU-Net trains none such"

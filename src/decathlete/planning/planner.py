@@ -10,7 +10,7 @@ import numpy as np
 
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
-from decathlete.dataset.regions import chosen_labels
+from decathlete.dataset.regions import resolve_labels
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import PlanError
 from decathlete.planning import explain as say
@@ -121,7 +121,7 @@ def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: 
 
 def _labels(spec: DatasetSpec, options: PlanOptions) -> LabelSet:
     """The dataset's, with the regions that are to be learned."""
-    return chosen_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
+    return resolve_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
 
 
 def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOptions, n_cases: int) -> _Sized:

@@ -9,7 +9,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.check import CheckReport, check_dataset
 from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.regions import chosen_labels
+from decathlete.dataset.regions import resolve_labels
 from decathlete.planning.explain import region_lines
 from decathlete.workflows.workspace import Workspace
 
@@ -37,6 +37,6 @@ def check(
         OptionError: ``group_by`` does not fit the cases, or the regions not the labels.
     """
     spec = read_dataset(workspace.dataset(task), group_by=group_by)
-    labels = chosen_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
+    labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
     report = check_dataset(replace(spec, labels=labels), workers=workers, progress=progress)
     return report.revised(regions=tuple(region_lines(labels)))

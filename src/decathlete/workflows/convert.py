@@ -16,7 +16,7 @@ from decathlete.dataset.conversion.survey import Target, common_suffix, survey
 from decathlete.dataset.conversion.values import nnunet_values
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.manifest import MANIFEST
-from decathlete.dataset.regions import chosen_labels
+from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, OptionError, problems_found
 from decathlete.workflows.workspace import Workspace
 
@@ -63,7 +63,7 @@ def convert(
     origin = workspace.dataset(source) if declared else Path(source)
     check_place(folder, origin, kept_clean=(origin,) if declared else files.folders(origin), nnunet=nnunet)
     found = _read(origin, files, declared=declared, group_by=group_by, workers=workers, listen=listen)
-    labels = chosen_labels(found.spec.labels, regions=regions, order=regions_order, brats=brats)
+    labels = resolve_labels(found.spec.labels, regions=regions, order=regions_order, brats=brats)
     new_labels, values = _nnunet_labels(labels, origin) if nnunet else (labels, {})
     target = _target(found, labels, values, layout=to, folder=folder, suffix=suffix)
     return run_jobs(

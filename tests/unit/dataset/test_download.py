@@ -22,7 +22,7 @@ from decathlete.cli.download import byte_bar
 from decathlete.cli.main import main
 from decathlete.core.sizes import format_bytes
 from decathlete.dataset import decathlon
-from decathlete.dataset.decathlon import BUCKETS, DecathlonTask, archive_source, find_task
+from decathlete.dataset.decathlon import BUCKETS, DecathlonTask, find_task, locate_archive
 from decathlete.dataset.manifest import resolve_task
 from decathlete.errors import DownloadError, OptionError, OutputError
 from decathlete.transfer.part_file import PartFile
@@ -568,7 +568,7 @@ def test_what_is_no_task_is_refused_with_the_list(text: str) -> None:
     ],
 )
 def test_an_address_is_of_the_archive_or_its_folder(url: str | None, address: str) -> None:
-    assert archive_source(find_task("04"), url=url) == address
+    assert locate_archive(find_task("04"), url=url) == address
 
 
 @pytest.mark.parametrize(

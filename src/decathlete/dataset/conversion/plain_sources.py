@@ -9,7 +9,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.folders import Folders, find_cases, parse_channels
 from decathlete.dataset.conversion.source import Source, labels_of
 from decathlete.dataset.conversion.table import Table, read_table
-from decathlete.dataset.groups import groups_of
+from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError
 
@@ -63,7 +63,7 @@ def read_undeclared(
     else:
         table = _in_folders(origin, names)
     labels = labels_of(names.classes, table.cases, workers=workers, where=origin, progress=progress)
-    groups = groups_of([c.id for c in table.cases], group_by=group_by, declared=table.groups)
+    groups = assign_groups([c.id for c in table.cases], group_by=group_by, declared=table.groups)
     spec = DatasetSpec(
         name=origin.resolve().stem,
         root=origin,

@@ -188,7 +188,7 @@ def test_overwrite_begins_anew_and_spares_other_files(store, tmp_path):
 
 def test_files_of_unknown_origin_are_not_replaced(store, tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(OutputError, match="not known what made them"):
+    with pytest.raises(OutputError, match="their origin is unknown"):
         train(store, 0, tmp_path, tiny_config())
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 

@@ -37,7 +37,7 @@ def measure_prediction(
     """Predict and leave the report; as one of several processes, which begin together, if ``environment`` says so.
 
     Raises:
-        InsufficientMemoryError: the device's memory does not hold one window.
+        InsufficientMemoryError: out of memory for one window.
     """
     task = cast(BenchmarkTask, task)
     rank = environment.global_rank() if environment else 0

@@ -47,7 +47,7 @@ def download(
         ),
     ] = Path("data"),
 ) -> None:
-    """Bring a task of the Medical Segmentation Decathlon. Called again, it goes on where it was stopped."""
+    """Download a Medical Segmentation Decathlon task. After an interruption, the same command resumes."""
     from rich.console import Console
 
     from decathlete.dataset.download import download as bring

@@ -32,7 +32,7 @@ def export_nnunet(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the nnU-Net model.")],
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make a folder that nnU-Net v2 predicts with, by itself. What it has no words for is refused with the reason."""
+    """Export a model to a folder for prediction with nnU-Net v2. What it cannot represent is rejected with a reason."""
     from decathlete.interop.to_nnunet import export_nnunet as function
 
     made = function(model, output, overwrite=overwrite)

@@ -61,11 +61,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
 # Commands of two words. In Python they are one: decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "import": (
-        "Take over trained models of other programs.",
+        "Import models trained by other programs.",
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
     "export": (
-        "Give trained models to other programs.",
+        "Export trained models for other programs.",
         {
             "nnunet": exports.export_nnunet,
             "onnx": exports.export_onnx,

@@ -92,7 +92,7 @@ def _labels_seen(pairs: dict[str, Pair], *, workers: int) -> LabelSet:
             problems.append(f"case {outcome.case_id}: {outcome.error}")
     if problems:
         where = next(iter(pairs.values()))[0].parent
-        raise problems_found(sorted(problems), where=where, remedy="mend these files; nothing was scored")
+        raise problems_found(sorted(problems), where=where, remedy="fix these files; nothing was scored")
     return labels_of_values(seen)
 
 
@@ -130,7 +130,7 @@ def evaluate_pairs(
             problems.append(f"case {outcome.case_id}: {outcome.error}")
     if problems:
         raise problems_found(
-            sorted(problems), where=_folder(pairs), remedy="mend these files; nothing was scored", kind=DatasetError
+            sorted(problems), where=_folder(pairs), remedy="fix these files; nothing was scored", kind=DatasetError
         )
     return Scores.of(scored, tolerance_mm=tolerance_mm)
 

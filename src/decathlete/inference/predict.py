@@ -210,7 +210,7 @@ class Predictor:
             ImageError: a file cannot be read, or holds NaN.
             ModelError: another number of channels than the model takes.
             OptionError: an array without its spacing, or a file with one.
-            InsufficientMemoryError: memory does not hold the image or its prediction.
+            InsufficientMemoryError: out of memory for the image or its prediction.
         """
         with translate_out_of_memory("the image", remedy=READING_SHORT):
             image = as_image(source, spacing=spacing, geometry=geometry)
@@ -243,7 +243,7 @@ class Predictor:
             scratch: folder for what waits on disk while memory is short; ``None``: the system's for temporary files.
 
         Raises:
-            InsufficientMemoryError: memory does not hold the prediction.
+            InsufficientMemoryError: out of memory for the prediction.
             OutputError: the disk does not hold what has to wait there.
         """
         began = time.perf_counter()

@@ -148,7 +148,7 @@ def _predict(
     for outcome in overlapped(jobs, read=read, compute=compute, write=write, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
-            log.info("%s failed; why is told at the end, the others go on", outcome.case_id)
+            log.info("%s failed; the others continue, errors are listed at the end", outcome.case_id)
         else:
             done[outcome.case_id] = outcome.value
             for warning in outcome.value.record.warnings:

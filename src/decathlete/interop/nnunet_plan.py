@@ -105,7 +105,7 @@ def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset:
     elif configuration.next_stage is not None or name == "3d_lowres":
         yield f"{name} is a low-resolution model, made to precede another, which Decathlete does not have"
     if "ignore" in dataset.labels:
-        yield "its labels have an ignore label, which is not taken over from nnU-Net yet"
+        yield "its labels have an ignore label, which is not imported from nnU-Net yet"
     if plans.image_reader_writer not in _READERS:
         yield (
             f"its images are read by {plans.image_reader_writer}: only {', '.join(_READERS)} are known "

@@ -39,8 +39,8 @@ class Exported:
 
     Attributes:
         folds: how many networks (``fold_0``, ``fold_1``, ...): those of the bundle.
-        mirror_axes: along which nnU-Net averages over flips, unless told otherwise.
-        notes: what is not taken over, a sentence each.
+        mirror_axes: along which nnU-Net averages over flips by default.
+        notes: what is not exported, one sentence each.
     """
 
     folder: Path

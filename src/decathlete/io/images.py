@@ -223,7 +223,7 @@ def _read(path: Path, *, as_float32: bool) -> Volume:
 
 
 def _unusable_grid(path: Path, problem: ValidationError) -> ImageError:
-    return ImageError("; ".join(describe(problem)), where=path, remedy="mend the header, or export this file again")
+    return ImageError("; ".join(describe(problem)), where=path, remedy="correct the header, or export this file again")
 
 
 def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:

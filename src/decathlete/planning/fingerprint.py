@@ -147,7 +147,7 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
         raise ImageError(
             "holds NaN or infinite voxels",
             where=case.images[0],
-            remedy="mend the image or leave the case out",
+            remedy="fix the image or leave the case out",
             code="E-IMAGE-VALUES",
         )
     # slice by slice: NumPy makes 8 bytes of every voxel that it counts

@@ -70,7 +70,7 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
-            raise problems_found(problems, where="plan options", remedy="mend these options", kind=OptionError)
+            raise problems_found(problems, where="plan options", remedy="fix these options", kind=OptionError)
 
     def _problems(self) -> Iterator[str]:
         for name, choice in CHOICES.items():
@@ -82,7 +82,7 @@ class PlanOptions:
             yield f"a memory of {self.memory_gb:g} GB holds nothing; give --memory in GB, e.g. 8"
         yield from self._network_problems()
         if self.n_folds < 2:
-            yield f"{self.n_folds} folds hold nothing out; take 2 or more"
+            yield f"--n-folds must be at least 2, it is {self.n_folds}"
         yield from self._region_problems()
         overrides: object = self.overrides
         if isinstance(overrides, str):  # which is a sequence, too: of letters

@@ -92,7 +92,7 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
         raise GridMismatchError(
             f"image and label lie on different grids: {'; '.join(differences)}",
             where=where,
-            remedy="resample the label onto the image's grid, or mend its header",
+            remedy="resample the label to the image's grid, or correct its header",
         )
 
 

@@ -157,7 +157,7 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
     differences = there.differences(record)
     if differences:
         raise OutputError(
-            f"holds a run made from other things ({'; '.join(differences)})",
+            f"holds a run that was made with different settings ({'; '.join(differences)})",
             where=folder,
             remedy="give the same options to resume it, --overwrite to replace it, or another results folder",
             code="E-OUTPUT-EXISTS",
@@ -193,7 +193,7 @@ def record_in(folder: Path) -> RunRecord | None:
     strangers = sorted(name for name in OURS if (folder / name).exists())
     if strangers:
         raise OutputError(
-            f"holds {', '.join(strangers)} but no {RUN}: it is not known what made them",
+            f"holds {', '.join(strangers)} but no {RUN}: their origin is unknown",
             where=folder,
             remedy="give --overwrite to replace them, or another results folder",
             code="E-OUTPUT-EXISTS",

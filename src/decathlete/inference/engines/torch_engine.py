@@ -86,11 +86,11 @@ class TorchEngine:
     def __call__(self, windows: Tensor) -> Tensor:
         """Float32 logits of float32 windows.
 
-        A batch that memory does not hold is computed in halves, these in halves again, down to single windows; what
+        A batch that does not fit into memory is computed in halves, these in halves again, down to single windows; what
         fits is remembered for the batches to come.
 
         Raises:
-            InsufficientMemoryError: memory does not even hold one window.
+            InsufficientMemoryError: out of memory for a single window.
         """
         while True:
             size = min(self._largest or len(windows), len(windows))
@@ -99,7 +99,7 @@ class TorchEngine:
                 return logits
             if size == 1:
                 raise InsufficientMemoryError(
-                    f"the memory of {self.device} does not hold one window of {tuple(windows.shape[2:])}",
+                    f"out of memory on {self.device} for one window of {tuple(windows.shape[2:])}",
                     remedy="free memory there, or choose another --device (cpu has the most memory, mostly)",
                 )
             self._largest = size // 2

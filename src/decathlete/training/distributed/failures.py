@@ -19,7 +19,7 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
         return problem
     if is_out_of_memory(problem):
         return InsufficientMemoryError(
-            "memory does not hold the network with this patch and batch",
+            "out of memory for the network with this patch and batch",
             remedy="plan for less memory (preprocess --memory 6), or give --batch-size 1",
         )
     return None

@@ -100,7 +100,7 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
         raise error from None
     except ProcessExitedException as problem:
         raise DecathleteError(
-            f"a training process ended by itself ({problem})",
+            f"a training process exited unexpectedly ({problem})",
             where=task.folder,
             remedy="look whether the machine ran out of memory; lower --devices or --batch-size, then --resume",
             code="E-TRAINING-PROCESS",

@@ -59,7 +59,7 @@ class LoggerRuns(Schema):
 class Curves:
     """The loggers of one training, in its first process; the ``TrainingProgress`` that tells them.
 
-    One that fails (no network, no room) is given up with a warning, and nothing else comes of it.
+    A logger that fails (no network, no disk space) is disabled with a warning; training continues.
     """
 
     def __init__(self, task: TrainTask, state: RunState) -> None:
@@ -124,7 +124,7 @@ class Curves:
                 with suppress(Exception):  # else its run would stay open for ever
                     component, logger = failed
                     component.close(logger, complete=False)
-            log.warning("%s is given up (%s): training and logs.json go on without it", name, _reason(problem))
+            log.warning("%s is disabled (%s): training and logs.json continue without it", name, _reason(problem))
 
 
 def figures(record: EpochRecord) -> dict[str, float]:

@@ -54,7 +54,7 @@ def test_a_batch_that_memory_does_not_hold_is_computed_in_parts_that_it_holds(er
 
 @pytest.mark.parametrize("error", SHORT)
 def test_a_window_that_memory_does_not_hold_is_a_users_matter(error):
-    with pytest.raises(InsufficientMemoryError, match="does not hold one window"):
+    with pytest.raises(InsufficientMemoryError, match="for one window"):
         TorchEngine(Greedy(0, error).eval())(torch.zeros(4, 1, 4, 4, 4))
 
 

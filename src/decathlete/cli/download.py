@@ -47,7 +47,7 @@ def download(
         ),
     ] = Path("data"),
 ) -> None:
-    """Download a Medical Segmentation Decathlon task. After an interruption, the same command resumes."""
+    """Download a Medical Segmentation Decathlon task. A stopped download is resumed when the command is repeated."""
     from rich.console import Console
 
     from decathlete.dataset.download import download as bring

@@ -40,7 +40,7 @@ def import_nnunet(
     ] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Import a trained nnU-Net v2 model with all its folds. `predict` then gives the results of nnUNetv2_predict."""
+    """Import a trained nnU-Net v2 model with all its folds. `predict` gives the same results as nnUNetv2_predict."""
     from decathlete.interop.nnunet import import_nnunet as function
 
     made = function(

@@ -65,7 +65,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
     "export": (
-        "Export trained models for other programs.",
+        "Export trained models to other programs.",
         {
             "nnunet": exports.export_nnunet,
             "onnx": exports.export_onnx,

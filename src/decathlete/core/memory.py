@@ -7,9 +7,17 @@ from contextlib import contextmanager
 
 from decathlete.errors import InsufficientMemoryError
 
-# Messages of torch's CPU allocators (Unix, Windows), oneDNN and C++. All of them raise a plain RuntimeError, so that
-# the message of these libraries is the only sign.
-_PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a memory")
+# Of torch's allocators on CPUs (Unix, Windows), of oneDNN, C++, cuBLAS, cuDNN and NCCL: all plain RuntimeErrors.
+_PHRASES = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a memory",
+    "_status_alloc_failed",
+    "allocation_failed",
+    "failed to cuda calloc",
+)
 
 
 def is_out_of_memory(problem: BaseException) -> bool:

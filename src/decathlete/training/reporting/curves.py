@@ -57,9 +57,9 @@ class LoggerRuns(Schema):
 
 
 class Curves:
-    """The loggers of one training, in its first process; the ``TrainingProgress`` that tells them.
+    """The open loggers of one training, in its first process.
 
-    A logger that fails (no network, no disk space) is disabled with a warning; training continues.
+    A logger that fails (no network, disk full) is disabled with a warning; training continues.
     """
 
     def __init__(self, task: TrainTask, state: RunState) -> None:

@@ -106,13 +106,13 @@ class StopAt:
 def begin_3d(folder: str) -> None:
     """Begin the 3D run with the settings of :data:`RUN` and :data:`EPOCH`, and stop it at :data:`STOP_AT`."""
     import decathlete as package
-    from decathlete.errors import InterruptedRunError
+    from decathlete.errors import Interrupted
 
     config = package.train_config(epochs=3, steps_per_epoch=25, ema_decay=0.9, seed=3, logger="none", device="cpu",
                                   precision="fp32", readers=1)  # fmt: skip
     try:
         package.train("7", workspace=package.Workspace(results=Path(folder)), config=config, progress=StopAt())
-    except InterruptedRunError:
+    except Interrupted:
         return
     raise SystemExit("the run was not stopped")
 

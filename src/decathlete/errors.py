@@ -1,25 +1,26 @@
 """The exceptions of Decathlete.
 
-Everything a user can cause is a :class:`DecathleteError`: it says what is wrong, where, and what to do about it.
-The command line prints it without a traceback and exits with its ``exit_code``; a script catches one class.
+Every error that a user can correct is a :class:`DecathleteError`. It says what is wrong, where, and what to do, and has
+a stable ``code`` that :mod:`decathlete.core.error_codes` explains. The command line prints it without a traceback and
+exits with its ``exit_code``; a script catches one class.
 
     DecathleteError
-    ├── OptionError          an option or an override that does not fit
-    │   └── MissingPackageError  an optional package that is not installed or does not load
-    ├── DatasetError         a dataset that cannot be used as it stands
-    │   ├── ManifestError    dataset.json is missing, unreadable or contradicts itself
-    │   └── ImageError       one image file: missing, truncated, not an image, not writable
-    │       └── GridMismatch two images that should share one grid and do not
-    ├── PlanError            a plan that cannot be made or does not fit the data
-    ├── StoreError           prepared data: missing, damaged, or made from something else
-    ├── ModelError           a model bundle or checkpoint: missing, damaged, or not for this input
-    ├── DownloadError        a file that could not be fetched, or is not the one that was published
-    ├── ArchiveError         an archive that is damaged or not safe to unpack
-    ├── MemoryShort          the computer's or the device's memory does not hold the work
-    ├── OutputError          a place that cannot be written, or that holds something else
-    ├── CasesFailed          some of many cases failed; the others are done
-    ├── FoldsFailed          some folds of a cross-validation failed; the others are done
-    └── Interrupted          stopped by a signal, after saving what is needed to go on
+    ├── OptionError              an option or an override that does not fit
+    │   └── MissingPackageError  an optional package that is not installed or cannot be imported
+    ├── DatasetError             a dataset that cannot be used as it is
+    │   ├── ManifestError        dataset.json is missing, unreadable or contradicts itself
+    │   └── ImageError           one image file: missing, truncated, not an image, not writable
+    │       └── GridMismatchError  two images that should share one grid and do not
+    ├── PlanError                a plan that cannot be made or does not fit the data
+    ├── StoreError               prepared data: missing, damaged, or made with different settings
+    ├── ModelError               a model bundle or checkpoint: missing, damaged, or not for this input
+    ├── DownloadError            a file that cannot be downloaded, or is not the published one
+    ├── ArchiveError             an archive that is damaged or not safe to unpack
+    ├── InsufficientMemoryError  the memory of the computer or the device is too small
+    ├── OutputError              a place that cannot be written, or that holds other results
+    ├── CasesFailedError         some of many cases failed; the others are finished
+    ├── FoldsFailedError         some folds of a cross-validation failed; the others are finished
+    └── InterruptedRunError      stopped by a signal, after saving what is needed to resume
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from pathlib import Path
 
 
 class DecathleteError(Exception):
-    """A problem its user can solve.
+    """An error that the user can correct.
 
     Args:
         problem: what is wrong, one sentence.
-        where: the file or folder it is about.
+        where: the file or folder that has the problem.
         remedy: what to do, one sentence in the imperative.
-        code: stable code of this kind of error, if it is more specific than the class's.
+        code: stable code of this kind of error, if it is more specific than the code of the class.
 
     Attributes:
-        exit_code: of the command line.
-        code: stable code, listed in the documentation.
+        exit_code: exit status of the command line.
+        code: stable code, explained in :mod:`decathlete.core.error_codes`.
     """
 
     exit_code = 2
@@ -60,7 +61,7 @@ class DecathleteError(Exception):
         return f"{head}\n  → {self.remedy}" if self.remedy else head
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors travel back from worker processes; the default would lose the keyword-only parts.
+        # Errors are sent back from worker processes; the default would lose the keyword-only arguments.
         return (_rebuild, (type(self), self.args, dict(self.__dict__)))
 
 
@@ -74,14 +75,16 @@ def _rebuild(cls: type[DecathleteError], args: tuple[object, ...], state: dict[s
 class OptionError(DecathleteError):
     """An option, a combination of options, or an override of the plan that does not fit."""
 
+    code = "E-OPTION"
+
 
 class MissingPackageError(OptionError):
-    """An optional package that is not installed, or does not load.
+    """An optional package that is not installed or cannot be imported.
 
     Attributes:
-        package: the module that was to be imported.
-        extra: of ``pyproject.toml`` that installs it.
-        broken: it is installed, but importing it fails.
+        package: the module that could not be imported.
+        extra: the extra of ``pyproject.toml`` that installs the package.
+        broken: whether the package is installed but cannot be imported.
     """
 
     code = "E-PACKAGE-MISSING"
@@ -96,57 +99,81 @@ class MissingPackageError(OptionError):
 
 
 class DatasetError(DecathleteError):
-    """A dataset that cannot be used as it stands."""
+    """A dataset that cannot be used as it is."""
+
+    code = "E-DATASET"
 
 
 class ManifestError(DatasetError):
     """``dataset.json`` is missing, unreadable, or contradicts itself."""
 
+    code = "E-DATASET-MANIFEST"
+
 
 class ImageError(DatasetError):
     """One image file: missing, truncated, of an unknown kind, or not writable."""
 
+    code = "E-IMAGE"
 
-class GridMismatch(ImageError):
+
+class GridMismatchError(ImageError):
     """Two images that should share one grid do not."""
+
+    code = "E-IMAGE-GEOMETRY"
 
 
 class PlanError(DecathleteError):
     """A plan that cannot be made from the fingerprint, or that does not fit the data."""
 
+    code = "E-PLAN"
+
 
 class StoreError(DecathleteError):
-    """Prepared data that are missing, damaged, or made from something else."""
+    """Prepared data that are missing, damaged, or were made with different settings."""
+
+    code = "E-STORE"
 
 
 class ModelError(DecathleteError):
     """A model bundle or checkpoint that is missing, damaged, or not made for this input."""
 
+    code = "E-MODEL"
+
 
 class DownloadError(DecathleteError):
-    """A file that could not be fetched, or that is not the one that was published."""
+    """A file that cannot be downloaded, or that is not the published one."""
+
+    code = "E-DOWNLOAD"
 
 
 class ArchiveError(DecathleteError):
     """An archive that is damaged, or that would write elsewhere or too much; nothing of it was unpacked."""
 
+    code = "E-ARCHIVE"
 
-class MemoryShort(DecathleteError):
-    """The memory of the computer or of its accelerator does not hold the work."""
+
+class InsufficientMemoryError(DecathleteError):
+    """The memory of the computer or of its accelerator is too small for the work."""
+
+    code = "E-MEMORY"
 
 
 class OutputError(DecathleteError):
-    """A place that cannot be written, or that holds something made from other inputs."""
+    """A place that cannot be written, or that holds the results of other inputs or settings."""
+
+    code = "E-OUTPUT"
 
 
-class CasesFailed(DecathleteError):
-    """Some of many cases failed; all others are done and kept.
+class CasesFailedError(DecathleteError):
+    """Some of many cases failed; all others are finished and kept.
 
     Args:
         failures: case id -> message.
-        n_done: how many cases succeeded.
-        doing: what was being done, e.g. ``"prepare"``.
+        n_done: number of cases that succeeded.
+        doing: what was done to the cases, a verb such as ``"prepare"``.
     """
+
+    code = "E-CASES-FAILED"
 
     def __init__(self, failures: Mapping[str, str], *, n_done: int, doing: str) -> None:
         self.failures = dict(failures)
@@ -154,17 +181,19 @@ class CasesFailed(DecathleteError):
         lines = "\n".join(f"  {case}: {message}" for case, message in self.failures.items())
         super().__init__(
             f"could not {doing} {len(self.failures)} of {len(self.failures) + n_done} cases:\n{lines}",
-            remedy="mend or remove these cases and run the same command again; finished cases are kept",
+            remedy="fix or remove these cases and run the same command again; finished cases are kept",
         )
 
 
-class FoldsFailed(DecathleteError):
-    """Some folds of a cross-validation failed; all others are done and kept.
+class FoldsFailedError(DecathleteError):
+    """Some folds of a cross-validation failed; all others are finished and kept.
 
     Args:
         failures: fold -> message.
-        n_done: how many folds succeeded.
+        n_done: number of folds that succeeded.
     """
+
+    code = "E-FOLDS-FAILED"
 
     def __init__(self, failures: Mapping[int, str], *, n_done: int) -> None:
         self.failures = dict(failures)
@@ -172,28 +201,35 @@ class FoldsFailed(DecathleteError):
         lines = "\n".join(f"  fold {fold}: {message}" for fold, message in self.failures.items())
         super().__init__(
             f"{len(self.failures)} of {len(self.failures) + n_done} folds failed:\n{lines}",
-            remedy="mend this and run the same command again, or leave these folds out; finished folds are kept, and "
-            "test images are predicted when none fails",
+            remedy="fix the cause and run the same command again, or leave these folds out; finished folds are kept, "
+            "and test images are predicted when no fold fails",
         )
 
 
-class Interrupted(DecathleteError):
-    """Work was stopped by a signal, after saving; ``exit_code`` is 128 + the signal, as shells have it.
+class InterruptedRunError(DecathleteError):
+    """A signal stopped the work, after saving; ``exit_code`` is 128 + the signal, as in shells.
 
     Args:
         signal_number: e.g. 15, SIGTERM.
     """
 
+    code = "E-INTERRUPTED"
+
     def __init__(self, problem: str, *, signal_number: int, where: Path | str | None = None) -> None:
-        super().__init__(problem, where=where, remedy="run the same command again to go on (`train` with --resume)")
+        super().__init__(problem, where=where, remedy="run the same command again to resume (`train` with --resume)")
         self.exit_code = 128 + signal_number
 
 
 def problems_found(
-    problems: Sequence[str], *, where: Path | str, remedy: str, kind: type[DecathleteError] = DatasetError
+    problems: Sequence[str],
+    *,
+    where: Path | str,
+    remedy: str,
+    kind: type[DecathleteError] = DatasetError,
+    code: str | None = None,
 ) -> DecathleteError:
-    """One error for several problems found together."""
+    """Return one error for several problems that were found together."""
     if len(problems) == 1:
-        return kind(problems[0], where=where, remedy=remedy)
+        return kind(problems[0], where=where, remedy=remedy, code=code)
     listed = "".join(f"\n  - {p}" for p in problems)
-    return kind(f"{len(problems)} problems:{listed}", where=where, remedy=remedy)
+    return kind(f"{len(problems)} problems:{listed}", where=where, remedy=remedy, code=code)

@@ -14,7 +14,7 @@ import torch
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.run import benchmark
 from decathlete.core.parallel import Outcome
-from decathlete.errors import Interrupted
+from decathlete.errors import InterruptedRunError
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.engines.torch_engine import TorchEngine
@@ -174,7 +174,7 @@ def test_float32_on_cuda_is_tf32() -> None:
 def test_a_stopped_run_goes_on(store, tmp_path, device: str) -> None:
     config = tiny_config(device=device, augmentation=NO_AUGMENTATION, val_cases=0, deterministic=True)
     whole = train(store, 0, tmp_path / "whole", config)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, tmp_path / "parts", config, progress=KillAt(3, signal.SIGTERM))
     parts = train(store, 0, tmp_path / "parts", config, resume=True)
     ours, others = (ModelBundle.load(r.model).build().state_dict() for r in (parts, whole))

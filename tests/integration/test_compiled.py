@@ -13,7 +13,7 @@ import torch
 
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.run import benchmark
-from decathlete.errors import Interrupted
+from decathlete.errors import InterruptedRunError
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
@@ -52,7 +52,7 @@ def test_a_compiled_training_is_the_same_but_for_rounding_and_goes_on(store, tmp
     plain = train(store, 0, tmp_path / "plain", config)
     assert programs(cache) == []
     config = config.revised(compile=True)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, tmp_path / "compiled", config, progress=KillAt(2, signal.SIGTERM))
     assert programs(cache), "nothing was compiled"
     compiled = train(store, 0, tmp_path / "compiled", config, resume=True)

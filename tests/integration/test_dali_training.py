@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from decathlete.cli.main import main
-from decathlete.errors import Interrupted
+from decathlete.errors import InterruptedRunError
 from decathlete.models.bundle import ModelBundle
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.run import train
@@ -47,7 +47,7 @@ def test_run_leads_to_a_scored_model(tmp_path, monkeypatch, dim):
 def test_it_repeats_and_goes_on_exactly_and_augments(tmp_path):
     store, config = make_store(tmp_path / "store"), tiny_config(loader="dali", val_cases=0)
     whole = train(store, 0, tmp_path / "whole", config)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, tmp_path / "stopped", config, progress=KillAt(5, signal.SIGINT))
     train(store, 0, tmp_path / "stopped", config.revised(readers=1), resume=True)
     assert_same(whole.folder, tmp_path / "stopped")

@@ -57,7 +57,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_check_names_a_missing_folder(fails: Run) -> None:
-    assert "nowhere" in fails("check", "nowhere")
+    said = fails("check", "nowhere")
+    assert said.startswith("error E-DATASET-NOT-FOUND: ")
+    assert "nowhere" in said
+    assert said.endswith("(documentation: reference/errors#e-dataset-not-found)\n")
 
 
 def test_check_names_a_missing_manifest(fails: Run, tmp_path: Path) -> None:
@@ -279,7 +282,7 @@ def test_mistaken_inputs_of_every_kind_fail_alone_and_together_at_the_end(
     (folder / "endless.nii").write_bytes(header.binaryblock + bytes(4))
     said = fails("predict", "--model", trained, "--device", "cpu", "--input", folder, "--output", tmp_path / "out ü")
     assert "could not predict 4 of 5 cases" in said
-    for part in ("nothing.nii.gz", "text.mha", "endless: memory does not hold the image", "Empty file"):
+    for part in ("nothing.nii.gz", "text.mha", "endless: out of memory for the image", "Empty file"):
         assert part in said
     assert "validation error" not in said, "a library's words are not the user's"
     assert sorted(p.name for p in (tmp_path / "out ü").iterdir()) == ["one slice.json", "one slice.nii.gz"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from decathlete.errors import Interrupted, OptionError
+from decathlete.errors import InterruptedRunError, OptionError
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.reporting import loggers
 from decathlete.training.reporting.curves import LoggerRuns, figures
@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PreparedStore:
 def train_in_two_goes(store: PreparedStore, folder: Path, **options: Any) -> tuple[EpochRecord, ...]:
     """Three epochs of two steps; after the third step the training is stopped and goes on."""
     config = tiny_config(epochs=3, steps_per_epoch=2, **options)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, folder, config, progress=KillAt(3, signal.SIGINT))
     train(store, 0, folder, config, resume=True)
     return Logs.load(folder / "logs.json").epochs
@@ -125,7 +125,7 @@ def test_a_logger_that_fails_costs_a_warning_and_nothing_else(
     monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     train(store, 0, tmp_path / "run", tiny_config(steps_per_epoch=1, val_cases=0, loggers=("tensorboard",)))
     assert len(Logs.load(tmp_path / "run" / "logs.json").epochs) == 2
-    said = [record.message for record in caplog.records if "given up" in record.message]
+    said = [record.message for record in caplog.records if "is disabled" in record.message]
     assert len(said) == 1
     assert "No space left on device" in said[0]
 
@@ -141,7 +141,7 @@ def tensorboard_steps(folder: Path) -> list[int]:
 def test_a_logger_that_joins_on_resuming_hears_of_earlier_epochs(store: PreparedStore, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = tiny_config(epochs=2, steps_per_epoch=2, val_cases=0)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, tmp_path / "run", config, progress=KillAt(3, signal.SIGINT))
     assert not (tmp_path / "run" / "tensorboard").exists()
     train(store, 0, tmp_path / "run", config.revised(loggers=("tensorboard",)), resume=True)
@@ -195,7 +195,7 @@ def test_mlflow_whose_server_does_not_answer_is_given_up(
     train(
         store, 0, tmp_path / "run", tiny_config(steps_per_epoch=1, val_cases=0, loggers=("mlflow",), mlflow_uri=nobody)
     )
-    assert len([record for record in caplog.records if "mlflow is given up" in record.message]) == 1
+    assert len([record for record in caplog.records if "mlflow is disabled" in record.message]) == 1
     assert len(Logs.load(tmp_path / "run" / "logs.json").epochs) == 2
 
 

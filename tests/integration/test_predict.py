@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from decathlete.core.geometry import Geometry, HeaderCodes
-from decathlete.errors import CasesFailed, DatasetError, ImageError, ModelError, OptionError, OutputError
+from decathlete.errors import CasesFailedError, DatasetError, ImageError, ModelError, OptionError, OutputError
 from decathlete.inference.output import files as outputs
 from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityFile
 from decathlete.inference.output.restore import restore
@@ -258,7 +258,7 @@ def test_a_failed_case_leaves_no_probabilities(model, images, tmp_path, monkeypa
             raise OutputError("is full", where=self.path.parent)
 
     monkeypatch.setattr(ProbabilityFile, "put", full)
-    with pytest.raises(CasesFailed, match="is full"):
+    with pytest.raises(CasesFailedError, match="is full"):
         predict_files(load(model), images / "a.nii.gz", tmp_path / "out", save_probabilities=True)
     assert not list((tmp_path / "out").iterdir())
 
@@ -315,7 +315,7 @@ def test_channels_in_files_of_their_own(tmp_path):
     assert done.path.name == "x.nii.gz"
     assert done.record.inputs == ("x_0000.nii.gz", "x_0001.nii.gz")
     (folder / "x_0001.nii.gz").unlink()
-    with pytest.raises(CasesFailed, match="2 channels"):
+    with pytest.raises(CasesFailedError, match="2 channels"):
         predict_files(load(model), folder, tmp_path / "other")
 
 
@@ -323,7 +323,7 @@ def test_one_truncated_file_does_not_stop_the_others(model, images, tmp_path):
     whole = (images / "b.nii.gz").read_bytes()
     (images / "b.nii.gz").write_bytes(whole[: len(whole) // 2])
     output = tmp_path / "out"
-    with pytest.raises(CasesFailed) as failed:
+    with pytest.raises(CasesFailedError) as failed:
         predict_files(load(model), images, output)
     assert list(failed.value.failures) == ["b"]
     assert failed.value.n_done == 2
@@ -361,7 +361,7 @@ def test_memory_that_one_case_does_not_fit_into_does_not_stop_the_others(model, 
         return original(*args, **kwargs)
 
     monkeypatch.setattr(f"{holder}.{attribute}", first_too_large)
-    with pytest.raises(CasesFailed, match=r"a: memory does not hold[^\n]*\n\s+→ ") as failed:
+    with pytest.raises(CasesFailedError, match=r"a: out of memory for[^\n]*\n\s+→ ") as failed:
         predict_files(load(model, batch_size=1), images, tmp_path / "out")
     assert list(failed.value.failures) == ["a"]
     assert failed.value.exit_code == 2

@@ -11,7 +11,7 @@ import torch
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import Outcome
-from decathlete.errors import CasesFailed, MemoryShort
+from decathlete.errors import CasesFailedError, InsufficientMemoryError
 from decathlete.inference.batching import cases as together
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.shared_batches import CaseRequest
@@ -43,7 +43,7 @@ class Recording:
     def __call__(self, windows):
         self.batches.append(len(windows))
         if self.fails(windows):
-            raise MemoryShort("memory does not hold this", remedy="none")
+            raise InsufficientMemoryError("out of memory for this", remedy="none")
         return self.engine(windows)
 
 
@@ -176,7 +176,7 @@ def test_a_window_that_memory_does_not_hold_fails_its_own_case(model, images, tm
     peak[0, 8, 8, 8] = 1e6  # far above all others also when it is normalised
     write_image(folder / "case3_peak.nii.gz", peak, Geometry.plain((16, 16, 16), (1.0, 1.0, 1.0)))
     predictor = recording(model, batch_size=5, fails=lambda windows: windows.max() > 50)
-    with pytest.raises(CasesFailed, match=r"case3_peak: memory does not hold[^\n]*\n\s+→ ") as failed:
+    with pytest.raises(CasesFailedError, match=r"case3_peak: out of memory for[^\n]*\n\s+→ ") as failed:
         predict_files(predictor, folder, tmp_path / "shared")
     assert list(failed.value.failures) == ["case3_peak"]
     predict_files(recording(model, batch_size=1), images, tmp_path / "alone")
@@ -205,7 +205,7 @@ def test_a_case_whose_sums_or_way_back_fail_fails_alone(model, images, tmp_path,
         return original(*args, **kwargs)
 
     monkeypatch.setattr(holder, method, second_too_large)
-    with pytest.raises(CasesFailed, match="case1: memory does not hold the prediction") as failed:
+    with pytest.raises(CasesFailedError, match="case1: out of memory for the prediction") as failed:
         predict_files(recording(model, batch_size=5), images, tmp_path / "out")
     assert list(failed.value.failures) == ["case1"]
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(SHAPES) - 1
@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_read_leaves_the_others_of_its_batch_alone(model, 
     for path in images.iterdir():
         (folder / path.name).write_bytes(path.read_bytes()[: 100 if path.name.startswith("case2") else None])
     predictor = recording(model, batch_size=5)
-    with pytest.raises(CasesFailed) as failed:
+    with pytest.raises(CasesFailedError) as failed:
         predict_files(predictor, folder, tmp_path / "out")
     assert list(failed.value.failures) == ["case2"]
     assert batches(predictor) == [5, 5, 3]

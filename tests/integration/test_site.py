@@ -16,6 +16,7 @@ from typer.main import get_command
 
 import decathlete
 from decathlete.cli.main import COMMANDS, GROUPS, app
+from decathlete.core.error_codes import CODES
 from decathlete.errors import DecathleteError
 
 ROOT = Path(__file__).parents[2]
@@ -60,9 +61,10 @@ def test_every_public_name_is_in_the_api_reference(site: Path) -> None:
     assert [name for name in NAMES if not re.search(rf'<h2 id="[\w.]*\b{name}"', api)] == []
 
 
-def test_every_exception_is_on_the_page_of_error_codes(site: Path) -> None:
+def test_every_exception_and_every_code_is_on_the_page_of_error_codes(site: Path) -> None:
     page = (site / "reference" / "errors" / "index.html").read_text("utf-8")
     assert [cls.__name__ for cls in _tree(DecathleteError) if f"decathlete.errors.{cls.__name__}" not in page] == []
+    assert [code for code in CODES if f'id="{code.lower()}"' not in page] == []
 
 
 def test_readme_notebooks_and_benchmarks_are_shown(site: Path) -> None:

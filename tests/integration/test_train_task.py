@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.errors import Interrupted, OptionError, OutputError
+from decathlete.errors import InterruptedRunError, OptionError, OutputError
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning import compute_budget as budget
 from decathlete.planning.options import PlanOptions
@@ -57,7 +57,7 @@ def start(workspace: Workspace, monkeypatch, config=TIMED, **options):
     """Begin with 32 threads, and be stopped after three steps; no time passes."""
     threads(monkeypatch, 32)
     options |= {"progress": KillAt(3, signal.SIGINT), "clock": SimulatedClock()}
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train_task("Test", workspace=workspace, config=config, **options)
     return workspace.run_folder("Test", 3, 0)
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
-from decathlete.errors import DecathleteError, Interrupted, OptionError, OutputError, PlanError, StoreError
+from decathlete.errors import DecathleteError, InterruptedRunError, OptionError, OutputError, PlanError, StoreError
 from decathlete.models.bundle import ModelBundle
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training import run
@@ -158,7 +158,7 @@ class StopAfter(Heard):
 def test_stopped_between_the_last_step_and_validation_the_epoch_is_closed_on_resuming(trained, store, tmp_path):
     result, _ = trained
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(InterruptedRunError) as caught:
         train(store, 0, tmp_path / "run", tiny_config(), progress=StopAfter(4))
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGTERM) is before
@@ -190,7 +190,7 @@ def test_overwrite_begins_anew_and_spares_other_files(store, tmp_path):
 
 def test_files_of_unknown_origin_are_not_replaced(store, tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(OutputError, match="not known what made them"):
+    with pytest.raises(OutputError, match="their origin is unknown"):
         train(store, 0, tmp_path, tiny_config())
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
@@ -304,7 +304,7 @@ def test_time_for_hardly_a_step_is_warned_of(store, tmp_path, caplog):
 
 def test_time_spent_before_an_interruption_counts(store, tmp_path, clock):
     config = tiny_config(epochs=None, max_time_s=60.0)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, tmp_path / "run", config, progress=TimedSteps(clock, stop_after=40), clock=clock)
     carried_s = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]["elapsed_s"]
     assert carried_s >= 39 * STEP_S
@@ -336,7 +336,7 @@ def test_a_plateau_lowers_the_rate_also_across_a_resumption(store, tmp_path, mon
     whole = train(store, 0, tmp_path / "whole", config)
     rates = [e.learning_rate for e in Logs.load(whole.folder / "logs.json").epochs]
     assert rates == pytest.approx([0.01, 0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025])
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, tmp_path / "run", config, progress=StopAfter(9))
     train(store, 0, tmp_path / "run", config, resume=True)
     assert [e.learning_rate for e in Logs.load(tmp_path / "run" / "logs.json").epochs] == rates
@@ -555,7 +555,7 @@ def test_loss_scaling_skips_overflows_and_is_resumed(store, tmp_path, monkeypatc
     monkeypatch.setattr(run, "pl", SimpleNamespace(Trainer=partial(scaling_trainer, scalers)))
     infinite_gradient_at(monkeypatch, {1, 2})
     config = tiny_config(optimizer="sgd", val_cases=0)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(store, 0, tmp_path / "run", config, progress=StopAfter(5))
     train(store, 0, tmp_path / "run", config, resume=True)
     assert [e.skipped_steps for e in Logs.load(tmp_path / "run" / "logs.json").epochs] == [2, 0]
@@ -568,7 +568,7 @@ def test_loss_scaling_skips_overflows_and_is_resumed(store, tmp_path, monkeypatc
 
 def test_sigterm_stops_all_processes_and_they_go_on_together(store, tmp_path):
     config = tiny_config(epochs=1, steps_per_epoch=5, devices=2, val_cases=2)
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(InterruptedRunError) as caught:
         train(store, 0, tmp_path / "run", config, progress=KillAt(2, signal.SIGTERM))
     assert caught.value.exit_code == 143
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]["step"] < 5

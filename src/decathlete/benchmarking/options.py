@@ -69,7 +69,7 @@ class BenchmarkOptions:
     def __post_init__(self) -> None:
         check_overlap(self.overlap)
         if problems := list(self._problems()):
-            raise problems_found(problems, where="benchmark options", remedy="mend these options", kind=OptionError)
+            raise problems_found(problems, where="benchmark options", remedy="fix these options", kind=OptionError)
 
     def _problems(self) -> Iterator[str]:
         if self.mode not in get_args(BenchmarkMode):

@@ -24,7 +24,7 @@ from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import layout_of
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.progress import TrainingProgress
 
 Prediction = tuple[int, Callable[[], None]]
 """The voxels of a prediction, and what makes it."""
@@ -32,13 +32,13 @@ Prediction = tuple[int, Callable[[], None]]
 
 def measure_prediction(
     task: TrainTask,
-    progress: Progress,  # noqa: ARG001 - told of nothing while it is measured
+    progress: TrainingProgress,  # noqa: ARG001 - told of nothing while it is measured
     environment: ClusterEnvironment | None = None,
 ) -> None:
     """Predict and leave the report; as one of several processes, which begin together, if ``environment`` says so.
 
     Raises:
-        MemoryShort: the device's memory does not hold one window.
+        InsufficientMemoryError: out of memory for one window.
     """
     task = cast(BenchmarkTask, task)
     rank = environment.global_rank() if environment else 0

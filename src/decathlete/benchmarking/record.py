@@ -11,7 +11,7 @@ from decathlete.benchmarking.machine import Machine, Versions
 from decathlete.benchmarking.task import Measured
 from decathlete.core.choices import BenchmarkMode, Blend, Layout
 from decathlete.core.schema import Schema
-from decathlete.core.sizes import say_bytes
+from decathlete.core.sizes import format_bytes
 from decathlete.planning.architectures import AnyNetworkSpec
 from decathlete.planning.network_spec import Axes, Dims
 
@@ -113,7 +113,7 @@ class BenchmarkRecord(Schema):
         settings, latency, memory = self.settings, self.latency_ms, self.peak_memory
         what = "volumes" if settings.volumes else "slices" if settings.dims == 2 else "patches"
         compiled = ", compiled" if settings.compiled else ""
-        on_device = "" if memory.device_bytes is None else f", {say_bytes(memory.device_bytes)} on the GPU"
+        on_device = "" if memory.device_bytes is None else f", {format_bytes(memory.device_bytes)} on the GPU"
         return "\n".join(
             (
                 f"{settings.mode}, {settings.dims}D, {settings.data} data: patch {_times(settings.patch_size)}, batch "
@@ -122,7 +122,7 @@ class BenchmarkRecord(Schema):
                 f"{self.throughput.voxels_per_s / 1e6:.4g} million voxels/s",
                 f"latency      mean {latency.mean:.4g} ms; 50 % {latency.p50:.4g}, 90 % {latency.p90:.4g}, "
                 f"95 % {latency.p95:.4g}, 99 % {latency.p99:.4g} ms",
-                f"peak memory  {say_bytes(memory.rss_bytes)}{on_device}",
+                f"peak memory  {format_bytes(memory.rss_bytes)}{on_device}",
             )
         )
 

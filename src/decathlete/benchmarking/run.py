@@ -23,7 +23,7 @@ from decathlete.benchmarking.record import BenchmarkRecord, Latency, Settings, m
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measured
 from decathlete.benchmarking.training import measure_training
 from decathlete.core.files import writable_folder
-from decathlete.errors import Interrupted, OptionError
+from decathlete.errors import InterruptedRunError, OptionError
 from decathlete.networks.build import build_network
 from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import override, with_batch_size
@@ -58,7 +58,7 @@ def benchmark(options: BenchmarkOptions, *, workspace: Workspace = Workspace()) 
     Raises:
         OptionError: options that do not fit the machine, the task or one another.
         StoreError: real data are wanted and not prepared.
-        Interrupted: by a signal; nothing is written.
+        InterruptedRunError: by a signal; nothing is written.
     """
     options = _with_precision(options)
     store = PreparedStore.open(workspace.prepared_folder(options.task, options.dims)) if options.real else None
@@ -141,7 +141,7 @@ def _measure(task: BenchmarkTask) -> None:
         else:
             measure(task, LogProgress())
     if not all(task.report_of(rank).is_file() for rank in range(task.options.devices)):
-        raise Interrupted("the benchmark was stopped by a signal", signal_number=signal.SIGTERM)
+        raise InterruptedRunError("the benchmark was stopped by a signal", signal_number=signal.SIGTERM)
 
 
 def _written(task: BenchmarkTask, reports: list[Measured], results: Path) -> BenchmarkResult:

@@ -18,13 +18,13 @@ from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
 from decathlete.networks.layout import layout_of
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.run import fit_module
 
 
 def measure_training(
     task: TrainTask,
-    progress: Progress,  # noqa: ARG001 - steps are not told of while they are measured
+    progress: TrainingProgress,  # noqa: ARG001 - steps are not told of while they are measured
     environment: ClusterEnvironment | None = None,
 ) -> None:
     """Train for the task's steps and leave the report of them; as one of several processes if ``environment`` says so.

@@ -113,10 +113,15 @@ def _model_of(mode: PreparedFor, model: Path | None, *, planned: bool) -> Path:
         OptionError: there is none, or other options say what the plan be.
     """
     if model is None:
-        raise OptionError(f"--mode {mode} prepares by a trained model's plan", remedy="name the model with --model")
+        raise OptionError(
+            f"--mode {mode} prepares by a trained model's plan",
+            remedy="name the model with --model",
+            code="E-OPTION-CONFLICT",
+        )
     if planned:
         raise OptionError(
             f"--mode {mode} takes dimensions, plan and network as the model has them",
             remedy="leave out --dim, --preset and the options of plan, network, regions and split",
+            code="E-OPTION-CONFLICT",
         )
     return model

@@ -106,8 +106,8 @@ class ByteBar:
         self._progress.update(self._task, completed=done, total=total)
 
     def _line(self, done: int, total: int | None) -> None:
-        from decathlete.core.durations import say_duration
-        from decathlete.core.sizes import say_bytes
+        from decathlete.core.durations import format_duration
+        from decathlete.core.sizes import format_bytes
 
         now = time.monotonic()
         if self._began is None:
@@ -117,9 +117,9 @@ class ByteBar:
         self._last_line = now
         spent, came = now - self._began[0], done - self._began[1]
         left = spent / came * (total - done) if came and total else 0.0
-        note = f", about {say_duration(left)} left" if left else ""
-        of = f"/{say_bytes(total)}" if total else ""
-        self.say(f"download {say_bytes(done)}{of} in {say_duration(spent)}{note}")
+        note = f", about {format_duration(left)} left" if left else ""
+        of = f"/{format_bytes(total)}" if total else ""
+        self.say(f"download {format_bytes(done)}{of} in {format_duration(spent)}{note}")
 
 
 def _bytes_progress(console: Console) -> Progress:

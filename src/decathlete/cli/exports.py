@@ -32,7 +32,7 @@ def export_nnunet(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the nnU-Net model.")],
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make a folder that nnU-Net v2 predicts with, by itself. What it has no words for is refused with the reason."""
+    """Export a model to a folder for prediction with nnU-Net v2. What it cannot represent is rejected with a reason."""
     from decathlete.interop.to_nnunet import export_nnunet as function
 
     made = function(model, output, overwrite=overwrite)
@@ -108,9 +108,17 @@ def _check_int8_options(*, int8: bool, **given: Path | None) -> None:
     """Refuse what would have no effect."""
     named = [f"--{name}" for name, value in given.items() if value is not None and (name == "input") == int8]
     if named and int8:
-        raise OptionError("--input has no effect with --int8", remedy="leave it out: calibration windows are compared")
+        raise OptionError(
+            "--input has no effect with --int8",
+            remedy="leave it out: calibration windows are compared",
+            code="E-OPTION-CONFLICT",
+        )
     if named:
-        raise OptionError(f"{' and '.join(named)} without --int8 has no effect", remedy="add --int8, or leave it out")
+        raise OptionError(
+            f"{' and '.join(named)} without --int8 has no effect",
+            remedy="add --int8, or leave it out",
+            code="E-OPTION-CONFLICT",
+        )
 
 
 def _said_int8(made: Int8Program) -> str:

@@ -15,8 +15,9 @@ from decathlete.cli import components, convert, data, download, exports, imports
 from decathlete.cli import run as whole
 from decathlete.cli.option_groups import grouped
 from decathlete.cli.sections import SectionedCommand
-from decathlete.core.memory import is_memory_short
-from decathlete.errors import DecathleteError
+from decathlete.core.error_codes import documentation_of
+from decathlete.core.memory import is_out_of_memory
+from decathlete.errors import DecathleteError, InsufficientMemoryError
 from decathlete.version import __version__
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -103,35 +104,46 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one message and an exit code, never a traceback."""
+    """Run the command line; an error that the user can correct is printed as one message, without a traceback."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # an arrow must not end a run where the terminal has none
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot print an arrow must not end a run
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DecathleteError as problem:
-        typer.echo(f"error: {problem}", err=True)
+        _print_error(problem)
         sys.exit(problem.exit_code)
     except OSError as problem:
-        where = f"{problem.filename}: " if problem.filename else ""
-        typer.echo(f"error: {where}{problem.strerror or problem}\n  → check the path and its permissions", err=True)
+        _print_error(
+            DecathleteError(
+                problem.strerror or str(problem),
+                where=problem.filename or None,
+                remedy="check the path and its permissions",
+                code="E-FILE",
+            )
+        )
         sys.exit(2)
     except (MemoryError, RuntimeError) as problem:
-        if not is_memory_short(problem):
+        if not is_out_of_memory(problem):
             raise
-        typer.echo("error: memory does not suffice\n  → close other programs, or use a larger computer", err=True)
+        _print_error(InsufficientMemoryError("out of memory", remedy="close other programs, or use a larger computer"))
         sys.exit(2)
     except KeyboardInterrupt:
-        _say_interrupted()
+        _print_interrupted()
         sys.exit(_INTERRUPTED)
     except SystemExit as stop:
-        if stop.code == _INTERRUPTED:  # typer's own answer to ctrl-C, without a word
-            _say_interrupted()
+        if stop.code == _INTERRUPTED:  # typer handles ctrl-C itself and prints nothing
+            _print_interrupted()
         raise
 
 
-def _say_interrupted() -> None:
-    typer.echo("interrupted\n  → run the same command again to go on; what was finished is kept", err=True)
+def _print_error(problem: DecathleteError) -> None:
+    """Print the code, the message with its remedy, and where the documentation explains the code."""
+    typer.echo(f"error {problem.code}: {problem}\n  (documentation: {documentation_of(problem.code)})", err=True)
+
+
+def _print_interrupted() -> None:
+    typer.echo("interrupted\n  → run the same command again to resume; finished work is kept", err=True)
 
 
 if __name__ == "__main__":

@@ -345,7 +345,11 @@ def numbers_of(text: str | None, *, flag: str) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise OptionError(f"{flag} {text!r} is not a list of whole numbers", remedy=f"write e.g. {flag} 128,128,128")
+        raise OptionError(
+            f"{flag} {text!r} is not a list of whole numbers",
+            remedy=f"write e.g. {flag} 128,128,128",
+            code="E-OPTION-SYNTAX",
+        )
     return tuple(int(part) for part in parts)
 
 
@@ -360,7 +364,9 @@ def decimals_of(text: str | None, *, flag: str, example: str) -> tuple[float, ..
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"{flag} {text!r} is not a list of numbers", remedy=f"write e.g. {flag} {example}") from None
+        raise OptionError(
+            f"{flag} {text!r} is not a list of numbers", remedy=f"write e.g. {flag} {example}", code="E-OPTION-SYNTAX"
+        ) from None
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
@@ -379,5 +385,5 @@ def fold_of(text: str | None) -> int | Literal["all"]:
     if text == "all":
         return "all"
     if not text.isdecimal():
-        raise OptionError(f"--fold {text!r} is not a fold", remedy="give a number from 0, or all")
+        raise OptionError(f"--fold {text!r} is not a fold", remedy="give a number from 0, or all", code="E-OPTION-FOLD")
     return int(text)

@@ -17,13 +17,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from decathlete.core.durations import say_duration
+from decathlete.core.durations import format_duration
+from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.planning.explain import explain
 from decathlete.planning.plan import Plan
-from decathlete.training.reporting.progress import Progress as TrainingProgress
+from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord
-from decathlete.workflows.progress import CaseProgress, ProgressReporter
+from decathlete.workflows.progress import ProgressReporter
 
 LINE_EVERY_S = 15.0
 
@@ -98,8 +99,8 @@ class Bar:
         self._last_line = now
         spent = now - self._started
         left = spent / done * (total - done) if done else 0.0
-        note = f", about {say_duration(left)} left" if left else ""
-        self._console.print(f"{self._doing} {done}/{total} in {say_duration(spent)}{note}")
+        note = f", about {format_duration(left)} left" if left else ""
+        self._console.print(f"{self._doing} {done}/{total} in {format_duration(spent)}{note}")
 
 
 class EpochLines:
@@ -115,7 +116,7 @@ class EpochLines:
         """The epoch in one line."""
         dice = "" if record.mean_dice is None else f"  Dice {record.mean_dice:.3f} (best {record.best_dice:.3f})"
         sys.stderr.write(
-            f"epoch {record.epoch + 1}  step {record.step}  {say_duration(record.elapsed)}  "
+            f"epoch {record.epoch + 1}  step {record.step}  {format_duration(record.elapsed)}  "
             f"loss {record.train_loss:.3f}{dice}  {record.patches_per_second:.1f} patches/s\n"
         )
         sys.stderr.flush()

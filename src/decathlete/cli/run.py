@@ -52,7 +52,7 @@ def run(
     from decathlete.workflows.workspace import Workspace
 
     if fold is not None and folds is not None:
-        raise OptionError("--fold and --folds are both given", remedy="give one of them")
+        raise OptionError("--fold and --folds are both given", remedy="give one of them", code="E-OPTION-CONFLICT")
     held_out = o.fold_of(fold)
     assigned = split_assignments(plan.set_ or ())
     options: PipelineOptions = {

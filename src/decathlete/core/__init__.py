@@ -1,1 +1,1 @@
-"""Ground floor: geometry, labels, files, randomness, parallel maps. No torch, nothing of the rooms above."""
+"""Foundations: geometry, labels, files, random numbers, parallel maps. Uses neither torch nor any other package."""

@@ -1,6 +1,6 @@
-"""The choices between a few words that users make, each said once.
+"""Options that are one of a few words.
 
-They stand here, apart from what they choose between, so that the command line can list them without loading it.
+They are defined here, apart from the code that they select, so that the command line can list them without loading it.
 """
 
 from __future__ import annotations
@@ -8,46 +8,46 @@ from __future__ import annotations
 from typing import Literal
 
 Orientation = Literal["canonical", "stored"]
-"""The working orientation: every image turned to RAS, or as its file stores it."""
+"""Orientation in which images are processed: reoriented to RAS, or as the file stores it."""
 Order = Literal["nnunet", "recipe"]
-"""Of preprocessing's steps: normalise, then resample; or resample, then normalise."""
+"""Order of the preprocessing steps: normalise, then resample; or resample, then normalise."""
 Block = Literal["plain", "residual"]
-"""Of the encoder."""
+"""Blocks of the encoder."""
 Norm = Literal["instance", "batch", "group"]
 """Normalisation layers."""
 Shortcut = Literal["pooled", "strided"]
-"""How a residual block's shortcut gets to a coarser grid: by mean pooling, or by the stride of its 1x1 convolution."""
+"""How the shortcut of a residual block is downsampled: by mean pooling, or by the stride of its 1x1 convolution."""
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
-"""Arithmetic: ``auto`` takes bf16 where the device is made for it."""
+"""Arithmetic precision; ``auto``: bf16 on devices that support it in hardware."""
 Precision = Literal["fp32", "bf16", "fp16"]
 """Number format in which a network computes."""
 Blend = Literal["gaussian", "constant"]
-"""Weights of overlapping windows."""
+"""Weighting of overlapping windows."""
 Layout = Literal["auto", "channels_first", "channels_last"]
-"""How feature maps lie in memory; ``auto``: channels last on CPUs, where that was measured to be faster, else first."""
+"""Memory format of feature maps; ``auto``: channels last on CPUs where that was measured to be faster, else first."""
 EngineChoice = Literal["auto", "torch", "openvino", "onnx"]
-"""What computes a trained model; ``auto``: the fastest that was measured and is installed."""
+"""Inference engine; ``auto``: the fastest measured one that is installed."""
 Grid = Literal["original", "prepared"]
-"""That scores are taken on: the files' own, or the resampled and cropped one that the network sees."""
+"""Grid on which predictions are scored: that of the files, or the resampled and cropped grid of the network."""
 PreparedFor = Literal["train", "val", "test"]
-"""Cases are prepared to be trained on; or, by a trained model's plan, to be predicted: with or without a label."""
+"""Use of prepared cases: training; or prediction with a trained model's plan, with (val) or without (test) labels."""
 Modality = Literal["CT", "MRI"]
-"""Of images: CT has a scale, HU; MRI (and all else) has none."""
+"""Modality of images: CT has an absolute scale (HU); MRI and everything else has none."""
 PresetName = Literal["recipe"]
-"""Defaults other than ours: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
+"""Alternative defaults: those of NVIDIA's nnU-Net for PyTorch, version of 2021."""
 Affinity = Literal[
     "disabled", "single", "single_unique", "socket", "socket_unique_interleaved", "socket_unique_continuous"
 ]
-"""How the training process of each GPU is bound to processors."""
+"""How the training process of each GPU is pinned to CPUs."""
 ForegroundRule = Literal["object", "positive"]
-"""What the foreground channel marks: voxels of the object, or those that are positive once normalised."""
+"""Content of the foreground channel: voxels of the object, or voxels that are positive after normalisation."""
 Weights = Literal["final", "best"]
-"""Of a trained model: from the end of training, or from where validation was best."""
+"""Weights of a trained model: those at the end of training, or those with the best validation score."""
 BucketRegion = Literal["us", "eu"]
-"""Where the public bucket of the Decathlon stands."""
+"""Location of the public bucket with the Decathlon's data."""
 WandbMode = Literal["offline", "online"]
-"""Whether what Weights & Biases logs stays in the run's folder or is sent to its server."""
+"""Whether the log of Weights & Biases stays in the run's folder or is sent to its server."""
 BenchmarkMode = Literal["train", "predict"]
-"""What a benchmark measures."""
+"""Quantity that a benchmark measures: speed of training or of prediction."""
 DatasetLayout = Literal["decathlon", "nnunet"]
-"""How a raw dataset lies in its folder: the Medical Segmentation Decathlon's way, or nnU-Net v2's."""
+"""Folder layout of a raw dataset: that of the Medical Segmentation Decathlon, or that of nnU-Net v2."""

@@ -1,4 +1,4 @@
-"""The names of built-in components, without importing anything: a module of a component has its registered name."""
+"""Names of built-in components, listed without importing them: the module of a component has its registered name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def builtin_names(package: str) -> tuple[str, ...]:
-    """Sorted names of the components in a package of Decathlete; modules that begin with ``_`` are none.
+    """Return the sorted names of the components in a package; modules that begin with ``_`` are not components.
 
     >>> builtin_names("decathlete.training.objective.losses")
     ('cross_entropy', 'focal')

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them."""
+"""Durations as text."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in ``20m``, ``1h30m``, ``90s``, ``2d``.
+    """Convert a duration such as ``20m``, ``1h30m``, ``90s`` or ``2d`` to seconds.
 
     >>> parse_duration("1h30m")
     5400.0
 
     Raises:
-        OptionError: it is not a positive duration with units.
+        OptionError: ``text`` is not a positive duration with units.
     """
     compact = text.strip().replace(" ", "")
     parts = _PART.findall(compact)
     seconds = sum(float(n) * _SECONDS[unit.lower()] for n, unit in parts)
     if not parts or "".join(n + u for n, u in parts) != compact or seconds <= 0:
-        raise OptionError(f"{text!r} is not a duration", remedy="write it with units: 90s, 20m, 1h30m, 2d")
+        raise OptionError(
+            f"{text!r} is not a duration", remedy="write it with units: 90s, 20m, 1h30m, 2d", code="E-OPTION-SYNTAX"
+        )
     return seconds
 
 
-def say_duration(seconds: float) -> str:
-    """``seconds`` for a reader: ``1 h 30 min``, ``4 min 10 s``, ``3.2 s``."""
+def format_duration(seconds: float) -> str:
+    """Format seconds as ``1 h 30 min``, ``4 min 10 s`` or ``3.2 s``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

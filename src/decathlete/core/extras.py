@@ -1,4 +1,4 @@
-"""Optional packages: imported when they are needed, and how to install those that are missing."""
+"""Import optional packages when they are needed, and explain how to install missing ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decathlete.errors import MissingPackageError
 
 
 def how_to_install(*extras: str) -> str:
-    """The remedy where a package of these extras of ``pyproject.toml`` is missing.
+    """Return the command that installs extras of ``pyproject.toml``, as the remedy of an error.
 
     >>> how_to_install("wandb", "mlflow")
     'in Decathlete\\'s folder: pip install ".[wandb,mlflow]"'
@@ -21,13 +21,13 @@ def import_optional(module: str, *, title: str, extra: str, alternative: str | N
     """Import a package that only some installations have.
 
     Args:
-        module: to import, e.g. ``"onnxruntime"``.
-        title: of the package, for people, e.g. ``"ONNX Runtime"``.
-        extra: of ``pyproject.toml`` that installs it.
-        alternative: what to do without it, in the imperative.
+        module: name of the module, e.g. ``"onnxruntime"``.
+        title: name of the package in messages, e.g. ``"ONNX Runtime"``.
+        extra: the extra of ``pyproject.toml`` that installs the package.
+        alternative: what to do without the package, in the imperative.
 
     Raises:
-        MissingPackageError: it is not installed, or is damaged.
+        MissingPackageError: the package is not installed or cannot be imported.
     """
     try:
         return import_module(module)

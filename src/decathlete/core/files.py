@@ -1,7 +1,8 @@
-"""Files appear whole or not at all: written beside, fsynced, renamed. Digests say what made them."""
+"""Atomic writing of files and folders, and digests of their content."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,26 +15,27 @@ from pathlib import Path
 from decathlete.errors import DecathleteError, OutputError
 
 TEMPORARY_PREFIX = ".partial-"
-"""Of names of unfinished files and folders: what a killed run leaves is known by it."""
+"""Prefix of the names of unfinished files and folders; a killed run may leave some."""
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; renamed to ``path`` on success, removed on failure.
+    """Yield a temporary path beside ``path``; it is renamed to ``path`` on success and removed on failure.
 
-    The temporary name keeps all suffixes of ``path``, since many writers choose their format by them.
+    The content is synchronised to disk before the renaming, so that ``path`` is complete or absent at any moment. The
+    temporary name keeps all suffixes of ``path``, since many writers choose their format by them.
 
     Raises:
-        OutputError: the folder cannot be made or written, or the disk is full.
+        OutputError: the folder cannot be created or written, or the disk is full.
     """
     partial = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
-    remedy = "choose a folder you may write to, with room on its disk"
+    remedy = "choose a folder that you may write to, on a disk with free space"
     try:
         with translate_os_error("cannot be written", where=path, remedy=remedy):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            for inside in partial.rglob("*") if partial.is_dir() else ():
-                _sync(inside)
+            for path_inside in partial.rglob("*") if partial.is_dir() else ():
+                _sync(path_inside)
             _sync(partial)
             os.replace(partial, path)
             _sync(path.parent)
@@ -42,8 +44,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def swapped_in(folder: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of ``folder`` at the end, whatever that was."""
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that replaces ``folder`` on success; on failure, ``folder`` stays as it was."""
     displaced = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-old-{folder.name}")
     try:
         with atomic_path(folder) as partial:
@@ -60,11 +62,18 @@ def swapped_in(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def translate_os_error(what: str, *, where: Path, remedy: str) -> Iterator[None]:
-    """Whatever keeps a file from being written or read becomes an :class:`OutputError`; ``what`` begins its message."""
+    """Raise an :class:`OutputError` in place of an ``OSError``; ``what`` begins its message."""
     try:
         yield
     except OSError as problem:
-        raise OutputError(f"{what} ({problem.strerror or problem})", where=where, remedy=remedy) from problem
+        raise OutputError(
+            f"{what} ({problem.strerror or problem})", where=where, remedy=remedy, code=output_code(problem)
+        ) from problem
+
+
+def output_code(problem: OSError) -> str:
+    """Return the error code of a failed write: a full disk has its own."""
+    return "E-DISK-FULL" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError.code
 
 
 def _sync(path: Path) -> None:
@@ -82,12 +91,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write indented JSON atomically (NaN becomes ``NaN``: Python's JSON reads it back)."""
+    """Write indented JSON atomically. NaN is written as ``NaN``, which Python's JSON module reads."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_text(path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> str:
-    """Read UTF-8 text; ``error`` names the file and the remedy when it cannot be read."""
+    """Read UTF-8 text.
+
+    Raises:
+        error: the file cannot be read; it names the file and the remedy.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -99,34 +112,37 @@ def read_text(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder if it is there."""
+    """Remove a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(NotADirectoryError):  # a file stands where a folder was meant: then nothing is there either
+        with suppress(NotADirectoryError):  # a parent is a file, so nothing exists at ``path``
             path.unlink(missing_ok=True)
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what a killed run left half-written in ``folder``."""
+    """Remove the unfinished files and folders that a killed run left in ``folder``."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         remove(leftover)
 
 
 def writable_folder(path: Path) -> Path:
-    """Make ``path`` a folder and prove that it can be written to, before hours of work.
+    """Create the folder ``path`` if need be and check that it can be written to, before hours of work.
 
     Raises:
-        OutputError: it cannot, or it lies in a raw dataset, where nothing is ever written.
+        OutputError: it cannot be written, or it lies in a raw dataset, where nothing is ever written.
     """
-    _refuse_raw_dataset(path)
+    _reject_raw_dataset(path)
     probe = path / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
     except OSError as problem:
         raise OutputError(
-            f"cannot be written ({problem.strerror})", where=path, remedy="choose a folder you may write to"
+            f"cannot be written ({problem.strerror})",
+            where=path,
+            remedy="choose a folder that you may write to",
+            code=output_code(problem),
         ) from problem
     finally:
         if path.is_dir():
@@ -134,23 +150,24 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
-def _refuse_raw_dataset(path: Path) -> None:
+def _reject_raw_dataset(path: Path) -> None:
     for folder in (path.resolve(), *path.resolve().parents):
         if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
             raise OutputError(
                 f"lies in the raw dataset {folder.name}, where nothing is ever written",
                 where=path,
-                remedy="choose a folder outside of it",
+                remedy="choose a folder outside of the dataset",
+                code="E-OUTPUT-INPUT",
             )
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def value_digest(value: object) -> str:
-    """SHA-256 of a JSON-able value in canonical form, first 16 hexadecimal digits."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Where voxels lie: grids, axis orders, boxes.
+"""Geometry of voxel grids: positions, axis orders, boxes.
 
 Arrays are Z, Y, X (the reverse of NIfTI's i, j, k). ``Geometry.affine`` maps array indices ``(z, y, x, 1)`` to
 world millimetres ``(right, anterior, superior, 1)`` (RAS+), so that permuting or flipping an array is permuting or
@@ -24,10 +24,10 @@ Affine = tuple[Row, Row, Row, Row]
 
 
 class HeaderCodes(Schema):
-    """What a file's header says beside the affine; kept so that a prediction's header equals the input's.
+    """Fields of a file's header beside the affine; kept so that the header of a prediction equals the input's.
 
     Attributes:
-        axes: of space, that the file has: 2 for a picture of one slice, whose grid is one voxel deep here.
+        axes: number of spatial axes in the file: 2 for a single slice, whose grid is one voxel deep here.
     """
 
     qform_code: int = 1
@@ -38,14 +38,14 @@ class HeaderCodes(Schema):
 
 
 class Geometry(Schema):
-    """The grid of one volume: shape and the whole affine (shear kept), codes and units of the header."""
+    """The grid of one volume: shape, full affine (including shear), and codes and units of the header."""
 
     shape_ZYX: Shape
     affine: Affine
     header: HeaderCodes = HeaderCodes()
 
     @model_validator(mode="after")
-    def _invertible(self) -> Self:
+    def _check_grid(self) -> Self:
         matrix = self.matrix
         if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise ValueError("the affine is singular or not finite: voxels would have no volume")
@@ -55,7 +55,7 @@ class Geometry(Schema):
 
     @classmethod
     def from_matrix(cls, shape_ZYX: Shape, matrix: NDArray[np.floating], header: HeaderCodes | None = None) -> Self:
-        """From a 4x4 matrix (array index to RAS+ mm)."""
+        """Make a geometry from a 4x4 matrix (array index to RAS+ mm)."""
         rows = tuple(tuple(float(v) for v in row) for row in matrix)
         return cls(
             shape_ZYX=(int(shape_ZYX[0]), int(shape_ZYX[1]), int(shape_ZYX[2])),
@@ -65,7 +65,7 @@ class Geometry(Schema):
 
     @classmethod
     def plain(cls, shape_ZYX: Shape, spacing_ZYX: Triple = (1.0, 1.0, 1.0)) -> Self:
-        """An axis-aligned RAS grid with its origin at zero: for arrays that come without a header."""
+        """Make an axis-aligned RAS grid with its origin at zero, for arrays without a header."""
         matrix = np.zeros((4, 4))
         for array_axis, world_axis in enumerate((2, 1, 0)):
             matrix[world_axis, array_axis] = spacing_ZYX[array_axis]
@@ -96,26 +96,26 @@ class Geometry(Schema):
 
     @property
     def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel (shear respected), mm^3."""
+        """Volume of one voxel, including shear, mm^3."""
         return float(abs(np.linalg.det(self.matrix[:3, :3])))
 
     def differences(self, other: Geometry, *, tolerance_mm: float = 1e-2, tolerance: float = 1e-3) -> list[str]:
-        """How ``other`` departs from this grid, in words; empty when they agree.
+        """Describe how ``other`` differs from this grid, one text for each property; empty if they agree.
 
         Args:
             tolerance_mm: greatest allowed difference of spacing and origin, mm.
             tolerance: greatest allowed difference of a direction cosine.
         """
-        found = []
+        texts = []
         if self.shape_ZYX != other.shape_ZYX:
-            found.append(f"shape (z, y, x) {self.shape_ZYX} against {other.shape_ZYX}")
+            texts.append(f"shape (z, y, x) {self.shape_ZYX} against {other.shape_ZYX}")
         if not np.allclose(self.spacing_ZYX, other.spacing_ZYX, rtol=0, atol=tolerance_mm):
-            found.append(f"spacing {_mm(self.spacing_ZYX)} against {_mm(other.spacing_ZYX)}")
+            texts.append(f"spacing {_mm(self.spacing_ZYX)} against {_mm(other.spacing_ZYX)}")
         if not np.allclose(self.direction, other.direction, rtol=0, atol=tolerance):
-            found.append(f"direction of the axes: {_axis_names(self)} against {_axis_names(other)}")
+            texts.append(f"direction of the axes: {_axis_names(self)} against {_axis_names(other)}")
         if not np.allclose(self.origin_mm, other.origin_mm, rtol=0, atol=tolerance_mm):
-            found.append(f"origin {_mm(self.origin_mm)} against {_mm(other.origin_mm)}")
-        return found
+            texts.append(f"origin {_mm(self.origin_mm)} against {_mm(other.origin_mm)}")
+        return texts
 
 
 def _mm(values: Triple) -> str:
@@ -128,7 +128,7 @@ def _axis_names(geometry: Geometry) -> str:
 
 
 class AxisTransform(Schema):
-    """A permutation and flips of the three array axes: lossless, with an exact inverse.
+    """A permutation and flips of the three array axes, with an exact inverse.
 
     ``apply`` first permutes (output axis ``i`` is input axis ``permutation[i]``), then flips the output axes named
     in ``flips``.
@@ -138,7 +138,7 @@ class AxisTransform(Schema):
     flips: tuple[bool, bool, bool] = (False, False, False)
 
     @model_validator(mode="after")
-    def _is_permutation(self) -> Self:
+    def _check_permutation(self) -> Self:
         if sorted(self.permutation) != [0, 1, 2]:
             raise ValueError(f"{self.permutation} is not an order of the axes 0, 1, 2")
         return self
@@ -164,18 +164,18 @@ class AxisTransform(Schema):
         )
 
     def then(self, after: AxisTransform) -> AxisTransform:
-        """This transform followed by ``after``, as one."""
+        """Return one transform that applies this one and then ``after``."""
         p = [self.permutation[i] for i in after.permutation]
         f = [self.flips[i] != g for i, g in zip(after.permutation, after.flips, strict=True)]
         return AxisTransform(permutation=(p[0], p[1], p[2]), flips=(f[0], f[1], f[2]))
 
     def shape(self, shape_ZYX: Shape) -> Shape:
-        """The shape after ``apply``."""
+        """Return the shape after ``apply``."""
         p = self.permutation
         return (shape_ZYX[p[0]], shape_ZYX[p[1]], shape_ZYX[p[2]])
 
     def geometry(self, before: Geometry) -> Geometry:
-        """The grid after ``apply``: every voxel keeps its place in the world."""
+        """Return the grid after ``apply``; every voxel keeps its position in the world."""
         matrix = before.matrix
         after = matrix.copy()
         shape = self.shape(before.shape_ZYX)
@@ -188,11 +188,11 @@ class AxisTransform(Schema):
 
 
 def reorientation(geometry: Geometry, orientation: Orientation) -> AxisTransform:
-    """The axis transform from the stored order to the working orientation.
+    """Return the axis transform from the stored order to the working orientation.
 
-    ``canonical``: array axes Z, Y, X run towards superior, anterior and right (RAS in NIfTI's i, j, k), each stored
-    axis going to the world axis it is nearest to, all three together (the assignment with the greatest sum of
-    absolute cosines, so oblique grids never claim one world axis twice). ``stored``: nothing is moved.
+    ``canonical``: array axes Z, Y, X point to superior, anterior and right (RAS in NIfTI's i, j, k). Stored axes are
+    assigned to world axes one to one, with the greatest sum of absolute direction cosines; this also holds for oblique
+    grids. ``stored``: the identity.
     """
     if orientation == "stored":
         return AxisTransform()
@@ -213,7 +213,7 @@ class Box(Schema):
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """For indexing the last three axes."""
+        """Slices that index the last three axes of an array."""
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return (z, y, x)
 
@@ -225,12 +225,12 @@ class Box(Schema):
 
 
 def nonzero_box(image_CZYX: NDArray[Any]) -> Box:
-    """The smallest box with every voxel that is non-zero in any channel (the whole grid if there is none)."""
+    """Return the smallest box with all voxels that are non-zero in any channel (the whole grid if there are none)."""
     mask_ZYX = (image_CZYX != 0).any(axis=0)
     start, stop = [], []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
-        hit = np.flatnonzero(mask_ZYX.any(axis=others))
-        start.append(int(hit[0]) if hit.size else 0)
-        stop.append(int(hit[-1]) + 1 if hit.size else mask_ZYX.shape[axis])
+        indices = np.flatnonzero(mask_ZYX.any(axis=others))
+        start.append(int(indices[0]) if indices.size else 0)
+        stop.append(int(indices[-1]) + 1 if indices.size else mask_ZYX.shape[axis])
     return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))

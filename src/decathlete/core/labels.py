@@ -1,4 +1,4 @@
-"""What the voxels of a label map mean: classes, overlapping regions, the ignore label."""
+"""Meaning of the values of a label map: classes, overlapping regions, the ignore label."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydantic import model_validator
 from decathlete.core.schema import Schema
 
 IGNORE_INDEX = 255
-"""Class index of voxels without a truth, in prepared label maps."""
+"""Class index of voxels without a reference label, in prepared label maps."""
 
 Activation = Literal["softmax", "sigmoid"]
 
 
 class LabelClass(Schema):
-    """One class: its name and the value it has in the files."""
+    """One class: its name and its value in the files."""
 
     name: str
     value: int
@@ -34,13 +34,14 @@ class Region(Schema):
 class LabelSet(Schema):
     """The classes of a dataset, background (value 0) first, then by value.
 
-    Files hold *values*; prepared data and networks hold *class indices* 0..K-1, so gaps in the values cost nothing.
+    Files contain *values*; prepared data and networks use *class indices* 0..K-1, so that gaps between values do not
+    matter.
 
     Attributes:
         regions: overlapping output channels (sigmoid); empty for exclusive classes (softmax).
-        region_order: values written for each region, in the order of painting (later paints over earlier); as
-            many as regions.
-        ignore: the value of voxels without a truth, if there is one.
+        region_order: the value that is written for each region, in the order of ``regions``; later regions overwrite
+            earlier ones.
+        ignore: the value of voxels without a reference label, if there is one.
     """
 
     classes: tuple[LabelClass, ...]
@@ -49,7 +50,7 @@ class LabelSet(Schema):
     ignore: int | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         values = [c.value for c in self.classes]
         problems = []
         if not values or values[0] != 0:
@@ -57,7 +58,7 @@ class LabelSet(Schema):
         if values != sorted(set(values)):
             problems.append(f"class values must be distinct and ascending, found {values}")
         if len({c.name for c in self.classes}) != len(values):
-            problems.append("two classes have one name")
+            problems.append("two classes have the same name")
         if len(values) > 254:
             problems.append(f"{len(values)} classes are more than the 254 that are supported")
         if self.ignore is not None and self.ignore in values:
@@ -74,7 +75,7 @@ class LabelSet(Schema):
 
     @classmethod
     def from_names(cls, foreground: list[str], *, background: str = "background") -> Self:
-        """Background, then the named classes with values 1, 2, ..."""
+        """Make a label set of the background and the named classes with values 1, 2, ..."""
         names = [background, *foreground]
         return cls(classes=tuple(LabelClass(name=n, value=v) for v, n in enumerate(names)))
 
@@ -85,27 +86,27 @@ class LabelSet(Schema):
 
     @property
     def foreground(self) -> tuple[LabelClass, ...]:
-        """All classes but the background."""
+        """All classes except the background."""
         return self.classes[1:]
 
     @property
     def n_classes(self) -> int:
-        """Classes with the background."""
+        """Number of classes, including the background."""
         return len(self.classes)
 
     @property
     def n_outputs(self) -> int:
-        """Channels of the network: one per region, or one per class with the background."""
+        """Number of output channels: one per region, or one per class including the background."""
         return len(self.regions) or self.n_classes
 
     @property
     def structures(self) -> tuple[Region, ...]:
-        """What is learned, predicted and scored: the regions, or each foreground class by itself."""
+        """The structures that are learned, predicted and scored: the regions, or each foreground class."""
         return self.regions or tuple(Region(name=c.name, values=(c.value,)) for c in self.foreground)
 
     @property
     def structure_indices(self) -> tuple[tuple[int, ...], ...]:
-        """The class indices that each structure consists of."""
+        """Class indices of each structure."""
         return tuple(tuple(self.values.index(value) for value in s.values) for s in self.structures)
 
     @property
@@ -115,16 +116,16 @@ class LabelSet(Schema):
 
     @property
     def activation(self) -> Activation:
-        """What turns logits into probabilities: ``sigmoid`` for overlapping regions, else ``softmax``."""
+        """The function from logits to probabilities: ``sigmoid`` for overlapping regions, else ``softmax``."""
         return "sigmoid" if self.regions else "softmax"
 
     def undeclared(self, label: NDArray[Any]) -> list[float]:
-        """Values found in ``label`` that are neither a class nor the ignore value, ascending."""
+        """Return the values of ``label`` that are neither a class nor the ignore value, ascending."""
         known = set(self.values) | ({self.ignore} if self.ignore is not None else set())
         return [v for v in np.unique(label).tolist() if v not in known]
 
     def to_indices(self, label: NDArray[Any]) -> NDArray[np.uint8]:
-        """File values to class indices (``ignore`` becomes :data:`IGNORE_INDEX`); undeclared values become 0."""
+        """Convert file values to class indices; ``ignore`` becomes :data:`IGNORE_INDEX`, undeclared values become 0."""
         out = np.zeros(label.shape, np.uint8)
         known = list(zip(self.values[1:], range(1, self.n_classes), strict=True))
         if self.ignore is not None:
@@ -137,18 +138,20 @@ class LabelSet(Schema):
         return out
 
     def to_values(self, indices: NDArray[Any]) -> NDArray[Any]:
-        """Class indices back to file values, in the smallest integer type that holds them all."""
+        """Convert class indices to file values, in the smallest integer type that can store all of them."""
         table = np.array(self.values)
         return np.asarray(table.astype(np.min_scalar_type(int(table.max())))[indices])
 
 
 def _look_up(known: Sequence[tuple[int, int]], label: NDArray[Any], out: NDArray[np.uint8]) -> None:
-    """Write each voxel's index to ``out`` by a table of all values of a small type: in one pass, for any number of
-    classes, and slice by slice, since NumPy makes 8 bytes of every value that it looks up."""
+    """Write the class index of each voxel to ``out`` with a table of all values of a small integer type.
+
+    One pass for any number of classes; slice by slice, since NumPy converts every index to 8 bytes.
+    """
     limits = np.iinfo(label.dtype)
     table = np.zeros(limits.max - limits.min + 1, np.uint8)
     for value, index in known:
         if limits.min <= value <= limits.max:
-            table[value] = index  # negative values count from the table's end, as in the lookup
+            table[value] = index  # negative values index from the end of the table, as in the lookup below
     for plane in range(len(out)):
         out[plane] = table[label[plane]]

@@ -1,4 +1,4 @@
-"""Packages that are imported with their first use: a prediction of NIfTI files needs to wait for no other format's."""
+"""Import a package at its first use, so that reading a NIfTI file does not wait for the packages of other formats."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import Any
 
 
-def lazily(package: str) -> Any:
-    """Something like the module ``package``, which is imported when a name of it is first asked for.
+def lazy_import(package: str) -> Any:
+    """Return a stand-in for the module ``package``, which is imported at the first access to one of its names.
 
-    >>> json = lazily("json")
+    >>> json = lazy_import("json")
     >>> json.loads("[1]")
     [1]
     """
-    return _Lazy(package)
+    return _LazyModule(package)
 
 
-class _Lazy:
+class _LazyModule:
     def __init__(self, package: str) -> None:
         self._package = package
 

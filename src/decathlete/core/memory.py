@@ -1,11 +1,11 @@
-"""Memory that does not suffice: known by its many faces, told as one error with a remedy."""
+"""Recognise that memory ran out, and report it as one error with a remedy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from decathlete.errors import MemoryShort
+from decathlete.errors import InsufficientMemoryError
 
 # Of torch's allocators on CPUs (Unix, Windows), of oneDNN, C++, cuBLAS, cuDNN and NCCL: all plain RuntimeErrors.
 _PHRASES = (
@@ -20,25 +20,30 @@ _PHRASES = (
 )
 
 
-def is_memory_short(problem: BaseException) -> bool:
-    """Whether ``problem`` says that memory ran out: NumPy's, torch's on any device, or ours.
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Return whether ``problem`` means that memory ran out: in NumPy, in torch on any device, or in Decathlete.
 
-    Known without torch: its ``OutOfMemoryError`` is a RuntimeError of that name.
+    torch is not imported: its ``OutOfMemoryError`` is a ``RuntimeError`` with this name.
     """
-    if isinstance(problem, (MemoryError, MemoryShort)):
+    if isinstance(problem, (MemoryError, InsufficientMemoryError)):
         return True
     if not isinstance(problem, RuntimeError):
         return False
-    said = str(problem).lower()
-    return type(problem).__name__ == "OutOfMemoryError" or any(phrase in said for phrase in _PHRASES)
+    message = str(problem).lower()
+    return type(problem).__name__ == "OutOfMemoryError" or any(phrase in message for phrase in _PHRASES)
 
 
 @contextmanager
 def translate_out_of_memory(what: str, *, remedy: str) -> Iterator[None]:
-    """Whatever says that memory ran out becomes a :class:`MemoryShort` about ``what``; all else passes."""
+    """Raise an :class:`InsufficientMemoryError` in place of any error that means that memory ran out.
+
+    Args:
+        what: what needed the memory, e.g. ``"the image"``; it follows the words "out of memory for".
+        remedy: what to do, in the imperative.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as problem:
-        if not is_memory_short(problem):
+        if not is_out_of_memory(problem):
             raise
-        raise MemoryShort(f"memory does not hold {what}", remedy=remedy) from None
+        raise InsufficientMemoryError(f"out of memory for {what}", remedy=remedy) from None

@@ -1,9 +1,9 @@
-"""Work over many cases: in parallel where it pays, every failure collected, nothing lost."""
+"""Apply a function to many cases in parallel and collect the error of each failed case."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -15,13 +15,8 @@ from concurrent.futures import (
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from decathlete.core.memory import is_memory_short
-from decathlete.errors import DecathleteError
-
-_SHORT = (
-    "memory does not hold this case\n"
-    "  → work on fewer cases at once (--workers), close other programs, or use a computer with more memory"
-)
+from decathlete.core.memory import is_out_of_memory
+from decathlete.errors import DecathleteError, InsufficientMemoryError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -30,16 +25,22 @@ Next = TypeVar("Next")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[Out]):
-    """What became of one case: a value, or the message of what went wrong."""
+    """The result of one case: a value, or the error that stopped it.
+
+    Attributes:
+        error: the message of the error.
+        cause: the error with its code and remedy.
+    """
 
     case_id: str
     value: Out | None = None
     error: str | None = None
+    cause: DecathleteError | None = None
 
     def then(self, step: Callable[[Out], Next]) -> Outcome[Next]:
-        """Go on with the case, unless it has failed already."""
+        """Apply ``step`` to the value; a failed case stays failed."""
         if self.error is not None or self.value is None:
-            return Outcome(case_id=self.case_id, error=self.error)
+            return Outcome(case_id=self.case_id, error=self.error, cause=self.cause)
         return attempt(self.case_id, step, self.value)
 
 
@@ -50,18 +51,27 @@ def map_cases(
     workers: int,
     kind: Literal["thread", "process"] = "thread",
 ) -> Iterator[Outcome[Out]]:
-    """Apply ``function`` to every case; yield outcomes as they finish.
+    """Apply ``function`` to every case and yield outcomes in the order in which they finish.
 
-    A :class:`DecathleteError`, ``OSError`` or ``ValueError`` of one case, or memory that it does not fit into, is its
-    outcome and does not stop the others; anything else is a bug and is raised. At most ``2 * workers`` cases are under
-    way, so ten thousand cases cost no memory. Processes are spawned, never forked (torch and blosc2 keep threads).
+    A :class:`DecathleteError`, ``OSError``, ``ValueError`` or lack of memory of one case becomes its outcome and does
+    not stop the others. Any other exception is a bug and is raised. At most ``2 * workers`` cases are submitted at a
+    time, so that ten thousand cases need no memory. Processes are spawned, never forked (torch and blosc2 have
+    threads).
     """
     if workers <= 1:
         for case_id, item in cases.items():
             yield attempt(case_id, function, item)
         return
     with _executor(workers, kind) as pool:
-        yield from _bounded(pool, function, cases.items(), limit=2 * workers)
+        running: set[Future[Outcome[Out]]] = set()
+        for case_id, item in cases.items():
+            running.add(pool.submit(attempt, case_id, function, item))
+            if len(running) >= 2 * workers:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
 
 
 def _executor(workers: int, kind: Literal["thread", "process"]) -> Executor:
@@ -70,27 +80,21 @@ def _executor(workers: int, kind: Literal["thread", "process"]) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _bounded(
-    pool: Executor, function: Callable[[In], Out], items: Iterable[tuple[str, In]], *, limit: int
-) -> Iterator[Outcome[Out]]:
-    running: set[Future[Outcome[Out]]] = set()
-    for case_id, item in items:
-        running.add(pool.submit(attempt, case_id, function, item))
-        if len(running) >= limit:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    while running:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in done)
-
-
 def attempt(case_id: str, function: Callable[[In], Out], item: In) -> Outcome[Out]:
-    """Call ``function`` on one case; an error that one case can have becomes its outcome, a bug is raised."""
+    """Call ``function`` on one case; an error of the case's data becomes its outcome, a bug is raised."""
     try:
         return Outcome(case_id=case_id, value=function(item))
-    except (DecathleteError, OSError, ValueError) as problem:
-        return Outcome(case_id=case_id, error=str(problem) or type(problem).__name__)
+    except DecathleteError as problem:
+        cause = problem
+    except (OSError, ValueError) as problem:
+        cause = DecathleteError(
+            str(problem) or type(problem).__name__, code="E-FILE" if isinstance(problem, OSError) else None
+        )
     except (MemoryError, RuntimeError) as problem:
-        if not is_memory_short(problem):
+        if not is_out_of_memory(problem):
             raise
-        return Outcome(case_id=case_id, error=_SHORT)
+        cause = InsufficientMemoryError(
+            "out of memory",
+            remedy="process fewer cases at once (--workers), close other programs, or use a computer with more memory",
+        )
+    return Outcome(case_id=case_id, error=str(cause), cause=cause)

@@ -1,4 +1,4 @@
-"""Progress over many cases: the one protocol by which every command and function reports it."""
+"""The protocol by which every function that works through many cases reports its progress."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import Protocol
 
 
 class CaseProgress(Protocol):
-    """Called after each finished case."""
+    """A function that is called after each finished case."""
 
-    def __call__(self, done: int, total: int, case_id: str | None) -> None:
-        """``done`` of ``total`` cases are finished, ``case_id`` the last of them; ``None`` before the first."""
+    def __call__(self, done: int, total: int, case_id: str | None, /) -> None:
+        """Report that ``done`` of ``total`` cases are finished.
+
+        Args:
+            case_id: the case that was finished last; ``None`` before the first.
+        """
         ...

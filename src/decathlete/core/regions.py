@@ -1,8 +1,9 @@
-"""Overlapping regions: as a user writes them, and how they become one label map again.
+"""Overlapping regions: parse the user's text, and check that regions can be stored in one label map.
 
-A label map holds one value a voxel. So overlapping regions are painted into it one over the other, outer ones first,
-each with a value of its own; scores are then taken of what can be read back from the map. An order in which a perfect
-prediction would not be read back as it was is therefore refused. No numpy here: the command line checks its options.
+A label map has one value per voxel. Overlapping regions are therefore written over one another, outer regions first,
+each with its own value, and scores are computed from the regions that are read back from the map. An order from which a
+perfect prediction could not be read back is rejected. This module does not use numpy, so that the command line can
+check options quickly.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from decathlete.errors import OptionError, problems_found
 
 Regions = dict[str, tuple[int, ...]]
-"""Name -> label values, in the order of painting."""
+"""Name -> label values, in the order in which regions are written."""
 GivenRegions = str | Mapping[str, int | Sequence[int]]
-"""As a user writes them: ``"whole tumour=1,2,3;core=2,3"``, or name -> value or values."""
+"""Regions as the user writes them: ``"whole tumour=1,2,3;core=2,3"``, or name -> value or values."""
 
 REMEDY = "write e.g. --regions 'whole tumour=1,2,3;core=2,3;enhancing=3', and, if need be, --regions-order 1,2,3"
 
 
 def parse_regions(given: GivenRegions) -> Regions:
-    """Regions as a user wrote them; which values there are is not asked.
+    """Parse regions; whether the dataset declares their values is not checked.
 
     Raises:
-        OptionError: with every problem together.
+        OptionError: the text is not valid; lists every problem.
     """
     regions: Regions = {}
     problems = []
@@ -39,21 +40,23 @@ def parse_regions(given: GivenRegions) -> Regions:
     if not regions:
         problems.append("there is no region")
     if problems:
-        raise problems_found(problems, where="--regions", remedy=REMEDY, kind=OptionError)
+        raise problems_found(problems, where="--regions", remedy=REMEDY, kind=OptionError, code="E-OPTION-REGIONS")
     return regions
 
 
 def parse_order(text: str | None) -> tuple[int, ...]:
-    """``"2,1,4"`` as numbers; nothing, where nothing is given.
+    """Parse ``"2,1,4"``; ``None`` gives an empty order.
 
     Raises:
-        OptionError: it is anything else.
+        OptionError: ``text`` is not a list of whole numbers.
     """
     if text is None:
         return ()
     numbers = [whole_number(part) for part in text.split(",")]
     if None in numbers:
-        raise OptionError(f"--regions-order {text!r} is not a list of whole numbers", remedy=REMEDY)
+        raise OptionError(
+            f"--regions-order {text!r} is not a list of whole numbers", remedy=REMEDY, code="E-OPTION-SYNTAX"
+        )
     return tuple(number for number in numbers if number is not None)
 
 
@@ -69,7 +72,7 @@ def _entries(given: GivenRegions) -> Iterator[tuple[str, list[object]]]:
 
 
 def whole_number(value: object) -> int | None:
-    """A label value as a user or a manifest writes it (``3``, ``"3"``); ``None`` for anything else."""
+    """Convert a label value of an option or a manifest (``3``, ``"3"``); anything else gives ``None``."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     try:
@@ -78,10 +81,10 @@ def whole_number(value: object) -> int | None:
         return None
 
 
-def derived_order(regions: Regions) -> tuple[Regions, tuple[int, ...]]:
-    """Outer regions before the inner ones, and the value that each is painted with.
+def derive_order(regions: Regions) -> tuple[Regions, tuple[int, ...]]:
+    """Sort regions from the outermost to the innermost, and choose the value that is written for each.
 
-    That is the smallest which lies in no later region: where only the whole tumour is, the map says oedema.
+    The value is the smallest one that belongs to no later region: oedema for the whole tumour, for example.
     """
     outer_first = dict(sorted(regions.items(), key=lambda item: -len(item[1])))
     order = []
@@ -94,11 +97,11 @@ def derived_order(regions: Regions) -> tuple[Regions, tuple[int, ...]]:
 
 
 def region_problems(regions: Regions, order: Sequence[int], declared: Collection[int]) -> list[str]:
-    """What is wrong with regions of a dataset, or with the values that they are painted with.
+    """Return the problems of regions and of the values that are written for them.
 
     Args:
-        order: the value of each region, in the order of ``regions``.
-        declared: values of the dataset's classes, the background (0) among them.
+        order: the value that is written for each region, in the order of ``regions``.
+        declared: values of the dataset's classes, including the background (0).
     """
     problems = []
     for name, values in regions.items():
@@ -111,31 +114,33 @@ def region_problems(regions: Regions, order: Sequence[int], declared: Collection
             problems.append(f"region {name!r} is empty")
     if len(order) != len(regions):
         problems.append(
-            f"the order of writing has {len(order)} value(s) for {len(regions)} regions: give one for each of "
-            f"{', '.join(regions)}"
+            f"the order has {len(order)} value(s) for {len(regions)} regions: give one for each of {', '.join(regions)}"
         )
     return problems or list(_order_problems(regions, order, declared))
 
 
 def _order_problems(regions: Regions, order: Sequence[int], declared: Collection[int]) -> Iterator[str]:
-    painted = dict(zip(regions, order, strict=True))
-    strangers = {name: value for name, value in painted.items() if value not in regions[name]}
-    for name, value in strangers.items():
+    written = dict(zip(regions, order, strict=True))
+    foreign = {name: value for name, value in written.items() if value not in regions[name]}
+    for name, value in foreign.items():
         yield f"region {name!r} would be written as {value}, which does not belong to it"
-    if strangers:
+    if foreign:
         return
     for value in sorted(declared):
-        around = _around(value, regions)
-        if around and (found := _around(painted[around[-1]], regions)) != around:
+        containing = _regions_with(value, regions)
+        if not containing:
+            continue
+        stored = written[containing[-1]]
+        if (regions_read := _regions_with(stored, regions)) != containing:
             yield (
-                f"{value} (in {_listed(around)}) would be written as {painted[around[-1]]} (in {_listed(found)}): "
-                "outer regions come first, each with a value that lies in no inner one; regions of which neither lies "
-                "in the other cannot share a label map"
+                f"{value} (in {_listed(containing)}) would be written as {stored} (in {_listed(regions_read)}): "
+                "outer regions come first, each with a value that belongs to no inner region; two regions that overlap "
+                "without one inside the other cannot share a label map"
             )
 
 
-def _around(value: int, regions: Regions) -> list[str]:
-    """The regions that a value belongs to, in the order of painting."""
+def _regions_with(value: int, regions: Regions) -> list[str]:
+    """Return the regions that contain a value, in the order of writing."""
     return [name for name, values in regions.items() if value in values]
 
 

@@ -1,4 +1,4 @@
-"""Randomness as a pure function: a stream is named by what it is for, never by who draws from it or when."""
+"""Random streams that depend only on a seed and on their purpose, not on the process or the time of the draw."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def stream(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A generator that depends on ``seed`` and ``purpose`` alone: the same on every worker, rank and run.
+    """Return a generator that depends only on ``seed`` and ``purpose``: equal on every worker, rank and run.
 
     >>> bool(stream(1, "crop", 7).random() == stream(1, "crop", 7).random())
     True
@@ -17,6 +17,6 @@ def stream(seed: int, *purpose: str | int) -> np.random.Generator:
 
 
 def stream_key(seed: int, *purpose: str | int) -> int:
-    """The 128-bit key of a stream; its low 63 bits also seed a ``torch.Generator``."""
+    """Return the 128-bit key of a stream; its lowest 63 bits also seed a ``torch.Generator``."""
     text = "\x1f".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")

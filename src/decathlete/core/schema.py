@@ -1,4 +1,4 @@
-"""What lives in a file: frozen, typed JSON models that reject unknown keys and report all problems together."""
+"""Typed, frozen models of JSON files that reject unknown keys and report all problems together."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from decathlete.errors import DecathleteError, problems_found
 
 
 class Schema(BaseModel):
-    """Base of every model that is written to or read from JSON."""
+    """Base class of every model that is written to or read from JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
 
     def save(self, path: Path) -> None:
-        """Write as indented JSON, whole or not at all."""
+        """Write indented JSON atomically."""
         write_text(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> Self:
-        """Read and validate.
+        """Read and validate a file.
 
         Raises:
-            error: with every problem of the file together.
+            error: the file cannot be read or is not valid; lists every problem.
         """
         text = read_text(path, error=error, remedy=remedy)
         try:
@@ -34,17 +34,17 @@ class Schema(BaseModel):
             raise problems_found(
                 describe(problem),
                 where=path,
-                remedy=remedy or "make the file again, or mend these fields",
+                remedy=remedy or "create the file again, or fix these fields",
                 kind=error,
             ) from None
 
     def revised(self, **changes: object) -> Self:
-        """A validated copy with some fields replaced (``model_copy`` alone would not validate)."""
-        return type(self).model_validate(dict(self) | changes)  # a dump would lack what is never written
+        """Return a validated copy with some fields replaced (``model_copy`` does not validate)."""
+        return type(self).model_validate(dict(self) | changes)  # a dump would lack fields that are excluded from files
 
 
 def describe(problem: ValidationError) -> list[str]:
-    """Each problem of a pydantic error as ``field.path: message``."""
+    """Format each problem of a pydantic error as ``field.path: message``."""
     return [
         ": ".join(filter(None, [".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")]))
         for e in problem.errors()

@@ -1,4 +1,4 @@
-"""Functions whose keyword arguments are the fields of a dataclass, said in their signatures."""
+"""Signatures of functions whose keyword arguments are the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def field_parameters(group: type) -> Iterator[inspect.Parameter]:
-    """A keyword parameter for each field of the dataclass ``group``, with its type and default."""
+    """Yield a keyword parameter for each field of the dataclass ``group``, with its type and default."""
     types = get_type_hints(group, include_extras=True)
     for field in fields(group):
         default = inspect.Parameter.empty if field.default is MISSING else field.default
@@ -21,17 +21,17 @@ def field_parameters(group: type) -> Iterator[inspect.Parameter]:
 
 
 def accepts_fields_of(group: type) -> Callable[[Function], Function]:
-    """A decorator: the function's ``**options`` are those fields of ``group`` that are no parameters of its own.
+    """Return a decorator that shows the fields of ``group`` in place of a function's ``**options``.
 
-    Only what ``help`` and ``inspect.signature`` say changes: every field with its default, in place of ``**options``.
+    Fields that are parameters of the function itself are left out. Only ``help`` and ``inspect.signature`` change.
     """
 
-    def said(function: Function) -> Function:
+    def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
-        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        names = {parameter.name for parameter in own}
+        explicit = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        names = {parameter.name for parameter in explicit}
         others = [parameter for parameter in field_parameters(group) if parameter.name not in names]
-        function.__signature__ = signature.replace(parameters=[*own, *others])  # type: ignore[attr-defined]
+        function.__signature__ = signature.replace(parameters=[*explicit, *others])  # type: ignore[attr-defined]
         return function
 
-    return said
+    return decorate

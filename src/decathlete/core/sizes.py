@@ -1,4 +1,4 @@
-"""Numbers of bytes as people write them, and whether a disk has room for them."""
+"""Numbers of bytes as text, and a check of free disk space."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from decathlete.errors import OutputError
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def say_bytes(n_bytes: float) -> str:
-    """``n_bytes`` for a reader, in decimal units.
+def format_bytes(n_bytes: float) -> str:
+    """Format a number of bytes in decimal units.
 
-    >>> say_bytes(28_416_000)
+    >>> format_bytes(28_416_000)
     '28.4 MB'
     """
     for size, unit in _UNITS:
@@ -22,11 +22,11 @@ def say_bytes(n_bytes: float) -> str:
     return f"{n_bytes:.0f} bytes"
 
 
-def require_room(folder: Path, n_bytes: int, *, needed_for: str, remedy: str) -> None:
-    """Refuse before the work what would fill the disk in the middle of it.
+def require_disk_space(folder: Path, n_bytes: int, *, needed_for: str, remedy: str) -> None:
+    """Check that the disk has enough free space, before work that would otherwise fill it.
 
     Args:
-        folder: exists, on the disk to be written to.
+        folder: an existing folder on the disk.
         needed_for: the end of the sentence "48.0 MB are needed ...".
 
     Raises:
@@ -35,7 +35,8 @@ def require_room(folder: Path, n_bytes: int, *, needed_for: str, remedy: str) ->
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
         raise OutputError(
-            f"{say_bytes(n_bytes)} are needed {needed_for}, but the disk has {say_bytes(free)} free",
+            f"{format_bytes(n_bytes)} are needed {needed_for}, but the disk has {format_bytes(free)} free",
             where=folder,
             remedy=remedy,
+            code="E-DISK-FULL",
         )

@@ -1,4 +1,4 @@
-"""The sliding window: one type from the command line to the sweep."""
+"""Options of sliding-window prediction."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class SlidingWindow(Schema):
     """How a network is moved over a volume, and how its windows are combined.
 
     Attributes:
-        overlap: of neighbouring windows, share of the patch, 0 to below 1.
-        blend: weights of a window's voxels: ``gaussian`` (most in the centre) or ``constant``.
-        tta: test-time augmentation: average over all flips along the axes that training mirrored.
+        overlap: overlap of neighbouring windows as a share of the patch, 0 to below 1.
+        blend: weighting of the voxels of a window: ``gaussian`` (highest in the centre) or ``constant``.
+        tta: test-time augmentation: average over all flips along the axes that were mirrored in training.
         batch_size: windows (2D: slices) computed together; ``None``: the plan's batch on accelerators, few on CPUs.
-        memory_gb: memory that a prediction may fill on a CPU, GB; sums beyond it wait on disk. ``None``: sums may fill
-            2 GB.
+        memory_gb: limit of the memory of a prediction on a CPU, GB; sums beyond it are stored on disk. ``None``: sums
+            may use 2 GB.
     """
 
     overlap: float = Field(default=0.5, ge=0, lt=1)

@@ -1,1 +1,1 @@
-"""Raw datasets: manifests, images, checks, splits, made-up data."""
+"""Raw datasets: manifests, checks, splits, downloads, conversion between layouts."""

@@ -1,4 +1,4 @@
-"""The ten tasks of the Medical Segmentation Decathlon: their names, their archives' digests, where they lie.
+"""The ten tasks of the Medical Segmentation Decathlon: names, addresses and checksums of their archives.
 
 The archives are public in the AWS Open Data buckets ``msd-for-monai`` (USA) and ``msd-for-monai-eu`` (Europe), readable
 over plain HTTPS without credentials. The data are the Decathlon's (Antonelli et al., Nature Communications 13, 4128,
@@ -25,12 +25,12 @@ _URL_SAFE = "/?%~!$&'()*+,;=:@"
 
 @dataclass(frozen=True, kw_only=True)
 class DecathlonTask:
-    """One task.
+    """One task of the Decathlon.
 
     Attributes:
         number: 1 to 10.
-        organ: as its folder spells it, e.g. ``Hippocampus``.
-        md5: of its archive, hexadecimal, as MONAI publishes it.
+        organ: as in the folder's name, e.g. ``Hippocampus``.
+        md5: MD5 of the archive, hexadecimal, as MONAI publishes it.
     """
 
     number: int
@@ -39,12 +39,12 @@ class DecathlonTask:
 
     @property
     def folder(self) -> str:
-        """The dataset's folder, also the archive's only one: ``Task04_Hippocampus``."""
+        """Name of the dataset's folder, which is the only folder in the archive: ``Task04_Hippocampus``."""
         return f"Task{self.number:02d}_{self.organ}"
 
     @property
     def archive(self) -> str:
-        """The archive's file name: ``Task04_Hippocampus.tar``."""
+        """File name of the archive: ``Task04_Hippocampus.tar``."""
         return f"{self.folder}.tar"
 
 
@@ -63,15 +63,15 @@ TASKS: tuple[DecathlonTask, ...] = (
 
 
 def find_task(text: str | int) -> DecathlonTask:
-    """The task that ``text`` means: ``4``, ``04``, ``Task04_Hippocampus``, ``Task04``, ``hippocampus``.
+    """Find a task by number or name: ``4``, ``04``, ``Task04_Hippocampus``, ``Task04``, ``hippocampus``.
 
     Raises:
-        OptionError: none.
+        OptionError: there is no such task.
     """
-    wanted = _letters(str(text))
+    name = _letters(str(text))
     for task in TASKS:
         names = {_letters(task.folder), _letters(task.organ), f"task{task.number:02d}", f"task{task.number}"}
-        if wanted in names or (wanted.isdecimal() and int(wanted) == task.number):
+        if name in names or (name.isdecimal() and int(name) == task.number):
             return task
     raise OptionError(
         f"--task {str(text)!r} is not a task of the Medical Segmentation Decathlon",
@@ -83,8 +83,8 @@ def _letters(text: str) -> str:
     return re.sub(r"[\s_-]", "", text).lower()
 
 
-def archive_source(task: DecathlonTask, *, region: BucketRegion = "us", url: str | None = None) -> str | Path:
-    """Where the archive comes from: an ``http(s)://`` address, or a file on this machine.
+def locate_archive(task: DecathlonTask, *, region: BucketRegion = "us", url: str | None = None) -> str | Path:
+    """Return the address of a task's archive (``http(s)://``), or the path of a local file.
 
     Args:
         url: a mirror instead of the bucket: the folder that holds the archive or the archive itself, as ``https://``,
@@ -92,36 +92,37 @@ def archive_source(task: DecathlonTask, *, region: BucketRegion = "us", url: str
 
     Raises:
         OptionError: ``url`` is none of these.
-        DownloadError: it means a file that is not there.
+        DownloadError: the local file does not exist.
     """
     address = BUCKETS[region] if url is None else url
     if "://" not in address:
-        return _local(Path(address).expanduser(), task)
+        return _local_archive(Path(address).expanduser(), task)
     try:
         parts = urlsplit(address)
-        sound = parts.port is None or parts.port > 0
-        sound &= parts.netloc.isascii() and not re.search(r"[\s@]", parts.netloc)
+        is_valid = parts.port is None or parts.port > 0
+        is_valid &= parts.netloc.isascii() and not re.search(r"[\s@]", parts.netloc)
     except ValueError:
-        raise _no_address(address) from None
+        raise _address_error(address) from None
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return _local(Path(url2pathname(parts.path)), task)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not sound:
-        raise _no_address(address)
+        return _local_archive(Path(url2pathname(parts.path)), task)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_valid:
+        raise _address_error(address)
     path = parts.path if parts.path.endswith(".tar") else f"{parts.path.rstrip('/')}/{task.archive}"
     encoded = parts._replace(path=quote(path, safe=_URL_SAFE), query=quote(parts.query, safe=_URL_SAFE), fragment="")
     return urlunsplit(encoded)
 
 
-def _no_address(address: str) -> OptionError:
+def _address_error(address: str) -> OptionError:
     without_password = re.sub(r"//[^/@]*@", "//...@", address)
     return OptionError(
         f"--url {without_password!r} is not an address that can be read",
         remedy="give https://, http:// or file:///path of a folder with the archive, or of the archive itself "
         "(without user and password)",
+        code="E-OPTION-SYNTAX",
     )
 
 
-def _local(path: Path, task: DecathlonTask) -> Path:
+def _local_archive(path: Path, task: DecathlonTask) -> Path:
     archive = path / task.archive if path.is_dir() else path
     if not archive.is_file():
         raise DownloadError(

@@ -1,4 +1,4 @@
-"""The ``labels`` of a manifest, in either spelling, as a :class:`LabelSet`."""
+"""Parse the ``labels`` of a manifest, in the Decathlon's or nnU-Net's form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from decathlete.core.schema import describe
 _log = logging.getLogger(__name__)
 
 
-def label_set(
+def parse_label_set(
     declared: dict[str, Any],
     regions: dict[str, Any] | None,
     order: list[int] | None,
@@ -22,38 +22,38 @@ def label_set(
     *,
     read_back: bool = True,
 ) -> LabelSet | None:
-    """Make the label set; what is wrong is added to ``problems`` and gives ``None``.
+    """Parse the labels of a manifest; problems are added to ``problems``, and the result is then ``None``.
 
     Args:
         declared: Decathlon's ``{"0": name}``, or nnU-Net's ``{name: value or list of values}`` with ``"ignore"``.
-        regions: an object of its own beside Decathlon's labels, used only where ``order`` is given too: without it
-            nothing says how overlapping regions become one label map again.
+        regions: regions that are declared apart from Decathlon's labels. They are used only with ``order``, which
+            defines how overlapping regions are written to one label map.
         order: nnU-Net's ``regions_class_order``.
-        read_back: refuse an order from which a perfect prediction could not be read back. A model that was trained
-            elsewhere has the one it has.
+        read_back: reject an order from which a perfect prediction could not be read back. Models that were trained
+            by other programs may have such an order.
     """
     if regions and not order:
         _log.info(
-            "the manifest's regions are left alone, for they come without regions_class_order (--brats and --regions "
-            "choose regions, too)"
+            "the manifest's regions are ignored, since it has no regions_class_order (use --brats or --regions to "
+            "choose regions)"
         )
         regions = None
-    found: list[str] = []
-    named = _named_values(declared, "labels", found)
-    apart = _named_values(regions or {}, "regions", found)
+    new_problems: list[str] = []
+    named = _named_values(declared, "labels", new_problems)
+    separate = _named_values(regions or {}, "regions", new_problems)
     ignore = named.pop("ignore", None)
     if ignore is not None and len(ignore) != 1:
-        found.append("labels.ignore must be one value")
-    if not found:
-        chosen = _regions(named, apart, order or [], found, read_back=read_back)
-    if found:
-        problems += found
+        new_problems.append("labels.ignore must be one value")
+    if not new_problems:
+        region_values = _regions(named, separate, order or [], new_problems, read_back=read_back)
+    if new_problems:
+        problems += new_problems
         return None
     try:
         return LabelSet(
             classes=_classes(named),
-            regions=tuple(Region(name=n, values=v) for n, v in chosen.items()),
-            region_order=tuple(order or ()) if chosen else (),
+            regions=tuple(Region(name=n, values=v) for n, v in region_values.items()),
+            region_order=tuple(order or ()) if region_values else (),
             ignore=ignore[0] if ignore else None,
         )
     except ValidationError as problem:
@@ -63,32 +63,32 @@ def label_set(
 
 def _regions(
     named: dict[str, list[int]],
-    apart: dict[str, list[int]],
+    separate: dict[str, list[int]],
     order: list[int],
     problems: list[str],
     *,
     read_back: bool,
 ) -> Regions:
-    """The regions, in the order they are declared in; none where classes exclude each other."""
+    """Return the regions in the order of their declaration; empty if the classes exclude each other."""
     nested = any(len(values) > 1 for values in named.values())
-    if nested and apart:
+    if nested and separate:
         problems.append("regions are declared both in 'labels' and in 'regions'")
-    if not nested and not apart:
+    if not nested and not separate:
         return {}
-    chosen = {name: tuple(values) for name, values in (apart or named).items() if apart or values != [0]}
-    if len(order) != len(chosen):
+    regions = {name: tuple(values) for name, values in (separate or named).items() if separate or values != [0]}
+    if len(order) != len(regions):
         problems.append(
-            f"labels with several values are regions: regions_class_order needs {len(chosen)} values, one per "
-            f"region ({', '.join(chosen)})"
+            f"labels with several values are regions: regions_class_order needs {len(regions)} values, one per "
+            f"region ({', '.join(regions)})"
         )
     elif read_back:
         declared = {value for values in named.values() for value in values}
-        problems += [f"regions_class_order: {text}" for text in region_problems(chosen, order, declared)]
-    return chosen
+        problems += [f"regions_class_order: {text}" for text in region_problems(regions, order, declared)]
+    return regions
 
 
 def _named_values(declared: dict[str, Any], field: str, problems: list[str]) -> dict[str, list[int]]:
-    """Name -> values, from either spelling."""
+    """Return name -> values, from either form."""
     by_value = all(whole_number(key) is not None for key in declared) and all(
         isinstance(value, str) for value in declared.values()
     )
@@ -105,10 +105,10 @@ def _named_values(declared: dict[str, Any], field: str, problems: list[str]) -> 
 
 
 def _classes(named: dict[str, list[int]]) -> tuple[LabelClass, ...]:
-    """One class per value that is used; a value that occurs only inside regions is called ``label 2``."""
+    """Return one class per value; a value that occurs only inside regions gets a name like ``label 2``."""
     names = {values[0]: name for name, values in named.items() if len(values) == 1}
     singles = sorted(v[0] for v in named.values() if len(v) == 1)
-    if len(set(singles)) < len(singles):  # two names for one value: let the label set say so
+    if len(set(singles)) < len(singles):  # two names for one value: the label set reports it
         return tuple(
             LabelClass(name=n, value=v[0]) for n, v in sorted(named.items(), key=lambda i: i[1]) if len(v) == 1
         )

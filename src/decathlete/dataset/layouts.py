@@ -1,4 +1,4 @@
-"""What the ``dataset.json`` of either layout says: the Decathlon's, and nnU-Net v2's. ``manifest`` reads both back."""
+"""Make the content of ``dataset.json`` in the layouts of the Decathlon and of nnU-Net v2; ``manifest`` reads both."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from decathlete.io.format_lookup import DEFAULT_SUFFIX
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestContent:
-    """What both layouts declare.
+    """The content of a manifest in any layout.
 
     Attributes:
-        training, test: case ids; files are called after them.
-        suffix: of all files, e.g. ``.nii.gz``.
+        training, test: case ids, from which the names of the files follow.
+        suffix: suffix of all files, e.g. ``.nii.gz``.
         groups: case id -> patient.
-        texts: description, licence and the like, copied as they are.
+        texts: description, licence and similar fields, copied unchanged.
     """
 
     name: str
@@ -31,7 +31,7 @@ class ManifestContent:
 
 
 def decathlon_manifest(content: ManifestContent) -> dict[str, object]:
-    """The Decathlon's form; overlapping regions, which it does not know, stand beside the labels."""
+    """Make a manifest in the Decathlon's layout, with overlapping regions in an additional field."""
     labels, suffix = content.labels, content.suffix
     names = {str(c.value): c.name for c in labels.classes}
     return {
@@ -52,7 +52,7 @@ def decathlon_manifest(content: ManifestContent) -> dict[str, object]:
 
 
 def nnunet_manifest(content: ManifestContent) -> dict[str, object]:
-    """nnU-Net v2's form: it finds the cases by the names of their files."""
+    """Make a manifest in the layout of nnU-Net v2, which finds cases by the names of their files."""
     labels = content.labels
     classes: dict[str, object] = {c.name: c.value for c in labels.foreground}
     declared = {labels.classes[0].name: 0} | (_regions(labels) if labels.regions else classes)
@@ -73,7 +73,7 @@ def _numbered(channels: Sequence[str]) -> dict[str, str]:
 
 
 def _regions(labels: LabelSet) -> dict[str, object]:
-    """A region of one value is that value: so nnU-Net writes it."""
+    """Return name -> values; nnU-Net writes a region of one value as a number."""
     return {r.name: list(r.values) if len(r.values) > 1 else r.values[0] for r in labels.regions}
 
 

@@ -1,6 +1,6 @@
-"""From a folder with a ``dataset.json`` to a :class:`DatasetSpec`: Decathlon and nnU-Net v2 layouts.
+"""Read the ``dataset.json`` of a folder in the layout of the Decathlon or of nnU-Net v2.
 
-No image is opened and no file is required to exist: what is declared but missing is a case that ``check`` reports.
+No image is opened, and files need not exist: ``check`` reports missing files.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from decathlete.core.files import read_text
 from decathlete.core.schema import describe
-from decathlete.dataset.declared_labels import label_set
-from decathlete.dataset.groups import groups_of
+from decathlete.dataset.declared_labels import parse_label_set
+from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
 from decathlete.io.image_files import group_channels, image_suffixes, is_image_name, strip_suffix
 
 MANIFEST = "dataset.json"
-_HELP = "mend dataset.json (forms: Medical Segmentation Decathlon, nnU-Net v2)"
+_HELP = "correct dataset.json (layouts: Medical Segmentation Decathlon, nnU-Net v2)"
 
 
 class _Files(BaseModel):
-    """One training case of a Decathlon manifest: one file with all channels, or a list of one per channel."""
+    """A training case of a Decathlon manifest: one file with all channels, or a list with one file per channel."""
 
     image: str | list[str]
     label: str
@@ -61,22 +61,21 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
     """Read the manifest of the dataset in ``root``.
 
     Args:
-        group_by: a regular expression with one group; what it matches in a case's id names the case's group (its
-            patient). Without it, the manifest's ``groups`` object, or names like ``patient001_frame02``, decide.
+        group_by: a regular expression with one group, whose match in a case's id is the case's patient. Without it,
+            patients follow from the manifest's ``groups`` object, or from names like ``patient001_frame02``.
 
     Raises:
-        ManifestError: with every problem of the manifest together.
+        ManifestError: the manifest is missing or not valid; lists every problem.
     """
-    raw = _load(root)
+    manifest = _load(root)
     problems: list[str] = []
-    manifest = _validated(raw, root)
     channels = _channels(manifest, problems)
-    labels = label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
+    labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
     cases, test_cases = _cases(manifest, root, len(channels), problems)
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
-    groups = groups_of([c.id for c in cases], group_by=group_by, declared=manifest.groups)
+    groups = assign_groups([c.id for c in cases], group_by=group_by, declared=manifest.groups)
     return DatasetSpec(
         name=root.resolve().name,
         root=root,
@@ -89,17 +88,17 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
 
 
 def resolve_task(task: str, data_root: Path) -> Path:
-    """The dataset folder that ``task`` means: a path, a folder name below ``data_root``, or a number (``04``, ``4``).
+    """Find a dataset folder by path, by its name below ``data_root``, or by number (``04``, ``4``).
 
     Raises:
-        DatasetError: there is none, or the number fits several.
+        DatasetError: there is no such dataset, or the number fits several.
     """
     for folder in (Path(task), data_root / task):
         if (folder / MANIFEST).is_file():
             return folder
     for folder in (Path(task), data_root / task):
         if folder.is_dir() and not task.isdigit():
-            return folder  # the user means this one: read_dataset says what it lacks
+            return folder  # read_dataset reports what this folder lacks
     known = sorted(p.parent for p in data_root.glob(f"*/{MANIFEST}")) if data_root.is_dir() else []
     numbered = [p for p in known if task.isdigit() and _number(p.name) == int(task)]
     if len(numbered) == 1:
@@ -107,13 +106,17 @@ def resolve_task(task: str, data_root: Path) -> Path:
     if numbered:
         names = ", ".join(p.name for p in numbered)
         raise DatasetError(
-            f"task {task} fits several datasets: {names}", where=data_root, remedy="give the folder's name"
+            f"task {task} fits several datasets: {names}",
+            where=data_root,
+            remedy="give the folder's name",
+            code="E-DATASET-NOT-FOUND",
         )
-    there = f"datasets there: {', '.join(p.name for p in known)}" if known else "there is no dataset in it"
+    known_names = f"datasets there: {', '.join(p.name for p in known)}" if known else "there is no dataset in it"
     raise DatasetError(
-        f"no dataset {task!r} ({there})",
+        f"no dataset {task!r} ({known_names})",
         where=data_root,
         remedy=f"give a folder with a {MANIFEST}, its name below --data, or its number (Task04_..., Dataset004_...)",
+        code="E-DATASET-NOT-FOUND",
     )
 
 
@@ -122,23 +125,21 @@ def _number(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _load(root: Path) -> dict[str, Any]:
+def _load(root: Path) -> _Decathlon | _NnUNet:
     path = root / MANIFEST
     if not root.is_dir():
-        raise ManifestError("is not a folder", where=root, remedy=f"give the folder that holds {MANIFEST}")
+        raise ManifestError(
+            "is not a folder", where=root, remedy=f"give the folder that holds {MANIFEST}", code="E-DATASET-NOT-FOUND"
+        )
     text = read_text(path, error=ManifestError, remedy="give the folder that holds dataset.json, or write one")
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as problem:
         raise ManifestError(
-            f"is not valid JSON: {problem.msg} in line {problem.lineno}", where=path, remedy="mend this line"
+            f"is not valid JSON: {problem.msg} in line {problem.lineno}", where=path, remedy="correct this line"
         ) from None
     if not isinstance(raw, dict):
         raise ManifestError("must be a JSON object", where=path, remedy=_HELP)
-    return raw
-
-
-def _validated(raw: dict[str, Any], root: Path) -> _Decathlon | _NnUNet:
     kind: type[_Decathlon] | type[_NnUNet]
     if "channel_names" in raw:
         kind = _NnUNet
@@ -147,13 +148,13 @@ def _validated(raw: dict[str, Any], root: Path) -> _Decathlon | _NnUNet:
     else:
         raise ManifestError(
             "declares neither 'training' (Decathlon layout) nor 'channel_names' (nnU-Net v2 layout)",
-            where=root / MANIFEST,
+            where=path,
             remedy=_HELP,
         )
     try:
         return kind.model_validate(raw)
     except ValidationError as problem:
-        raise problems_found(describe(problem), where=root / MANIFEST, remedy=_HELP, kind=ManifestError) from None
+        raise problems_found(describe(problem), where=path, remedy=_HELP, kind=ManifestError) from None
 
 
 def _channels(manifest: _Decathlon | _NnUNet, problems: list[str]) -> tuple[str, ...]:
@@ -204,7 +205,7 @@ def _id(images: tuple[Path, ...]) -> str:
 
 
 def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[str]) -> tuple[Case, ...]:
-    """nnU-Net v2's ``dataset`` object: id -> images (a list) and label, relative to the folder or absolute."""
+    """Read nnU-Net v2's ``dataset`` object: id -> images (a list) and label, relative to the folder or absolute."""
     cases = []
     for case_id, entry in listed.items():
         images, label = entry.get("images"), entry.get("label")
@@ -216,18 +217,18 @@ def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[
 
 
 def _folder_cases(root: Path, part: Literal["Tr", "Ts"], ending: str, n_channels: int) -> tuple[Case, ...]:
-    """Cases of ``imagesTr`` or ``imagesTs``, with every channel that is declared or found, whether there or not.
+    """Find the cases of ``imagesTr`` or ``imagesTs``, with all channels that are declared or exist.
 
-    A label without an image is a case too: one whose image is missing.
+    A label without an image is a case whose image is missing.
     """
     images, labels = root / f"images{part}", root / f"labels{part}"
-    found = group_channels(_with_ending(images, ending))
-    ids = set(found)
+    files_of = group_channels(_with_ending(images, ending))
+    ids = set(files_of)
     if part == "Tr":
         ids |= {p.name[: -len(ending)] for p in _with_ending(labels, ending)}
     cases = []
     for case_id in sorted(ids):
-        files = found.get(case_id, ())
+        files = files_of.get(case_id, ())
         expected = [images / f"{case_id}_{c:04d}{ending}" for c in range(n_channels)]
         extra = [p for p in files if p not in expected and p.name != f"{case_id}{ending}"]
         label = labels / f"{case_id}{ending}" if part == "Tr" else None

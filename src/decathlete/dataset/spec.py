@@ -1,4 +1,4 @@
-"""What a raw dataset declares, without a pixel read: its cases, channels and labels. ``manifest`` makes it."""
+"""The cases, channels and labels that a raw dataset declares; no image is read. ``manifest`` makes these objects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from decathlete.core.labels import LabelSet
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One image (one file per channel, or one file with the channels last) and its label map.
+    """An image (one file per channel, or one file with the channels last) and its label map.
 
     Attributes:
-        images: one path per channel, or a single path that holds all channels.
-        label: ``None`` for test cases.
-        group: cases of one group (a patient) never fall on both sides of a split; ``None``: a group of its own.
+        images: one path per channel, or a single path with all channels.
+        label: path of the label map; ``None`` for test cases.
+        group: the patient; cases of one group are never split. ``None``: a group of its own.
     """
 
     id: str
@@ -34,8 +34,8 @@ class DatasetSpec:
     """A dataset as its manifest declares it.
 
     Attributes:
-        channels: their names; ``"CT"`` (any case) asks for CT normalisation.
-        layout: which manifest form was read; or that files were found in plain folders, or listed in a table.
+        channels: names of the channels; ``"CT"`` (in any case) selects CT normalisation.
+        layout: layout of the manifest; ``"folders"`` or ``"table"`` without a manifest.
     """
 
     name: str
@@ -47,14 +47,14 @@ class DatasetSpec:
     test_cases: tuple[Case, ...] = ()
 
     def digest(self) -> str:
-        """Of the manifest's content and every file's path, size and modification time.
+        """Return a digest of the manifest's content and of every file's path, size and modification time.
 
-        Cheap (no file is read) and changes when the data do.
+        It is fast (no file is read) and changes when the data change.
         """
 
         def stamp(path: Path) -> tuple[str, int, int]:
             name = str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
-            if not path.exists():  # reported by ``check`` and by whoever reads it; a digest must not stop them
+            if not path.exists():  # ``check`` reports it; the digest must not fail
                 return (name, -1, -1)
             info = path.stat()
             return (name, info.st_size, info.st_mtime_ns)
@@ -64,10 +64,10 @@ class DatasetSpec:
 
 
 def id_problems(cases: Iterable[Case], part: str) -> list[str]:
-    """What is wrong with the names of ``part``'s cases: repeated, or not fit to name files and folders."""
+    """Return the problems of case names: repeated names, and names that cannot name files and folders."""
     counts = Counter(case.id for case in cases)
-    found = [f"{n} {part} cases are called {case_id!r}" for case_id, n in counts.items() if n > 1]
-    for case_id in counts:  # none may lead anywhere else
+    problems = [f"{n} {part} cases are called {case_id!r}" for case_id, n in counts.items() if n > 1]
+    for case_id in counts:  # no name may lead to another folder
         if not case_id or case_id.startswith(".") or any(c in case_id for c in "/\\\0"):
-            found.append(f"{case_id!r} cannot be a case's name: it would not be the name of a file")
-    return found
+            problems.append(f"{case_id!r} cannot be a case's name: it would not be the name of a file")
+    return problems

@@ -1,4 +1,4 @@
-"""Folds of cross-validation: shuffled with a fixed seed, patients kept together."""
+"""Folds of cross-validation: shuffled with a fixed seed; patients are never split."""
 
 from __future__ import annotations
 
@@ -13,44 +13,46 @@ log = logging.getLogger(__name__)
 
 
 class Fold(Schema):
-    """Case ids to train on and to hold out."""
+    """The case ids for training and for validation."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
 
 
 class Splits(Schema):
-    """All folds; every case is held out in exactly one."""
+    """All folds; every case is held out in exactly one fold."""
 
     seed: int
     grouped: bool
     folds: tuple[Fold, ...]
 
     def fold(self, index: int) -> Fold:
-        """One fold.
+        """Return one fold.
 
         Raises:
-            OptionError: there are fewer.
+            OptionError: there is no such fold.
         """
         if not 0 <= index < len(self.folds):
-            raise OptionError(f"there is no fold {index}", remedy=f"choose 0 to {len(self.folds) - 1}")
+            raise OptionError(
+                f"there is no fold {index}", remedy=f"choose 0 to {len(self.folds) - 1}", code="E-OPTION-FOLD"
+            )
         return self.folds[index]
 
 
 def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345) -> Splits:
-    """Deal the groups (patients; single cases where none are named) evenly over the folds.
+    """Distribute the groups (patients; single cases without a patient) evenly over the folds.
 
-    With fewer groups than ``n_folds`` there are as many folds as groups, and a log line says so.
+    With fewer groups than ``n_folds``, there are as many folds as groups, and a warning is logged.
 
     Raises:
-        DatasetError: there is a single group, so nothing can be held out.
+        DatasetError: there is only one group, so that no case can be held out.
     """
     groups: dict[str, list[str]] = {}
     for case in spec.cases:
         groups.setdefault(f"group {case.group}" if case.group is not None else f"case {case.id}", []).append(case.id)
     if len(groups) < 2:
         raise DatasetError(
-            f"all {len(spec.cases)} cases belong to one patient: none can be held out",
+            f"all {len(spec.cases)} cases belong to one patient, so that none can be held out",
             where=spec.root,
             remedy="add cases of another patient, or correct --group-by",
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
-from decathlete.errors import GridMismatch
+from decathlete.errors import GridMismatchError
 from decathlete.evaluation.mask_pair import MaskPair
 from decathlete.evaluation.metrics import METRICS, Metric, make_metrics
 from decathlete.evaluation.overlap import Mask, Overlap, joint_box
@@ -34,10 +34,10 @@ def score_case(
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
 
     Raises:
-        GridMismatch: the shapes differ.
+        GridMismatchError: the shapes differ.
     """
     if prediction_ZYX.shape != truth_ZYX.shape:
-        raise GridMismatch(
+        raise GridMismatchError(
             f"the prediction has shape {prediction_ZYX.shape}, the truth {truth_ZYX.shape}",
             where=case_id or None,
             remedy="predict on the grid of the image that the label map belongs to",

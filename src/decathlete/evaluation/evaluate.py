@@ -13,8 +13,8 @@ from decathlete.core.files import writable_folder
 from decathlete.core.labels import LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.regions import GivenRegions
-from decathlete.dataset.regions import chosen_labels
-from decathlete.errors import DatasetError, GridMismatch, ImageError, problems_found
+from decathlete.dataset.regions import resolve_labels
+from decathlete.errors import DatasetError, GridMismatchError, ImageError, problems_found
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
@@ -56,7 +56,7 @@ def evaluate(
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
             be read; values that are not integers or not declared.
-        GridMismatch: some pairs do not share a grid; all of them are named.
+        GridMismatchError: some pairs do not share a grid; all of them are named.
         OptionError: regions that do not fit the labels, or that their names do not decide; unknown metrics.
         OutputError: ``output`` cannot be written (checked before any work is done), or it holds other scores.
     """
@@ -65,7 +65,7 @@ def evaluate(
         writable_folder(output)
     pairs = _pairs(predictions, labels_folder)
     declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
-    scored = chosen_labels(declared, regions=regions, order=regions_order, brats=brats)
+    scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
     scores = evaluate_pairs(pairs, scored, metrics=used, workers=workers)
     if output:
         save_scores(scores, output, overwrite=overwrite)
@@ -112,12 +112,16 @@ def evaluate_pairs(
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
 
     Raises:
-        GridMismatch: some pairs do not share a grid; all of them are named.
+        GridMismatchError: some pairs do not share a grid; all of them are named.
         DatasetError: no pairs, unreadable files, values that are not integers or not declared; all together.
     """
     used = make_metrics() if metrics is None else tuple(metrics)
     if not pairs:
-        raise DatasetError("there is nothing to evaluate", remedy="give at least one prediction and its label map")
+        raise DatasetError(
+            "there is nothing to evaluate",
+            remedy="give at least one prediction and its label map",
+            code="E-DATASET-LABELS",
+        )
     _check_grids(pairs)
     scored: list[CaseScores] = []
     problems: list[str] = []
@@ -153,7 +157,7 @@ def _check_grids(pairs: Mapping[str, Pair]) -> None:
             problems,
             where=_folder(pairs),
             remedy="predict on the grid of the image that the label map belongs to, and compare files of one case",
-            kind=GridMismatch,
+            kind=GridMismatchError,
         )
 
 
@@ -171,6 +175,7 @@ def _read_declared(path: Path, labels: LabelSet) -> LabelMap:
             f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",
             where=path,
             remedy="declare them in dataset.json or correct the label map",
+            code="E-IMAGE-VALUES",
         )
     return label
 

@@ -21,7 +21,12 @@ def label_files(folder: Path) -> dict[str, Path]:
         DatasetError: no such folder, no image in it, or two files of one id.
     """
     if not folder.is_dir():
-        raise DatasetError("is not a folder", where=folder, remedy="give the folder that holds the label maps")
+        raise DatasetError(
+            "is not a folder",
+            where=folder,
+            remedy="give the folder that holds the label maps",
+            code="E-DATASET-NOT-FOUND",
+        )
     files: dict[str, Path] = {}
     doubled = []
     for path in sorted(p for p in folder.iterdir() if p.is_file() and is_image_name(p)):
@@ -36,6 +41,7 @@ def label_files(folder: Path) -> dict[str, Path]:
             f"there are no label maps in this folder (looked for {', '.join(image_suffixes())})",
             where=folder,
             remedy="give the folder that holds the files themselves",
+            code="E-DATASET-LABELS",
         )
     return dict(sorted(files.items()))
 

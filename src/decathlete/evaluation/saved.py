@@ -22,6 +22,7 @@ def save_scores(scores: Scores, folder: Path, *, overwrite: bool = False) -> Non
             "holds other scores",
             where=path,
             remedy="choose another folder, or give --overwrite to replace them",
+            code="E-OUTPUT-EXISTS",
         )
     scores.save_files(folder)
 

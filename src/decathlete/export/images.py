@@ -31,7 +31,12 @@ def images_of(plan: Plan, source: Path) -> Images:
     if is_store(source):
         images = stored_images(plan, source)
         if not images:
-            raise StoreError("holds no case", where=source, remedy="name other images, or prepare cases first")
+            raise StoreError(
+                "holds no case",
+                where=source,
+                remedy="name other images, or prepare cases first",
+                code="E-STORE-MISSING",
+            )
         return images
     return {case_id: partial(_read, case_id, files, plan) for case_id, files in _files(plan, source).items()}
 
@@ -48,6 +53,7 @@ def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = Non
             "was prepared by another plan than that of the model",
             where=folder,
             remedy="name cases that were prepared by the model's plan, or the images themselves",
+            code="E-STORE-PLAN",
         )
     chosen = store.case_ids if case_ids is None else case_ids
     return {case_id: store.case(case_id).read_image for case_id in chosen}

@@ -90,6 +90,7 @@ def refuse_difference(found: float, *, rounding: Callable[[], float], title: str
             f"and {allowed:.2g} is allowed; nothing was written",
             where=where,
             remedy=f"predict with decathlete itself, or try another release of {title}",
+            code="E-MODEL-ACCURACY",
         )
 
 

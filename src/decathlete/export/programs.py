@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, file_digest, remove, swapped_in, writable_folder
+from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, file_digest, remove, replace_folder, writable_folder
 from decathlete.errors import OutputError
 from decathlete.export.parity import TOLERANCE, difference, own_rounding, refuse_difference
 from decathlete.inference.engines.program_engines import ProgramEngine, imported
@@ -110,7 +110,7 @@ def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     writable_folder(folder.parent)
     for leftover in folder.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(folder.name)}"):  # of a killed export
         remove(leftover)
-    with swapped_in(folder) as partial:
+    with replace_folder(folder) as partial:
         yield partial
 
 
@@ -146,10 +146,15 @@ def _refuse(path: Path, is_ours: Callable[[Path], bool], *, overwrite: bool) -> 
         return
     if not is_ours(path):
         raise OutputError(
-            "exists and is not an exported program, or not one alone", where=path, remedy="choose another --output"
+            "exists and is not an exported program, or not one alone",
+            where=path,
+            remedy="choose another --output",
+            code="E-OUTPUT-EXISTS",
         )
     if not overwrite:
-        raise OutputError("already exists", where=path, remedy="give --overwrite, or choose another --output")
+        raise OutputError(
+            "already exists", where=path, remedy="give --overwrite, or choose another --output", code="E-OUTPUT-EXISTS"
+        )
 
 
 def _is_program_folder(folder: Path) -> bool:

@@ -217,7 +217,7 @@ class Predictor:
             ImageError: a file cannot be read, or holds NaN.
             ModelError: another number of channels than the model takes.
             OptionError: an array without its spacing, or a file with one.
-            MemoryShort: memory does not hold the image or its prediction.
+            InsufficientMemoryError: out of memory for the image or its prediction.
         """
         with translate_out_of_memory("the image", remedy=READING_SHORT):
             image = as_image(source, spacing=spacing, geometry=geometry)
@@ -250,7 +250,7 @@ class Predictor:
             scratch: folder for what waits on disk while memory is short; ``None``: the system's for temporary files.
 
         Raises:
-            MemoryShort: memory does not hold the prediction.
+            InsufficientMemoryError: out of memory for the prediction.
             OutputError: the disk does not hold what has to wait there.
         """
         began = time.perf_counter()
@@ -275,7 +275,7 @@ class Predictor:
         """Post-process a label map and measure it; ``seconds`` were spent on it up to here.
 
         Raises:
-            MemoryShort: memory does not hold the steps of post-processing.
+            InsufficientMemoryError: memory does not hold the steps of post-processing.
         """
         began = time.perf_counter()
         if self.postprocessing:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from decathlete.core.files import remove_partials, writable_folder
 from decathlete.core.memory import translate_out_of_memory
-from decathlete.errors import CasesFailed, ImageError
+from decathlete.core.progress import CaseProgress
+from decathlete.errors import CasesFailedError, ImageError
 from decathlete.inference.batching.cases import predict_together
 from decathlete.inference.batching.pipeline import overlapped
 from decathlete.inference.batching.shared_batches import CaseRequest
@@ -23,9 +24,6 @@ from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str | None], None]
-"""Called with (done, total, case id) after each case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ def predict_files(
     *,
     save_probabilities: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
     """Predict every case into ``output``: ``ID`` + the input's suffix, and ``ID.json`` with volumes and provenance.
 
@@ -79,13 +77,18 @@ def predict_files(
         OutputError: ``output`` cannot be written, holds the inputs, or holds something else (and not ``overwrite``);
             before any work is done.
         ImageError: nothing to predict.
-        CasesFailed: at the end, if some cases failed.
+        CasesFailedError: at the end, if some cases failed.
     """
     found: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
     found = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
     if not found:
         where = inputs if isinstance(inputs, Path) else None
-        raise ImageError("there are no images to predict", where=where, remedy="name an image or a folder of images")
+        raise ImageError(
+            "there are no images to predict",
+            where=where,
+            remedy="name an image or a folder of images",
+            code="E-IMAGE-NOT-FOUND",
+        )
     if isinstance(found, Mapping):
         jobs = make_jobs(found, output, save_probabilities=save_probabilities)
     else:
@@ -97,7 +100,7 @@ def predict_files(
         refuse((path for job in open_jobs.values() for path in in_the_way(job, predictor.settings)), output)
     failures = _predict(open_jobs, predictor, done, progress, total=len(jobs))
     if failures:
-        raise CasesFailed(failures, n_done=len(done), doing="predict")
+        raise CasesFailedError(failures, n_done=len(done), doing="predict")
     return [done[case_id] for case_id in jobs]
 
 
@@ -114,7 +117,7 @@ def _predict(
     jobs: Mapping[str, Job],
     predictor: Predictor,
     done: dict[str, PredictedFile],
-    progress: Progress | None,
+    progress: CaseProgress | None,
     *,
     total: int,
 ) -> dict[str, str]:
@@ -145,7 +148,7 @@ def _predict(
     for outcome in overlapped(jobs, read=read, compute=compute, write=write, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
-            log.info("%s failed; why is told at the end, the others go on", outcome.case_id)
+            log.info("%s failed; the others continue, errors are listed at the end", outcome.case_id)
         else:
             done[outcome.case_id] = outcome.value
             for warning in outcome.value.record.warnings:

@@ -37,6 +37,7 @@ def stored_cases(folder: Path, predictor: Predictor) -> Sequence[StoredCase]:
             "was prepared by another plan than that of the model",
             where=folder,
             remedy="prepare the images with `decathlete preprocess --mode test --model` of this model",
+            code="E-STORE-PLAN",
         )
     return cases
 

@@ -54,7 +54,7 @@ class DynUNetOptions:
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
-            raise problems_found(problems, where="import options", remedy="mend these options", kind=OptionError)
+            raise problems_found(problems, where="import options", remedy="fix these options", kind=OptionError)
 
     def _problems(self) -> Iterator[str]:
         if self.modality not in (None, *get_args(Modality)):

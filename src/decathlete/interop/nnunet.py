@@ -36,11 +36,11 @@ _NEEDED = ("network_weights", "init_args", "trainer_name", "inference_allowed_mi
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """A model that was taken over.
+    """An imported model.
 
     Attributes:
         folds: of nnU-Net, in the order of the bundle's networks.
-        notes: what is not taken over, a sentence each.
+        notes: what is not imported, one sentence each.
     """
 
     bundle: ModelBundle
@@ -133,7 +133,10 @@ def _plan(
     except NotExpressible as problem:
         reasons = "".join(f"\n  - {reason}" for reason in problem.reasons)
         raise ModelError(
-            f"cannot be taken over:{reasons}", where=source, remedy="predict with nnU-Net itself (nnUNetv2_predict)"
+            f"cannot be imported:{reasons}",
+            where=source,
+            remedy="predict with nnU-Net itself (nnUNetv2_predict)",
+            code="E-MODEL-UNSUPPORTED",
         ) from None
 
 
@@ -145,7 +148,7 @@ def _state(weights: dict[str, Tensor], network: NnUNetNetwork, fold: FoldCheckpo
             f"does not fit the network of the plans: {problem}",
             where=_place(fold),
             remedy="keep plans.json and the checkpoints of one model together; a trainer with a network of its own "
-            "cannot be taken over",
+            "cannot be imported",
         ) from None
 
 

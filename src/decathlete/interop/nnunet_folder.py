@@ -53,7 +53,12 @@ def opened(source: Path) -> Iterator[Path]:
         yield source
         return
     if not source.is_file():
-        raise ModelError("does not exist", where=source, remedy="give the folder or the exported zip file of a model")
+        raise ModelError(
+            "does not exist",
+            where=source,
+            remedy="give the folder or the exported zip file of a model",
+            code="E-MODEL-NOT-FOUND",
+        )
     with tempfile.TemporaryDirectory(prefix="decathlete-") as temporary:
         folder = Path(temporary) / "model"
         limit = max(_ALWAYS_ALLOWED, _LARGEST_RATIO * source.stat().st_size)
@@ -91,6 +96,7 @@ def find_model(folder: Path, configuration: str | None, *, where: Path) -> tuple
             f"holds no model{asked} of nnU-Net v2: no folder with {PLANS}, {DATASET} and fold_*",
             where=where,
             remedy=f"choose --configuration among {others}" if others else missing,
+            code="E-MODEL-NOT-FOUND",
         )
     names = ", ".join(sorted(str(path.relative_to(folder)) for path in found))
     raise ModelError(

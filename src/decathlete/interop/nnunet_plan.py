@@ -13,7 +13,7 @@ from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
-from decathlete.dataset.declared_labels import label_set
+from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.interop.nnunet_files import Configuration, Dataset, Fingerprint, Intensities, Plans
 from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible, network_of
 from decathlete.planning.network_spec import Axes
@@ -109,7 +109,7 @@ def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset:
     elif configuration.next_stage is not None or name == "3d_lowres":
         yield f"{name} is a low-resolution model, made to precede another, which Decathlete does not have"
     if "ignore" in dataset.labels:
-        yield "its labels have an ignore label, which is not taken over from nnU-Net yet"
+        yield "its labels have an ignore label, which is not imported from nnU-Net yet"
     if plans.image_reader_writer not in _READERS:
         yield (
             f"its images are read by {plans.image_reader_writer}: only {', '.join(_READERS)} are known "
@@ -127,7 +127,7 @@ def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset:
 
 def _labels(dataset: Dataset, reasons: list[str]) -> LabelSet | None:
     declared = {name: value for name, value in dataset.labels.items() if name != "ignore"}
-    labels = label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
+    labels = parse_label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
     if labels is not None and not labels.regions and labels.values != tuple(range(labels.n_classes)):
         reasons.append(
             f"its labels have the values {labels.values}, which do not follow each other: nnU-Net trains none such"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from decathlete.core.choices import Modality
 from decathlete.core.labels import LabelSet
-from decathlete.core.regions import derived_order, parse_regions
+from decathlete.core.regions import derive_order, parse_regions
 from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.regions import with_regions
 from decathlete.errors import ModelError, problems_found
@@ -173,7 +173,7 @@ class _Settings:
         options, args, task = self.sources.options, self.sources.args, self.sources.task
         if options.regions is not None:
             regions = parse_regions(options.regions)
-            if list(derived_order(regions)[0]) != list(regions):
+            if list(derive_order(regions)[0]) != list(regions):
                 self.problems.append("--regions: outer regions come first, and so must the network's outputs")
             said = "given by --regions"
         elif options.brats or (options.brats is None and args.brats):

@@ -111,7 +111,9 @@ def _asked_for(path: Path) -> list[str]:
 
 def _refusal(path: Path, names: Sequence[str], keys: Sequence[str]) -> ModelError:
     if not names:
-        return ModelError("is not a checkpoint, or is damaged", where=path, remedy=_NO_CHECKPOINT)
+        return ModelError(
+            "is not a checkpoint, or is damaged", where=path, remedy=_NO_CHECKPOINT, code="E-MODEL-DAMAGED"
+        )
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     kept = f"({', '.join(map(repr, keys))}{',' if len(keys) == 1 else ''})"
     return ModelError(
@@ -119,9 +121,12 @@ def _refusal(path: Path, names: Sequence[str], keys: Sequence[str]) -> ModelErro
         where=path,
         remedy="if you trust whom it is from, make a plain copy where it was trained: "
         f"`c = torch.load(old, map_location='cpu'); torch.save({{k: c[k] for k in {kept}}}, new)`",
+        code="E-MODEL-UNSAFE",
     )
 
 
 def _damaged(path: Path, problem: Exception) -> ModelError:
     reason = " ".join(str(problem).split())[:200]
-    return ModelError(f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_NO_CHECKPOINT)
+    return ModelError(
+        f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_NO_CHECKPOINT, code="E-MODEL-DAMAGED"
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from decathlete.core.files import atomic_path, swapped_in, writable_folder, write_json
+from decathlete.core.files import atomic_path, replace_folder, writable_folder, write_json
 from decathlete.core.schema import Schema
 from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_weights import to_nnunet
@@ -40,8 +40,8 @@ class Exported:
 
     Attributes:
         folds: how many networks (``fold_0``, ``fold_1``, ...): those of the bundle.
-        mirror_axes: along which nnU-Net averages over flips, unless told otherwise.
-        notes: what is not taken over, a sentence each.
+        mirror_axes: along which nnU-Net averages over flips by default.
+        notes: what is not exported, one sentence each.
     """
 
     folder: Path
@@ -76,7 +76,10 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
     if reasons:
         listed = "".join(f"\n  - {reason}" for reason in reasons)
         raise ModelError(
-            f"cannot be expressed in nnU-Net v2:{listed}", where=bundle.folder, remedy="predict with decathlete itself"
+            f"cannot be expressed in nnU-Net v2:{listed}",
+            where=bundle.folder,
+            remedy="predict with decathlete itself",
+            code="E-MODEL-UNSUPPORTED",
         )
     origin = Origin(decathlete=__version__, model=bundle.digest)
     if not _is_kept(folder, origin, overwrite=overwrite):
@@ -90,7 +93,9 @@ def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     if not (folder / "plans.json").is_file():
-        raise OutputError("is there, and no nnU-Net model", where=folder, remedy="choose another folder")
+        raise OutputError(
+            "is there, and no nnU-Net model", where=folder, remedy="choose another folder", code="E-OUTPUT-EXISTS"
+        )
     try:
         if Origin.load(folder / ORIGIN) == origin:
             return True
@@ -98,7 +103,10 @@ def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
         pass  # nnU-Net's own, or of another release
     if not overwrite:
         raise OutputError(
-            "holds another model", where=folder, remedy="give --overwrite to replace it, or choose another folder"
+            "holds another model",
+            where=folder,
+            remedy="give --overwrite to replace it, or choose another folder",
+            code="E-OUTPUT-EXISTS",
         )
     return False
 
@@ -106,7 +114,7 @@ def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
 def _write(bundle: ModelBundle, folder: Path, origin: Origin) -> None:
     plan, cases = bundle.record.plan, bundle.record.training_provenance.get("training_cases")
     writable_folder(folder.parent)
-    with swapped_in(folder) as partial:
+    with replace_folder(folder) as partial:
         write_json(partial / "plans.json", plans_json(plan))
         write_json(partial / "dataset.json", dataset_json(plan, n_training=cases if isinstance(cases, int) else 0))
         for number in range(bundle.record.n_networks):

@@ -33,7 +33,7 @@ _GREATEST_VALUE = 255
 
 
 def obstacles(plan: Plan) -> list[str]:
-    """Everything in a plan that nnU-Net v2 has no words for."""
+    """Everything in a plan that nnU-Net v2 cannot represent."""
     return [*_data_obstacles(plan), *_label_obstacles(plan.labels), *_network_obstacles(plan)]
 
 

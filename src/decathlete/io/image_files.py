@@ -48,7 +48,7 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
     if path.is_file():
         return _one_file(path, n_channels)
     if not path.is_dir():
-        raise ImageError("does not exist", where=path, remedy="check the path")
+        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     inside = sorted(path.iterdir())
     if images := [p for p in inside if p.is_file() and is_image_name(p, slices=False)]:
         return group_channels(images, n_channels=n_channels)
@@ -60,6 +60,7 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
             "holds no images",
             where=path,
             remedy=f"name an image file or a folder with files of these kinds: {', '.join(image_suffixes())}",
+            code="E-IMAGE-NOT-FOUND",
         )
     return series
 
@@ -100,6 +101,7 @@ def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]
             "is not an image of a known kind",
             where=path,
             remedy=f"name a file that ends with one of {', '.join(image_suffixes())}, or a folder of DICOM slices",
+            code="E-IMAGE-FORMAT",
         )
     stem = strip_suffix(path.name)
     if not stem.endswith("_0000"):

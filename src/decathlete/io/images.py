@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry
-from decathlete.errors import GridMismatch, ImageError, OutputError
+from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.format_lookup import (
     find_format,
     format_of_suffix,
@@ -63,7 +63,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
     """Read one image from one file per channel (or from a single file that holds all), on the first file's grid.
 
     Raises:
-        GridMismatch: the files do not share one grid.
+        GridMismatchError: the files do not share one grid.
         ImageError: a file cannot be read, or one of several holds more than one channel.
     """
     first = read_image(paths[0])
@@ -74,7 +74,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
         other = read_image(path)
         differences = first.geometry.differences(other.geometry)
         if differences:
-            raise GridMismatch(
+            raise GridMismatchError(
                 f"does not share the grid of {paths[0].name}: {'; '.join(differences)}",
                 where=path,
                 remedy="resample the channels of a case to one grid",
@@ -86,6 +86,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
                 f"holds {channel.shape[0]} channels, where one file per channel was expected",
                 where=path,
                 remedy="store all channels in one file, or one in each",
+                code="E-IMAGE-CHANNELS",
             )
     return Image(array_CZYX=np.concatenate(channels), geometry=first.geometry)
 
@@ -102,6 +103,7 @@ def read_label(path: Path) -> LabelMap:
             f"holds {volume.array_CZYX.shape[0]} channels, a label map has one",
             where=path,
             remedy="store one label map per file (one-hot maps as class values)",
+            code="E-IMAGE-CHANNELS",
         )
     array_ZYX = np.ascontiguousarray(_integers(volume.array_CZYX[0], path))
     return LabelMap(array_ZYX=array_ZYX, geometry=volume.geometry)
@@ -183,13 +185,14 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
 
 def _format(path: Path) -> ImageFormat:
     if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path")
+        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     found = find_format(path)
     if found is None:
         raise ImageError(
             "is a folder without DICOM slices" if path.is_dir() else "is not an image of a known kind",
             where=path,
             remedy=f"use one of these kinds: {', '.join(image_suffixes())}, or a folder of DICOM slices",
+            code="E-IMAGE-FORMAT",
         )
     return found
 
@@ -218,5 +221,6 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
             f"label values must be integers; {int(wrong.sum())} voxels are not (for example {examples})",
             where=path,
             remedy="export the label map again without interpolation (nearest neighbour), as integers",
+            code="E-IMAGE-VALUES",
         )
     return np.asarray(whole.astype(smallest_integer(whole)))

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, HeaderCodes
-from decathlete.core.lazy_import import lazily
+from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
 from decathlete.io.formats import ImageFormat
 from decathlete.io.volumes import Volume
 
-sitk = lazily("SimpleITK")
+sitk = lazy_import("SimpleITK")
 
 _FLOATS = ("sitkFloat32", "sitkFloat64", "sitkVectorFloat32", "sitkVectorFloat64")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -110,6 +110,7 @@ def grid_of(header: Any, path: Path) -> tuple[int, Geometry]:
             f"has {dims} axes and {components} components per voxel",
             where=path,
             remedy="store it as 3D, or as 4D with the channels as the last axis",
+            code="E-IMAGE-FORMAT",
         )
     direction = np.array(header.GetDirection()).reshape(dims, dims)
     keep = min(dims, 3)

@@ -36,7 +36,7 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
         title: of the format, for the message.
     """
     if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path")
+        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     try:
         yield
     except ImageError:
@@ -49,6 +49,7 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
             f"cannot be read as {title}: truncated, damaged, or of another format ({_last_line(problem)})",
             where=path,
             remedy="download or export this file again",
+            code="E-IMAGE-DAMAGED",
         ) from problem
 
 

@@ -127,4 +127,5 @@ class PatchLoader:
                 f"case {case_id} cannot be read ({type(problem).__name__}: {problem})",
                 where=self._store.folder,
                 remedy="prepare the dataset again: what is missing or damaged is made anew",
+                code="E-STORE-DAMAGED",
             ) from problem

@@ -21,7 +21,7 @@ from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import file_digest, swapped_in, writable_folder, write_text
+from decathlete.core.files import file_digest, replace_folder, writable_folder, write_text
 from decathlete.core.schema import describe
 from decathlete.errors import ModelError, OutputError, problems_found
 from decathlete.models.card import CARD_FILE, model_card
@@ -144,7 +144,7 @@ class ModelBundle:
             raise ValueError("a model has at least one member")
         check_place(folder, overwrite=overwrite)
         writable_folder(folder.parent)
-        with swapped_in(folder) as partial:
+        with replace_folder(folder) as partial:
             try:
                 record = ModelRecord(
                     labels=given[0].plan.labels,
@@ -221,7 +221,9 @@ def check_place(folder: Path, *, overwrite: bool) -> None:
             f"exists and is not a model: it has no {RECORD_FILE}", where=folder, remedy="choose another folder"
         )
     if not overwrite:
-        raise OutputError("already exists", where=folder, remedy="use --overwrite, or choose another folder")
+        raise OutputError(
+            "already exists", where=folder, remedy="use --overwrite, or choose another folder", code="E-OUTPUT-EXISTS"
+        )
 
 
 def _write_member(folder: Path, member: TrainedMember, *, where: Path) -> MemberRecord:
@@ -266,7 +268,9 @@ def _by_file(record: ModelRecord) -> Iterator[tuple[list[NetworkRecord], list[Ne
 def _find(path: Path) -> Path:
     """The bundle's folder: ``path`` or ``path/model``."""
     if not path.exists():
-        raise ModelError("does not exist", where=path, remedy="name the folder of a run or of a model")
+        raise ModelError(
+            "does not exist", where=path, remedy="name the folder of a run or of a model", code="E-MODEL-NOT-FOUND"
+        )
     for folder in (path, path / RUN_MODEL):
         if (folder / RECORD_FILE).is_file():
             return folder
@@ -275,4 +279,5 @@ def _find(path: Path) -> Path:
         "is a run that has no model yet" if unfinished else f"is not a model: it has no {RECORD_FILE}",
         where=path,
         remedy="finish its training with --resume" if unfinished else "name the folder of a run or of a model",
+        code="E-MODEL-NOT-FOUND",
     )

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from decathlete.core.extras import how_to_install
-from decathlete.core.sizes import say_bytes
+from decathlete.core.sizes import format_bytes
 from decathlete.errors import ModelError, OptionError
 from decathlete.networks.blocks import ConvBlock, ResidualBlock
 from decathlete.networks.instance_norm import EPS, InstanceNorm
@@ -73,8 +73,8 @@ def _refuse_too_large(networks: Sequence[nn.Module]) -> None:
     n_bytes = sum(t.numel() * t.element_size() for network in networks for t in network.state_dict().values())
     if n_bytes > LARGEST_BYTES:
         raise ModelError(
-            f"its {len(networks)} network(s) have {say_bytes(n_bytes)} of weights together, and one ONNX program holds "
-            f"{say_bytes(LARGEST_BYTES)}",
+            f"its {len(networks)} network(s) have {format_bytes(n_bytes)} of weights together, and one ONNX program "
+            f"holds {format_bytes(LARGEST_BYTES)}",
             remedy="take fewer of its folds, or predict with torch",
         )
 

@@ -16,7 +16,7 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import CasesFailed, DatasetError, GridMismatch, ImageError
+from decathlete.errors import CasesFailedError, DatasetError, GridMismatchError, ImageError
 from decathlete.io.images import read_channels, read_label
 
 FINGERPRINT_VERSION = 1
@@ -101,12 +101,17 @@ def make_fingerprint(
         progress: called with the id of each case when it is done.
 
     Raises:
-        CasesFailed: cases that cannot be read, whose label has another grid, or that contain NaN or infinity.
+        CasesFailedError: cases that cannot be read, whose label has another grid, or that contain NaN or infinity.
         DatasetError: no case has a label, or none has a foreground voxel.
     """
     cases = {case.id: case for case in spec.cases if case.label is not None}
     if not cases:
-        raise DatasetError("has no training case with a label", where=spec.root, remedy="add cases with label maps")
+        raise DatasetError(
+            "has no training case with a label",
+            where=spec.root,
+            remedy="add cases with label maps",
+            code="E-DATASET-LABELS",
+        )
     low, high = SAMPLE_PER_CASE
     n_samples = min(max(SAMPLE_TOTAL // len(cases), low), high)
 
@@ -122,7 +127,7 @@ def make_fingerprint(
         if progress:
             progress(outcome.case_id)
     if failures:
-        raise CasesFailed(failures, n_done=len(done), doing="fingerprint")
+        raise CasesFailedError(failures, n_done=len(done), doing="fingerprint")
     return _pool(spec, [done[case_id] for case_id in cases], orientation)
 
 
@@ -133,13 +138,17 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
             f"has {image_CZYX.shape[0]} channels, the dataset declares {len(spec.channels)}",
             where=case.images[0],
             remedy="give every image the declared channels",
+            code="E-IMAGE-CHANNELS",
         )
     box = nonzero_box(image_CZYX)
     cropped = image_CZYX[(..., *box.slices)]
     means = cropped.mean(axis=(1, 2, 3), dtype=np.float64)
     if not np.isfinite(means).all():
         raise ImageError(
-            "contains NaN or infinite voxels", where=case.images[0], remedy="fix the image, or remove the case"
+            "contains NaN or infinite voxels",
+            where=case.images[0],
+            remedy="fix the image, or remove the case",
+            code="E-IMAGE-VALUES",
         )
     # slice by slice: bincount converts every voxel to 8 bytes
     counts = np.sum([np.bincount(label_YX.ravel(), minlength=IGNORE_INDEX + 1) for label_YX in label_ZYX], axis=0)
@@ -161,7 +170,7 @@ def _read(
     assert case.label is not None
     image, label = read_channels(case.images), read_label(case.label)
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
-        raise GridMismatch(
+        raise GridMismatchError(
             f"the label's shape {label.geometry.shape_ZYX} is not the image's {image.geometry.shape_ZYX}",
             where=case.label,
             remedy="run `decathlete check`, it lists all such cases",
@@ -190,6 +199,7 @@ def _pool(spec: DatasetSpec, measured: Sequence[_Measured], orientation: Orienta
             "no training case has a foreground voxel",
             where=spec.root,
             remedy="check that the label maps contain the values in dataset.json",
+            code="E-DATASET-LABELS",
         )
     return Fingerprint(
         dataset_digest=spec.digest(),

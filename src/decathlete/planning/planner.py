@@ -10,7 +10,7 @@ import numpy as np
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.registry import ComponentSettings
-from decathlete.dataset.regions import chosen_labels
+from decathlete.dataset.regions import resolve_labels
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import PlanError
 from decathlete.planning import explain as say
@@ -116,7 +116,7 @@ def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: 
 
 def _labels(spec: DatasetSpec, options: PlanOptions) -> LabelSet:
     """Return the dataset's labels with the regions to learn."""
-    return chosen_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
+    return resolve_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
 
 
 def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOptions, n_cases: int) -> _Sized:
@@ -144,6 +144,7 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
             raise PlanError(
                 f"the smallest patch, {smallest} voxels, needs more than {memory_gb:g} GB",
                 remedy="raise --memory",
+                code="E-PLAN-MEMORY",
             )
         topology, network, shrunk = smaller, network_of(smaller), True
     fits = batch_that_fits(network, topology.patch_size, memory_gb=memory_gb)

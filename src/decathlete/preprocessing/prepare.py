@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import nonzero_box
 from decathlete.core.labels import IGNORE_INDEX
 from decathlete.core.rng import stream
-from decathlete.errors import GridMismatch, ImageError, ModelError
+from decathlete.errors import GridMismatchError, ImageError, ModelError
 from decathlete.io.volumes import Image, LabelMap
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.normalize import needs_mask, normalize, object_mask
@@ -39,7 +39,7 @@ def prepare(image: Image, plan: Plan, *, label: LabelMap | None = None, case_id:
     Raises:
         ModelError: the image has another number of channels than the plan.
         ImageError: NaN or infinite intensities.
-        GridMismatch: image and label lie on different grids.
+        GridMismatchError: image and label lie on different grids.
     """
     _check(image, plan, label, case_id)
     axes = plan.axes(image.geometry)
@@ -78,19 +78,21 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
             f"({', '.join(plan.channels)})",
             where=where,
             remedy="give one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
+            code="E-IMAGE-CHANNELS",
         )
     if not np.isfinite(image.array_CZYX).all():
         raise ImageError(
             "contains NaN or infinite intensities",
             where=where,
             remedy="replace them by a finite value (for example the background's) in the file",
+            code="E-IMAGE-VALUES",
         )
     differences = image.geometry.differences(label.geometry) if label is not None else []
     if differences:
-        raise GridMismatch(
+        raise GridMismatchError(
             f"image and label lie on different grids: {'; '.join(differences)}",
             where=where,
-            remedy="resample the label onto the image's grid, or mend its header",
+            remedy="resample the label to the image's grid, or correct its header",
         )
 
 

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from decathlete.core.parallel import map_cases
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
-from decathlete.errors import CasesFailed
+from decathlete.errors import CasesFailedError
 from decathlete.io.images import Image, read_channels, read_label
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
@@ -20,9 +21,6 @@ from decathlete.preprocessing.store import PreparedStore, RawImage
 from decathlete.preprocessing.write import begin, case_digest, is_current, write_case
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, case id) after each case."""
 
 Payload = Callable[[Case, Image, Restoration], RawImage]
 """What a prediction will want to say of a raw image that it does not read any more."""
@@ -38,7 +36,7 @@ def preprocess(
     about: Payload | None = None,
     workers: int = 2,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> PreparedStore:
     """Prepare every case into ``folder``; cases made before from the same files and plan are kept.
 
@@ -49,7 +47,7 @@ def preprocess(
 
     Raises:
         OutputError: ``folder`` cannot be written, or holds something else and ``overwrite`` is not given.
-        CasesFailed: some cases could not be prepared; the others are done and kept.
+        CasesFailedError: some cases could not be prepared; the others are done and kept.
     """
     begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
     one = partial(_prepare_case, plan=plan, folder=folder / "cases", about=about)
@@ -63,7 +61,7 @@ def preprocess(
     if kept:
         log.info("%d of %d cases were prepared before and are kept", kept, len(spec.cases))
     if failures:
-        raise CasesFailed(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
+        raise CasesFailedError(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
     return PreparedStore.open(folder)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Box, Shape
-from decathlete.core.lazy_import import lazily
+from decathlete.core.lazy_import import lazy_import
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
 from decathlete.errors import StoreError
@@ -30,7 +30,7 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
 
-blosc2 = lazily("blosc2")
+blosc2 = lazy_import("blosc2")
 
 STORE_VERSION = 1
 FOREGROUND = "foreground.npz"
@@ -127,7 +127,9 @@ class ForegroundOnDisk(Mapping[int, NDArray[np.int64]]):
             with np.load(self._path, allow_pickle=False) as arrays:
                 yield arrays
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
-            raise StoreError(f"cannot be read ({problem})", where=self._path, remedy=AGAIN) from problem
+            raise StoreError(
+                f"cannot be read ({problem})", where=self._path, remedy=AGAIN, code="E-STORE-DAMAGED"
+            ) from problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +203,9 @@ class StoredCase:
             array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
             return np.asarray(array[where])
         except (OSError, RuntimeError, ValueError) as problem:
-            raise StoreError(f"cannot be read ({problem})", where=path, remedy=AGAIN) from problem
+            raise StoreError(
+                f"cannot be read ({problem})", where=path, remedy=AGAIN, code="E-STORE-DAMAGED"
+            ) from problem
 
 
 class PreparedStore:
@@ -236,6 +240,7 @@ class PreparedStore:
                 "holds no prepared data" if folder.is_dir() else "does not exist",
                 where=folder,
                 remedy="run `decathlete preprocess` first, or check the path",
+                code="E-STORE-MISSING",
             )
         source = StoreSource.load(folder / "source.json", error=StoreError, remedy=AGAIN)
         cases, problems = {}, []
@@ -250,6 +255,7 @@ class PreparedStore:
                 f"{len(problems)} of {len(source.case_ids)} cases are missing or damaged: {listed}",
                 where=folder,
                 remedy=AGAIN,
+                code="E-STORE-DAMAGED",
             )
         return cls(
             folder,
@@ -292,9 +298,11 @@ def whole_record(folder: Path) -> CaseRecord:
         StoreError: it is missing or damaged.
     """
     if not (folder / "case.json").is_file():
-        raise StoreError("not prepared yet", where=folder, remedy=AGAIN)
+        raise StoreError("not prepared yet", where=folder, remedy=AGAIN, code="E-STORE-MISSING")
     record = CaseRecord.load(folder / "case.json", error=StoreError, remedy=AGAIN)
     missing = record.missing_files(folder)
     if missing:
-        raise StoreError(f"{', '.join(missing)} missing or truncated", where=folder, remedy=AGAIN)
+        raise StoreError(
+            f"{', '.join(missing)} missing or truncated", where=folder, remedy=AGAIN, code="E-STORE-DAMAGED"
+        )
     return record

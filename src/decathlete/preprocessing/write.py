@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path, remove, remove_partials, value_digest, writable_folder
-from decathlete.core.lazy_import import lazily
+from decathlete.core.lazy_import import lazy_import
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
@@ -20,7 +20,7 @@ from decathlete.planning.plan_versions import digest_form
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, whole_record
 
-blosc2 = lazily("blosc2")
+blosc2 = lazy_import("blosc2")
 
 _CHUNK = 64
 """Voxels per axis that are stored together: about a patch, so that a patch costs a few seeks."""

@@ -1,1 +1,1 @@
-"""Made-up datasets, written as real files: for tests, examples and the demo."""
+"""Synthetic images and datasets for the demo, tests and examples."""

@@ -1,12 +1,11 @@
-"""A small cohort of made-up brain MRI for the demo, out of the MNI152 brain that nilearn carries.
+"""A small cohort of synthetic brain MRI for the demo, made from the MNI152 template in nilearn.
 
-Every case is the template's tissue maps under its own affine and elastic deformation, seen through its own contrast,
-bias field and noise, so that no threshold separates the tissues but their shape and place do.
+Every case is made from the template's tissue maps with its own affine and elastic deformation, contrast, bias field and
+noise, so that no threshold separates the tissues, but their shape and position do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from decathlete.core.extras import how_to_install
+from decathlete.core.extras import import_optional
 from decathlete.core.files import write_json
 from decathlete.core.geometry import Geometry, Shape
 from decathlete.core.labels import LabelSet
+from decathlete.core.progress import CaseProgress
 from decathlete.core.rng import stream
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest
-from decathlete.errors import OptionError
 from decathlete.io.images import write_image, write_label
 
 Volume = NDArray[np.float32]
@@ -29,14 +28,14 @@ CLASSES = ["rest", "grey matter", "white matter"]
 
 @dataclass(frozen=True, kw_only=True)
 class CohortOptions:
-    """How the cohort is made.
+    """Options of the cohort.
 
     Attributes:
-        spacing_mm: of the isotropic grid.
-        rotation_deg, scale, shift_mm: greatest affine change.
+        spacing_mm: spacing of the isotropic grid.
+        rotation_deg, scale, shift_mm: greatest rotation, scaling and translation.
         elastic_mm: standard deviation of the smooth displacement.
         bias: standard deviation of the logarithm of the bias field.
-        noise: standard deviation of the noise, as a share of white matter's intensity.
+        noise: standard deviation of the noise, relative to the intensity of white matter.
     """
 
     n_train: int = 15
@@ -62,18 +61,12 @@ class Template:
 
 
 def load_template(spacing_mm: int) -> Template:
-    """The template that the nilearn package carries (no download).
+    """Load the template from the nilearn package, without a download.
 
     Raises:
-        OptionError: nilearn is not installed.
+        MissingPackageError: nilearn is not installed.
     """
-    try:
-        from nilearn import datasets
-    except ImportError:
-        raise OptionError(
-            "the demo's brain comes with the package nilearn, which is not installed",
-            remedy=how_to_install("demo"),
-        ) from None
+    datasets = import_optional("nilearn.datasets", title="nilearn", extra="demo")
     parts = [
         load(resolution=spacing_mm)
         for load in (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
@@ -93,9 +86,9 @@ def make_brain_cohort(
     folder: Path,
     options: CohortOptions = CohortOptions(),
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CaseProgress | None = None,
 ) -> Path:
-    """Write the cohort in Decathlon layout into ``folder`` and return it; a finished cohort is kept."""
+    """Write the cohort in Decathlon layout to ``folder`` and return the folder; an existing cohort is kept."""
     if (folder / "dataset.json").is_file():
         return folder
     template = load_template(options.spacing_mm)
@@ -108,27 +101,27 @@ def make_brain_cohort(
         if part == "Tr":
             write_label(folder / "labelsTr" / f"{name}.nii.gz", label_ZYX, template.geometry)
         if progress:
-            progress(i + 1, total)
-    # The manifest is written last: it marks the cohort as whole.
+            progress(i + 1, total, name)
+    # The manifest is written last: it marks the cohort as complete.
     write_json(folder / "dataset.json", _manifest(names[: options.n_train], names[options.n_train :]))
     return folder
 
 
 def _manifest(training: list[str], test: list[str]) -> dict[str, object]:
-    said = {
-        "description": "Made-up brain MRI: the MNI152 tissue maps deformed, with bias field and noise",
+    texts = {
+        "description": "Synthetic brain MRI: the MNI152 tissue maps deformed, with bias field and noise",
         "reference": "MNI152 2009c (ICBM), through nilearn",
         "licence": "see the ICBM 152 template's terms",
     }
     background, *foreground = CLASSES
     labels = LabelSet.from_names(foreground, background=background)
     return decathlon_manifest(
-        ManifestContent(name="Brain demo", channels=["MRI"], labels=labels, training=training, test=test, texts=said)
+        ManifestContent(name="Brain demo", channels=["MRI"], labels=labels, training=training, test=test, texts=texts)
     )
 
 
 def make_brain(template: Template, options: CohortOptions, *, index: int) -> tuple[Volume, NDArray[np.uint8]]:
-    """One case: image (float32, arbitrary units) and label (0 rest, 1 grey, 2 white), Z, Y, X."""
+    """Make one case: image (float32, arbitrary units) and label (0 rest, 1 grey, 2 white), Z, Y, X."""
     rng = stream(options.seed, "brain", index)
     source = _deformation(template.geometry.shape_ZYX, options, rng)
     intensity, grey, white = (
@@ -141,7 +134,7 @@ def make_brain(template: Template, options: CohortOptions, *, index: int) -> tup
 
 
 def _deformation(shape: Shape, options: CohortOptions, rng: np.random.Generator) -> Volume:
-    """Where each voxel is read from, voxels (3, Z, Y, X): rotation, scaling and shift, then a smooth displacement."""
+    """Return the source position of each voxel, voxels (3, Z, Y, X): an affine map and a smooth displacement."""
     grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"))
     centre = (np.array(shape, np.float32).reshape(3, 1, 1, 1) - 1) / 2
     angles = np.radians(rng.uniform(-options.rotation_deg, options.rotation_deg, 3))
@@ -165,13 +158,13 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def smooth_field(shape: Shape, sigma: float, rng: np.random.Generator) -> Volume:
-    """Gaussian random field of unit standard deviation."""
+    """Return a Gaussian random field of unit standard deviation."""
     field = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap")
     return np.asarray(field / field.std(), dtype=np.float32)
 
 
 def _scan(intensity: Volume, options: CohortOptions, rng: np.random.Generator) -> Volume:
-    """The tissue as a scanner of its own contrast, coil and noise would show it (Rician noise)."""
+    """Simulate the image of a scanner: contrast, bias field and Rician noise."""
     contrast = intensity ** rng.uniform(0.7, 1.4)
     bias = np.exp(options.bias * smooth_field(intensity.shape, 40 / options.spacing_mm, rng))
     clean = contrast * bias

@@ -1,4 +1,4 @@
-"""Small made-up datasets, written as real files: for tests, examples, and trying things out."""
+"""Small synthetic datasets, written as files, for tests and examples."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def make_phantoms(
     suffix: str = ".nii.gz",
     seed: int = 0,
 ) -> Path:
-    """Write a dataset that a network learns within seconds: bright ellipsoids, one intensity per class, in noise.
+    """Write a dataset that a network learns within seconds: bright ellipsoids with one intensity per class, and noise.
 
     Args:
-        n_classes: foreground classes; class k has an ellipsoid of its own in every case.
-        channel: name of the channel, ``"CT"`` for what comes with CT; several are numbered.
+        n_classes: number of foreground classes; class k has one ellipsoid in every case.
+        channel: name of the channel, ``"CT"`` for CT normalisation; several channels are numbered.
         cases_per_patient: more than 1 names cases ``patient001_frame01``, ``patient001_frame02``, ...
-        oblique: rotate every case's axes by a small angle of its own.
-        noise: standard deviation, where neighbouring classes lie 1 apart.
-        suffix: of the files in the ``nnunet`` layout.
+        oblique: rotate the axes of every case by a small random angle.
+        noise: standard deviation; neighbouring classes differ by 1.
+        suffix: suffix of the files in the ``nnunet`` layout.
 
     Returns:
-        ``folder``, which holds ``dataset.json`` and the images.
+        ``folder``, which contains ``dataset.json`` and the images.
     """
     names = [_case_name(i, cases_per_patient) for i in range(n_cases + n_test)]
     ending = suffix if layout == "nnunet" else ".nii.gz"
@@ -89,7 +89,7 @@ def _grid(shape_ZYX: Shape, spacing_ZYX: Triple, oblique: bool, seed: int, index
 
 
 def _ellipsoids(shape_ZYX: Shape, n_classes: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Class k around its own place along the longest axis, so that places are learnable and none is ever lost."""
+    """Draw one ellipsoid per class, ordered along the longest axis: positions can be learned, and none is hidden."""
     label_ZYX = np.zeros(shape_ZYX, np.uint8)
     size = np.array(shape_ZYX)
     longest = int(size.argmax())
@@ -108,7 +108,7 @@ def _ellipsoids(shape_ZYX: Shape, n_classes: int, rng: np.random.Generator) -> N
 def _intensities(
     label_ZYX: NDArray[np.uint8], n_channels: int, noise: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Class k is 2 + k bright (in odd channels the order is turned round) on a body of 1; scale differs by case."""
+    """Return intensities: 1 + k for class k (reversed in odd channels), noise, and a random scale of the case."""
     n_classes = int(label_ZYX.max())
     channels = []
     for c in range(n_channels):

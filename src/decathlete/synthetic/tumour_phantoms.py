@@ -1,8 +1,8 @@
-"""Made-up gliomas as BraTS has them: four MRI channels, and three labels that lie inside one another.
+"""Synthetic gliomas like those of BraTS: four MRI channels and three nested labels.
 
-A skull-stripped brain, an ellipsoid in zeros, with one tumour: oedema around a core, whose rim takes up contrast
-medium. No channel shows all three parts: FLAIR shows the whole tumour, T1 with gadolinium the enhancing rim, T1 and T2
-together the rest of the core.
+The brain is an ellipsoid on a background of zeros. It contains one tumour: oedema around a core whose rim is enhanced
+by contrast medium. No channel shows all three parts: FLAIR shows the whole tumour, T1 with gadolinium the enhancing
+rim, T1 and T2 together the rest of the core.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from decathlete.synthetic.brain_cohort import smooth_field
 
 CHANNELS = ["FLAIR", "T1w", "T1gd", "T2w"]
 CLASSES = ["oedema", "non-enhancing tumour", "enhancing tumour"]
-"""As the Decathlon's Task 01 numbers them."""
+"""The classes of the Decathlon's Task 01, in the order of their values."""
 
 _CONTRAST_CK = np.array(
     [[1.0, 1.7, 1.45, 1.6], [1.0, 0.9, 0.75, 0.85], [1.0, 0.9, 0.8, 1.6], [1.0, 1.5, 1.8, 1.5]], dtype=np.float32
 )
-"""How bright brain, oedema, non-enhancing and enhancing tumour are in each channel."""
+"""Intensity of brain, oedema, non-enhancing and enhancing tumour in each channel."""
 _ROUGHNESS = 0.12
-"""Standard deviation of a boundary's distance from the centre, as a share of the radius."""
+"""Standard deviation of the distance of a boundary from the centre, relative to the radius."""
 
 
 def make_tumour_phantoms(
@@ -43,10 +43,10 @@ def make_tumour_phantoms(
     bias: float = 0.1,
     seed: int = 0,
 ) -> Path:
-    """Write the cohort in Decathlon layout into ``folder`` and return it.
+    """Write the cohort in Decathlon layout to ``folder`` and return the folder.
 
     Args:
-        noise: standard deviation, where healthy brain is 1 bright.
+        noise: standard deviation, relative to the intensity of healthy brain.
         bias: standard deviation of the logarithm of each channel's bias field.
     """
     names = [f"glioma_{i + 1:02d}" for i in range(n_cases + n_test)]
@@ -58,7 +58,7 @@ def make_tumour_phantoms(
         if part == "Tr":
             write_label(folder / "labelsTr" / f"{name}.nii.gz", label_ZYX, geometry)
     content = ManifestContent(
-        name="Made-up gliomas",
+        name="Synthetic gliomas",
         channels=CHANNELS,
         labels=LabelSet.from_names(CLASSES),
         training=names[:n_cases],
@@ -71,7 +71,7 @@ def make_tumour_phantoms(
 def make_tumour(
     shape_ZYX: Shape, *, noise: float = 0.1, bias: float = 0.1, seed: int = 0, index: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """One case: image (4 channels, arbitrary units, 0 outside the brain) and label (0 to 3)."""
+    """Make one case: image (4 channels, arbitrary units, 0 outside of the brain) and label (0 to 3)."""
     rng = stream(seed, "tumour", index)
     brain_ZYX = _distance(shape_ZYX, np.full(3, 0.5), 0.46 * np.array(shape_ZYX)) <= 1
     label_ZYX = _tumour(shape_ZYX, rng) * brain_ZYX.astype(np.uint8)
@@ -80,7 +80,7 @@ def make_tumour(
 
 
 def _tumour(shape_ZYX: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Oedema, the enhancing rim in it, and inside the rim the non-enhancing core."""
+    """Draw the oedema, the enhancing rim inside of it, and the non-enhancing core inside of the rim."""
     side = rng.choice([-1, 1])
     place = np.array([rng.uniform(0.4, 0.65), rng.uniform(0.35, 0.65), 0.5 + side * rng.uniform(0.14, 0.2)])
     radius = min(shape_ZYX) * rng.uniform(0.2, 0.27) * rng.uniform(0.85, 1.15, 3)
@@ -94,14 +94,14 @@ def _tumour(shape_ZYX: Shape, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _distance(shape_ZYX: Shape, place: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From the centre of an ellipsoid (at a share of the volume), 1 on its surface."""
+    """Return the relative distance from the centre of an ellipsoid: 1 on its surface."""
     places = np.indices(shape_ZYX)
     centre = place * np.array(shape_ZYX) - 0.5
     return np.asarray(np.sqrt(sum(((places[a] - centre[a]) / radius[a]) ** 2 for a in range(3))), np.float64)
 
 
 def _scan(clean_ZYX: NDArray[np.float32], noise: float, bias: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Coil and noise (Rician), in a scale of its own; never 0 within the brain."""
+    """Add a bias field, Rician noise and a random scale; the result is never 0 inside of the brain."""
     field = np.exp(bias * smooth_field(clean_ZYX.shape, min(clean_ZYX.shape) / 4, rng))
     parts = noise * rng.standard_normal((2, *clean_ZYX.shape), dtype=np.float32)
     return np.asarray(rng.uniform(80, 400) * np.hypot(clean_ZYX * field + parts[0], parts[1]), dtype=np.float32)

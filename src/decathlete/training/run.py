@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from decathlete.errors import Interrupted
+from decathlete.errors import InterruptedRunError
 from decathlete.networks.kernels import determinism_kept, fast_kernels
 from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import with_batch_size
@@ -35,7 +35,7 @@ from decathlete.training.loop.signals import handlers_kept
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.curves import check_loggers
-from decathlete.training.reporting.progress import LogProgress, Progress
+from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
 from decathlete.training.results import TrainResult, finish, result_of
@@ -59,7 +59,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     dataset_root: Path | None = None,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """Train one fold (or, with ``"all"``, on every case) and write model and records to ``output``.
@@ -77,7 +77,7 @@ def train(
 
     Raises:
         OutputError: ``output`` holds another run, or cannot be written.
-        Interrupted: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
+        InterruptedRunError: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
     started = clock()
@@ -110,7 +110,7 @@ def train(
     return _run(task, record, progress or LogProgress(), meeting)
 
 
-def _run(task: TrainTask, record: RunRecord, progress: Progress, meeting: Rendezvous) -> TrainResult:
+def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, meeting: Rendezvous) -> TrainResult:
     state = _saved_state(task)
     if record.finished and state is not None:
         return result_of(task, state)
@@ -132,11 +132,11 @@ def _saved_state(task: TrainTask) -> RunState | None:
     return RunState.from_dict(load_checkpoint(task.last_checkpoint)["state"])
 
 
-def _fit(task: TrainTask, progress: Progress) -> RunState:
+def _fit(task: TrainTask, progress: TrainingProgress) -> RunState:
     """Train in this process or in spawned ones; return the last state.
 
     Raises:
-        Interrupted: by a signal.
+        InterruptedRunError: by a signal.
     """
     with handlers_kept():
         if task.hardware.spawned:
@@ -146,11 +146,13 @@ def _fit(task: TrainTask, progress: Progress) -> RunState:
     state = _saved_state(task)
     if state is None or state.outcome != "complete":
         number = signal.SIGTERM if state is None else state.stopped_by or signal.SIGTERM
-        raise Interrupted("training was stopped by a signal; it is saved", signal_number=number, where=task.folder)
+        raise InterruptedRunError(
+            "training was stopped by a signal; it is saved", signal_number=number, where=task.folder
+        )
     return state
 
 
-def fit_here(task: TrainTask, progress: Progress, environment: ClusterEnvironment | None = None) -> None:
+def fit_here(task: TrainTask, progress: TrainingProgress, environment: ClusterEnvironment | None = None) -> None:
     """Train in this process, as one of several if ``environment`` says so.
 
     Raises:

@@ -85,6 +85,7 @@ def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str,
             f"fold {fold} does not exist: this dataset is split into {len(folds)}",
             where=store.folder,
             remedy=f"give a fold from 0 to {len(folds) - 1}, or all",
+            code="E-OPTION-FOLD",
         )
     chosen = folds[fold]
     missing = sorted({*chosen.train, *chosen.val} - set(store.case_ids))
@@ -160,11 +161,15 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
             f"holds a run that was made with different settings ({'; '.join(differences)})",
             where=folder,
             remedy="give the same options to resume it, --overwrite to replace it, or another results folder",
+            code="E-OUTPUT-EXISTS",
         )
     if not resume:
         state = "this run, finished" if there.finished else "this run, not finished"
         raise OutputError(
-            f"holds {state}", where=folder, remedy="use --resume to continue it, or --overwrite to replace it"
+            f"holds {state}",
+            where=folder,
+            remedy="use --resume to continue it, or --overwrite to replace it",
+            code="E-OUTPUT-EXISTS",
         )
     remove_partials(folder)
     remove_partials(folder / "checkpoints")
@@ -192,5 +197,6 @@ def record_in(folder: Path) -> RunRecord | None:
             f"holds {', '.join(strangers)} but no {RUN}: their origin is unknown",
             where=folder,
             remedy="give --overwrite to replace them, or another results folder",
+            code="E-OUTPUT-EXISTS",
         )
     return None

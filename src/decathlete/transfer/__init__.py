@@ -1,1 +1,1 @@
-"""Downloads and archives: files from outside, resumed, checked and safely unpacked."""
+"""Downloads that can be resumed, and archives that are checked before they are unpacked."""

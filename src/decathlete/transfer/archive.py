@@ -1,8 +1,8 @@
-"""Archives from outside: looked through before a byte is written, unpacked into a folder they cannot leave.
+"""Unpack tar files from untrusted sources: every header is checked before anything is written.
 
-Only plain files are written. Symbolic and hard links, devices and pipes are ignored: with no link ever made, none can
-lead a later member elsewhere. A member whose path leaves the folder condemns the whole archive, as does one that would
-unpack to more than the caller allows. Owners, modes and times of the archive are not taken over.
+Only plain files are written. Symbolic and hard links, devices and pipes are ignored; since no link is ever created,
+none can redirect a later member. The whole archive is rejected if a member's path leaves the folder, or if it would
+unpack to more bytes than the caller allows. Owners, modes and times are not copied from the archive.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from decathlete.core.sizes import require_room, say_bytes
+from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import ArchiveError
 
 MAX_MEMBERS = 200_000
-"""The Decathlon's largest has about 1500; a million empty files would fill a disk's table, too."""
+"""Greatest number of members; the largest archive of the Decathlon has about 1500. A million empty files would use up
+the inodes of a disk."""
 
 _MAX_READ = 1 << 20
-REMEDY = "do not use this file; fetch the archive from its publisher again"
-# Headers are another's bytes: tarfile answers damaged ones with any of these.
+REMEDY = "do not use this file; download the archive again from its publisher"
+# tarfile raises any of these for damaged headers.
 _DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError, IndexError)
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Contents:
-    """What an archive would write: members with their paths below the top folder."""
+    """The members that would be written, with their paths below the top folder, and the names of ignored members."""
 
     files: tuple[tuple[PurePosixPath, tarfile.TarInfo], ...]
     ignored: tuple[str, ...]
@@ -43,39 +44,41 @@ class _Contents:
 
 
 def unpack_tar(archive: Path, folder: Path, *, top: str, limit_bytes: int, needs: tuple[str, ...] = ()) -> None:
-    """Unpack what lies in the archive's folder ``top`` as the folder ``folder``.
+    """Unpack the archive's folder ``top`` to the new folder ``folder``.
 
     Args:
-        archive: a tar file, not compressed.
-        folder: made, where nothing is yet (give a temporary one and rename it: a failure leaves it half-filled).
-        limit_bytes: more than this is never written.
-        needs: files below ``top`` that must be there.
+        archive: an uncompressed tar file.
+        folder: does not exist yet. A failure leaves it incomplete, so give a temporary folder and rename it.
+        limit_bytes: greatest number of bytes to write.
+        needs: files below ``top`` that the archive must contain.
 
     Raises:
-        ArchiveError: damaged, not a tar file, or not safe; found before anything is written, except damage in the
-            files' own bytes.
-        OutputError: the disk has no room for it.
+        ArchiveError: the file is damaged, not a tar file, or not safe. Nothing is written in these cases, except if
+            the content of a member is damaged.
+        OutputError: the disk has too little free space.
     """
-    with _opened(archive) as tar:
-        contents = _look_through(tar, archive, top, limit_bytes)
+    with _open_tar(archive) as tar:
+        contents = _check_members(tar, archive, top, limit_bytes)
         inside = {str(path) for path, _ in contents.files}
         if missing := [name for name in needs if name not in inside]:
             raise ArchiveError(f"holds no {top}/{missing[0]}", where=archive, remedy=REMEDY)
         folder.mkdir(parents=True)
-        require_room(folder, contents.n_bytes, needed_for="to unpack it", remedy="free some, or choose another disk")
+        require_disk_space(
+            folder, contents.n_bytes, needed_for="to unpack it", remedy="free disk space, or choose another disk"
+        )
         for path, member in contents.files:
             _write(tar, member, folder / path)
     if contents.ignored:
-        found = len(contents.ignored)
-        logger.warning("%s: ignored links and devices (%d, the first %a)", archive.name, found, contents.ignored[0])
+        n_ignored = len(contents.ignored)
+        logger.warning("%s: ignored %d links and devices (first: %a)", archive.name, n_ignored, contents.ignored[0])
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with (
             archive.open("rb") as stream,
-            tarfile.open(fileobj=_ShortReads(stream), mode="r:", errorlevel=2) as tar,
+            tarfile.open(fileobj=_LimitedReader(stream), mode="r:", errorlevel=2) as tar,
         ):
             yield tar
     except _DAMAGED as problem:
@@ -84,8 +87,8 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         ) from problem
 
 
-class _ShortReads(io.BufferedIOBase):
-    """Refuses the reads that only a hostile header asks for: tarfile takes extended headers into memory whole."""
+class _LimitedReader(io.BufferedIOBase):
+    """A stream that rejects large reads, which only a hostile header causes: tarfile reads extended headers whole."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
@@ -102,8 +105,8 @@ class _ShortReads(io.BufferedIOBase):
         return self._stream.tell()
 
 
-def _look_through(tar: tarfile.TarFile, archive: Path, top: str, limit_bytes: int) -> _Contents:
-    """Every member's header, judged; the archive is left as soon as one condemns it."""
+def _check_members(tar: tarfile.TarFile, archive: Path, top: str, limit_bytes: int) -> _Contents:
+    """Check the header of every member; the first unsafe one ends the reading."""
     files: list[tuple[PurePosixPath, tarfile.TarInfo]] = []
     ignored: list[str] = []
     total = 0
@@ -111,55 +114,61 @@ def _look_through(tar: tarfile.TarFile, archive: Path, top: str, limit_bytes: in
         path = inner_path(member.name, archive)
         total += _size(member, archive)
         if total > limit_bytes or n_members > MAX_MEMBERS:
-            bound = say_bytes(limit_bytes) if total > limit_bytes else f"{MAX_MEMBERS} files"
-            raise ArchiveError(f"would unpack to more than {bound}", where=archive, remedy=REMEDY)
+            limit = format_bytes(limit_bytes) if total > limit_bytes else f"{MAX_MEMBERS} files"
+            raise ArchiveError(
+                f"would unpack to more than {limit}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            )
         if any(part.startswith("._") for part in path.parts) or member.isdir():
             continue
         if not member.isreg():
             ignored.append(member.name)
         elif path.parts[:1] == (top,) and len(path.parts) > 1:
             files.append((path.relative_to(top), member))
-    _refuse_early_end(tar)
-    refuse_clashes([path for path, _ in files], archive)
+    _reject_early_end(tar)
+    reject_duplicates([path for path, _ in files], archive)
     return _Contents(files=tuple(files), ignored=tuple(ignored))
 
 
 def inner_path(name: str, archive: Path) -> PurePosixPath:
-    """``name`` as a path below the folder, by the rules of every system at once (``\\``, ``C:``)."""
+    """Convert a member's name to a path below the folder, by the rules of all operating systems (``\\``, ``C:``)."""
     path, as_windows = PurePosixPath(name), PureWindowsPath(name)
     if path.is_absolute() or as_windows.anchor or ".." in as_windows.parts or re.search(r"[\x00-\x1f]", name):
-        raise ArchiveError(f"holds a member that leaves its folder: {name!a}", where=archive, remedy=REMEDY)
+        raise ArchiveError(
+            f"holds a member that leaves its folder: {name!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+        )
     return path
 
 
 def _size(member: tarfile.TarInfo, archive: Path) -> int:
-    """Bytes that the member would write. A negative size would send the reader back to read the same again."""
+    """Return the size of a member in bytes. With a negative size, the reader would read the same header again."""
     if member.size < 0:
-        raise ArchiveError(f"holds a member of negative size: {member.name!a}", where=archive, remedy=REMEDY)
+        raise ArchiveError(
+            f"holds a member of negative size: {member.name!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+        )
     return member.size
 
 
-def _refuse_early_end(tar: tarfile.TarFile) -> None:
-    """After the last member come zeros or nothing: tarfile takes a damaged header in the middle for the end."""
+def _reject_early_end(tar: tarfile.TarFile) -> None:
+    """Check that only zeros follow the last member: tarfile treats a damaged header in the middle as the end."""
     assert tar.fileobj is not None  # for the type checker: opened on a stream
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError(f"no header where one is due, at byte {tar.offset}")
+        raise tarfile.ReadError(f"no header at byte {tar.offset}")
 
 
-def refuse_clashes(paths: list[PurePosixPath], archive: Path) -> None:
-    """No path twice, and none both a file and a folder."""
+def reject_duplicates(paths: list[PurePosixPath], archive: Path) -> None:
+    """Reject an archive in which a path occurs twice, or is both a file and a folder."""
     seen: set[PurePosixPath] = {parent for path in paths for parent in path.parents}
     for path in paths:
         if path in seen:
-            raise ArchiveError(f"holds {str(path)!a} twice", where=archive, remedy=REMEDY)
+            raise ArchiveError(f"holds {str(path)!a} twice", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE")
         seen.add(path)
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     source = tar.extractfile(member)
-    if source is None:  # for the type checker: plain files alone come here
+    if source is None:  # for the type checker: only plain files are passed
         return
     with source, path.open("xb") as target:
         while chunk := source.read(_MAX_READ):

@@ -1,8 +1,8 @@
-"""Fetch one file over HTTP so that no byte comes twice: resumed where it broke off, tried again with growing pauses.
+"""Download one file over HTTP: resume after interruptions, retry with growing pauses.
 
-A request for the rest (``Range``) names the bytes it continues (``If-Range``, RFC 9110, 13.1.5), so that a file that
-changed meanwhile comes anew instead of being glued to the old one. Standard library alone; proxies are those of the
-system (``https_proxy``).
+A request for the rest of a file (``Range``) names the version that it continues (``If-Range``, RFC 9110, 13.1.5), so
+that a file that changed in the meantime is downloaded again instead of being appended to the old bytes. Only the
+standard library is used; proxies are those of the system (``https_proxy``).
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from decathlete.core.durations import say_duration
-from decathlete.core.files import value_digest
-from decathlete.core.sizes import say_bytes
+from decathlete.core.durations import format_duration
+from decathlete.core.files import output_code, value_digest
+from decathlete.core.sizes import format_bytes
 from decathlete.errors import DownloadError, OutputError
-from decathlete.transfer.part_file import PartFile, Whole
+from decathlete.transfer.part_file import PartFile, RemoteFile
 from decathlete.version import __version__
 
 ByteProgress = Callable[[int, int | None], None]
-"""Called with (bytes so far, bytes in all or None) after each piece."""
+"""Called with (bytes so far, total bytes or None) after each chunk."""
 
-_PIECE = 1 << 18
+_CHUNK = 1 << 18
 _LONGEST_WAIT_S = 60.0
-_PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that another time may be better
-_AGAIN = "run the same command again, it goes on where it stopped; or give --url with the address of a mirror"
+_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # status codes of errors that may pass
+_RETRY_REMEDY = "run the same command again to resume; or give --url with the address of a mirror"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a broken connection is put up with.
+    """Limits of retrying a broken connection.
 
     Attributes:
-        tries: in a row that bring nothing new.
-        first_wait_s: pause after the first; doubled after each further.
-        timeout_s: of a silent connection.
+        tries: greatest number of attempts in a row that add no bytes.
+        first_wait_s: pause after the first failure, seconds; doubled after each further failure.
+        timeout_s: longest silence of a connection, seconds.
     """
 
     tries: int = 5
@@ -49,12 +49,16 @@ class Patience:
     timeout_s: float = 30.0
 
     def wait_s(self, failures: int) -> float:
-        """The pause after so many failures in a row, seconds."""
+        """Return the pause after ``failures`` failures in a row, seconds."""
         return min(self.first_wait_s * 2.0 ** (failures - 1), _LONGEST_WAIT_S)
 
 
-class _Broken(Exception):
-    """A try that failed in a way that may pass."""
+class _TemporaryFailure(Exception):
+    """A failure that another attempt may not have.
+
+    Attributes:
+        reached: whether a server answered.
+    """
 
     def __init__(self, reason: str, *, reached: bool) -> None:
         super().__init__(reason)
@@ -62,7 +66,7 @@ class _Broken(Exception):
 
 
 class _Body(Protocol):
-    """The part of a response that is used here."""
+    """The attributes of a response that this module uses."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -71,208 +75,213 @@ class _Body(Protocol):
     def close(self) -> None: ...
 
 
-def fetch(
+def download_file(
     url: str,
     part: PartFile,
     *,
     patience: Patience,
-    announced: Callable[[int], None],
-    most: int,
+    check_size: Callable[[int], None],
+    limit_bytes: int,
     progress: ByteProgress | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> None:
-    """Bring the whole of ``url`` into ``part``, which may hold its beginning already.
+    """Download ``url`` to ``part``, which may already contain its beginning.
 
     Args:
-        announced: told the whole file's size, bytes, before its first byte is taken; may raise.
-        most: bytes that are taken where the server does not say how many there are.
-        progress: told of each piece.
-        say: told in a line of each pause.
+        check_size: called with the size of the whole file, bytes, before its first byte is read; it may raise.
+        limit_bytes: greatest size of a file whose size the server does not give.
+        progress: called after each chunk.
+        log: called with a line of text before each pause.
 
     Raises:
-        DownloadError: the server cannot be reached, refuses, or the connection broke off too often; what came is kept.
-            Or it sends more than ``most``; of that nothing is kept.
+        DownloadError: the server cannot be reached or returns an error, or the connection failed too often; the
+            downloaded bytes are kept. Or the file is larger than ``limit_bytes``; then nothing is kept.
         OutputError: ``part`` cannot be written.
     """
     start = furthest = part.size
     failures = 0
     while True:
         try:
-            return _go_on(url, part, patience.timeout_s, announced, most, progress)
-        except _Broken as trouble:
-            # Bytes that were there before are no progress: a server without Range could break off for ever.
+            return _request_rest(url, part, patience.timeout_s, check_size, limit_bytes, progress)
+        except _TemporaryFailure as failure:
+            # Only new bytes count as progress: a server without Range could send the same bytes forever.
             failures = 1 if part.size > furthest else failures + 1
             furthest = max(furthest, part.size)
-            if not trouble.reached and furthest == start and failures == 1:
-                raise _unreachable(url, trouble) from trouble
+            if not failure.reached and furthest == start and failures == 1:
+                raise _unreachable_error(url, failure) from failure
             if failures >= patience.tries:
-                raise _given_up(url, trouble, failures, part) from trouble
+                raise _retries_error(url, failure, failures, part) from failure
             wait_s = patience.wait_s(failures)
-            if say is not None:
-                say(f"{trouble}; trying again in {say_duration(wait_s)}")
+            if log is not None:
+                log(f"{failure}; next attempt in {format_duration(wait_s)}")
             time.sleep(wait_s)
 
 
-def shown(url: str) -> str:
-    """``url`` without its query, which may be a signature, for messages."""
+def without_query(url: str) -> str:
+    """Return ``url`` without its query, which may be a signature, for messages."""
     return urlunsplit(urlsplit(url)._replace(query=""))
 
 
-def _unreachable(url: str, trouble: _Broken) -> DownloadError:
+def _unreachable_error(url: str, failure: _TemporaryFailure) -> DownloadError:
     return DownloadError(
-        f"cannot be reached ({trouble})",
-        where=shown(url),
-        remedy="check the network and its proxy; or give --url with a mirror's address, or with file:///path of the "
-        "archive fetched elsewhere",
+        f"cannot be reached ({failure})",
+        where=without_query(url),
+        remedy="check the network and its proxy; or give --url with the address of a mirror, or with file:///path of "
+        "an archive that was downloaded elsewhere",
+        code="E-DOWNLOAD-NETWORK",
     )
 
 
-def _given_up(url: str, trouble: _Broken, failures: int, part: PartFile) -> DownloadError:
-    of = "" if part.whole.size is None else f" of {say_bytes(part.whole.size)}"
+def _retries_error(url: str, failure: _TemporaryFailure, failures: int, part: PartFile) -> DownloadError:
+    total = "" if part.remote.size is None else f" of {format_bytes(part.remote.size)}"
     return DownloadError(
-        f"{trouble}, {failures} times in a row; {say_bytes(part.size)}{of} have come and are kept",
-        where=shown(url),
-        remedy=_AGAIN,
+        f"{failure}, {failures} times in a row; the downloaded {format_bytes(part.size)}{total} are kept",
+        where=without_query(url),
+        remedy=_RETRY_REMEDY,
+        code="E-DOWNLOAD-NETWORK",
     )
 
 
-def _go_on(
+def _request_rest(
     url: str,
     part: PartFile,
     timeout_s: float,
-    announced: Callable[[int], None],
-    most: int,
+    check_size: Callable[[int], None],
+    limit_bytes: int,
     progress: ByteProgress | None,
 ) -> None:
-    """One request for what is missing."""
-    if part.complete:
+    """Request the missing bytes once."""
+    if part.is_complete:
         return
     source = value_digest(url)
-    response = _ask(url, _request(url, part, source), timeout_s)
-    if response is None:  # nothing lies behind what we have
-        if part.whole.size is None:
-            return  # the length was never told: the digest decides
+    response = _send(url, _request(url, part, source), timeout_s)
+    if response is None:  # no bytes follow those in ``part``
+        if part.remote.size is None:
+            return  # the size is unknown: the checksum decides
         part.start_over()
-        raise _Broken("the server's file is another", reached=True)
+        raise _TemporaryFailure("the file on the server has changed", reached=True)
     with closing(response):
-        whole = _placed(part, response, source)
-        if whole.size is not None:
-            announced(whole.size)
-        part.expect(whole)
-        within = _pour(response, part, whole.size, most if whole.size is None else whole.size, progress)
-    if not within:
-        part.start_over()  # it would lie in the way of whatever comes from elsewhere
-        raise _too_much(url, whole.size, most)
-    if whole.size is not None and part.size != whole.size:
-        raise _Broken("the connection broke off", reached=True)
+        remote = _align(part, response, source)
+        if remote.size is not None:
+            check_size(remote.size)
+        part.write_note(remote)
+        limit_bytes = limit_bytes if remote.size is None else remote.size
+        fits = _append(response, part, remote.size, limit_bytes, progress)
+    if not fits:
+        part.start_over()  # these bytes cannot be continued from another server
+        raise _size_error(url, remote.size, limit_bytes)
+    if remote.size is not None and part.size != remote.size:
+        raise _TemporaryFailure("the connection was interrupted", reached=True)
 
 
 def _request(url: str, part: PartFile, source: str) -> Request:
-    """For the rest of what ``part`` holds the beginning of."""
+    """Make the request for the bytes that ``part`` lacks."""
     request = Request(url, headers={"User-Agent": f"decathlete/{__version__}", "Accept-Encoding": "identity"})
     if part.size:
         request.add_header("Range", f"bytes={part.size}-")
-        if part.whole.validator and part.whole.source == source:  # of another mirror the size must do
-            request.add_header("If-Range", part.whole.validator)
+        if part.remote.validator and part.remote.source == source:  # for another mirror, only the size is compared
+            request.add_header("If-Range", part.remote.validator)
     return request
 
 
-def _ask(url: str, request: Request, timeout_s: float) -> _Body | None:
-    """The server's answer, or None where it says that nothing is left to send (416)."""
+def _send(url: str, request: Request, timeout_s: float) -> _Body | None:
+    """Send the request; return the response, or ``None`` if the server has no more bytes (416)."""
     try:
         response: _Body = urlopen(request, timeout=timeout_s)
     except HTTPError as problem:
         with problem:
-            answer = f"{problem.code} {problem.reason}"
+            status = f"{problem.code} {problem.reason}"
         if problem.code == 416:
             return None
-        if problem.code in _PASSING:
-            raise _Broken(f"the server answers {answer}", reached=True) from problem
+        if problem.code in _TEMPORARY:
+            raise _TemporaryFailure(f"the server answers {status}", reached=True) from problem
         raise DownloadError(
-            f"the server answers {answer}",
-            where=shown(url),
-            remedy="check --url: it names the folder that holds the archive, or the archive itself",
+            f"the server answers {status}",
+            where=without_query(url),
+            remedy="check --url: it is the address of the archive or of its folder",
         ) from problem
     except (OSError, http.client.HTTPException) as problem:
-        raise _trouble(problem) from problem
+        raise _connection_failure(problem) from problem
     return response
 
 
-def _trouble(problem: Exception) -> _Broken:
-    """What went wrong with the connection, in words, and whether anyone was there."""
+def _connection_failure(problem: Exception) -> _TemporaryFailure:
+    """Describe what went wrong with the connection, and whether a server was reached."""
     cause = problem.reason if isinstance(problem, URLError) else problem
     if isinstance(cause, TimeoutError):
-        return _Broken("no answer", reached=False)
-    words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        return _TemporaryFailure("no answer", reached=False)
+    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     if isinstance(cause, ConnectionRefusedError) or not isinstance(cause, ConnectionError | http.client.HTTPException):
-        return _Broken(words, reached=False)  # no name, no route, nobody there, or a certificate of someone else
-    return _Broken(f"the connection failed: {words}", reached=True)
+        return _TemporaryFailure(reason, reached=False)  # no address, no route, no server, or a wrong certificate
+    return _TemporaryFailure(f"the connection failed: {reason}", reached=True)
 
 
-def _placed(part: PartFile, response: _Body, source: str) -> Whole:
-    """Make ``part`` end where the response begins; what the response says of the whole."""
+def _align(part: PartFile, response: _Body, source: str) -> RemoteFile:
+    """Make ``part`` end where the response begins; return the facts that the response gives about the whole file."""
     headers = response.headers
     size = _whole_size(response)
     if response.status != 206:
         part.start_over()
-    elif _first_byte(headers) != part.size or (part.whole.size is not None and size != part.whole.size):
+    elif _first_byte(headers) != part.size or (part.remote.size is not None and size != part.remote.size):
         part.start_over()
-        raise _Broken("the server's file is another", reached=True)
+        raise _TemporaryFailure("the file on the server has changed", reached=True)
     etag = headers.get("ETag")
     strong = etag if etag and not etag.startswith("W/") else None
-    return Whole(size=size, validator=strong or headers.get("Last-Modified"), source=source)
+    return RemoteFile(size=size, validator=strong or headers.get("Last-Modified"), source=source)
 
 
 def _first_byte(headers: http.client.HTTPMessage) -> int | None:
-    found = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+    match = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
 
 
 def _whole_size(response: _Body) -> int | None:
-    """Bytes of the whole file, whichever part of it comes now; None if not said."""
+    """Return the size of the whole file, bytes, even if the response is a part of it; ``None`` if it is not given."""
     if response.status == 206:
-        said = response.headers.get("Content-Range", "").rpartition("/")[2]
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
     else:
-        said = response.headers.get("Content-Length", "")
-    return int(said) if said.isdecimal() else None
+        size = response.headers.get("Content-Length", "")
+    return int(size) if size.isdecimal() else None
 
 
-def _too_much(url: str, announced: int | None, most: int) -> DownloadError:
+def _size_error(url: str, announced: int | None, limit_bytes: int) -> DownloadError:
     if announced is not None:
-        problem = f"the server sends more than the {say_bytes(announced)} that it announced"
+        problem = f"the server sends more than the {format_bytes(announced)} that it announced"
     else:
-        problem = f"more than {say_bytes(most)} come, and the server does not say how many there are: no more are taken"
+        problem = f"the file is larger than {format_bytes(limit_bytes)}, and the server does not give its size"
     return DownloadError(
-        problem, where=shown(url), remedy="make room on the disk, or give --url with the address of another mirror"
+        problem, where=without_query(url), remedy="free disk space, or give --url with the address of another mirror"
     )
 
 
-def _pour(response: _Body, part: PartFile, size: int | None, most: int, progress: ByteProgress | None) -> bool:
-    """Append the response to ``part``, each piece as it comes: what has come survives a kill.
+def _append(response: _Body, part: PartFile, size: int | None, limit_bytes: int, progress: ByteProgress | None) -> bool:
+    """Append the response to ``part``; each chunk is written at once, so that it survives a kill.
 
-    Returns whether ``part`` has stayed within ``most`` bytes.
+    Returns:
+        Whether ``part`` has at most ``limit_bytes`` bytes.
     """
     done = part.size
     with part.path.open("ab", buffering=0) as stream:
-        while piece := _next_piece(response):
-            if done + len(piece) > most:
+        while chunk := _read_chunk(response):
+            if done + len(chunk) > limit_bytes:
                 return False
             try:
-                stream.write(piece)
+                stream.write(chunk)
             except OSError as problem:
                 raise OutputError(
                     f"cannot be written ({problem.strerror or problem})",
                     where=part.path,
-                    remedy="make room on its disk, then run the same command again: it goes on where it stopped",
+                    remedy="free disk space, then run the same command again: it resumes the download",
+                    code=output_code(problem),
                 ) from problem
-            done += len(piece)
+            done += len(chunk)
             if progress is not None:
                 progress(done, size)
     return True
 
 
-def _next_piece(response: _Body) -> bytes:
+def _read_chunk(response: _Body) -> bytes:
     try:
-        return response.read1(_PIECE)
+        return response.read1(_CHUNK)
     except (OSError, http.client.HTTPException) as problem:
-        raise _Broken("the connection broke off", reached=True) from problem
+        raise _TemporaryFailure("the connection was interrupted", reached=True) from problem

@@ -1,4 +1,4 @@
-"""A file that is still coming: the bytes so far, and beside them what the server said of the whole."""
+"""A partly downloaded file: the bytes so far, and beside them a note on the whole file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if sys.platform != "win32":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whole:
-    """What is known of the whole file.
+class RemoteFile:
+    """The facts that the server gave about the whole file.
 
     Attributes:
-        size: in bytes, or None if no server has said.
-        validator: the server's own name for these very bytes (``ETag`` or ``Last-Modified``), to ask for their rest.
-        source: digest of the address that the validator belongs to (an address may carry a secret).
+        size: bytes; ``None`` if no server gave the size.
+        validator: the server's identifier of this version of the file (``ETag`` or ``Last-Modified``).
+        source: digest of the address to which the validator belongs (an address may contain a secret).
     """
 
     size: int | None = None
@@ -34,7 +34,7 @@ class Whole:
 
 
 class PartFile:
-    """``<name>.part`` and its note ``<name>.part.json``."""
+    """The file ``<name>.part`` and its note ``<name>.part.json``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,59 +42,62 @@ class PartFile:
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Number of bytes so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     @property
-    def whole(self) -> Whole:
-        """What the note says; nothing, if it cannot be read."""
+    def remote(self) -> RemoteFile:
+        """The content of the note; empty if it cannot be read."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
             size, validator, source = note["size"], note["validator"], note["source"]
         except (OSError, ValueError, KeyError, TypeError):
-            return Whole()
-        return Whole(
+            return RemoteFile()
+        return RemoteFile(
             size=size if isinstance(size, int) else None,
             validator=validator if isinstance(validator, str) else None,
             source=source if isinstance(source, str) else None,
         )
 
     @property
-    def complete(self) -> bool:
-        """Whether all bytes that the server announced are there."""
-        return self.whole.size is not None and self.size == self.whole.size
+    def is_complete(self) -> bool:
+        """Whether all bytes that the server announced are present."""
+        return self.remote.size is not None and self.size == self.remote.size
 
-    def expect(self, whole: Whole) -> None:
-        """Remember what is coming, before its first byte."""
-        if whole != self.whole:
-            write_json(self._note, {"size": whole.size, "validator": whole.validator, "source": whole.source})
+    def write_note(self, remote: RemoteFile) -> None:
+        """Write the note, before the first byte is appended."""
+        if remote != self.remote:
+            write_json(self._note, {"size": remote.size, "validator": remote.validator, "source": remote.source})
 
     def start_over(self) -> None:
-        """Forget the bytes so far."""
+        """Discard the bytes so far."""
         if self.path.exists():
             os.truncate(self.path, 0)
         remove(self._note)
 
     def remove(self) -> None:
-        """Leave nothing."""
+        """Remove the file and its note."""
         remove(self.path)
         remove(self._note)
 
     def md5(self) -> str:
-        """MD5 of the bytes so far, hexadecimal."""
+        """Return the MD5 of the bytes so far, hexadecimal."""
         return md5_of(self.path)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """No second process writes to it meanwhile; an empty part is not left behind.
+    def lock(self) -> Iterator[None]:
+        """Prevent other processes from writing to the file; an empty file is removed at the end.
 
         Raises:
-            OutputError: a second process does.
+            OutputError: another process has the lock.
         """
         with self.path.open("ab") as stream:
-            if not _lock(stream.fileno()):
+            if not _acquire_lock(stream.fileno()):
                 raise OutputError(
-                    "is being downloaded by another process", where=self.path, remedy="wait until that one is done"
+                    "is being downloaded by another process",
+                    where=self.path,
+                    remedy="wait until it has finished",
+                    code="E-OUTPUT-LOCKED",
                 )
             try:
                 yield
@@ -104,18 +107,18 @@ class PartFile:
 
 
 def md5_of(path: Path) -> str:
-    """MD5 of a file's bytes, hexadecimal: against accidents and mix-ups, as the Decathlon publishes it."""
+    """Return the MD5 of a file's bytes, hexadecimal: the checksum that the Decathlon publishes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _lock(descriptor: int) -> bool:
-    """Whether this process alone has the file now; the system lets go of it even when the process is killed."""
+def _acquire_lock(descriptor: int) -> bool:
+    """Return whether this process has the lock now; the system releases it even if the process is killed."""
     if sys.platform != "win32":
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
-            return True  # a file system without locks: go on as if alone
+            return True  # a file system without locks
     return True

@@ -1,6 +1,6 @@
-"""Zip files from outside, under the rules of :mod:`decathlete.transfer.archive`.
+"""Unpack zip files from untrusted sources, by the rules of :mod:`decathlete.transfer.archive`.
 
-Here a link or an encrypted member condemns the file: whoever packs a folder of plain files has neither.
+A link or an encrypted member rejects the whole file, since an archive of a folder of plain files contains neither.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from decathlete.core.sizes import require_room, say_bytes
+from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import ArchiveError
-from decathlete.transfer.archive import MAX_MEMBERS, REMEDY, inner_path, refuse_clashes
+from decathlete.transfer.archive import MAX_MEMBERS, REMEDY, inner_path, reject_duplicates
 
 _READ = 1 << 20
 _FORMS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -24,52 +24,61 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplemented
 def unpack_zip(
     archive: Path, folder: Path, *, limit_bytes: int, wanted: Callable[[PurePosixPath], bool] = lambda _: True
 ) -> None:
-    """Unpack the files that are ``wanted`` as the folder ``folder``.
+    """Unpack the files for which ``wanted`` is true to the new folder ``folder``.
 
     Args:
-        folder: made, where nothing is yet (give a temporary one: a failure leaves it half-filled).
-        limit_bytes: more than this is never written.
+        folder: does not exist yet. A failure leaves it incomplete, so give a temporary folder.
+        limit_bytes: greatest number of bytes to write.
 
     Raises:
-        ArchiveError: damaged, not a zip file, or not safe; found before anything is written, except damage in the
-            files' own bytes.
-        OutputError: the disk has no room for it.
+        ArchiveError: the file is damaged, not a zip file, or not safe. Nothing is written in these cases, except if
+            the content of a member is damaged.
+        OutputError: the disk has too little free space.
     """
-    with _opened(archive) as packed:
-        files = [(path, member) for path, member in _members(packed, archive) if wanted(path)]
+    with _open_zip(archive) as packed:
+        files = [(path, member) for path, member in _check_members(packed, archive) if wanted(path)]
         n_bytes = sum(member.file_size for _, member in files)
         if n_bytes > limit_bytes:
-            raise ArchiveError(f"would unpack to more than {say_bytes(limit_bytes)}", where=archive, remedy=REMEDY)
-        refuse_clashes([path for path, _ in files], archive)
+            raise ArchiveError(
+                f"would unpack to more than {format_bytes(limit_bytes)}",
+                where=archive,
+                remedy=REMEDY,
+                code="E-ARCHIVE-UNSAFE",
+            )
+        reject_duplicates([path for path, _ in files], archive)
         folder.mkdir(parents=True)
-        require_room(folder, n_bytes, needed_for="to unpack it", remedy="free some, or choose another disk")
+        require_disk_space(folder, n_bytes, needed_for="to unpack it", remedy="free disk space, or choose another disk")
         for path, member in files:
             _write(packed, member, folder / path, archive)
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         packed = zipfile.ZipFile(archive)
     except _DAMAGED as problem:
-        raise _damaged(archive, problem) from problem
+        raise _damage_error(archive, problem) from problem
     with packed:
         yield packed
 
 
-def _members(packed: zipfile.ZipFile, archive: Path) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
-    """Every file, judged by its header."""
+def _check_members(packed: zipfile.ZipFile, archive: Path) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
+    """Check the header of every member and yield the files."""
     for n_members, member in enumerate(packed.infolist(), start=1):
         if n_members > MAX_MEMBERS:
-            raise ArchiveError(f"would unpack to more than {MAX_MEMBERS} files", where=archive, remedy=REMEDY)
+            raise ArchiveError(
+                f"would unpack to more than {MAX_MEMBERS} files", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            )
         path = inner_path(member.filename, archive)
-        if problem := _refused(member):
-            raise ArchiveError(f"holds {problem}: {member.filename!a}", where=archive, remedy=REMEDY)
+        if problem := _unsafe_feature(member):
+            raise ArchiveError(
+                f"holds {problem}: {member.filename!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            )
         if not member.is_dir():
             yield path, member
 
 
-def _refused(member: zipfile.ZipInfo) -> str | None:
+def _unsafe_feature(member: zipfile.ZipInfo) -> str | None:
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "a link or a device"
@@ -83,11 +92,11 @@ def _write(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive
     with path.open("xb") as target:
         try:
             with packed.open(member) as source:
-                while chunk := source.read(_READ):  # never more than the header says
+                while chunk := source.read(_READ):  # never more than the size in the header
                     target.write(chunk)
         except _DAMAGED as problem:
-            raise _damaged(archive, problem) from problem
+            raise _damage_error(archive, problem) from problem
 
 
-def _damaged(archive: Path, problem: Exception) -> ArchiveError:
+def _damage_error(archive: Path, problem: Exception) -> ArchiveError:
     return ArchiveError(f"is damaged, or not a zip file ({problem})", where=archive, remedy=REMEDY)

@@ -1,1 +1,1 @@
-"""What strings the rooms together: run, validate, report, demo."""
+"""Workflows that compose the packages: prepare, train, validate, report, run, demo."""

@@ -1,4 +1,4 @@
-"""A dataset from one layout into another: read what there is, survey every file, place or write each."""
+"""Convert a dataset to another layout: read the source, survey every file, link or write each."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.labels import LabelSet
+from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
-from decathlete.dataset.conversion.plain_sources import FileNames, read_undeclared
-from decathlete.dataset.conversion.run import Record, check_place, run_jobs
-from decathlete.dataset.conversion.source import Progress, Source, read_source
-from decathlete.dataset.conversion.survey import Target, common_suffix, survey
+from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
+from decathlete.dataset.conversion.run import Record, check_output, run_jobs
+from decathlete.dataset.conversion.source import Source, read_source
+from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.conversion.values import nnunet_values
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.manifest import MANIFEST
-from decathlete.dataset.regions import chosen_labels
-from decathlete.errors import DatasetError, OptionError, problems_found
+from decathlete.dataset.regions import resolve_labels
+from decathlete.errors import DatasetError, OptionError
 from decathlete.io.format_lookup import writable_suffixes
 from decathlete.workflows.workspace import Workspace
 
-Listen = Callable[[str], Progress | None]
+Listen = Callable[[str], CaseProgress | None]
 
 
 def convert(
@@ -40,42 +41,50 @@ def convert(
     overwrite: bool = False,
     listen: Listen = lambda _: None,
 ) -> Record:
-    """Make a dataset of another layout in the folder ``output``; files become links where they can stay as they are.
+    """Create a dataset in another layout in the folder ``output``; unchanged files become links.
 
     Args:
         source: a dataset with ``dataset.json`` (path, folder name or number under ``workspace.data``), a folder of
             images and label maps (with ``files.images``), or a CSV file.
-        to: ``decathlon`` or ``nnunet`` (v2; the folder is then called ``Dataset123_Name``).
-        suffix: of all new files; needed only where those of the source differ.
-        copy: copy instead of linking.
-        regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; they go into the new ``dataset.json``.
-        group_by: regular expression with one group that names a case's patient; the groups are kept.
-        listen: asked, for each part of the work, who is told of its cases.
+        to: ``decathlon`` or ``nnunet`` (v2; the folder must have a name like ``Dataset123_Name``).
+        files: file names and content of a source without ``dataset.json``.
+        suffix: suffix of all new files; needed only if the files of the source have several.
+        copy: copy files instead of linking them.
+        regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; written to the new ``dataset.json``.
+        group_by: regular expression with one group that matches a case's patient; the groups are kept.
+        listen: returns the progress function of a step (``"read headers"``, ``"convert"``, ...), or ``None``.
 
     Raises:
-        DatasetError: every problem of the source together; nothing was written.
-        OptionError: options that do not go with this source.
-        OutputError: ``output`` may not be written, or something else is in the way.
-        CasesFailed: at the end, if some cases could not be converted.
+        DatasetError: the source is not valid; lists every problem. Nothing was written.
+        OptionError: the options do not apply to this source.
+        OutputError: ``output`` may not be written, or contains other files.
+        CasesFailedError: at the end, if some cases could not be converted.
     """
     if suffix is not None and suffix not in writable_suffixes():
         raise OptionError(
             f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
         )
     folder, nnunet = Path(output), to == "nnunet"
-    declared = files.images is None and Path(source).suffix.lower() != ".csv"
-    origin = workspace.dataset(source) if declared else Path(source)
-    check_place(folder, origin, kept_clean=(origin,) if declared else files.folders(origin), nnunet=nnunet)
-    found = _read(origin, files, declared=declared, group_by=group_by, workers=workers, listen=listen)
-    labels = chosen_labels(found.spec.labels, regions=regions, order=regions_order, brats=brats)
-    new_labels, values = _nnunet_labels(labels, origin) if nnunet else (labels, {})
-    target = _target(found, labels, values, layout=to, folder=folder, suffix=suffix)
+    has_manifest = files.images is None and Path(source).suffix.lower() != ".csv"
+    origin = workspace.dataset(source) if has_manifest else Path(source)
+    check_output(folder, origin, source_folders=(origin,) if has_manifest else files.folders(origin), nnunet=nnunet)
+    original = _read(origin, files, has_manifest=has_manifest, group_by=group_by, workers=workers, listen=listen)
+    labels = resolve_labels(original.spec.labels, regions=regions, order=regions_order, brats=brats)
+    new_labels, values = nnunet_values(labels, origin) if nnunet else (labels, {})
+    target = Target(
+        layout=to,
+        folder=folder,
+        suffix=choose_suffix(original.spec, suffix),
+        channels=len(original.spec.channels),
+        values=values,
+        known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
+    )
     return run_jobs(
-        survey(found.spec, target, workers=workers, progress=listen("read headers")),
+        survey(original.spec, target, workers=workers, progress=listen("read headers")),
         folder,
         source=origin,
-        manifest=_manifest(found, new_labels, target),
-        folds=found.folds,
+        manifest=_manifest(original, new_labels, target),
+        folds=original.folds,
         values=values,
         copy=copy,
         overwrite=overwrite,
@@ -85,63 +94,37 @@ def convert(
 
 
 def _read(
-    origin: Path, files: FileNames, *, declared: bool, group_by: str | None, workers: int, listen: Listen
+    origin: Path, files: FileNames, *, has_manifest: bool, group_by: str | None, workers: int, listen: Listen
 ) -> Source:
-    if not declared:
+    if not has_manifest:
         if not origin.exists():
-            raise DatasetError("does not exist", where=origin, remedy="check the path")
-        return read_undeclared(origin, files, group_by=group_by, workers=workers, progress=listen("read labels"))
+            raise DatasetError("does not exist", where=origin, remedy="check the path", code="E-DATASET-NOT-FOUND")
+        return read_plain_source(origin, files, group_by=group_by, workers=workers, progress=listen("read labels"))
     if not (origin / MANIFEST).is_file():
         raise DatasetError(
-            f"has no {MANIFEST}", where=origin, remedy="say where its images and label maps lie: --images, --labels"
+            f"has no {MANIFEST}",
+            where=origin,
+            remedy="give the folders of its images and label maps: --images, --labels",
         )
     if files != FileNames():
         raise OptionError(
             "--channels, --classes, --labels, --test-images and --label-suffix are for plain folders and CSV files",
             where=origin,
-            remedy=f"leave them out, since its {MANIFEST} says these things; or give --images to pass it over",
+            remedy=f"leave them out, since {MANIFEST} contains this information; or give --images to ignore it",
+            code="E-OPTION-CONFLICT",
         )
     return read_source(origin, group_by=group_by)
 
 
-def _nnunet_labels(labels: LabelSet, where: Path) -> tuple[LabelSet, dict[int, int]]:
-    problems: list[str] = []
-    found = nnunet_values(labels, problems)
-    if problems:
-        remedy = "rename the classes, or give --regions"
-        raise problems_found(problems, where=where, remedy=remedy, kind=DatasetError)
-    return found
-
-
-def _target(
-    found: Source,
-    labels: LabelSet,
-    values: dict[int, int],
-    *,
-    layout: DatasetLayout,
-    folder: Path,
-    suffix: str | None,
-) -> Target:
-    """What the new files are to be; ``labels`` are the source's, whose ``values`` may be renumbered."""
-    return Target(
-        layout=layout,
-        folder=folder,
-        suffix=common_suffix(found.spec, suffix),
-        channels=len(found.spec.channels),
-        values=values,
-        known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
-    )
-
-
-def _manifest(found: Source, labels: LabelSet, target: Target) -> dict[str, object]:
+def _manifest(original: Source, labels: LabelSet, target: Target) -> dict[str, object]:
     content = ManifestContent(
         name=target.folder.name,
-        channels=found.spec.channels,
+        channels=original.spec.channels,
         labels=labels,
-        training=[case.id for case in found.spec.cases],
-        test=[case.id for case in found.spec.test_cases],
+        training=[case.id for case in original.spec.cases],
+        test=[case.id for case in original.spec.test_cases],
         suffix=target.suffix,
-        groups={case.id: case.group for case in found.spec.cases if case.group is not None},
-        texts=found.texts,
+        groups={case.id: case.group for case in original.spec.cases if case.group is not None},
+        texts=original.texts,
     )
     return nnunet_manifest(content) if target.layout == "nnunet" else decathlon_manifest(content)

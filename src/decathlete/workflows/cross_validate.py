@@ -1,4 +1,4 @@
-"""Cross-validation: several folds in turn, their scores together, and the test images by all their models."""
+"""Cross-validation: run several folds, combine their scores, and predict the test images with all their models."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from decathlete.core.durations import say_duration
+from decathlete.core.durations import format_duration
 from decathlete.core.files import write_text
-from decathlete.core.memory import is_memory_short
+from decathlete.core.memory import is_out_of_memory
 from decathlete.core.signatures import accepts_fields_of
-from decathlete.errors import CasesFailed, DecathleteError, FoldsFailed, Interrupted
+from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError
 from decathlete.evaluation.cross_validation import CrossValidation
-from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.cross_validation_page import render_cross_validation
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
-from decathlete.workflows.folds import Folds, say_folds
+from decathlete.workflows.folds import FoldSelection, format_folds
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +26,17 @@ NAME = "cross_validation"
 
 @dataclass(frozen=True, kw_only=True)
 class CrossValidationResult:
-    """What a cross-validation leaves.
+    """The results of a cross-validation.
 
     Attributes:
-        folder: that holds ``fold_<k>`` and, beside them, ``cross_validation.json``, ``.csv`` and ``.html``.
-        scores: over folds and over all held-out cases.
-        folds: those that are finished.
-        report: ``cross_validation.html``; each fold has a report of its own.
-        predictions: folder of the test images, predicted by the folds' models together; ``None`` if the dataset has
+        folder: contains ``fold_<k>``, ``cross_validation.json``, ``.csv`` and ``.html``.
+        scores: scores over folds and over all held-out cases.
+        folds: the folds that are finished.
+        report: ``cross_validation.html``; each fold also has its own report.
+        predictions: folder of the test images, predicted by the models of all folds; ``None`` if the dataset has
             none, or a fold failed.
-        failed_folds: the error that names folds which failed; the others are whole.
-        failed_tests: the error that names test images which could not be predicted.
+        failed_folds: the error that lists the folds that failed; the others are complete.
+        failed_tests: the error that lists the test images that could not be predicted.
     """
 
     folder: Path
@@ -45,46 +44,57 @@ class CrossValidationResult:
     folds: Mapping[int, FoldResult]
     report: Path
     predictions: Path | None
-    failed_folds: FoldsFailed | None = None
-    failed_tests: CasesFailed | None = None
+    failed_folds: FoldsFailedError | None = None
+    failed_tests: CasesFailedError | None = None
 
 
 @accepts_fields_of(FoldPipeline)
 def cross_validate(
     task: str | Path, *, folds: str | Sequence[int] | None = None, **options: Unpack[PipelineOptions]
 ) -> CrossValidationResult:
-    """Prepare the dataset; train, score and report each fold; put the scores together; predict the test images.
+    """Prepare the dataset; train, score and report each fold; combine the scores; predict the test images.
 
-    Called again, it goes on where it was stopped: finished folds are not done again. A fold that fails does not keep
-    the others from being done: it is not raised but named in the result's ``failed_folds``, as are test images that
-    cannot be predicted in ``failed_tests``.
+    After an interruption, the same call resumes: finished folds are not run again. A failed fold does not stop the
+    others. It raises no error; the result's ``failed_folds`` lists failed folds, and ``failed_tests`` lists test images
+    that could not be predicted.
 
     Args:
         task: as in :func:`decathlete.run`.
         folds: ``"0-4"``, ``"0,2"``, ``"0-"`` or numbers; ``None``: every fold of the split.
-        options: as in :func:`decathlete.run`; ``config`` is of each fold, its ``max_time_s`` the time of *each*.
+        options: as in :func:`decathlete.run`; ``config`` applies to each fold, and its ``max_time_s`` to *each* fold.
 
     Raises:
         OptionError: there are no such folds.
-        FoldsFailed: no fold could be done.
-        DecathleteError: whatever preparing finds wrong, or what every fold failed by.
-        Interrupted: by a signal; what was finished is kept.
+        FoldsFailedError: every fold failed.
+        DecathleteError: preparing the dataset failed, or every fold failed with this same error.
+        InterruptedRunError: a signal stopped the work; finished results are kept.
     """
-    chosen = Folds.of(folds)
-    road = FoldPipeline(task=task, **options)
-    store = road.prepare()
-    numbers = chosen.among(len(store.splits.folds))
-    road.listener.step(_announcement(numbers, road.config))
-    done, problems = _each_fold(road, numbers)
-    failed = _failure(done, problems)
-    folder = road.workspace.results_folder(task, road.dims)
-    scores = _combine(store, done, failed)
+    selection = FoldSelection.parse(folds)
+    pipeline = FoldPipeline(task=task, **options)
+    store = pipeline.prepare()
+    numbers = selection.resolve(len(store.splits.folds))
+    pipeline.listener.step(_announcement(numbers, pipeline.config))
+    finished, errors = _run_folds(pipeline, numbers)
+    if errors and not finished:
+        raise _common_error(list(errors.values())) or _folds_error(errors, n_done=0)
+    failed = _folds_error(errors, n_done=len(finished)) if errors else None
+    folder = pipeline.workspace.results_folder(task, pipeline.dims)
+    scores = CrossValidation.of(
+        {fold: result.scores for fold, result in finished.items() if result.scores is not None},
+        dataset=store.plan.dataset,
+        dims=store.plan.dims,
+        n_folds=len(store.splits.folds),
+        failed=failed.failures if failed else {},
+    )
     report = _write(folder, scores)
-    predictions, failed_tests = (None, None) if failed is not None else _predict_tests(road, done, folder)
+    predictions, failed_tests = None, None
+    if failed is None:
+        output = folder / f"predictions_folds_{format_folds(list(finished)).replace(',', '_')}"
+        predictions, failed_tests = pipeline.predict_tests([result.folder for result in finished.values()], output)
     return CrossValidationResult(
         folder=folder,
         scores=scores,
-        folds=done,
+        folds=finished,
         report=report,
         predictions=predictions,
         failed_folds=failed,
@@ -93,68 +103,48 @@ def cross_validate(
 
 
 def _announcement(folds: Sequence[int], config: TrainConfig) -> str:
-    words = f"Folds {say_folds(folds)}, one after the other"
+    text = f"Folds {format_folds(folds)}, one after the other"
     if config.max_time_s is None:
-        return words
-    each, together = say_duration(config.max_time_s), say_duration(config.max_time_s * len(folds))
-    return f"{words}: each trains for {each}, together {together}"
+        return text
+    each, total = format_duration(config.max_time_s), format_duration(config.max_time_s * len(folds))
+    return f"{text}: each trains for {each}, together {total}"
 
 
-def _each_fold(road: FoldPipeline, folds: Sequence[int]) -> tuple[dict[int, FoldResult], dict[int, Exception]]:
-    """Those that were done, and what the others failed by."""
-    done: dict[int, FoldResult] = {}
-    problems: dict[int, Exception] = {}
+def _run_folds(pipeline: FoldPipeline, folds: Sequence[int]) -> tuple[dict[int, FoldResult], dict[int, Exception]]:
+    """Run each fold; return the results of finished folds and the errors of failed ones."""
+    finished: dict[int, FoldResult] = {}
+    errors: dict[int, Exception] = {}
     for fold in folds:
         try:
-            done[fold] = road.fold(fold)
-        except Interrupted:
+            finished[fold] = pipeline.run_fold(fold)
+        except InterruptedRunError:
             raise
-        except Exception as problem:  # even a bug: hours of other folds are not to be lost by it
-            problems[fold] = problem
-            users = isinstance(problem, DecathleteError | OSError) or is_memory_short(problem)
-            log.error("fold %d failed: %s", fold, _message(problem), exc_info=None if users else problem)
-    return done, problems
+        except Exception as problem:  # even a bug: it must not cost hours of the other folds
+            errors[fold] = problem
+            is_user_error = isinstance(problem, DecathleteError | OSError) or is_out_of_memory(problem)
+            log.error("fold %d failed: %s", fold, _message(problem), exc_info=None if is_user_error else problem)
+    return finished, errors
 
 
-def _predict_tests(
-    road: FoldPipeline, done: Mapping[int, FoldResult], folder: Path
-) -> tuple[Path | None, CasesFailed | None]:
-    """By the models of all folds together, into a folder that names the folds."""
-    output = folder / f"predictions_folds_{say_folds(list(done)).replace(',', '_')}"
-    return road.predict_tests([result.folder for result in done.values()], output)
-
-
-def _failure(done: Mapping[int, FoldResult], problems: Mapping[int, Exception]) -> FoldsFailed | None:
-    """The error that names the folds which failed, if any did; raised where nothing was done."""
-    if not problems:
-        return None
-    failed = FoldsFailed({fold: _message(problem) for fold, problem in problems.items()}, n_done=len(done))
-    if not done:
-        raise _shared(list(problems.values())) or failed
-    return failed
+def _folds_error(errors: Mapping[int, Exception], *, n_done: int) -> FoldsFailedError:
+    return FoldsFailedError({fold: _message(problem) for fold, problem in errors.items()}, n_done=n_done)
 
 
 def _message(problem: Exception) -> str:
     return str(problem) if isinstance(problem, DecathleteError) else f"{type(problem).__name__}: {problem}"
 
 
-def _shared(problems: Sequence[Exception]) -> Exception | None:
-    """What all failed by alike: then it is not about folds, and is better said once."""
-    return problems[0] if len({str(problem) for problem in problems}) == 1 else None
-
-
-def _combine(store: PreparedStore, done: Mapping[int, FoldResult], failed: FoldsFailed | None) -> CrossValidation:
-    return CrossValidation.of(
-        {fold: result.scores for fold, result in done.items() if result.scores is not None},
-        dataset=store.plan.dataset,
-        dims=store.plan.dims,
-        n_folds=len(store.splits.folds),
-        failed=failed.failures if failed else {},
+def _common_error(errors: Sequence[Exception]) -> Exception | None:
+    """Return the error of all folds if they failed with equal errors: then its cause is not in the folds."""
+    first, *others = errors
+    same = all(
+        type(other) is type(first) and (other.args, vars(other)) == (first.args, vars(first)) for other in others
     )
+    return first if same else None
 
 
 def _write(folder: Path, scores: CrossValidation) -> Path:
-    """JSON, CSV and the page. They are made of the folds' own scores, so others may always be replaced."""
+    """Write JSON, CSV and the page; existing ones are replaced, since they follow from the scores of the folds."""
     scores.save(folder / f"{NAME}.json")
     scores.save_csv(folder / f"{NAME}.csv")
     page = folder / f"{NAME}.html"

@@ -1,4 +1,4 @@
-"""The demo: a made-up brain cohort, everything run on it, and thresholding beside it for comparison."""
+"""The demo: run everything on a synthetic brain cohort, and compare with thresholding."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.extras import how_to_install
+from decathlete.core.extras import import_optional
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import OptionError
 from decathlete.io.images import read_image, read_label
 from decathlete.synthetic.brain_cohort import CohortOptions, make_brain_cohort
 from decathlete.training.config import TrainConfig
@@ -24,7 +23,7 @@ from decathlete.workflows.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """The run, and the mean Dice that multi-level Otsu thresholding reaches on the same held-out cases."""
+    """The result of the run, and the mean Dice of multi-level Otsu thresholding on the same held-out cases."""
 
     run: RunResult
     thresholding_dice: float
@@ -39,21 +38,16 @@ def demo(
     overwrite: bool = False,
     listener: ProgressReporter = ProgressReporter(),
 ) -> DemoResult:
-    """Make the cohort, run everything on it in 3D, and compare with thresholding. Nothing is downloaded.
+    """Generate the cohort, run everything on it in 3D, and compare with thresholding. Nothing is downloaded.
 
     Args:
-        folder: gets ``data``, ``prepared`` and ``results``.
+        folder: parent of the folders ``data``, ``prepared`` and ``results``.
         max_time_s: training time, seconds.
     """
-    _multi_otsu()  # what is missing is said before minutes of work
+    _import_multi_otsu()  # a missing package must be reported before minutes of work
     workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
     listener.step("Make a brain cohort from the MNI152 template")
-    told = listener.cases("make")
-    dataset = make_brain_cohort(
-        workspace.data / "BrainDemo",
-        cohort,
-        progress=(lambda done, total: told(done, total, None)) if told else None,
-    )
+    dataset = make_brain_cohort(workspace.data / "BrainDemo", cohort, progress=listener.cases("make"))
     result = run(
         dataset,
         dims=3,
@@ -68,12 +62,12 @@ def demo(
 
 
 def thresholding_dice(dataset: Path, case_ids: list[str]) -> float:
-    """Mean Dice of multi-level Otsu thresholding (Otsu 1979), its levels named in the way that suits it best.
+    """Return the mean Dice of multi-level Otsu thresholding (Otsu 1979) with the best assignment of levels to classes.
 
-    As many levels as classes; every assignment of levels to classes is tried on each case against its truth and the
-    best is taken, so that thresholding is flattered, never wronged.
+    There are as many levels as classes. For each case, the assignment with the highest Dice against the reference is
+    used, so that the comparison favours thresholding.
     """
-    threshold_multiotsu = _multi_otsu()
+    threshold_multiotsu = _import_multi_otsu()
     spec = read_dataset(dataset)
     cases = {c.id: c for c in spec.cases}
     scores = []
@@ -84,24 +78,18 @@ def thresholding_dice(dataset: Path, case_ids: list[str]) -> float:
         image_ZYX = read_image(case.images[0]).array_CZYX[0]
         truth_ZYX = spec.labels.to_indices(read_label(case.label).array_ZYX)
         levels_ZYX = np.digitize(image_ZYX, threshold_multiotsu(image_ZYX, classes=spec.labels.n_classes))
-        scores.append(_best_naming(levels_ZYX, truth_ZYX, spec.labels.n_classes))
+        scores.append(_best_dice(levels_ZYX, truth_ZYX, spec.labels.n_classes))
     return float(np.mean(scores))
 
 
-def _multi_otsu() -> Callable[..., NDArray[Any]]:
-    try:
-        from skimage.filters import threshold_multiotsu
-    except ImportError:
-        raise OptionError(
-            "the comparison with thresholding needs scikit-image, which is not installed",
-            remedy=how_to_install("demo"),
-        ) from None
-    function: Callable[..., NDArray[Any]] = threshold_multiotsu
+def _import_multi_otsu() -> Callable[..., NDArray[Any]]:
+    filters = import_optional("skimage.filters", title="scikit-image", extra="demo")
+    function: Callable[..., NDArray[Any]] = filters.threshold_multiotsu
     return function
 
 
-def _best_naming(levels_ZYX: NDArray[np.intp], truth_ZYX: NDArray[np.uint8], n_classes: int) -> float:
-    """Greatest mean foreground Dice over all ways of naming the levels."""
+def _best_dice(levels_ZYX: NDArray[np.intp], truth_ZYX: NDArray[np.uint8], n_classes: int) -> float:
+    """Return the greatest mean foreground Dice over all assignments of levels to classes."""
     joint = np.zeros((n_classes, n_classes), np.int64)
     np.add.at(joint, (levels_ZYX.ravel(), truth_ZYX.ravel()), 1)
     dice = 2 * joint / (joint.sum(axis=1, keepdims=True) + joint.sum(axis=0, keepdims=True))

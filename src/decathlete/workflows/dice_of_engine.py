@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
-from decathlete.errors import CasesFailed, DatasetError, ImageError
+from decathlete.errors import CasesFailedError, DatasetError, ImageError
 from decathlete.evaluation.case import mean_dice
 from decathlete.evaluation.scores import mean
 from decathlete.inference.batching.pipeline import each, overlapped
@@ -40,7 +40,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
     """Compute the mean over cases of the mean over a case's structures, as in the headline of ``scores.json``.
 
     Raises:
-        CasesFailed: some cases could not be read or predicted.
+        CasesFailedError: some cases could not be read or predicted.
         DatasetError: neither the cases nor their predictions have any foreground.
     """
     ensemble = PlanEnsemble(plan=plan, engines=(engine,), mirror_axes=(), models=())
@@ -67,7 +67,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
         if progress is not None:
             progress(len(found) + len(failures), len(cases), outcome.case_id)
     if failures:
-        raise CasesFailed(failures, n_done=len(found), doing="score")
+        raise CasesFailedError(failures, n_done=len(found), doing="score")
     dice = mean(found.values())
     if dice is None:
         raise DatasetError("there is nothing to score", remedy="name cases whose label maps have a foreground")

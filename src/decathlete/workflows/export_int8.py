@@ -75,7 +75,7 @@ def export_int8(
     Raises:
         OptionError: OpenVINO, onnx or NNCF is missing; or no case was held out, and no ``dataset`` is named.
         DatasetError: there are no cases to calibrate or to decide on.
-        CasesFailed: some validation cases cannot be read.
+        CasesFailedError: some validation cases cannot be read.
         ModelError: no model there; other logits of its fp32 program; or int8 costs too much. Nothing is
             written then.
         OutputError: something else is at ``output``, or it cannot be written.
@@ -156,6 +156,7 @@ def _refuse_fall(found: Quantisation, *, where: Path) -> None:
             f"{found.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
             where=where,
             remedy="calibrate on other or more images (--calibration), or export it in fp32: leave out --int8",
+            code="E-MODEL-ACCURACY",
         )
 
 

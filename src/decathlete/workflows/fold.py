@@ -1,4 +1,4 @@
-"""One fold of a prepared dataset: trained, scored on the cases it holds out, reported; and test images predicted."""
+"""The steps of one fold: prepare the dataset, train, score the held-out cases, report, predict test images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailed, OptionError
+from decathlete.errors import CasesFailedError, OptionError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.predict_files import predict_files
@@ -29,11 +29,12 @@ from decathlete.workflows.workspace import FoldName, Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class FoldResult:
-    """What one fold leaves.
+    """The results of one fold.
 
     Attributes:
-        folder: of the run; ``model`` in it is the trained model.
-        scores: of the held-out cases; ``None`` where none is held out (``"all"``).
+        folder: folder of the run; its subfolder ``model`` is the trained model.
+        scores: scores of the held-out cases; ``None`` for ``"all"``, which holds out no case.
+        report: path of the HTML report.
     """
 
     folder: Path
@@ -58,17 +59,20 @@ class PipelineOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class FoldPipeline:
-    """How a dataset is prepared and each fold of it done.
+    """The steps of one or more folds, with their options.
 
     Attributes:
         task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
-        dims: of the model: 2 (slices) or 3.
-        config: of each fold's training; its ``max_time_s`` is the time of *each*.
+        dims: dimensions of the model: 2 (slices) or 3.
+        workspace: root folders of data, prepared data and results.
+        plan_options: options of the plan.
+        config: configuration of each fold's training; its ``max_time_s`` applies to *each* fold.
         adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
+        predict_options: options of prediction.
         metrics: metrics of the held-out cases, see :func:`decathlete.validate`.
-        workers: cases worked on at once.
+        workers: number of cases that are processed in parallel.
         overwrite: replace results of other inputs or settings.
-        listener: hears how the work goes.
+        listener: receives the progress.
     """
 
     task: str | Path
@@ -84,20 +88,20 @@ class FoldPipeline:
     listener: ProgressReporter = ProgressReporter()
 
     def prepare(self) -> PreparedStore:
-        """Check, plan and prepare the dataset; what is finished is kept.
+        """Check, plan and prepare the dataset; finished results are kept.
 
         Raises:
-            OptionError: several machines, one of several processes of a launcher, two batch sizes, a logger or
-                loader that is not installed, or an unknown metric.
-            DecathleteError: the dataset has problems, or other data are in the way.
+            OptionError: several nodes, several processes started by a launcher, two batch sizes, a logger or loader
+                that is not installed, or an unknown metric.
+            DecathleteError: the dataset has errors, or the folder contains other data.
         """
         launched = launcher()
         if self.config.nodes > 1 or (launched is not None and launched.world_size() > 1):
-            others = f", and torchrun or srun has started {launched.world_size()} of it" if launched else ""
+            started = f", but torchrun or srun started {launched.world_size()} processes" if launched else ""
             raise OptionError(
-                f"run is one process, which starts those that train on its machine itself{others}",
-                remedy="start it once, without torchrun (and with one SLURM task); or `decathlete preprocess`, then "
-                "`train` under torchrun or srun, then `validate`",
+                f"run is a single process that starts the training processes of its machine{started}",
+                remedy="start it once, without torchrun (and with one SLURM task); or use `decathlete preprocess`, "
+                "then `train` with torchrun or srun, then `validate`",
             )
         make_metrics(self.metrics)
         check_loggers(self.config)
@@ -117,11 +121,11 @@ class FoldPipeline:
             progress=self.listener.cases("prepare"),
         )
 
-    def fold(self, fold: FoldName) -> FoldResult:
-        """Train, score and report one fold of the prepared dataset; what is finished is kept.
+    def run_fold(self, fold: FoldName) -> FoldResult:
+        """Train, score and report one fold of the prepared dataset; finished results are kept.
 
         Raises:
-            DecathleteError: whatever a step finds wrong; what was finished before it is kept.
+            DecathleteError: a step failed; results of earlier steps are kept.
         """
         self.listener.step("Train on every case" if fold == "all" else f"Train fold {fold}")
         folder = train_task(
@@ -135,31 +139,32 @@ class FoldPipeline:
             overwrite=self.overwrite,
             progress=self.listener.training(),
         ).folder
-        scores = None if fold == "all" else self._score(folder)
+        dataset_root = self.workspace.dataset(self.task)
+        scores = None
+        if fold != "all":
+            self.listener.step("Predict and score the held-out cases on their original grids")
+            scores = validate(
+                folder,
+                dataset_root=dataset_root,
+                options=self.predict_options,
+                metrics=self.metrics,
+                workers=self.workers,
+                overwrite=self.overwrite,
+                progress=self.listener.cases("predict"),
+            )
         self.listener.step("Write the report")
-        return FoldResult(
-            folder=folder, scores=scores, report=make_report(folder, dataset_root=self.workspace.dataset(self.task))
-        )
+        return FoldResult(folder=folder, scores=scores, report=make_report(folder, dataset_root=dataset_root))
 
-    def _score(self, folder: Path) -> Scores:
-        self.listener.step("Predict and score the held-out cases on their original grids")
-        return validate(
-            folder,
-            dataset_root=self.workspace.dataset(self.task),
-            options=self.predict_options,
-            metrics=self.metrics,
-            workers=self.workers,
-            overwrite=self.overwrite,
-            progress=self.listener.cases("predict"),
-        )
+    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
+        """Predict the dataset's test images, if it has any.
 
-    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailed | None]:
-        """Predict the dataset's test images, if it has any; ``output``, and which of them failed.
-
-        To be done last: a test image that cannot be read costs neither scores nor report.
+        Call this last, so that an unreadable test image prevents neither scores nor report.
 
         Args:
-            runs: folders; the models of several are averaged.
+            runs: folders of runs; the predictions of several models are averaged.
+
+        Returns:
+            ``output``, or ``None`` without test images; and the error that lists the images that failed, if any.
         """
         cases = read_dataset(self.workspace.dataset(self.task)).test_cases
         if not cases:
@@ -174,6 +179,6 @@ class FoldPipeline:
                 overwrite=self.overwrite,
                 progress=self.listener.cases("predict"),
             )
-        except CasesFailed as problem:
+        except CasesFailedError as problem:
             return output, problem
         return output, None

@@ -1,4 +1,4 @@
-"""Which folds are meant: ``0-4``, ``0,2,4``, or ``0-``, every fold from the first."""
+"""Parse a selection of folds: ``0-4``, ``0,2,4``, or ``0-`` for all folds from the first."""
 
 from __future__ import annotations
 
@@ -14,67 +14,75 @@ _REMEDY = "write 0-4, or 0,2,4, or 0- for every fold of the split"
 
 
 @dataclass(frozen=True)
-class Folds:
-    """Chosen folds, before it is known how many there are.
+class FoldSelection:
+    """A selection of folds, before the number of folds is known.
 
     Attributes:
-        parts: first and last fold of each range; a last of ``None`` is the split's last.
+        parts: first and last fold of each range; ``None`` stands for the last fold of the split.
     """
 
     parts: tuple[tuple[int, int | None], ...]
 
     @classmethod
-    def of(cls, wanted: str | Sequence[int] | None) -> Self:
-        """From a user's text, from numbers, or every fold (``None``).
+    def parse(cls, folds: str | Sequence[int] | None) -> Self:
+        """Make a selection from text or numbers; ``None`` selects all folds.
 
         Raises:
-            OptionError: it names no folds.
+            OptionError: the text or the numbers are not folds.
         """
-        if wanted is None:
+        if folds is None:
             return cls(((0, None),))
-        if isinstance(wanted, str):
-            return cls(tuple(_range(part) for part in wanted.replace(" ", "").split(",")))
-        if not wanted or min(wanted) < 0:
-            raise OptionError(f"folds {list(wanted)} cannot be done", remedy="name folds from 0, or leave folds out")
-        return cls(tuple((fold, fold) for fold in wanted))
+        if isinstance(folds, str):
+            return cls(tuple(_parse_range(part) for part in folds.replace(" ", "").split(",")))
+        if not folds or min(folds) < 0:
+            raise OptionError(
+                f"folds {list(folds)} do not exist",
+                remedy="name folds from 0, or leave folds out",
+                code="E-OPTION-FOLD",
+            )
+        return cls(tuple((fold, fold) for fold in folds))
 
-    def among(self, n_folds: int) -> tuple[int, ...]:
-        """The chosen ones of a split into ``n_folds``, in order, each once.
+    def resolve(self, n_folds: int) -> tuple[int, ...]:
+        """Return the selected folds of a split into ``n_folds``, in ascending order, each once.
 
         Raises:
-            OptionError: some do not exist.
+            OptionError: some folds do not exist.
         """
-        chosen: set[int] = set()
+        selected: set[int] = set()
         for first, last in self.parts:
-            chosen |= {first, *range(first, n_folds if last is None else last + 1)}
-        if missing := sorted(fold for fold in chosen if fold >= n_folds):
+            selected |= {first, *range(first, n_folds if last is None else last + 1)}
+        if missing := sorted(fold for fold in selected if fold >= n_folds):
             raise OptionError(
-                f"fold {say_folds(missing)} does not exist: this dataset is split into {n_folds}",
-                remedy=f"choose among 0-{n_folds - 1}, or split it again with --n-folds and --overwrite",
+                f"fold {format_folds(missing)} does not exist: this dataset is split into {n_folds}",
+                remedy=f"choose folds 0-{n_folds - 1}, or split the dataset again with --n-folds and --overwrite",
+                code="E-OPTION-FOLD",
             )
-        return tuple(sorted(chosen))
+        return tuple(sorted(selected))
 
 
-def _range(part: str) -> tuple[int, int | None]:
+def _parse_range(part: str) -> tuple[int, int | None]:
     if part == "all":
         raise OptionError(
-            "--folds all could mean two things",
-            remedy="--folds 0- does every fold of the split, --fold all trains one model on every case",
+            "--folds all is ambiguous",
+            remedy="use --folds 0- for every fold of the split, or --fold all for one model trained on every case",
+            code="E-OPTION-FOLD",
         )
-    found = _PART.fullmatch(part)
-    if found is None:
-        raise OptionError(f"--folds: {part!r} is neither a fold nor a range of folds", remedy=_REMEDY)
-    first = int(found[1])
-    last = first if found[2] is None else int(found[3]) if found[3] else None
+    match = _PART.fullmatch(part)
+    if match is None:
+        raise OptionError(
+            f"--folds: {part!r} is neither a fold nor a range of folds", remedy=_REMEDY, code="E-OPTION-FOLD"
+        )
+    first = int(match[1])
+    last = first if match[2] is None else int(match[3]) if match[3] else None
     if last is not None and last < first:
-        raise OptionError(f"--folds: the range {part} is empty", remedy=_REMEDY)
+        raise OptionError(f"--folds: the range {part} is empty", remedy=_REMEDY, code="E-OPTION-FOLD")
     return first, last
 
 
-def say_folds(folds: Sequence[int]) -> str:
-    """Folds in order, as a user writes them.
+def format_folds(folds: Sequence[int]) -> str:
+    """Format ascending folds as text.
 
-    >>> say_folds([0, 1, 2, 4])
+    >>> format_folds([0, 1, 2, 4])
     '0-2,4'
     """
     ranges: list[list[int]] = []

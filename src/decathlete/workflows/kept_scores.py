@@ -68,6 +68,7 @@ def kept_scores(
         f"holds other scores ({'; '.join(others)})",
         where=path,
         remedy="use the same options to see them, or replace them with `decathlete validate --overwrite`",
+        code="E-OUTPUT-EXISTS",
     )
 
 

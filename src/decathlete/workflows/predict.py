@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
-from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import PredictedFile, predict_files
 from decathlete.inference.prepared_inputs import is_store, stored_cases
 from decathlete.io.images import find_inputs
-from decathlete.preprocessing.store import StoredCase
 from decathlete.workflows.validate import PredictOptions, load_predictor
 
 
@@ -24,41 +23,37 @@ def predict(
     cases: int | None = None,
     save_probabilities: bool = False,
     overwrite: bool = False,
-    progress: Callable[[int, int, str | None], None] | None = None,
+    progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
-    """Segment images into ``output``: label maps on the images' own grids, each with a JSON of volumes and provenance.
+    """Segment images: write label maps on the grids of the images, each with a JSON of volumes and provenance.
 
-    To keep models loaded for images that come one by one, see :meth:`decathlete.Predictor.load`.
+    To keep models in memory for images that arrive one by one, see :meth:`decathlete.Predictor.load`.
 
     Args:
-        models: a run's folder, a model folder or that of an exported program; several make an ensemble.
+        models: folder of a run, a model or an exported program; several make an ensemble.
         inputs: an image, a DICOM folder, or a folder of images; or cases that were prepared for the models
             (:func:`decathlete.prepare_for_model`).
-        cases: predict so many, at most: the first by name.
-        overwrite: replace what other inputs or settings made; predictions made from the same are kept anyway.
+        cases: greatest number of cases to predict, the first by name.
+        overwrite: replace predictions of other inputs or settings; those of the same inputs and settings are kept.
 
     Raises:
-        OptionError: an option out of range.
-        ModelError: a model is missing or damaged, or they do not go together.
-        OutputError: ``output`` cannot be written, or something else is in the way.
-        CasesFailed: at the end, if some images could not be predicted.
+        OptionError: an option is out of range.
+        ModelError: a model is missing or damaged, or the models do not fit together.
+        OutputError: ``output`` cannot be written, or contains other results.
+        CasesFailedError: at the end, if some images could not be predicted.
     """
     if cases is not None and cases < 1:
-        raise OptionError(f"{cases} cases leave nothing to predict", remedy="give --cases 1 or more")
+        raise OptionError(f"--cases must be at least 1, it is {cases}", remedy="give --cases 1 or more")
     folders = [models] if isinstance(models, str | Path) else models
     predictor = load_predictor([Path(folder) for folder in folders], options)
+    source = Path(inputs)
     return predict_files(
         predictor,
-        _first(Path(inputs), predictor, cases),
+        stored_cases(source, predictor)[:cases]
+        if is_store(source)
+        else dict(islice(find_inputs(source, n_channels=predictor.n_channels).items(), cases)),
         Path(output),
         save_probabilities=save_probabilities,
         overwrite=overwrite,
         progress=progress,
     )
-
-
-def _first(inputs: Path, predictor: Predictor, n: int | None) -> Mapping[str, Sequence[Path]] | Sequence[StoredCase]:
-    """The first ``n`` cases of a folder, or all."""
-    if is_store(inputs):
-        return stored_cases(inputs, predictor)[:n]
-    return dict(islice(find_inputs(inputs, n_channels=predictor.n_channels).items(), n))

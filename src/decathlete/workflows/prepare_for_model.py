@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from decathlete.core.files import writable_folder
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.dataset.splits import Splits
@@ -19,7 +20,6 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore, RawImage
-from decathlete.workflows.preprocess import Progress
 from decathlete.workflows.workspace import Workspace
 
 
@@ -31,7 +31,7 @@ def prepare_for_model(
     workspace: Workspace = Workspace(),
     workers: int = 2,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> PreparedStore:
     """Prepare a dataset's labelled cases (``val``) or its test images (``test``) by the plan of ``model``.
 
@@ -42,7 +42,7 @@ def prepare_for_model(
         ModelError: ``model`` is missing or damaged.
         DatasetError: the dataset has no such cases.
         OutputError: the folder holds cases prepared by another plan, and ``overwrite`` is not given.
-        CasesFailed: some cases could not be prepared; the others are done and kept.
+        CasesFailedError: some cases could not be prepared; the others are done and kept.
     """
     plan = ModelBundle.load(model).record.plan
     spec = read_dataset(workspace.dataset(task))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
-from decathlete.errors import CasesFailed, DatasetError
+from decathlete.errors import CasesFailedError, DatasetError
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import CaseScores, Scores
@@ -49,7 +49,7 @@ def score_on_prepared_grid(
         predictor: of models of one plan, which defines the grid.
 
     Raises:
-        CasesFailed: some cases could not be read, prepared or predicted; no scores without them.
+        CasesFailedError: some cases could not be read, prepared or predicted; no scores without them.
         DatasetError: no case has a label.
     """
     (ensemble,) = predictor.ensembles
@@ -80,7 +80,7 @@ def score_on_prepared_grid(
         if progress is not None:
             progress(len(scored) + len(failures), len(labelled), outcome.case_id)
     if failures:
-        raise CasesFailed(failures, n_done=len(scored), doing="score")
+        raise CasesFailedError(failures, n_done=len(scored), doing="score")
     return Scores.of(scored, metrics).revised(grid="prepared")
 
 

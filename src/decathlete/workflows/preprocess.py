@@ -1,4 +1,4 @@
-"""From a raw dataset to a prepared store: check, fingerprint, splits, plan, every case."""
+"""Prepare a raw dataset for training: check, fingerprint, splits, plan, and every case."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from decathlete.core.choices import Orientation
 from decathlete.core.files import writable_folder
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
@@ -24,9 +25,6 @@ from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, str | None], None]
-"""Called with (done, total, case id) after each case."""
-
 
 def preprocess_task(
     task: str | Path,
@@ -38,19 +36,20 @@ def preprocess_task(
     overwrite: bool = False,
     reuse: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
-    checking: Progress | None = None,
-    progress: Progress | None = None,
+    checking: CaseProgress | None = None,
+    progress: CaseProgress | None = None,
 ) -> PreparedStore:
-    """Check, plan and prepare a dataset; what an earlier run finished is kept.
+    """Check, plan and prepare a dataset; results of an earlier run are kept.
 
     Args:
-        checking, progress: told of each checked and each prepared case.
-        reuse: take a finished store of the unchanged dataset as it is, whatever options it was made with.
+        reuse: use a finished store of the unchanged dataset, even if it was made with different options.
+        on_plan: called with the plan.
+        checking, progress: called after each checked and each prepared case.
 
     Raises:
-        DatasetError: the dataset has problems, all of them listed.
-        OutputError: the folder holds data prepared by another plan and ``overwrite`` is not given.
-        CasesFailed: some cases could not be prepared.
+        DatasetError: the check found errors; lists all of them.
+        OutputError: the folder contains data that were prepared with another plan, and ``overwrite`` is not given.
+        CasesFailedError: some cases could not be prepared.
     """
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
     folder = workspace.prepared_folder(task, dims)
@@ -59,7 +58,7 @@ def preprocess_task(
         if on_plan:
             on_plan(store.plan)
         return store
-    fingerprint = known_fingerprint(spec, folder.parent, options.orientation, workers=workers, progress=checking)
+    fingerprint = load_or_make_fingerprint(spec, folder.parent, options.orientation, workers=workers, progress=checking)
     plan = plan_with(spec, fingerprint, dims=dims, options=options)
     if on_plan:
         on_plan(plan)
@@ -84,24 +83,24 @@ def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
     return store if unchanged else None
 
 
-def known_fingerprint(
-    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int, progress: Progress | None = None
+def load_or_make_fingerprint(
+    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int, progress: CaseProgress | None = None
 ) -> Fingerprint:
-    """The dataset's fingerprint, kept beside the prepared data while the dataset is unchanged.
+    """Return the dataset's fingerprint, which is stored beside the prepared data until the dataset changes.
 
-    A dataset is checked before it is measured, so a kept fingerprint also says that the check passed.
+    A dataset is checked before its fingerprint is made, so that a stored fingerprint means that the check passed.
     """
     path = folder / f"fingerprint_{orientation}.json"
     digest = spec.digest()
     if path.is_file():
         try:
-            kept = Fingerprint.load(path)
+            stored = Fingerprint.load(path)
         except DecathleteError:
-            log.info("the fingerprint kept at %s is damaged and is made again", path)
+            log.info("the fingerprint %s is damaged and is made again", path)
         else:
-            if kept.dataset_digest == digest:
-                return kept
-            log.info("the dataset has changed since it was measured; it is checked and measured again")
+            if stored.dataset_digest == digest:
+                return stored
+            log.info("the dataset has changed; it is checked again and a new fingerprint is made")
     report = check_dataset(spec, workers=workers, progress=progress)
     report.raise_for_errors()
     for problem in report.problems:

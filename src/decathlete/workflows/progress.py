@@ -1,27 +1,31 @@
-"""Who is told how long work goes: silent by default; the command line shows bars, a log gets lines."""
+"""How a workflow reports its progress: silently by default; the command line shows bars, a log gets lines."""
 
 from __future__ import annotations
 
 from decathlete.core.progress import CaseProgress
 from decathlete.planning.plan import Plan
-from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.progress import TrainingProgress
 
 __all__ = ["CaseProgress", "ProgressReporter"]
 
 
 class ProgressReporter:
-    """Hears of steps, the plan, cases and epochs; this one lets everything pass."""
+    """Receives the steps, the plan, the cases and the epochs of a workflow; this class ignores all of them."""
 
     def step(self, title: str) -> None:
-        """A step of the work begins."""
+        """Report that a step of the work begins."""
 
     def plan(self, plan: Plan) -> None:
-        """The plan is made."""
+        """Report the plan."""
 
     def cases(self, doing: str) -> CaseProgress | None:  # noqa: ARG002
-        """Who is told of each finished case."""
+        """Return the function that is called after each finished case of a step; ``None``: none is called.
+
+        Args:
+            doing: the step, a verb such as ``"predict"``.
+        """
         return None
 
-    def training(self) -> Progress | None:
-        """Who is told of training's steps and epochs."""
+    def training(self) -> TrainingProgress | None:
+        """Return the object that receives the steps and epochs of the training; ``None``: they are logged."""
         return None

@@ -57,6 +57,7 @@ def read_run(folder: Path, *, dataset_root: Path | None = None) -> RunData:
             "is not the folder of a run (no run.json, no model/model.json)",
             where=folder,
             remedy="name the folder that `decathlete train` made (results/<dataset>/<2d|3d>/fold_<k>)",
+            code="E-MODEL-NOT-FOUND",
         )
     notes: list[str] = []
     record = _load(RunRecord, folder / "run.json", "what the run was made from", notes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from decathlete.core.durations import say_duration
+from decathlete.core.durations import format_duration
 from decathlete.errors import DecathleteError
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.planning.explain import plan_rows, region_lines
@@ -167,7 +167,7 @@ def _training(run: RunData) -> Facts:
         last = run.logs.epochs[-1]
         rates = [e.patches_per_second for e in run.logs.epochs]
         facts += [
-            ("Time", say_duration(last.elapsed)),
+            ("Time", format_duration(last.elapsed)),
             ("Steps", f"{last.step} in {last.epoch + 1} epochs"),
             ("Speed", f"{np.median(rates):.1f} patches/s (median)"),
             ("Skipped steps", str(sum(e.skipped_steps for e in run.logs.epochs))),

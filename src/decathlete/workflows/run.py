@@ -1,4 +1,4 @@
-"""Everything in turn for one fold: check, plan, prepare, train, score the held-out cases, report, predict the test."""
+"""Run all steps for one fold: check, plan, prepare, train, score the held-out cases, report, predict test images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from decathlete.core.signatures import accepts_fields_of
-from decathlete.errors import CasesFailed
+from decathlete.errors import CasesFailedError
 from decathlete.evaluation.scores import Scores
 from decathlete.workflows.fold import FoldPipeline, PipelineOptions
 from decathlete.workflows.workspace import FoldName
@@ -17,47 +17,46 @@ NO_SCORES = "trained on every case: none is held out, so there are no scores"
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run leaves.
+    """The results of a run.
 
     Attributes:
-        folder: of the run; ``model`` in it is the trained model.
-        scores: of the held-out cases; ``None`` after ``fold="all"``, which holds none out.
+        folder: folder of the run; its subfolder ``model`` is the trained model.
+        scores: scores of the held-out cases; ``None`` after ``fold="all"``, which holds out no case.
+        report: path of the HTML report.
         predictions: folder of the predicted test images, if the dataset has any.
-        failed_tests: the error that names test images which could not be predicted; all else of the run is whole.
+        failed_tests: the error that lists test images which could not be predicted; the other results are complete.
     """
 
     folder: Path
     scores: Scores | None
     report: Path
     predictions: Path | None
-    failed_tests: CasesFailed | None = None
+    failed_tests: CasesFailedError | None = None
 
     def headline_line(self) -> str:
-        """The scores in one line, or why there are none."""
+        """Return the scores in one line, or why there are none."""
         return NO_SCORES if self.scores is None else self.scores.headline_line()
 
 
 @accepts_fields_of(FoldPipeline)
 def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptions]) -> RunResult:
-    """Do it all for one fold; called again, it goes on where it was stopped.
+    """Run all steps for one fold; after an interruption, the same call resumes.
 
-    Test images that cannot be predicted are not raised but named in the result's ``failed_tests``: model, scores and
-    report are whole without them.
+    Test images that cannot be predicted raise no error. The result's ``failed_tests`` lists them; model, scores and
+    report are complete without them.
 
     Args:
         task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
-        fold: that is held out, from 0; or ``"all"``: train on every case, without scores.
-        options: ``dims`` of the model (2 or 3); ``workspace``: where things lie; ``plan_options``; ``config``: of the
-            training; ``adapt``: narrow the plan's network, batch and patch for a CPU or a short training time;
-            ``predict_options``; ``workers``: cases worked on at once; ``overwrite``; ``listener``.
+        fold: the fold to hold out, from 0; ``"all"``: train on every case, without scores.
+        options: the fields of :class:`~decathlete.workflows.fold.FoldPipeline`.
 
     Raises:
-        DecathleteError: whatever a step finds wrong; what was finished before it is kept.
+        DecathleteError: a step failed; results of earlier steps are kept.
     """
-    road = FoldPipeline(task=task, **options)
-    road.prepare()
-    done = road.fold(fold)
-    predictions, failed = road.predict_tests([done.folder], done.folder / "predictions")
+    pipeline = FoldPipeline(task=task, **options)
+    pipeline.prepare()
+    result = pipeline.run_fold(fold)
+    predictions, failed = pipeline.predict_tests([result.folder], result.folder / "predictions")
     return RunResult(
-        folder=done.folder, scores=done.scores, report=done.report, predictions=predictions, failed_tests=failed
+        folder=result.folder, scores=result.scores, report=result.report, predictions=predictions, failed_tests=failed
     )

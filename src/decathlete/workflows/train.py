@@ -24,7 +24,7 @@ from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import choose_device, choose_precision
-from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.run import TrainResult, train
 from decathlete.training.run_folder import record_in
 from decathlete.workflows.workspace import FoldName, Workspace
@@ -43,7 +43,7 @@ def train_task(
     adapt: bool = True,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """Train one fold; the result's folder holds the model, its logs and checkpoints.

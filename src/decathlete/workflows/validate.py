@@ -82,6 +82,7 @@ def run_folder_of(model: Path) -> Path:
         "holds no run.json, so nothing tells which cases were held out",
         where=model,
         remedy="name the folder that `decathlete train` made (results/<dataset>/<2d|3d>/fold_<k>)",
+        code="E-MODEL-NOT-FOUND",
     )
 
 
@@ -172,6 +173,7 @@ def held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None) -> l
             "the raw dataset is not where it was in training",
             where=root,
             remedy="say where it lies with --dataset FOLDER",
+            code="E-DATASET-NOT-FOUND",
         )
     known = {c.id: c for c in read_dataset(root).cases}
     missing = [i for i in record.val if i not in known]

@@ -1,4 +1,4 @@
-"""Where things lie: the roots of raw data, prepared data and results, and the folders under them."""
+"""The root folders of raw data, prepared data and results, and the folders below them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FoldName = int | Literal["all"]
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """The three roots.
+    """The three root folders.
 
     Attributes:
-        data: raw datasets, never written to.
+        data: raw datasets, which are never written to.
         prepared: plans and prepared stores, ``<dataset>/<2d|3d>``.
-        results: everything a run makes, ``<dataset>/<2d|3d>/fold_<k>``.
+        results: results of runs, ``<dataset>/<2d|3d>/fold_<k>``.
     """
 
     data: Path = Path("data")
@@ -27,17 +27,17 @@ class Workspace:
     results: Path = Path("results")
 
     def dataset(self, task: str | Path) -> Path:
-        """The raw dataset's folder: from a number (``04``), a folder name under ``data``, or a path."""
+        """Return the folder of a raw dataset, given by number (``04``), folder name under ``data``, or path."""
         return resolve_task(str(task), self.data)
 
     def prepared_folder(self, task: str | Path, dims: Dims) -> Path:
-        """Where the prepared data of one configuration lie."""
+        """Return the folder of the prepared data of one configuration."""
         return self.prepared / self.dataset(task).resolve().name / f"{dims}d"
 
     def run_folder(self, task: str | Path, dims: Dims, fold: FoldName) -> Path:
-        """Where the results of one fold lie."""
+        """Return the folder of the results of one fold."""
         return self.results_folder(task, dims) / f"fold_{fold}"
 
     def results_folder(self, task: str | Path, dims: Dims) -> Path:
-        """Where the folds of one configuration lie, and what is made of several of them."""
+        """Return the folder of the folds of one configuration, which also contains the results of cross-validation."""
         return self.results / self.dataset(task).resolve().name / f"{dims}d"

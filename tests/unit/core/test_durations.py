@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decathlete.core.durations import parse_duration, say_duration
+from decathlete.core.durations import format_duration, parse_duration
 from decathlete.errors import OptionError
 
 COUNTS = st.integers(0, 99)
@@ -50,11 +50,11 @@ def test_other_text_is_refused_with_the_way_to_write_it(text: str) -> None:
     ],
 )
 def test_what_a_reader_sees(seconds: float, text: str) -> None:
-    assert say_duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @given(st.floats(0.1, 1e6))
 def test_what_is_written_can_be_read_back_to_its_precision(seconds: float) -> None:
-    text = say_duration(seconds)
+    text = format_duration(seconds)
     precision = 60.5 if "h" in text else 0.5 if seconds >= 10 else 0.051
     assert abs(parse_duration(text.replace("min", "m")) - seconds) <= precision

@@ -34,7 +34,11 @@ def test_pages_give_the_same_advice(path: Path) -> None:
 
 def test_messages_name_extras_that_exist() -> None:
     texts = [path.read_text("utf-8") for path in SOURCES if path.name != "extras.py"]
-    named = [extra for text in texts for extra in re.findall(r"how_to_install\(['\"]([\w-]+)['\"]\)", text)]
+    named = [
+        extra
+        for text in texts
+        for extra in re.findall(r"(?:how_to_install\(|import_optional\([^)]*extra=)['\"]([\w-]+)['\"]", text)
+    ]
     assert len(named) >= 4
     assert set(named) <= EXTRAS
     assert not any("pip install" in text for text in texts)

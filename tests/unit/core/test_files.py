@@ -19,7 +19,7 @@ from decathlete.core.files import (
     read_text,
     remove,
     remove_partials,
-    swapped_in,
+    replace_folder,
     translate_os_error,
     value_digest,
     writable_folder,
@@ -113,7 +113,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
     (folder / "old").touch()
-    with swapped_in(folder) as partial:
+    with replace_folder(folder) as partial:
         (partial / "new").touch()
         assert names(folder) == ["old"]
     assert names(folder) == ["new"]
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_replaced_stays(name: str, at: int, tmp_path: Pa
     folder.mkdir()
     (folder / "old").touch()
     fail(name, at)
-    with pytest.raises(OutputError, match="No space left"), swapped_in(folder) as partial:
+    with pytest.raises(OutputError, match="No space left"), replace_folder(folder) as partial:
         (partial / "new").touch()
     assert names(folder) == ["old"]
     assert names(tmp_path) == ["store"]
@@ -139,7 +139,7 @@ def test_a_failure_inside_leaves_the_folder(tmp_path: Path) -> None:
     (folder / "old").touch()
 
     def fail_halfway() -> None:
-        with swapped_in(folder) as partial:
+        with replace_folder(folder) as partial:
             (partial / "new").touch()
             raise KeyboardInterrupt
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.dataset.brats import brats_regions, part_of
-from decathlete.dataset.regions import chosen_labels
+from decathlete.dataset.brats import _parse_name, brats_regions
+from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import OptionError
 
 
@@ -34,7 +34,7 @@ BRATS_2023 = LabelSet.from_names(["NETC", "SNFH", "ET"])
     ids=["Decathlon 01", "BraTS 2021", "BRATS 2013", "BraTS 2020", "BraTS 2023"],
 )
 def test_numberings(labels, whole, core, enhancing, order) -> None:
-    found = chosen_labels(labels, brats=True)
+    found = resolve_labels(labels, brats=True)
     assert {r.name: r.values for r in found.regions} == {"whole tumour": whole, "core": core, "enhancing": enhancing}
     assert found.region_order == order
     assert found.classes == labels.classes
@@ -57,7 +57,7 @@ def test_numberings(labels, whole, core, enhancing, order) -> None:
     ],
 )  # fmt: skip
 def test_spellings(part, names) -> None:
-    assert {name: part_of(name) for name in names} == dict.fromkeys(names, part)
+    assert {name: _parse_name(name) for name in names} == dict.fromkeys(names, part)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_names_that_do_not_decide_are_refused(labels, messages) -> None:
 
 
 def test_where_the_manifest_has_regions_the_refusal_says_so() -> None:
-    declared = chosen_labels(LabelSet.from_names(["label 1", "label 2"]), regions="all=1,2;b=2")
+    declared = resolve_labels(LabelSet.from_names(["label 1", "label 2"]), regions="all=1,2;b=2")
     with pytest.raises(OptionError, match=r"dataset\.json declares regions"):
-        chosen_labels(declared, brats=True)
+        resolve_labels(declared, brats=True)
 
 
 @pytest.mark.real_data
 def test_the_real_cohort(real_data) -> None:
     from decathlete.dataset.manifest import read_dataset
 
-    found = chosen_labels(read_dataset(real_data("BRATS2013_FLAIR_T1c")).labels, brats=True)
+    found = resolve_labels(read_dataset(real_data("BRATS2013_FLAIR_T1c")).labels, brats=True)
     assert [r.values for r in found.regions] == [(1, 2, 3, 4), (1, 3, 4), (4,)]

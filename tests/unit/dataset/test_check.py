@@ -85,7 +85,7 @@ def test_bad_test_images_are_warnings_since_training_does_not_need_them(root: Pa
     (problem,) = report.problems
     assert (problem.severity, problem.file) == ("warning", "imagesTs/phantom_004.nii.gz")
     assert message in problem.message
-    assert "training goes on" in problem.remedy
+    assert "not needed for training" in problem.remedy
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.conversion.folders import parse_channels
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailed, DatasetError, DecathleteError, ManifestError, OptionError, OutputError
+from decathlete.errors import CasesFailedError, DatasetError, DecathleteError, ManifestError, OptionError, OutputError
 from decathlete.io.images import read_channels, read_grid, read_label, read_volume, write_image, write_label
 from decathlete.synthetic.phantoms import make_phantoms
 
@@ -162,7 +162,7 @@ def test_gaps_in_the_values_are_closed_for_nnunet(tmp_path: Path) -> None:
     }
     assert convert(source, tmp_path / "as_is", to="decathlon", workers=1).values == {}
     label(source / "labelsTr" / "b.nii.gz", 7)
-    with pytest.raises(CasesFailed, match=r"b\.nii\.gz: holds values that are not declared: 7"):
+    with pytest.raises(CasesFailedError, match=r"b\.nii\.gz: holds values that are not declared: 7"):
         convert(source, tmp_path / "Dataset004_Gaps", to="nnunet", workers=1)
 
 
@@ -241,7 +241,7 @@ def test_what_is_there_is_kept_or_refused(tmp_path: Path) -> None:
     assert (made / "mine.txt").exists()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "imagesTr").mkdir()
-    with pytest.raises(OutputError, match="did not make"):
+    with pytest.raises(OutputError, match="did not create"):
         convert(first, tmp_path / "taken", to="decathlon", overwrite=True, workers=1)
 
 
@@ -249,7 +249,7 @@ def test_what_is_there_is_kept_or_refused(tmp_path: Path) -> None:
 def test_the_source_is_never_written_to(tmp_path: Path, place: str) -> None:
     first = phantoms(tmp_path / "data" / "Task07_Blobs")
     before = contents(first)
-    with pytest.raises(OutputError, match="which is read"):
+    with pytest.raises(OutputError, match="is, contains or is inside of the source"):
         convert(first, tmp_path / "data" / place, to="decathlon", overwrite=True, workers=1)
     assert contents(first) == before
 
@@ -284,7 +284,7 @@ def test_a_damaged_case_does_not_stop_the_others(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-2000])
     made = tmp_path / "Dataset007_Blobs"
-    with pytest.raises(CasesFailed, match="phantom_001"):
+    with pytest.raises(CasesFailedError, match="phantom_001"):
         convert(first, made, to="nnunet", workers=1)
     assert not (made / "dataset.json").exists()
     assert len(list((made / "imagesTr").iterdir())) == 4
@@ -371,7 +371,7 @@ def test_every_problem_of_folders_comes_at_once(tmp_path: Path) -> None:
     image(source / "scans" / "twice" / "P2_b_t1.nii.gz")
     with pytest.raises(DatasetError) as caught:
         convert(source, tmp_path / "out", to="decathlon", files=SCANS, workers=1)
-    for said in ("has no label map", "P9_seg.nii.gz is the label map of no image", "P2_a has 0 files of channel T2"):
+    for said in ("has no label map", "P9_seg.nii.gz has no image", "P2_a has 0 files of channel T2"):
         assert said in str(caught.value)
     assert "P2_b has 2 files of channel T1" in str(caught.value)
 
@@ -408,7 +408,7 @@ def test_a_table_names_files_groups_and_folds(tmp_path: Path) -> None:
 
 def test_a_table_of_single_images(tmp_path: Path) -> None:
     table = write_table(tmp_path / "in", "image,label", "a.nii.gz,a_truth.nii.gz", "b.nii.gz,b_truth.nii.gz")
-    with pytest.raises(OptionError, match="which channels"):
+    with pytest.raises(OptionError, match="channels of its images"):
         convert(table, tmp_path / "out", to="decathlon", workers=1)
     convert(table, tmp_path / "out", to="decathlon", files=FileNames(channels="CT"), workers=1)
     spec = read_dataset(tmp_path / "out")
@@ -435,7 +435,7 @@ def test_lines_of_a_table_are_counted_as_an_editor_counts_them(tmp_path: Path) -
 
 def test_a_quotation_mark_without_its_fellow_is_told(tmp_path: Path) -> None:
     rows = ["case,CT,label", '"x,a.nii.gz,a_truth.nii.gz', *["y,b.nii.gz,b_truth.nii.gz"] * 8000]
-    with pytest.raises(DatasetError, match=r"is no table: line \d+: field larger than field limit"):
+    with pytest.raises(DatasetError, match=r"is not a table: line \d+: field larger than field limit"):
         convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
 
 
@@ -446,7 +446,7 @@ def test_a_table_of_files_that_would_be_replaced_is_refused(tmp_path: Path) -> N
     before = contents(made)
     name = next((made / "imagesTr").iterdir()).name
     (tmp_path / "some.csv").write_text(f"case,CT,label\nx,made/imagesTr/{name},made/labelsTr/{name}\n")
-    with pytest.raises(OutputError, match="which is read"):
+    with pytest.raises(OutputError, match="contains the source file"):
         convert(tmp_path / "some.csv", made, to="decathlon", copy=True, overwrite=True, workers=1)
     assert contents(made) == before
 
@@ -463,9 +463,9 @@ def test_values_that_are_no_classes_are_told(tmp_path: Path) -> None:
     ("names", "said"),
     [
         (FileNames(channels="CT"), "are for plain folders"),
-        (FileNames(images=Path("imagesTr")), "which channels"),
+        (FileNames(images=Path("imagesTr")), "channels of the images"),
         (FileNames(images=Path("imagesTr"), channels="CT,CT=x"), "not a list of different channels"),
-        (FileNames(images=Path("imagesTr"), channels="CT"), "nothing tells them apart"),
+        (FileNames(images=Path("imagesTr"), channels="CT"), "in one folder with the same names"),
         (FileNames(images=Path("imagesTr"), labels=Path("none"), channels="CT"), "there is no folder"),
         (FileNames(images=Path("imagesTr"), labels=Path("labelsTr"), channels="CT", classes="a,a"), "different names"),
         (FileNames(images=Path("imagesTr"), labels=Path("labelsTr"), channels="CT", classes="a=1,b=1"), "distinct"),
@@ -489,7 +489,7 @@ def test_what_nnunet_cannot_declare_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         convert(first, tmp_path / "Dataset007_Blobs", to="nnunet", workers=1)
     assert "several values" in str(caught.value)
-    assert "value 1 (blob 1) lies in no region" in str(caught.value)
+    assert "value 1 (blob 1) belongs to no region" in str(caught.value)
 
 
 def test_the_command_says_what_it_made(tmp_path: Path) -> None:

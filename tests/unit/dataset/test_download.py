@@ -19,9 +19,9 @@ from rich.console import Console
 from decathlete import download, read_dataset
 from decathlete.cli.download import byte_bar
 from decathlete.cli.main import main
-from decathlete.core.sizes import say_bytes
+from decathlete.core.sizes import format_bytes
 from decathlete.dataset import decathlon
-from decathlete.dataset.decathlon import BUCKETS, DecathlonTask, archive_source, find_task
+from decathlete.dataset.decathlon import BUCKETS, DecathlonTask, find_task, locate_archive
 from decathlete.dataset.manifest import resolve_task
 from decathlete.errors import DownloadError, OptionError, OutputError
 from decathlete.transfer.part_file import PartFile
@@ -30,10 +30,8 @@ from mirror import ARCHIVE, FILES, FOLDER, IMAGE, Mirror, md5, member, serving, 
 CONTENT = tar_of()
 HALF = len(CONTENT) // 2
 PART = f"{ARCHIVE}.part"
-ANOTHER_MIRROR = (
-    "\n  → run the same command again, it goes on where it stopped; or give --url with the address of a mirror"
-)
-CHECK_URL = "\n  → check --url: it names the folder that holds the archive, or the archive itself"
+ANOTHER_MIRROR = "\n  → run the same command again to resume; or give --url with the address of a mirror"
+CHECK_URL = "\n  → check --url: it is the address of the archive or of its folder"
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +69,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Path) -> Callable[..., str]:
-    """Run ``decathlete download`` as a mistake; returns the error as the user reads it."""
+    """Run ``decathlete download`` with a mistake; returns the error as printed, without the line on documentation."""
 
     def run(*arguments: object) -> str:
         monkeypatch.setattr("sys.argv", ["decathlete", "download", "--data", str(data), *map(str, arguments)])
@@ -83,7 +81,10 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], d
         assert "Traceback" not in said.err
         assert not (data / FOLDER).exists()
         assert not list(data.glob(".partial-*"))
-        return said.err[said.err.index("error: ") :].strip()
+        error, _, documentation = said.err[said.err.index("error E-") :].strip().rpartition("\n")
+        code = error.removeprefix("error ").partition(":")[0]
+        assert documentation == f"  (documentation: reference/errors#{code.lower()})"
+        return error
 
     return run
 
@@ -118,7 +119,7 @@ def test_a_second_call_asks_for_nothing_and_changes_nothing(mirror: Mirror, data
     download("04", data, url=mirror.url, say=said.append)
     assert len(mirror.asked) == 1
     assert (data / FOLDER / "mine.txt").read_text() == "kept"
-    assert said == [f"{data / FOLDER} is there already"]
+    assert said == [f"{data / FOLDER} exists already"]
 
 
 def test_the_archives_own_address_may_carry_a_query(mirror: Mirror, data: Path) -> None:
@@ -145,10 +146,8 @@ def test_a_server_that_tells_no_length_does_not_fill_the_disk(
         usage = namedtuple("usage", "free")
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * HALF))
     said = fails("--task", "04", "--url", mirror.url)
-    assert (
-        f"more than {say_bytes(HALF)} come, and the server does not say how many there are: no more are taken" in said
-    )
-    assert "\n  → make room on the disk, or give --url with the address of another mirror" in said
+    assert f"the file is larger than {format_bytes(HALF)}, and the server does not give its size" in said
+    assert "\n  → free disk space, or give --url with the address of another mirror" in said
     assert names(data) == []
 
 
@@ -162,7 +161,7 @@ def test_a_broken_connection_goes_on_where_it_broke(mirror: Mirror, data: Path, 
     assert_whole(data)
     assert mirror.asked == ["", f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
     assert mirror.served == len(CONTENT), "some bytes came twice"
-    assert said.count("the connection broke off; trying again in 1.0 s") == 2
+    assert said.count("the connection was interrupted; next attempt in 1.0 s") == 2
     assert pauses == [1.0, 1.0], "each brought something new, so the pause does not grow"
 
 
@@ -172,8 +171,8 @@ def test_a_connection_that_brings_nothing_is_given_up_with_growing_pauses(
     mirror.breaks.extend([HALF, 0, 0, 0, 0])
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {mirror.url}/{ARCHIVE}: the connection broke off, 5 times in a row; "
-        f"153.6 kB of 307.2 kB have come and are kept{ANOTHER_MIRROR}"
+        f"error E-DOWNLOAD-NETWORK: {mirror.url}/{ARCHIVE}: the connection was interrupted, 5 times in a row; "
+        f"the downloaded 153.6 kB of 307.2 kB are kept{ANOTHER_MIRROR}"
     )
     assert pauses == [1.0, 2.0, 4.0, 8.0]
     download("04", data, url=mirror.url)
@@ -206,7 +205,7 @@ def test_a_killed_download_goes_on(mirror: Mirror, data: Path) -> None:
     said: list[str] = []
     download("04", data, url=mirror.url, say=said.append)
     assert_whole(data)
-    assert said[0] == f"going on with {mirror.url}/{ARCHIVE}"
+    assert said[0] == f"resuming {mirror.url}/{ARCHIVE}"
     assert mirror.asked == ["", f"bytes={HALF}-"]
     assert mirror.served == len(CONTENT)
 
@@ -238,9 +237,11 @@ def test_two_downloads_of_one_task_do_not_write_into_one_file(
     mirror: Mirror, data: Path, fails: Callable[..., str]
 ) -> None:
     data.mkdir()
-    with PartFile(data / PART).held():
+    with PartFile(data / PART).lock():
         said = fails("--task", "04", "--url", mirror.url)
-    assert said == (f"error: {data / PART}: is being downloaded by another process\n  → wait until that one is done")
+    assert said == (
+        f"error E-OUTPUT-LOCKED: {data / PART}: is being downloaded by another process\n  → wait until it has finished"
+    )
 
 
 # A server without Range, or whose file changes
@@ -260,7 +261,7 @@ def test_a_server_that_ignores_range_and_breaks_off_is_given_up(
     mirror.ranges = False
     mirror.breaks.extend([HALF] * 9)
     said = fails("--task", "04", "--url", mirror.url)
-    assert "the connection broke off, 5 times in a row; 153.6 kB of 307.2 kB have come" in said
+    assert "the connection was interrupted, 5 times in a row; the downloaded 153.6 kB of 307.2 kB are kept" in said
 
 
 def test_a_file_that_changed_meanwhile_comes_anew(mirror: Mirror, data: Path) -> None:
@@ -280,7 +281,7 @@ def test_without_a_tag_another_length_tells_of_a_change(mirror: Mirror, data: Pa
     said: list[str] = []
     download("04", data, url=mirror.url, say=said.append)
     assert_whole(data)
-    assert "the server's file is another; trying again in 1.0 s" in said
+    assert "the file on the server has changed; next attempt in 1.0 s" in said
 
 
 def test_without_a_tag_a_shorter_file_tells_of_a_change(mirror: Mirror, data: Path) -> None:
@@ -314,7 +315,7 @@ def test_wrong_bytes_are_named_and_removed_so_that_the_next_call_starts_afresh(
     mirror.content = wrong = CONTENT[:-1] + b"!"
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {mirror.url}/{ARCHIVE}: is not the {ARCHIVE} that was published "
+        f"error E-DOWNLOAD-CHECKSUM: {mirror.url}/{ARCHIVE}: is not the published {ARCHIVE} "
         f"(its MD5 is {md5(wrong)}, not {md5(CONTENT)}); it was removed\n"
         "  → run the same command again; if this happens again, give --url with the address of a mirror"
     )
@@ -327,7 +328,7 @@ def test_wrong_bytes_are_named_and_removed_so_that_the_next_call_starts_afresh(
 
 def test_a_missing_file_is_said_at_once(mirror: Mirror, data: Path, fails: Callable[..., str]) -> None:
     said = fails("--task", "04", "--url", f"{mirror.url}/elsewhere/")
-    assert said == f"error: {mirror.url}/elsewhere/{ARCHIVE}: the server answers 404 Not Found{CHECK_URL}"
+    assert said == f"error E-DOWNLOAD: {mirror.url}/elsewhere/{ARCHIVE}: the server answers 404 Not Found{CHECK_URL}"
     assert len(mirror.asked) == 1
     assert names(data) == []
 
@@ -343,14 +344,15 @@ def test_a_server_that_stays_busy_is_given_up(mirror: Mirror, data: Path, fails:
     mirror.answers.extend([503] * 9)
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {mirror.url}/{ARCHIVE}: the server answers 503 Service Unavailable, 5 times in a row; "
-        f"0 bytes have come and are kept{ANOTHER_MIRROR}"
+        f"error E-DOWNLOAD-NETWORK: {mirror.url}/{ARCHIVE}: "
+        "the server answers 503 Service Unavailable, 5 times in a row; "
+        f"the downloaded 0 bytes are kept{ANOTHER_MIRROR}"
     )
 
 
 CHECK_NETWORK = (
-    "\n  → check the network and its proxy; or give --url with a mirror's address, or with file:///path of the "
-    "archive fetched elsewhere"
+    "\n  → check the network and its proxy; or give --url with the address of a mirror, or with file:///path of an "
+    "archive that was downloaded elsewhere"
 )
 
 
@@ -363,7 +365,8 @@ def test_without_a_network_the_error_says_what_else_to_do(
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     said = fails("--task", "04", "--region", "eu")
     assert said == (
-        f"error: {BUCKETS['eu']}/{ARCHIVE}: cannot be reached (Temporary failure in name resolution){CHECK_NETWORK}"
+        f"error E-DOWNLOAD-NETWORK: {BUCKETS['eu']}/{ARCHIVE}: "
+        f"cannot be reached (Temporary failure in name resolution){CHECK_NETWORK}"
     )
     assert pauses == [], "nobody waits for a network that is not there"
     assert names(data) == []
@@ -378,7 +381,9 @@ def test_a_server_that_is_not_there_is_said_by_the_program_itself(data: Path) ->
     assert said.returncode == 2
     assert said.stdout == ""
     assert said.stderr == (
-        f"fetching {url}/{ARCHIVE}\nerror: {url}/{ARCHIVE}: cannot be reached (Connection refused){CHECK_NETWORK}\n"
+        f"downloading {url}/{ARCHIVE}\n"
+        f"error E-DOWNLOAD-NETWORK: {url}/{ARCHIVE}: cannot be reached (Connection refused){CHECK_NETWORK}\n"
+        "  (documentation: reference/errors#e-download-network)\n"
     )
 
 
@@ -392,8 +397,8 @@ def test_a_full_disk_is_said_before_anything_comes(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 400_000))
     said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {data}: 614.4 kB are needed to fetch and unpack it, but the disk has 400.0 kB free\n"
-        "  → make room, or choose a folder on another disk with --data"
+        f"error E-DISK-FULL: {data}: 614.4 kB are needed to download and unpack it, but the disk has 400.0 kB free\n"
+        "  → free disk space, or choose a folder on another disk with --data"
     )
     assert names(data) == []
 
@@ -403,7 +408,7 @@ def test_a_folder_that_is_something_else_is_left_alone(mirror: Mirror, data: Pat
     (data / FOLDER / "notes.txt").touch()
     with pytest.raises(OutputError) as error:
         download("04", data, url=mirror.url)
-    assert str(error.value) == f"{data / FOLDER}: is in the way, and holds no dataset.json\n  → move or remove it"
+    assert str(error.value) == f"{data / FOLDER}: exists, but contains no dataset.json\n  → move or remove it"
     assert mirror.asked == []
     assert names(data / FOLDER) == ["notes.txt"]
 
@@ -436,15 +441,16 @@ def test_a_wrong_archive_on_this_machine_is_named_and_stays(
     archive = tmp_path / "other.tar"
     archive.write_bytes(b"other")
     assert fails("--task", "04", "--url", archive.as_uri()) == (
-        f"error: {archive}: is not the {ARCHIVE} that was published "
-        f"(its MD5 is {md5(b'other')}, not {md5(CONTENT)})\n  → fetch it anew, or from elsewhere"
+        f"error E-DOWNLOAD-CHECKSUM: {archive}: is not the published {ARCHIVE} "
+        f"(its MD5 is {md5(b'other')}, not {md5(CONTENT)})\n  → download it again, or from another mirror"
     )
     assert archive.read_bytes() == b"other"
 
 
 def test_a_file_that_is_not_there_is_named(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert fails("--task", "04", "--url", (tmp_path / "gone.tar").as_uri()) == (
-        f"error: {tmp_path}/gone.tar: there is no such file\n  → give --url a folder with {ARCHIVE}, or its address"
+        f"error E-DOWNLOAD: {tmp_path}/gone.tar: there is no such file\n"
+        f"  → give --url a folder with {ARCHIVE}, or its address"
     )
 
 
@@ -472,10 +478,12 @@ def test_a_hostile_archive_is_refused_whole(
     kind: str, publish: Callable[[bytes], bytes], data: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     content, problem = _hostile()[kind]
+    code = "E-ARCHIVE" if kind == "another dataset" else "E-ARCHIVE-UNSAFE"
     with serving(publish(content)) as mirror:
         said = fails("--task", "04", "--url", mirror.url)
     assert said == (
-        f"error: {data / PART}: {problem}\n  → do not use this file; fetch the archive from its publisher again"
+        f"error {code}: {data / PART}: {problem}\n"
+        "  → do not use this file; download the archive again from its publisher"
     )
     assert [p.name for p in tmp_path.rglob("*")] == ["data"], "something of it was kept"
 
@@ -558,7 +566,7 @@ def test_what_is_no_task_is_refused_with_the_list(text: str) -> None:
     ],
 )
 def test_an_address_is_of_the_archive_or_its_folder(url: str | None, address: str) -> None:
-    assert archive_source(find_task("04"), url=url) == address
+    assert locate_archive(find_task("04"), url=url) == address
 
 
 @pytest.mark.parametrize(
@@ -566,7 +574,8 @@ def test_an_address_is_of_the_archive_or_its_folder(url: str | None, address: st
 )
 def test_what_is_no_address_is_refused(url: str, fails: Callable[..., str]) -> None:
     assert fails("--task", "04", "--url", url) == (
-        f"error: --url {url!r} is not an address that can be read\n  → give https://, http:// or file:///path of a "
+        f"error E-OPTION-SYNTAX: --url {url!r} is not an address that can be read\n"
+        "  → give https://, http:// or file:///path of a "
         "folder with the archive, or of the archive itself (without user and password)"
     )
 
@@ -593,9 +602,9 @@ def test_the_command_prints_the_folder_and_shows_how_it_goes(
     assert stop.value.code == 0
     assert said.out == f"{data / FOLDER}\n"
     lines = said.err.splitlines()
-    assert lines[0] == f"fetching {mirror.url}/{ARCHIVE}"
+    assert lines[0] == f"downloading {mirror.url}/{ARCHIVE}"
     assert lines[1].startswith("download 307.2 kB/307.2 kB in ")
-    assert lines[2:] == ["checking what has come", f"unpacking to {data / FOLDER}"]
+    assert lines[2:] == ["checking the archive", f"unpacking to {data / FOLDER}"]
 
 
 def test_a_terminal_gets_a_bar_that_goes_away_with_the_work() -> None:

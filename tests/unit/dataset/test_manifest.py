@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.dataset.groups import groups_of
+from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.manifest import read_dataset, resolve_task
 from decathlete.errors import DatasetError, ManifestError, OptionError
 from decathlete.synthetic.phantoms import make_phantoms
@@ -136,8 +136,8 @@ def test_groups_by_name_by_pattern_and_declared(tmp_path: Path) -> None:
     ],
 )
 def test_repeated_patients_are_known_by_name(case_id, group) -> None:
-    assert groups_of([case_id, f"{group}_scan99"])[case_id] == group
-    assert groups_of([case_id, "unlike"]) == {}, "a single image of a patient needs no group"
+    assert assign_groups([case_id, f"{group}_scan99"])[case_id] == group
+    assert assign_groups([case_id, "unlike"]) == {}, "a single image of a patient needs no group"
 
 
 @pytest.mark.parametrize("pattern", ["(", "P", "(P)(1)", "^(Q)"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.core.regions import derived_order, parse_order, parse_regions
-from decathlete.dataset.regions import chosen_labels, with_regions
+from decathlete.core.regions import derive_order, parse_order, parse_regions
+from decathlete.dataset.regions import resolve_labels, with_regions
 from decathlete.errors import OptionError
 
 GLIOMA = LabelSet.from_names(["necrosis", "edema", "non-enhancing tumor", "enhancing tumor"])
@@ -58,7 +58,7 @@ def test_an_order_that_is_no_numbers_is_refused() -> None:
 
 @pytest.mark.parametrize("given", [THREE, "enhancing=4;core=1,3,4;whole tumour=1,2,3,4"])
 def test_the_derived_order_paints_outer_regions_first(given: str) -> None:
-    labels = chosen_labels(GLIOMA, regions=given)
+    labels = resolve_labels(GLIOMA, regions=given)
     assert [r.name for r in labels.regions] == ["whole tumour", "core", "enhancing"]
     assert labels.region_order == (2, 1, 4)
     assert labels.n_outputs == 3
@@ -66,12 +66,12 @@ def test_the_derived_order_paints_outer_regions_first(given: str) -> None:
 
 
 def test_regions_side_by_side_and_of_one_value() -> None:
-    assert derived_order({"a": (1,), "b": (2, 3)}) == ({"b": (2, 3), "a": (1,)}, (2, 1))
-    assert derived_order({"all": (1, 2), "a": (1,), "b": (2,)})[1] == (1, 1, 2)
+    assert derive_order({"a": (1,), "b": (2, 3)}) == ({"b": (2, 3), "a": (1,)}, (2, 1))
+    assert derive_order({"all": (1, 2), "a": (1,), "b": (2,)})[1] == (1, 1, 2)
 
 
 def test_a_given_order_is_kept() -> None:
-    labels = chosen_labels(GLIOMA, regions=THREE, order=(2, 3, 4))
+    labels = resolve_labels(GLIOMA, regions=THREE, order=(2, 3, 4))
     assert labels.region_order == (2, 3, 4)
 
 
@@ -89,12 +89,12 @@ def test_a_given_order_is_kept() -> None:
 )
 def test_regions_that_a_label_map_cannot_hold_are_refused(regions, order, message) -> None:
     with pytest.raises(OptionError, match=message) as caught:
-        chosen_labels(GLIOMA, regions=regions, order=order)
+        resolve_labels(GLIOMA, regions=regions, order=order)
     assert "4 enhancing tumor" in str(caught.value.remedy)
 
 
 def test_without_options_the_labels_stay() -> None:
-    assert chosen_labels(GLIOMA) is GLIOMA
+    assert resolve_labels(GLIOMA) is GLIOMA
 
 
 def test_gaps_and_the_ignore_value() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.errors import DatasetError, GridMismatch, OptionError
+from decathlete.errors import DatasetError, GridMismatchError, OptionError
 from decathlete.evaluation.evaluate import evaluate, evaluate_pairs
 from decathlete.evaluation.folders import declared_labels, labels_of_values
 
@@ -100,7 +100,7 @@ def test_predictions_without_label_are_left_alone(folders: tuple[Path, Path]) ->
 def test_grids_that_differ_are_all_named(folders: tuple[Path, Path]) -> None:
     write(folders[0] / "a.nii.gz", truth(), spacing=1.5)
     write(folders[0] / "b.nii.gz", truth()[:5])
-    with pytest.raises(GridMismatch, match=r"(?s)case a.*spacing.*case b.*shape"):
+    with pytest.raises(GridMismatchError, match=r"(?s)case a.*spacing.*case b.*shape"):
         evaluate(*folders, labels=LABELS)
 
 

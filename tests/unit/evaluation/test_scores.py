@@ -11,7 +11,7 @@ import pytest
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelClass, LabelSet, Region
-from decathlete.errors import GridMismatch
+from decathlete.errors import GridMismatchError
 from decathlete.evaluation.case import mean_dice, score_case
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import CaseScores, Scores
@@ -141,7 +141,7 @@ def test_whole_grid_or_crop_is_the_same() -> None:
 
 
 def test_shapes_that_differ_are_refused() -> None:
-    with pytest.raises(GridMismatch, match=r"\(5, 8, 8\)"):
+    with pytest.raises(GridMismatchError, match=r"\(5, 8, 8\)"):
         score(label()[:5], label())
 
 

@@ -1,4 +1,4 @@
-"""Models trained here in nnU-Net v2's form: what its files say, what comes back, and what it has no words for."""
+"""Models trained here in nnU-Net v2's form: what its files say, what comes back, and what it cannot represent."""
 
 from __future__ import annotations
 

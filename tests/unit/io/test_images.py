@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from decathlete.core.geometry import Geometry, HeaderCodes
-from decathlete.errors import GridMismatch, ImageError, OutputError
+from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.images import (
     read_channels,
     read_grid,
@@ -271,7 +271,7 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
     one = np.ones((1, 3, 4, 5), np.float32)
     write_image(tmp_path / "a.nii.gz", one, grid())
     write_image(tmp_path / "b.nii.gz", one, grid(spacing=(2.6, 0.75, 1.25)))
-    with pytest.raises(GridMismatch, match="spacing"):
+    with pytest.raises(GridMismatchError, match="spacing"):
         read_channels([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"])
     both = read_channels([tmp_path / "a.nii.gz", tmp_path / "a.nii.gz"])
     assert both.array_CZYX.shape == (2, 3, 4, 5)

@@ -10,7 +10,7 @@ import pytest
 
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import CasesFailed, DatasetError
+from decathlete.errors import CasesFailedError, DatasetError
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 
 LABELS = LabelSet(
@@ -85,7 +85,7 @@ def test_all_failures_come_together(tmp_path):
     nibabel.save(broken, nan.images[0])
     truncated = write_case(tmp_path, "truncated")
     truncated.images[0].write_bytes(truncated.images[0].read_bytes()[:100])
-    with pytest.raises(CasesFailed) as caught:
+    with pytest.raises(CasesFailedError) as caught:
         make_fingerprint(spec_of(tmp_path, good, other_grid, nan, truncated))
     assert set(caught.value.failures) == {"grid", "nan", "truncated"}
     assert "NaN" in caught.value.failures["nan"]
@@ -95,7 +95,7 @@ def test_all_failures_come_together(tmp_path):
 def test_channels_must_be_as_declared(tmp_path):
     case = write_case(tmp_path, "one")
     two = Case(id="two", images=case.images * 2, label=case.label)
-    with pytest.raises(CasesFailed, match="2 channels"):
+    with pytest.raises(CasesFailedError, match="2 channels"):
         make_fingerprint(spec_of(tmp_path, two))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import IGNORE_INDEX, LabelClass, LabelSet
-from decathlete.errors import GridMismatch, ImageError, ModelError
+from decathlete.errors import GridMismatchError, ImageError, ModelError
 from decathlete.io.volumes import Image, LabelMap
 from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.preprocessing.prepare import FOREGROUND_SAMPLES, foreground_sample, prepare
@@ -156,7 +156,7 @@ def test_wrong_channel_count_nan_and_grids_are_named():
         with pytest.raises(ImageError, match="NaN or infinite"):
             prepare(Image(array_CZYX=spoiled, geometry=image.geometry), make_test_plan())
     moved = LabelMap(array_ZYX=label.array_ZYX, geometry=make_oblique_geometry((20, 18, 16)))
-    with pytest.raises(GridMismatch, match="different grids"):
+    with pytest.raises(GridMismatchError, match="different grids"):
         prepare(image, make_test_plan(), label=moved)
 
 

@@ -9,7 +9,7 @@ import pytest
 from decathlete.core.geometry import Box
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import make_splits
-from decathlete.errors import CasesFailed, OutputError, StoreError
+from decathlete.errors import CasesFailedError, OutputError, StoreError
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore
@@ -158,7 +158,7 @@ def test_one_bad_case_does_not_stop_the_others(own_spec, tmp_path):
     folder = tmp_path / "p"
     bad = own_spec.cases[1]
     bad.images[0].write_bytes(b"not an image")
-    with pytest.raises(CasesFailed) as caught:
+    with pytest.raises(CasesFailedError) as caught:
         _run(own_spec, folder)
     assert list(caught.value.failures) == [bad.id]
     assert caught.value.n_done == 2

@@ -54,7 +54,7 @@ DAMAGED = {
 def test_a_damaged_archive_is_refused_before_anything_is_written(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError) as error:
         _unpack(DAMAGED[kind], tmp_path)
-    assert "→ do not use this file; fetch the archive from its publisher again" in str(error.value)
+    assert "→ do not use this file; download the archive again from its publisher" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -83,4 +83,4 @@ def test_a_disk_without_room_is_said_before_a_file_is_written(tmp_path: Path, mo
 
 def test_links_that_were_left_out_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _unpack(tar_of(member(f"{FOLDER}/link", type=b"2", linkname="dataset.json")), tmp_path)
-    assert f"x.tar: ignored links and devices (1, the first '{FOLDER}/link')" in caplog.text
+    assert f"x.tar: ignored 1 links and devices (first: '{FOLDER}/link')" in caplog.text

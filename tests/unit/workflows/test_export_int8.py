@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailed, ModelError, OptionError, OutputError
+from decathlete.errors import CasesFailedError, ModelError, OptionError, OutputError
 from decathlete.inference.engines.program_engines import OpenVinoEngine
 from decathlete.inference.engines.program_record import ExportedFolder
 from decathlete.inference.engines.torch_engine import TorchEngine
@@ -121,7 +121,7 @@ def test_the_dice_is_that_of_the_files_own_grids(dataset, model) -> None:
     write_label(cases[0].label, empty, predicted.geometry)
     assert dice_of_engine(engine, plan, cases) == pytest.approx(0.75)
     write_label(cases[1].label, empty + 9, Geometry.plain(empty.shape))
-    with pytest.raises(CasesFailed, match=r"phantom_001: .*values that the model does not know \(9\)"):
+    with pytest.raises(CasesFailedError, match=r"phantom_001: .*values that the model does not know \(9\)"):
         dice_of_engine(engine, plan, cases)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from decathlete.errors import OptionError
-from decathlete.workflows.folds import Folds, say_folds
+from decathlete.workflows.folds import FoldSelection, format_folds
 
 
 @pytest.mark.parametrize(
@@ -21,26 +21,26 @@ from decathlete.workflows.folds import Folds, say_folds
     ],
 )
 def test_folds_are_read_in_order_each_once(wanted: str | list[int] | None, folds: tuple[int, ...]) -> None:
-    assert Folds.of(wanted).among(5) == folds
-    assert Folds.of(say_folds(folds)).among(5) == folds
+    assert FoldSelection.parse(wanted).resolve(5) == folds
+    assert FoldSelection.parse(format_folds(folds)).resolve(5) == folds
 
 
 @pytest.mark.parametrize("wanted", ["", "a", "-1", "3-1", "0,,1", "0.5", [], [-1]])
 def test_what_names_no_folds_is_refused(wanted: str | list[int]) -> None:
     with pytest.raises(OptionError):
-        Folds.of(wanted)
+        FoldSelection.parse(wanted)
 
 
 @pytest.mark.parametrize("wanted", ["0-5", "5", "7-", [0, 9]])
 def test_folds_that_do_not_exist_are_refused(wanted: str | list[int]) -> None:
     with pytest.raises(OptionError, match=r"does not exist: this dataset is split into 5\n.*0-4"):
-        Folds.of(wanted).among(5)
+        FoldSelection.parse(wanted).resolve(5)
 
 
 def test_all_could_mean_two_things() -> None:
-    with pytest.raises(OptionError, match="--fold all trains one model on every case"):
-        Folds.of("all")
+    with pytest.raises(OptionError, match="--fold all for one model trained on every case"):
+        FoldSelection.parse("all")
 
 
 def test_folds_are_said_in_ranges() -> None:
-    assert [say_folds(f) for f in ([0], [0, 1, 2, 3, 4], [0, 2, 3, 6])] == ["0", "0-4", "0,2-3,6"]
+    assert [format_folds(f) for f in ([0], [0, 1, 2, 3, 4], [0, 2, 3, 6])] == ["0", "0-4", "0,2-3,6"]

@@ -1,1 +1,1 @@
-"""One dataset layout from another, from plain folders, or from a table of paths; the source stays as it is."""
+"""Convert a dataset from another layout, from plain folders, or from a table of paths; the source is never changed."""

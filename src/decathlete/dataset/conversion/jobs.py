@@ -1,4 +1,4 @@
-"""What becomes of each file: placed as it is (a link or a copy), or written anew."""
+"""The jobs of a conversion: link or copy a file, or write it in another form."""
 
 from __future__ import annotations
 
@@ -17,20 +17,31 @@ from decathlete.io.images import read_label, read_volume, write_label, write_vol
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """The file as it is, under a new name."""
+class PlaceFile:
+    """Link or copy a file under a new name."""
 
     source: Path
     target: Path
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that the job reads."""
+        return (self.source,)
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files that the job creates."""
+        return (self.target,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class WriteImage:
-    """Channels of several files into one, of one into several, or one file in another format or on another grid.
+    """Write images: merge or split channels, or change the format or the grid.
 
     Attributes:
-        targets: one for all channels, or one for each.
-        geometry: that all targets get.
+        sources: the files that the job reads.
+        targets: the files that the job creates: one for all channels, or one for each channel.
+        geometry: grid of all targets.
     """
 
     sources: tuple[Path, ...]
@@ -40,11 +51,11 @@ class WriteImage:
 
 @dataclass(frozen=True, kw_only=True)
 class WriteLabel:
-    """A label map as integers, some of its values replaced.
+    """Write a label map as integers, with some values replaced.
 
     Attributes:
         values: old value -> new value.
-        known: where values are replaced: all that may occur.
+        known: all values that may occur, if values are replaced.
     """
 
     source: Path
@@ -53,33 +64,33 @@ class WriteLabel:
     values: Mapping[int, int] = field(default_factory=dict)
     known: tuple[int, ...] = ()
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that the job reads."""
+        return (self.source,)
 
-Job = Place | WriteImage | WriteLabel
-
-
-def targets(job: Job) -> tuple[Path, ...]:
-    """The files that a job makes."""
-    return job.targets if isinstance(job, WriteImage) else (job.target,)
-
-
-def sources(job: Job) -> tuple[Path, ...]:
-    """The files that a job reads."""
-    return job.sources if isinstance(job, WriteImage) else (job.source,)
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files that the job creates."""
+        return (self.target,)
 
 
-def perform(job: Job, *, copy: bool) -> None:
-    """Make the job's files, unless they are there: each is whole or absent.
+Job = PlaceFile | WriteImage | WriteLabel
+
+
+def run_job(job: Job, *, copy: bool) -> None:
+    """Create the files of a job, unless they exist; each is complete or absent.
 
     Args:
-        copy: place copies instead of links.
+        copy: copy files instead of linking them.
 
     Raises:
-        ImageError: a source cannot be read, or a label map holds what it may not.
+        ImageError: a source cannot be read, or a label map contains values that are not declared.
         OutputError: a target cannot be written.
     """
-    if all(target.exists() for target in targets(job)):
+    if all(target.exists() for target in job.targets):
         return
-    if isinstance(job, Place):
+    if isinstance(job, PlaceFile):
         _place(job, copy=copy)
     elif isinstance(job, WriteImage):
         _write_image(job)
@@ -87,17 +98,17 @@ def perform(job: Job, *, copy: bool) -> None:
         _write_label(job)
 
 
-def _place(job: Place, *, copy: bool) -> None:
+def _place(job: PlaceFile, *, copy: bool) -> None:
     with atomic_path(job.target) as partial:
         if copy:
             shutil.copyfile(job.source, partial)
             return
         try:
-            # from where the target really lies, to the file itself: a chain of links would break at any of its parts
+            # relative, and to the file itself: a chain of links breaks if any of them is removed
             partial.symlink_to(os.path.relpath(job.source.resolve(), job.target.parent.resolve()))
-        except (OSError, ValueError) as problem:  # no links on this disk, or another drive
+        except (OSError, ValueError) as problem:  # a file system without links, or another drive
             raise OutputError(
-                f"cannot be a link ({problem})", where=job.target, remedy="add --copy, which copies the files"
+                f"cannot be a link ({problem})", where=job.target, remedy="add --copy to copy the files"
             ) from problem
 
 
@@ -115,19 +126,20 @@ def _write_image(job: WriteImage) -> None:
 def _write_label(job: WriteLabel) -> None:
     label_ZYX = read_label(job.source).array_ZYX
     if job.values:
-        label_ZYX = _replaced(label_ZYX.astype(np.int64), job)
+        label_ZYX = _replace_values(label_ZYX.astype(np.int64), job)
     write_label(job.target, label_ZYX, job.geometry)
 
 
-def _replaced(
+def _replace_values(
     label_ZYX: np.ndarray[tuple[int, ...], np.dtype[np.int64]], job: WriteLabel
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    strangers = sorted(set(np.unique(label_ZYX).tolist()) - set(job.known))
-    if strangers:
+    undeclared = sorted(set(np.unique(label_ZYX).tolist()) - set(job.known))
+    if undeclared:
         raise ImageError(
-            f"holds values that are not declared: {', '.join(map(str, strangers[:10]))}",
+            f"holds values that are not declared: {', '.join(map(str, undeclared[:10]))}",
             where=job.source,
-            remedy="declare them or remove them: where values are renumbered, these might become others",
+            remedy="declare or remove them: renumbering could turn them into declared values",
+            code="E-IMAGE-VALUES",
         )
     old = np.array(job.known)
     new = np.array([job.values.get(value, value) for value in job.known])

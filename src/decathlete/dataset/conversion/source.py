@@ -1,9 +1,9 @@
-"""What is converted: cases and labels, and what else is kept of a dataset (folds, licence, ...)."""
+"""The dataset to convert: cases and labels, and further content that is kept (folds, licence, ...)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from decathlete.core.files import read_text
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.core.parallel import map_cases
+from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
 from decathlete.dataset.manifest import MANIFEST, read_dataset
@@ -24,19 +25,17 @@ from decathlete.io.images import read_label
 FOLDS = "splits_final.json"
 """nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
 
-Progress = Callable[[int, int, str | None], None]
-
 _TEXTS = ("description", "reference", "licence", "license", "release")
 _CLASSES_HELP = "write e.g. --classes liver,tumour (values 1, 2) or --classes liver=1,tumour=4,ignore=9"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A dataset as it was found.
+    """A dataset to convert.
 
     Attributes:
-        folds: of cross-validation, where the source declares them.
-        texts: licence, description and the like, from its manifest.
+        folds: folds of cross-validation, if the dataset declares them.
+        texts: licence, description and similar fields of its manifest.
     """
 
     spec: DatasetSpec
@@ -45,33 +44,33 @@ class Source:
 
 
 def read_source(root: Path, *, group_by: str | None = None) -> Source:
-    """A dataset with a ``dataset.json``, and the ``splits_final.json`` beside it if there is one.
+    """Read a dataset with a ``dataset.json``, and its ``splits_final.json`` if there is one.
 
     Raises:
-        ManifestError: with every problem of the manifest, or of the folds.
+        ManifestError: the manifest or the folds are not valid; lists every problem.
     """
     spec = read_dataset(root, group_by=group_by)
     raw = json.loads(read_text(root / MANIFEST))
     texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
-    return Source(spec=spec, folds=_declared_folds(root / FOLDS, spec), texts=texts)
+    return Source(spec=spec, folds=_read_folds(root / FOLDS, spec), texts=texts)
 
 
-def labels_of(
-    classes: str | None, cases: Sequence[Case], *, workers: int, where: Path, progress: Progress | None
+def find_labels(
+    classes: str | None, cases: Sequence[Case], *, workers: int, where: Path, progress: CaseProgress | None
 ) -> LabelSet:
-    """The label set that ``--classes`` names; without it, every value that the label maps hold is a class.
+    """Return the label set of ``--classes``; without it, every value of the label maps is a class.
 
     Raises:
         OptionError: ``classes`` is not a list of names, or contradicts itself.
-        DatasetError: label maps that cannot be read, all of them listed; or whose values are no classes (below 0, or
-            too many).
+        DatasetError: label maps cannot be read (all are listed), or their values cannot be classes (below 0, or too
+            many).
     """
     if classes is None:
-        found = sorted(_values(cases, workers=workers, where=where, progress=progress) | {0})
-        named = {f"label {v}" if v else "background": v for v in found}
-        remedy = "mend the label maps, or name their classes: --classes"
+        values = sorted(_values(cases, workers=workers, where=where, progress=progress) | {0})
+        named = {f"label {v}" if v else "background": v for v in values}
+        remedy = "fix the label maps, or name their classes: --classes"
         return _label_set(named, where=where, remedy=remedy, kind=DatasetError)
-    named = _parsed(classes)
+    named = _parse_classes(classes)
     ignore = named.pop("ignore", None)
     return _label_set({"background": 0} | named, ignore, where="--classes", remedy=_CLASSES_HELP, kind=OptionError)
 
@@ -91,19 +90,21 @@ def _label_set(
         raise problems_found(describe(problem), where=where, remedy=remedy, kind=kind) from None
 
 
-def _parsed(classes: str) -> dict[str, int]:
-    """``a,b`` is 1, 2; ``a=1,b=4`` is what it says."""
+def _parse_classes(classes: str) -> dict[str, int]:
+    """Parse ``a,b`` (values 1, 2) or ``a=1,b=4``."""
     named: dict[str, int] = {}
     for place, entry in enumerate((part.strip() for part in classes.split(",")), start=1):
         name, equals, number = (part.strip() for part in entry.partition("="))
         value = whole_number(number) if equals else place
         if not name or name in named or value is None or ("=" in classes) != bool(equals):
-            raise OptionError(f"--classes {classes!r} is not a list of different names", remedy=_CLASSES_HELP)
+            raise OptionError(
+                f"--classes {classes!r} is not a list of different names", remedy=_CLASSES_HELP, code="E-OPTION-SYNTAX"
+            )
         named[name] = value
     return named
 
 
-def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: Progress | None) -> set[int]:
+def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: CaseProgress | None) -> set[int]:
     paths = {case.id: case.label for case in cases if case.label is not None}
     values: set[int] = set()
     problems = []
@@ -113,7 +114,7 @@ def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: Progr
         if progress:
             progress(done, len(paths), outcome.case_id)
     if problems:
-        raise problems_found(problems, where=where, remedy="mend these label maps", kind=DatasetError)
+        raise problems_found(problems, where=where, remedy="fix these label maps", kind=DatasetError)
     return values
 
 
@@ -122,20 +123,20 @@ def _label_values(path: Path) -> set[int]:
 
 
 def fold_problems(folds: Iterable[Fold], ids: Iterable[str]) -> list[str]:
-    """What keeps folds from being folds of the cases ``ids``."""
+    """Return the problems of folds of the cases ``ids``."""
     known, problems = set(ids), []
     for number, fold in enumerate(folds):
-        if strangers := sorted({*fold.train, *fold.val} - known):
-            problems.append(f"fold {number} has cases that are not in the dataset: {', '.join(strangers)}")
+        if unknown := sorted({*fold.train, *fold.val} - known):
+            problems.append(f"fold {number} has cases that are not in the dataset: {', '.join(unknown)}")
         if both := sorted(set(fold.train) & set(fold.val)):
             problems.append(f"fold {number} trains on cases that it holds out: {', '.join(both)}")
     return problems
 
 
-def _declared_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
+def _read_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
     if not path.is_file():
         return ()
-    remedy = f"mend or remove it: {FOLDS} is a list of folds, each with the case names 'train' and 'val'"
+    remedy = f"fix or remove it: {FOLDS} is a list of folds, each with the case names 'train' and 'val'"
     try:
         folds = TypeAdapter(tuple[Fold, ...]).validate_json(read_text(path, error=ManifestError))
     except ValidationError as problem:

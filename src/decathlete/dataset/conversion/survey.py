@@ -1,4 +1,4 @@
-"""From the headers of all files to the work to be done, or to every problem that stands in the way."""
+"""Read the headers of all files and derive the jobs of a conversion, or list every problem."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ import numpy as np
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import map_cases
+from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
-from decathlete.dataset.conversion.jobs import Job, Place, WriteImage, WriteLabel
-from decathlete.dataset.conversion.source import Progress
+from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
 from decathlete.io.format_lookup import DEFAULT_SUFFIX, output_suffix
 from decathlete.io.images import holds_integers, read_grid, read_volume
 
-_REMEDY = "mend these files, or leave them out; nothing was written"
+_REMEDY = "fix these files, or leave them out; nothing was written"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is to be made.
+    """The dataset to create.
 
     Attributes:
-        channels: how many each case has.
-        values: label values that are replaced: old -> new.
+        suffix: suffix of all files.
+        channels: number of channels of each case.
+        values: old label value -> new label value, for values that change.
         known: all label values that may occur.
     """
 
@@ -42,69 +43,69 @@ class Target:
     known: tuple[int, ...] = ()
 
     def images(self, case_id: str, part: str) -> tuple[Path, ...]:
-        """nnU-Net: a file for each channel; Decathlon: one file."""
+        """Return the image files of a case: nnU-Net has one per channel, the Decathlon one."""
         stems = [f"{case_id}_{c:04d}" for c in range(self.channels)] if self.layout == "nnunet" else [case_id]
         return tuple(self.folder / f"images{part}" / f"{stem}{self.suffix}" for stem in stems)
 
     def label(self, case_id: str, part: str) -> Path:
-        """Where the label map of a case lies."""
+        """Return the path of the label map of a case."""
         return self.folder / f"labels{part}" / f"{case_id}{self.suffix}"
 
 
-def common_suffix(spec: DatasetSpec, given: str | None) -> str:
-    """The suffix of all files to come: ``given``, or the one that all files have.
+def choose_suffix(spec: DatasetSpec, suffix: str | None) -> str:
+    """Return the suffix of all new files: ``suffix``, or that of the existing files.
 
     Raises:
-        DatasetError: there are several, and none is given.
+        DatasetError: the existing files have several suffixes, and ``suffix`` is ``None``.
     """
-    if given is not None:
-        return given
+    if suffix is not None:
+        return suffix
     files = [p for c in (*spec.cases, *spec.test_cases) for p in (*c.images, *([c.label] if c.label else []))]
     counts = Counter(s for path in files if path.name.lower().endswith(s := output_suffix(path)))
     if len(counts) > 1:
-        listed = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common())
+        listed = ", ".join(f"{n} {ending}" for ending, n in counts.most_common())
         raise DatasetError(
-            f"its files are of several kinds ({listed}), where the new dataset needs one",
+            f"its files have several formats ({listed}); the new dataset needs one",
             where=spec.root,
-            remedy=f"add e.g. --suffix {counts.most_common(1)[0][0]}: the others are written anew",
+            remedy=f"add e.g. --suffix {counts.most_common(1)[0][0]}: the other files are converted",
         )
     return next(iter(counts), DEFAULT_SUFFIX)
 
 
 def survey(
-    spec: DatasetSpec, target: Target, *, workers: int = 2, progress: Progress | None = None
+    spec: DatasetSpec, target: Target, *, workers: int = 2, progress: CaseProgress | None = None
 ) -> dict[str, tuple[Job, ...]]:
-    """The jobs of each case, under ``train ID`` or ``test ID``; only headers are read, nothing is written.
+    """Return the jobs of each case, by ``train ID`` or ``test ID``; only headers are read, nothing is written.
 
     Raises:
-        DatasetError: missing or unreadable files, channels too many or too few, files of one case that do not share a
-            grid: all of them together.
+        DatasetError: files are missing or unreadable, have too many or too few channels, or do not share the grid of
+            their case; lists every problem.
     """
     cases = {f"train {c.id}": ("Tr", c) for c in spec.cases} | {f"test {c.id}": ("Ts", c) for c in spec.test_cases}
-    found: dict[str, _Surveyed] = {}
+    surveys: dict[str, _CaseSurvey] = {}
     for outcome in map_cases(partial(_survey_case, target=target), cases, workers=workers):
-        found[outcome.case_id] = outcome.value or _Surveyed(problems=(outcome.error or "failed",))
+        surveys[outcome.case_id] = outcome.value or _CaseSurvey(problems=(outcome.error or "failed",))
         if progress:
-            progress(len(found), len(cases), cases[outcome.case_id][1].id)
-    problems = [problem for key in cases for problem in found[key].problems]
+            progress(len(surveys), len(cases), cases[outcome.case_id][1].id)
+    problems = [problem for key in cases for problem in surveys[key].problems]
     if problems:
         raise problems_found(problems, where=spec.root, remedy=_REMEDY, kind=DatasetError)
-    return {key: found[key].jobs for key in cases}
+    return {key: surveys[key].jobs for key in cases}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Surveyed:
+class _CaseSurvey:
     jobs: tuple[Job, ...] = ()
     problems: tuple[str, ...] = ()
 
 
-def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _Surveyed:
+def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSurvey:
     part, case = part_and_case
     problems: list[str] = []
     paths = (*case.images, *([case.label] if case.label else []))
-    headers = {path: header for path in paths if (header := _header(path, problems))}
+    headers = {path: header for path in paths if (header := _read_header(path, problems))}
     if problems:
-        return _Surveyed(problems=tuple(problems))
+        return _CaseSurvey(problems=tuple(problems))
     first = headers[case.images[0]][1]
     problems += _channel_problems(case, [headers[path][0] for path in case.images], target.channels)
     if case.label is not None and headers[case.label][0] != 1:
@@ -113,14 +114,14 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _Surveye
         differences = first.differences(headers[path][1], tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE)
         problems += [f"{path}: does not share the grid of {case.images[0].name}: {d}" for d in differences]
     if problems:
-        return _Surveyed(problems=tuple(problems))
+        return _CaseSurvey(problems=tuple(problems))
     jobs = _image_jobs(case, target.images(case.id, part), [headers[path][1] for path in case.images])
     if case.label is not None:
         jobs.append(_label_job(case.label, target.label(case.id, part), first, headers[case.label][1], target))
-    return _Surveyed(jobs=tuple(jobs))
+    return _CaseSurvey(jobs=tuple(jobs))
 
 
-def _header(path: Path, problems: list[str]) -> tuple[int, Geometry] | None:
+def _read_header(path: Path, problems: list[str]) -> tuple[int, Geometry] | None:
     try:
         return read_grid(path)
     except ImageError as problem:
@@ -128,33 +129,33 @@ def _header(path: Path, problems: list[str]) -> tuple[int, Geometry] | None:
         return None
 
 
-def _channel_problems(case: Case, found: list[int], wanted: int) -> list[str]:
-    if sum(found) != wanted:
-        return [f"{case.images[0]}: {case.id} has {sum(found)} channels, the dataset declares {wanted}"]
-    crowded = [p for p, n in zip(case.images, found, strict=True) if n > 1 and len(found) > 1]
-    return [f"{path}: holds several channels, where one file per channel was expected" for path in crowded]
+def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[str]:
+    if sum(counts) != n_declared:
+        return [f"{case.images[0]}: {case.id} has {sum(counts)} channels, the dataset declares {n_declared}"]
+    multichannel = [p for p, n in zip(case.images, counts, strict=True) if n > 1 and len(counts) > 1]
+    return [f"{path}: holds several channels, where one file per channel was expected" for path in multichannel]
 
 
 def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) -> list[Job]:
     if len(case.images) != len(targets):
         return [WriteImage(sources=case.images, targets=targets, geometry=grids[0])]
     return [
-        # nnU-Net refuses channels whose spacings differ in the last digit
-        Place(source=source, target=to)
-        if _same_kind(source, to) and grid.affine == grids[0].affine
+        # nnU-Net rejects channels whose spacings differ in the last digit
+        PlaceFile(source=source, target=to)
+        if _same_format(source, to) and grid.affine == grids[0].affine
         else WriteImage(sources=(source,), targets=(to,), geometry=grids[0])
         for source, to, grid in zip(case.images, targets, grids, strict=True)
     ]
 
 
-def _label_job(source: Path, to: Path, grid: Geometry, own: Geometry, target: Target) -> Job:
-    near = np.allclose(own.spacing_ZYX, grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # as near as nnU-Net demands
-    if _same_kind(source, to) and near and not target.values and _whole_numbers(source):
-        return Place(source=source, target=to)
-    return WriteLabel(source=source, target=to, geometry=grid, values=target.values, known=target.known)
+def _label_job(source: Path, to: Path, image_grid: Geometry, label_grid: Geometry, target: Target) -> Job:
+    close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
+    if _same_format(source, to) and close and not target.values and _has_whole_numbers(source):
+        return PlaceFile(source=source, target=to)
+    return WriteLabel(source=source, target=to, geometry=image_grid, values=target.values, known=target.known)
 
 
-def _same_kind(source: Path, target: Path) -> bool:
+def _same_format(source: Path, target: Path) -> bool:
     return (
         source.is_file()
         and output_suffix(source) == output_suffix(target)
@@ -162,8 +163,8 @@ def _same_kind(source: Path, target: Path) -> bool:
     )
 
 
-def _whole_numbers(path: Path) -> bool:
-    """Whether a label map can be used as it is; only of one that is stored as floating point the voxels are read."""
+def _has_whole_numbers(path: Path) -> bool:
+    """Return whether all voxels are integers; voxels are read only if the file stores floating-point numbers."""
     if holds_integers(path):
         return True
     array_CZYX = read_volume(path).array_CZYX

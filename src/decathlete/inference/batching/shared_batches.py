@@ -87,7 +87,7 @@ class SharedBatches(Generic[Payload]):
     def discard(self) -> None:
         """Forget all cases, and what was stored of them."""
         for case in self._cases:
-            case.fail("given up")
+            case.fail("cancelled")
 
     def _open(self, ours: _CaseUnderWay[Payload]) -> None:
         (prepared,) = ours.asked.ready.cases

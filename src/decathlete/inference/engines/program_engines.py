@@ -53,7 +53,7 @@ class ProgramEngine:
         """Float32 logits of float32 windows.
 
         Raises:
-            MemoryShort: memory does not hold one window's feature maps.
+            InsufficientMemoryError: out of memory for the feature maps of one window.
         """
         if tuple(windows.shape[1:]) != self.window:
             raise ValueError(f"windows of {tuple(windows.shape[1:])} for a program that takes {self.window}")

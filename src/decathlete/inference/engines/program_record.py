@@ -156,6 +156,8 @@ def _check_files(folder: Path, record: ProgramRecord) -> None:
     for name, digest in record.sha256.items():
         path = folder / Path(name).name  # never outside of the folder
         if not path.is_file():
-            raise ModelError(f"has no {name}", where=folder, remedy=_AGAIN)
+            raise ModelError(f"has no {name}", where=folder, remedy=_AGAIN, code="E-MODEL-DAMAGED")
         if file_digest(path) != digest:
-            raise ModelError(f"is not the file that {RECORD_FILE} describes", where=path, remedy=_AGAIN)
+            raise ModelError(
+                f"is not the file that {RECORD_FILE} describes", where=path, remedy=_AGAIN, code="E-MODEL-DAMAGED"
+            )

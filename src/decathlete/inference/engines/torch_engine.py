@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from decathlete.core.choices import Layout
-from decathlete.core.memory import is_memory_short
-from decathlete.errors import MemoryShort, OptionError
+from decathlete.core.memory import is_out_of_memory
+from decathlete.errors import InsufficientMemoryError, OptionError
 from decathlete.networks.kernels import fast_kernels
 from decathlete.networks.layout import apply_layout
 from decathlete.networks.precision import autocast, resolve_precision
@@ -84,11 +84,11 @@ class TorchEngine:
     def __call__(self, windows: Tensor) -> Tensor:
         """Float32 logits of float32 windows.
 
-        A batch that memory does not hold is computed in halves, these in halves again, down to single windows; what
+        A batch that does not fit into memory is computed in halves, these in halves again, down to single windows; what
         fits is remembered for the batches to come.
 
         Raises:
-            MemoryShort: memory does not even hold one window.
+            InsufficientMemoryError: out of memory for a single window.
         """
         while True:
             size = min(self._largest or len(windows), len(windows))
@@ -96,8 +96,8 @@ class TorchEngine:
             if logits is not None:
                 return logits
             if size == 1:
-                raise MemoryShort(
-                    f"the memory of {self.device} does not hold one window of {tuple(windows.shape[2:])}",
+                raise InsufficientMemoryError(
+                    f"out of memory on {self.device} for one window of {tuple(windows.shape[2:])}",
                     remedy="free memory there, or choose another --device (cpu has the most memory, mostly)",
                 )
             self._largest = size // 2
@@ -113,7 +113,7 @@ class TorchEngine:
                 parts = [self.network(part.to(self.device)).float() for part in torch.split(windows, size)]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
         except (RuntimeError, MemoryError) as problem:
-            if not is_memory_short(problem):
+            if not is_out_of_memory(problem):
                 raise
             return None
 

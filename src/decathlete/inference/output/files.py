@@ -74,7 +74,9 @@ def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities
     jobs = {}
     for case in cases:
         if output.resolve() in (case.folder.resolve(), *case.folder.resolve().parents[:2]):
-            raise OutputError("holds the prepared cases", where=output, remedy="choose another output folder")
+            raise OutputError(
+                "holds the prepared cases", where=output, remedy="choose another output folder", code="E-OUTPUT-INPUT"
+            )
         raw = case.record.raw
         assert raw is not None  # for the type checker: checked where the store was opened
         images = [Path(name) for name in raw.files]
@@ -101,6 +103,7 @@ def _refuse_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) -> 
                     "holds the input images, which predictions must not mix with",
                     where=output,
                     remedy="choose another output folder",
+                    code="E-OUTPUT-INPUT",
                 )
 
 
@@ -141,6 +144,7 @@ def refuse(paths: Iterable[Path], output: Path) -> None:
             f"holds files made from other inputs or settings: {', '.join(names[:_LISTED])}{more}",
             where=output,
             remedy="choose another folder, or give --overwrite to replace them",
+            code="E-OUTPUT-EXISTS",
         )
 
 

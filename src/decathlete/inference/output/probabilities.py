@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, remove, translate_os_error
 from decathlete.core.geometry import AxisTransform, Geometry
-from decathlete.core.sizes import require_room
+from decathlete.core.sizes import require_disk_space
 from decathlete.errors import ImageError
 from decathlete.io.formats.nifti import image_header, stored_bytes
 
@@ -96,7 +96,7 @@ class ProbabilityFile:
 
     def _make(self, header: bytes) -> None:
         size = self._start + self._n_outputs * self._each_bytes
-        require_room(self.path.parent, size, needed_for="for the probabilities of this image", remedy=_REMEDY)
+        require_disk_space(self.path.parent, size, needed_for="for the probabilities of this image", remedy=_REMEDY)
         with self._opened("w+b") as stream:
             stream.write(header)
             stream.truncate(size)

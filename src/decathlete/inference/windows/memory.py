@@ -8,7 +8,7 @@ from math import prod
 import psutil
 import torch
 
-from decathlete.core.sizes import say_bytes
+from decathlete.core.sizes import format_bytes
 from decathlete.inference.output.restore import restoring_bytes, value_type
 from decathlete.inference.windows.tiles import CHUNK_BYTES, FLOAT_BYTES
 from decathlete.planning.architectures import architecture_of
@@ -60,8 +60,8 @@ def sums_limit(
     if memory_bytes < least_bytes:
         log.warning(
             "%s of memory are less than a prediction of this image takes at least, about %s: it will take so much",
-            say_bytes(memory_bytes),
-            say_bytes(least_bytes),
+            format_bytes(memory_bytes),
+            format_bytes(least_bytes),
         )
     return max(0, memory_bytes - least_bytes + window_bytes)
 

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry
-from decathlete.core.lazy_import import lazily
+from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.itk import grid_of, is_integer_header, ras_matrix, read_itk, read_itk_header
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Volume
 
-sitk = lazily("SimpleITK")
+sitk = lazy_import("SimpleITK")
 
 _SERIES, _POSITION, _ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
 _SLICE_DISTANCE, _SLICE_THICKNESS = "0018|0088", "0018|0050"
@@ -106,7 +106,12 @@ def _ordered(folder: Path) -> list[_Slice]:
     """The slices of the folder's only series, by position along their normal."""
     slices = [_read_slice(p) for p in _candidates(folder) if _is_dicom_file(p)]
     if not slices:
-        raise ImageError("holds no DICOM files", where=folder, remedy="name the folder that holds the slices")
+        raise ImageError(
+            "holds no DICOM files",
+            where=folder,
+            remedy="name the folder that holds the slices",
+            code="E-IMAGE-NOT-FOUND",
+        )
     series = defaultdict(list)
     for one in slices:
         series[one.series].append(one)
@@ -116,6 +121,7 @@ def _ordered(folder: Path) -> list[_Slice]:
             f"holds {len(series)} DICOM series (of {counts} files), and which one is meant is not clear",
             where=folder,
             remedy="put each series into a folder of its own",
+            code="E-IMAGE-DICOM",
         )
     return _by_position(slices, folder)
 
@@ -130,12 +136,14 @@ def _read_slice(path: Path) -> _Slice:
             f"holds {size[2]} frames, where single slices were expected",
             where=path,
             remedy="name this file itself as the input, or move it out of the folder",
+            code="E-IMAGE-DICOM",
         )
     if not {_POSITION, _ORIENTATION} <= keys:
         raise ImageError(
             "does not say where it lies in the patient (ImagePositionPatient, ImageOrientationPatient)",
             where=path,
             remedy="remove it from the folder, or export the series with these fields",
+            code="E-IMAGE-DICOM",
         )
     cosines = np.array(_numbers(header, _ORIENTATION)).reshape(2, 3).T
     thickness = next((_numbers(header, tag)[0] for tag in (_SLICE_DISTANCE, _SLICE_THICKNESS) if _has(header, tag)), 1)
@@ -172,6 +180,7 @@ def _by_position(slices: list[_Slice], folder: Path) -> list[_Slice]:
                 f"slices {first.path.name} and {one.path.name} differ in size, pixel spacing or direction",
                 where=folder,
                 remedy="keep only the slices of one volume in the folder (move localisers away)",
+                code="E-IMAGE-DICOM",
             )
     normal = _normal(first)
     ordered = sorted(slices, key=lambda s: float(s.position @ normal))
@@ -191,6 +200,7 @@ def _check_gaps(ordered: list[_Slice], folder: Path) -> None:
             f"several slices lie at one position ({ordered[at].path.name} and {ordered[at + 1].path.name})",
             where=folder,
             remedy="keep one time point or reconstruction per folder, and no copies",
+            code="E-IMAGE-DICOM",
         )
     worst = int(np.abs(gaps - usual).argmax())
     excess = abs(float(gaps[worst]) - usual)
@@ -200,6 +210,7 @@ def _check_gaps(ordered: list[_Slice], folder: Path) -> None:
             f"slices are not evenly spaced: usually {usual:.3g} mm, but {between}",
             where=folder,
             remedy="add the missing slices, or resample the series to even slices first",
+            code="E-IMAGE-DICOM",
         )
     if excess > _GAP_WARNING * usual:
         _log.warning("%s: slices are not quite evenly spaced: usually %.3g mm, but %s", folder, usual, between)

@@ -149,6 +149,7 @@ def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
             f"holds {'colours' if dtype.fields else 'complex numbers'}, not one number per voxel and channel",
             where=path,
             remedy="store each component as a channel of its own (4D, channels last)",
+            code="E-IMAGE-FORMAT",
         )
     shape = tuple(int(n) for n in header.get_data_shape())
     space, rest = (*shape, 1, 1, 1)[:3], [n for n in shape[3:] if n != 1]
@@ -157,6 +158,7 @@ def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
             f"has {len(shape)} axes (shape {shape})",
             where=path,
             remedy="store it as 3D, or as 4D with the channels last",
+            code="E-IMAGE-FORMAT",
         )
     return (space[0], space[1], space[2]), rest[0] if rest else 1
 

@@ -163,7 +163,7 @@ def _check_launched(config: TrainConfig) -> None:
     try:
         environment.validate_settings(num_devices=config.devices, num_nodes=config.nodes)
     except ValueError as problem:
-        raise OptionError(f"the launcher was told otherwise: {problem}", remedy=_AS_LAUNCHED) from problem
+        raise OptionError(f"the launcher has other settings: {problem}", remedy=_AS_LAUNCHED) from problem
 
 
 def choose_precision(precision: str, device: torch.device) -> Precision:

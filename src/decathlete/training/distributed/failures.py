@@ -6,8 +6,8 @@ import json
 
 from decathlete import errors
 from decathlete.core.files import write_json
-from decathlete.core.memory import is_memory_short
-from decathlete.errors import DecathleteError, MemoryShort
+from decathlete.core.memory import is_out_of_memory
+from decathlete.errors import DecathleteError, InsufficientMemoryError
 from decathlete.training.loop.task import TrainTask
 
 FAILURE = "failure.json"
@@ -17,9 +17,9 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
     """Return the error to show for ``problem``, or ``None`` for a bug."""
     if isinstance(problem, DecathleteError):
         return problem
-    if is_memory_short(problem):
-        return MemoryShort(
-            "memory does not hold the network with this patch and batch",
+    if is_out_of_memory(problem):
+        return InsufficientMemoryError(
+            "out of memory for the network with this patch and batch",
             remedy="plan for less memory (preprocess --memory 6), or give --batch-size 1",
         )
     return None
@@ -31,14 +31,22 @@ def error_content(problem: BaseException) -> dict[str, str | None] | None:
     if error is None:
         return None
     where = None if error.where is None else str(error.where)
-    return {"kind": type(error).__name__, "problem": error.problem, "where": where, "remedy": error.remedy}
+    return {
+        "kind": type(error).__name__,
+        "problem": error.problem,
+        "where": where,
+        "remedy": error.remedy,
+        "code": error.code,
+    }
 
 
 def error_from(content: dict[str, str | None]) -> DecathleteError:
     """Convert the values of :func:`error_content` back to the error."""
     kind = getattr(errors, str(content["kind"]), DecathleteError)
     error: DecathleteError = kind.__new__(kind)
-    DecathleteError.__init__(error, str(content["problem"]), where=content["where"], remedy=content["remedy"])
+    DecathleteError.__init__(
+        error, str(content["problem"]), where=content["where"], remedy=content["remedy"], code=content["code"]
+    )
     return error
 
 

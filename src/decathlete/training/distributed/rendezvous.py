@@ -109,6 +109,7 @@ def _store(environment: ClusterEnvironment) -> Store:
 
 def _lost_contact(why: object) -> DecathleteError:
     return DecathleteError(
-        f"the processes of this training have lost one another ({str(why).splitlines()[0]})",
+        f"the training processes lost contact ({str(why).splitlines()[0]})",
         remedy="look for the first process's own message; start them all again, with --resume",
+        code="E-TRAINING-PROCESS",
     )

@@ -18,7 +18,7 @@ from decathlete.errors import DecathleteError
 from decathlete.training.distributed.failures import leave_failure, read_failure
 from decathlete.training.loop.signals import forward
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.progress import LogProgress, Progress
+from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 
 HOST = "127.0.0.1"
 
@@ -74,10 +74,10 @@ class SpawnedEnvironment(ClusterEnvironment):  # type: ignore[misc]
         return 0
 
 
-Fit = Callable[[TrainTask, Progress, SpawnedEnvironment], None]
+Fit = Callable[[TrainTask, TrainingProgress, SpawnedEnvironment], None]
 
 
-def spawn(fit: Fit, task: TrainTask, progress: Progress) -> None:
+def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
     """Run ``fit`` in one process per device and wait for all; signals are forwarded to them.
 
     Args:
@@ -100,13 +100,14 @@ def spawn(fit: Fit, task: TrainTask, progress: Progress) -> None:
         raise error from None
     except ProcessExitedException as problem:
         raise DecathleteError(
-            f"a training process ended by itself ({problem})",
+            f"a training process exited unexpectedly ({problem})",
             where=task.folder,
             remedy="look whether the machine ran out of memory; lower --devices or --batch-size, then --resume",
+            code="E-TRAINING-PROCESS",
         ) from None
 
 
-def _worker(rank: int, fit: Fit, task: TrainTask, progress: Progress, port: int) -> None:
+def _worker(rank: int, fit: Fit, task: TrainTask, progress: TrainingProgress, port: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("decathlete").setLevel(task.log_level)
     if task.hardware.kind == "cpu":  # processes that each use all cores wait for one another
@@ -118,7 +119,7 @@ def _worker(rank: int, fit: Fit, task: TrainTask, progress: Progress, port: int)
         raise
 
 
-def _portable(progress: Progress) -> Progress:
+def _portable(progress: TrainingProgress) -> TrainingProgress:
     """Return ``progress`` if it can be pickled, else lines in the log."""
     try:
         pickle.dumps(progress)

@@ -12,16 +12,16 @@ from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.loop.validation import Validation, Validator, evenly_chosen, output_names
 from decathlete.training.reporting.curves import Curves
-from decathlete.training.reporting.progress import Progress
+from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord, write_logs
 
-__all__ = ["EpochEnd", "Progress", "StepReporter"]
+__all__ = ["EpochEnd", "StepReporter", "TrainingProgress"]
 
 
 class StepReporter(pl.Callback):  # type: ignore[misc]
     """Reports each step, and saves inside long epochs."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: TrainingProgress) -> None:
         self._progress = progress
         self._saved_s = 0.0
 
@@ -51,8 +51,8 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
     A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress: list[Progress] = [progress]
+    def __init__(self, progress: TrainingProgress) -> None:
+        self._progress: list[TrainingProgress] = [progress]
         self._curves: Curves | None = None
         self._validator: Validator | None = None
 

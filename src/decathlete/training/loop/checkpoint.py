@@ -39,9 +39,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError("does not exist", where=path, remedy=remedy) from None
+        raise ModelError("does not exist", where=path, remedy=remedy, code="E-MODEL-NOT-FOUND") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-        raise ModelError("is not a checkpoint, or is damaged", where=path, remedy=remedy) from None
+        raise ModelError(
+            "is not a checkpoint, or is damaged", where=path, remedy=remedy, code="E-MODEL-DAMAGED"
+        ) from None
     if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
         raise ModelError("is not a checkpoint of this version of Decathlete", where=path, remedy=remedy)
     return content

@@ -126,6 +126,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
                 "training has diverged",
                 where=self.task.folder,
                 remedy="train with a lower --learning-rate, or with --precision fp32",
+                code="E-TRAINING-DIVERGED",
             )
         self.state.progress = self.budget.progress(self.state)
 

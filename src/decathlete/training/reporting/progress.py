@@ -1,4 +1,4 @@
-"""Progress reports of a training."""
+"""TrainingProgress reports of a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decathlete.training.reporting.records import EpochRecord
 log = logging.getLogger(__name__)
 
 
-class Progress(Protocol):
+class TrainingProgress(Protocol):
     """Receives steps and epochs, in the first process. Spawned processes need one that can be pickled."""
 
     def on_step(self, step: int, progress: float) -> None:

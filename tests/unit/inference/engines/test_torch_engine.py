@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from decathlete.errors import MemoryShort, OptionError
+from decathlete.errors import InsufficientMemoryError, OptionError
 from decathlete.inference.engines.torch_engine import TorchEngine, resolve_device
 from decathlete.networks.precision import default_precision, resolve_precision
 
@@ -56,7 +56,7 @@ def test_a_batch_that_memory_does_not_hold_is_computed_in_parts_that_it_holds(er
 
 @pytest.mark.parametrize("error", SHORT)
 def test_a_window_that_memory_does_not_hold_is_a_users_matter(error):
-    with pytest.raises(MemoryShort, match="does not hold one window"):
+    with pytest.raises(InsufficientMemoryError, match="for one window"):
         TorchEngine(Greedy(0, error).eval())(torch.zeros(4, 1, 4, 4, 4))
 
 

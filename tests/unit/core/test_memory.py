@@ -1,13 +1,13 @@
-"""Memory that runs out is one case's failure, whoever says it and however; a bug stays one."""
+"""Memory that runs out is the failure of one case; a bug is raised."""
 
 import pytest
 
-from decathlete.core.memory import is_memory_short
+from decathlete.core.memory import is_out_of_memory
 from decathlete.core.parallel import map_cases
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_case_that_memory_does_not_hold_fails_alone(workers):
+def test_a_case_that_runs_out_of_memory_fails_alone(workers):
     def work(case):
         if case == "large":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -19,6 +19,7 @@ def test_a_case_that_memory_does_not_hold_fails_alone(workers):
     outcomes = {o.case_id: o for o in map_cases(work, cases, workers=workers)}
     assert [c for c in cases if outcomes[c].error] == ["large", "huge"]
     assert "--workers" in outcomes["large"].error
+    assert outcomes["large"].cause.code == "E-MEMORY"
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,13 @@ def test_a_case_that_memory_does_not_hold_fails_alone(workers):
     ],
 )
 def test_a_gpu_that_is_full_is_known_by_each_library_that_says_so(message):
-    assert is_memory_short(RuntimeError(message))
+    assert is_out_of_memory(RuntimeError(message))
 
 
 def test_other_runtime_errors_are_bugs_and_are_raised():
     def work(case):
         raise RuntimeError("shapes do not fit")
 
-    assert not is_memory_short(RuntimeError("shapes do not fit"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes"):
         list(map_cases(work, {"a": 1}, workers=1))

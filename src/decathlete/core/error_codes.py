@@ -1,0 +1,489 @@
+"""The catalogue of error codes: what each one means and what to do about it.
+
+The command line prints a code with every error, and the documentation's page ``reference/errors`` is generated from
+this catalogue. A code never changes its meaning; scripts may compare it. The sentences of messages may change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorCode:
+    """One kind of error.
+
+    Attributes:
+        code: stable name, e.g. ``"E-IMAGE-GEOMETRY"``.
+        error: name of the exception class in :mod:`decathlete.errors` that usually carries the code.
+        title: the error in a few words.
+        meaning: what is wrong, one paragraph.
+        remedy: what to do, one paragraph.
+    """
+
+    code: str
+    error: str
+    title: str
+    meaning: str
+    remedy: str
+
+
+def documentation_of(code: str) -> str:
+    """Return the place in the documentation that explains ``code``.
+
+    >>> documentation_of("E-MEMORY")
+    'reference/errors#e-memory'
+    """
+    return f"reference/errors#{code.lower()}"
+
+
+_ENTRIES = (
+    ErrorCode(
+        code="E-GENERAL",
+        error="DecathleteError",
+        title="Other error",
+        meaning="Something went wrong that has no code of its own; the message says what.",
+        remedy="Follow the line with the arrow. If it does not help, open an issue with the whole message.",
+    ),
+    ErrorCode(
+        code="E-FILE",
+        error="DecathleteError",
+        title="A file cannot be opened",
+        meaning="The operating system did not let Decathlete read or write a file or folder.",
+        remedy="Check the path, its permissions and whether the disk or network share is connected.",
+    ),
+    ErrorCode(
+        code="E-OPTION",
+        error="OptionError",
+        title="An option does not fit",
+        meaning="An option, or a combination of options, is not valid for this dataset, plan, model or device.",
+        remedy="Correct the option that the message names. `decathlete COMMAND --help` lists all options.",
+    ),
+    ErrorCode(
+        code="E-OPTION-CONFLICT",
+        error="OptionError",
+        title="Options contradict each other",
+        meaning="Two options were given that exclude each other, or one that has no effect with the other.",
+        remedy="Leave out one of the options that the message names.",
+    ),
+    ErrorCode(
+        code="E-OPTION-FOLD",
+        error="OptionError",
+        title="No such fold",
+        meaning="A fold was named that does not exist in the split of this dataset, or the text names no fold.",
+        remedy="Name folds from 0, as in `--fold 0`, `--folds 0-4` or `--folds 0,2`. To change the number of folds, "
+        "run `decathlete preprocess` with `--n-folds` and `--overwrite`.",
+    ),
+    ErrorCode(
+        code="E-OPTION-SYNTAX",
+        error="OptionError",
+        title="The text of an option cannot be read",
+        meaning="The value of an option does not have the expected form, such as `1h30m` for a duration or `1,2,3` "
+        "for a list of numbers.",
+        remedy="Write the value as the line with the arrow shows.",
+    ),
+    ErrorCode(
+        code="E-OPTION-REGIONS",
+        error="OptionError",
+        title="Regions do not fit the labels",
+        meaning="The regions of `--regions` or `--brats` use values that the dataset does not declare, or they cannot "
+        "be stored in one label map and read back.",
+        remedy="Name regions by declared values, outer regions first, as in "
+        "`--regions 'whole tumour=1,2,3;core=2,3;enhancing=3'`.",
+    ),
+    ErrorCode(
+        code="E-PACKAGE-MISSING",
+        error="MissingPackageError",
+        title="An optional package is missing",
+        meaning="The work needs an optional Python package that is not installed or cannot be imported.",
+        remedy="Install the extra that the message names, or choose the alternative that it offers.",
+    ),
+    ErrorCode(
+        code="E-COMPONENT-UNKNOWN",
+        error="OptionError",
+        title="No such component",
+        meaning="No loss, optimizer, transform or other component is registered under this name.",
+        remedy="`decathlete components` lists all names. A component of your own is named `module:Class`.",
+    ),
+    ErrorCode(
+        code="E-COMPONENT-IMPORT",
+        error="OptionError",
+        title="A component cannot be imported",
+        meaning="The module of a component is missing, raises an error on import, or registers nothing of this kind.",
+        remedy="Check that the package is installed in this environment and that importing the module succeeds.",
+    ),
+    ErrorCode(
+        code="E-DATASET",
+        error="DatasetError",
+        title="The dataset cannot be used",
+        meaning="The dataset is incomplete or its files do not fit together; the message lists every problem.",
+        remedy="Correct the files that the message names. `decathlete check` lists all problems and warnings.",
+    ),
+    ErrorCode(
+        code="E-DATASET-NOT-FOUND",
+        error="DatasetError",
+        title="The dataset was not found",
+        meaning="No dataset with this name, number or path exists, or several datasets have this number.",
+        remedy="Give the path of the folder, or set `--data` to the folder that contains the raw datasets.",
+    ),
+    ErrorCode(
+        code="E-DATASET-MANIFEST",
+        error="ManifestError",
+        title="The manifest dataset.json is not valid",
+        meaning="`dataset.json` is missing, is not valid JSON, or contradicts itself.",
+        remedy="Correct the fields that the message names. Both the form of the Medical Segmentation Decathlon and "
+        "that of nnU-Net v2 are read.",
+    ),
+    ErrorCode(
+        code="E-DATASET-CHECK",
+        error="DatasetError",
+        title="The check found errors",
+        meaning="Reading every file of the dataset found errors that prevent preprocessing.",
+        remedy="Fix the listed files and run the command again.",
+    ),
+    ErrorCode(
+        code="E-DATASET-DUPLICATES",
+        error="DatasetError",
+        title="Two cases have the same images",
+        meaning="The images of two cases are equal in every voxel. If one is trained on and the other held out, the "
+        "scores are too good.",
+        remedy="Keep one of the cases.",
+    ),
+    ErrorCode(
+        code="E-DATASET-LABELS",
+        error="DatasetError",
+        title="Labels are missing",
+        meaning="There is nothing to learn from or to score: no case has a label map, a label map is empty, or a "
+        "declared class never occurs.",
+        remedy="Add label maps, or correct the labels that `dataset.json` declares.",
+    ),
+    ErrorCode(
+        code="E-DATASET-TABLE",
+        error="DatasetError",
+        title="The CSV file cannot be used",
+        meaning="The table of cases is not valid CSV, lacks a column, or names cases twice.",
+        remedy="Correct the lines that the message names. Columns: case, image (or one column for each channel), "
+        "label, and optionally group and split.",
+    ),
+    ErrorCode(
+        code="E-IMAGE",
+        error="ImageError",
+        title="An image cannot be used",
+        meaning="One image file or DICOM series cannot be read or written; the message says why.",
+        remedy="Correct or replace the file, or leave out its case.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-NOT-FOUND",
+        error="ImageError",
+        title="An image was not found",
+        meaning="An image file or folder that was named does not exist, or a folder contains no images.",
+        remedy="Check the path; on network shares, check that the share is mounted.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-DAMAGED",
+        error="ImageError",
+        title="An image is damaged",
+        meaning="The file is truncated, damaged, or of another format than its name says.",
+        remedy="Export or copy the file again from its source.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-FORMAT",
+        error="ImageError",
+        title="The image format is not supported",
+        meaning="The file is not NIfTI, NRRD, MetaImage or DICOM, or holds colours, complex numbers or too many axes.",
+        remedy="Convert the file to NIfTI (`.nii.gz`) with one number for each voxel and channel.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-GEOMETRY",
+        error="GridMismatchError",
+        title="Images do not share one grid",
+        meaning="The channels of a case, an image and its label map, or a prediction and its reference differ in "
+        "shape, spacing, direction or origin.",
+        remedy="Resample one image to the grid of the other, or correct the header that is wrong.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-CHANNELS",
+        error="ImageError",
+        title="The number of channels is wrong",
+        meaning="An image has more or fewer channels than the dataset or the model declares.",
+        remedy="Give every case the same channels in the declared order.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-VALUES",
+        error="ImageError",
+        title="Voxel values cannot be used",
+        meaning="An image contains NaN or infinite voxels or a single value, or a label map contains values that are "
+        "not integers or not declared.",
+        remedy="Replace these voxels, declare the values under `labels`, or leave out the case.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-DICOM",
+        error="ImageError",
+        title="The DICOM series is ambiguous",
+        meaning="A folder contains several DICOM series, or slices that are missing, doubled, unevenly spaced or of "
+        "different sizes.",
+        remedy="Put the slices of one series into one folder; export missing slices again.",
+    ),
+    ErrorCode(
+        code="E-PLAN",
+        error="PlanError",
+        title="No plan can be made",
+        meaning="The dataset, the fingerprint and the options do not allow a plan, or the plan does not fit the data.",
+        remedy="Follow the line with the arrow; `decathlete preprocess --help` lists what can be changed.",
+    ),
+    ErrorCode(
+        code="E-PLAN-MEMORY",
+        error="PlanError",
+        title="The plan needs more memory",
+        meaning="Not even the smallest patch fits into the memory that was allowed for training.",
+        remedy="Allow more memory with `--memory`, or plan a smaller network.",
+    ),
+    ErrorCode(
+        code="E-STORE",
+        error="StoreError",
+        title="Prepared data cannot be used",
+        meaning="The folder of prepared data does not contain what the command needs.",
+        remedy="Run `decathlete preprocess` again.",
+    ),
+    ErrorCode(
+        code="E-STORE-MISSING",
+        error="StoreError",
+        title="The dataset is not prepared",
+        meaning="The folder of prepared data does not exist, or preprocessing was not finished.",
+        remedy="Run `decathlete preprocess` with the same options; finished cases are kept.",
+    ),
+    ErrorCode(
+        code="E-STORE-DAMAGED",
+        error="StoreError",
+        title="Prepared data are damaged",
+        meaning="Files of prepared cases are missing, truncated or cannot be read.",
+        remedy="Run `decathlete preprocess` again; it prepares the damaged cases anew.",
+    ),
+    ErrorCode(
+        code="E-STORE-PLAN",
+        error="StoreError",
+        title="Prepared with another plan",
+        meaning="The prepared data were made with another plan than that of the model.",
+        remedy="Prepare the cases with the model's plan (`decathlete preprocess --model`), or give raw images.",
+    ),
+    ErrorCode(
+        code="E-MODEL",
+        error="ModelError",
+        title="The model cannot be used",
+        meaning="A model folder, a checkpoint or a run is incomplete, or it does not fit the input or other models.",
+        remedy="Follow the line with the arrow; check that the path names the folder of a trained model.",
+    ),
+    ErrorCode(
+        code="E-MODEL-AGREEMENT",
+        error="ModelError",
+        title="Models do not fit each other",
+        meaning="The models that are used together segment different structures, take different channels, or "
+        "differ in temperature or post-processing.",
+        remedy="Name models of one dataset that were made with the same settings.",
+    ),
+    ErrorCode(
+        code="E-MODEL-DIGEST",
+        error="ModelError",
+        title="The weights are not those of the record",
+        meaning="The SHA-256 of a weights file differs from the one in model.json: the file was changed, "
+        "truncated, or belongs to another model.",
+        remedy="Copy the whole model folder again from where it was trained.",
+    ),
+    ErrorCode(
+        code="E-MODEL-NOT-FINITE",
+        error="ModelError",
+        title="Weights contain NaN or infinite values",
+        meaning="A tensor of the model has values that are not finite. Such a model predicts nothing useful.",
+        remedy="Train the model again, with a lower learning rate or in fp32.",
+    ),
+    ErrorCode(
+        code="E-MODEL-POSTPROCESSING",
+        error="ModelError",
+        title="A post-processing step does not fit",
+        meaning="A step of post-processing is unknown, or names a structure that the model does not have.",
+        remedy="Use a step that `decathlete components postprocessing` lists, and structures of the model.",
+    ),
+    ErrorCode(
+        code="E-MODEL-SEVERAL-PLANS",
+        error="ModelError",
+        title="The model has members with different plans",
+        meaning="The command needs one plan, but the members of this model have several.",
+        remedy="Use one member's model, or a command that accepts several plans, such as `predict`.",
+    ),
+    ErrorCode(
+        code="E-MODEL-WEIGHTS-DAMAGED",
+        error="ModelError",
+        title="A weights file is damaged",
+        meaning="A weights file is truncated, or is not in the safetensors format.",
+        remedy="Copy the whole model folder again from where it was trained.",
+    ),
+    ErrorCode(
+        code="E-MODEL-WEIGHTS-FIT",
+        error="ModelError",
+        title="The weights do not fit the network",
+        meaning="Tensors are missing, unknown, or of another shape or type than the plan's network needs.",
+        remedy="Keep model.json and the weights of one model together.",
+    ),
+    ErrorCode(
+        code="E-MODEL-WEIGHTS-MISSING",
+        error="ModelError",
+        title="A weights file is missing",
+        meaning="model.json names a weights file that is not in the folder.",
+        remedy="Copy the whole model folder again from where it was trained.",
+    ),
+    ErrorCode(
+        code="E-MODEL-NOT-FOUND",
+        error="ModelError",
+        title="The model was not found",
+        meaning="The path does not exist or is not a model or a run.",
+        remedy="Name the folder of a run (`results/<dataset>/<2d|3d>/fold_<k>`) or the `model` folder inside it.",
+    ),
+    ErrorCode(
+        code="E-MODEL-DAMAGED",
+        error="ModelError",
+        title="The model is damaged",
+        meaning="A file of the model is truncated, was changed, or cannot be read.",
+        remedy="Copy the model again from its source, or train again with `--resume`.",
+    ),
+    ErrorCode(
+        code="E-MODEL-UNSAFE",
+        error="ModelError",
+        title="The checkpoint is not safe to load",
+        meaning="Reading the checkpoint would run code from the file. Nothing was loaded.",
+        remedy="Use this file only if you trust its source, after saving its weights alone (a state dict).",
+    ),
+    ErrorCode(
+        code="E-MODEL-UNSUPPORTED",
+        error="ModelError",
+        title="The model cannot be converted",
+        meaning="The model uses something that the other program, or Decathlete, cannot represent.",
+        remedy="The message lists every obstacle. Predict with the program that trained the model.",
+    ),
+    ErrorCode(
+        code="E-MODEL-ACCURACY",
+        error="ModelError",
+        title="The exported model is not accurate enough",
+        meaning="The exported program gives other results than the model by more than the allowed difference.",
+        remedy="Export with a higher precision, or allow a greater difference.",
+    ),
+    ErrorCode(
+        code="E-DOWNLOAD",
+        error="DownloadError",
+        title="The download failed",
+        meaning="A file could not be downloaded from the given address.",
+        remedy="Check the address, or give another with `--url`.",
+    ),
+    ErrorCode(
+        code="E-DOWNLOAD-NETWORK",
+        error="DownloadError",
+        title="The server cannot be reached",
+        meaning="The server did not answer, or the connection failed several times in a row. The downloaded bytes are "
+        "kept.",
+        remedy="Check the network and the proxy (`https_proxy`) and run the same command again: it resumes.",
+    ),
+    ErrorCode(
+        code="E-DOWNLOAD-CHECKSUM",
+        error="DownloadError",
+        title="The file is not the published one",
+        meaning="The checksum of the downloaded file differs from the published one.",
+        remedy="Download the file again; if this happens again, use another mirror (`--url`).",
+    ),
+    ErrorCode(
+        code="E-ARCHIVE",
+        error="ArchiveError",
+        title="The archive cannot be unpacked",
+        meaning="The archive is damaged, incomplete, or not a tar or zip file.",
+        remedy="Do not use this file; download the archive again from its publisher.",
+    ),
+    ErrorCode(
+        code="E-ARCHIVE-UNSAFE",
+        error="ArchiveError",
+        title="The archive is not safe to unpack",
+        meaning="A member of the archive would be written outside of its folder, is a link or a device, or the "
+        "archive would fill the disk. Nothing was unpacked.",
+        remedy="Do not use this file; download the archive again from its publisher.",
+    ),
+    ErrorCode(
+        code="E-MEMORY",
+        error="InsufficientMemoryError",
+        title="Out of memory",
+        meaning="The memory of the computer or the GPU is too small for the work.",
+        remedy="Reduce the batch size or the number of workers, plan for less memory (`preprocess --memory`), limit "
+        "prediction with `--memory`, close other programs, or use a larger computer.",
+    ),
+    ErrorCode(
+        code="E-DISK-FULL",
+        error="OutputError",
+        title="The disk is full",
+        meaning="The disk has less free space than the work needs.",
+        remedy="Free disk space, or choose a folder on another disk, then run the same command again.",
+    ),
+    ErrorCode(
+        code="E-OUTPUT",
+        error="OutputError",
+        title="The output cannot be written",
+        meaning="A file or folder cannot be created or written.",
+        remedy="Choose a folder that you may write to.",
+    ),
+    ErrorCode(
+        code="E-OUTPUT-EXISTS",
+        error="OutputError",
+        title="The output holds other results",
+        meaning="The output folder contains files that were made from other inputs or with different settings.",
+        remedy="Choose another folder, or add `--overwrite` to replace the files.",
+    ),
+    ErrorCode(
+        code="E-OUTPUT-INPUT",
+        error="OutputError",
+        title="The output lies in the input",
+        meaning="The output folder is part of the raw dataset or of the input; those are never changed.",
+        remedy="Choose a folder outside of the input.",
+    ),
+    ErrorCode(
+        code="E-OUTPUT-LOCKED",
+        error="OutputError",
+        title="Another process is writing",
+        meaning="Another process is writing the same file.",
+        remedy="Wait until the other process has finished.",
+    ),
+    ErrorCode(
+        code="E-CASES-FAILED",
+        error="CasesFailedError",
+        title="Some cases failed",
+        meaning="Some of many cases failed, each for the listed reason; all others are finished and kept.",
+        remedy="Fix or remove these cases and run the same command again.",
+    ),
+    ErrorCode(
+        code="E-FOLDS-FAILED",
+        error="FoldsFailedError",
+        title="Some folds failed",
+        meaning="Some folds of a cross-validation failed, each for the listed reason; all others are finished and "
+        "kept. Test images were not predicted.",
+        remedy="Fix the cause and run the same command again, or leave out these folds with `--folds`.",
+    ),
+    ErrorCode(
+        code="E-INTERRUPTED",
+        error="InterruptedRunError",
+        title="The work was interrupted",
+        meaning="A signal stopped the work (Ctrl-C, or the end of a job's time). What is needed to resume was saved.",
+        remedy="Run the same command again; `decathlete train` needs `--resume`.",
+    ),
+    ErrorCode(
+        code="E-TRAINING-PROCESS",
+        error="DecathleteError",
+        title="A training process was lost",
+        meaning="One of several training processes exited unexpectedly or lost contact with the others.",
+        remedy="Look at its output above the message (often the system ended it because memory was full), then run "
+        "the same command with `--resume`.",
+    ),
+    ErrorCode(
+        code="E-TRAINING-DIVERGED",
+        error="DecathleteError",
+        title="Training diverged",
+        meaning="The loss or its gradient was not finite in many steps in a row.",
+        remedy="Train with a lower `--learning-rate` or with `--precision fp32`.",
+    ),
+)
+
+CODES: dict[str, ErrorCode] = {entry.code: entry for entry in _ENTRIES}
+"""Every code, in the order of the documentation."""

@@ -30,7 +30,7 @@ from arms import ARMS, Arm
 from decathlete.augmentation.config import AugmentationConfig, Mirroring
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.loading.loader import PatchLoader
-from decathlete.networks import build
+from decathlete.networks import unet_build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
@@ -142,7 +142,7 @@ def _augmentation(arm: Arm, plan: Plan) -> AugmentationConfig:
 @contextmanager
 def _patched(arm: Arm) -> Iterator[None]:
     """What no option changes, changed for this run."""
-    share, adamw, draw_weights = schedule.EMA_WINDOW_SHARE, optim.AdamW, build.draw_weights
+    share, adamw, draw_weights = schedule.EMA_WINDOW_SHARE, optim.AdamW, unet_build.draw_weights
 
     def draw_smaller(network: Any, **options: Any) -> None:
         draw_weights(network, **options)
@@ -150,14 +150,14 @@ def _patched(arm: Arm) -> Iterator[None]:
             head.weight.data.mul_(arm.head_scale)
 
     try:
-        build.draw_weights = draw_smaller
+        unet_build.draw_weights = draw_smaller
         if arm.ema_share is not None:
             schedule.EMA_WINDOW_SHARE = arm.ema_share
         if arm.betas is not None:
             optim.AdamW = lambda *args, **kwargs: adamw(*args, betas=arm.betas, **kwargs)
         yield
     finally:
-        schedule.EMA_WINDOW_SHARE, optim.AdamW, build.draw_weights = share, adamw, draw_weights
+        schedule.EMA_WINDOW_SHARE, optim.AdamW, unet_build.draw_weights = share, adamw, draw_weights
 
 
 def _step_seconds(store: PreparedStore, plan: Plan, options: argparse.Namespace) -> float:

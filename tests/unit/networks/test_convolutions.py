@@ -60,7 +60,9 @@ def test_outputs_are_those_of_torch_to_the_bit():
 
 
 def test_float32_and_predictions_are_left_to_torch(monkeypatch):
-    monkeypatch.setattr(convolutions, "_convolved", lambda *args, **kwargs: pytest.fail("taken for a training in bf16"))
+    monkeypatch.setattr(
+        convolutions, "_convolve_by_planes", lambda *args, **kwargs: pytest.fail("taken for a training in bf16")
+    )
     layer = Conv3d(2, 3, 3, padding=1)
     x = torch.randn(1, 2, 4, 4, 4)
     layer(x).sum().backward()

@@ -31,7 +31,7 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.loading.patch_loader import PatchLoader
 from decathlete.loading.samplers import SAMPLERS, SamplerContext
-from decathlete.networks import build
+from decathlete.networks import unet_build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
@@ -141,7 +141,7 @@ def _augmentation(arm: Arm, plan: Plan) -> AugmentationConfig:
 @contextmanager
 def _patched(arm: Arm) -> Iterator[None]:
     """What no option changes, changed for this run."""
-    share, torch_adamw, draw_weights = ema.EMA_WINDOW_SHARE, adamw.AdamW, build.draw_weights
+    share, torch_adamw, draw_weights = ema.EMA_WINDOW_SHARE, adamw.AdamW, unet_build.draw_weights
 
     def draw_smaller(network: Any, **options: Any) -> None:
         draw_weights(network, **options)
@@ -149,14 +149,14 @@ def _patched(arm: Arm) -> Iterator[None]:
             head.weight.data.mul_(arm.head_scale)
 
     try:
-        build.draw_weights = draw_smaller
+        unet_build.draw_weights = draw_smaller
         if arm.ema_share is not None:
             ema.EMA_WINDOW_SHARE = arm.ema_share
         if arm.betas is not None:
             adamw.AdamW = lambda *args, **kwargs: torch_adamw(*args, betas=arm.betas, **kwargs)
         yield
     finally:
-        ema.EMA_WINDOW_SHARE, adamw.AdamW, build.draw_weights = share, torch_adamw, draw_weights
+        ema.EMA_WINDOW_SHARE, adamw.AdamW, unet_build.draw_weights = share, torch_adamw, draw_weights
 
 
 def _step_seconds(store: PreparedStore, plan: Plan, options: argparse.Namespace) -> float:

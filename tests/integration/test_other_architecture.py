@@ -58,7 +58,7 @@ def test_it_predicts(trained, workspace):
 def test_the_network_is_found_by_its_registered_name_alone(trained):
     network = ModelBundle.load(trained.folder).build()
     assert type(network).__name__ == "Network"
-    plan = json.loads((trained.folder / "model" / "model.json").read_text())["plan"]
+    plan = json.loads((trained.folder / "run.json").read_text())["plan"]
     assert "dilated_network" not in json.dumps(plan["network"])
 
 

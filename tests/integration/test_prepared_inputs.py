@@ -78,13 +78,13 @@ def test_what_does_not_go_together_is_refused(root, monkeypatch, capsys):
     assert "name the model" in said("preprocess", "--task", 8, "--mode", "test")
     assert "--mode val or test" in said("preprocess", "--task", 8, "--model", RUN)
     assert "as the model has them" in said("preprocess", "--task", 8, "--mode", "val", "--model", RUN, "--dim", 2)
-    training_ranges = "prepared/Task08_Balls/3d"
-    assert "to be trained on" in said("predict", "--model", RUN, "--input", training_ranges, "--output", "no")
+    trained_on = "prepared/Task08_Balls/3d"
+    assert "to be trained on" in said("predict", "--model", RUN, "--input", trained_on, "--output", "no")
     assert call(monkeypatch, root, "preprocess", "--task", 8, "--mode", "test", "--model", RUN) == 0
     store = "prepared/Task08_Balls/3d_test"
     assert "holds the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)
     shutil.copytree(RUN, "another")
     record = json.loads(Path("another/model/model.json").read_text())
-    record["members"][0]["plan"]["order"] = "recipe"
+    record["members"][0]["plan"]["preprocessing_order"] = "recipe"
     Path("another/model/model.json").write_text(json.dumps(record))
     assert "another plan" in said("predict", "--model", "another", "--input", store, "--output", "no")

@@ -441,7 +441,7 @@ def test_batch_norms_are_of_all_processes_when_told(tmp_path):
 
 
 def test_sync_batchnorm_without_batch_norms_is_refused(store, tmp_path):
-    with pytest.raises(OptionError, match="the network has instance norm"):
+    with pytest.raises(OptionError, match="needs batch norm, which the network does not have"):
         train(store, 0, tmp_path / "run", tiny_config(sync_batchnorm=True, devices=2))
 
 

@@ -208,8 +208,8 @@ def _check_installed(requires: Any) -> None:
                 package = str(distribution).partition(" ")[0]
                 raise OptionError(
                     f"the plan uses the {kind} {name!r} of {distribution}, which is not installed",
-                    remedy=f"install it, e.g. pip install {package}"
+                    remedy=f"install the package {package}"
                     if package != "unknown"
-                    else "import the module that registers it first",
+                    else "import the module that registers it",
                     code="E-COMPONENT-UNKNOWN",
                 )

@@ -8,10 +8,10 @@ from math import prod
 
 from decathlete.core.parallel import Outcome
 from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult, Payload, SharedBatches
-from decathlete.inference.output.restore import value_type
 from decathlete.inference.predict import Predictor
 from decathlete.inference.windows.sweep import window_grid
 from decathlete.inference.windows.tiles import FLOAT_BYTES
+from decathlete.networks.outputs import file_dtype
 
 TOGETHER_BYTES = 2**29
 """What cases that are computed together may hold between them: images, sums, and what is to be written."""
@@ -66,6 +66,6 @@ def small_case_bytes(predictor: Predictor, asked: CaseRequest[Payload]) -> int |
         return None
     n_outputs = predictor.labels.n_outputs
     floats = (2 * channels + n_outputs) * prod(grid.padded)  # the image, padded, and the sums
-    voxel_bytes = value_type(predictor.labels).itemsize + (FLOAT_BYTES * n_outputs if asked.probabilities else 0)
+    voxel_bytes = file_dtype(predictor.labels).itemsize + (FLOAT_BYTES * n_outputs if asked.probabilities else 0)
     held_bytes = FLOAT_BYTES * floats + voxel_bytes * prod(asked.ready.geometry.shape_ZYX)
     return held_bytes if held_bytes <= TOGETHER_BYTES else None

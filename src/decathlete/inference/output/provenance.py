@@ -91,7 +91,7 @@ def _path_digest(path: Path) -> str | list[list[str]]:
 
 
 def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) -> dict[str, float]:
-    """Volume of each region, or of each class but the background, mL.
+    """Return the volume of each structure (region, or foreground class), mL.
 
     Args:
         label_ZYX: file values on the grid of ``geometry``.
@@ -100,6 +100,5 @@ def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) ->
     for plane_YX in label_ZYX:  # plane by plane: a copy of the volume would be sorted
         present, counts = np.unique(plane_YX, return_counts=True)
         voxels.update(dict(zip(present.tolist(), counts.tolist(), strict=True)))
-    parts = [(r.name, r.values) for r in labels.regions] or [(c.name, (c.value,)) for c in labels.foreground]
     millilitres = geometry.voxel_volume_mm3 / 1000
-    return {name: round(sum(voxels[v] for v in values) * millilitres, 6) for name, values in parts}
+    return {s.name: round(sum(voxels[v] for v in s.values) * millilitres, 6) for s in labels.structures}

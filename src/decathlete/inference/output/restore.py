@@ -1,8 +1,8 @@
-"""Logits of a prepared image go back to the grid of its file, slab by slab.
+"""Restore the logits of a prepared image to the grid of its file, slab by slab.
 
-The way back: resampled to the crop's shape (linear; nearest along a separated axis), decided (arg-max of classes, or
-regions painted one over the other), put back into the uncropped grid, axes in the stored order. Memory follows the
-slab: an output plane needs one or two input planes along the first axis, so that only the last ones are carried.
+The steps: resample to the shape of the crop (linear; nearest along a separated axis), decide on a label value, insert
+into the uncropped grid, reorder the axes as in the file. Memory follows the slab: an output plane needs one or two
+input planes along the first axis, so only the last planes are kept for the next slab.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityStore
 from decathlete.inference.windows.tiles import CHUNK_BYTES, FLOAT_BYTES
+from decathlete.networks.outputs import activate, background_probability, decide_logits, file_dtype
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.resample import linear_taps, resample_in_plane, resample_label
 
@@ -53,7 +54,7 @@ class Restorer:
         self._labels = labels
         self._taps = linear_taps(restoration.shape, restoration.crop.shape, restoration.logits_axis)
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
-        self._label_ZYX = np.zeros(working, value_type(labels))
+        self._label_ZYX = np.zeros(working, file_dtype(labels))
         self._probabilities = probabilities
         self._carry_KZYX: Tensor | None = None
         self._first = 0  # input plane that the carry begins with
@@ -100,34 +101,33 @@ class Restorer:
         logits_KZYX = resample_in_plane(taps(known_KZYX, 1), self._taps)
         z, y, x = self._restoration.crop.slices
         planes = slice(z.start + start, z.start + stop)
-        self._label_ZYX[planes, y, x] = decide(logits_KZYX, self._labels)
+        self._label_ZYX[planes, y, x] = decide_logits(logits_KZYX, self._labels)
         if self._probabilities is not None:
-            probabilities = logits_KZYX.sigmoid() if self._labels.regions else logits_KZYX.softmax(dim=0)
-            self._hand_over(self._probabilities, z.start + start, probabilities.cpu().numpy())
+            inside_KZYX = activate(logits_KZYX, self._labels).cpu().numpy()
+            self._store_planes(self._probabilities, z.start + start, inside_KZYX)
 
-    def _hand_over(self, store: ProbabilityStore, first: int, inside_KZYX: NDArray[np.float32]) -> None:
-        """Give planes of the crop to the store, with what lies around the crop in them."""
+    def _store_planes(self, store: ProbabilityStore, first: int, inside_KZYX: NDArray[np.float32]) -> None:
+        """Store planes of the crop, extended to the whole cross-section."""
         _, y, x = self._restoration.crop.slices
         _, height, width = self._label_ZYX.shape
         for output, inside_ZYX in enumerate(inside_KZYX):
             planes_ZYX = inside_ZYX
             if inside_ZYX.shape[1:] != (height, width):
-                planes_ZYX = np.full((len(inside_ZYX), height, width), self._outside(output), np.float32)
+                planes_ZYX = np.full(
+                    (len(inside_ZYX), height, width), background_probability(output, self._labels), np.float32
+                )
                 planes_ZYX[:, y, x] = inside_ZYX
             store.put(output, first, planes_ZYX)
 
-    def _outside(self, output: int) -> float:
-        """The probability of an output where the image was cropped away."""
-        return float(output == 0 and not self._labels.regions)
-
-    def _hand_over_outside(self, store: ProbabilityStore) -> None:
-        """Give the planes before and after the crop to the store, which holds zeros there."""
+    def _store_outside(self, store: ProbabilityStore) -> None:
+        """Store the planes before and after the crop, where the store holds zeros."""
         depth, height, width = self._label_ZYX.shape
         z, _, _ = self._restoration.crop.slices
-        if self._outside(0):
-            plane_ZYX = np.full((1, height, width), self._outside(0), np.float32)
-            for place in (*range(z.start), *range(z.stop, depth)):
-                store.put(0, place, plane_ZYX)
+        for output in range(self._labels.n_outputs):
+            if probability := background_probability(output, self._labels):
+                plane_ZYX = np.full((1, height, width), probability, np.float32)
+                for place in (*range(z.start), *range(z.stop, depth)):
+                    store.put(output, place, plane_ZYX)
 
     def finish(self) -> NDArray[np.integer[Any]]:
         """The label map, once all planes were added: file values, the smallest integer type that holds them.
@@ -138,7 +138,7 @@ class Restorer:
         if self._received != self._restoration.shape[0]:
             raise ValueError(f"{self._received} of {self._restoration.shape[0]} planes were added")
         if self._probabilities is not None:
-            self._hand_over_outside(self._probabilities)
+            self._store_outside(self._probabilities)
         return np.ascontiguousarray(self._restoration.axes.invert(self._label_ZYX))
 
 
@@ -176,27 +176,10 @@ def restore_label(label_ZYX: NDArray[np.uint8], restoration: Restoration, labels
         labels.n_classes,
         separate_axis=restoration.separate_axis,
     ).numpy()
-    table = np.zeros(256, value_type(labels))
+    table = np.zeros(256, file_dtype(labels))
     table[: labels.n_classes] = labels.values
     if labels.ignore is not None:
         table[IGNORE_INDEX] = labels.ignore
     out_ZYX = np.zeros(restoration.axes.shape(restoration.geometry.shape_ZYX), table.dtype)
     out_ZYX[restoration.crop.slices] = table[cropped_ZYX]
     return np.ascontiguousarray(restoration.axes.invert(out_ZYX))
-
-
-def decide(logits_KZYX: Tensor, labels: LabelSet) -> NDArray[np.integer[Any]]:
-    """File values ZYX: the class with the greatest logit, or regions above probability 1/2, later ones over earlier."""
-    if not labels.regions:
-        table = np.array(labels.values, value_type(labels))
-        return np.asarray(table[logits_KZYX.argmax(dim=0).cpu().numpy()])
-    out_ZYX = np.zeros(logits_KZYX.shape[1:], value_type(labels))
-    for inside_ZYX, value in zip((logits_KZYX > 0).cpu().numpy(), labels.region_order, strict=True):
-        out_ZYX[inside_ZYX] = value
-    return out_ZYX
-
-
-def value_type(labels: LabelSet) -> np.dtype[np.integer[Any]]:
-    """The smallest integer type for every value that may be written."""
-    values = [*labels.values, *labels.region_order, *([] if labels.ignore is None else [labels.ignore])]
-    return np.result_type(np.min_scalar_type(min(values)), np.min_scalar_type(max(values)))

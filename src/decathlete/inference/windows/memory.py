@@ -9,8 +9,9 @@ import psutil
 import torch
 
 from decathlete.core.sizes import say_bytes
-from decathlete.inference.output.restore import restoring_bytes, value_type
+from decathlete.inference.output.restore import restoring_bytes
 from decathlete.inference.windows.tiles import CHUNK_BYTES, FLOAT_BYTES
+from decathlete.networks.outputs import file_dtype
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
 
@@ -53,7 +54,7 @@ def sums_limit(
         _predicting_bytes(plan, window_bytes, batch_size=batch_size, n_engines=n_engines, tta=tta),
         CHUNK_BYTES + restoring_bytes(restoration, plan.labels),
     )
-    label_bytes = 2 * value_type(plan.labels).itemsize * prod(restoration.geometry.shape_ZYX)
+    label_bytes = 2 * file_dtype(plan.labels).itemsize * prod(restoration.geometry.shape_ZYX)
     held_bytes += kept_windows * window_bytes
     least_bytes = held_bytes + SLACK_BYTES + beside_bytes + label_bytes + window_bytes  # the last: one window's sums
     if memory_bytes < least_bytes:

@@ -11,7 +11,7 @@ from decathlete.training.distributed import collectives as ranks
 from decathlete.training.loop.checkpoint import save_checkpoint
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.loop.validation import Validation, Validator, evenly_chosen, output_names
+from decathlete.training.loop.validation import Validation, Validator, evenly_chosen
 from decathlete.training.reporting.curves import Curves
 from decathlete.training.reporting.progress import Progress
 from decathlete.training.reporting.records import EpochRecord, write_logs
@@ -125,7 +125,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         )
         state.close_epoch(record, elapsed_s=elapsed_s)
         if ranks.rank() == 0:
-            write_logs(module.task.folder, output_names(module.task.plan.labels), state.history)
+            write_logs(module.task.folder, tuple(s.name for s in module.task.plan.labels.structures), state.history)
             for listener in self._progress:
                 listener.on_epoch(record)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from decathlete.core.choices import Blend, Layout
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.inference.windows.sweep import predict_logits
+from decathlete.networks.outputs import predicted_structures, true_structures
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore, StoredCase
 from decathlete.training.distributed import collectives as ranks
@@ -92,7 +93,7 @@ class Validator:
     @property
     def names(self) -> tuple[str, ...]:
         """What Dice is given for."""
-        return output_names(self.plan.labels)
+        return tuple(structure.name for structure in self.plan.labels.structures)
 
     def run(
         self, network: nn.Module, case_ids: Sequence[str], *, stop: Callable[[], bool] = lambda: False
@@ -126,37 +127,24 @@ class Validator:
             loss = self.loss(logits_KZYX[None], label_ZYX[None])
         else:  # slices are the batch
             loss = self.loss(logits_KZYX.transpose(0, 1), label_ZYX)
-        return CaseResult(dice=dice_per_class(logits_KZYX, label_ZYX, self.plan.labels), loss=float(loss))
+        return CaseResult(dice=dice_per_structure(logits_KZYX, label_ZYX, self.plan.labels), loss=float(loss))
 
 
 def _read(case: StoredCase) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(case.read_image()), torch.from_numpy(case.read_label())
 
 
-def output_names(labels: LabelSet) -> tuple[str, ...]:
-    """Regions, or classes but the background."""
-    return tuple(r.name for r in labels.regions) or tuple(c.name for c in labels.foreground)
-
-
-def dice_per_class(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
-    """Dice of each region or foreground class, voxels without a truth left out; ``None``: both empty."""
-    counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # waits for the device, once for all classes
+def dice_per_structure(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
+    """Return the Dice of each structure over the voxels that have a truth; ``None``: it is in neither mask."""
+    counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # one wait for the device, for all structures
     return tuple(2 * both / (predicted + true) if predicted + true else None for both, predicted, true in counts)
 
 
 def voxel_counts(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> Tensor:
-    """(regions or foreground classes, 3): voxels in prediction and truth, in the prediction, in the truth."""
+    """Return counts of voxels, (structures, 3): in both masks, in the predicted mask, in the true mask."""
     known_ZYX = label_ZYX != IGNORE_INDEX
-    if labels.regions:
-        index_of = {value: index for index, value in enumerate(labels.values)}
-        sets = [[index_of[v] for v in region.values] for region in labels.regions]
-        truths = [torch.isin(label_ZYX, torch.tensor(s, dtype=label_ZYX.dtype, device=label_ZYX.device)) for s in sets]
-        predictions = [channel > 0 for channel in logits_KZYX]
-    else:
-        winner_ZYX = logits_KZYX.argmax(dim=0)
-        truths = [label_ZYX == k for k in range(1, labels.n_classes)]
-        predictions = [winner_ZYX == k for k in range(1, labels.n_classes)]
-    return torch.stack([_counts(p & known_ZYX, t & known_ZYX) for p, t in zip(predictions, truths, strict=True)])
+    pairs = zip(predicted_structures(logits_KZYX, labels), true_structures(label_ZYX, labels), strict=True)
+    return torch.stack([_counts(predicted & known_ZYX, true & known_ZYX) for predicted, true in pairs])
 
 
 def _counts(prediction_ZYX: Tensor, truth_ZYX: Tensor) -> Tensor:

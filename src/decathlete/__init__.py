@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
+    from decathlete.inference.options import PredictOptions
     from decathlete.inference.predict import Predictor
     from decathlete.interop.dynunet import import_dynunet
     from decathlete.interop.dynunet_options import DynUNetOptions
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
     from decathlete.workflows.export_int8 import export_int8
-    from decathlete.workflows.export_program import export_onnx, export_openvino
+    from decathlete.workflows.export_model import export_model, export_onnx, export_openvino
     from decathlete.workflows.predict import predict
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task as preprocess
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.run import run
     from decathlete.workflows.train import train_config
     from decathlete.workflows.train import train_task as train
-    from decathlete.workflows.validate import PredictOptions, validate
+    from decathlete.workflows.validate import validate
     from decathlete.workflows.workspace import Workspace
 
 # Public name -> where it lives. Loaded on first use, so that `decathlete --help` need not wait for torch.
@@ -52,7 +53,7 @@ _HOMES = {
     "FileNames": ("decathlete.dataset.conversion.plain_sources", "FileNames"),
     "DynUNetOptions": ("decathlete.interop.dynunet_options", "DynUNetOptions"),
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
-    "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),
+    "PredictOptions": ("decathlete.inference.options", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
     "TrainConfig": ("decathlete.training.config", "TrainConfig"),
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
@@ -65,9 +66,10 @@ _HOMES = {
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
     "export_int8": ("decathlete.workflows.export_int8", "export_int8"),
+    "export_model": ("decathlete.workflows.export_model", "export_model"),
     "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
-    "export_onnx": ("decathlete.workflows.export_program", "export_onnx"),
-    "export_openvino": ("decathlete.workflows.export_program", "export_openvino"),
+    "export_onnx": ("decathlete.workflows.export_model", "export_onnx"),
+    "export_openvino": ("decathlete.workflows.export_model", "export_openvino"),
     "import_dynunet": ("decathlete.interop.dynunet", "import_dynunet"),
     "import_nnunet": ("decathlete.interop.nnunet", "import_nnunet"),
     "predict": ("decathlete.workflows.predict", "predict"),
@@ -102,6 +104,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export_int8",
+    "export_model",
     "export_nnunet",
     "export_onnx",
     "export_openvino",

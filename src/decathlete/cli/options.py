@@ -9,8 +9,8 @@ import typer
 
 from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
-from decathlete.core.choices import EngineChoice, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
+from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
@@ -193,11 +193,13 @@ Compile = Annotated[
 ]
 
 Engine = Annotated[
-    EngineChoice,
+    str,
     typer.Option(
         "--engine",
+        metavar="NAME",
         rich_help_panel=MACHINE,
-        help="What computes predictions; auto: openvino on a CPU where it is installed, else torch.",
+        help="Inference engine: auto, {names:decathlete.inference.engines:ENGINES}, or module:Class. auto: openvino on "
+        "a CPU where it is installed, else torch.",
     ),
 ]
 
@@ -219,7 +221,7 @@ SumsMemory = Annotated[
         min=0.5,
         show_default="2 GB for sums of logits",
         rich_help_panel=PREDICTION,
-        help="Memory that the prediction may fill on a CPU; what does not fit waits on disk, in the output folder.",
+        help="Memory that the prediction may fill on a CPU; sums beyond it are written to the output folder.",
     ),
 ]
 Windows = Annotated[

@@ -28,8 +28,6 @@ Blend = Literal["gaussian", "constant"]
 """Weights of overlapping windows."""
 Layout = Literal["auto", "channels_first", "channels_last"]
 """How feature maps lie in memory; ``auto``: channels last on CPUs, where that was measured to be faster, else first."""
-EngineChoice = Literal["auto", "torch", "openvino", "onnx"]
-"""What computes a trained model; ``auto``: the fastest that was measured and is installed."""
 Grid = Literal["original", "prepared"]
 """That scores are taken on: the files' own, or the resampled and cropped one that the network sees."""
 PreparedFor = Literal["train", "val", "test"]

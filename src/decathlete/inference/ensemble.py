@@ -1,4 +1,4 @@
-"""Several models as one: logits are averaged within a plan (in the sweep), probabilities between plans."""
+"""Ensembles: logits are averaged over the models of one plan (in the sweep), probabilities over plans."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from decathlete.core.choices import Layout
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
-from decathlete.inference.engines.program_record import ExportedFolder, is_program
-from decathlete.inference.engines.selection import EngineMaker, EngineName
-from decathlete.inference.engines.torch_engine import Engine
+from decathlete.inference.engine_selection import EngineBuilder
+from decathlete.inference.engines import Engine
+from decathlete.inference.exported_program import ExportedFolder, is_program
 from decathlete.inference.output.provenance import ModelUse
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.plan import Plan
@@ -21,12 +18,12 @@ from decathlete.planning.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class PlanEnsemble:
-    """Models of one plan (folds): they see the same prepared image and the same windows.
+    """Models of one plan (folds), which share the prepared image and its windows.
 
     Attributes:
         engines: on one device.
-        mirror_axes: spatial axes of the network's input that the training of *all* of them mirrored.
-        models: what the record says of each.
+        mirror_axes: spatial axes of the network's input that the training of *all* models mirrored.
+        models: how each is described in the record of a prediction.
     """
 
     plan: Plan
@@ -35,38 +32,27 @@ class PlanEnsemble:
     models: tuple[ModelUse, ...]
 
 
-def load_ensembles(
-    folders: Sequence[Path],
-    *,
-    device: torch.device,
-    precision: str,
-    layout: Layout = "auto",
-    engine: EngineName = "torch",
-    or_torch: bool = False,
-) -> tuple[PlanEnsemble, ...]:
+def load_ensembles(folders: Sequence[Path], builder: EngineBuilder) -> tuple[PlanEnsemble, ...]:
     """Load models and exported programs, and group them by plan, in the order given.
 
     Args:
-        device, precision, layout, engine: of the models; a program has its own.
-        or_torch: see :class:`EngineMaker`.
+        builder: builds the engines of models; a program has an engine of its own.
 
     Raises:
         ModelError: missing or damaged; or they segment different classes or take different channels.
-        OptionError: the engine has not this precision here, or a program's runtime is missing.
+        OptionError: the engine does not have this precision here, or a program's runtime is missing.
     """
-
-    in_bundle = EngineMaker(engine, device=device, precision=precision, layout=layout, or_torch=or_torch)
-    models = [_opened(folder, in_bundle) for folder in folders]
+    models = [_open(folder, builder) for folder in folders]
     _check_agreement(models)
-    groups: dict[str, list[_Opened]] = {}
+    groups: dict[str, list[_Model]] = {}
     for model in models:
-        groups.setdefault(_essence(model.plan), []).append(model)
+        groups.setdefault(_plan_key(model.plan), []).append(model)
     return tuple(_load_group(group) for group in groups.values())
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """A model whose networks are not loaded yet: a bundle, or an exported program."""
+class _Model:
+    """A bundle or an exported program whose networks are not loaded yet."""
 
     folder: Path
     digest: str
@@ -76,42 +62,41 @@ class _Opened:
     load: Callable[[], Sequence[Engine]]
 
 
-def _opened(folder: Path, in_bundle: Callable[[ModelBundle], Sequence[Engine]]) -> _Opened:
-    load: Callable[[], Sequence[Engine]]
-    found: ExportedFolder | ModelBundle
+def _open(folder: Path, builder: EngineBuilder) -> _Model:
+    source: ExportedFolder | ModelBundle
     if is_program(folder):
-        found = program = ExportedFolder(folder)
-        load = lambda: [program.load()]  # noqa: E731
+        source = program = ExportedFolder(folder)
+        load: Callable[[], Sequence[Engine]] = lambda: [program.load()]  # noqa: E731
     else:
-        found = bundle = ModelBundle.load(folder)
-        load = lambda: in_bundle(bundle)  # noqa: E731
-    return _Opened(
-        folder=found.folder,
-        digest=found.digest,
-        plan=found.record.plan,
-        mirror_axes=found.record.mirror_axes,
-        weights=found.record.weights,
+        source = bundle = ModelBundle.load(folder)
+        load = lambda: builder.build([bundle.build(i) for i in range(bundle.record.networks)], bundle.record.plan)  # noqa: E731
+    return _Model(
+        folder=source.folder,
+        digest=source.digest,
+        plan=source.record.plan,
+        mirror_axes=source.record.mirror_axes,
+        weights=source.record.weights,
         load=load,
     )
 
 
-def _essence(plan: Plan) -> str:
-    """The plan without the words about it."""
+def _plan_key(plan: Plan) -> str:
+    """Return what two models of one plan have in common: the plan without its reasons."""
     return plan.revised(reasons={}).model_dump_json()
 
 
-def _load_group(models: Sequence[_Opened]) -> PlanEnsemble:
+def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
     engines = [model.load() for model in models]
     mirrored = set.intersection(*(set(model.mirror_axes) for model in models))
     return PlanEnsemble(
         plan=models[0].plan,
-        engines=tuple(engine for ours in engines for engine in ours),
+        engines=tuple(engine for of_model in engines for engine in of_model),
         mirror_axes=tuple(sorted(mirrored)),
-        models=tuple(_use(model, ours[0]) for model, ours in zip(models, engines, strict=True)),
+        models=tuple(_use(model, of_model[0]) for model, of_model in zip(models, engines, strict=True)),
     )
 
 
-def _use(model: _Opened, engine: Engine) -> ModelUse:
+def _use(model: _Model, engine: Engine) -> ModelUse:
     return ModelUse(
         digest=model.digest,
         dataset=model.plan.dataset,
@@ -122,7 +107,7 @@ def _use(model: _Opened, engine: Engine) -> ModelUse:
     )
 
 
-def _check_agreement(models: Sequence[_Opened]) -> None:
+def _check_agreement(models: Sequence[_Model]) -> None:
     first = models[0].plan
     for model in models[1:]:
         plan = model.plan

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
+from torch import nn
 
 from decathlete.core.choices import Layout
 from decathlete.networks.precision import Precision
@@ -34,3 +37,19 @@ def memory_format(layout: Layout, device: torch.device, dims: Dims, precision: P
 def layout_name(chosen: torch.memory_format) -> Layout:
     """The word for a memory format."""
     return "channels_first" if chosen is torch.contiguous_format else "channels_last"
+
+
+@runtime_checkable
+class HasLayout(Protocol):
+    """A network that can keep its feature maps in either memory layout."""
+
+    @property
+    def dims(self) -> Dims: ...
+
+    def set_layout(self, layout: torch.memory_format) -> None: ...
+
+
+def set_layout(network: nn.Module, layout: Layout, device: torch.device, precision: Precision) -> None:
+    """Keep the feature maps of ``network`` in ``layout``, if it can choose; others stay as they are."""
+    if isinstance(network, HasLayout):
+        network.set_layout(memory_format(layout, device, network.dims, precision))

@@ -1,4 +1,4 @@
-"""A trained model as an int8 program: calibrated on training cases, and kept only if held-out cases score as before."""
+"""Export a model as an int8 program, calibrated on training cases, if held-out cases score as well as before."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from torch import Tensor
 from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import ModelError
-from decathlete.export.int8 import nncf_package, quantised
+from decathlete.export.exporters import CheckWindows
+from decathlete.export.exporters.openvino import save_openvino
+from decathlete.export.int8 import import_nncf, quantize
 from decathlete.export.parity import N_WINDOWS
-from decathlete.export.programs import ExportedProgram, ProgramSource, program_folder, save_openvino
+from decathlete.export.programs import ExportedProgram, ProgramSource, program_folder, save_record
 from decathlete.export.windows import calibration_windows
-from decathlete.inference.engines.program_engines import OpenVinoEngine, imported
-from decathlete.inference.engines.program_record import OPENVINO_FILE, ProgramRecord, Quantisation
-from decathlete.inference.engines.torch_engine import Engine
+from decathlete.inference.engines import Engine
+from decathlete.inference.engines.openvino import OpenVinoEngine
+from decathlete.inference.exported_program import ProgramRecord, Quantisation
 from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.dice_of_engine import Progress, dice_of_engine
 from decathlete.workflows.int8_cases import Int8Cases, choose_cases
@@ -31,6 +33,7 @@ from decathlete.workflows.int8_cases import Int8Cases, choose_cases
 MOST_FALL = 0.002
 """The mean validation Dice of an int8 program lies above that of the fp32 program less this."""
 _ROUNDS = 5
+_FILE = str(OpenVinoEngine.program_file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +82,8 @@ def export_int8(
             written then.
         OutputError: something else is at ``output``, or it cannot be written.
     """
-    for package in ("openvino", "onnx"):
-        imported(package)
-    nncf_package()  # what is missing is said before anything is done
+    OpenVinoEngine.check_available()
+    import_nncf()
     bundle = ModelBundle.load(Path(model))
     plan = bundle.record.plan
     with program_folder(Path(output), overwrite=overwrite) as folder:
@@ -90,30 +92,33 @@ def export_int8(
             "the windows to calibrate on", remedy="close other programs, or use a larger computer"
         ):
             windows = calibration_windows(cases.calibrate, plan)
-        source = ProgramSource.of(bundle, windows[:N_WINDOWS], "the images that calibrate")
-        fp32 = source.program()
-        difference = source.checked(OpenVinoEngine, fp32, title="OpenVINO")
+        compared = CheckWindows(windows=windows[:N_WINDOWS], origin="the images that calibrate")
+        source = ProgramSource.of(bundle, compared)
+        fp32 = source.onnx_program()
+        engine_fp32 = OpenVinoEngine(fp32, window=source.record.window, precision="fp32")
+        difference = source.check(engine_fp32, title="OpenVINO")
         dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
-        program, dice_fp32, dice_int8 = _judged(fp32, windows, source.record, folder, dice)
+        program, dice_fp32, dice_int8 = _quantize_best(fp32, windows, source.record, folder, dice)
         quantisation = _cost(windows, cases, dice_fp32, dice_int8)
         _refuse_fall(quantisation, where=bundle.folder)
         record = source.record.revised(precision="int8", quantisation=quantisation)
         save_openvino(program, folder, record)
-        int8 = OpenVinoEngine(folder / OPENVINO_FILE, window=record.window, precision="int8")
-        seconds = seconds_of((OpenVinoEngine(fp32, window=record.window, precision="fp32"), int8), windows[0])
+        save_record(folder, record)
+        engine_int8 = OpenVinoEngine(folder / _FILE, window=record.window, precision="int8")
+        seconds = seconds_of((engine_fp32, engine_int8), windows[0])
     return Int8Program(
         path=Path(output),
         record=record,
         difference=difference,
-        checked_on=len(source.windows),
-        windows_of=source.windows_of,
+        checked_on=len(compared.windows),
+        windows_of=compared.origin,
         quantisation=quantisation,
         seconds_fp32=seconds[0],
         seconds_int8=seconds[1],
     )
 
 
-def _judged(
+def _quantize_best(
     fp32: bytes, windows: Sequence[Tensor], record: ProgramRecord, folder: Path, dice: Callable[[Engine], float]
 ) -> tuple[Any, float, float]:
     """The first int8 program that is good enough, or else the better one; the Dice in fp32, and its own.
@@ -124,10 +129,10 @@ def _judged(
     dice_fp32 = dice(OpenVinoEngine(fp32, window=record.window, precision="fp32"))
     best, dice_best = None, -inf
     for ends_in_fp32 in (False, True):
-        program = quantised(fp32, windows, window=record.window, networks=record.networks, ends_in_fp32=ends_in_fp32)
+        program = quantize(fp32, windows, window=record.window, networks=record.networks, ends_in_fp32=ends_in_fp32)
         with TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX) as attempt:
             save_openvino(program, Path(attempt), record)
-            engine = OpenVinoEngine(Path(attempt) / OPENVINO_FILE, window=record.window, precision="int8")
+            engine = OpenVinoEngine(Path(attempt) / _FILE, window=record.window, precision="int8")
             dice_int8 = dice(engine)
         if dice_int8 > dice_best:
             best, dice_best = program, dice_int8
@@ -142,7 +147,7 @@ def _cost(windows: Sequence[Tensor], cases: Int8Cases, dice_fp32: float, dice_in
         validated_on=len(cases.validate),
         dice_fp32=dice_fp32,
         dice_int8=dice_int8,
-        nncf=nncf_package().__version__,
+        nncf=import_nncf().__version__,
     )
 
 

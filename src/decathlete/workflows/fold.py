@@ -10,6 +10,8 @@ from typing import TypedDict
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailed, OptionError
 from decathlete.evaluation.scores import Scores
+from decathlete.inference.options import PredictOptions
+from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -22,7 +24,7 @@ from decathlete.workflows.preprocess import preprocess_task
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import make_report
 from decathlete.workflows.train import refuse_two_batch_sizes, train_task
-from decathlete.workflows.validate import PredictOptions, load_predictor, validate
+from decathlete.workflows.validate import validate
 from decathlete.workflows.workspace import FoldName, Workspace
 
 
@@ -162,7 +164,7 @@ class FoldPipeline:
         self.listener.step(f"Predict {len(cases)} test images{by}")
         try:
             predict_files(
-                load_predictor([run / "model" for run in runs], self.predict_options),
+                Predictor.load([run / "model" for run in runs], options=self.predict_options),
                 {c.id: c.images for c in cases},
                 output,
                 overwrite=self.overwrite,

@@ -96,11 +96,11 @@ def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
 ) -> None:
     (tmp_path / "o.yaml").write_text("no_fit: true\ntta: true\ndeterministic: true\noverwrite: true\nno-augment: false")
     assert called("run", "here", "--config", str(tmp_path / "o.yaml")) == "enough"
-    assert (heard["fit"], heard["overwrite"], heard["predict_options"].tta) == (False, True, True)
+    assert (heard["fit"], heard["overwrite"], heard["predict_options"].window.tta) == (False, True, True)
     assert heard["config"] == TrainConfig(deterministic=True)
     undone = ["--fit", "--no-tta", "--no-deterministic", "--no-overwrite"]
     assert called("run", "here", "--config", str(tmp_path / "o.yaml"), *undone) == "enough"
-    assert (heard["fit"], heard["overwrite"], heard["predict_options"].tta) == (True, False, False)
+    assert (heard["fit"], heard["overwrite"], heard["predict_options"].window.tta) == (True, False, False)
     assert heard["config"] == TrainConfig()
     (tmp_path / "o.yaml").write_text("no_fit: true\nfit: true")
     assert "fit: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from decathlete.augmentation.batch import RawBatch
 from decathlete.augmentation.pipeline import Augmenter
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import DecathleteError
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import memory_format
@@ -210,9 +211,11 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             PreparedStore.open(task.store),
             task.plan,
             lambda logits_BK, label_B: self.loss(logits_BK, label_B).total,
-            overlap=task.config.val_overlap,
-            blend=task.config.val_blend,
-            batch_size=task.config.val_batch_size,
+            window=SlidingWindow(
+                overlap=task.config.val_overlap,
+                blend=task.config.val_blend,
+                batch_size=task.config.val_batch_size,
+            ),
             precision=task.hardware.precision,
             layout=task.config.layout,
             device=self.device,

@@ -10,8 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from decathlete.core.choices import Blend, Layout
+from decathlete.core.choices import Layout
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.inference.windows.sweep import predict_logits
 from decathlete.networks.outputs import predicted_structures, true_structures
 from decathlete.planning.plan import Plan
@@ -64,7 +65,9 @@ class Validator:
 
     Args:
         loss: of logits (B, K, *spatial) and labels (B, *spatial).
-        precision: that the network is computed in. layout: of its feature maps in memory.
+        window: how the network is moved over a case.
+        precision: that the network is computed in.
+        layout: of its feature maps in memory.
     """
 
     def __init__(
@@ -73,9 +76,7 @@ class Validator:
         plan: Plan,
         loss: Callable[[Tensor, Tensor], Tensor],
         *,
-        overlap: float,
-        blend: Blend,
-        batch_size: int,
+        window: SlidingWindow,
         precision: str,
         layout: Layout,
         device: torch.device,
@@ -83,16 +84,14 @@ class Validator:
         self.store = store
         self.plan = plan
         self.loss = loss
-        self.overlap = overlap
-        self.blend = blend
-        self.batch_size = batch_size
+        self.window = window
         self.precision = precision
         self.layout = layout
         self.device = device
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What Dice is given for."""
+        """The structures that have a Dice."""
         return tuple(structure.name for structure in self.plan.labels.structures)
 
     def run(
@@ -115,10 +114,8 @@ class Validator:
         logits_KZYX = predict_logits(
             network,
             image_CZYX,
-            self.plan,
-            overlap=self.overlap,
-            blend=self.blend,
-            batch_size=self.batch_size,
+            plan=self.plan,
+            window=self.window,
             precision=self.precision,
             layout=self.layout,
         )

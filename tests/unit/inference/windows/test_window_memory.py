@@ -1,12 +1,14 @@
 """Memory that sums of a prediction may fill, and what comes of too little."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from decathlete.core.geometry import AxisTransform, Box, Geometry
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError
 from decathlete.inference.predict import Predictor
 from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES, sums_limit
@@ -20,8 +22,13 @@ def limit(memory_bytes, plan=None, *, device=CPU, shape=(20, 20, 20), **changes)
     way = Restoration(
         geometry=Geometry.plain(shape), axes=AxisTransform(), crop=Box(start=(0, 0, 0), stop=shape), shape=shape
     )
-    options = {"batch_size": 1, "n_engines": 1, "kept_windows": 0, "tta": False} | changes
-    return sums_limit(memory_bytes, plan or make_test_plan(3), way, device=device, **options)
+    options = {"batch_size": 1, "n_engines": 1, "n_buffered_windows": 0, "tta": False} | changes
+    window = SlidingWindow(
+        memory_gb=memory_bytes and memory_bytes / 1e9, batch_size=options["batch_size"], tta=options["tta"]
+    )
+    engines = [SimpleNamespace(n_buffered_windows=options["n_buffered_windows"])] * options["n_engines"]
+    plan = plan or make_test_plan(3)
+    return sums_limit(window, plan=plan, restoration=way, engines=engines, device=device)
 
 
 def test_what_the_process_holds_already_counts():
@@ -38,7 +45,7 @@ def test_what_comes_and_goes_beside_the_sums_counts():
     assert plain - limit(10**11, plan, tta=True) == pytest.approx(window, abs=near)
     assert plain - limit(10**11, plan, n_engines=3) == pytest.approx(window, abs=near)
     assert plain - limit(10**11, plan, n_engines=3, tta=True) == pytest.approx(window, abs=near)
-    assert plain - limit(10**11, plan, kept_windows=2) == pytest.approx(2 * window, abs=near)
+    assert plain - limit(10**11, plan, n_buffered_windows=2) == pytest.approx(2 * window, abs=near)
     assert plain - limit(10**11, plan, batch_size=3) == pytest.approx(2 * (window + maps), abs=near)
     wide = limit(10**11, plan, shape=(1, 2000, 2000))  # a plane of all classes is more than a window
     assert plain - wide == pytest.approx(2 * 4 * 60 * 2000**2 + 128 * 2**20 - 2 * window - maps, abs=near)
@@ -47,7 +54,7 @@ def test_what_comes_and_goes_beside_the_sums_counts():
 def test_too_little_is_said_and_sums_wait_on_disk(caplog):
     with caplog.at_level(logging.WARNING):
         assert limit(10**8) == 0
-    assert "less than a prediction of this image takes at least" in caplog.text
+    assert "too little for this image: its prediction needs about" in caplog.text
 
 
 def test_without_a_limit_sums_have_two_gigabytes_on_a_cpu_and_none_elsewhere():
@@ -56,5 +63,5 @@ def test_without_a_limit_sums_have_two_gigabytes_on_a_cpu_and_none_elsewhere():
 
 
 def test_a_limit_is_refused_where_it_does_nothing():
-    with pytest.raises(OptionError, match=r"on a CPU, this one is on cuda[^\n]*\n\s+→ leave --memory out"):
-        Predictor((), device=torch.device("cuda"), memory_bytes=10**10)
+    with pytest.raises(OptionError, match=r"on a CPU, and this one is on cuda[^\n]*\n\s+→ leave --memory out"):
+        Predictor((), device=torch.device("cuda"), window=SlidingWindow(memory_gb=10))

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from decathlete.errors import ModelError, OptionError
-from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine
-from decathlete.inference.engines.torch_engine import TorchEngine
-from decathlete.models import onnx_graph
-from decathlete.models.onnx_graph import onnx_program
+from decathlete.inference.engines.onnx import OnnxEngine
+from decathlete.inference.engines.openvino import OpenVinoEngine
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.networks import onnx_program as writer
 from decathlete.networks.build import build_network
+from decathlete.networks.onnx_program import onnx_program
 from decathlete.networks.precision import default_precision
 from decathlete.planning.network_spec import NetworkSpec
 
@@ -62,6 +63,11 @@ def make_networks(spec: NetworkSpec, n: int = 1):
     return networks
 
 
+def make_program(networks, spec: NetworkSpec) -> bytes:
+    window = (spec.in_channels, *(8, 16, 12)[-spec.dims :])
+    return onnx_program(networks, window=window, n_outputs=spec.out_channels)
+
+
 def make_windows(spec: NetworkSpec, n: int = 1):
     patch = (8, 16, 12)[-spec.dims :]
     return torch.randn(n, spec.in_channels, *patch, generator=torch.Generator().manual_seed(0))
@@ -73,7 +79,7 @@ def test_logits_are_torchs(case, package):
     pytest.importorskip(package)
     spec = SPECS[case]
     networks, windows = make_networks(spec), make_windows(spec, n=3)
-    program = onnx_program(networks, spec, tuple(windows.shape[2:]))
+    program = make_program(networks, spec)
     engine = ENGINES[package](program, window=tuple(windows.shape[1:]), precision="fp32")
     expected = TorchEngine(networks[0], precision="fp32")(windows)
     found = engine(windows)
@@ -89,7 +95,7 @@ def test_several_networks_are_averaged(package):
     pytest.importorskip(package)
     spec = SPECS["2D"]
     networks, windows = make_networks(spec, n=2), make_windows(spec)
-    program = onnx_program(networks, spec, tuple(windows.shape[2:]))
+    program = make_program(networks, spec)
     found = ENGINES[package](program, window=tuple(windows.shape[1:]), precision="fp32")(windows)
     expected = sum(TorchEngine(network, precision="fp32")(windows) for network in networks) / 2
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
@@ -101,7 +107,7 @@ def test_flipped_windows_and_windows_of_another_size(package):
     pytest.importorskip(package)
     spec = SPECS["2D"]
     (network,), windows = make_networks(spec), make_windows(spec)
-    engine = ENGINES[package](onnx_program([network], spec, (16, 12)), window=(2, 16, 12), precision="fp32")
+    engine = ENGINES[package](make_program([network], spec), window=(2, 16, 12), precision="fp32")
     expected = TorchEngine(network, precision="fp32")(windows.flip(2))
     strided = windows.transpose(2, 3).flip(3).contiguous().transpose(2, 3)
     torch.testing.assert_close(engine(strided), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
@@ -113,7 +119,7 @@ def test_flipped_windows_and_windows_of_another_size(package):
 def test_precisions_that_an_engine_does_not_have(package):
     pytest.importorskip(package)
     spec = SPECS["2D"]
-    program = onnx_program(make_networks(spec), spec, (16, 12))
+    program = make_program(make_networks(spec), spec)
     if package == "onnxruntime" or default_precision(torch.device("cpu")) == "fp32":
         with pytest.raises(OptionError, match="does not compute in bf16"):
             ENGINES[package](program, window=(2, 16, 12), precision="bf16")
@@ -125,7 +131,7 @@ def test_networks_that_one_program_cannot_hold_are_refused(monkeypatch):
     spec = SPECS["2D"]
     networks = make_networks(spec, n=2)
     one = sum(value.numel() * value.element_size() for value in networks[0].state_dict().values())
-    monkeypatch.setattr(onnx_graph, "LARGEST_BYTES", one)
-    assert onnx_program(networks[:1], spec, (16, 12))
+    monkeypatch.setattr(writer, "LARGEST_BYTES", one)
+    assert make_program(networks[:1], spec)
     with pytest.raises(ModelError, match=r"its 2 network\(s\) have .* together"):
-        onnx_program(networks, spec, (16, 12))
+        make_program(networks, spec)

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from decathlete.errors import MemoryShort, OptionError
-from decathlete.inference.engines.torch_engine import TorchEngine, resolve_device
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.networks.devices import resolve_device
 from decathlete.networks.precision import default_precision, resolve_precision
 
 
@@ -54,7 +55,7 @@ def test_a_batch_that_memory_does_not_hold_is_computed_in_parts_that_it_holds(er
 
 @pytest.mark.parametrize("error", SHORT)
 def test_a_window_that_memory_does_not_hold_is_a_users_matter(error):
-    with pytest.raises(MemoryShort, match="does not hold one window"):
+    with pytest.raises(MemoryShort, match="too small for one window"):
         TorchEngine(Greedy(0, error).eval())(torch.zeros(4, 1, 4, 4, 4))
 
 

@@ -155,25 +155,26 @@ def _plugin_command(name: str) -> Any:
 
     component = EXPORTERS.load(name)
     fields = component.settings.model_fields
-    listed = "; ".join(f"{field}: {info.description or info.annotation}" for field, info in fields.items())
+    described = "; ".join(f"{field}: {info.description or info.annotation}" for field, info in fields.items())
 
     def export_plugin(
         model: Model,
         output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="File or folder to write.")],
-        set_: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--set",
-                metavar="NAME=VALUE",
-                help=f"Setting of the exporter. May be given several times. {listed}".strip(),
-                hidden=not fields,
-            ),
-        ] = None,
+        set_: list[str] | None = None,
         input_: CheckedOn = None,
         overwrite: o.Overwrite = False,
     ) -> None:
         _export(name, model, output, inputs=input_, settings=_parse_settings(set_ or []), overwrite=overwrite)
 
+    export_plugin.__annotations__["set_"] = Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"Setting of the exporter. May be given several times. {described}",
+            hidden=not fields,
+        ),
+    ]
     export_plugin.__doc__ = component.summary
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command(name, cls=SectionedCommand)(grouped(export_plugin))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -134,6 +135,7 @@ def test_an_engine_is_one_module_and_auto_uses_it_where_it_is_faster(monkeypatch
         "        return plan.dims == 3\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "faster_engine", raising=False)
     plans = {dims: make_test_plan(dims) for dims in (2, 3)}
     for dims, plan in plans.items():
         ModelBundle.save(tmp_path / f"{dims}d", build_network(plan.network, seed=0), ModelRecord(plan=plan))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
@@ -135,3 +137,49 @@ def test_networks_that_one_program_cannot_hold_are_refused(monkeypatch):
     assert make_program(networks[:1], spec)
     with pytest.raises(ModelError, match=r"its 2 network\(s\) have .* together"):
         make_program(networks, spec)
+
+
+class Attention(torch.nn.Module):
+    """No U-Net: self-attention among coarse patches, in either number of axes."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        conv, up = (
+            (torch.nn.Conv2d, torch.nn.ConvTranspose2d) if dims == 2 else (torch.nn.Conv3d, torch.nn.ConvTranspose3d)
+        )
+        self.down, self.up = conv(2, 8, 4, stride=4), up(8, 3, 4, stride=4)
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = torch.nn.LayerNorm(8)
+
+    def forward(self, x):
+        coarse = self.down(x)
+        tokens = self.norm(coarse.flatten(2).transpose(1, 2))
+        mixed = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.up(mixed.transpose(1, 2).reshape(coarse.shape))
+
+
+class DataDependent(torch.nn.Module):
+    def forward(self, x):
+        return x * 2 if float(x.sum()) > 0 else x
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("package", ENGINES)
+def test_networks_that_are_no_unets_are_exported_by_torch(package, dims, recwarn, caplog):
+    pytest.importorskip(package)
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    networks, patch = [Attention(dims).eval() for _ in range(2)], (8, 16, 12)[-dims:]
+    windows = torch.randn(3, 2, *patch)
+    program = onnx_program(networks, window=(2, *patch), n_outputs=3, metadata={"decathlete": "x"})
+    found = ENGINES[package](program, window=(2, *patch), precision="fp32")(windows)
+    expected = sum(TorchEngine(network, precision="fp32")(windows) for network in networks) / 2
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    assert [str(w.message) for w in recwarn] == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_network_that_torch_cannot_export_is_an_error_that_says_why():
+    pytest.importorskip("onnxscript")
+    with pytest.raises(ModelError, match=r"torch.onnx.export cannot export this network \(.+\)\n.*--engine torch"):
+        onnx_program([DataDependent().eval()], window=(2, 8, 8), n_outputs=2)

@@ -31,7 +31,7 @@ from decathlete.workflows.dice_of_engine import Progress, dice_of_engine
 from decathlete.workflows.int8_cases import Int8Cases, choose_cases
 
 MOST_FALL = 0.002
-"""The mean validation Dice of an int8 program lies above that of the fp32 program less this."""
+"""An int8 program is accepted if its mean validation Dice is lower than that of fp32 by less than this."""
 _ROUNDS = 5
 _FILE = str(OpenVinoEngine.program_file)
 
@@ -41,9 +41,10 @@ class Int8Program(ExportedProgram):
     """An accepted int8 program on disk.
 
     Attributes:
-        difference: of the logits of the fp32 program that was quantised from the model's.
-        quantisation: what it was made and accepted by.
-        seconds_fp32, seconds_int8: of one window on this machine, median of five in turn.
+        difference: of the logits of the fp32 program, before quantisation, from the model's.
+        quantisation: the cases that it was calibrated and accepted on, and their Dice.
+        seconds_fp32: of one window on this machine, median of five.
+        seconds_int8: the same, of the int8 program.
     """
 
     quantisation: Quantisation
@@ -60,7 +61,7 @@ def export_int8(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Int8Program:
-    """Make an int8 OpenVINO program of a model; :func:`decathlete.predict` takes its folder as a model.
+    """Export an int8 OpenVINO program; :func:`decathlete.predict` predicts with its folder as with a model.
 
     The fp32 program is checked as by :func:`~decathlete.export_openvino`, then quantised after training, calibrated on
     windows of training cases. Both programs predict the validation cases, and the int8 one is written only if its mean
@@ -100,7 +101,7 @@ def export_int8(
         dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
         program, dice_fp32, dice_int8 = _quantize_best(fp32, windows, source.record, folder, dice)
         quantisation = _cost(windows, cases, dice_fp32, dice_int8)
-        _refuse_fall(quantisation, where=bundle.folder)
+        _check_dice(quantisation, where=bundle.folder)
         record = source.record.revised(precision="int8", quantisation=quantisation)
         save_openvino(program, folder, record)
         save_record(folder, record)
@@ -121,10 +122,10 @@ def export_int8(
 def _quantize_best(
     fp32: bytes, windows: Sequence[Tensor], record: ProgramRecord, folder: Path, dice: Callable[[Engine], float]
 ) -> tuple[Any, float, float]:
-    """The first int8 program that is good enough, or else the better one; the Dice in fp32, and its own.
+    """Return the first int8 program that is accepted, or else the better one; the Dice of fp32, and its own.
 
     Args:
-        folder: for files that are gone afterwards: programs are judged as they lie on disk.
+        folder: for temporary files: programs are scored as they are read from disk.
     """
     dice_fp32 = dice(OpenVinoEngine(fp32, window=record.window, precision="fp32"))
     best, dice_best = None, -inf
@@ -151,27 +152,27 @@ def _cost(windows: Sequence[Tensor], cases: Int8Cases, dice_fp32: float, dice_in
     )
 
 
-def _refuse_fall(found: Quantisation, *, where: Path) -> None:
-    """Raise a ModelError where int8 costs too much."""
-    fall = found.dice_fp32 - found.dice_int8
+def _check_dice(cost: Quantisation, *, where: Path) -> None:
+    """Raise a ModelError if int8 lowers the Dice too much."""
+    fall = cost.dice_fp32 - cost.dice_int8
     if fall >= MOST_FALL:
         raise ModelError(
-            f"in int8 the mean Dice of {found.validated_on} validation cases falls from {found.dice_fp32:.4f} to "
-            f"{found.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
+            f"in int8 the mean Dice of {cost.validated_on} validation cases falls from {cost.dice_fp32:.4f} to "
+            f"{cost.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
             where=where,
             remedy="calibrate on other or more images (--calibration), or export it in fp32: leave out --int8",
         )
 
 
 def seconds_of(engines: Sequence[Engine], window: Tensor) -> list[float]:
-    """Of one window by each engine: medians of five, the engines in turn."""
+    """Return the seconds of one window for each engine: medians of five, the engines in alternation."""
     laps: list[list[float]] = [[] for _ in engines]
     for _ in range(_ROUNDS):
-        for engine, found in zip(engines, laps, strict=True):
+        for engine, seconds in zip(engines, laps, strict=True):
             began = time.perf_counter()
             engine(window)
-            found.append(time.perf_counter() - began)
-    return [median(found) for found in laps]
+            seconds.append(time.perf_counter() - began)
+    return [median(seconds) for seconds in laps]
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -23,7 +23,7 @@ from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.resample import linear_taps, resample_in_plane, resample_label
 
 _BATCH_VALUES = 2**24
-"""Logits restored at one time (64 MiB of float32), at least one plane of all classes."""
+"""Logits that are restored at a time (64 MiB of float32); at least one plane of all classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,9 @@ class Restored:
     """A prediction on the grid of its file.
 
     Attributes:
-        label_ZYX: file values, the smallest integer type that holds them; background outside the crop.
-        probabilities_KZYX: float32, 0..1, per class (softmax) or region (sigmoid); certain background outside.
+        label_ZYX: file values, in the smallest integer type that holds them; background outside the crop.
+        probabilities_KZYX: float32, 0..1, of each class (softmax) or region (sigmoid); outside the crop, the background
+            has probability 1.
     """
 
     label_ZYX: NDArray[np.integer[Any]]
@@ -40,11 +41,13 @@ class Restored:
 
 
 class Restorer:
-    """Takes the slabs of one prediction in ascending order of the first axis; holds no volume of logits.
+    """Restores the slabs of one prediction, in ascending order of the first axis; never holds a volume of logits.
 
     Args:
-        probabilities: takes the probability of each class (softmax) or region (sigmoid), 0..1, as they come; outside
-            the crop background is certain.
+        restoration: how the image was prepared.
+        labels: of the model.
+        probabilities: store that receives the probability of each class (softmax) or region (sigmoid), 0..1; outside
+            the crop, the background has probability 1.
     """
 
     def __init__(
@@ -56,13 +59,13 @@ class Restorer:
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
         self._label_ZYX = np.zeros(working, file_dtype(labels))
         self._probabilities = probabilities
-        self._carry_KZYX: Tensor | None = None
-        self._first = 0  # input plane that the carry begins with
-        self._received = 0
-        self._done = 0
+        self._kept_KZYX: Tensor | None = None
+        self._first = 0  # first of the input planes that are kept
+        self._n_received = 0
+        self._n_finished = 0
 
     def add(self, slab_KZYX: Tensor) -> None:
-        """Take the next planes of logits (any float type and device, working order, prepared grid).
+        """Restore the next planes of logits (any float type and device, working order, prepared grid).
 
         Raises:
             ValueError: the slab does not fit the prepared image.
@@ -70,16 +73,16 @@ class Restorer:
         expected = (self._labels.n_outputs, *self._restoration.shape[1:])
         if (slab_KZYX.shape[0], *slab_KZYX.shape[2:]) != expected:
             raise ValueError(f"a slab of shape {tuple(slab_KZYX.shape)} does not fit outputs and planes {expected}")
-        self._received += slab_KZYX.shape[1]
-        if self._received > self._restoration.shape[0]:
-            raise ValueError(f"{self._received} planes for an image of {self._restoration.shape[0]}")
+        self._n_received += slab_KZYX.shape[1]
+        if self._n_received > self._restoration.shape[0]:
+            raise ValueError(f"{self._n_received} planes for an image of {self._restoration.shape[0]}")
         slab_KZYX = slab_KZYX.float()
-        known_KZYX = slab_KZYX if self._carry_KZYX is None else torch.cat([self._carry_KZYX, slab_KZYX], dim=1)
-        self._carry_KZYX = None
-        ready = int((self._taps[0].high < self._received).sum())
-        for start in range(self._done, ready, self._batch):
-            self._finish_planes(known_KZYX, start, min(start + self._batch, ready))
-        self._done = ready
+        known_KZYX = slab_KZYX if self._kept_KZYX is None else torch.cat([self._kept_KZYX, slab_KZYX], dim=1)
+        self._kept_KZYX = None
+        stop = int((self._taps[0].high < self._n_received).sum())  # output planes with all their input planes
+        for first in range(self._n_finished, stop, self._batch):
+            self._finish_planes(known_KZYX, first, min(first + self._batch, stop))
+        self._n_finished = stop
         self._keep(known_KZYX)
 
     @property
@@ -88,12 +91,12 @@ class Restorer:
         return max(1, _BATCH_VALUES // (self._labels.n_outputs * height * width))
 
     def _keep(self, known_KZYX: Tensor) -> None:
-        """Carry the planes that later outputs need, and no more."""
+        """Keep the input planes that later output planes need."""
         low = self._taps[0].low
-        needed = int(low[self._done]) if self._done < len(low) else self._received
+        needed = int(low[self._n_finished]) if self._n_finished < len(low) else self._n_received
         offset = min(max(needed - self._first, 0), known_KZYX.shape[1])
         if offset < known_KZYX.shape[1]:
-            self._carry_KZYX = known_KZYX[:, offset:].clone()  # a view would keep the whole slab alive
+            self._kept_KZYX = known_KZYX[:, offset:].clone()  # a view would keep the whole slab in memory
         self._first += offset
 
     def _finish_planes(self, known_KZYX: Tensor, start: int, stop: int) -> None:
@@ -130,20 +133,20 @@ class Restorer:
                     store.put(output, place, plane_ZYX)
 
     def finish(self) -> NDArray[np.integer[Any]]:
-        """The label map, once all planes were added: file values, the smallest integer type that holds them.
+        """Return the label map after all planes were added: file values, in the smallest integer type.
 
         Raises:
             ValueError: planes are missing.
         """
-        if self._received != self._restoration.shape[0]:
-            raise ValueError(f"{self._received} of {self._restoration.shape[0]} planes were added")
+        if self._n_received != self._restoration.shape[0]:
+            raise ValueError(f"{self._n_received} of {self._restoration.shape[0]} planes were added")
         if self._probabilities is not None:
             self._store_outside(self._probabilities)
         return np.ascontiguousarray(self._restoration.axes.invert(self._label_ZYX))
 
 
 def restoring_bytes(restoration: Restoration, labels: LabelSet) -> int:
-    """Memory that a :class:`Restorer` fills beside a slab and the label map, at most."""
+    """Return the most memory that a :class:`Restorer` needs beside a slab and the label map."""
     plane_bytes, finished_bytes = (
         FLOAT_BYTES * labels.n_outputs * shape[1] * shape[2] for shape in (restoration.shape, restoration.crop.shape)
     )
@@ -151,7 +154,7 @@ def restoring_bytes(restoration: Restoration, labels: LabelSet) -> int:
     if restoration.shape == restoration.crop.shape:
         return 2 * batch_bytes  # planes of the slab, their probabilities
     before_bytes = max(plane_bytes, batch_bytes * plane_bytes // finished_bytes)
-    joined_bytes = CHUNK_BYTES + 4 * plane_bytes  # carried planes, and all with the slab
+    joined_bytes = CHUNK_BYTES + 4 * plane_bytes  # planes that are kept, and all with the slab
     return joined_bytes + 3 * before_bytes + 2 * batch_bytes
 
 
@@ -159,16 +162,16 @@ def restore(
     logits_KZYX: Tensor, restoration: Restoration, labels: LabelSet, *, probabilities: bool = False
 ) -> Restored:
     """Restore a whole volume of logits at once."""
-    kept = ProbabilityArray(labels.n_outputs, restoration.geometry, restoration.axes) if probabilities else None
-    restorer = Restorer(restoration, labels, probabilities=kept)
+    store = ProbabilityArray(labels.n_outputs, restoration.geometry, restoration.axes) if probabilities else None
+    restorer = Restorer(restoration, labels, probabilities=store)
     restorer.add(logits_KZYX)
-    return Restored(label_ZYX=restorer.finish(), probabilities_KZYX=kept.array_KZYX if kept else None)
+    return Restored(label_ZYX=restorer.finish(), probabilities_KZYX=store.array_KZYX if store else None)
 
 
 def restore_label(label_ZYX: NDArray[np.uint8], restoration: Restoration, labels: LabelSet) -> NDArray[np.integer[Any]]:
-    """Class indices on the prepared grid to file values on the file's grid (background outside the crop).
+    """Convert class indices on the prepared grid to file values on the file's grid (background outside the crop).
 
-    Voxels without a truth (``IGNORE_INDEX``) get the ignore value again.
+    Voxels without a truth (``IGNORE_INDEX``) become the ignore value.
     """
     cropped_ZYX = resample_label(
         torch.from_numpy(np.ascontiguousarray(label_ZYX)),

@@ -11,7 +11,7 @@ from decathlete.training.distributed import collectives as ranks
 from decathlete.training.loop.checkpoint import save_checkpoint
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.loop.validation import Validation, Validator, evenly_chosen
+from decathlete.training.loop.validation import Validation, Validator, choose_evenly
 from decathlete.training.reporting.curves import Curves
 from decathlete.training.reporting.progress import Progress
 from decathlete.training.reporting.records import EpochRecord, write_logs
@@ -145,7 +145,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         began = time.monotonic()
         if state.val_cases is None:
             self._plan_validation(module, validator)
-        chosen = evenly_chosen(module.task.val_ids, state.val_cases or 0)
+        chosen = choose_evenly(module.task.val_ids, state.val_cases or 0)
         result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
         numbers = [time.monotonic() - began, float(module.stop_request.signal_number)]
         state.val_cost_s, number = ranks.all_reduce_max(numbers, module.device)
@@ -162,7 +162,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         seconds = 0.0
         if task.config.timed:
             began = time.monotonic()
-            validator.case(module.ema.network, evenly_chosen(task.val_ids, 1)[0])
+            validator.case(module.ema.network, choose_evenly(task.val_ids, 1)[0])
             (seconds,) = ranks.all_reduce_max([time.monotonic() - began], module.device)
         planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
         state.val_cases, state.val_every = planned

@@ -1,4 +1,4 @@
-"""Validation during training: held-out cases swept on the prepared grid, Dice per class and the loss."""
+"""Validation during training: sweep held-out cases on the prepared grid; Dice of each structure, and the loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from decathlete.training.distributed import collectives as ranks
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:
-    """One case: Dice of each class (``None`` where prediction and truth are both empty) and the loss."""
+    """One validated case.
+
+    Attributes:
+        dice: of each structure; ``None`` where prediction and truth are both empty.
+        loss: mean over the voxels that have a truth.
+    """
 
     dice: tuple[float | None, ...]
     loss: float
@@ -33,8 +38,9 @@ class Validation:
     """Means over cases.
 
     Attributes:
-        dice: class -> mean over the cases that count; ``None`` if none does.
-        mean_dice: of the classes that have one.
+        dice: structure -> mean over the cases that have it in prediction or truth; ``None`` if none has.
+        mean_dice: over the structures that have a Dice.
+        loss: mean over the cases whose loss is finite.
     """
 
     dice: dict[str, float | None]
@@ -43,7 +49,7 @@ class Validation:
 
     @classmethod
     def mean(cls, results: Sequence[CaseResult], names: Sequence[str], device: torch.device) -> Self:
-        """Over the cases of all processes; every process gets it."""
+        """Return the means over the cases of all processes, in every process."""
         sums: list[float] = []
         for index in range(len(names)):
             values = [v for r in results if (v := r.dice[index]) is not None]
@@ -97,7 +103,11 @@ class Validator:
     def run(
         self, network: nn.Module, case_ids: Sequence[str], *, stop: Callable[[], bool] = lambda: False
     ) -> Validation | None:
-        """Mean over ``case_ids``, shared among the processes; ``None`` if ``stop`` said so on any of them."""
+        """Return the means over ``case_ids``, distributed over the processes; ``None`` if any process stopped.
+
+        Args:
+            stop: called before each case; returns whether to stop.
+        """
         results, stopped = [], False
         for case_id in case_ids[ranks.rank() :: ranks.world_size()]:
             stopped = stop()
@@ -109,7 +119,7 @@ class Validator:
 
     @torch.inference_mode()
     def case(self, network: nn.Module, case_id: str) -> CaseResult:
-        """Sweep one case."""
+        """Validate one case."""
         image_CZYX, label_ZYX = _read(self.store.case(case_id))
         logits_KZYX = predict_logits(
             network,
@@ -148,8 +158,8 @@ def _counts(prediction_ZYX: Tensor, truth_ZYX: Tensor) -> Tensor:
     return torch.stack([(prediction_ZYX & truth_ZYX).sum(), prediction_ZYX.sum(), truth_ZYX.sum()])
 
 
-def evenly_chosen(case_ids: Sequence[str], n: int) -> tuple[str, ...]:
-    """``n`` of the cases (all, if there are fewer), evenly spread over their sorted ids: always the same."""
+def choose_evenly(case_ids: Sequence[str], n: int) -> tuple[str, ...]:
+    """Return ``n`` of the cases (all, if there are fewer), evenly spaced among their sorted ids: always the same."""
     ordered = sorted(case_ids)
     if n >= len(ordered):
         return tuple(ordered)

@@ -9,8 +9,8 @@ from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.training.loop.validation import (
     CaseResult,
     Validation,
+    choose_evenly,
     dice_per_structure,
-    evenly_chosen,
     voxel_counts,
 )
 from training_support import REGIONS
@@ -59,9 +59,9 @@ def test_means_leave_out_what_does_not_count():
 @pytest.mark.parametrize("n", range(12))
 def test_cases_are_chosen_evenly_and_always_the_same(n):
     ids = [f"{i:02}" for i in range(10)]
-    chosen = evenly_chosen(ids[::-1], n)
+    chosen = choose_evenly(ids[::-1], n)
     assert len(chosen) == len(set(chosen)) == min(n, 10)
     assert list(chosen) == sorted(chosen)
-    assert chosen == evenly_chosen(ids, n)
+    assert chosen == choose_evenly(ids, n)
     if n == 5:
         assert chosen == ("00", "02", "04", "06", "08")

@@ -15,6 +15,7 @@ from decathlete.version import __version__
 if TYPE_CHECKING:
     from decathlete.benchmarking.options import BenchmarkOptions
     from decathlete.benchmarking.run import benchmark
+    from decathlete.core.sliding_window import SlidingWindow
     from decathlete.dataset.conversion.plain_sources import FileNames
     from decathlete.dataset.download import download
     from decathlete.dataset.manifest import read_dataset
@@ -55,6 +56,7 @@ _HOMES = {
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
     "PredictOptions": ("decathlete.inference.options", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
+    "SlidingWindow": ("decathlete.core.sliding_window", "SlidingWindow"),
     "TrainConfig": ("decathlete.training.config", "TrainConfig"),
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
     "benchmark": ("decathlete.benchmarking.run", "benchmark"),
@@ -92,6 +94,7 @@ __all__ = [
     "PlanOptions",
     "PredictOptions",
     "Predictor",
+    "SlidingWindow",
     "TrainConfig",
     "Workspace",
     "__version__",

@@ -183,3 +183,27 @@ def test_a_network_that_torch_cannot_export_is_an_error_that_says_why():
     pytest.importorskip("onnxscript")
     with pytest.raises(ModelError, match=r"torch.onnx.export cannot export this network \(.+\)\n.*--engine torch"):
         onnx_program([DataDependent().eval()], window=(2, 8, 8), n_outputs=2)
+
+
+class Wrapped(torch.nn.Module):
+    """A U-Net that cannot write its own graph."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def test_the_unets_own_graph_computes_what_torchs_export_of_it_computes():
+    """The same operations: OpenVINO gives the same logits for both, bit for bit."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    spec = SPECS["3D, anisotropic"]
+    (network,), windows = make_networks(spec), make_windows(spec, n=2)
+    written, exported = (
+        OpenVinoEngine(make_program([each], spec), window=tuple(windows.shape[1:]), precision="fp32")(windows)
+        for each in (network, Wrapped(network).eval())
+    )
+    assert torch.equal(written, exported)

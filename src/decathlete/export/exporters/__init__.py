@@ -1,4 +1,4 @@
-"""Exporters: write a trained model for another program. Each is one module, found by its name.
+"""Exporters: write a trained model for another program. Each is one module, found by its name::
 
     @EXPORTERS.register("coreml")
     class CoreMlExporter(Exporter):

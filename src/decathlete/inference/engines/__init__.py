@@ -1,4 +1,4 @@
-"""Inference engines: what computes a trained network. Each is one module, found by its name.
+"""Inference engines: what computes a trained network. Each is one module, found by its name::
 
 @ENGINES.register("tensorrt")
 class TensorRtEngine(Engine):

@@ -114,8 +114,8 @@ def test_memory_follows_the_slab():
     restorer = Restorer(restoration, LABELS)
     for plane in torch.randn(64, 3, 1, 6, 6)[:-1]:
         restorer.add(plane)
-        assert restorer._carry_KZYX.shape[1] <= 2
-        assert restorer._carry_KZYX.untyped_storage().size() <= 4 * 3 * 2 * 36
+        assert restorer._kept_KZYX.shape[1] <= 2
+        assert restorer._kept_KZYX.untyped_storage().size() <= 4 * 3 * 2 * 36
 
 
 def test_half_precision_logits_are_taken():

@@ -27,7 +27,7 @@ from decathlete.inference.input_range import channel_means, input_range_warnings
 from decathlete.inference.options import PredictFields, PredictOptions
 from decathlete.inference.output.averaging import average
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
-from decathlete.inference.output.provenance import PredictionSettings, volumes_ml
+from decathlete.inference.output.provenance import RecordedSettings, volumes_ml
 from decathlete.inference.output.restore import Restorer
 from decathlete.inference.sources import Source, as_image
 from decathlete.inference.windows.memory import sums_limit
@@ -112,7 +112,7 @@ class Predictor:
         self.ensembles = tuple(ensembles)
         self.device = device
         self.window = window
-        self.settings = PredictionSettings.of([use for ensemble in ensembles for use in ensemble.models], window)
+        self.settings = RecordedSettings.of([use for ensemble in ensembles for use in ensemble.models], window)
         if window.tta and not any(ensemble.mirror_axes for ensemble in ensembles):
             log.warning("--tta has no effect: the model was trained without mirroring")
 

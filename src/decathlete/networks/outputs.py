@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,10 +38,10 @@ def predicted_structures(logits_KZYX: Tensor, labels: LabelSet) -> Iterator[Tens
 def true_structures(indices_ZYX: Tensor, labels: LabelSet) -> Iterator[Tensor]:
     """Yield the boolean mask ZYX of each of ``labels.structures`` in a map of class indices, in their order."""
     for members in labels.structure_indices:
-        if len(members) == 1:
-            yield indices_ZYX == members[0]
-        else:
-            yield torch.isin(indices_ZYX, torch.tensor(members, dtype=indices_ZYX.dtype, device=indices_ZYX.device))
+        mask_ZYX = indices_ZYX == members[0]
+        for index in members[1:]:  # torch.isin would copy the members to the device, and wait for it
+            mask_ZYX |= indices_ZYX == index
+        yield mask_ZYX
 
 
 def decide_logits(logits_KZYX: Tensor, labels: LabelSet) -> NDArray[np.integer[Any]]:

@@ -12,10 +12,10 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import SCORES_STEMS, Scores
-from decathlete.inference.output.provenance import PredictionSettings, inputs_digest
+from decathlete.inference.output.provenance import RecordedSettings, inputs_digest
 
 
-def origin_of(settings: PredictionSettings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
+def origin_of(settings: RecordedSettings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
     """What the scores of ``cases``, predicted with ``settings``, are of.
 
     Raises:

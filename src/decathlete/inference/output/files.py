@@ -16,7 +16,7 @@ from pathlib import Path
 from decathlete.core.files import atomic_path, file_digest, remove
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.output.probabilities import ProbabilityFile, is_whole
-from decathlete.inference.output.provenance import PredictionRecord, PredictionSettings, inputs_digest
+from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, inputs_digest
 from decathlete.inference.predict import Prediction
 from decathlete.io.images import output_suffix, write_label
 from decathlete.preprocessing.store import StoredCase
@@ -106,7 +106,7 @@ def _check_not_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) 
                 )
 
 
-def read_finished(job: Job, settings: PredictionSettings) -> PredictionRecord | None:
+def read_finished(job: Job, settings: RecordedSettings) -> PredictionRecord | None:
     """Return the record of a job that is finished, made from the same inputs and settings and unchanged since.
 
     The record refers to the object ``settings``: ten thousand equal copies would need 15 MB.
@@ -120,7 +120,7 @@ def read_finished(job: Job, settings: PredictionSettings) -> PredictionRecord | 
     return record.model_copy(update={"settings": settings}) if same else None
 
 
-def find_conflicts(job: Job, settings: PredictionSettings) -> list[Path]:
+def find_conflicts(job: Job, settings: RecordedSettings) -> list[Path]:
     """Return existing output files of a job, unless they are an unchanged result of the same inputs and settings."""
     record = _read_record(job)
     same = (
@@ -147,7 +147,7 @@ def raise_conflicts(paths: Iterable[Path], output: Path) -> None:
 
 
 def write_outputs(
-    job: Job, prediction: Prediction, *, digest: str, settings: PredictionSettings, device: str
+    job: Job, prediction: Prediction, *, digest: str, settings: RecordedSettings, device: str
 ) -> PredictionRecord:
     """Write label map and record, and move the probabilities to their place; each whole or not at all."""
     try:

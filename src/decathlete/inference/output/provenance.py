@@ -41,7 +41,7 @@ class ModelUse(Schema):
     precision: str
 
 
-class PredictionSettings(Schema):
+class RecordedSettings(Schema):
     """All that a prediction depends on beside its input: equal settings and inputs give equal predictions.
 
     Batch size and memory of the sliding window are no part of it: results do not depend on them.
@@ -87,7 +87,7 @@ class PredictionRecord(Schema):
     label_digest: str
     probabilities: str | None = None
     decathlete: str = __version__
-    settings: PredictionSettings
+    settings: RecordedSettings
     device: str
     volumes_ml: dict[str, float]
     warnings: tuple[str, ...]

@@ -1,15 +1,18 @@
 # make demo      a virtual environment, then a brain cohort made, trained on and reported
 # make test      a virtual environment, then the checks and the tests that decide (under 15 minutes)
 # make test-full what is long or needs big packages, too
+# make docs      the documentation site, in site/
+# make fake-cuda a separate environment with torch's CUDA build (4.7 GB), and the tests of CUDA that need no GPU
 # make peers     an environment of its own with the programs that Decathlete is compared with
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
+FAKE_CUDA ?= .venv-cuda
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-full check venv peers clean
+.PHONY: demo test test-full fake-cuda check docs venv peers clean
 
 venv: $(VENV)/.installed
 
@@ -17,7 +20,7 @@ venv: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0
-	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,test]"
+	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,test,docs]"
 	touch $@
 
 peers: $(PEERS)/.installed
@@ -29,6 +32,18 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
 		-r benchmarks/peers/requirements.txt
 	touch $@
 
+fake-cuda: $(FAKE_CUDA)/.installed
+	$(FAKE_CUDA)/bin/pytest -n $(WORKERS) tests/fake_cuda
+
+# Without pip's own configuration, which may name a CPU build of torch.
+$(FAKE_CUDA)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FAKE_CUDA)
+	PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= \
+		$(FAKE_CUDA)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt torch==2.13.0
+	$(FAKE_CUDA)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt -e ".[test]"
+	$(FAKE_CUDA)/bin/python -c "import sys, torch; torch.backends.cuda.is_built() or sys.exit('torch has no CUDA')"
+	touch $@
+
 demo: venv
 	$(BIN)/decathlete demo --folder demo
 
@@ -38,13 +53,18 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# NO_MKDOCS_2_WARNING silences a notice about other programs.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"
 
-# With DECATHLETE_PEERS, the environment named there is taken as it is.
-test-full: check $(if $(DECATHLETE_PEERS),,peers)
+# With DECATHLETE_PEERS, the environment named there is used as it is. The tests of CUDA without a GPU run where
+# `make fake-cuda` has made their environment.
+test-full: check $(if $(DECATHLETE_PEERS),,peers) $(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
 	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8]"
 	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 clean:
-	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FAKE_CUDA) .pytest_cache .mypy_cache .ruff_cache

@@ -18,15 +18,15 @@ from decathlete.inference.engines.torch import TorchEngine
 from decathlete.networks.build import build_network
 from decathlete.networks.onnx_program import onnx_program
 from decathlete.networks.precision import Precision
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 
 ROUNDS = 5
 
 
-def spec_of(dims: int, features: tuple[int, ...]) -> NetworkSpec:
+def spec_of(dims: int, features: tuple[int, ...]) -> UNetSpec:
     """nnU-Net's plain network of one channel and three classes, with kernels of 3 and strides of 2 everywhere."""
     n = len(features)
-    return NetworkSpec(
+    return UNetSpec(
         dims=dims,
         in_channels=1,
         out_channels=3,
@@ -38,7 +38,7 @@ def spec_of(dims: int, features: tuple[int, ...]) -> NetworkSpec:
     )
 
 
-def engines_of(spec: NetworkSpec, patch: tuple[int, ...], precision: Precision) -> dict[str, Engine]:
+def engines_of(spec: UNetSpec, patch: tuple[int, ...], precision: Precision) -> dict[str, Engine]:
     """With the same weights; ONNX Runtime has fp32 alone."""
     network = build_network(spec, seed=1).eval()
     window = (spec.in_channels, *patch)

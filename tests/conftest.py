@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REAL_DATA = Path(os.environ.get("DECATHLETE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PEERS = Path(os.environ.get("DECATHLETE_PEERS", Path(__file__).parents[1] / ".venv-peers"))
+
+# Examples have no time limit: other work on the machine must not fail a test.
+settings.register_profile("decathlete", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("decathlete")
 
 
 @pytest.fixture(autouse=True, scope="session")

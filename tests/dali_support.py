@@ -15,7 +15,8 @@ from decathlete.augmentation.pipeline import Augmenter
 from decathlete.core.labels import IGNORE_INDEX
 from decathlete.loading.cache import HeldCase
 from decathlete.loading.dali_feed import Feed
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patch_loader import PatchLoader
+from decathlete.loading.samplers import SAMPLERS, SamplerContext
 
 PATCHES = [(12, 16, 14), (16, 12)]
 
@@ -44,26 +45,31 @@ def make_reader(patch_size: tuple[int, ...], config: AugmentationConfig, **chang
     """Batches of four from three cases."""
     cases = {str(number): make_case(number) for number in range(3)}
     store: Any = SimpleNamespace(case=cases.get, folder=Path("/nowhere"))
-    plan: Any = SimpleNamespace(patch_size=patch_size)
     augmenter = Augmenter(config, patch_size=patch_size, seed=changes.get("seed", 5), n_masks=1)
-    settings = {"batch_size": 4, "steps": range(6), "seed": 5, "cache_bytes": 0}
-    return PatchLoader(store, tuple(cases), plan, augmenter, **(settings | changes))
+    settings = {"batch_size": 4, "steps": range(6), "cache_bytes": 0} | changes
+    context = SamplerContext(
+        case_ids=tuple(cases),
+        patch_size=patch_size,
+        global_batch=settings["batch_size"] * settings.pop("world", 1),
+        seed=settings.pop("seed", 5),
+    )
+    return PatchLoader(store, SAMPLERS.build(SAMPLERS.settings("foreground"), context), augmenter, **settings)
 
 
 def with_chance(dims: int, chance: float, *left_out: str) -> AugmentationConfig:
     """The recipe's augmentation, each transform as often as ``chance``."""
     recipe = AugmentationConfig.recipe(dims)
     names = [n for n in ("scaling", "noise", "blur", "brightness", "contrast") if n not in left_out]
-    off = {n: getattr(recipe, n).revised(enabled=False) for n in left_out}
-    return recipe.revised(**off, **{n: getattr(recipe, n).revised(probability=chance) for n in names})
+    off = {n: {"enabled": False} for n in left_out}
+    return recipe.revised(**off, **{n: {"probability": chance} for n in names})
 
 
 def only(name: str, value: float) -> AugmentationConfig:
     """One transform, always and always as strong."""
-    chosen = getattr(AugmentationConfig(), name).revised(probability=1.0, between=(value, value))
-    if hasattr(chosen, "channel_probability"):
-        chosen = chosen.revised(channel_probability=1.0)
-    return AugmentationConfig.none().revised(**{name: chosen})
+    none = AugmentationConfig.none()
+    every_channel = {"channel_probability": 1.0} if hasattr(none[name], "channel_probability") else {}
+    chosen = {"enabled": True, "probability": 1.0, "between": (value, value)} | every_channel
+    return none.revised(**{name: chosen})
 
 
 def told(feed: Feed, sample: int, patch_size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

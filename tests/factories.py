@@ -8,8 +8,9 @@ import numpy as np
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan, Range, TrainingRanges
 
 
 def make_test_plan(dims: int = 3, *, n_channels: int = 1, n_foreground: int = 2, **changes: Any) -> Plan:
@@ -28,9 +29,9 @@ def make_test_plan(dims: int = 3, *, n_channels: int = 1, n_foreground: int = 2,
         "median_shape": (20, 20, 20),
         "patch_size": (16,) * dims,
         "batch_size": 2,
-        "normalization": (Normalization(scheme="zscore"),) * n_channels,
+        "normalization": (NORMALIZATIONS.settings("zscore"),) * n_channels,
         "network": make_test_network(dims, in_channels=n_channels, out_channels=labels.n_outputs),
-        "trained_on": TrainingRanges(
+        "training_ranges": TrainingRanges(
             spacing=(wide,) * 3, size=(wide,) * 3, intensity=(Range(low=-1e9, high=1e9),) * n_channels
         ),
         "fingerprint_digest": "test",
@@ -38,9 +39,9 @@ def make_test_plan(dims: int = 3, *, n_channels: int = 1, n_foreground: int = 2,
     return Plan(**(fields | changes))
 
 
-def make_test_network(dims: int = 3, *, in_channels: int = 1, out_channels: int = 3) -> NetworkSpec:
+def make_test_network(dims: int = 3, *, in_channels: int = 1, out_channels: int = 3) -> UNetSpec:
     """Two stages of 4 and 8 features."""
-    return NetworkSpec(
+    return UNetSpec(
         dims=dims,
         in_channels=in_channels,
         out_channels=out_channels,

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from guards import HANG_S
+
 FOLDER = "Task04_Hippocampus"
 ARCHIVE = f"{FOLDER}.tar"
 MANIFEST = {
@@ -124,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):
             self.wfile.write(body[:until])
         if self.server.stalled is not None and until < len(body):
-            self.server.stalled.wait(20)
+            self.server.stalled.wait(HANG_S)
 
     def log_message(self, *_: object) -> None:
         """Nothing."""

@@ -19,6 +19,8 @@ from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.preprocessing.write import write_case
 from decathlete.training.config import TrainConfig
+from decathlete.training.objective.deep_supervision import DeepSupervision
+from decathlete.training.objective.losses import LOSSES, LossContext
 from factories import make_test_plan
 
 N_CASES = 6
@@ -57,6 +59,12 @@ def make_ball(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.float32), label
 
 
+def make_loss(labels: LabelSet, *, heads: int, name: str = "cross_entropy", **settings: Any) -> DeepSupervision:
+    """The loss of a training with this many supervised heads."""
+    one_head = LOSSES.build(LOSSES.settings({"name": name, **settings}), LossContext(labels=labels))
+    return DeepSupervision(one_head, heads=heads)
+
+
 def tiny_config(**changes: Any) -> TrainConfig:
     """Two epochs of four steps on one CPU process, everything repeatable."""
     values: dict[str, Any] = {
@@ -79,6 +87,20 @@ REGIONS = LabelSet.model_validate(
         "region_order": [1, 2],
     }
 )
+
+
+class SimulatedClock:
+    """A clock that moves only when a test moves it.
+
+    Attributes:
+        now_s: what it reads, seconds.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 class KillAt:

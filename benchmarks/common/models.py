@@ -18,14 +18,16 @@ def random_model(
         spacing: of the network's grid, mm.
     """
     from decathlete.core.labels import LabelSet
-    from decathlete.models.bundle import ModelBundle, ModelRecord
+    from decathlete.models.bundle import ModelBundle, TrainedMember
+    from decathlete.networks.architectures.unet import plan_unet
     from decathlete.networks.build import build_network
-    from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
-    from decathlete.planning.topology import make_network, make_topology
+    from decathlete.planning.normalizations import NORMALIZATIONS
+    from decathlete.planning.plan import Plan, Range, TrainingRanges
+    from decathlete.planning.topology import make_topology
 
     labels = LabelSet.from_names([f"class {i}" for i in range(1, classes)])
     topology = make_topology(spacing, patch)
-    spec = make_network(topology, in_channels=1, out_channels=labels.n_outputs)
+    spec = plan_unet(topology, in_channels=1, out_channels=labels.n_outputs)
     spec = spec.revised(features=tuple(FEATURES for _ in spec.features), heads=1)
     anything = Range(low=float("-inf"), high=float("inf"))
     plan = Plan(
@@ -37,9 +39,9 @@ def random_model(
         median_shape=patch,
         patch_size=patch,
         batch_size=1,
-        normalization=(Normalization(scheme="none"),),
+        normalization=(NORMALIZATIONS.settings("none"),),
         network=spec,
-        trained_on=TrainingRanges(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,)),
+        training_ranges=TrainingRanges(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,)),
         fingerprint_digest="",
     )
-    ModelBundle.save(folder, build_network(spec, seed=0), ModelRecord(plan=plan))
+    ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(spec, seed=0)]))

@@ -16,6 +16,8 @@ from typing import Any
 
 RESULT = "RESULT "
 """How the line begins that the driver looks for."""
+STATUS = Path("/proc/self/status")
+"""Where Linux tells of the running process."""
 
 
 class WorkFailed(Exception):
@@ -58,9 +60,8 @@ def peak_bytes() -> int:
     A process that was forked begins with its parent's peak in ``getrusage``; Linux also has the peak of its program.
     """
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    status = Path("/proc/self/status")
-    if status.is_file():
-        own = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
+    if STATUS.is_file():
+        own = next((line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
         if own is not None:
             return max(int(own.split()[1]) * 1024, children)
     return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, children)

@@ -50,7 +50,7 @@ def play(
     only: Sequence[str] = (),
 ) -> list[Outcome]:
     """Run all contenders ``rounds`` times in turn; one that fails is left out of the rounds that follow."""
-    chosen = _chosen(workload, only)
+    chosen = choose_contenders(workload, only)
     if workload.prepare is not None:
         try:
             _process(workload, None, work, folder, pythons[workload.prepare_in], cores)
@@ -76,7 +76,7 @@ def play(
     return [_outcome(c.name, found[c.name], failures.get(c.name), absent.get(c.name)) for c in chosen]
 
 
-def _chosen(workload: Workload, only: Sequence[str]) -> list[Contender]:
+def choose_contenders(workload: Workload, only: Sequence[str]) -> list[Contender]:
     """Those that are named; or all, but for those in a precision that the processor has not, which is said."""
     if only:
         return [c for c in workload.contenders if c.name in only]

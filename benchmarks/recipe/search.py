@@ -27,22 +27,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from arms import ARMS, Arm
 
-from decathlete.augmentation.config import AugmentationConfig, Mirroring
+from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patch_loader import PatchLoader
+from decathlete.loading.samplers import SAMPLERS, SamplerContext
 from decathlete.networks import build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import Topology, rebuild_network_spec, shrink
+from decathlete.planning.topology import Topology, shrink
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.objective import optimizers as optim
-from decathlete.training.objective import schedules as schedule
-from decathlete.training.objective.losses import SegmentationLoss
+from decathlete.training.objective import ema
+from decathlete.training.objective.deep_supervision import DeepSupervision
+from decathlete.training.objective.losses import LOSSES, LossContext
+from decathlete.training.objective.optimizer_steps import build_optimizer
+from decathlete.training.objective.optimizers import adamw
 from decathlete.training.run import train
 
 CPU = torch.device("cpu")
@@ -118,7 +122,7 @@ def _plan(plan: Plan, arm: Arm, budget_s: float, precision: Precision) -> Plan:
     )
     for _ in range(arm.shrink):
         topology = shrink(plan.network_spacing, topology, [1 / gap for gap in plan.network_spacing])
-        network = rebuild_network_spec(network, topology)
+        network = architecture_of(network).replanned(topology)
     n = min(len(arm.first), len(network.features))
     network = network.revised(features=(*arm.first[:n], *network.features[n:]))
     return plan.revised(patch_size=topology.patch_size, network=network.model_dump())
@@ -129,19 +133,15 @@ def _augmentation(arm: Arm, plan: Plan) -> AugmentationConfig:
     if arm.strength == 1:
         return default.mirroring_within(plan.mirror_axes, plan.dims)
     weaker = {
-        name: transform.model_copy(update={"probability": arm.strength * transform.probability})
-        for name, transform in default
-        if name != "mirroring"
+        name: {"probability": arm.strength * default[name].probability} for name in default.names if name != "mirroring"
     }
-    return AugmentationConfig(**weaker, mirroring=Mirroring(axes=tuple(range(plan.dims)))).mirroring_within(
-        plan.mirror_axes, plan.dims
-    )
+    return default.revised(**weaker).mirroring_within(plan.mirror_axes, plan.dims)
 
 
 @contextmanager
 def _patched(arm: Arm) -> Iterator[None]:
     """What no option changes, changed for this run."""
-    share, adamw, draw_weights = schedule.EMA_WINDOW_SHARE, optim.AdamW, build.draw_weights
+    share, torch_adamw, draw_weights = ema.EMA_WINDOW_SHARE, adamw.AdamW, build.draw_weights
 
     def draw_smaller(network: Any, **options: Any) -> None:
         draw_weights(network, **options)
@@ -151,12 +151,12 @@ def _patched(arm: Arm) -> Iterator[None]:
     try:
         build.draw_weights = draw_smaller
         if arm.ema_share is not None:
-            schedule.EMA_WINDOW_SHARE = arm.ema_share
+            ema.EMA_WINDOW_SHARE = arm.ema_share
         if arm.betas is not None:
-            optim.AdamW = lambda *args, **kwargs: adamw(*args, betas=arm.betas, **kwargs)
+            adamw.AdamW = lambda *args, **kwargs: torch_adamw(*args, betas=arm.betas, **kwargs)
         yield
     finally:
-        schedule.EMA_WINDOW_SHARE, optim.AdamW, build.draw_weights = share, adamw, draw_weights
+        ema.EMA_WINDOW_SHARE, adamw.AdamW, build.draw_weights = share, torch_adamw, draw_weights
 
 
 def _step_seconds(store: PreparedStore, plan: Plan, options: argparse.Namespace) -> float:
@@ -176,18 +176,21 @@ def _measured(store: PreparedStore, plan: Plan, options: argparse.Namespace) -> 
     augmenter = Augmenter(_augmentation(Arm(), plan), patch_size=plan.patch_size, seed=0)
     network = build_network(plan.network, seed=0)
     network.set_layout(preferred_memory_format(CPU, plan.dims, options.precision))
-    loss = SegmentationLoss(plan.labels, heads=plan.network.heads)
-    optimizer = optim.build_optimizer(network.parameters(), TrainConfig())
+    config = TrainConfig()
+    loss = DeepSupervision(LOSSES.build(config.loss, LossContext(labels=plan.labels)), heads=plan.network.heads)
+    optimizer = build_optimizer(network.parameters(), config.optimizer)
     cases = store.splits.folds[options.fold].train
     steps = range(1 + CALIBRATION_STEPS)
-    loader = PatchLoader(store, cases, plan, augmenter, batch_size=plan.batch_size, steps=steps, seed=0)
+    context = SamplerContext(case_ids=cases, patch_size=plan.patch_size, global_batch=plan.batch_size, seed=0)
+    sampler = SAMPLERS.build(config.sampler, context)
+    loader = PatchLoader(store, sampler, augmenter, batch_size=plan.batch_size, steps=steps)
     seconds = []
     began = time.process_time()
     for batch in loader:
         image, label = augmenter(batch, "cpu")
         optimizer.zero_grad()
         with autocast(options.precision, CPU):
-            found = loss(network(image), label).total
+            found = loss(network(image), label)
         found.backward()
         optimizer.step()
         seconds.append(time.process_time() - began)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from decathlete.interop.dynunet_options import DynUNetOptions
     from decathlete.interop.nnunet import import_nnunet
     from decathlete.interop.to_nnunet import export_nnunet
+    from decathlete.models.combine import combine_bundles
+    from decathlete.models.record import PostprocessingStep
     from decathlete.planning.explain import explain
     from decathlete.planning.options import PlanOptions
     from decathlete.planning.overrides import preset_options
@@ -54,6 +56,7 @@ _HOMES = {
     "FileNames": ("decathlete.dataset.conversion.plain_sources", "FileNames"),
     "DynUNetOptions": ("decathlete.interop.dynunet_options", "DynUNetOptions"),
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
+    "PostprocessingStep": ("decathlete.models.record", "PostprocessingStep"),
     "PredictOptions": ("decathlete.inference.options", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
     "SlidingWindow": ("decathlete.core.sliding_window", "SlidingWindow"),
@@ -62,6 +65,7 @@ _HOMES = {
     "benchmark": ("decathlete.benchmarking.run", "benchmark"),
     "check": ("decathlete.workflows.check", "check"),
     "convert": ("decathlete.workflows.convert", "convert"),
+    "combine_bundles": ("decathlete.models.combine", "combine_bundles"),
     "cross_validate": ("decathlete.workflows.cross_validate", "cross_validate"),
     "demo": ("decathlete.workflows.demo", "demo"),
     "download": ("decathlete.dataset.download", "download"),
@@ -92,6 +96,7 @@ __all__ = [
     "DynUNetOptions",
     "FileNames",
     "PlanOptions",
+    "PostprocessingStep",
     "PredictOptions",
     "Predictor",
     "SlidingWindow",
@@ -100,6 +105,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "check",
+    "combine_bundles",
     "convert",
     "cross_validate",
     "demo",

@@ -13,7 +13,7 @@ from decathlete.errors import MissingPackageError, OutputError
 from decathlete.export.exporters import EXPORTERS
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.exported_program import ExportedFolder, is_program
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.workflows.export_model import export_model
 from factories import make_test_plan
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.parametrize("name", EXPORTERS.names())
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     plan = make_test_plan(3)
-    record = ModelRecord(plan=plan, mirror_axes=(0, 1, 2))
-    return ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), record).folder
+    member = TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)], mirror_axes=(0, 1, 2))
+    return ModelBundle.save(tmp_path / "m", member).folder
 
 
 @pytest.fixture
@@ -78,7 +78,9 @@ def test_an_earlier_export_of_another_model_is_replaced_only_with_overwrite(
     first = digests(tmp_path / "out")
     shutil.rmtree(model)
     plan = make_test_plan(3)
-    ModelBundle.save(model, build_network(plan.network, seed=1), ModelRecord(plan=plan, mirror_axes=(0, 1, 2)))
+    ModelBundle.save(
+        model, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=1)], mirror_axes=(0, 1, 2))
+    )
     with pytest.raises(OutputError, match="--overwrite"):
         export_model(exporter, model, tmp_path / "out")
     assert digests(tmp_path / "out") == first

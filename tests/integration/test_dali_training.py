@@ -40,7 +40,7 @@ def test_run_leads_to_a_scored_model(tmp_path, monkeypatch, dim):
     assert stop.value.code in (0, None)
     folder = tmp_path / "results" / "Task98_Phantom" / f"{dim}d" / "fold_0"
     record = ModelBundle.load(folder).record
-    assert record.provenance["config"]["loader"] == "dali"
+    assert record.training_provenance["config"]["loader"] == "dali"
     assert json.loads((folder / "scores.json").read_text())["headline"]["dice"] > 0.7
 
 

@@ -22,7 +22,7 @@ PLACES = ("/opt/decathlete", "/data", "/prepared", "/results")
 ANYONE = 12345
 """A user without an entry in /etc/passwd, as ``--user`` makes one."""
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 
 def _someone() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = ("patch_size=16,16,16", "network.features=4,8,8")
     preprocess(dataset, workspace=workspace, options=PlanOptions(overrides=small), workers=1)
     config = TrainConfig(epochs=1, steps_per_epoch=1, device="cpu", loggers=())
-    return train(dataset, workspace=workspace, config=config, fit=False).folder
+    return train(dataset, workspace=workspace, config=config, adapt=False).folder
 
 
 def test_check_names_a_missing_folder(fails: Run) -> None:
@@ -157,9 +157,9 @@ def test_predict_names_an_empty_input_and_a_bad_output(fails: Run, trained: Path
 
 def test_predict_refuses_a_damaged_model(fails: Run, trained: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(trained / "model", tmp_path / "model")
-    _truncate(copy / "weights.safetensors")
+    _truncate(copy / "weights" / "3d_fold_0.safetensors")
     images = make_phantoms(tmp_path / "set", n_cases=1, n_channels=2) / "imagesTr"
-    assert "weights.safetensors" in fails("predict", "--model", copy, "--input", images, "--output", tmp_path / "out")
+    assert "3d_fold_0.safetensors" in fails("predict", "--model", copy, "--input", images, "--output", tmp_path / "out")
 
 
 def test_validate_says_when_the_dataset_moved(fails: Run, trained: Path, tmp_path: Path) -> None:

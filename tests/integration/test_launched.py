@@ -18,6 +18,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import choose_hardware
 from decathlete.training.run import train
+from guards import HANG_S
 from training_support import make_store, tiny_config
 
 Tells = Callable[[int, int, int], dict[str, str]]
@@ -77,7 +78,7 @@ def launch(
         for rank in range(2)
     ]
     try:
-        said = [p.communicate(timeout=100) for p in processes]
+        said = [p.communicate(timeout=HANG_S) for p in processes]
     finally:
         for p in processes:
             p.kill()

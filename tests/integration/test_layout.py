@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from decathlete.core.geometry import Geometry
 from decathlete.inference.predict import Predictor
+from decathlete.models.bundle import ModelBundle
 from decathlete.training.run import train
 from factories import make_test_network, make_test_plan
 from training_support import make_ball, make_store, tiny_config
@@ -48,7 +48,7 @@ def test_feature_maps_lie_as_told_and_the_model_is_the_same(dims, tmp_path, monk
         with convolved(dims, monkeypatch) as seen:
             result = train(store, 0, tmp_path / layout, CONFIG.revised(layout=layout))
         assert set(seen) == {innermost}, "in the steps and in the validation"
-        weights[layout] = load_file(result.folder / "model" / "weights.safetensors")
+        weights[layout] = ModelBundle.load(result.folder).build().state_dict()
         with convolved(dims, monkeypatch) as seen:
             # For a single small window torch has another kernel, whose maps lie contiguous whatever it is told.
             predictor = Predictor.load(result.folder, device="cpu", precision="fp32", layout=layout, batch_size=2)

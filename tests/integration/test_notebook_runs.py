@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from guards import HANG_S
 from notebooks import NOTEBOOKS, is_parameters
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
@@ -26,7 +27,7 @@ def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "no problems found" in printed
-    assert "mean Dice" in printed or "with TTA" in printed
+    assert ("with TTA" if path.stem == "brats_recipe" else "mean Dice") in printed
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["work"], "all that it writes is in its folder"
     assert len(list((tmp_path / "here").rglob("report.html"))) == 1
@@ -43,5 +44,7 @@ def _at_home_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _execute(notebook: Any, folder: Path) -> None:
     from nbclient import NotebookClient
 
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=HANG_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
     client.execute()

@@ -25,7 +25,7 @@ from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.inference.windows.sweep import predict_logits
 from decathlete.io.images import Image, read_image, read_label, write_image
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.planning.plan import Range, TrainingRanges
 from decathlete.preprocessing.prepare import prepare
@@ -35,7 +35,9 @@ from factories import make_oblique_geometry, make_test_plan, make_volumes
 
 def save_model(folder, plan=None, *, seed=0, mirror_axes=()):
     plan = plan or make_test_plan()
-    ModelBundle.save(folder, build_network(plan.network, seed=seed), ModelRecord(plan=plan, mirror_axes=mirror_axes))
+    ModelBundle.save(
+        folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=seed)], mirror_axes=mirror_axes)
+    )
     return folder
 
 
@@ -217,7 +219,7 @@ def test_the_json_says_how_it_was_made(model, images, tmp_path):
 def test_warnings_are_recorded(images, tmp_path):
     narrow = Range(low=1.0, high=1.0)
     plan = make_test_plan(
-        trained_on=TrainingRanges(
+        training_ranges=TrainingRanges(
             spacing=(narrow,) * 3, size=(Range(low=0, high=1e3),) * 3, intensity=(Range(low=-1e9, high=1e9),)
         )
     )

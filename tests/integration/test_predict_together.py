@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +21,10 @@ from decathlete.inference.predict_files import predict_files
 from decathlete.inference.sources import as_image
 from decathlete.inference.windows.sweep import windows_per_batch
 from decathlete.io.images import read_image, read_label, write_image
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from factories import make_test_plan, make_volumes
+from training_support import SimulatedClock
 
 # With patches of 16 cubed: 1, 2, 1, 4, 1, 1, 3 and 1 windows; in 2D a window for each slice, or four.
 SHAPES = ((16, 16, 16), (24, 12, 16), (9, 16, 11), (20, 10, 24), (16, 16, 16), (5, 6, 7), (31, 16, 16), (12, 16, 16))
@@ -49,7 +51,9 @@ class Recording:
 def save_model(folder, dims=3, seed=0, **changes):
     plan = make_test_plan(dims, **changes)
     axes = tuple(range(dims))
-    ModelBundle.save(folder, build_network(plan.network, seed=seed), ModelRecord(plan=plan, mirror_axes=axes))
+    ModelBundle.save(
+        folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=seed)], mirror_axes=axes)
+    )
     return folder
 
 
@@ -228,12 +232,18 @@ def test_a_bug_is_raised_whichever_case_it_strikes(model, images, tmp_path):
         predict_files(recording(model, batch_size=5, fails=broken), images, tmp_path / "out")
 
 
-def test_seconds_of_a_case_are_its_share(model):
-    predictor = recording(model, batch_size=5)
+def test_seconds_of_a_case_are_its_share(model, monkeypatch):
+    """On a simulated clock: a window takes a second."""
+    clock = SimulatedClock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+
+    def take(windows):
+        clock.now_s += len(windows)
+
+    predictor = recording(model, batch_size=5, fails=take)
     groups = predict_cases(predictor, asked(predictor, SHAPES))
-    seconds = [outcome.value[1].seconds for group in groups for outcome in group]
-    assert len(seconds) == len(SHAPES)
-    assert min(seconds) >= 0
+    seconds = {outcome.case_id: outcome.value[1].seconds for group in groups for outcome in group}
+    assert [seconds[case_id] for case_id in sorted(seconds)] == pytest.approx([1, 2, 1, 4, 1, 1, 3, 1])
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = decathlete.PlanOptions(overrides=plan, n_folds=2, depth=1)
     decathlete.preprocess(dataset, workspace=workspace, options=options, workers=1)
     config = decathlete.TrainConfig(epochs=1, steps_per_epoch=25, device="cpu", loggers=(), val_cases=0)
-    return decathlete.train(dataset, workspace=workspace, config=config, fit=False).folder
+    return decathlete.train(dataset, workspace=workspace, config=config, adapt=False).folder
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = decathlete.PlanOptions(overrides=plan, n_folds=2, depth=1)
     decathlete.preprocess(dataset, workspace=workspace, options=options, workers=1)
     config = decathlete.TrainConfig(epochs=1, steps_per_epoch=4, device="cpu", loggers=(), val_cases=0)
-    return decathlete.train(dataset, workspace=workspace, config=config, fit=False).folder.parents[3]
+    return decathlete.train(dataset, workspace=workspace, config=config, adapt=False).folder.parents[3]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, root: Path, *arguments: object) -> int:
@@ -85,6 +85,6 @@ def test_what_does_not_go_together_is_refused(root, monkeypatch, capsys):
     assert "holds the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)
     shutil.copytree(RUN, "another")
     record = json.loads(Path("another/model/model.json").read_text())
-    record["plan"]["order"] = "recipe"
+    record["members"][0]["plan"]["order"] = "recipe"
     Path("another/model/model.json").write_text(json.dumps(record))
     assert "another plan" in said("predict", "--model", "another", "--input", store, "--output", "no")

@@ -28,9 +28,9 @@ def test_a_task_of_the_table_is_trained_and_scored_by_the_recipe(
     assert stop.value.code in (0, None)
     folder = tmp_path / "results" / "Task04_Hippocampus" / f"{dim}d" / "fold_0"
     record = ModelBundle.load(folder).record
-    assert (record.plan.patch_size, record.plan.batch_size, record.plan.order) == (patch, batch, "recipe")
+    assert (record.plan.patch_size, record.plan.batch_size, record.plan.preprocessing_order) == (patch, batch, "recipe")
     assert record.plan.network.heads == 1
-    config = record.provenance["config"]
+    config = record.training_provenance["config"]
     assert (config["learning_rate"], config["ema_decay"], config["nvol"]) == (8e-4, 0, 4 if dim == "2" else None)
     assert not config["augmentation"]["rotation"]["enabled"]
     assert json.loads((folder / "scores.json").read_text())["headline"]["dice"] is not None

@@ -77,7 +77,7 @@ def test_a_respaced_label_comes_back_with_little_loss(spacing, order):
     image, _ = make_volumes(shape)
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     label = np.digitize(-np.sqrt(z**2 + y**2 + x**2), [-0.9, -0.6]).astype(np.uint8)
-    plan = make_test_plan(order=order)
+    plan = make_test_plan(preprocessing_order=order)
     for result in _there_and_back(*_case(image, label, make_oblique_geometry(shape, spacing)), plan):
         assert result.shape == shape
         assert min(_dice(result, label, value) for value in (1, 2)) > 0.96

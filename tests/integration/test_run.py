@@ -44,7 +44,7 @@ def test_run_in_3d_learns_scores_reports_predicts_and_goes_on(
     _run(workspace, 3, monkeypatch)
     folder = workspace.run_folder("7", 3, 0)
     _expect_results(workspace, folder, capsys.readouterr().out)
-    kept = [folder / "model" / "weights.safetensors", *sorted((folder / "validation").glob("*.nii.gz"))]
+    kept = [folder / "model" / "weights" / "3d_fold_0.safetensors", *sorted((folder / "validation").glob("*.nii.gz"))]
     before = [p.stat().st_mtime_ns for p in kept]
     _run(workspace, 3, monkeypatch)
     assert [p.stat().st_mtime_ns for p in kept] == before, "a second run keeps what the first finished"

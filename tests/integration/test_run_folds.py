@@ -59,7 +59,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     broken = _command(root, "--folds", "0-1")
     summary = CrossValidation.load(folder / "cross_validation.json")
     predictions = list(folder.glob("predictions*"))
-    weights = folder / "fold_1" / "model" / "weights.safetensors"
+    weights = folder / "fold_1" / "model" / "weights" / "3d_fold_1.safetensors"
     before = weights.stat().st_mtime_ns
     (folder / "fold_0" / "run.json").unlink()
     mended = _command(root, "--folds", "0-")
@@ -86,7 +86,7 @@ def test_the_same_command_again_does_what_is_missing_and_keeps_the_rest(story: S
     assert scores.pooled.cases == tuple(sorted((c for s in of_folds for c in s.cases), key=lambda c: c.case_id))
     assert [c.case_id for c in scores.pooled.cases] == [f"phantom_{i:03}" for i in range(3)]
     assert scores.overall.dice is not None
-    assert scores.overall.dice.mean == pytest.approx(sum(s.headline.dice or 0 for s in of_folds) / 2)
+    assert scores.overall.dice.mean == pytest.approx(sum(s.headline.dice for s in of_folds) / 2)
     assert story.mended.out.rstrip().splitlines()[-1] == scores.headline_line()
     assert scores.table() in story.mended.out
     for name in ("cross_validation.html", "cross_validation.csv", "fold_0/report.html", "fold_1/report.html"):

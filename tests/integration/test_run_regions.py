@@ -12,7 +12,7 @@ import pytest
 import decathlete
 from decathlete.cli.main import main
 from decathlete.io.images import read_image, read_label, write_image
-from decathlete.models.bundle import ModelRecord
+from decathlete.models.record import ModelRecord
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 

@@ -24,7 +24,7 @@ def trained(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The plan and the options of a model that was scored."""
     assert json.loads((folder / "scores.json").read_text())["headline"]["dice"] is not None
     record = ModelBundle.load(folder).record
-    return record.plan, record.provenance["config"]
+    return record.plan, record.training_provenance["config"]
 
 
 @pytest.mark.parametrize("dim", [pytest.param(3, marks=pytest.mark.full), 2])

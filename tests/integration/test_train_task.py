@@ -17,10 +17,10 @@ from decathlete.training.distributed.devices import choose_hardware
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.run import run
-from decathlete.workflows.train import fitted_plan, train_config, train_task
+from decathlete.workflows.train import adapted_plan, train_config, train_task
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_network, make_test_plan
-from training_support import KillAt, make_store, tiny_config
+from training_support import KillAt, SimulatedClock, make_store, tiny_config
 
 WIDE = make_test_network().revised(features=(12, 24))
 TIMED = tiny_config(epochs=None, max_time_s=12.0, val_cases=0)
@@ -40,11 +40,25 @@ def threads(monkeypatch, n: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(n)), raising=False)
 
 
+class OneSecondSteps:
+    """Progress that lets each step take a second on a simulated clock."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        self.clock = clock
+
+    def on_step(self, step: int, progress: float) -> None:
+        self.clock.now_s += 1.0
+
+    def on_epoch(self, record: object) -> None:
+        pass
+
+
 def start(workspace: Workspace, monkeypatch, config=TIMED, **options):
-    """Begin with 32 threads, and be stopped after three steps."""
+    """Begin with 32 threads, and be stopped after three steps; no time passes."""
     threads(monkeypatch, 32)
+    options |= {"progress": KillAt(3, signal.SIGINT), "clock": SimulatedClock()}
     with pytest.raises(Interrupted):
-        train_task("Test", workspace=workspace, config=config, progress=KillAt(3, signal.SIGINT), **options)
+        train_task("Test", workspace=workspace, config=config, **options)
     return workspace.run_folder("Test", 3, 0)
 
 
@@ -52,8 +66,11 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     folder = start(workspace, monkeypatch)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     threads(monkeypatch, 1)
-    assert fitted_plan(store, TIMED, fit=True).network.features == (8, 16), "by itself it would be another"
-    result = train_task("Test", workspace=workspace, config=TIMED, resume=True)
+    assert adapted_plan(store, TIMED, adapt=True).network.features == (8, 16), "by itself it would be another"
+    clock = SimulatedClock()
+    result = train_task(
+        "Test", workspace=workspace, config=TIMED, resume=True, progress=OneSecondSteps(clock), clock=clock
+    )
     assert result.steps > 4
     plan = ModelBundle.load(folder).record.plan
     assert plan.network.features == (8, 24)
@@ -87,19 +104,19 @@ def test_the_batch_that_was_asked_for_is_the_plans(workspace, monkeypatch):
     result = train_task("Test", workspace=workspace, config=config)
     plan = ModelBundle.load(result.folder).record.plan
     assert plan.batch_size == RunRecord.load(result.folder / "run.json").plan.batch_size == 3
-    assert plan.reasons["batch_size"] == "set by hand (--batch-size 3)"
+    assert plan.reasons["batch_size"] == "set by --batch-size 3"
 
 
 def test_the_estimate_of_time_knows_the_batch(workspace, monkeypatch):
     threads(monkeypatch, 32)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     for config, overrides in (TIMED.revised(batch_size=64), ()), (TIMED, ("batch_size=64",)):
-        plan = fitted_plan(store, config, fit=True, overrides=overrides)
+        plan = adapted_plan(store, config, adapt=True, overrides=overrides)
         assert plan.batch_size == 64, "by hand: not made smaller"
         assert plan.network.features == (8, 16), "so the network is"
         assert "batch_size" in plan.reasons
     with pytest.raises(OptionError, match="contradict"):
-        fitted_plan(store, TIMED.revised(batch_size=2), fit=True, overrides=("batch_size=3",))
+        adapted_plan(store, TIMED.revised(batch_size=2), adapt=True, overrides=("batch_size=3",))
 
 
 def test_run_refuses_two_batch_sizes_before_it_does_anything(workspace):
@@ -114,19 +131,19 @@ def test_the_plan_says_how_a_chosen_augmentation_mirrors(workspace):
     recipe = train_config(preset="recipe", max_time="2m")
     assert recipe.max_time_s == 120
     assert recipe.epochs is None
-    short = fitted_plan(store, recipe, fit=True)
+    short = adapted_plan(store, recipe, adapt=True)
     assert short.mirror_axes == ()
     assert task_of(short, recipe).augmentation.mirror_axes(3) == ()
-    assert task_of(short, recipe).augmentation.blur == recipe.augmentation.blur
-    assert fitted_plan(store, recipe, fit=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
-    assert fitted_plan(store, train_config(augment=False), fit=False).mirror_axes == ()
-    assert fitted_plan(store, train_config(), fit=False).mirror_axes is None
+    assert task_of(short, recipe).augmentation["blur"] == recipe.augmentation["blur"]
+    assert adapted_plan(store, recipe, adapt=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
+    assert adapted_plan(store, train_config(augment=False), adapt=False).mirror_axes == ()
+    assert adapted_plan(store, train_config(), adapt=False).mirror_axes is None
 
 
 def test_processes_on_one_machine_share_its_processors(workspace, monkeypatch):
     threads(monkeypatch, 32)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
-    alone, many = (fitted_plan(store, TIMED.revised(devices=n), fit=True).network.features for n in (1, 32))
+    alone, many = (adapted_plan(store, TIMED.revised(devices=n), adapt=True).network.features for n in (1, 32))
     assert alone == (8, 24)
     assert many == (8, 16)
 

@@ -1,4 +1,4 @@
-"""Training, from the prepared store to the bundle: it learns, repeats, resumes, stops when told, keeps its time."""
+"""Training, from the prepared store to the bundle: it learns, repeats, resumes, stops on request, keeps its time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,11 +24,13 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training import run
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.objective import optimizers as optim
+from decathlete.training.objective import optimizer_steps
+from decathlete.training.objective.deep_supervision import DeepSupervision
 from decathlete.training.reporting.records import EpochRecord, Logs, RunRecord
 from decathlete.training.run import train
 from factories import make_test_network, make_test_plan
-from training_support import NO_AUGMENTATION, REGIONS, KillAt, make_store, tiny_config
+from guards import HANG_S
+from training_support import NO_AUGMENTATION, REGIONS, KillAt, SimulatedClock, make_store, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_it_leaves_bundles_logs_and_a_record(trained, store):
     assert (final.record.weights, best.record.weights) == ("final", "best")
     assert final.record.mirror_axes == (0, 1, 2)
     assert final.record.plan == store.plan
-    provenance = final.record.provenance
+    provenance = final.record.training_provenance
     assert (provenance["fold"], provenance["training_cases"], provenance["steps"]) == (0, 4, 8)
     assert "case0" not in json.dumps(provenance)
     logs = Logs.load(result.folder / "logs.json")
@@ -117,7 +119,7 @@ def in_process(store: PreparedStore, run: Path, config, *, kill_step: int, numbe
 def test_killed_and_resumed_equals_never_killed(trained, store, tmp_path, kill_step):
     result, _ = trained
     process = in_process(store, tmp_path / "run", tiny_config(), kill_step=kill_step, number=signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_S)
     assert process.returncode == -signal.SIGKILL
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() == (kill_step > 4)
     resumed = train(store, 0, tmp_path / "run", tiny_config(), resume=True)
@@ -130,7 +132,7 @@ def test_killed_and_resumed_equals_never_killed(trained, store, tmp_path, kill_s
 def test_sigterm_saves_first_and_says_so(trained, store, tmp_path):
     result, _ = trained
     process = in_process(store, tmp_path / "run", tiny_config(), kill_step=6, number=signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=HANG_S)
     assert process.returncode == 143, said
     assert "--resume" in said
     state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]
@@ -166,14 +168,14 @@ def test_stopped_between_the_last_step_and_validation_the_epoch_is_closed_on_res
 
 def test_a_finished_run_is_returned_and_never_lost_by_mistake(trained, store):
     result, _ = trained
-    stamp = (result.model / "weights.safetensors").stat().st_mtime_ns
+    stamp = (result.model / "weights" / "3d_fold_0.safetensors").stat().st_mtime_ns
     again = train(store, 0, result.folder, tiny_config(), resume=True)
     assert (again.steps, again.model, again.best_dice) == (result.steps, result.model, result.best_dice)
     with pytest.raises(OutputError, match="this run, finished"):
         train(store, 0, result.folder, tiny_config())
     with pytest.raises(OutputError, match="epochs: 2 -> 3"):
         train(store, 0, result.folder, tiny_config(epochs=3), resume=True)
-    assert (result.model / "weights.safetensors").stat().st_mtime_ns == stamp
+    assert (result.model / "weights" / "3d_fold_0.safetensors").stat().st_mtime_ns == stamp
 
 
 def test_overwrite_begins_anew_and_spares_other_files(store, tmp_path):
@@ -245,36 +247,71 @@ def test_a_plan_of_other_preparation_is_refused(store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_time_is_kept(store, tmp_path):
-    began = time.monotonic()
-    heard = Heard()
-    result = train(store, 0, tmp_path / "run", tiny_config(epochs=None, max_time_s=6.0), progress=heard)
-    spent = time.monotonic() - began
-    assert 4.0 < spent < 6.5
+STEP_S, CASE_S = 0.5, 0.2
+
+
+class TimedSteps(Heard):
+    """Lets each training step take ``STEP_S`` on a simulated clock; may ask this process to stop after a step."""
+
+    def __init__(self, clock: SimulatedClock, *, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.clock = clock
+        self.stop_after = stop_after
+
+    def on_step(self, step: int, progress: float) -> None:
+        super().on_step(step, progress)
+        self.clock.now_s += STEP_S
+        if step == self.stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimulatedClock:
+    """A clock that the validation of a case moves by ``CASE_S``."""
+    from decathlete.training.loop.validation import Validator
+
+    clock, case = SimulatedClock(), Validator.case
+
+    def timed(self, network, case_id):
+        clock.now_s += CASE_S
+        return case(self, network, case_id)
+
+    monkeypatch.setattr(Validator, "case", timed)
+    return clock
+
+
+def test_a_time_budget_is_used_and_not_exceeded(store, tmp_path, clock):
+    heard, began_s = TimedSteps(clock), clock.now_s
+    config = tiny_config(epochs=None, max_time_s=60.0)
+    result = train(store, 0, tmp_path / "run", config, progress=heard, clock=clock)
+    assert 0.75 * 60 <= clock.now_s - began_s <= 60
+    assert result.seconds <= 60
     assert result.epochs > 4
     assert heard.steps[-1][1] > 0.9
     assert heard.epochs[-1].learning_rate < 0.05 * 0.01
     assert any(e.mean_dice is not None for e in heard.epochs)
     state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]
-    assert state["val_spent_s"] < 0.15 * 6.0
+    assert 2 * CASE_S <= state["val_spent_s"] <= 0.1 * 60.0
 
 
 def test_time_for_hardly_a_step_is_warned_of(store, tmp_path, caplog):
-    result = train(store, 0, tmp_path / "run", tiny_config(epochs=None, max_time_s=0.01, val_cases=0))
+    readings = count()  # each of them is a second later
+    config = tiny_config(epochs=None, max_time_s=0.01, val_cases=0)
+    result = train(store, 0, tmp_path / "run", config, clock=lambda: float(next(readings)))
     assert result.steps == 1
     assert "over after 1 training step" in caplog.text
 
 
-def test_time_spent_before_a_kill_counts(store, tmp_path):
-    config = tiny_config(epochs=None, max_time_s=8.0)
-    process = in_process(store, tmp_path / "run", config, kill_step=15, number=signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
-    state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]
-    began = time.monotonic()
-    result = train(store, 0, tmp_path / "run", config, resume=True)
-    assert time.monotonic() - began < 8.5 - state["elapsed_s"]
-    assert result.seconds < 8.5
+def test_time_spent_before_an_interruption_counts(store, tmp_path, clock):
+    config = tiny_config(epochs=None, max_time_s=60.0)
+    with pytest.raises(Interrupted):
+        train(store, 0, tmp_path / "run", config, progress=TimedSteps(clock, stop_after=40), clock=clock)
+    carried_s = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]["elapsed_s"]
+    assert carried_s >= 39 * STEP_S
+    clock.now_s = began_s = 5000.0  # the machine was restarted, and hours have passed
+    result = train(store, 0, tmp_path / "run", config, resume=True, progress=TimedSteps(clock), clock=clock)
+    assert 0.75 * 60 <= carried_s + clock.now_s - began_s <= 60
+    assert result.seconds <= 60
 
 
 def test_patience_ends_training_early(store, tmp_path, monkeypatch):
@@ -363,7 +400,7 @@ def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(store, tm
 
     if scaled:
         monkeypatch.setattr(run, "pl", SimpleNamespace(Trainer=partial(scaling_trainer, [])))
-        monkeypatch.setattr(optim, "FUSING", ("cpu",) if "fused" in scaled else ())
+        monkeypatch.setattr(optimizer_steps, "FUSED_DEVICES", ("cpu",) if "fused" in scaled else ())
 
     def moved(clip: float) -> float:
         config = tiny_config(
@@ -417,28 +454,33 @@ def test_sync_batchnorm_of_one_device_is_refused(tmp_path):
 
 
 def test_a_deterministic_training_leaves_torch_as_it_was(store, tmp_path, monkeypatch):
-    inner, seen = SegmentationModule._backward, []
+    inner, seen = SegmentationModule.training_step, []
 
-    def looking(self, batch):
+    def looking(self, batch, batch_idx):
         seen.append(
             (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
         )
-        return inner(self, batch)
+        return inner(self, batch, batch_idx)
 
-    monkeypatch.setattr(SegmentationModule, "_backward", looking)
+    monkeypatch.setattr(SegmentationModule, "training_step", looking)
     train(store, 0, tmp_path / "run", tiny_config(deterministic=True, val_cases=0, epochs=1, steps_per_epoch=1))
     assert seen == [(True, True)]
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def break_loss(monkeypatch, bad_steps, breaking) -> None:
+    """Let ``breaking`` change the loss terms of these steps, counted from now on."""
+    inner, steps = DeepSupervision.forward, count()
+
+    def broken(self, outputs, label_B):
+        loss = inner(self, outputs, label_B)
+        return breaking(loss) if next(steps) in bad_steps else loss
+
+    monkeypatch.setattr(DeepSupervision, "forward", broken)
+
+
 def nan_at(monkeypatch, bad_steps) -> None:
-    inner = SegmentationModule._backward
-
-    def with_nan(self, batch):
-        loss = inner(self, batch)
-        return loss * float("nan") if self.state.step in bad_steps else loss
-
-    monkeypatch.setattr(SegmentationModule, "_backward", with_nan)
+    break_loss(monkeypatch, bad_steps, lambda total: total * float("nan"))
 
 
 def test_a_loss_that_is_not_finite_is_skipped_and_counted(store, tmp_path, monkeypatch):
@@ -491,15 +533,14 @@ def scaling_trainer(scalers, precision, plugins, **options) -> pl.Trainer:
 
 
 def infinite_gradient_at(monkeypatch, bad_steps) -> None:
-    inner = SegmentationModule._backward
+    """The loss itself stays finite."""
 
-    def overflown(self, batch):
-        loss = inner(self, batch)
-        if self.state.step in bad_steps:
-            next(self.network.parameters()).grad.fill_(float("inf"))
-        return loss
+    def overflown(total):
+        total = total.clone()
+        total.register_hook(lambda gradient: gradient * float("inf"))
+        return total
 
-    monkeypatch.setattr(SegmentationModule, "_backward", overflown)
+    break_loss(monkeypatch, bad_steps, overflown)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_too(store, tmp_path, monkeypatch):

@@ -18,10 +18,12 @@ from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.dataset.manifest import read_dataset
 from decathlete.inference.options import PredictOptions
 from decathlete.io.images import read_channels, read_label
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Resampling
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan, Resampling
+from decathlete.preprocessing.normalizations.ct import CtSettings
 from decathlete.preprocessing.prepare import prepare
 from decathlete.synthetic.phantoms import make_phantoms
 from factories import make_test_plan
@@ -36,7 +38,7 @@ NESTED = LabelSet(
 )
 
 
-def network(dims: int, in_channels: int, out_channels: int, **changes: Any) -> NetworkSpec:
+def network(dims: int, in_channels: int, out_channels: int, **changes: Any) -> UNetSpec:
     kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3)) if dims == 3 else ((3, 3),) * 3
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2)) if dims == 3 else ((1, 1), (2, 2), (2, 2))
     fields: dict[str, Any] = {
@@ -49,10 +51,10 @@ def network(dims: int, in_channels: int, out_channels: int, **changes: Any) -> N
         "encoder_convs": (1, 1, 1),
         "decoder_convs": (1, 1),
     }
-    return NetworkSpec(**(fields | changes))
+    return UNetSpec(**(fields | changes))
 
 
-MASKED = Normalization(scheme="zscore", nonzero_only=True)
+MASKED = NORMALIZATIONS.settings({"name": "zscore", "nonzero_only": True})
 CASES: dict[str, tuple[dict[str, Any], Plan, tuple[int, ...]]] = {
     # what make_phantoms gets, the plan, the axes that are mirrored
     "anisotropic, oblique, two channels": (
@@ -62,7 +64,7 @@ CASES: dict[str, tuple[dict[str, Any], Plan, tuple[int, ...]]] = {
             n_channels=2,
             target_spacing=(4.0, 1.4, 1.4),
             patch_size=(8, 24, 24),
-            normalization=(MASKED, Normalization(scheme="rescale")),
+            normalization=(MASKED, NORMALIZATIONS.settings("rescale")),
             network=network(3, 2, 3),
         ),
         (1, 2),
@@ -74,7 +76,7 @@ CASES: dict[str, tuple[dict[str, Any], Plan, tuple[int, ...]]] = {
             axis_order=(1, 2, 0),
             target_spacing=(1.1, 1.3, 1.0),
             patch_size=(16, 16, 24),
-            normalization=(Normalization(scheme="ct", clip_low=50, clip_high=350, mean=150, std=90),),
+            normalization=(CtSettings(clip_low=50, clip_high=350, mean=150, std=90),),
             network=network(3, 1, 3, norm="batch", block="residual", negative_slope=0.1),
             resampling=Resampling(image_order=1),
         ),
@@ -161,8 +163,8 @@ def run_nnunet(command: str, peers: Path) -> None:
 def test_nnunet_segments_as_we_do(tmp_path: Path, peers: Path, name: str) -> None:
     phantom, plan, mirror_axes = CASES[name]
     root = make_phantoms(tmp_path / "raw", n_cases=2, n_test=1, layout="nnunet", **phantom)
-    record = ModelRecord(plan=plan, mirror_axes=mirror_axes)
-    model = ModelBundle.save(tmp_path / "model", trained(plan, root), record).folder
+    member = TrainedMember(plan=plan, networks=[trained(plan, root)], mirror_axes=mirror_axes)
+    model = ModelBundle.save(tmp_path / "model", member).folder
     made = export_nnunet(model, tmp_path / "theirs")
     images = root / "imagesTs"
     for mirrored, end in ((True, ""), (False, " --disable_tta")):

@@ -42,7 +42,8 @@ def test_nothing_is_fetched_but_packages_in_tested_versions() -> None:
     assert len(installs) == 3
     assert all("-c constraints.txt" in part for part in installs)
     assert BUILD.env["PIP_NO_CACHE_DIR"] == "1"
-    assert not any("pip" in run or "apt" in run for run in SHIPPED.texts("RUN")), "the shipped image gets it copied"
+    installers = [run for run in SHIPPED.texts("RUN") if re.search("pip|apt", run)]
+    assert installers == [], "the shipped image gets it copied"
 
 
 def test_what_is_copied_is_there_and_let_through() -> None:
@@ -119,7 +120,8 @@ def test_a_service_builds_for_its_device_and_writes_only_results(name: str) -> N
     targets = {volume["target"] for volume in service["volumes"]}
     assert {option for option in options if option.startswith("/")} <= targets
     (volumes,) = SHIPPED.texts("VOLUME")
-    assert command != "run" or targets == set(json.loads(volumes))
+    if command == "run":
+        assert targets == set(json.loads(volumes))
 
 
 def test_services_are_train_and_predict_for_both() -> None:

@@ -46,7 +46,7 @@ def test_its_parameters_come_first(path: Path) -> None:
 
 
 def test_is_linked_and_links_to_what_there_is(path: Path) -> None:
-    for page in ("README.md", "docs/getting-started/first-run.md"):
+    for page in ("README.md", "docs/tutorials/first-run.md"):
         assert f"notebooks/{path.name})" in (ROOT / page).read_text("utf-8")
     for cell in cells(path, "markdown"):
         for target in re.findall(r"\]\(([^)#]+)\)", source(cell)):

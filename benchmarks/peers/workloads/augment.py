@@ -56,8 +56,8 @@ def ours(work: Work, folder: Path) -> Measured:
 
     patch, n_batch = tuple(work["patch"]), work["batch"]
     config = AugmentationConfig.default(len(patch))
-    rotation = config.rotation.revised(degrees=np.rad2deg(ROTATION))
-    augmenter = Augmenter(config.revised(rotation=rotation), patch_size=patch, seed=1)
+    config = config.revised(rotation={"degrees": np.rad2deg(ROTATION)})
+    augmenter = Augmenter(config, patch_size=patch, seed=1)
     image, label = _source(work)
     label = label[0].astype(np.uint8)
 

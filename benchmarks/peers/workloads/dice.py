@@ -82,7 +82,7 @@ def nnunet(work: Work, folder: Path) -> Measured:
     trainer = get_trainer_from_args(str(DATASET_ID), "3d_fullres", 0, device=torch.device("cpu"))
     if work.get("batch"):
         trainer.configuration_manager.configuration["batch_size"] = work["batch"]
-    steps = _train(trainer, 60 * work["minutes"])
+    steps = train_within(trainer, 60 * work["minutes"])
     trainer.perform_actual_validation()
     summary = json.loads((Path(trainer.output_folder) / "validation" / "summary.json").read_text())
     dices = [m["Dice"] for case in summary["metric_per_case"] for m in case["metrics"].values()]
@@ -90,7 +90,7 @@ def nnunet(work: Work, folder: Path) -> Measured:
     return Measured(amounts=(dice,), notes={"steps": steps, "minutes in all": (time.perf_counter() - began) / 60})
 
 
-def _train(trainer: Any, budget_s: float) -> int:
+def train_within(trainer: Any, budget_s: float) -> int:
     """nnU-Net's own steps, with its schedule set to end with the budget; how many there were."""
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = STEPS_PER_EPOCH, 1
     trainer.on_train_start()

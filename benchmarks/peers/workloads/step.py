@@ -24,7 +24,7 @@ def _batch(work: Work) -> tuple[Any, Any]:
     return image, torch.randint(0, N_CLASSES, (work["batch"], *work["patch"]), generator=generator)
 
 
-def _measure(work: Work, step: Callable[[], object], precision: str) -> Measured:
+def measure_step(work: Work, step: Callable[[], object], precision: str) -> Measured:
     """Seconds a step, the rate of arithmetic (multiplications and additions counted by torch), and how near it comes to
     the machine's peak in this precision, measured just before."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -72,35 +72,39 @@ def _ours(work: Work, precision: str) -> Measured:
     import torch
 
     from decathlete.core.labels import LabelSet
+    from decathlete.networks.architectures.unet import plan_unet
     from decathlete.networks.build import build_network
     from decathlete.networks.layout import preferred_memory_format
     from decathlete.networks.precision import autocast
-    from decathlete.planning.topology import make_network, make_topology
+    from decathlete.planning.topology import make_topology
     from decathlete.training.config import TrainConfig
-    from decathlete.training.objective.losses import SegmentationLoss
-    from decathlete.training.objective.optimizers import build_optimizer
+    from decathlete.training.objective.deep_supervision import DeepSupervision
+    from decathlete.training.objective.losses import LOSSES, LossContext
+    from decathlete.training.objective.optimizer_steps import build_optimizer
 
     patch = tuple(work["patch"])
     topology = make_topology((1.0,) * len(patch), patch)
-    spec = make_network(topology, in_channels=1, out_channels=N_CLASSES)
+    spec = plan_unet(topology, in_channels=1, out_channels=N_CLASSES)
     network = build_network(spec, seed=1)
     device: Any = torch.device("cpu")
     known: Any = precision
     network.set_layout(preferred_memory_format(device, spec.dims, known))
-    criterion = SegmentationLoss(LabelSet.from_names(["a", "b"]), heads=spec.heads)
-    optimizer = build_optimizer(network.parameters(), TrainConfig(optimizer="sgd"))
+    config = TrainConfig(optimizer="sgd")
+    loss_of_head = LOSSES.build(config.loss, LossContext(labels=LabelSet.from_names(["a", "b"])))
+    criterion = DeepSupervision(loss_of_head, heads=spec.heads)
+    optimizer = build_optimizer(network.parameters(), config.optimizer)
     image, label = _batch(work)
     label = label.to(torch.uint8)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with autocast(known, device):
-            loss = criterion(network(image), label).total
+            loss = criterion(network(image), label)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
 
-    return _measure(work, step, precision)
+    return measure_step(work, step, precision)
 
 
 def nnunet(work: Work, folder: Path) -> Measured:
@@ -163,7 +167,7 @@ def _nnunet(work: Work, autocast: AbstractContextManager[Any], precision: str) -
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
 
-    return _measure(work, step, precision)
+    return measure_step(work, step, precision)
 
 
 WORKLOAD = Workload(

@@ -1,7 +1,7 @@
-"""A batch as it was read: patches cut, nothing changed yet, and for each sample what is to be done to it in space.
+"""A batch as it was read: patches before augmentation, and the spatial parameters of each sample.
 
-Letters: B samples, P plain ones (the patch as it is), W warped ones (cut at their own size, padded to a common one),
-C channels. Spatial axes are written ZYX; 2D batches lack Z.
+Letters: B samples, P plain samples (without a matrix), W warped samples (with one; cut at their own size, padded to a
+common one), C channels. Spatial axes are written ZYX; 2D batches lack Z.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from decathlete.planning.network_spec import Axes
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialParams:
-    """What happens to one sample in space.
+    """The spatial change of one sample.
 
     Attributes:
-        size: voxels to cut around the patch's centre; the patch's own size where nothing is warped.
+        size: voxels to cut around the patch's centre; the patch's own size without a matrix.
         flips: whether each axis is mirrored.
         matrix: from an offset to the patch's centre in the result to the offset in the source, both in voxels,
-            mirroring included; ``None`` where nothing is warped (mirroring alone needs no interpolation).
+            mirroring included; ``None``: no interpolation is needed (mirroring alone needs none).
     """
 
     size: Axes
@@ -36,17 +36,17 @@ class SpatialParams:
 
 @dataclass(frozen=True, kw_only=True)
 class RawBatch:
-    """Patches of one step on their way to the training device.
+    """The patches of one step before augmentation.
 
-    Stacked where they are read, so that a batch is four transfers to the device, whatever its size.
+    They are stacked by the reader, so that a batch takes four transfers to the device, whatever its size.
 
     Attributes:
         step: the global step.
-        indices: of each sample in the *global* batch (over all ranks).
-        draws: of each sample, in the order of ``indices``.
-        case_ids: where each sample was cut.
+        indices: index of each sample in the *global* batch (over all ranks).
+        draws: spatial parameters of each sample, in the order of ``indices``.
+        case_ids: the case that each sample was cut from.
         plain_PCZYX, plain_label_PZYX: the samples without a matrix, in order: float32 and uint8.
-        warped_WCZYX, warped_label_WZYX: those with one; each fills the low corner up to its draw's size.
+        warped_WCZYX, warped_label_WZYX: the samples with a matrix; each fills the low corner up to its ``size``.
     """
 
     step: int
@@ -68,15 +68,15 @@ class RawBatch:
 
     @property
     def warped(self) -> tuple[int, ...]:
-        """Positions in the batch of the samples with one."""
+        """Positions in the batch of the samples with a matrix."""
         return tuple(i for i, draw in enumerate(self.draws) if draw.matrix is not None)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """The batch with its tensors on ``device``."""
+        """Return the batch with its tensors on ``device``."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The batch in page-locked memory, from which a GPU copies without waiting."""
+        """Return the batch in pinned memory, from which a GPU copies asynchronously."""
         return self._with(lambda tensor: tensor.pin_memory())
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -97,7 +97,7 @@ def collate(
     images_CZYX: Sequence[NDArray[np.float32]],
     labels_ZYX: Sequence[NDArray[np.uint8]],
 ) -> RawBatch:
-    """Stack patches, each of the size that its draw asked for, into a batch."""
+    """Stack patches, each of the ``size`` of its spatial parameters, into a batch."""
     plain = [i for i, draw in enumerate(draws) if draw.matrix is None]
     warped = [i for i, draw in enumerate(draws) if draw.matrix is not None]
     n_channels, dims = len(images_CZYX[0]), labels_ZYX[0].ndim
@@ -116,14 +116,13 @@ def collate(
 def _stack(
     arrays: Sequence[NDArray[np.float32] | NDArray[np.uint8]], lead: tuple[int, ...], dims: int, dtype: DTypeLike
 ) -> Tensor:
-    """Arrays of shape (*lead, ...) with ``dims`` spatial axes of any size, in one tensor, zeros beyond their ends.
+    """Stack arrays of shape (*lead, ...) with ``dims`` spatial axes of any size, padded with zeros at their ends.
 
-    NumPy alone touches the values: a reader thread in which torch has once run in parallel keeps OpenMP workers of its
-    own, and with more workers than processors OpenMP's threads sleep at every barrier instead of waiting awake. A
-    training step on two cores took 0.6 s instead of 0.42 s for it.
+    With NumPy alone: a reader thread that has once run a parallel torch operation keeps OpenMP workers of its own, and
+    with more workers than processors OpenMP's threads sleep at every barrier (``docs/explanation/performance.md``).
     """
     size = np.max([a.shape[-dims:] for a in arrays], axis=0).tolist() if arrays else [0] * dims
     stacked = np.zeros((len(arrays), *lead, *size), dtype=dtype)
-    for place, array in zip(stacked, arrays, strict=True):
-        place[(..., *(slice(n) for n in array.shape[-dims:]))] = array
+    for target, array in zip(stacked, arrays, strict=True):
+        target[(..., *(slice(n) for n in array.shape[-dims:]))] = array
     return torch.from_numpy(stacked)

@@ -1,180 +1,161 @@
-"""Which random changes training patches undergo, how often and how strongly."""
+"""Which transforms change training patches, in which order, how often and how strongly."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import ConfigDict, Field, RootModel, SerializeAsAny, create_model, model_validator
+from pydantic_core import PydanticUndefined
 
+from decathlete.augmentation.transforms import TRANSFORMS, Patch, TransformSettings
+from decathlete.augmentation.transforms.mirroring import Mirroring
+from decathlete.augmentation.transforms.rotation import Rotation
 from decathlete.core.schema import Schema
+from decathlete.errors import OptionError
 from decathlete.planning.network_spec import Axes, Dims
 
-
-def _ascending(interval: tuple[float, float]) -> tuple[float, float]:
-    low, high = interval
-    if not low <= high < float("inf"):
-        raise ValueError(f"a range runs from its low to its high end, both finite; got {low:g}, {high:g}")
-    return interval
-
-
-Interval = Annotated[tuple[float, float], AfterValidator(_ascending)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Transform(Schema):
-    """One random change.
-
-    Attributes:
-        enabled: the switch.
-        probability: of a sample being changed (mirroring: of each axis).
-    """
-
-    enabled: bool = True
-    probability: Probability = 0.2
-
-    @property
-    def chance(self) -> float:
-        """The probability, 0 where switched off."""
-        return self.probability if self.enabled else 0.0
+DEFAULT_TRANSFORMS = (
+    "rotation",
+    "scaling",
+    "mirroring",
+    "noise",
+    "blur",
+    "brightness",
+    "contrast",
+    "low_resolution",
+    "gamma_inverted",
+    "gamma",
+)
+"""nnU-Net's, in its order."""
 
 
-class Rotation(Transform):
-    """Rotation about the patch's centre, each angle uniform in -degrees..degrees.
+class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]):
+    """The settings of every transform of training patches, by its registered name.
 
-    Attributes:
-        degrees: ``None``: nnU-Net's rule by the patch's shape: 30 about every axis in 3D; 180 where only the plane
-            is rotated, but 15 in 2D where one side of the patch is more than 1.5 times the other (a greater angle
-            would turn its content out of the frame).
-        in_plane: 3D: rotate about the first axis alone, and scale nothing along it. ``None``: where the longest side
-            of the patch is more than 3 times its first.
-    """
-
-    degrees: float | None = Field(default=None, ge=0, le=180)
-    in_plane: bool | None = None
-
-
-class Scaling(Transform):
-    """Magnification, the same along every axis.
-
-    Attributes:
-        between: side of the region that is shown in one patch / side of the patch: below 1 magnifies.
-    """
-
-    between: Interval = (0.7, 1.4)
-
-
-class Mirroring(Transform):
-    """Flips, each axis on its own.
-
-    Attributes:
-        axes: spatial axes (0 is the first of the patch); ``None``: all.
-    """
-
-    probability: Probability = 0.5
-    axes: Axes | None = None
-
-
-class IntensityTransform(Transform):
-    """A change of intensities whose strength is drawn anew for each sample and channel.
-
-    Attributes:
-        channel_probability: of each channel being changed in a sample that is.
-        between: the range of the strength; what it means is said in :class:`AugmentationConfig`.
-    """
-
-    channel_probability: Probability = 1.0
-    between: Interval
-
-
-class AugmentationConfig(Schema):
-    """All random changes of training patches, in the order in which they are applied (mirroring with the first two).
+    Spatial transforms are applied first, in one resampling; the others follow in the order of the names. In a file the
+    configuration is an object, and what it leaves out keeps its default: ``{"gamma": {"probability": 0.5}}``. A name
+    that is not among the defaults adds that transform after them.
 
     The defaults are nnU-Net's (Isensee et al., Nature Methods 2021, supplementary note 4). Intensities are those of
     normalised images, so 1 is one standard deviation under z-score and CT normalisation.
 
-    Attributes:
-        noise: Gaussian; the range is of its standard deviation (the default's variance goes up to 0.1).
-        blur: Gaussian; the range is of sigma, voxels.
-        brightness: intensities multiplied.
-        contrast: distances to the channel's mean multiplied, then clamped to the channel's old range.
-        low_resolution: every voxel but a few forgotten and interpolated again; the range is of the grid's scale.
-        gamma_inverted: ``gamma`` of the negative image.
-        gamma: intensities, mapped to 0..1, raised to a power; mean and standard deviation stay.
+    >>> config = AugmentationConfig({"gamma": {"probability": 0.5}})
+    >>> config["gamma"].probability, config["rotation"].probability
+    (0.5, 0.2)
     """
 
-    rotation: Rotation = Rotation()
-    scaling: Scaling = Scaling()
-    mirroring: Mirroring = Mirroring()
-    noise: IntensityTransform = IntensityTransform(probability=0.1, between=(0.0, 0.316))
-    blur: IntensityTransform = IntensityTransform(probability=0.2, channel_probability=0.5, between=(0.5, 1.0))
-    brightness: IntensityTransform = IntensityTransform(probability=0.15, between=(0.75, 1.25))
-    contrast: IntensityTransform = IntensityTransform(probability=0.15, between=(0.75, 1.25))
-    low_resolution: IntensityTransform = IntensityTransform(
-        probability=0.25, channel_probability=0.5, between=(0.5, 1.0)
-    )
-    gamma_inverted: IntensityTransform = IntensityTransform(probability=0.1, between=(0.7, 1.5))
-    gamma: IntensityTransform = IntensityTransform(probability=0.3, between=(0.7, 1.5))
+    model_config = ConfigDict(frozen=True)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        problems = []
-        for name in ("noise", "blur"):
-            if getattr(self, name).between[0] < 0:
-                problems.append(f"{name}.between must not be negative")
-        for name in ("scaling", "brightness", "contrast", "low_resolution", "gamma_inverted", "gamma"):
-            if getattr(self, name).between[0] <= 0:
-                problems.append(f"{name}.between must be positive")
-        if self.low_resolution.between[1] > 1:
-            problems.append("low_resolution.between must not exceed 1: it only takes resolution away")
-        axes = self.mirroring.axes or ()
-        if len(set(axes)) != len(axes) or any(a not in range(3) for a in axes):
-            problems.append(f"mirroring.axes must be distinct axes among 0, 1, 2; they are {axes}")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        """Add the defaults, and check the settings of each transform by its own schema."""
+        if isinstance(value, cls):
+            return value
+        given = {} if value is PydanticUndefined else value
+        names = dict.fromkeys((*DEFAULT_TRANSFORMS, *(given if isinstance(given, Mapping) else ())))
+        schema = _schema_of(names)
+        return dict(zip(names, (settings for _, settings in schema.model_validate(given)), strict=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Registered names of the transforms, in order."""
+        return tuple(self.root)
+
+    def __getitem__(self, name: str) -> TransformSettings:
+        """Return the settings of a transform.
+
+        Raises:
+            KeyError: the configuration has no transform of this name.
+        """
+        return self.root[name]
+
+    def revised(self, **changes: TransformSettings | Mapping[str, Any]) -> Self:
+        """Return a validated copy with settings replaced, single fields of them replaced, or transforms added.
+
+        >>> AugmentationConfig.none().revised(gamma={"enabled": True})["gamma"].chance
+        0.3
+        """
+        merged: dict[str, Any] = dict(self.root)
+        for name, change in changes.items():
+            is_partial = isinstance(change, Mapping) and name in merged
+            merged[name] = {**dict(merged[name]), **dict(change)} if is_partial else change
+        return type(self).model_validate(merged)
 
     @classmethod
     def default(cls, dims: Dims) -> Self:
-        """nnU-Net's augmentation, mirroring along all ``dims`` axes."""
-        return cls(mirroring=Mirroring(axes=tuple(range(dims))))
+        """Return nnU-Net's augmentation, mirroring along all ``dims`` axes."""
+        return cls.model_validate({"mirroring": {"axes": tuple(range(dims))}})
 
     @classmethod
     def recipe(cls, dims: Dims) -> Self:
-        """That of NVIDIA's nnU-Net for PyTorch: zoom, mirroring, noise, blur, brightness, contrast."""
+        """Return that of NVIDIA's nnU-Net for PyTorch: zoom, mirroring, noise, blur, brightness, contrast."""
+        off = {"enabled": False}
 
-        def changed(low: float, high: float) -> IntensityTransform:
-            return IntensityTransform(probability=0.15, between=(low, high))
+        def always(low: float, high: float) -> dict[str, Any]:
+            return {"probability": 0.15, "channel_probability": 1.0, "between": (low, high)}
 
-        default = cls.default(dims)
-        return cls(
-            rotation=Rotation(enabled=False),
-            scaling=Scaling(probability=0.15, between=(0.7, 1.0)),
-            mirroring=default.mirroring,
-            noise=changed(0.0, 0.33),
-            blur=changed(0.5, 1.5),
-            brightness=changed(0.7, 1.3),
-            contrast=changed(0.65, 1.5),
-            low_resolution=default.low_resolution.revised(enabled=False),
-            gamma_inverted=default.gamma_inverted.revised(enabled=False),
-            gamma=default.gamma.revised(enabled=False),
+        return cls.default(dims).revised(
+            rotation=off,
+            scaling={"probability": 0.15, "between": (0.7, 1.0)},
+            noise=always(0.0, 0.33),
+            blur=always(0.5, 1.5),
+            brightness=always(0.7, 1.3),
+            contrast=always(0.65, 1.5),
+            low_resolution=off,
+            gamma_inverted=off,
+            gamma=off,
         )
 
     @classmethod
     def none(cls) -> Self:
-        """Patches as they are: every transform switched off."""
-        full = cls()
-        return cls.model_validate({name: getattr(full, name).revised(enabled=False) for name in cls.model_fields})
+        """Return a configuration that leaves patches as they are: every transform is disabled."""
+        return cls.model_validate({name: {"enabled": False} for name in DEFAULT_TRANSFORMS})
+
+    def patch(self, size: Axes) -> Patch:
+        """Describe a patch of ``size`` (voxels) to transforms; rotation decides whether all stay in its plane."""
+        rotation = self.root["rotation"]
+        assert isinstance(rotation, Rotation.Settings)
+        return Patch(size=size, in_plane=rotation.is_in_plane(size))
 
     def mirroring_within(self, axes: Axes | None, dims: Dims) -> Self:
-        """The same, mirroring along no other than ``axes`` (``None``: wherever it does)."""
+        """Return a copy that mirrors along no axis but ``axes`` (``None``: no restriction)."""
         mirrored = self.mirror_axes(dims)
         kept = mirrored if axes is None else tuple(axis for axis in mirrored if axis in axes)
         if kept == mirrored:
             return self
-        return self.revised(mirroring=self.mirroring.revised(axes=kept, enabled=bool(kept)))
+        return self.revised(mirroring={"axes": kept, "enabled": bool(kept)})
 
     def mirror_axes(self, dims: Dims) -> Axes:
-        """Spatial axes along which training mirrors: those that test-time augmentation may flip."""
-        if not self.mirroring.chance:
+        """Return the spatial axes along which training mirrors: those that test-time augmentation may flip."""
+        mirroring = self.root["mirroring"]
+        assert isinstance(mirroring, Mirroring.Settings)
+        if not mirroring.chance:
             return ()
-        return tuple(range(dims)) if self.mirroring.axes is None else tuple(sorted(self.mirroring.axes))
+        return tuple(range(dims)) if mirroring.axes is None else tuple(sorted(mirroring.axes))
+
+
+def _schema_of(names: Iterable[str]) -> type[Schema]:
+    """Return a schema with one field for each transform, holding its settings."""
+    settings: list[tuple[str, type[Any]]] = []
+    problems: list[str] = []
+    for name in names:
+        try:
+            settings.append((name, TRANSFORMS.resolve(name).settings))
+        except OptionError as problem:
+            problems.append(f"{problem.problem}; {problem.remedy}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return _make_schema(tuple(settings))
+
+
+@lru_cache
+def _make_schema(settings: tuple[tuple[str, type[Any]], ...]) -> type[Schema]:
+    # Names are aliases: a plug-in may be called like an attribute of every schema.
+    fields: dict[str, Any] = {
+        f"transform_{i}": (schema, Field(default_factory=schema, alias=name))
+        for i, (name, schema) in enumerate(settings)
+    }
+    return create_model("AugmentationConfig", __base__=Schema, **fields)

@@ -1,4 +1,4 @@
-"""Small host arrays on their way to the training device, without making the host wait for it."""
+"""Copies of small host arrays to the training device that do not make the host wait for it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """The array as a tensor on ``device`` (int64 or float32).
+    """Return the array as a tensor on ``device`` (int64 or float32).
 
-    A copy from pageable memory would make the host wait until the GPU has done all it was asked so far.
+    Through pinned memory: a copy from pageable memory would make the host wait for all work queued on the GPU.
     """
     tensor = torch.from_numpy(array.astype(np.int64 if array.dtype.kind in "iu" else np.float32))
     if device.type == "cuda":
@@ -22,12 +22,12 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def put_rows(target: Tensor, index: NDArray[np.int64], values: Tensor) -> None:
-    """``target[index] = values`` along the first axis: one kernel on a GPU; on a CPU row by row.
+    """Set ``target[index] = values`` along the first axis: in one kernel on a GPU, row by row on a CPU.
 
-    There rows are few and large, and ``index_copy_`` takes several times as long as copying them.
+    On a CPU rows are few and large, and ``index_copy_`` takes several times as long as copying them.
     """
     if target.device.type == "cpu":
-        for place, row in zip(index.tolist(), values, strict=True):
-            target[place].copy_(row)
+        for i, row in zip(index.tolist(), values, strict=True):
+            target[i].copy_(row)
     else:
         target.index_copy_(0, to_device(index, target.device), values)

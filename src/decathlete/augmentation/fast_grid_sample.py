@@ -1,6 +1,6 @@
-"""Resampling volumes on a CPU by sampling images, which torch computes in vectors where it goes voxel by voxel in 3D.
+"""Fast resampling of volumes on a CPU, as 2D images: torch vectorises ``grid_sample`` in 2D, but not in 3D.
 
-A volume is folded to the image of its planes one below the other; a voxel between two planes is found in that image
+A volume is folded to one image, its planes one below the other; a voxel between two planes is read from that image
 twice, one plane apart.
 """
 
@@ -9,25 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor
 
-Matrix = NDArray[np.float64]
+from decathlete.augmentation.transforms import Matrix
 
-VOXELS_AT_ONCE = 2**17
-"""Resampled together: their coordinates stay in the cache."""
+CHUNK_VOXELS = 2**17
+"""Voxels resampled together: so few that their coordinates stay in the cache."""
 
 
 def resample_in_plane(
     image_CZYX: Tensor, label_ZYX: Tensor, affine_DE: Matrix, patch_size: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """A volume whose planes stay planes: one grid of the plane for all of them, as if they were channels.
+    """Resample a volume whose planes stay planes: with one grid for all of them, as if they were channels.
 
     Args:
-        affine_DE: as of :func:`resample_volume`, and :func:`is_in_plane`.
+        affine_DE: as for :func:`resample_volume`; :func:`is_in_plane` holds for it.
     """
     n_planes, rows, columns = patch_size
     planes = affine_DE[0, 0] * (torch.arange(n_planes) - (n_planes - 1) / 2) + affine_DE[0, 3]
@@ -45,7 +43,7 @@ def resample_in_plane(
 
 
 def is_in_plane(affine_DE: Matrix) -> bool:
-    """Whether each plane of the patch is one plane of the source, at most in reverse order."""
+    """Return whether each plane of the patch is one plane of the source, possibly in reverse order."""
     alone = not (affine_DE[0, 1:3].any() or affine_DE[1:, 0].any())
     return alone and abs(affine_DE[0, 0]) == 1
 
@@ -53,10 +51,10 @@ def is_in_plane(affine_DE: Matrix) -> bool:
 def resample_volume(
     image_CZYX: Tensor, label_ZYX: Tensor, affine_DE: Matrix, patch_size: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """A volume at the voxels of a patch: the image linearly, the label by the nearest voxel; both 2 planes or more.
+    """Resample a volume of 2 planes or more at the voxels of a patch: image linearly, label by the nearest voxel.
 
-    A row of the folded image has a number of up to planes times rows, so in float32 a place is off along the rows: by
-    up to 1.5e-3 voxels in a volume of 128 planes of 128 rows.
+    Row numbers of the folded image go up to planes times rows, so float32 coordinates along the rows are rounded: by up
+    to 1.5e-3 voxels in a volume of 128 planes of 128 rows.
 
     Args:
         affine_DE: from an offset to the patch's centre (last column for 1) to a voxel of the source; both in voxels.
@@ -68,12 +66,12 @@ def resample_volume(
     image = image_CZYX.new_empty((len(image_CZYX), *patch_size))
     label = label_ZYX.new_empty(patch_size)
     folded_label = label_ZYX.float().view(1, 1, -1, columns)
-    # Channels of one image: a plane, and the one after it. It has the memory of the volume itself.
+    # Channels of one image: a plane, and the one after it, as views of the volume itself.
     two_planes = [
         volume.as_strided((1, 2, (n_planes - 1) * rows, columns), (0, rows * columns, columns, 1))
         for volume in image_CZYX
     ]
-    for part, at in _parts(affine_DE, patch_size, (n_planes, rows, columns)):
+    for part, at in _chunks(affine_DE, patch_size, (n_planes, rows, columns)):
         size = at.z.shape
         nearest = at.grid(at.z.round(), rows=rows, height=n_planes * rows)
         label[part] = F.grid_sample(
@@ -88,15 +86,15 @@ def resample_volume(
     return image, label
 
 
-class _Places(NamedTuple):
-    """Where voxels of a patch are found: plane and row in voxels, inside the source; the column from -1 to 1."""
+class _SourceCoordinates(NamedTuple):
+    """Source coordinates of voxels of a patch: plane and row in voxels, inside the source; the column from -1 to 1."""
 
     z: Tensor
     y: Tensor
     grid_x: Tensor
 
     def grid(self, plane: Tensor, *, rows: int, height: int) -> Tensor:
-        """For ``grid_sample`` of the folded volume: the same row and column, of ``plane``."""
+        """Return the grid for ``grid_sample`` of the folded volume: the same row and column, of ``plane``."""
         depth, height_out, width = self.z.shape
         grid = torch.empty((depth, height_out, width, 2))
         grid[..., 0] = self.grid_x
@@ -104,24 +102,24 @@ class _Places(NamedTuple):
         return grid.view(1, depth * height_out, width, 2)
 
 
-def _parts(
+def _chunks(
     affine_DE: Matrix, patch_size: tuple[int, ...], source_size: tuple[int, ...]
-) -> Iterator[tuple[slice, _Places]]:
-    """Runs of the patch's planes, and where their voxels are found."""
+) -> Iterator[tuple[slice, _SourceCoordinates]]:
+    """Yield runs of the patch's planes, with the source coordinates of their voxels."""
     terms = [_terms(row, patch_size) for row in affine_DE]
     in_plane = [y[:, None] + x for _, y, x in terms]
     along = [z + row[3] for (z, _, _), row in zip(terms, affine_DE, strict=True)]
     scale = 2 / max(source_size[2] - 1, 1)
     in_plane[2], along[2] = in_plane[2] * scale, along[2] * scale - 1
-    step = max(1, VOXELS_AT_ONCE // (patch_size[1] * patch_size[2]))
+    step = max(1, CHUNK_VOXELS // (patch_size[1] * patch_size[2]))
     for first in range(0, patch_size[0], step):
         part = slice(first, first + step)
         z, y, grid_x = (along[k][part, None, None] + in_plane[k] for k in range(3))
-        yield part, _Places(z.clamp_(0, source_size[0] - 1), y.clamp_(0, source_size[1] - 1), grid_x)
+        yield part, _SourceCoordinates(z.clamp_(0, source_size[0] - 1), y.clamp_(0, source_size[1] - 1), grid_x)
 
 
 def _terms(row_E: Matrix, patch_size: tuple[int, ...]) -> list[Tensor]:
-    """What each axis of the patch adds to one coordinate of the source."""
+    """Return what each axis of the patch adds to one coordinate of the source."""
     return [
         float(factor) * (torch.arange(n, dtype=torch.float32) - (n - 1) / 2)
         for factor, n in zip(row_E, patch_size, strict=False)

@@ -1,4 +1,4 @@
-"""One resampling for each sample that is rotated or scaled: images linearly, labels by the nearest voxel."""
+"""Resampling of the samples that have a matrix: images linearly, labels by the nearest voxel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from decathlete.augmentation.batch import SpatialParams
 from decathlete.augmentation.device import to_device
-from decathlete.augmentation.fast_grid_sample import Matrix, is_in_plane, resample_in_plane, resample_volume
+from decathlete.augmentation.fast_grid_sample import is_in_plane, resample_in_plane, resample_volume
+from decathlete.augmentation.transforms import Matrix
 from decathlete.planning.network_spec import Axes
 
 
@@ -40,7 +41,7 @@ def _warp_volumes(
     for image_CZYX, label_ZYX, draw in zip(image_WCZYX, label_WZYX, draws, strict=True):
         affine_DE = _source_affine(draw)
         resample = resample_in_plane if is_in_plane(affine_DE) else resample_volume
-        box = tuple(slice(n) for n in draw.size)  # alone, so that no other sample changes its rounding
+        box = tuple(slice(n) for n in draw.size)  # without the padding, which would change the rounding
         image, label = resample(image_CZYX[:, *box].contiguous(), label_ZYX[box].contiguous(), affine_DE, patch_size)
         images.append(image)
         labels.append(label)
@@ -48,18 +49,18 @@ def _warp_volumes(
 
 
 def _source_affine(draw: SpatialParams) -> Matrix:
-    """From an offset to the patch's centre to a voxel of the draw's box: [source axis, patch axes and 1], voxels."""
+    """Return the map from an offset to the patch's centre to a voxel of the draw's box, voxels: [D, D + 1]."""
     return np.column_stack([np.array(draw.matrix), (np.array(draw.size) - 1) / 2])
 
 
 def grid_affines(draws: Sequence[SpatialParams], source_size: Axes) -> Matrix:
-    """From an offset to the patch's centre (voxels, last column for 1) to ``grid_sample``'s -1..1 in the source.
+    """Return the maps from an offset to the patch's centre (voxels) to ``grid_sample``'s -1..1 in the source.
 
     Args:
-        source_size: of the common array, in whose low corner each sample's own box of ``draw.size`` lies.
+        source_size: size of the padded array, in whose low corner the box of each sample, ``draw.size``, lies.
 
     Returns:
-        [sample, source axis, patch axes and 1], in the arrays' order of axes.
+        [sample, source axis, patch axes and a last column for 1], in the arrays' order of axes.
     """
     scale = 2 / np.maximum(np.array(source_size) - 1, 1)
     affines = np.stack([_source_affine(draw) * scale[:, None] for draw in draws])
@@ -68,10 +69,10 @@ def grid_affines(draws: Sequence[SpatialParams], source_size: Axes) -> Matrix:
 
 
 def sampling_grid(affine_WDE: Tensor, patch_size: Axes) -> Tensor:
-    """Where each voxel of the patch is found, as ``grid_sample`` takes it: [sample, *patch_size, x y (z)].
+    """Return the source coordinates of each voxel of the patch, for ``grid_sample``: [sample, *patch_size, x y (z)].
 
-    Sums of broadcast terms rather than ``affine_grid``, whose matrix product would be done in half precision under
-    autocast and so miss voxels.
+    Sums of broadcast terms rather than ``affine_grid``: autocast would compute its matrix product in half precision,
+    which is too coarse for coordinates.
     """
     dims = len(patch_size)
     grid = torch.empty((len(affine_WDE), *patch_size, dims), dtype=affine_WDE.dtype, device=affine_WDE.device)
@@ -81,6 +82,6 @@ def sampling_grid(affine_WDE: Tensor, patch_size: Axes) -> Tensor:
             offset = torch.arange(n, device=affine_WDE.device) - (n - 1) / 2
             term = affine_WDE[:, source_axis, axis, None] * offset
             terms.append(term.reshape(-1, *[n if a == axis else 1 for a in range(dims)]))
-        # The last sum alone is of full size.
+        # Only the last sum has the size of the patch.
         torch.add(sum(terms[1:-1], start=terms[0]), terms[-1], out=grid[..., dims - 1 - source_axis])
     return grid

@@ -20,9 +20,9 @@ from decathlete.augmentation.pipeline import Augmenter
 from decathlete.benchmarking.fixed import SCAN
 from decathlete.benchmarking.task import BenchmarkTask
 from decathlete.core.rng import stream
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patch_loader import PatchLoader
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.loop.batches import UNENDING
+from decathlete.training.loop.batches import UNENDING, make_sampler
 from decathlete.training.loop.module import SegmentationModule
 
 READY = 4
@@ -71,12 +71,10 @@ def windows(task: BenchmarkTask, device: torch.device) -> list[Tensor]:
         return [augmenter(random_batch(task, augmenter, 0), device)[0]]
     loader = PatchLoader(
         PreparedStore.open(task.store),
-        task.train_ids,
-        task.plan,
+        make_sampler(task),
         augmenter,
         batch_size=task.plan.batch_size,
         steps=range(READY),
-        seed=task.config.seed,
     )
     return [augmenter(loader.read(step), device)[0] for step in range(READY)]
 

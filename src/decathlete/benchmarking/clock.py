@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -15,12 +16,13 @@ SAMPLE_EVERY_S = 0.02
 class Stopwatch:
     """Seconds of each lap, after the device has done what it was asked.
 
-    On CUDA by events in its queue, on Apple's GPUs by waiting for them, on CPUs by the clock alone.
+    On CUDA by events in its queue, on Apple's GPUs by waiting for them, on CPUs by ``clock`` alone.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self.seconds: list[float] = []
         self._device = device
+        self._clock = clock
         self._began_s = 0.0
         self._began: torch.cuda.Event | None = None
 
@@ -30,7 +32,7 @@ class Stopwatch:
             self._began = self._mark()
             return
         self._wait()
-        self._began_s = time.perf_counter()
+        self._began_s = self._clock()
 
     def stop(self) -> None:
         """It ends, once all that was asked since is done."""
@@ -40,7 +42,7 @@ class Stopwatch:
             self.seconds.append(self._began.elapsed_time(ended) / 1e3)
             return
         self._wait()
-        self.seconds.append(time.perf_counter() - self._began_s)
+        self.seconds.append(self._clock() - self._began_s)
 
     def _mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -61,11 +63,15 @@ class Peak:
 
 
 class PeakMemory:
-    """Watches memory between start and stop: a thread looks at the process now and then, CUDA counts by itself."""
+    """Watches memory between start and stop: a thread looks at the process now and then, CUDA counts by itself.
 
-    def __init__(self, device: torch.device) -> None:
+    Args:
+        resident_bytes: returns the memory that is in use now; the default reads this process's RSS.
+    """
+
+    def __init__(self, device: torch.device, *, resident_bytes: Callable[[], int] | None = None) -> None:
         self._device = device
-        self._process = psutil.Process()
+        self._resident_bytes = resident_bytes or _rss_bytes
         self._rss_bytes = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="decathlete-memory", daemon=True)
@@ -88,6 +94,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while True:
-            self._rss_bytes = max(self._rss_bytes, self._process.memory_info().rss)
+            self._rss_bytes = max(self._rss_bytes, self._resident_bytes())
             if self._over.wait(SAMPLE_EVERY_S):
                 return
+
+
+def _rss_bytes() -> int:
+    """Resident memory of this process."""
+    return int(psutil.Process().memory_info().rss)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from decathlete.core.geometry import Shape
 from decathlete.core.labels import LabelSet
 from decathlete.errors import OptionError
-from decathlete.planning.network_options import pooling_of, shaped
+from decathlete.planning.architectures import find_architecture
 from decathlete.planning.network_spec import Axes, Dims
+from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
+from decathlete.planning.plan import Plan, Range, TrainingRanges
 from decathlete.planning.presets import TaskSetting, load_preset
-from decathlete.planning.topology import make_network, make_topology
+from decathlete.planning.topology import make_topology
 
 SCAN: Shape = (155, 240, 240)
 """Of the BraTS scans, voxels: how large random volumes are."""
@@ -43,10 +44,9 @@ def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> 
     patch = _patch(fixed, dims)
     n_channels = len(fixed.channels)
     labels = LabelSet.from_names(list(fixed.labels))
-    topology = make_topology(fixed.spacing[-dims:], patch, pooling=pooling_of(options))
-    network = make_network(
-        topology, in_channels=n_channels, out_channels=labels.n_outputs, block=options.block, norm=options.norm
-    )
+    architecture = find_architecture(options)
+    topology = make_topology(fixed.spacing[-dims:], patch, pooling=architecture.pooling(options))
+    network = architecture.plan_spec(topology, in_channels=n_channels, out_channels=labels.n_outputs, options=options)
     preset, anything = load_preset("recipe"), Range(low=float("-inf"), high=float("inf"))
     return Plan(
         dataset=f"random, as {fixed.name}",
@@ -57,9 +57,11 @@ def random_plan(task: str, dims: Dims, options: PlanOptions = PlanOptions()) -> 
         median_shape=SCAN,
         patch_size=topology.patch_size,
         batch_size=preset.batch_size_3d if dims == 3 else preset.batch_size_2d,
-        normalization=(Normalization(scheme="none"),) * n_channels,
-        network=shaped(network, options),
-        trained_on=TrainingRanges(spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,) * n_channels),
+        normalization=(NORMALIZATIONS.settings("none"),) * n_channels,
+        network=network,
+        training_ranges=TrainingRanges(
+            spacing=(anything,) * 3, size=(anything,) * 3, intensity=(anything,) * n_channels
+        ),
         fingerprint_digest="",
         reasons={"patch_size": f"fixed for the Decathlon's {fixed.name} by NVIDIA's nnU-Net for PyTorch"},
     )

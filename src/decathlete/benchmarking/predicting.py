@@ -25,6 +25,7 @@ from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
 from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.build import build_network
+from decathlete.networks.layout import layout_of
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.progress import Progress
 
@@ -55,7 +56,7 @@ def measure_prediction(
         for _ in range(task.options.warmup):
             next(predictions)[1]()
         _wait_for_others()
-        _measure(task, engine, predictions, rank, layout=network.layout)
+        _measure(task, engine, predictions, rank, layout=layout_of(network))
         if task.options.profile and rank == 0:
             _profile(task, device, predictions)
 

@@ -12,7 +12,8 @@ from decathlete.benchmarking.task import Measured
 from decathlete.core.choices import BenchmarkMode, Blend, Layout
 from decathlete.core.schema import Schema
 from decathlete.core.sizes import say_bytes
-from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
+from decathlete.planning.architectures import AnyNetworkSpec
+from decathlete.planning.network_spec import Axes, Dims
 
 RECORD_VERSION = 1
 
@@ -69,7 +70,7 @@ class Settings(Schema):
     dataset: str
     patch_size: Axes
     batch_size: int
-    network: NetworkSpec
+    network: AnyNetworkSpec
     parameters: int
     precision: str
     layout: Layout | None = None

@@ -25,6 +25,7 @@ from decathlete.benchmarking.training import measure_training
 from decathlete.core.files import writable_folder
 from decathlete.errors import Interrupted, OptionError
 from decathlete.networks.build import build_network
+from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -115,12 +116,14 @@ def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, fo
         raise OptionError(
             "a launcher (torchrun, srun) has started this process", remedy="start it alone: it starts the others itself"
         )
+    hardware = choose_hardware(config)
+    precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
     return BenchmarkTask(
         store=store.folder if store is not None else folder,
         folder=folder,
         plan=plan,
         config=config,
-        hardware=choose_hardware(config),
+        hardware=replace(hardware, precision=precision),
         train_ids=split(store, "all")[0] if store is not None else (),
         val_ids=(),
         started=time.monotonic(),
@@ -200,7 +203,7 @@ def _settings(task: BenchmarkTask, reports: list[Measured]) -> Settings:
         devices=options.devices,
         warmup=options.warmup,
         steps=options.steps,
-        optimizer=task.config.optimizer if options.mode == "train" else None,
+        optimizer=task.config.optimizer.component if options.mode == "train" else None,
         augment=options.augment,
         volumes=options.volumes,
         volume_shape=(options.shape or SCAN) if options.volumes and not options.real else None,

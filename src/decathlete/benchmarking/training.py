@@ -15,6 +15,7 @@ from decathlete.benchmarking.batches import RandomFeed
 from decathlete.benchmarking.clock import PeakMemory, Stopwatch
 from decathlete.benchmarking.profiling import Profiler
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
+from decathlete.networks.layout import layout_of
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.progress import Progress
@@ -80,7 +81,7 @@ class StepTimer(pl.Callback):  # type: ignore[misc]
         if first <= self._done < last:
             self._watch.start()
         if self._done == last:
-            self._report(trainer.global_rank, pl_module.network.layout)
+            self._report(trainer.global_rank, layout_of(pl_module.network))
             if self._profiler is not None:
                 self._profiler.start()
         if self._done == last + self._task.options.profiled and self._profiler is not None:

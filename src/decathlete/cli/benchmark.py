@@ -28,12 +28,12 @@ class WorkArguments(NetworkArguments):
     task: Annotated[
         str,
         typer.Option(
-            "--task", help="The Decathlon task (01 to 12) whose fixed patch random data have; with --real any dataset."
+            "--task", help="Decathlon task (01 to 12) whose patch size the random data have; with --real any dataset."
         ),
     ] = "01"
     real: Annotated[
         bool,
-        typer.Option("--real/--no-real", help="Take the task's prepared data and their plan, not random numbers."),
+        typer.Option("--real/--no-real", help="Use the task's prepared data and plan instead of random numbers."),
     ] = False
     batch_size: Annotated[
         int | None,
@@ -41,13 +41,13 @@ class WorkArguments(NetworkArguments):
             metavar="N",
             min=1,
             show_default="2 in 3D, 16 in 2D; with --real the plan's",
-            help="Patches (2D: slices) computed together, per device.",
+            help="Patches (2D: slices) per batch and device.",
         ),
     ] = None
     patch: Annotated[
         str | None,
         typer.Option(
-            metavar="Z,Y,X", show_default="the task's", rich_help_panel=PLAN, help="Size of a patch, voxels; 2D: Y,X."
+            metavar="Z,Y,X", show_default="the task's", rich_help_panel=PLAN, help="Patch size, voxels; 2D: Y,X."
         ),
     ] = None
     set_: Set = None
@@ -60,7 +60,7 @@ class WorkArguments(NetworkArguments):
             "real": self.real,
             "batch_size": self.batch_size,
             "patch": o.numbers_of(self.patch, flag="--patch"),
-            "plan": self.shaping(PlanOptions(overrides=tuple(self.set_ or ()))),
+            "plan": self.network_options(PlanOptions(overrides=tuple(self.set_ or ()))),
         }
 
 
@@ -68,32 +68,30 @@ class WorkArguments(NetworkArguments):
 class MeasureArguments:
     """How it is measured."""
 
-    augment: Annotated[
-        bool, typer.Option("--augment/--no-augment", help="With train: change patches at random, as a training does.")
-    ] = False
+    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="With train: augment the patches.")] = False
     volumes: Annotated[
         bool,
         typer.Option(
-            "--volumes/--no-volumes", help="With predict: whole volumes by sliding windows, not single batches."
+            "--volumes/--no-volumes", help="With predict: whole volumes by sliding windows instead of single batches."
         ),
     ] = False
     shape: Annotated[
         str | None,
-        typer.Option(metavar="Z,Y,X", show_default="155,240,240", help="Size of the random volumes, voxels."),
+        typer.Option(metavar="Z,Y,X", show_default="155,240,240", help="Shape of the random volumes, voxels."),
     ] = None
     warmup: Annotated[
         int,
-        typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Steps before those that are measured."),
+        typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Number of warm-up steps."),
     ] = 5
     steps: Annotated[
-        int, typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Steps that are measured.")
+        int, typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Number of measured steps.")
     ] = 50
     profile: Annotated[
         bool,
         typer.Option(
             "--profile/--no-profile",
             rich_help_panel=MEASUREMENT,
-            help="Profile a few more steps; write the trace for Chrome.",
+            help="Profile a few more steps and write a Chrome trace.",
         ),
     ] = False
     amp: Annotated[
@@ -101,7 +99,7 @@ class MeasureArguments:
         typer.Option(
             "--amp/--no-amp",
             rich_help_panel=o.MACHINE,
-            help="Mixed precision: fp16 on CUDA, else bf16. Or give --precision.",
+            help="Mixed precision: fp16 on CUDA, else bf16. --precision is more specific.",
         ),
     ] = False
     compile: o.Compile = False
@@ -116,7 +114,7 @@ class MeasureArguments:
 
 
 def benchmark(
-    mode: Annotated[BenchmarkMode, typer.Option(help="Measure training steps, or predictions.")],
+    mode: Annotated[BenchmarkMode, typer.Option(help="What is measured: training steps or predictions.")],
     work: WorkArguments,
     windows: SweepArguments,
     measured: MeasureArguments,

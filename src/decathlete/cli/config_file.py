@@ -5,6 +5,7 @@ Every command loads this module, most without a file: what reading one needs is 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import typer
 
+from decathlete.cli.renamed_options import successor
 from decathlete.core.choices import PresetName
 from decathlete.errors import OptionError, problems_found
 
@@ -24,6 +26,8 @@ OVERRULES: dict[str, tuple[str, ...]] = {
 """Option -> those that would contradict it, or do nothing beside it: said higher up (a flag is above the file, the file
 above the preset), it makes them forgotten below."""
 UNCONFIGURABLE = frozenset({"config", "help"})
+SET = "set_"
+"""The parameter of ``--set``; a nested section of a file becomes such assignments."""
 FROM_FILE = "decathlete.from_file"
 """In a context's ``meta``: name -> value for what the file says, ``None`` for ``null``."""
 
@@ -38,14 +42,26 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    options, others = _spellings(context.command), _spellings_of_all(context)
+    options, others = option_spellings(context.command), _spellings_of_all(context)
     values: dict[str, Any] = {}
     problems: list[str] = []
     foreign: list[str] = []
+    assignments: list[str] = []
     for key, value in _read(path).items():
         name = str(key).replace("_", "-")
-        if name not in options:
-            foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
+        if _is_section(value):
+            if not _takes_section(name, options):
+                foreign.append(name)
+                continue
+            if isinstance(value, dict) and name in options and isinstance(value.get("name"), str):
+                values[options[name].name] = value["name"]
+                value = {k: item for k, item in value.items() if k != "name"}
+            assignments += _assignments(name.replace("-", "_"), value)
+        elif name not in options:
+            if new := successor(name, options):
+                problems.append(f"{key}: the option was renamed, use {new}")
+            else:
+                foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
         elif options[name].name in values:
             problems.append(f"{key}: given twice")
         else:
@@ -53,9 +69,11 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
                 values[options[name].name] = None if value is None else _taken(options[name], name, value, context)
             except ValueError as problem:
                 problems.append(f"{key}: {problem}")
+    if assignments:
+        values[SET] = [*assignments, *(values.get(SET) or ())]
     if problems:
         raise problems_found(
-            problems, where=path, remedy="mend these lines; `--help` lists the options", kind=OptionError
+            problems, where=path, remedy="fix these lines; `--help` lists the options", kind=OptionError
         )
     if foreign:
         log.info("%s: not options of this command, left to others: %s", path, ", ".join(foreign))
@@ -88,9 +106,36 @@ def _set_defaults(context: typer.Context, *, below: Mapping[str, Any]) -> None:
     context.default_map = {name: value for name, value in below.items() if name not in silent} | from_file
 
 
+def _is_section(value: Any) -> bool:
+    """Whether a file's value is nested: settings of a component or group, or a list of components."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
+
+
+def _takes_section(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a command uses a nested section: the plan's with ``--set``, the training's where it trains, too."""
+    from decathlete.planning.plan import Plan
+
+    return "set" in options and (name.replace("-", "_") in Plan.model_fields or "optimizer" in options)
+
+
+def _assignments(path: str, value: Any) -> Iterator[str]:
+    """A nested section as ``--set`` has it: ``{gamma: {probability: 0.1}}`` is ``gamma.probability=0.1``."""
+    if not isinstance(value, dict):
+        yield f"{path}={json.dumps(value)}"
+        return
+    for key, item in value.items():
+        yield from _assignments(path if key == "name" else f"{path}.{key}", item)
+
+
 def flags_win(context: Any) -> None:
-    """Forget what file and preset say against a flag: it is our default then."""
+    """Forget what file and preset say against a flag: it is our default then. ``--set`` adds to the file's."""
     from_file = context.meta.get(FROM_FILE, {})
+    if from_file.get(SET):
+        chosen = [name for name in context.params if _source(context, name) == "COMMANDLINE"]
+        kept = [
+            text for text in from_file[SET] if text.partition(".")[0] not in chosen
+        ]  # settings of another component
+        context.params[SET] = [*kept, *(context.params[SET] if SET in chosen else ())]
     ours = {parameter.name: parameter.default for parameter in context.command.params}
     for winner, losers in OVERRULES.items():
         if _source(context, winner) == "COMMANDLINE":
@@ -120,7 +165,7 @@ def _read(path: Path) -> dict[Any, Any]:
     try:
         content = _parse(text, path)
     except ValueError as problem:
-        raise OptionError(f"cannot be read: {problem}", where=path, remedy="mend the file") from None
+        raise OptionError(f"cannot be read: {problem}", where=path, remedy="fix the file") from None
     if content is None:  # an empty file, or one of comments
         return {}
     if not isinstance(content, dict):
@@ -129,8 +174,6 @@ def _read(path: Path) -> dict[Any, Any]:
 
 
 def _parse(text: str, path: Path) -> Any:
-    import json
-
     if path.suffix.lower() == ".json":
         return json.loads(text)
     if path.suffix.lower() not in (".yaml", ".yml"):
@@ -143,8 +186,8 @@ def _parse(text: str, path: Path) -> Any:
         raise ValueError(" ".join(str(problem).split())) from None
 
 
-def _spellings(command: Any) -> dict[str, Any]:
-    """Spelling without hyphens in front, ``no-fit`` beside ``fit`` -> option."""
+def option_spellings(command: Any) -> dict[str, Any]:
+    """Return the options by spelling, without leading hyphens; ``no-adapt`` beside ``adapt``."""
     named = {
         spelling.removeprefix("--"): option
         for option in command.params
@@ -161,7 +204,7 @@ def _spellings_of_all(context: typer.Context) -> frozenset[str]:
 
 def _spellings_below(command: Any) -> Iterator[str]:
     for below in getattr(command, "commands", {}).values():
-        yield from _spellings(below)
+        yield from option_spellings(below)
         yield from _spellings_below(below)
 
 

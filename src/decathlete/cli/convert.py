@@ -27,7 +27,8 @@ class FileArguments:
         typer.Option(
             metavar="NAMES",
             rich_help_panel=FILES,
-            help="MRI, or CT,PET, or T1=_t1,T2=_t2: names, and what file names end with. CT is normalised as CT.",
+            help="Names of the channels, with the suffixes of their files: MRI, or CT,PET, or "
+            "T1=_t1,T2=_t2. The name CT selects CT normalisation.",
         ),
     ] = None
     classes: Annotated[
@@ -36,13 +37,13 @@ class FileArguments:
             metavar="NAMES",
             rich_help_panel=FILES,
             show_default="every value that occurs",
-            help="liver,tumour (values 1, 2), or liver=1,tumour=4,ignore=9.",
+            help="Names of the classes: liver,tumour (values 1, 2), or liver=1,tumour=4,ignore=9.",
         ),
     ] = None
     images: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", rich_help_panel=FILES, help="Where images lie in SOURCE, which has no dataset.json."
+            metavar="DIR", rich_help_panel=FILES, help="Folder of the images in SOURCE, if it has no dataset.json."
         ),
     ] = None
     labels: Annotated[
@@ -51,16 +52,16 @@ class FileArguments:
             metavar="DIR",
             rich_help_panel=FILES,
             show_default="with the images",
-            help="Where label maps lie in SOURCE.",
+            help="Folder of the label maps in SOURCE.",
         ),
     ] = None
     test_images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", rich_help_panel=FILES, help="Where images without label maps lie in SOURCE."),
+        typer.Option(metavar="DIR", rich_help_panel=FILES, help="Folder of the test images in SOURCE."),
     ] = None
     label_suffix: Annotated[
         str,
-        typer.Option(metavar="TEXT", rich_help_panel=FILES, help="What names of label maps end with: _seg."),
+        typer.Option(metavar="TEXT", rich_help_panel=FILES, help="Suffix of the names of label maps: _seg."),
     ] = ""
 
     def names(self) -> FileNames:
@@ -72,23 +73,29 @@ class FileArguments:
 
 def convert(
     source: Annotated[
-        str, typer.Argument(help="A dataset (folder, or name or number under --data), a plain folder, or a CSV file.")
+        str,
+        typer.Argument(
+            help="Source: a dataset (folder, or name or number under --data), a plain folder, or a CSV file."
+        ),
     ],
-    to: Annotated[DatasetLayout, typer.Option("--to", help="The Decathlon's layout, or nnU-Net v2's.")],
+    to: Annotated[
+        DatasetLayout,
+        typer.Option("--to", help="Layout of the new dataset: Medical Segmentation Decathlon or nnU-Net v2."),
+    ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="The new dataset's folder; for nnU-Net e.g. Dataset004_Liver."
+            "--output", "-o", metavar="DIR", help="Folder of the new dataset; for nnU-Net e.g. Dataset004_Liver."
         ),
     ],
     files: FileArguments,
-    copy: Annotated[
-        bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to the source's.")
-    ] = False,
+    copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to them.")] = False,
     suffix: Annotated[
         ImageSuffix | None,
         typer.Option(
-            "--suffix", show_default="the source's", help="Kind of all new files; others are written anew in it."
+            "--suffix",
+            show_default="the source's",
+            help="File format of all images; files of other formats are converted.",
         ),
     ] = None,
     regions: o.Regions = None,
@@ -99,7 +106,7 @@ def convert(
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make a dataset of another layout; the source stays as it is, and files become links where they can."""
+    """Convert a dataset to another layout. The source is not changed; files are linked where possible."""
     from decathlete.cli.progress import TerminalListener
     from decathlete.core.regions import parse_order
     from decathlete.workflows.convert import convert as function

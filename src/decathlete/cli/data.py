@@ -25,7 +25,7 @@ def check(
     workers: o.Workers = 2,
     as_json: o.AsJson = False,
 ) -> None:
-    """List every problem of a dataset's files, with its remedy. Nothing is changed."""
+    """List every problem of a dataset with its solution. Nothing is changed."""
     from decathlete.cli.progress import TerminalListener, print_json
     from decathlete.core.regions import parse_order
     from decathlete.workflows.check import check as function
@@ -57,20 +57,20 @@ def preprocess(
     mode: Annotated[
         PreparedFor,
         typer.Option(
-            help="To be trained on; or, by the plan of --model, to be predicted: the labelled cases (val), or the "
-            "test images."
+            help="Purpose: train; or prediction with the plan of --model: of the labelled cases (val) or "
+            "the test images (test)."
         ),
     ] = "train",
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="DIR", help="val and test: the run's or model's folder whose plan it is."),
+        typer.Option("--model", metavar="DIR", help="Folder of the run or model whose plan is used, for val and test."),
     ] = None,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Plan for a dataset and prepare every case. It is checked first; the plan and its reasons are printed."""
+    """Check and plan a dataset and prepare every case. The plan is printed with its reasons."""
     from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task

@@ -26,7 +26,7 @@ def download(
     ],
     region: Annotated[
         BucketRegion | None,
-        typer.Option("--region", show_default="us", help="Which public bucket to fetch from: USA or Europe."),
+        typer.Option("--region", show_default="us", help="Region of the public bucket: USA or Europe."),
     ] = None,
     url: Annotated[
         str | None,
@@ -34,7 +34,7 @@ def download(
             "--url",
             metavar="URL",
             show_default="the public bucket",
-            help="A mirror: https://, file:// or path of the archive or of its folder.",
+            help="Mirror: https://, file:// or path of the archive or of its folder.",
         ),
     ] = None,
     data: Annotated[
@@ -43,11 +43,11 @@ def download(
             "--data",
             metavar="DIR",
             rich_help_panel=PLACES,
-            help="Root of the raw datasets; the task becomes a folder in it.",
+            help="Folder of the raw datasets; the task is stored in it.",
         ),
     ] = Path("data"),
 ) -> None:
-    """Bring a task of the Medical Segmentation Decathlon. Called again, it goes on where it was stopped."""
+    """Download a Medical Segmentation Decathlon task. A stopped download is resumed when the command is repeated."""
     from rich.console import Console
 
     from decathlete.dataset.download import download as bring

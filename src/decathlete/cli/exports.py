@@ -26,7 +26,7 @@ CheckedOn = Annotated[
         "-i",
         metavar="PATH",
         show_default="held-out cases of the model's run",
-        help="Compare with the model on these: an image, a folder of images, or prepared cases.",
+        help="Images for the comparison with the model: a file, a folder of images, or prepared cases.",
     ),
 ]
 
@@ -43,7 +43,7 @@ def export_nnunet(
 def export_onnx(
     model: Model,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PATH", help="A file NAME.onnx, or a folder for model.onnx.")
+        Path, typer.Option("--output", "-o", metavar="PATH", help="File NAME.onnx, or a folder for model.onnx.")
     ],
     input_: CheckedOn = None,
     overwrite: o.Overwrite = False,
@@ -60,7 +60,7 @@ def export_openvino(
         bool,
         typer.Option(
             "--int8/--no-int8",
-            help="Compute convolutions in int8, unless the mean Dice of validation cases falls by 0.002 or more.",
+            help="Quantise convolutions to int8. Rejected if the mean Dice of validation cases falls by 0.002 or more.",
         ),
     ] = False,
     calibration: Annotated[
@@ -69,7 +69,7 @@ def export_openvino(
             "--calibration",
             metavar="PATH",
             show_default="the run's training cases",
-            help="With --int8: calibrate on these: a dataset, an image, a folder of images, or prepared cases.",
+            help="Calibration data of --int8: a dataset, an image, a folder of images, or prepared cases.",
         ),
     ] = None,
     dataset: Annotated[
@@ -78,8 +78,8 @@ def export_openvino(
             "--dataset",
             metavar="DIR",
             show_default="the run's",
-            help="With --int8: the raw dataset, if it has moved; or labelled cases to validate on, where none was held "
-            "out.",
+            help="Validation data of --int8: the raw dataset, if it has moved, or labelled cases where "
+            "none was held out.",
         ),
     ] = None,
     overwrite: o.Overwrite = False,

@@ -15,32 +15,37 @@ if TYPE_CHECKING:
     from decathlete.interop.dynunet_options import DynUNetOptions
 
 SETTINGS, NETWORK = "Settings that a checkpoint does not hold", "Network"
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model that is made.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the new model.")]
 
 
 def import_nnunet(
     source: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER_OR_ZIP", help="A trained nnU-Net v2 model: folder, or exported zip."),
+        typer.Argument(metavar="FOLDER_OR_ZIP", help="Trained nnU-Net v2 model: folder, or exported zip."),
     ],
     output: Output,
     configuration: Annotated[
         str | None,
         typer.Option(
-            "--configuration", metavar="NAME", show_default="the only one", help="Where there are several: 3d_fullres."
+            "--configuration",
+            metavar="NAME",
+            show_default="the only one",
+            help="Configuration, if there are several: 3d_fullres.",
         ),
     ] = None,
     folds: Annotated[
         str | None,
-        typer.Option("--folds", metavar="FOLDS", show_default="all", help="Of nnU-Net, averaged: 0,1,4, or all."),
+        typer.Option(
+            "--folds", metavar="FOLDS", show_default="all", help="Folds that are imported and averaged: 0,1,4, or all."
+        ),
     ] = None,
     checkpoint: Annotated[
         Weights | None,
-        typer.Option("--checkpoint", show_default="final, where there is one", help="Which checkpoints to take."),
+        typer.Option("--checkpoint", show_default="final, where there is one", help="Checkpoints that are imported."),
     ] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Take over a trained nnU-Net v2 model, with all its folds. `predict` then gives what nnUNetv2_predict gives."""
+    """Import a trained nnU-Net v2 model with all its folds. `predict` gives the same results as nnUNetv2_predict."""
     from decathlete.interop.nnunet import import_nnunet as function
 
     made = function(
@@ -67,7 +72,8 @@ class CheckpointArguments:
             metavar="TASK",
             show_default="the checkpoint's",
             rich_help_panel=SETTINGS,
-            help="The recipe's task: its number (04) or folder. It fixes what the options below do not say.",
+            help="Task of the recipe: its number (04) or folder name. It determines settings that the "
+            "options below leave open.",
         ),
     ] = None
     patch_size: Annotated[
@@ -76,7 +82,7 @@ class CheckpointArguments:
             metavar="Z,Y,X",
             show_default="the task's",
             rich_help_panel=SETTINGS,
-            help="Voxels; Y,X for a 2D model.",
+            help="Patch size, voxels; Y,X for a 2D model.",
         ),
     ] = None
     spacing: Annotated[
@@ -85,7 +91,7 @@ class CheckpointArguments:
             metavar="Z,Y,X",
             show_default="the task's",
             rich_help_panel=SETTINGS,
-            help="Mm; Y,X for a 2D model, which leaves slices as they are otherwise.",
+            help="Target spacing, mm; Y,X for a 2D model.",
         ),
     ] = None
     modality: Annotated[
@@ -93,7 +99,7 @@ class CheckpointArguments:
         typer.Option(
             show_default="by the first channel's name",
             rich_help_panel=SETTINGS,
-            help="CT is clipped and scaled, MRI (and all else) z-scored over its non-zero voxels.",
+            help="Modality: CT is clipped and scaled, MRI (and all others) z-scored over non-zero voxels.",
         ),
     ] = None
     ct_stats: Annotated[
@@ -102,7 +108,7 @@ class CheckpointArguments:
             metavar="LOW,HIGH,MEAN,STD",
             show_default="the task's",
             rich_help_panel=SETTINGS,
-            help="Clip limits, mean and standard deviation, HU.",
+            help="CT normalisation: clip limits, mean and standard deviation, HU.",
         ),
     ] = None
     dataset: Annotated[
@@ -110,7 +116,7 @@ class CheckpointArguments:
         typer.Option(
             metavar="DIR",
             rich_help_panel=SETTINGS,
-            help="A folder whose dataset.json names channels and labels.",
+            help="Folder whose dataset.json names channels and labels.",
         ),
     ] = None
     channels: Annotated[
@@ -119,7 +125,7 @@ class CheckpointArguments:
             metavar="NAME,...",
             show_default="the dataset's or the task's",
             rich_help_panel=SETTINGS,
-            help="Names of the image's channels.",
+            help="Names of the image channels.",
         ),
     ] = None
     labels: Annotated[
@@ -134,20 +140,20 @@ class CheckpointArguments:
     brats: Annotated[
         bool | None,
         o.brats(
-            "The outputs are whole tumour, core and enhancing, as the recipe's BraTS loss has them.",
+            "The outputs are whole tumour, tumour core and enhancing tumour, as in the recipe's BraTS loss.",
             default="what the checkpoint says",
         ),
     ] = None
     regions: Annotated[
         str | None,
-        o.regions("What the outputs are, if other regions: 'whole tumour=1,2,3;core=2,3'.", default=True),
+        o.regions("Regions of the outputs, if they are others: 'whole tumour=1,2,3;core=2,3'.", default=True),
     ] = None
     dim: Annotated[
         o.Dim | None,
         typer.Option(
             show_default="the weights'",
             rich_help_panel=NETWORK,
-            help="What the model has to be: one of slices (2) or of volumes (3).",
+            help="Expected dimensions of the model: 2 (slices) or 3 (volumes).",
         ),
     ] = None
     norm: Annotated[
@@ -155,7 +161,7 @@ class CheckpointArguments:
         typer.Option(
             show_default="what the checkpoint says",
             rich_help_panel=NETWORK,
-            help="Instance and group norm have the same weights.",
+            help="Normalisation layers; instance and group norm have the same weights.",
         ),
     ] = None
     negative_slope: Annotated[
@@ -166,7 +172,7 @@ class CheckpointArguments:
             max=1.0,
             show_default="what the checkpoint says",
             rich_help_panel=NETWORK,
-            help="Of the leaky ReLU.",
+            help="Negative slope of the leaky ReLU.",
         ),
     ] = None
 
@@ -192,7 +198,7 @@ class CheckpointArguments:
 
 
 def import_dynunet(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A Lightning checkpoint (.ckpt).")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Lightning checkpoint (.ckpt).")],
     output: Output,
     about: CheckpointArguments,
     overwrite: o.Overwrite = False,

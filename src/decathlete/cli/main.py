@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from decathlete.cli import benchmark as measure
-from decathlete.cli import convert, data, download, exports, imports, models, scores
+from decathlete.cli import components, convert, data, download, exports, imports, models, scores
 from decathlete.cli import run as whole
 from decathlete.cli.option_groups import grouped
 from decathlete.cli.sections import SectionedCommand
@@ -56,14 +56,15 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": scores.evaluate,
     "report": scores.report,
     "benchmark": measure.benchmark,
+    "components": components.components,
 }
 # Commands of two words. In Python they are one: decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "import": (
-        "Take over trained models of other programs.",
+        "Import models trained by other programs.",
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
-    "export": ("Write trained models for other programs.", exports.COMMANDS),
+    "export": ("Export trained models to other programs.", exports.COMMANDS),
 }
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(grouped(_function))
@@ -83,7 +84,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more messages.")] = False,
     version: Annotated[  # noqa: ARG001 - the callback answers it
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,

@@ -9,7 +9,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.config_file import said
-from decathlete.cli.shared_groups import Fit, Set, WindowArguments
+from decathlete.cli.shared_groups import Adapt, Set, WindowArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.core.choices import Grid
 
@@ -27,31 +27,40 @@ def train(
             metavar="N",
             min=1,
             rich_help_panel=o.MACHINE,
-            help="Machines that train together; torchrun or srun starts this command on each.",
+            help="Number of machines; torchrun or srun starts this command on each.",
         ),
     ] = 1,
     set_: Set = None,
-    fit: Fit = True,
+    adapt: Adapt = True,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where a stopped run was.")] = False,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Resume a stopped run.")] = False,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Train one fold of a prepared dataset."""
     from decathlete.cli.progress import TerminalListener
+    from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.train import train_task
     from decathlete.workflows.workspace import Workspace
 
     held_out = o.fold_of(fold)
+    assigned = split_assignments(set_ or ())
     result = train_task(
         task,
         dims=o.dims_of(dim),
         fold=held_out,
         workspace=Workspace(data=data, prepared=prepared, results=results),
-        config=training.config(said(context), nodes=nodes, preset=preset, dims=o.dims_of(dim), fold=held_out),
-        overrides=tuple(set_ or ()),
-        fit=fit,
+        config=training.config(
+            said(context),
+            nodes=nodes,
+            preset=preset,
+            dims=o.dims_of(dim),
+            fold=held_out,
+            assigned=assigned.train,
+        ),
+        overrides=assigned.plan,
+        adapt=adapt,
         resume=resume,
         overwrite=overwrite,
         progress=TerminalListener().training(),
@@ -67,8 +76,8 @@ def validate(
     grid: Annotated[
         Grid,
         typer.Option(
-            help="Score on the files' own grids, or on the resampled ones that the network sees: written to "
-            "scores_prepared.json, and not to be quoted."
+            help="Grid of the scores: of the original files, or the resampled grid of the network (written "
+            "to scores_prepared.json; not for publication)."
         ),
     ] = "original",
     precision: o.Precision = "auto",
@@ -79,7 +88,7 @@ def validate(
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Score a model on the cases that its fold held out. They are predicted on their original grids."""
+    """Predict and score the held-out cases of a model, on their original grids."""
     from decathlete.cli.progress import TerminalListener, print_json
     from decathlete.workflows.validate import validate as function
 
@@ -105,7 +114,7 @@ def predict(
         typer.Option(
             "--model",
             metavar="DIR",
-            help="A run's folder, a model folder or that of an exported program; give several for an ensemble.",
+            help="Model: folder of a run, a model or an exported program. Repeat it for an ensemble.",
         ),
     ],
     input_: Annotated[
@@ -114,19 +123,20 @@ def predict(
             "--input",
             "-i",
             metavar="PATH",
-            help="An image, a DICOM folder, a folder of images, or one prepared by `preprocess --mode`.",
+            help="Images: a file, a DICOM folder, a folder of images, or cases prepared by `preprocess --mode`.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the predictions.")],
     windows: WindowArguments,
     cases: Annotated[
         int | None,
-        typer.Option("--cases", metavar="N", min=1, show_default="all", help="Predict the first N images alone."),
+        typer.Option("--cases", metavar="N", min=1, show_default="all", help="Predict only the first N images."),
     ] = None,
     save_probabilities: Annotated[
         bool,
         typer.Option(
-            "--save-probabilities/--no-save-probabilities", help="Also write each class's probabilities (large files)."
+            "--save-probabilities/--no-save-probabilities",
+            help="Also write the probabilities of each class (large files).",
         ),
     ] = False,
     precision: o.Precision = "auto",
@@ -135,7 +145,7 @@ def predict(
     device: o.Device = "auto",
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Segment images. Label maps have the images' own grids, each with a JSON of volumes and provenance."""
+    """Segment images. Each label map has the grid of its image, and a JSON file with volumes and provenance."""
     from decathlete.cli.progress import TerminalListener
     from decathlete.workflows.predict import predict as function
 

@@ -1,4 +1,4 @@
-"""The options of the network's shape, beside those of the plan in ``groups``."""
+"""Options of the network."""
 
 from __future__ import annotations
 
@@ -16,15 +16,23 @@ NETWORK = "Network"
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkArguments:
-    """What a user says about the network's shape."""
+    """Options of the network's architecture and size."""
 
+    architecture: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=NETWORK,
+            help="Architecture; module:Class for one of your own. The options below are for the U-Net.",
+        ),
+    ] = PlanOptions.architecture
     filters: Annotated[
         str | None,
         typer.Option(
             metavar="N,...",
             show_default="32,64,128, ...",
             rich_help_panel=NETWORK,
-            help="Channels of each level, finest first; no more levels than numbers.",
+            help="Feature channels of each stage, finest first; the network has at most as many stages.",
         ),
     ] = None
     wide_encoder: Annotated[
@@ -32,7 +40,7 @@ class NetworkArguments:
         typer.Option(
             "--wide-encoder/--no-wide-encoder",
             rich_help_panel=NETWORK,
-            help="Give the encoder 64, 96, 128, 192, 256, ... channels.",
+            help="Wider network: 64, 96, 128, 192, 256, ... feature channels.",
         ),
     ] = PlanOptions.wide_encoder
     depth: Annotated[
@@ -42,19 +50,22 @@ class NetworkArguments:
             min=1,
             show_default="as the patch allows",
             rich_help_panel=NETWORK,
-            help="Halve the resolution so many times, at most.",
+            help="Maximum number of poolings.",
         ),
     ] = PlanOptions.depth
     min_fmap: Annotated[
         int,
         typer.Option(
-            metavar="VOXELS", min=1, rich_help_panel=NETWORK, help="Halve an axis only while feature maps stay so long."
+            metavar="VOXELS",
+            min=1,
+            rich_help_panel=NETWORK,
+            help="Minimum length of feature maps along a pooled axis, voxels.",
         ),
     ] = PlanOptions.min_fmap
     negative_slope: Annotated[
         float,
         typer.Option(
-            metavar="SLOPE", min=0.0, max=1.0, rich_help_panel=NETWORK, help="Slope of the leaky ReLU below 0."
+            metavar="SLOPE", min=0.0, max=1.0, rich_help_panel=NETWORK, help="Negative slope of the leaky ReLU."
         ),
     ] = PlanOptions.negative_slope
     deep_supervision: Annotated[
@@ -62,7 +73,7 @@ class NetworkArguments:
         typer.Option(
             "--deep-supervision/--no-deep-supervision",
             rich_help_panel=NETWORK,
-            help="Compare coarser outputs with the truth, too.",
+            help="Deep supervision: a loss also for coarser outputs.",
         ),
     ] = PlanOptions.deep_supervision
     heads: Annotated[
@@ -72,14 +83,15 @@ class NetworkArguments:
             min=1,
             show_default="all but the coarsest",
             rich_help_panel=NETWORK,
-            help="Compare so many outputs with the truth, at most.",
+            help="Maximum number of supervised outputs.",
         ),
     ] = PlanOptions.heads
 
-    def shaping(self, options: PlanOptions) -> PlanOptions:
-        """``options`` with what is said here."""
+    def network_options(self, options: PlanOptions) -> PlanOptions:
+        """Return ``options`` with the options of the network."""
         return replace(
             options,
+            architecture=self.architecture,
             filters=_numbers(self.filters or ""),
             wide_encoder=self.wide_encoder,
             depth=self.depth,
@@ -92,15 +104,15 @@ class NetworkArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class FullPlanArguments(NetworkArguments, PlanArguments):
-    """All that a user can say about the plan."""
+    """Options of the plan and of the network."""
 
     def options(self) -> PlanOptions:
-        """For the planner."""
-        return self.shaping(super().options())
+        """Return the options for the planner."""
+        return self.network_options(super().options())
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise OptionError(f"--filters {text}: not whole numbers", remedy="write e.g. --filters 32,64,128") from None
+        raise OptionError(f"--filters {text}: must be whole numbers", remedy="e.g. --filters 32,64,128") from None

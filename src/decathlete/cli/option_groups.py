@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Any, get_type_hints
 
-from decathlete.cli.options import Config
+from decathlete.cli.options import Config, Plugin
 from decathlete.core.signatures import field_parameters
 
 
@@ -17,17 +17,19 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     typer reads options from a function's signature; so the function that it is given has the fields' names, types and
     defaults in its signature, and gathers their values before it calls ``command``. Every
-    command also gets ``--config``.
+    command also gets ``--config`` and ``--plugin``.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     own = inspect.signature(command).parameters.values()
     options = [option for parameter in own for option in _spread(parameter, hints[parameter.name])]
-    options.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config))
+    for name, annotation in (("config", Config), ("plugin", Plugin)):
+        options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
     @wraps(command)
     def gathering(**values: Any) -> None:
         values.pop("config")  # its values have come as the other options'
+        values.pop("plugin")  # its modules have been imported by its callback
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(hints[name])})
         command(**values)

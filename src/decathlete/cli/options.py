@@ -7,17 +7,50 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from decathlete.cli.component_name import ComponentName
 from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import Layout as LayoutName
 from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
-PLACES, MACHINE, PREDICTION, SPLIT = "Where things lie", "Machine", "Prediction", "Split"
+PLACES, MACHINE, PREDICTION, SPLIT = "Folders", "Machine", "Prediction", "Split"
 REGIONS = "Overlapping regions"
 """Sections of ``--help``; an option without one stands under Options."""
 
 Dim = Literal["2", "3"]
+
+
+def import_plugins(modules: list[str] | None) -> list[str] | None:
+    """Import modules that register components.
+
+    Raises:
+        OptionError: one cannot be imported.
+    """
+    from importlib import import_module
+
+    for module in modules or ():
+        try:
+            import_module(module)
+        except ImportError as problem:
+            raise OptionError(
+                f"--plugin {module}: cannot be imported ({problem})",
+                remedy="install it, or set PYTHONPATH to the folder that holds it",
+                code="E-COMPONENT-IMPORT",
+            ) from problem
+    return modules
+
+
+def component(package: str, title: str, section: str, *, note: str = "") -> Any:
+    """An option that takes the name of a component; its help lists the built-in ones."""
+    kind = ComponentName(package)
+    more = f". {note}" if note else ""
+    return typer.Option(
+        parser=kind,
+        metavar="NAME",
+        rich_help_panel=section,
+        help=f"{title}: {', '.join(kind.builtin)}; a plug-in's name or module:Class{more}.",
+    )
 
 
 def overlap(section: str) -> Any:
@@ -34,7 +67,7 @@ def overlap(section: str) -> Any:
 def blend(section: str) -> Any:
     """Likewise."""
     return typer.Option(
-        rich_help_panel=section, help="How overlapping windows are weighted: most in their middle, or alike."
+        rich_help_panel=section, help="Weights of overlapping windows: gaussian (most in the centre) or constant."
     )
 
 
@@ -51,8 +84,10 @@ def brats(help_: str, *, default: str | bool) -> Any:
 
 
 Task = Annotated[str, typer.Option("--task", help="Dataset: its number (04) or folder name under --data, or a path.")]
-Dataset = Annotated[str, typer.Argument(help="A folder with dataset.json, or its name or number under --data.")]
-Dims = Annotated[Dim, typer.Option("--dim", help="A model of slices (2) or of volumes (3).")]
+Dataset = Annotated[
+    str, typer.Argument(help="Dataset: a folder with dataset.json, or its name or number under --data.")
+]
+Dims = Annotated[Dim, typer.Option("--dim", help="Dimensions of the model: 2 (slices) or 3 (volumes).")]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -60,7 +95,19 @@ Config = Annotated[
         metavar="FILE",
         is_eager=True,
         callback=take_config,
-        help="Take options from a YAML or JSON file; those on the command line win.",
+        help="YAML or JSON file with options. Options on the command line override it.",
+    ),
+]
+"""Every command has it (``grouped``)."""
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        is_eager=True,
+        callback=import_plugins,
+        help="Python module with components, imported before the command runs. Installed plug-ins do "
+        "not need it. Can be repeated.",
     ),
 ]
 """Every command has it (``grouped``)."""
@@ -70,7 +117,7 @@ Preset = Annotated[
         "--preset",
         is_eager=True,
         callback=take_preset,
-        help="Take the defaults of another program: recipe is NVIDIA's nnU-Net for PyTorch of 2021.",
+        help="Defaults of another program: recipe is NVIDIA's nnU-Net for PyTorch (2021).",
     ),
 ]
 Fold = Annotated[
@@ -79,19 +126,25 @@ Fold = Annotated[
         "--fold",
         metavar="FOLD",
         show_default="0",
-        help="The fold that is held out, from 0; or all: train on every case, without scores.",
+        help="Fold that is held out, from 0; all: train on every case, without scores.",
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite/--no-overwrite", help="Replace results of other inputs or settings.")
+    bool,
+    typer.Option(
+        "--overwrite/--no-overwrite", help="Replace existing results that were made with other inputs or settings."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json/--no-json", help="Print the result as JSON, for machines.")]
+AsJson = Annotated[bool, typer.Option("--json/--no-json", help="Print the result as JSON.")]
 Model = Annotated[
-    Path, typer.Option("--model", metavar="DIR", help="A run's folder (results/.../fold_0), or the model folder in it.")
+    Path,
+    typer.Option("--model", metavar="DIR", help="Folder of a run (results/.../fold_0), or the model folder in it."),
 ]
 RawDataset = Annotated[
     Path | None,
-    typer.Option("--dataset", metavar="DIR", show_default="where it was", help="The raw dataset, if it has moved."),
+    typer.Option(
+        "--dataset", metavar="DIR", show_default="where it was", help="Folder of the raw dataset, if it has moved."
+    ),
 ]
 GroupBy = Annotated[
     str | None,
@@ -100,7 +153,8 @@ GroupBy = Annotated[
         metavar="REGEX",
         rich_help_panel=SPLIT,
         show_default="from the names",
-        help="How a patient is named in a case's name: '^(P\\d+)_'. One patient's cases are never split.",
+        help=r"Regular expression that finds the patient in a case's name: '^(P\d+)_'. Cases of one "
+        "patient stay in one fold.",
     ),
 ]
 Regions = Annotated[
@@ -117,7 +171,7 @@ RegionsOrder = Annotated[
         metavar="VALUES",
         rich_help_panel=REGIONS,
         show_default="derived",
-        help="The label value that each region is written with, outer ones first: 1,2.",
+        help="Label value that is written for each region, outer regions first: 1,2.",
     ),
 ]
 Brats = Annotated[
@@ -130,25 +184,28 @@ Tolerance = Annotated[
         "--tolerance",
         metavar="MM",
         min=0.001,
-        help="Surfaces so far apart still agree, for the normalised surface Dice, mm.",
+        help="Tolerance of the normalised surface Dice, mm.",
     ),
 ]
 
 Data = Annotated[
     Path,
-    typer.Option("--data", metavar="DIR", rich_help_panel=PLACES, help="Root of the raw datasets (never written to)."),
+    typer.Option("--data", metavar="DIR", rich_help_panel=PLACES, help="Folder of the raw datasets (read only)."),
 ]
 Prepared = Annotated[
     Path,
-    typer.Option("--prepared", metavar="DIR", rich_help_panel=PLACES, help="Root of plans and prepared data."),
+    typer.Option("--prepared", metavar="DIR", rich_help_panel=PLACES, help="Folder of plans and prepared data."),
 ]
 Results = Annotated[
     Path,
-    typer.Option("--results", metavar="DIR", rich_help_panel=PLACES, help="Root of models, scores and reports."),
+    typer.Option("--results", metavar="DIR", rich_help_panel=PLACES, help="Folder of models, scores and reports."),
 ]
 
 Workers = Annotated[
-    int, typer.Option("--workers", metavar="N", min=1, rich_help_panel=MACHINE, help="Cases worked on at once.")
+    int,
+    typer.Option(
+        "--workers", metavar="N", min=1, rich_help_panel=MACHINE, help="Number of cases that are processed in parallel."
+    ),
 ]
 Device = Annotated[
     str,
@@ -156,13 +213,13 @@ Device = Annotated[
         "--device",
         metavar="NAME",
         rich_help_panel=MACHINE,
-        help="Where to compute: auto, cpu, cuda, cuda:1 (one GPU) or mps.",
+        help="Device: auto, cpu, cuda, cuda:1 (one GPU) or mps.",
     ),
 ]
 Devices = Annotated[
     int,
     typer.Option(
-        "--devices", metavar="N", min=1, rich_help_panel=MACHINE, help="Use so many GPUs, or processes on a CPU."
+        "--devices", metavar="N", min=1, rich_help_panel=MACHINE, help="Number of GPUs, or of processes on a CPU."
     ),
 ]
 Precision = Annotated[
@@ -170,7 +227,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         rich_help_panel=MACHINE,
-        help="Numbers to compute with; auto: bf16 where the hardware has it, else fp32.",
+        help="Floating-point precision; auto: bf16 where the hardware supports it, else fp32.",
     ),
 ]
 Layout = Annotated[
@@ -178,8 +235,8 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         rich_help_panel=MACHINE,
-        help="Feature maps in memory; results differ by rounding alone. auto: channels last for 3D in fp32 on CPUs, "
-        "first elsewhere.",
+        help="Memory layout of feature maps; results differ by rounding only. auto: channels-last on CPUs, "
+        "channels-first elsewhere.",
     ),
 ]
 
@@ -188,7 +245,7 @@ Compile = Annotated[
     typer.Option(
         "--compile/--no-compile",
         rich_help_panel=MACHINE,
-        help="Compile the network that is trained: a slow first step, then faster ones, on GPUs above all.",
+        help="Compile the network with torch.compile: a slow first step, then faster steps, mainly on GPUs.",
     ),
 ]
 
@@ -208,7 +265,8 @@ Tta = Annotated[
     typer.Option(
         "--tta/--no-tta",
         rich_help_panel=PREDICTION,
-        help="Average over the flips that training used (short trainings: none); up to 8 times slower.",
+        help="Test-time augmentation: average over the flips that training used (short trainings: "
+        "none); up to 8 times slower.",
     ),
 ]
 Overlap = Annotated[float, overlap(PREDICTION)]
@@ -221,7 +279,7 @@ SumsMemory = Annotated[
         min=0.5,
         show_default="2 GB for sums of logits",
         rich_help_panel=PREDICTION,
-        help="Memory that the prediction may fill on a CPU; sums beyond it are written to the output folder.",
+        help="Memory limit of a prediction on a CPU; sums beyond it are kept on disk, in the output folder.",
     ),
 ]
 Windows = Annotated[
@@ -232,7 +290,7 @@ Windows = Annotated[
         min=1,
         show_default="the plan's; few on a CPU",
         rich_help_panel=PREDICTION,
-        help="Windows (2D: slices) computed together, of several images if they are small; fewer need less memory.",
+        help="Windows (2D: slices) per batch, of several images if these are small; fewer need less memory.",
     ),
 ]
 

@@ -11,7 +11,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.config_file import said
 from decathlete.cli.network import FullPlanArguments
-from decathlete.cli.shared_groups import Fit, SweepArguments
+from decathlete.cli.shared_groups import Adapt, SweepArguments
 from decathlete.cli.training import FullTrainArguments
 from decathlete.errors import OptionError
 
@@ -33,10 +33,10 @@ def run(
         typer.Option(
             metavar="FOLDS",
             show_default="one, --fold",
-            help="Cross-validate: several folds in turn, 0-4 or 0,2 or 0- (every fold). --max-time is for each.",
+            help="Folds of a cross-validation: 0-4, 0,2 or 0- (every fold). --max-time applies to each fold.",
         ),
     ] = None,
-    fit: Fit = True,
+    adapt: Adapt = True,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
@@ -44,20 +44,24 @@ def run(
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Do everything in turn, for one fold or several. Check, plan, prepare, train, score, report, predict imagesTs;
-    run it again to go on."""
+    """Run all steps for one fold or several: check, plan, prepare, train, score, report, predict imagesTs. A stopped
+    run is resumed when the command is repeated."""
     from decathlete.cli.progress import TerminalListener
+    from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.workspace import Workspace
 
     if fold is not None and folds is not None:
         raise OptionError("--fold and --folds are both given", remedy="give one of them")
     held_out = o.fold_of(fold)
+    assigned = split_assignments(plan.set_ or ())
     options: PipelineOptions = {
         "dims": o.dims_of(dim),
         "workspace": Workspace(data=data, prepared=prepared, results=results),
-        "plan_options": replace(plan.options(), preset=preset),
-        "config": training.config(said(context), preset=preset, dims=o.dims_of(dim), fold=held_out),
-        "fit": fit,
+        "plan_options": replace(plan.options(), preset=preset, overrides=assigned.plan),
+        "config": training.config(
+            said(context), preset=preset, dims=o.dims_of(dim), fold=held_out, assigned=assigned.train
+        ),
+        "adapt": adapt,
         "predict_options": windows.options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
         ),
@@ -97,12 +101,12 @@ def _run_folds(dataset: str, folds: str, options: PipelineOptions) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(metavar="DIR", help="Where the demo's data and results go.")] = Path("demo"),
-    max_time: Annotated[str, typer.Option(metavar="DURATION", help="Train for so long: 90s, 4m30s, 1h.")] = "4m30s",
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the demo's data and results.")] = Path("demo"),
+    max_time: Annotated[str, typer.Option(metavar="DURATION", help="Training time: 90s, 4m30s, 1h.")] = "4m30s",
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Run everything on a brain cohort that is made up. No data needed; in the end it says where the report is."""
+    """Run all steps on a synthetic brain dataset. No data are needed; the path of the report is printed at the end."""
     from decathlete.cli.progress import TerminalListener
     from decathlete.core.durations import parse_duration
     from decathlete.workflows.demo import demo as function

@@ -54,7 +54,7 @@ def report(
     model: o.Model,
     dataset: o.RawDataset = None,
 ) -> None:
-    """Write a run's report.html. Plan, curves, scores, and pictures of the best, median and worst case."""
+    """Write report.html of a run: plan, curves, scores, and images of the best, median and worst case."""
     from decathlete.workflows.report import make_report
 
     typer.echo(f"report in {make_report(model, dataset_root=dataset)}")

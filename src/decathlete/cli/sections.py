@@ -9,7 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from decathlete.cli.config_file import flags_win
+from decathlete.cli.config_file import flags_win, option_spellings
+from decathlete.cli.renamed_options import reject_renamed
 
 
 class SectionedCommand(TyperCommand):
@@ -17,6 +18,11 @@ class SectionedCommand(TyperCommand):
 
     typer does so with rich alone, which takes half as long again to load and on 80 columns breaks names and choices.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; a renamed option is rejected with its new name."""
+        reject_renamed(args, option_spellings(self))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run it, once it is settled what ``--config`` still has to say."""

@@ -13,12 +13,10 @@ from decathlete.core.choices import (
     Block,
     Layout,
     Norm,
-    OptimizerName,
     Order,
     Orientation,
     PrecisionChoice,
     PresetName,
-    ScheduleName,
 )
 from decathlete.core.regions import parse_order
 from decathlete.planning.options import PlanOptions
@@ -35,15 +33,16 @@ Set = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         rich_help_panel=PLAN,
-        help="Set a field of the plan by hand: patch_size=40,56,40. May be given several times.",
+        help="Value of a field of the plan (patch_size=40,56,40) or of the training (loss.gamma=1.5, "
+        "augmentation.gamma.probability=0.1). Can be repeated.",
     ),
 ]
-Fit = Annotated[
+Adapt = Annotated[
     bool,
     typer.Option(
-        "--fit/--no-fit",
+        "--adapt/--no-adapt",
         rich_help_panel=PLAN,
-        help="Let a CPU or a short training narrow the network, batch and patch, and leave out mirroring.",
+        help="Adapt the plan to a CPU or a short training: narrower network, smaller batch and patch, no mirroring.",
     ),
 ]
 
@@ -55,20 +54,28 @@ class PlanArguments:
     memory: Annotated[
         float,
         typer.Option(
-            metavar="GB", min=0.5, rich_help_panel=PLAN, help="Plan patch and batch for so much GPU memory, GB."
+            metavar="GB",
+            min=0.5,
+            rich_help_panel=PLAN,
+            help="GPU memory for which patch and batch size are planned, GB.",
         ),
     ] = PlanOptions.memory_gb
     orientation: Annotated[
         Orientation,
-        typer.Option(rich_help_panel=PLAN, help="Turn images to RAS (canonical), or leave them as stored."),
+        typer.Option(
+            rich_help_panel=PLAN, help="Orientation of the images: reoriented to RAS (canonical), or as stored."
+        ),
     ] = PlanOptions.orientation
     order: Annotated[
         Order,
-        typer.Option(rich_help_panel=PLAN, help="Normalise, then resample (nnunet), or the reverse (recipe)."),
+        typer.Option(
+            rich_help_panel=PLAN,
+            help="Order of preprocessing: nnunet normalises, then resamples; recipe does the reverse.",
+        ),
     ] = PlanOptions.order
-    block: Annotated[Block, typer.Option(rich_help_panel=PLAN, help="The encoder's blocks; residual is slower.")] = (
-        PlanOptions.block
-    )
+    block: Annotated[
+        Block, typer.Option(rich_help_panel=PLAN, help="Blocks of the encoder; residual blocks are slower.")
+    ] = PlanOptions.block
     norm: Annotated[Norm, typer.Option(rich_help_panel=PLAN, help="Normalisation layers of the network.")] = (
         PlanOptions.norm
     )
@@ -80,18 +87,16 @@ class PlanArguments:
         typer.Option(
             "--foreground-channel/--no-foreground-channel",
             rich_help_panel=PLAN,
-            help="Show the network one more channel: 1 where the image is not zero, 0 outside.",
+            help="Additional input channel: 1 where the image is not zero, 0 elsewhere.",
         ),
     ] = PlanOptions.foreground_channel
     set_: Set = None
-    n_folds: Annotated[
-        int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Split the cases into so many folds.")
-    ] = PlanOptions.n_folds
+    n_folds: Annotated[int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Number of folds.")] = (
+        PlanOptions.n_folds
+    )
     split_seed: Annotated[
         int,
-        typer.Option(
-            metavar="N", rich_help_panel=o.SPLIT, help="Seed of the random split: another one gives other folds."
-        ),
+        typer.Option(metavar="N", rich_help_panel=o.SPLIT, help="Seed of the random split."),
     ] = PlanOptions.split_seed
     group_by: o.GroupBy = None
 
@@ -123,7 +128,7 @@ class TrainArguments:
         typer.Option(
             metavar="DURATION",
             rich_help_panel=LENGTH,
-            help="Train each fold for so long, validation included: 90s, 20m, 1h30m. Not together with --epochs.",
+            help="Training time of each fold, validation included: 90s, 20m, 1h30m. Not with --epochs.",
         ),
     ] = None
     epochs: Annotated[
@@ -133,7 +138,7 @@ class TrainArguments:
             min=1,
             show_default="1000, if no --max-time",
             rich_help_panel=LENGTH,
-            help="Train so many epochs.",
+            help="Number of epochs.",
         ),
     ] = None
     steps_per_epoch: Annotated[
@@ -147,7 +152,7 @@ class TrainArguments:
             min=1,
             show_default="never",
             rich_help_panel=LENGTH,
-            help="Stop after so many validations without a better Dice.",
+            help="Early stopping: number of validations without a better Dice.",
         ),
     ] = None
     batch_size: Annotated[
@@ -157,31 +162,31 @@ class TrainArguments:
             min=1,
             show_default="the plan's",
             rich_help_panel=TRAINING,
-            help="Patches that a device works on in a step.",
+            help="Patches per device and step.",
         ),
     ] = None
-    optimizer: Annotated[
-        OptimizerName,
-        typer.Option(rich_help_panel=TRAINING, help="What changes the weights; sgd has Nesterov momentum."),
-    ] = "sgd"
+    optimizer: Annotated[str, o.component("decathlete.training.objective.optimizers", "Optimizer", TRAINING)] = "sgd"
     learning_rate: Annotated[
         float | None,
         typer.Option(
             metavar="RATE",
             show_default="sgd 0.1, adamw 5e-3, adam 1e-3",
             rich_help_panel=TRAINING,
-            help="The greatest learning rate; the schedule lowers it.",
+            help="Peak learning rate; the schedule lowers it.",
         ),
     ] = None
-    schedule: Annotated[ScheduleName, typer.Option(rich_help_panel=TRAINING, help="How the learning rate falls.")] = (
-        "cosine"
+    schedule: Annotated[
+        str, o.component("decathlete.training.objective.schedules", "Learning-rate schedule", TRAINING)
+    ] = "cosine"
+    loss: Annotated[str, o.component("decathlete.training.objective.losses", "Loss added to the Dice", TRAINING)] = (
+        "cross_entropy"
     )
     augment: Annotated[
         bool,
         typer.Option(
             "--augment/--no-augment",
             rich_help_panel=TRAINING,
-            help="Turn, scale, blur ... patches at random, so that few cases teach more.",
+            help="Data augmentation: random rotation, scaling, mirroring, noise, blur, ...",
         ),
     ] = True
     seed: Annotated[
@@ -189,7 +194,7 @@ class TrainArguments:
         typer.Option(
             metavar="N",
             rich_help_panel=TRAINING,
-            help="Seed of first weights, patches and augmentation; the same one repeats a training.",
+            help="Seed of initial weights, patches and augmentation; the same seed repeats a training.",
         ),
     ] = 1
     deterministic: Annotated[
@@ -197,7 +202,7 @@ class TrainArguments:
         typer.Option(
             "--deterministic/--no-deterministic",
             rich_help_panel=TRAINING,
-            help="Repeat bit for bit on CUDA too, slower; CPUs always do.",
+            help="Bit-for-bit repeatable training on CUDA, slower; on CPUs it always is.",
         ),
     ] = False
     precision: o.Precision = "auto"
@@ -213,18 +218,21 @@ class TrainArguments:
         preset: PresetName | None = None,
         dims: Literal[2, 3] | None = None,
         fold: int | Literal["all"] | None = None,
+        assigned: Mapping[str, Any] | None = None,
     ) -> TrainConfig:
-        """For the training.
+        """The config of the training.
 
         Args:
-            said: by the user: what he has not said is the preset's or our default, and may be without effect. ``None``:
+            said: what the user has set; all else is the preset's or our default, and may be without effect. ``None``:
                 what differs from these defaults.
+            assigned: by ``--set``, dotted name -> value.
         """
         from decathlete.workflows.train import train_config
 
         if said is None:
             said = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return train_config(**self.among(said), nodes=nodes, preset=preset, dims=dims, fold=fold)
+        options = self.among(said) | dict(assigned or {})
+        return train_config(**options, nodes=nodes, preset=preset, dims=dims, fold=fold)
 
     def among(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """What the user has said about the training, as ``train_config`` takes it."""

@@ -11,9 +11,9 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.shared_groups import LENGTH, TRAINING, TrainArguments
-from decathlete.core.choices import Affinity, Blend, LoaderName, WandbMode
+from decathlete.core.choices import Affinity, Blend, WandbMode
 
-RATE, VALIDATION, CURVES = "Course of the learning rate", "Validation while training", "Curves"
+RATE, VALIDATION, CURVES = "Learning-rate schedule", "Validation during training", "Loggers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class FullTrainArguments(TrainArguments):
             min=0.0,
             max=0.5,
             rich_help_panel=RATE,
-            help="Share of the training in which the rate rises to --learning-rate.",
+            help="Warm-up: share of the training in which the learning rate rises to its peak.",
         ),
     ] = 0.03
     restarts: Annotated[
@@ -36,7 +36,7 @@ class FullTrainArguments(TrainArguments):
             metavar="N",
             min=0,
             rich_help_panel=RATE,
-            help="cosine: go back to --learning-rate so many times on the way.",
+            help="Number of warm restarts of the cosine schedule.",
         ),
     ] = 0
     steps: Annotated[
@@ -44,14 +44,14 @@ class FullTrainArguments(TrainArguments):
         typer.Option(
             metavar="EPOCH,...",
             rich_help_panel=RATE,
-            help="multistep: epochs at which the rate is multiplied by --factor: 100,200. "
-            "Below 1: shares of the training: 0.5,0.8.",
+            help="Epochs at which the multistep schedule multiplies the rate by --factor: 100,200. Values "
+            "below 1 are shares of the training: 0.5,0.8.",
         ),
     ] = None
     factor: Annotated[
         float,
         typer.Option(
-            metavar="FACTOR", rich_help_panel=RATE, help="multistep, plateau: multiply the rate by this, below 1."
+            metavar="FACTOR", rich_help_panel=RATE, help="Factor of the multistep and plateau schedules, below 1."
         ),
     ] = 0.3
     lr_patience: Annotated[
@@ -60,15 +60,13 @@ class FullTrainArguments(TrainArguments):
             metavar="N",
             min=0,
             rich_help_panel=RATE,
-            help="plateau: lower the rate when more than so many validations brought no better Dice.",
+            help="Patience of the plateau schedule: validations without a better Dice.",
         ),
     ] = 70
 
     min_epochs: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, rich_help_panel=LENGTH, help="With --patience: train so many epochs at least."
-        ),
+        typer.Option(metavar="N", min=1, rich_help_panel=LENGTH, help="Minimum number of epochs, with --patience."),
     ] = None
 
     momentum: Annotated[
@@ -78,7 +76,7 @@ class FullTrainArguments(TrainArguments):
             min=0.0,
             max=0.9999,
             rich_help_panel=TRAINING,
-            help="sgd: share of the last step that goes into the next.",
+            help="SGD momentum.",
         ),
     ] = 0.9
     weight_decay: Annotated[
@@ -88,7 +86,7 @@ class FullTrainArguments(TrainArguments):
             min=0.0,
             show_default="adam(w) 1e-4, sgd 3e-5",
             rich_help_panel=TRAINING,
-            help="How strongly weights are drawn to 0 in each step.",
+            help="Weight decay.",
         ),
     ] = None
     gradient_clip: Annotated[
@@ -98,7 +96,7 @@ class FullTrainArguments(TrainArguments):
             min=0.0,
             show_default="adam(w) 1, sgd 12",
             rich_help_panel=TRAINING,
-            help="Shorten gradients to this norm where they are longer; 0: never.",
+            help="Maximum gradient norm; 0: no clipping.",
         ),
     ] = None
     focal: Annotated[
@@ -106,7 +104,7 @@ class FullTrainArguments(TrainArguments):
         typer.Option(
             "--focal/--no-focal",
             rich_help_panel=TRAINING,
-            help="Focal loss beside the Dice in place of the cross entropy.",
+            help="Dice + focal loss; the same as --loss focal.",
         ),
     ] = False
     ema_decay: Annotated[
@@ -116,9 +114,12 @@ class FullTrainArguments(TrainArguments):
             min=0.0,
             max=0.999999,
             rich_help_panel=TRAINING,
-            help="Share of the past in the averaged weights, which are the model; 0: no averaging.",
+            help="Decay of the averaged weights (EMA), which are the model; 0: no averaging.",
         ),
     ] = 0.999
+    sampler: Annotated[
+        str, o.component("decathlete.loading.samplers", "Sampler, which chooses where patches are cut", TRAINING)
+    ] = "foreground"
     oversampling: Annotated[
         float,
         typer.Option(
@@ -136,7 +137,7 @@ class FullTrainArguments(TrainArguments):
             min=1,
             show_default="one per slice",
             rich_help_panel=TRAINING,
-            help="2D: take a batch's slices from so many volumes, equally many each.",
+            help="Number of volumes that the slices of a 2D batch come from.",
         ),
     ] = None
     sync_batchnorm: Annotated[
@@ -144,7 +145,7 @@ class FullTrainArguments(TrainArguments):
         typer.Option(
             "--sync-batchnorm/--no-sync-batchnorm",
             rich_help_panel=TRAINING,
-            help="With --norm batch: normalise over the patches of all devices.",
+            help="Synchronised batch norm over all devices, with --norm batch.",
         ),
     ] = False
 
@@ -154,20 +155,18 @@ class FullTrainArguments(TrainArguments):
         typer.Option(
             rich_help_panel=o.MACHINE,
             show_default="socket_unique_interleaved for several GPUs, else disabled",
-            help="Processors of each GPU's process.",
+            help="CPU affinity of each GPU's process.",
         ),
     ] = None
 
     val_every: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=1, rich_help_panel=VALIDATION, help="Validate every so many epochs, with --epochs."
-        ),
+        typer.Option(metavar="N", min=1, rich_help_panel=VALIDATION, help="Epochs between validations, with --epochs."),
     ] = 1
     skip_first: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, rich_help_panel=VALIDATION, help="Do not validate in so many epochs at the start."
+            metavar="N", min=0, rich_help_panel=VALIDATION, help="Number of epochs at the start without validation."
         ),
     ] = 0
     val_cases: Annotated[
@@ -176,29 +175,28 @@ class FullTrainArguments(TrainArguments):
             metavar="N",
             min=0,
             rich_help_panel=VALIDATION,
-            help="Predict so many held-out cases each time, at most; 0: no validation.",
+            help="Maximum number of held-out cases in each validation; 0: no validation.",
         ),
     ] = 20
     val_overlap: Annotated[float, o.overlap(VALIDATION)] = 0.5
     val_blend: Annotated[Blend, o.blend(VALIDATION)] = "gaussian"
     val_batch_size: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=1, rich_help_panel=VALIDATION, help="Windows computed together; fewer need less memory."
-        ),
+        typer.Option(metavar="N", min=1, rich_help_panel=VALIDATION, help="Windows per batch; fewer need less memory."),
     ] = 4
     loader: Annotated[
-        LoaderName,
-        typer.Option(
-            rich_help_panel=o.MACHINE,
-            help="dali: NVIDIA DALI augments, as the recipe does: no rotation, gamma or low resolution. "
-            "Needs the extra dali.",
+        str,
+        o.component(
+            "decathlete.loading.loaders",
+            "Input loader",
+            o.MACHINE,
+            note="NVIDIA DALI (extra dali) augments as the recipe does, without rotation, gamma and low resolution",
         ),
     ] = "threads"
     readers: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, rich_help_panel=o.MACHINE, help="Threads that read and cut patches, for each device."
+            metavar="N", min=1, rich_help_panel=o.MACHINE, help="Threads per device that read and cut patches."
         ),
     ] = 2
 
@@ -208,15 +206,16 @@ class FullTrainArguments(TrainArguments):
             metavar="NAME,...",
             rich_help_panel=CURVES,
             show_default="tensorboard, if it is installed",
-            help="Write losses, Dice and learning rate also for tensorboard, wandb, mlflow (several: with commas); "
-            "none: to logs.json alone.",
+            help="Loggers of losses, Dice and learning rate: tensorboard, wandb, mlflow (several with "
+            "commas); none: only logs.json.",
         ),
     ] = None
     wandb_mode: Annotated[
         WandbMode,
         typer.Option(
             rich_help_panel=CURVES,
-            help="wandb: leave its files in the run's folder (`wandb sync` sends them later), or send them at once.",
+            help="Weights & Biases: keep the files in the run's folder (offline; `wandb sync` uploads "
+            "them), or upload at once (online).",
         ),
     ] = "offline"
     mlflow_uri: Annotated[
@@ -225,7 +224,7 @@ class FullTrainArguments(TrainArguments):
             metavar="URI",
             rich_help_panel=CURVES,
             show_default="MLFLOW_TRACKING_URI; without it a file in the run's folder",
-            help="mlflow: where it keeps its runs, e.g. sqlite:///mlflow.db or https://server.",
+            help="Tracking URI of MLflow, e.g. sqlite:///mlflow.db or https://server.",
         ),
     ] = None
 

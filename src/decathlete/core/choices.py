@@ -17,13 +17,10 @@ Norm = Literal["instance", "batch", "group"]
 """Normalisation layers."""
 Shortcut = Literal["pooled", "strided"]
 """How a residual block's shortcut gets to a coarser grid: by mean pooling, or by the stride of its 1x1 convolution."""
-OptimizerName = Literal["adamw", "adam", "sgd"]
-ScheduleName = Literal["cosine", "poly", "constant", "none", "multistep", "plateau"]
-"""Of the learning rate; ``none`` has not even the warm-up."""
-LoaderName = Literal["threads", "dali"]
-"""What brings a training its batches."""
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic: ``auto`` takes bf16 where the device is made for it."""
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Number format in which a network computes."""
 Blend = Literal["gaussian", "constant"]
 """Weights of overlapping windows."""
 Layout = Literal["auto", "channels_first", "channels_last"]
@@ -46,8 +43,6 @@ Weights = Literal["final", "best"]
 """Of a trained model: from the end of training, or from where validation was best."""
 BucketRegion = Literal["us", "eu"]
 """Where the public bucket of the Decathlon stands."""
-LoggerName = Literal["tensorboard", "wandb", "mlflow"]
-"""Where a training's curves go, beside ``logs.json``."""
 WandbMode = Literal["offline", "online"]
 """Whether what Weights & Biases logs stays in the run's folder or is sent to its server."""
 BenchmarkMode = Literal["train", "predict"]

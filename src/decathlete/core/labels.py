@@ -109,6 +109,11 @@ class LabelSet(Schema):
         return tuple(tuple(self.values.index(value) for value in s.values) for s in self.structures)
 
     @property
+    def structure_values(self) -> tuple[int, ...]:
+        """The value that each structure writes to a label map; later structures overwrite earlier ones."""
+        return self.region_order if self.regions else self.values[1:]
+
+    @property
     def activation(self) -> Activation:
         """What turns logits into probabilities: ``sigmoid`` for overlapping regions, else ``softmax``."""
         return "sigmoid" if self.regions else "softmax"

@@ -7,8 +7,17 @@ from contextlib import contextmanager
 
 from decathlete.errors import MemoryShort
 
-# Of torch's allocators on CPUs (Unix, Windows), of oneDNN and of C++: all of them plain RuntimeErrors.
-_PHRASES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a memory")
+# Of torch's allocators on CPUs (Unix, Windows), of oneDNN, C++, cuBLAS, cuDNN and NCCL: all plain RuntimeErrors.
+_PHRASES = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a memory",
+    "_status_alloc_failed",
+    "allocation_failed",
+    "failed to cuda calloc",
+)
 
 
 def is_memory_short(problem: BaseException) -> bool:

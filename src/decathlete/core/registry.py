@@ -24,11 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, SerializeAsAny
+from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
-from decathlete.core.schema import Schema
+from decathlete.core.component_names import builtin_names
+from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError
 
 ENTRY_POINTS = "decathlete.components"
@@ -45,11 +47,14 @@ class ComponentSettings(Schema):
 
     Attributes:
         component: the registered name of the component that the settings belong to; set by the registration.
+        free_on_resume: names of settings that do not change the weights which a training ends with, so that a resumed
+            run may have others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     component: ClassVar[str] = ""
+    free_on_resume: ClassVar[frozenset[str]] = frozenset()
 
     def to_config(self) -> dict[str, Any]:
         """The component as a file holds it: its name, then its settings."""
@@ -105,11 +110,13 @@ class Registry(Generic[T]):
         kind: singular, e.g. ``"loss"``: the entry points' prefix and the word in messages.
         package: of the built-in modules, e.g. ``"decathlete.training.objective.losses"``. Modules whose names begin
             with an underscore are not components.
+        home: the module that holds the registry; ``None``: the package.
     """
 
-    def __init__(self, kind: str, *, package: str) -> None:
+    def __init__(self, kind: str, *, package: str, home: str | None = None) -> None:
         self.kind = kind
         self.package = package
+        self.home = home or package
         self._registered: dict[str, Component[T]] = {}
         _registries[kind] = self
 
@@ -140,6 +147,8 @@ class Registry(Generic[T]):
     @cached_property
     def builtin_names(self) -> tuple[str, ...]:
         """The names of the package's own components, without importing them."""
+        if self.package.startswith("decathlete."):
+            return builtin_names(self.package)
         package = importlib.import_module(self.package)
         return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
 
@@ -184,17 +193,19 @@ class Registry(Generic[T]):
         """Validated settings from a name, ``{"name": ..., **settings}``, or settings as they are.
 
         Raises:
-            OptionError: an unknown component. pydantic.ValidationError: settings that it does not have or allow.
+            OptionError: an unknown component, or settings that it does not have or allow, all together.
         """
         if isinstance(value, ComponentSettings):
             return value
-        if isinstance(value, str):
-            return self.resolve(value).settings()
-        given = dict(value)
+        given = {"name": value} if isinstance(value, str) else dict(value)
         name = given.pop("name", None)
         if not isinstance(name, str):
             raise OptionError(f"a {self.kind} needs a name", remedy=f"write name: one of {', '.join(self.names())}")
-        return self.resolve(name).settings.model_validate(given)
+        settings = self.resolve(name).settings
+        try:
+            return settings.model_validate(given)
+        except ValidationError as problem:
+            raise self._invalid(name, settings, problem) from None
 
     def build(self, settings: ComponentSettings, *args: Any, **kwargs: Any) -> T:
         """An instance of the component that ``settings`` belong to."""
@@ -221,6 +232,14 @@ class Registry(Generic[T]):
             )
         return exact[0]
 
+    def _invalid(self, name: str, settings: type[ComponentSettings], problem: ValidationError) -> OptionError:
+        """What is wrong with settings; one that the component does not have is told which it has."""
+        unknown = [str(e["loc"][0]) for e in problem.errors() if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
+        known = ", ".join(settings.model_fields) or "none"
+        problems = [f"{field} is no setting of the {self.kind} {name} (which has {known})" for field in unknown]
+        problems += [text for text in describe(problem) if text.partition(":")[0] not in unknown]
+        return OptionError("; ".join(problems), remedy=f"see `decathlete components {self.kind}`")
+
     def _unknown(self, name: str) -> OptionError:
         close = difflib.get_close_matches(name, self.names(), n=1)
         guess = f"; did you mean {close[0]}?" if close else ""
@@ -231,16 +250,29 @@ class Registry(Generic[T]):
         )
 
 
-def component_field(registry: Registry[Any]) -> Any:
-    """The type of a schema's field that holds a component's settings: ``loss: component_field(LOSSES) = "dice_ce"``.
+class ComponentField:
+    """Marks a field of a schema that holds a component's settings.
 
-    In a file it is the name alone or ``{"name": ..., **settings}``; in Python also the settings themselves.
+    For example ``loss: Annotated[ComponentSettings, ComponentField(LOSSES)]``.
+
+    In a file it is the name alone, or ``{"name": ..., **settings}``; in Python also the settings themselves.
     """
-    return Annotated[
-        SerializeAsAny[ComponentSettings],
-        BeforeValidator(registry.settings),
-        PlainSerializer(lambda settings: settings.to_config(), return_type=dict[str, Any]),
-    ]
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self._registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._validated,
+            serialization=core_schema.plain_serializer_function_ser_schema(ComponentSettings.to_config),
+        )
+
+    def _validated(self, value: Any) -> ComponentSettings:
+        """As :meth:`Registry.settings`, with its problems as those of the field."""
+        try:
+            return self._registry.settings(value)
+        except OptionError as problem:
+            raise ValueError(problem.problem) from None
 
 
 def registries() -> dict[str, Registry[Any]]:

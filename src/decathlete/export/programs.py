@@ -61,12 +61,14 @@ class ProgramSource:
         record = ProgramRecord(
             model=bundle.digest,
             weights=model.weights,
-            networks=model.networks,
+            networks=model.n_networks,
             plan=model.plan,
             mirror_axes=model.mirror_axes,
             window=(len(model.plan.channels), *model.plan.patch_size),
             output=(model.plan.labels.n_outputs, *model.plan.patch_size),
             tolerance=TOLERANCE,
+            temperature=model.temperature,
+            postprocessing=model.postprocessing,
         )
         return cls(bundle=bundle, record=record, windows=windows)
 

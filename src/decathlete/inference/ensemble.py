@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from decathlete.core.labels import LabelSet
@@ -12,7 +13,9 @@ from decathlete.inference.engine_selection import EngineBuilder
 from decathlete.inference.engines import Engine
 from decathlete.inference.exported_program import ExportedFolder, is_program
 from decathlete.inference.output.provenance import ModelUse
-from decathlete.models.bundle import ModelBundle
+from decathlete.models.bundle import BundleMember, ModelBundle
+from decathlete.models.combine import PredictionSettings, check_same_settings
+from decathlete.models.record import PostprocessingStep
 from decathlete.planning.plan import Plan
 
 
@@ -24,12 +27,18 @@ class PlanEnsemble:
         engines: on one device.
         mirror_axes: spatial axes of the network's input that the training of *all* models mirrored.
         models: how each is described in the record of a prediction.
+        weight: of the plan's probabilities in the mean over plans.
+        temperature: its logits are divided by it before they become probabilities.
+        postprocessing: steps that change the finished label map; the same for all plans that are used together.
     """
 
     plan: Plan
     engines: tuple[Engine, ...]
     mirror_axes: tuple[int, ...]
     models: tuple[ModelUse, ...]
+    weight: float = 1.0
+    temperature: float = 1.0
+    postprocessing: tuple[PostprocessingStep, ...] = ()
 
 
 def load_ensembles(folders: Sequence[Path], builder: EngineBuilder) -> tuple[PlanEnsemble, ...]:
@@ -39,50 +48,70 @@ def load_ensembles(folders: Sequence[Path], builder: EngineBuilder) -> tuple[Pla
         builder: builds the engines of models; a program has an engine of its own.
 
     Raises:
-        ModelError: missing or damaged; or they segment different classes or take different channels.
+        ModelError: missing or damaged; or they segment different classes, take different channels or have different
+            settings of prediction.
         OptionError: the engine does not have this precision here, or a program's runtime is missing.
     """
-    models = [_open(folder, builder) for folder in folders]
+    models = [member for folder in folders for member in _open(folder, builder)]
     _check_agreement(models)
     groups: dict[str, list[_Model]] = {}
     for model in models:
-        groups.setdefault(_plan_key(model.plan), []).append(model)
+        groups.setdefault(model.plan.digest, []).append(model)
     return tuple(_load_group(group) for group in groups.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Model:
-    """A bundle or an exported program whose networks are not loaded yet."""
+    """A member of a bundle, or an exported program, whose networks are not loaded yet."""
 
     folder: Path
     digest: str
     plan: Plan
     mirror_axes: tuple[int, ...]
     weights: str
+    settings: PredictionSettings
+    weight: float
     load: Callable[[], Sequence[Engine]]
 
 
-def _open(folder: Path, builder: EngineBuilder) -> _Model:
-    source: ExportedFolder | ModelBundle
+def _open(folder: Path, builder: EngineBuilder) -> list[_Model]:
     if is_program(folder):
-        source = program = ExportedFolder(folder)
-        load: Callable[[], Sequence[Engine]] = lambda: [program.load()]  # noqa: E731
-    else:
-        source = bundle = ModelBundle.load(folder)
-        load = lambda: builder.build([bundle.build(i) for i in range(bundle.record.networks)], bundle.record.plan)  # noqa: E731
-    return _Model(
-        folder=source.folder,
-        digest=source.digest,
-        plan=source.record.plan,
-        mirror_axes=source.record.mirror_axes,
-        weights=source.record.weights,
-        load=load,
-    )
+        program = ExportedFolder(folder)
+        return [
+            _Model(
+                folder=program.folder,
+                digest=program.digest,
+                plan=program.record.plan,
+                mirror_axes=program.record.mirror_axes,
+                weights=program.record.weights,
+                settings=PredictionSettings(
+                    folder=program.folder,
+                    temperature=program.record.temperature,
+                    postprocessing=program.record.postprocessing,
+                ),
+                weight=1.0,
+                load=lambda: [program.load()],
+            )
+        ]
+    bundle = ModelBundle.load(folder)
+    weights = bundle.record.combination.weights or (1.0,) * len(bundle.members)
+    return [
+        _Model(
+            folder=bundle.folder,
+            digest=bundle.digest,
+            plan=member.plan,
+            mirror_axes=member.record.mirror_axes,
+            weights=member.record.weights,
+            settings=PredictionSettings.of(bundle),
+            weight=weight,
+            load=partial(_build, builder, member),
+        )
+        for member, weight in zip(bundle.members, weights, strict=True)
+    ]
 
 
-def _plan_key(plan: Plan) -> str:
-    """Return what two models of one plan have in common: the plan without its reasons."""
-    return plan.revised(reasons={}).model_dump_json()
+def _build(builder: EngineBuilder, member: BundleMember) -> Sequence[Engine]:
+    return builder.build(member.build_all(), member.plan)
 
 
 def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
@@ -93,6 +122,9 @@ def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
         engines=tuple(engine for of_model in engines for engine in of_model),
         mirror_axes=tuple(sorted(mirrored)),
         models=tuple(_use(model, of_model[0]) for model, of_model in zip(models, engines, strict=True)),
+        weight=models[0].weight,
+        temperature=models[0].settings.temperature,
+        postprocessing=models[0].settings.postprocessing,
     )
 
 
@@ -109,6 +141,7 @@ def _use(model: _Model, engine: Engine) -> ModelUse:
 
 def _check_agreement(models: Sequence[_Model]) -> None:
     first = models[0].plan
+    check_same_settings([model.settings for model in models])
     for model in models[1:]:
         plan = model.plan
         if plan.labels != first.labels:

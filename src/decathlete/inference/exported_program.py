@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from decathlete.core.files import file_digest
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OptionError
@@ -13,6 +15,7 @@ from decathlete.inference.engine_selection import AUTO
 from decathlete.inference.engines import ENGINES, Engine
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.provenance import NOTICE
+from decathlete.models.record import PostprocessingStep
 from decathlete.networks.devices import resolve_device
 from decathlete.networks.onnx_program import INPUT, OUTPUT
 from decathlete.planning.plan import Plan
@@ -50,6 +53,8 @@ class ProgramRecord(Schema):
         networks: how many it averages the logits of.
         plan: how images are prepared, what the windows are, and what the outputs mean.
         mirror_axes: spatial axes that training mirrored, for test-time augmentation.
+        temperature: of the model; prediction divides the program's logits by it.
+        postprocessing: of the model; prediction applies these steps.
         window: shape of an input after the batch axis: channels, then the patch.
         output: the same of the logits.
         precision: of its convolutions.
@@ -67,6 +72,8 @@ class ProgramRecord(Schema):
     networks: int
     plan: Plan
     mirror_axes: tuple[int, ...]
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    postprocessing: tuple[PostprocessingStep, ...] = ()
     input_name: str = INPUT
     output_name: str = OUTPUT
     window: tuple[int, ...]

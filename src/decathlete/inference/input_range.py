@@ -35,7 +35,7 @@ def input_range_warnings(means: Sequence[float], restoration: Restoration, plan:
     axes, crop = restoration.axes, restoration.crop
     spacing = axes.geometry(restoration.geometry).spacing_ZYX
     size = [s * n for s, n in zip(spacing, crop.shape, strict=True)]
-    trained = plan.trained_on
+    trained = plan.training_ranges
     warnings = []
     for axis in range(3):
         warnings += _check(

@@ -25,6 +25,7 @@ from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
 from decathlete.inference.exported_program import options_for_programs
 from decathlete.inference.input_range import channel_means, input_range_warnings
 from decathlete.inference.options import PredictFields, PredictOptions
+from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.averaging import average
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
 from decathlete.inference.output.provenance import RecordedSettings, volumes_ml
@@ -33,6 +34,7 @@ from decathlete.inference.sources import Source, as_image
 from decathlete.inference.windows.memory import sums_limit
 from decathlete.inference.windows.sweep import sweep, windows_per_batch
 from decathlete.io.images import Image
+from decathlete.models.record import PostprocessingStep
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
 
@@ -96,13 +98,20 @@ class Predictor:
         ensembles: models by plan; logits are averaged within a plan, probabilities over plans.
         device: of the networks.
         window: how the networks are moved over an image.
+        postprocessing: steps that change the finished label map, in order.
 
     Raises:
         OptionError: ``window.memory_gb`` with an accelerator.
+        ModelError: a step of post-processing that is unknown or has wrong settings.
     """
 
     def __init__(
-        self, ensembles: Sequence[PlanEnsemble], *, device: torch.device, window: SlidingWindow = SlidingWindow()
+        self,
+        ensembles: Sequence[PlanEnsemble],
+        *,
+        device: torch.device,
+        window: SlidingWindow = SlidingWindow(),
+        postprocessing: Sequence[PostprocessingStep] = (),
     ) -> None:
         if window.memory_gb is not None and device.type != "cpu":
             raise OptionError(
@@ -112,6 +121,7 @@ class Predictor:
         self.ensembles = tuple(ensembles)
         self.device = device
         self.window = window
+        self.postprocessing = build_steps(postprocessing, self.labels) if postprocessing else ()
         self.settings = RecordedSettings.of([use for ensemble in ensembles for use in ensemble.models], window)
         if window.tta and not any(ensemble.mirror_axes for ensemble in ensembles):
             log.warning("--tta has no effect: the model was trained without mirroring")
@@ -144,7 +154,8 @@ class Predictor:
             raise OptionError("no model is named", remedy="name the folder of a run or a model")
         options = options_for_programs(folders, options.updated(**changes))
         builder = EngineBuilder(options)
-        return cls(load_ensembles(folders, builder), device=builder.device, window=options.window)
+        ensembles = load_ensembles(folders, builder)
+        return cls(ensembles, device=builder.device, window=options.window, postprocessing=ensembles[0].postprocessing)
 
     @property
     def n_channels(self) -> int:
@@ -224,7 +235,12 @@ class Predictor:
         with translate_compute_error():
             compute = self._compute_average if len(self.ensembles) > 1 else self._compute_single
             label_ZYX, store = compute(prepared, probabilities, scratch)
-        return self.describe(prepared, label_ZYX, store, seconds=time.perf_counter() - began)
+        with ExitStack() as on_failure:
+            if store is not None:
+                on_failure.callback(store.discard)
+            prediction = self.describe(prepared, label_ZYX, store, seconds=time.perf_counter() - began)
+            on_failure.pop_all()
+        return prediction
 
     def describe(
         self,
@@ -234,8 +250,15 @@ class Predictor:
         *,
         seconds: float,
     ) -> Prediction:
-        """Add volumes and warnings to a finished label map that took ``seconds`` so far."""
+        """Post-process a label map and measure its volumes; ``seconds`` were spent on it so far.
+
+        Raises:
+            MemoryShort: the steps of post-processing do not fit into memory.
+        """
         began = time.perf_counter()
+        if self.postprocessing:
+            with translate_compute_error():
+                label_ZYX = postprocess(label_ZYX, prepared.geometry, self.labels, self.postprocessing)
         return Prediction(
             label_ZYX=label_ZYX,
             geometry=prepared.geometry,
@@ -244,6 +267,12 @@ class Predictor:
             seconds=round(seconds + time.perf_counter() - began, 3),
             probabilities=store,
         )
+
+    @property
+    def _plan_weights(self) -> Sequence[float]:
+        """Weight of each plan in the mean of probabilities; empty: all count equally."""
+        weights = [ensemble.weight for ensemble in self.ensembles]
+        return weights if len(set(weights)) > 1 else ()
 
     def batch_size(self, ensemble: PlanEnsemble) -> int:
         """Windows of ``ensemble`` that are computed together."""
@@ -272,7 +301,7 @@ class Predictor:
                 always.callback(part.discard)
                 self._sweep_and_restore(ensemble, case, part, scratch)
                 parts.append(part)
-            label_ZYX = average(parts, self.labels, prepared.geometry.shape_ZYX, store)
+            label_ZYX = average(parts, self.labels, prepared.geometry.shape_ZYX, store, weights=self._plan_weights)
             on_failure.pop_all()
         return label_ZYX, store
 
@@ -289,7 +318,7 @@ class Predictor:
     def _sweep_and_restore(
         self, ensemble: PlanEnsemble, case: PreparedCase, store: ProbabilityStore | None, scratch: Path | None
     ) -> NDArray[np.integer[Any]]:
-        restorer = Restorer(case.restoration, self.labels, probabilities=store)
+        restorer = Restorer(case.restoration, self.labels, probabilities=store, temperature=ensemble.temperature)
         slabs = sweep(
             ensemble.engines,
             case.image_CZYX,

@@ -21,8 +21,8 @@ from decathlete.interop.recipe_args import RecipeArgs
 from decathlete.interop.recipe_plan import recipe_plan
 from decathlete.interop.recipe_sources import Sources
 from decathlete.interop.safe_checkpoint import load_from_outside
-from decathlete.models.bundle import ModelBundle, ModelRecord, check_place
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
+from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
@@ -79,8 +79,9 @@ def import_dynunet(
             str(problem), where=path, remedy="give a checkpoint of the recipe whose network is MONAI's DynUNet"
         ) from None
     found = recipe_plan(Sources.find(network, args, options, path))
-    record = ModelRecord(
+    member = TrainedMember(
         plan=found.plan,
+        networks=[state],
         mirror_axes=found.plan.mirrored_axes,
         weights="best" if "dice" in path.stem or path.stem.startswith("best") else "final",
         provenance={
@@ -94,10 +95,10 @@ def import_dynunet(
             },
         },
     )
-    return ImportedModel(bundle=ModelBundle.save(Path(output), state, record, overwrite=overwrite), notes=found.notes)
+    return ImportedModel(bundle=ModelBundle.save(Path(output), member, overwrite=overwrite), notes=found.notes)
 
 
-def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> NetworkSpec:
+def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> UNetSpec:
     """The weights' network, held against what checkpoint and user say about it."""
     network = weights.spec(
         norm=_norm(weights, args, options, path), negative_slope=_negative_slope(weights, args, options, path)
@@ -108,7 +109,7 @@ def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions,
     return network
 
 
-def _contradictions(network: NetworkSpec, options: DynUNetOptions) -> Iterator[str]:
+def _contradictions(network: UNetSpec, options: DynUNetOptions) -> Iterator[str]:
     if options.dims not in (None, network.dims):
         yield f"--dim {options.dims}: the network is {network.dims}D"
     if options.norm not in (None, network.norm):

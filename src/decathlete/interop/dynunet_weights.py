@@ -18,7 +18,8 @@ from decathlete.core.choices import Norm
 from decathlete.core.schema import describe
 from decathlete.interop.dynunet_names import NAMED, Kind, Misfit, block_name, find_tensors, their_name
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.network_spec import Axes, Dims
 
 _OPTIONAL = re.compile(r"conv\d\.conv\.bias$|transp_conv\.conv\.bias$")
 """DynUNet's convolutions have no biases, its transposed ones only if asked for: ours are 0 then."""
@@ -47,7 +48,7 @@ class DynUNetWeights:
         kind, tensors = find_tensors(state)
         return cls(kind=kind, tensors=tensors)
 
-    def spec(self, *, norm: Norm | None = None, negative_slope: float = 0.01, norm_groups: int = 32) -> NetworkSpec:
+    def spec(self, *, norm: Norm | None = None, negative_slope: float = 0.01, norm_groups: int = 32) -> UNetSpec:
         """The network that these are the weights of.
 
         Args:
@@ -62,7 +63,7 @@ class DynUNetWeights:
         except ValidationError as problem:
             raise Misfit(f"is no network that Decathlete has: {'; '.join(describe(problem))}") from None
 
-    def ours(self, spec: NetworkSpec) -> dict[str, Tensor]:
+    def ours(self, spec: UNetSpec) -> dict[str, Tensor]:
         """A state dict of ``build_network(spec)``, float32; biases that DynUNet does not have are 0.
 
         Raises:
@@ -71,7 +72,7 @@ class DynUNetWeights:
         return _renamed(self.tensors, spec)
 
 
-def _spec(tensors: Mapping[str, Tensor], *, norm: Norm | None, negative_slope: float, norm_groups: int) -> NetworkSpec:
+def _spec(tensors: Mapping[str, Tensor], *, norm: Norm | None, negative_slope: float, norm_groups: int) -> UNetSpec:
     blocks, ups = _blocks(tensors), _ups(tensors)
     firsts = [_shape(tensors, f"{block}.conv1.conv.weight") for block in blocks]
     ups_finest_first = [_shape(tensors, f"{up}.transp_conv.conv.weight") for up in reversed(ups)]
@@ -85,7 +86,7 @@ def _spec(tensors: Mapping[str, Tensor], *, norm: Norm | None, negative_slope: f
     dims: Dims = 2 if len(firsts[0]) == 4 else 3
     residual = any(".conv3." in name for name in tensors)
     has_statistics = any(name.endswith(".running_mean") for name in tensors)
-    return NetworkSpec(
+    return UNetSpec(
         dims=dims,
         in_channels=firsts[0][1],
         out_channels=_shape(tensors, "output_block.conv.conv.weight")[0],
@@ -129,7 +130,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> Axes:
     return shape
 
 
-def _renamed(tensors: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]:
+def _renamed(tensors: Mapping[str, Tensor], spec: UNetSpec) -> dict[str, Tensor]:
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in build_network(spec).state_dict().items()}
     names = {ours: their_name(ours, spec.n_stages) for ours in expected}

@@ -27,7 +27,7 @@ from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible
 from decathlete.interop.nnunet_plan import plan_of
 from decathlete.interop.nnunet_weights import from_nnunet
 from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_from_outside
-from decathlete.models.bundle import ModelBundle, ModelRecord, check_place
+from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
@@ -100,15 +100,16 @@ def _imported(
     plan, network = _plan(model, plans, name, first, found[0], theirs, source)
     others = (_state(_weights_of(_load(fold), fold), network, fold) for fold in found[1:])
     states = [_state(theirs, network, found[0]), *others]
-    record = ModelRecord(
+    member = TrainedMember(
         plan=plan,
+        networks=states,
+        folds=[fold.fold for fold in found],
         mirror_axes=plan.mirrored_axes,
-        networks=len(states),
         weights=kind,
         provenance=_provenance(model, found, trainer, name, plans.plans_name),
     )
     notes = (*_trainer_notes(trainer), *_postprocessing_notes(model), *_fold_notes(model, kind, found))
-    bundle = ModelBundle.save(output, states, record, overwrite=overwrite)
+    bundle = ModelBundle.save(output, member, overwrite=overwrite)
     return Imported(bundle=bundle, folds=tuple(fold.fold for fold in found), notes=notes)
 
 

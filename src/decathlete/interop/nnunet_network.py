@@ -1,4 +1,4 @@
-"""From the architecture in nnU-Net's plans to a :class:`NetworkSpec`."""
+"""From the architecture in nnU-Net's plans to a :class:`UNetSpec`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from decathlete.core.choices import Norm
 from decathlete.core.schema import describe
 from decathlete.interop.nnunet_files import Architecture, ArchitectureKwargs
-from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.network_spec import Axes, Dims
 
 _KINDS = ("PlainConvUNet", "ResidualEncoderUNet")
 
@@ -33,7 +34,7 @@ class NnUNetNetwork:
         dropout: whether there are dropout layers between; they do nothing in prediction.
     """
 
-    spec: NetworkSpec
+    spec: UNetSpec
     conv_bias: bool
     dropout: bool
 
@@ -57,7 +58,7 @@ def network_of(
     n, residual = kwargs.n_stages, kind == "ResidualEncoderUNet"
     depth = kwargs.n_blocks_per_stage if residual else kwargs.n_conv_per_stage
     try:
-        spec = NetworkSpec(
+        spec = UNetSpec(
             dims=dims,
             in_channels=in_channels,
             out_channels=out_channels,

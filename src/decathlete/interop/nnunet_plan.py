@@ -11,12 +11,16 @@ from pydantic import ValidationError
 from decathlete.core.choices import Norm, Orientation
 from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
+from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import label_set
 from decathlete.interop.nnunet_files import Configuration, Dataset, Fingerprint, Intensities, Plans
 from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible, network_of
 from decathlete.planning.network_spec import Axes
-from decathlete.planning.plan import Normalization, Plan, Range, Resampling, TrainingRanges
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan, Range, Resampling, TrainingRanges
+from decathlete.preprocessing.normalizations.ct import CtSettings
+from decathlete.preprocessing.normalizations.zscore import ZScoreSettings
 
 _READERS: dict[str, Orientation] = {
     "SimpleITKIO": "stored",
@@ -70,7 +74,7 @@ def plan_of(
         "resampling": resampling,
         "network": network.spec,
         "mirror_axes": mirror_axes,
-        "trained_on": _trained_on(fingerprint, order, len(dataset.channel_names)),
+        "training_ranges": _training_ranges(fingerprint, order, len(dataset.channel_names)),
         "fingerprint_digest": value_digest(fingerprint.model_dump()),
         "reasons": _reasons(plans, name),
     }
@@ -131,7 +135,7 @@ def _labels(dataset: Dataset, reasons: list[str]) -> LabelSet | None:
     return labels
 
 
-def _normalization(configuration: Configuration, plans: Plans, reasons: list[str]) -> tuple[Normalization, ...]:
+def _normalization(configuration: Configuration, plans: Plans, reasons: list[str]) -> tuple[ComponentSettings, ...]:
     schemes, masks = configuration.normalization_schemes, configuration.use_mask_for_norm
     if len(schemes) != len(masks):
         reasons.append(f"normalization_schemes has {len(schemes)} entries, use_mask_for_norm {len(masks)}")
@@ -148,17 +152,17 @@ def _normalization(configuration: Configuration, plans: Plans, reasons: list[str
     return tuple(found)
 
 
-def _scheme(scheme: str, masked: bool, intensities: Intensities | None) -> Normalization | None:
+def _scheme(scheme: str, masked: bool, intensities: Intensities | None) -> ComponentSettings | None:
     if scheme == "CTNormalization" and intensities is not None and intensities.are_known:
         low, high = intensities.percentile_00_5, intensities.percentile_99_5
-        return Normalization(scheme="ct", clip_low=low, clip_high=high, mean=intensities.mean, std=intensities.std)
+        return CtSettings(clip_low=low, clip_high=high, mean=intensities.mean, std=intensities.std)
     if scheme == "RGBTo01Normalization":  # 0..255 to 0..1, and nothing lies outside
-        return Normalization(scheme="ct", clip_low=0, clip_high=255, mean=0, std=255)
+        return CtSettings(clip_low=0, clip_high=255, mean=0, std=255)
     if scheme == "ZScoreNormalization":
-        return Normalization(scheme="zscore", nonzero_only=masked)
+        return ZScoreSettings(nonzero_only=masked)
     if scheme == "RescaleTo01Normalization":
-        return Normalization(scheme="rescale")
-    return Normalization(scheme="none") if scheme == "NoNormalization" else None
+        return NORMALIZATIONS.settings("rescale")
+    return NORMALIZATIONS.settings("none") if scheme == "NoNormalization" else None
 
 
 def _resampling(configuration: Configuration, reasons: list[str]) -> Resampling | None:
@@ -219,7 +223,7 @@ def _median_shape(plans: Plans, configuration: Configuration) -> tuple[int, int,
     return (round(z), round(y), round(x))
 
 
-def _trained_on(fingerprint: Fingerprint, order: tuple[int, int, int], n_channels: int) -> TrainingRanges:
+def _training_ranges(fingerprint: Fingerprint, order: tuple[int, int, int], n_channels: int) -> TrainingRanges:
     """Of sizes and spacings what the fingerprint knows; mean intensities it does not."""
     cases = [
         ([spacing[i] for i in order], [spacing[i] * shape[i] for i in order])

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from decathlete.interop.safe_checkpoint import is_hollow
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 
 _ENCODERS = ("encoder", "decoder.encoder")
 _RESIDUAL = {"first": "conv1", "second": "conv2", "shortcut": "skip"}
 
 
-def nnunet_names(spec: NetworkSpec, *, dropout: bool = False) -> dict[str, tuple[str, ...]]:
+def nnunet_names(spec: UNetSpec, *, dropout: bool = False) -> dict[str, tuple[str, ...]]:
     """Our name of each tensor -> nnU-Net's names of it, the plainest first.
 
     Args:
@@ -30,7 +30,7 @@ def nnunet_names(spec: NetworkSpec, *, dropout: bool = False) -> dict[str, tuple
 
 
 def from_nnunet(
-    theirs: Mapping[str, Tensor], spec: NetworkSpec, *, conv_bias: bool = True, dropout: bool = False
+    theirs: Mapping[str, Tensor], spec: UNetSpec, *, conv_bias: bool = True, dropout: bool = False
 ) -> dict[str, Tensor]:
     """A state dict of ``build_network(spec)`` with nnU-Net's weights, float32.
 
@@ -61,7 +61,7 @@ def from_nnunet(
     return {ours: found[ours] for ours in expected}
 
 
-def to_nnunet(ours: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]:
+def to_nnunet(ours: Mapping[str, Tensor], spec: UNetSpec) -> dict[str, Tensor]:
     """nnU-Net's state dict (``conv_bias`` true, no dropout) of a network of ``spec``; shared tensors stay shared.
 
     nnU-Net always has an output per decoder stage: those that ``spec.heads`` leaves out are 0. Prediction does not use
@@ -76,12 +76,12 @@ def to_nnunet(ours: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor
     return theirs
 
 
-def _expected(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
+def _expected(spec: UNetSpec) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in build_network(spec).state_dict().items()}
 
 
-def _theirs(ours: str, spec: NetworkSpec, *, dropout: bool) -> list[str]:
+def _theirs(ours: str, spec: UNetSpec, *, dropout: bool) -> list[str]:
     part, index, *rest = ours.split(".")
     from_coarsest = spec.n_stages - 2 - int(index)
     if part == "ups":
@@ -95,7 +95,7 @@ def _theirs(ours: str, spec: NetworkSpec, *, dropout: bool) -> list[str]:
     return [name for root in _ENCODERS for name in _block(f"{root}.{inner}", layer, tensor, dropout=dropout and drops)]
 
 
-def _encoder_block(stage: int, path: list[str], spec: NetworkSpec) -> tuple[str, bool]:
+def _encoder_block(stage: int, path: list[str], spec: UNetSpec) -> tuple[str, bool]:
     """nnU-Net's path of a block inside its encoder, and whether dropout layers apply to it."""
     block, *inside = path
     if spec.block == "plain":

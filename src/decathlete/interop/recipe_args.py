@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from decathlete.planning.network_spec import Axes, NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.network_spec import Axes
 
 DEPTH, MIN_FMAP = 5, 4
 """The recipe's defaults: poolings at most, and voxels that a feature map keeps at least."""
@@ -58,7 +59,7 @@ class RecipeArgs:
             batch_size=_count(values, "batch_size"),
         )
 
-    def contradictions(self, spec: NetworkSpec) -> Iterator[str]:
+    def contradictions(self, spec: UNetSpec) -> Iterator[str]:
         """What the weights' network has other than these options say."""
         said = {
             "dim": (self.dim, spec.dims),

@@ -13,14 +13,17 @@ from typing import TypeVar
 from decathlete.core.choices import Modality
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import derived_order, parse_regions
+from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.regions import with_regions
 from decathlete.errors import ModelError, problems_found
 from decathlete.interop.recipe_args import DEPTH, MIN_FMAP, recipe_topology
 from decathlete.interop.recipe_sources import Sources
 from decathlete.planning.explain import times
 from decathlete.planning.network_spec import Axes
-from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
+from decathlete.planning.plan import Plan, Range, TrainingRanges
 from decathlete.planning.presets import CtStatistics, TaskSetting, load_preset
+from decathlete.preprocessing.normalizations.ct import CtSettings
+from decathlete.preprocessing.normalizations.zscore import ZScoreSettings
 
 BRATS_REGIONS = {"whole tumour": (1, 2, 3), "core": (1, 3), "enhancing": (3,)}
 """The label values that the recipe's BraTS loss compares each output with, whatever the task."""
@@ -67,7 +70,7 @@ def recipe_plan(sources: Sources) -> ImportedPlan:
         channels=channels,
         labels=labels,
         orientation="stored",
-        order="recipe",
+        preprocessing_order="recipe",
         target_spacing=_target(spacing),
         median_shape=(patch[0] if network.dims == 3 else 1, patch[-2], patch[-1]),
         patch_size=patch,
@@ -76,7 +79,9 @@ def recipe_plan(sources: Sources) -> ImportedPlan:
         foreground_channel=foreground,
         foreground_rule="positive" if foreground else "object",
         network=network,
-        trained_on=TrainingRanges(spacing=(_UNKNOWN,) * 3, size=(_UNKNOWN,) * 3, intensity=(_UNKNOWN,) * len(channels)),
+        training_ranges=TrainingRanges(
+            spacing=(_UNKNOWN,) * 3, size=(_UNKNOWN,) * 3, intensity=(_UNKNOWN,) * len(channels)
+        ),
         fingerprint_digest="",
         reasons=_FIXED_REASONS | made.reasons,
     )
@@ -86,11 +91,11 @@ def recipe_plan(sources: Sources) -> ImportedPlan:
 _FIXED_REASONS = {
     "orientation": "the recipe uses arrays as the files store them",
     "axis_order": "the recipe's: z, y, x",
-    "order": "the recipe's: crop, resample, normalise; pad when patches are read",
+    "preprocessing_order": "the recipe's: crop, resample, normalise; pad when patches are read",
     "network.strides": "read off the weights, like everything else about the network but its activation",
     "mirror_axes": "the recipe mirrors along every axis",
-    "trained_on": "not known: the checkpoint does not say what its training images were like, nor does a prediction "
-    "warn of images that are unlike them; the patch stands in for the median image",
+    "training_ranges": "unknown: the checkpoint does not contain them, so predictions cannot warn of images outside; "
+    "the patch size replaces the size of the median image",
 }
 
 
@@ -185,13 +190,13 @@ class _Settings:
         self.reasons["labels"] += f". Outputs are regions: {values} ({said})"
         return with_regions(labels, regions)
 
-    def normalization(self, channels: Sequence[str]) -> tuple[Normalization, ...]:
+    def normalization(self, channels: Sequence[str]) -> tuple[ComponentSettings, ...]:
         """One for all channels, as the recipe does: by the first one's modality."""
         options, task = self.sources.options, self.sources.task
         modality = self._modality(channels)
         if modality == "MRI":
             self.reasons["normalization"] += ": z-score over non-zero voxels, as the recipe does"
-            return (Normalization(scheme="zscore", nonzero_only=True),) * len(channels)
+            return (ZScoreSettings(nonzero_only=True),) * len(channels)
         given = _ct_statistics(options.ct_stats)
         found = given or (task.ct if task else None)
         if found is None:
@@ -199,7 +204,7 @@ class _Settings:
             return ()
         source = "given by --ct-stats" if given else self.sources.from_task
         self.reasons["normalization"] += f"; statistics: {source}"
-        return (Normalization(scheme="ct", **found.model_dump()),) * len(channels)
+        return (CtSettings(**found.model_dump()),) * len(channels)
 
     def _modality(self, channels: Sequence[str]) -> Modality:
         options = self.sources.options

@@ -10,7 +10,7 @@ from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError
 from decathlete.interop.dynunet_options import DynUNetOptions
 from decathlete.interop.recipe_args import RecipeArgs
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.presets import TaskSetting, load_preset
 
 
@@ -22,7 +22,7 @@ class Sources:
         named_by: how the task was found, for reasons.
     """
 
-    network: NetworkSpec
+    network: UNetSpec
     args: RecipeArgs
     options: DynUNetOptions
     task: TaskSetting | None
@@ -31,7 +31,7 @@ class Sources:
     checkpoint: Path
 
     @classmethod
-    def find(cls, network: NetworkSpec, args: RecipeArgs, options: DynUNetOptions, checkpoint: Path) -> Sources:
+    def find(cls, network: UNetSpec, args: RecipeArgs, options: DynUNetOptions, checkpoint: Path) -> Sources:
         """Look the task up and read the dataset's manifest.
 
         Raises:

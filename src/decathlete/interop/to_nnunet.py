@@ -16,6 +16,7 @@ from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_weights import to_nnunet
 from decathlete.interop.to_nnunet_plan import CONFIGURATIONS, PLANS_NAME, TRAINER, dataset_json, obstacles, plans_json
 from decathlete.models.bundle import ModelBundle
+from decathlete.networks.unet_spec import as_unet
 from decathlete.version import __version__
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -81,7 +82,7 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
     if not _is_kept(folder, origin, overwrite=overwrite):
         _write(bundle, folder, origin)
     record = bundle.record
-    return Exported(folder=folder, folds=record.networks, mirror_axes=record.mirror_axes, notes=tuple(_notes(bundle)))
+    return Exported(folder=folder, folds=record.n_networks, mirror_axes=record.mirror_axes, notes=tuple(_notes(bundle)))
 
 
 def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
@@ -103,12 +104,12 @@ def _is_kept(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
 
 
 def _write(bundle: ModelBundle, folder: Path, origin: Origin) -> None:
-    plan, cases = bundle.record.plan, bundle.record.provenance.get("training_cases")
+    plan, cases = bundle.record.plan, bundle.record.training_provenance.get("training_cases")
     writable_folder(folder.parent)
     with swapped_in(folder) as partial:
         write_json(partial / "plans.json", plans_json(plan))
         write_json(partial / "dataset.json", dataset_json(plan, n_training=cases if isinstance(cases, int) else 0))
-        for number in range(bundle.record.networks):
+        for number in range(bundle.record.n_networks):
             _write_checkpoint(partial / f"fold_{number}" / CHECKPOINT, _checkpoint(bundle, number))
         origin.save(partial / ORIGIN)
 
@@ -117,7 +118,7 @@ def _checkpoint(bundle: ModelBundle, number: int) -> dict[str, Any]:
     """What nnU-Net's predictor reads of a checkpoint; there is no optimizer to go on with."""
     plan = bundle.record.plan
     return {
-        "network_weights": to_nnunet(bundle.build(number).state_dict(), plan.network),
+        "network_weights": to_nnunet(bundle.build(number).state_dict(), as_unet(plan.network)),
         "trainer_name": TRAINER,
         "init_args": {"configuration": CONFIGURATIONS[plan.dims], "fold": number, "plans_name": PLANS_NAME},
         # nnU-Net asks for the greatest of the axes, so that none is not an empty tuple
@@ -139,4 +140,8 @@ def _notes(bundle: ModelBundle) -> list[str]:
         notes.append(f"the ignore label {record.plan.labels.ignore} is left out: no prediction has it")
     if record.plan.orientation == "canonical":
         notes.append("images are turned to RAS by nnU-Net's NibabelIOWithReorient, which reads NIfTI files alone")
+    if record.temperature != 1:
+        notes.append(f"its temperature {record.temperature:g} is left out: nnU-Net's probabilities have none")
+    if record.postprocessing:
+        notes.append("its post-processing is left out: nnU-Net predicts without it")
     return notes

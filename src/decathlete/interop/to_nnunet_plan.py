@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from decathlete.core.labels import LabelSet
+from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.layouts import ManifestContent, nnunet_manifest
-from decathlete.planning.network_spec import Dims, NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Resampling
+from decathlete.networks.unet_spec import UNetSpec, as_unet
+from decathlete.planning.network_spec import Dims
+from decathlete.planning.plan import Plan, Resampling
+from decathlete.preprocessing.normalizations.ct import CtSettings
+from decathlete.preprocessing.normalizations.zscore import ZScoreSettings
 
 CONFIGURATIONS: dict[Dims, str] = {2: "2d", 3: "3d_fullres"}
 PLANS_NAME = "nnUNetPlans"
@@ -36,8 +40,11 @@ def obstacles(plan: Plan) -> list[str]:
 def _data_obstacles(plan: Plan) -> Iterator[str]:
     if plan.foreground_channel:
         yield "its network sees a foreground channel beside the image's, which nnU-Net does not make"
-    if plan.order == "recipe" and any(spacing is not None for spacing in plan.target_spacing):
-        yield "images are resampled, then normalised (order recipe); nnU-Net does it the other way round"
+    if plan.preprocessing_order == "recipe" and any(spacing is not None for spacing in plan.target_spacing):
+        yield "images are resampled, then normalised (preprocessing_order recipe); nnU-Net normalises first"
+    for name in dict.fromkeys(settings.component for settings in plan.normalization):
+        if name not in _SCHEMES:
+            yield f"channels are normalised by {name}, which nnU-Net does not have"
 
 
 def _label_obstacles(labels: LabelSet) -> Iterator[str]:
@@ -58,6 +65,9 @@ def _label_obstacles(labels: LabelSet) -> Iterator[str]:
 
 def _network_obstacles(plan: Plan) -> Iterator[str]:
     network = plan.network
+    if not isinstance(network, UNetSpec):
+        yield f"its network has the architecture {network.architecture}; nnU-Net has U-Nets"
+        return
     if network.norm == "group":
         yield "its network has group norm; the norm in nnU-Net's plans takes the number of channels, and no groups"
     if any(network.decoder_kernel(i) != network.kernels[i] for i in range(network.n_stages - 1)):
@@ -86,7 +96,7 @@ def plans_json(plan: Plan) -> dict[str, Any]:
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {
-            str(c): _intensities(scheme) for c, scheme in enumerate(plan.normalization)
+            str(c): _intensities(settings) for c, settings in enumerate(plan.normalization)
         },
     }
 
@@ -116,21 +126,25 @@ def _configuration(plan: Plan) -> dict[str, Any]:
         "patch_size": list(plan.patch_size),
         "median_image_size_in_voxels": list(plan.median_shape[3 - plan.dims :]),
         "spacing": list(plan.network_spacing),
-        "normalization_schemes": [_SCHEMES[n.scheme] for n in plan.normalization],
-        "use_mask_for_norm": [n.scheme == "zscore" and n.nonzero_only for n in plan.normalization],
+        "normalization_schemes": [_SCHEMES[settings.component] for settings in plan.normalization],
+        "use_mask_for_norm": [
+            isinstance(settings, ZScoreSettings) and settings.nonzero_only for settings in plan.normalization
+        ],
         **_resampling(plan),
         "batch_dice": True,
-        "architecture": architecture(plan.network),
+        "architecture": architecture(as_unet(plan.network)),
     }
 
 
-def _intensities(normalization: Normalization) -> dict[str, float]:
-    """What nnU-Net normalises CT with; of other channels it reads nothing."""
+def _intensities(settings: ComponentSettings) -> dict[str, float]:
+    """Return the statistics that nnU-Net normalises CT with; it does not read those of other channels."""
+    if not isinstance(settings, CtSettings):
+        return {"mean": 0.0, "std": 1.0, "percentile_00_5": 0.0, "percentile_99_5": 0.0}
     return {
-        "mean": normalization.mean,
-        "std": normalization.std,
-        "percentile_00_5": normalization.clip_low,
-        "percentile_99_5": normalization.clip_high,
+        "mean": settings.mean,
+        "std": settings.std,
+        "percentile_00_5": settings.clip_low,
+        "percentile_99_5": settings.clip_high,
     }
 
 
@@ -157,7 +171,7 @@ def _resampling_kwargs(resampling: Resampling, order: int, *, is_seg: bool) -> d
     }
 
 
-def architecture(network: NetworkSpec) -> dict[str, Any]:
+def architecture(network: UNetSpec) -> dict[str, Any]:
     """nnU-Net's class for ``network``, and what it is called with."""
     dims, residual = network.dims, network.block == "residual"
     norm = {"instance": "instancenorm.InstanceNorm", "batch": "batchnorm.BatchNorm"}[network.norm]

@@ -1,1 +1,1 @@
-"""From the prepared store to batches: where to cut, and a loader that is a pure function of seed and step."""
+"""From the prepared store to batches: samplers, and loaders that are pure functions of seed and step."""

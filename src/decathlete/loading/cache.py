@@ -1,4 +1,4 @@
-"""Whole cases held in memory, as long as there is room: a small dataset is decompressed once, not for every patch."""
+"""A cache of whole cases in memory: a small dataset is decompressed once, not for every patch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from decathlete.preprocessing.store import StoredCase
 
 @dataclass(frozen=True, kw_only=True)
 class HeldCase:
-    """A case in memory; reading is slicing."""
+    """A case in memory; reading slices its arrays."""
 
     image_CZYX: NDArray[np.float32]
     label_ZYX: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class HeldCase:
 
     @property
     def n_bytes(self) -> int:
-        """Of all arrays."""
+        """Bytes of all arrays."""
         places = sum(flat.nbytes for flat in self.foreground.values())
         return self.image_CZYX.nbytes + self.label_ZYX.nbytes + places
 
@@ -44,7 +44,7 @@ class HeldCase:
 
 
 class CaseCache:
-    """Holds the cases that are asked for first, and never lets one go.
+    """Keeps the cases that are requested first, and never evicts one.
 
     Patches come from all cases alike, so exchanging one held case for another would win nothing.
 
@@ -58,7 +58,7 @@ class CaseCache:
         self._lock = Lock()
 
     def get(self, case: StoredCase) -> PatchSource:
-        """The case from memory; read whole where there is room for it; else as it is."""
+        """Return the case from memory, reading it whole where there is room; else the case itself."""
         held = self._held.get(case.case_id)
         if held is not None:
             return held

@@ -1,4 +1,4 @@
-"""Batches that NVIDIA DALI has augmented, on a GPU or on the CPU.
+"""Batches that NVIDIA DALI augments, on a GPU or on the CPU.
 
 What is cut and what happens to it is drawn as without DALI, and DALI is told what to do: a sample depends on seed, step
 and index in the global batch alone. So a run goes on exactly as it would have, and ranks share a global batch.
@@ -19,24 +19,25 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
 from decathlete.loading.dali_feed import Feed, make_feed
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patch_loader import PatchLoader
 
-ABSENT = ("rotation", "low_resolution", "gamma_inverted", "gamma")
-"""Transforms that are not done with DALI; the recipe has none of them."""
+SUPPORTED = frozenset({"scaling", "mirroring", "noise", "blur", "brightness", "contrast"})
+"""Transforms that DALI applies; the recipe has no others."""
 QUEUE = 2
 """Batches that DALI is ahead of the training; the readers are ahead of DALI."""
 
 
 def check_dali(augmentation: AugmentationConfig | None) -> None:
-    """Whether DALI is there, and all of ``augmentation`` (``None``: the recipe's) can be done with it.
+    """Check that DALI is installed and can do all of ``augmentation`` (``None``: the recipe's).
 
     Raises:
         OptionError: it is not.
     """
-    asked = [name.replace("_", " ") for name in ABSENT if augmentation and getattr(augmentation, name).chance]
+    enabled = [name for name in augmentation.names if augmentation[name].chance] if augmentation else []
+    asked = [name.replace("_", " ") for name in enabled if name not in SUPPORTED]
     if asked:
         raise OptionError(
-            f"the loader dali has no {', no '.join(asked)}, which the augmentation asks for",
+            f"the loader dali has no {', no '.join(asked)}, which the augmentation uses",
             remedy="leave the augmentation unset (it is then the recipe's), switch these off in it, or take the loader "
             "threads",
         )
@@ -136,12 +137,12 @@ class DaliLoader:
 
 
 def _tensor(output: Any) -> Tensor:
-    """It shares DALI's memory, which DALI leaves alone as long as the tensor lives."""
+    """Wrap an output as a tensor; it shares DALI's memory, which DALI does not reuse while the tensor lives."""
     return torch.utils.dlpack.from_dlpack(output.as_tensor())
 
 
 def _feeds(read: Iterable[tuple[RawBatch, Feed]], fed: deque[RawBatch]) -> Iterator[Feed]:
-    """What DALI takes, noting in ``fed`` which batches are on their way through it."""
+    """Yield the inputs of DALI and record in ``fed`` which batches are being processed."""
     for raw, feed in read:
         fed.append(raw)
         yield feed

@@ -1,4 +1,4 @@
-"""What DALI is told about a batch: patches, and for each sample what is to be done to it.
+"""The input of DALI for a batch: patches, and the parameters of each sample's augmentation.
 
 Drawn as it is for :class:`~decathlete.augmentation.pipeline.Augmenter`, from the same numbers.
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from decathlete.augmentation.batch import RawBatch, SpatialParams
+from decathlete.augmentation.draws import RowContext
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.planning.network_spec import Axes
 
@@ -25,7 +26,7 @@ LEAST_SIGMA = 1e-3
 
 
 class Feed(NamedTuple):
-    """One batch on its way into DALI: of each field one array for each sample.
+    """One batch of DALI's input: each field has one array for each sample.
 
     Attributes:
         image: float32 CZYX, as large as it was cut. label: uint8 ZYX with one channel before it, as large.
@@ -48,7 +49,7 @@ class Feed(NamedTuple):
 
 
 def make_feed(raw: RawBatch, augmenter: Augmenter) -> Feed:
-    """The batch and all that ``augmenter`` draws for it; its draws zoom and mirror, but do not rotate."""
+    """Make the input of a batch from the augmenter's draws, which zoom and mirror but do not rotate."""
     patches = list(_patches(raw))
     n_channels = patches[0][0].shape[0]
     changed_BCT, strength_BCT, std_BC = _intensities(raw, augmenter, n_channels)
@@ -67,7 +68,7 @@ def make_feed(raw: RawBatch, augmenter: Augmenter) -> Feed:
 
 
 def _patches(raw: RawBatch) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
-    """Image and label (with a channel) of each sample, in order, as it was cut."""
+    """Return image and label (with a channel) of each sample, in order, as they were cut."""
     plain = zip(raw.plain_PCZYX.numpy(), raw.plain_label_PZYX.numpy(), strict=True)
     warped = zip(raw.warped_WCZYX.numpy(), raw.warped_label_WZYX.numpy(), strict=True)
     for draw in raw.draws:
@@ -77,7 +78,7 @@ def _patches(raw: RawBatch) -> Iterator[tuple[NDArray[np.float32], NDArray[np.ui
 
 
 def _roi(draw: SpatialParams, patch_size: Axes) -> NDArray[np.float32]:
-    """Where the patch lies in what was cut, whose centre is its own.
+    """Return the region of the patch in the box that was cut around the same centre.
 
     DALI looks up the centre of voxel i of n at ``start + (i + 1/2) * (end - start) / n``: with this region, at as many
     voxels from the centre as the matrix says.
@@ -110,10 +111,17 @@ def _intensities(
 
 
 def _noise(raw: RawBatch, augmenter: Augmenter, sample: int, std_C: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is added to one sample."""
+    """Return the noise that is added to one sample."""
     if not std_C.any():
         return np.zeros([1] * (1 + len(augmenter.patch_size)), np.float32)
     noise = torch.zeros((len(std_C), *augmenter.patch_size))
-    for channel in np.flatnonzero(std_C).tolist():
-        augmenter.fill_with_noise(noise[channel], raw.step, raw.indices[sample], channel)
+    channels = np.flatnonzero(std_C)
+    context = RowContext(
+        seed=augmenter.seed,
+        transform="noise",
+        step=raw.step,
+        samples=(raw.indices[sample],) * len(channels),
+        channels=tuple(channels.tolist()),
+    )
+    noise[channels] = context.normal_like(noise[channels])
     return noise.numpy() * std_C.reshape(-1, *[1] * len(augmenter.patch_size))

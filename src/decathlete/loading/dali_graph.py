@@ -1,4 +1,4 @@
-"""The graph of DALI operators that changes patches. Importing it imports DALI: do so only where DALI is asked for.
+"""The graph of DALI operators. Importing this module imports DALI.
 
 Nothing in it is random: every sample arrives with what is to be done to it.
 
@@ -23,7 +23,7 @@ Node = Any
 def augmentation_graph(
     source: Iterator[Feed], patch_size: Axes, n_channels: int, n_masks: int, on_gpu: bool
 ) -> tuple[Node, Node]:
-    """Image (float32) and label (uint8, one channel) of each sample, changed, of ``patch_size``.
+    """Augment image (float32) and label (uint8, one channel) of each sample; the results have ``patch_size``.
 
     Args:
         source: batches.
@@ -60,7 +60,7 @@ def _zoom(volume: Node, roi: Node, patch_size: Axes, interpolation: Any) -> Node
 
 
 def _flip(volume: Node, flips: Node, patch_size: Axes) -> Node:
-    """Mirrored along the axes whose number in ``flips`` is 1."""
+    """Mirror along the axes whose number in ``flips`` is 1."""
     names = ("depthwise", "vertical", "horizontal")[-len(patch_size) :]
     return fn.flip(volume, **{name: flips[axis] for axis, name in enumerate(names)})
 

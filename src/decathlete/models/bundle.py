@@ -1,78 +1,116 @@
-"""A trained model on disk: a folder with ``model.json`` and ``weights.safetensors``, self-contained, no pickle.
+"""A trained model on disk: a self-contained folder of JSON and safetensors, without pickle.
 
-A model may be several networks of one plan (folds), whose logits are averaged. The tensors of network ``i`` are then
-called ``i.NAME``; those of a single network have their plain names.
+===========================  ===========================================================================
+``model.json``               :class:`~decathlete.models.record.ModelRecord`, version 2
+``weights/NAME.safetensors``  weights of one network; of the network ``i`` of several ``NAME.i.safetensors``
+``MODEL_CARD.md``            text for readers; optional, not part of the model's identity
+===========================  ===========================================================================
+
+Other files in the folder are ignored. Version 1 (``model.json`` and one ``weights.safetensors``) is read, not written.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import torch
-from pydantic import Field, JsonValue, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import atomic_path, file_digest, swapped_in, writable_folder
-from decathlete.core.schema import Schema
-from decathlete.errors import ModelError, OutputError
+from decathlete.core.files import file_digest, swapped_in, writable_folder, write_text
+from decathlete.core.schema import describe
+from decathlete.errors import ModelError, OutputError, problems_found
+from decathlete.models.card import CARD_FILE, model_card
+from decathlete.models.components import component_origins
+from decathlete.models.record import (
+    RECORD_FILE,
+    WEIGHTS_FOLDER,
+    Combination,
+    MemberRecord,
+    ModelRecord,
+    NetworkRecord,
+    PostprocessingStep,
+)
+from decathlete.models.weights import REMEDY, NetworkTensors, StoredNetworks, check_file, save_weights, state_of
 from decathlete.networks.build import build_network
-from decathlete.networks.unet import UNet
+from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 
-MODEL_VERSION = 1
-RECORD_FILE = "model.json"
-WEIGHTS_FILE = "weights.safetensors"
 RUN_MODEL = "model"
 """Folder of the model inside a run's folder."""
 
-_NAMED = 3
-_RETRAIN = "copy the model again from where it was trained, or train it again"
 
-
-class ModelRecord(Schema):
-    """All about a model but its weights.
+@dataclass(frozen=True, kw_only=True)
+class TrainedMember:
+    """A member that is about to be saved: a plan and the networks that were trained by it.
 
     Attributes:
-        mirror_axes: spatial axes (0-based, working order) that training mirrored: those that test-time augmentation
-            may flip.
-        networks: how many; prediction averages their logits.
-        weights: the averaged weights of the end of training, or those of the best validation.
-        provenance: what it was made from and by.
-        weights_sha256: of the weights file; set when the model is saved.
+        networks: modules or their state dicts, each used once, in order.
+        name: unique in the bundle; ``None``: ``2d`` or ``3d``.
+        folds: fold of each network; empty: unknown.
+        mirror_axes, weights, provenance: see :class:`~decathlete.models.record.MemberRecord`.
     """
 
-    version: int = MODEL_VERSION
     plan: Plan
+    networks: Sequence[nn.Module | Mapping[str, Tensor]]
+    name: str | None = None
+    folds: Sequence[str] = ()
     mirror_axes: tuple[int, ...] = ()
-    networks: int = Field(default=1, ge=1)
     weights: Weights = "final"
-    provenance: dict[str, JsonValue] = {}
-    weights_sha256: str = ""
+    provenance: Mapping[str, JsonValue] = field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.version != MODEL_VERSION:
-            raise ValueError(f"version {self.version} is not {MODEL_VERSION}, the one this release reads")
-        if sorted(set(self.mirror_axes)) != list(self.mirror_axes) or not set(self.mirror_axes) <= set(
-            range(self.plan.dims)
-        ):
-            raise ValueError(f"mirror_axes {self.mirror_axes} are not ascending axes of a {self.plan.dims}D model")
-        return self
+    def __post_init__(self) -> None:
+        if self.folds and len(self.folds) != len(self.networks):
+            raise ValueError(f"{len(self.networks)} networks and {len(self.folds)} folds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleMember:
+    """One member of a saved model.
+
+    Attributes:
+        folder: of the bundle.
+    """
+
+    folder: Path
+    record: MemberRecord
+
+    @property
+    def plan(self) -> Plan:
+        """Plan of all networks of this member."""
+        return self.record.plan
+
+    def build(self, number: int = 0) -> nn.Module:
+        """Build network ``number`` with its weights, on the CPU, in evaluation mode, in float32.
+
+        Raises:
+            ModelError: the weights cannot be read any more.
+        """
+        with torch.device("meta"):
+            network = build_network(self.plan.network)
+        state = StoredNetworks(self.folder, self.record.networks)[number]
+        try:
+            network.load_state_dict(dict(state), assign=True)
+        except RuntimeError as problem:
+            where = self.folder / self.record.networks[number].file
+            raise ModelError(f"cannot be read ({problem})", where=where, remedy=REMEDY) from problem
+        return network.float().eval()
+
+    def build_all(self) -> list[nn.Module]:
+        """Build all networks of this member, in order."""
+        return [self.build(number) for number in range(len(self.record.networks))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBundle:
-    """A saved model.
+    """A saved model, checked.
 
     Attributes:
-        digest: SHA-256 over both files, hexadecimal: the identity of the model.
+        digest: SHA-256 of the record and the weights, hexadecimal: the identity of the model.
     """
 
     folder: Path
@@ -83,69 +121,92 @@ class ModelBundle:
     def save(
         cls,
         folder: Path,
-        network: nn.Module | Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
-        record: ModelRecord,
+        members: TrainedMember | Sequence[TrainedMember],
         *,
+        combination: Combination = Combination(),
+        postprocessing: Sequence[PostprocessingStep] = (),
+        temperature: float = 1.0,
+        provenance: Mapping[str, JsonValue] | None = None,
         overwrite: bool = False,
     ) -> ModelBundle:
-        """Write ``network`` (or its state dict) and ``record``; the folder appears whole or not at all.
+        """Write a model of one or more members; the folder appears whole or not at all.
 
         Args:
-            network: several state dicts become one model, and ``record.networks`` must be as many.
+            combination, postprocessing, temperature, provenance: see
+                :class:`~decathlete.models.record.ModelRecord`.
 
         Raises:
-            ModelError: the weights are not those of the record's plan.
-            OutputError: see :func:`check_place`; or it cannot be written.
+            ModelError: weights do not fit their plan or are not finite, or the members do not fit each other.
+            OutputError: see :func:`check_place`; or the folder cannot be written.
         """
-        weights = {name: value.detach().cpu().contiguous() for name, value in _states(network).items()}
-        _check_fit({name: tuple(value.shape) for name, value in weights.items()}, record, where=folder)
+        given = [members] if isinstance(members, TrainedMember) else list(members)
+        if not given:
+            raise ValueError("a model has at least one member")
         check_place(folder, overwrite=overwrite)
         writable_folder(folder.parent)
         with swapped_in(folder) as partial:
-            with atomic_path(partial / WEIGHTS_FILE) as path:
-                save_file(weights, path, metadata={"format": "pt"})
-            digest = file_digest(partial / WEIGHTS_FILE)
-            record.revised(weights_sha256=digest).save(partial / RECORD_FILE)
+            try:
+                record = ModelRecord(
+                    labels=given[0].plan.labels,
+                    members=tuple(_write_member(partial, member, where=folder) for member in given),
+                    combination=combination,
+                    postprocessing=tuple(postprocessing),
+                    temperature=temperature,
+                    provenance=dict(provenance or {}),
+                )
+            except ValidationError as problem:
+                remedy = "combine only models of one dataset, under different names"
+                raise problems_found(describe(problem), where=folder, remedy=remedy, kind=ModelError) from None
+            record.save(partial / RECORD_FILE)
+            write_text(partial / CARD_FILE, model_card(record))
         return cls.load(folder)
 
     @classmethod
     def load(cls, path: Path) -> ModelBundle:
-        """Open and check the bundle at ``path``, a bundle's folder or a run's (its final model is taken).
+        """Open and check the bundle at ``path``: a bundle's folder, or a run's folder (its final model).
+
+        Every weights file is checked: its digest, and each tensor's name, shape, type and that its values are finite.
 
         Raises:
-            ModelError: no model there, or a damaged one, or weights that do not fit the plan's network.
+            ModelError: no model there, a damaged one, or weights that do not fit the plan's network.
         """
         folder = _find(path)
-        record = ModelRecord.load(folder / RECORD_FILE, error=ModelError, remedy=_RETRAIN)
-        weights_file = folder / WEIGHTS_FILE
-        _check_fit(_shapes(weights_file), record, where=weights_file)
-        weights_sha256 = file_digest(weights_file)
-        if record.weights_sha256 not in ("", weights_sha256):
-            raise ModelError(f"is not the file that {RECORD_FILE} describes", where=weights_file, remedy=_RETRAIN)
-        both = file_digest(folder / RECORD_FILE) + weights_sha256
-        return cls(folder=folder, record=record, digest=hashlib.sha256(both.encode()).hexdigest())
+        record = ModelRecord.load(folder / RECORD_FILE, error=ModelError, remedy=REMEDY)
+        digests = [file_digest(folder / RECORD_FILE)]
+        for networks, specs in _by_file(record):
+            check_file(folder, networks, specs)
+            digests.append(networks[0].sha256)
+        return cls(folder=folder, record=record, digest=hashlib.sha256("".join(digests).encode()).hexdigest())
 
-    def build(self, number: int = 0) -> UNet:
-        """A network with its weights, on the CPU, in evaluation mode.
+    @property
+    def members(self) -> tuple[BundleMember, ...]:
+        """The members, which can be built."""
+        return tuple(BundleMember(folder=self.folder, record=member) for member in self.record.members)
 
-        Args:
-            number: of the ``record.networks``.
+    @property
+    def model_card(self) -> str | None:
+        """Text of the model card; ``None`` if there is none.
 
         Raises:
-            ModelError: the weights cannot be read any more.
+            ModelError: it cannot be read.
         """
-        with torch.device("meta"):
-            network = build_network(self.record.plan.network)
-        weights_file = self.folder / WEIGHTS_FILE
+        path = self.folder / CARD_FILE
+        if not path.is_file():
+            return None
         try:
-            network.load_state_dict(_read(weights_file, _prefix(self.record, number)), assign=True)
-        except (OSError, SafetensorError, RuntimeError) as problem:
-            raise ModelError(f"cannot be read ({problem})", where=weights_file, remedy=_RETRAIN) from problem
-        return network.eval()
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ModelError(f"cannot be read ({problem})", where=path, remedy="remove or replace the file") from None
+
+    def build(self, number: int = 0) -> nn.Module:
+        """Build network ``number`` of all members' networks; see :meth:`BundleMember.build`."""
+        places = [(member, i) for member in self.members for i in range(len(member.record.networks))]
+        member, own_number = places[number]
+        return member.build(own_number)
 
 
 def check_place(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder where a model may not be saved; before the work that would be lost.
+    """Reject a folder where a model may not be saved, before work that would be lost.
 
     Args:
         overwrite: a model may be replaced. Anything else never is: it might be a dataset, or a run.
@@ -157,77 +218,61 @@ def check_place(folder: Path, *, overwrite: bool) -> None:
         return
     if not (folder / RECORD_FILE).is_file():
         raise OutputError(
-            f"is there, and no model: it has no {RECORD_FILE}", where=folder, remedy="choose another folder"
+            f"exists and is not a model: it has no {RECORD_FILE}", where=folder, remedy="choose another folder"
         )
     if not overwrite:
-        raise OutputError("already exists", where=folder, remedy="give --overwrite, or choose another folder")
+        raise OutputError("already exists", where=folder, remedy="use --overwrite, or choose another folder")
+
+
+def _write_member(folder: Path, member: TrainedMember, *, where: Path) -> MemberRecord:
+    """Write the weights of ``member`` below ``folder``; the record of it."""
+    name = f"{member.plan.dims}d" if member.name is None else member.name
+    expected, several = NetworkTensors.of(member.plan.network), len(member.networks) > 1
+    networks = []
+    for number, network in enumerate(member.networks):
+        # Validated before anything is written to the path that its name becomes.
+        file = f"{WEIGHTS_FOLDER}/{name}.{number}.safetensors" if several else f"{WEIGHTS_FOLDER}/{name}.safetensors"
+        record = NetworkRecord(
+            file=file,
+            sha256="0" * 64,
+            n_parameters=expected.n_parameters,
+            fold=member.folds[number] if member.folds else None,
+        )
+        if (folder / file).exists():
+            raise ModelError(f"two members are called {name!r}", where=where, remedy="give each member its own name")
+        dtype = save_weights(folder / file, state_of(network), expected, where=where)
+        networks.append(record.revised(sha256=file_digest(folder / file), dtype=dtype))
+    return MemberRecord(
+        name=name,
+        plan=member.plan,
+        mirror_axes=member.mirror_axes,
+        networks=tuple(networks),
+        weights=member.weights,
+        components=component_origins(member.plan),
+        provenance=dict(member.provenance),
+    )
+
+
+def _by_file(record: ModelRecord) -> Iterator[tuple[list[NetworkRecord], list[NetworkSpec]]]:
+    """Networks and specs by weights file, in the order of the record."""
+    files: dict[str, list[tuple[NetworkRecord, NetworkSpec]]] = {}
+    for member in record.members:
+        for network in member.networks:
+            files.setdefault(network.file, []).append((network, member.plan.network))
+    for pairs in files.values():
+        yield [network for network, _ in pairs], [spec for _, spec in pairs]
 
 
 def _find(path: Path) -> Path:
     """The bundle's folder: ``path`` or ``path/model``."""
     if not path.exists():
-        raise ModelError("does not exist", where=path, remedy="give the folder of a run or of a model")
+        raise ModelError("does not exist", where=path, remedy="name the folder of a run or of a model")
     for folder in (path, path / RUN_MODEL):
         if (folder / RECORD_FILE).is_file():
-            if not (folder / WEIGHTS_FILE).is_file():
-                raise ModelError(f"has no {WEIGHTS_FILE}", where=folder, remedy=_RETRAIN)
             return folder
     unfinished = (path / "run.json").is_file()
     raise ModelError(
         "is a run that has no model yet" if unfinished else f"is not a model: it has no {RECORD_FILE}",
         where=path,
-        remedy="finish its training with --resume" if unfinished else "give the folder of a run or of a model",
+        remedy="finish its training with --resume" if unfinished else "name the folder of a run or of a model",
     )
-
-
-def _shapes(weights_file: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor, from the header alone (which also finds a truncated file)."""
-    try:
-        with safe_open(weights_file, framework="pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as problem:
-        raise ModelError(
-            f"is damaged or not a safetensors file ({problem})", where=weights_file, remedy=_RETRAIN
-        ) from problem
-
-
-def _states(network: nn.Module | Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    if isinstance(network, nn.Module):
-        return network.state_dict()
-    if isinstance(network, Mapping):
-        return network
-    if len(network) == 1:
-        return network[0]
-    return {f"{i}.{name}": value for i, state in enumerate(network) for name, value in state.items()}
-
-
-def _prefix(record: ModelRecord, number: int) -> str:
-    return f"{number}." if record.networks > 1 else ""
-
-
-def _read(weights_file: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, without it."""
-    with safe_open(weights_file, framework="pt") as weights:
-        names = [name for name in weights.keys() if name.startswith(prefix)]  # noqa: SIM118
-        return {name.removeprefix(prefix): weights.get_tensor(name) for name in names}
-
-
-def _check_fit(found: Mapping[str, tuple[int, ...]], record: ModelRecord, *, where: Path) -> None:
-    with torch.device("meta"):
-        one = {name: tuple(value.shape) for name, value in build_network(record.plan.network).state_dict().items()}
-    prefixes = [_prefix(record, i) for i in range(record.networks)]
-    expected = {prefix + name: shape for prefix in prefixes for name, shape in one.items()}
-    problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} is unknown" for name in found if name not in expected]
-    problems += [
-        f"{name} has shape {found[name]}, not {shape}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
-    ]
-    if problems:
-        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-        raise ModelError(
-            "the weights do not fit the plan's network: " + "; ".join(problems[:_NAMED]) + more,
-            where=where,
-            remedy="keep model.json and weights.safetensors of one model together",
-        )

@@ -1,1 +1,1 @@
-"""The U-Net: blocks, the N-dimensional network, building it from its spec, and trained models on disk."""
+"""Network architectures behind one protocol, the blocks of the U-Net, precision and memory layout."""

@@ -1,4 +1,4 @@
-"""The bricks of the U-Net, for any number of spatial axes. Modules receive their parts; ``build`` chooses them.
+"""Blocks of the U-Net, for any number of spatial axes. Modules receive their parts from ``unet_build``.
 
 A batch is ``x_BC...``: batch, channel, then 2 or 3 spatial axes.
 """
@@ -25,7 +25,11 @@ _BATCH_NORM: dict[Dims, _Layer] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def norm_layer(kind: Norm, dims: Dims, channels: int, *, most_groups: int = MAX_GROUPS) -> nn.Module:
-    """The normalisation ``kind``, affine, eps 1e-5; group norm takes the most groups that divide evenly."""
+    """Return an affine normalisation layer (eps 1e-5).
+
+    Args:
+        most_groups: largest number of groups of group norm; the largest number that divides ``channels`` is used.
+    """
     if kind == "instance":
         return InstanceNorm(channels)
     if kind == "batch":
@@ -37,7 +41,7 @@ def norm_layer(kind: Norm, dims: Dims, channels: int, *, most_groups: int = MAX_
 def conv_layer(
     dims: Dims, channels_in: int, channels_out: int, *, kernel: Axes, stride: Axes | None = None, bias: bool = True
 ) -> nn.Module:
-    """A convolution padded by ``kernel // 2``: with stride 1 the output has the input's shape."""
+    """Return a convolution padded by ``kernel // 2``: with stride 1 the output has the input's shape."""
     return _CONV[dims](
         channels_in,
         channels_out,
@@ -49,17 +53,17 @@ def conv_layer(
 
 
 def up_layer(dims: Dims, channels_in: int, channels_out: int, *, stride: Axes) -> nn.Module:
-    """A transposed convolution whose kernel is its stride: each voxel becomes a block of ``stride`` voxels."""
+    """Return a transposed convolution whose kernel is its stride: each voxel becomes a block of ``stride`` voxels."""
     return _UP[dims](channels_in, channels_out, kernel_size=stride, stride=stride)
 
 
 def pool_layer(dims: Dims, stride: Axes) -> nn.Module:
-    """Mean over blocks of ``stride`` voxels."""
+    """Return average pooling over blocks of ``stride`` voxels."""
     return _POOL[dims](kernel_size=stride, stride=stride)
 
 
 class ConvBlock(nn.Module):
-    """Convolution, normalisation, leaky ReLU; without ``slope`` no activation."""
+    """Convolution, normalisation and leaky ReLU; no activation if ``slope`` is ``None``."""
 
     def __init__(self, conv: nn.Module, norm: nn.Module, *, slope: float | None) -> None:
         super().__init__()
@@ -69,7 +73,7 @@ class ConvBlock(nn.Module):
         self.activation = nn.Identity() if slope is None else nn.LeakyReLU(slope, inplace=True)
 
     def forward(self, x_BC: Tensor) -> Tensor:
-        """The convolution's output shape."""
+        """Return the result, of the convolution's output shape."""
         y: Tensor = self.activation(self.norm(self.conv(x_BC)))
         return y
 
@@ -80,9 +84,9 @@ class ResidualBlock(nn.Module):
     Args:
         first: convolution (strided where the stage is), norm, activation.
         second: convolution, norm.
-        shortcut: brings ``x`` to the shape of ``second``'s output. In nnU-Net's ResEnc: mean pooling where strided,
-            then a 1x1 convolution and norm where the channels change. In MONAI's DynUNet: a strided 1x1 convolution
-            and norm where either changes. The identity otherwise.
+        shortcut: maps ``x`` to the shape of ``second``'s output. In nnU-Net's ResEnc: average pooling if strided, then
+            a 1x1 convolution and norm if the channels change. In MONAI's DynUNet: a strided 1x1 convolution and norm if
+            either changes. Otherwise the identity.
     """
 
     def __init__(self, first: ConvBlock, second: ConvBlock, shortcut: nn.Module, *, slope: float) -> None:
@@ -94,10 +98,10 @@ class ResidualBlock(nn.Module):
 
     @property
     def last_norm(self) -> nn.Module:
-        """The norm before the sum."""
+        """The normalisation layer before the sum."""
         return self.second.norm
 
     def forward(self, x_BC: Tensor) -> Tensor:
-        """The second convolution's output shape."""
+        """Return the result, of the second convolution's output shape."""
         y: Tensor = self.activation(self.second(self.first(x_BC)) + self.shortcut(x_BC))
         return y

@@ -1,9 +1,9 @@
-"""3D convolutions whose weights' gradients are right in bfloat16 on every CPU.
+"""3D convolutions whose weight gradients are correct in bfloat16 on every CPU.
 
-On CPUs that compute in bfloat16 (AVX512-BF16, AMX) oneDNN (3.12, that of torch 2.13) writes beyond its buffers when it
-computes the gradient of 3D weights: for maps of 5 x 112 x 96 voxels Python crashes on AMX, for maps of two planes under
-a kernel of three gradients are wrong or not a number on either, and some calls never end. What it does with images is
-right. So in bfloat16, on every CPU, a plane of the output and the plane of the input under it are an image each.
+On CPUs with bfloat16 (AVX512-BF16, AMX) oneDNN (3.12, in torch 2.13) writes beyond its buffers when it computes the
+gradient of 3D weights: with maps of 5 x 112 x 96 voxels Python crashes on AMX; with maps of two planes and a kernel of
+three the gradients are wrong or not a number on both, and some calls never end. In 2D it is correct. So in bfloat16, on
+every CPU, the gradient is computed plane by plane with 2D convolutions.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 Axes3 = tuple[int, int, int]
 LARGE = 2**20
-"""Numbers in a batch of maps of which a copy takes longer than more calls for fewer images each."""
+"""Elements of a batch of feature maps above which a copy takes longer than one call for each sample."""
 
 
 class Conv3d(nn.Conv3d):
     """``nn.Conv3d`` with zero padding."""
 
     def forward(self, x_BCZYX: Tensor) -> Tensor:
-        """As of ``nn.Conv3d``."""
+        """Return the convolution, as ``nn.Conv3d`` does."""
         if _is_at_risk(x_BCZYX, self.weight):
-            return _convolved(self, x_BCZYX, transposed=False)
+            return _convolve_by_planes(self, x_BCZYX, transposed=False)
         return super().forward(x_BCZYX)
 
 
@@ -33,21 +33,21 @@ class ConvTranspose3d(nn.ConvTranspose3d):
     """``nn.ConvTranspose3d`` whose kernel is its stride."""
 
     def forward(self, x_BCZYX: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """As of ``nn.ConvTranspose3d``."""
+        """Return the transposed convolution, as ``nn.ConvTranspose3d`` does."""
         if output_size is None and _is_at_risk(x_BCZYX, self.weight):
-            return _convolved(self, x_BCZYX, transposed=True)
+            return _convolve_by_planes(self, x_BCZYX, transposed=True)
         return super().forward(x_BCZYX, output_size)
 
 
 def _is_at_risk(x_BCZYX: Tensor, weight: Tensor) -> bool:
-    """Whether torch would ask oneDNN for the gradient of the weights in bfloat16."""
+    """Return whether torch would compute the gradient of the weights with oneDNN in bfloat16."""
     if x_BCZYX.device.type != "cpu" or not (torch.is_grad_enabled() and weight.requires_grad):
         return False
     mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
     return mixed or x_BCZYX.dtype is torch.bfloat16
 
 
-def _convolved(module: nn.Conv3d | nn.ConvTranspose3d, x_BCZYX: Tensor, *, transposed: bool) -> Tensor:
+def _convolve_by_planes(module: nn.Conv3d | nn.ConvTranspose3d, x_BCZYX: Tensor, *, transposed: bool) -> Tensor:
     weight, bias = module.weight.bfloat16(), None if module.bias is None else module.bias.bfloat16()
     y_BKZYX: Tensor = _ByPlanes.apply(  # type: ignore[no-untyped-call]
         x_BCZYX.bfloat16(), weight, bias, module.stride, module.padding, transposed
@@ -98,7 +98,7 @@ class _ByPlanes(torch.autograd.Function):
 
 
 def _planes_under(k: int, n_inputs: int, n_outputs: int, stride: int, padding: int) -> tuple[slice, slice]:
-    """The input's planes under plane ``k`` of the kernel, and the output's to which they contribute."""
+    """Return the input planes that plane ``k`` of the kernel is applied to, and the output planes that they give."""
     first = max(0, -((k - padding) // stride))
     beyond = max(first, min(n_outputs, (n_inputs - 1 - k + padding) // stride + 1))
     start = first * stride + k - padding
@@ -106,14 +106,14 @@ def _planes_under(k: int, n_inputs: int, n_outputs: int, stride: int, padding: i
 
 
 def _planes_apart(k: int, n_inputs: int, stride: int) -> tuple[slice, slice]:
-    """The same of a transposed convolution: every plane of the input makes a plane of its own for each ``k``."""
+    """Return the same for a transposed convolution: every input plane gives one output plane for each ``k``."""
     return slice(n_inputs), slice(k, None, stride)
 
 
 def _images(x_BCZYX: Tensor, gradient_BKZYX: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Planes of the input and of the gradient as images, (planes, channels, y, x).
+    """Yield planes of the input and of the gradient as 2D images, (planes, channels, y, x).
 
-    All at once, if that takes no copy of what is large; else those of each volume.
+    All at once if no large copy is needed, else those of one sample after the other.
     """
     if x_BCZYX.shape[2] == 0:
         return
@@ -143,7 +143,7 @@ def _gradients(
     *,
     of_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the input, or of the weights."""
+    """Return the gradients of input and weights; only the requested one is computed."""
     n = len(stride)
     found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, padding, (1,) * n, transposed, (0,) * n, 1, [of_x, not of_x, False]

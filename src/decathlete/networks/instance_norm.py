@@ -1,4 +1,4 @@
-"""Instance normalisation, by the fastest kernels that torch has for it on each device and in each memory layout."""
+"""Instance normalisation with torch's fastest kernels for each device and memory layout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ALL_GRADIENTS = [True, True, True]
 class InstanceNorm(nn.Module):
     """Instance normalisation with scale and shift, for any number of spatial axes (Ulyanov et al. 2016).
 
-    Unlike ``nn.InstanceNorm3d`` it takes a map of a single voxel too (its normalised value is 0): a window one voxel
-    wide at the bottleneck is unusual, not a mistake.
+    Unlike ``nn.InstanceNorm3d`` it accepts a feature map of a single voxel, too (its normalised value is 0): a
+    patch may be one voxel wide at the bottleneck.
     """
 
     def __init__(self, channels: int) -> None:
@@ -25,12 +25,12 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x_BC: Tensor) -> Tensor:
-        """Same shape, type and memory layout as the input."""
-        if x_BC.device.type == "cpu" and not torch.compiler.is_compiling():  # exported, the operation keeps its name
+        """Return the normalised maps, with the input's shape, type and layout (on CUDA always contiguous)."""
+        if x_BC.device.type == "cpu" and not torch.compiler.is_compiling():  # exports need the operation itself
             if x_BC.requires_grad and _is_channels_last(x_BC):
                 y_BC: Tensor = _BackwardByImage.apply(x_BC, self.weight, self.bias)  # type: ignore[no-untyped-call]
                 return y_BC
-            # The same sums by another kernel, the faster one.
+            # the same result by a faster kernel
             return torch.group_norm(x_BC, self.weight.shape[0], self.weight, self.bias, EPS)
         fast = torch.backends.cudnn.enabled
         return torch.instance_norm(x_BC, self.weight, self.bias, None, None, True, 0.0, EPS, fast)
@@ -45,10 +45,10 @@ def _is_channels_last(x_BC: Tensor) -> bool:
 
 
 class _BackwardByImage(torch.autograd.Function):
-    """Forward the kernel of group normalisation; backward, image by image, that of batch normalisation.
+    """Group normalisation's kernel forward; batch normalisation's kernel backward, one sample at a time.
 
-    Of one image the gradients are the same sums. But of maps that keep their channels last only the second kernel goes
-    through vectors of channels, the first voxel by voxel: it takes 20 times as long in bfloat16, twice in float32.
+    For one sample the gradients are the same sums. With channels last only the second kernel is vectorised over
+    channels; the first takes 20 times as long in bfloat16, twice as long in float32.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What CUDA may do to compute a network faster: TensorFloat-32, and trying out which convolution is the fastest."""
+"""CUDA settings that make networks faster: TensorFloat-32, and cuDNN's search for the fastest algorithm."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 @contextmanager
 def fast_kernels(device: torch.device) -> Iterator[None]:
-    """While a network computes on ``device``; afterwards torch's switches are as they were. Nothing but on CUDA.
+    """Use CUDA's fast kernels inside the context, and restore torch's settings afterwards. Other devices: no effect.
 
-    - Float32 is multiplied in TensorFloat-32 (10 bits of mantissa, since Ampere). For convolutions that is torch's own
-      default and left as it is; matrix products are switched here, unless somebody has set them by torch's newer
-      ``fp32_precision``. Resampling and scores are outside, in full float32.
+    - Float32 is multiplied in TensorFloat-32 (10 bits of mantissa, since Ampere). For convolutions this is torch's
+      default and not changed; for matrix products it is set here, unless torch's newer ``fp32_precision`` is in use.
+      Resampling and scores run outside, in full float32.
     - cuDNN measures, for each new shape, which of its algorithms is the fastest. Patches and windows always have one
-      shape. Not where torch is told to be deterministic: another algorithm might win the next time.
+      shape. Not with deterministic algorithms: another algorithm might be the fastest the next time.
     """
     if device.type != "cuda":
         yield
@@ -37,13 +37,13 @@ def fast_kernels(device: torch.device) -> Iterator[None]:
 def _matmul_precision() -> str | None:
     try:
         return torch.get_float32_matmul_precision()
-    except RuntimeError:  # set by torch's newer interface; the two must not be mixed
+    except RuntimeError:  # set through torch's newer interface, which must not be mixed with this one
         return None
 
 
 @contextmanager
 def determinism_kept() -> Iterator[None]:
-    """Whatever is asked of torch within, afterwards it is as deterministic as before."""
+    """Restore torch's determinism settings on exit."""
     enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield

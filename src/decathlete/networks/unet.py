@@ -1,4 +1,4 @@
-"""The U-Net (Ronneberger et al. 2015; Çiçek et al. 2016) as nnU-Net shapes it, for any number of spatial axes."""
+"""The U-Net (Ronneberger et al. 2015; Çiçek et al. 2016) in nnU-Net's form, for any number of spatial axes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class UNet(nn.Module):
-    """Encoder, decoder with skip connections, 1x1 heads. All parts are given, finest resolution first.
+    """Encoder, decoder with skip connections, 1x1 heads. All parts are given by the caller, finest resolution first.
 
     Args:
-        encoder: one module per stage; each but the first reduces the resolution.
-        ups: one per decoder stage; ``ups[i]`` brings stage ``i + 1`` to the resolution of encoder stage ``i``.
-        decoder: ``decoder[i]`` takes ``ups[i]``'s output and encoder stage ``i``'s, concatenated in this order.
-        heads: logits of the finest ``len(heads)`` decoder stages.
+        encoder: one module per stage; each except the first reduces the resolution.
+        ups: one per decoder stage; ``ups[i]`` upsamples stage ``i + 1`` to the resolution of encoder stage ``i``.
+        decoder: the input of ``decoder[i]`` is the output of ``ups[i]`` and of encoder stage ``i``, concatenated.
+        heads: modules that compute the logits of the finest ``len(heads)`` decoder stages.
     """
 
     def __init__(
@@ -41,26 +41,26 @@ class UNet(nn.Module):
 
     @property
     def dims(self) -> Dims:
-        """Spatial axes."""
+        """Number of spatial axes."""
         return 2 if self.heads[0].get_parameter("weight").ndim == 4 else 3
 
     def set_layout(self, layout: torch.memory_format) -> None:
-        """Keep weights, and from then on feature maps, in ``layout`` (``networks.layout`` knows which is fastest)."""
+        """Change the memory format of weights and feature maps (see :mod:`decathlete.networks.layout`)."""
         self.layout = layout
         for weight in self.parameters():
-            # With one voxel both layouts are the same memory, and DDP stumbles over their strides.
+            # with one voxel both layouts are the same memory, but DDP rejects the strides
             if weight.ndim > 2 and weight.shape[2:].numel() > 1:
                 weight.data = in_layout(weight.data, layout)
 
     def forward(self, x_BC: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits.
+        """Return the logits.
 
         Args:
             x_BC: (batch, channels, *spatial), each axis a multiple of the product of its strides.
 
         Returns:
-            In training mode a tuple with the logits of every head, finest first (for deep supervision); in evaluation
-            mode the finest alone, of shape (batch, outputs, *spatial).
+            In training mode a tuple with the logits of every head, finest first (deep supervision); in evaluation mode
+            the finest logits alone, of shape (batch, outputs, *spatial).
         """
         decoded = self._decode(self._encode(in_layout(x_BC, self.layout)))
         if self.training:
@@ -87,7 +87,7 @@ class UNet(nn.Module):
         return graph.module(self.heads[0], x)
 
     def _keep_gradient(self, logits_BK: Tensor) -> Tensor:
-        """Have the gradient come back in the layout of the feature maps, which a loss does not care for."""
+        """Convert the gradient of the logits, which a loss returns in any layout, to that of the feature maps."""
         if self.layout is not torch.contiguous_format and logits_BK.requires_grad:
             logits_BK.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: gradient.contiguous(memory_format=self.layout)
@@ -102,7 +102,7 @@ class UNet(nn.Module):
         return stages
 
     def _decode(self, stages: list[Tensor]) -> list[Tensor]:
-        """Feature maps of the decoder stages, finest first. Takes ``stages`` apart, so that each is freed once used."""
+        """Return the feature maps of the decoder stages, finest first; empties ``stages`` to free memory."""
         x_BC = stages.pop()
         decoded: list[Tensor] = []
         for up, stage in zip(reversed(self.ups), reversed(self.decoder), strict=True):
@@ -112,11 +112,11 @@ class UNet(nn.Module):
 
 
 def in_layout(x_BC: Tensor, layout: torch.memory_format) -> Tensor:
-    """Feature maps, or a convolution's weights, in ``layout``, their strides saying so too.
+    """Return feature maps, or a convolution's weights, in ``layout``, with the strides of that layout.
 
-    With a single channel both layouts are the same memory, and torch leaves strides that convolutions take for the
-    contiguous one: the whole first stage would then be computed in it. DDP wants a weight's strides to be those that
-    its gradient comes with.
+    With a single channel both layouts are the same memory, and torch keeps strides that convolutions treat as
+    contiguous: they would compute the whole first stage in that layout. DDP needs weights with the strides of their
+    gradients.
     """
     x_BC = x_BC.contiguous(memory_format=layout)
     if layout is torch.contiguous_format or x_BC.shape[1] > 1:

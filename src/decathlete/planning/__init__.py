@@ -1,1 +1,1 @@
-"""From the dataset to the plan: fingerprint, topology, memory, planner, and the plan's schema."""
+"""Planning: fingerprint, topology, memory, planner, compute budget, and the schema of the plan."""

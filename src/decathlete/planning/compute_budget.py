@@ -1,8 +1,8 @@
-"""What a CPU or a short time budget changes in a plan: a step of its own, after planning, with its reasons.
+"""Adapt a plan to a CPU or to a short training time: a step of its own, after planning, with its reasons.
 
-A plan is sized for a GPU's memory. Where time is what runs out, many small steps teach more than a few large ones:
-so first the batch is made smaller, then the network narrower (most of all at full resolution, where the time goes),
-then the patch smaller, until enough steps fit.
+A plan is sized for a GPU's memory. If time is limited, many small steps train better than a few large ones. So the
+batch is made smaller first, then the network narrower (most of all at full resolution, where most time is spent), then
+the patch smaller, until enough steps fit.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from decathlete.errors import OptionError
-from decathlete.planning.explain import is_by_hand, why_network
-from decathlete.planning.memory import feature_map_elements, multiply_adds
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import TOPOLOGY_FIELDS, Topology, rebuild_network_spec, shrink
+from decathlete.planning.topology import Topology, shrink
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +30,11 @@ Arithmetic = Literal["fp32", "bf16", "bf16_tiles"]
 
 @dataclass(frozen=True)
 class Speed:
-    """Of training.
+    """Speed of training.
 
     Attributes:
-        gflops: of convolutions.
-        elements: of feature maps that norms, activations and copies get through, millions a second.
+        gflops: GFLOP per second in convolutions.
+        elements: feature map elements that norms, activations and copies process, millions per second.
     """
 
     gflops: float
@@ -47,61 +46,55 @@ CPU_SPEED: dict[Arithmetic, Speed] = {
     "bf16": Speed(gflops=160, elements=80),
     "bf16_tiles": Speed(gflops=1000, elements=55),
 }
-"""Of one thread. Fitted to training steps of 3D U-Nets of four levels, patch 40 x 56 x 40, batch 2, with a fifth to
-three tenths in reserve for busy neighbours (tiles: within their range): in float32 on two threads of a server CPU held
-to AVX2 (16 and 32 features: 0.43 and 1.46 s a step), in bfloat16 on the same with AVX512-BF16 (0.23 and 0.76 s), and on
-two threads of one with AMX (0.19 to 0.38 and 0.44 to 0.85 s, as its neighbours let it; one thread takes hardly longer).
-"""
+"""Speed of one thread. Fitted to measured training steps of 3D U-Nets on server CPUs, with 20 to 30 % in reserve."""
 GPU_SPEED: dict[Device, Speed] = {
     "cuda": Speed(gflops=20_000, elements=7_200),
     "mps": Speed(gflops=1_000, elements=360),
 }
 TRAINING_PASSES = 3
-"""Forward, and twice that backward (gradients of inputs and of weights)."""
+"""Cost of a training step in forward passes: forward, and twice that backward (inputs and weights)."""
 TRAINING_SHARE = 0.8
-"""Of the time budget; the rest is validation, reading and writing."""
+"""Share of the time budget for training steps; the rest is validation, reading and writing."""
 
 MIRRORING_STEPS = 10_000
-"""With fewer steps training does not mirror. A network that sees a shape in 4 or 8 orientations needs several times the
-steps to learn it, and cannot tell parts by their side (front from back of the hippocampus). There, fold 1: Dice 0.845
-after 160 steps of batch 2 without mirroring; with it 0.74 after as many, 0.84 after 1,000."""
+"""Number of training steps below which mirroring is left out: a network that sees a shape in 4 or 8 orientations needs
+several times the steps to learn it. On the hippocampus (fold 1) Dice was 0.845 after 160 steps without mirroring; with
+it 0.74 after as many, 0.84 after 1,000."""
 COMFORTABLE_STEPS = 4000
-"""With so many steps in the budget nothing is traded for more of them."""
+"""Number of steps that are enough: with so many in the budget the plan stays as it is."""
 NARROW_FEATURES, THIN_FEATURES, NARROWEST_FEATURES = 16, 8, 8
-"""Of the first stage: with all stages halved, with the first halved again, with all a quarter as wide.
-
-Full resolution costs most and learns least: on the hippocampus (fold 1, two threads, a little over two minutes) 8, 32,
-64, 128 features reached Dice 0.860, 16, 32, 64, 128 features 0.841.
-"""
+"""Channels at full resolution: of a narrow network, of one that is narrower at full resolution alone, and of the
+narrowest. Full resolution costs most and matters least: on the hippocampus (fold 1, two threads, two minutes) a U-Net
+with 8, 32, 64, 128 channels reached Dice 0.860, one with 16, 32, 64, 128 channels 0.841."""
 BATCH_VOXELS = 180_000
+"""Voxels of a small batch."""
 BATCH_RANGE: dict[int, tuple[int, int]] = {2: (8, 32), 3: (2, 8)}
+"""Smallest and largest small batch."""
 SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 32**3}
-"""Voxels under which no patch is shrunk for time's sake."""
-NETWORK_BY_HAND = ("network", *(f"network.{name}" for name in TOPOLOGY_FIELDS if name != "heads"))
-"""With any of these set by the user the network is not made anew."""
-
+"""Voxels of the smallest patch."""
 
 MOST_THREADS = 32
-"""More threads than this make small convolutions no faster."""
+"""Number of threads beyond which small convolutions are not faster."""
 
 
 def usable_threads() -> int:
-    """Processors that this process may run on, at most :data:`MOST_THREADS`."""
+    """Return the number of processors that this process may use, at most :data:`MOST_THREADS`."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeBudget:
-    """What training may cost.
+    """The machine and the time that training has.
 
     Attributes:
-        max_time_s: for all of training, validation included, seconds; ``None``: no limit.
-        threads: of the CPU; all that this process may use unless given.
-        arithmetic: of a CPU.
-        gflops: sustained by the machine on convolutions; ``None``: an estimate by device, threads and arithmetic.
-        min_steps: optimizer steps that must fit; the patch shrinks until they do.
-        steps: that training will make, where steps, not time, are what is given.
+        max_time_s: time for all of training, validation included, seconds; ``None``: no limit.
+        threads: threads of the CPU; default: all that this process may use.
+        arithmetic: number format of a CPU's convolutions.
+        gflops: GFLOP per second that the machine sustains in convolutions; ``None``: estimated from device, threads and
+            arithmetic.
+        min_steps: number of optimizer steps that must fit; the patch shrinks until they do.
+        steps: number of optimizer steps, if training is limited by steps and not by time.
     """
 
     device: Device
@@ -114,9 +107,7 @@ class ComputeBudget:
 
     def __post_init__(self) -> None:
         if self.max_time_s is not None and not self.max_time_s > 0:
-            raise OptionError(
-                f"--max-time of {self.max_time_s:g} s leaves no time to train", remedy="give a longer one"
-            )
+            raise OptionError(f"--max-time must be positive, it is {self.max_time_s:g} s", remedy="give a longer time")
         if self.threads < 1 or self.min_steps < 1 or (self.gflops is not None and not self.gflops > 0):
             raise OptionError(
                 f"a budget needs at least 1 thread, 1 step and a positive speed: {self}", remedy="give positive numbers"
@@ -124,7 +115,7 @@ class ComputeBudget:
 
     @property
     def speed(self) -> Speed:
-        """Of the machine."""
+        """Speed of the machine."""
         if self.device == "cpu":
             one = CPU_SPEED[self.arithmetic]
             known = Speed(self.threads * one.gflops, self.threads * one.elements)
@@ -137,7 +128,7 @@ class ComputeBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class _Size:
-    """What the budget may change."""
+    """The part of a plan that the budget may change."""
 
     topology: Topology
     network: NetworkSpec
@@ -145,40 +136,41 @@ class _Size:
 
 
 def step_seconds(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, *, budget: ComputeBudget) -> float:
-    """Estimated time of one training step: convolutions by their FLOPs, all else by the feature maps' size."""
-    flops = 2 * TRAINING_PASSES * multiply_adds(network, patch_size)
-    elements = feature_map_elements(network, patch_size)
+    """Estimate the time of one training step: convolutions by their FLOPs, the rest by the size of feature maps."""
+    architecture = architecture_of(network)
+    flops = 2 * TRAINING_PASSES * architecture.multiply_adds(patch_size)
+    elements = architecture.feature_map_elements(patch_size)
     speed = budget.speed
     return batch_size * (flops / (1e9 * speed.gflops) + elements / (1e6 * speed.elements))
 
 
 def adapt_plan(plan: Plan, budget: ComputeBudget) -> Plan:
-    """``plan`` made affordable; the plan itself where it already is.
+    """Return ``plan``, adapted to the budget if it is too expensive.
 
     A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
-    limit, the first of these wins that lets enough steps fit: the plan as it is; a smaller batch; also a network 16
-    features wide at full resolution; also, but in bf16, that stage 8 wide alone; also a smaller patch; all of the
-    network half as wide again.
+    limit, the first of these is chosen that lets enough steps fit: the plan as it is; a smaller batch; also a network
+    with 16 channels at full resolution; also, except in bf16, with 8 channels there alone; also a smaller patch; also a
+    network with 8 channels at full resolution and half the width elsewhere. An architecture that cannot be narrowed
+    keeps its width.
 
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 
-    What the user set (:func:`~decathlete.planning.overrides.override`) stays: a patch size or a network set by hand
-    is neither shrunk nor narrowed, a batch size neither.
+    Fields in ``plan.user_set`` stay as they are.
     """
-    return _without_mirroring(_fit_size(plan, budget), budget)
+    return _without_mirroring(_adapt_size(plan, budget), budget)
 
 
 def _without_mirroring(plan: Plan, budget: ComputeBudget) -> Plan:
     steps = budget.steps
     if budget.max_time_s is not None:
         steps = _steps(_size_of(plan), budget)
-    if steps is None or steps >= MIRRORING_STEPS or _by_hand(plan, "mirror_axes"):
+    if steps is None or steps >= MIRRORING_STEPS or _is_set(plan, "mirror_axes"):
         return plan
-    why = f"about {steps} steps are too few to learn each shape in all its mirror images: left out"
+    why = f"left out: about {steps} steps are too few to learn each shape in all its mirror images"
     return plan.revised(mirror_axes=(), reasons=plan.reasons | {"mirror_axes": why})
 
 
-def _fit_size(plan: Plan, budget: ComputeBudget) -> Plan:
+def _adapt_size(plan: Plan, budget: ComputeBudget) -> Plan:
     if budget.max_time_s is None and budget.device != "cpu":
         return plan
     planned = _size_of(plan)
@@ -187,11 +179,8 @@ def _fit_size(plan: Plan, budget: ComputeBudget) -> Plan:
 
 
 def _size_of(plan: Plan) -> _Size:
-    return _Size(
-        topology=Topology(patch_size=plan.patch_size, strides=plan.network.strides, kernels=plan.network.kernels),
-        network=plan.network,
-        batch_size=plan.batch_size,
-    )
+    topology = architecture_of(plan.network).topology(plan.patch_size)
+    return _Size(topology=topology, network=plan.network, batch_size=plan.batch_size)
 
 
 def _choose(plan: Plan, planned: _Size, budget: ComputeBudget) -> _Size:
@@ -213,12 +202,19 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget) -> _Size:
     return last
 
 
-def _by_hand(plan: Plan, *fields: str) -> bool:
-    return any(is_by_hand(plan.reasons, name) for name in fields)
+def _is_set(plan: Plan, field: str) -> bool:
+    """Return whether the user set a field."""
+    return field in plan.user_set
+
+
+def _network_is_set(plan: Plan) -> bool:
+    """Return whether the user set the network, or a part of it that depends on the topology."""
+    fields = architecture_of(plan.network).topology_fields
+    return any(_is_set(plan, name) for name in ("network", *(f"network.{field}" for field in fields)))
 
 
 def _small(plan: Plan, size: _Size) -> _Size:
-    if _by_hand(plan, "batch_size"):
+    if _is_set(plan, "batch_size"):
         return size
     return replace(size, batch_size=min(size.batch_size, _small_batch(plan)))
 
@@ -228,36 +224,38 @@ def _small_batch(plan: Plan) -> int:
     return min(max(BATCH_VOXELS // math.prod(plan.patch_size), low), high)
 
 
-def _narrowed(plan: Plan, size: _Size, features: int) -> _Size:
-    if size.network.features[0] <= features or _by_hand(plan, *NETWORK_BY_HAND):
+def _narrowed(plan: Plan, size: _Size, width: int) -> _Size:
+    architecture = architecture_of(size.network)
+    if architecture.width <= width or _network_is_set(plan):
         return size
-    return replace(size, network=rebuild_network_spec(size.network, size.topology, base_features=features))
+    return replace(size, network=architecture.with_width(width) or size.network)
 
 
 def _thinned(plan: Plan, size: _Size, budget: ComputeBudget) -> _Size:
-    """The first stage alone narrower, where that saves time: bf16 computes 16 channels nearly as fast as 8."""
-    features = size.network.features
+    """Narrow full resolution alone, if that saves time: in bf16, 16 channels are nearly as fast as 8."""
+    architecture = architecture_of(size.network)
     saves_little = budget.device == "cpu" and budget.arithmetic != "fp32"
-    if saves_little or features[0] <= THIN_FEATURES or _by_hand(plan, *NETWORK_BY_HAND):
+    if saves_little or architecture.width <= THIN_FEATURES or _network_is_set(plan):
         return size
-    return replace(size, network=size.network.revised(features=(THIN_FEATURES, *features[1:])))
+    return replace(size, network=architecture.with_width(THIN_FEATURES, finest_only=True) or size.network)
 
 
 def _shrinking(plan: Plan, size: _Size) -> Iterator[_Size]:
-    """``size`` and ever smaller patches of it, shortened where they are longest in mm.
+    """Yield ``size`` and smaller patches of it, shortened along the axis that is longest in mm.
 
-    nnU-Net shortens the axis that covers most of the image. Of thick slices that soon leaves few: of ACDC's ten, five
-    of 112 x 96 voxels. In the same time patches of 10 x 64 x 64 reached Dice 0.66 and 0.58 (two seeds), those 0.36 and
-    0.32.
+    nnU-Net shortens the axis that covers most of the image. With thick slices that soon leaves few of them: five of
+    ACDC's ten, of 112 x 96 voxels. In the same time patches of 10 x 64 x 64 reached Dice 0.66 and 0.58 (two seeds),
+    those 0.36 and 0.32.
     """
     yield size
-    if _by_hand(plan, "patch_size", *NETWORK_BY_HAND):
+    if _is_set(plan, "patch_size") or _network_is_set(plan):
         return
     voxels_per_mm = [1 / gap for gap in plan.network_spacing]
-    while smaller := shrink(plan.network_spacing, size.topology, voxels_per_mm):
+    pooling = architecture_of(plan.network).pooling(None)
+    while smaller := shrink(plan.network_spacing, size.topology, voxels_per_mm, pooling=pooling):
         if math.prod(smaller.patch_size) < SMALLEST_PATCH[plan.dims]:
             return
-        size = replace(size, topology=smaller, network=rebuild_network_spec(size.network, smaller))
+        size = replace(size, topology=smaller, network=architecture_of(size.network).replanned(smaller))
         yield size
 
 
@@ -272,34 +270,36 @@ def _steps(size: _Size, budget: ComputeBudget) -> int:
 
 def _revised(plan: Plan, planned: _Size, chosen: _Size, budget: ComputeBudget) -> Plan:
     cause = _cause(budget)
-    fresh = why_network(chosen.network, chosen.topology.patch_size)
-    reasons = plan.reasons | {key: why for key, why in fresh.items() if not _by_hand(plan, key)}
+    before, after = architecture_of(planned.network), architecture_of(chosen.network)
+    fresh = after.reasons(chosen.topology.patch_size)
+    reasons = plan.reasons | {field: why for field, why in fresh.items() if not _is_set(plan, field)}
 
-    def note(key: str, before: str) -> None:
-        reasons[key] = f"{before} by the GPU plan ({plan.reasons.get(key, 'as planned')}), smaller for {cause}"
+    def note(field: str, value: str) -> None:
+        reasons[field] = f"{value} in the GPU plan ({plan.reasons.get(field, 'as planned')}), smaller for {cause}"
 
     if chosen.topology.patch_size != planned.topology.patch_size:
         note("patch_size", "×".join(map(str, planned.topology.patch_size)))
     if chosen.batch_size != planned.batch_size:
         note("batch_size", str(planned.batch_size))
-    if chosen.network.features[0] != planned.network.features[0]:
-        now = fresh["network.features"]
-        reasons["network.features"] = f"{now}; {planned.network.features[0]} wide by the GPU plan, narrower for {cause}"
+    if after.width != before.width:
+        why = fresh.get("network.features", f"{after.width} channels at full resolution")
+        reasons["network.features"] = f"{why}; {before.width} wide in the GPU plan, narrower for {cause}"
     reasons["budget"] = _summary(planned, chosen, budget)
     return plan.revised(
-        patch_size=chosen.topology.patch_size,
-        batch_size=chosen.batch_size,
-        network=chosen.network.model_dump(),
-        reasons=reasons,
+        patch_size=chosen.topology.patch_size, batch_size=chosen.batch_size, network=chosen.network, reasons=reasons
     )
 
 
 def _summary(planned: _Size, chosen: _Size, budget: ComputeBudget) -> str:
     before, after = _seconds(planned, budget), _seconds(chosen, budget)
     text = f"a training step takes an estimated {after:.2g} s instead of {before:.2g} s on {_machine(budget)}"
-    if budget.max_time_s is None:
-        return text
-    return f"{text}: {_steps(chosen, budget)} steps in {_time(budget.max_time_s)} instead of {_steps(planned, budget)}"
+    if budget.max_time_s is not None:
+        steps = f"{_steps(chosen, budget)} steps in {_time(budget.max_time_s)} instead of {_steps(planned, budget)}"
+        text = f"{text}: {steps}"
+    architecture = architecture_of(planned.network)
+    if architecture.width > NARROW_FEATURES and architecture.with_width(NARROW_FEATURES) is None:
+        text += f"; the architecture {planned.network.architecture} cannot be narrowed"
+    return text
 
 
 def _cause(budget: ComputeBudget) -> str:

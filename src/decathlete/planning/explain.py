@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from decathlete.core.choices import Order, Orientation
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
-from decathlete.planning.network_spec import Axes, NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Resampling
-from decathlete.planning.topology import BASE_FEATURES, MAX_FEATURES, MIN_EDGE, Topology
+from decathlete.planning.architectures import PlanRow, architecture_of
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.normalizations import NORMALIZATIONS, ChannelStatistics
+from decathlete.planning.plan import Plan, Resampling
+from decathlete.planning.topology import Topology
 
 WIDTH = 100
-BY_HAND = "set by hand"
-"""How the reason of a field begins that the user set."""
 AXIS_NAMES = ("superior", "anterior", "right")
 
 
 def explain(plan: Plan) -> str:
-    """The plan, a line per choice, its reason below it; for the terminal."""
+    """Return the plan as text for the terminal: a line for each decision, its reason below it."""
     lines = [f"Plan of a {plan.dims}D model for {plan.dataset}"]
     for title, value, keys in plan_rows(plan):
         lines.append(f"  {title:<14}{value}")
@@ -30,12 +30,10 @@ def explain(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def plan_rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Title, value, and the keys of its reasons, in reading order; reasons without a row of their own last."""
-    network = plan.network
+def plan_rows(plan: Plan) -> list[PlanRow]:
+    """Return title, value and the fields whose reasons belong to it, in reading order; other reasons come last."""
     spacing = " × ".join("as it is" if s is None else f"{s:.4g}" for s in plan.target_spacing)
     median = f" (median image {times(plan.median_shape)} voxels)" if plan.fingerprint_digest else ""
-    pooled = " ".join("".join(map(str, stride)) for stride in network.strides[1:])
     rows = [
         ("orientation", plan.orientation, ("orientation",)),
         ("axis order", ", ".join(map(str, plan.axis_order)), ("axis_order",)),
@@ -44,15 +42,12 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),
         *([("regions", ", ".join(r.name for r in plan.labels.regions), ("labels",))] if plan.labels.regions else []),
-        ("steps", plan.order, ("order",)),
+        ("steps", plan.preprocessing_order, ("preprocessing_order",)),
         ("resampling", _resampling(plan.resampling), ("resampling",)),
-        ("network", f"{network.block}, {network.norm} norm, {network.n_stages} levels, strides {pooled}", ()),
-        ("", "", ("network.strides",)),
-        ("width", ", ".join(map(str, network.features)), ("network.features",)),
-        ("supervision", f"{network.heads} output(s)", ("network.heads",)),
+        *architecture_of(plan.network).rows(),
+        ("supervision", f"{plan.network.heads} output(s)", ("network.heads",)),
         ("mirroring", _mirroring(plan), ("mirror_axes",)),
     ]
-    rows = _joined(rows)
     shown = {key for _, _, keys in rows for key in keys}
     others = [key for key in plan.reasons if key not in shown]
     return [*rows, *((key, "", (key,)) for key in others)]
@@ -63,20 +58,11 @@ def _mirroring(plan: Plan) -> str:
     return f"along axes {', '.join(map(str, axes))} of the patch" if axes else "none"
 
 
-def _joined(rows: list[tuple[str, str, tuple[str, ...]]]) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Rows without a title give their reasons to the row before."""
-    out: list[tuple[str, str, tuple[str, ...]]] = []
-    for title, value, keys in rows:
-        if title:
-            out.append((title, value, keys))
-        else:
-            before = out.pop()
-            out.append((before[0], before[1], (*before[2], *keys)))
-    return out
-
-
 def _channels(plan: Plan) -> str:
-    channels = [f"{name}: {_scheme(n)}" for name, n in zip(plan.channels, plan.normalization, strict=True)]
+    channels = [
+        f"{name}: {NORMALIZATIONS.build(settings).describe()}"
+        for name, settings in zip(plan.channels, plan.normalization, strict=True)
+    ]
     return "; ".join([*channels, *([_foreground(plan)] if plan.foreground_channel else [])])
 
 
@@ -86,48 +72,38 @@ def _foreground(plan: Plan) -> str:
     return "foreground: 1 where every normalised channel is positive, 0 elsewhere"
 
 
-def _scheme(n: Normalization) -> str:
-    if n.scheme == "ct":
-        return f"clip to {n.clip_low:.4g}..{n.clip_high:.4g}, then (x - {n.mean:.4g}) / {n.std:.4g}"
-    if n.scheme == "zscore":
-        return "z-score of its non-zero voxels" if n.nonzero_only else "z-score"
-    return {"rescale": "rescaled to 0..1", "none": "unchanged"}[n.scheme]
-
-
 def _resampling(resampling: Resampling) -> str:
-    return f"order {resampling.image_order}, coarse axis apart: {resampling.separate_axis}"
+    return f"order {resampling.image_order}, coarse axis separately: {resampling.separate_axis}"
 
 
 def times(sizes: Sequence[float]) -> str:
-    """``40 × 56 × 40``."""
+    """Return sizes as ``40 × 56 × 40``."""
     return " × ".join(f"{s:g}" for s in sizes)
 
 
 def why_orientation(orientation: Orientation) -> str:
-    """Of the stored array."""
+    """Return the reason for the orientation."""
     if orientation == "canonical":
         return "all images are turned to one anatomical orientation (RAS), so that files stored differently mix"
     return "arrays are used as the files store them"
 
 
-def why_axis_order(working: Sequence[int], target: Triple, *, chosen: bool) -> str:
-    """Of the working axes."""
-    if chosen:
-        return BY_HAND
+def why_axis_order(working: Sequence[int], target: Triple) -> str:
+    """Return the reason for the working order of the axes."""
     if working[0] == 0:
         return f"no axis is coarser than the first ({target[0]:.4g} mm)"
     return f"axis {working[0]} ({target[0]:.4g} mm) is the coarsest and comes first; 2D slices are cut across it"
 
 
-def why_order(order: Order) -> str:
-    """Of the preprocessing steps."""
+def why_preprocessing_order(order: Order) -> str:
+    """Return what the order of the preprocessing steps means."""
     if order == "nnunet":
         return "crop, normalise, resample; pad when patches are read"
     return "crop, resample, normalise; pad when patches are read"
 
 
 def why_spacing(dims: int, *, coarse: bool) -> str:
-    """Of the target spacing."""
+    """Return the reason for the target spacing."""
     if dims == 2:
         return "the median of the dataset in plane; slices keep their own distance"
     if coarse:
@@ -139,7 +115,7 @@ def why_spacing(dims: int, *, coarse: bool) -> str:
 
 
 def why_patch(median: Sequence[float], topology: Topology, *, shrunk: bool, memory_gb: float) -> str:
-    """Of the patch size."""
+    """Return the reason for the patch size."""
     multiple = f"a multiple of {times(topology.divisor)}, the product of the strides"
     if shrunk:
         return (
@@ -150,43 +126,38 @@ def why_patch(median: Sequence[float], topology: Topology, *, shrunk: bool, memo
 
 
 def why_batch(batch: int, fits: int, *, memory_gb: float) -> str:
-    """Of the batch size."""
+    """Return the reason for the batch size."""
     if batch == fits:
-        return f"as many as fit into {memory_gb:g} GB"
+        return f"as many samples as fit into {memory_gb:g} GB"
     if batch > fits:
-        return "the least that is trained with"
+        return "the smallest batch that is used for training"
     return f"{fits} would fit into {memory_gb:g} GB, but a batch holds at most 5 % of the dataset's voxels"
 
 
-def why_normalization(normalization: Sequence[Normalization], channels: Sequence[str], crop_ratio: float) -> str:
-    """Of each channel's intensities."""
-    words = []
-    ct = [name for name, n in zip(channels, normalization, strict=True) if n.scheme == "ct"]
-    if ct:
-        words.append(f"{', '.join(ct)}: a fixed scale (HU), clipped to the 0.5 and 99.5 percentiles of the foreground")
-    if any(n.scheme == "zscore" for n in normalization):
-        which = "over its non-zero voxels" if any(n.nonzero_only for n in normalization) else "over all its voxels"
-        words.append(
-            f"each image by its own mean and deviation {which}, since cropping keeps {crop_ratio:.0%} of the median "
-            "image (non-zero voxels only below 75 %)"
-        )
-    return "; ".join(words) or "as the channels' names ask"
+def why_normalization(plan: Plan, fingerprint: Fingerprint) -> str:
+    """Return the reasons for each channel's normalisation."""
+    channels: dict[str, list[str]] = {}
+    for index, (name, settings) in enumerate(zip(plan.channels, plan.normalization, strict=True)):
+        reason = NORMALIZATIONS.build(settings).reason(ChannelStatistics.of(fingerprint, index))
+        if reason:
+            channels.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in channels.items()) or "by the channels' names"
 
 
-def why_foreground_channel(asked: bool) -> dict[str, str]:
-    """Of the mask as a channel of its own; nothing where there is none."""
-    if not asked:
+def why_foreground_channel(enabled: bool) -> dict[str, str]:
+    """Return the reason for the foreground channel; nothing if there is none."""
+    if not enabled:
         return {}
     return {
         "foreground_channel": (
-            "--foreground-channel: the voxels that are not zero, holes filled, are one more channel: normalised "
-            "images do not show where the object ends"
+            "--foreground-channel: one more channel marks the non-zero voxels, holes filled: normalised images do not "
+            "show where the object ends"
         )
     }
 
 
 def region_lines(labels: LabelSet) -> list[str]:
-    """``core: 1 necrosis, 4 enhancing (written as 1)``, for each region."""
+    """Return a line for each region: ``core: 1 necrosis, 4 enhancing (written as 1)``."""
     names = {c.value: c.name for c in labels.classes}
     return [
         f"{region.name}: {', '.join(f'{v} {names[v]}' for v in region.values)} (written as {value})"
@@ -195,18 +166,18 @@ def region_lines(labels: LabelSet) -> list[str]:
 
 
 def why_regions(labels: LabelSet, *, brats: bool, given: bool) -> dict[str, str]:
-    """Of the regions; nothing where classes exclude each other."""
+    """Return the reason for the regions; nothing if there are none."""
     if not labels.regions:
         return {}
     origin = "by the names of the labels (--brats)" if brats else "--regions" if given else "dataset.json declares them"
-    found = "; ".join(region_lines(labels))
+    listed = "; ".join(region_lines(labels))
     return {
-        "labels": f"{found}. {origin}; learned apart, they may overlap, and are written over each other in this order"
+        "labels": f"{listed}. {origin}; each has its own output, they may overlap, later ones overwrite earlier ones"
     }
 
 
 def why_resampling(resampling: Resampling) -> str:
-    """Of the resampling."""
+    """Return the reason for the resampling."""
     return (
         f"cubic in plane; the coarsest axis by nearest neighbour where spacing differs more than "
         f"{resampling.separate_ratio:g}-fold between axes"
@@ -214,46 +185,10 @@ def why_resampling(resampling: Resampling) -> str:
 
 
 def why_mirroring() -> str:
-    """Why training mirrors."""
+    """Return the reason for mirroring."""
     return "each axis at random, as nnU-Net does: more shapes from few cases, and test-time augmentation may flip"
 
 
-def is_by_hand(reasons: Mapping[str, str], field: str) -> bool:
-    """Whether the user set ``field`` of the plan."""
-    return reasons.get(field, "").startswith(BY_HAND)
-
-
-def why_network(network: NetworkSpec, patch_size: Axes) -> dict[str, str]:
-    """The network's reasons by field."""
-    return {
-        "network.strides": why_strides(network, patch_size),
-        "network.features": why_features(network),
-        "network.heads": why_heads(network),
-    }
-
-
-def why_strides(network: NetworkSpec, patch_size: Axes) -> str:
-    """Of depth, strides and kernels."""
-    edges = [size // divisor for size, divisor in zip(patch_size, network.divisor, strict=True)]
-    flat = any(k == 1 for kernel in network.kernels for k in kernel)
-    kernels = "; kernels are 1 along an axis until its spacing is within twice the finest" if flat else ""
-    return (
-        f"axes are halved while their spacing is within twice the finest and maps stay at least {MIN_EDGE} long: the "
-        f"coarsest map is {times(edges)}{kernels}"
-    )
-
-
-def why_features(network: NetworkSpec) -> str:
-    """Of the width."""
-    first, *deeper = network.features
-    if deeper and deeper[0] > 2 * first:
-        return f"{first} at full resolution, where the time goes; from there {deeper[0]} doubling at each level"
-    base = first
-    return f"{base} doubling at each level up to {MAX_FEATURES[network.dims] * base // BASE_FEATURES}"
-
-
-def why_heads(network: NetworkSpec) -> str:
-    """Of deep supervision."""
-    if network.heads == 1:
-        return "too shallow for deep supervision: only the full resolution is trained on"
-    return "each decoder output but the coarsest is compared with the truth"
+def set_by(option: str) -> str:
+    """Return the reason for a field that the user set with ``option``."""
+    return f"set by {option}" if option else "set by the user"

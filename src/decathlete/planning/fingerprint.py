@@ -1,4 +1,4 @@
-"""What the data are like: the numbers that the plan is made from."""
+"""The fingerprint of a dataset: the measurements that the plan is made from."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from decathlete.io.images import read_channels, read_label
 FINGERPRINT_VERSION = 1
 
 SAMPLE_TOTAL = 10_000_000
-"""Foreground voxels kept for the intensity statistics, over all cases and per channel (40 MB)."""
+"""Foreground voxels in the intensity statistics, over all cases, for each channel (40 MB)."""
 SAMPLE_PER_CASE = (1_000, 100_000)
 
 
 class IntensityStatistics(Schema):
-    """Of one channel, over foreground voxels of all training cases (a fixed sample of each case, seeded)."""
+    """Intensities of one channel in the foreground voxels of all training cases (a seeded sample of each case)."""
 
     mean: float
     std: float
@@ -39,7 +39,7 @@ class IntensityStatistics(Schema):
 
 
 class CaseFingerprint(Schema):
-    """One training case; axes as the fingerprint's ``orientation`` has them.
+    """Measurements of one training case; axes in the fingerprint's ``orientation``.
 
     Attributes:
         shape: after the non-zero crop, voxels.
@@ -58,11 +58,11 @@ class CaseFingerprint(Schema):
 
 
 class Fingerprint(Schema):
-    """Of a whole dataset.
+    """Measurements of a whole dataset.
 
     Attributes:
-        dataset_digest: of the manifest and the files' sizes and times, so that a changed dataset is seen.
-        orientation: the axes of ``cases``: canonical (superior, anterior, right) or as stored.
+        dataset_digest: digest of the manifest and of the files' sizes and times; it changes with the dataset.
+        orientation: axes of ``cases``: canonical (superior, anterior, right) or as stored.
     """
 
     version: int = FINGERPRINT_VERSION
@@ -72,13 +72,13 @@ class Fingerprint(Schema):
     intensity: tuple[IntensityStatistics, ...]
 
     def digest(self) -> str:
-        """Of all its numbers."""
+        """Return the digest of all measurements."""
         return value_digest(self.model_dump())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """One case's numbers, and the sample of its foreground (channels, samples) that the statistics pool."""
+    """One case's measurements, and the sample of its foreground (channels, samples) for the statistics."""
 
     case: CaseFingerprint
     sample_CN: NDArray[np.float32]
@@ -93,15 +93,15 @@ def make_fingerprint(
 ) -> Fingerprint:
     """Read every training case once and measure it, ``workers`` at a time.
 
-    Intensity statistics weigh all cases alike: from each, the same number of foreground voxels is drawn with
-    replacement (10 million over the whole dataset, but 1,000 to 100,000 per case), by a stream that depends on the
-    case's id alone, so the numbers do not depend on ``workers`` or on order.
+    In the intensity statistics all cases have the same weight: the same number of foreground voxels is drawn from each
+    with replacement (10 million over the whole dataset, but 1,000 to 100,000 per case). The random stream depends on
+    the case's id alone, so the result does not depend on ``workers`` or on the order of the cases.
 
     Args:
         progress: called with the id of each case when it is done.
 
     Raises:
-        CasesFailed: cases that cannot be read, whose label lies on another grid, or that hold NaN or infinity.
+        CasesFailed: cases that cannot be read, whose label has another grid, or that contain NaN or infinity.
         DatasetError: no case has a label, or none has a foreground voxel.
     """
     cases = {case.id: case for case in spec.cases if case.label is not None}
@@ -139,9 +139,9 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
     means = cropped.mean(axis=(1, 2, 3), dtype=np.float64)
     if not np.isfinite(means).all():
         raise ImageError(
-            "holds NaN or infinite voxels", where=case.images[0], remedy="mend the image or leave the case out"
+            "contains NaN or infinite voxels", where=case.images[0], remedy="fix the image, or remove the case"
         )
-    # slice by slice: NumPy makes 8 bytes of every voxel that it counts
+    # slice by slice: bincount converts every voxel to 8 bytes
     counts = np.sum([np.bincount(label_YX.ravel(), minlength=IGNORE_INDEX + 1) for label_YX in label_ZYX], axis=0)
     measured = CaseFingerprint(
         case_id=case.id,
@@ -157,7 +157,7 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
 def _read(
     case: Case, labels: LabelSet, orientation: Orientation
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Triple]:
-    """Image and class indices in the fingerprint's axes, and the spacing, mm."""
+    """Return image and class indices in the fingerprint's axes, and the spacing, mm."""
     assert case.label is not None
     image, label = read_channels(case.images), read_label(case.label)
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
@@ -189,7 +189,7 @@ def _pool(spec: DatasetSpec, measured: Sequence[_Measured], orientation: Orienta
         raise DatasetError(
             "no training case has a foreground voxel",
             where=spec.root,
-            remedy="check that the label maps hold the values that dataset.json declares",
+            remedy="check that the label maps contain the values in dataset.json",
         )
     return Fingerprint(
         dataset_digest=spec.digest(),

@@ -19,14 +19,14 @@ AxisOrder = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingGrid:
-    """What a dataset is resampled to, in the working order of the axes.
+    """The grid that a dataset is resampled to, in the working order of the axes.
 
     Attributes:
         order: the working axes, in the fingerprint's numbering.
-        spacing: target of each axis, mm.
+        spacing: target spacing of each axis, mm.
         median: size of the median image at that spacing, voxels; may end in a half.
-        n_slices: of the median image as it is, across the first axis.
-        coarse: whether an axis is so coarse that its spacing is not the median.
+        n_slices: number of slices of the median image before resampling, along the first axis.
+        coarse: whether the spacing of an axis is so coarse that the target is not the median.
     """
 
     order: AxisOrder
@@ -36,16 +36,16 @@ class WorkingGrid:
     coarse: bool
 
     def target_spacing(self, dims: Dims) -> tuple[float | None, float, float]:
-        """The plan's; in 2D slices keep their own distance."""
+        """Return the plan's target spacing; in 2D slices keep their own distance."""
         return self.spacing if dims == 3 else (None, *self.spacing[1:])
 
     def median_shape(self, dims: Dims) -> Shape:
-        """The plan's; in 2D slices stay as many as they are."""
+        """Return the plan's median shape; in 2D the number of slices does not change."""
         return whole(self.median if dims == 3 else (self.n_slices, *self.median[1:]))
 
 
 def working_grid(fingerprint: Fingerprint, order: AxisOrder | None = None) -> WorkingGrid:
-    """The grid of a dataset, its axes in ``order`` or the coarsest first."""
+    """Return the grid of a dataset, its axes in ``order`` or the coarsest first."""
     spacing, coarse = full_spacing(fingerprint)
     order = order or axis_order(fingerprint, spacing)
     return WorkingGrid(
@@ -58,10 +58,10 @@ def working_grid(fingerprint: Fingerprint, order: AxisOrder | None = None) -> Wo
 
 
 def full_spacing(fingerprint: Fingerprint) -> tuple[Triple, int | None]:
-    """The target spacing in the fingerprint's axis order (mm), and the axis that is coarse, if one is.
+    """Return the target spacing in the fingerprint's axis order (mm), and the coarse axis, if there is one.
 
-    The median of each axis; for a coarse axis the 10th percentile, since its median would have to invent slices for
-    half of the cases; but never finer than the other axes.
+    The target is the median of each axis. For a coarse axis it is the 10th percentile, but never finer than the other
+    axes: with the median, half of the cases would lose slices.
     """
     spacings, shapes = _table(fingerprint)
     target, size = np.median(spacings, axis=0), np.median(shapes, axis=0)
@@ -81,7 +81,7 @@ def _coarse_spacing(spacings: NDArray[np.float64], others: float) -> float:
 
 
 def axis_order(fingerprint: Fingerprint, spacing: Triple) -> AxisOrder:
-    """The coarsest axis first (the thin one of single slices), the others as they were."""
+    """Return the order of the axes: the coarsest first (for single slices the thin one), then the others."""
     _, shapes = _table(fingerprint)
     single = np.flatnonzero(shapes.max(axis=0) == 1)
     first = int(single[0]) if single.size else int(np.argmax(spacing))
@@ -90,7 +90,7 @@ def axis_order(fingerprint: Fingerprint, spacing: Triple) -> AxisOrder:
 
 
 def median_size(fingerprint: Fingerprint, spacing: Triple) -> Triple:
-    """Of all cases resampled to ``spacing`` (the fingerprint's axis order), voxels; may end in a half."""
+    """Return the median size of all cases resampled to ``spacing`` (fingerprint's axis order), voxels."""
     shapes = [
         [round(old / new * edge) for old, new, edge in zip(case.spacing, spacing, case.shape, strict=True)]
         for case in fingerprint.cases
@@ -99,18 +99,18 @@ def median_size(fingerprint: Fingerprint, spacing: Triple) -> Triple:
 
 
 def is_flat(fingerprint: Fingerprint) -> bool:
-    """Whether the typical image is a single slice."""
+    """Return whether the typical image is a single slice."""
     _, shapes = _table(fingerprint)
     return bool((np.median(shapes, axis=0) <= 1).any())
 
 
 def permute(values: Triple, order: AxisOrder) -> Triple:
-    """``values`` in working order."""
+    """Return ``values`` in working order."""
     return (values[order[0]], values[order[1]], values[order[2]])
 
 
 def whole(size: Triple) -> Shape:
-    """A median size as a shape."""
+    """Return a median size as a shape."""
     return (round(size[0]), round(size[1]), round(size[2]))
 
 

@@ -1,4 +1,4 @@
-"""What a user says about the plan, on its way from the command line to the planner."""
+"""The user's options for the plan and the split."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """How to plan and split a dataset.
+    """Options for planning and splitting a dataset.
 
     Attributes:
-        memory_gb: GPU memory that training may fill, GB; patch and batch are sized for it.
-        orientation: work in RAS order (``canonical``), or as the files store their arrays.
-        order: of preprocessing's steps: ``nnunet`` normalises, then resamples; ``recipe`` the other way round.
-        block: of the encoder.
+        memory_gb: GPU memory that training may use, GB; patch and batch are sized for it.
+        orientation: axes of the images: RAS (``canonical``), or as the files store them (``stored``).
+        order: order of the preprocessing steps: ``nnunet`` normalises, then resamples; ``recipe`` resamples first.
+        architecture: registered name of the network's architecture, or ``module:Class``.
+        block: blocks of the encoder.
         norm: normalisation layers.
-        filters: channels of each stage, finest first; the network pools no further than there are entries.
-        wide_encoder: 64, 96, 128, 192, ... channels in place of 32, 64, 128, ...
-        depth: poolings at most: levels below full resolution.
-        min_fmap: feature maps get no shorter than this along a pooled axis, voxels.
-        negative_slope: of the leaky ReLU.
-        deep_supervision: train on coarser outputs, too.
-        heads: outputs trained on, full resolution's included, at most; ``None``: all but the coarsest.
-        preset: fixes batch, and patch, spacing and CT statistics of the tasks that it knows; a preset's other defaults
-            come with :func:`~decathlete.planning.overrides.preset_options`.
-        regions: overlapping regions to learn, name -> label values, in place of those that the manifest declares:
-            a mapping, or ``"whole tumour=1,2,3;core=2,3"``.
-        regions_order: the value that each region is written with, outer ones first; derived if not given.
-        brats: learn whole tumour, core and enhancing, which the names of the labels decide.
-        foreground_channel: show the network one more channel: where the image is not zero.
-        overrides: ``field=value`` assignments onto the plan, which have the last word.
-        n_folds: of the split, 2 or more.
-        split_seed: of the split.
-        group_by: regular expression with one group that names a case's patient; the split keeps patients together.
+        filters: channels of each stage, finest first; there are no more stages than entries.
+        wide_encoder: use 64, 96, 128, 192, ... channels instead of 32, 64, 128, ...
+        depth: largest number of poolings; ``None``: no limit.
+        min_fmap: shortest feature map along a pooled axis, voxels.
+        negative_slope: slope of the leaky ReLU below 0.
+        deep_supervision: compare coarser outputs with the truth, too.
+        heads: largest number of outputs that are compared with the truth; ``None``: all except the coarsest.
+        preset: preset that sets the batch size, and patch, spacing and CT statistics of the tasks that it knows. Its
+            other defaults come with :func:`~decathlete.planning.overrides.preset_options`.
+        regions: overlapping regions to learn, name -> label values, instead of those of the manifest: a mapping, or
+            ``"whole tumour=1,2,3;core=2,3"``.
+        regions_order: the value that each region is written with, outer regions first; derived if not given.
+        brats: learn whole tumour, core and enhancing tumour, derived from the names of the labels.
+        foreground_channel: add an input channel that marks the non-zero voxels.
+        overrides: ``field=value`` assignments to fields of the plan, applied last.
+        n_folds: number of folds of the split, at least 2.
+        split_seed: seed of the split.
+        group_by: regular expression with one group that matches a case's patient; the split keeps patients together.
 
     Raises:
         OptionError: with every problem together.
@@ -49,6 +50,7 @@ class PlanOptions:
     memory_gb: float = 8.0
     orientation: Orientation = "canonical"
     order: Order = "nnunet"
+    architecture: str = "unet"
     block: Block = "plain"
     norm: Norm = "instance"
     filters: tuple[int, ...] = ()
@@ -70,7 +72,7 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
-            raise problems_found(problems, where="plan options", remedy="mend these options", kind=OptionError)
+            raise problems_found(problems, where="plan options", remedy="fix these options", kind=OptionError)
 
     def _problems(self) -> Iterator[str]:
         for name, choice in CHOICES.items():
@@ -79,36 +81,36 @@ class PlanOptions:
         if self.preset not in (None, *get_args(PresetName)):
             yield f"preset is {self.preset!r}; choose {' or '.join(get_args(PresetName))}"
         if not self.memory_gb > 0:
-            yield f"a memory of {self.memory_gb:g} GB holds nothing; give --memory in GB, e.g. 8"
+            yield f"memory_gb must be positive, it is {self.memory_gb:g}; give --memory in GB, e.g. 8"
         yield from self._network_problems()
         if self.n_folds < 2:
-            yield f"{self.n_folds} folds hold nothing out; take 2 or more"
+            yield f"n_folds (--n-folds) must be at least 2, it is {self.n_folds}"
         yield from self._region_problems()
         overrides: object = self.overrides
-        if isinstance(overrides, str):  # which is a sequence, too: of letters
-            yield f"overrides is a text; write ({overrides!r},)"
+        if isinstance(overrides, str):  # a sequence of letters
+            yield f"overrides must be a tuple of texts; write ({overrides!r},)"
 
     def _network_problems(self) -> Iterator[str]:
         if self.filters and (len(self.filters) < 2 or min(self.filters) < 1):
-            yield f"filters {self.filters} do not make a U-Net; give 2 or more positive numbers, one per level"
+            yield f"filters must be 2 or more positive numbers, one for each level, not {self.filters}"
         if self.filters and self.wide_encoder:
-            yield "filters and wide_encoder contradict each other; give one of them"
+            yield "filters and wide_encoder both set the channels; give one of them"
         if self.depth is not None and self.depth < 1:
-            yield f"a depth of {self.depth} is no U-Net; take 1 or more"
+            yield f"depth must be at least 1, it is {self.depth}"
         if self.min_fmap < 1:
-            yield f"min_fmap is {self.min_fmap}; take 1 or more voxels"
+            yield f"min_fmap must be at least 1 voxel, it is {self.min_fmap}"
         if not 0 <= self.negative_slope <= 1:
-            yield f"negative_slope is {self.negative_slope}; take 0 to 1"
+            yield f"negative_slope must be between 0 and 1, it is {self.negative_slope}"
         if self.heads is not None and self.heads < 1:
-            yield f"{self.heads} heads give no output; take 1 or more"
+            yield f"heads must be at least 1, it is {self.heads}"
         if not self.deep_supervision and self.heads not in (None, 1):
-            yield f"{self.heads} heads are deep supervision, which is switched off; give one of them"
+            yield f"heads is {self.heads}, but deep_supervision is off; give one of them"
 
     def _region_problems(self) -> Iterator[str]:
         if self.brats and self.regions is not None:
-            yield "--brats and --regions both say what the regions are; give one of them"
+            yield "--brats and --regions both set the regions; give one of them"
         if self.regions_order and self.regions is None:
-            yield "--regions-order says how the regions of --regions are written; give them, too"
+            yield "--regions-order needs --regions; give them, too"
         if self.regions is not None:
             try:
                 parse_regions(self.regions)

@@ -1,13 +1,14 @@
-"""``--set field=value``: any choice of the plan made by hand, validated, with what depends on it following.
+"""``--set field=value``: set any decision of the plan, validated; fields that depend on it are planned again.
 
 Values: numbers, words, ``true``/``false``, ``none``; lists with commas (``patch_size=40,56,40``), lists of lists with
-semicolons (``network.strides=1,1,1;2,2,2``), or JSON. Dots reach inside (``normalization.0.scheme=zscore``).
+semicolons (``network.strides=1,1,1;2,2,2``), or JSON. Dots address nested fields (``normalization.0.name=zscore``).
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, get_args, get_origin
 
@@ -16,84 +17,101 @@ from pydantic import ValidationError
 from decathlete.core.choices import PresetName
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.errors import OptionError
-from decathlete.planning.explain import BY_HAND, is_by_hand, why_network
+from decathlete.errors import OptionError, PlanError
+from decathlete.planning.architectures import architecture_of
+from decathlete.planning.explain import set_by
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder
-from decathlete.planning.network_options import pooling_of, shaped
 from decathlete.planning.network_spec import Dims
+from decathlete.planning.normalizations import NORMALIZATIONS, ChannelStatistics
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
+from decathlete.planning.plan_versions import renamed_path
 from decathlete.planning.planner import make_plan
 from decathlete.planning.presets import load_preset
-from decathlete.planning.topology import TOPOLOGY_FIELDS, Pooling, Topology, make_topology, rebuild_network_spec
+from decathlete.planning.topology import Topology, make_topology
 
 READ_ONLY_FIELDS: dict[str, str] = {
-    "version": "it says how the file is written",
+    "version": "it is the version of the file's schema",
     "dataset": "it is the dataset's name",
     "dims": "choose it with --dim",
     "channels": "they are the dataset's; change its dataset.json",
     "labels": "they are the dataset's; change its dataset.json, or choose regions with --regions or --brats",
-    "foreground_channel": "the network follows from it; choose it with --foreground-channel",
-    "orientation": "it is settled before the fingerprint is taken; choose it with --orientation",
-    "fingerprint_digest": "it says what the plan was made from",
-    "trained_on": "it says what the training images are like",
+    "foreground_channel": "the network depends on it; choose it with --foreground-channel",
+    "orientation": "the fingerprint depends on it; choose it with --orientation",
+    "fingerprint_digest": "it identifies the fingerprint that the plan was made from",
+    "training_ranges": "they are measured on the training images",
     "median_shape": "it is measured; set target_spacing instead",
     "reasons": "they are written by the planner",
+    "user_set": "it lists what the user set",
+    "requires": "it follows from the components of the plan",
+    "network.architecture": "choose it with --architecture",
 }
-"""What the plan records but does not choose."""
-TOPOLOGY = ("network.strides", "network.kernels", "network.features", "network.encoder_convs", "network.decoder_convs")
+"""Fields that the user cannot set, and what to do instead."""
+_NORMALIZATION_NAME = re.compile(r"normalization\.(\d+)\.name")
 
 Assignment = tuple[str, str]
 
 
 def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions = PlanOptions()) -> Plan:
-    """The whole way: plan, then what the user sets by hand (``options.overrides``), which has the last word.
+    """Plan one model by the rules, then apply the preset's and the user's assignments (``options.overrides``).
 
-    Unlike :func:`override` it can also take ``axis_order``, which everything else follows from.
+    Unlike :func:`override` this accepts ``axis_order``, which everything else depends on.
 
     Raises:
-        OptionError: an assignment that is malformed, unknown, or does not fit.
-        PlanError: see :func:`make_plan`.
+        OptionError: an assignment that is malformed, names an unknown field, or contradicts the rest of the plan.
+        PlanError: see :func:`~decathlete.planning.planner.make_plan`.
     """
     fixed = load_preset(options.preset).assignments(spec.name, dims) if options.preset else ()
+    origins = {_split(text)[0]: f"--preset {options.preset}" for text in fixed}
     early = [text for text in (*fixed, *options.overrides) if _split(text)[0] == "axis_order"]
-    late = [text for text in options.overrides if text not in early]
+    if early and early[-1] in options.overrides:
+        origins["axis_order"] = f"--set {early[-1]}"
     plan = make_plan(spec, fingerprint, dims=dims, options=options, axes=_axes(early[-1]) if early else None)
-    plan = override(plan, [text for text in fixed if text not in early], options=options)
-    whence = {_split(text)[0]: f"{BY_HAND} (--preset {options.preset})" for text in fixed}
-    plan = plan.revised(reasons=plan.reasons | whence)
-    return override(plan, late, options=options)
+    plan = override(plan, [text for text in fixed if text not in early], options=options, fingerprint=fingerprint)
+    late = [text for text in options.overrides if text not in early]
+    return override(_mark(plan, origins), late, options=options, fingerprint=fingerprint)
 
 
 def preset_options(preset: PresetName, **options: Any) -> PlanOptions:
-    """The plan's options with a preset's defaults in place of ours, for those that are not given."""
+    """Return options for the plan, with a preset's defaults for those that are not given."""
     return PlanOptions(**(load_preset(preset).plan | {"preset": preset} | options))
 
 
-def override(plan: Plan, assignments: Sequence[str], *, options: PlanOptions | None = None) -> Plan:
-    """``plan`` with fields set by hand, each given as ``field=value``.
+def override(
+    plan: Plan,
+    assignments: Sequence[str],
+    *,
+    options: PlanOptions | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> Plan:
+    """Return ``plan`` with fields set by the user, each given as ``field=value``.
 
-    A new patch size or target spacing makes the network's strides, kernels and depth anew by the planner's rules,
-    unless these are set too; a new target spacing also rounds the patch up to what the new strides divide.
+    With a new patch size or target spacing the parts of the network that depend on the topology are planned again,
+    unless the user sets them, too; with a new target spacing the patch size is also rounded up to what the new strides
+    divide.
 
     Args:
-        options: that ``plan`` was made with; without them a network that they shaped stays as it is.
+        options: that ``plan`` was made with. Without them a network that such options changed stays as it is.
+        fingerprint: to fit a new normalisation to.
 
     Raises:
-        OptionError: an assignment that is malformed, names no field, or makes a plan that contradicts itself.
+        OptionError: an assignment that is malformed, names an unknown field, or contradicts the rest of the plan.
     """
     pairs = [_split(text) for text in assignments]
     if not pairs:
         return plan
     data = plan.model_dump()
-    for path, text in pairs:
+    for path, text in sorted(pairs, key=lambda pair: _NORMALIZATION_NAME.fullmatch(pair[0]) is None):
         _check_path(path)
-        _assign(data, path, _parse(text), flag=_flag(path, text))
-    keys = {path for path, _ in pairs}
-    data["reasons"] |= {path: f"{BY_HAND} ({_flag(path, text)})" for path, text in pairs}
-    if keys & {"patch_size", "target_spacing"}:
-        _follow(plan, data, keys, flags=[_flag(path, text) for path, text in pairs], options=options)
+        _assign(data, path, parse_value(text), flag=_flag(path, text))
+        if match := _NORMALIZATION_NAME.fullmatch(path):
+            data["normalization"][int(match[1])] = _fitted(text, int(match[1]), fingerprint)
+    set_fields = {path: _flag(path, text) for path, text in pairs}
+    data["user_set"] |= set_fields
+    data["reasons"] |= {path: set_by(option) for path, option in set_fields.items()}
+    if set_fields.keys() & {"patch_size", "target_spacing"}:
+        _replan(plan, data, set_fields, options=options)
     try:
         return Plan.model_validate(data)
     except ValidationError as problem:
@@ -101,17 +119,31 @@ def override(plan: Plan, assignments: Sequence[str], *, options: PlanOptions | N
 
 
 def with_batch_size(plan: Plan, batch_size: int | None) -> Plan:
-    """``plan`` with the batch that ``--batch-size`` asks for, if any: a choice by hand like any other."""
+    """Return ``plan`` with the batch size of ``--batch-size``, if it is given."""
     if batch_size is None:
         return plan
-    reasons = plan.reasons | {"batch_size": f"{BY_HAND} (--batch-size {batch_size})"}
-    return plan.revised(batch_size=batch_size, reasons=reasons)
+    return _mark(plan.revised(batch_size=batch_size), {"batch_size": f"--batch-size {batch_size}"})
+
+
+def _mark(plan: Plan, options: dict[str, str]) -> Plan:
+    """Return ``plan`` with fields marked as set by the user: field -> option."""
+    reasons = {field: set_by(option) for field, option in options.items()}
+    return plan.revised(user_set=plan.user_set | options, reasons=plan.reasons | reasons)
+
+
+def _fitted(name: str, channel: int, fingerprint: Fingerprint | None) -> dict[str, Any]:
+    """Return the settings of the normalisation that the user chose for a channel, fitted to the data if possible."""
+    component = NORMALIZATIONS.load(name)
+    if fingerprint is None:
+        return {"name": component.name}
+    config: dict[str, Any] = component.cls.fit(ChannelStatistics.of(fingerprint, channel)).to_config()
+    return config
 
 
 def _split(text: str) -> Assignment:
     path, separator, value = text.partition("=")
     if not separator or not path.strip() or not value.strip():
-        raise OptionError(f"--set {text}: not of the form field=value", remedy="write e.g. --set patch_size=40,56,40")
+        raise OptionError(f"--set {text}: it must have the form field=value", remedy="e.g. --set patch_size=40,56,40")
     return path.strip().replace("-", "_"), value.strip()
 
 
@@ -119,8 +151,8 @@ def _flag(path: str, text: str) -> str:
     return f"--set {path}={text}"
 
 
-def _parse(text: str) -> Any:
-    """A value as JSON, or in the short form: ``;`` between lists, ``,`` within them."""
+def parse_value(text: str) -> Any:
+    """Return the value of an assignment: JSON, or the short form with ``;`` between lists and ``,`` within them."""
     try:
         return json.loads(text)
     except ValueError:
@@ -148,24 +180,26 @@ def _scalar(text: str) -> Any:
 
 
 def _check_path(path: str) -> None:
-    head = path.partition(".")[0]
-    if head in READ_ONLY_FIELDS:
-        raise OptionError(f"--set {path}: not a choice of the plan", remedy=READ_ONLY_FIELDS[head])
-    if head == "axis_order":
+    if (new := renamed_path(path)) != path:
+        raise OptionError(f"--set {path}: the field was renamed", remedy=f"use {new}")
+    field = path if path in READ_ONLY_FIELDS else path.partition(".")[0]
+    if field in READ_ONLY_FIELDS:
+        raise OptionError(f"--set {path}: the field cannot be set", remedy=READ_ONLY_FIELDS[field])
+    if field == "axis_order":
         raise OptionError(
-            "--set axis_order: everything else follows from it",
-            remedy="set it where the plan is made: `decathlete preprocess --set axis_order=...`, or `plan_with`",
+            "--set axis_order: everything else depends on it",
+            remedy="set it when the plan is made: `decathlete preprocess --set axis_order=...`, or `plan_with`",
         )
 
 
 def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
-    """Set ``data`` at a dotted path, in place; lists that hold lists take a bare list as their only entry."""
+    """Set ``data`` at a dotted path, in place; a plain list for a list of lists becomes its only entry."""
     *parents, last = path.split(".")
     place: Any = data
     for key in parents:
         place = _entry(place, key, flag)
         if not isinstance(place, dict | list):
-            raise OptionError(f"{flag}: {key} has no fields of its own", remedy="name the field itself")
+            raise OptionError(f"{flag}: {key} has no fields", remedy="set the field itself")
     before = _entry(place, last, flag)
     if isinstance(before, list | tuple) or (value is not None and not parents and _takes_list(last)):
         value = value if isinstance(value, list) else [value]
@@ -175,12 +209,12 @@ def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
 
 
 def _takes_list(field: str) -> bool:
-    """Whether a field of the plan that may be none is else a list."""
+    """Return whether a field of the plan is a list or none."""
     return any(get_origin(choice) is tuple for choice in get_args(Plan.model_fields[field].annotation))
 
 
 def _entry(place: Any, key: str, flag: str) -> Any:
-    """``place[key]``; tuples on the way are made lists, so that they can be changed."""
+    """Return ``place[key]``; a tuple is replaced by a list, so that it can be changed."""
     if isinstance(place, dict) and key in place:
         if isinstance(place[key], tuple):
             place[key] = list(place[key])
@@ -194,39 +228,39 @@ def _entry(place: Any, key: str, flag: str) -> Any:
     raise OptionError(f"{flag}: there is no field {key}", remedy=remedy)
 
 
-def _follow(
-    plan: Plan, data: dict[str, Any], keys: set[str], *, flags: Sequence[str], options: PlanOptions | None
-) -> None:
-    """Let the median shape and the network's topology follow a new patch size or target spacing, in place."""
+def _replan(plan: Plan, data: dict[str, Any], set_fields: dict[str, str], *, options: PlanOptions | None) -> None:
+    """Plan the median shape and the network again for a new patch size or target spacing, in place."""
     spacing, patch = data["target_spacing"], data["patch_size"]
     numbers = [*spacing[3 - plan.dims :], *patch]
     if len(spacing) != 3 or len(patch) != plan.dims or not all(_positive(number) for number in numbers):
-        return  # the schema says what is wrong
+        return  # validation reports what is wrong
     data["median_shape"] = [
         size if old is None or not _positive(new) else max(round(size * old / new), 1)
         for size, old, new in zip(plan.median_shape, plan.target_spacing, spacing, strict=True)
     ]
-    if any(path == "network" or path in TOPOLOGY for path in keys):
+    architecture = architecture_of(plan.network)
+    by_topology = {"network", *(f"network.{name}" for name in architecture.topology_fields)}
+    if by_topology & set_fields.keys():
         return
-    if options is None and any(is_by_hand(plan.reasons, path) for path in ("network", *TOPOLOGY)):
-        return  # by options that are not known any more
-    pooling = Pooling() if options is None else pooling_of(options)
-    topology = make_topology(spacing[3 - plan.dims :], patch, pooling=pooling)
-    if "patch_size" in keys:
-        _must_divide(patch, topology, " ".join(flags))
-    if len(topology.strides) < 2:
-        raise OptionError(
-            f"{' '.join(flags)}: a patch of {'×'.join(map(str, patch))} voxels is too small for a U-Net",
-            remedy="give at least 8 voxels along two axes of similar spacing, or 12 along one",
-        )
-    same = topology.strides == plan.network.strides and topology.kernels == plan.network.kernels
-    network = plan.network if same else rebuild_network_spec(plan.network, topology)
-    if options is not None:
-        network = shaped(network, options)
+    if options is None and by_topology & plan.user_set.keys():
+        return  # set by options that are unknown here
+    flags = " ".join(set_fields.values())
+    topology = make_topology(spacing[3 - plan.dims :], patch, pooling=architecture.pooling(options))
+    if "patch_size" in set_fields:
+        _must_divide(patch, topology, flags)
+    try:
+        network = architecture.replanned(topology, options)
+    except PlanError as problem:
+        raise OptionError(f"{flags}: {problem.problem}", remedy=problem.remedy) from None
     data["patch_size"] = list(topology.patch_size)
-    data["network"] |= {name: getattr(network, name) for name in TOPOLOGY_FIELDS if f"network.{name}" not in keys}
-    reasons = why_network(network, topology.patch_size)
-    data["reasons"] |= {field: why for field, why in reasons.items() if not is_by_hand(data["reasons"], field)}
+    before = plan.network.model_dump()
+    data["network"] |= {
+        name: value
+        for name, value in network.model_dump().items()
+        if value != before[name] and f"network.{name}" not in set_fields
+    }
+    reasons = architecture_of(network).reasons(topology.patch_size)
+    data["reasons"] |= {field: why for field, why in reasons.items() if field not in data["user_set"]}
 
 
 def _positive(number: Any) -> bool:
@@ -238,8 +272,8 @@ def _must_divide(patch: Sequence[int], topology: Topology, flag: str) -> None:
         return
     lower = [max(p // d, 1) * d for p, d in zip(patch, topology.divisor, strict=True)]
     raise OptionError(
-        f"{flag}: the patch must be a multiple of {','.join(map(str, topology.divisor))}, what the network's strides "
-        "divide it by",
+        f"{flag}: the patch size must be a multiple of {','.join(map(str, topology.divisor))}, the product of the "
+        "network's strides",
         remedy=f"give patch_size={','.join(map(str, lower))} or {','.join(map(str, topology.patch_size))}, "
         "or set network.strides too",
     )
@@ -248,11 +282,11 @@ def _must_divide(patch: Sequence[int], topology: Topology, flag: str) -> None:
 def _misfit(problems: Sequence[str], pairs: Sequence[Assignment]) -> OptionError:
     flags = " ".join(_flag(path, text) for path, text in pairs)
     listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
-    return OptionError(f"{flags}: {listed}", remedy="change the value, or set the fields that depend on it too")
+    return OptionError(f"{flags}: {listed}", remedy="change the value, or set the fields that depend on it, too")
 
 
 def _axes(text: str) -> AxisOrder:
-    value = _parse(_split(text)[1])
+    value = parse_value(_split(text)[1])
     if not isinstance(value, list) or sorted(map(str, value)) != ["0", "1", "2"]:
-        raise OptionError(f"--set {text}: not an order of the axes 0, 1, 2", remedy="write e.g. axis_order=2,0,1")
+        raise OptionError(f"--set {text}: it must order the axes 0, 1, 2", remedy="e.g. axis_order=2,0,1")
     return (value[0], value[1], value[2])

@@ -7,43 +7,31 @@ first working axis.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from decathlete.core.choices import ForegroundRule, Order, Orientation
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple, reorientation
 from decathlete.core.labels import LabelSet
+from decathlete.core.registry import Registry
 from decathlete.core.schema import Schema
-from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
-
-PLAN_VERSION = 1
-
-
-class Normalization(Schema):
-    """How one channel's intensities become network input.
-
-    ``ct``: clip to ``clip_low``..``clip_high`` (HU), subtract ``mean``, divide by ``std``, all of the foreground of
-    the training cases. ``zscore``: each image by its own mean and std, over its non-zero voxels only if
-    ``nonzero_only`` (the rest becomes 0). ``rescale``: each image to 0..1 by its own range. ``none``: unchanged.
-    """
-
-    scheme: Literal["ct", "zscore", "rescale", "none"]
-    nonzero_only: bool = False
-    clip_low: float = 0.0
-    clip_high: float = 0.0
-    mean: float = 0.0
-    std: float = 1.0
+from decathlete.errors import OptionError
+from decathlete.planning.architectures import ARCHITECTURES, AnyNetworkSpec
+from decathlete.planning.network_spec import Axes, Dims
+from decathlete.planning.normalizations import NORMALIZATIONS, AnyNormalization
+from decathlete.planning.plan_versions import PLAN_VERSION, digest_form, is_version_1, upgrade
 
 
 class Resampling(Schema):
-    """How volumes change grid.
+    """How images are resampled.
 
     Attributes:
         image_order: B-spline order for images, in plane (and through plane where no axis is separated).
-        separate_axis: ``auto`` treats the coarsest axis apart (nearest neighbour along it) where the spacing before
-            or after resampling is anisotropic by more than ``separate_ratio``; ``always`` and ``never`` say so.
+        separate_axis: whether the coarsest axis is resampled separately, by nearest neighbour. ``auto``: if the spacing
+            before or after resampling is anisotropic by more than ``separate_ratio``.
     """
 
     image_order: Literal[0, 1, 3] = 3
@@ -59,7 +47,7 @@ class Range(Schema):
 
 
 class TrainingRanges(Schema):
-    """What the training images were like; a prediction warns where its input leaves it.
+    """Ranges of the training images; a prediction warns if its input is outside.
 
     Attributes:
         spacing: range of each working axis, mm.
@@ -76,15 +64,24 @@ class Plan(Schema):
     """Every decision about one model of one dataset.
 
     Attributes:
-        target_spacing: mm, working order; the first is ``None`` where slices keep their own distance (2D), all are
-            where nothing is resampled.
+        preprocessing_order: order of the preprocessing steps.
+        target_spacing: mm, working order; the first is ``None`` if slices keep their own distance (2D), all are
+            ``None`` if nothing is resampled.
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
             ``None``: all.
-        foreground_channel: the network sees, after the image's channels, one more: 1 in the foreground, 0 outside.
-        foreground_rule: what that is: the ``object`` (non-zero voxels, holes filled), or where every normalised
-            channel is ``positive``, which NVIDIA's recipe takes.
-        reasons: field -> why it is so, in words.
+        normalization: settings of each channel's normalisation.
+        foreground_channel: whether the network has one more input channel after the image's: 1 in the foreground, 0
+            outside.
+        foreground_rule: definition of the foreground: the ``object`` (non-zero voxels, holes filled), or the voxels
+            where every normalised channel is ``positive``, as in NVIDIA's recipe.
+        network: specification of the network, of any architecture.
+        training_ranges: of the training images.
+        reasons: field -> why it has this value, in words for the reader. No decision depends on them.
+        user_set: field -> option by which the user set it (``--set patch_size=40,56,40``); the planner and the compute
+            budget leave these fields as they are.
+        requires: component (``architecture.NAME``) -> distribution and version that provides it, for components of
+            other packages.
     """
 
     version: int = PLAN_VERSION
@@ -94,26 +91,54 @@ class Plan(Schema):
     labels: LabelSet
     orientation: Orientation = "canonical"
     axis_order: tuple[int, int, int] = (0, 1, 2)
-    order: Order = "nnunet"
+    preprocessing_order: Order = "nnunet"
     target_spacing: tuple[float | None, float | None, float | None]
     median_shape: Shape
     patch_size: Axes
     batch_size: int = Field(ge=1)
-    normalization: tuple[Normalization, ...]
+    normalization: tuple[AnyNormalization, ...]
     foreground_channel: bool = False
     foreground_rule: ForegroundRule = "object"
     resampling: Resampling = Resampling()
-    network: NetworkSpec
+    network: AnyNetworkSpec
     mirror_axes: Axes | None = None
-    trained_on: TrainingRanges
+    training_ranges: TrainingRanges
     fingerprint_digest: str
     reasons: dict[str, str] = {}
+    user_set: dict[str, str] = {}
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def requires(self) -> dict[str, str]:
+        """Components of other packages: ``KIND.NAME`` -> distribution and version."""
+        used: list[tuple[Registry[Any], str]] = [(ARCHITECTURES, self.network.architecture)]
+        used += [(NORMALIZATIONS, settings.component) for settings in self.normalization]
+        origins = {
+            f"{registry.kind}.{name}": registry.resolve(name).origin
+            for registry, name in used
+            if name not in registry.builtin_names
+        }
+        return {name: f"{o.distribution or 'unknown'} {o.version or ''}".strip() for name, o in origins.items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        """Convert version 1, and check that the components are installed.
+
+        Raises:
+            OptionError: one is not.
+        """
+        if not isinstance(data, Mapping):
+            return data
+        data = upgrade(data) if is_version_1(data) else dict(data)
+        _check_installed(data.pop("requires", None))
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         problems = []
         if self.version != PLAN_VERSION:
-            problems.append(f"version {self.version} is not {PLAN_VERSION}: make the plan again with this release")
+            problems.append(f"version {self.version} is unknown: this release reads versions 1 and {PLAN_VERSION}")
         if sorted(self.axis_order) != [0, 1, 2]:
             problems.append(f"axis_order must order the axes 0, 1, 2; it is {self.axis_order}")
         if len(self.patch_size) != self.dims:
@@ -129,14 +154,14 @@ class Plan(Schema):
             problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
         unset = tuple(s is None for s in self.target_spacing)
         if any(unset) and not all(unset) and (self.dims == 3 or unset != (True, False, False)):
-            of = "volumes is given for every axis" if self.dims == 3 else "slices is given in plane"
-            problems.append(f"target_spacing of {of}, or not at all")
+            of = "volumes needs every axis" if self.dims == 3 else "slices needs both axes in plane"
+            problems.append(f"target_spacing of {of}, or none")
         if any(s is not None and s <= 0 for s in self.target_spacing):
             problems.append(f"target_spacing must be positive, it is {self.target_spacing}")
         if len(self.normalization) != len(self.channels):
             problems.append(f"normalization needs {len(self.channels)} entries, one per channel")
         if self.network.in_channels != self.n_inputs:
-            problems.append(f"the network takes {self.network.in_channels} channels, not {self.n_inputs}")
+            problems.append(f"the network has {self.network.in_channels} input channels, not {self.n_inputs}")
         if self.network.out_channels != self.labels.n_outputs:
             problems.append(f"the network has {self.network.out_channels} outputs, not {self.labels.n_outputs}")
         if problems:
@@ -145,29 +170,46 @@ class Plan(Schema):
 
     @property
     def digest(self) -> str:
-        """Of every choice; the reasons for them do not count."""
-        return value_digest(self.model_dump(mode="json", exclude={"reasons"}))
+        """Digest of every decision, without the reasons. It does not change with the version of the schema."""
+        return value_digest(digest_form(self.model_dump(mode="json")))
 
     @property
     def n_inputs(self) -> int:
-        """Channels that the network sees: the image's, and the foreground if there is such a channel."""
+        """Number of input channels of the network: the image's, and the foreground channel if there is one."""
         return len(self.channels) + self.foreground_channel
 
     @property
     def mirrored_axes(self) -> Axes:
-        """``mirror_axes``, written out where it means all."""
+        """``mirror_axes``, with ``None`` replaced by all axes."""
         return tuple(range(self.dims)) if self.mirror_axes is None else self.mirror_axes
 
     @property
     def network_spacing(self) -> tuple[float, ...]:
-        """Of the axes that the network sees, mm: all three, or the two in plane; 1 where images keep their own."""
+        """Spacing of the axes that the network sees, mm: all three, or the two in plane; 1 if not resampled."""
         return tuple(1.0 if s is None else s for s in self.target_spacing[3 - self.dims :])
 
     def axes(self, geometry: Geometry) -> AxisTransform:
-        """From an image as stored to the working order: reorientation, then axis order."""
+        """Return the transform from an image as stored to the working order: reorientation, then axis order."""
         return reorientation(geometry, self.orientation).then(AxisTransform(permutation=self.axis_order))
 
     def target(self, spacing: Triple) -> Triple:
-        """The spacing that an image of ``spacing`` (working order, mm) is resampled to."""
+        """Return the spacing that an image of ``spacing`` (working order, mm) is resampled to."""
         first, second, third = (own if s is None else s for own, s in zip(spacing, self.target_spacing, strict=True))
         return (first, second, third)
+
+
+def _check_installed(requires: Any) -> None:
+    if not isinstance(requires, Mapping):
+        return
+    for registry in (ARCHITECTURES, NORMALIZATIONS):
+        for component, distribution in requires.items():
+            kind, _, name = str(component).partition(".")
+            if kind == registry.kind and name not in registry.names():
+                package = str(distribution).partition(" ")[0]
+                raise OptionError(
+                    f"the plan uses the {kind} {name!r} of {distribution}, which is not installed",
+                    remedy=f"install it, e.g. pip install {package}"
+                    if package != "unknown"
+                    else "import the module that registers it first",
+                    code="E-COMPONENT-UNKNOWN",
+                )

@@ -1,4 +1,4 @@
-"""The shape of the network: where to pool, which kernels, how deep, how wide.
+"""The topology of a network: how often each axis is halved, and the kernels that follow from the voxel spacing.
 
 The rules are those of nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021, supplementary note on automated
 method configuration), in their second version.
@@ -10,64 +10,66 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from decathlete.core.choices import Block, Norm
-from decathlete.errors import PlanError
-from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
+from decathlete.planning.network_spec import Axes
 
 MIN_EDGE = 4
-"""Feature maps never get shorter than this along a pooled axis, voxels."""
-BASE_FEATURES = 32
-MAX_FEATURES: dict[int, int] = {2: 512, 3: 320}
-RESIDUAL_BLOCKS = (1, 3, 4)
-"""Blocks of the first residual encoder stages; every deeper stage has :data:`DEEP_RESIDUAL_BLOCKS`."""
-DEEP_RESIDUAL_BLOCKS = 6
+"""Shortest feature map along a pooled axis, voxels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """Strides and kernels of each stage, finest first, and the patch rounded up to what they divide.
+    """Strides and kernels of each stage, finest first, and the patch size rounded up to a multiple of the strides.
 
     Attributes:
-        strides: of each stage's first convolution, 1 or 2 along each axis; all 1 in the first stage.
-        kernels: 1 or 3 along each axis.
+        strides: stride of each stage's first convolution, 1 or 2 along each axis; all 1 in the first stage.
+        kernels: kernel size of each stage, 1 or 3 along each axis.
+        multiple: the patch size is also a multiple of this along each axis.
     """
 
     patch_size: Axes
     strides: tuple[Axes, ...]
     kernels: tuple[Axes, ...]
+    multiple: int = 1
 
     @property
     def divisor(self) -> Axes:
-        """The patch is a multiple of this along each axis."""
-        return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
+        """The patch size is a multiple of this along each axis."""
+        return tuple(math.lcm(math.prod(axis), self.multiple) for axis in zip(*self.strides, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pooling:
-    """How far to pool.
+    """How far a network pools.
 
     Attributes:
-        min_edge: feature maps never get shorter than this along a pooled axis, voxels.
-        most_stages: at most so many resolutions, the full one included.
+        min_edge: shortest feature map along a pooled axis, voxels.
+        most_stages: largest number of resolutions, the full one included; ``None``: no limit. With 1 nothing is pooled.
+        multiple: the patch size must be a multiple of this along each axis, whatever is pooled.
     """
 
     min_edge: int = MIN_EDGE
     most_stages: int | None = None
+    multiple: int = 1
+
+    @property
+    def least_stages(self) -> int:
+        """Number of resolutions that the network needs."""
+        return 1 if self.most_stages == 1 else 2
 
 
 def make_topology(spacing: Sequence[float], size: Sequence[float], *, pooling: Pooling = Pooling()) -> Topology:
-    """Pool again and again while a feature map stays at least ``min_edge`` long, and no further than allowed.
+    """Return the topology for a patch: pool while feature maps stay at least ``min_edge`` long, within the limits.
 
-    Each time, the axes halved are those long enough whose spacing is within a factor 2 of the finest of these; a
-    last single axis only while it is at least 3 ``min_edge`` long. An axis' kernel is 1 until its spacing has come
-    within a factor 2 of the finest, then 3; the bottleneck's is 3 everywhere.
+    Each step halves the axes that are long enough and whose spacing is within a factor of 2 of the finest of these; a
+    single axis is only halved while it is at least 3 ``min_edge`` long. The kernel along an axis is 1 until its spacing
+    is within a factor of 2 of the finest, then 3; in the last stage it is 3 along every axis.
 
     Args:
-        spacing: of each axis, mm.
-        size: of the patch, voxels (fractions are rounded up to what the strides divide).
+        spacing: spacing of each axis, mm.
+        size: size of the patch, voxels. It is rounded up to a multiple of the strides.
 
     Returns:
-        A topology; of one stage alone if nothing can be pooled (see :func:`smallest_poolable`).
+        A topology of one stage if nothing can be pooled (see :func:`smallest_poolable`).
     """
     n = len(size)
     gaps, edges, kernel = list(spacing), [float(s) for s in size], [1] * n
@@ -81,9 +83,9 @@ def make_topology(spacing: Sequence[float], size: Sequence[float], *, pooling: P
             gaps[axis] *= 2
             edges[axis] = math.ceil(edges[axis] / 2)
     kernels.append((3,) * n)
-    divisor = [math.prod(axis) for axis in zip(*strides, strict=True)]
-    patch = tuple(round_up(s, d) for s, d in zip(size, divisor, strict=True))
-    return Topology(patch_size=patch, strides=tuple(strides), kernels=tuple(kernels))
+    found = Topology(patch_size=(), strides=tuple(strides), kernels=tuple(kernels), multiple=pooling.multiple)
+    patch = tuple(round_up(s, d) for s, d in zip(size, found.divisor, strict=True))
+    return Topology(patch_size=patch, strides=found.strides, kernels=found.kernels, multiple=pooling.multiple)
 
 
 def _axes_to_pool(gaps: Sequence[float], edges: Sequence[float], min_edge: int) -> list[int]:
@@ -98,89 +100,18 @@ def _axes_to_pool(gaps: Sequence[float], edges: Sequence[float], min_edge: int) 
 
 
 def round_up(size: float, divisor: int) -> int:
-    """The smallest multiple of ``divisor`` that is at least ``size`` (and at least ``divisor``)."""
+    """Return the smallest multiple of ``divisor`` that is at least ``size`` (and at least ``divisor``)."""
     return max(math.ceil(size / divisor), 1) * divisor
 
 
 def smallest_poolable(
     spacing: Sequence[float], size: Sequence[float], *, pooling: Pooling = Pooling()
 ) -> tuple[float, ...]:
-    """``size``, grown where volumes are so small that not one pooling would be possible (a U-Net needs one)."""
-    if len(make_topology(spacing, size, pooling=pooling).strides) > 1:
+    """Return ``size``, enlarged if the volume is too small for a single pooling and the network needs one."""
+    if len(make_topology(spacing, size, pooling=pooling).strides) >= pooling.least_stages:
         return tuple(size)
     finest = min(spacing)
     return tuple(max(s, 3 * pooling.min_edge) if g / finest < 2 else s for s, g in zip(size, spacing, strict=True))
-
-
-def make_network(
-    topology: Topology,
-    *,
-    in_channels: int,
-    out_channels: int,
-    block: Block = "plain",
-    norm: Norm = "instance",
-    base_features: int = BASE_FEATURES,
-    negative_slope: float = 0.01,
-) -> NetworkSpec:
-    """The network of a topology: features double from ``base_features`` up to ten (3D) or sixteen (2D) times it.
-
-    Plain: two convolutions per stage. Residual: nnU-Net's residual encoder presets (1, 3, 4, 6, 6, ... blocks, one
-    convolution per decoder stage; Isensee et al., MICCAI 2024). Every decoder output is supervised but the coarsest,
-    as in nnU-Net, where that one has weight 0.
-    """
-    n = len(topology.strides)
-    if n < 2:
-        raise PlanError(
-            f"a patch of {'×'.join(map(str, topology.patch_size))} voxels is too small for a U-Net",
-            remedy=f"use a patch of at least {3 * MIN_EDGE} voxels along each finely spaced axis",
-        )
-    dims: Dims = 3 if len(topology.patch_size) == 3 else 2
-    most = MAX_FEATURES[dims] * base_features // BASE_FEATURES
-    residual = (*RESIDUAL_BLOCKS, *(DEEP_RESIDUAL_BLOCKS,) * n)[:n]
-    return NetworkSpec(
-        dims=dims,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        kernels=topology.kernels,
-        strides=topology.strides,
-        features=tuple(min(most, base_features * 2**stage) for stage in range(n)),
-        encoder_convs=residual if block == "residual" else (2,) * n,
-        decoder_convs=(1 if block == "residual" else 2,) * (n - 1),
-        block=block,
-        norm=norm,
-        negative_slope=negative_slope,
-        heads=default_heads(n),
-    )
-
-
-def default_heads(n_stages: int) -> int:
-    """All decoder outputs but the coarsest."""
-    return max(n_stages - 2, 1)
-
-
-TOPOLOGY_FIELDS = ("strides", "kernels", "decoder_kernels", "features", "encoder_convs", "decoder_convs", "heads")
-"""The fields of a network that :func:`rebuild_network_spec` replaces."""
-_KEPT = ("norm_groups", "stem", "shortcut")
-"""The fields that :func:`make_network` does not choose."""
-
-
-def rebuild_network_spec(network: NetworkSpec, topology: Topology, *, base_features: int | None = None) -> NetworkSpec:
-    """``network`` on another topology, of the same kind; as wide as it was unless ``base_features`` is given.
-
-    As many outputs are trained on as the new topology would have, or at most as many as were chosen otherwise.
-    """
-    made = make_network(
-        topology,
-        in_channels=network.in_channels,
-        out_channels=network.out_channels,
-        block=network.block,
-        norm=network.norm,
-        base_features=base_features or network.features[0],
-        negative_slope=network.negative_slope,
-    ).revised(**{name: getattr(network, name) for name in _KEPT})
-    if network.heads == default_heads(network.n_stages):
-        return made
-    return made.revised(heads=min(network.heads, made.n_stages - 1))
 
 
 def shrink(
@@ -191,13 +122,14 @@ def shrink(
     smallest: int = MIN_EDGE,
     pooling: Pooling = Pooling(),
 ) -> Topology | None:
-    """A patch of fewer voxels, shorter along the axis that is longest against its yardstick.
+    """Return a topology whose patch has fewer voxels; ``None`` if no axis can be shortened.
 
-    Shortening one axis can change how the others are pooled and round them up; then it goes on until there are
-    fewer voxels than before. ``None`` if no axis can shrink.
+    The axis that is longest relative to its yardstick is shortened. This can change how the other axes are pooled and
+    round them up; then axes are shortened further until the patch has fewer voxels than before.
 
     Args:
-        yardstick: of each axis, voxels: nnU-Net measures a patch against the median image.
+        yardstick: size along each axis to compare with, voxels. nnU-Net compares with the median image.
+        smallest: shortest patch along any axis, voxels.
     """
     seen = {topology.patch_size}
     trial = _shrink_once(spacing, topology, yardstick, smallest, pooling)
@@ -212,9 +144,9 @@ def shrink(
 def _shrink_once(
     spacing: Sequence[float], topology: Topology, yardstick: Sequence[float], smallest: int, pooling: Pooling
 ) -> Topology | None:
-    """One axis shorter by what the *shorter* patch must be divisible by, so that no valid size is skipped.
+    """Shorten one axis by the divisor of the *shorter* patch, so that no valid size is skipped.
 
-    Of 256 voxels pooled six times the next is 224, not 192.
+    After 256 voxels, pooled six times, comes 224, not 192.
     """
     patch = topology.patch_size
     by_ratio = sorted(range(len(patch)), key=lambda axis: (patch[axis] / yardstick[axis], axis), reverse=True)
@@ -224,7 +156,7 @@ def _shrink_once(
             continue
         step = make_topology(spacing, _shorter(patch, axis, step), pooling=pooling).divisor[axis]
         smaller = make_topology(spacing, _shorter(patch, axis, step), pooling=pooling)
-        if len(smaller.strides) > 1:
+        if len(smaller.strides) >= pooling.least_stages:
             return smaller
     return None
 

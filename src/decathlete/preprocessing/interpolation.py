@@ -40,28 +40,36 @@ class Taps:
     Attributes:
         low, high: int64, one entry per output voxel.
         weight: float32, 0..1; all zero for the nearest voxel.
+        blends: whether any weight is not zero, known without asking the device for it.
     """
 
     low: Tensor
     high: Tensor
     weight: Tensor
+    blends: bool
 
     @classmethod
     def nearest(cls, n_in: int, n_out: int) -> Taps:
         """The nearest voxel (the later one of two equally near)."""
         index = torch.from_numpy(np.floor(np.clip(coordinates(n_in, n_out), 0, n_in - 1) + 0.5).astype(np.int64))
-        return cls(index, index, torch.zeros(n_out))
+        return cls(index, index, torch.zeros(n_out), blends=False)
 
     @classmethod
     def linear(cls, n_in: int, n_out: int) -> Taps:
         """Between the two nearest voxels."""
         at = torch.from_numpy(np.clip(coordinates(n_in, n_out), 0, n_in - 1))
         low = at.floor()
-        return cls(low.long(), (low + 1).clamp(max=n_in - 1).long(), (at - low).float())
+        weight = (at - low).float()
+        return cls(low.long(), (low + 1).clamp(max=n_in - 1).long(), weight, blends=bool(weight.any()))
+
+    def to(self, device: torch.device) -> Taps:
+        """The same, on ``device``."""
+        return Taps(self.low.to(device), self.high.to(device), self.weight.to(device), self.blends)
 
     def part(self, start: int, stop: int, *, offset: int = 0) -> Taps:
         """Of the outputs ``start`` to ``stop`` alone, on an input without its first ``offset`` voxels."""
-        return Taps(self.low[start:stop] - offset, self.high[start:stop] - offset, self.weight[start:stop])
+        low, high = self.low[start:stop] - offset, self.high[start:stop] - offset
+        return Taps(low, high, self.weight[start:stop], self.blends)
 
     def touching(self, start: int, stop: int) -> tuple[int, int]:
         """The outputs that take nothing but the input voxels ``start`` to ``stop``."""
@@ -72,7 +80,7 @@ class Taps:
         """Interpolate ``x`` along ``axis``."""
         low, high, weight = (t.to(x.device) for t in (self.low, self.high, self.weight))
         first = x.index_select(axis, low)
-        if not bool(self.weight.any()):
+        if not self.blends:
             return first
         return torch.lerp(first, x.index_select(axis, high), weight.view(-1, *[1] * (x.ndim - axis - 1)))
 

@@ -18,7 +18,7 @@ from decathlete.core.rng import stream
 from decathlete.errors import GridMismatch, ImageError, ModelError
 from decathlete.io.volumes import Image, LabelMap
 from decathlete.planning.plan import Plan
-from decathlete.preprocessing.normalize import normalize, object_mask
+from decathlete.preprocessing.normalize import needs_mask, normalize, object_mask
 from decathlete.preprocessing.prepared import PreparedCase, Restoration
 from decathlete.preprocessing.resample import resample_image, resample_label, resampled_shape, separated_axis
 
@@ -100,12 +100,12 @@ def _channels(n: int) -> str:
 
 def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
     shown = plan.foreground_channel and plan.foreground_rule == "object"
-    mask_ZYX = object_mask(image_CZYX) if shown or any(n.nonzero_only for n in plan.normalization) else None
+    mask_ZYX = object_mask(image_CZYX) if shown or needs_mask(plan.normalization) else None
     resampled_ZYX = None
-    if mask_ZYX is not None and (shown or plan.order == "recipe"):
+    if mask_ZYX is not None and (shown or plan.preprocessing_order == "recipe"):
         # As a label: a voxel belongs to the object or does not, also between the voxels of the file.
         resampled_ZYX = _resampled_label(mask_ZYX.astype(np.uint8), restoration, 2).astype(bool)
-    if plan.order == "nnunet":
+    if plan.preprocessing_order == "nnunet":
         out_CZYX = _resampled(normalize(image_CZYX, plan.normalization, mask_ZYX), restoration, plan)
     else:
         out_CZYX = normalize(_resampled(image_CZYX, restoration, plan), plan.normalization, resampled_ZYX)

@@ -105,7 +105,7 @@ def resample_in_plane(logits_KZYX: Tensor, taps: tuple[Taps, Taps, Taps]) -> Ten
     size = (len(taps[1].low), len(taps[2].low))
     if tuple(logits_KZYX.shape[2:]) == size:
         return logits_KZYX
-    if any(logits_KZYX.shape[2 + i] != size[i] and not bool(taps[1 + i].weight.any()) for i in range(2)):
+    if any(logits_KZYX.shape[2 + i] != size[i] and not taps[1 + i].blends for i in range(2)):
         return taps[2](taps[1](logits_KZYX, 2), 3)
     # The same numbers as the taps', in one pass over memory.
     return functional.interpolate(logits_KZYX, size=size, mode="bilinear", align_corners=False)

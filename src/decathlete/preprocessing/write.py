@@ -16,6 +16,7 @@ from decathlete.errors import DecathleteError, OutputError, StoreError
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
+from decathlete.planning.plan_versions import digest_form
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, whole_record
 
@@ -26,20 +27,20 @@ _CHUNK = 64
 _BLOCK = 16
 """Voxels per axis that are decompressed together: a fraction of a patch, so that little is read in vain."""
 _PREPARATION = (
-    "dims", "channels", "labels", "orientation", "axis_order", "order", "target_spacing", "normalization",
+    "dims", "channels", "labels", "orientation", "axis_order", "preprocessing_order", "target_spacing", "normalization",
     "foreground_channel", "foreground_rule", "resampling",
 )  # fmt: skip
-"""Fields of the plan that decide what the arrays are; the others (patch, network, ...) may change over one store."""
+"""Fields of the plan that the prepared arrays depend on; the others (patch, network, ...) may differ for one store."""
 _CONTENT = ("plan.json", "fingerprint.json", "splits.json", "source.json", "cases")
 
 
 def preparation_digest(plan: Plan) -> str:
-    """Of everything in the plan that prepared arrays depend on."""
-    return value_digest([STORE_VERSION, plan.model_dump(mode="json", include=set(_PREPARATION))])
+    """Return the digest of everything in the plan that prepared arrays depend on."""
+    return value_digest([STORE_VERSION, digest_form(plan.model_dump(mode="json", include=set(_PREPARATION)))])
 
 
 def case_digest(case: Case, plan: Plan) -> str:
-    """Of the preparation and the case's raw files (name, size, time of change).
+    """Return the digest of the preparation and of the case's raw files (name, size, time of change).
 
     Raises:
         OSError: a file is missing.

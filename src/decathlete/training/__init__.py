@@ -1,1 +1,1 @@
-"""Training: configuration, losses, the Lightning module, callbacks, and the run that strings them together."""
+"""Training: configuration, objective, loop, distributed processes, reporting, and the run that composes them."""

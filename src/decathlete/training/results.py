@@ -1,4 +1,4 @@
-"""From the last checkpoint to the model that is shipped."""
+"""From the last checkpoint to the model bundles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from decathlete.core.choices import Weights
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
@@ -23,7 +23,7 @@ MODEL_BEST = "model_best"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a training leaves.
+    """The result of a training.
 
     Attributes:
         folder: of the run. model: bundle with the final averaged weights, whose scores are the headline.
@@ -44,7 +44,7 @@ class TrainResult:
 
 
 def finish(task: TrainTask, record: RunRecord) -> str:
-    """Write the bundles, then mark the run finished; done again after a kill in between, the outcome is the same.
+    """Write the bundles, then mark the run finished; repeating it after a kill gives the same result.
 
     Returns when that was, ISO 8601.
     """
@@ -60,8 +60,7 @@ def finish(task: TrainTask, record: RunRecord) -> str:
 
 
 def result_of(task: TrainTask, state: RunState) -> TrainResult:
-    """The result of a run whose last state is ``state``."""
-    dice = [r.mean_dice for r in state.history if r.mean_dice is not None]
+    """Return the result of a run whose last state is ``state``."""
     best = task.folder / MODEL_BEST
     return TrainResult(
         folder=task.folder,
@@ -70,10 +69,16 @@ def result_of(task: TrainTask, state: RunState) -> TrainResult:
         epochs=state.epoch,
         steps=state.step,
         seconds=state.elapsed_s,
-        mean_dice=dice[-1] if dice else None,
+        mean_dice=_last_dice(state),
         best_dice=state.best_dice,
         best_epoch=state.best_epoch,
     )
+
+
+def _last_dice(state: RunState) -> float | None:
+    """Mean Dice of the last validation; ``None`` if there was none."""
+    dice = [record.mean_dice for record in state.history if record.mean_dice is not None]
+    return dice[-1] if dice else None
 
 
 def _save_bundle(
@@ -85,8 +90,12 @@ def _save_bundle(
     *,
     epoch: int,
 ) -> None:
-    made_by = ModelRecord(
+    dice = state.best_dice if kind == "best" else _last_dice(state)
+    member = TrainedMember(
         plan=task.plan,
+        networks=[weights],
+        name=f"{task.plan.dims}d_fold_{record.fold}",
+        folds=[str(record.fold)],
         mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
         weights=kind,
         provenance={
@@ -104,8 +113,9 @@ def _save_bundle(
             "epochs": state.epoch,
             "steps": state.step,
             "skipped_steps": state.skipped,
+            "validation_dice": dice,
             "training_seconds": round(state.elapsed_s, 1),
             "finished": now(),
         },
     )
-    ModelBundle.save(task.folder / (MODEL if kind == "final" else MODEL_BEST), weights, made_by, overwrite=True)
+    ModelBundle.save(task.folder / (MODEL if kind == "final" else MODEL_BEST), member, overwrite=True)

@@ -1,4 +1,4 @@
-"""Train one fold: the whole of it, from the prepared store to the model bundle."""
+"""Train one fold, from the prepared store to the model bundle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import signal
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from decathlete.errors import Interrupted
 from decathlete.networks.kernels import determinism_kept, fast_kernels
+from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -25,13 +28,13 @@ from decathlete.training.distributed.processors import pinned_to_cpus
 from decathlete.training.distributed.rendezvous import Rendezvous
 from decathlete.training.distributed.spawn import spawn
 from decathlete.training.loop.batches import check_loader
-from decathlete.training.loop.callbacks import EpochEnd, StepWatch
+from decathlete.training.loop.callbacks import EpochEnd, StepReporter
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import handlers_kept
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.loggers import loggers_of
+from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, Progress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
@@ -57,8 +60,9 @@ def train(
     overwrite: bool = False,
     dataset_root: Path | None = None,
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
-    """Train one fold (or, with ``"all"``, on every case) and write the model and all about it to ``output``.
+    """Train one fold (or, with ``"all"``, on every case) and write model and records to ``output``.
 
     ``output`` gets ``run.json``, ``logs.json``, ``logs.csv``, ``checkpoints/``, ``model/`` (final averaged weights:
     the result) and ``model_best/`` (those of the best validation).
@@ -69,20 +73,23 @@ def train(
         overwrite: replace what ``output`` holds (with ``resume``: only ``resume`` counts).
         dataset_root: of the raw images, noted for later validation on their own grids.
         progress: told of steps and epochs; with several devices it must be picklable, else the log is told.
+        clock: returns the current time, seconds; a time budget is measured with it.
 
     Raises:
         OutputError: ``output`` holds another run, or cannot be written.
         Interrupted: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
-    started = time.monotonic()
+    started = clock()
     silence_lightning()
-    loggers_of(config)  # what is missing is said before anything is done
+    check_loggers(config)
     check_loader(config)
     plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)
     fresh = make_record(store, plan, fold, config, dataset_root)
     hardware = choose_hardware(config)
+    precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
+    hardware = replace(hardware, precision=precision)
     meeting = Rendezvous(launcher() if hardware.world > 1 else None)
     # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
     record = RunRecord.model_validate_json(
@@ -98,6 +105,7 @@ def train(
         val_ids=record.val,
         started=started,
         log_level=logging.getLogger("decathlete").getEffectiveLevel(),
+        clock=clock,
     )
     return _run(task, record, progress or LogProgress(), meeting)
 
@@ -125,7 +133,7 @@ def _saved_state(task: TrainTask) -> RunState | None:
 
 
 def _fit(task: TrainTask, progress: Progress) -> RunState:
-    """Let Lightning train, here or in processes of its own; how it left off.
+    """Train in this process or in spawned ones; return the last state.
 
     Raises:
         Interrupted: by a signal.
@@ -148,13 +156,13 @@ def fit_here(task: TrainTask, progress: Progress, environment: ClusterEnvironmen
     Raises:
         DecathleteError: what a user can do something about.
     """
-    fit_module(SegmentationModule(task), [StepWatch(progress), EpochEnd(progress)], environment)
+    fit_module(SegmentationModule(task), [StepReporter(progress), EpochEnd(progress)], environment)
 
 
 def fit_module(
     module: SegmentationModule, callbacks: list[pl.Callback], environment: ClusterEnvironment | None = None
 ) -> None:
-    """Let Lightning train ``module``; what happens around its steps is up to ``callbacks``.
+    """Train ``module`` with Lightning and ``callbacks``.
 
     Raises:
         DecathleteError: what a user can do something about.
@@ -179,7 +187,7 @@ def fit_module(
 def make_trainer(
     task: TrainTask, callbacks: list[pl.Callback], environment: ClusterEnvironment | None = None
 ) -> pl.Trainer:
-    """Lightning for this task: devices, precision and processes are its part; epochs and files are our callbacks'."""
+    """Make Lightning's trainer: it handles devices, precision and processes; our callbacks handle epochs and files."""
     hardware = task.hardware
     return pl.Trainer(
         accelerator=hardware.kind,

@@ -1,4 +1,4 @@
-"""A run's folder: who may write into it, and what it holds."""
+"""The folder of a run: its contents, and claiming it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from decathlete.core.files import remove, remove_partials, writable_folder
 from decathlete.errors import OptionError, OutputError, PlanError, StoreError
-from decathlete.loading.patches import check_nvol
+from decathlete.loading.samplers import SAMPLERS
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
@@ -28,7 +29,7 @@ OURS = (
     "model",
     "model_best",
 )
-# What later steps make of the model: it would be taken for the new model's.
+# What later steps derive from the model: it would be mistaken for the new model's.
 DERIVED = (
     "validation", "scores.json", "scores.csv", "scores_prepared.json", "scores_prepared.csv", "report.html",
     "predictions",
@@ -41,7 +42,7 @@ PREPARED_BY = (
     "labels",
     "orientation",
     "axis_order",
-    "order",
+    "preprocessing_order",
     "target_spacing",
     "normalization",
     "foreground_channel",
@@ -51,12 +52,12 @@ PREPARED_BY = (
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601."""
+    """Return the time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_plan(plan: Plan, store: PreparedStore) -> None:
-    """Whether a network can be trained by ``plan`` on ``store``.
+    """Check that ``plan`` can be trained on ``store``.
 
     Raises:
         PlanError: the store was prepared in another way.
@@ -71,7 +72,7 @@ def check_plan(plan: Plan, store: PreparedStore) -> None:
 
 
 def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training and held-out cases; ``"all"`` trains on every case and holds none out.
+    """Return training and held-out cases; ``"all"`` trains on every case and holds none out.
 
     Raises:
         OptionError: there is no such fold. StoreError: it names cases that are not prepared, or has none to train on.
@@ -96,19 +97,19 @@ def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str,
 def make_record(
     store: PreparedStore, plan: Plan, fold: Fold, config: TrainConfig, dataset_root: Path | None
 ) -> RunRecord:
-    """What this run is made from."""
+    """Make the record of this run's inputs."""
     train, val = split(store, fold)
-    waiting = "patience" if config.patience is not None else "the schedule plateau"
-    if (config.patience is not None or config.schedule == "plateau") and not val:
+    waiting = "patience" if config.patience is not None else f"the schedule {config.schedule.component}"
+    if (config.patience is not None or config.make_schedule().plateau is not None) and not val:
         raise OptionError(
             f"{waiting} waits for validations, but no case is held out",
             where=store.folder,
             remedy=f"train a numbered fold, or leave {waiting} out"
             + (" (if a preset brings it: `patience: null` in a --config file)" if config.patience is not None else ""),
         )
-    if config.sync_batchnorm and plan.network.norm != "batch":
+    if config.sync_batchnorm and not architecture_of(plan.network).has_batch_norm:
         raise OptionError(
-            f"sync_batchnorm is for batch norm, the network has {plan.network.norm} norm",
+            "sync_batchnorm needs batch norm, which the network does not have",
             remedy="plan with --norm batch, or leave sync_batchnorm out",
         )
     if config.sync_batchnorm and config.devices * config.nodes == 1:
@@ -118,7 +119,9 @@ def make_record(
         )
     # Here, not when the first batch is read: by then the folder is claimed.
     batch = (config.batch_size or plan.batch_size) * config.devices * config.nodes
-    check_nvol(config.nvol, dims=plan.dims, global_batch=batch)
+    sampler = SAMPLERS.resolve(config.sampler.component).cls
+    if problems := list(sampler.problems(config.sampler, dims=plan.dims, global_batch=batch)):
+        raise OptionError("; ".join(problems), remedy="change or leave out these settings of the sampler")
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,
@@ -138,7 +141,7 @@ def make_record(
 
 
 def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> RunRecord:
-    """Make ``folder`` this run's own; the record that is there if it is resumed, else ``record``, written.
+    """Claim ``folder`` for this run: write ``record``, or return the existing record if the run is resumed.
 
     Raises:
         OutputError: it holds another run or other files, or this run and neither ``resume`` nor ``overwrite`` is
@@ -154,13 +157,15 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
     differences = there.differences(record)
     if differences:
         raise OutputError(
-            f"holds a run made from other things ({'; '.join(differences)})",
+            f"holds a run that was made with different settings ({'; '.join(differences)})",
             where=folder,
             remedy="give the same options to resume it, --overwrite to replace it, or another results folder",
         )
     if not resume:
         state = "this run, finished" if there.finished else "this run, not finished"
-        raise OutputError(f"holds {state}", where=folder, remedy="give --resume to go on, or --overwrite to replace it")
+        raise OutputError(
+            f"holds {state}", where=folder, remedy="use --resume to continue it, or --overwrite to replace it"
+        )
     remove_partials(folder)
     remove_partials(folder / "checkpoints")
     return there
@@ -174,7 +179,7 @@ def clear(folder: Path) -> None:
 
 
 def record_in(folder: Path) -> RunRecord | None:
-    """Of the run that ``folder`` holds, if it holds one.
+    """Return the record of the run in ``folder``, if there is one.
 
     Raises:
         OutputError: the record is damaged, or it is missing while other parts of a run are there.
@@ -184,7 +189,7 @@ def record_in(folder: Path) -> RunRecord | None:
     strangers = sorted(name for name in OURS if (folder / name).exists())
     if strangers:
         raise OutputError(
-            f"holds {', '.join(strangers)} but no {RUN}: it is not known what made them",
+            f"holds {', '.join(strangers)} but no {RUN}: their origin is unknown",
             where=folder,
             remedy="give --overwrite to replace them, or another results folder",
         )

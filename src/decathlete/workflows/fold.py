@@ -19,7 +19,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
-from decathlete.training.reporting.loggers import loggers_of
+from decathlete.training.reporting.curves import check_loggers
 from decathlete.workflows.preprocess import preprocess_task
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import make_report
@@ -49,7 +49,7 @@ class PipelineOptions(TypedDict, total=False):
     workspace: Workspace
     plan_options: PlanOptions
     config: TrainConfig
-    fit: bool
+    adapt: bool
     predict_options: PredictOptions
     workers: int
     overwrite: bool
@@ -64,7 +64,7 @@ class FoldPipeline:
         task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
         dims: of the model: 2 (slices) or 3.
         config: of each fold's training; its ``max_time_s`` is the time of *each*.
-        fit: let a CPU or a short budget narrow the plan's network, batch and patch.
+        adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
         workers: cases worked on at once.
         overwrite: replace results of other inputs or settings.
         listener: hears how the work goes.
@@ -75,7 +75,7 @@ class FoldPipeline:
     workspace: Workspace = Workspace()
     plan_options: PlanOptions = PlanOptions()
     config: TrainConfig = TrainConfig()
-    fit: bool = True
+    adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
     workers: int = 2
     overwrite: bool = False
@@ -97,7 +97,7 @@ class FoldPipeline:
                 remedy="start it once, without torchrun (and with one SLURM task); or `decathlete preprocess`, then "
                 "`train` under torchrun or srun, then `validate`",
             )
-        loggers_of(self.config)  # asked for now, not when all is prepared
+        check_loggers(self.config)
         refuse_two_batch_sizes(self.config, self.plan_options.overrides)
         check_loader(self.config)
         self.listener.step("Check, plan and prepare the dataset")
@@ -127,7 +127,7 @@ class FoldPipeline:
             fold=fold,
             workspace=self.workspace,
             config=self.config,
-            fit=self.fit,
+            adapt=self.adapt,
             resume=not self.overwrite,
             overwrite=self.overwrite,
             progress=self.listener.training(),

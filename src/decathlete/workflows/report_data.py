@@ -14,7 +14,7 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.evaluation.folders import label_files
 from decathlete.evaluation.scores import Scores
-from decathlete.models.bundle import ModelRecord
+from decathlete.models.record import ModelRecord
 from decathlete.training.reporting.records import Logs, RunRecord
 
 Found = TypeVar("Found", bound=Schema)

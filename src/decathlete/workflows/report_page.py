@@ -178,9 +178,13 @@ def _training(run: RunData) -> Facts:
             facts.append(("Best in validation", f"Dice {last.best_dice:.3f}, epoch {last.best_epoch + 1}"))
     if run.record:
         config = run.record.config
-        used = run.model.provenance.get("precision") if run.model else None  # not only that it was left to us
+        used = run.model.training_provenance.get("precision") if run.model else None  # not only that it was left to us
         precision = str(used or config.precision)
-        facts += [("Optimizer", config.optimizer), ("Schedule", config.schedule), ("Precision", precision)]
+        facts += [
+            ("Optimizer", config.optimizer.component),
+            ("Schedule", config.schedule.component),
+            ("Precision", precision),
+        ]
     if run.model:
         facts.append(("Weights", f"{run.model.weights}"))
     return facts
@@ -199,8 +203,8 @@ def _data(run: RunData, plan: Plan | None) -> Facts:
             ("Channels", ", ".join([*plan.channels, *(["foreground mask"] if plan.foreground_channel else [])])),
             ("Classes", ", ".join(f"{c.name} ({c.value})" for c in plan.labels.foreground)),
             *([("Regions", "; ".join(region_lines(plan.labels)))] if plan.labels.regions else []),
-            ("Spacing", _ranges(plan.trained_on.spacing, "mm")),
-            ("Extent", _ranges(plan.trained_on.size, "mm")),
+            ("Spacing", _ranges(plan.training_ranges.spacing, "mm")),
+            ("Extent", _ranges(plan.training_ranges.size, "mm")),
         ]
     return facts
 
@@ -221,7 +225,7 @@ def _provenance(run: RunData) -> Facts:
         facts += [("Seed", str(run.record.config.seed)), ("Plan", run.record.plan_digest)]
         facts.append(("Dataset digest", run.record.dataset_digest))
     if run.model:
-        facts += [(_words(key), str(value)) for key, value in run.model.provenance.items() if _plain(value)]
+        facts += [(_words(key), str(value)) for key, value in run.model.training_provenance.items() if _plain(value)]
     known: dict[str, str] = {}
     for title, value in facts:
         known.setdefault(title, value)

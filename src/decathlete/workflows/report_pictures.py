@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Triple, reorientation
 from decathlete.core.labels import LabelSet
+from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError
 from decathlete.evaluation.case import structures
 from decathlete.evaluation.overlap import joint_box
 from decathlete.io.images import read_channels, read_label
-from decathlete.planning.plan import Normalization, Plan
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan
 
 Array = NDArray[np.generic]
 Kind = Literal["image", "label", "prediction"]
@@ -115,15 +117,15 @@ def case_views(case: Case, prediction: Path, plan: Plan, colours: list[str], *, 
     return views
 
 
-def _grey_range(image: NDArray[np.float32], normalization: Normalization) -> tuple[float, float]:
+def _grey_range(image: NDArray[np.float32], normalization: ComponentSettings) -> tuple[float, float]:
     """Intensities shown as black and as white.
 
     CT: the range of the structures, and half as much again below and above, so that soft tissue is not lost between
     air and bone. Others: all but the outermost half percent.
     """
-    if normalization.scheme == "ct":
-        beyond = 0.5 * (normalization.clip_high - normalization.clip_low)
-        low, high = normalization.clip_low - beyond, normalization.clip_high + beyond
+    if clip_range := NORMALIZATIONS.build(normalization).clip_range:
+        beyond = 0.5 * (clip_range[1] - clip_range[0])
+        low, high = clip_range[0] - beyond, clip_range[1] + beyond
     else:
         low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
     return low, max(high, low + 1e-6)

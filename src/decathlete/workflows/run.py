@@ -48,7 +48,7 @@ def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptio
         task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
         fold: that is held out, from 0; or ``"all"``: train on every case, without scores.
         options: ``dims`` of the model (2 or 3); ``workspace``: where things lie; ``plan_options``; ``config``: of the
-            training; ``fit``: let a CPU or a short budget narrow the plan's network, batch and patch;
+            training; ``adapt``: narrow the plan's network, batch and patch for a CPU or a short training time;
             ``predict_options``; ``workers``: cases worked on at once; ``overwrite``; ``listener``.
 
     Raises:

@@ -1,9 +1,10 @@
-"""Train one fold of a prepared dataset, with the plan fitted to the machine and the time there is."""
+"""Train one fold of a prepared dataset, with the plan adapted to the machine and the time."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
 from decathlete.errors import OptionError
-from decathlete.networks.precision import cpu_arithmetic
+from decathlete.networks.precision import cpu_arithmetic, supported_precision
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, usable_threads
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
@@ -38,18 +40,20 @@ def train_task(
     workspace: Workspace = Workspace(),
     config: TrainConfig = TrainConfig(),
     overrides: tuple[str, ...] = (),
-    fit: bool = True,
+    adapt: bool = True,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
     """Train one fold; the result's folder holds the model, its logs and checkpoints.
 
     Args:
         overrides: ``field=value`` assignments onto the plan; only fields that do not change how the data were
             prepared.
-        fit: let a CPU or a short budget narrow the network and the batch.
-        resume: go on where a stopped run was, by its plan, to whatever machine or time that was fitted.
+        adapt: narrow the network and the batch for a CPU or a short training time.
+        resume: continue a stopped run, with the plan that it was started with.
+        clock: returns the current time, seconds; a time limit is measured with it.
 
     Raises:
         StoreError: the dataset has not been prepared.
@@ -57,14 +61,14 @@ def train_task(
     """
     store = PreparedStore.open(workspace.prepared_folder(task, dims))
     folder = workspace.run_folder(task, dims, fold)
-    plan = plan_of_run(folder, store, overrides=overrides) if resume and fit else None
-    plan = plan or fitted_plan(store, config, fit=fit, overrides=overrides)
+    plan = plan_of_run(folder, store, overrides=overrides) if resume and adapt else None
+    plan = plan or adapted_plan(store, config, adapt=adapt, overrides=overrides)
     if "budget" in plan.reasons:
         log.info(
-            "the plan is fitted to the machine and the time: patch %s, batch %d, features %s; %s",
+            "the plan is adapted to the machine and the time: patch %s, batch %d, %s channels at full resolution; %s",
             plan.patch_size,
             plan.batch_size,
-            plan.network.features,
+            architecture_of(plan.network).width,
             plan.reasons["budget"],
         )
     return train(
@@ -77,37 +81,40 @@ def train_task(
         overwrite=overwrite,
         dataset_root=workspace.dataset(task).resolve(),
         progress=progress,
+        clock=clock,
     )
 
 
-def fitted_plan(store: PreparedStore, config: TrainConfig, *, fit: bool, overrides: tuple[str, ...] = ()) -> Plan:
-    """The store's plan with what the user sets by hand, fitted to the device and the time.
+def adapted_plan(store: PreparedStore, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = ()) -> Plan:
+    """Return the store's plan with the user's assignments, adapted to the device and the time.
 
     Raises:
         OptionError: an override does not fit, or contradicts the config's batch size.
     """
     refuse_two_batch_sizes(config, overrides)
     plan = override(with_batch_size(store.plan, config.batch_size), overrides)
-    if fit:
-        fitted = adapt_plan(plan, _budget(config))
-        plan = override(fitted, overrides)  # known to the estimate above; here, for they have the last word
+    if adapt:
+        adapted = adapt_plan(plan, _budget(config, plan))
+        plan = override(adapted, overrides)  # again: what the user sets is applied last
     return _mirroring_as(plan, config.augmentation)
 
 
-def _budget(config: TrainConfig) -> ComputeBudget:
+def _budget(config: TrainConfig, plan: Plan) -> ComputeBudget:
     device = choose_device(config.device)
+    precision = choose_precision(config.precision, torch.device(device))
+    precision = supported_precision(precision, plan.network, requested=config.precision)
     shared = config.devices if device == "cpu" else 1  # processes that share the processors
     return ComputeBudget(
         device=device,
         max_time_s=config.max_time_s,
         threads=max(1, usable_threads() // shared),
-        arithmetic=cpu_arithmetic(choose_precision(config.precision, torch.device(device))),
+        arithmetic=cpu_arithmetic(precision),
         steps=config.total_steps,
     )
 
 
 def _mirroring_as(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:
-    """``plan`` saying along which axes a chosen augmentation will mirror."""
+    """Return ``plan`` with the axes along which the chosen augmentation mirrors."""
     if augmentation is None:
         return plan
     axes = augmentation.mirroring_within(plan.mirror_axes, plan.dims).mirror_axes(plan.dims)
@@ -135,9 +142,9 @@ def refuse_two_batch_sizes(config: TrainConfig, overrides: tuple[str, ...]) -> N
 
 
 def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...] = ()) -> Plan | None:
-    """The plan of the run in ``folder``, if the prepared data still have the plan that it was fitted from.
+    """Return the plan of the run in ``folder``, if the prepared data still have the plan that it was adapted from.
 
-    With another number of processors fitting would give another one, and the run could not go on.
+    On a machine with another number of processors the adapted plan would be another one, and the run could not resume.
 
     Raises:
         OptionError: an override does not fit.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from decathlete.augmentation.batch import RawBatch, collate
-from decathlete.augmentation.config import AugmentationConfig
+from decathlete.augmentation.config import DEFAULT_TRANSFORMS, AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.errors import OptionError
 
@@ -30,9 +30,8 @@ def raw_batch(augmenter: Augmenter, step: int, indices, n_channels: int = 2) -> 
 
 def only(name: str, probability: float = 1.0, **changes) -> AugmentationConfig:
     none = AugmentationConfig.none()
-    every_channel = {"channel_probability": 1.0} if hasattr(getattr(none, name), "channel_probability") else {}
-    chosen = getattr(none, name).revised(enabled=True, probability=probability, **(every_channel | changes))
-    return none.revised(**{name: chosen.model_dump()})
+    every_channel = {"channel_probability": 1.0} if hasattr(none[name], "channel_probability") else {}
+    return none.revised(**{name: {"enabled": True, "probability": probability} | every_channel | changes})
 
 
 @pytest.mark.parametrize("patch_size", PATCHES)
@@ -46,7 +45,7 @@ def test_switched_off_nothing_changes(patch_size):
 
 
 @pytest.mark.parametrize("patch_size", PATCHES)
-@pytest.mark.parametrize("name", list(AugmentationConfig.model_fields))
+@pytest.mark.parametrize("name", DEFAULT_TRANSFORMS)
 def test_each_transform_alone_has_an_effect_and_is_seeded(name, patch_size):
     plain = Augmenter(AugmentationConfig.none(), patch_size=patch_size, seed=0)
     before, _ = plain(raw_batch(plain, 0, range(4)), CPU)
@@ -68,7 +67,7 @@ def test_each_transform_alone_has_an_effect_and_is_seeded(name, patch_size):
 
 def test_switching_one_off_leaves_the_draws_of_the_others():
     full = AugmentationConfig.default(3)
-    less = full.revised(blur=full.blur.revised(enabled=False).model_dump(), scaling={"enabled": False})
+    less = full.revised(blur={"enabled": False}, scaling={"enabled": False})
     a = Augmenter(full, patch_size=(12, 12, 12), seed=3)
     b = Augmenter(less, patch_size=(12, 12, 12), seed=3)
     assert [a.draw(0, i).flips for i in range(20)] == [b.draw(0, i).flips for i in range(20)]
@@ -125,8 +124,8 @@ def test_an_axis_that_is_not_there_is_refused():
 def test_masks_move_with_the_image_but_have_no_intensities(patch_size):
     """The image's channels come out as without the mask, and the mask as 0 and 1, whatever is drawn."""
     config = AugmentationConfig.default(len(patch_size))
-    often = {name: 0.4 if name in ("rotation", "scaling") else 0.7 for name in type(config).model_fields}
-    changes = {name: getattr(config, name).revised(probability=p).model_dump() for name, p in often.items()}
+    often = {name: 0.4 if name in ("rotation", "scaling") else 0.7 for name in config.names}
+    changes = {name: {"probability": p} for name, p in often.items()}
     augmenter = Augmenter(config.revised(**changes), patch_size=patch_size, seed=3, n_masks=1)
     draws = [augmenter.draw(0, i) for i in range(6)]
     images, labels = zip(*[source(d.size, 2, i) for i, d in enumerate(draws)], strict=True)

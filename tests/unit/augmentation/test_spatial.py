@@ -8,14 +8,10 @@ import torch
 from scipy.ndimage import affine_transform
 
 from decathlete.augmentation.batch import SpatialParams, collate
-from decathlete.augmentation.config import AugmentationConfig, Rotation
-from decathlete.augmentation.spatial import (
-    SpatialSampler,
-    enclosing_size,
-    max_angle,
-    place,
-    rotates_in_plane,
-)
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.augmentation.pipeline import Augmenter
+from decathlete.augmentation.spatial import apply_spatial, enclosing_size
+from decathlete.augmentation.transforms.rotation import Rotation
 from decathlete.augmentation.warp import warp
 from decathlete.core.labels import IGNORE_INDEX
 
@@ -23,7 +19,7 @@ ALWAYS_WARPED = AugmentationConfig.model_validate({"rotation": {"probability": 1
 
 
 def sampler(patch_size, config=ALWAYS_WARPED, seed=0):
-    return SpatialSampler(config, patch_size=patch_size, mirror_axes=config.mirror_axes(len(patch_size)), seed=seed)
+    return Augmenter(config, patch_size=patch_size, seed=seed)
 
 
 def smooth_volume(size, seed=0):
@@ -63,9 +59,10 @@ def test_samples_of_different_size_do_not_disturb_each_other():
     assert len({d.size for d in draws}) > 1
     images = [smooth_volume(d.size, seed=i)[None] for i, d in enumerate(draws)]
     labels = [(image[0] > 0).astype(np.uint8) for image in images]
-    together, _ = place(collate(0, range(5), draws, ["x"] * 5, images, labels), patch_size)
+    together, _ = apply_spatial(collate(0, range(5), draws, ["x"] * 5, images, labels), patch_size)
     for i in range(5):
-        alone, _ = place(collate(0, [i], draws[i : i + 1], ["x"], images[i : i + 1], labels[i : i + 1]), patch_size)
+        only = collate(0, [i], draws[i : i + 1], ["x"], images[i : i + 1], labels[i : i + 1])
+        alone, _ = apply_spatial(only, patch_size)
         torch.testing.assert_close(together[i], alone[0], atol=1e-4, rtol=0)
 
 
@@ -78,7 +75,7 @@ def test_image_and_label_move_together(patch_size):
     images = [smooth_volume(d.size, seed=i) for i, d in enumerate(draws)]
     labels = [np.digitize(image, [-0.7, 0.0, 0.7]).astype(np.uint8) for image in images]
     batch = collate(0, range(24), draws, ["x"] * 24, [i[None] for i in images], labels)
-    image, label = place(batch, patch_size)
+    image, label = apply_spatial(batch, patch_size)
     again = np.digitize(image[:, 0].numpy(), [-0.7, 0.0, 0.7])
     wrong = again != label.numpy()
     # The nearest voxel's class may be the neighbouring one where the smooth image crosses a threshold, never farther.
@@ -95,7 +92,7 @@ def test_flips_alone_are_exact():
     image = np.random.default_rng(0).normal(size=(2, *patch_size)).astype(np.float32)
     label = np.random.default_rng(1).integers(0, 3, patch_size).astype(np.uint8)
     draw = SpatialParams(size=patch_size, flips=(True, False, True))
-    image_B, label_B = place(collate(0, [0], [draw], ["x"], [image], [label]), patch_size)
+    image_B, label_B = apply_spatial(collate(0, [0], [draw], ["x"], [image], [label]), patch_size)
     np.testing.assert_array_equal(image_B[0], image[:, ::-1, :, ::-1])
     np.testing.assert_array_equal(label_B[0], label[::-1, :, ::-1])
 
@@ -157,9 +154,9 @@ def test_a_patch_one_voxel_thick_is_warped_in_its_plane():
     ],
 )
 def test_rotation_follows_the_patch(patch_size, in_plane, degrees):
-    assert rotates_in_plane(Rotation(), patch_size) is in_plane
-    assert max_angle(Rotation(), patch_size) == degrees
-    assert max_angle(Rotation(degrees=7), patch_size) == 7
+    assert Rotation.Settings().is_in_plane(patch_size) is in_plane
+    assert Rotation.Settings().max_degrees(patch_size) == degrees
+    assert Rotation.Settings(degrees=7).max_degrees(patch_size) == 7
 
 
 def test_an_anisotropic_patch_keeps_its_first_axis():

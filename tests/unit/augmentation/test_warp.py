@@ -11,15 +11,15 @@ from decathlete.augmentation.batch import SpatialParams
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.device import to_device
 from decathlete.augmentation.fast_grid_sample import is_in_plane
-from decathlete.augmentation.spatial import SpatialSampler
+from decathlete.augmentation.pipeline import Augmenter
 from decathlete.augmentation.warp import grid_affines, sampling_grid, warp
 
 WARPED = AugmentationConfig.model_validate({"rotation": {"probability": 1}, "scaling": {"probability": 1}})
 
 
 def draws_for(patch_size, n):
-    sampler = SpatialSampler(WARPED, patch_size=patch_size, mirror_axes=(0, 1, 2), seed=0)
-    return [sampler.draw(0, i) for i in range(n)]
+    augmenter = Augmenter(WARPED, patch_size=patch_size, seed=0)
+    return [augmenter.draw(0, i) for i in range(n)]
 
 
 def sources(draw, n_channels=2, seed=0):

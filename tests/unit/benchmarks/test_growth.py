@@ -1,14 +1,16 @@
 """How growth is judged: on made-up figures, and on made-up data of every axis."""
 
 import json
+import resource
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
 
-from benchmark_support import BENCHMARKS, importable
+from benchmark_support import importable
 
 
 @pytest.fixture(autouse=True)
@@ -107,18 +109,17 @@ def test_made_up_cases_differ_and_hold_every_class(tmp_path):
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["made_up_00000.nii", "made_up_00001.nii"]
 
 
-def test_the_peak_is_this_process_own(tmp_path):
-    """A forked process begins with its parent's peak in ``getrusage``."""
-    from common.processes import run_alone
+@pytest.mark.parametrize(("child_kb", "expected_kb"), [(5, 300), (4000, 4000)])
+def test_the_peak_is_this_process_own_or_its_childs(child_kb, expected_kb, tmp_path, monkeypatch):
+    """A forked process begins with its parent's peak in ``getrusage``: 9 MB here."""
+    from common import processes
 
-    ballast = np.ones(300 * 2**20 // 8)
-    script = tmp_path / "s.py"
-    script.write_text(
-        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
-        "from common.processes import peak_bytes, tell\n"
-        "tell({'peak_bytes': peak_bytes()})\n"
-    )
-    assert run_alone(script, {}, python=Path(sys.executable), cores=[0])["peak_bytes"] < ballast.nbytes / 2
+    peaks = {resource.RUSAGE_SELF: 9000, resource.RUSAGE_CHILDREN: child_kb}
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=peaks[who]))
+    monkeypatch.setattr(processes, "STATUS", tmp_path / "status")
+    assert processes.peak_bytes() == 9000 * 1024, "where there is no such file"
+    (tmp_path / "status").write_text("VmPeak:\t  7000 kB\nVmHWM:\t   300 kB\nVmRSS:\t   200 kB\n")
+    assert processes.peak_bytes() == expected_kb * 1024
 
 
 def test_a_limit_below_every_size_is_told(monkeypatch):

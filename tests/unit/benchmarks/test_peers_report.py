@@ -110,7 +110,7 @@ def test_nnunets_schedule_fills_the_budget_whatever_the_first_step_waits(monkeyp
     trainer = SlowStart()
     monkeypatch.setattr(dice.time, "perf_counter", lambda: trainer.now)
     monkeypatch.setattr(dice, "torch_no_grad", lambda: contextlib.nullcontext())
-    steps = dice._train(trainer, 100)
+    steps = dice.train_within(trainer, 100)
     assert trainer.num_epochs == 8
     assert steps == 1 + dice.CALIBRATION_STEPS + 80
 
@@ -169,12 +169,12 @@ def test_contenders_play_in_turn_in_processes_of_their_own(tmp_path):
     )
     assert len(ours.amounts) == 2
     assert min(ours.amounts) > 0
-    assert ours.peak_bytes > 2**20
+    assert ours.peak_bytes > 0
 
 
 def test_contenders_in_bf16_are_left_out_where_it_is_emulated_unless_they_are_named(tmp_path, monkeypatch, capsys):
     from common import machine
-    from rounds import _chosen
+    from rounds import choose_contenders
     from workload import Contender, Measured, Workload
 
     found = Workload(
@@ -188,34 +188,43 @@ def test_contenders_in_bf16_are_left_out_where_it_is_emulated_unless_they_are_na
     monkeypatch.setattr(machine, "CPU_INFO", info)
     for flags in ("avx2 avx512_bf16", "amx_bf16"):
         info.write_text(f"processor : 0\nflags\t\t: fpu {flags}\n")
-        assert len(_chosen(found, ())) == 3
+        assert len(choose_contenders(found, ())) == 3
     assert capsys.readouterr().err == ""
     info.write_text("flags\t\t: fpu avx2 avx512f\n")
-    assert [c.name for c in _chosen(found, ())] == ["ours"]
+    assert [c.name for c in choose_contenders(found, ())] == ["ours"]
     assert "does not compute in bf16 itself: ours, bf16; nnunet, bf16 (" in capsys.readouterr().err
-    assert [c.name for c in _chosen(found, ("ours, bf16",))] == ["ours, bf16"]
+    assert [c.name for c in choose_contenders(found, ("ours, bf16",))] == ["ours, bf16"]
 
 
 def test_a_step_says_what_share_of_the_machines_peak_it_reaches(monkeypatch):
-    """A matrix product is measured as near the peak; one with a pause is not."""
-    import time
-
+    """A step of 20 ms beside a matrix product, or a convolution, of 1 ms."""
     import torch
 
     from workloads import step
 
+    monkeypatch.setattr(step, "timed", lambda action, *, repeats, warmup: (0.001,) * repeats)
     peak = step.peak_flops("fp32", size=256)
-    assert peak > 1e8
+    assert peak == max(2 * 256**3, 2 * 27 * 16**2 * 2 * 24**3) / 0.001
     monkeypatch.setattr(step, "peak_flops", lambda precision: peak)
+    monkeypatch.setattr(step, "timed", lambda action, *, repeats, warmup: (0.02,) * repeats)
     matrix = torch.rand(128, 128)
+    notes = step.measure_step({"repeats": 1}, lambda: torch.mm(matrix, matrix), "fp32").notes
+    rate = 2 * 128**3 / 0.02
+    assert notes == {"GFLOP/s": pytest.approx(rate / 1e9), "share of the peak": pytest.approx(rate / peak)}
 
-    def slow():
-        torch.mm(matrix, matrix)
-        time.sleep(0.02)
 
-    notes = step._measure({"repeats": 1}, slow, "fp32").notes
-    assert notes["GFLOP/s"] == pytest.approx(2 * 128**3 / 0.02 / 1e9, rel=0.8)
-    assert 0 < notes["share of the peak"] < 0.5
+def test_the_first_call_is_not_timed(monkeypatch):
+    """On a simulated clock: the first call takes 9 s, the others 5, 1 and 2 s."""
+    import workload
+    from workload import timed
+
+    now, durations = [0.0], iter([9.0, 5.0, 1.0, 2.0])
+    monkeypatch.setattr(workload, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def action():
+        now[0] += next(durations)
+
+    assert timed(action, repeats=3, warmup=1) == (5.0, 1.0, 2.0)
 
 
 @pytest.mark.parametrize(("features", "said"), [((32, 64), None), ((8, 16), "another network")])

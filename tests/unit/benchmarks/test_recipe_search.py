@@ -7,6 +7,7 @@ import pytest
 
 from benchmark_support import importable
 from decathlete.training.config import TrainConfig
+from decathlete.training.short_forms import SHORT_FORMS
 from training_support import make_store
 
 
@@ -22,7 +23,16 @@ def test_every_arm_has_options_that_training_knows():
 
     for arm in ARMS.values():
         config = TrainConfig.make(**arm.config)
-        assert {name: getattr(config, name) for name in arm.config} == arm.config
+        flat = {SHORT_FORMS.get(name, name): value for name, value in arm.config.items()}
+        chosen = {path: value_at(config, path) for path in flat}
+        assert chosen == flat
+
+
+def value_at(config, path):
+    """The value at a dotted path; of a component alone its name."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return getattr(config, "component", config)
 
 
 def test_differences_are_between_runs_of_one_seed():

@@ -87,23 +87,34 @@ def test_null_switches_a_presets_value_off(heard: dict[str, Any], tmp_path: Path
         assert called("run", "here", *order, *tail) == "enough"
         config, plain = heard["config"], TrainConfig()
         assert (config.patience, config.min_epochs, config.seed) == (None, None, plain.seed)
-        assert (config.learning_rate, config.optimizer) == (0.1, "adam")
+        assert (config.optimizer.learning_rate, config.optimizer.component) == (0.1, "adam")
         assert (heard["plan_options"].depth, heard["plan_options"].order) == (None, "recipe")
 
 
 def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
     heard: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "o.yaml").write_text("no_fit: true\ntta: true\ndeterministic: true\noverwrite: true\nno-augment: false")
+    (tmp_path / "o.yaml").write_text(
+        "no_adapt: true\ntta: true\ndeterministic: true\noverwrite: true\nno-augment: false"
+    )
     assert called("run", "here", "--config", str(tmp_path / "o.yaml")) == "enough"
-    assert (heard["fit"], heard["overwrite"], heard["predict_options"].window.tta) == (False, True, True)
+    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].window.tta) == (False, True, True)
     assert heard["config"] == TrainConfig(deterministic=True)
-    undone = ["--fit", "--no-tta", "--no-deterministic", "--no-overwrite"]
+    undone = ["--adapt", "--no-tta", "--no-deterministic", "--no-overwrite"]
     assert called("run", "here", "--config", str(tmp_path / "o.yaml"), *undone) == "enough"
-    assert (heard["fit"], heard["overwrite"], heard["predict_options"].window.tta) == (True, False, False)
+    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].window.tta) == (True, False, False)
     assert heard["config"] == TrainConfig()
-    (tmp_path / "o.yaml").write_text("no_fit: true\nfit: true")
-    assert "fit: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    (tmp_path / "o.yaml").write_text("no_adapt: true\nadapt: true")
+    assert "adapt: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+
+
+def test_a_renamed_option_names_its_successor(heard: dict[str, Any], tmp_path: Path) -> None:
+    assert called("run", "here", "--no-fit") == "the option --no-fit was renamed\n  → use --no-adapt"
+    assert called("train", "--task", "04", "--fit") == "the option --fit was renamed\n  → use --adapt"
+    (tmp_path / "o.yaml").write_text("no_fit: true\nseed: 3")
+    assert "no_fit: the option was renamed, use no-adapt" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    assert not heard
+    assert called("predict", "--fit", "1") != "the option --fit was renamed\n  → use --adapt"
 
 
 def test_a_flag_overrules_what_would_contradict_it_in_the_file(
@@ -115,7 +126,7 @@ def test_a_flag_overrules_what_would_contradict_it_in_the_file(
     (tmp_path / "o.yaml").write_text("max_time: 2m\noptimizer: adam\nmomentum: 0.9")
     said = called("train", "--task", "04", "--config", str(tmp_path / "o.yaml"), "--steps-per-epoch", "9")
     assert "steps_per_epoch is for a training by epochs" in said
-    assert "momentum is for the optimizer sgd" in said
+    assert "momentum is no setting of the optimizer adam" in said
 
     def listen(task: str, data: Path, **arguments: Any) -> None:
         heard.update(arguments)
@@ -183,3 +194,75 @@ def test_files_that_hold_no_options(tmp_path: Path, name: str, text: str | None,
     if text is not None:
         (tmp_path / name).write_text(text)
     assert said in called("train", "--config", str(tmp_path / name))
+
+
+NESTED = """
+epochs: 3
+loss: {name: focal, gamma: 1.5}
+optimizer:
+  momentum: 0.8
+augmentation:
+  gamma: {probability: 0.05, between: [0.8, 1.2]}
+validation: {cases: 4, window: {overlap: 0.25}}
+loggers: [{name: wandb, mode: online}]
+network: {negative_slope: 0.2}
+"""
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> dict[str, Any]:
+    """What the command ``train`` would train with."""
+    heard: dict[str, Any] = {}
+
+    def listen(task: str, **given: Any) -> None:
+        heard.update(given)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.train.train_task", listen)
+    result = CliRunner().invoke(app, ["train", "--task", "x", *map(str, arguments)])
+    assert str(result.exception) == "enough", result.exception
+    return heard
+
+
+def test_nested_sections_set_components_and_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(NESTED)
+    heard = trained(monkeypatch, "--config", path)
+    config = heard["config"]
+    assert (config.epochs, config.loss.to_config()["gamma"], config.optimizer.momentum) == (3, 1.5, 0.8)
+    assert config.augmentation["gamma"].probability == 0.05
+    assert (config.validation.cases, config.validation.window.overlap) == (4, 0.25)
+    assert config.loggers[0].to_config() == {"name": "wandb", "mode": "online"}
+    assert heard["overrides"] == ("network.negative_slope=0.2",)
+
+
+def test_flags_win_over_sections_and_set_adds_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(NESTED)
+    arguments = ("--loss", "cross_entropy", "--set", "optimizer.momentum=0.7", "--set", "train.batch_size=3")
+    heard = trained(monkeypatch, "--config", path, *arguments)
+    assert heard["config"].loss.component == "cross_entropy"
+    assert heard["config"].optimizer.momentum == 0.7
+    assert heard["config"].batch_size == 3
+
+
+def test_sections_of_a_training_are_left_to_commands_that_train(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("loss: {name: focal}\n")
+    result = CliRunner().invoke(app, ["preprocess", "--task", str(tmp_path / "nowhere"), "--config", str(path)])
+    assert "nowhere" in str(result.exception)
+    assert "loss" not in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("loss.alpha=0.3", "alpha is no setting of the loss cross_entropy"),
+        ("optimzer.momentum=0.3", "did you mean optimizer"),
+        ("augmentation.gama.probability=0.3", "gama"),
+        ("optimizer.momentum=3", "less than 1"),
+    ],
+)
+def test_an_assignment_that_fits_nothing_is_told_so(assignment: str, said: str) -> None:
+    result = CliRunner().invoke(app, ["train", "--task", "x", "--set", assignment])
+    assert isinstance(result.exception, OptionError)
+    assert said in str(result.exception)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from decathlete.cli.main import app
 from decathlete.errors import OptionError
 from decathlete.export.exporters import EXPORTERS
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from factories import make_test_plan
 
@@ -45,7 +45,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "listing_exporter", raising=False)
     EXPORTERS.load("listing_exporter:ListingExporter")
     plan = make_test_plan(2)
-    return ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), ModelRecord(plan=plan)).folder
+    return ModelBundle.save(
+        tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)])
+    ).folder
 
 
 def run(*arguments: object):

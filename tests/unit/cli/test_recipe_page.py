@@ -10,10 +10,11 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from decathlete.augmentation.config import AugmentationConfig, Transform
+from decathlete.augmentation.config import AugmentationConfig
+from decathlete.augmentation.transforms import TransformSettings
 from decathlete.cli.main import app
 from decathlete.errors import OptionError
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.plan import Plan, Resampling
 from decathlete.planning.presets import load_preset
 from decathlete.training.config import TrainConfig
@@ -73,7 +74,7 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 ROOT_OPTIONS = get_command(app).params
 SCHEMAS = {
     "Plan": Plan,
-    "NetworkSpec": NetworkSpec,
+    "UNetSpec": UNetSpec,
     "Resampling": Resampling,
     "TrainConfig": TrainConfig,
     "AugmentationConfig": AugmentationConfig,
@@ -195,7 +196,7 @@ def defaults_of(span: str) -> tuple[str, str] | None:
         return None
     if SCHEMAS[schema] is AugmentationConfig:
         each = (AugmentationConfig.default(3), AugmentationConfig.recipe(3))
-        ours, theirs = (strength(getattr(config, field)) for config in each)
+        ours, theirs = (strength(config[field]) for config in each)
         return ours, theirs
     info = SCHEMAS[schema].model_fields[field]
     return ("planned" if info.is_required() else plain(info.default)), "same"
@@ -234,7 +235,7 @@ def preset_of(command: str, name: str, ours: str) -> str:
     return "same" if theirs == ours else theirs
 
 
-def strength(transform: Transform) -> str:
+def strength(transform: TransformSettings) -> str:
     """A random change in words: its range, if it has one, and its probability."""
     if not transform.enabled:
         return "off"

@@ -21,6 +21,19 @@ def test_a_case_that_memory_does_not_hold_fails_alone(workers):
     assert "--workers" in outcomes["large"].error
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "NCCL error: unhandled cuda error. Last error: Failed to CUDA calloc async 608 bytes",
+    ],
+)
+def test_a_gpu_that_is_full_is_known_by_each_library_that_says_so(message):
+    assert is_memory_short(RuntimeError(message))
+
+
 def test_other_runtime_errors_are_bugs_and_are_raised():
     def work(case):
         raise RuntimeError("shapes do not fit")

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from decathlete.core.parallel import map_cases
+from guards import HANG_S
 
 
 class Counting(dict):
@@ -29,6 +30,6 @@ def test_cases_are_taken_as_others_finish(workers):
 
 
 def test_so_many_workers_work_at_one_time():
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=HANG_S)
     outcomes = list(map_cases(lambda case: both.wait(), {"a": 1, "b": 2}, workers=2))
     assert [outcome.error for outcome in outcomes] == [None, None]

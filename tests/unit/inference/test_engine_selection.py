@@ -21,7 +21,7 @@ from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from factories import make_test_plan, make_volumes
 
@@ -138,7 +138,9 @@ def test_an_engine_is_one_module_and_auto_uses_it_where_it_is_faster(monkeypatch
     monkeypatch.delitem(sys.modules, "faster_engine", raising=False)
     plans = {dims: make_test_plan(dims) for dims in (2, 3)}
     for dims, plan in plans.items():
-        ModelBundle.save(tmp_path / f"{dims}d", build_network(plan.network, seed=0), ModelRecord(plan=plan))
+        ModelBundle.save(
+            tmp_path / f"{dims}d", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)])
+        )
     install(monkeypatch, {})
     predictor = Predictor.load(tmp_path / "3d", engine="faster_engine:FasterEngine", device="cpu", precision="fp32")
     assert predictor.settings.models[0].engine == "faster"
@@ -173,7 +175,7 @@ def test_a_model_that_openvino_cannot_compute_falls_to_torch_unless_openvino_was
     plan = make_test_plan(2)
     models = [tmp_path / "a", tmp_path / "b"]
     for seed, folder in enumerate(models):
-        ModelBundle.save(folder, build_network(plan.network, seed=seed), ModelRecord(plan=plan))
+        ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=seed)]))
     with pytest.raises((OptionError, ModelError), match=rf"{reason}\n.*--engine torch"):
         Predictor.load(models, device="cpu", precision="fp32", engine="openvino")
     assert not caplog.records
@@ -199,8 +201,8 @@ def test_predictions_are_torchs_and_the_record_names_the_engine(tmp_path, dims, 
     for number in range(2):
         network = build_network(plan.network, seed=number)
         state[number] = network.state_dict()
-    record = ModelRecord(plan=plan, mirror_axes=tuple(range(dims)), networks=2)
-    ModelBundle.save(tmp_path / "m", [state[0], state[1]], record)
+    member = TrainedMember(plan=plan, networks=[state[0], state[1]], mirror_axes=tuple(range(dims)))
+    ModelBundle.save(tmp_path / "m", member)
     image, _ = make_volumes((18, 24, 20), n_channels=2)
     found = {}
     for name in ("torch", engine):
@@ -219,7 +221,7 @@ def test_auto_is_openvino_where_it_is_and_other_engines_predictions_are_not_kept
     from decathlete.io.images import write_image
 
     plan = make_test_plan()
-    ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), ModelRecord(plan=plan))
+    ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
     image, _ = make_volumes((18, 16, 16))
     write_image(tmp_path / "a.nii.gz", image, Geometry.plain((18, 16, 16), (1.0, 1.0, 1.0)))
 

@@ -14,7 +14,7 @@ from decathlete.inference import exported_program
 from decathlete.inference.exported_program import ExportedFolder, ProgramRecord, options_for_programs
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.workflows.export_model import export_onnx, export_openvino
 from factories import make_test_plan, make_volumes
@@ -23,8 +23,8 @@ from factories import make_test_plan, make_volumes
 @pytest.fixture
 def model(tmp_path) -> Path:
     plan = make_test_plan(3)
-    record = ModelRecord(plan=plan, mirror_axes=(0,))
-    return ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), record).folder
+    member = TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)], mirror_axes=(0,))
+    return ModelBundle.save(tmp_path / "m", member).folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from decathlete.preprocessing.prepare import prepare
 from factories import make_test_plan
 
 PLAN = make_test_plan(
-    trained_on=TrainingRanges(
+    training_ranges=TrainingRanges(
         spacing=(Range(low=2, high=3), Range(low=1, high=1), Range(low=1, high=1)),
         size=(Range(low=20, high=30), Range(low=10, high=12), Range(low=10, high=12)),
         intensity=(Range(low=100, high=120),),

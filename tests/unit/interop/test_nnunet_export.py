@@ -16,10 +16,13 @@ from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.to_nnunet import export_nnunet
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.models.combine import combine_bundles
+from decathlete.models.record import PostprocessingStep
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Resampling
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan, Resampling
 from factories import make_test_network, make_test_plan
 
 NESTED = LabelSet(
@@ -28,10 +31,10 @@ NESTED = LabelSet(
     region_order=(1, 2),
     ignore=7,
 )
-CT = Normalization(scheme="ct", clip_low=-90, clip_high=200, mean=40, std=25)
+CT = NORMALIZATIONS.settings({"name": "ct", "clip_low": -90, "clip_high": 200, "mean": 40, "std": 25})
 
 
-def network(dims: int = 3, **changes: Any) -> NetworkSpec:
+def network(dims: int = 3, **changes: Any) -> UNetSpec:
     """Three stages, anisotropic in 3D, two heads short of what nnU-Net's network has."""
     kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3)) if dims == 3 else ((3, 3),) * 3
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2)) if dims == 3 else ((1, 1), (2, 2), (2, 2))
@@ -46,7 +49,7 @@ def network(dims: int = 3, **changes: Any) -> NetworkSpec:
         "decoder_convs": (2, 1),
         "negative_slope": 0.05,
     }
-    return NetworkSpec(**(fields | changes))
+    return UNetSpec(**(fields | changes))
 
 
 PLANS = {
@@ -56,7 +59,7 @@ PLANS = {
         axis_order=(1, 0, 2),
         target_spacing=(4.0, 1.5, 1.25),
         patch_size=(8, 16, 24),
-        normalization=(CT, Normalization(scheme="zscore", nonzero_only=True)),
+        normalization=(CT, NORMALIZATIONS.settings({"name": "zscore", "nonzero_only": True})),
         resampling=Resampling(image_order=1, separate_axis="always", separate_ratio=2.5),
         network=network(heads=2),
     ),
@@ -65,7 +68,7 @@ PLANS = {
         n_channels=2,
         orientation="stored",
         patch_size=(16, 24),
-        normalization=(Normalization(scheme="rescale"), Normalization(scheme="none")),
+        normalization=(NORMALIZATIONS.settings("rescale"), NORMALIZATIONS.settings("none")),
         network=network(2, block="residual", norm="batch"),
     ),
     "regions": make_test_plan(
@@ -88,8 +91,8 @@ def saved(folder: Path, plan: Plan, *, networks: int = 1, mirror_axes: tuple[int
             if name.endswith(("running_mean", "running_var")):
                 value.uniform_(0.5 + number, 1.5 + number)
     provenance = {"training_cases": 12}
-    record = ModelRecord(plan=plan, mirror_axes=mirror_axes, networks=networks, provenance=provenance)
-    return ModelBundle.save(folder, states, record)
+    member = TrainedMember(plan=plan, networks=states, mirror_axes=mirror_axes, provenance=provenance)
+    return ModelBundle.save(folder, member)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -99,14 +102,14 @@ def test_what_is_exported_comes_back(tmp_path: Path, name: str, networks: int) -
     export_nnunet(bundle.folder, tmp_path / "theirs")
     back = import_nnunet(tmp_path / "theirs", tmp_path / "back").bundle
     ours, theirs = bundle.record.plan, back.record.plan
-    unknown = {"trained_on", "fingerprint_digest", "reasons", "labels", "network", "mirror_axes", "resampling"}
+    unknown = {"training_ranges", "fingerprint_digest", "reasons", "labels", "network", "mirror_axes", "resampling"}
     assert theirs.model_dump(exclude=unknown) == ours.model_dump(exclude=unknown)
     by_regions = {"classes"} if ours.labels.regions else set()  # then nnU-Net has no names of classes
     assert theirs.labels.model_dump(exclude=by_regions) == ours.labels.model_dump(exclude=by_regions)
     assert theirs.labels.values == ours.labels.values
     assert theirs.network == ours.network.revised(heads=2)
     assert theirs.resampling == (Resampling() if name == "as stored" else ours.resampling)
-    assert (back.record.mirror_axes, back.record.networks) == ((0, 1), networks)
+    assert (back.record.mirror_axes, back.record.n_networks) == ((0, 1), networks)
     for number in range(networks):
         mine, returned = bundle.build(number).state_dict(), back.build(number).state_dict()
         assert all(torch.equal(value, returned[key]) for key, value in mine.items())
@@ -158,7 +161,7 @@ def test_a_checkpoint_is_plain_and_whole(tmp_path: Path) -> None:
     assert weights["decoder.seg_layers.0.weight"].count_nonzero() == 0  # a head that ours has not
     assert weights["decoder.seg_layers.1.weight"].count_nonzero() > 0
     size = (tmp_path / "theirs" / "fold_0" / "checkpoint_final.pth").stat().st_size
-    ours = (tmp_path / "model" / "weights.safetensors").stat().st_size
+    ours = (tmp_path / "model" / "weights" / "2d.safetensors").stat().st_size
     assert size < 2 * ours + 100_000  # tensors with several names are stored once
 
 
@@ -220,7 +223,7 @@ def test_what_nnunet_cannot_express_is_refused(tmp_path: Path, what: str) -> Non
 
 
 def test_every_reason_is_named(tmp_path: Path) -> None:
-    saved(tmp_path / "model", make_test_plan(order="recipe", labels=GAPS))
+    saved(tmp_path / "model", make_test_plan(preprocessing_order="recipe", labels=GAPS))
     with pytest.raises(ModelError) as caught:
         export_nnunet(tmp_path / "model", tmp_path / "theirs")
     assert "resampled, then normalised" in str(caught.value)
@@ -228,7 +231,7 @@ def test_every_reason_is_named(tmp_path: Path) -> None:
 
 
 def test_the_order_does_not_matter_where_nothing_is_resampled(tmp_path: Path) -> None:
-    saved(tmp_path / "model", PLANS["as stored"].revised(order="recipe"))
+    saved(tmp_path / "model", PLANS["as stored"].revised(preprocessing_order="recipe"))
     assert export_nnunet(tmp_path / "model", tmp_path / "theirs").folds == 1
 
 
@@ -262,3 +265,22 @@ def test_a_folder_with_a_space_is_quoted_in_the_command(tmp_path: Path) -> None:
     saved(tmp_path / "model", PLANS["2d"])
     made = export_nnunet(tmp_path / "model", tmp_path / "my model")
     assert shlex.split(made.command)[1:3] == ["-m", str(tmp_path / "my model")]
+
+
+def test_members_of_one_plan_become_folds_and_what_nnunet_lacks_is_noted(tmp_path: Path) -> None:
+    models = [saved(tmp_path / name, PLANS["2d"], networks=n).folder for name, n in (("a", 2), ("b", 1))]
+    step = PostprocessingStep(name="fill_holes")
+    combine_bundles(models, tmp_path / "both", temperature=1.5, postprocessing=[step])
+    made = export_nnunet(tmp_path / "both", tmp_path / "theirs")
+    assert made.folds == 3
+    assert sorted(path.name for path in (tmp_path / "theirs").glob("fold_*")) == ["fold_0", "fold_1", "fold_2"]
+    assert any("temperature 1.5 is left out" in note for note in made.notes)
+    assert any("post-processing is left out" in note for note in made.notes)
+    assert json.loads((tmp_path / "theirs" / "dataset.json").read_text())["numTraining"] == 12
+
+
+def test_members_with_different_plans_are_not_exported(tmp_path: Path) -> None:
+    models = [saved(tmp_path / name, PLANS[name]).folder for name in ("2d", "anisotropic")]
+    combine_bundles(models, tmp_path / "both")
+    with pytest.raises(ModelError, match="members with different plans"):
+        export_nnunet(tmp_path / "both", tmp_path / "theirs")

@@ -21,7 +21,7 @@ from decathlete.interop.nnunet import import_nnunet
 from decathlete.interop.nnunet_weights import to_nnunet
 from decathlete.models.bundle import ModelBundle
 from decathlete.networks.build import build_network
-from decathlete.planning.plan import Normalization
+from decathlete.preprocessing.normalizations.ct import CtSettings
 
 GOLDEN = Path(__file__).parents[2] / "reference" / "golden" / "nnunet"
 
@@ -68,8 +68,7 @@ def test_the_plan_says_what_nnunets_says(tmp_path: Path) -> None:
     assert plan.target_spacing == tuple(configuration["spacing"])
     assert plan.patch_size == (16, 16, 24)
     assert plan.normalization == (
-        Normalization(
-            scheme="ct",
+        CtSettings(
             mean=intensities["mean"],
             std=intensities["std"],
             clip_low=intensities["percentile_00_5"],
@@ -78,11 +77,11 @@ def test_the_plan_says_what_nnunets_says(tmp_path: Path) -> None:
     )
     assert plan.network.decoder_convs == (2, 1)  # nnU-Net counts from the coarsest
     assert [c.name for c in plan.labels.foreground] == ["outer", "middle", "inner"]
-    assert plan.trained_on.spacing[0].low == plan.trained_on.spacing[0].high == 1.5  # transposed
+    assert plan.training_ranges.spacing[0].low == plan.training_ranges.spacing[0].high == 1.5  # transposed
     assert made.bundle.record.mirror_axes == (0, 1, 2)
-    assert made.bundle.record.networks == 2
+    assert made.bundle.record.n_networks == 2
     assert made.folds == ("0", "1")
-    assert made.bundle.record.provenance["trainer"] == "nnUNetTrainer"
+    assert made.bundle.record.training_provenance["trainer"] == "nnUNetTrainer"
 
 
 def test_regions_keep_their_order(tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_a_folder_above_is_searched_and_several_models_need_a_choice(tmp_path: P
     with pytest.raises(ModelError, match=r"holds 2 models: .*3d_fullres, .*other\n  → choose one by --configuration"):
         import_nnunet(tmp_path / "results", tmp_path / "out")
     made = import_nnunet(tmp_path / "results", tmp_path / "out", configuration="3d_fullres")
-    assert made.bundle.record.provenance["configuration"] == "3d_fullres"
+    assert made.bundle.record.training_provenance["configuration"] == "3d_fullres"
     with pytest.raises(ModelError, match="choose --configuration among 3d_fullres, other"):
         import_nnunet(tmp_path / "results", tmp_path / "out2", configuration="2d")
 
@@ -132,7 +131,7 @@ def test_a_folder_that_was_renamed_is_of_the_configuration_that_its_checkpoint_s
     model = _model(tmp_path)
     renamed = model.rename(model.with_name("liver"))
     made = import_nnunet(renamed, tmp_path / "out", configuration="3d_fullres")
-    assert made.bundle.record.provenance["configuration"] == "3d_fullres"
+    assert made.bundle.record.training_provenance["configuration"] == "3d_fullres"
     with pytest.raises(ModelError, match="is of configuration 3d_fullres, not 2d"):
         import_nnunet(renamed, tmp_path / "out2", configuration="2d")
 
@@ -157,7 +156,7 @@ def test_folds_and_checkpoints_can_be_chosen(tmp_path: Path) -> None:
     shutil.copy(model / "fold_1" / "checkpoint_final.pth", model / "fold_1" / "checkpoint_best.pth")
     both = import_nnunet(model, tmp_path / "both").bundle
     one = import_nnunet(model, tmp_path / "one", folds=[1]).bundle
-    assert one.record.networks == 1
+    assert one.record.n_networks == 1
     name = "encoder.0.0.conv.weight"
     assert torch.equal(one.build().state_dict()[name], both.build(1).state_dict()[name])
     best = import_nnunet(model, tmp_path / "best", weights="best")
@@ -261,7 +260,7 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
     "stem": ({"stem_channels": 5}, "the stem has 5 channels"),
     "even kernels": ({"kernel_sizes": [2, 2, 2]}, "kernels must be odd"),
     "slope": ({"nonlin_kwargs": {"negative_slope": "steep"}}, "negative_slope: Input should be a valid number"),
-    "no blocks": ({"n_blocks_per_stage": None}, "are 1 or more"),
+    "no blocks": ({"n_blocks_per_stage": None}, "must be 1 or more"),
     "unknown entry": ({"squeeze_excitation": True}, "squeeze_excitation: Extra inputs are not permitted"),
 }
 
@@ -398,7 +397,7 @@ def test_postprocessing_is_noted_and_never_unpickled(tmp_path: Path) -> None:
     settings = {"postprocessing_fns": ["remove_all_but_largest_component"], "postprocessing_kwargs": [{"labels": [1]}]}
     (folder / "postprocessing.json").write_text(json.dumps(settings | {"input_folder": {"folder": "/home/someone"}}))
     made = import_nnunet(model, tmp_path / "b")
-    assert made.bundle.record.provenance["postprocessing"] == settings
+    assert made.bundle.record.training_provenance["postprocessing"] == settings
     assert "not applied" in made.notes[0]
 
 
@@ -434,4 +433,4 @@ def test_the_command(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, arguments)
     assert said.exit_code == 0, said.output
     assert "3D model of Dataset900_Phantom, fold 1, in" in said.output
-    assert ModelBundle.load(tmp_path / "out").record.networks == 1
+    assert ModelBundle.load(tmp_path / "out").record.n_networks == 1

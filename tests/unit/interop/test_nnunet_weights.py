@@ -7,11 +7,11 @@ import torch
 
 from decathlete.interop.nnunet_weights import from_nnunet, nnunet_names, to_nnunet
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 
 
-def _spec(block: str = "plain", norm: str = "instance", dims: int = 3) -> NetworkSpec:
-    return NetworkSpec(
+def _spec(block: str = "plain", norm: str = "instance", dims: int = 3) -> UNetSpec:
+    return UNetSpec(
         dims=dims,
         in_channels=2,
         out_channels=3,

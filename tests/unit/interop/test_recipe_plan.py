@@ -27,16 +27,16 @@ def test_the_task_that_the_checkpoint_names_fixes_the_rest(tmp_path: Path) -> No
     plan = made.plan
     assert (plan.dataset, plan.dims, plan.patch_size) == ("Task04_Hippocampus", 3, (40, 56, 40))
     assert plan.target_spacing == (1, 1, 1)
-    assert (plan.orientation, plan.axis_order, plan.order) == ("stored", (0, 1, 2), "recipe")
+    assert (plan.orientation, plan.axis_order, plan.preprocessing_order) == ("stored", (0, 1, 2), "recipe")
     assert plan.channels == ("MRI",)
     assert [c.name for c in plan.labels.classes] == ["background", "Anterior", "Posterior"]
-    assert (plan.normalization[0].scheme, plan.normalization[0].nonzero_only) == ("zscore", True)
+    assert (plan.normalization[0].component, plan.normalization[0].nonzero_only) == ("zscore", True)
     assert (plan.batch_size, plan.foreground_channel, made.notes) == (2, False, ())
     for field in ("patch_size", "target_spacing", "labels"):
         assert "Task04_Hippocampus, the task that the checkpoint names" in plan.reasons[field]
     again = ModelBundle.load(tmp_path / "model").record
     assert again.mirror_axes == (0, 1, 2)
-    facts = again.provenance["imported"]
+    facts = again.training_provenance["imported"]
     assert isinstance(facts, dict)
     assert (facts["file"], facts["epoch"], len(str(facts["sha256"]))) == ("changed.ckpt", 7, 64)
 
@@ -62,14 +62,14 @@ def test_options_win_over_the_task(tmp_path: Path) -> None:
     ).plan
     assert (plan.patch_size, plan.target_spacing, plan.channels) == ((32, 48, 24), (2, 1.5, 1), ("scan",))
     ct = plan.normalization[0]
-    assert (ct.scheme, ct.clip_low, ct.clip_high, ct.mean, ct.std) == ("ct", -100, 300, 90, 40)
+    assert (ct.component, ct.clip_low, ct.clip_high, ct.mean, ct.std) == ("ct", -100, 300, 90, 40)
     assert [c.name for c in plan.labels.foreground] == ["liver", "cancer"]
     assert plan.reasons["patch_size"] == "given by --patch-size"
 
 
 def test_a_ct_task_has_its_statistics(tmp_path: Path) -> None:
     plan = imported("plain_3d", tmp_path, args={"task": "07"}, patch_size=(40, 56, 40)).plan
-    assert (plan.normalization[0].scheme, plan.normalization[0].std) == ("ct", 75.4)
+    assert (plan.normalization[0].component, plan.normalization[0].std) == ("ct", 75.4)
     assert [c.name for c in plan.labels.foreground] == ["pancreas", "cancer"]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dali_support import PATCHES, make_reader, only, told, with_chance
-from decathlete.augmentation.config import AugmentationConfig, Mirroring
+from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.core.labels import IGNORE_INDEX
 from decathlete.errors import OptionError, StoreError
@@ -73,7 +73,7 @@ def test_zoom_crops_and_resizes(patch_size, factor):
 
 @pytest.mark.parametrize(("patch_size", "axes"), [((12, 16, 14), (a,)) for a in range(3)] + [((16, 12), (1,))])
 def test_mirroring_flips_its_axes_and_no_others(patch_size, axes):
-    mirroring = Mirroring(probability=1.0, axes=axes)
+    mirroring = {"enabled": True, "probability": 1.0, "axes": axes}
     flipped = batches(make_reader(patch_size, AugmentationConfig.none().revised(mirroring=mirroring)))
     turned = [(image.flip([a + 2 for a in axes]), label.flip([a + 1 for a in axes])) for image, label in flipped]
     assert_equal(turned, plain(patch_size))
@@ -178,7 +178,7 @@ def test_a_case_that_cannot_be_read_is_named(monkeypatch):
     def fails(*_):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr("decathlete.loading.loader.read_patch", fails)
+    monkeypatch.setattr("decathlete.loading.patch_loader.read_patch", fails)
     with pytest.raises(StoreError, match=r"case \d cannot be read \(OSError: the disk is gone\)"):
         batches(make_reader((16, 12), with_chance(2, 0.5)))
 

@@ -16,7 +16,8 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import make_splits
 from decathlete.errors import OptionError, StoreError
 from decathlete.loading.cache import CaseCache, HeldCase
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.patch_loader import PatchLoader
+from decathlete.loading.samplers import SAMPLERS, SamplerContext
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import PreparedStore
@@ -44,8 +45,16 @@ def store(request, tmp_path_factory):
 def loader_of(store, *, config=None, patch_seed: int = 0, **changes) -> PatchLoader:
     plan = store.plan
     augmenter = Augmenter(config or AugmentationConfig.default(plan.dims), patch_size=plan.patch_size, seed=patch_seed)
-    settings = {"batch_size": 4, "steps": range(6), "seed": patch_seed}
-    return PatchLoader(store, store.case_ids, plan, augmenter, **(settings | changes))
+    settings = {"batch_size": 4, "steps": range(6)} | changes
+    sampled = {name: settings.pop(name) for name in ("oversampling", "nvol") if name in settings}
+    context = SamplerContext(
+        case_ids=tuple(store.case_ids),
+        patch_size=plan.patch_size,
+        global_batch=settings["batch_size"] * settings.pop("world", 1),
+        seed=settings.pop("seed", patch_seed),
+    )
+    sampler = SAMPLERS.build(SAMPLERS.settings({"name": "foreground", **sampled}), context)
+    return PatchLoader(store, sampler, augmenter, **settings)
 
 
 def tensors(batch):
@@ -129,7 +138,7 @@ def test_any_failure_of_reading_is_told_with_the_case(store, monkeypatch):
     def fails(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr("decathlete.loading.loader.read_patch", fails)
+    monkeypatch.setattr("decathlete.loading.patch_loader.read_patch", fails)
     with pytest.raises(StoreError, match=r"case \S+ cannot be read \(MemoryError: no room\)"):
         list(loader_of(store))
 

@@ -7,7 +7,8 @@ import pytest
 
 from decathlete.errors import OptionError
 from decathlete.loading.cache import HeldCase
-from decathlete.loading.patches import PatchSampler, read_patch
+from decathlete.loading.patches import box_start, read_patch
+from decathlete.loading.samplers import SAMPLERS, SamplerContext
 
 
 def case_of(shape, label=None):
@@ -19,8 +20,9 @@ def case_of(shape, label=None):
 
 
 def sampler(patch_size, **changes):
-    settings = {"case_ids": ("a", "b", "c"), "global_batch": 2, "oversampling": 0.33, "seed": 0}
-    return PatchSampler(patch_size=patch_size, **(settings | changes))
+    settings = {name: changes.pop(name) for name in ("oversampling", "nvol") if name in changes}
+    context = {"case_ids": ("a", "b", "c"), "global_batch": 2, "seed": 0, "patch_size": patch_size} | changes
+    return SAMPLERS.build(SAMPLERS.settings({"name": "foreground", **settings}), SamplerContext(**context))
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_a_box_of_another_size_keeps_the_centre(size):
     patches = sampler((4, 4, 4))
     start = patches.start(case.shape, {}, 0, 0)
     patch, _ = read_patch(case, start, (4, 4, 4))
-    box, _ = read_patch(case, patches.box_start(start, size), size)
+    box, _ = read_patch(case, box_start(start, size, patches.context.patch_size), size)
     inner = tuple(slice((n - 4) // 2, (n - 4) // 2 + 4) for n in size)
     if min(size) >= 4:
         np.testing.assert_array_equal(box[(0, *inner)], patch[0])
@@ -153,7 +155,7 @@ def test_nvol_draws_slices_of_few_volumes_equally_many_each():
     ("changes", "message"),
     [
         ({"case_ids": ()}, "no cases"),
-        ({"oversampling": 1.5}, "between 0 and 1"),
+        ({"oversampling": 1.5}, "less than or equal to 1"),
         ({"nvol": 3, "global_batch": 4}, "equally many"),
     ],
 )

@@ -10,15 +10,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from decathlete.errors import ModelError, OutputError
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.models.record import Combination
 from decathlete.networks.build import build_network
+from decathlete.version import __version__
 from factories import make_test_network, make_test_plan
 
 
+def weights_of(tmp_path):
+    return tmp_path / "model" / "weights" / "3d.safetensors"
+
+
+def make_member(plan=None, *, seeds=(0,), **fields):
+    plan = plan or make_test_plan()
+    return TrainedMember(plan=plan, networks=[build_network(plan.network, seed=seed) for seed in seeds], **fields)
+
+
 def make_bundle(folder, *, seed=0, overwrite=False, **changes):
-    plan = make_test_plan(**changes)
-    record = ModelRecord(plan=plan, mirror_axes=(0, 1), provenance={"fold": 0, "config": {"epochs": None}})
-    return ModelBundle.save(folder, build_network(plan.network, seed=seed), record, overwrite=overwrite)
+    provenance = {"fold": 0, "config": {"epochs": None}}
+    member = make_member(make_test_plan(**changes), seeds=[seed], mirror_axes=(0, 1), provenance=provenance)
+    return ModelBundle.save(folder, member, overwrite=overwrite)
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
@@ -32,14 +43,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
         assert not built.training
         assert torch.equal(built(image), network(image))
         assert all(p.requires_grad for p in built.parameters())
-    assert sorted(p.name for p in (tmp_path / "run" / "model").iterdir()) == ["model.json", "weights.safetensors"]
+    files = sorted(str(p.relative_to(saved.folder)) for p in saved.folder.rglob("*") if p.is_file())
+    assert files == ["MODEL_CARD.md", "model.json", "weights/3d.safetensors"]
 
 
 def test_a_state_dict_and_batch_norm_buffers_round_trip(tmp_path):
     plan = make_test_plan(network=make_test_network().revised(norm="batch"))
     network = build_network(plan.network, seed=0)
     network(torch.randn(2, 1, 16, 16, 16))
-    bundle = ModelBundle.save(tmp_path / "m", network.state_dict(), ModelRecord(plan=plan))
+    bundle = ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[network.state_dict()]))
     for name, value in bundle.build().state_dict().items():
         assert torch.equal(value, network.state_dict()[name]), name
 
@@ -48,8 +60,11 @@ def test_the_digest_is_the_identity_of_the_model(tmp_path):
     first, same = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b")
     assert first.digest == same.digest
     assert make_bundle(tmp_path / "c", seed=1).digest != first.digest
-    record = first.record.revised(mirror_axes=())
-    assert ModelBundle.save(tmp_path / "d", first.build(), record).digest != first.digest
+    other = make_member(seeds=[0], provenance={"fold": 0, "config": {"epochs": None}})
+    assert ModelBundle.save(tmp_path / "d", other).digest != first.digest
+    (tmp_path / "a" / "MODEL_CARD.md").write_text("Rewritten by a reader.")
+    (tmp_path / "a" / "notes.txt").write_text("Other files are ignored.")
+    assert ModelBundle.load(tmp_path / "a") == first
 
 
 def test_a_bundle_is_replaced_only_on_request_and_leaves_nothing_behind(tmp_path):
@@ -66,7 +81,7 @@ def test_a_bundle_is_replaced_only_on_request_and_leaves_nothing_behind(tmp_path
 def test_what_is_no_model_is_never_replaced(tmp_path, there):
     (tmp_path / there).parent.mkdir(parents=True)
     (tmp_path / there).write_text("years of work")
-    with pytest.raises(OutputError, match="is there, and no model"):
+    with pytest.raises(OutputError, match="exists and is not a model"):
         make_bundle(tmp_path / "dataset", overwrite=True)
     assert (tmp_path / there).read_text() == "years of work"
 
@@ -109,13 +124,13 @@ def test_a_mistyped_path_is_an_error(tmp_path):
 def test_a_file_instead_of_a_folder_is_an_error(tmp_path):
     make_bundle(tmp_path / "model")
     with pytest.raises(ModelError, match="not a model"):
-        ModelBundle.load(tmp_path / "model" / "weights.safetensors")
+        ModelBundle.load(weights_of(tmp_path))
 
 
 def test_missing_weights(tmp_path):
     make_bundle(tmp_path / "model")
-    (tmp_path / "model" / "weights.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"no weights\.safetensors"):
+    weights_of(tmp_path).unlink()
+    with pytest.raises(ModelError, match=r"no weights/3d\.safetensors"):
         ModelBundle.load(tmp_path / "model")
 
 
@@ -129,7 +144,7 @@ def test_a_record_that_is_not_json(tmp_path):
 @pytest.mark.parametrize("keep", [0, 4, 100, -10])
 def test_truncated_weights(tmp_path, keep):
     make_bundle(tmp_path / "model")
-    path = tmp_path / "model" / "weights.safetensors"
+    path = weights_of(tmp_path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ModelError, match="damaged"):
         ModelBundle.load(tmp_path / "model")
@@ -137,7 +152,7 @@ def test_truncated_weights(tmp_path, keep):
 
 def test_a_flipped_bit(tmp_path):
     make_bundle(tmp_path / "model")
-    path = tmp_path / "model" / "weights.safetensors"
+    path = weights_of(tmp_path)
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
@@ -147,7 +162,7 @@ def test_a_flipped_bit(tmp_path):
 
 def test_weights_that_do_not_fit_are_named(tmp_path):
     make_bundle(tmp_path / "model")
-    path = tmp_path / "model" / "weights.safetensors"
+    path = weights_of(tmp_path)
     weights = load_file(path)
     weights["stray"] = torch.zeros(1)
     weights["heads.0.bias"] = torch.zeros(9)
@@ -161,7 +176,7 @@ def test_saving_weights_of_another_network_is_refused(tmp_path):
     plan = make_test_plan()
     other = build_network(make_test_network(out_channels=5), seed=0)
     with pytest.raises(ModelError, match="do not fit"):
-        ModelBundle.save(tmp_path / "model", other, ModelRecord(plan=plan))
+        ModelBundle.save(tmp_path / "model", TrainedMember(plan=plan, networks=[other]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,24 +187,119 @@ def test_a_record_of_another_version_or_with_wrong_axes(tmp_path):
     path.write_text(json.dumps(content | {"version": 99}))
     with pytest.raises(ModelError, match="version 99"):
         ModelBundle.load(tmp_path / "model")
-    with pytest.raises(ValueError, match="mirror_axes"):
-        ModelRecord(plan=make_test_plan(2), mirror_axes=(0, 2))
+    with pytest.raises(ModelError, match="mirror_axes"):
+        ModelBundle.save(tmp_path / "other", make_member(make_test_plan(2), mirror_axes=(0, 2)))
+    assert not (tmp_path / "other").exists()
 
 
-def test_several_networks_are_one_model(tmp_path):
-    plan = make_test_plan()
-    networks = [build_network(plan.network, seed=seed).eval() for seed in (0, 1, 2)]
-    states = [network.state_dict() for network in networks]
-    bundle = ModelBundle.save(tmp_path / "m", states, ModelRecord(plan=plan, networks=3))
+def test_several_networks_are_one_member(tmp_path):
+    member = make_member(seeds=(0, 1, 2), folds=["0", "1", "2"])
     image = torch.randn(1, 1, 16, 16, 16)
-    for number, network in enumerate(networks):
-        assert torch.equal(ModelBundle.load(tmp_path / "m").build(number)(image), network(image))
-    assert bundle.digest == ModelBundle.load(tmp_path / "m").digest
+    saved = ModelBundle.save(tmp_path / "m", member)
+    loaded = ModelBundle.load(tmp_path / "m")
+    assert loaded == saved
+    assert [network.fold for network in loaded.record.members[0].networks] == ["0", "1", "2"]
+    assert sorted(p.name for p in (tmp_path / "m" / "weights").iterdir()) == [f"3d.{i}.safetensors" for i in range(3)]
+    for number, network in enumerate(member.networks):
+        assert torch.equal(loaded.build(number)(image), network.eval()(image))
 
 
-@pytest.mark.parametrize("networks", [1, 3])
-def test_as_many_networks_as_the_record_says(networks, tmp_path):
-    plan = make_test_plan()
-    states = [build_network(plan.network, seed=seed).state_dict() for seed in (0, 1)]
-    with pytest.raises(ModelError, match="do not fit"):
-        ModelBundle.save(tmp_path / "m", states, ModelRecord(plan=plan, networks=networks))
+def test_members_with_different_plans(tmp_path):
+    members = [make_member(make_test_plan(dims), seeds=[dims], mirror_axes=(0,)) for dims in (2, 3)]
+    bundle = ModelBundle.save(tmp_path / "m", members, combination=Combination(weights=(1.0, 3.0)), temperature=1.5)
+    assert [member.name for member in bundle.record.members] == ["2d", "3d"]
+    assert [member.plan.dims for member in bundle.members] == [2, 3]
+    for member, expected in zip(bundle.members, members, strict=True):
+        for name, value in member.build().state_dict().items():
+            assert torch.equal(value, expected.networks[0].state_dict()[name]), name
+    with pytest.raises(ModelError, match=r"different plans \(2d, 3d\)"):
+        _ = bundle.record.plan
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "3d"}, "two members are called '3d'"),
+        ({"name": "3D"}, "2 members are called '3d'"),
+        ({"name": "../3d"}, "pattern"),
+        ({"name": "a/b"}, "pattern"),
+        ({"name": ""}, "pattern"),
+        ({"plan": make_test_plan(n_foreground=1)}, "other labels"),
+        ({"plan": make_test_plan(n_channels=2)}, "other channels"),
+    ],
+)
+def test_members_that_do_not_fit_each_other_are_rejected(tmp_path, fields, message):
+    second = make_member(**({"name": "second"} | fields))
+    with pytest.raises(ModelError, match=message):
+        ModelBundle.save(tmp_path / "m", [make_member(), second])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folds_are_as_many_as_networks():
+    with pytest.raises(ValueError, match="1 networks and 2 folds"):
+        make_member(folds=["0", "1"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, value):
+    member = make_member()
+    state = member.networks[0].state_dict()
+    state["heads.0.bias"][1] = value
+    with pytest.raises(ModelError, match=r"heads\.0\.bias contains NaN or infinite values"):
+        ModelBundle.save(tmp_path / "m", TrainedMember(plan=member.plan, networks=[state]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_stored_as_such_and_built_in_float32(tmp_path, dtype):
+    member = make_member()
+    state = {name: value.to(getattr(torch, dtype)) for name, value in member.networks[0].state_dict().items()}
+    bundle = ModelBundle.save(tmp_path / "m", TrainedMember(plan=member.plan, networks=[state]))
+    assert bundle.record.members[0].networks[0].dtype == dtype
+    for name, value in bundle.build().state_dict().items():
+        assert torch.equal(value, state[name].float()), name
+
+
+def test_types_that_bundles_do_not_have_are_not_saved(tmp_path):
+    member = make_member()
+    state = member.networks[0].state_dict()
+    mixed = state | {"heads.0.bias": state["heads.0.bias"].half()}
+    for wrong, message in ((mixed, "float16, not float32"), ({n: v.double() for n, v in state.items()}, "float64")):
+        with pytest.raises(ModelError, match=message):
+            ModelBundle.save(tmp_path / "m", TrainedMember(plan=member.plan, networks=[wrong]))
+
+
+def test_the_model_card_states_what_is_known(tmp_path):
+    plan = make_test_plan(dataset="Task07 <b>|x", channels=("CT",))
+    member = make_member(plan, folds=["2"], provenance={"training_cases": 12, "validation_dice": 0.87654})
+    card = ModelBundle.save(tmp_path / "m", member, temperature=2.0).model_card
+    assert card is not None
+    for line in (
+        r"# Task07 \<b\>\|x: segmentation model",
+        "Research use only. Not a medical device.",
+        "Input channels: CT.",
+        "| c1 | 1 |",
+        "- Temperature: 2",
+        "| Folds | 2 |",
+        "| Training cases | 12 |",
+        "| Mean Dice during training, prepared grid | 0.8765 |",
+    ):
+        assert any(found.startswith(line) for found in card.splitlines()), line
+    (tmp_path / "m" / "MODEL_CARD.md").unlink()
+    assert ModelBundle.load(tmp_path / "m").model_card is None
+
+
+def test_a_model_card_that_cannot_be_read(tmp_path):
+    bundle = make_bundle(tmp_path / "model")
+    (tmp_path / "model" / "MODEL_CARD.md").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ModelError, match=r"MODEL_CARD\.md: cannot be read"):
+        _ = bundle.model_card
+
+
+def test_components_and_their_origin_are_recorded(tmp_path):
+    found = make_bundle(tmp_path / "model").record.members[0].components
+    assert [(c.kind, c.name, c.distribution) for c in found] == [
+        ("architecture", "unet", "decathlete"),
+        ("normalization", "zscore", "decathlete"),
+    ]
+    assert {c.version for c in found} == {__version__}

@@ -7,14 +7,15 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from decathlete.networks.architectures.unet import UNetArchitecture
 from decathlete.networks.blocks import ConvBlock, ResidualBlock
 from decathlete.networks.build import build_network
-from decathlete.planning.memory import feature_map_elements, multiply_adds
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.topology import make_topology, rebuild_network_spec
+from decathlete.networks.unet_cost import feature_map_elements, multiply_adds
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.topology import make_topology
 
 
-def dynunet(**changes: object) -> NetworkSpec:
+def dynunet(**changes: object) -> UNetSpec:
     """Two stages in 2D, residual as MONAI's DynUNet is."""
     fields: dict[str, object] = {
         "dims": 2,
@@ -30,7 +31,7 @@ def dynunet(**changes: object) -> NetworkSpec:
         "shortcut": "strided",
         "decoder_kernels": ((3, 3),),
     }
-    return NetworkSpec.model_validate(fields | changes)
+    return UNetSpec.model_validate(fields | changes)
 
 
 def test_a_residual_encoder_without_stem_takes_the_image_itself() -> None:
@@ -102,6 +103,6 @@ def test_costs_are_those_of_the_convolutions(stem: bool, shortcut: str) -> None:
 
 def test_another_topology_keeps_the_kind_of_network() -> None:
     topology = make_topology((1, 1), (32, 32))
-    made = rebuild_network_spec(dynunet(norm="group", norm_groups=2), topology)
+    made = UNetArchitecture(dynunet(norm="group", norm_groups=2)).replanned(topology)
     assert (made.stem, made.shortcut, made.norm_groups) == (False, "strided", 2)
     assert made.decoder_kernels == ()

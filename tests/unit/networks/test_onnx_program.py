@@ -15,7 +15,7 @@ from decathlete.networks import onnx_program as writer
 from decathlete.networks.build import build_network
 from decathlete.networks.onnx_program import onnx_program
 from decathlete.networks.precision import default_precision
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 
 pytestmark = pytest.mark.full
 pytest.importorskip("onnx")
@@ -23,7 +23,7 @@ pytest.importorskip("onnx")
 ENGINES = {"openvino": OpenVinoEngine, "onnxruntime": OnnxEngine}
 
 
-def make_spec(dims: int = 3, **changes) -> NetworkSpec:
+def make_spec(dims: int = 3, **changes) -> UNetSpec:
     """Three stages; anisotropic kernels and strides in 3D."""
     flat, cube = ((1, 3, 3), (1, 2, 2)) if dims == 3 else ((3, 3), (2, 2))
     fields = {
@@ -37,7 +37,7 @@ def make_spec(dims: int = 3, **changes) -> NetworkSpec:
         "decoder_convs": (2, 1),
         "heads": 2,
     }
-    return NetworkSpec(**(fields | changes))
+    return UNetSpec(**(fields | changes))
 
 
 SPECS = {
@@ -53,7 +53,7 @@ SPECS = {
 }
 
 
-def make_networks(spec: NetworkSpec, n: int = 1):
+def make_networks(spec: UNetSpec, n: int = 1):
     """Networks whose every weight and running statistic matters."""
     networks = [build_network(spec, seed=seed).eval() for seed in range(n)]
     generator = torch.Generator().manual_seed(1)
@@ -65,12 +65,12 @@ def make_networks(spec: NetworkSpec, n: int = 1):
     return networks
 
 
-def make_program(networks, spec: NetworkSpec) -> bytes:
+def make_program(networks, spec: UNetSpec) -> bytes:
     window = (spec.in_channels, *(8, 16, 12)[-spec.dims :])
     return onnx_program(networks, window=window, n_outputs=spec.out_channels)
 
 
-def make_windows(spec: NetworkSpec, n: int = 1):
+def make_windows(spec: UNetSpec, n: int = 1):
     patch = (8, 16, 12)[-spec.dims :]
     return torch.randn(n, spec.in_channels, *patch, generator=torch.Generator().manual_seed(0))
 

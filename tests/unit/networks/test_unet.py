@@ -10,10 +10,10 @@ from decathlete.networks.blocks import ResidualBlock, norm_layer
 from decathlete.networks.build import build_network
 from decathlete.networks.instance_norm import InstanceNorm
 from decathlete.networks.layout import layout_name, memory_format, preferred_memory_format
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.unet_spec import UNetSpec
 
 
-def make_spec(dims: int = 3, **changes: object) -> NetworkSpec:
+def make_spec(dims: int = 3, **changes: object) -> UNetSpec:
     """Three stages; the first axis is pooled once only, and its finest kernel is 1."""
     thin = (1,) + (3,) * (dims - 1)
     fields = {
@@ -27,7 +27,7 @@ def make_spec(dims: int = 3, **changes: object) -> NetworkSpec:
         "decoder_convs": (2, 1),
         "heads": 2,
     }
-    return NetworkSpec(**(fields | changes))
+    return UNetSpec(**(fields | changes))
 
 
 @pytest.mark.parametrize("dims", [2, 3])

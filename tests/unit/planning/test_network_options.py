@@ -18,7 +18,7 @@ def test_depth_is_at_most_so_many_poolings():
     assert made_up_plan(**BIG).network.n_stages == 6
     plan = made_up_plan(**BIG, depth=3)
     assert plan.network.divisor == (8, 8, 8)
-    assert plan.reasons["network.strides"] == "set by hand (--depth 3)"
+    assert plan.reasons["network.strides"] == "set by --depth 3"
     assert made_up_plan(**BIG, depth=9).network.n_stages == 6
 
 
@@ -33,7 +33,7 @@ def test_filters_are_the_features_and_limit_the_levels():
     plan = made_up_plan(**BIG, filters=(8, 20, 30))
     assert plan.network.features == (8, 20, 30)
     assert plan.network.divisor == (4, 4, 4)
-    assert plan.reasons["network.features"] == "set by hand (--filters 8,20,30)"
+    assert plan.reasons["network.features"] == "set by --filters 8,20,30"
     assert made_up_plan(filters=(8,) * 9).network.features == (8,) * made_up_plan().network.n_stages
 
 
@@ -41,7 +41,7 @@ def test_a_wide_encoder_needs_a_smaller_patch_for_the_same_memory():
     wide, plain = made_up_plan(**BIG, wide_encoder=True), made_up_plan(**BIG)
     assert wide.network.features[:4] == (64, 96, 128, 192)
     assert wide.patch_size < plain.patch_size
-    assert wide.reasons["network.features"] == "set by hand (--wide-encoder)"
+    assert wide.reasons["network.features"] == "set by --wide-encoder"
 
 
 def test_heads_are_outputs_of_the_network_in_training():
@@ -50,7 +50,7 @@ def test_heads_are_outputs_of_the_network_in_training():
     assert made_up_plan(**BIG, heads=9).network.heads == 5
     plan = made_up_plan(deep_supervision=False)
     assert len(build_network(plan.network).heads) == 1
-    assert plan.reasons["network.heads"] == "set by hand (--no-deep-supervision)"
+    assert plan.reasons["network.heads"] == "set by --no-deep-supervision"
 
 
 def test_the_slope_is_that_of_the_activations():
@@ -66,13 +66,13 @@ def test_what_is_set_by_hand_is_not_narrowed_for_a_short_time():
     assert kept.network.features == (32, 64, 96)
     one = adapt_plan(made_up_plan(**BIG, deep_supervision=False), budget)
     assert one.network.features[0] < 32
-    assert (one.network.heads, one.reasons["network.heads"]) == (1, "set by hand (--no-deep-supervision)")
+    assert (one.network.heads, one.reasons["network.heads"]) == (1, "set by --no-deep-supervision")
 
 
 def test_a_new_patch_keeps_the_depth_set_by_hand():
     plan = override(made_up_plan(**BIG, depth=2), ["patch_size=64,64,64"])
     assert plan.network.divisor == (4, 4, 4)
-    assert plan.reasons["network.strides"] == "set by hand (--depth 2)"
+    assert plan.reasons["network.strides"] == "set by --depth 2"
 
 
 def test_a_new_patch_where_the_plan_is_made_follows_the_options():
@@ -85,8 +85,8 @@ def test_a_new_patch_where_the_plan_is_made_follows_the_options():
 
 def test_block_and_norm_say_that_they_were_set():
     plan = made_up_plan(block="residual", norm="group")
-    assert plan.reasons["network.block"] == "set by hand (--block residual)"
-    assert plan.reasons["network.norm"] == "set by hand (--norm group)"
+    assert plan.reasons["network.block"] == "set by --block residual"
+    assert plan.reasons["network.norm"] == "set by --norm group"
     assert "network.norm" not in made_up_plan().reasons
     kinds = {type(module).__name__ for module in build_network(plan.network).modules()}
     assert {"GroupNorm", "ResidualBlock"} <= kinds

@@ -15,8 +15,8 @@ def test_every_problem_is_said_at_once_with_the_choices() -> None:
     assert "5 problems" in said
     assert "block is 'resnet'; choose plain or residual" in said
     assert "choose instance or batch or group" in said
-    assert "0 GB holds nothing" in said
-    assert "1 folds" in said
+    assert "memory_gb must be positive" in said
+    assert "n_folds (--n-folds) must be at least 2, it is 1" in said
     assert "('batch_size=2',)" in said
 
 

@@ -67,9 +67,9 @@ def test_normalization_follows_channel_names_and_crop():
     spec = made_up_spec(("cT", "T1", "noNorm", "rescale_to_0_1"))
     fingerprint = made_up_fingerprint([(50, 50, 50)] * 3, [(1, 1, 1)] * 3, n_channels=4, crop_ratio=0.5)
     ct, t1, none, rescale = make_plan(spec, fingerprint, dims=3).normalization
-    assert (ct.scheme, ct.clip_low, ct.clip_high, ct.mean, ct.std) == ("ct", -120, 160, 50, 20)
-    assert (t1.scheme, t1.nonzero_only) == ("zscore", True)
-    assert (none.scheme, rescale.scheme) == ("none", "rescale")
+    assert (ct.component, ct.clip_low, ct.clip_high, ct.mean, ct.std) == ("ct", -120, 160, 50, 20)
+    assert (t1.component, t1.nonzero_only) == ("zscore", True)
+    assert (none.component, rescale.component) == ("none", "rescale")
     uncropped = made_up_fingerprint([(50, 50, 50)] * 3, [(1, 1, 1)] * 3, n_channels=4, crop_ratio=0.75)
     assert not make_plan(spec, uncropped, dims=3).normalization[1].nonzero_only
 
@@ -96,10 +96,10 @@ def test_the_fingerprint_must_be_of_the_dataset():
 def test_trained_on_holds_ranges_in_working_order():
     fingerprint = made_up_fingerprint([(100, 90, 20), (110, 80, 30)], [(1, 1, 5), (1, 1, 6)])
     plan = make_plan(made_up_spec(), fingerprint, dims=3)
-    assert (plan.trained_on.spacing[0].low, plan.trained_on.spacing[0].high) == (5, 6)
-    assert (plan.trained_on.size[0].low, plan.trained_on.size[0].high) == (100, 180)
-    assert (plan.trained_on.size[1].low, plan.trained_on.size[1].high) == (100, 110)
-    assert (plan.trained_on.intensity[0].low, plan.trained_on.intensity[0].high) == (0, 1)
+    assert (plan.training_ranges.spacing[0].low, plan.training_ranges.spacing[0].high) == (5, 6)
+    assert (plan.training_ranges.size[0].low, plan.training_ranges.size[0].high) == (100, 180)
+    assert (plan.training_ranges.size[1].low, plan.training_ranges.size[1].high) == (100, 110)
+    assert (plan.training_ranges.intensity[0].low, plan.training_ranges.intensity[0].high) == (0, 1)
 
 
 def test_every_choice_has_a_reason_and_is_printed():
@@ -122,7 +122,7 @@ def test_any_volume_gets_a_plan_that_fits(shape, spacing, dims, block):
     plan = made_up_plan(dims, shape=shape, spacing=spacing, block=block)
     assert memory_fraction(plan.network, plan.patch_size, memory_gb=8) <= 1
     assert plan.batch_size >= 2
-    assert plan.target_spacing[0] is None or plan.target_spacing[0] == max(spacing)
+    assert plan.target_spacing[0] == (None if dims == 2 else max(spacing))
     assert all(p % d == 0 for p, d in zip(plan.patch_size, plan.network.divisor, strict=True))
 
 
@@ -150,7 +150,7 @@ def test_a_foreground_channel_is_one_more_input_and_no_channel_of_the_images():
     fingerprint = made_up_fingerprint([(36, 50, 35)] * 20, [(1, 1, 1)] * 20)
     plan = make_plan(made_up_spec(), fingerprint, dims=3, options=PlanOptions(foreground_channel=True))
     assert (plan.network.in_channels, plan.n_inputs, plan.channels) == (2, 2, ("MRI",))
-    assert len(plan.normalization) == len(plan.trained_on.intensity) == 1
+    assert len(plan.normalization) == len(plan.training_ranges.intensity) == 1
     assert "foreground: 1 in the object" in explain(plan)
     with pytest.raises(OptionError, match="--foreground-channel"):
         override(plan, ["foreground_channel=false"])

@@ -27,7 +27,7 @@ def test_each_task_has_its_patch_its_spacing_and_a_network_that_fits(task, dims)
     plan = planned(f"Task{task.number:02d}_{task.name}", dims)
     patch = task.patch_3d if dims == 3 else task.patch_2d
     assert plan.batch_size == (2 if dims == 3 else 16)
-    assert (plan.order, plan.network.heads) == ("recipe", 1)
+    assert (plan.preprocessing_order, plan.network.heads) == ("recipe", 1)
     assert plan.network.n_stages <= 6
     if patch is None:
         return
@@ -35,10 +35,10 @@ def test_each_task_has_its_patch_its_spacing_and_a_network_that_fits(task, dims)
     assert plan.axis_order == (0, 1, 2)
     assert plan.target_spacing[1:] == task.spacing[1:]
     assert plan.target_spacing[0] == (task.spacing[0] if dims == 3 else None)
-    assert plan.reasons["patch_size"] == "set by hand (--preset recipe)"
+    assert plan.reasons["patch_size"] == "set by --preset recipe"
     if task.ct:
         ct = plan.normalization[0]
-        assert (ct.scheme, ct.clip_low, ct.std) == ("ct", task.ct.clip_low, task.ct.std)
+        assert (ct.component, ct.clip_low, ct.std) == ("ct", task.ct.clip_low, task.ct.std)
 
 
 def test_the_tasks_are_the_decathlons():
@@ -49,13 +49,13 @@ def test_a_task_that_is_not_listed_is_planned():
     plan = planned("Task04_Kidney")
     assert plan.axis_order == (2, 0, 1)
     assert plan.normalization[0].clip_low == -120
-    assert (plan.batch_size, plan.order) == (2, "recipe")
+    assert (plan.batch_size, plan.preprocessing_order) == (2, "recipe")
 
 
 def test_what_the_user_sets_wins():
     plan = planned("Dataset004_Hippocampus", overrides=("patch_size=32,32,32",))
     assert plan.patch_size == (32, 32, 32)
-    assert plan.reasons["patch_size"] == "set by hand (--set patch_size=32,32,32)"
+    assert plan.reasons["patch_size"] == "set by --set patch_size=32,32,32"
     assert plan.target_spacing == (1, 1, 1)
 
 

@@ -8,15 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decathlete.errors import PlanError
-from decathlete.planning.topology import (
-    MIN_EDGE,
-    make_network,
-    make_topology,
-    rebuild_network_spec,
-    shrink,
-    smallest_poolable,
-)
+from decathlete.planning.topology import MIN_EDGE, Pooling, make_topology, shrink, smallest_poolable
 
 axes = st.integers(2, 3).flatmap(
     lambda n: st.tuples(
@@ -38,7 +30,8 @@ def test_patch_is_rounded_up_to_what_the_strides_divide(spacing_and_size):
 def test_pooled_feature_maps_keep_at_least_four_voxels(spacing_and_size):
     topology = make_topology(*spacing_and_size)
     for patch, divisor in zip(topology.patch_size, topology.divisor, strict=True):
-        assert divisor == 1 or patch // divisor >= MIN_EDGE
+        if divisor > 1:
+            assert patch // divisor >= MIN_EDGE
 
 
 @given(axes)
@@ -62,7 +55,8 @@ def test_another_pooling_would_break_a_rule(spacing_and_size):
     gaps = [g * d for g, d in zip(spacing, topology.divisor, strict=True)]
     long_enough = [i for i, edge in enumerate(edges) if edge >= 2 * MIN_EDGE]
     near = [i for i in long_enough if gaps[i] / min(gaps[j] for j in long_enough) < 2]
-    assert not near or (len(near) == 1 and edges[near[0]] < 3 * MIN_EDGE)
+    assert len(near) <= 1, "two axes could be pooled together"
+    assert all(edges[axis] < 3 * MIN_EDGE for axis in near), "this axis could be pooled alone"
 
 
 @given(axes)
@@ -113,29 +107,11 @@ def test_known_topologies(spacing, size, patch, strides, kernels):
     assert tuple("".join(map(str, k)) for k in topology.kernels) == kernels
 
 
-def test_plain_and_residual_networks():
-    topology = make_topology((1, 1, 1), (128, 128, 128))
-    plain = make_network(topology, in_channels=2, out_channels=4)
-    assert plain.features == (32, 64, 128, 256, 320, 320)
-    assert plain.encoder_convs == (2,) * 6
-    assert plain.decoder_convs == (2,) * 5
-    assert plain.heads == 4  # 5 decoder outputs, the coarsest unsupervised
-    residual = make_network(topology, in_channels=2, out_channels=4, block="residual", norm="batch")
-    assert residual.encoder_convs == (1, 3, 4, 6, 6, 6)
-    assert residual.decoder_convs == (1,) * 5
-    assert residual.norm == "batch"
-
-
-def test_a_narrower_network_has_a_lower_ceiling_and_keeps_its_kind():
-    topology = make_topology((1, 1), (512, 512))
-    wide = make_network(topology, in_channels=1, out_channels=3, block="residual", norm="group", negative_slope=0.2)
-    assert max(wide.features) == 512
-    narrow = rebuild_network_spec(wide, topology, base_features=16)
-    assert narrow.features[:2] == (16, 32)
-    assert max(narrow.features) == 256
-    assert (narrow.block, narrow.norm, narrow.negative_slope) == ("residual", "group", 0.2)
-
-
-def test_a_patch_too_small_for_a_unet_is_refused():
-    with pytest.raises(PlanError, match="too small"):
-        make_network(make_topology((1, 1), (4, 4)), in_channels=1, out_channels=2)
+def test_a_network_without_pooling_shrinks_by_its_multiple():
+    pooling = Pooling(most_stages=1, multiple=8)
+    topology = make_topology((1, 1, 1), (60, 60, 50), pooling=pooling)
+    assert (topology.patch_size, topology.strides) == ((64, 64, 56), ((1, 1, 1),))
+    smaller = shrink((1, 1, 1), topology, (64, 64, 64), pooling=pooling)
+    assert smaller is not None
+    assert smaller.patch_size == (64, 56, 56)
+    assert smallest_poolable((1, 1, 1), (3, 3, 3), pooling=pooling) == (3, 3, 3)

@@ -9,7 +9,7 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.labels import IGNORE_INDEX, LabelClass, LabelSet
 from decathlete.errors import GridMismatch, ImageError, ModelError
 from decathlete.io.volumes import Image, LabelMap
-from decathlete.planning.plan import Normalization
+from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.preprocessing.prepare import FOREGROUND_SAMPLES, foreground_sample, prepare
 from factories import make_oblique_geometry, make_test_network, make_test_plan, make_volumes
 
@@ -56,7 +56,7 @@ def test_2d_plans_may_leave_slices_as_they_are():
 
 @pytest.mark.parametrize("spacing", [(None, None, 1.0), (1.0, None, None)])
 def test_half_a_spacing_is_refused(spacing):
-    with pytest.raises(ValueError, match="in plane, or not at all"):
+    with pytest.raises(ValueError, match="both axes in plane, or none"):
         make_test_plan(2, target_spacing=spacing)
 
 
@@ -64,7 +64,7 @@ def test_volumes_may_be_left_as_they_are_too():
     image, label = _case(spacing=(7.0, 0.5, 2.0))
     case = prepare(image, make_test_plan(target_spacing=(None, None, None)), label=label)
     assert case.image_CZYX.shape == (1, 20, 18, 16)
-    with pytest.raises(ValueError, match="volumes is given for every axis, or not at all"):
+    with pytest.raises(ValueError, match="volumes needs every axis, or none"):
         make_test_plan(target_spacing=(None, 1.0, 1.0))
 
 
@@ -83,8 +83,8 @@ def test_axis_order_puts_the_named_axis_first():
 def test_the_orders_differ_in_when_they_normalise():
     """By nnU-Net's order the cropped image has mean 0, by the recipe's the resampled one."""
     image, _ = _case(spacing=(1.0, 2.0, 1.0), margin=2)
-    recipe = prepare(image, make_test_plan(order="recipe")).image_CZYX
-    nnunet = prepare(image, make_test_plan(order="nnunet")).image_CZYX
+    recipe = prepare(image, make_test_plan(preprocessing_order="recipe")).image_CZYX
+    nnunet = prepare(image, make_test_plan(preprocessing_order="nnunet")).image_CZYX
     assert recipe.shape == nnunet.shape
     assert abs(recipe.std() - 1) < 1e-4
     assert abs(nnunet.std() - 1) > 1e-3
@@ -97,9 +97,11 @@ def test_a_foreground_channel_shows_where_the_object_is(order, spacing):
     image, label = _case((20, 18, 16), spacing=spacing)
     image.array_CZYX[:, :8, :9, :] = 0
     image.array_CZYX[:, 12:14, 12:14, 8:10] = 0
-    with_mask = make_test_plan(order=order, foreground_channel=True, network=make_test_network(in_channels=2))
+    with_mask = make_test_plan(
+        preprocessing_order=order, foreground_channel=True, network=make_test_network(in_channels=2)
+    )
     case = prepare(image, with_mask, label=label)
-    plain = prepare(image, make_test_plan(order=order), label=label)
+    plain = prepare(image, make_test_plan(preprocessing_order=order), label=label)
     assert case.image_CZYX.shape == (2, *plain.image_CZYX.shape[1:])
     assert case.image_CZYX.dtype == np.float32
     assert np.array_equal(case.image_CZYX[:1], plain.image_CZYX)
@@ -134,7 +136,7 @@ def test_zscore_over_the_object_leaves_the_rest_at_zero(order):
     image[0, -1, -1, -1] = 1
     plan = make_test_plan(
         order=order,
-        normalization=(Normalization(scheme="zscore", nonzero_only=True),),
+        normalization=(NORMALIZATIONS.settings({"name": "zscore", "nonzero_only": True}),),
         target_spacing=(0.5, 1.0, 1.0),
     )
     out = prepare(Image(array_CZYX=image, geometry=Geometry.plain((20, 20, 20))), plan).image_CZYX

@@ -18,7 +18,7 @@ from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.exported_program import ExportedFolder
 from decathlete.io.images import write_label
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.workflows import export_int8 as workflow
@@ -35,7 +35,9 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     plan = make_test_plan(3)
-    return ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), ModelRecord(plan=plan)).folder
+    return ModelBundle.save(
+        tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)])
+    ).folder
 
 
 @pytest.fixture

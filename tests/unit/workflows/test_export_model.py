@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from decathlete.cli.main import app
 from decathlete.export.windows import case_windows
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -80,7 +80,7 @@ def test_the_command_says_what_it_compared_on(store: PreparedStore, tmp_path: Pa
         pytest.importorskip(package)
     plan = make_test_plan()
     run = run_on(store, tmp_path / "fold", train=("case0",), val=("case4", "case5"))
-    ModelBundle.save(run / "model", build_network(plan.network, seed=0), ModelRecord(plan=plan))
+    ModelBundle.save(run / "model", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
     told = CliRunner().invoke(app, f"export onnx {run} --output {tmp_path / 'net.onnx'}".split())
     assert told.exit_code == 0, told.output
     assert "on 2 windows of cases that the run held out" in told.output

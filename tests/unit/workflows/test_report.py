@@ -18,9 +18,10 @@ from decathlete.core.labels import LabelSet
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ModelError
 from decathlete.evaluation.evaluate import evaluate_pairs
-from decathlete.models.bundle import ModelRecord
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.planning.plan import Normalization, Plan, Range, TrainingRanges
+from decathlete.models.record import MemberRecord, ModelRecord, NetworkRecord
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.planning.normalizations import NORMALIZATIONS
+from decathlete.planning.plan import Plan, Range, TrainingRanges
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import EpochRecord, RunRecord, write_logs
 from decathlete.workflows.report import make_report
@@ -40,8 +41,8 @@ def plan() -> Plan:
         median_shape=(12, 26, 22),
         patch_size=(8, 16, 16),
         batch_size=2,
-        normalization=(Normalization(scheme="zscore"),),
-        network=NetworkSpec(
+        normalization=(NORMALIZATIONS.settings("zscore"),),
+        network=UNetSpec(
             dims=3,
             in_channels=1,
             out_channels=3,
@@ -51,7 +52,7 @@ def plan() -> Plan:
             encoder_convs=(2, 2),
             decoder_convs=(2,),
         ),
-        trained_on=TrainingRanges(
+        training_ranges=TrainingRanges(
             spacing=(Range(low=2, high=2), Range(low=1, high=1), Range(low=1, high=1)),
             size=(Range(low=24, high=24), Range(low=26, high=26), Range(low=22, high=22)),
             intensity=(Range(low=0, high=1),),
@@ -112,9 +113,14 @@ def run_folder(tmp_path: Path) -> Path:
     pairs = {c.id: (run / "validation" / f"{c.id}.nii.gz", c.label) for c in read_dataset(root).cases if c.label}
     evaluate_pairs(pairs, plan().labels).save_files(run)
     write_logs(run, NAMES, [epoch(n) for n in range(5)])
-    ModelRecord(
-        plan=plan(), mirror_axes=(0, 1, 2), weights="final", provenance={"torch": "2.x", "precision": "bf16"}
-    ).save(run / "model" / "model.json")
+    member = MemberRecord(
+        name="3d",
+        plan=plan(),
+        mirror_axes=(0, 1, 2),
+        networks=(NetworkRecord(file="weights/3d.safetensors", sha256="0" * 64),),
+        provenance={"torch": "2.x", "precision": "bf16"},
+    )
+    ModelRecord(labels=plan().labels, members=(member,)).save(run / "model" / "model.json")
     record = RunRecord(
         version="0.0.1",
         dataset="Phantoms",
@@ -220,22 +226,23 @@ def test_right_of_the_patient_is_on_the_left(run_folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("gone", "note", "section"),
+    ("gone", "note", "absent"),
     [
-        ("logs.json", "logs.json does not exist", None),
-        ("scores.json", "scores.json does not exist", "scores"),
-        ("model", "model.json does not exist", "plan"),
-        ("run.json", "run.json does not exist", "pictures"),
-        ("validation", "no predictions", "pictures"),
-        ("../../Phantoms", "raw dataset is not where it was", "pictures"),
+        ("logs.json", "logs.json does not exist", '<div class="charts"><div'),
+        ("scores.json", "scores.json does not exist", 'id="scores"'),
+        ("model", "model.json does not exist", 'id="plan"'),
+        ("run.json", "run.json does not exist", 'id="pictures"'),
+        ("validation", "no predictions", 'id="pictures"'),
+        ("../../Phantoms", "raw dataset is not where it was", 'id="pictures"'),
     ],
 )
-def test_what_is_missing_becomes_a_note(run_folder: Path, gone: str, note: str, section: str | None) -> None:
+def test_what_is_missing_becomes_a_note(run_folder: Path, gone: str, note: str, absent: str) -> None:
+    assert absent in html(run_folder)
     target = (run_folder / gone).resolve()
     shutil.rmtree(target) if target.is_dir() else target.unlink()
     page = html(run_folder)
     assert note in page
-    assert section is None or f'id="{section}"' not in page
+    assert absent not in page
 
 
 def test_damaged_files_become_notes(run_folder: Path) -> None:

@@ -103,7 +103,8 @@ class SharedBatches(Generic[Payload]):
             device=self._predictor.device,
             window=self._predictor.window,
         )
-        case.volume = _Volume(sweep=sweep, restorer=Restorer(image.restoration, labels, probabilities=case.store))
+        restorer = Restorer(image.restoration, labels, probabilities=case.store, temperature=self._ensemble.temperature)
+        case.volume = _Volume(sweep=sweep, restorer=restorer)
 
     def _compute(self) -> None:
         """Compute the windows that wait; each accounts for the same share of the time."""

@@ -13,8 +13,8 @@ from decathlete.core.memory import is_memory_short
 from decathlete.errors import MemoryShort
 from decathlete.inference.engines import ENGINES, Engine
 from decathlete.networks.kernels import fast_kernels
-from decathlete.networks.layout import set_layout
-from decathlete.networks.precision import PRECISIONS, autocast, resolve_precision
+from decathlete.networks.layout import apply_layout
+from decathlete.networks.precision import PRECISIONS, autocast, resolve_precision, supported_precision
 from decathlete.planning.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class TorchEngine(Engine):
         self.precision = self._precision
         self.network = network.to(self.device)
         self._largest_batch: int | None = None  # once a batch did not fit
-        set_layout(network, layout, self.device, self._precision)
+        apply_layout(network, layout, device=self.device, precision=self._precision)
 
     @classmethod
     def relative_speed(cls, device: torch.device) -> float:  # noqa: ARG003 - the same on every device
@@ -66,13 +66,15 @@ class TorchEngine(Engine):
         cls,
         settings: Any,  # noqa: ARG003 - it has none
         network: nn.Module,
-        plan: Plan,  # noqa: ARG003 - the network knows its shapes
+        plan: Plan,
         *,
         device: torch.device,
         precision: str,
         layout: Layout,
     ) -> Self:
-        """Return an engine that computes ``network``."""
+        """Return an engine that computes ``network``, in a precision that its architecture supports."""
+        resolved = resolve_precision(precision, device)
+        precision = supported_precision(resolved, plan.network, requested=precision)
         return cls(network, device=device, precision=precision, layout=layout)
 
     @torch.inference_mode()

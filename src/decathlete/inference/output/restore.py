@@ -48,17 +48,25 @@ class Restorer:
         labels: of the model.
         probabilities: store that receives the probability of each class (softmax) or region (sigmoid), 0..1; outside
             the crop, the background has probability 1.
+        temperature: logits are divided by it before they become probabilities.
     """
 
     def __init__(
-        self, restoration: Restoration, labels: LabelSet, *, probabilities: ProbabilityStore | None = None
+        self,
+        restoration: Restoration,
+        labels: LabelSet,
+        *,
+        probabilities: ProbabilityStore | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self._restoration = restoration
         self._labels = labels
         self._taps = linear_taps(restoration.shape, restoration.crop.shape, restoration.logits_axis)
+        self._device_taps = self._taps  # the same, where the logits are
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
         self._label_ZYX = np.zeros(working, file_dtype(labels))
         self._probabilities = probabilities
+        self._temperature = temperature
         self._kept_KZYX: Tensor | None = None
         self._first = 0  # first of the input planes that are kept
         self._n_received = 0
@@ -100,12 +108,17 @@ class Restorer:
         self._first += offset
 
     def _finish_planes(self, known_KZYX: Tensor, start: int, stop: int) -> None:
-        taps = self._taps[0].part(start, stop, offset=self._first)
-        logits_KZYX = resample_in_plane(taps(known_KZYX, 1), self._taps)
+        if self._device_taps[0].low.device != known_KZYX.device:  # once: the host waits for the device when it copies
+            z_taps, y_taps, x_taps = (taps.to(known_KZYX.device) for taps in self._taps)
+            self._device_taps = (z_taps, y_taps, x_taps)
+        taps = self._device_taps[0].part(start, stop, offset=self._first)
+        logits_KZYX = resample_in_plane(taps(known_KZYX, 1), self._device_taps)
         z, y, x = self._restoration.crop.slices
         planes = slice(z.start + start, z.start + stop)
         self._label_ZYX[planes, y, x] = decide_logits(logits_KZYX, self._labels)
         if self._probabilities is not None:
+            if self._temperature != 1:
+                logits_KZYX = logits_KZYX / self._temperature
             inside_KZYX = activate(logits_KZYX, self._labels).cpu().numpy()
             self._store_planes(self._probabilities, z.start + start, inside_KZYX)
 

@@ -16,6 +16,7 @@ from decathlete.inference.output.restore import restoring_bytes
 from decathlete.inference.windows.sweep import windows_per_batch
 from decathlete.inference.windows.tiles import CHUNK_BYTES, FLOAT_BYTES
 from decathlete.networks.outputs import file_dtype
+from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
 
@@ -71,5 +72,5 @@ def sums_limit(
 def _network_bytes(plan: Plan, window_bytes: int, *, batch_size: int, averages: bool) -> int:
     """Return what the networks need: logits of a batch, once more if a mean is taken of them, and feature maps."""
     logits_bytes = (1 + averages) * batch_size * window_bytes
-    widest_bytes = FLOAT_BYTES * plan.network.features[0] * prod(plan.patch_size)
+    widest_bytes = FLOAT_BYTES * architecture_of(plan.network).width * prod(plan.patch_size)
     return logits_bytes + window_bytes + _FEATURE_MAPS * batch_size * widest_bytes

@@ -50,6 +50,9 @@ class TiledAccumulator:
         memory_bytes: for all tiles, if those of one window fit; the others are spilled to disk. ``None``: all stay in
             memory.
         scratch: folder for spilled tiles; ``None``: the system's temporary folder.
+
+    Attributes:
+        held_bytes: size of the tiles in memory.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class TiledAccumulator:
         self._tiles_ZKYX: dict[Key, Tensor] = {}  # planes first, so that some planes of a tile are one piece of a file
         self._spill = DiskSpill(scratch)
         self._memory_bytes = memory_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._n_added = 0  # windows
 
     def __enter__(self) -> Self:
@@ -102,7 +105,7 @@ class TiledAccumulator:
                 self._make_room(part_ZKYX.numel() * FLOAT_BYTES, keys)
                 # Always a copy: a view would keep the whole window in memory, which is not counted.
                 self._tiles_ZKYX[key] = _empty(part_ZKYX.shape, self._device).copy_(part_ZKYX)
-                self._held_bytes += part_ZKYX.numel() * FLOAT_BYTES
+                self.held_bytes += part_ZKYX.numel() * FLOAT_BYTES
 
     @torch.inference_mode()
     def planes(self, first: int, last: int) -> Iterator[Tensor]:
@@ -157,7 +160,7 @@ class TiledAccumulator:
             shape = self._shape_ZKYX(key)
             self._make_room(prod(shape) * FLOAT_BYTES, keep)
             self._tiles_ZKYX[key] = _empty(shape, self._device).copy_(self._spill.pop(key, shape))
-            self._held_bytes += prod(shape) * FLOAT_BYTES
+            self.held_bytes += prod(shape) * FLOAT_BYTES
         return self._tiles_ZKYX[key]
 
     def _some_planes(self, key: Key, first: int, last: int) -> Tensor:
@@ -169,18 +172,18 @@ class TiledAccumulator:
         for y, x in product(range(len(self._axes[1])), range(len(self._axes[2]))):
             tile_ZKYX = self._tiles_ZKYX.pop((place, y, x), None)
             if tile_ZKYX is not None:
-                self._held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
+                self.held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
             self._spill.drop((place, y, x))
 
     def _make_room(self, needed_bytes: int, keep: list[Key]) -> None:
         """Spill tiles, those that are needed last first, until ``needed_bytes`` fit; never those in ``keep``."""
-        if self._memory_bytes is None or self._held_bytes + needed_bytes <= self._memory_bytes:
+        if self._memory_bytes is None or self.held_bytes + needed_bytes <= self._memory_bytes:
             return
         for key in sorted(self._tiles_ZKYX.keys() - set(keep), key=self._next_use, reverse=True):
             tile_ZKYX = self._tiles_ZKYX.pop(key)
-            self._held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
+            self.held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
             self._spill.put(key, tile_ZKYX)
-            if self._held_bytes + needed_bytes <= self._memory_bytes:
+            if self.held_bytes + needed_bytes <= self._memory_bytes:
                 return
 
     def _next_use(self, key: Key) -> int:

@@ -1,4 +1,4 @@
-"""Settings of others, by name: what ``--preset`` sets. The numbers are in JSON files beside this one."""
+"""Presets: settings of other programs, for ``--preset``. The numbers are in JSON files beside this module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ASKED_FOR = re.compile(r"(?:Task)?(\d+)(?:_.*)?", re.IGNORECASE)
 
 
 class CtStatistics(Schema):
-    """Of the foreground's intensities, HU."""
+    """Statistics of the foreground's intensities, HU."""
 
     clip_low: float
     clip_high: float
@@ -27,10 +27,10 @@ class TaskSetting(Schema):
     """Fixed settings of one dataset; axes are z, y, x.
 
     Attributes:
-        channels: as its dataset.json names them.
-        labels: of the foreground, with the values 1, 2, ...
-        patch_2d: in plane; ``None``: 2D models of this task are planned.
-        spacing: mm; 2D models have the one in plane.
+        channels: names of the channels in its dataset.json.
+        labels: names of the foreground classes, with the values 1, 2, ...
+        patch_2d: patch size in plane, voxels; ``None``: 2D models of this task are planned.
+        spacing: target spacing, mm; 2D models use the spacing in plane.
     """
 
     number: int
@@ -44,21 +44,21 @@ class TaskSetting(Schema):
 
     @property
     def folder(self) -> str:
-        """The dataset's name: ``Task04_Hippocampus``."""
+        """Name of the dataset's folder: ``Task04_Hippocampus``."""
         return f"Task{self.number:02d}_{self.name}"
 
     def patch(self, dims: Dims) -> Axes | None:
-        """The fixed patch, if there is one."""
+        """Return the fixed patch size, if there is one."""
         return self.patch_3d if dims == 3 else self.patch_2d
 
     def assignments(self, dims: Dims) -> tuple[str, ...]:
-        """As ``--set`` has them; nothing for a model that has no fixed patch."""
+        """Return the settings as ``--set`` assignments; none for a model without a fixed patch."""
         patch = self.patch(dims)
         if patch is None:
             return ()
         first, second, third = self.spacing
         through = first if dims == 3 else "none"
-        ct = {} if self.ct is None else {"scheme": "ct", **self.ct.model_dump()}
+        ct = {} if self.ct is None else {"name": "ct", **self.ct.model_dump()}
         return (
             "axis_order=0,1,2",
             f"target_spacing={through},{second},{third}",
@@ -68,11 +68,12 @@ class TaskSetting(Schema):
 
 
 class Preset(Schema):
-    """Defaults other than ours.
+    """Defaults that replace those of this package.
 
     Attributes:
-        plan: of :class:`~decathlete.planning.options.PlanOptions`.
-        train: of the training's options, in 2D and 3D; 2D batches come from ``nvol_2d`` volumes.
+        plan: fields of :class:`~decathlete.planning.options.PlanOptions`.
+        train: options of the training, in 2D and 3D.
+        nvol_2d: number of volumes that a 2D batch is drawn from.
     """
 
     about: str
@@ -84,13 +85,13 @@ class Preset(Schema):
     tasks: tuple[TaskSetting, ...]
 
     def assignments(self, dataset: str, dims: Dims) -> tuple[str, ...]:
-        """What is fixed for a dataset (a folder's name): its batch, and for a task of the table patch and spacing."""
+        """Return the fixed settings of a dataset (a folder's name): its batch size; for a known task also its patch."""
         batch = self.batch_size_3d if dims == 3 else self.batch_size_2d
         task = self._task(dataset)
         return (f"batch_size={batch}", *(task.assignments(dims) if task else ()))
 
     def task(self, asked_for: str) -> TaskSetting | None:
-        """The task that a user means by its number or folder (``4``, ``04``, ``Task04_Hippocampus``), if known."""
+        """Return the task with a number or folder name (``4``, ``04``, ``Task04_Hippocampus``), if it is known."""
         found = _ASKED_FOR.fullmatch(asked_for)
         return next((t for t in self.tasks if found and t.number == int(found[1])), None)
 
@@ -103,5 +104,5 @@ class Preset(Schema):
 
 
 def load_preset(name: Literal["recipe"]) -> Preset:
-    """A preset of this package."""
+    """Return a preset of this package."""
     return Preset.model_validate_json(files(__package__).joinpath(f"{name}.json").read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Which processors the training process of each GPU is bound to: a pure function of the machine's topology.
+"""CPU affinity: the processors of each GPU's training process, as a pure function of the machine's topology.
 
 The modes are those of NVIDIA's nnU-Net for PyTorch. "Processor" is what the system counts, "core" a physical one: one
 or more processors (hyperthreads) that share it.
@@ -17,7 +17,7 @@ Processors = frozenset[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """Where the GPUs of one training are plugged in.
+    """The processors near each GPU of one training.
 
     Attributes:
         near: of each GPU, the processors of its socket.
@@ -31,7 +31,7 @@ class Topology:
 
 
 def processors_of(topology: Topology, mode: Affinity) -> tuple[Processors, ...]:
-    """Of each GPU's process, the processors it is to run on; a GPU with none of them near takes all that are allowed.
+    """Choose the processors of each GPU's process; a GPU without any nearby gets all that are allowed.
 
     ``socket``: all near. ``single``: the first near, shared by the GPUs there. ``single_unique``: the first core of
     its own, one processor of it. ``socket_unique_interleaved``: the socket's cores dealt out to its GPUs one by one in
@@ -59,14 +59,14 @@ def processors_of(topology: Topology, mode: Affinity) -> tuple[Processors, ...]:
 
 
 def _cores_in(processors: Processors, topology: Topology) -> list[Processors]:
-    """Cores of which something is among ``processors``, in order, each with the processors of it that are allowed."""
+    """List the cores that have any of ``processors``, in order, each with its allowed processors."""
     known = [core & topology.allowed for core in topology.cores if core & processors]
     alone = processors.difference(*known)  # whose core the system does not tell
     return sorted([*known, *(frozenset({processor}) for processor in alone)], key=min)
 
 
 def _dealt(cores: Sequence[Sequence[Processors]], *, most: int | None = None) -> list[list[Processors]]:
-    """In each round every GPU takes its first core that is still free; who has the least choice goes first."""
+    """Deal cores in rounds: every GPU takes its first free core; the GPU with the fewest choices goes first."""
     order = sorted(range(len(cores)), key=lambda gpu: (len(cores[gpu]), gpu))
     hands: list[list[Processors]] = [[] for _ in cores]
     taken: set[Processors] = set()
@@ -88,7 +88,7 @@ def _dealt(cores: Sequence[Sequence[Processors]], *, most: int | None = None) ->
 
 
 def _in_blocks(cores: Sequence[Sequence[Processors]], hands: list[list[Processors]]) -> list[list[Processors]]:
-    """The same numbers of cores; GPUs that choose among the same cores get neighbouring ones."""
+    """Deal the same numbers of cores; GPUs that choose among the same cores get adjacent ones."""
     blocks = list(hands)
     for choice in {tuple(c) for c in cores}:
         gpus = [gpu for gpu, c in enumerate(cores) if tuple(c) == choice]

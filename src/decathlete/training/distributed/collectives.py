@@ -1,4 +1,4 @@
-"""What the processes of one training agree on."""
+"""Collective operations over the processes of one training."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor, distributed
 
 
 def world_size() -> int:
-    """Processes that train together."""
+    """Return the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process among them, from 0."""
+    """Return the index of this process, from 0."""
     return distributed.get_rank() if world_size() > 1 else 0
 
 
 def all_reduce_max(values: Sequence[float], device: torch.device) -> list[float]:
-    """The greatest of each value over all processes: known to all, after one collective call."""
+    """Return the maximum of each value over all processes, by one collective call."""
     return _reduced(values, device, distributed.ReduceOp.MAX)
 
 
 def all_reduce_sum(values: Sequence[float], device: torch.device) -> list[float]:
-    """The sum of each value over all processes."""
+    """Return the sum of each value over all processes, by one collective call."""
     return _reduced(values, device, distributed.ReduceOp.SUM)
 
 
@@ -33,14 +33,14 @@ class SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: object, local: Tensor) -> Tensor:  # noqa: ARG004
-        """A new tensor, the same on all ranks."""
+        """Return a new tensor, the same on all ranks."""
         total = local.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        """The sum of all ranks' gradients."""
+        """Return the sum of all ranks' gradients."""
         (gradient,) = gradients
         total = gradient.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic a network is trained: all choices about devices in one place."""
+"""Device, precision and processes of a training, chosen in one place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LIGHTNING: dict[Precision, LightningPrecision] = {"fp32": "32-true", "bf16": "b
 
 
 def choose_device(device: str = "auto") -> Kind:
-    """The kind of device that ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``) means on this machine.
+    """Resolve ``device`` (``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``) to a kind of device on this machine.
 
     Raises:
         OptionError: unknown or not available.
@@ -41,7 +41,7 @@ def choose_device(device: str = "auto") -> Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """Where a training runs.
+    """The device, precision and processes of a training.
 
     Attributes:
         index: of the one GPU that was asked for, if it was.
@@ -58,12 +58,12 @@ class Hardware:
 
     @property
     def world(self) -> int:
-        """Processes in all."""
+        """Number of processes over all machines."""
         return self.devices * self.nodes
 
     @property
     def spawned(self) -> bool:
-        """Whether this process starts the others itself (rather than torchrun, SLURM or Lightning's own launcher)."""
+        """Whether this process starts the others (instead of torchrun, SLURM or Lightning's launcher)."""
         return self.devices > 1 and self.nodes == 1 and launcher() is None
 
     @property
@@ -73,11 +73,11 @@ class Hardware:
 
     @property
     def lightning_devices(self) -> int | list[int]:
-        """How many devices, or which."""
+        """Lightning's ``devices``: how many, or which."""
         return self.devices if self.index is None else [self.index]
 
     def strategy(self, environment: ClusterEnvironment | None = None) -> Strategy | Literal["auto"]:
-        """How Lightning joins the processes: ``environment`` knows those we spawned, else the launcher does."""
+        """Return Lightning's strategy; ``environment`` describes processes that were spawned here."""
         if self.world == 1:
             return "auto"
         backend = "nccl" if self.kind == "cuda" else "gloo"
@@ -85,18 +85,18 @@ class Hardware:
 
     @property
     def plugins(self) -> list[ClusterEnvironment]:
-        """A process by itself is told so: in a SLURM job of several tasks Lightning would look for the others."""
+        """Lightning's plugins: a single process says so, since in a SLURM job Lightning would wait for other tasks."""
         return [LightningEnvironment()] if self.world == 1 else []
 
     def processors_of(self, environment: ClusterEnvironment | None = None) -> Processors | None:
-        """What this process, one of this machine's, is bound to; ``None``: nothing."""
+        """Return the processors that this process is pinned to; ``None``: it is not pinned."""
         if not self.processors:
             return None
         environment = environment or launcher()
         return self.processors[environment.local_rank() if environment and self.world > 1 else 0]
 
     def describe(self) -> str:
-        """The machine in words, for the model's provenance."""
+        """Describe the machine in words, for the model's provenance."""
         if self.kind == "cuda":
             return f"{self.devices} x {torch.cuda.get_device_name(self.index or 0)}"
         cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
@@ -105,7 +105,7 @@ class Hardware:
 
 
 def choose_hardware(config: TrainConfig) -> Hardware:
-    """What the config's device, devices, nodes and precision mean on this machine.
+    """Resolve the config's device, devices, nodes and precision on this machine.
 
     Raises:
         OptionError: not available, or not together.
@@ -148,7 +148,7 @@ def choose_hardware(config: TrainConfig) -> Hardware:
 
 
 def _check_launched(config: TrainConfig) -> None:
-    """Processes that do not know of one another would train apart, all into one folder."""
+    """Reject processes that do not know of one another: each would train alone into the same folder."""
     environment, world = launcher(), config.devices * config.nodes
     if environment is None:
         return
@@ -181,7 +181,7 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
 
 
 def launcher() -> ClusterEnvironment | None:
-    """What torchrun or SLURM (``srun``) tells a process that it has started as one of several.
+    """Return the environment of torchrun or SLURM (``srun``), if it started this process as one of several.
 
     Raises:
         OptionError: SLURM does not say how many of them are on one machine.

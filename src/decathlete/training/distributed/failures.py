@@ -1,4 +1,4 @@
-"""Errors that a user can act on, also when they happen in a spawned process."""
+"""User errors that cross process boundaries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAILURE = "failure.json"
 
 
 def as_user_error(problem: BaseException) -> DecathleteError | None:
-    """The error to show for ``problem``, if a user can do something about it."""
+    """Return the error to show for ``problem``, or ``None`` for a bug."""
     if isinstance(problem, DecathleteError):
         return problem
     if is_memory_short(problem):
@@ -26,7 +26,7 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
 
 
 def error_content(problem: BaseException) -> dict[str, str | None] | None:
-    """A user's error as plain values, to be told to another process; ``None`` for a bug."""
+    """Convert a user error to plain values for another process; ``None`` for a bug."""
     error = as_user_error(problem)
     if error is None:
         return None
@@ -35,7 +35,7 @@ def error_content(problem: BaseException) -> dict[str, str | None] | None:
 
 
 def error_from(content: dict[str, str | None]) -> DecathleteError:
-    """The inverse of :func:`error_content`."""
+    """Convert the values of :func:`error_content` back to the error."""
     kind = getattr(errors, str(content["kind"]), DecathleteError)
     error: DecathleteError = kind.__new__(kind)
     DecathleteError.__init__(error, str(content["problem"]), where=content["where"], remedy=content["remedy"])
@@ -43,14 +43,14 @@ def error_from(content: dict[str, str | None]) -> DecathleteError:
 
 
 def leave_failure(task: TrainTask, problem: BaseException) -> None:
-    """Write a user's error beside the run, where the process that spawned this one finds it."""
+    """Write a user error into the run's folder for the process that spawned this one."""
     content = error_content(problem)
     if content is not None:
         write_json(task.folder / FAILURE, content)
 
 
 def read_failure(task: TrainTask) -> DecathleteError | None:
-    """The error that a spawned process left, if it did; it is taken away."""
+    """Return the error that a spawned process wrote, if there is one, and remove its file."""
     path = task.folder / FAILURE
     if not path.is_file():
         return None

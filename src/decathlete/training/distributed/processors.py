@@ -1,4 +1,4 @@
-"""This machine's processors: which are near a GPU (NVML), which share a core (Linux), and binding a process to some."""
+"""Processors of this machine: which are near a GPU (NVML), which share a core (Linux), and pinning to some."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def choose_processors(affinity: Affinity | None, gpus: Sequence[int]) -> tuple[Processors, ...]:
-    """The processors of each GPU's training process, in the order of ``gpus`` (CUDA's indices); empty: not bound.
+    """Choose the processors of each GPU's process, in the order of ``gpus`` (CUDA's indices); empty: not pinned.
 
     ``None``, the default, is ``socket_unique_interleaved`` for several GPUs, as far as this machine allows it. One GPU
     has the machine to itself, and in a SLURM job the processors of a task are SLURM's matter.
@@ -41,25 +41,25 @@ def choose_processors(affinity: Affinity | None, gpus: Sequence[int]) -> tuple[P
     try:
         return processors_of(read_topology(gpus), "socket_unique_interleaved")
     except OptionError as problem:
-        log.info("the training processes are not bound to processors: %s", problem.problem)
+        log.info("the training processes are not pinned to processors: %s", problem.problem)
         return ()
 
 
 def read_topology(gpus: Sequence[int]) -> Topology:
-    """Of this machine.
+    """Read the topology of this machine.
 
     Raises:
         OptionError: it cannot be known.
     """
     if not hasattr(os, "sched_setaffinity"):
-        raise OptionError("processes can be bound to processors on Linux only", remedy="give --affinity disabled")
+        raise OptionError("processes can be pinned to processors on Linux only", remedy="give --affinity disabled")
     return Topology(
         near=tuple(_near(gpus)), cores=tuple(physical_cores(CPUS)), allowed=frozenset(os.sched_getaffinity(0))
     )
 
 
 def _near(gpus: Sequence[int]) -> list[Processors]:
-    """By NVML, which knows a GPU by its UUID: CUDA's numbers follow CUDA_VISIBLE_DEVICES, NVML's do not."""
+    """Ask NVML for the processors near each GPU, by its UUID: CUDA's numbers follow CUDA_VISIBLE_DEVICES."""
     try:
         import pynvml
     except ImportError:
@@ -82,25 +82,25 @@ def _near(gpus: Sequence[int]) -> list[Processors]:
 
 
 def of_mask(words: Sequence[int]) -> Processors:
-    """The processors whose bits are set in words of 64 bits, lowest first."""
+    """Return the processors whose bits are set in words of 64 bits, lowest first."""
     return frozenset(64 * place + bit for place, word in enumerate(words) for bit in range(64) if word >> bit & 1)
 
 
 def physical_cores(cpus: Path) -> set[Processors]:
-    """The hyperthreads of each core, from Linux's folder of processors; empty where it tells nothing."""
+    """Return the hyperthreads of each core, from Linux's ``/sys``; empty where it has no such information."""
     files = cpus.glob("cpu[0-9]*/topology/thread_siblings_list")
     return {of_list(file.read_text(encoding="utf-8")) for file in files}
 
 
 def of_list(text: str) -> Processors:
-    """The processors in a list as Linux writes it: ``0-3,8``."""
+    """Parse a list of processors as Linux writes it: ``0-3,8``."""
     ranges = [part.partition("-") for part in text.strip().split(",")]
     return frozenset(n for first, _, last in ranges for n in range(int(first), int(last or first) + 1))
 
 
 @contextmanager
 def pinned_to_cpus(processors: Processors | None) -> Iterator[None]:
-    """This thread, and the threads that it starts within, run on ``processors`` alone; ``None``: as they are.
+    """Pin this thread, and the threads that it starts, to ``processors``; ``None`` changes nothing.
 
     Torch then uses no more threads than there are processors.
     """

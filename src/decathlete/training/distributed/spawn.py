@@ -1,4 +1,4 @@
-"""Several processes on one machine, started from here: it works from a script, a test and a console command alike."""
+"""Several training processes on one machine, spawned from a script, a test or a console command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOST = "127.0.0.1"
 
 
 class SpawnedEnvironment(ClusterEnvironment):  # type: ignore[misc]
-    """Tells Lightning that this process is one of ``world`` that :func:`spawn` has started on this machine."""
+    """Lightning's cluster environment of processes that :func:`spawn` started on this machine."""
 
     def __init__(self, *, rank: int, world: int, port: int) -> None:
         self._rank = rank
@@ -33,44 +33,44 @@ class SpawnedEnvironment(ClusterEnvironment):  # type: ignore[misc]
 
     @property
     def creates_processes_externally(self) -> bool:
-        """All are there already."""
+        """All processes have been started."""
         return True
 
     @property
     def main_address(self) -> str:
-        """Where rank 0 listens."""
+        """Address at which rank 0 listens."""
         return HOST
 
     @property
     def main_port(self) -> int:
-        """Where rank 0 listens."""
+        """Address at which rank 0 listens."""
         return self._port
 
     @staticmethod
     def detect() -> bool:
-        """Never by itself."""
+        """This environment is never detected; it is given."""
         return False
 
     def world_size(self) -> int:
-        """Processes in all."""
+        """Number of processes."""
         return self._world
 
     def set_world_size(self, size: int) -> None:
-        """Fixed when they were started."""
+        """Nothing: the number is fixed."""
 
     def global_rank(self) -> int:
-        """This process."""
+        """Rank of this process."""
         return self._rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Fixed when it was started."""
+        """Nothing: the rank is fixed."""
 
     def local_rank(self) -> int:
-        """This process on this machine."""
+        """Rank of this process on this machine."""
         return self._rank
 
     def node_rank(self) -> int:
-        """The only machine."""
+        """Rank of the only machine."""
         return 0
 
 
@@ -78,7 +78,7 @@ Fit = Callable[[TrainTask, Progress, SpawnedEnvironment], None]
 
 
 def spawn(fit: Fit, task: TrainTask, progress: Progress) -> None:
-    """Run ``fit`` in a process per device and wait for all; signals are passed on to them.
+    """Run ``fit`` in one process per device and wait for all; signals are forwarded to them.
 
     Args:
         fit: a function of a module (it is found by its name).
@@ -119,7 +119,7 @@ def _worker(rank: int, fit: Fit, task: TrainTask, progress: Progress, port: int)
 
 
 def _portable(progress: Progress) -> Progress:
-    """``progress``, if it can be sent to another process, else lines in the log."""
+    """Return ``progress`` if it can be pickled, else lines in the log."""
     try:
         pickle.dumps(progress)
     except (pickle.PicklingError, TypeError, AttributeError):

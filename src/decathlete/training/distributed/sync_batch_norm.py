@@ -10,16 +10,16 @@ from decathlete.training.distributed.collectives import SumOverRanks, world_size
 
 
 class SyncBatchNorm(_BatchNorm):
-    """In training, mean and variance are those of the global batch, on whatever device; else as ``nn.BatchNorm``.
+    """Batch norm with the global batch's mean and variance in training, on CPUs too (torch's needs CUDA).
 
-    Its weights are called as those of the layer that it replaces, so the model that is shipped needs no processes.
+    Its weights have the names of the layer that it replaces, so that the exported model needs no processes.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of spatial axes."""
+        """Accept any number of spatial axes."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Same shape as the input."""
+        """Normalise; the output has the input's shape."""
         x_BC = input
         if not self.training or world_size() == 1:
             return super().forward(x_BC)
@@ -29,14 +29,14 @@ class SyncBatchNorm(_BatchNorm):
         mean_C = _over_ranks(values_BC.sum(axes)) / count
         centred_BC = values_BC - _along_channels(mean_C, x_BC)
         variance_C = _over_ranks(centred_BC.square().sum(axes)) / count
-        self._follow(mean_C.detach(), variance_C.detach() * count / max(count - 1, 1))
+        self._update_running(mean_C.detach(), variance_C.detach() * count / max(count - 1, 1))
         scale_C = self.weight * torch.rsqrt(variance_C + self.eps)
         normalised = centred_BC * _along_channels(scale_C, x_BC) + _along_channels(self.bias, x_BC)
         return normalised.to(x_BC.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean_C: Tensor, variance_C: Tensor) -> None:
-        """The running values that prediction uses."""
+    def _update_running(self, mean_C: Tensor, variance_C: Tensor) -> None:
+        """Update the running values that prediction uses."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -51,14 +51,14 @@ def convert_to_sync_batch_norm(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
-                setattr(module, name, _shared(child))
+                setattr(module, name, _converted(child))
 
 
-def _shared(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SyncBatchNorm:
-    shared = SyncBatchNorm(norm.num_features, eps=norm.eps, momentum=norm.momentum)
-    shared.to(norm.weight.device)
-    shared.load_state_dict(norm.state_dict())
-    return shared
+def _converted(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SyncBatchNorm:
+    converted = SyncBatchNorm(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+    converted.to(norm.weight.device)
+    converted.load_state_dict(norm.state_dict())
+    return converted
 
 
 def _over_ranks(sums_C: Tensor) -> Tensor:

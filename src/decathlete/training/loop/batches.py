@@ -1,4 +1,4 @@
-"""Where a training's batches come from, and what is left to be done to them on the training device."""
+"""The batches of a training: from the config's sampler and loader, and what is left to the training device."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from decathlete.augmentation.batch import RawBatch
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
-from decathlete.loading.dali import DaliLoader, check_dali
-from decathlete.loading.loader import PatchLoader
+from decathlete.loading.loaders import LOADERS, LoaderContext
+from decathlete.loading.samplers import SAMPLERS, Sampler, SamplerContext
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed import collectives as ranks
@@ -20,43 +20,44 @@ UNENDING = 1 << 40
 
 
 def check_loader(config: TrainConfig) -> None:
-    """Whether the loader asked for is there and can do what is asked of it; told before anything is begun.
+    """Check, before anything is begun, that the config's loader is installed and can do its augmentation.
 
     Raises:
         OptionError: it cannot.
     """
-    if config.loader == "dali":
-        check_dali(config.augmentation)
+    LOADERS.build(config.loader).check(config.augmentation)
 
 
 def device_augmenter(task: TrainTask) -> Augmenter:
-    """What is done to batches on the training device: all augmentation, or none after DALI."""
-    return _augmenter(task, AugmentationConfig.none() if task.config.loader == "dali" else task.augmentation)
+    """Return the augmentation that the training device does: all of it, or none after DALI."""
+    return _augmenter(task, LOADERS.build(task.config.loader).on_device(task.augmentation))
 
 
 def make_loader(task: TrainTask, device: torch.device, *, first_step: int) -> Iterable[RawBatch]:
-    """This process's batches from ``first_step`` on, for :func:`device_augmenter` on ``device``."""
+    """Return this process's batches from ``first_step`` on, for :func:`device_augmenter` on ``device``."""
     config, plan = task.config, task.plan
-    with_dali = config.loader == "dali"
-    reader = PatchLoader(
-        PreparedStore.open(task.store),
-        task.train_ids,
-        plan,
-        _augmenter(task, task.augmentation),
+    context = LoaderContext(
+        store=PreparedStore.open(task.store),
+        sampler=make_sampler(task),
+        augmenter=_augmenter(task, task.augmentation),
+        n_channels=plan.network.in_channels,
         batch_size=plan.batch_size,
         steps=range(first_step, config.total_steps or UNENDING),
         rank=ranks.rank(),
-        world=ranks.world_size(),
-        oversampling=config.oversampling,
-        nvol=config.nvol,
-        seed=config.seed,
-        n_readers=config.readers,
-        prefetch=config.prefetch,
-        pin_for=device if device.type == "cuda" and not with_dali else None,
+        device=device,
     )
-    if with_dali:
-        return DaliLoader(reader, n_channels=plan.network.in_channels, device=device, n_threads=config.readers)
-    return reader
+    return LOADERS.build(config.loader).batches(context)
+
+
+def make_sampler(task: TrainTask) -> Sampler:
+    """Build the config's sampler of the training cases."""
+    context = SamplerContext(
+        case_ids=task.train_ids,
+        patch_size=task.plan.patch_size,
+        global_batch=task.plan.batch_size * ranks.world_size(),
+        seed=task.config.seed,
+    )
+    return SAMPLERS.build(task.config.sampler, context)
 
 
 def _augmenter(task: TrainTask, augmentation: AugmentationConfig) -> Augmenter:

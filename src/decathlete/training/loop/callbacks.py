@@ -1,8 +1,7 @@
-"""What happens around the steps: epochs are validated, recorded and saved."""
+"""Lightning callbacks: epochs are validated, recorded and saved."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,18 +15,18 @@ from decathlete.training.reporting.curves import Curves
 from decathlete.training.reporting.progress import Progress
 from decathlete.training.reporting.records import EpochRecord, write_logs
 
-__all__ = ["EpochEnd", "Progress", "StepWatch"]
+__all__ = ["EpochEnd", "Progress", "StepReporter"]
 
 
-class StepWatch(pl.Callback):  # type: ignore[misc]
-    """After each step: tell of it, and save inside long epochs, or when asked to stop."""
+class StepReporter(pl.Callback):  # type: ignore[misc]
+    """Reports each step, and saves inside long epochs."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._saved_s = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        """Epochs begin saved, or at the start of all."""
+        """Note when the training was last saved."""
         self._saved_s = pl_module.state.elapsed_s
 
     def on_train_batch_end(
@@ -47,7 +46,7 @@ class StepWatch(pl.Callback):  # type: ignore[misc]
 
 
 class EpochEnd(pl.Callback):  # type: ignore[misc]
-    """Closes epochs: validation of the averaged weights, record, logs, best and last checkpoint, whether to go on.
+    """Closes epochs: validates the averaged weights, writes record, logs and checkpoints, decides whether to stop.
 
     A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later.
     """
@@ -58,13 +57,13 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         self._validator: Validator | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        """Make what lives in the training process only."""
+        """Make the validator, in the training process only."""
         task: TrainTask = pl_module.task
-        if task.val_ids and task.config.val_cases:
+        if task.val_ids and task.config.validation.cases:
             self._validator = pl_module.validator()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Open the loggers, now that the module has gone back to where it was."""
+        """Open the loggers, once the module has been restored."""
         if trainer.is_global_zero and self._curves is None:
             self._curves = Curves(pl_module.task, pl_module.state)
             self._progress.append(self._curves)
@@ -87,11 +86,11 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         trainer.should_stop = state.outcome != "running"
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: ARG002
-        """The curves end."""
+        """Close the loggers."""
         self._end_curves(pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
-        """The curves end, too."""
+        """Close the loggers."""
         self._end_curves(pl_module)
 
     def _end_curves(self, module: SegmentationModule) -> None:
@@ -103,9 +102,9 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         if state.update_best(validation.mean_dice if validation else None) and ranks.rank() == 0:
             content = {"ema": module.ema.state_dict(), "epoch": state.epoch, "mean_dice": state.best_dice}
             save_checkpoint(module.task.best_checkpoint, content)
-        config = module.task.config
-        if config.schedule == "plateau" and validation and validation.mean_dice is not None:
-            state.lower_on_plateau(factor=config.factor, patience=config.lr_patience)
+        if module.schedule.plateau is not None and validation and validation.mean_dice is not None:
+            factor, patience = module.schedule.plateau
+            state.lower_on_plateau(factor=factor, patience=patience)
         loss, trained_s = self._means(module, trained_s)
         (elapsed_s,) = ranks.all_reduce_max([module.clock.elapsed()], module.device)
         record = EpochRecord(
@@ -136,18 +135,18 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         return (loss_sum / count if count else float("nan")), trained_s
 
     def _validate(self, module: SegmentationModule) -> Validation | None:
-        """The averaged weights' validation, if it is due; ``module.state.stopped_by`` is set if it was broken off."""
+        """Validate the averaged weights, if that is due; an interrupted validation sets ``module.state.stopped_by``."""
         state, validator = module.state, self._validator
         if validator is None or not state.steps_in_epoch or not module.budget.validation_due(state):
             return None
-        if state.epoch < module.task.config.skip_first and not module.budget.finished(state):
+        if state.epoch < module.task.config.validation.skip_first and not module.budget.finished(state):
             return None
-        began = time.monotonic()
+        began = module.clock.elapsed()
         if state.val_cases is None:
             self._plan_validation(module, validator)
         chosen = choose_evenly(module.task.val_ids, state.val_cases or 0)
         result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
-        numbers = [time.monotonic() - began, float(module.stop_request.signal_number)]
+        numbers = [module.clock.elapsed() - began, float(module.stop_request.signal_number)]
         state.val_cost_s, number = ranks.all_reduce_max(numbers, module.device)
         state.val_spent_s += state.val_cost_s
         if result is None:
@@ -156,14 +155,14 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
 
     @staticmethod
     def _plan_validation(module: SegmentationModule, validator: Validator) -> None:
-        """With a time budget, one case is timed to see how many fit."""
+        """Choose how many cases are validated; with a time limit one case is timed first."""
         state, task = module.state, module.task
-        most = min(task.config.val_cases, len(task.val_ids))
+        most = min(task.config.validation.cases, len(task.val_ids))
         seconds = 0.0
         if task.config.timed:
-            began = time.monotonic()
+            began = module.clock.elapsed()
             validator.case(module.ema.network, choose_evenly(task.val_ids, 1)[0])
-            (seconds,) = ranks.all_reduce_max([time.monotonic() - began], module.device)
+            (seconds,) = ranks.all_reduce_max([module.clock.elapsed() - began], module.device)
         planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
         state.val_cases, state.val_every = planned
 

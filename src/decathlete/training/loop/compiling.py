@@ -1,4 +1,4 @@
-"""Whether torch can compile on this machine."""
+"""A check whether torch can compile on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from decathlete.errors import OptionError
 
 
 def check_compiler(device: torch.device) -> None:
-    """Compile something small for ``device``, before anything is written: what is missing shows at once.
+    """Compile a small function for ``device`` before anything is written, to report missing compilers early.
 
     Raises:
         OptionError: it cannot be done, and why.
@@ -19,7 +19,7 @@ def check_compiler(device: torch.device) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about parts of torch, from other parts of it
-            torch.compile(_something, dynamic=False)(torch.ones(16, device=device))
+            torch.compile(_small_function, dynamic=False)(torch.ones(16, device=device))
     except Exception as problem:  # whatever the compiler's many layers raise
         why = next((line for line in str(problem).splitlines() if line.strip()), type(problem).__name__)
         raise OptionError(
@@ -28,5 +28,5 @@ def check_compiler(device: torch.device) -> None:
         ) from problem
 
 
-def _something(x: Tensor) -> Tensor:
+def _small_function(x: Tensor) -> Tensor:
     return x * 2 + 1

@@ -1,25 +1,22 @@
-"""The thin shell around the training step: Lightning moves it between devices and processes and calls it."""
+"""The Lightning module: a thin shell around the training step."""
 
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from decathlete.augmentation.batch import RawBatch
 from decathlete.augmentation.pipeline import Augmenter
-from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import DecathleteError
 from decathlete.networks.build import build_network
-from decathlete.networks.layout import memory_format
-from decathlete.networks.unet import UNet
+from decathlete.networks.layout import apply_layout
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
 from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
@@ -31,27 +28,27 @@ from decathlete.training.loop.step import Batch, clip_gradients, make_gradients,
 from decathlete.training.loop.stop_criterion import StopCriterion, make_stop_criterion
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.loop.validation import Validator
-from decathlete.training.objective.ema import EMA
-from decathlete.training.objective.losses import SegmentationLoss
-from decathlete.training.objective.optimizers import (
+from decathlete.training.objective.deep_supervision import DeepSupervision
+from decathlete.training.objective.ema import EMA, ema_decay
+from decathlete.training.objective.losses import LOSSES, LossContext
+from decathlete.training.objective.optimizer_steps import (
     build_optimizer,
     restore_optimizer,
     set_learning_rate,
     unscales_itself,
 )
-from decathlete.training.objective.schedules import ema_decay, learning_rate
 
 MOST_SKIPPED_IN_A_ROW = 100
 
 
 class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
-    """Network, loss, optimizer and averaged weights of one training, and where it is (``state``).
+    """Network, loss, optimizer, averaged weights and state of one training.
 
     Batches arrive cut; they are augmented on the training device, outside autocast. Optimization is manual, so that
     all ranks can agree on skipping a step whose loss or gradient is not finite.
     """
 
-    network: UNet
+    network: nn.Module
     ema: EMA
     augmenter: Augmenter
     clock: Clock
@@ -61,15 +58,13 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.automatic_optimization = False
         self.task = task
         self.budget: StopCriterion = make_stop_criterion(task.config)
-        self.state = RunState(val_every=task.config.val_every)
+        self.state = RunState(val_every=task.config.validation.every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
         self._ticked_s = 0.0
-        self.loss = SegmentationLoss(
-            task.plan.labels,
-            heads=task.plan.network.heads,
-            batch_dice=task.config.batch_dice,
-            term=task.config.loss,
-        )
+        loss = LOSSES.build(task.config.loss, LossContext(labels=task.plan.labels))
+        self.loss = DeepSupervision(loss, heads=task.plan.network.heads)
+        self.schedule = task.config.make_schedule()
+        self._scale = 0.0  # of the loss, with loss scaling
 
     # What Lightning calls, in this order.
 
@@ -81,42 +76,44 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             convert_to_sync_batch_norm(self.network)
         hardware = task.hardware
         device = torch.device(hardware.kind)
-        self.network.set_layout(memory_format(task.config.layout, device, task.plan.dims, hardware.precision))
+        apply_layout(self.network, task.config.layout, device=device, precision=hardware.precision)
         if task.config.compile:  # in place: the weights keep their names, and a copy (EMA) is not compiled
             self.network.compile(dynamic=False)
         self.augmenter = device_augmenter(task)
 
     def configure_optimizers(self) -> Optimizer:
-        """The config's optimizer."""
-        return build_optimizer(self.network.parameters(), self.task.config)
+        """Build the config's optimizer."""
+        return build_optimizer(self.network.parameters(), self.task.config.optimizer)
 
     def train_dataloader(self) -> Iterable[RawBatch]:
-        """The open epoch's batches."""
+        """Return the open epoch's batches."""
         return EpochBatches(self)
 
     def on_train_start(self) -> None:
-        """Go on from the last checkpoint, if there is one, and watch for signals in place of Lightning's handlers."""
+        """Restore the last checkpoint, if there is one, and install signal handlers in place of Lightning's."""
         self.ema = EMA(self.network)
         carried_s = 0.0
         if self.task.last_checkpoint.is_file():
             self._restore(load_checkpoint(self.task.last_checkpoint))
             carried_s = self.state.elapsed_s
-        self.clock = Clock(self.task.started, carried_s=carried_s)
+        if self._scaler is not None:
+            self._scale = self._scaler.get_scale()
+        self.clock = Clock(self.task.started, carried_s=carried_s, clock=self.task.clock)
         if self.trainer.received_sigterm:
             self.stop_request.signal_number = signal.SIGTERM
         self.stop_request.install()
 
     def on_train_epoch_start(self) -> None:
-        """The next step's duration counts from here."""
+        """Start timing the next step."""
         self._ticked_s = self.clock.elapsed()
 
     def transfer_batch_to_device(self, batch: RawBatch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Cut patches to augmented tensors on the device."""
+        """Augment a batch on the device."""
         image_BC, label_B = self.augmenter(batch, device)
         return image_BC, label_B
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """One step: forward, backward, agreement, weights, average."""
+        """Make one step: forward, backward, agreement of the ranks, update, average."""
         set_learning_rate(self.optimizer, self.learning_rate)
         loss = self._agree(self._backward(batch))
         made = loss is not None and self._update()
@@ -133,30 +130,22 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.state.progress = self.budget.progress(self.state)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """With loss scaling, gradients are clipped here, where they are unscaled."""
+        """Clip gradients here with loss scaling, after unscaling them."""
         scaler = self._scaler
         if scaler is None:
             return
         if unscales_itself(optimizer):  # in its step, after this
             scaler.unscale_(optimizer)
-        clip_gradients(optimizer, self.task.config.clip)
+        clip_gradients(optimizer, self.task.config.optimizer.gradient_clip)
 
     # The parts of a step.
 
     @property
     def learning_rate(self) -> float:
-        """At the present progress."""
-        config = self.task.config
-        return learning_rate(
-            self.state.progress,
-            peak=config.peak_learning_rate,
-            schedule=config.schedule,
-            warmup=config.warmup,
-            restarts=config.restarts,
-            drops=config.drops,
-            factor=config.factor,
-            lowered=self.state.lowered,
-        )
+        """The learning rate at the present progress."""
+        config, state = self.task.config, self.state
+        factor = self.schedule.factor(state.progress, n_epochs=config.n_epochs, plateau_factor=state.lowered)
+        return config.optimizer.learning_rate * factor
 
     @property
     def _stepper(self) -> LightningOptimizer:
@@ -172,11 +161,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return make_gradients(self.network, self.loss, self.optimizer, batch, backward=self.manual_backward)
 
     def _agree(self, loss: Tensor) -> float | None:
-        """The loss, if the step is finite on all ranks; time and requests to stop are agreed on in the same call."""
-        norm = clip_gradients(self.optimizer, self.task.config.clip) if self._scaler is None else None
-        value, finite = pack_loss_and_finite(
-            loss, norm
-        ).tolist()  # waits for the device: the time taken below is the step's
+        """Return the loss if it is finite on all ranks; elapsed time and stop requests use the same call."""
+        norm = (
+            clip_gradients(self.optimizer, self.task.config.optimizer.gradient_clip) if self._scaler is None else None
+        )
+        packed = pack_loss_and_finite(loss, norm)
+        value, finite = packed.tolist()  # waits for the device: the time taken below is the step's
         now_s = self.clock.elapsed()
         local = (1.0 - finite, now_s, now_s - self._ticked_s, float(self.stop_request.signal_number))
         bad, elapsed_s, step_s, number = ranks.all_reduce_max(local, self.device)
@@ -186,14 +176,14 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return None if bad else float(value)
 
     def _update(self) -> bool:
-        """Step the optimizer; whether it did (a loss scaler skips where a scaled gradient overflowed)."""
+        """Step the optimizer; return whether it did (a loss scaler skips when a scaled gradient overflows)."""
         scaler = self._scaler
         if scaler is None:
             self._stepper.step()
             return True
-        before = scaler.get_scale()
         self._stepper.step()
-        return bool(scaler.get_scale() >= before)
+        before, self._scale = self._scale, scaler.get_scale()  # waits for the device
+        return self._scale >= before
 
     def _average(self) -> None:
         state, limit = self.state, self.task.config.ema_decay
@@ -205,17 +195,13 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def validator(self) -> Validator:
-        """What sweeps held-out cases with this training's precision and loss, on its device."""
+        """Make the validator of held-out cases, with this training's precision, loss and device."""
         task = self.task
         return Validator(
             PreparedStore.open(task.store),
             task.plan,
-            lambda logits_BK, label_B: self.loss(logits_BK, label_B).total,
-            window=SlidingWindow(
-                overlap=task.config.val_overlap,
-                blend=task.config.val_blend,
-                batch_size=task.config.val_batch_size,
-            ),
+            self.loss,
+            window=task.config.validation.window,
             precision=task.hardware.precision,
             layout=task.config.layout,
             device=self.device,
@@ -225,7 +211,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def save(self) -> None:
         """Write the last checkpoint (on the first rank)."""
-        began = time.monotonic()
+        began = self.clock.elapsed()
         if ranks.rank() == 0:
             scaler = self._scaler
             content = {
@@ -236,7 +222,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
                 "scaler": scaler.state_dict() if scaler is not None else {},
             }
             save_checkpoint(self.task.last_checkpoint, content)
-        (self.state.save_cost_s,) = ranks.all_reduce_max([time.monotonic() - began], self.device)
+        (self.state.save_cost_s,) = ranks.all_reduce_max([self.clock.elapsed() - began], self.device)
 
     def _restore(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
@@ -249,7 +235,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
 
 class EpochBatches:
-    """The open epoch's batches: each ``iter`` goes on where the last left, until the budget ends the epoch.
+    """The open epoch's batches: each ``iter`` continues where the last stopped, until the epoch is over.
 
     It declares an unending length, for without one Lightning would fetch a batch ahead and lose it at the end.
     """

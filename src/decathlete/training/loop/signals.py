@@ -12,7 +12,7 @@ WATCHED = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Remembers that a signal has asked to stop.
+    """Records that a signal asked to stop.
 
     Args:
         insist: a second SIGINT raises ``KeyboardInterrupt`` at once (for someone at a keyboard, not for workers,
@@ -24,7 +24,7 @@ class StopRequest:
         self._insist = insist
 
     def install(self) -> None:
-        """Watch from now on (within :func:`handlers_kept`); outside the main thread signals act as before."""
+        """Install the handlers (within :func:`handlers_kept`); outside the main thread nothing changes."""
         if threading.current_thread() is threading.main_thread():
             for number in WATCHED:
                 signal.signal(number, self._received)
@@ -37,7 +37,7 @@ class StopRequest:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Whatever is installed within (by us or by Lightning), the former handlers are back afterwards."""
+    """Restore the former signal handlers at the end, whatever was installed in between."""
     if threading.current_thread() is not threading.main_thread():  # Python allows handlers in that thread alone
         yield
         return
@@ -50,7 +50,7 @@ def handlers_kept() -> Iterator[None]:
 
 
 def forward(send: Callable[[int], None]) -> None:
-    """Pass SIGTERM and SIGINT to ``send`` (worker processes) instead of ending this process."""
+    """Forward SIGTERM and SIGINT to ``send`` (worker processes) instead of ending this process."""
     if threading.current_thread() is threading.main_thread():
         for number in WATCHED:
             signal.signal(number, lambda n, _frame: send(n))

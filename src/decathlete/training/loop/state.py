@@ -1,8 +1,9 @@
-"""Where a training is: all that, with the weights, makes a resumed run equal to one that was never killed."""
+"""The state of a training: with the weights, all that exact resumption needs."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
@@ -66,7 +67,7 @@ class RunState:
 
     @property
     def steps_in_epoch(self) -> int:
-        """Steps of the open epoch."""
+        """Number of steps in the open epoch."""
         return self.step - self.epoch_start_step
 
     @property
@@ -75,7 +76,7 @@ class RunState:
         return self.loss_sum / self.loss_count if self.loss_count else float("nan")
 
     def count_step(self, loss: float | None) -> None:
-        """A step was made with ``loss``, or skipped (``None``)."""
+        """Count a step made with ``loss``, or skipped (``None``)."""
         self.step += 1
         if loss is None:
             self.skipped += 1
@@ -87,13 +88,13 @@ class RunState:
             self.skipped_in_a_row = 0
 
     def time_step(self, *, elapsed_s: float, step_s: float) -> None:
-        """A step took ``step_s``; the estimate rises at once and falls slowly, but forgets the first step's warm-up."""
+        """Update the step-time estimate: it rises at once, falls slowly, and forgets the first step's warm-up."""
         self.elapsed_s = elapsed_s
         slow = 0.9 * self.step_s + 0.1 * step_s if self.step > 1 else 0.0
         self.step_s = max(step_s, slow)
 
     def update_best(self, mean_dice: float | None) -> bool:
-        """Take in a validation's mean Dice (of the open epoch); whether it is the best so far."""
+        """Record the open epoch's mean Dice; return whether it is the best so far."""
         if mean_dice is None:
             return False
         last = self.smoothed_dice
@@ -107,14 +108,14 @@ class RunState:
         return True
 
     def lower_on_plateau(self, *, factor: float, patience: int) -> None:
-        """After a judged validation: lower the learning rate if ``patience`` are past without a better Dice."""
+        """Lower the learning rate if more than ``patience`` validations brought no better Dice."""
         self.since_lowered = self.since_lowered + 1 if self.epochs_without_better else 0
         if self.since_lowered > patience:
             self.lowered *= factor
             self.since_lowered = 0
 
     def close_epoch(self, record: EpochRecord, *, elapsed_s: float) -> None:
-        """The open epoch ends as ``record``; the next one begins."""
+        """Close the open epoch with ``record`` and begin the next."""
         self.history.append(record)
         self.epoch += 1
         self.epoch_start_step, self.epoch_start_s = self.step, elapsed_s
@@ -122,26 +123,30 @@ class RunState:
         self.loss_sum, self.loss_count, self.skipped_in_epoch = 0.0, 0, 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint that is read without unpickling."""
+        """Convert to plain values, for a checkpoint that is read without unpickling."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "history"}
         return values | {"history": [record.model_dump() for record in self.history]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of ``to_dict``."""
+        """Make a state from the values of ``to_dict``."""
         history = [EpochRecord.model_validate(record) for record in values["history"]]
         return cls(**(values | {"history": history}))
 
 
 class Clock:
-    """Seconds inside ``train``, those before a resumption included.
+    """Elapsed seconds inside ``train``, including those before a resumption.
 
-    ``started`` is ``time.monotonic()`` when ``train`` was called; the processes of one machine share that clock.
+    Args:
+        started: reading of ``clock`` when ``train`` was called; the processes of one machine share that clock.
+        carried_s: seconds of the run before it was resumed.
+        clock: returns the current time, seconds.
     """
 
-    def __init__(self, started: float, *, carried_s: float = 0.0) -> None:
+    def __init__(self, started: float, *, carried_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._zero = started - carried_s
+        self._clock = clock
 
     def elapsed(self) -> float:
-        """Seconds."""
-        return time.monotonic() - self._zero
+        """Return the elapsed seconds."""
+        return self._clock() - self._zero

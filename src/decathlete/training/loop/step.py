@@ -1,4 +1,4 @@
-"""The parts of a training step that only queue work for the device: tensors in, tensors out, and nothing is waited for.
+"""The parts of a training step that queue work on the device without synchronising.
 
 That they ask nothing of the device is tested on torch's ``meta`` device, where asking is an error. A training asks once
 a step, for what :func:`report` holds.
@@ -7,12 +7,11 @@ a step, for what :func:`report` holds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-
-from decathlete.training.objective.losses import SegmentationLoss
 
 Batch = tuple[Tensor, Tensor]
 """image_BC (batch, channel, spatial axes) and label_B (batch, spatial axes), on the training device."""
@@ -20,28 +19,28 @@ Batch = tuple[Tensor, Tensor]
 
 def make_gradients(
     network: nn.Module,
-    loss: SegmentationLoss,
+    loss: Callable[[Any, Tensor], Tensor],
     optimizer: Optimizer,
     batch: Batch,
     *,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> Tensor:
-    """Forward and backward; the loss, a scalar without gradient. ``backward`` may scale it."""
+    """Run forward and backward; return the detached loss. ``backward`` may scale it."""
     image_BC, label_B = batch
     optimizer.zero_grad(set_to_none=True)
-    total: Tensor = loss(network(image_BC), label_B).total
+    total = loss(network(image_BC), label_B)
     backward(total)
     return total.detach()
 
 
 def clip_gradients(optimizer: Optimizer, limit: float) -> Tensor:
-    """Shrink all gradients together to the norm ``limit`` at most (0: no limit); the norm before, a scalar."""
+    """Clip the global gradient norm to ``limit`` (0: no limit); return the norm before, a scalar."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     return torch.nn.utils.clip_grad_norm_(weights, limit or float("inf"))
 
 
 def pack_loss_and_finite(loss: Tensor, norm: Tensor | None) -> Tensor:
-    """Loss and whether (1 or 0) it and the gradient's norm, if given, are finite: one transfer for both, (2,)."""
+    """Pack the loss and whether (1 or 0) it and the gradient norm are finite, shape (2,): one transfer for both."""
     finite = torch.isfinite(loss)
     if norm is not None:
         finite = finite & torch.isfinite(norm)

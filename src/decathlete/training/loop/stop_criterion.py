@@ -1,4 +1,4 @@
-"""How far a training is and when its epochs end, by steps or by time: pure functions of config and state."""
+"""Stop criteria: progress and ends of epochs by steps or by time, pure functions of config and state."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ FINAL_SAVES = 3  # last checkpoint, final bundle, best bundle
 
 
 class StopCriterion(Protocol):
-    """What ends a training."""
+    """Decides when epochs and the training end."""
 
     def progress(self, state: RunState) -> float:
-        """0 at the start, 1 at the end."""
+        """Return the progress: 0 at the start, 1 at the end."""
         ...
 
     def epoch_over(self, state: RunState) -> bool:
-        """Whether the open epoch has had its steps."""
+        """Return whether the open epoch has all its steps."""
         ...
 
     def finished(self, state: RunState) -> bool:
-        """Whether no further step is to be made."""
+        """Return whether no further step is made."""
         ...
 
     def validation_due(self, state: RunState) -> bool:
-        """Whether the open epoch, its steps made, is to be validated."""
+        """Return whether the open epoch is validated once its steps are made."""
         ...
 
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:
-        """Cases per validation, and epochs between validations, when a case takes so long."""
+        """Return cases per validation and epochs between validations, from the time that one case takes."""
         ...
 
 
 def make_stop_criterion(config: TrainConfig) -> StopCriterion:
-    """By steps, or by time if the config says so."""
+    """Make the criterion of a config: by steps, or by time."""
     if config.max_time_s is not None:
         return TimeLimit(config.max_time_s, n_slices=config.n_epochs)
-    return StepLimit(steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.val_every)
+    return StepLimit(
+        steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.validation.every
+    )
 
 
 class StepLimit:
-    """So many epochs of so many steps: all a function of the step, so that a run repeats exactly."""
+    """A fixed number of epochs and steps: a function of the step alone, so that a run repeats exactly."""
 
     def __init__(self, *, steps_per_epoch: int, n_epochs: int, val_every: int = 1) -> None:
         self.steps_per_epoch = steps_per_epoch
@@ -73,12 +75,12 @@ class StepLimit:
         return (state.epoch + 1) % self.val_every == 0 or self.finished(state)
 
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
-        """As configured, whatever it takes: time must not decide where a run is to repeat."""
+        """Return the configured values: time must not decide where a run has to repeat."""
         return most, self.val_every
 
 
 class TimeLimit:
-    """So many seconds, startup, validation and writing the model included; epochs are slices of them.
+    """A fixed time, including startup, validation and writing the model; epochs are slices of it.
 
     Validation takes at most ``VALIDATION_SHARE`` of it; the last step ends early enough for what follows it.
     """

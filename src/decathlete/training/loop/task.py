@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.augmentation.config import AugmentationConfig
+from decathlete.loading.loaders import LOADERS
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import Hardware
@@ -23,8 +26,10 @@ class TrainTask:
         folder: of the run, for everything written.
         plan: with the batch really used, per process and step.
         train_ids, val_ids: cases.
-        started: ``time.monotonic()`` when ``train`` was called.
+        started: reading of ``clock`` when ``train`` was called.
         log_level: of the package's logger in the process that started it.
+        clock: returns the current time, seconds; a time budget is measured with it. Must be picklable for several
+            devices.
     """
 
     store: Path
@@ -36,13 +41,13 @@ class TrainTask:
     val_ids: tuple[str, ...]
     started: float
     log_level: int
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def augmentation(self) -> AugmentationConfig:
         """The config's, or the loader's defaults for the plan's dimensions; mirroring along the plan's axes alone."""
         plan = self.plan
-        default = AugmentationConfig.recipe if self.config.loader == "dali" else AugmentationConfig.default
-        chosen = self.config.augmentation or default(plan.dims)
+        chosen = self.config.augmentation or LOADERS.build(self.config.loader).default_augmentation(plan.dims)
         return chosen.mirroring_within(plan.mirror_axes, plan.dims)
 
     @property

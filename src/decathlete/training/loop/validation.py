@@ -126,6 +126,7 @@ class Validator:
             image_CZYX,
             plan=self.plan,
             window=self.window,
+            mirror_axes=self.plan.mirrored_axes,
             precision=self.precision,
             layout=self.layout,
         )

@@ -7,6 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+EMA_WINDOW_SHARE = 0.03
+"""Longest averaging window, share of the training's steps."""
+
 
 class EMA:
     """An exponential moving average of a network's parameters; buffers are copied.
@@ -36,3 +39,17 @@ class EMA:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up an average where it was."""
         self.network.load_state_dict(state)
+
+
+def ema_decay(step: int, *, progress: float, limit: float) -> float:
+    """The decay of the averaged weights after ``step`` steps (the one just made included).
+
+    Its window (1 / (1 - decay), in steps) is at most ``limit``'s, at most ``EMA_WINDOW_SHARE`` of the steps that
+    the whole training is expected to make (``step / progress``), and at most about a ninth of the steps made, so
+    that neither the first weights nor a short budget spoil the average.
+    """
+    if limit <= 0.0 or step <= 1:
+        return 0.0
+    expected = step / min(max(progress, 1e-6), 1.0)
+    window = min(1.0 / (1.0 - limit), EMA_WINDOW_SHARE * expected, (10 + step) / 9)
+    return 1.0 - 1.0 / max(window, 1.0)

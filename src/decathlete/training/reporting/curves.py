@@ -1,4 +1,4 @@
-"""The course of a training for TensorBoard, Weights & Biases and MLflow: the same figures, from the same epochs."""
+"""Curves of a training for every logger: the same figures of the same epochs."""
 
 from __future__ import annotations
 
@@ -12,82 +12,108 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from decathlete.core.choices import LoggerName
+from decathlete.core.extras import how_to_install
 from decathlete.core.schema import Schema
-from decathlete.errors import DecathleteError
+from decathlete.errors import DecathleteError, OptionError
+from decathlete.training.config import TrainConfig
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.loggers import close_logger, loggers_of, open_logger, plain_names
+from decathlete.training.reporting.loggers import LOGGERS, LoggerContext, TrainingLogger
+from decathlete.training.reporting.plain_names import plain_names
 from decathlete.training.reporting.records import EpochRecord
 from decathlete.version import __version__
 
-LOGGERS = "loggers.json"
+LOGGER_RUNS = "loggers.json"
 
 log = logging.getLogger(__name__)
 
 
+def check_loggers(config: TrainConfig) -> dict[str, TrainingLogger]:
+    """Build the config's loggers by name, or TensorBoard, if it is installed.
+
+    Raises:
+        OptionError: one that the config names is not installed.
+    """
+    chosen = config.loggers
+    if chosen is None:
+        chosen = tuple(s for s in (LOGGERS.settings("tensorboard"),) if LOGGERS.resolve(s.component).cls.is_installed())
+    missing = [s.component for s in chosen if not LOGGERS.resolve(s.component).cls.is_installed()]
+    if missing:
+        raise OptionError(
+            f"--logger {','.join(missing)}: not installed", remedy=f"{how_to_install(*missing)}, or leave it out"
+        )
+    return {s.component: LOGGERS.build(s) for s in chosen}
+
+
 class LoggerRuns(Schema):
-    """``loggers.json``: where each logger's curves go on when the training is resumed.
+    """``loggers.json``: the run of each logger, for resumption.
 
     Attributes:
         runs: logger -> id of its run.
     """
 
     version: int = 1
-    runs: dict[LoggerName, str] = {}
+    runs: dict[str, str] = {}
 
 
 class Curves:
-    """The loggers of one training, in its first process; the ``Progress`` that tells them.
+    """The open loggers of one training, in its first process.
 
-    One that fails (no network, no room) is given up with a warning, and nothing else comes of it.
+    A logger that fails (no network, disk full) is disabled with a warning; training continues.
     """
 
     def __init__(self, task: TrainTask, state: RunState) -> None:
         self._task = task
-        self._open: dict[LoggerName, Logger] = {}
+        self._open: dict[str, tuple[TrainingLogger, Logger]] = {}
         known = self._known()
-        for name in loggers_of(task.config):
-            self._guarded(name, partial(self._begin, name, known.get(name), state))
+        for name, logger in check_loggers(task.config).items():
+            self._guarded(name, partial(self._begin, name, logger, known.get(name), state))
 
     def on_step(self, step: int, progress: float) -> None:
-        """Nothing: an epoch's means tell enough."""
+        """Nothing: means of epochs are logged."""
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """The epoch's figures, each a curve over steps."""
-        for name, logger in list(self._open.items()):
-            self._guarded(name, partial(_tell, logger, record))
+        """Log the epoch's figures, each a curve over steps."""
+        for name, (_, logger) in list(self._open.items()):
+            self._guarded(name, partial(_log, logger, record))
 
     def close(self, *, complete: bool) -> None:
-        """Let all be written."""
-        for name, logger in list(self._open.items()):
-            self._guarded(name, partial(close_logger, name, logger, complete=complete))
+        """Write and close all loggers."""
+        for name, (component, logger) in list(self._open.items()):
+            self._guarded(name, partial(component.close, logger, complete=complete))
         self._open = {}
 
-    def _begin(self, name: LoggerName, run_id: str | None, state: RunState) -> None:
-        """Go on with a run, or begin one: with plan and config, and the epochs that are past."""
+    def _begin(self, name: str, component: TrainingLogger, run_id: str | None, state: RunState) -> None:
+        """Continue a logger's run, or begin one with plan, config and the epochs so far."""
         # Of a run that goes on, steps after the last checkpoint's epoch come once more.
         again_from = state.epoch_start_step + 1 if run_id else None
-        logger, now_id = open_logger(name, self._task, run_id, again_from=again_from)
-        self._open[name] = logger
+        task = self._task
+        context = LoggerContext(
+            folder=task.folder,
+            run_name=f"{task.plan.dims}d {task.folder.name}",
+            dataset=task.plan.dataset,
+            again_from=again_from,
+        )
+        logger, now_id = component.open(context, run_id)
+        self._open[name] = (component, logger)
         if run_id is not None:
             return
-        _describe(name, logger, described(self._task))
+        component.describe(logger, describe_run(task))
         for record in state.history:
-            _tell(logger, record)
-        LoggerRuns(runs=self._known() | {name: now_id}).save(self._task.folder / LOGGERS)
+            _log(logger, record)
+        LoggerRuns(runs=self._known() | {name: now_id}).save(self._task.folder / LOGGER_RUNS)
 
-    def _known(self) -> dict[LoggerName, str]:
-        path = self._task.folder / LOGGERS
+    def _known(self) -> dict[str, str]:
+        path = self._task.folder / LOGGER_RUNS
         if not path.is_file():
             return {}
         try:
             return dict(LoggerRuns.load(path).runs)
         except DecathleteError as problem:
-            log.warning("%s; curves begin anew", problem.problem)
+            log.warning("%s; curves start again", problem.problem)
             return {}
 
-    def _guarded(self, name: LoggerName, action: Callable[[], None]) -> None:
+    def _guarded(self, name: str, action: Callable[[], None]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # theirs, about themselves
@@ -96,12 +122,13 @@ class Curves:
             failed = self._open.pop(name, None)
             if failed is not None:
                 with suppress(Exception):  # else its run would stay open for ever
-                    close_logger(name, failed, complete=False)
-            log.warning("%s is given up (%s): training and logs.json go on without it", name, _reason(problem))
+                    component, logger = failed
+                    component.close(logger, complete=False)
+            log.warning("%s is disabled (%s): training and logs.json continue without it", name, _reason(problem))
 
 
 def figures(record: EpochRecord) -> dict[str, float]:
-    """An epoch's curves: name -> value, those left out that it does not have."""
+    """Return an epoch's curves: name -> value; figures that it does not have are left out."""
     names = plain_names(record.dice)
     values = {
         "loss/train": record.train_loss,
@@ -115,8 +142,8 @@ def figures(record: EpochRecord) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def described(task: TrainTask) -> dict[str, Any]:
-    """What a logger is told of a run: config and plan, but neither paths nor cases."""
+def describe_run(task: TrainTask) -> dict[str, Any]:
+    """Return what loggers record about a run: config and plan, but neither paths nor cases."""
     return {
         "decathlete": __version__,
         "config": task.config.model_dump(mode="json"),
@@ -124,30 +151,13 @@ def described(task: TrainTask) -> dict[str, Any]:
     }
 
 
-def _tell(logger: Logger, record: EpochRecord) -> None:
+def _log(logger: Logger, record: EpochRecord) -> None:
     logger.log_metrics(figures(record), record.step)
     logger.save()
 
 
-def _describe(name: LoggerName, logger: Logger, parameters: dict[str, Any]) -> None:
-    logger.log_hyperparams(parameters)
-    if name == "tensorboard":  # keeps them in hparams.yaml, and shows them only beside a metric of its own
-        experiment: Any = logger.experiment
-        experiment.add_text("plan and config", _as_markdown(parameters))
-
-
-def _as_markdown(parameters: dict[str, Any], indent: str = "") -> str:
-    lines = []
-    for name, value in parameters.items():
-        nested = isinstance(value, dict) and value
-        lines.append(f"{indent}- {name}" if nested else f"{indent}- {name}: {value}")
-        if nested:
-            lines.append(_as_markdown(value, indent + "    "))
-    return "\n".join(lines)
-
-
 def _reason(problem: BaseException) -> str:
-    """The first line of what it all began with; of addresses, not what stands before the host: a password, maybe."""
+    """Return the first line of the original error, without the user part of addresses, which may hold a password."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
     lines = str(problem).strip().splitlines()

@@ -1,4 +1,4 @@
-"""Who is told how a training goes."""
+"""Progress reports of a training."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Told of steps and epochs, in the first process. Spawned processes need one that can be pickled."""
+    """Receives steps and epochs, in the first process. Spawned processes need one that can be pickled."""
 
     def on_step(self, step: int, progress: float) -> None:
-        """``step`` steps are made; ``progress`` is 0..1."""
+        """Called after each step; ``progress`` is 0..1."""
         ...
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """An epoch is closed."""
+        """Called after each epoch."""
         ...
 
 
 class LogProgress:
-    """A line in the log for each epoch."""
+    """Writes a line to the log for each epoch."""
 
     def on_step(self, step: int, progress: float) -> None:
-        """Nothing: steps are many."""
+        """Nothing: there are too many steps."""
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """The epoch's figures."""
+        """Log the epoch's figures."""
         dice = "" if record.mean_dice is None else f", Dice {record.mean_dice:.4f} (best {record.best_dice or 0:.4f})"
         log.info(
             "epoch %d: step %d, loss %.4f%s, %.1f patches/s",

@@ -1,18 +1,21 @@
-"""What a run writes about itself: ``run.json`` (what it is), ``logs.json`` and ``logs.csv`` (how it went)."""
+"""Records of a run: ``run.json`` (what it is made from), ``logs.json`` and ``logs.csv`` (its epochs)."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import field_validator
 
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
+from decathlete.training.short_forms import is_version_1, upgrade_version_1
 
 LOGS_VERSION = 1
 
@@ -56,7 +59,7 @@ class Logs(Schema):
 
 
 class RunRecord(Schema):
-    """What a run is made from, and when it was finished.
+    """The inputs of a run, and when it was finished.
 
     Attributes:
         dataset_root: of the raw images, if known, for validation on original grids.
@@ -83,8 +86,16 @@ class RunRecord(Schema):
     plan: Plan | None = None
     store_plan_digest: str | None = None
 
+    @field_validator("config", mode="before")
+    @classmethod
+    def _config_of_version_1(cls, config: Any) -> Any:
+        """Read the flat form that release 0.1 and older have recorded."""
+        if isinstance(config, Mapping) and is_version_1(config):
+            return upgrade_version_1(config)
+        return config
+
     def differences(self, other: RunRecord) -> list[str]:
-        """Why ``other`` would not end with the same weights: ``"epochs: 2 -> 3"``."""
+        """List why ``other`` would not end with the same weights: ``"epochs: 2 -> 3"``."""
         names = ("dataset", "dataset_digest", "plan_digest", "dims", "fold", "train", "val")
         found = [
             f"another {name.replace('_digest', '')}" for name in names if getattr(self, name) != getattr(other, name)
@@ -93,7 +104,7 @@ class RunRecord(Schema):
 
 
 def write_logs(folder: Path, classes: Sequence[str], epochs: Sequence[EpochRecord]) -> None:
-    """Write ``logs.json`` and ``logs.csv`` anew, each whole or not at all."""
+    """Write ``logs.json`` and ``logs.csv``, each atomically."""
     Logs(classes=tuple(classes), epochs=tuple(epochs)).save(folder / "logs.json")
     write_text(folder / "logs.csv", _as_csv(classes, epochs))
 

@@ -1,4 +1,4 @@
-"""Lightning says much that is of no use to ours; what is left is what a user can act on."""
+"""Silences Lightning's banners, tips and warnings that users cannot act on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_NO_USE = (
 
 
 def silence_lightning() -> None:
-    """For the rest of this process: no banners, no tips, no warnings about choices that are deliberate."""
+    """Silence Lightning's banners, tips and warnings about deliberate choices, for the rest of this process."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in _OF_NO_USE:

@@ -4,6 +4,7 @@ import pytest
 
 from decathlete.errors import ImageError
 from decathlete.inference.batching.pipeline import one_by_one, run_pipeline
+from guards import HANG_S
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -33,7 +34,7 @@ def test_the_next_case_is_read_while_this_one_is_computed():
 
     def compute(case):
         if case == 1:
-            assert read_second.wait(10)
+            assert read_second.wait(HANG_S)
         return case
 
     assert len(list(run_pipeline({"a": 1, "b": 2}, read=read, compute=one_by_one(compute), write=str))) == 2
@@ -49,7 +50,7 @@ def test_this_case_is_computed_while_the_last_is_written():
 
     def write(case):
         if case == 1:
-            assert computing_second.wait(10)
+            assert computing_second.wait(HANG_S)
         return case
 
     assert len(list(run_pipeline({"a": 1, "b": 2}, read=int, compute=one_by_one(compute), write=write))) == 2
@@ -68,7 +69,7 @@ def test_nothing_waits_for_the_writer_while_there_is_nothing_to_write():
 
     def write(case):
         if case == 1:
-            assert collecting.wait(10)
+            assert collecting.wait(HANG_S)
         return case
 
     done = run_pipeline({str(i): i for i in range(1, 5)}, read=int, compute=compute, write=write)
@@ -84,7 +85,7 @@ def test_what_is_finished_together_is_written_while_the_next_is_computed():
         yield list(cases)
 
     def write(case):
-        assert computing_third.wait(10)
+        assert computing_third.wait(HANG_S)
         return case
 
     done = run_pipeline({"a": 1, "b": 2, "c": 3}, read=int, compute=compute, write=write)

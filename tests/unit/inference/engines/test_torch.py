@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import nn
@@ -69,6 +71,20 @@ def test_another_error_of_the_network_stays_what_it_is():
 def test_auto_precision_on_a_cpu_is_never_fp16():
     assert default_precision(torch.device("cpu")) in ("fp32", "bf16")
     assert resolve_precision("auto", torch.device("cpu")) == default_precision(torch.device("cpu"))
+
+
+def test_precision_is_chosen_for_the_gpu_asked_for_not_for_the_current_one(monkeypatch):
+    current = [0]
+
+    @contextmanager
+    def switched(device):
+        current.append(device.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", switched)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
+    assert [default_precision(torch.device("cuda", index)) for index in (0, 1)] == ["fp16", "bf16"]
 
 
 @pytest.mark.parametrize(("computes", "expected"), [(True, "bf16"), (False, "fp32")])

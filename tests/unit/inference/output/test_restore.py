@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from decathlete.core.geometry import AxisTransform, Box, Geometry
 from decathlete.core.labels import LabelClass, LabelSet, Region
@@ -109,13 +113,32 @@ def test_outside_the_crop_is_certain_background():
     assert regions.label_ZYX.max() == 300
 
 
-def test_memory_follows_the_slab():
-    restoration = _restoration((64, 6, 6), (100, 6, 6))
-    restorer = Restorer(restoration, LABELS)
-    for plane in torch.randn(64, 3, 1, 6, 6)[:-1]:
-        restorer.add(plane)
-        assert restorer._kept_KZYX.shape[1] <= 2
-        assert restorer._kept_KZYX.untyped_storage().size() <= 4 * 3 * 2 * 36
+class LiveTensors(TorchDispatchMode):
+    """Knows the tensors that were made under it and are still in use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.made.extend(weakref.ref(leaf) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        return result
+
+    @property
+    def n_bytes(self) -> int:
+        storages = [tensor.untyped_storage() for made in self.made if (tensor := made()) is not None]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize("slab", [1, 7])
+def test_memory_follows_the_slab(slab):
+    """Two planes are kept for the next slab, and not the slab that they came in."""
+    restorer, live = Restorer(_restoration((63, 6, 6), (100, 6, 6)), LABELS), LiveTensors()
+    for planes in torch.randn(63 // slab, 3, slab, 6, 6)[:-1]:
+        with live:
+            restorer.add(planes.clone())
+        assert 0 < live.n_bytes <= 4 * 3 * 2 * 36
 
 
 def test_half_precision_logits_are_taken():

@@ -175,11 +175,11 @@ def test_slabs_are_contiguous_and_no_deeper_than_the_patch():
 
 def test_a_slab_comes_before_later_windows_are_computed():
     """What makes memory follow the slab: nothing runs ahead of what is asked for."""
-    calls = []
+    windows = []
 
     class Counting(Constant):
         def forward(self, x):
-            calls.append(len(x))
+            windows.extend(x)
             return super().forward(x)
 
     slabs = sweep(
@@ -189,7 +189,7 @@ def test_a_slab_comes_before_later_windows_are_computed():
         window=SlidingWindow(batch_size=1),
     )
     next(slabs)
-    assert sum(calls) <= 2
+    assert 0 < len(windows) <= 2
 
 
 def test_repeats_bit_for_bit():

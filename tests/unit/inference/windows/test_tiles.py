@@ -1,6 +1,7 @@
 """Sums in tiles, in memory and on disk, against one array that holds everything."""
 
 import errno
+import weakref
 
 import numpy as np
 import pytest
@@ -64,35 +65,42 @@ def test_what_waits_on_disk_changes_no_bit(grid, memory_bytes, tmp_path, monkeyp
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
-def test_memory_is_kept_within_its_bound(tmp_path, monkeypatch):
+def test_memory_is_kept_within_its_bound(tmp_path):
+    """What is not in memory is on disk: together they are what a sweep without a bound holds."""
     grid = WindowGrid(shape=(64, 40, 40), patch=(16, 16, 16), overlap=0.5)
     one_window = K * 16**3 * 4
-    most, put = [], []
-    add, shelve = TiledAccumulator.add, tiles.DiskSpill.put
-
-    def watched(self, *args):
-        add(self, *args)
-        most.append(sum(t.numel() * 4 for t in self._tiles_ZKYX.values()))
-
-    monkeypatch.setattr(TiledAccumulator, "add", watched)
-    monkeypatch.setattr(tiles.DiskSpill, "put", lambda self, *args: (put.append(1), shelve(self, *args)))
-    swept(grid, memory_bytes=2 * one_window, scratch=tmp_path)
-    assert put
-    assert max(most) <= 2 * one_window
-    most.clear()
-    swept(grid)
-    assert max(most) > 4 * one_window
+    on_disk, held, done = [], [], 0
+    with (
+        TiledAccumulator(grid, K, torch.device("cpu"), memory_bytes=2 * one_window, scratch=tmp_path) as bounded,
+        TiledAccumulator(grid, K, torch.device("cpu")) as unbounded,
+    ):
+        for start, logits in windows_of(grid):
+            for sums in (bounded, unbounded):
+                for _ in sums.planes(done, start[0]) if start[0] > done else ():
+                    pass
+                sums.add(start, logits.clone())
+            done = start[0]
+            on_disk.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()))
+            held.append(unbounded.held_bytes)
+            assert bounded.held_bytes <= 2 * one_window
+            assert bounded.held_bytes + on_disk[-1] == held[-1]
+    assert max(on_disk) > 0
+    assert max(held) > 4 * one_window
 
 
 @pytest.mark.parametrize("n_outputs", [1, K])
 def test_tiles_hold_their_own_numbers_alone(n_outputs):
     """One output's planes lie together in the window already: a tile of them must not keep the window."""
     grid = WindowGrid(shape=(24, 8, 8), patch=(16, 8, 8), overlap=0.5)
+    window = np.ones((n_outputs, *grid.patch), np.float32)
+    kept = weakref.ref(window)
+    logits = torch.from_numpy(window)
+    del window
     with TiledAccumulator(grid, n_outputs, torch.device("cpu")) as sums:
-        sums.add((0, 0, 0), torch.ones(n_outputs, *grid.patch))
-        held = [tile.untyped_storage().nbytes() for tile in sums._tiles_ZKYX.values()]
-        assert held == [n_outputs * 8**3 * 4] * 2
-        assert sum(held) == sums._held_bytes
+        sums.add((0, 0, 0), logits)
+        del logits
+        assert kept() is None
+        assert sums.held_bytes == 2 * n_outputs * 8**3 * 4
 
 
 def test_a_full_disk_is_told_with_a_remedy(tmp_path, monkeypatch):

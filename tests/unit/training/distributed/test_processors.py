@@ -134,11 +134,14 @@ def test_a_process_is_bound_for_as_long_as_it_trains():
 @linux
 @pytest.mark.parametrize("rank", [0, 1])
 def test_each_training_process_is_bound_to_its_own(rank, monkeypatch):
-    """A stand-in for the system's call: the machine that tests may have a single processor."""
-    calls: list[set[int]] = []
-    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: calls.append(set(mask)))
-    monkeypatch.setattr(run, "make_trainer", lambda *parts: SimpleNamespace(fit=lambda module: calls.append("fit")))
+    """A stand-in for the system: the machine that tests may have a single processor."""
+    usable, while_training = {"now": {0, 4, 5, 6}}, []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(usable["now"]))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: usable.update(now=set(mask)))
+    trainer = SimpleNamespace(fit=lambda module: while_training.append(usable["now"]))
+    monkeypatch.setattr(run, "make_trainer", lambda *parts: trainer)
     hardware = replace(choose_hardware(tiny_config(devices=2)), processors=(frozenset({4}), frozenset({5, 6})))
     module = SimpleNamespace(task=SimpleNamespace(hardware=hardware))
     fit_module(module, [], SpawnedEnvironment(rank=rank, world=2, port=1))  # type: ignore[arg-type]
-    assert calls == [hardware.processors[rank], "fit", os.sched_getaffinity(0)]
+    assert while_training == [hardware.processors[rank]]
+    assert usable["now"] == {0, 4, 5, 6}

@@ -14,9 +14,10 @@ from decathlete.networks.build import build_network
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
 from decathlete.training.loop.step import clip_gradients, make_gradients, pack_loss_and_finite
+from decathlete.training.objective.deep_supervision import DeepSupervision
 from decathlete.training.objective.ema import EMA
-from decathlete.training.objective.losses import SegmentationLoss
-from decathlete.training.objective.optimizers import build_optimizer
+from decathlete.training.objective.losses import LOSSES, LossContext
+from decathlete.training.objective.optimizer_steps import build_optimizer
 from factories import make_test_network, make_test_plan
 from training_support import REGIONS
 
@@ -50,11 +51,12 @@ def test_a_step_from_the_raw_batch_to_the_average_asks_the_device_nothing(dims, 
     with META:
         trained = build_network(plan.network)
     convert_to_sync_batch_norm(trained)
-    loss = SegmentationLoss(plan.labels, heads=plan.network.heads, term=config.loss).to(META)
-    optimizer = build_optimizer(trained.parameters(), config)
+    one_head = LOSSES.build(config.loss, LossContext(labels=plan.labels))
+    loss = DeepSupervision(one_head, heads=plan.network.heads).to(META)
+    optimizer = build_optimizer(trained.parameters(), config.optimizer)
     average = EMA(trained)
     value = make_gradients(trained, loss, optimizer, batch)
-    told = pack_loss_and_finite(value, clip_gradients(optimizer, config.clip))
+    told = pack_loss_and_finite(value, clip_gradients(optimizer, config.optimizer.gradient_clip))
     optimizer.step()
     average.update(trained, 0.9)
     assert (told.device, told.shape) == (META, (2,))

@@ -13,8 +13,9 @@ from torch import distributed, nn
 
 from decathlete.core.labels import IGNORE_INDEX, LabelClass, LabelSet, Region
 from decathlete.networks.build import build_network
-from decathlete.planning.network_spec import NetworkSpec
-from decathlete.training.objective.losses import SegmentationLoss, supervision_weights
+from decathlete.networks.unet_spec import UNetSpec
+from decathlete.training.objective.deep_supervision import DeepSupervision, supervision_weights
+from decathlete.training.objective.losses import LOSSES, LossContext
 
 TWO = LabelSet.from_names(["a", "b"])
 SPARSE = LabelSet(classes=TWO.classes, ignore=7)
@@ -25,6 +26,11 @@ NESTED = LabelSet(
     region_order=(2, 5),
     ignore=9,
 )
+
+
+def segmentation_loss(labels: LabelSet, heads: int, *, batch_dice=True, term="cross_entropy") -> DeepSupervision:
+    settings = LOSSES.settings({"name": term, "batch_dice": batch_dice})
+    return DeepSupervision(LOSSES.build(settings, LossContext(labels=labels)), heads)
 
 
 def make_batch(
@@ -79,24 +85,24 @@ def plain_terms(labels: LabelSet, logits: np.ndarray, label: np.ndarray, *, batc
 @pytest.mark.parametrize("term", ["cross_entropy", "focal"])
 def test_it_equals_the_plain_computation(labels, ignored, batch_dice, term):
     (logits,), label = make_batch(labels, ignored=ignored)
-    terms = SegmentationLoss(labels, 1, batch_dice=batch_dice, term=term)((logits,), label)
+    loss = segmentation_loss(labels, 1, batch_dice=batch_dice, term=term)
+    found = loss.loss.terms(logits.float(), label)
     gamma = 2.0 if term == "focal" else 0.0
     dice, entropy = plain_terms(labels, logits.numpy(), label.numpy(), batch_dice=batch_dice, gamma=gamma)
-    assert terms.dice.item() == pytest.approx(dice, abs=1e-5)
-    assert terms.cross_entropy.item() == pytest.approx(entropy, abs=1e-5)
-    assert terms.total.item() == pytest.approx(dice + entropy, abs=1e-5)
+    assert [term.item() for term in found] == pytest.approx([dice, entropy], abs=1e-5)
+    assert loss((logits,), label).item() == pytest.approx(dice + entropy, abs=1e-5)
 
 
 def test_two_dimensions():
     (logits,), label = make_batch(TWO, shape=(4, 6, 8))
-    terms = SegmentationLoss(TWO, 1)(logits, label)
-    assert terms.total.item() == pytest.approx(sum(plain_terms(TWO, logits.numpy(), label.numpy())), abs=1e-5)
+    total = segmentation_loss(TWO, 1)(logits, label)
+    assert total.item() == pytest.approx(sum(plain_terms(TWO, logits.numpy(), label.numpy())), abs=1e-5)
 
 
 def test_deep_supervision_halves_the_weight_of_each_coarser_head():
     assert supervision_weights(3) == pytest.approx((4 / 7, 2 / 7, 1 / 7))
     outputs, label = make_batch(TWO, shape=(2, 4, 8, 4), heads=3)
-    total = SegmentationLoss(TWO, 3)(outputs, label).total.item()
+    total = segmentation_loss(TWO, 3)(outputs, label).item()
     parts = [plain_terms(TWO, z.numpy(), label.numpy()[:, :: 2**i, :: 2**i, :: 2**i]) for i, z in enumerate(outputs)]
     assert total == pytest.approx(sum(w * sum(p) for w, p in zip((4 / 7, 2 / 7, 1 / 7), parts, strict=True)), abs=1e-5)
 
@@ -104,31 +110,31 @@ def test_deep_supervision_halves_the_weight_of_each_coarser_head():
 def test_an_axis_that_was_not_pooled_is_not_thinned():
     label = torch.randint(0, 3, (1, 3, 4, 4), dtype=torch.uint8)
     fine, coarse = torch.randn(1, 3, 3, 4, 4), torch.randn(1, 3, 3, 2, 2)
-    total = SegmentationLoss(TWO, 2)((fine, coarse), label).total
-    single = SegmentationLoss(TWO, 1)
-    expected = (2 * single(fine, label).total + single(coarse, label[:, :, ::2, ::2]).total) / 3
+    total = segmentation_loss(TWO, 2)((fine, coarse), label)
+    single = segmentation_loss(TWO, 1)
+    expected = (2 * single(fine, label) + single(coarse, label[:, :, ::2, ::2])) / 3
     assert total.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_the_number_of_heads_must_be_as_announced():
     outputs, label = make_batch(TWO, shape=(2, 4, 8, 4), heads=3)
     with pytest.raises(ValueError, match="zip"):
-        SegmentationLoss(TWO, 2)(outputs, label)
+        segmentation_loss(TWO, 2)(outputs, label)
 
 
 @pytest.mark.parametrize("labels", [SPARSE, NESTED])
 @pytest.mark.parametrize("term", ["cross_entropy", "focal"])
 def test_the_gradient_is_that_of_finite_differences(labels, term):
     (logits,), label = make_batch(labels, shape=(2, 2, 4), ignored=True)
-    loss = SegmentationLoss(labels, 1, term=term)
+    loss = segmentation_loss(labels, 1, term=term)
     logits.requires_grad_()
-    loss(logits, label).total.backward()
+    loss(logits, label).backward()
     generator = torch.Generator().manual_seed(1)
     for _ in range(5):
         direction = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
         step = 1e-2  # the loss is float32: smaller steps drown in rounding, the third order is below 1e-4
         with torch.no_grad():
-            ahead, behind = (loss(logits + s * direction, label).total.item() for s in (step, -step))
+            ahead, behind = (loss(logits + s * direction, label).item() for s in (step, -step))
         assert (logits.grad * direction).sum().item() == pytest.approx((ahead - behind) / (2 * step), abs=5e-4)
 
 
@@ -136,7 +142,7 @@ def test_the_gradient_is_that_of_finite_differences(labels, term):
 def test_ignored_voxels_have_no_gradient(labels):
     (logits,), label = make_batch(labels, ignored=True)
     logits.requires_grad_()
-    SegmentationLoss(labels, 1)(logits, label).total.backward()
+    segmentation_loss(labels, 1)(logits, label).backward()
     gradient = logits.grad.abs().sum(dim=1)
     assert (gradient[label == IGNORE_INDEX] == 0).all()
     assert (gradient[label != IGNORE_INDEX] > 0).all()
@@ -146,7 +152,7 @@ def test_ignored_voxels_have_no_gradient(labels):
 def test_a_batch_without_any_truth_has_a_loss_without_gradient(labels):
     (logits,), label = make_batch(labels)
     logits.requires_grad_()
-    total = SegmentationLoss(labels, 1)(logits, torch.full_like(label, IGNORE_INDEX)).total
+    total = segmentation_loss(labels, 1)(logits, torch.full_like(label, IGNORE_INDEX))
     total.backward()
     assert total.isfinite()
     assert (logits.grad == 0).all()
@@ -155,16 +161,18 @@ def test_a_batch_without_any_truth_has_a_loss_without_gradient(labels):
 def test_a_class_absent_from_the_batch_pulls_at_nothing():
     logits = torch.zeros(2, 3, 8, 8, 8, requires_grad=True)
     label = torch.zeros(2, 8, 8, 8, dtype=torch.uint8)
-    terms = SegmentationLoss(TWO, 1)(logits, label)
-    dice_gradient = torch.autograd.grad(terms.total - nn.functional.cross_entropy(logits, label.long()), logits)[0]
+    loss = segmentation_loss(TWO, 1)
+    dice_gradient = torch.autograd.grad(
+        loss(logits, label) - nn.functional.cross_entropy(logits, label.long()), logits
+    )[0]
     assert dice_gradient.abs().sum() < 1e-5
-    assert terms.dice.item() == pytest.approx(1, abs=1e-4)
+    assert loss.loss.terms(logits, label)[0].item() == pytest.approx(1, abs=1e-4)
 
 
 def test_a_perfect_prediction_costs_nothing():
     label = torch.randint(0, 3, (2, 4, 4, 4), dtype=torch.uint8)
     logits = 100 * nn.functional.one_hot(label.long(), 3).movedim(-1, 1).float()
-    assert SegmentationLoss(TWO, 1)(logits, label).total.item() == pytest.approx(0, abs=1e-4)
+    assert segmentation_loss(TWO, 1)(logits, label).item() == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("labels", [TWO, NESTED])
@@ -172,7 +180,7 @@ def test_extreme_logits_stay_finite(labels):
     (logits,), label = make_batch(labels)
     logits = (1e4 * logits).float().requires_grad_()
     for term in ("cross_entropy", "focal"):
-        total = SegmentationLoss(labels, 1, term=term)(logits, label).total
+        total = segmentation_loss(labels, 1, term=term)(logits, label)
         total.backward()
         assert total.isfinite()
         assert logits.grad.isfinite().all()
@@ -181,20 +189,20 @@ def test_extreme_logits_stay_finite(labels):
 def test_under_autocast_it_computes_in_float32():
     (logits,), label = make_batch(TWO)
     half = logits.bfloat16()
-    expected = SegmentationLoss(TWO, 1)(half.float(), label).total
+    expected = segmentation_loss(TWO, 1)(half.float(), label)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = SegmentationLoss(TWO, 1)(half, label).total
+        total = segmentation_loss(TWO, 1)(half, label)
     assert total.dtype == torch.float32
     assert total.item() == expected.item()
 
 
 def test_it_has_no_state_to_save():
-    assert SegmentationLoss(NESTED, 1).state_dict() == {}
+    assert segmentation_loss(NESTED, 1).state_dict() == {}
 
 
 # Two processes with a half of the batch each against one with the whole.
 
-SPEC = NetworkSpec(
+SPEC = UNetSpec(
     dims=3,
     in_channels=1,
     out_channels=3,
@@ -219,7 +227,7 @@ def halves() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def gradients(network: nn.Module, image: torch.Tensor, label: torch.Tensor) -> list[torch.Tensor]:
-    SegmentationLoss(SPARSE, 2)(network(image), label).total.backward()
+    segmentation_loss(SPARSE, 2)(network(image), label).backward()
     return [p.grad for p in network.parameters()]
 
 
@@ -241,7 +249,7 @@ def train_half(rank: int, folder: Path) -> None:
             torch.save([g.contiguous() for g in found], folder / f"gradients{number}.pt")
     if rank == 0:
         with torch.no_grad():  # one rank alone, as in validation: must not wait for the other
-            SegmentationLoss(SPARSE, 2)(network(image), label)
+            segmentation_loss(SPARSE, 2)(network(image), label)
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -255,6 +263,6 @@ def test_the_mean_of_two_ranks_gradients_is_that_of_the_double_batch(tmp_path):
         for (name, _), a, b in zip(network.named_parameters(), found, expected, strict=True):
             assert torch.allclose(a, b, atol=1e-6, rtol=1e-4), name
     each = zip(*(whole.split(2) for whole in halves()), strict=True)
-    (sum(SegmentationLoss(SPARSE, 2)(network(image), label).total for image, label in each) / 2).backward()
+    (sum(segmentation_loss(SPARSE, 2)(network(image), label) for image, label in each) / 2).backward()
     apart = [(p.grad - e).abs().max() for p, e in zip(network.parameters(), expected, strict=True)]
     assert max(apart) > 1e-3  # what would be found without sums over ranks: this test can tell

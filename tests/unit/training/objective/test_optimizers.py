@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from decathlete.training.config import TrainConfig
-from decathlete.training.objective import optimizers as optim
-from decathlete.training.objective.optimizers import build_optimizer, restore_optimizer
+from decathlete.training.objective import optimizer_steps
+from decathlete.training.objective.optimizer_steps import build_optimizer, restore_optimizer
 
 
 def walked(gradient: float, *, steps: int, **options: object) -> float:
     """A weight that was 1, after ``steps`` steps of rate 0.1 along a steady gradient."""
     weight = nn.Parameter(torch.ones(()))
-    optimizer = build_optimizer([weight], TrainConfig.make(learning_rate=0.1, **options))
+    optimizer = build_optimizer([weight], TrainConfig.make(learning_rate=0.1, **options).optimizer)
     for _ in range(steps):
         weight.grad = torch.tensor(gradient)
         optimizer.step()
@@ -49,9 +49,9 @@ def test_fused_steps_are_the_same_and_go_on_unfused(name, monkeypatch):
     """A CPU stands in for the GPU: it has the kernels, too."""
 
     def fresh(*, fused: bool) -> torch.optim.Optimizer:
-        monkeypatch.setattr(optim, "FUSING", ("cpu",) if fused else ("cuda",))
-        optimizer = build_optimizer([nn.Parameter(torch.ones(3))], TrainConfig.make(optimizer=name))
-        assert bool(optimizer.param_groups[0]["fused"]) is optim.unscales_itself(optimizer) is fused
+        monkeypatch.setattr(optimizer_steps, "FUSED_DEVICES", ("cpu",) if fused else ("cuda",))
+        optimizer = build_optimizer([nn.Parameter(torch.ones(3))], TrainConfig(optimizer=name).optimizer)
+        assert bool(optimizer.param_groups[0]["fused"]) is optimizer_steps.unscales_itself(optimizer) is fused
         return optimizer
 
     def weight_of(optimizer: torch.optim.Optimizer) -> torch.Tensor:

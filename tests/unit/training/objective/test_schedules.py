@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from decathlete.training.config import TrainConfig
-from decathlete.training.objective.schedules import FINAL_SHARE, ema_decay, learning_rate
+from decathlete.training.objective.ema import ema_decay
+from decathlete.training.objective.schedules import FINAL_SHARE, SCHEDULES
+
+
+def learning_rate(progress, *, peak, schedule, n_epochs=1000, plateau_factor=1.0, **settings):
+    built = SCHEDULES.build(SCHEDULES.settings({"name": schedule, **settings}))
+    return peak * built.factor(progress, n_epochs=n_epochs, plateau_factor=plateau_factor)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
@@ -28,25 +34,21 @@ def test_cosine_is_half_way_down_in_the_middle():
 
 
 def test_none_has_not_even_a_warm_up():
-    assert learning_rate(0.0, peak=0.1, schedule="none", warmup=0.1) == 0.1
-    assert learning_rate(1.0, peak=0.1, schedule="none", warmup=0.1) == 0.1
+    assert learning_rate(0.0, peak=0.1, schedule="none") == 0.1
+    assert learning_rate(1.0, peak=0.1, schedule="none") == 0.1
+    assert "warmup" not in SCHEDULES.resolve("none").settings.model_fields
 
 
 def test_multistep_falls_at_exactly_the_first_step_of_each_epoch_named():
     config = TrainConfig(schedule="multistep", epochs=7, steps_per_epoch=3, steps=(2, 5), factor=0.1, warmup=0)
-    rates = [
-        learning_rate(step / 21, peak=1.0, schedule="multistep", warmup=0, drops=config.drops, factor=config.factor)
-        for step in range(21)
-    ]
+    schedule = config.make_schedule()
+    rates = [schedule.factor(step / 21, n_epochs=config.n_epochs, plateau_factor=1.0) for step in range(21)]
     assert rates == pytest.approx([1.0] * 6 + [0.1] * 9 + [0.01] * 6)
 
 
 def test_multistep_in_shares_of_a_time():
-    config = TrainConfig(schedule="multistep", max_time_s=60, steps=(0.5, 0.75))
-    rates = [
-        learning_rate(p, peak=1.0, schedule="multistep", warmup=0, drops=config.drops, factor=0.5)
-        for p in (0.49, 0.5, 0.8)
-    ]
+    schedule = TrainConfig(schedule="multistep", max_time_s=60, steps=(0.5, 0.75), factor=0.5).make_schedule()
+    rates = [schedule.factor(p, n_epochs=20, plateau_factor=1.0) for p in (0.49, 0.5, 0.8)]
     assert rates == [1.0, 0.5, 0.25]
 
 

@@ -1,0 +1,38 @@
+"""The command that lists components: components."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from decathlete.cli import options as o
+
+
+def components(
+    kind: Annotated[
+        str | None, typer.Argument(help="Only this kind, e.g. loss, optimizer, transform, architecture.")
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """List components: losses, optimizers, networks, transforms, image formats, metrics, ... with their settings."""
+    import json
+
+    from decathlete.workflows.components import components as function
+
+    found = function(kind)
+    if as_json:
+        typer.echo(json.dumps([component.model_dump(mode="json") for component in found], indent=1))
+        return
+    for number, component in enumerate(found):
+        if number == 0 or component.kind != found[number - 1].kind:
+            typer.echo(f"{component.kind}")
+        plugin = "" if component.distribution == "decathlete" else f"  ({component.distribution or 'plug-in'})"
+        typer.echo(f"  {component.name:18} {component.summary}{plugin}")
+        if kind is not None:
+            for setting in component.settings:
+                default = "none" if setting.default is None else setting.default
+                allowed = f" ({setting.allowed})" if setting.allowed else ""
+                typer.echo(f"    {setting.name}={default}{allowed}  {setting.description}")
+    if kind is None:
+        typer.echo("\n`decathlete components KIND` shows the settings; plug-ins: docs/how-to/extend.md")

@@ -1,0 +1,115 @@
+"""Post-processing of a finished label map: each step changes the masks of structures, which decide the labels anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from scipy import ndimage
+
+from decathlete.core.geometry import Geometry
+from decathlete.core.labels import LabelSet, Region
+from decathlete.core.schema import describe
+from decathlete.errors import ModelError, OptionError
+from decathlete.inference.output.postprocessing import POSTPROCESSING, Postprocessing, PostprocessingSettings
+from decathlete.models.record import PostprocessingStep
+
+LabelZYX = NDArray[np.integer[Any]]
+
+_REMEDY = "fix the step, or combine the model anew with other post-processing"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that is ready to run, and the indices of the structures that it changes."""
+
+    run: Postprocessing
+    structures: tuple[int, ...]
+
+
+def build_steps(steps: Sequence[PostprocessingStep], labels: LabelSet) -> tuple[Step, ...]:
+    """Make the steps that a model's record lists.
+
+    Raises:
+        ModelError: an unknown step, settings that it does not have, or a structure that ``labels`` do not have.
+    """
+    return tuple(_build_step(step, labels) for step in steps)
+
+
+def postprocess(label_ZYX: LabelZYX, geometry: Geometry, labels: LabelSet, steps: Sequence[Step]) -> LabelZYX:
+    """The label map after all steps; ``label_ZYX`` itself is not modified.
+
+    A voxel that leaves a structure gets the label of the last structure that it is still part of, in the order of
+    painting, or background. A voxel that joins a structure gets that structure's label, or that of a later structure
+    inside it; of exclusive classes only background voxels join.
+
+    Args:
+        label_ZYX: file values on the grid of ``geometry``.
+    """
+    label_ZYX = label_ZYX.copy()
+    for step in steps:
+        for index in step.structures:
+            _change_structure(label_ZYX, step.run, index, labels, geometry.voxel_volume_mm3)
+    return label_ZYX
+
+
+def _build_step(step: PostprocessingStep, labels: LabelSet) -> Step:
+    try:
+        settings = POSTPROCESSING.resolve(step.name).settings.model_validate(step.settings)
+    except ValidationError as problem:
+        message = f"post-processing {step.name}: {'; '.join(describe(problem))}"
+        raise ModelError(message, remedy=_REMEDY, code="E-MODEL-POSTPROCESSING") from None
+    except OptionError as problem:
+        raise ModelError(problem.problem, remedy=problem.remedy, code="E-MODEL-POSTPROCESSING") from None
+    names = [structure.name for structure in labels.structures]
+    chosen = (settings.structures if isinstance(settings, PostprocessingSettings) else ()) or names
+    if unknown := [name for name in chosen if name not in names]:
+        raise ModelError(
+            f"post-processing {step.name} names unknown structures: {', '.join(unknown)}",
+            remedy=f"choose among {', '.join(names)}",
+            code="E-MODEL-POSTPROCESSING",
+        )
+    return Step(POSTPROCESSING.build(settings), tuple(names.index(name) for name in chosen))
+
+
+def _change_structure(
+    label_ZYX: LabelZYX, run: Postprocessing, index: int, labels: LabelSet, voxel_volume_mm3: float
+) -> None:
+    """Change one structure of ``label_ZYX`` in place."""
+    structure = labels.structures[index]
+    mask_ZYX = np.isin(label_ZYX, structure.values)
+    boxes = ndimage.find_objects(mask_ZYX.astype(np.uint8))
+    if not boxes:
+        return
+    # With a border of one voxel, so that an axis has size 1 only if the image has.
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in boxes[0])
+    inside_ZYX, part_ZYX = mask_ZYX[box], label_ZYX[box]  # a view, through which the label map is changed
+    changed_ZYX = run(inside_ZYX, voxel_volume_mm3)
+    removed_ZYX, added_ZYX = inside_ZYX & ~changed_ZYX, changed_ZYX & ~inside_ZYX
+    if labels.activation == "softmax":  # exclusive classes
+        added_ZYX &= part_ZYX == 0
+    part_ZYX[removed_ZYX] = _without(part_ZYX[removed_ZYX], structure, labels)
+    part_ZYX[added_ZYX] = _with(part_ZYX[added_ZYX], index, labels)
+
+
+def _without(values: LabelZYX, removed: Region, labels: LabelSet) -> LabelZYX:
+    """New values of voxels that leave a structure."""
+    out = np.zeros_like(values)
+    for structure, painted in zip(labels.structures, labels.structure_values, strict=True):
+        if painted not in removed.values:
+            out[np.isin(values, structure.values)] = painted
+    return out
+
+
+def _with(values: LabelZYX, index: int, labels: LabelSet) -> LabelZYX:
+    """New values of voxels that join a structure."""
+    joined = labels.structures[index]
+    out = values.copy()
+    for number, (structure, painted) in enumerate(zip(labels.structures, labels.structure_values, strict=True)):
+        if painted in joined.values:
+            out[np.isin(values, structure.values) | (number == index)] = painted
+    return out

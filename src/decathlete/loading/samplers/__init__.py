@@ -1,0 +1,60 @@
+"""Samplers: where training patches are cut. Each module is one sampler, registered by its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Shape
+from decathlete.core.registry import Registry
+from decathlete.planning.network_spec import Axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerContext:
+    """What patches are cut from.
+
+    Attributes:
+        case_ids: cases to cut from, one at least; all have labels.
+        patch_size: 2 or 3 numbers, voxels, in working order.
+        global_batch: samples per step over all ranks.
+        seed: of every draw.
+    """
+
+    case_ids: tuple[str, ...]
+    patch_size: Axes
+    global_batch: int
+    seed: int
+
+
+class Sampler(Protocol):
+    """A sampler is made with its settings and a :class:`SamplerContext`.
+
+    Its answers are pure functions of seed, global step and index in the global batch (use
+    :func:`decathlete.core.rng.stream`), so that they do not depend on ranks, readers or resumption.
+    """
+
+    @classmethod
+    def problems(cls, settings: object, *, dims: int, global_batch: int | None) -> Iterator[str]:
+        """Settings that do not fit a model of ``dims`` axes or, if it is known, a batch of so many samples."""
+        ...
+
+    def case_id(self, step: int, index: int) -> str:
+        """The case that sample ``index`` of the global batch is cut from."""
+        ...
+
+    def start(self, shape: Shape, foreground: Mapping[int, NDArray[np.int64]], step: int, index: int) -> Shape:
+        """The first voxel of the patch; negative along axes where the volume is smaller.
+
+        Args:
+            shape: of the case, Z, Y, X.
+            foreground: class index -> flat places of some of its voxels; absent classes have no entry.
+        """
+        ...
+
+
+SAMPLERS: Registry[Sampler] = Registry("sampler", package=__name__)

@@ -1,0 +1,153 @@
+"""Several saved models as one bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.core.files import writable_folder
+from decathlete.errors import ModelError, OptionError
+from decathlete.models.bundle import BundleMember, ModelBundle, TrainedMember, check_place
+from decathlete.models.record import Combination, PostprocessingStep
+from decathlete.models.weights import StoredNetworks
+from decathlete.version import __version__
+
+
+def combine_bundles(
+    models: Sequence[str | Path],
+    output: str | Path,
+    *,
+    weights: Sequence[float] = (),
+    temperature: float | None = None,
+    postprocessing: Sequence[PostprocessingStep] | None = None,
+    overwrite: bool = False,
+) -> ModelBundle:
+    """Write one bundle with the members of several, in their order.
+
+    Predicting with it gives what predicting with the list of models gives. With a single model, this makes a copy that
+    has another temperature or other post-processing.
+
+    Args:
+        models: run folders or model folders.
+        output: folder of the new bundle.
+        weights: of each model in the mean of probabilities between plans; empty: all plans count equally.
+        temperature, postprocessing: of the new bundle; ``None``: those of the models, if they agree.
+        overwrite: replace the model at ``output``.
+
+    Raises:
+        ModelError: a model is missing or damaged, or the models do not fit each other.
+        OptionError: no model is named, or there are more or fewer weights than models.
+        OutputError: something is at ``output`` that may not be replaced, or it cannot be written.
+    """
+    if not models:
+        raise OptionError("no model is named", remedy="name the folder of a run or of a model")
+    if weights and len(weights) != len(models):
+        raise OptionError(f"{len(weights)} weights for {len(models)} models", remedy="give one weight per model")
+    check_place(Path(output), overwrite=overwrite)
+    writable_folder(Path(output).parent)
+    bundles = [ModelBundle.load(Path(model)) for model in models]
+    given = {
+        "weights": bool(weights),
+        "temperature": temperature is not None,
+        "postprocessing": postprocessing is not None,
+    }
+    replaced = [name for name, is_given in given.items() if is_given]
+    check_same_settings([PredictionSettings.of(bundle) for bundle in bundles], replaced=replaced)
+    first = bundles[0].record
+    return ModelBundle.save(
+        Path(output),
+        _members(bundles),
+        combination=_combination(bundles, weights),
+        temperature=first.temperature if temperature is None else temperature,
+        postprocessing=first.postprocessing if postprocessing is None else postprocessing,
+        provenance={"decathlete": __version__, "combined_from": [bundle.digest for bundle in bundles]},
+        overwrite=overwrite,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSettings:
+    """What a model says about prediction beside its members; models that predict together must agree in it.
+
+    Attributes:
+        folder: of the model.
+        weights: of its members, if it has such.
+    """
+
+    folder: Path
+    temperature: float
+    postprocessing: tuple[PostprocessingStep, ...]
+    weights: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, bundle: ModelBundle) -> PredictionSettings:
+        """The settings of a bundle."""
+        record = bundle.record
+        return cls(
+            folder=bundle.folder,
+            temperature=record.temperature,
+            postprocessing=record.postprocessing,
+            weights=record.combination.weights,
+        )
+
+    def differences(self, other: PredictionSettings) -> dict[str, bool]:
+        """Which settings keep the two models from predicting together as they are."""
+        return {
+            "temperature": self.temperature != other.temperature,
+            "postprocessing": self.postprocessing != other.postprocessing,
+            "weights": self.folder != other.folder and bool(self.weights or other.weights),
+        }
+
+
+def check_same_settings(settings: Sequence[PredictionSettings], *, replaced: Collection[str] = ()) -> None:
+    """Check that models that predict together have the same settings.
+
+    Args:
+        replaced: names of settings that do not matter, since others replace them.
+
+    Raises:
+        ModelError: they differ, or several models have weights of their own.
+    """
+    first = settings[0]
+    for other in settings[1:]:
+        names = [name for name, differs in first.differences(other).items() if differs and name not in replaced]
+        if names:
+            raise ModelError(
+                f"has another {' and '.join(names)} than {first.folder}",
+                where=other.folder,
+                remedy="combine the models with combine_bundles, and set these there",
+                code="E-MODEL-AGREEMENT",
+            )
+
+
+def _combination(bundles: Sequence[ModelBundle], weights: Sequence[float]) -> Combination:
+    if not weights:
+        return bundles[0].record.combination if len(bundles) == 1 else Combination()
+    each = [weight for bundle, weight in zip(bundles, weights, strict=True) for _ in bundle.members]
+    return Combination(weights=tuple(each))
+
+
+def _members(bundles: Sequence[ModelBundle]) -> list[TrainedMember]:
+    taken: set[str] = set()
+    return [_copied(member, taken) for bundle in bundles for member in bundle.members]
+
+
+def _copied(member: BundleMember, taken: set[str]) -> TrainedMember:
+    """The member under a name that is not taken yet."""
+    record = member.record
+    name, number = record.name, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{record.name[:60]}-{number}"
+    taken.add(name.lower())
+    folds = [network.fold for network in record.networks]
+    return TrainedMember(
+        name=name,
+        plan=record.plan,
+        networks=StoredNetworks(member.folder, record.networks),
+        folds=[fold for fold in folds if fold is not None] if None not in folds else (),
+        mirror_axes=record.mirror_axes,
+        weights=record.weights,
+        provenance=record.provenance,
+    )

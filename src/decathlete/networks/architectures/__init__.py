@@ -1,0 +1,1 @@
+"""Built-in network architectures. Each module has the name of the architecture that it registers."""

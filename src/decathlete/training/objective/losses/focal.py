@@ -1,0 +1,27 @@
+"""Dice and focal loss (Lin et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from decathlete.training.objective.dice_loss import DiceCompoundLoss
+from decathlete.training.objective.losses import LOSSES, LossContext
+
+
+@LOSSES.register("focal")
+class DiceFocalLoss(DiceCompoundLoss):
+    """Sum of 1 - mean Dice and focal loss, which gives less weight to voxels that are easy."""
+
+    class Settings(DiceCompoundLoss.Settings):
+        gamma: float = Field(default=2.0, ge=0)
+        """Exponent of the weight ``(1 - p)^gamma``, p the probability of the truth; 0 is the cross entropy."""
+
+    def __init__(self, settings: Settings, context: LossContext) -> None:
+        super().__init__(settings, context)
+        self.gamma = settings.gamma
+
+    def voxel_loss(self, entropy: Tensor) -> Tensor:
+        """``(1 - p)^gamma * -log p`` from ``-log p``."""
+        return entropy if self.gamma == 0 else (-torch.expm1(-entropy)) ** self.gamma * entropy

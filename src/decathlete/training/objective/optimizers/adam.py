@@ -1,0 +1,32 @@
+"""Adam (Kingma & Ba, ICLR 2015): weight decay is added to the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import Field
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from decathlete.training.objective.optimizers import OPTIMIZERS, OptimizerSettings
+
+
+@OPTIMIZERS.register("adam")
+class AdamOptimizer:
+    """Adam (Kingma & Ba, ICLR 2015): weight decay is added to the gradient."""
+
+    class Settings(OptimizerSettings):
+        learning_rate: float = Field(default=1e-3, gt=0)
+        """Peak learning rate; the schedule lowers it."""
+        weight_decay: float = Field(default=1e-4, ge=0)
+        """Strength with which weights are drawn to 0 in each step."""
+        gradient_clip: float = Field(default=1.0, ge=0)
+        """Greatest norm of the gradient; longer gradients are shortened to it. 0: no clipping."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def build(self, weights: Iterable[nn.Parameter], *, fused: bool | None) -> Optimizer:
+        """See :class:`~decathlete.training.objective.optimizers.Optimizer`."""
+        s = self.settings
+        return Adam(weights, lr=s.learning_rate, weight_decay=s.weight_decay, fused=fused)

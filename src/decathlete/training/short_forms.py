@@ -1,0 +1,182 @@
+"""Short forms: settings of components and groups that also have a name of their own, such as ``momentum``.
+
+The command line, presets and Python accept them beside the nested form: ``momentum=0.8`` is
+``optimizer={"name": "sgd", "momentum": 0.8}``. Files hold the nested form alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from decathlete.core.registry import Registry
+from decathlete.errors import OptionError
+from decathlete.loading.loaders import LOADERS
+from decathlete.loading.samplers import SAMPLERS
+from decathlete.training.objective.losses import LOSSES
+from decathlete.training.objective.optimizers import OPTIMIZERS
+from decathlete.training.objective.schedules import SCHEDULES
+from decathlete.training.reporting.loggers import LOGGERS
+
+COMPONENTS: dict[str, tuple[Registry[Any], str]] = {
+    "loss": (LOSSES, "cross_entropy"),
+    "optimizer": (OPTIMIZERS, "sgd"),
+    "schedule": (SCHEDULES, "cosine"),
+    "sampler": (SAMPLERS, "foreground"),
+    "loader": (LOADERS, "threads"),
+}
+"""Field of the config -> registry, and the name of the default."""
+SHORT_FORMS: dict[str, str] = {
+    "batch_dice": "loss.batch_dice",
+    "learning_rate": "optimizer.learning_rate",
+    "weight_decay": "optimizer.weight_decay",
+    "gradient_clip": "optimizer.gradient_clip",
+    "momentum": "optimizer.momentum",
+    "warmup": "schedule.warmup",
+    "restarts": "schedule.restarts",
+    "steps": "schedule.steps",
+    "factor": "schedule.factor",
+    "lr_patience": "schedule.patience",
+    "oversampling": "sampler.oversampling",
+    "nvol": "sampler.nvol",
+    "readers": "loader.readers",
+    "prefetch": "loader.prefetch",
+    "wandb_mode": "loggers.wandb.mode",
+    "mlflow_uri": "loggers.mlflow.uri",
+    "val_every": "validation.every",
+    "skip_first": "validation.skip_first",
+    "val_cases": "validation.cases",
+    "val_overlap": "validation.window.overlap",
+    "val_blend": "validation.window.blend",
+    "val_batch_size": "validation.window.batch_size",
+}
+"""Short form -> dotted path of the nested form."""
+
+
+def nest(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` with short forms and dotted names in their nested places.
+
+    Raises:
+        ValueError: one setting is given twice, or a logger's setting without the logger.
+    """
+    config = {name: value for name, value in options.items() if name not in SHORT_FORMS and "." not in name}
+    for name, value in options.items():
+        path = SHORT_FORMS.get(name, name)
+        if "." in path:
+            _place(config, path.split("."), value, name=name)
+    return config
+
+
+def drop_ineffective(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``options`` without short forms that the chosen components do not have."""
+    return {name: value for name, value in options.items() if name not in set(find_ineffective(options))}
+
+
+def find_ineffective(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield short forms in ``options`` that the chosen components do not have, or that are ``None``."""
+    for name, value in options.items():
+        head, _, rest = SHORT_FORMS.get(name, "").partition(".")
+        if not head:
+            continue
+        if value is None and not (head == "sampler" and rest == "nvol"):
+            yield name
+        elif head in COMPONENTS:
+            registry, default = COMPONENTS[head]
+            with suppress(OptionError):  # an unknown component is reported where the config is validated
+                if rest not in registry.resolve(_name_of(options.get(head), default)).settings.model_fields:
+                    yield name
+        elif head == "loggers" and rest.partition(".")[0] not in map(_name_of, options.get("loggers") or ()):
+            yield name
+
+
+def why_ineffective(name: str, options: Mapping[str, Any]) -> str:
+    """Say why the short form ``name`` has no effect beside the other ``options``."""
+    head, _, rest = SHORT_FORMS[name].partition(".")
+    if head == "loggers":
+        return f"{name} is for the logger {rest.partition('.')[0]}: leave it out"
+    registry, default = COMPONENTS[head]
+    chosen = _name_of(options.get(head), default)
+    known = ", ".join(registry.resolve(chosen).settings.model_fields) or "none"
+    return f"{name} is no setting of the {registry.kind} {chosen} (which has {known}): leave it out"
+
+
+def upgrade_version_1(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the flat config that release 0.1 and older recorded to the nested form."""
+    return nest(drop_ineffective(config))
+
+
+def is_version_1(config: Mapping[str, Any]) -> bool:
+    """Return whether a recorded config has the flat form of release 0.1 and older."""
+    return "val_cases" in config
+
+
+def load_components(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Import each ``module:Class`` in ``options`` and put the registered name in its place.
+
+    Only for what the user of this process wrote: it runs the module.
+
+    Raises:
+        OptionError: there is no such component.
+    """
+    loaded = dict(options)
+    for field, (registry, _) in COMPONENTS.items():
+        if isinstance(value := options.get(field), str | Mapping):
+            loaded[field] = _loaded(registry, value)
+    if options.get("loggers"):
+        loaded["loggers"] = tuple(_loaded(LOGGERS, value) for value in options["loggers"])
+    return loaded
+
+
+def _loaded(registry: Registry[Any], value: Any) -> Any:
+    if isinstance(value, str):
+        return registry.load(value).name if ":" in value else value
+    if isinstance(value, Mapping) and ":" in str(value.get("name")):
+        return {**value, "name": registry.load(value["name"]).name}
+    return value
+
+
+def _name_of(value: Any, default: str = "") -> str:
+    if value is None:
+        return default
+    if isinstance(value, str):
+        return value
+    return str(value.get("name", default) if isinstance(value, Mapping) else value.component)
+
+
+def _place(config: dict[str, Any], path: list[str], value: Any, *, name: str) -> None:
+    """Set ``value`` at ``path``, in place."""
+    head, *rest = path
+    if head == "loggers":
+        config[head] = _with_logger_setting(config.get(head), rest, value, name=name)
+        return
+    branch = _branch(config.get(head), default=COMPONENTS[head][1] if head in COMPONENTS else None)
+    config[head] = branch
+    for key in rest[:-1]:
+        branch[key] = _branch(branch.get(key))
+        branch = branch[key]
+    if rest[-1] in branch and branch[rest[-1]] != value:
+        raise ValueError(f"{name} is given twice: {branch[rest[-1]]} and {value}")
+    branch[rest[-1]] = value
+
+
+def _branch(value: Any, *, default: str | None = None) -> dict[str, Any]:
+    """Return a mutable mapping of the value that a user gave for a component or a group."""
+    if value is None:
+        return {} if default is None else {"name": default}
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping):
+        return dict(value) if default is None or "name" in value else {"name": default, **value}
+    to_config = getattr(value, "to_config", None)
+    return dict(to_config() if to_config else value.model_dump(exclude_unset=True))
+
+
+def _with_logger_setting(loggers: Any, path: list[str], value: Any, *, name: str) -> tuple[Any, ...]:
+    logger, setting = path
+    given = [_branch(entry) for entry in loggers or ()]
+    mine = [entry for entry in given if entry.get("name") == logger]
+    if not mine:
+        raise ValueError(f"{name} is for the logger {logger}: leave it out")
+    mine[0][setting] = value
+    return tuple(given)

@@ -1,0 +1,91 @@
+"""Components of a package outside the repository are found, trained with, and described, with no line changed here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decathlete.synthetic.phantoms import make_phantoms
+from plugin_support import BLOCK, PAGE, decathlete, write_plugin
+
+TRAIN = ("--epochs", 1, "--steps-per-epoch", 3, "--device", "cpu", "--precision", "fp32", "--logger", "none")
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as an installed distribution."""
+    return write_plugin(tmp_path_factory.mktemp("installed"), entry_points=True)
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as a folder on ``PYTHONPATH``."""
+    return write_plugin(tmp_path_factory.mktemp("loose"), entry_points=False)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset to train on."""
+    folder = tmp_path_factory.mktemp("workspace")
+    make_phantoms(folder / "data" / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))
+    return folder
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def recorded(folder: Path, dims: int = 3) -> dict[str, Any]:
+    """What the run has written about itself."""
+    found: dict[str, Any] = json.loads((folder / f"results/Task01_Small/{dims}d/fold_0/run.json").read_text())
+    return found
+
+
+def test_the_page_has_short_examples() -> None:
+    modules = {name: text for name, text in BLOCK.findall(PAGE.read_text("utf-8")) if name.startswith("my_comp")}
+    assert len(modules) >= 2
+    assert all(len(text.splitlines()) <= 60 for text in modules.values())
+
+
+def test_installed_components_are_listed_with_their_distribution(plugin: Path, workspace: Path) -> None:
+    listed = json.loads(succeeded(decathlete("components", "--json", plugin=plugin, folder=workspace)))
+    mine = {(c["kind"], c["name"]) for c in listed if c["distribution"] == "my-components"}
+    assert mine == entry_points()
+    (tversky,) = [c for c in listed if c["name"] == "tversky"]
+    assert tversky["version"] == "1.2"
+    (alpha,) = tversky["settings"]
+    assert (alpha["default"], alpha["allowed"]) == (0.3, "≥ 0, ≤ 1")
+    assert "false negatives" in alpha["description"]
+
+
+def entry_points() -> set[tuple[str, str]]:
+    """Kind and name of the page's components."""
+    text = dict(BLOCK.findall(PAGE.read_text("utf-8")))["pyproject.toml"]
+    return {(kind, name) for kind, name in re.findall(r'^"([\w ]+)\.(\w+)" = ', text, re.MULTILINE)}
+
+
+def test_installed_components_train(plugin: Path, workspace: Path) -> None:
+    transform = ("--set", "augmentation.bias_field.probability=1")
+    chosen = ("--loss", "tversky", "--set", "loss.alpha=0.6", "--optimizer", "rmsprop", *transform)
+    succeeded(decathlete("run", "data/Task01_Small", *TRAIN, *chosen, "--no-adapt", plugin=plugin, folder=workspace))
+    config = recorded(workspace)["config"]
+    assert config["loss"] == {"name": "tversky", "alpha": 0.6}
+    assert config["optimizer"]["name"] == "rmsprop"
+    assert config["augmentation"]["bias_field"]["probability"] == 1
+
+
+def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path) -> None:
+    make_phantoms(tmp_path / "data" / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))
+    chosen = ("--loss", "my_components.tversky:TverskyLoss", "--plugin", "my_components.rmsprop", "--optimizer")
+    arguments = ("run", "data/Task01_Small", *TRAIN, *chosen, "rmsprop", "--no-adapt")
+    succeeded(decathlete(*arguments, plugin=loose, folder=tmp_path))
+    assert recorded(tmp_path)["config"]["loss"] == {"name": "tversky", "alpha": 0.3}  # never the module's path
+    done = decathlete("run", "data/Task01_Small", "--loss", "tversky", plugin=loose, folder=tmp_path)
+    assert done.returncode == 2
+    assert "'tversky' is none of" in done.stderr

@@ -11,10 +11,12 @@ from statistics import median
 
 import torch
 
-from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine
-from decathlete.inference.engines.torch_engine import Engine, TorchEngine
-from decathlete.models.onnx_graph import onnx_program
+from decathlete.inference.engines import Engine
+from decathlete.inference.engines.onnx import OnnxEngine
+from decathlete.inference.engines.openvino import OpenVinoEngine
+from decathlete.inference.engines.torch import TorchEngine
 from decathlete.networks.build import build_network
+from decathlete.networks.onnx_program import onnx_program
 from decathlete.networks.precision import Precision
 from decathlete.networks.unet_spec import UNetSpec
 
@@ -39,8 +41,8 @@ def spec_of(dims: int, features: tuple[int, ...]) -> UNetSpec:
 def engines_of(spec: UNetSpec, patch: tuple[int, ...], precision: Precision) -> dict[str, Engine]:
     """With the same weights; ONNX Runtime has fp32 alone."""
     network = build_network(spec, seed=1).eval()
-    program = onnx_program([network], spec, patch)
     window = (spec.in_channels, *patch)
+    program = onnx_program([network], window=window, n_outputs=spec.out_channels)
     return {
         "torch": TorchEngine(network, device="cpu", precision=precision),
         "openvino": OpenVinoEngine(program, window=window, precision=precision),

@@ -30,7 +30,7 @@ def _one_thread() -> Iterator[None]:
 def _auto_is_torch() -> Iterator[None]:
     """Where OpenVINO is installed, too: expected values are torch's, and tests of other engines name them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decathlete.inference.engines.selection.openvino_is_there", lambda: False)
+        patch.setattr("decathlete.inference.engines.openvino.OpenVinoEngine.relative_speed", lambda device: 0.0)
         yield
 
 

@@ -75,8 +75,8 @@ def preprocess(folder: Path, output: Path, workers: int) -> Callable[[], int]:
 def predict(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete predict`` does."""
     from decathlete.cli.progress import TerminalListener
+    from decathlete.inference.options import PredictOptions
     from decathlete.workflows.predict import predict as function
-    from decathlete.workflows.validate import PredictOptions
 
     def work() -> int:
         progress = TerminalListener().cases("predict")

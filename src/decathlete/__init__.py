@@ -15,11 +15,13 @@ from decathlete.version import __version__
 if TYPE_CHECKING:
     from decathlete.benchmarking.options import BenchmarkOptions
     from decathlete.benchmarking.run import benchmark
+    from decathlete.core.sliding_window import SlidingWindow
     from decathlete.dataset.conversion.plain_sources import FileNames
     from decathlete.dataset.download import download
     from decathlete.dataset.manifest import read_dataset
     from decathlete.errors import DecathleteError
     from decathlete.evaluation.evaluate import evaluate
+    from decathlete.inference.options import PredictOptions
     from decathlete.inference.predict import Predictor
     from decathlete.interop.dynunet import import_dynunet
     from decathlete.interop.dynunet_options import DynUNetOptions
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
     from decathlete.workflows.export_int8 import export_int8
-    from decathlete.workflows.export_program import export_onnx, export_openvino
+    from decathlete.workflows.export_model import export_model, export_onnx, export_openvino
     from decathlete.workflows.predict import predict
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task as preprocess
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.run import run
     from decathlete.workflows.train import train_config
     from decathlete.workflows.train import train_task as train
-    from decathlete.workflows.validate import PredictOptions, validate
+    from decathlete.workflows.validate import validate
     from decathlete.workflows.workspace import Workspace
 
 # Public name -> where it lives. Loaded on first use, so that `decathlete --help` need not wait for torch.
@@ -55,8 +57,9 @@ _HOMES = {
     "DynUNetOptions": ("decathlete.interop.dynunet_options", "DynUNetOptions"),
     "PlanOptions": ("decathlete.planning.options", "PlanOptions"),
     "PostprocessingStep": ("decathlete.models.record", "PostprocessingStep"),
-    "PredictOptions": ("decathlete.workflows.validate", "PredictOptions"),
+    "PredictOptions": ("decathlete.inference.options", "PredictOptions"),
     "Predictor": ("decathlete.inference.predict", "Predictor"),
+    "SlidingWindow": ("decathlete.core.sliding_window", "SlidingWindow"),
     "TrainConfig": ("decathlete.training.config", "TrainConfig"),
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
     "benchmark": ("decathlete.benchmarking.run", "benchmark"),
@@ -69,9 +72,10 @@ _HOMES = {
     "evaluate": ("decathlete.evaluation.evaluate", "evaluate"),
     "explain": ("decathlete.planning.explain", "explain"),
     "export_int8": ("decathlete.workflows.export_int8", "export_int8"),
+    "export_model": ("decathlete.workflows.export_model", "export_model"),
     "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
-    "export_onnx": ("decathlete.workflows.export_program", "export_onnx"),
-    "export_openvino": ("decathlete.workflows.export_program", "export_openvino"),
+    "export_onnx": ("decathlete.workflows.export_model", "export_onnx"),
+    "export_openvino": ("decathlete.workflows.export_model", "export_openvino"),
     "import_dynunet": ("decathlete.interop.dynunet", "import_dynunet"),
     "import_nnunet": ("decathlete.interop.nnunet", "import_nnunet"),
     "predict": ("decathlete.workflows.predict", "predict"),
@@ -95,6 +99,7 @@ __all__ = [
     "PostprocessingStep",
     "PredictOptions",
     "Predictor",
+    "SlidingWindow",
     "TrainConfig",
     "Workspace",
     "__version__",
@@ -108,6 +113,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export_int8",
+    "export_model",
     "export_nnunet",
     "export_onnx",
     "export_openvino",

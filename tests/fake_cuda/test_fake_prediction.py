@@ -7,12 +7,13 @@ import torch
 
 from decathlete.core.labels import LabelSet
 from decathlete.core.sliding_window import SlidingWindow
-from decathlete.inference.engines.torch_engine import TorchEngine, resolve_device
+from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.predict import Predictor
-from decathlete.inference.windows.flips import mean_over_all
+from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.sweep import VolumeSweep, predict_logits
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
+from decathlete.networks.devices import resolve_device
 from decathlete.training.loop.validation import Validator
 from factories import make_test_plan, make_volumes
 from training_support import REGIONS, make_loss, make_store
@@ -31,7 +32,13 @@ def engine(plan, precision: str = "bf16") -> TorchEngine:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_logits_of_a_volume_lie_on_the_device(cuda, dims, precision):
     plan = make_test_plan(dims)
-    logits_KZYX = predict_logits(engine(plan, precision), torch.zeros(1, 25, 20, 17), plan, mirror_axes=range(dims))
+    logits_KZYX = predict_logits(
+        engine(plan, precision),
+        torch.zeros(1, 25, 20, 17),
+        plan=plan,
+        window=SlidingWindow(tta=True),
+        mirror_axes=range(dims),
+    )
     assert (logits_KZYX.device, logits_KZYX.dtype) == (cuda.device, torch.float32)
     assert logits_KZYX.shape == (3, 25, 20, 17)
 
@@ -42,11 +49,11 @@ def test_logits_of_a_volume_lie_on_the_device(cuda, dims, precision):
 def test_a_sweep_never_waits_once_its_image_is_on_the_device(cuda, dims, shape, blend):
     plan = make_test_plan(dims)
     network = engine(plan)
-    volume = VolumeSweep(torch.zeros(1, *shape), plan=plan, device=cuda.device, blend=blend)
+    volume = VolumeSweep(torch.zeros(1, *shape), plan=plan, device=cuda.device, window=SlidingWindow(blend=blend))
     waited = len(cuda.waits)
     planes = 0
     for window in volume.windows():
-        logits_BK = mean_over_all([network, network], window[None], range(dims))
+        logits_BK = mean_over_flips([network, network], window[None], range(dims))
         planes += sum(slab_KZYX.shape[1] for slab_KZYX in volume.add(logits_BK[0]))
     assert planes == shape[0]
     assert cuda.waits[waited:] == []

@@ -14,10 +14,12 @@ import torch
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.run import benchmark
 from decathlete.core.parallel import Outcome
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import InterruptedRunError
-from decathlete.inference.batching.cases import predict_together
+from decathlete.inference.batching.cases import predict_cases
 from decathlete.inference.batching.shared_batches import CaseRequest
-from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
 from decathlete.inference.sources import as_image
@@ -33,7 +35,6 @@ from decathlete.training.objective.optimizer_steps import unscales_itself
 from decathlete.training.reporting.records import Logs
 from decathlete.training.run import train
 from decathlete.workflows.run import run
-from decathlete.workflows.validate import PredictOptions
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_plan, make_volumes
 from training_support import NO_AUGMENTATION, KillAt, make_store, tiny_config
@@ -85,9 +86,9 @@ def test_a_whole_volume_with_flips_equals_the_cpus(dims: int, device: str) -> No
         predict_logits(
             TorchEngine(build_network(plan.network, seed=1).eval(), device=where, precision="fp32"),
             image_CZYX,
-            plan,
+            plan=plan,
+            window=SlidingWindow(tta=True, batch_size=3),
             mirror_axes=tuple(range(dims)),
-            batch_size=3,
         ).cpu()
         for where in ("cpu", device)
     )
@@ -104,10 +105,11 @@ def test_small_images_that_share_batches_equal_the_cpus_alone(device: str, tmp_p
     for where, n in ((device, 4), ("cpu", 1)):
         predictor = Predictor.load(tmp_path / "m", device=where, precision="fp32", engine="torch", batch_size=n)
         asked = [
-            CaseRequest(ready=predictor.prepare(image), about=None, probabilities=ProbabilityArray) for image in images
+            CaseRequest(prepared=predictor.prepare(image), payload=None, probabilities=ProbabilityArray)
+            for image in images
         ]
         cases = [Outcome(case_id=str(i), value=case) for i, case in enumerate(asked)]
-        answers = [outcome.value for group in predict_together(predictor, cases) for outcome in group]
+        answers = [outcome.value for group in predict_cases(predictor, cases) for outcome in group]
         found.append([answer[1].probabilities_KZYX for answer in answers if answer])
     assert len(found[0]) == len(images)
     for probabilities, expected in zip(*found, strict=True):

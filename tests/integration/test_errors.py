@@ -177,8 +177,9 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
     fails: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from decathlete.evaluation.scores import Scores
+    from decathlete.inference.options import PredictOptions
     from decathlete.models.bundle import ModelBundle
-    from decathlete.workflows.validate import PredictOptions, validate
+    from decathlete.workflows.validate import validate
 
     run = shutil.copytree(trained, tmp_path / "run")
     data = shutil.copytree(trained.parents[3] / "data" / "Task01_Two", tmp_path / "Task01_Two")
@@ -211,7 +212,8 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
 
 
 def test_validate_refuses_scores_of_another_model(fails: Run, trained: Path, tmp_path: Path) -> None:
-    from decathlete.workflows.validate import PredictOptions, validate
+    from decathlete.inference.options import PredictOptions
+    from decathlete.workflows.validate import validate
 
     run = shutil.copytree(trained, tmp_path / "run")
     validate(run, options=PredictOptions(device="cpu"))

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import CasesFailedError, DatasetError, ImageError, ModelError, OptionError, OutputError
+from decathlete.inference.options import PredictOptions
 from decathlete.inference.output import files as outputs
 from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityFile
 from decathlete.inference.output.restore import restore
@@ -28,7 +30,6 @@ from decathlete.networks.build import build_network
 from decathlete.planning.plan import Range, TrainingRanges
 from decathlete.preprocessing.prepare import prepare
 from decathlete.workflows.predict import predict
-from decathlete.workflows.validate import PredictOptions
 from factories import make_oblique_geometry, make_test_plan, make_volumes
 
 
@@ -71,7 +72,7 @@ def test_predict_goes_through_prepare_sweep_and_restore(model):
     prediction = load(model).predict(image, geometry=geometry, probabilities=True)
     bundle = ModelBundle.load(model)
     case = prepare(Image(array_CZYX=image, geometry=geometry), bundle.record.plan)
-    logits = predict_logits(bundle.build(), case.image_CZYX, bundle.record.plan, precision="fp32")
+    logits = predict_logits(bundle.build(), case.image_CZYX, plan=bundle.record.plan, precision="fp32")
     expected = restore(logits, case.restoration, bundle.record.plan.labels, probabilities=True)
     np.testing.assert_array_equal(prediction.label_ZYX, expected.label_ZYX)
     np.testing.assert_allclose(prediction.probabilities_KZYX, expected.probabilities_KZYX, atol=1e-5)
@@ -94,7 +95,7 @@ def test_arrays_of_every_form(model):
 @pytest.mark.parametrize(
     ("array", "options", "error", "words"),
     [
-        (np.ones((4, 4, 4)), {}, OptionError, "without its spacing"),
+        (np.ones((4, 4, 4)), {}, OptionError, "spacing of the array is missing"),
         (np.ones((4, 4, 4)), {"spacing": (1.0, 0.0, 1.0)}, OptionError, "not a spacing"),
         (np.ones((4, 4, 4)), {"geometry": Geometry.plain((4, 4, 5))}, OptionError, "geometry is for shape"),
         (np.ones(4), {"spacing": (1.0, 1.0, 1.0)}, OptionError, "not an image"),
@@ -131,7 +132,7 @@ def test_folds_are_averaged_as_logits(tmp_path):
     assert len(predictor.ensembles) == 1
     given = predictor.predict(image, spacing=(1.0, 1.0, 1.0), probabilities=True).probabilities_KZYX
     case = prepare(Image(array_CZYX=image, geometry=Geometry.plain((20, 20, 20))), plan)
-    logits = [predict_logits(ModelBundle.load(f).build(), case.image_CZYX, plan, precision="fp32") for f in folds]
+    logits = [predict_logits(ModelBundle.load(f).build(), case.image_CZYX, plan=plan, precision="fp32") for f in folds]
     expected = torch.softmax((logits[0] + logits[1]) / 2, dim=0)
     np.testing.assert_allclose(given, expected.numpy(), atol=1e-5)
 
@@ -163,7 +164,9 @@ def test_tta_uses_the_axes_that_training_mirrored(tmp_path, caplog):
     folder = save_model(tmp_path / "m", plan, mirror_axes=(1,))
     given = load(folder, tta=True).predict(image, spacing=(1.0, 1.0, 1.0), probabilities=True).probabilities_KZYX
     network = ModelBundle.load(folder).build()
-    logits = predict_logits(network, case.image_CZYX, plan, mirror_axes=(1,), precision="fp32")
+    logits = predict_logits(
+        network, case.image_CZYX, plan=plan, window=SlidingWindow(tta=True), mirror_axes=(1,), precision="fp32"
+    )
     np.testing.assert_allclose(given, logits.softmax(0).numpy(), atol=1e-5)
     with caplog.at_level(logging.WARNING):
         load(save_model(tmp_path / "unmirrored"), tta=True)
@@ -298,7 +301,7 @@ def test_within_a_limit_of_memory_one_case_is_there_at_a_time(model, images, tmp
     prepare, write = Predictor.prepare, outputs.write_label
     monkeypatch.setattr(Predictor, "prepare", lambda *a: (there.append(1), most.append(len(there)), prepare(*a))[-1])
     monkeypatch.setattr(outputs, "write_label", lambda *a: (there.pop(), write(*a))[-1])
-    predict_files(load(model, memory_bytes=10**9), images, tmp_path / "out")
+    predict_files(load(model, memory_gb=1), images, tmp_path / "out")
     assert most == [1, 1, 1]
     for name in "abc":
         expected = load(model).predict(images / f"{name}.nii.gz").label_ZYX
@@ -336,7 +339,7 @@ def test_one_truncated_file_does_not_stop_the_others(model, images, tmp_path):
 SHORT = {
     "the network, on a CPU": (
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-        "engines.torch_engine:TorchEngine._computed",
+        "engines.torch:TorchEngine._compute",
     ),
     "a copy, on a GPU": (torch.OutOfMemoryError("CUDA out of memory"), "windows.tiles:TiledAccumulator.add"),
     "the way back": (MemoryError("Unable to allocate 9 TiB"), "output.restore:Restorer.finish"),

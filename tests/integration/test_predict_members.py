@@ -11,7 +11,9 @@ import torch
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ModelError, OptionError, OutputError
+from decathlete.export.exporters import CheckWindows
 from decathlete.export.programs import ProgramSource
+from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, read_label, write_image
@@ -20,7 +22,6 @@ from decathlete.models.combine import combine_bundles
 from decathlete.models.record import Combination, PostprocessingStep
 from decathlete.networks.build import build_network
 from decathlete.workflows.predict import predict
-from decathlete.workflows.validate import PredictOptions
 from factories import make_test_plan, make_volumes
 
 SPACING = (1.0, 1.0, 1.0)
@@ -196,12 +197,14 @@ def test_a_model_may_replace_itself(models, image, tmp_path):
 
 def test_exported_programs_keep_temperature_and_post_processing(models, tmp_path):
     model = combine_bundles([models[0]], tmp_path / "m", temperature=2.0, postprocessing=[LARGEST])
-    record = ProgramSource.of(model, [], "").record
+    record = ProgramSource.of(model, CheckWindows(windows=[], origin="")).record
     assert (record.temperature, record.postprocessing, record.networks) == (2.0, (LARGEST,), 2)
-    folds = ProgramSource.of(combine_bundles([models[0], models[2]], tmp_path / "folds"), [], "").record
+    folds = ProgramSource.of(
+        combine_bundles([models[0], models[2]], tmp_path / "folds"), CheckWindows(windows=[], origin="")
+    ).record
     assert (folds.networks, folds.mirror_axes) == (3, (1, 2))
     with pytest.raises(ModelError, match="different plans"):
-        ProgramSource.of(combine_bundles(models, tmp_path / "all"), [], "")
+        ProgramSource.of(combine_bundles(models, tmp_path / "all"), CheckWindows(windows=[], origin=""))
 
 
 def test_weights_that_are_equal_change_nothing(models, image, tmp_path):

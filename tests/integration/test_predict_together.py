@@ -11,14 +11,15 @@ import torch
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import Outcome
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import CasesFailedError, InsufficientMemoryError
 from decathlete.inference.batching import cases as together
-from decathlete.inference.batching.cases import predict_together
+from decathlete.inference.batching.cases import predict_cases
 from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.inference.sources import as_image
-from decathlete.inference.windows.sweep import default_batch_size
+from decathlete.inference.windows.sweep import windows_per_batch
 from decathlete.io.images import read_image, read_label, write_image
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
@@ -33,7 +34,7 @@ FLAT_SHAPES = ((1, 16, 16), (2, 14, 16), (1, 20, 20), (3, 9, 16), (1, 16, 16))
 class Recording:
     """An engine that tells how many windows it was given at a time, and fails where it is told to."""
 
-    name, precision, kept_windows = "torch", "fp32", 0
+    name, precision, n_buffered_windows = "torch", "fp32", 0
 
     def __init__(self, engine, fails=lambda windows: False):
         self.engine, self.fails = engine, fails
@@ -122,7 +123,7 @@ def test_small_flat_images_share_batches_unasked(tmp_path):
 
 def test_images_that_models_of_several_plans_average_are_computed_alone(model, tmp_path):
     predictor = recording([model, save_model(tmp_path / "2d", 2, seed=1)], batch_size=64)
-    groups = predict_together(predictor, asked(predictor, SHAPES[:3]))
+    groups = predict_cases(predictor, asked(predictor, SHAPES[:3]))
     assert [len(group) for group in groups if group] == [1, 1, 1]
     assert batches(predictor, 0) == [1, 2, 1]
 
@@ -131,13 +132,13 @@ def asked(predictor, shapes):
     for number, shape in enumerate(shapes):
         image, _ = make_volumes(shape, seed=number)
         ready = predictor.prepare(as_image(image, spacing=(1.0, 1.0, 1.0)))
-        yield Outcome(case_id=str(number), value=CaseRequest(ready=ready, about=number))
+        yield Outcome(case_id=str(number), value=CaseRequest(prepared=ready, payload=number))
 
 
 def test_a_case_that_fills_a_batch_is_computed_alone_and_nothing_beside_it(model):
     predictor = recording(model, batch_size=4)
     small, large = (16, 16, 16), (40, 16, 16)
-    groups = predict_together(predictor, asked(predictor, (small, small, large, small)))
+    groups = predict_cases(predictor, asked(predictor, (small, small, large, small)))
     finished = [[outcome.case_id for outcome in group] for group in groups]
     assert [group for group in finished if group] == [["0", "1"], ["2"], ["3"]]
     assert batches(predictor) == [2, 4, 1]
@@ -151,7 +152,7 @@ def test_no_more_cases_are_open_than_windows_fit_into_a_batch(model):
             taken.append(outcome)
             yield outcome
 
-    for group in predict_together(predictor, cases()):
+    for group in predict_cases(predictor, cases()):
         done += len(group)
         assert len(taken) - done < 3
     assert done == 24
@@ -160,10 +161,10 @@ def test_no_more_cases_are_open_than_windows_fit_into_a_batch(model):
 @pytest.mark.parametrize("why", ["bytes", "memory"])
 def test_what_would_hold_too_much_together_is_computed_alone(model, why, monkeypatch):
     limit = 2 * 10**9 if why == "memory" else None
-    predictor = recording(model, batch_size=8, memory_bytes=limit)
+    predictor = recording(model, batch_size=8, memory_gb=limit and limit / 1e9)
     if why == "bytes":
-        monkeypatch.setattr(together, "TOGETHER_BYTES", 200_000)  # 16 cubed holds 86 kB: two of them, and no third
-    groups = [len(group) for group in predict_together(predictor, asked(predictor, ((16, 16, 16),) * 5)) if group]
+        monkeypatch.setattr(together, "SHARED_BYTES", 200_000)  # 16 cubed holds 86 kB: two of them, and no third
+    groups = [len(group) for group in predict_cases(predictor, asked(predictor, ((16, 16, 16),) * 5)) if group]
     assert (groups, batches(predictor)) == (([2, 2, 1],) * 2 if why == "bytes" else ([1] * 5,) * 2)
 
 
@@ -240,7 +241,7 @@ def test_seconds_of_a_case_are_its_share(model, monkeypatch):
         clock.now_s += len(windows)
 
     predictor = recording(model, batch_size=5, fails=take)
-    groups = predict_together(predictor, asked(predictor, SHAPES))
+    groups = predict_cases(predictor, asked(predictor, SHAPES))
     seconds = {outcome.case_id: outcome.value[1].seconds for group in groups for outcome in group}
     assert [seconds[case_id] for case_id in sorted(seconds)] == pytest.approx([1, 2, 1, 4, 1, 1, 3, 1])
 
@@ -260,4 +261,4 @@ def test_seconds_of_a_case_are_its_share(model, monkeypatch):
 )
 def test_as_many_windows_as_the_plan_trains_with_but_few_on_a_cpu(device, patch, expected):
     plan = make_test_plan(len(patch), batch_size=6, patch_size=patch)
-    assert default_batch_size(plan, torch.device(device)) == expected
+    assert windows_per_batch(SlidingWindow(), plan=plan, device=torch.device(device)) == expected

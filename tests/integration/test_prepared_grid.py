@@ -64,7 +64,7 @@ def expect_plain_computation(run: Path, scores: Scores) -> None:
     assert [case.case_id for case in scores.cases] == sorted(record["val"])
     for case in scores.cases:
         stored = store.case(case.case_id)
-        predicted = predict_logits(network, stored.read_image(), plan, precision="fp32").argmax(dim=0).numpy()
+        predicted = predict_logits(network, stored.read_image(), plan=plan, precision="fp32").argmax(dim=0).numpy()
         truth = stored.read_label()
         for index, found in enumerate(case.classes, start=1):
             a, b = predicted == index, truth == index

@@ -371,7 +371,7 @@ def test_the_first_epochs_are_not_validated_but_the_last_is(store, tmp_path):
 
 
 def test_so_many_cases_and_windows_at_a_time_are_validated(store, tmp_path, monkeypatch):
-    from decathlete.inference.engines.torch_engine import TorchEngine
+    from decathlete.inference.engines.torch import TorchEngine
     from decathlete.training.loop.validation import Validator
 
     cases, sizes = [], []

@@ -16,6 +16,7 @@ from torch.nn import functional
 from decathlete import export_nnunet, predict
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.dataset.manifest import read_dataset
+from decathlete.inference.options import PredictOptions
 from decathlete.io.images import read_channels, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
@@ -25,7 +26,6 @@ from decathlete.planning.plan import Plan, Resampling
 from decathlete.preprocessing.normalizations.ct import CtSettings
 from decathlete.preprocessing.prepare import prepare
 from decathlete.synthetic.phantoms import make_phantoms
-from decathlete.workflows.validate import PredictOptions
 from factories import make_test_plan
 
 LEAST_DICE = 0.999

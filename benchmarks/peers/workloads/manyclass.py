@@ -44,8 +44,8 @@ def prepare(work: Work, folder: Path) -> None:
 
 def ours(work: Work, folder: Path) -> Measured:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
+    from decathlete.inference.options import PredictOptions
     from decathlete.workflows.predict import predict
-    from decathlete.workflows.validate import PredictOptions
 
     shutil.rmtree(folder / "ours", ignore_errors=True)  # what a round before made would be kept, and nothing computed
     began = time.perf_counter()

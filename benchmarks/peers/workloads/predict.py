@@ -78,8 +78,8 @@ def _bundle(folder: Path) -> Path:
 
 def _ours(work: Work, folder: Path, name: str, *, model: Path | None = None, **chosen: Any) -> Measured:
     """Predict, in the default precision unless another is chosen, and leave the label maps in the folder ``name``."""
+    from decathlete.inference.options import PredictOptions
     from decathlete.workflows.predict import predict
-    from decathlete.workflows.validate import PredictOptions
 
     bundle = model or _bundle(folder)
     shutil.rmtree(folder / name, ignore_errors=True)  # what a round before made would be kept, and nothing computed

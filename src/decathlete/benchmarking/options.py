@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from pydantic import ValidationError
+
 from decathlete.core.choices import BenchmarkMode, Blend, Layout, PrecisionChoice
+from decathlete.core.schema import describe
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError, problems_found
-from decathlete.inference.windows.grid import check_overlap
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
 
@@ -67,7 +70,6 @@ class BenchmarkOptions:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        check_overlap(self.overlap)
         if problems := list(self._problems()):
             raise problems_found(problems, where="benchmark options", remedy="fix these options", kind=OptionError)
 
@@ -88,6 +90,10 @@ class BenchmarkOptions:
         if self.real and replace(self.plan, overrides=()) != AS_PLANNED:
             yield "prepared data have a network already: change it by overrides (--set), or plan with these options"
         yield from self._shape_problems()
+        try:
+            _ = self.window
+        except ValidationError as problem:
+            yield from describe(problem)
 
     def _shape_problems(self) -> Iterator[str]:
         if self.shape is not None and (self.real or not self.volumes):
@@ -96,6 +102,11 @@ class BenchmarkOptions:
             yield f"shape is {self.shape}; give 3 positive numbers"
         if self.patch is not None and (len(self.patch) != self.dims or min(self.patch) < 1):
             yield f"patch is {self.patch}; give {self.dims} positive numbers"
+
+    @property
+    def window(self) -> SlidingWindow:
+        """The sliding window over volumes, without its batch size, which is the plan's."""
+        return SlidingWindow(overlap=self.overlap, blend=self.blend, tta=self.tta)
 
     @property
     def profiled(self) -> int:

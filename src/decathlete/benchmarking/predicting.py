@@ -1,15 +1,18 @@
-"""Measures predictions: batches of windows, or whole volumes by sliding windows, with untrained weights."""
+"""Measure predictions: batches of windows, or whole volumes by sliding windows, with untrained weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from math import prod
 from typing import cast
 
+import numpy as np
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
@@ -17,7 +20,7 @@ from decathlete.benchmarking import batches
 from decathlete.benchmarking.clock import PeakMemory, Stopwatch
 from decathlete.benchmarking.profiling import Profiler
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
-from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
 from decathlete.inference.windows.sweep import sweep
@@ -27,15 +30,18 @@ from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.progress import TrainingProgress
 
 Prediction = tuple[int, Callable[[], None]]
-"""The voxels of a prediction, and what makes it."""
+"""Number of voxels of a prediction, and the function that computes it."""
 
 
 def measure_prediction(
     task: TrainTask,
-    progress: TrainingProgress,  # noqa: ARG001 - told of nothing while it is measured
+    progress: TrainingProgress,  # noqa: ARG001 - nothing is reported while it is measured
     environment: ClusterEnvironment | None = None,
 ) -> None:
-    """Predict and leave the report; as one of several processes, which begin together, if ``environment`` says so.
+    """Predict, and save what was measured.
+
+    Args:
+        environment: of several processes, which start to measure together; ``None``: this process is alone.
 
     Raises:
         InsufficientMemoryError: out of memory for one window.
@@ -45,7 +51,7 @@ def measure_prediction(
     device = task.device(rank)
     network = build_network(task.plan.network, seed=task.config.seed).eval()
     engine = TorchEngine(network, device=device, precision=task.options.precision, layout=task.options.layout)
-    with _met(environment):
+    with _process_group(environment):
         predictions = iter(_volumes(task, engine) if task.options.volumes else _windows(task, engine))
         for _ in range(task.options.warmup):
             next(predictions)[1]()
@@ -90,45 +96,37 @@ def _profile(task: BenchmarkTask, device: torch.device, predictions: Iterator[Pr
 
 
 def _windows(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
-    voxels, flips = task.plan.batch_size * prod(task.plan.patch_size), _flips(task)
+    voxels = task.plan.batch_size * prod(task.plan.patch_size)
+    flip_axes = task.plan.mirrored_axes if task.options.tta else ()
 
-    def predicting(windows: Tensor) -> Callable[[], None]:
-        def predict() -> None:
-            mean_over_flips(engine, windows, flips)
-
-        return predict
+    def predict(windows: Tensor) -> None:
+        mean_over_flips([engine], windows, flip_axes)
 
     for windows in cycle(batches.windows(task, engine.device)):
-        yield voxels, predicting(windows)
+        yield voxels, partial(predict, windows)
 
 
 def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
+    window = task.options.window.revised(batch_size=task.plan.batch_size)
+
+    def predict(image_CZYX: NDArray[np.float32]) -> None:
+        for _slab in sweep(
+            [engine],
+            torch.as_tensor(image_CZYX),
+            plan=task.plan,
+            window=window,
+            mirror_axes=task.plan.mirrored_axes,
+            sums_bytes=DEFAULT_SUMS_BYTES if engine.device.type == "cpu" else None,
+        ):
+            pass
+
     for image_CZYX in batches.volumes(task):
-
-        def predict(image_CZYX: object = image_CZYX) -> None:
-            for _slab in sweep(
-                [engine],
-                torch.as_tensor(image_CZYX),
-                plan=task.plan,
-                overlap=task.options.overlap,
-                blend=task.options.blend,
-                mirror_axes=_flips(task),
-                batch_size=task.plan.batch_size,
-                memory_bytes=DEFAULT_SUMS_BYTES if engine.device.type == "cpu" else None,
-            ):
-                pass
-
-        yield prod(image_CZYX.shape[1:]), predict
-
-
-def _flips(task: BenchmarkTask) -> Sequence[int]:
-    """The axes that a training by the plan would mirror."""
-    return task.plan.mirrored_axes if task.options.tta else ()
+        yield prod(image_CZYX.shape[1:]), partial(predict, image_CZYX)
 
 
 @contextmanager
-def _met(environment: ClusterEnvironment | None) -> Iterator[None]:
-    """The processes know of one another, to begin together: what they share is then shared all the time."""
+def _process_group(environment: ClusterEnvironment | None) -> Iterator[None]:
+    """Connect the processes, so that all measure at the same time and share the machine throughout."""
     if environment is None:
         yield
         return

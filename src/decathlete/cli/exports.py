@@ -1,17 +1,21 @@
-"""Commands that give trained models to other programs: export nnunet, onnx, openvino."""
+"""Commands that write trained models for other programs: ``export nnunet``, ``onnx``, ``openvino``, and plug-ins."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from decathlete.cli import options as o
+from decathlete.cli.option_groups import grouped
+from decathlete.cli.sections import SectionedCommand
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
-    from decathlete.export.programs import ExportedProgram
     from decathlete.workflows.export_int8 import Int8Program
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or the model folder in it.")]
@@ -33,12 +37,7 @@ def export_nnunet(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Export a model to a folder for prediction with nnU-Net v2. What it cannot represent is rejected with a reason."""
-    from decathlete.interop.to_nnunet import export_nnunet as function
-
-    made = function(model, output, overwrite=overwrite)
-    for note in made.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"nnU-Net v2 model in {made.folder}; it predicts with\n{made.command}")
+    _export("nnunet", model, output, overwrite=overwrite)
 
 
 def export_onnx(
@@ -49,10 +48,8 @@ def export_onnx(
     input_: CheckedOn = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make an ONNX program, for ONNX Runtime and others. One with other logits than the model's is not written."""
-    from decathlete.workflows.export_program import export_onnx as function
-
-    typer.echo(_said(function(model, output, inputs=input_, overwrite=overwrite)))
+    """Write an ONNX program, for ONNX Runtime and others. One with other logits than the model's is rejected."""
+    _export("onnx", model, output, inputs=input_, overwrite=overwrite)
 
 
 def export_openvino(
@@ -87,7 +84,7 @@ def export_openvino(
     ] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make an OpenVINO program, for Intel's runtime. One with other logits than the model's is not written."""
+    """Write an OpenVINO program, for Intel's runtime. One with other logits than the model's is rejected."""
     _check_int8_options(int8=int8, input=input_, calibration=calibration, dataset=dataset)
     if int8:
         from decathlete.cli.progress import TerminalListener
@@ -97,15 +94,13 @@ def export_openvino(
         quantised = export_int8(
             model, output, dataset=dataset, calibration=calibration, overwrite=overwrite, progress=progress
         )
-        typer.echo(_said_int8(quantised))
+        typer.echo(_int8_summary(quantised))
     else:
-        from decathlete.workflows.export_program import export_openvino as function
-
-        typer.echo(_said(function(model, output, inputs=input_, overwrite=overwrite)))
+        _export("openvino", model, output, inputs=input_, overwrite=overwrite)
 
 
 def _check_int8_options(*, int8: bool, **given: Path | None) -> None:
-    """Refuse what would have no effect."""
+    """Reject options that have no effect."""
     named = [f"--{name}" for name, value in given.items() if value is not None and (name == "input") == int8]
     if named and int8:
         raise OptionError(
@@ -121,17 +116,105 @@ def _check_int8_options(*, int8: bool, **given: Path | None) -> None:
         )
 
 
-def _said_int8(made: Int8Program) -> str:
-    found = made.quantisation
+def _int8_summary(made: Int8Program) -> str:
+    cost = made.quantisation
     return (
-        f"int8 program in {made.path}, calibrated on {found.calibrated_on} windows\n"
-        f"mean Dice of {found.validated_on} validation cases: {found.dice_fp32:.4f} in fp32, {found.dice_int8:.4f} in "
+        f"int8 program in {made.path}, calibrated on {cost.calibrated_on} windows\n"
+        f"mean Dice of {cost.validated_on} validation cases: {cost.dice_fp32:.4f} in fp32, {cost.dice_int8:.4f} in "
         f"int8\n"
         f"one window: {made.seconds_fp32:.3g} s in fp32, {made.seconds_int8:.3g} s in int8, "
         f"{made.seconds_fp32 / made.seconds_int8:.2f} times as fast here"
     )
 
 
-def _said(made: ExportedProgram) -> str:
-    differ = f"logits differ from the model's by {made.difference:.1e} of the greatest"
-    return f"program in {made.path}; {differ}, on {made.checked_on} windows of {made.windows_of}"
+COMMANDS: dict[str, Callable[..., None]] = {
+    "nnunet": export_nnunet,
+    "onnx": export_onnx,
+    "openvino": export_openvino,
+}
+"""Exporters with options of their own."""
+
+
+class ExportGroup(TyperGroup):
+    """``decathlete export``, with a command for every registered exporter."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Built-in commands first, then those of plug-ins."""
+        known = super().list_commands(ctx)
+        return [*known, *(name for name in _exporter_names() if name not in known)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command; that of a plug-in is made from its exporter."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None and (cmd_name in _exporter_names() or ":" in cmd_name):
+            return _plugin_command(cmd_name)
+        return command
+
+
+def _exporter_names() -> tuple[str, ...]:
+    from decathlete.export.exporters import EXPORTERS
+
+    return EXPORTERS.names()
+
+
+def _plugin_command(name: str) -> Any:
+    """Return the command of an exporter that has no function here: its summary is the help, its settings are --set."""
+    from decathlete.export.exporters import EXPORTERS
+
+    component = EXPORTERS.load(name)
+    fields = component.settings.model_fields
+    described = "; ".join(f"{field}: {info.description or info.annotation}" for field, info in fields.items())
+
+    def export_plugin(
+        model: Model,
+        output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="File or folder to write.")],
+        set_: list[str] | None = None,
+        input_: CheckedOn = None,
+        overwrite: o.Overwrite = False,
+    ) -> None:
+        _export(name, model, output, inputs=input_, settings=_parse_settings(set_ or []), overwrite=overwrite)
+
+    export_plugin.__annotations__["set_"] = Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"Setting of the exporter. May be given several times. {described}",
+            hidden=not fields,
+        ),
+    ]
+    export_plugin.__doc__ = component.summary
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(name, cls=SectionedCommand)(grouped(export_plugin))
+    return typer.main.get_command(app)
+
+
+def _parse_settings(given: list[str]) -> dict[str, Any]:
+    """Return ``NAME=VALUE`` as a mapping; values are JSON, or else text."""
+    settings: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise OptionError(f"--set {item} has no value", remedy="write --set NAME=VALUE")
+        try:
+            settings[name.strip()] = json.loads(value)
+        except ValueError:
+            settings[name.strip()] = value
+    return settings
+
+
+def _export(
+    name: str,
+    model: Path,
+    output: Path,
+    *,
+    inputs: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    overwrite: bool,
+) -> None:
+    from decathlete.workflows.export_model import export_model
+
+    result = export_model(name, model, output, inputs=inputs, settings=settings, overwrite=overwrite)
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(result.summary)

@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from decathlete.cli import benchmark as measure
 from decathlete.cli import components, convert, data, download, exports, imports, models, scores
@@ -64,19 +65,13 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         "Import models trained by other programs.",
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
-    "export": (
-        "Export trained models to other programs.",
-        {
-            "nnunet": exports.export_nnunet,
-            "onnx": exports.export_onnx,
-            "openvino": exports.export_openvino,
-        },
-    ),
+    "export": ("Export trained models to other programs.", exports.COMMANDS),
 }
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(grouped(_function))
 for _name, (_help, _commands) in GROUPS.items():
-    _group = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)
+    _class = exports.ExportGroup if _name == "export" else TyperGroup
+    _group = typer.Typer(cls=_class, help=_help, no_args_is_help=True, rich_markup_mode=None)
     for _second, _function in _commands.items():
         _group.command(_second, cls=SectionedCommand)(grouped(_function))
     app.add_typer(_group, name=_name)

@@ -10,8 +10,8 @@ import typer
 from decathlete.cli.component_name import ComponentName
 from decathlete.cli.config_file import take_config, take_preset
 from decathlete.core.choices import Blend as BlendName
-from decathlete.core.choices import EngineChoice, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
+from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -272,11 +272,13 @@ Compile = Annotated[
 ]
 
 Engine = Annotated[
-    EngineChoice,
+    str,
     typer.Option(
         "--engine",
+        metavar="NAME",
         rich_help_panel=MACHINE,
-        help="Inference engine; auto: openvino on a CPU where it is installed, else torch.",
+        help="Inference engine: auto, {names:decathlete.inference.engines:ENGINES}, or module:Class. auto: openvino on "
+        "a CPU where it is installed, else torch.",
     ),
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from typing import Any
 
 import typer
@@ -33,9 +35,23 @@ class SectionedCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
+                record = (record[0], insert_names(record[1]))
                 kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
                 sections.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append(record)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+def insert_names(text: str) -> str:
+    """Replace ``{names:MODULE:REGISTRY}`` in a help text by the names of the registered components.
+
+    The registry is imported only when the help is shown.
+    """
+
+    def names(match: re.Match[str]) -> str:
+        registry = getattr(import_module(match["module"]), match["registry"])
+        return ", ".join(registry.names())
+
+    return re.sub(r"\{names:(?P<module>[\w.]+):(?P<registry>\w+)\}", names, text)

@@ -11,7 +11,6 @@ import typer
 from decathlete.cli import options as o
 from decathlete.core.choices import (
     Block,
-    EngineChoice,
     Layout,
     Norm,
     Order,
@@ -23,8 +22,8 @@ from decathlete.core.regions import parse_order
 from decathlete.planning.options import PlanOptions
 
 if TYPE_CHECKING:
+    from decathlete.inference.options import PredictOptions
     from decathlete.training.config import TrainConfig
-    from decathlete.workflows.validate import PredictOptions
 
 PLAN, LENGTH, TRAINING = "Plan", "Length of training", "Training"
 
@@ -249,12 +248,14 @@ class SweepArguments:
     blend: o.Blend = "gaussian"
 
     def options(
-        self, *, device: str, precision: PrecisionChoice, layout: Layout = "auto", engine: EngineChoice = "auto"
+        self, *, device: str, precision: PrecisionChoice, layout: Layout = "auto", engine: str = "auto"
     ) -> PredictOptions:
-        """For the prediction."""
-        from decathlete.workflows.validate import PredictOptions
+        """Return the options of a prediction."""
+        from decathlete.core.sliding_window import SlidingWindow
+        from decathlete.inference.options import PredictOptions
 
-        return PredictOptions(device=device, precision=precision, layout=layout, engine=engine, **vars(self))
+        window = SlidingWindow(**vars(self))
+        return PredictOptions(window=window, device=device, precision=precision, layout=layout, engine=engine)
 
 
 @dataclass(frozen=True, kw_only=True)

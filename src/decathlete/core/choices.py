@@ -25,8 +25,6 @@ Blend = Literal["gaussian", "constant"]
 """Weighting of overlapping windows."""
 Layout = Literal["auto", "channels_first", "channels_last"]
 """Memory format of feature maps; ``auto``: channels last on CPUs where that was measured to be faster, else first."""
-EngineChoice = Literal["auto", "torch", "openvino", "onnx"]
-"""Inference engine; ``auto``: the fastest measured one that is installed."""
 Grid = Literal["original", "prepared"]
 """Grid on which predictions are scored: that of the files, or the resampled and cropped grid of the network."""
 PreparedFor = Literal["train", "val", "test"]

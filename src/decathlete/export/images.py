@@ -1,4 +1,4 @@
-"""Prepared images by case, each read when it is asked for: from a store, from files, from a dataset."""
+"""Prepared images by case, each read on demand: from a store, from files, or from a dataset."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.preprocessing.write import preparation_digest
 
 Images = Mapping[str, Callable[[], NDArray[np.float32]]]
-"""Case -> how its prepared image CZYX is read."""
+"""Case -> function that reads its prepared image CZYX."""
 
 
 def images_of(plan: Plan, source: Path) -> Images:
-    """An image, a folder of images, or cases that were prepared by the plan.
+    """Return the images in ``source``: an image, a folder of images, or cases that were prepared by the plan.
 
     Raises:
-        ImageError: there are none. StoreError: prepared cases are damaged, were prepared by another plan, or are none.
+        ImageError: there are no images.
+        StoreError: the store is damaged, was prepared by another plan, or is empty.
     """
     if is_store(source):
         images = stored_images(plan, source)
@@ -42,15 +43,15 @@ def images_of(plan: Plan, source: Path) -> Images:
 
 
 def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = None) -> Images:
-    """Cases of a store; ``None``: all.
+    """Return some cases of a store; ``None``: all.
 
     Raises:
-        StoreError: damaged, without such a case, or prepared by another plan.
+        StoreError: the store is damaged, lacks a case, or was prepared by another plan.
     """
     store = PreparedStore.open(folder)
     if preparation_digest(store.plan) != preparation_digest(plan):
         raise StoreError(
-            "was prepared by another plan than that of the model",
+            "was prepared with another plan than the model's",
             where=folder,
             remedy="name cases that were prepared by the model's plan, or the images themselves",
             code="E-STORE-PLAN",
@@ -60,7 +61,7 @@ def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = Non
 
 
 def case_images(plan: Plan, cases: Iterable[Case]) -> Images:
-    """Cases of a raw dataset."""
+    """Return cases of a raw dataset."""
     return {case.id: partial(_read, case.id, case.images, plan) for case in cases}
 
 

@@ -1,4 +1,4 @@
-"""Whether a program computes what the model computes: on windows of real images, or of smooth noise."""
+"""Compare a program with its model, on windows of real images or of smooth noise."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from decathlete.core.rng import stream
 from decathlete.errors import ModelError
 from decathlete.export.images import images_of
 from decathlete.export.windows import first_middles
-from decathlete.inference.engines.torch_engine import Engine
-from decathlete.inference.windows.flips import mean_over_all
+from decathlete.inference.engines import Engine
+from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.planning.plan import Plan
 
 TOLERANCE = 1e-3
-"""Greatest difference between the logits of program and model, as a share of the model's greatest. Float32 sums in
-another order differ by 1e-6 to 1e-4 of it."""
+"""Greatest difference between the logits of program and model, as a share of the model's greatest logit. Float32 sums
+in another order differ by 1e-6 to 1e-4."""
 ROUNDINGS = 4
-"""So many times as far as float32 takes the model from itself in float64, a program may be from it."""
+"""A program may differ from the model by this multiple of the difference between the model in float32 and float64."""
 N_WINDOWS = 3
-_COARSE = 8  # voxels between the values that smooth noise is interpolated from
+_COARSE = 8  # voxels between the random values that smooth noise is interpolated from
 
 
 def check_windows(plan: Plan, source: Path | None = None) -> list[Tensor]:
-    """A few windows to compare on, each (1, channel, *patch), float32.
+    """Return a few windows to compare on, each (1, channel, *patch), float32.
 
     Args:
         source: an image, a folder of images, or prepared cases: the middle window of each of the first three. ``None``:
@@ -46,20 +46,20 @@ def check_windows(plan: Plan, source: Path | None = None) -> list[Tensor]:
 
 
 def difference(program: Engine, model: Sequence[Engine], windows: Sequence[Tensor]) -> float:
-    """The greatest difference of logits over the windows, as a share of the model's greatest; NaN if any is."""
+    """Return the greatest difference of logits, as a share of the model's greatest logit; NaN if any logit is NaN."""
     shares = []
     for window in windows:
-        expected = mean_over_all(model, window, ())
+        expected = mean_over_flips(model, window, ())
         apart = (program(window) - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo().tiny)
         shares.append(float(apart))
     return float(np.max(shares))
 
 
 def own_rounding(networks: Sequence[nn.Module], windows: Sequence[Tensor]) -> float:
-    """How far the model in float32 is from itself in float64, as a share of its greatest logit.
+    """Return the difference of the model in float32 from the model in float64, as a share of its greatest logit.
 
-    Norms divide by standard deviations, and where these are small rounding grows with the rest: of a CT model it was
-    4e-4 in one window of three. Two right programs differ by as much.
+    Norms divide by standard deviations, and where these are small, rounding errors grow: of a CT model they were 4e-4
+    in one window of three. Two correct programs differ by as much.
     """
     exact = [copy.deepcopy(network).double() for network in networks]
     shares = []
@@ -71,22 +71,25 @@ def own_rounding(networks: Sequence[nn.Module], windows: Sequence[Tensor]) -> fl
     return float(np.max(shares))
 
 
-def refuse_difference(found: float, *, rounding: Callable[[], float], title: str, where: Path) -> None:
-    """Refuse a program that is not the model.
+def check_difference(greatest: float, *, rounding: Callable[[], float], title: str, where: Path) -> None:
+    """Reject a program that does not compute what its model computes.
 
     Args:
-        rounding: measures :func:`own_rounding`, which takes its time; asked where the difference is in doubt.
+        greatest: :func:`difference` of the program from the model.
+        rounding: measures :func:`own_rounding`, which is slow; called only if the difference exceeds the tolerance.
+        title: of the program's form.
+        where: folder of the model.
 
     Raises:
-        ModelError: the logits differ by more than :data:`TOLERANCE` and :data:`ROUNDINGS` times the model's own
-            rounding, or are not numbers.
+        ModelError: the logits differ by more than :data:`TOLERANCE` and by more than :data:`ROUNDINGS` times the
+            model's own rounding, or are NaN.
     """
-    if found <= TOLERANCE:
+    if greatest <= TOLERANCE:
         return
-    allowed = TOLERANCE if math.isnan(found) else max(TOLERANCE, ROUNDINGS * rounding())
-    if not found <= allowed:
+    allowed = TOLERANCE if math.isnan(greatest) else max(TOLERANCE, ROUNDINGS * rounding())
+    if not greatest <= allowed:
         raise ModelError(
-            f"the {title} program computes other logits than the model: they differ by {found:.2g} of the greatest, "
+            f"the {title} program computes other logits than the model: they differ by {greatest:.2g} of the greatest, "
             f"and {allowed:.2g} is allowed; nothing was written",
             where=where,
             remedy=f"predict with decathlete itself, or try another release of {title}",
@@ -96,6 +99,6 @@ def refuse_difference(found: float, *, rounding: Callable[[], float], title: str
 
 def _noise(plan: Plan, number: int) -> Tensor:
     coarse = [max(2, size // _COARSE) for size in plan.patch_size]
-    values = stream(0, "parity", number).normal(size=(1, plan.network.in_channels, *coarse))
+    values = stream(0, "parity", number).normal(size=(1, len(plan.channels), *coarse))
     mode = "bilinear" if plan.dims == 2 else "trilinear"
     return interpolate(torch.from_numpy(values.astype(np.float32)), size=plan.patch_size, mode=mode)

@@ -1,112 +1,161 @@
-"""A program of a trained model: made, compared with the model, and written so that it says itself what it is."""
+"""Export a model as a program: write it, compare it with the model, and store a record beside and inside it."""
 
 from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor
-
-from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, file_digest, remove, replace_folder, writable_folder
+from decathlete.core.files import TEMPORARY_PREFIX, file_digest, remove, replace_folder, writable_folder
 from decathlete.errors import OutputError
-from decathlete.export.parity import TOLERANCE, difference, own_rounding, refuse_difference
-from decathlete.inference.engines.program_engines import ProgramEngine, imported
-from decathlete.inference.engines.program_record import OPENVINO_FILE, RECORD_FILE, RECORD_KEY, ProgramRecord
-from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.export.exporters import CheckWindows, Exporter, ExportResult
+from decathlete.export.parity import TOLERANCE, check_difference, difference, own_rounding
+from decathlete.inference.engines import ENGINES, Engine
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.exported_program import RECORD_FILE, RECORD_KEY, ProgramRecord
 from decathlete.models.bundle import ModelBundle
-from decathlete.models.onnx_graph import onnx_program
+from decathlete.networks.onnx_program import onnx_program
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportedProgram:
+class ExportedProgram(ExportResult):
     """A program on disk.
 
     Attributes:
-        path: the ONNX file, or the folder.
         difference: of its logits from the model's, as a share of the greatest.
-        checked_on: how many windows. windows_of: what they were cut from, in words.
+        checked_on: number of windows.
+        windows_of: what they were cut from, in words.
     """
 
-    path: Path
     record: ProgramRecord
     difference: float
     checked_on: int
     windows_of: str
 
+    @property
+    def summary(self) -> str:
+        """Where the program is, and how well it agrees with the model."""
+        return (
+            f"program in {self.path}; logits differ from the model's by {self.difference:.1e} of the greatest, on "
+            f"{self.checked_on} windows of {self.windows_of}"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramSource:
-    """The model, and the windows that its program is checked on; ``windows_of`` says whence these are."""
+    """A model, the record of its program, and the windows that the program is checked on."""
 
     bundle: ModelBundle
     record: ProgramRecord
-    windows: Sequence[Tensor]
-    windows_of: str
+    windows: CheckWindows
 
     @classmethod
-    def of(cls, bundle: ModelBundle, windows: Sequence[Tensor], windows_of: str) -> ProgramSource:
-        """The model, to be checked on ``windows``."""
-        known = bundle.record
+    def of(cls, bundle: ModelBundle, windows: CheckWindows) -> ProgramSource:
+        """Return the source of a program of ``bundle``."""
+        model = bundle.record
         record = ProgramRecord(
             model=bundle.digest,
-            weights=known.weights,
-            networks=known.n_networks,
-            plan=known.plan,
-            mirror_axes=known.mirror_axes,
-            window=(known.plan.network.in_channels, *known.plan.patch_size),
-            output=(known.plan.network.out_channels, *known.plan.patch_size),
+            weights=model.weights,
+            networks=model.n_networks,
+            plan=model.plan,
+            mirror_axes=model.mirror_axes,
+            window=(len(model.plan.channels), *model.plan.patch_size),
+            output=(model.plan.labels.n_outputs, *model.plan.patch_size),
             tolerance=TOLERANCE,
-            temperature=known.temperature,
-            postprocessing=known.postprocessing,
+            temperature=model.temperature,
+            postprocessing=model.postprocessing,
         )
-        return cls(bundle=bundle, record=record, windows=windows, windows_of=windows_of)
+        return cls(bundle=bundle, record=record, windows=windows)
 
-    def program(self) -> bytes:
-        """In ONNX form, with the record."""
-        plan = self.record.plan
+    def onnx_program(self) -> bytes:
+        """Return the model in ONNX form, with the record inside."""
         networks = [self.bundle.build(i) for i in range(self.record.networks)]
-        metadata = {RECORD_KEY: self.record.model_dump_json()}
-        return onnx_program(networks, plan.network, plan.patch_size, metadata=metadata)
+        return onnx_program(
+            networks,
+            window=self.record.window,
+            n_outputs=self.record.output[0],
+            metadata={RECORD_KEY: self.record.model_dump_json()},
+        )
 
-    def checked(self, engine: type[ProgramEngine], path: Path | bytes, *, title: str) -> float:
-        """How far the program at ``path``, as it was written, is from the model.
+    def check(self, program: Engine, *, title: str) -> float:
+        """Return the greatest difference of the logits of a program from the model's.
 
         Raises:
-            ModelError: too far.
+            ModelError: it is too large.
         """
         networks = [self.bundle.build(i) for i in range(self.record.networks)]
-        program = engine(path, window=self.record.window, precision="fp32")
         reference = [TorchEngine(network, device="cpu", precision="fp32") for network in networks]
-        found = difference(program, reference, self.windows)
-        refuse_difference(
-            found, rounding=lambda: own_rounding(networks, self.windows), title=title, where=self.bundle.folder
+        windows = self.windows.windows
+        greatest = difference(program, reference, windows)
+        check_difference(
+            greatest, rounding=lambda: own_rounding(networks, windows), title=title, where=self.bundle.folder
         )
-        return found
+        return greatest
 
-    def exported(self, path: Path, found: float) -> ExportedProgram:
-        """What has been written to ``path``."""
+    def result(self, path: Path, greatest_difference: float) -> ExportedProgram:
+        """Return the description of the program at ``path``."""
         return ExportedProgram(
             path=path,
             record=self.record,
-            difference=found,
-            checked_on=len(self.windows),
-            windows_of=self.windows_of,
+            difference=greatest_difference,
+            checked_on=len(self.windows.windows),
+            windows_of=self.windows.origin,
         )
+
+
+class ProgramExporter(Exporter):
+    """Writes a folder with a program, which is read back and compared with the model before the folder appears."""
+
+    title: ClassVar[str]
+    """Name of the form, for people."""
+    engine: ClassVar[str]
+    """Registered name of the engine that computes the program."""
+
+    @classmethod
+    def check_available(cls) -> None:
+        """Check the packages of the engine."""
+        ENGINES.resolve(cls.engine).cls.check_available()
+
+    def export(
+        self, model: ModelBundle, output: Path, *, windows: Callable[[], CheckWindows], overwrite: bool
+    ) -> ExportedProgram:
+        """Write a folder with the program and ``program.json``."""
+        with program_folder(output, overwrite=overwrite) as folder:
+            source = ProgramSource.of(model, windows())
+            self.write(source, folder)
+            save_record(folder, source.record)
+            greatest_difference = self.check(source, folder)
+        return source.result(output, greatest_difference)
+
+    @abstractmethod
+    def write(self, source: ProgramSource, folder: Path) -> None:
+        """Write the program into ``folder``; its main file is the engine's ``program_file``."""
+
+    def check(self, source: ProgramSource, folder: Path) -> float:
+        """Return the difference of the program in ``folder`` from the model.
+
+        Raises:
+            ModelError: it is too large.
+        """
+        cls = ENGINES.resolve(self.engine).cls
+        file = folder / str(cls.program_file)
+        program = cls.from_program(cls.Settings(), file, window=source.record.window, precision="fp32")
+        return source.check(program, title=self.title)
 
 
 @contextmanager
 def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a new folder that becomes ``folder`` at the end, unless something goes wrong.
+    """Yield a new folder that becomes ``folder`` at the end, unless an error occurs.
 
     Raises:
-        OutputError: something is in the way, before any work is done.
+        OutputError: ``folder`` exists and may not be replaced; before any work is done.
     """
-    _refuse(folder, _is_program_folder, overwrite=overwrite)
+    check_replaceable(folder, _is_program_folder, overwrite=overwrite)
     writable_folder(folder.parent)
     for leftover in folder.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(folder.name)}"):  # of a killed export
         remove(leftover)
@@ -114,37 +163,22 @@ def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         yield partial
 
 
-@contextmanager
-def onnx_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """The same for a program in a single file.
-
-    Raises:
-        OutputError: something is in the way, before any work is done.
-    """
-    _refuse(path, _is_program_file, overwrite=overwrite)
-    writable_folder(path.parent)
-    with atomic_path(path) as partial:
-        yield partial
-
-
-def save_openvino(program: Any, folder: Path, record: ProgramRecord) -> None:
-    """Write an ``openvino.Model`` and what it is, which it says itself, too."""
-    program.set_rt_info(record.model_dump_json(), RECORD_KEY)
-    imported("openvino").save_model(program, folder / OPENVINO_FILE, compress_to_fp16=False)
-    save_record(folder, record)
-
-
 def save_record(folder: Path, record: ProgramRecord) -> None:
-    """Write the record of the program that is in ``folder``, with the digests of its files."""
+    """Write the record of the program in ``folder``, with the digests of its files."""
     files = sorted(path for path in folder.iterdir() if path.name != RECORD_FILE)
     record.revised(sha256={path.name: file_digest(path) for path in files}).save(folder / RECORD_FILE)
 
 
-def _refuse(path: Path, is_ours: Callable[[Path], bool], *, overwrite: bool) -> None:
-    """Raise an OutputError where something is in the way; what is no program of ours is never replaced."""
+def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwrite: bool) -> None:
+    """Raise an OutputError if ``path`` exists and may not be replaced.
+
+    Args:
+        is_exported: whether a path is nothing but an exported program; anything else is never replaced.
+        overwrite: replace an exported program.
+    """
     if not path.exists():
         return
-    if not is_ours(path):
+    if not is_exported(path):
         raise OutputError(
             "exists and is not an exported program, or not one alone",
             where=path,
@@ -158,22 +192,10 @@ def _refuse(path: Path, is_ours: Callable[[Path], bool], *, overwrite: bool) -> 
 
 
 def _is_program_folder(folder: Path) -> bool:
-    """Whether ``folder`` holds a program that we made, of whatever version, and nothing else."""
+    """Whether ``folder`` holds an exported program, of whatever version, and nothing else."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         names = {RECORD_FILE, *record["sha256"]}
         return "decathlete" in record and all(path.name in names for path in folder.iterdir())
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _is_program_file(path: Path) -> bool:
-    """Whether ``path`` is an ONNX program that we made: its metadata have a record."""
-    if not path.is_file():
-        return False
-    onnx = imported("onnx")
-    try:
-        metadata = onnx.load(str(path), load_external_data=False).metadata_props
-    except Exception:  # whatever protobuf raises of a file that is none of its own
-        return False
-    return any(entry.key == RECORD_KEY for entry in metadata)

@@ -1,4 +1,4 @@
-"""Several models as one: logits are averaged within a plan (in the sweep), probabilities between plans."""
+"""Ensembles: logits are averaged over the models of one plan (in the sweep), probabilities over plans."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from decathlete.core.choices import Layout
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
-from decathlete.inference.engines.program_record import ExportedFolder, is_program
-from decathlete.inference.engines.selection import EngineMaker, EngineName
-from decathlete.inference.engines.torch_engine import Engine
+from decathlete.inference.engine_selection import EngineBuilder
+from decathlete.inference.engines import Engine
+from decathlete.inference.exported_program import ExportedFolder, is_program
 from decathlete.inference.output.provenance import ModelUse
 from decathlete.models.bundle import BundleMember, ModelBundle
 from decathlete.models.combine import PredictionSettings, check_same_settings
@@ -24,12 +21,12 @@ from decathlete.planning.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class PlanEnsemble:
-    """Models of one plan (folds): they see the same prepared image and the same windows.
+    """Models of one plan (folds), which share the prepared image and its windows.
 
     Attributes:
         engines: on one device.
-        mirror_axes: spatial axes of the network's input that the training of *all* of them mirrored.
-        models: what the record says of each.
+        mirror_axes: spatial axes of the network's input that the training of *all* models mirrored.
+        models: how each is described in the record of a prediction.
         weight: of the plan's probabilities in the mean over plans.
         temperature: its logits are divided by it before they become probabilities.
         postprocessing: steps that change the finished label map; the same for all plans that are used together.
@@ -44,38 +41,27 @@ class PlanEnsemble:
     postprocessing: tuple[PostprocessingStep, ...] = ()
 
 
-def load_ensembles(
-    folders: Sequence[Path],
-    *,
-    device: torch.device,
-    precision: str,
-    layout: Layout = "auto",
-    engine: EngineName = "torch",
-    or_torch: bool = False,
-) -> tuple[PlanEnsemble, ...]:
+def load_ensembles(folders: Sequence[Path], builder: EngineBuilder) -> tuple[PlanEnsemble, ...]:
     """Load models and exported programs, and group them by plan, in the order given.
 
     Args:
-        device, precision, layout, engine: of the models; a program has its own.
-        or_torch: see :class:`EngineMaker`.
+        builder: builds the engines of models; a program has an engine of its own.
 
     Raises:
         ModelError: missing or damaged; or they segment different classes, take different channels or have different
             settings of prediction.
-        OptionError: the engine has not this precision here, or a program's runtime is missing.
+        OptionError: the engine does not have this precision here, or a program's runtime is missing.
     """
-
-    in_bundle = EngineMaker(engine, device=device, precision=precision, layout=layout, or_torch=or_torch)
-    models = [member for folder in folders for member in _opened(folder, in_bundle)]
+    models = [member for folder in folders for member in _open(folder, builder)]
     _check_agreement(models)
-    groups: dict[str, list[_Opened]] = {}
+    groups: dict[str, list[_Model]] = {}
     for model in models:
         groups.setdefault(model.plan.digest, []).append(model)
     return tuple(_load_group(group) for group in groups.values())
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opened:
+class _Model:
     """A member of a bundle, or an exported program, whose networks are not loaded yet."""
 
     folder: Path
@@ -88,11 +74,11 @@ class _Opened:
     load: Callable[[], Sequence[Engine]]
 
 
-def _opened(folder: Path, in_bundle: Callable[[BundleMember], Sequence[Engine]]) -> list[_Opened]:
+def _open(folder: Path, builder: EngineBuilder) -> list[_Model]:
     if is_program(folder):
         program = ExportedFolder(folder)
         return [
-            _Opened(
+            _Model(
                 folder=program.folder,
                 digest=program.digest,
                 plan=program.record.plan,
@@ -110,7 +96,7 @@ def _opened(folder: Path, in_bundle: Callable[[BundleMember], Sequence[Engine]])
     bundle = ModelBundle.load(folder)
     weights = bundle.record.combination.weights or (1.0,) * len(bundle.members)
     return [
-        _Opened(
+        _Model(
             folder=bundle.folder,
             digest=bundle.digest,
             plan=member.plan,
@@ -118,27 +104,31 @@ def _opened(folder: Path, in_bundle: Callable[[BundleMember], Sequence[Engine]])
             weights=member.record.weights,
             settings=PredictionSettings.of(bundle),
             weight=weight,
-            load=partial(in_bundle, member),
+            load=partial(_build, builder, member),
         )
         for member, weight in zip(bundle.members, weights, strict=True)
     ]
 
 
-def _load_group(models: Sequence[_Opened]) -> PlanEnsemble:
+def _build(builder: EngineBuilder, member: BundleMember) -> Sequence[Engine]:
+    return builder.build(member.build_all(), member.plan)
+
+
+def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
     engines = [model.load() for model in models]
     mirrored = set.intersection(*(set(model.mirror_axes) for model in models))
     return PlanEnsemble(
         plan=models[0].plan,
-        engines=tuple(engine for ours in engines for engine in ours),
+        engines=tuple(engine for of_model in engines for engine in of_model),
         mirror_axes=tuple(sorted(mirrored)),
-        models=tuple(_use(model, ours[0]) for model, ours in zip(models, engines, strict=True)),
+        models=tuple(_use(model, of_model[0]) for model, of_model in zip(models, engines, strict=True)),
         weight=models[0].weight,
         temperature=models[0].settings.temperature,
         postprocessing=models[0].settings.postprocessing,
     )
 
 
-def _use(model: _Opened, engine: Engine) -> ModelUse:
+def _use(model: _Model, engine: Engine) -> ModelUse:
     return ModelUse(
         digest=model.digest,
         dataset=model.plan.dataset,
@@ -149,7 +139,7 @@ def _use(model: _Opened, engine: Engine) -> ModelUse:
     )
 
 
-def _check_agreement(models: Sequence[_Opened]) -> None:
+def _check_agreement(models: Sequence[_Model]) -> None:
     first = models[0].plan
     check_same_settings([model.settings for model in models])
     for model in models[1:]:

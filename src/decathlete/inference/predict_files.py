@@ -1,4 +1,4 @@
-"""Predict many files into a folder: resumable, one bad case never stops the others."""
+"""Predict many files into a folder. Finished cases are kept, and a case that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from decathlete.core.files import remove_partials, writable_folder
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import CasesFailedError, ImageError
-from decathlete.inference.batching.cases import predict_together
-from decathlete.inference.batching.pipeline import overlapped
+from decathlete.inference.batching.cases import predict_cases
+from decathlete.inference.batching.pipeline import run_pipeline
 from decathlete.inference.batching.shared_batches import CaseRequest
-from decathlete.inference.output.files import Job, finished, in_the_way, make_jobs, refuse, stored_jobs, write_outputs
+from decathlete.inference.output.files import (
+    Job,
+    find_conflicts,
+    make_jobs,
+    raise_conflicts,
+    read_finished,
+    stored_jobs,
+    write_outputs,
+)
 from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.provenance import PredictionRecord
-from decathlete.inference.predict import READING_SHORT, Prediction, Predictor, PreparedInput
-from decathlete.inference.prepared_inputs import stored_ready
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Prediction, Predictor, PreparedInput
+from decathlete.inference.prepared_inputs import read_stored
 from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
 
@@ -32,7 +40,8 @@ class PredictedFile:
 
     Attributes:
         path: of the label map.
-        kept: it was there already, made from the same inputs and settings.
+        record: the JSON beside it.
+        kept: it existed already, made from the same inputs and settings.
     """
 
     case_id: str
@@ -42,11 +51,11 @@ class PredictedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Read:
-    """What is known of a case whose image was read.
+class _ReadJob:
+    """A job whose image was read.
 
     Attributes:
-        digest: of the files, as they were read.
+        digest: of the image files when they were read.
     """
 
     job: Job
@@ -64,24 +73,25 @@ def predict_files(
 ) -> list[PredictedFile]:
     """Predict every case into ``output``: ``ID`` + the input's suffix, and ``ID.json`` with volumes and provenance.
 
-    Predictions that are there already, made from the same inputs and settings, are kept.
+    Predictions that exist already, made from the same inputs and settings, are kept.
 
     Args:
         inputs: an image, a DICOM folder, a folder of images (``ID_0000`` ... are channels), or files by case; or cases
             that were prepared for these models (:func:`~decathlete.inference.prepared_inputs.stored_cases`).
-        save_probabilities: also write ``ID_probabilities.nii``, float32, a channel for each class or region; they go to
-            disk as they are computed, so that memory never holds them all.
-        overwrite: replace what other inputs or settings made.
+        save_probabilities: also write ``ID_probabilities.nii``, float32, a channel for each class or region. They are
+            written to disk while they are computed, so that memory never holds them all.
+        overwrite: replace files made from other inputs or settings.
+        progress: called after each case.
 
     Raises:
-        OutputError: ``output`` cannot be written, holds the inputs, or holds something else (and not ``overwrite``);
+        OutputError: ``output`` cannot be written, holds the inputs, or holds other files (and not ``overwrite``);
             before any work is done.
-        ImageError: nothing to predict.
+        ImageError: there is nothing to predict.
         CasesFailedError: at the end, if some cases failed.
     """
-    found: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
-    found = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
-    if not found:
+    cases: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
+    cases = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
+    if not cases:
         where = inputs if isinstance(inputs, Path) else None
         raise ImageError(
             "there are no images to predict",
@@ -89,15 +99,16 @@ def predict_files(
             remedy="name an image or a folder of images",
             code="E-IMAGE-NOT-FOUND",
         )
-    if isinstance(found, Mapping):
-        jobs = make_jobs(found, output, save_probabilities=save_probabilities)
+    if isinstance(cases, Mapping):
+        jobs = make_jobs(cases, output, save_probabilities=save_probabilities)
     else:
-        jobs = stored_jobs(found, output, save_probabilities=save_probabilities)
+        jobs = stored_jobs(cases, output, save_probabilities=save_probabilities)
     remove_partials(writable_folder(output))
     done = _finished(jobs, predictor)
     open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
     if not overwrite:
-        refuse((path for job in open_jobs.values() for path in in_the_way(job, predictor.settings)), output)
+        conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, predictor.settings))
+        raise_conflicts(conflicts, output)
     failures = _predict(open_jobs, predictor, done, progress, total=len(jobs))
     if failures:
         raise CasesFailedError(failures, n_done=len(done), doing="predict")
@@ -107,7 +118,7 @@ def predict_files(
 def _finished(jobs: Mapping[str, Job], predictor: Predictor) -> dict[str, PredictedFile]:
     done = {}
     for case_id, job in jobs.items():
-        record = finished(job, predictor.settings)
+        record = read_finished(job, predictor.settings)
         if record is not None:
             done[case_id] = PredictedFile(case_id=case_id, path=job.label, record=record, kept=True)
     return done
@@ -121,31 +132,31 @@ def _predict(
     *,
     total: int,
 ) -> dict[str, str]:
-    """Predict ``jobs`` and add them to ``done``; case -> message of those that failed."""
+    """Predict ``jobs`` and add them to ``done``; return case -> message of those that failed."""
 
-    def read(job: Job) -> CaseRequest[_Read]:
+    def read(job: Job) -> CaseRequest[_ReadJob]:
         if job.stored is not None:
-            return _asked(job, stored_ready(job.stored, predictor))
-        with translate_out_of_memory("the image", remedy=READING_SHORT):
+            return _request(job, read_stored(job.stored, predictor))
+        with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
             image = read_channels(job.images)
-        return _asked(job, predictor.prepare(image, job.case_id))
+        return _request(job, predictor.prepare(image, job.case_id))
 
-    def write(computed: tuple[_Read, Prediction]) -> PredictedFile:
-        read, prediction = computed
-        with translate_out_of_memory("the files to write", remedy=READING_SHORT):
+    def write(computed: tuple[_ReadJob, Prediction]) -> PredictedFile:
+        read_job, prediction = computed
+        with translate_out_of_memory("the files to write", remedy=IMAGE_TOO_LARGE):
             record = write_outputs(
-                read.job,
+                read_job.job,
                 prediction,
-                digest=read.digest,
+                digest=read_job.digest,
                 settings=predictor.settings,
                 device=str(predictor.device),
             )
-        return PredictedFile(case_id=read.job.case_id, path=read.job.label, record=record, kept=False)
+        return PredictedFile(case_id=read_job.job.case_id, path=read_job.job.label, record=record, kept=False)
 
     failures: dict[str, str] = {}
-    alone = predictor.memory_bytes is not None
-    compute = partial(predict_together, predictor)
-    for outcome in overlapped(jobs, read=read, compute=compute, write=write, one_at_a_time=alone):
+    alone = predictor.window.memory_gb is not None
+    compute = partial(predict_cases, predictor)
+    for outcome in run_pipeline(jobs, read=read, compute=compute, write=write, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
             log.info("%s failed; the others continue, errors are listed at the end", outcome.case_id)
@@ -158,11 +169,11 @@ def _predict(
     return failures
 
 
-def _asked(job: Job, ready: PreparedInput) -> CaseRequest[_Read]:
+def _request(job: Job, prepared: PreparedInput) -> CaseRequest[_ReadJob]:
     folder = job.label.parent
     return CaseRequest(
-        ready=ready,
-        about=_Read(job=job, digest=job.inputs_digest()),
+        prepared=prepared,
+        payload=_ReadJob(job=job, digest=job.inputs_digest()),
         probabilities=partial(ProbabilityFile.nifti, folder) if job.probabilities else None,
         scratch=folder,
     )

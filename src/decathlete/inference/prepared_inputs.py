@@ -1,4 +1,4 @@
-"""Predicting cases that were prepared before, by the plan of the models that predict them."""
+"""Cases that were prepared before, by the plan of the models that predict them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import StoreError
-from decathlete.inference.predict import READING_SHORT, Predictor, PreparedInput
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor, PreparedInput
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.store import PreparedStore, StoredCase
 from decathlete.preprocessing.write import preparation_digest
@@ -19,22 +19,22 @@ def is_store(folder: Path) -> bool:
 
 
 def stored_cases(folder: Path, predictor: Predictor) -> Sequence[StoredCase]:
-    """The cases in ``folder``, prepared as every model of ``predictor`` wants them.
+    """Return the cases in ``folder``, which were prepared as every model of ``predictor`` needs them.
 
     Raises:
-        StoreError: damaged; prepared to be trained on; or by another plan than a model's.
+        StoreError: the store is damaged, was prepared for training, or by the plan of another model.
     """
     store = PreparedStore.open(folder)
     cases = [store.case(case_id) for case_id in store.case_ids]
     if any(case.record.raw is None for case in cases):
         raise StoreError(
-            "was prepared to be trained on",
+            "was prepared for training",
             where=folder,
             remedy="predict the images themselves, or prepare them with `decathlete preprocess --mode test`",
         )
     if any(preparation_digest(e.plan) != preparation_digest(store.plan) for e in predictor.ensembles):
         raise StoreError(
-            "was prepared by another plan than that of the model",
+            "was prepared with another plan than the model's",
             where=folder,
             remedy="prepare the images with `decathlete preprocess --mode test --model` of this model",
             code="E-STORE-PLAN",
@@ -42,11 +42,11 @@ def stored_cases(folder: Path, predictor: Predictor) -> Sequence[StoredCase]:
     return cases
 
 
-def stored_ready(case: StoredCase, predictor: Predictor) -> PreparedInput:
-    """A stored case as :meth:`Predictor.prepare` would make it of the raw image, bit for bit."""
+def read_stored(case: StoredCase, predictor: Predictor) -> PreparedInput:
+    """Read a stored case; the result is what :meth:`Predictor.prepare` makes of the raw image, bit for bit."""
     raw = case.record.raw
     assert raw is not None  # for the type checker: see ``stored_cases``
-    with translate_out_of_memory("the prepared image", remedy=READING_SHORT):
+    with translate_out_of_memory("the prepared image", remedy=IMAGE_TOO_LARGE):
         image_CZYX = case.read_image()
     prepared = PreparedCase(
         case_id=case.case_id,
@@ -56,4 +56,4 @@ def stored_ready(case: StoredCase, predictor: Predictor) -> PreparedInput:
         restoration=case.restoration,
     )
     n_plans = len(predictor.ensembles)
-    return predictor.ready([prepared] * n_plans, [raw.channel_means] * n_plans)
+    return predictor.check_range([prepared] * n_plans, [raw.channel_means] * n_plans)

@@ -1,4 +1,4 @@
-"""What may be segmented: files of any known format, or arrays with their grid."""
+"""Images to segment: files of any known format, or arrays with their grid."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Source = Path | str | Sequence[Path | str] | NDArray[Any]
 
 
 def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None) -> Image:
-    """Read files, or give an array its grid.
+    """Read files, or combine an array with its grid.
 
     Raises:
-        OptionError: an array of another form or without its spacing, or a file with one.
+        OptionError: an array of another shape or without its spacing, or a file with one.
     """
     if isinstance(source, np.ndarray):
         return _array_image(source, spacing, geometry)
     if spacing is not None or geometry is not None:
-        raise OptionError("a file says its own spacing", remedy="give spacing or geometry with arrays only")
+        raise OptionError("a file contains its own spacing", remedy="give spacing or geometry with arrays only")
     return read_channels([Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source])
 
 
@@ -51,7 +51,7 @@ def _array_geometry(shape_ZYX: Shape, spacing: Triple | None, geometry: Geometry
         return geometry
     if spacing is None or len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise OptionError(
-            "an array comes without its spacing" if spacing is None else f"{spacing} is not a spacing",
+            "the spacing of the array is missing" if spacing is None else f"{spacing} is not a spacing",
             remedy="give spacing=(z, y, x) in mm, three positive numbers, or geometry=",
         )
     return Geometry.plain(shape_ZYX, spacing)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from decathlete.planning.network_spec import Dims
+
+if TYPE_CHECKING:
+    from decathlete.networks.onnx_graph import OnnxGraph
 
 
 class UNet(nn.Module):
@@ -63,6 +67,24 @@ class UNet(nn.Module):
             return tuple(self._keep_gradient(h(stage)) for h, stage in zip(self.heads, decoded, strict=False))
         logits_BK: Tensor = self.heads[0](decoded[0])
         return logits_BK
+
+    def write_onnx(self, graph: OnnxGraph, x: str) -> str:
+        """Write the forward pass in evaluation mode as ONNX operations.
+
+        Args:
+            x: name of the value that holds the windows.
+
+        Returns:
+            Name of the value that holds the logits.
+        """
+        stages: list[str] = []
+        for stage in self.encoder:
+            x = graph.module(stage, x)
+            stages.append(x)
+        x = stages.pop()
+        for up, stage in zip(reversed(self.ups), reversed(self.decoder), strict=True):
+            x = graph.module(stage, graph.node("Concat", [graph.module(up, x), stages.pop()], axis=1))
+        return graph.module(self.heads[0], x)
 
     def _keep_gradient(self, logits_BK: Tensor) -> Tensor:
         """Convert the gradient of the logits, which a loss returns in any layout, to that of the feature maps."""

@@ -14,6 +14,8 @@ from decathlete.errors import OptionError
 REGISTRIES = (
     "decathlete.augmentation.transforms",
     "decathlete.evaluation.metrics",
+    "decathlete.export.exporters",
+    "decathlete.inference.engines",
     "decathlete.inference.output.postprocessing",
     "decathlete.io.formats",
     "decathlete.loading.loaders",

@@ -14,8 +14,8 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError, DatasetError, ImageError
 from decathlete.evaluation.case import mean_dice
 from decathlete.evaluation.scores import mean
-from decathlete.inference.batching.pipeline import each, overlapped
-from decathlete.inference.engines.torch_engine import Engine
+from decathlete.inference.batching.pipeline import one_by_one, run_pipeline
+from decathlete.inference.engines import Engine
 from decathlete.inference.ensemble import PlanEnsemble
 from decathlete.inference.predict import Predictor, PreparedInput
 from decathlete.io.images import read_channels, read_label
@@ -59,7 +59,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
     found: dict[str, float | None] = {}
     failures: dict[str, str] = {}
-    for outcome in overlapped({c.id: c for c in cases}, read=read, compute=each(compute), write=score):
+    for outcome in run_pipeline({c.id: c for c in cases}, read=read, compute=one_by_one(compute), write=score):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:

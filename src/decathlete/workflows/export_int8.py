@@ -1,4 +1,4 @@
-"""A trained model as an int8 program: calibrated on training cases, and kept only if held-out cases score as before."""
+"""Export a model as an int8 program, calibrated on training cases, if held-out cases score as well as before."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import ModelError
-from decathlete.export.int8 import nncf_package, quantised
+from decathlete.export.exporters import CheckWindows
+from decathlete.export.exporters.openvino import save_openvino
+from decathlete.export.int8 import import_nncf, quantize
 from decathlete.export.parity import N_WINDOWS
-from decathlete.export.programs import ExportedProgram, ProgramSource, program_folder, save_openvino
+from decathlete.export.programs import ExportedProgram, ProgramSource, program_folder, save_record
 from decathlete.export.windows import calibration_windows
-from decathlete.inference.engines.program_engines import OpenVinoEngine, imported
-from decathlete.inference.engines.program_record import OPENVINO_FILE, ProgramRecord, Quantisation
-from decathlete.inference.engines.torch_engine import Engine
+from decathlete.inference.engines import Engine
+from decathlete.inference.engines.openvino import OpenVinoEngine
+from decathlete.inference.exported_program import ProgramRecord, Quantisation
 from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.dice_of_engine import dice_of_engine
 from decathlete.workflows.int8_cases import Int8Cases, choose_cases
 
 MOST_FALL = 0.002
-"""The mean validation Dice of an int8 program lies above that of the fp32 program less this."""
+"""An int8 program is accepted if its mean validation Dice is lower than that of fp32 by less than this."""
 _ROUNDS = 5
+_FILE = str(OpenVinoEngine.program_file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +42,10 @@ class Int8Program(ExportedProgram):
     """An accepted int8 program on disk.
 
     Attributes:
-        difference: of the logits of the fp32 program that was quantised from the model's.
-        quantisation: what it was made and accepted by.
-        seconds_fp32, seconds_int8: of one window on this machine, median of five in turn.
+        difference: of the logits of the fp32 program, before quantisation, from the model's.
+        quantisation: the cases that it was calibrated and accepted on, and their Dice.
+        seconds_fp32: of one window on this machine, median of five.
+        seconds_int8: the same, of the int8 program.
     """
 
     quantisation: Quantisation
@@ -58,7 +62,7 @@ def export_int8(
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> Int8Program:
-    """Make an int8 OpenVINO program of a model; :func:`decathlete.predict` takes its folder as a model.
+    """Export an int8 OpenVINO program; :func:`decathlete.predict` predicts with its folder as with a model.
 
     The fp32 program is checked as by :func:`~decathlete.export_openvino`, then quantised after training, calibrated on
     windows of training cases. Both programs predict the validation cases, and the int8 one is written only if its mean
@@ -80,9 +84,8 @@ def export_int8(
             written then.
         OutputError: something else is at ``output``, or it cannot be written.
     """
-    for package in ("openvino", "onnx"):
-        imported(package)
-    nncf_package()  # what is missing is said before anything is done
+    OpenVinoEngine.check_available()
+    import_nncf()
     bundle = ModelBundle.load(Path(model))
     plan = bundle.record.plan
     with program_folder(Path(output), overwrite=overwrite) as folder:
@@ -91,44 +94,47 @@ def export_int8(
             "the windows to calibrate on", remedy="close other programs, or use a larger computer"
         ):
             windows = calibration_windows(cases.calibrate, plan)
-        source = ProgramSource.of(bundle, windows[:N_WINDOWS], "the images that calibrate")
-        fp32 = source.program()
-        difference = source.checked(OpenVinoEngine, fp32, title="OpenVINO")
+        compared = CheckWindows(windows=windows[:N_WINDOWS], origin="the images that calibrate")
+        source = ProgramSource.of(bundle, compared)
+        fp32 = source.onnx_program()
+        engine_fp32 = OpenVinoEngine(fp32, window=source.record.window, precision="fp32")
+        difference = source.check(engine_fp32, title="OpenVINO")
         dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
-        program, dice_fp32, dice_int8 = _judged(fp32, windows, source.record, folder, dice)
+        program, dice_fp32, dice_int8 = _quantize_best(fp32, windows, source.record, folder, dice)
         quantisation = _cost(windows, cases, dice_fp32, dice_int8)
-        _refuse_fall(quantisation, where=bundle.folder)
+        _check_dice(quantisation, where=bundle.folder)
         record = source.record.revised(precision="int8", quantisation=quantisation)
         save_openvino(program, folder, record)
-        int8 = OpenVinoEngine(folder / OPENVINO_FILE, window=record.window, precision="int8")
-        seconds = seconds_of((OpenVinoEngine(fp32, window=record.window, precision="fp32"), int8), windows[0])
+        save_record(folder, record)
+        engine_int8 = OpenVinoEngine(folder / _FILE, window=record.window, precision="int8")
+        seconds = seconds_of((engine_fp32, engine_int8), windows[0])
     return Int8Program(
         path=Path(output),
         record=record,
         difference=difference,
-        checked_on=len(source.windows),
-        windows_of=source.windows_of,
+        checked_on=len(compared.windows),
+        windows_of=compared.origin,
         quantisation=quantisation,
         seconds_fp32=seconds[0],
         seconds_int8=seconds[1],
     )
 
 
-def _judged(
+def _quantize_best(
     fp32: bytes, windows: Sequence[Tensor], record: ProgramRecord, folder: Path, dice: Callable[[Engine], float]
 ) -> tuple[Any, float, float]:
-    """The first int8 program that is good enough, or else the better one; the Dice in fp32, and its own.
+    """Return the first int8 program that is accepted, or else the better one; the Dice of fp32, and its own.
 
     Args:
-        folder: for files that are gone afterwards: programs are judged as they lie on disk.
+        folder: for temporary files: programs are scored as they are read from disk.
     """
     dice_fp32 = dice(OpenVinoEngine(fp32, window=record.window, precision="fp32"))
     best, dice_best = None, -inf
     for ends_in_fp32 in (False, True):
-        program = quantised(fp32, windows, window=record.window, networks=record.networks, ends_in_fp32=ends_in_fp32)
+        program = quantize(fp32, windows, window=record.window, networks=record.networks, ends_in_fp32=ends_in_fp32)
         with TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX) as attempt:
             save_openvino(program, Path(attempt), record)
-            engine = OpenVinoEngine(Path(attempt) / OPENVINO_FILE, window=record.window, precision="int8")
+            engine = OpenVinoEngine(Path(attempt) / _FILE, window=record.window, precision="int8")
             dice_int8 = dice(engine)
         if dice_int8 > dice_best:
             best, dice_best = program, dice_int8
@@ -143,17 +149,17 @@ def _cost(windows: Sequence[Tensor], cases: Int8Cases, dice_fp32: float, dice_in
         validated_on=len(cases.validate),
         dice_fp32=dice_fp32,
         dice_int8=dice_int8,
-        nncf=nncf_package().__version__,
+        nncf=import_nncf().__version__,
     )
 
 
-def _refuse_fall(found: Quantisation, *, where: Path) -> None:
-    """Raise a ModelError where int8 costs too much."""
-    fall = found.dice_fp32 - found.dice_int8
+def _check_dice(cost: Quantisation, *, where: Path) -> None:
+    """Raise a ModelError if int8 lowers the Dice too much."""
+    fall = cost.dice_fp32 - cost.dice_int8
     if fall >= MOST_FALL:
         raise ModelError(
-            f"in int8 the mean Dice of {found.validated_on} validation cases falls from {found.dice_fp32:.4f} to "
-            f"{found.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
+            f"in int8 the mean Dice of {cost.validated_on} validation cases falls from {cost.dice_fp32:.4f} to "
+            f"{cost.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
             where=where,
             remedy="calibrate on other or more images (--calibration), or export it in fp32: leave out --int8",
             code="E-MODEL-ACCURACY",
@@ -161,14 +167,14 @@ def _refuse_fall(found: Quantisation, *, where: Path) -> None:
 
 
 def seconds_of(engines: Sequence[Engine], window: Tensor) -> list[float]:
-    """Of one window by each engine: medians of five, the engines in turn."""
+    """Return the seconds of one window for each engine: medians of five, the engines in alternation."""
     laps: list[list[float]] = [[] for _ in engines]
     for _ in range(_ROUNDS):
-        for engine, found in zip(engines, laps, strict=True):
+        for engine, seconds in zip(engines, laps, strict=True):
             began = time.perf_counter()
             engine(window)
-            found.append(time.perf_counter() - began)
-    return [median(found) for found in laps]
+            seconds.append(time.perf_counter() - began)
+    return [median(seconds) for seconds in laps]
 
 
 def _path(given: str | Path | None) -> Path | None:

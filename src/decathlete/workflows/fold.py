@@ -11,6 +11,8 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
+from decathlete.inference.options import PredictOptions
+from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -23,7 +25,7 @@ from decathlete.workflows.preprocess import preprocess_task
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import make_report
 from decathlete.workflows.train import refuse_two_batch_sizes, train_task
-from decathlete.workflows.validate import PredictOptions, load_predictor, validate
+from decathlete.workflows.validate import validate
 from decathlete.workflows.workspace import FoldName, Workspace
 
 
@@ -173,7 +175,7 @@ class FoldPipeline:
         self.listener.step(f"Predict {len(cases)} test images{by}")
         try:
             predict_files(
-                load_predictor([run / "model" for run in runs], self.predict_options),
+                Predictor.load([run / "model" for run in runs], options=self.predict_options),
                 {c.id: c.images for c in cases},
                 output,
                 overwrite=self.overwrite,

@@ -13,10 +13,10 @@ from decathlete.errors import DatasetError, DecathleteError, OutputError
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import SCORES_STEMS, MetricInfo, Scores, metric_differences
-from decathlete.inference.output.provenance import Settings, inputs_digest
+from decathlete.inference.output.provenance import RecordedSettings, inputs_digest
 
 
-def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
+def origin_of(settings: RecordedSettings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
     """Describe the origin of the scores of ``cases`` that are predicted with ``settings``.
 
     Raises:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
+from decathlete.inference.options import PredictOptions
+from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import PredictedFile, predict_files
 from decathlete.inference.prepared_inputs import is_store, stored_cases
 from decathlete.io.images import find_inputs
-from decathlete.workflows.validate import PredictOptions, load_predictor
 
 
 def predict(
@@ -44,8 +45,7 @@ def predict(
     """
     if cases is not None and cases < 1:
         raise OptionError(f"--cases must be at least 1, it is {cases}", remedy="give --cases 1 or more")
-    folders = [models] if isinstance(models, str | Path) else models
-    predictor = load_predictor([Path(folder) for folder in folders], options)
+    predictor = Predictor.load(models, options=options)
     source = Path(inputs)
     return predict_files(
         predictor,

@@ -16,8 +16,8 @@ from decathlete.errors import CasesFailedError, DatasetError
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import CaseScores, Scores
-from decathlete.inference.batching.cases import predict_together
-from decathlete.inference.batching.pipeline import overlapped
+from decathlete.inference.batching.cases import predict_cases
+from decathlete.inference.batching.pipeline import run_pipeline
 from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.output.restore import restore_label
 from decathlete.inference.predict import Prediction, Predictor, PreparedInput
@@ -70,9 +70,9 @@ def score_on_prepared_grid(
         )
 
     scored, failures = [], {}
-    read, compute = partial(_read, plan=plan), partial(predict_together, predictor)
-    alone = predictor.memory_bytes is not None
-    for outcome in overlapped(labelled, read=read, compute=compute, write=score, one_at_a_time=alone):
+    read, compute = partial(_read, plan=plan), partial(predict_cases, predictor)
+    alone = predictor.window.memory_gb is not None
+    for outcome in run_pipeline(labelled, read=read, compute=compute, write=score, one_at_a_time=alone):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:
@@ -93,6 +93,6 @@ def _read(case: Case, plan: Plan) -> CaseRequest[_Truth]:
     stored = prepared.restoration
     staying = stored.staying(plan.target(stored.axes.geometry(stored.geometry).spacing_ZYX))
     return CaseRequest(
-        ready=PreparedInput(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
-        about=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels)),
+        prepared=PreparedInput(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
+        payload=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels)),
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from decathlete.core.choices import EngineChoice, Grid, Layout
+from decathlete.core.choices import Grid
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
@@ -15,53 +14,12 @@ from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
+from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.kept_scores import kept_scores, origin_of
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """How a model is run.
-
-    Attributes:
-        layout: how feature maps lie in memory; ``auto``: the fastest known.
-        engine: what computes the networks; ``auto``: OpenVINO on a CPU where it is installed, else torch.
-        tta: average over all flips along the axes that training mirrored.
-        overlap: of neighbouring windows, share of the patch.
-        batch_size: windows (2D: slices) computed together, of several images if they are small; ``None``: the plan's
-            batch on accelerators; on CPUs few, by their size.
-        memory_gb: that the process may fill on a CPU, GB; where it is short, sums wait on disk. ``None``: sums may fill
-            2 GB.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    layout: Layout = "auto"
-    engine: EngineChoice = "auto"
-    tta: bool = False
-    overlap: float = 0.5
-    blend: str = "gaussian"
-    batch_size: int | None = None
-    memory_gb: float | None = None
-
-
-def load_predictor(models: Sequence[Path], options: PredictOptions = PredictOptions()) -> Predictor:
-    """The model, or the ensemble of several, loaded once for many cases."""
-    return Predictor.load(
-        models,
-        device=options.device,
-        precision=options.precision,
-        layout=options.layout,
-        engine=options.engine,
-        tta=options.tta,
-        overlap=options.overlap,
-        blend=options.blend,
-        batch_size=options.batch_size,
-        memory_bytes=None if options.memory_gb is None else round(options.memory_gb * 1e9),
-    )
 
 
 def run_of(model: Path) -> Path | None:
@@ -120,7 +78,7 @@ def validate(
     run = run_folder_of(model)
     record = RunRecord.load(run / "run.json", error=ModelError)
     cases = held_out_cases(run, record, dataset_root)
-    predictor = load_predictor([run / "model"], options)
+    predictor = Predictor.load(run / "model", options=options)
     labels = predictor.labels  # not the manifest's: the regions that were learned may be the user's
     origin = origin_of(predictor.settings, cases, labels)
     kept = kept_scores(run, origin, metrics=used, overwrite=overwrite, grid=grid)

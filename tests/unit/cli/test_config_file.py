@@ -98,11 +98,11 @@ def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
         "no_adapt: true\ntta: true\ndeterministic: true\noverwrite: true\nno-augment: false"
     )
     assert called("run", "here", "--config", str(tmp_path / "o.yaml")) == "enough"
-    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].tta) == (False, True, True)
+    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].window.tta) == (False, True, True)
     assert heard["config"] == TrainConfig(deterministic=True)
     undone = ["--adapt", "--no-tta", "--no-deterministic", "--no-overwrite"]
     assert called("run", "here", "--config", str(tmp_path / "o.yaml"), *undone) == "enough"
-    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].tta) == (True, False, False)
+    assert (heard["adapt"], heard["overwrite"], heard["predict_options"].window.tta) == (True, False, False)
     assert heard["config"] == TrainConfig()
     (tmp_path / "o.yaml").write_text("no_adapt: true\nadapt: true")
     assert "adapt: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))

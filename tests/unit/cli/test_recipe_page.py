@@ -150,11 +150,11 @@ def test_the_file_of_later_defaults_is_taken(dim: str, tmp_path: Path, monkeypat
     file.write_text(text.replace("# nvol", "nvol").replace("4    with", "4  # with") if dim == "2" else text)
     done = CliRunner().invoke(app, ["run", "here", "--dim", dim, "--preset", "recipe", "--config", str(file)])
     assert str(done.exception) == "enough"
-    config, windows = heard["config"], heard["predict_options"]
+    config, window = heard["config"], heard["predict_options"].window
     assert (config.optimizer.component, config.optimizer.learning_rate, config.epochs) == ("adam", 8e-4, 1000)
     assert (config.sampler.oversampling, config.sampler.nvol) == (0.4, 4 if dim == "2" else None)
     assert (config.validation.window.overlap, config.validation.window.blend) == (0.25, "constant")
-    assert (windows.overlap, windows.blend) == (0.25, "constant")
+    assert (window.overlap, window.blend) == (0.25, "constant")
 
 
 @pytest.mark.parametrize("name", ROWS)

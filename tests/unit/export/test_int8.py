@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
+from decathlete.core import extras
 from decathlete.errors import OptionError
-from decathlete.export.int8 import quantised
-from decathlete.inference.engines import program_engines
-from decathlete.inference.engines.program_engines import OpenVinoEngine
-from decathlete.models.onnx_graph import onnx_program
+from decathlete.export.int8 import quantize
+from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.networks.build import build_network
+from decathlete.networks.onnx_program import onnx_program
 from factories import make_test_network
 
 WINDOW = (1, 16, 16, 16)
@@ -25,7 +25,7 @@ def program_of(n_networks: int = 1) -> bytes:
     pytest.importorskip("nncf")
     spec = make_test_network(3)
     networks = [build_network(spec, seed=seed).eval() for seed in range(n_networks)]
-    return onnx_program(networks, spec, WINDOW[1:])
+    return onnx_program(networks, window=WINDOW, n_outputs=spec.out_channels)
 
 
 def noise(n: int, seed: int = 0) -> list[torch.Tensor]:
@@ -47,7 +47,7 @@ def in_int8(model) -> dict[str, bool]:
 @pytest.mark.full
 def test_an_int8_program_computes_nearly_the_same_for_any_number_of_windows(tmp_path) -> None:
     program = program_of()
-    model = quantised(program, noise(8), window=WINDOW, networks=1, ends_in_fp32=False)
+    model = quantize(program, noise(8), window=WINDOW, networks=1, ends_in_fp32=False)
     assert all(in_int8(model).values())
     assert len(in_int8(model)) == 5
     norms = [op for op in model.get_ops() if op.get_type_name() == "MVN"]
@@ -70,7 +70,7 @@ def test_an_int8_program_computes_nearly_the_same_for_any_number_of_windows(tmp_
 
 @pytest.mark.full
 def test_the_first_and_last_convolutions_of_every_network_can_stay(tmp_path) -> None:
-    model = quantised(program_of(2), noise(4), window=WINDOW, networks=2, ends_in_fp32=True)
+    model = quantize(program_of(2), noise(4), window=WINDOW, networks=2, ends_in_fp32=True)
     found = in_int8(model)
     assert len(found) == 10
     assert sum(found.values()) == 6
@@ -90,7 +90,7 @@ def test_nncf_tells_nobody_and_leaves_pythons_loggers(tmp_path) -> None:
     """In a process of its own: NNCF is silent by itself wherever it sees pytest."""
     pytest.importorskip("nncf")
     code = (
-        "import logging, sys; from decathlete.export.int8 import nncf_package; nncf_package();"
+        "import logging, sys; from decathlete.export.int8 import import_nncf; import_nncf();"
         "from nncf.telemetry import decorator; from nncf.telemetry.wrapper import NNCFTelemetry;"
         "print(isinstance(decorator.telemetry, NNCFTelemetry), logging.getLoggerClass() is logging.Logger)"
     )
@@ -103,8 +103,8 @@ def test_without_nncf_it_says_what_to_install(monkeypatch) -> None:
         if name == "nncf":
             raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(program_engines, "import_module", import_module)
+    monkeypatch.setattr(extras, "import_module", import_module)
     with pytest.raises(
         OptionError, match=r'NNCF, which is not installed\n.*pip install "\.\[int8\]", or leave out --int8'
     ):
-        quantised(b"", [], window=WINDOW, networks=1, ends_in_fp32=False)
+        quantize(b"", [], window=WINDOW, networks=1, ends_in_fp32=False)

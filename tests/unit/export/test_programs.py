@@ -13,16 +13,17 @@ import decathlete
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError, ModelError, OptionError, OutputError, StoreError
-from decathlete.export.parity import TOLERANCE, check_windows, difference, own_rounding, refuse_difference
-from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine
-from decathlete.inference.engines.program_record import ProgramRecord
-from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.export.parity import TOLERANCE, check_difference, check_windows, difference, own_rounding
+from decathlete.inference.engines.onnx import OnnxEngine
+from decathlete.inference.engines.openvino import OpenVinoEngine
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.exported_program import ProgramRecord
 from decathlete.io.images import write_image
-from decathlete.models import onnx_graph
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
+from decathlete.networks.onnx_program import onnx_program
 from decathlete.preprocessing.store import StoreSource
-from decathlete.workflows.export_program import export_onnx, export_openvino
+from decathlete.workflows.export_model import export_onnx, export_openvino
 from factories import make_test_plan, make_volumes
 from training_support import make_store
 
@@ -135,7 +136,7 @@ def test_an_onnx_file_of_someone_elses_is_never_replaced(model, tmp_path):
     needs("onnx")
     network, plan = build_network(make_test_plan(2).network, seed=0), make_test_plan(2)
     theirs = {
-        "made.onnx": onnx_graph.onnx_program([network.eval()], plan.network, plan.patch_size, metadata={"title": "x"}),
+        "made.onnx": onnx_program([network.eval()], window=(1, *plan.patch_size), n_outputs=3, metadata={"title": "x"}),
         "text.onnx": b"my thesis",
     }
     for name, content in theirs.items():
@@ -207,22 +208,22 @@ def test_rounding_is_how_far_float32_is_from_float64():
 
 def test_what_is_further_than_rounding_takes_it_is_refused():
     where = Path("model")
-    refuse_difference(TOLERANCE, rounding=lambda: pytest.fail("measured without need"), title="X", where=where)
-    refuse_difference(0.003, rounding=lambda: 0.001, title="X", where=where)
+    check_difference(TOLERANCE, rounding=lambda: pytest.fail("measured without need"), title="X", where=where)
+    check_difference(0.003, rounding=lambda: 0.001, title="X", where=where)
     for found, allowed in ((0.005, "0.004 is allowed"), (np.nan, "0.001 is allowed")):
         with pytest.raises(ModelError, match=allowed):
-            refuse_difference(found, rounding=lambda: 0.001, title="X", where=where)
+            check_difference(found, rounding=lambda: 0.001, title="X", where=where)
 
 
 @pytest.mark.parametrize(("function", "package"), [(export_onnx, "onnxruntime"), (export_openvino, "openvino")])
 def test_without_the_package_it_says_what_to_install(function, package, model, tmp_path, monkeypatch):
-    from decathlete.inference.engines import program_engines
+    from decathlete.core import extras
 
     def import_module(name):
         if name == package:
             raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(program_engines, "import_module", import_module)
+    monkeypatch.setattr(extras, "import_module", import_module)
     with pytest.raises(OptionError, match=r'pip install "\.\['):
         function(model, tmp_path / "p")
     assert not (tmp_path / "p").exists()

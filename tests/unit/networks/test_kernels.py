@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from decathlete.inference.engines import torch_engine as engines
-from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.inference.engines import torch as engines
+from decathlete.inference.engines.torch import TorchEngine
 from decathlete.networks.kernels import determinism_kept, fast_kernels
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

@@ -14,9 +14,9 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, ModelError, OptionError, OutputError
-from decathlete.inference.engines.program_engines import OpenVinoEngine
-from decathlete.inference.engines.program_record import ExportedFolder
-from decathlete.inference.engines.torch_engine import TorchEngine
+from decathlete.inference.engines.openvino import OpenVinoEngine
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.exported_program import ExportedFolder
 from decathlete.io.images import write_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network

@@ -1,4 +1,4 @@
-"""Reading the next case and writing the last, while this one is computed."""
+"""Read the next case and write the last one while a case is computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Computed = TypeVar("Computed")
 Written = TypeVar("Written")
 
 
-def overlapped(
+def run_pipeline(
     items: Mapping[str, Item],
     *,
     read: Callable[[Item], Read],
@@ -22,20 +22,23 @@ def overlapped(
     write: Callable[[Computed], Written],
     one_at_a_time: bool = False,
 ) -> Iterator[Outcome[Written]]:
-    """Read, compute and write every case; yield outcomes.
+    """Read, compute and write every case; yield the outcomes.
 
-    ``compute`` runs in the caller's thread, and takes cases as it needs them; it hands on what it has finished at one
-    time (none: it needs more cases for that). ``read`` and ``write`` run in a thread each. So in memory there are one
-    case that was read ahead, those that ``compute`` holds, and those that are being written. An error that a case can
-    have ends that case alone.
+    In memory are one case that was read ahead, those that ``compute`` holds, and those that are being written. An error
+    of a case is its outcome, and does not affect the others.
 
     Args:
-        one_at_a_time: nothing overlaps, and one case alone is in memory.
+        items: by case id.
+        read: runs in a thread of its own.
+        compute: runs in the caller's thread; it reads cases as it needs them, and yields those that it finished at the
+            same time (an empty list: it needs more cases).
+        write: runs in a thread of its own.
+        one_at_a_time: finish each case before the next is read, so that only one is in memory.
     """
     if one_at_a_time:
         for case_id, item in items.items():
             for done in compute(iter([attempt(case_id, read, item)])):
-                yield from _each(done, write)
+                yield from _write_all(done, write)
         return
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         behind: Future[list[Outcome[Written]]] | None = None
@@ -44,7 +47,7 @@ def overlapped(
                 continue
             if behind is not None:
                 yield from behind.result()
-            behind = writer.submit(_each, done, write)
+            behind = writer.submit(_write_all, done, write)
         if behind is not None:
             yield from behind.result()
 
@@ -52,24 +55,24 @@ def overlapped(
 def _read_ahead(
     items: Mapping[str, Item], read: Callable[[Item], Read], reader: ThreadPoolExecutor
 ) -> Iterator[Outcome[Read]]:
-    """Cases as they are read, always one ahead."""
+    """Yield cases while the next one is read."""
     ahead: Future[Outcome[Read]] | None = None
     for case_id, item in items.items():
-        found, ahead = ahead, reader.submit(attempt, case_id, read, item)
-        if found is not None:
-            yield found.result()
+        current, ahead = ahead, reader.submit(attempt, case_id, read, item)
+        if current is not None:
+            yield current.result()
     if ahead is not None:
         yield ahead.result()
 
 
-def _each(outcomes: Sequence[Outcome[Item]], step: Callable[[Item], Written]) -> list[Outcome[Written]]:
-    return [outcome.then(step) for outcome in outcomes]
+def _write_all(outcomes: Sequence[Outcome[Item]], write: Callable[[Item], Written]) -> list[Outcome[Written]]:
+    return [outcome.then(write) for outcome in outcomes]
 
 
-def each(
+def one_by_one(
     function: Callable[[Read], Computed],
 ) -> Callable[[Iterator[Outcome[Read]]], Iterator[list[Outcome[Computed]]]]:
-    """``function`` as :func:`overlapped` takes it: of one case after the other."""
+    """Turn a function of one case into a ``compute`` for :func:`run_pipeline`."""
 
     def compute(cases: Iterator[Outcome[Read]]) -> Iterator[list[Outcome[Computed]]]:
         for case in cases:

@@ -1,7 +1,7 @@
-"""Batches that are filled with windows of several cases.
+"""Batches of windows from several cases.
 
-Windows of one plan are all alike, whatever case they are cut from. Each case has sums of its own and takes its logits
-in the order of its windows, so it finds what it would find alone; it is finished with its last window.
+All windows of one plan have the same shape, whatever case they are cut from. Each case has its own sums, to which its
+logits are added in the order of its windows, so it gets the result that it would get alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from decathlete.core.parallel import Outcome, attempt
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityStore
 from decathlete.inference.output.restore import Restorer
 from decathlete.inference.predict import Prediction, Predictor, PreparedInput, translate_compute_error
-from decathlete.inference.windows.flips import mean_over_all
+from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.sweep import VolumeSweep
 
 Payload = TypeVar("Payload")
@@ -29,16 +29,17 @@ Payload = TypeVar("Payload")
 
 @dataclass(frozen=True, kw_only=True)
 class CaseRequest(Generic[Payload]):
-    """An image to be predicted.
+    """An image to predict.
 
     Attributes:
-        about: whatever is to be handed on with the prediction; the image itself is not.
-        probabilities: makes what takes them; ``None``: they are not asked for.
-        scratch: folder for what waits on disk while memory is short; ``None``: the system's for temporary files.
+        prepared: the image.
+        payload: data of the caller, returned beside the prediction.
+        probabilities: makes the store that receives them; ``None``: they are not stored.
+        scratch: folder for sums that are spilled to disk; ``None``: the system's temporary folder.
     """
 
-    ready: PreparedInput
-    about: Payload
+    prepared: PreparedInput
+    payload: Payload
     probabilities: MakeStore | None = None
     scratch: Path | None = None
 
@@ -47,9 +48,9 @@ CaseResult = tuple[Payload, Prediction]
 
 
 class SharedBatches(Generic[Payload]):
-    """Cases under way, and their windows that wait until they fill a batch.
+    """Open cases, and their windows that wait until they fill a batch.
 
-    Fewer windows than a batch wait at any time, so no more cases than windows of a batch are under way.
+    Fewer windows than a batch wait at any time, so there are at most as many open cases as a batch has windows.
 
     Args:
         predictor: of models of one plan.
@@ -58,107 +59,103 @@ class SharedBatches(Generic[Payload]):
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._ensemble = predictor.ensembles[0]
-        self._cases: list[_CaseUnderWay[Payload]] = []
+        self._cases: list[_OpenCase[Payload]] = []
         self._waiting: list[_Window] = []
 
     @property
     def held_bytes(self) -> int:
-        """What the cases under way hold between them."""
+        """Memory of all open cases."""
         return sum(case.held_bytes for case in self._cases)
 
-    def add(self, case_id: str, asked: CaseRequest[Payload], *, held_bytes: int) -> list[Outcome[CaseResult[Payload]]]:
-        """Take in a case, and compute what fills a batch; the cases that are finished by it."""
-        ours = _CaseUnderWay(case_id=case_id, asked=asked, held_bytes=held_bytes)
-        self._cases.append(ours)
-        ours.attempt(partial(self._open, ours))
-        volume = ours.volume
+    def add(
+        self, case_id: str, request: CaseRequest[Payload], *, held_bytes: int
+    ) -> list[Outcome[CaseResult[Payload]]]:
+        """Add a case, compute every batch that is full, and return the cases that this finished."""
+        case = _OpenCase(case_id=case_id, request=request, held_bytes=held_bytes)
+        self._cases.append(case)
+        case.attempt(partial(self._open, case))
+        volume = case.volume
         if volume is not None:
             for image in volume.sweep.windows():
-                self._waiting.append(_Window(case=ours, volume=volume, image=image))
-                if len(self._waiting) == self._predictor.batch_of(self._ensemble):
+                self._waiting.append(_Window(case=case, volume=volume, image=image))
+                if len(self._waiting) == self._predictor.batch_size(self._ensemble):
                     self._compute()
-        return self._finished()
+        return self._pop_finished()
 
     def finish(self) -> list[Outcome[CaseResult[Payload]]]:
-        """Compute what still waits; all cases that were under way."""
+        """Compute the windows that wait, and return all open cases."""
         self._compute()
-        return self._finished()
+        return self._pop_finished()
 
     def discard(self) -> None:
-        """Forget all cases, and what was stored of them."""
+        """Drop all open cases, and the probabilities that were stored of them."""
         for case in self._cases:
             case.fail("cancelled")
 
-    def _open(self, ours: _CaseUnderWay[Payload]) -> None:
-        (prepared,) = ours.asked.ready.cases
-        labels = self._predictor.labels
-        if ours.asked.probabilities is not None:
-            ours.store = ours.asked.probabilities(
-                labels.n_outputs, ours.asked.ready.geometry, prepared.restoration.axes
-            )
-        settings = self._predictor.settings
+    def _open(self, case: _OpenCase[Payload]) -> None:
+        prepared, labels = case.request.prepared, self._predictor.labels
+        (image,) = prepared.cases
+        if case.request.probabilities is not None:
+            case.store = case.request.probabilities(labels.n_outputs, prepared.geometry, image.restoration.axes)
         sweep = VolumeSweep(
-            prepared.image_CZYX,
+            image.image_CZYX,
             plan=self._ensemble.plan,
             device=self._predictor.device,
-            overlap=settings.overlap,
-            blend=settings.blend,
+            window=self._predictor.window,
         )
-        restorer = Restorer(
-            prepared.restoration, labels, probabilities=ours.store, temperature=self._ensemble.temperature
-        )
-        ours.volume = _Volume(sweep=sweep, restorer=restorer)
+        restorer = Restorer(image.restoration, labels, probabilities=case.store, temperature=self._ensemble.temperature)
+        case.volume = _Volume(sweep=sweep, restorer=restorer)
 
     def _compute(self) -> None:
-        """The windows that wait; the time is shared out among them."""
+        """Compute the windows that wait; each accounts for the same share of the time."""
         windows, self._waiting = [window for window in self._waiting if window.case.error is None], []
         began = time.perf_counter()
-        self._compute_together(windows)
+        self._compute_windows(windows)
         for window in windows:
             window.case.seconds += (time.perf_counter() - began) / len(windows)
 
     @torch.inference_mode()
-    def _compute_together(self, windows: Sequence[_Window]) -> None:
-        """Where that fails, each case's alone: so that it fails only for those for which it must."""
+    def _compute_windows(self, windows: Sequence[_Window]) -> None:
+        """Compute all in one batch; if that fails, those of each case by themselves, so that others are not lost."""
         if not windows:
             return
-        found = attempt("", self._logits, windows)
+        outcome = attempt("", self._logits, windows)
         groups = [list(group) for _, group in groupby(windows, key=lambda window: window.case.case_id)]
-        if found.value is not None:
-            for window, logits in zip(windows, found.value, strict=True):
+        if outcome.value is not None:
+            for window, logits in zip(windows, outcome.value, strict=True):
                 window.case.attempt(partial(window.volume.add, logits))
         elif len(groups) == 1:
-            windows[0].case.fail(found.error)
+            windows[0].case.fail(outcome.error)
         else:
             for group in groups:
-                self._compute_together(group)
+                self._compute_windows(group)
 
     def _logits(self, windows: Sequence[_Window]) -> Tensor:
         batch = torch.stack([window.image for window in windows])
         with translate_compute_error():
-            return mean_over_all(self._ensemble.engines, batch, self._predictor.flips(self._ensemble))
+            return mean_over_flips(self._ensemble.engines, batch, self._predictor.flip_axes(self._ensemble))
 
-    def _finished(self) -> list[Outcome[CaseResult[Payload]]]:
+    def _pop_finished(self) -> list[Outcome[CaseResult[Payload]]]:
         done = [case for case in self._cases if case.done]
         self._cases = [case for case in self._cases if not case.done]
         return [self._outcome(case) for case in done]
 
-    def _outcome(self, ours: _CaseUnderWay[Payload]) -> Outcome[CaseResult[Payload]]:
-        found: list[CaseResult[Payload]] = []
-        ours.attempt(lambda: found.append(self._answer(ours)))
-        return Outcome(case_id=ours.case_id, value=found[0] if found else None, error=ours.error)
+    def _outcome(self, case: _OpenCase[Payload]) -> Outcome[CaseResult[Payload]]:
+        results: list[CaseResult[Payload]] = []
+        case.attempt(lambda: results.append(self._result(case)))
+        return Outcome(case_id=case.case_id, value=results[0] if results else None, error=case.error)
 
-    def _answer(self, ours: _CaseUnderWay[Payload]) -> CaseResult[Payload]:
-        assert ours.volume is not None  # for the type checker: it has not failed
-        label_ZYX = ours.volume.restorer.finish()
-        ready = ours.asked.ready
-        return ours.asked.about, self._predictor.prediction(ready, label_ZYX, ours.store, seconds=ours.seconds)
+    def _result(self, case: _OpenCase[Payload]) -> CaseResult[Payload]:
+        assert case.volume is not None  # for the type checker: it has not failed
+        label_ZYX = case.volume.restorer.finish()
+        prediction = self._predictor.describe(case.request.prepared, label_ZYX, case.store, seconds=case.seconds)
+        return case.request.payload, prediction
 
 
 @dataclass(kw_only=True)
-class _CaseUnderWay(Generic[Payload]):
+class _OpenCase(Generic[Payload]):
     case_id: str
-    asked: CaseRequest[Payload]
+    request: CaseRequest[Payload]
     held_bytes: int
     volume: _Volume | None = None
     store: ProbabilityStore | None = None
@@ -170,9 +167,9 @@ class _CaseUnderWay(Generic[Payload]):
         return self.volume is None or self.volume.sweep.finished
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Do a step, unless an earlier one has failed."""
+        """Run a step, unless an earlier one failed."""
         if self.error is None:
-            outcome = attempt(self.case_id, _named, step)
+            outcome = attempt(self.case_id, _run_translated, step)
             if outcome.error is not None:
                 self.fail(outcome.error)
 
@@ -184,14 +181,14 @@ class _CaseUnderWay(Generic[Payload]):
             self.store = None
 
 
-def _named(step: Callable[[], None]) -> None:
+def _run_translated(step: Callable[[], None]) -> None:
     with translate_compute_error():
         step()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Volume:
-    """The sums of a case and its way back. They stay in memory: small cases alone are here."""
+    """The sums of a small case, in memory, and its restoration."""
 
     sweep: VolumeSweep
     restorer: Restorer
@@ -203,6 +200,6 @@ class _Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class _Window:
-    case: _CaseUnderWay[Any]
+    case: _OpenCase[Any]
     volume: _Volume
     image: Tensor

@@ -1,6 +1,6 @@
-"""Predictions of different plans become one: the mean of their probabilities on the image's own grid is decided.
+"""Average the probabilities that models of different plans predict, on the image's own grid.
 
-Plans have grids of their own, so that their logits cannot be averaged as those of one plan are.
+Each plan has its own prepared grid, so logits of different plans cannot be averaged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Shape
 from decathlete.core.labels import LabelSet
 from decathlete.inference.output.probabilities import BLOCK_BYTES, ProbabilityFile, ProbabilityStore
-from decathlete.inference.output.restore import decide, value_type
+from decathlete.networks.outputs import decide_probabilities, file_dtype
 
 
 def average(
@@ -27,11 +27,12 @@ def average(
     *,
     weights: Sequence[float] = (),
 ) -> NDArray[np.integer[Any]]:
-    """The label map (file values) of the mean probabilities, a few planes at a time.
+    """Return the label map (file values) of the mean probabilities, computed a few planes at a time.
 
     Args:
-        parts: of each plan, on the image's grid, of ``shape_ZYX``.
-        store: takes the means, planes across the file's z; ``None``: they are not asked for.
+        parts: the probabilities of each plan, on the image's grid.
+        shape_ZYX: of the image.
+        store: receives the mean probabilities, planes across the file's z; ``None``: they are not stored.
         weights: of each part in the mean; empty: all count equally.
 
     Raises:
@@ -39,13 +40,12 @@ def average(
     """
     for part in parts:
         part.put_in_order()
-    threshold = 0.5 if labels.regions else 0.0  # ``decide`` takes logits, whose sign is that of p - 1/2
-    label_ZYX = np.empty(shape_ZYX, value_type(labels))
+    label_ZYX = np.empty(shape_ZYX, file_dtype(labels))
     step = max(1, BLOCK_BYTES // (4 * labels.n_outputs * prod(shape_ZYX[1:])))
     for first in range(0, shape_ZYX[0], step):
         last = min(first + step, shape_ZYX[0])
         mean_KZYX = _mean(parts, first, last, weights)
-        label_ZYX[first:last] = decide(torch.from_numpy(mean_KZYX) - threshold, labels)
+        label_ZYX[first:last] = decide_probabilities(torch.from_numpy(mean_KZYX), labels)
         if store is not None:
             for output, planes_ZYX in enumerate(mean_KZYX):
                 store.put(output, first, planes_ZYX)

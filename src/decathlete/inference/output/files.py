@@ -1,9 +1,9 @@
-"""Where predictions go, and what of them is there already.
+"""The files of predictions: where they are written, and which exist already.
 
-A prediction is done when its JSON names the same inputs and settings *and* the digest of the label map beside it; the
-probabilities, if they are asked for, have to be as long as their header says (they may be gigabytes, which are not read
-again). The JSON is written just before the finished label map is moved into place, so a run that is killed between the
-two leaves nothing in the way; and a label map that someone has edited is noticed, and never overwritten unasked.
+A prediction is finished when its JSON contains the same inputs and settings *and* the digest of the label map beside
+it; probabilities must be as long as their header says (they may be gigabytes, which are not read again). The JSON is
+written just before the label map is moved to its place, so a run that is killed between the two leaves no conflict. A
+label map that was edited is detected, and not overwritten without ``--overwrite``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from decathlete.core.files import atomic_path, file_digest, remove
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.output.probabilities import ProbabilityFile, is_whole
-from decathlete.inference.output.provenance import PredictionRecord, Settings, inputs_digest
+from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, inputs_digest
 from decathlete.inference.predict import Prediction
 from decathlete.io.images import output_suffix, write_label
 from decathlete.preprocessing.store import StoredCase
@@ -28,11 +28,13 @@ _LISTED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One case to predict: its files, and where its outputs go.
+    """One case to predict: its input files and its output files.
 
     Attributes:
-        probabilities: ``None`` if they are not asked for.
-        stored: the case as it was prepared before; ``images`` are then names alone.
+        label: file of the label map.
+        record: JSON file beside it.
+        probabilities: file, if they are saved.
+        stored: the case, if it was prepared before; ``images`` are then only names.
     """
 
     case_id: str
@@ -43,22 +45,22 @@ class Job:
     stored: StoredCase | None = None
 
     def inputs_digest(self) -> str:
-        """Of the raw files.
+        """Return the digest of the raw files.
 
         Raises:
             OSError: one of them cannot be read.
         """
-        known = self.stored.record.raw if self.stored else None
-        return known.digest if known else inputs_digest(self.images)
+        raw = self.stored.record.raw if self.stored else None
+        return raw.digest if raw else inputs_digest(self.images)
 
 
 def make_jobs(inputs: Mapping[str, Sequence[Path]], output: Path, *, save_probabilities: bool) -> dict[str, Job]:
-    """Jobs by case: ``ID`` + the input's suffix, ``ID.json`` and, if asked for, ``ID_probabilities.nii``.
+    """Return jobs by case, with outputs ``ID`` + the input's suffix, ``ID.json`` and ``ID_probabilities.nii``.
 
     Raises:
         OutputError: ``output`` holds the inputs themselves.
     """
-    _refuse_input_folder(inputs, output)
+    _check_not_input_folder(inputs, output)
     return {
         case_id: _job(case_id, images, output, save_probabilities=save_probabilities)
         for case_id, images in inputs.items()
@@ -66,10 +68,10 @@ def make_jobs(inputs: Mapping[str, Sequence[Path]], output: Path, *, save_probab
 
 
 def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities: bool) -> dict[str, Job]:
-    """The same for cases that were prepared to be predicted (:class:`RawImage` says what of).
+    """Return jobs of cases that were prepared for prediction.
 
     Raises:
-        OutputError: ``output`` is where they are.
+        OutputError: ``output`` is the folder of the prepared cases.
     """
     jobs = {}
     for case in cases:
@@ -95,22 +97,22 @@ def _job(case_id: str, images: Sequence[Path], output: Path, *, save_probabiliti
     )
 
 
-def _refuse_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) -> None:
+def _check_not_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) -> None:
     for images in inputs.values():
         for image in images:
             if output.resolve() == (image if image.is_dir() else image.parent).resolve():
                 raise OutputError(
-                    "holds the input images, which predictions must not mix with",
+                    "holds the input images; predictions need a folder of their own",
                     where=output,
                     remedy="choose another output folder",
                     code="E-OUTPUT-INPUT",
                 )
 
 
-def finished(job: Job, settings: Settings) -> PredictionRecord | None:
-    """The record of a job that is done already, from the same inputs and settings and unchanged since.
+def read_finished(job: Job, settings: RecordedSettings) -> PredictionRecord | None:
+    """Return the record of a job that is finished, made from the same inputs and settings and unchanged since.
 
-    It holds ``settings`` themselves: ten thousand equal ones would be 15 MB.
+    The record refers to the object ``settings``: ten thousand equal copies would need 15 MB.
     """
     record = _read_record(job)
     if record is None or record.settings != settings or not job.label.is_file():
@@ -121,21 +123,21 @@ def finished(job: Job, settings: Settings) -> PredictionRecord | None:
     return record.model_copy(update={"settings": settings}) if same else None
 
 
-def in_the_way(job: Job, settings: Settings) -> list[Path]:
-    """Files at a job's places that are not an earlier, unchanged or unfinished result of the same."""
+def find_conflicts(job: Job, settings: RecordedSettings) -> list[Path]:
+    """Return existing output files of a job, unless they are an unchanged result of the same inputs and settings."""
     record = _read_record(job)
-    ours = (
+    same = (
         record is not None
         and record.settings == settings
         and record.inputs_digest == _digest_of_readable(job)
         and (not job.label.exists() or file_digest(job.label) == record.label_digest)
     )
-    if ours:
+    if same:
         return []
     return [p for p in (job.label, job.record, job.probabilities) if p is not None and p.exists()]
 
 
-def refuse(paths: Iterable[Path], output: Path) -> None:
+def raise_conflicts(paths: Iterable[Path], output: Path) -> None:
     """Raise an OutputError that lists ``paths``, if there are any."""
     names = [path.name for path in paths]
     if names:
@@ -149,9 +151,9 @@ def refuse(paths: Iterable[Path], output: Path) -> None:
 
 
 def write_outputs(
-    job: Job, prediction: Prediction, *, digest: str, settings: Settings, device: str
+    job: Job, prediction: Prediction, *, digest: str, settings: RecordedSettings, device: str
 ) -> PredictionRecord:
-    """Write label map and record, and let the finished probabilities appear; each whole or not at all."""
+    """Write label map and record, and move the probabilities to their place; each whole or not at all."""
     try:
         with atomic_path(job.label) as partial:
             write_label(partial, prediction.label_ZYX, prediction.geometry)
@@ -190,7 +192,7 @@ def _read_record(job: Job) -> PredictionRecord | None:
 
 
 def _digest_of_readable(job: Job) -> str | None:
-    """``None`` for files that cannot be read; the error is told when the case's turn comes."""
+    """Return ``None`` for files that cannot be read: predicting the case raises the error."""
     try:
         return job.inputs_digest()
     except OSError:

@@ -1,9 +1,9 @@
-"""Probabilities of all classes on the grid of a file: as an array, or on disk where memory would not hold them.
+"""Probabilities of all classes on the grid of a file: as an array, or on disk where memory is too small for them.
 
-They come plane by plane across the working first axis, class by class, and a plane is written the moment it comes: what
-waits in memory is a plane of one class. On disk a class lies after the other, as in an uncompressed NIfTI file, so that
-a reader may map the file and take what it needs. Where the planes run across another axis than the file's z, they lie
-plane after plane first, and are put in order class by class at the end.
+Planes across the first working axis arrive class by class and are written at once, so memory holds one plane of one
+class. On disk, classes follow each other as in an uncompressed NIfTI file, so that a reader can map the file and read a
+part. Where the planes are across another axis than the file's z, they are first written plane after plane, and
+reordered class by class at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from decathlete.errors import ImageError
 from decathlete.io.formats.nifti import image_header, stored_bytes
 
 BLOCK_BYTES = 64 * 2**20
-"""Read, moved and written at one time."""
+"""Bytes that are read, moved and written at a time."""
 _REMEDY = (
     "free space there, choose another output folder, or leave out --save-probabilities (and predict with models of "
     "different plans one by one)"
@@ -37,46 +37,46 @@ _REMEDY = (
 
 
 class ProbabilityStore(Protocol):
-    """Takes the probabilities of one image; what never comes is 0."""
+    """Receives the probabilities of one image; voxels that are never written are 0."""
 
     def put(self, output: int, first: int, planes_ZYX: NDArray[np.float32]) -> None:
-        """Take planes of a class or region, ``first`` and those after it: working order, the whole cross-section."""
+        """Write planes of a class or region from plane ``first`` on: working order, the whole cross-section."""
 
     def discard(self) -> None:
-        """Forget all: the prediction failed."""
+        """Remove everything: the prediction failed."""
 
 
 MakeStore = Callable[[int, Geometry, AxisTransform], ProbabilityStore]
-"""From the number of outputs, the grid of the file, and the way from there to the working order."""
+"""Makes a store for a number of outputs, the grid of the file, and the transform from its axes to the working axes."""
 
 
 class ProbabilityArray:
-    """In memory: 4 bytes for each voxel and output.
+    """Probabilities in memory: 4 bytes for each voxel and output.
 
     Attributes:
-        array_KZYX: all of them, on the file's grid.
+        array_KZYX: all probabilities, on the file's grid.
     """
 
     def __init__(self, n_outputs: int, geometry: Geometry, axes: AxisTransform) -> None:
         self.array_KZYX = np.zeros((n_outputs, *geometry.shape_ZYX), np.float32)
-        self._working_KZYX = axes.apply(self.array_KZYX)  # the same numbers
+        self._working_KZYX = axes.apply(self.array_KZYX)  # a view
 
     def put(self, output: int, first: int, planes_ZYX: NDArray[np.float32]) -> None:
         """See :class:`ProbabilityStore`."""
         self._working_KZYX[output, first : first + len(planes_ZYX)] = planes_ZYX
 
     def discard(self) -> None:
-        """Nothing lies outside of this object."""
+        """Do nothing: the memory is freed with this object."""
 
 
 class ProbabilityFile:
-    """On disk, under a temporary name in ``folder`` until :meth:`move_to`.
+    """Probabilities on disk, under a temporary name in ``folder`` until :meth:`move_to`.
 
     Args:
-        header: of the file, before the numbers.
+        header: bytes at the start of the file.
 
     Raises:
-        OutputError: the disk has not the room, or cannot be written.
+        OutputError: the disk is too small, or cannot be written.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ProbabilityFile:
         self.path = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-probabilities.nii"
         self._n_outputs, self._shape_ZYX, self._axes = n_outputs, geometry.shape_ZYX, axes
         self._across = axes.permutation[0]
-        """The file's axis that the planes run across; 0 once they are in order."""
+        """The file's axis that planes are across; 0 once they are in order."""
         self._start = len(header)
         self._each_bytes = 4 * prod(self._shape_ZYX)
         try:
@@ -97,13 +97,13 @@ class ProbabilityFile:
     def _make(self, header: bytes) -> None:
         size = self._start + self._n_outputs * self._each_bytes
         require_disk_space(self.path.parent, size, needed_for="for the probabilities of this image", remedy=_REMEDY)
-        with self._opened("w+b") as stream:
+        with self._open("w+b") as stream:
             stream.write(header)
             stream.truncate(size)
 
     @classmethod
     def nifti(cls, folder: Path, n_outputs: int, geometry: Geometry, axes: AxisTransform) -> ProbabilityFile:
-        """An uncompressed NIfTI image with the outputs as its channels."""
+        """Make an uncompressed NIfTI image whose channels are the outputs."""
         return cls(folder, n_outputs, geometry, axes, header=image_header(n_outputs, geometry))
 
     def put(self, output: int, first: int, planes_ZYX: NDArray[np.float32]) -> None:
@@ -115,33 +115,33 @@ class ProbabilityFile:
         n = len(planes_ZYX)
         place = self._shape_ZYX[self._across] - first - n if self._axes.flips[0] else first
         planes = np.moveaxis(self._axes.invert(planes_ZYX), self._across, 0)
-        with self._opened() as stream:
+        with self._open() as stream:
             stream.seek(self._place(output) + place * self._plane_bytes)
             stream.write(np.ascontiguousarray(planes, np.float32).data)
 
     def planes(self, first: int, last: int) -> NDArray[np.float32]:
-        """All outputs of some planes across the file's z (K, z, y, x), once they are in order.
+        """Read all outputs of some planes across the file's z (K, z, y, x), once they are in order.
 
         Raises:
-            OutputError: the file was taken away or cut.
+            OutputError: the file was removed or truncated.
         """
         assert self._across == 0
         out_KZYX = np.empty((self._n_outputs, last - first, *self._shape_ZYX[1:]), np.float32)
-        with self._opened() as stream:
+        with self._open() as stream:
             for output, planes_ZYX in enumerate(out_KZYX):
                 stream.seek(self._place(output) + first * self._plane_bytes)
                 _fill(stream, planes_ZYX)
         return out_KZYX
 
     def put_in_order(self) -> None:
-        """Let z, y and x of the file follow each other, class by class: it takes the room of one class meanwhile.
+        """Reorder the planes to the file's z, y and x, class by class; needs disk space for one more class.
 
         Raises:
             OutputError: the disk is full, or cannot be written.
         """
         if self._across == 0:
             return
-        with self._opened() as stream:
+        with self._open() as stream:
             for output in range(self._n_outputs):
                 with tempfile.SpooledTemporaryFile(BLOCK_BYTES, dir=str(self.path.parent)) as ordered:
                     for block_ZYX in self._ordered(stream, output):
@@ -152,7 +152,7 @@ class ProbabilityFile:
         self._across = 0
 
     def _ordered(self, stream: BufferedRandom, output: int) -> Iterator[NDArray[np.float32]]:
-        """Blocks (z, y, x) of one output in ascending order, from planes across y or x (each of them z first)."""
+        """Yield blocks (z, y, x) of one output in ascending order, from planes across y or x (each of them z first)."""
         depth, height, width = self._shape_ZYX
         size, rest = (height, width) if self._across == 1 else (width, height)
         step = max(1, BLOCK_BYTES // (4 * height * width))
@@ -164,7 +164,7 @@ class ProbabilityFile:
             yield np.ascontiguousarray(np.moveaxis(block, 0, self._across))
 
     def move_to(self, path: Path) -> None:
-        """Finish the file: it appears at ``path``, whole.
+        """Finish the file and move it to ``path``.
 
         Raises:
             OutputError: it cannot be written there.
@@ -174,7 +174,7 @@ class ProbabilityFile:
             os.replace(self.path, partial)
 
     def discard(self) -> None:
-        """Remove the file, unless it was moved."""
+        """Remove the file, unless it was moved to its place."""
         remove(self.path)
 
     @property
@@ -185,7 +185,7 @@ class ProbabilityFile:
         return self._start + output * self._each_bytes
 
     @contextmanager
-    def _opened(self, mode: Literal["w+b", "r+b"] = "r+b") -> Iterator[BufferedRandom]:
+    def _open(self, mode: Literal["w+b", "r+b"] = "r+b") -> Iterator[BufferedRandom]:
         with (
             translate_os_error("cannot hold the probabilities of an image", where=self.path.parent, remedy=_REMEDY),
             self.path.open(mode) as stream,
@@ -194,7 +194,7 @@ class ProbabilityFile:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an uncompressed NIfTI file is there and as long as its header says."""
+    """Whether an uncompressed NIfTI file exists and is as long as its header says."""
     try:
         return path.stat().st_size == stored_bytes(path)
     except (OSError, ImageError):
@@ -202,6 +202,6 @@ def is_whole(path: Path) -> bool:
 
 
 def _fill(stream: BufferedRandom, out: NDArray[np.float32]) -> None:
-    """Read as many numbers as ``out`` holds."""
+    """Fill ``out`` with numbers from the stream."""
     if stream.readinto(out.data.cast("B")) != out.nbytes:
-        raise OSError("a file is shorter than it was written")
+        raise OSError("a file is shorter than when it was written")

@@ -1,11 +1,11 @@
-"""What the JSON beside a prediction says: from what, by what and how it was made, and how large things are."""
+"""The JSON beside a prediction: inputs, models and settings that it was made with, and volumes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,22 @@ from decathlete.core.files import file_digest, value_digest
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.version import __version__
 
 NOTICE = "Research use only. Not a medical device."
 
 
 class ModelUse(Schema):
-    """One model of a prediction, and what computed it.
+    """One model of a prediction, and the engine that computed it.
 
     Attributes:
-        digest: of the model bundle.
-        engine: runtime, e.g. ``"torch"``.
+        digest: of the model bundle or the exported program.
+        dataset: that the model was trained on.
+        dims: 2 (slices) or 3.
+        weights: ``final`` or ``best``.
+        engine: registered name, e.g. ``"torch"``.
+        precision: that the engine computed in.
     """
 
     digest: str
@@ -36,18 +41,26 @@ class ModelUse(Schema):
     precision: str
 
 
-class Settings(Schema):
-    """All that decides a prediction beside its input: equal settings and inputs give equal predictions.
+class RecordedSettings(Schema):
+    """All that a prediction depends on beside its input: equal settings and inputs give equal predictions.
+
+    Batch size and memory of the sliding window are no part of it: results do not depend on them.
 
     Attributes:
         tta: flips along the axes that training mirrored.
-        overlap: part of the patch that neighbouring windows share.
+        overlap: of neighbouring windows, share of the patch.
+        blend: weights of a window's voxels.
     """
 
     models: tuple[ModelUse, ...]
     tta: bool
     overlap: float
     blend: Blend
+
+    @classmethod
+    def of(cls, models: Sequence[ModelUse], window: SlidingWindow) -> Self:
+        """Return the settings of a prediction by ``models``."""
+        return cls(models=tuple(models), tta=window.tta, overlap=window.overlap, blend=window.blend)
 
 
 class PredictionRecord(Schema):
@@ -56,10 +69,12 @@ class PredictionRecord(Schema):
     Attributes:
         inputs: names of the files, without their folders.
         inputs_digest: of the files' bytes.
-        label: name of the label map's file; ``label_digest`` is its SHA-256, so that a file changed since is noticed.
-        decathlete: the version that made it.
-        volumes_ml: class (or region) -> volume, mL.
-        warnings: where the input left what the model was trained on.
+        label: file name of the label map.
+        label_digest: its SHA-256, by which a file that was changed is noticed.
+        probabilities: file name, if they were saved.
+        decathlete: version that predicted.
+        volumes_ml: structure (class or region) -> volume, mL.
+        warnings: properties of the input outside the range of the training data.
         seconds: from the prepared image to the finished label map.
     """
 
@@ -72,7 +87,7 @@ class PredictionRecord(Schema):
     label_digest: str
     probabilities: str | None = None
     decathlete: str = __version__
-    settings: Settings
+    settings: RecordedSettings
     device: str
     volumes_ml: dict[str, float]
     warnings: tuple[str, ...]
@@ -80,7 +95,7 @@ class PredictionRecord(Schema):
 
 
 def inputs_digest(paths: Sequence[Path]) -> str:
-    """Of the bytes of the files, in order; a folder (DICOM) counts as its files by name."""
+    """Return the digest of the bytes of the files, in order; of a folder (DICOM), of its files by name."""
     return value_digest([_path_digest(path) for path in paths])
 
 
@@ -91,7 +106,7 @@ def _path_digest(path: Path) -> str | list[list[str]]:
 
 
 def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) -> dict[str, float]:
-    """Volume of each region, or of each class but the background, mL.
+    """Return the volume of each structure (region, or foreground class), mL.
 
     Args:
         label_ZYX: file values on the grid of ``geometry``.
@@ -100,6 +115,5 @@ def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) ->
     for plane_YX in label_ZYX:  # plane by plane: a copy of the volume would be sorted
         present, counts = np.unique(plane_YX, return_counts=True)
         voxels.update(dict(zip(present.tolist(), counts.tolist(), strict=True)))
-    parts = [(r.name, r.values) for r in labels.regions] or [(c.name, (c.value,)) for c in labels.foreground]
     millilitres = geometry.voxel_volume_mm3 / 1000
-    return {name: round(sum(voxels[v] for v in values) * millilitres, 6) for name, values in parts}
+    return {s.name: round(sum(voxels[v] for v in s.values) * millilitres, 6) for s in labels.structures}

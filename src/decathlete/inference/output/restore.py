@@ -1,8 +1,8 @@
-"""Logits of a prepared image go back to the grid of its file, slab by slab.
+"""Restore the logits of a prepared image to the grid of its file, slab by slab.
 
-The way back: resampled to the crop's shape (linear; nearest along a separated axis), decided (arg-max of classes, or
-regions painted one over the other), put back into the uncropped grid, axes in the stored order. Memory follows the
-slab: an output plane needs one or two input planes along the first axis, so that only the last ones are carried.
+The steps: resample to the shape of the crop (linear; nearest along a separated axis), decide on a label value, insert
+into the uncropped grid, reorder the axes as in the file. Memory follows the slab: an output plane needs one or two
+input planes along the first axis, so only the last planes are kept for the next slab.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from torch import Tensor
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityStore
 from decathlete.inference.windows.tiles import CHUNK_BYTES, FLOAT_BYTES
+from decathlete.networks.outputs import activate, background_probability, decide_logits, file_dtype
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.resample import linear_taps, resample_in_plane, resample_label
 
 _BATCH_VALUES = 2**24
-"""Logits restored at one time (64 MiB of float32), at least one plane of all classes."""
+"""Logits that are restored at a time (64 MiB of float32); at least one plane of all classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,9 @@ class Restored:
     """A prediction on the grid of its file.
 
     Attributes:
-        label_ZYX: file values, the smallest integer type that holds them; background outside the crop.
-        probabilities_KZYX: float32, 0..1, per class (softmax) or region (sigmoid); certain background outside.
+        label_ZYX: file values, in the smallest integer type that holds them; background outside the crop.
+        probabilities_KZYX: float32, 0..1, of each class (softmax) or region (sigmoid); outside the crop, the background
+            has probability 1.
     """
 
     label_ZYX: NDArray[np.integer[Any]]
@@ -39,11 +41,13 @@ class Restored:
 
 
 class Restorer:
-    """Takes the slabs of one prediction in ascending order of the first axis; holds no volume of logits.
+    """Restores the slabs of one prediction, in ascending order of the first axis; never holds a volume of logits.
 
     Args:
-        probabilities: takes the probability of each class (softmax) or region (sigmoid), 0..1, as they come; outside
-            the crop background is certain.
+        restoration: how the image was prepared.
+        labels: of the model.
+        probabilities: store that receives the probability of each class (softmax) or region (sigmoid), 0..1; outside
+            the crop, the background has probability 1.
         temperature: logits are divided by it before they become probabilities.
     """
 
@@ -60,16 +64,16 @@ class Restorer:
         self._taps = linear_taps(restoration.shape, restoration.crop.shape, restoration.logits_axis)
         self._device_taps = self._taps  # the same, where the logits are
         working = restoration.axes.shape(restoration.geometry.shape_ZYX)
-        self._label_ZYX = np.zeros(working, value_type(labels))
+        self._label_ZYX = np.zeros(working, file_dtype(labels))
         self._probabilities = probabilities
         self._temperature = temperature
-        self._carry_KZYX: Tensor | None = None
-        self._first = 0  # input plane that the carry begins with
-        self._received = 0
-        self._done = 0
+        self._kept_KZYX: Tensor | None = None
+        self._first = 0  # first of the input planes that are kept
+        self._n_received = 0
+        self._n_finished = 0
 
     def add(self, slab_KZYX: Tensor) -> None:
-        """Take the next planes of logits (any float type and device, working order, prepared grid).
+        """Restore the next planes of logits (any float type and device, working order, prepared grid).
 
         Raises:
             ValueError: the slab does not fit the prepared image.
@@ -77,16 +81,16 @@ class Restorer:
         expected = (self._labels.n_outputs, *self._restoration.shape[1:])
         if (slab_KZYX.shape[0], *slab_KZYX.shape[2:]) != expected:
             raise ValueError(f"a slab of shape {tuple(slab_KZYX.shape)} does not fit outputs and planes {expected}")
-        self._received += slab_KZYX.shape[1]
-        if self._received > self._restoration.shape[0]:
-            raise ValueError(f"{self._received} planes for an image of {self._restoration.shape[0]}")
+        self._n_received += slab_KZYX.shape[1]
+        if self._n_received > self._restoration.shape[0]:
+            raise ValueError(f"{self._n_received} planes for an image of {self._restoration.shape[0]}")
         slab_KZYX = slab_KZYX.float()
-        known_KZYX = slab_KZYX if self._carry_KZYX is None else torch.cat([self._carry_KZYX, slab_KZYX], dim=1)
-        self._carry_KZYX = None
-        ready = int((self._taps[0].high < self._received).sum())
-        for start in range(self._done, ready, self._batch):
-            self._finish_planes(known_KZYX, start, min(start + self._batch, ready))
-        self._done = ready
+        known_KZYX = slab_KZYX if self._kept_KZYX is None else torch.cat([self._kept_KZYX, slab_KZYX], dim=1)
+        self._kept_KZYX = None
+        stop = int((self._taps[0].high < self._n_received).sum())  # output planes with all their input planes
+        for first in range(self._n_finished, stop, self._batch):
+            self._finish_planes(known_KZYX, first, min(first + self._batch, stop))
+        self._n_finished = stop
         self._keep(known_KZYX)
 
     @property
@@ -95,12 +99,12 @@ class Restorer:
         return max(1, _BATCH_VALUES // (self._labels.n_outputs * height * width))
 
     def _keep(self, known_KZYX: Tensor) -> None:
-        """Carry the planes that later outputs need, and no more."""
+        """Keep the input planes that later output planes need."""
         low = self._taps[0].low
-        needed = int(low[self._done]) if self._done < len(low) else self._received
+        needed = int(low[self._n_finished]) if self._n_finished < len(low) else self._n_received
         offset = min(max(needed - self._first, 0), known_KZYX.shape[1])
         if offset < known_KZYX.shape[1]:
-            self._carry_KZYX = known_KZYX[:, offset:].clone()  # a view would keep the whole slab alive
+            self._kept_KZYX = known_KZYX[:, offset:].clone()  # a view would keep the whole slab in memory
         self._first += offset
 
     def _finish_planes(self, known_KZYX: Tensor, start: int, stop: int) -> None:
@@ -111,52 +115,51 @@ class Restorer:
         logits_KZYX = resample_in_plane(taps(known_KZYX, 1), self._device_taps)
         z, y, x = self._restoration.crop.slices
         planes = slice(z.start + start, z.start + stop)
-        self._label_ZYX[planes, y, x] = decide(logits_KZYX, self._labels)
+        self._label_ZYX[planes, y, x] = decide_logits(logits_KZYX, self._labels)
         if self._probabilities is not None:
             if self._temperature != 1:
                 logits_KZYX = logits_KZYX / self._temperature
-            probabilities = logits_KZYX.sigmoid() if self._labels.regions else logits_KZYX.softmax(dim=0)
-            self._hand_over(self._probabilities, z.start + start, probabilities.cpu().numpy())
+            inside_KZYX = activate(logits_KZYX, self._labels).cpu().numpy()
+            self._store_planes(self._probabilities, z.start + start, inside_KZYX)
 
-    def _hand_over(self, store: ProbabilityStore, first: int, inside_KZYX: NDArray[np.float32]) -> None:
-        """Give planes of the crop to the store, with what lies around the crop in them."""
+    def _store_planes(self, store: ProbabilityStore, first: int, inside_KZYX: NDArray[np.float32]) -> None:
+        """Store planes of the crop, extended to the whole cross-section."""
         _, y, x = self._restoration.crop.slices
         _, height, width = self._label_ZYX.shape
         for output, inside_ZYX in enumerate(inside_KZYX):
             planes_ZYX = inside_ZYX
             if inside_ZYX.shape[1:] != (height, width):
-                planes_ZYX = np.full((len(inside_ZYX), height, width), self._outside(output), np.float32)
+                planes_ZYX = np.full(
+                    (len(inside_ZYX), height, width), background_probability(output, self._labels), np.float32
+                )
                 planes_ZYX[:, y, x] = inside_ZYX
             store.put(output, first, planes_ZYX)
 
-    def _outside(self, output: int) -> float:
-        """The probability of an output where the image was cropped away."""
-        return float(output == 0 and not self._labels.regions)
-
-    def _hand_over_outside(self, store: ProbabilityStore) -> None:
-        """Give the planes before and after the crop to the store, which holds zeros there."""
+    def _store_outside(self, store: ProbabilityStore) -> None:
+        """Store the planes before and after the crop, where the store holds zeros."""
         depth, height, width = self._label_ZYX.shape
         z, _, _ = self._restoration.crop.slices
-        if self._outside(0):
-            plane_ZYX = np.full((1, height, width), self._outside(0), np.float32)
-            for place in (*range(z.start), *range(z.stop, depth)):
-                store.put(0, place, plane_ZYX)
+        for output in range(self._labels.n_outputs):
+            if probability := background_probability(output, self._labels):
+                plane_ZYX = np.full((1, height, width), probability, np.float32)
+                for place in (*range(z.start), *range(z.stop, depth)):
+                    store.put(output, place, plane_ZYX)
 
     def finish(self) -> NDArray[np.integer[Any]]:
-        """The label map, once all planes were added: file values, the smallest integer type that holds them.
+        """Return the label map after all planes were added: file values, in the smallest integer type.
 
         Raises:
             ValueError: planes are missing.
         """
-        if self._received != self._restoration.shape[0]:
-            raise ValueError(f"{self._received} of {self._restoration.shape[0]} planes were added")
+        if self._n_received != self._restoration.shape[0]:
+            raise ValueError(f"{self._n_received} of {self._restoration.shape[0]} planes were added")
         if self._probabilities is not None:
-            self._hand_over_outside(self._probabilities)
+            self._store_outside(self._probabilities)
         return np.ascontiguousarray(self._restoration.axes.invert(self._label_ZYX))
 
 
 def restoring_bytes(restoration: Restoration, labels: LabelSet) -> int:
-    """Memory that a :class:`Restorer` fills beside a slab and the label map, at most."""
+    """Return the most memory that a :class:`Restorer` needs beside a slab and the label map."""
     plane_bytes, finished_bytes = (
         FLOAT_BYTES * labels.n_outputs * shape[1] * shape[2] for shape in (restoration.shape, restoration.crop.shape)
     )
@@ -164,7 +167,7 @@ def restoring_bytes(restoration: Restoration, labels: LabelSet) -> int:
     if restoration.shape == restoration.crop.shape:
         return 2 * batch_bytes  # planes of the slab, their probabilities
     before_bytes = max(plane_bytes, batch_bytes * plane_bytes // finished_bytes)
-    joined_bytes = CHUNK_BYTES + 4 * plane_bytes  # carried planes, and all with the slab
+    joined_bytes = CHUNK_BYTES + 4 * plane_bytes  # planes that are kept, and all with the slab
     return joined_bytes + 3 * before_bytes + 2 * batch_bytes
 
 
@@ -172,16 +175,16 @@ def restore(
     logits_KZYX: Tensor, restoration: Restoration, labels: LabelSet, *, probabilities: bool = False
 ) -> Restored:
     """Restore a whole volume of logits at once."""
-    kept = ProbabilityArray(labels.n_outputs, restoration.geometry, restoration.axes) if probabilities else None
-    restorer = Restorer(restoration, labels, probabilities=kept)
+    store = ProbabilityArray(labels.n_outputs, restoration.geometry, restoration.axes) if probabilities else None
+    restorer = Restorer(restoration, labels, probabilities=store)
     restorer.add(logits_KZYX)
-    return Restored(label_ZYX=restorer.finish(), probabilities_KZYX=kept.array_KZYX if kept else None)
+    return Restored(label_ZYX=restorer.finish(), probabilities_KZYX=store.array_KZYX if store else None)
 
 
 def restore_label(label_ZYX: NDArray[np.uint8], restoration: Restoration, labels: LabelSet) -> NDArray[np.integer[Any]]:
-    """Class indices on the prepared grid to file values on the file's grid (background outside the crop).
+    """Convert class indices on the prepared grid to file values on the file's grid (background outside the crop).
 
-    Voxels without a truth (``IGNORE_INDEX``) get the ignore value again.
+    Voxels without a truth (``IGNORE_INDEX``) become the ignore value.
     """
     cropped_ZYX = resample_label(
         torch.from_numpy(np.ascontiguousarray(label_ZYX)),
@@ -189,27 +192,10 @@ def restore_label(label_ZYX: NDArray[np.uint8], restoration: Restoration, labels
         labels.n_classes,
         separate_axis=restoration.separate_axis,
     ).numpy()
-    table = np.zeros(256, value_type(labels))
+    table = np.zeros(256, file_dtype(labels))
     table[: labels.n_classes] = labels.values
     if labels.ignore is not None:
         table[IGNORE_INDEX] = labels.ignore
     out_ZYX = np.zeros(restoration.axes.shape(restoration.geometry.shape_ZYX), table.dtype)
     out_ZYX[restoration.crop.slices] = table[cropped_ZYX]
     return np.ascontiguousarray(restoration.axes.invert(out_ZYX))
-
-
-def decide(logits_KZYX: Tensor, labels: LabelSet) -> NDArray[np.integer[Any]]:
-    """File values ZYX: the class with the greatest logit, or regions above probability 1/2, later ones over earlier."""
-    if not labels.regions:
-        table = np.array(labels.values, value_type(labels))
-        return np.asarray(table[logits_KZYX.argmax(dim=0).cpu().numpy()])
-    out_ZYX = np.zeros(logits_KZYX.shape[1:], value_type(labels))
-    for inside_ZYX, value in zip((logits_KZYX > 0).cpu().numpy(), labels.region_order, strict=True):
-        out_ZYX[inside_ZYX] = value
-    return out_ZYX
-
-
-def value_type(labels: LabelSet) -> np.dtype[np.integer[Any]]:
-    """The smallest integer type for every value that may be written."""
-    values = [*labels.values, *labels.region_order, *([] if labels.ignore is None else [labels.ignore])]
-    return np.result_type(np.min_scalar_type(min(values)), np.min_scalar_type(max(values)))

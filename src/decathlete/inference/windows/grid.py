@@ -1,7 +1,7 @@
-"""The windows that a network sees of a volume, and how their predictions are weighed.
+"""The grid of windows over a volume, and the weights of their voxels.
 
-The grid is a product of one-dimensional grids and the importance a product of one-dimensional profiles, so the sum of
-all weights at a voxel is a product too: no map of weights is ever accumulated.
+Grid and weights are products of one-dimensional grids and profiles. So the sum of all weights at a voxel is a product
+too, and no map of weights is accumulated.
 """
 
 from __future__ import annotations
@@ -16,42 +16,16 @@ from torch.nn.functional import pad
 
 from decathlete.core.choices import Blend
 from decathlete.core.geometry import Box, Shape
-from decathlete.errors import OptionError
-
-BLENDS: tuple[Blend, ...] = ("gaussian", "constant")
 
 SIGMA = 1 / 8
 """Standard deviation of the Gaussian importance, as a part of the patch (nnU-Net, Nature Methods 18, 203-211, 2021)."""
 
 
-def check_overlap(overlap: float) -> float:
-    """``overlap`` itself, if it is 0 or more and less than 1.
-
-    Raises:
-        OptionError: it is not.
-    """
-    if not 0 <= overlap < 1:
-        raise OptionError(f"overlap {overlap} is out of range", remedy="choose 0 or more, and less than 1")
-    return overlap
-
-
-def check_blend(blend: str) -> Blend:
-    """``blend`` as one of :data:`BLENDS`.
-
-    Raises:
-        OptionError: it is none of them.
-    """
-    for known in BLENDS:
-        if blend == known:
-            return known
-    raise OptionError(f"blend {blend!r} is unknown", remedy=f"choose {' or '.join(BLENDS)}")
-
-
 def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
-    """Where windows of ``patch`` voxels begin along an axis of ``size`` voxels.
+    """Return the first voxels of windows of ``patch`` voxels along an axis of ``size`` voxels.
 
-    As few as possible with neighbours sharing at least ``overlap`` (0 to below 1) of the patch, spread evenly; the
-    first is flush with one border, the last with the other.
+    The fewest windows whose neighbours share at least ``overlap`` (0 to below 1) of the patch, evenly spaced: the
+    first begins at one border, the last ends at the other.
     """
     room = max(size - patch, 0)
     if room == 0:
@@ -62,9 +36,9 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
 
 
 def importance_profile(patch: int, blend: Blend) -> Tensor:
-    """Weights along one axis of a window: ones, or a Gaussian with peak 1; float32, shape (patch,).
+    """Return the weights along one axis of a window: ones, or a Gaussian with peak 1; float32, shape (patch,).
 
-    Its centre is voxel ``patch // 2``, as nnU-Net has it; at the border, 4 standard deviations off, it is 3e-4.
+    The centre is voxel ``patch // 2``, as in nnU-Net; at the border, 4 standard deviations away, the weight is 3e-4.
     """
     if blend == "constant":
         return torch.ones(patch)
@@ -73,7 +47,7 @@ def importance_profile(patch: int, blend: Blend) -> Tensor:
 
 
 def importance(patch: tuple[int, ...], blend: Blend) -> Tensor:
-    """Weights of a window's voxels, float32, peak 1, never 0; of shape ``patch``."""
+    """Return the weights of a window's voxels: float32, shape ``patch``, peak 1, never 0."""
     weights = torch.ones(())
     for size in patch:
         weights = weights[..., None] * importance_profile(size, blend)
@@ -82,21 +56,19 @@ def importance(patch: tuple[int, ...], blend: Blend) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowGrid:
-    """The windows of one volume, in order: along the first axis, then the second, then the third.
+    """The windows of one volume, ordered along the first axis, then the second, then the third.
 
     Attributes:
         shape: of the volume, voxels.
-        patch: of a window, 3 numbers; (1, y, x) for a 2D model, whose windows are slices or parts of slices.
-        overlap: part of the patch that neighbours share at least, 0 to below 1.
+        patch: shape of a window; (1, y, x) for a 2D model, whose windows are slices or parts of slices.
+        overlap: least share of the patch that neighbours have in common, 0 to below 1.
+        blend: weights of a window's voxels.
     """
 
     shape: Shape
     patch: Shape
     overlap: float
     blend: Blend = "gaussian"
-
-    def __post_init__(self) -> None:
-        check_overlap(self.overlap)
 
     @property
     def padding(self) -> tuple[tuple[int, int], ...]:

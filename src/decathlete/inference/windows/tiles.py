@@ -1,9 +1,9 @@
-"""The sums of a sliding window, held in tiles: finished ones are handed out, those that wait may wait on disk.
+"""Sums of window logits, held in tiles, some of which may be spilled to disk.
 
-The borders of all windows cut a volume into tiles, so that every window covers whole tiles. A tile begins to exist with
-the first window that covers it and ends when its planes are handed out. Which window comes when is known beforehand, so
-when memory is short, the tiles that are needed last go to disk. All sums are float32 and in the order of the windows:
-where they wait changes no bit of them.
+The borders of all windows cut a volume into tiles, so that every window covers whole tiles. A tile is created by the
+first window that covers it and freed when its planes have been yielded. The order of the windows is known beforehand,
+so when memory is short, the tiles that are needed last are written to disk. All sums are float32 and in the order of
+the windows: spilling changes no bit of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from decathlete.core.geometry import Shape
 from decathlete.inference.windows.grid import WindowGrid, importance
 
 CHUNK_BYTES = 128 * 2**20
-"""Planes are handed out in parts of about so many bytes."""
+"""Size of the parts in which planes are yielded, about."""
 FLOAT_BYTES = 4
 _OWN_PAGES_BYTES = 2**20
 
@@ -41,12 +41,15 @@ log = logging.getLogger(__name__)
 class TiledAccumulator:
     """Weighted sums of window logits of one volume.
 
-    Use it in a ``with`` block: its files end with the block.
+    Use it in a ``with`` block: its files are removed at the end.
 
     Args:
-        memory_bytes: that the tiles may fill together, if one window's fit; the others wait on disk. ``None``: all stay
-            in memory.
-        scratch: folder for those that wait; ``None``: the system's for temporary files.
+        grid: of the windows.
+        n_outputs: channels of the logits.
+        device: of the sums.
+        memory_bytes: for all tiles, if those of one window fit; the others are spilled to disk. ``None``: all stay in
+            memory.
+        scratch: folder for spilled tiles; ``None``: the system's temporary folder.
 
     Attributes:
         held_bytes: size of the tiles in memory.
@@ -70,10 +73,10 @@ class TiledAccumulator:
         self._importance_ZYX = importance(grid.patch, grid.blend).to(device)
         self._sum_z, self._sum_y, self._sum_x = (s.to(device) for s in grid.weight_sums())
         self._tiles_ZKYX: dict[Key, Tensor] = {}  # planes first, so that some planes of a tile are one piece of a file
-        self._shelf = DiskSpill(scratch)
+        self._spill = DiskSpill(scratch)
         self._memory_bytes = memory_bytes
         self.held_bytes = 0
-        self._window = 0  # how many windows were added
+        self._n_added = 0  # windows
 
     def __enter__(self) -> Self:
         return self
@@ -81,11 +84,11 @@ class TiledAccumulator:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._shelf.close()
+        self._spill.close()
 
     @torch.inference_mode()
     def add(self, start: Shape, logits_KZYX: Tensor) -> None:
-        """Add the window that begins at ``start``, in the grid's order; ``logits_KZYX`` is used up.
+        """Add the window that begins at ``start``, in the grid's order; ``logits_KZYX`` is overwritten.
 
         Raises:
             OutputError: the disk is full.
@@ -93,22 +96,23 @@ class TiledAccumulator:
         logits_KZYX = logits_KZYX.contiguous().mul_(self._importance_ZYX)
         z, y, x = (axis.covered(first) for axis, first in zip(self._axes, start, strict=True))
         keys = list(product(z, y, x))
-        self._window += 1
+        self._n_added += 1
         for key in keys:
             part_ZKYX = logits_KZYX[(slice(None), *self._slices(key, start))].transpose(0, 1)
             if self._exists(key):
-                self._hold(key, keys).add_(part_ZKYX)
+                self._load(key, keys).add_(part_ZKYX)
             else:
                 self._make_room(part_ZKYX.numel() * FLOAT_BYTES, keys)
-                # Always a copy: a view would keep the whole window alive, which nobody counts.
+                # Always a copy: a view would keep the whole window in memory, which is not counted.
                 self._tiles_ZKYX[key] = _empty(part_ZKYX.shape, self._device).copy_(part_ZKYX)
                 self.held_bytes += part_ZKYX.numel() * FLOAT_BYTES
 
     @torch.inference_mode()
     def planes(self, first: int, last: int) -> Iterator[Tensor]:
-        """Hand out the mean logits (class, z, y, x) of planes ``first`` to ``last`` of the padded volume, in parts.
+        """Yield the mean logits (class, z, y, x) of planes ``first`` to ``last`` of the padded volume, in parts.
 
-        No later window may touch them, and they are forgotten; padding is cut off (parts without voxels are left out).
+        No later window may touch these planes, and they are freed. Padding is removed; parts of padding only are not
+        yielded.
         """
         for place in self._axes[0].between(first, last):
             low, high = self._axes[0].bounds(place)
@@ -117,10 +121,10 @@ class TiledAccumulator:
                 mean_KZYX = self._without_padding(self._mean(place, start, min(start + each, high)), start)
                 if mean_KZYX.shape[1]:
                     yield mean_KZYX
-            self._forget(place)
+            self._free(place)
 
     def _mean(self, place: int, first: int, last: int) -> Tensor:
-        """Mean logits of some planes within one row of tiles."""
+        """Return the mean logits of some planes within one row of tiles."""
         low, _ = self._axes[0].bounds(place)
         mean_KZYX = torch.empty((self._n_outputs, last - first, *self.grid.padded[1:]), device=self._device)
         for y, x in product(range(len(self._axes[1])), range(len(self._axes[2]))):
@@ -135,10 +139,8 @@ class TiledAccumulator:
         first, last = max(z - start, 0), max(z + depth - start, 0)
         return mean_KZYX[:, first:last, y : y + height, x : x + width]
 
-    # Where tiles are.
-
     def _slices(self, key: Key, start: Shape) -> tuple[slice, slice, slice]:
-        """A tile's voxels, counted from ``start``."""
+        """Return the voxels of a tile, counted from ``start``."""
         z, y, x = (
             slice(axis.bounds(place)[0] - first, axis.bounds(place)[1] - first)
             for axis, place, first in zip(self._axes, key, start, strict=True)
@@ -150,53 +152,54 @@ class TiledAccumulator:
         return (depth, self._n_outputs, height, width)
 
     def _exists(self, key: Key) -> bool:
-        return key in self._tiles_ZKYX or key in self._shelf
+        return key in self._tiles_ZKYX or key in self._spill
 
-    def _hold(self, key: Key, keep: list[Key]) -> Tensor:
-        """A tile in memory, fetched if need be."""
+    def _load(self, key: Key, keep: list[Key]) -> Tensor:
+        """Return a tile in memory; read it from disk if it was spilled."""
         if key not in self._tiles_ZKYX:
             shape = self._shape_ZKYX(key)
             self._make_room(prod(shape) * FLOAT_BYTES, keep)
-            self._tiles_ZKYX[key] = _empty(shape, self._device).copy_(self._shelf.take(key, shape))
+            self._tiles_ZKYX[key] = _empty(shape, self._device).copy_(self._spill.pop(key, shape))
             self.held_bytes += prod(shape) * FLOAT_BYTES
         return self._tiles_ZKYX[key]
 
     def _some_planes(self, key: Key, first: int, last: int) -> Tensor:
         if key in self._tiles_ZKYX:
             return self._tiles_ZKYX[key][first:last]
-        return self._shelf.look(key, self._shape_ZKYX(key), first, last).to(self._device)
+        return self._spill.read(key, self._shape_ZKYX(key), first, last).to(self._device)
 
-    def _forget(self, place: int) -> None:
+    def _free(self, place: int) -> None:
         for y, x in product(range(len(self._axes[1])), range(len(self._axes[2]))):
             tile_ZKYX = self._tiles_ZKYX.pop((place, y, x), None)
             if tile_ZKYX is not None:
                 self.held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
-            self._shelf.drop((place, y, x))
+            self._spill.drop((place, y, x))
 
     def _make_room(self, needed_bytes: int, keep: list[Key]) -> None:
-        """Put tiles aside, those that are needed last first, until ``needed_bytes`` more fit; never those to keep."""
+        """Spill tiles, those that are needed last first, until ``needed_bytes`` fit; never those in ``keep``."""
         if self._memory_bytes is None or self.held_bytes + needed_bytes <= self._memory_bytes:
             return
         for key in sorted(self._tiles_ZKYX.keys() - set(keep), key=self._next_use, reverse=True):
             tile_ZKYX = self._tiles_ZKYX.pop(key)
             self.held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
-            self._shelf.put(key, tile_ZKYX)
+            self._spill.put(key, tile_ZKYX)
             if self.held_bytes + needed_bytes <= self._memory_bytes:
                 return
 
     def _next_use(self, key: Key) -> int:
-        """The number of the next window that covers a tile, or of the first after it is handed out."""
-        seen_by = [axis.seen_by(place) for axis, place in zip(self._axes, key, strict=True)]
+        """Return the number of the next window that covers a tile, or of the first after its planes are yielded."""
+        covering = [axis.windows_over(place) for axis, place in zip(self._axes, key, strict=True)]
         n_y, n_x = (len(axis.starts) for axis in self._axes[1:])
-        uses = [(z * n_y + y) * n_x + x for z, y, x in product(*seen_by)]
-        later = bisect_right(uses, self._window - 1)
-        return uses[later] if later < len(uses) else (seen_by[0][-1] + 1) * n_y * n_x
+        uses = [(z * n_y + y) * n_x + x for z, y, x in product(*covering)]
+        later = bisect_right(uses, self._n_added - 1)
+        return uses[later] if later < len(uses) else (covering[0][-1] + 1) * n_y * n_x
 
 
 def _empty(shape: Sequence[int], device: torch.device) -> Tensor:
-    """A tile without values; a large one on a CPU in pages of its own, which the system has back when it is let go.
+    """Return a tile without values; a large one on a CPU in memory pages of its own.
 
-    Tiles come in many sizes and go in another order than they came: an allocator would keep much of what they leave.
+    Tiles have many sizes and are freed in another order than they are created: an allocator would keep much of the
+    memory that they leave, but pages are returned to the system.
     """
     n_bytes = prod(shape) * FLOAT_BYTES
     if device.type != "cpu" or n_bytes < _OWN_PAGES_BYTES:
@@ -217,26 +220,26 @@ class _TiledAxis:
         return len(self._bounds)
 
     def bounds(self, place: int) -> tuple[int, int]:
-        """First voxel of a tile, and the first after it."""
+        """Return the first voxel of a tile, and the first after it."""
         return self._bounds[place]
 
     def between(self, first: int, last: int) -> range:
-        """Tiles from voxel ``first`` up to voxel ``last``, both of them cuts."""
+        """Return the tiles from voxel ``first`` up to voxel ``last``, both borders of tiles."""
         return range(bisect_right(self._firsts, first) - 1, bisect_right(self._firsts, last - 1))
 
     def covered(self, start: int) -> range:
-        """Tiles of the window that begins at ``start``."""
+        """Return the tiles of the window that begins at ``start``."""
         return self.between(start, start + self._patch)
 
-    def seen_by(self, place: int) -> range:
-        """Numbers of the windows along this axis that cover a tile."""
+    def windows_over(self, place: int) -> range:
+        """Return the numbers of the windows along this axis that cover a tile."""
         low, high = self._bounds[place]
-        seen = [i for i, start in enumerate(self.starts) if start <= low and high <= start + self._patch]
-        return range(seen[0], seen[-1] + 1)
+        covering = [i for i, start in enumerate(self.starts) if start <= low and high <= start + self._patch]
+        return range(covering[0], covering[-1] + 1)
 
 
 class DiskSpill:
-    """Tiles on disk, in a folder that is made when it is needed; float32, raw."""
+    """Tiles on disk: raw float32 files in a temporary folder, which is created with the first."""
 
     def __init__(self, scratch: Path | None) -> None:
         self._scratch = scratch
@@ -247,56 +250,56 @@ class DiskSpill:
         return key in self._keys
 
     def put(self, key: Key, tile: Tensor) -> None:
-        """Keep a tile.
+        """Write a tile.
 
         Raises:
             OutputError: the disk is full, or cannot be written.
         """
-        with self._trouble_named():
+        with self._translate_error():
             tile.cpu().numpy().tofile(self._path(key))
         self._keys.add(key)
 
-    def take(self, key: Key, shape: tuple[int, ...]) -> Tensor:
-        """A tile, which is gone from here."""
-        tile = self.look(key, shape, 0, shape[0])
+    def pop(self, key: Key, shape: tuple[int, ...]) -> Tensor:
+        """Read a tile and remove it."""
+        tile = self.read(key, shape, 0, shape[0])
         self.drop(key)
         return tile
 
-    def look(self, key: Key, shape: tuple[int, ...], first: int, last: int) -> Tensor:
-        """Entries ``first`` to ``last`` along a tile's first axis.
+    def read(self, key: Key, shape: tuple[int, ...], first: int, last: int) -> Tensor:
+        """Read entries ``first`` to ``last`` along a tile's first axis.
 
         Raises:
-            OutputError: the files were taken away.
+            OutputError: the files were removed.
         """
         each = prod(shape[1:])
-        with self._trouble_named():
+        with self._translate_error():
             values = np.fromfile(self._path(key), np.float32, (last - first) * each, offset=first * each * FLOAT_BYTES)
             if values.size != (last - first) * each:
-                raise OSError("a file is shorter than it was written")
+                raise OSError("a file is shorter than when it was written")
         return torch.from_numpy(values.reshape(last - first, *shape[1:]))
 
     def drop(self, key: Key) -> None:
-        """Forget a tile, if it is here."""
+        """Remove a tile, if it is on disk."""
         if key in self._keys:
             self._keys.remove(key)
             self._path(key).unlink()
 
     def close(self) -> None:
-        """Remove all."""
+        """Remove all tiles."""
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
         self._keys.clear()
 
-    def _trouble_named(self) -> AbstractContextManager[None]:
+    def _translate_error(self) -> AbstractContextManager[None]:
         return translate_os_error(
-            "cannot hold what a prediction has to put aside",
+            "cannot hold the sums that a prediction spills to disk",
             where=self._scratch or Path(tempfile.gettempdir()),
-            remedy="free space there, choose another output folder, or allow more --memory",
+            remedy="free space there, choose another output folder, or set a larger --memory",
         )
 
     def _path(self, key: Key) -> Path:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(dir=self._scratch, prefix=TEMPORARY_PREFIX)
-            log.info("memory is short: sums of this prediction wait on disk, in %s", Path(self._folder.name).parent)
+            log.info("memory is short: sums of this prediction are spilled to %s", Path(self._folder.name).parent)
         return Path(self._folder.name) / "_".join(map(str, key))

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from decathlete.errors import OptionError
-from decathlete.inference.engines.torch_engine import resolve_device
+from decathlete.networks.devices import resolve_device
 from decathlete.networks.precision import Precision, default_precision
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.affinity import Processors

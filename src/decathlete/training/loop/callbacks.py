@@ -10,7 +10,7 @@ from decathlete.training.distributed import collectives as ranks
 from decathlete.training.loop.checkpoint import save_checkpoint
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.loop.validation import Validation, Validator, evenly_chosen, output_names
+from decathlete.training.loop.validation import Validation, Validator, choose_evenly
 from decathlete.training.reporting.curves import Curves
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord, write_logs
@@ -124,7 +124,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         )
         state.close_epoch(record, elapsed_s=elapsed_s)
         if ranks.rank() == 0:
-            write_logs(module.task.folder, output_names(module.task.plan.labels), state.history)
+            write_logs(module.task.folder, tuple(s.name for s in module.task.plan.labels.structures), state.history)
             for listener in self._progress:
                 listener.on_epoch(record)
 
@@ -144,7 +144,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         began = module.clock.elapsed()
         if state.val_cases is None:
             self._plan_validation(module, validator)
-        chosen = evenly_chosen(module.task.val_ids, state.val_cases or 0)
+        chosen = choose_evenly(module.task.val_ids, state.val_cases or 0)
         result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
         numbers = [module.clock.elapsed() - began, float(module.stop_request.signal_number)]
         state.val_cost_s, number = ranks.all_reduce_max(numbers, module.device)
@@ -161,7 +161,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         seconds = 0.0
         if task.config.timed:
             began = module.clock.elapsed()
-            validator.case(module.ema.network, evenly_chosen(task.val_ids, 1)[0])
+            validator.case(module.ema.network, choose_evenly(task.val_ids, 1)[0])
             (seconds,) = ranks.all_reduce_max([module.clock.elapsed() - began], module.device)
         planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
         state.val_cases, state.val_every = planned

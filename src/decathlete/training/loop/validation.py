@@ -1,4 +1,4 @@
-"""Validation during training: held-out cases swept on the prepared grid, Dice per class and the loss."""
+"""Validation during training: sweep held-out cases on the prepared grid; Dice of each structure, and the loss."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from decathlete.core.choices import Layout
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.inference.windows.sweep import predict_logits
+from decathlete.networks.outputs import predicted_structures, true_structures
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore, StoredCase
 from decathlete.training.distributed import collectives as ranks
@@ -21,7 +22,12 @@ from decathlete.training.distributed import collectives as ranks
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:
-    """One case: Dice of each class (``None`` where prediction and truth are both empty) and the loss."""
+    """One validated case.
+
+    Attributes:
+        dice: of each structure; ``None`` where prediction and truth are both empty.
+        loss: mean over the voxels that have a truth.
+    """
 
     dice: tuple[float | None, ...]
     loss: float
@@ -32,8 +38,9 @@ class Validation:
     """Means over cases.
 
     Attributes:
-        dice: class -> mean over the cases that count; ``None`` if none does.
-        mean_dice: of the classes that have one.
+        dice: structure -> mean over the cases that have it in prediction or truth; ``None`` if none has.
+        mean_dice: over the structures that have a Dice.
+        loss: mean over the cases whose loss is finite.
     """
 
     dice: dict[str, float | None]
@@ -42,7 +49,7 @@ class Validation:
 
     @classmethod
     def mean(cls, results: Sequence[CaseResult], names: Sequence[str], device: torch.device) -> Self:
-        """Over the cases of all processes; every process gets it."""
+        """Return the means over the cases of all processes, in every process."""
         sums: list[float] = []
         for index in range(len(names)):
             values = [v for r in results if (v := r.dice[index]) is not None]
@@ -64,7 +71,9 @@ class Validator:
 
     Args:
         loss: of logits (B, K, *spatial) and labels (B, *spatial).
-        precision: that the network is computed in. layout: of its feature maps in memory.
+        window: how the network is moved over a case.
+        precision: that the network is computed in.
+        layout: of its feature maps in memory.
     """
 
     def __init__(
@@ -88,13 +97,17 @@ class Validator:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What Dice is given for."""
-        return output_names(self.plan.labels)
+        """The structures that have a Dice."""
+        return tuple(structure.name for structure in self.plan.labels.structures)
 
     def run(
         self, network: nn.Module, case_ids: Sequence[str], *, stop: Callable[[], bool] = lambda: False
     ) -> Validation | None:
-        """Mean over ``case_ids``, shared among the processes; ``None`` if ``stop`` said so on any of them."""
+        """Return the means over ``case_ids``, distributed over the processes; ``None`` if any process stopped.
+
+        Args:
+            stop: called before each case; returns whether to stop.
+        """
         results, stopped = [], False
         for case_id in case_ids[ranks.rank() :: ranks.world_size()]:
             stopped = stop()
@@ -106,16 +119,14 @@ class Validator:
 
     @torch.inference_mode()
     def case(self, network: nn.Module, case_id: str) -> CaseResult:
-        """Sweep one case."""
+        """Validate one case."""
         image_CZYX, label_ZYX = _read(self.store.case(case_id))
         logits_KZYX = predict_logits(
             network,
             image_CZYX,
-            self.plan,
-            overlap=self.window.overlap,
-            blend=self.window.blend,
-            mirror_axes=self.plan.mirrored_axes if self.window.tta else (),
-            batch_size=self.window.batch_size,
+            plan=self.plan,
+            window=self.window,
+            mirror_axes=self.plan.mirrored_axes,
             precision=self.precision,
             layout=self.layout,
         )
@@ -124,53 +135,32 @@ class Validator:
             loss = self.loss(logits_KZYX[None], label_ZYX[None])
         else:  # slices are the batch
             loss = self.loss(logits_KZYX.transpose(0, 1), label_ZYX)
-        return CaseResult(dice=dice_per_class(logits_KZYX, label_ZYX, self.plan.labels), loss=float(loss))
+        return CaseResult(dice=dice_per_structure(logits_KZYX, label_ZYX, self.plan.labels), loss=float(loss))
 
 
 def _read(case: StoredCase) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(case.read_image()), torch.from_numpy(case.read_label())
 
 
-def output_names(labels: LabelSet) -> tuple[str, ...]:
-    """Regions, or classes but the background."""
-    return tuple(r.name for r in labels.regions) or tuple(c.name for c in labels.foreground)
-
-
-def dice_per_class(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
-    """Dice of each region or foreground class, voxels without a truth left out; ``None``: both empty."""
-    counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # waits for the device, once for all classes
+def dice_per_structure(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
+    """Return the Dice of each structure over the voxels that have a truth; ``None``: it is in neither mask."""
+    counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # one wait for the device, for all structures
     return tuple(2 * both / (predicted + true) if predicted + true else None for both, predicted, true in counts)
 
 
 def voxel_counts(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> Tensor:
-    """(regions or foreground classes, 3): voxels in prediction and truth, in the prediction, in the truth."""
+    """Return counts of voxels, (structures, 3): in both masks, in the predicted mask, in the true mask."""
     known_ZYX = label_ZYX != IGNORE_INDEX
-    if labels.regions:
-        index_of = {value: index for index, value in enumerate(labels.values)}
-        sets = [[index_of[v] for v in region.values] for region in labels.regions]
-        truths = [_is_one_of(label_ZYX, members) for members in sets]
-        predictions = [channel > 0 for channel in logits_KZYX]
-    else:
-        winner_ZYX = logits_KZYX.argmax(dim=0)
-        truths = [label_ZYX == k for k in range(1, labels.n_classes)]
-        predictions = [winner_ZYX == k for k in range(1, labels.n_classes)]
-    return torch.stack([_counts(p & known_ZYX, t & known_ZYX) for p, t in zip(predictions, truths, strict=True)])
-
-
-def _is_one_of(label_ZYX: Tensor, members: Sequence[int]) -> Tensor:
-    """``torch.isin`` without a copy of ``members`` to the device, for which the host would wait."""
-    found_ZYX = label_ZYX == members[0]
-    for index in members[1:]:
-        found_ZYX |= label_ZYX == index
-    return found_ZYX
+    pairs = zip(predicted_structures(logits_KZYX, labels), true_structures(label_ZYX, labels), strict=True)
+    return torch.stack([_counts(predicted & known_ZYX, true & known_ZYX) for predicted, true in pairs])
 
 
 def _counts(prediction_ZYX: Tensor, truth_ZYX: Tensor) -> Tensor:
     return torch.stack([(prediction_ZYX & truth_ZYX).sum(), prediction_ZYX.sum(), truth_ZYX.sum()])
 
 
-def evenly_chosen(case_ids: Sequence[str], n: int) -> tuple[str, ...]:
-    """``n`` of the cases (all, if there are fewer), evenly spread over their sorted ids: always the same."""
+def choose_evenly(case_ids: Sequence[str], n: int) -> tuple[str, ...]:
+    """Return ``n`` of the cases (all, if there are fewer), evenly spaced among their sorted ids: always the same."""
     ordered = sorted(case_ids)
     if n >= len(ordered):
         return tuple(ordered)

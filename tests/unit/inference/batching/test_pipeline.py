@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from decathlete.errors import ImageError
-from decathlete.inference.batching.pipeline import each, overlapped
+from decathlete.inference.batching.pipeline import one_by_one, run_pipeline
 from guards import HANG_S
 
 
@@ -18,8 +18,8 @@ def test_order_and_failures_at_each_step(alone):
         return function
 
     cases = {name: name for name in ("one", "read", "compute", "write", "two")}
-    steps = {"read": failing_at("read"), "compute": each(failing_at("compute")), "write": failing_at("write")}
-    done = list(overlapped(cases, **steps, one_at_a_time=alone))
+    steps = {"read": failing_at("read"), "compute": one_by_one(failing_at("compute")), "write": failing_at("write")}
+    done = list(run_pipeline(cases, **steps, one_at_a_time=alone))
     assert [o.case_id for o in done] == list(cases)
     assert [o.error for o in done] == [None, "bad in read", "bad in compute", "bad in write", None]
 
@@ -37,7 +37,7 @@ def test_the_next_case_is_read_while_this_one_is_computed():
             assert read_second.wait(HANG_S)
         return case
 
-    assert len(list(overlapped({"a": 1, "b": 2}, read=read, compute=each(compute), write=str))) == 2
+    assert len(list(run_pipeline({"a": 1, "b": 2}, read=read, compute=one_by_one(compute), write=str))) == 2
 
 
 def test_this_case_is_computed_while_the_last_is_written():
@@ -53,7 +53,7 @@ def test_this_case_is_computed_while_the_last_is_written():
             assert computing_second.wait(HANG_S)
         return case
 
-    assert len(list(overlapped({"a": 1, "b": 2}, read=int, compute=each(compute), write=write))) == 2
+    assert len(list(run_pipeline({"a": 1, "b": 2}, read=int, compute=one_by_one(compute), write=write))) == 2
 
 
 def test_nothing_waits_for_the_writer_while_there_is_nothing_to_write():
@@ -72,7 +72,7 @@ def test_nothing_waits_for_the_writer_while_there_is_nothing_to_write():
             assert collecting.wait(HANG_S)
         return case
 
-    done = overlapped({str(i): i for i in range(1, 5)}, read=int, compute=compute, write=write)
+    done = run_pipeline({str(i): i for i in range(1, 5)}, read=int, compute=compute, write=write)
     assert [outcome.value for outcome in done] == [1, 4]
 
 
@@ -88,7 +88,7 @@ def test_what_is_finished_together_is_written_while_the_next_is_computed():
         assert computing_third.wait(HANG_S)
         return case
 
-    done = overlapped({"a": 1, "b": 2, "c": 3}, read=int, compute=compute, write=write)
+    done = run_pipeline({"a": 1, "b": 2, "c": 3}, read=int, compute=compute, write=write)
     assert [outcome.value for outcome in done] == [1, 2, 3]
 
 
@@ -101,8 +101,11 @@ def test_never_reads_more_than_one_ahead():
         return case
 
     list(
-        overlapped(
-            {str(i): i for i in range(20)}, read=lambda c: (read.append(c), c)[1], compute=each(compute), write=int
+        run_pipeline(
+            {str(i): i for i in range(20)},
+            read=lambda c: (read.append(c), c)[1],
+            compute=one_by_one(compute),
+            write=int,
         )
     )
     assert len(computed) == 20
@@ -110,4 +113,4 @@ def test_never_reads_more_than_one_ahead():
 
 def test_a_bug_is_raised():
     with pytest.raises(ZeroDivisionError):
-        list(overlapped({"a": 1}, read=int, compute=each(lambda c: c / 0), write=int))
+        list(run_pipeline({"a": 1}, read=int, compute=one_by_one(lambda c: c / 0), write=int))

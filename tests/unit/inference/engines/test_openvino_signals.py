@@ -15,15 +15,15 @@ for package in ("openvino", "onnx"):
 
 PROGRAM = """
 import os, signal
-from decathlete.inference.engines.program_engines import OpenVinoEngine
+from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.networks.build import build_network
-from decathlete.models.onnx_graph import onnx_program
 from decathlete.networks.architectures.unet import plan_unet
+from decathlete.networks.onnx_program import onnx_program
 from decathlete.planning.topology import make_topology
 
 size = (32, 32)
 spec = plan_unet(make_topology((1.0, 1.0), size), in_channels=1, out_channels=2)
-program = onnx_program([build_network(spec, seed=1).eval()], spec, size)
+program = onnx_program([build_network(spec, seed=1).eval()], window=(1, *size), n_outputs=2)
 engines = [OpenVinoEngine(program, window=(1, *size)) for _ in range(2)]
 while engines:
     del engines[0]  # the first made is the first to go

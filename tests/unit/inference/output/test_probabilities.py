@@ -83,7 +83,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatch)
 def test_a_file_that_was_cut_is_told(tmp_path):
     store = ProbabilityFile.nifti(tmp_path, K, Geometry.plain((7, 6, 5)), AxisTransform())
     store.path.write_bytes(store.path.read_bytes()[:-1])
-    with pytest.raises(OutputError, match="shorter than it was written"):
+    with pytest.raises(OutputError, match="shorter than when it was written"):
         store.planes(0, 7)
     store.discard()
     assert not list(tmp_path.iterdir())

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decathlete.errors import OptionError
-from decathlete.inference.windows.grid import WindowGrid, check_blend, importance, importance_profile, window_starts
+from decathlete.inference.windows.grid import WindowGrid, importance, importance_profile, window_starts
 
 sizes = st.integers(1, 200)
 patches = st.integers(1, 64)
@@ -70,14 +69,3 @@ def test_small_volumes_are_padded_about_their_centre():
     assert padded.shape == (2, *grid.padded) == (2, 8, 10, 4)
     assert torch.equal(padded[:, 2:5], torch.ones(2, 3, 10, 4))
     assert padded.sum() == 2 * 3 * 10 * 4
-
-
-@pytest.mark.parametrize("overlap", [-0.1, 1.0, 2])
-def test_overlap_out_of_range(overlap):
-    with pytest.raises(OptionError, match="overlap"):
-        WindowGrid(shape=(4, 4, 4), patch=(2, 2, 2), overlap=overlap)
-
-
-def test_unknown_blend():
-    with pytest.raises(OptionError, match="gaussian or constant"):
-        check_blend("cosine")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from decathlete.inference.engines.torch_engine import TorchEngine
-from decathlete.inference.windows.flips import flip_sets, mean_over_all, mean_over_flips
+from decathlete.core.sliding_window import SlidingWindow
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.windows.flips import flip_sets, mean_over_flips
 from decathlete.inference.windows.grid import importance
 from decathlete.inference.windows.sweep import predict_logits, sweep, window_grid
 from decathlete.networks.build import build_network
@@ -22,7 +23,7 @@ def network(plan, seed=0):
 
 def plain(networks, image, plan, overlap, blend, mirror_axes=()):
     """All windows accumulated in float64, nothing streamed, no batches."""
-    grid = window_grid(plan, image.shape[1:], overlap=overlap, blend=blend)
+    grid = window_grid(image.shape[1:], plan=plan, window=SlidingWindow(overlap=overlap, blend=blend))
     padded = np.pad(image, ((0, 0), *grid.padding))
     total = np.zeros((plan.labels.n_outputs, *grid.padded))
     weight = np.zeros(grid.padded)
@@ -56,7 +57,7 @@ def test_3d_equals_the_plain_computation(shape, overlap, blend):
     plan = make_test_plan(3)
     net = network(plan)
     image = image_of(shape)
-    logits = predict_logits(net, image, plan, overlap=overlap, blend=blend, precision="fp32")
+    logits = predict_logits(net, image, plan=plan, window=SlidingWindow(overlap=overlap, blend=blend), precision="fp32")
     assert logits.shape == (3, *shape)
     assert logits.dtype == torch.float32
     np.testing.assert_allclose(logits.numpy(), plain([net], image, plan, overlap, blend), rtol=1e-5, atol=2e-5)
@@ -67,7 +68,7 @@ def test_2d_goes_slice_by_slice(shape):
     plan = make_test_plan(2, n_channels=2)
     net = network(plan)
     image = image_of(shape, channels=2)
-    logits = predict_logits(net, image, plan, batch_size=5, precision="fp32")
+    logits = predict_logits(net, image, plan=plan, window=SlidingWindow(batch_size=5), precision="fp32")
     np.testing.assert_allclose(logits.numpy(), plain([net], image, plan, 0.5, "gaussian"), atol=2e-5)
 
 
@@ -75,8 +76,8 @@ def test_2d_slices_do_not_see_each_other():
     plan = make_test_plan(2)
     net = network(plan)
     image = image_of((6, 20, 20))
-    whole = predict_logits(net, image, plan, precision="fp32")
-    alone = predict_logits(net, image[:, 3:4], plan, precision="fp32")
+    whole = predict_logits(net, image, plan=plan, precision="fp32")
+    alone = predict_logits(net, image[:, 3:4], plan=plan, precision="fp32")
     torch.testing.assert_close(whole[:, 3:4], alone, atol=1e-5, rtol=1e-4)
 
 
@@ -85,8 +86,8 @@ def test_batch_size_changes_nothing(batch_size):
     plan = make_test_plan(3)
     net = network(plan)
     image = image_of((30, 20, 20))
-    one = predict_logits(net, image, plan, batch_size=1, precision="fp32")
-    many = predict_logits(net, image, plan, batch_size=batch_size, precision="fp32")
+    one = predict_logits(net, image, plan=plan, window=SlidingWindow(batch_size=1), precision="fp32")
+    many = predict_logits(net, image, plan=plan, window=SlidingWindow(batch_size=batch_size), precision="fp32")
     torch.testing.assert_close(one, many, atol=1e-5, rtol=1e-4)
 
 
@@ -95,7 +96,8 @@ def test_folds_and_flips_are_averaged_as_logits():
     nets = [network(plan, seed) for seed in (1, 2)]
     image = image_of((20, 18, 12))
     engines = [TorchEngine(net, precision="fp32") for net in nets]
-    logits = predict_logits(engines, image, plan, mirror_axes=(0, 2))
+    slabs = sweep(engines, image, plan=plan, window=SlidingWindow(tta=True), mirror_axes=(0, 2))
+    logits = torch.cat(list(slabs), dim=1)
     np.testing.assert_allclose(logits.numpy(), plain(nets, image, plan, 0.5, "gaussian", (0, 2)), atol=2e-5)
 
 
@@ -106,7 +108,9 @@ class Constant(nn.Module):
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_constant_network_gives_a_constant(dims):
-    logits = predict_logits(Constant().eval(), image_of((20, 37, 9)), make_test_plan(dims), overlap=0.3)
+    logits = predict_logits(
+        Constant().eval(), image_of((20, 37, 9)), plan=make_test_plan(dims), window=SlidingWindow(overlap=0.3)
+    )
     torch.testing.assert_close(logits, torch.tensor([1.0, -2, 5]).view(3, 1, 1, 1).expand(3, 20, 37, 9))
 
 
@@ -119,8 +123,10 @@ class Pointwise(nn.Module):
 
 def test_tta_leaves_a_flip_equivariant_network_alone():
     plan, image = make_test_plan(3), image_of((20, 20, 20))
-    without = predict_logits(Pointwise().eval(), image, plan)
-    with_flips = predict_logits(Pointwise().eval(), image, plan, mirror_axes=(0, 1, 2))
+    without = predict_logits(Pointwise().eval(), image, plan=plan, mirror_axes=(0, 1, 2))
+    with_flips = predict_logits(
+        Pointwise().eval(), image, plan=plan, window=SlidingWindow(tta=True), mirror_axes=(0, 1, 2)
+    )
     torch.testing.assert_close(without, with_flips)
     torch.testing.assert_close(without[0], torch.from_numpy(image)[0])
 
@@ -133,7 +139,7 @@ def test_only_mirrored_axes_are_flipped():
         return windows.clone()
 
     windows = torch.arange(24.0).view(1, 1, 2, 3, 4)
-    torch.testing.assert_close(mean_over_flips(predict, windows, (0, 2)), windows)
+    torch.testing.assert_close(mean_over_flips([predict], windows, (0, 2)), windows)
     assert [tuple(w.flatten()[:1].int().tolist()) for w in seen] == [(0,), (12,), (3,), (15,)]
     assert flip_sets(()) == ((),)
     assert len(flip_sets((0, 1, 2))) == 8
@@ -150,7 +156,7 @@ def test_a_mean_over_flips_and_networks_keeps_two_sets_of_logits_at_most():
         return logits
 
     windows = torch.arange(24.0).view(1, 1, 2, 3, 4)
-    mean = mean_over_all([predict, predict], windows, (0, 2))
+    mean = mean_over_flips([predict, predict], windows, (0, 2))
     torch.testing.assert_close(mean, windows + 3.5)
     assert mean.data_ptr() == first[0], "the logits are the caller's: no copy of them is needed"
     assert alive == [0] + [1] * 7
@@ -164,7 +170,7 @@ def test_slabs_are_contiguous_and_no_deeper_than_the_patch():
     assert sum(slab.shape[1] for slab in slabs) == 100
     assert max(slab.shape[1] for slab in slabs) <= 16
     assert len(slabs) > 10
-    torch.testing.assert_close(torch.cat(slabs, 1), predict_logits(net, image, plan, precision="fp32"))
+    torch.testing.assert_close(torch.cat(slabs, 1), predict_logits(net, image, plan=plan, precision="fp32"))
 
 
 def test_a_slab_comes_before_later_windows_are_computed():
@@ -176,7 +182,12 @@ def test_a_slab_comes_before_later_windows_are_computed():
             windows.extend(x)
             return super().forward(x)
 
-    slabs = sweep([TorchEngine(Counting().eval())], image_of((200, 16, 16)), plan=make_test_plan(3), batch_size=1)
+    slabs = sweep(
+        [TorchEngine(Counting().eval())],
+        image_of((200, 16, 16)),
+        plan=make_test_plan(3),
+        window=SlidingWindow(batch_size=1),
+    )
     next(slabs)
     assert 0 < len(windows) <= 2
 
@@ -184,7 +195,9 @@ def test_a_slab_comes_before_later_windows_are_computed():
 def test_repeats_bit_for_bit():
     plan, image = make_test_plan(3), image_of((40, 20, 20))
     net = network(plan)
-    first, second = (predict_logits(net, image, plan, mirror_axes=(0, 1)) for _ in range(2))
+    first, second = (
+        predict_logits(net, image, plan=plan, window=SlidingWindow(tta=True), mirror_axes=(0, 1)) for _ in range(2)
+    )
     assert torch.equal(first, second)
 
 
@@ -196,6 +209,14 @@ def test_a_sweep_with_flips_and_two_models_asks_the_device_nothing(dims):
         networks = [build_network(plan.network).eval() for _ in range(2)]
     engines = [TorchEngine(net, precision="fp32") for net in networks]
     axes = tuple(range(dims))
-    slabs = list(sweep(engines, image_of((41, 20, 17), 2), plan=plan, mirror_axes=axes, batch_size=3))
+    slabs = list(
+        sweep(
+            engines,
+            image_of((41, 20, 17), 2),
+            plan=plan,
+            window=SlidingWindow(tta=True, batch_size=3),
+            mirror_axes=axes,
+        )
+    )
     assert {slab.device.type for slab in slabs} == {"meta"}
     assert torch.cat(slabs, dim=1).shape == (3, 41, 20, 17)

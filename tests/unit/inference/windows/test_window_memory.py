@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from decathlete.core.geometry import AxisTransform, Box, Geometry
+from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError
 from decathlete.inference.predict import Predictor
 from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES, sums_limit
@@ -21,8 +22,13 @@ def limit(memory_bytes, plan=None, *, device=CPU, shape=(20, 20, 20), **changes)
     way = Restoration(
         geometry=Geometry.plain(shape), axes=AxisTransform(), crop=Box(start=(0, 0, 0), stop=shape), shape=shape
     )
-    options = {"batch_size": 1, "n_engines": 1, "kept_windows": 0, "tta": False} | changes
-    return sums_limit(memory_bytes, plan or make_test_plan(3), way, device=device, **options)
+    options = {"batch_size": 1, "n_engines": 1, "n_buffered_windows": 0, "tta": False} | changes
+    window = SlidingWindow(
+        memory_gb=memory_bytes and memory_bytes / 1e9, batch_size=options["batch_size"], tta=options["tta"]
+    )
+    engines = [SimpleNamespace(n_buffered_windows=options["n_buffered_windows"])] * options["n_engines"]
+    plan = plan or make_test_plan(3)
+    return sums_limit(window, plan=plan, restoration=way, engines=engines, device=device)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +52,7 @@ def test_what_comes_and_goes_beside_the_sums_counts():
     assert plain - limit(10**11, plan, tta=True) == window
     assert plain - limit(10**11, plan, n_engines=3) == window
     assert plain - limit(10**11, plan, n_engines=3, tta=True) == window
-    assert plain - limit(10**11, plan, kept_windows=2) == 2 * window
+    assert plain - limit(10**11, plan, n_buffered_windows=2) == 2 * window
     assert plain - limit(10**11, plan, batch_size=3) == 2 * (window + maps)
     wide = limit(10**11, plan, shape=(1, 2000, 2000))  # a plane of all classes is more than a window
     labels = 2 * (2000**2 - 20**3)
@@ -56,7 +62,7 @@ def test_what_comes_and_goes_beside_the_sums_counts():
 def test_too_little_is_said_and_sums_wait_on_disk(caplog):
     with caplog.at_level(logging.WARNING):
         assert limit(10**8) == 0
-    assert "less than a prediction of this image takes at least" in caplog.text
+    assert "too little for this image: its prediction needs about" in caplog.text
 
 
 def test_without_a_limit_sums_have_two_gigabytes_on_a_cpu_and_none_elsewhere():
@@ -65,5 +71,5 @@ def test_without_a_limit_sums_have_two_gigabytes_on_a_cpu_and_none_elsewhere():
 
 
 def test_a_limit_is_refused_where_it_does_nothing():
-    with pytest.raises(OptionError, match=r"on a CPU, this one is on cuda[^\n]*\n\s+→ leave --memory out"):
-        Predictor((), device=torch.device("cuda"), memory_bytes=10**10)
+    with pytest.raises(OptionError, match=r"on a CPU, and this one is on cuda[^\n]*\n\s+→ leave --memory out"):
+        Predictor((), device=torch.device("cuda"), window=SlidingWindow(memory_gb=10))

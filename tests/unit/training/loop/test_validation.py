@@ -9,9 +9,8 @@ from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.training.loop.validation import (
     CaseResult,
     Validation,
-    dice_per_class,
-    evenly_chosen,
-    output_names,
+    choose_evenly,
+    dice_per_structure,
     voxel_counts,
 )
 from training_support import REGIONS
@@ -29,18 +28,17 @@ def test_dice_of_classes_with_absent_ones_and_unknown_voxels():
     winner = label.clone()
     winner[0, 0, :4] = 0
     labels = LabelSet.from_names(["a", "b"])
-    assert dice_per_class(one_hot_logits(winner, 3), label, labels) == (pytest.approx(2 * 4 / 12), None)
+    assert dice_per_structure(one_hot_logits(winner, 3), label, labels) == (pytest.approx(2 * 4 / 12), None)
     label[0, 0] = IGNORE_INDEX
-    assert dice_per_class(one_hot_logits(winner, 3), label, labels) == (1.0, None)
+    assert dice_per_structure(one_hot_logits(winner, 3), label, labels) == (1.0, None)
     winner[0, 1, 7] = 2
-    assert dice_per_class(one_hot_logits(winner, 3), label, labels)[1] == 0.0
+    assert dice_per_structure(one_hot_logits(winner, 3), label, labels)[1] == 0.0
 
 
 def test_dice_of_regions_that_overlap():
     label = torch.tensor([[[0, 1, 1, 2]]], dtype=torch.uint8)
     logits = torch.tensor([[-1.0, 1, 1, 1], [-1, -1, 1, 1]]).view(2, 1, 1, 4)
-    assert dice_per_class(logits, label, REGIONS) == (1.0, pytest.approx(2 / 3))
-    assert output_names(REGIONS) == ("whole", "core")
+    assert dice_per_structure(logits, label, REGIONS) == (1.0, pytest.approx(2 / 3))
 
 
 @pytest.mark.parametrize("labels", [REGIONS, LabelSet.from_names(["a", "b"])])
@@ -61,9 +59,9 @@ def test_means_leave_out_what_does_not_count():
 @pytest.mark.parametrize("n", range(12))
 def test_cases_are_chosen_evenly_and_always_the_same(n):
     ids = [f"{i:02}" for i in range(10)]
-    chosen = evenly_chosen(ids[::-1], n)
+    chosen = choose_evenly(ids[::-1], n)
     assert len(chosen) == len(set(chosen)) == min(n, 10)
     assert list(chosen) == sorted(chosen)
-    assert chosen == evenly_chosen(ids, n)
+    assert chosen == choose_evenly(ids, n)
     if n == 5:
         assert chosen == ("00", "02", "04", "06", "08")

@@ -1,93 +1,55 @@
-"""U-Nets as one ONNX program, written operation by operation: nothing is traced, and it takes milliseconds.
+"""ONNX operations of the modules that networks here consist of: a graph, written operation by operation.
 
-ONNX is what other runtimes read, OpenVINO among them. The operations are of opset 17, known since 2022.
+Nothing is traced, so a program takes milliseconds. The operations are of opset 17, known to runtimes since 2022.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from decathlete.core.extras import how_to_install
-from decathlete.core.sizes import format_bytes
-from decathlete.errors import ModelError, OptionError
 from decathlete.networks.blocks import ConvBlock, ResidualBlock
 from decathlete.networks.instance_norm import EPS, InstanceNorm
-from decathlete.networks.unet import UNet
-from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 
-OPSET, IR_VERSION = 17, 8
-LARGEST_BYTES = 2**31 - 2**24
-"""Of weights: the format ends at 2 GiB, and operations and texts need some of them."""
-INPUT, OUTPUT = "windows", "logits"
-"""Names of the program's input and output."""
+OPSET = 17
 
 
-def onnx_program(
-    networks: Sequence[nn.Module], spec: NetworkSpec, patch: Axes, *, metadata: dict[str, str] | None = None
-) -> bytes:
-    """A program from ``windows`` (any number, channels, *patch) to ``logits`` (as many, outputs, *patch), float32.
+@runtime_checkable
+class WritesOnnx(Protocol):
+    """A network that writes its own ONNX graph."""
 
-    Args:
-        networks: in evaluation mode, all built by ``spec``; the logits are their mean.
-        patch: a window's size, fixed in the program.
-        metadata: texts to keep in it.
+    def write_onnx(self, graph: OnnxGraph, x: str) -> str:
+        """Add the operations of the forward pass in evaluation mode to ``graph``.
 
-    Raises:
-        OptionError: the package ``onnx`` is missing.
-        ModelError: the weights are more than an ONNX program can hold.
+        Args:
+            x: name of the value that holds the windows.
+
+        Returns:
+            Name of the value that holds the logits.
+        """
+        ...
+
+
+class OnnxGraph:
+    """Collects operations and constants.
+
+    Attributes:
+        nodes: ``onnx.NodeProto`` of each operation, in order.
+        constants: ``onnx.TensorProto`` of each weight.
     """
-    try:
-        from onnx import TensorProto, helper
-    except ImportError:
-        raise OptionError("ONNX programs need the package onnx", remedy=how_to_install("onnx")) from None
-    _refuse_too_large(networks)
-    graph = _Graph(spec.dims)
-    logits = [graph.unet(network, INPUT) for network in networks if isinstance(network, UNet)]
-    if len(logits) < len(networks):
-        raise ModelError(
-            f"the architecture {spec.architecture} cannot be written as an ONNX program", remedy="predict with torch"
-        )
-    graph.node("Mean", logits, name=OUTPUT)
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", channels, *patch])
-        for name, channels in ((INPUT, spec.in_channels), (OUTPUT, spec.out_channels))
-    ]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "decathlete", ends[:1], ends[1:], initializer=graph.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="decathlete",
-    )
-    helper.set_model_props(model, metadata or {})
-    program: bytes = model.SerializeToString()
-    return program
 
-
-def _refuse_too_large(networks: Sequence[nn.Module]) -> None:
-    n_bytes = sum(t.numel() * t.element_size() for network in networks for t in network.state_dict().values())
-    if n_bytes > LARGEST_BYTES:
-        raise ModelError(
-            f"its {len(networks)} network(s) have {format_bytes(n_bytes)} of weights together, and one ONNX program "
-            f"holds {format_bytes(LARGEST_BYTES)}",
-            remedy="take fewer of its folds, or predict with torch",
-        )
-
-
-class _Graph:
-    """Collects operations; each method adds a module's and returns the name of its result."""
-
-    def __init__(self, dims: Dims) -> None:
+    def __init__(self, dims: int) -> None:
         self.dims = dims
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def node(self, operation: str, inputs: Sequence[str], *, name: str | None = None, **attributes: Any) -> str:
+        """Add an operation, and return the name of its result."""
         from onnx import helper
 
         result = name or f"{operation.lower()}_{len(self.nodes)}"
@@ -95,24 +57,19 @@ class _Graph:
         return result
 
     def constant(self, values: Tensor) -> str:
+        """Add a constant, and return its name."""
         from onnx import numpy_helper
 
         name = f"constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(values.detach().cpu().contiguous().numpy(), name))
         return name
 
-    def unet(self, network: UNet, x: str) -> str:
-        """The finest logits: :meth:`UNet.forward` in evaluation mode."""
-        stages = []
-        for stage in network.encoder:
-            x = self.module(stage, x)
-            stages.append(x)
-        x = stages.pop()
-        for up, stage in zip(reversed(network.ups), reversed(network.decoder), strict=True):
-            x = self.module(stage, self.node("Concat", [self.module(up, x), stages.pop()], axis=1))
-        return self.module(network.heads[0], x)
-
     def module(self, module: nn.Module, x: str) -> str:
+        """Add the operations of a module that is applied to the value called ``x``; return the name of its result.
+
+        Raises:
+            TypeError: the module is of a kind that is not known here.
+        """
         if isinstance(module, nn.Sequential):
             for part in module:
                 x = self.module(part, x)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from decathlete.errors import InsufficientMemoryError, OptionError
-from decathlete.inference.engines.torch_engine import TorchEngine, resolve_device
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.networks.devices import resolve_device
 from decathlete.networks.precision import default_precision, resolve_precision
 
 

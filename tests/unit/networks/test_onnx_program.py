@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
 from decathlete.errors import ModelError, OptionError
-from decathlete.inference.engines.program_engines import OnnxEngine, OpenVinoEngine
-from decathlete.inference.engines.torch_engine import TorchEngine
-from decathlete.models import onnx_graph
-from decathlete.models.onnx_graph import onnx_program
+from decathlete.inference.engines.onnx import OnnxEngine
+from decathlete.inference.engines.openvino import OpenVinoEngine
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.networks import onnx_program as writer
 from decathlete.networks.build import build_network
+from decathlete.networks.onnx_program import onnx_program
 from decathlete.networks.precision import default_precision
 from decathlete.networks.unet_spec import UNetSpec
 
@@ -62,6 +65,11 @@ def make_networks(spec: UNetSpec, n: int = 1):
     return networks
 
 
+def make_program(networks, spec: UNetSpec) -> bytes:
+    window = (spec.in_channels, *(8, 16, 12)[-spec.dims :])
+    return onnx_program(networks, window=window, n_outputs=spec.out_channels)
+
+
 def make_windows(spec: UNetSpec, n: int = 1):
     patch = (8, 16, 12)[-spec.dims :]
     return torch.randn(n, spec.in_channels, *patch, generator=torch.Generator().manual_seed(0))
@@ -73,7 +81,7 @@ def test_logits_are_torchs(case, package):
     pytest.importorskip(package)
     spec = SPECS[case]
     networks, windows = make_networks(spec), make_windows(spec, n=3)
-    program = onnx_program(networks, spec, tuple(windows.shape[2:]))
+    program = make_program(networks, spec)
     engine = ENGINES[package](program, window=tuple(windows.shape[1:]), precision="fp32")
     expected = TorchEngine(networks[0], precision="fp32")(windows)
     found = engine(windows)
@@ -89,7 +97,7 @@ def test_several_networks_are_averaged(package):
     pytest.importorskip(package)
     spec = SPECS["2D"]
     networks, windows = make_networks(spec, n=2), make_windows(spec)
-    program = onnx_program(networks, spec, tuple(windows.shape[2:]))
+    program = make_program(networks, spec)
     found = ENGINES[package](program, window=tuple(windows.shape[1:]), precision="fp32")(windows)
     expected = sum(TorchEngine(network, precision="fp32")(windows) for network in networks) / 2
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
@@ -101,7 +109,7 @@ def test_flipped_windows_and_windows_of_another_size(package):
     pytest.importorskip(package)
     spec = SPECS["2D"]
     (network,), windows = make_networks(spec), make_windows(spec)
-    engine = ENGINES[package](onnx_program([network], spec, (16, 12)), window=(2, 16, 12), precision="fp32")
+    engine = ENGINES[package](make_program([network], spec), window=(2, 16, 12), precision="fp32")
     expected = TorchEngine(network, precision="fp32")(windows.flip(2))
     strided = windows.transpose(2, 3).flip(3).contiguous().transpose(2, 3)
     torch.testing.assert_close(engine(strided), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
@@ -113,7 +121,7 @@ def test_flipped_windows_and_windows_of_another_size(package):
 def test_precisions_that_an_engine_does_not_have(package):
     pytest.importorskip(package)
     spec = SPECS["2D"]
-    program = onnx_program(make_networks(spec), spec, (16, 12))
+    program = make_program(make_networks(spec), spec)
     if package == "onnxruntime" or default_precision(torch.device("cpu")) == "fp32":
         with pytest.raises(OptionError, match="does not compute in bf16"):
             ENGINES[package](program, window=(2, 16, 12), precision="bf16")
@@ -125,7 +133,77 @@ def test_networks_that_one_program_cannot_hold_are_refused(monkeypatch):
     spec = SPECS["2D"]
     networks = make_networks(spec, n=2)
     one = sum(value.numel() * value.element_size() for value in networks[0].state_dict().values())
-    monkeypatch.setattr(onnx_graph, "LARGEST_BYTES", one)
-    assert onnx_program(networks[:1], spec, (16, 12))
+    monkeypatch.setattr(writer, "LARGEST_BYTES", one)
+    assert make_program(networks[:1], spec)
     with pytest.raises(ModelError, match=r"its 2 network\(s\) have .* together"):
-        onnx_program(networks, spec, (16, 12))
+        make_program(networks, spec)
+
+
+class Attention(torch.nn.Module):
+    """No U-Net: self-attention among coarse patches, in either number of axes."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        conv, up = (
+            (torch.nn.Conv2d, torch.nn.ConvTranspose2d) if dims == 2 else (torch.nn.Conv3d, torch.nn.ConvTranspose3d)
+        )
+        self.down, self.up = conv(2, 8, 4, stride=4), up(8, 3, 4, stride=4)
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = torch.nn.LayerNorm(8)
+
+    def forward(self, x):
+        coarse = self.down(x)
+        tokens = self.norm(coarse.flatten(2).transpose(1, 2))
+        mixed = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.up(mixed.transpose(1, 2).reshape(coarse.shape))
+
+
+class DataDependent(torch.nn.Module):
+    def forward(self, x):
+        return x * 2 if float(x.sum()) > 0 else x
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("package", ENGINES)
+def test_networks_that_are_no_unets_are_exported_by_torch(package, dims, recwarn, caplog):
+    pytest.importorskip(package)
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    networks, patch = [Attention(dims).eval() for _ in range(2)], (8, 16, 12)[-dims:]
+    windows = torch.randn(3, 2, *patch)
+    program = onnx_program(networks, window=(2, *patch), n_outputs=3, metadata={"decathlete": "x"})
+    found = ENGINES[package](program, window=(2, *patch), precision="fp32")(windows)
+    expected = sum(TorchEngine(network, precision="fp32")(windows) for network in networks) / 2
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    assert [str(w.message) for w in recwarn] == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_network_that_torch_cannot_export_is_an_error_that_says_why():
+    pytest.importorskip("onnxscript")
+    with pytest.raises(ModelError, match=r"torch.onnx.export cannot export this network \(.+\)\n.*--engine torch"):
+        onnx_program([DataDependent().eval()], window=(2, 8, 8), n_outputs=2)
+
+
+class Wrapped(torch.nn.Module):
+    """A U-Net that cannot write its own graph."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def test_the_unets_own_graph_computes_what_torchs_export_of_it_computes():
+    """The same operations: OpenVINO gives the same logits for both, bit for bit."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    spec = SPECS["3D, anisotropic"]
+    (network,), windows = make_networks(spec), make_windows(spec, n=2)
+    written, exported = (
+        OpenVinoEngine(make_program([each], spec), window=tuple(windows.shape[1:]), precision="fp32")(windows)
+        for each in (network, Wrapped(network).eval())
+    )
+    assert torch.equal(written, exported)

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from decathlete.errors import ModelError, OptionError
-from decathlete.inference.engines.program_record import ExportedFolder, ProgramRecord, device_of_programs
+from decathlete.inference import exported_program
+from decathlete.inference.exported_program import ExportedFolder, ProgramRecord, options_for_programs
+from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
-from decathlete.workflows.export_program import export_onnx, export_openvino
+from decathlete.workflows.export_model import export_onnx, export_openvino
 from factories import make_test_plan, make_volumes
-
-DEFAULTS = {"engine": "auto", "device": "auto", "precision": "auto", "layout": "auto"}
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_record_that_is_not_whole_or_names_other_files_is_refused(stub) -> Non
         ExportedFolder(stub)
     content = json.loads((stub / "program.json").read_text())
     (stub / "program.json").write_text(json.dumps(content | {"sha256": {}}))
-    with pytest.raises(ModelError, match="names no program"):
+    with pytest.raises(ModelError, match="describes no program"):
         ExportedFolder(stub)
     (stub / "program.json").write_text(json.dumps({"version": 7}))
     with pytest.raises(ModelError, match="plan: Field required"):
@@ -92,19 +93,23 @@ def test_a_record_that_is_not_whole_or_names_other_files_is_refused(stub) -> Non
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"device": "cuda"}, "computes on the CPU, not on cuda"),
+        ({"device": "cuda"}, "computes on cpu, not on cuda"),
         ({"engine": "torch"}, r"its own engine\n.*leave out --engine"),
         ({"engine": "onnx"}, "its own engine"),
         ({"precision": "fp32", "layout": "channels_last"}, "its own precision, layout"),
     ],
 )
-def test_options_that_a_program_cannot_follow(options, said, stub) -> None:
+def test_options_that_a_program_cannot_follow(options, said, stub, monkeypatch) -> None:
+    monkeypatch.setattr(exported_program, "resolve_device", torch.device)
     with pytest.raises(OptionError, match=said):
-        device_of_programs([stub], **(DEFAULTS | options))
+        options_for_programs([stub], PredictOptions(**options))
 
 
 def test_programs_are_for_the_cpu_and_models_beside_them_take_the_options(stub, tmp_path) -> None:
-    assert device_of_programs([stub], **DEFAULTS) == "cpu"
-    assert device_of_programs([stub], **(DEFAULTS | {"engine": "openvino", "device": "cpu"})) == "cpu"
-    assert device_of_programs([stub, tmp_path], **(DEFAULTS | {"engine": "torch", "precision": "fp32"})) == "cpu"
-    assert device_of_programs([tmp_path], **(DEFAULTS | {"device": "cuda"})) == "cuda"
+    def device(folders, **options):
+        return options_for_programs(folders, PredictOptions(**options)).device
+
+    assert device([stub]) == "cpu"
+    assert device([stub], engine="openvino", device="cpu") == "cpu"
+    assert device([stub, tmp_path], engine="torch", precision="fp32") == "cpu"
+    assert device([tmp_path], device="cuda") == "cuda"

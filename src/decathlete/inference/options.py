@@ -1,0 +1,77 @@
+"""How a model predicts: the options of every command and function that predicts."""
+
+from __future__ import annotations
+
+from typing import Any, Self, TypedDict, Unpack
+
+from pydantic import ValidationError, field_validator
+
+from decathlete.core.choices import Blend, Layout
+from decathlete.core.registry import ComponentSettings
+from decathlete.core.schema import Schema, describe
+from decathlete.core.sliding_window import SlidingWindow
+from decathlete.errors import OptionError, problems_found
+from decathlete.inference.engines import ENGINES
+
+
+class PredictFields(TypedDict, total=False):
+    """The fields of :class:`PredictOptions`, and as short forms those of its ``window``."""
+
+    window: SlidingWindow
+    device: str
+    precision: str
+    layout: Layout
+    engine: str | ComponentSettings
+    overlap: float
+    blend: Blend
+    tta: bool
+    batch_size: int | None
+    memory_gb: float | None
+
+
+class PredictOptions(Schema):
+    """How a model predicts.
+
+    The fields of ``window`` may be given by themselves: ``PredictOptions(tta=True)`` is
+    ``PredictOptions(window=SlidingWindow(tta=True))``.
+
+    Attributes:
+        window: how the network is moved over an image.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        precision: ``auto`` (the fastest that the engine has on the device), ``fp32``, ``bf16`` or ``fp16``.
+        layout: order of feature maps in memory; it changes speed, and results by rounding only.
+        engine: name of the inference engine, or its settings; ``auto``: the fastest one that is installed.
+
+    Raises:
+        OptionError: an unknown option, or a value out of range; all problems together.
+    """
+
+    window: SlidingWindow = SlidingWindow()
+    device: str = "auto"
+    precision: str = "auto"
+    layout: Layout = "auto"
+    engine: str | ComponentSettings = "auto"
+
+    def __init__(self, **fields: Unpack[PredictFields]) -> None:
+        given: dict[str, Any] = dict(fields)
+        try:
+            in_window = {name: given.pop(name) for name in SlidingWindow.model_fields if name in given}
+            if in_window:
+                given["window"] = given.get("window", SlidingWindow()).revised(**in_window)
+            super().__init__(**given)
+        except ValidationError as problem:
+            raise problems_found(
+                describe(problem), where="prediction options", remedy="fix these options", kind=OptionError
+            ) from None
+
+    def updated(self, **changes: Unpack[PredictFields]) -> Self:
+        """Return a copy with some options, or options of the window, replaced."""
+        return type(self)(**{**dict(self), **changes})
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, engine: str | ComponentSettings) -> str | ComponentSettings:
+        """Find an engine that does not exist now, not after a training."""
+        if isinstance(engine, str) and engine not in ("auto", *ENGINES.names()):
+            ENGINES.load(engine)
+        return engine

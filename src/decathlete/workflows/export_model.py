@@ -1,0 +1,121 @@
+"""Export a trained model with a registered exporter, compared with the model on cases of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from decathlete.core.registry import ComponentSettings
+from decathlete.core.schema import describe
+from decathlete.errors import DecathleteError, OptionError, problems_found
+from decathlete.export.exporters import EXPORTERS, CheckWindows, ExportResult
+from decathlete.export.parity import N_WINDOWS, check_windows
+from decathlete.export.programs import ExportedProgram
+from decathlete.export.windows import first_middles
+from decathlete.models.bundle import ModelBundle
+from decathlete.planning.plan import Plan
+from decathlete.training.reporting.records import RunRecord
+from decathlete.workflows.run_images import run_images
+from decathlete.workflows.validate import run_of
+
+NOISE = "smooth noise, since no case that belongs to the model was found (name images to compare on with --input)"
+
+
+def export_model(
+    exporter: str | ComponentSettings,
+    model: str | Path,
+    output: str | Path,
+    *,
+    inputs: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> ExportResult:
+    """Write a trained model for another program.
+
+    Args:
+        exporter: name of a registered exporter (``decathlete components exporter`` lists them), ``module:Class``, or
+            the exporter's settings.
+        model: a run's folder or a model folder.
+        output: file or folder to write.
+        inputs: an image, a folder of images or prepared cases to compare on; ``None``: cases that the run held out, or
+            else its training cases, prepared or raw; smooth noise where none of them exist.
+        settings: of an exporter that is given by its name.
+        overwrite: replace an earlier export at ``output``.
+
+    Raises:
+        OptionError: an unknown exporter or setting, or a package is missing.
+        ModelError: no model there, or what was written computes other logits; nothing is written then.
+        ImageError, StoreError: ``inputs`` cannot be used.
+        OutputError: something else is at ``output``, or it cannot be written.
+    """
+    chosen = _settings(exporter, settings or {})
+    component = EXPORTERS.resolve(chosen.component)
+    component.cls.check_available()
+    bundle = ModelBundle.load(Path(model))
+    return component.cls(chosen).export(
+        bundle,
+        Path(output),
+        windows=lambda: _windows(Path(model), bundle.record.plan, inputs),
+        overwrite=overwrite,
+    )
+
+
+def export_onnx(
+    model: str | Path, output: str | Path, *, inputs: str | Path | None = None, overwrite: bool = False
+) -> ExportedProgram:
+    """Write an ONNX program, and check with ONNX Runtime that it computes the model's logits.
+
+    Args and errors: as of :func:`export_model`. ``output`` is a file (``NAME.onnx``), or a folder for ``model.onnx``
+    and ``program.json``; the file by itself contains the same record, in its metadata.
+    """
+    return cast(ExportedProgram, export_model("onnx", model, output, inputs=inputs, overwrite=overwrite))
+
+
+def export_openvino(
+    model: str | Path, output: str | Path, *, inputs: str | Path | None = None, overwrite: bool = False
+) -> ExportedProgram:
+    """Write an OpenVINO program (``model.xml``, ``model.bin``, ``program.json``), and check its logits.
+
+    Args and errors: as of :func:`export_model`; ``output`` is a folder. Weights stay float32.
+    """
+    return cast(ExportedProgram, export_model("openvino", model, output, inputs=inputs, overwrite=overwrite))
+
+
+def _settings(exporter: str | ComponentSettings, values: Mapping[str, Any]) -> ComponentSettings:
+    if isinstance(exporter, ComponentSettings):
+        return exporter
+    component = EXPORTERS.load(exporter)
+    try:
+        return component.settings.model_validate(dict(values))
+    except ValidationError as problem:
+        raise problems_found(
+            describe(problem), where=f"exporter {component.name}", remedy="fix these settings", kind=OptionError
+        ) from None
+
+
+def _windows(model: Path, plan: Plan, inputs: str | Path | None) -> CheckWindows:
+    if inputs is not None:
+        return CheckWindows(windows=check_windows(plan, Path(inputs)), origin="what --input names")
+    return windows_of_run(model, plan)
+
+
+def windows_of_run(model: Path, plan: Plan) -> CheckWindows:
+    """Return windows to compare a program on.
+
+    These are the middle windows of the first cases that the model's run held out, or else was trained on; smooth noise
+    where there is no run or none of its cases can be read.
+    """
+    run = run_of(model)
+    try:
+        record = None if run is None else RunRecord.load(run / "run.json")
+        if record is not None:
+            case_ids = (record.val or record.train)[:N_WINDOWS]
+            if windows := first_middles(run_images(record, case_ids, plan), plan, N_WINDOWS):
+                origin = "cases that the run held out" if record.val else "the run's training cases"
+                return CheckWindows(windows=windows, origin=origin)
+    except DecathleteError:
+        pass  # the run's cases were removed or damaged: noise serves as well, and the result says so
+    return CheckWindows(windows=check_windows(plan), origin=NOISE)

@@ -113,6 +113,6 @@ def test_a_metric_can_go_to_another_process(metric: Metric) -> None:
 def test_it_says_what_it_is(metric: Metric) -> None:
     info = MetricInfo.of(metric)
     assert info.title
-    assert metric.name.endswith(f"_{metric.unit}" if metric.unit else ""), "a name ends with its unit"
+    assert metric.name.endswith(f"_{metric.unit.lower()}" if metric.unit else ""), "a name ends with its unit"
     assert METRICS.resolve(metric.name).summary
     assert MetricInfo.model_validate_json(info.model_dump_json()) == info

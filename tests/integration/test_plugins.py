@@ -49,7 +49,7 @@ def recorded(folder: Path, dims: int = 3) -> dict[str, Any]:
 
 def test_the_page_has_short_examples() -> None:
     modules = {name: text for name, text in BLOCK.findall(PAGE.read_text("utf-8")) if name.startswith("my_comp")}
-    assert len(modules) >= 2
+    assert len(modules) >= 5
     assert all(len(text.splitlines()) <= 60 for text in modules.values())
 
 
@@ -67,7 +67,7 @@ def test_installed_components_are_listed_with_their_distribution(plugin: Path, w
 def entry_points() -> set[tuple[str, str]]:
     """Kind and name of the page's components."""
     text = dict(BLOCK.findall(PAGE.read_text("utf-8")))["pyproject.toml"]
-    return {(kind, name) for kind, name in re.findall(r'^"([\w ]+)\.(\w+)" = ', text, re.MULTILINE)}
+    return {(kind.replace("_", " "), name) for kind, name in re.findall(r'^"([\w ]+)\.(\w+)" = ', text, re.MULTILINE)}
 
 
 def test_installed_components_train(plugin: Path, workspace: Path) -> None:
@@ -78,6 +78,22 @@ def test_installed_components_train(plugin: Path, workspace: Path) -> None:
     assert config["loss"] == {"name": "tversky", "alpha": 0.6}
     assert config["optimizer"]["name"] == "rmsprop"
     assert config["augmentation"]["bias_field"]["probability"] == 1
+
+
+def test_an_installed_network_metric_format_and_engine_work_together(plugin: Path, tmp_path: Path) -> None:
+    make_phantoms(tmp_path / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))
+    to_npz = ("convert", "Task01_Small", "--to", "nnunet", "-o", "data/Dataset001_Small", "--suffix", ".npz")
+    succeeded(decathlete(*to_npz, plugin=plugin, folder=tmp_path))
+    images = tmp_path / "data/Dataset001_Small/imagesTr"
+    assert {file.suffix for file in images.iterdir()} == {".npz"}
+    chosen = ("--architecture", "dilated_chain", *TRAIN, "--no-adapt")
+    succeeded(decathlete("run", "data/Dataset001_Small", *chosen, plugin=plugin, folder=tmp_path))
+    (model,) = tmp_path.glob("results/**/3d/fold_0")
+    predict = ("predict", "--model", model, "--input", images, "--output", "predictions", "--engine", "double")
+    succeeded(decathlete(*predict, plugin=plugin, folder=tmp_path))
+    score = ("evaluate", "--preds", "predictions", "--lbls", images.parent / "labelsTr")
+    shown = succeeded(decathlete(*score, "--metrics", "dice,volume_error_ml", plugin=plugin, folder=tmp_path))
+    assert "Volume error mL" in shown
 
 
 def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path) -> None:

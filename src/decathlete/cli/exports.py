@@ -1,4 +1,4 @@
-"""Commands that give trained models to other programs: export nnunet, onnx, openvino."""
+"""Commands ``export nnunet``, ``export onnx`` and ``export openvino``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from decathlete.workflows.export_int8 import Int8Program
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or the model folder in it.")]
-CheckedOn = Annotated[
+Inputs = Annotated[
     Path | None,
     typer.Option(
         "--input",
@@ -32,13 +32,14 @@ def export_nnunet(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the nnU-Net model.")],
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make a folder that nnU-Net v2 predicts with, by itself. What it has no words for is refused with the reason."""
-    from decathlete.interop.to_nnunet import export_nnunet as function
+    """Export a model to nnU-Net v2, which predicts with it. A model that nnU-Net cannot represent is rejected with the
+    reason."""
+    from decathlete.interop.to_nnunet import export_nnunet as export_model
 
-    made = function(model, output, overwrite=overwrite)
-    for note in made.notes:
+    exported = export_model(model, output, overwrite=overwrite)
+    for note in exported.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"nnU-Net v2 model in {made.folder}; it predicts with\n{made.command}")
+    typer.echo(f"nnU-Net v2 model in {exported.folder}; predict with\n{exported.command}")
 
 
 def export_onnx(
@@ -46,19 +47,19 @@ def export_onnx(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="File NAME.onnx, or a folder for model.onnx.")
     ],
-    input_: CheckedOn = None,
+    input_: Inputs = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make an ONNX program, for ONNX Runtime and others. One with other logits than the model's is not written."""
-    from decathlete.workflows.export_program import export_onnx as function
+    """Export a model to ONNX, e.g. for ONNX Runtime. A program whose logits differ from the model's is not written."""
+    from decathlete.workflows.export_program import export_onnx as export_program
 
-    typer.echo(_said(function(model, output, inputs=input_, overwrite=overwrite)))
+    typer.echo(_describe(export_program(model, output, inputs=input_, overwrite=overwrite)))
 
 
 def export_openvino(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the OpenVINO program.")],
-    input_: CheckedOn = None,
+    input_: Inputs = None,
     int8: Annotated[
         bool,
         typer.Option(
@@ -87,43 +88,45 @@ def export_openvino(
     ] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make an OpenVINO program, for Intel's runtime. One with other logits than the model's is not written."""
+    """Export a model to OpenVINO, Intel's runtime. A program whose logits differ from the model's is not written."""
     _check_int8_options(int8=int8, input=input_, calibration=calibration, dataset=dataset)
     if int8:
-        from decathlete.cli.progress import TerminalListener
+        from decathlete.cli.progress import TerminalReporter
         from decathlete.workflows.export_int8 import export_int8
 
-        progress = TerminalListener().cases("validate")
-        quantised = export_int8(
+        progress = TerminalReporter().cases("validate")
+        program = export_int8(
             model, output, dataset=dataset, calibration=calibration, overwrite=overwrite, progress=progress
         )
-        typer.echo(_said_int8(quantised))
+        typer.echo(_describe_int8(program))
     else:
-        from decathlete.workflows.export_program import export_openvino as function
+        from decathlete.workflows.export_program import export_openvino as export_program
 
-        typer.echo(_said(function(model, output, inputs=input_, overwrite=overwrite)))
+        typer.echo(_describe(export_program(model, output, inputs=input_, overwrite=overwrite)))
 
 
-def _check_int8_options(*, int8: bool, **given: Path | None) -> None:
-    """Refuse what would have no effect."""
-    named = [f"--{name}" for name, value in given.items() if value is not None and (name == "input") == int8]
-    if named and int8:
+def _check_int8_options(*, int8: bool, **paths: Path | None) -> None:
+    """Reject options that would have no effect."""
+    ineffective = [f"--{name}" for name, value in paths.items() if value is not None and (name == "input") == int8]
+    if ineffective and int8:
         raise OptionError("--input has no effect with --int8", remedy="leave it out: calibration windows are compared")
-    if named:
-        raise OptionError(f"{' and '.join(named)} without --int8 has no effect", remedy="add --int8, or leave it out")
+    if ineffective:
+        raise OptionError(
+            f"{' and '.join(ineffective)} without --int8 has no effect", remedy="add --int8, or leave it out"
+        )
 
 
-def _said_int8(made: Int8Program) -> str:
-    found = made.quantisation
+def _describe_int8(program: Int8Program) -> str:
+    record = program.quantisation
     return (
-        f"int8 program in {made.path}, calibrated on {found.calibrated_on} windows\n"
-        f"mean Dice of {found.validated_on} validation cases: {found.dice_fp32:.4f} in fp32, {found.dice_int8:.4f} in "
-        f"int8\n"
-        f"one window: {made.seconds_fp32:.3g} s in fp32, {made.seconds_int8:.3g} s in int8, "
-        f"{made.seconds_fp32 / made.seconds_int8:.2f} times as fast here"
+        f"int8 program in {program.path}, calibrated on {record.calibrated_on} windows\n"
+        f"mean Dice of {record.validated_on} validation cases: {record.dice_fp32:.4f} in fp32, "
+        f"{record.dice_int8:.4f} in int8\n"
+        f"one window: {program.seconds_fp32:.3g} s in fp32, {program.seconds_int8:.3g} s in int8, "
+        f"{program.seconds_fp32 / program.seconds_int8:.2f} times as fast here"
     )
 
 
-def _said(made: ExportedProgram) -> str:
-    differ = f"logits differ from the model's by {made.difference:.1e} of the greatest"
-    return f"program in {made.path}; {differ}, on {made.checked_on} windows of {made.windows_of}"
+def _describe(program: ExportedProgram) -> str:
+    difference = f"logits differ from the model's by {program.difference:.1e} of the greatest"
+    return f"program in {program.path}; {difference}, on {program.checked_on} windows of {program.windows_of}"

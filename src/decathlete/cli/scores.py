@@ -1,4 +1,4 @@
-"""Commands about results: evaluate, report."""
+"""Commands ``evaluate`` and ``report``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def evaluate(
     """Score label maps against the true ones. Dice, IoU, HD95 (mm), surface Dice, volumes (mL): per class and case."""
     from decathlete.cli.progress import print_json
     from decathlete.core.regions import parse_order
-    from decathlete.evaluation.evaluate import evaluate as function
+    from decathlete.evaluation.evaluate import evaluate as evaluate_predictions
 
-    scores = function(
+    scores = evaluate_predictions(
         preds,
         lbls,
         output=output,

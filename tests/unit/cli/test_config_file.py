@@ -103,7 +103,7 @@ def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
     assert (heard["fit"], heard["overwrite"], heard["predict_options"].tta) == (True, False, False)
     assert heard["config"] == TrainConfig()
     (tmp_path / "o.yaml").write_text("no_fit: true\nfit: true")
-    assert "fit: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    assert "fit: is set twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
 
 
 def test_a_flag_overrules_what_would_contradict_it_in_the_file(
@@ -152,7 +152,7 @@ patience: 0
         "seed: True is neither a number nor a word",
         "focal: 1 is neither true nor false",
         "optimizer: 'lion': ",
-        "val-cases: given twice",
+        "val-cases: is set twice",
         "momentum: [0.9] is neither a number nor a word",
         "patience: 0: ",
     ):
@@ -166,7 +166,7 @@ def test_a_file_may_serve_several_commands(
     (tmp_path / "o.yaml").write_text("norm: batch\nepochs: 3\n")
     assert called("train", "--task", "04", "--config", str(tmp_path / "o.yaml")) == "enough"
     assert heard["config"] == TrainConfig(epochs=3)
-    assert "left to others: norm" in caplog.text
+    assert "ignored here: norm" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_file_may_serve_several_commands(
         ("o.toml", "a = 1", "neither YAML nor JSON"),
         ("o.json", "{", "cannot be read"),
         ("o.yaml", "a: [", "cannot be read"),
-        ("o.yaml", "- epochs", "does not hold options"),
+        ("o.yaml", "- epochs", "contains no options"),
         ("none.yaml", None, "does not exist"),
     ],
 )

@@ -34,7 +34,7 @@ def export_nnunet(
 ) -> None:
     """Export a model to nnU-Net v2, which predicts with it. A model that nnU-Net cannot represent is rejected with the
     reason."""
-    from decathlete.interop.to_nnunet import export_nnunet as export_model
+    from decathlete.interop.nnunet_export import export_nnunet as export_model
 
     exported = export_model(model, output, overwrite=overwrite)
     for note in exported.notes:

@@ -214,14 +214,14 @@ def _resampled(**kwargs: Any) -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "cascade": ("plain_3d", {"previous_stage": "3d_lowres"}, "second stage of a cascade"),
-    "low resolution": ("plain_3d", {"next_stage": "3d_cascade_fullres"}, "a low-resolution model"),
-    "preprocessor": ("plain_3d", {"preprocessor_name": "MyPreprocessor"}, "only DefaultPreprocessor is known"),
+    "low resolution": ("plain_3d", {"next_stage": "3d_cascade_fullres"}, "is the first stage of a cascade"),
+    "preprocessor": ("plain_3d", {"preprocessor_name": "MyPreprocessor"}, "only DefaultPreprocessor is supported"),
     "normalisation": (
         "plain_3d",
         {"normalization_schemes": ["MyNorm"]},
-        "normalisation of channel 0, MyNorm, is not known",
+        "normalisation of channel 0, MyNorm, is not supported",
     ),
-    "resampling": ("plain_3d", {"resampling_fn_data": "my_fn"}, "resampling by my_fn"),
+    "resampling": ("plain_3d", {"resampling_fn_data": "my_fn"}, "resampling of images by my_fn"),
     "rules": (
         "plain_3d",
         {"resampling_fn_probabilities_kwargs": {"order": 1, "force_separate_z": True}},

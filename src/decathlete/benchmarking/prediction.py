@@ -1,4 +1,4 @@
-"""Measures predictions: batches of windows, or whole volumes by sliding windows, with untrained weights."""
+"""Measures predictions of batches of windows, or of whole volumes by sliding windows, with untrained weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from decathlete.benchmarking import batches
-from decathlete.benchmarking.clock import PeakMemory, Stopwatch
-from decathlete.benchmarking.profiling import Profiler
-from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
+from decathlete.benchmarking.instruments import PeakMemory, Profiler, Stopwatch
+from decathlete.benchmarking.task import TRACE, BenchmarkTask, make_measurement
 from decathlete.inference.engines.torch_engine import TorchEngine
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
@@ -26,25 +25,30 @@ from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.progress import Progress
 
 Prediction = tuple[int, Callable[[], None]]
-"""The voxels of a prediction, and what makes it."""
+"""Number of voxels of a prediction, and a function that computes it."""
 
 
 def measure_prediction(
     task: TrainTask,
-    progress: Progress,  # noqa: ARG001 - told of nothing while it is measured
+    progress: Progress,  # noqa: ARG001 - progress would disturb the measurement
     environment: ClusterEnvironment | None = None,
 ) -> None:
-    """Predict and leave the report; as one of several processes, which begin together, if ``environment`` says so.
+    """Measure predictions in this process and write the measurement to the task's folder.
+
+    Args:
+        task: a :class:`BenchmarkTask`.
+        progress: not used.
+        environment: of several processes, which start the measurement together; ``None``: one process.
 
     Raises:
-        MemoryShort: the device's memory does not hold one window.
+        MemoryShort: the device's memory is too small for one window.
     """
     task = cast(BenchmarkTask, task)
     rank = environment.global_rank() if environment else 0
     device = task.device(rank)
     network = build_network(task.plan.network, seed=task.config.seed).eval()
     engine = TorchEngine(network, device=device, precision=task.options.precision, layout=task.options.layout)
-    with _met(environment):
+    with _process_group(environment):
         predictions = iter(_volumes(task, engine) if task.options.volumes else _windows(task, engine))
         for _ in range(task.options.warmup):
             next(predictions)[1]()
@@ -62,28 +66,28 @@ def _measure(
     *,
     layout: torch.memory_format,
 ) -> None:
-    watch, memory, voxels = Stopwatch(engine.device), PeakMemory(engine.device), 0
+    stopwatch, memory, voxels = Stopwatch(engine.device), PeakMemory(engine.device), 0
     memory.start()
     for _ in range(task.options.steps):
         size, predict = next(predictions)
-        watch.start()
+        stopwatch.start()
         predict()
-        watch.stop()
+        stopwatch.stop()
         voxels += size
-    measured(
-        watch.seconds,
+    make_measurement(
+        stopwatch.seconds,
         memory.stop(),
         images=task.options.steps * (1 if task.options.volumes else task.plan.batch_size),
         voxels=voxels,
         precision=engine.precision,
         layout=layout,
-    ).save(task.report_of(rank))
+    ).save(task.measurement_path(rank))
 
 
 def _profile(task: BenchmarkTask, device: torch.device, predictions: Iterator[Prediction]) -> None:
     profiler = Profiler(device, task.folder / TRACE)
     profiler.start()
-    for _ in range(task.options.profiled):
+    for _ in range(task.options.n_profiled_steps):
         next(predictions)[1]()
     profiler.stop()
 
@@ -91,18 +95,18 @@ def _profile(task: BenchmarkTask, device: torch.device, predictions: Iterator[Pr
 def _windows(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
     voxels, flips = task.plan.batch_size * prod(task.plan.patch_size), _flips(task)
 
-    def predicting(windows: Tensor) -> Callable[[], None]:
+    def make_predict(windows: Tensor) -> Callable[[], None]:
         def predict() -> None:
             mean_over_flips(engine, windows, flips)
 
         return predict
 
-    for windows in cycle(batches.windows(task, engine.device)):
-        yield voxels, predicting(windows)
+    for windows in cycle(batches.load_windows(task, engine.device)):
+        yield voxels, make_predict(windows)
 
 
 def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
-    for image_CZYX in batches.volumes(task):
+    for image_CZYX in batches.iterate_volumes(task):
 
         def predict(image_CZYX: object = image_CZYX) -> None:
             for _slab in sweep(
@@ -121,13 +125,13 @@ def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
 
 
 def _flips(task: BenchmarkTask) -> Sequence[int]:
-    """The axes that a training by the plan would mirror."""
+    """Return the axes that training with this plan mirrors."""
     return task.plan.mirrored_axes if task.options.tta else ()
 
 
 @contextmanager
-def _met(environment: ClusterEnvironment | None) -> Iterator[None]:
-    """The processes know of one another, to begin together: what they share is then shared all the time."""
+def _process_group(environment: ClusterEnvironment | None) -> Iterator[None]:
+    """Connect the processes, so that they start together and share the machine during the whole measurement."""
     if environment is None:
         yield
         return

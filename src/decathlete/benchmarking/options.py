@@ -93,7 +93,7 @@ class BenchmarkOptions:
         if self.amp and self.precision != "auto":
             yield "amp sets the precision: use amp or precision, not both"
         if self.real and replace(self.plan, overrides=()) != DEFAULT_PLAN_OPTIONS:
-            yield "options of the network have no effect with real data: use --set, or prepare the data with these options"
+            yield "options of the network have no effect with real data: use --set, or prepare the data with them"
         yield from self._find_shape_problems()
 
     def _find_shape_problems(self) -> Iterator[str]:

@@ -34,7 +34,7 @@ from decathlete.training.distributed.spawn import spawn
 from decathlete.training.loop.signals import handlers_kept
 from decathlete.training.reporting.progress import LogProgress
 from decathlete.training.run_folder import check_plan, split
-from decathlete.workflows.train import refuse_two_batch_sizes
+from decathlete.workflows.train import check_batch_size
 from decathlete.workflows.workspace import Workspace
 
 FOLDER = "benchmarks"
@@ -91,7 +91,7 @@ def make_benchmark_plan(options: BenchmarkOptions, store: PreparedStore | None =
         PlanError: an option would need other prepared data.
     """
     overrides = options.plan.overrides
-    refuse_two_batch_sizes(TrainConfig(batch_size=options.batch_size), overrides)
+    check_batch_size(TrainConfig(batch_size=options.batch_size), overrides)
     plan = store.plan if store is not None else make_random_plan(options.task, options.dims, options.plan)
     if options.patch is not None:
         overrides = (f"patch_size={','.join(map(str, options.patch))}", *overrides)

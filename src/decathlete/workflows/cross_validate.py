@@ -16,9 +16,9 @@ from decathlete.errors import CasesFailed, DecathleteError, FoldsFailed, Interru
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.workflows.cross_validation_page import render_cross_validation
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.folds import Folds, say_folds
+from decathlete.workflows.report import render_cross_validation
 
 log = logging.getLogger(__name__)
 

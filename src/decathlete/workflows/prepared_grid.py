@@ -1,4 +1,4 @@
-"""Scores on the grid that a network sees: what it would score if nothing had to go back to the files' own grids."""
+"""Scores predictions on the prepared grid of the network, without resampling to the grid of the files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LabelZYX = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Truth:
-    """Of a case, on its prepared grid (file values)."""
+    """True label map of a case on its prepared grid, with the values of the file."""
 
     case_id: str
     truth_ZYX: LabelZYX
@@ -41,23 +41,26 @@ def score_on_prepared_grid(
     tolerance_mm: float = 1.0,
     progress: Callable[[int, int, str | None], None] | None = None,
 ) -> Scores:
-    """Score labelled cases after cropping and resampling, image and label alike; nothing but scores is kept.
+    """Score labelled cases after cropping and resampling image and label. No predictions are written.
 
     Args:
-        predictor: of models of one plan, which says what the grid is.
+        predictor: predictor of models with one plan, which determines the grid.
+        cases: cases to score; those without a label are ignored.
+        tolerance_mm: tolerance of the normalised surface Dice, mm.
+        progress: called after each case.
 
     Raises:
-        CasesFailed: some cases could not be read, prepared or predicted; no scores without them.
+        CasesFailed: some cases could not be read, prepared or predicted.
         DatasetError: no case has a label.
     """
     (ensemble,) = predictor.ensembles
     plan = ensemble.plan
     labelled = {case.id: case for case in cases if case.label is not None}
     if not labelled:
-        raise DatasetError("there is nothing to score", remedy="name cases that have a label map")
+        raise DatasetError("no case has a label map", remedy="use cases with label maps")
 
-    def score(computed: tuple[_Truth, Prediction]) -> CaseScores:
-        truth, prediction = computed
+    def score(pair: tuple[_Truth, Prediction]) -> CaseScores:
+        truth, prediction = pair
         return score_case(
             prediction.label_ZYX,
             truth.truth_ZYX,
@@ -67,30 +70,33 @@ def score_on_prepared_grid(
             case_id=truth.case_id,
         )
 
-    scored, failures = [], {}
+    case_scores, failures = [], {}
     read, compute = partial(_read, plan=plan), partial(predict_together, predictor)
-    alone = predictor.memory_bytes is not None
-    for outcome in overlapped(labelled, read=read, compute=compute, write=score, one_at_a_time=alone):
+    one_at_a_time = predictor.memory_bytes is not None
+    for outcome in overlapped(labelled, read=read, compute=compute, write=score, one_at_a_time=one_at_a_time):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:
-            scored.append(outcome.value)
+            case_scores.append(outcome.value)
         if progress is not None:
-            progress(len(scored) + len(failures), len(labelled), outcome.case_id)
+            progress(len(case_scores) + len(failures), len(labelled), outcome.case_id)
     if failures:
-        raise CasesFailed(failures, n_done=len(scored), doing="score")
-    return Scores.of(scored, tolerance_mm=tolerance_mm).revised(grid="prepared")
+        raise CasesFailed(failures, n_done=len(case_scores), doing="score")
+    return Scores.of(case_scores, tolerance_mm=tolerance_mm).revised(grid="prepared")
 
 
 def _read(case: Case, plan: Plan) -> CaseRequest[_Truth]:
-    """A case that stays on its prepared grid."""
-    assert case.label is not None  # for the type checker: chosen so
+    """Read and prepare a case. Its prediction stays on the prepared grid."""
+    assert case.label is not None  # for the type checker: only labelled cases are read
     image = read_channels(case.images)
     prepared = prepare(image, plan, label=read_label(case.label), case_id=case.id)
-    assert prepared.label_ZYX is not None  # for the type checker: it was given
-    stored = prepared.restoration
-    staying = stored.staying(plan.target(stored.axes.geometry(stored.geometry).spacing_ZYX))
+    assert prepared.label_ZYX is not None  # for the type checker: a label was passed
+    restoration = prepared.restoration
+    target = plan.target(restoration.axes.geometry(restoration.geometry).spacing_ZYX)
+    on_prepared_grid = restoration.staying(target)
     return CaseRequest(
-        ready=PreparedInput(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
-        about=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels)),
+        ready=PreparedInput(
+            geometry=on_prepared_grid.geometry, cases=(replace(prepared, restoration=on_prepared_grid),), warnings=()
+        ),
+        about=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, on_prepared_grid, plan.labels)),
     )

@@ -17,7 +17,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import RunRecord
-from decathlete.workflows.export_program import windows_of_run
+from decathlete.workflows.export_program import load_comparison_windows
 from factories import make_test_plan
 from training_support import make_store
 
@@ -43,11 +43,11 @@ def middle(store: PreparedStore, case_id: str) -> torch.Tensor:
 
 def test_held_out_cases_come_first_then_those_trained_on(store: PreparedStore, tmp_path: Path) -> None:
     run = run_on(store, tmp_path / "fold", train=("case0", "case1"), val=("case4", "case5"))
-    windows, said = windows_of_run(run / "model", store.plan)
+    windows, said = load_comparison_windows(run / "model", store.plan)
     assert said == "cases that the run held out"
     assert [torch.equal(w, middle(store, c)) for w, c in zip(windows, ("case4", "case5"), strict=True)] == [True] * 2
     run = run_on(store, tmp_path / "fold", train=("case0", "case1", "case2", "case3"), val=())
-    windows, said = windows_of_run(run, store.plan)
+    windows, said = load_comparison_windows(run, store.plan)
     assert (len(windows), said) == (3, "the run's training cases")
     assert torch.equal(windows[0], middle(store, "case0"))
 
@@ -57,13 +57,13 @@ def test_raw_cases_serve_where_prepared_ones_are_gone_and_noise_where_both_are(
 ) -> None:
     root = make_phantoms(tmp_path / "Task07_Balls", n_cases=2, shape_ZYX=(20, 20, 20))
     run = run_on(store, tmp_path / "fold", root=root, train=("case0",), val=("phantom_001",))
-    windows, said = windows_of_run(run, store.plan)
+    windows, said = load_comparison_windows(run, store.plan)
     assert (len(windows), said) == (1, "cases that the run held out")
     assert windows[0].shape == (1, 1, 16, 16, 16)
     shutil.rmtree(root / "imagesTr")
-    windows, said = windows_of_run(run, store.plan)
-    assert (len(windows), said.startswith("smooth noise, since no case")) == (3, True)
-    assert windows_of_run(tmp_path / "alone", store.plan)[1] == said
+    windows, said = load_comparison_windows(run, store.plan)
+    assert (len(windows), said.startswith("smooth noise, because no case")) == (3, True)
+    assert load_comparison_windows(tmp_path / "alone", store.plan)[1] == said
     assert windows[0].isfinite().all()
 
 

@@ -1,4 +1,4 @@
-"""The scores beside a model: kept while they are of the same model, settings and cases, else refused."""
+"""Reuses scores beside a model if model, settings and cases are the same."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from decathlete.evaluation.scores import SCORES_STEMS, Scores
 from decathlete.inference.output.provenance import Settings, inputs_digest
 
 
-def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
-    """What the scores of ``cases``, predicted with ``settings``, are of.
+def make_scores_origin(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
+    """Describe the models, settings and cases of scores.
 
     Raises:
         DatasetError: a file cannot be read.
     """
-    described = settings.model_dump(mode="json")
-    models = tuple(model.pop("digest") for model in described["models"])
+    prediction = settings.model_dump(mode="json")
+    models = tuple(model.pop("digest") for model in prediction["models"])
     try:
         truths = {case.id: file_digest(case.label) for case in cases if case.label is not None}
         images = {case.id: inputs_digest(case.images) for case in cases}
@@ -30,23 +30,30 @@ def origin_of(settings: Settings, cases: Sequence[Case], labels: LabelSet) -> Sc
         raise DatasetError(
             f"cannot be read ({problem.strerror})",
             where=problem.filename,
-            remedy="restore this held-out case's file; the scores need every case",
+            remedy="restore this file; scores need every held-out case",
         ) from None
     return ScoresOrigin(
         models=models,
-        prediction=described,
+        prediction=prediction,
         truths=value_digest([labels.model_dump(mode="json"), truths]),
         images=value_digest(images),
     )
 
 
-def kept_scores(
+def load_reusable_scores(
     folder: Path, origin: ScoresOrigin, *, tolerance_mm: float, overwrite: bool, grid: Grid = "original"
 ) -> Scores | None:
-    """The scores on ``grid`` in ``folder``, if they are of the same; ``None`` where there are none to keep.
+    """Load the scores in ``folder`` if they have the same origin, tolerance and grid, else return ``None``.
+
+    Args:
+        folder: folder of the run.
+        origin: required models, settings and cases.
+        tolerance_mm: required tolerance of the surface Dice, mm.
+        overwrite: return ``None`` if there are other scores.
+        grid: required grid.
 
     Raises:
-        OutputError: there are others, and ``overwrite`` is not given.
+        OutputError: there are other scores, and ``overwrite`` is not set.
     """
     path = folder / f"{SCORES_STEMS[grid]}.json"
     if not path.exists():
@@ -54,24 +61,24 @@ def kept_scores(
     try:
         scores = Scores.load(path)
     except DecathleteError:
-        others = ["they are damaged"]
+        differences = ["they are damaged"]
     else:
-        others = _differences(scores, origin, tolerance_mm)
+        differences = _find_differences(scores, origin, tolerance_mm)
         if scores.grid != grid:
-            others.append(f"taken on the {scores.grid} grid")
-        if not others:
+            differences.append(f"they are on the {scores.grid} grid")
+        if not differences:
             return scores
     if overwrite:
         return None
     raise OutputError(
-        f"holds other scores ({'; '.join(others)})",
+        f"contains other scores ({'; '.join(differences)})",
         where=path,
-        remedy="ask for the same again to see them, or replace them with `decathlete validate --overwrite`",
+        remedy="use the same settings to see them, or replace them with `decathlete validate --overwrite`",
     )
 
 
-def _differences(scores: Scores, origin: ScoresOrigin, tolerance_mm: float) -> list[str]:
+def _find_differences(scores: Scores, origin: ScoresOrigin, tolerance_mm: float) -> list[str]:
     if scores.origin is None:
-        return ["they do not say what they are of"]
+        return ["their origin is unknown"]
     tolerance = [f"tolerance {scores.tolerance_mm:g} mm"] if scores.tolerance_mm != tolerance_mm else []
     return scores.origin.differences(origin) + tolerance

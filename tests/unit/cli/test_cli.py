@@ -394,7 +394,7 @@ def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         ("--mode predict --patch 8,x,8", "--patch '8,x,8' is not a list"),
         ("--mode train --tta", "mode predict"),
         ("--mode train --amp --precision fp32", "not both"),
-        ("--mode predict --compile", "only training compiles"),
+        ("--mode predict --compile", "only in mode train"),
     ],
 )
 def test_benchmark_refuses_with_one_message(given: str, said: str) -> None:

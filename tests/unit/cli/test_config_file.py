@@ -105,7 +105,7 @@ def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
     assert (heard["adapt"], heard["overwrite"], heard["predict_options"].window.tta) == (True, False, False)
     assert heard["config"] == TrainConfig()
     (tmp_path / "o.yaml").write_text("no_adapt: true\nadapt: true")
-    assert "adapt: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    assert "adapt: is set twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
 
 
 def test_a_renamed_option_names_its_successor(heard: dict[str, Any], tmp_path: Path) -> None:

@@ -37,11 +37,11 @@ def main() -> None:
 
 def check(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete check`` does."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.check import check as function
 
     def work() -> int:
-        progress = TerminalListener().cases("check")
+        progress = TerminalReporter().cases("check")
         report = function(folder / "dataset", workers=workers, progress=progress)
         print("\n".join(report.lines()))
         report.raise_for_errors()
@@ -52,12 +52,12 @@ def check(folder: Path, output: Path, workers: int) -> Callable[[], int]:
 
 def preprocess(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete preprocess`` does: check, fingerprint, plan, prepare."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.preprocess import preprocess_task
     from decathlete.workflows.workspace import Workspace
 
     def work() -> int:
-        listener = TerminalListener()
+        listener = TerminalReporter()
         store = preprocess_task(
             folder / "dataset",
             dims=3,
@@ -74,12 +74,12 @@ def preprocess(folder: Path, output: Path, workers: int) -> Callable[[], int]:
 
 def predict(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete predict`` does."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.inference.options import PredictOptions
     from decathlete.workflows.predict import predict as function
 
     def work() -> int:
-        progress = TerminalListener().cases("predict")
+        progress = TerminalReporter().cases("predict")
         options = PredictOptions(device="cpu", precision="fp32")
         done = function(folder / "model", folder / "images", output, options=options, progress=progress)
         return len(done)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from decathlete.interop.dynunet import import_dynunet
     from decathlete.interop.dynunet_options import DynUNetOptions
     from decathlete.interop.nnunet import import_nnunet
-    from decathlete.interop.to_nnunet import export_nnunet
+    from decathlete.interop.nnunet_export import export_nnunet
     from decathlete.models.combine import combine_bundles
     from decathlete.models.record import PostprocessingStep
     from decathlete.planning.explain import explain
@@ -73,7 +73,7 @@ _HOMES = {
     "explain": ("decathlete.planning.explain", "explain"),
     "export_int8": ("decathlete.workflows.export_int8", "export_int8"),
     "export_model": ("decathlete.workflows.export_model", "export_model"),
-    "export_nnunet": ("decathlete.interop.to_nnunet", "export_nnunet"),
+    "export_nnunet": ("decathlete.interop.nnunet_export", "export_nnunet"),
     "export_onnx": ("decathlete.workflows.export_model", "export_onnx"),
     "export_openvino": ("decathlete.workflows.export_model", "export_openvino"),
     "import_dynunet": ("decathlete.interop.dynunet", "import_dynunet"),

@@ -206,7 +206,7 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
     assert Scores.load(run / "scores.json") == again
 
     (run / "scores.json").write_text(first.revised(origin=None).model_dump_json())
-    assert "of unknown origin" in fails("validate", *ours)
+    assert "their origin is unknown" in fails("validate", *ours)
     (run / "scores.json").write_text("{")
     assert "damaged" in fails("validate", *ours)
 

@@ -9,7 +9,7 @@ import pytest
 import decathlete
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import ModelError, OptionError, PlanError
-from decathlete.interop.to_nnunet import export_nnunet
+from decathlete.interop.nnunet_export import export_nnunet
 from decathlete.io.images import read_image, read_label
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan

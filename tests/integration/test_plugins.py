@@ -104,4 +104,4 @@ def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path
     assert recorded(tmp_path)["config"]["loss"] == {"name": "tversky", "alpha": 0.3}  # never the module's path
     done = decathlete("run", "data/Task01_Small", "--loss", "tversky", plugin=loose, folder=tmp_path)
     assert done.returncode == 2
-    assert "'tversky' is none of" in done.stderr
+    assert "'tversky' is not known" in done.stderr

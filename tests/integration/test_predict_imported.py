@@ -44,7 +44,7 @@ def test_its_outputs_are_what_the_weights_give(tmp_path: Path) -> None:
     for name in ("model.output_block.conv.conv.weight", "model.output_block.conv.conv.bias"):
         state[name] = torch.zeros_like(state[name])
     state["model.output_block.conv.conv.bias"][2] = 5.0
-    assert DynUNetWeights.find(state).kind == "dynunet"
+    assert DynUNetWeights.from_state_dict(state).kind == "dynunet"
     path = changed("plain_3d", tmp_path, state_dict=state)
     import_dynunet(path, tmp_path / "model", options=DynUNetOptions(task="04"))
     data = make_phantoms(tmp_path / "data", n_cases=1, n_test=1, shape_ZYX=(20, 28, 24))

@@ -85,4 +85,4 @@ def test_scores_of_the_prepared_grid_do_not_pass_for_others(run, monkeypatch, ca
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    assert "computed on the prepared grid" in capsys.readouterr().err
+    assert "they are on the prepared grid" in capsys.readouterr().err

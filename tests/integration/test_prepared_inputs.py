@@ -77,7 +77,9 @@ def test_what_does_not_go_together_is_refused(root, monkeypatch, capsys):
 
     assert "name the model" in said("preprocess", "--task", 8, "--mode", "test")
     assert "--mode val or test" in said("preprocess", "--task", 8, "--model", RUN)
-    assert "as the model has them" in said("preprocess", "--task", 8, "--mode", "val", "--model", RUN, "--dim", 2)
+    assert "plan and network of the model" in said(
+        "preprocess", "--task", 8, "--mode", "val", "--model", RUN, "--dim", 2
+    )
     trained_on = "prepared/Task08_Balls/3d"
     assert "was prepared for training" in said("predict", "--model", RUN, "--input", trained_on, "--output", "no")
     assert call(monkeypatch, root, "preprocess", "--task", 8, "--mode", "test", "--model", RUN) == 0

@@ -124,7 +124,7 @@ def test_time_is_for_each_fold_and_what_every_fold_fails_by_is_said_once(tmp_pat
 def test_fold_and_folds_contradict_each_other(tmp_path: Path) -> None:
     said = _command(tmp_path, "--fold", "1", "--folds", "0-1")
     assert said.code == 2
-    assert "--fold and --folds are both given" in said.err
+    assert "--fold and --folds exclude each other" in said.err
 
 
 @pytest.mark.full

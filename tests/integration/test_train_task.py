@@ -17,7 +17,7 @@ from decathlete.training.distributed.devices import choose_hardware
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.run import run
-from decathlete.workflows.train import adapted_plan, train_config, train_task
+from decathlete.workflows.train import make_training_plan, train_config, train_task
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_network, make_test_plan
 from training_support import KillAt, SimulatedClock, make_store, tiny_config
@@ -66,7 +66,7 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     folder = start(workspace, monkeypatch)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     threads(monkeypatch, 1)
-    assert adapted_plan(store, TIMED, adapt=True).network.features == (8, 16), "by itself it would be another"
+    assert make_training_plan(store, TIMED, adapt=True).network.features == (8, 16), "by itself it would be another"
     clock = SimulatedClock()
     result = train_task(
         "Test", workspace=workspace, config=TIMED, resume=True, progress=OneSecondSteps(clock), clock=clock
@@ -111,12 +111,12 @@ def test_the_estimate_of_time_knows_the_batch(workspace, monkeypatch):
     threads(monkeypatch, 32)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
     for config, overrides in (TIMED.revised(batch_size=64), ()), (TIMED, ("batch_size=64",)):
-        plan = adapted_plan(store, config, adapt=True, overrides=overrides)
+        plan = make_training_plan(store, config, adapt=True, overrides=overrides)
         assert plan.batch_size == 64, "by hand: not made smaller"
         assert plan.network.features == (8, 16), "so the network is"
         assert "batch_size" in plan.reasons
     with pytest.raises(OptionError, match="contradict"):
-        adapted_plan(store, TIMED.revised(batch_size=2), adapt=True, overrides=("batch_size=3",))
+        make_training_plan(store, TIMED.revised(batch_size=2), adapt=True, overrides=("batch_size=3",))
 
 
 def test_run_refuses_two_batch_sizes_before_it_does_anything(workspace):
@@ -131,19 +131,19 @@ def test_the_plan_says_how_a_chosen_augmentation_mirrors(workspace):
     recipe = train_config(preset="recipe", max_time="2m")
     assert recipe.max_time_s == 120
     assert recipe.epochs is None
-    short = adapted_plan(store, recipe, adapt=True)
+    short = make_training_plan(store, recipe, adapt=True)
     assert short.mirror_axes == ()
     assert task_of(short, recipe).augmentation.mirror_axes(3) == ()
     assert task_of(short, recipe).augmentation["blur"] == recipe.augmentation["blur"]
-    assert adapted_plan(store, recipe, adapt=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
-    assert adapted_plan(store, train_config(augment=False), adapt=False).mirror_axes == ()
-    assert adapted_plan(store, train_config(), adapt=False).mirror_axes is None
+    assert make_training_plan(store, recipe, adapt=True, overrides=("mirror_axes=1,2",)).mirror_axes == (1, 2)
+    assert make_training_plan(store, train_config(augment=False), adapt=False).mirror_axes == ()
+    assert make_training_plan(store, train_config(), adapt=False).mirror_axes is None
 
 
 def test_processes_on_one_machine_share_its_processors(workspace, monkeypatch):
     threads(monkeypatch, 32)
     store = PreparedStore.open(workspace.prepared_folder("Test", 3))
-    alone, many = (adapted_plan(store, TIMED.revised(devices=n), adapt=True).network.features for n in (1, 32))
+    alone, many = (make_training_plan(store, TIMED.revised(devices=n), adapt=True).network.features for n in (1, 32))
     assert alone == (8, 24)
     assert many == (8, 16)
 

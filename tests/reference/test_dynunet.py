@@ -56,10 +56,10 @@ def monais(dims: int, residual: bool, norm: Norm, supervised: bool, thin: bool, 
 
 def imported(network: Any, norm: Norm) -> UNet:
     state = {f"model.{name}": value for name, value in network.state_dict().items()}
-    weights = DynUNetWeights.find(state)
-    spec = weights.spec(norm=norm, norm_groups=4)
+    weights = DynUNetWeights.from_state_dict(state)
+    spec = weights.network_spec(norm=norm, norm_groups=4)
     ours = build_network(spec)
-    ours.load_state_dict(weights.ours(spec))
+    ours.load_state_dict(weights.to_state_dict(spec))
     return ours
 
 

@@ -1,4 +1,4 @@
-"""Measures how fast a training step or a prediction is on this machine, and writes down what it was measured with.
+"""Measures the speed of training steps and predictions on this machine, and records the conditions.
 
-Not called ``benchmark``: that is the function's name in Python, ``decathlete.benchmark``.
+The package is not called ``benchmark``, because that is the name of the function ``decathlete.benchmark``.
 """

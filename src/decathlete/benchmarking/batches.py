@@ -1,6 +1,6 @@
-"""What is computed with: batches and volumes of random numbers, or of prepared cases.
+"""Batches and volumes of random numbers or prepared cases.
 
-Letters: B samples, C channels; spatial axes are written ZYX, 2D batches lack Z.
+Suffixes of names give the axes: C channels; ZYX spatial axes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from decathlete.augmentation.batch import RawBatch, collate
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
-from decathlete.benchmarking.fixed import SCAN
+from decathlete.benchmarking.random_plan import RANDOM_VOLUME_SHAPE
 from decathlete.benchmarking.task import BenchmarkTask
 from decathlete.core.rng import stream
 from decathlete.loading.patch_loader import PatchLoader
@@ -25,12 +25,12 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.loop.batches import UNENDING, make_sampler
 from decathlete.training.loop.module import SegmentationModule
 
-READY = 4
-"""Batches made before the first step: they come round again and again, for making numbers is not measured."""
+N_READY_BATCHES = 4
+"""Number of batches that are made before the first step and then repeated, so that making them is not measured."""
 
 
-def random_batch(task: BenchmarkTask, augmenter: Augmenter, step: int) -> RawBatch:
-    """Normal intensities and uniform classes, cut as ``augmenter`` draws for ``step``."""
+def make_random_batch(task: BenchmarkTask, augmenter: Augmenter, step: int) -> RawBatch:
+    """Make a batch of normally distributed intensities and uniformly distributed classes for a step."""
     plan = task.plan
     numbers = stream(task.config.seed, "benchmark", step)
     indices = range(plan.batch_size)
@@ -40,10 +40,10 @@ def random_batch(task: BenchmarkTask, augmenter: Augmenter, step: int) -> RawBat
     return collate(step, indices, draws, ["random"] * len(indices), images, labels)
 
 
-class RandomFeed:
-    """A training's batches without reading: as many as it has steps.
+class RandomBatches:
+    """Random batches for a training, one for each step.
 
-    It declares an unending length, as :class:`~decathlete.training.loop.module.EpochBatches` does.
+    The declared length is unlimited, as :class:`~decathlete.training.loop.module.EpochBatches` does.
     """
 
     def __init__(self, module: SegmentationModule, task: BenchmarkTask) -> None:
@@ -55,7 +55,7 @@ class RandomFeed:
 
     def __iter__(self) -> Iterator[RawBatch]:
         module, n_steps = self._module, self._task.config.total_steps or 0
-        ready = [random_batch(self._task, module.augmenter, step) for step in range(min(READY, n_steps))]
+        ready = [make_random_batch(self._task, module.augmenter, step) for step in range(min(N_READY_BATCHES, n_steps))]
         if self._task.hardware.kind == "cuda":
             ready = [batch.pin_memory() for batch in ready]
         for step, batch in enumerate(islice(cycle(ready), n_steps)):
@@ -64,25 +64,25 @@ class RandomFeed:
             yield replace(batch, step=step)
 
 
-def windows(task: BenchmarkTask, device: torch.device) -> list[Tensor]:
-    """A few batches of windows (batch, channel, spatial axes), on ``device`` already, as in a sliding window."""
+def load_windows(task: BenchmarkTask, device: torch.device) -> list[Tensor]:
+    """Load batches of windows, each (batch, channel, *spatial axes), to a device."""
     augmenter = Augmenter(AugmentationConfig.none(), patch_size=task.plan.patch_size, seed=task.config.seed)
     if not task.options.real:
-        return [augmenter(random_batch(task, augmenter, 0), device)[0]]
+        return [augmenter(make_random_batch(task, augmenter, 0), device)[0]]
     loader = PatchLoader(
         PreparedStore.open(task.store),
         make_sampler(task),
         augmenter,
         batch_size=task.plan.batch_size,
-        steps=range(READY),
+        steps=range(N_READY_BATCHES),
     )
-    return [augmenter(loader.read(step), device)[0] for step in range(READY)]
+    return [augmenter(loader.read(step), device)[0] for step in range(N_READY_BATCHES)]
 
 
-def volumes(task: BenchmarkTask) -> Iterator[NDArray[np.float32]]:
-    """Images CZYX without end: the prepared cases in turn, each read anew, or one of random numbers."""
+def iterate_volumes(task: BenchmarkTask) -> Iterator[NDArray[np.float32]]:
+    """Yield images CZYX without end: one of random numbers, or the prepared cases in turn, which are read each time."""
     if not task.options.real:
-        shape = task.options.shape or SCAN
+        shape = task.options.shape or RANDOM_VOLUME_SHAPE
         numbers = stream(task.config.seed, "benchmark")
         image_CZYX = numbers.standard_normal((len(task.plan.channels), *shape), np.float32)
         while True:

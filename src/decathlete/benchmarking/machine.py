@@ -1,4 +1,4 @@
-"""The machine and the software that figures were measured with."""
+"""Machine and software of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 class Machine(Schema):
-    """What computed.
+    """Machine of a benchmark.
 
     Attributes:
-        cores: physical. processors: as the system counts them. threads: of torch, in each process.
-        memory_bytes: of the whole machine.
-        gpus: names of those that were used.
+        cpu: name of the processor.
+        cores: number of physical cores.
+        processors: number of logical processors.
+        threads: number of torch's threads in each process.
+        memory_bytes: memory of the machine, bytes.
+        gpus: names of the GPUs that were used.
+        system: operating system and architecture.
     """
 
     cpu: str
@@ -34,13 +38,13 @@ class Machine(Schema):
     system: str
 
     @property
-    def computes(self) -> str:
-        """What the figures are of, in words."""
+    def device_name(self) -> str:
+        """Name of the device that was measured."""
         return self.gpus[0] if self.gpus else f"{self.cpu}, {self.threads} thread(s)"
 
 
 class Versions(Schema):
-    """Of what takes part in computing; ``None`` where it does not."""
+    """Versions of the software; ``None``: not used."""
 
     decathlete: str
     python: str
@@ -49,8 +53,8 @@ class Versions(Schema):
     cudnn: int | None = None
 
 
-def this_machine(hardware: Hardware, *, threads: int) -> Machine:
-    """As it is, with the GPUs that ``hardware`` names."""
+def describe_machine(hardware: Hardware, *, threads: int) -> Machine:
+    """Describe this machine with the GPUs in ``hardware``."""
     processors = psutil.cpu_count() or 1
     return Machine(
         cpu=_cpu_model(),
@@ -63,8 +67,8 @@ def this_machine(hardware: Hardware, *, threads: int) -> Machine:
     )
 
 
-def these_versions() -> Versions:
-    """Of this process."""
+def read_versions() -> Versions:
+    """Return the versions of the software in this process."""
     on_cuda = torch.cuda.is_available()
     return Versions(
         decathlete=__version__,
@@ -85,7 +89,7 @@ def _gpus(hardware: Hardware) -> tuple[str, ...]:
 
 
 def _cpu_model() -> str:
-    """The processor's name; Linux has it in a file, other systems tell Python."""
+    """Return the name of the processor: on Linux from ``/proc/cpuinfo``, on other systems from Python."""
     lines = read_text(CPUINFO).splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

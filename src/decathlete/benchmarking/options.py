@@ -1,4 +1,4 @@
-"""What a user asks to be measured."""
+"""Options of a benchmark."""
 
 from __future__ import annotations
 
@@ -15,35 +15,42 @@ from decathlete.errors import OptionError, problems_found
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.options import PlanOptions
 
-PROFILED = 3
-"""Steps after the measured ones that the profiler watches; with volumes one, for its events would fill the memory."""
+N_PROFILED_STEPS = 3
+"""Number of profiled steps after the measured ones; one with volumes, because more events would fill the memory."""
 
-AS_PLANNED = PlanOptions()
+DEFAULT_PLAN_OPTIONS = PlanOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
-    """What is measured, and how long.
+    """Options of a benchmark.
 
     Attributes:
-        task: one of the Decathlon (``"04"``), whose fixed patch random data have; with ``real`` any prepared dataset.
-        real: the task's prepared data in place of random numbers.
-        patch: voxels, in place of the task's.
-        plan: what shapes the network of random data, and ``overrides`` of any plan.
-        batch_size: per device; ``None``: 2 in 3D and 16 in 2D, with ``real`` the plan's.
-        augment: training patches are changed at random, too.
-        warmup: steps (predictions) before those that are measured. steps: measured.
-        volumes: whole volumes by sliding windows, in place of batches of windows.
-        shape: of the random volumes, voxels; ``None``: that of a BraTS scan.
-        tta: average over flips. overlap, blend: of the windows, with ``volumes``.
-        profile: watch a few more steps with torch's profiler.
+        mode: subject of the measurement: ``train`` or ``predict``.
+        dims: dimensions of the network.
+        task: Decathlon task (``"04"``) whose patch size random data have; with ``real`` any prepared dataset.
+        real: use the task's prepared data instead of random numbers.
+        patch: patch size, voxels; ``None``: the task's.
+        plan: options of the network for random data; ``overrides`` apply to any plan.
+        batch_size: patches per device; ``None``: 2 in 3D and 16 in 2D, with ``real`` the plan's.
+        augment: augment training patches.
+        warmup: number of steps (predictions) before the measurement.
+        steps: number of measured steps (predictions).
+        volumes: predict whole volumes by sliding windows instead of batches of windows.
+        shape: shape of the random volumes, voxels; ``None``: that of a BraTS scan.
+        tta: average over flips.
+        overlap: overlap of neighbouring windows, share of the patch, with ``volumes``.
+        blend: weights of overlapping windows, with ``volumes``.
+        profile: profile additional steps with torch's profiler.
         amp: mixed precision: fp16 on CUDA, else bf16.
-        layout: of feature maps in memory.
-        compile: the trained network, by torch's compiler.
-        devices: GPUs, or processes on a CPU.
+        compile: compile the trained network with torch.compile.
+        precision: floating-point precision.
+        layout: memory layout of feature maps.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (one GPU) or ``mps``.
+        devices: number of GPUs, or of processes on a CPU.
 
     Raises:
-        OptionError: with every problem together.
+        OptionError: options are wrong or contradict each other; the message lists all problems.
     """
 
     mode: BenchmarkMode
@@ -51,7 +58,7 @@ class BenchmarkOptions:
     task: str = "01"
     real: bool = False
     patch: Axes | None = None
-    plan: PlanOptions = AS_PLANNED
+    plan: PlanOptions = DEFAULT_PLAN_OPTIONS
     batch_size: int | None = None
     augment: bool = False
     warmup: int = 5
@@ -70,38 +77,38 @@ class BenchmarkOptions:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        if problems := list(self._problems()):
+        if problems := list(self._find_problems()):
             raise problems_found(problems, where="benchmark options", remedy="fix these options", kind=OptionError)
 
-    def _problems(self) -> Iterator[str]:
+    def _find_problems(self) -> Iterator[str]:
         if self.mode not in get_args(BenchmarkMode):
             yield f"mode is {self.mode!r}; choose train or predict"
         for name in ("warmup", "steps", "devices", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
-                yield f"{name} is {value}; give 1 or more"
+                yield f"{name} is {value}; use 1 or more"
         if self.mode == "train" and (self.volumes or self.tta):
-            yield "volumes and flips (tta) are for mode predict"
+            yield "volumes and tta have an effect only in mode predict"
         if self.mode == "predict" and self.augment:
-            yield "only training augments"
+            yield "augment has an effect only in mode train"
         if self.mode == "predict" and self.compile:
-            yield "only training compiles the network"
+            yield "compile has an effect only in mode train"
         if self.amp and self.precision != "auto":
-            yield "amp chooses the precision: give amp or precision, not both"
-        if self.real and replace(self.plan, overrides=()) != AS_PLANNED:
-            yield "prepared data have a network already: change it by overrides (--set), or plan with these options"
-        yield from self._shape_problems()
+            yield "amp sets the precision: use amp or precision, not both"
+        if self.real and replace(self.plan, overrides=()) != DEFAULT_PLAN_OPTIONS:
+            yield "options of the network have no effect with real data: use --set, or prepare the data with them"
+        yield from self._find_shape_problems()
         try:
             _ = self.window
         except ValidationError as problem:
             yield from describe(problem)
 
-    def _shape_problems(self) -> Iterator[str]:
+    def _find_shape_problems(self) -> Iterator[str]:
         if self.shape is not None and (self.real or not self.volumes):
-            yield "shape is of random volumes: give it with volumes, and not with real data"
+            yield "shape is the shape of random volumes: use it with volumes and without real data"
         if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 1):
-            yield f"shape is {self.shape}; give 3 positive numbers"
+            yield f"shape is {self.shape}; use 3 positive numbers"
         if self.patch is not None and (len(self.patch) != self.dims or min(self.patch) < 1):
-            yield f"patch is {self.patch}; give {self.dims} positive numbers"
+            yield f"patch is {self.patch}; use {self.dims} positive numbers"
 
     @property
     def window(self) -> SlidingWindow:
@@ -109,6 +116,6 @@ class BenchmarkOptions:
         return SlidingWindow(overlap=self.overlap, blend=self.blend, tta=self.tta)
 
     @property
-    def profiled(self) -> int:
-        """Steps that the profiler watches."""
-        return 0 if not self.profile else 1 if self.volumes else PROFILED
+    def n_profiled_steps(self) -> int:
+        """Number of profiled steps."""
+        return 0 if not self.profile else 1 if self.volumes else N_PROFILED_STEPS

@@ -1,4 +1,4 @@
-"""The record of a benchmark: the figures, and all that they depend on."""
+"""Record of a benchmark: the results and their conditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, Self
 import numpy as np
 
 from decathlete.benchmarking.machine import Machine, Versions
-from decathlete.benchmarking.task import Measured
+from decathlete.benchmarking.task import Measurement
 from decathlete.core.choices import BenchmarkMode, Blend, Layout
 from decathlete.core.schema import Schema
 from decathlete.core.sizes import format_bytes
@@ -19,7 +19,7 @@ RECORD_VERSION = 1
 
 
 class Latency(Schema):
-    """Of single steps or predictions, over all processes, ms. ``p99``: 99 % took no longer."""
+    """Latency of single steps or predictions over all processes, ms. ``p99`` is the 99th percentile."""
 
     mean: float
     p50: float
@@ -28,39 +28,52 @@ class Latency(Schema):
     p99: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Self:
-        """From each step's seconds; between two of them percentiles are interpolated."""
+    def from_seconds(cls, seconds: Sequence[float]) -> Self:
+        """Compute the latency from the seconds of each step. Percentiles are interpolated linearly."""
         ms = 1e3 * np.asarray(seconds)
         p50, p90, p95, p99 = np.percentile(ms, [50, 90, 95, 99]).tolist()
         return cls(mean=float(ms.mean()), p50=p50, p90=p90, p95=p95, p99=p99)
 
 
 class Throughput(Schema):
-    """The sum over all processes. Images are patches (2D: slices), or volumes where volumes were predicted."""
+    """Throughput of all processes together. Images are patches (2D: slices), or volumes if volumes were predicted."""
 
     images_per_s: float
     voxels_per_s: float
 
 
 class Memory(Schema):
-    """The most in use while it was measured, bytes: all processes' own (RSS) added; of the fullest CUDA device."""
+    """Peak memory, bytes: the sum of all processes' RSS, and the maximum over the CUDA devices."""
 
     rss_bytes: int
     device_bytes: int | None
 
 
 class Settings(Schema):
-    """All that the figures depend on but the machine and the versions.
+    """Conditions of a benchmark except the machine and the versions.
 
     Attributes:
-        data: random numbers, or prepared cases. dataset: whose.
-        batch_size: per device.
-        parameters: of the network.
-        precision: that was computed in. layout: of feature maps in memory, where it was recorded.
-        compiled: by torch's compiler.
-        steps: measured, after ``warmup`` others.
-        volumes: whole volumes were predicted, of ``volume_shape`` if random, with ``overlap`` and ``blend``.
-        optimizer: in training. augment: whether training patches were changed.
+        mode: subject of the measurement.
+        dims: dimensions of the network.
+        data: random numbers or prepared cases.
+        dataset: name of the dataset.
+        patch_size: voxels.
+        batch_size: patches per device.
+        network: the network.
+        parameters: number of parameters of the network.
+        precision: floating-point precision.
+        layout: memory layout of feature maps; ``None`` in old records.
+        compiled: whether torch.compile was used.
+        device: kind of device.
+        devices: number of devices.
+        warmup: number of steps before the measurement.
+        steps: number of measured steps.
+        optimizer: optimizer of the training.
+        augment: whether training patches were augmented.
+        volumes: whether whole volumes were predicted.
+        volume_shape: shape of random volumes, voxels.
+        overlap: overlap of neighbouring windows, share of the patch.
+        blend: weights of overlapping windows.
         tta: whether predictions were averaged over flips.
     """
 
@@ -89,12 +102,19 @@ class Settings(Schema):
 
 
 class BenchmarkRecord(Schema):
-    """One benchmark, as it is written to disk.
+    """Record of one benchmark, as written to disk.
 
     Attributes:
-        date: when it ended, UTC, ISO 8601.
-        trace: name of the profiler's trace beside the record, if there is one.
-        seconds: of every step or prediction, per process: whatever else one wants to know can be computed from them.
+        version: version of the schema.
+        date: end of the benchmark, UTC, ISO 8601.
+        settings: conditions of the benchmark.
+        machine: machine of the benchmark.
+        versions: versions of the software.
+        throughput: throughput of all processes.
+        latency_ms: latency, ms.
+        peak_memory: peak memory, bytes.
+        trace: file name of the profiler's trace beside the record, if there is one.
+        seconds: seconds of every step or prediction, for each process; other statistics can be computed from them.
     """
 
     version: int = RECORD_VERSION
@@ -109,16 +129,17 @@ class BenchmarkRecord(Schema):
     seconds: tuple[tuple[float, ...], ...]
 
     def lines(self) -> str:
-        """For the screen."""
+        """Format the record for the terminal."""
         settings, latency, memory = self.settings, self.latency_ms, self.peak_memory
-        what = "volumes" if settings.volumes else "slices" if settings.dims == 2 else "patches"
+        unit = "volumes" if settings.volumes else "slices" if settings.dims == 2 else "patches"
         compiled = ", compiled" if settings.compiled else ""
         on_device = "" if memory.device_bytes is None else f", {format_bytes(memory.device_bytes)} on the GPU"
         return "\n".join(
             (
                 f"{settings.mode}, {settings.dims}D, {settings.data} data: patch {_times(settings.patch_size)}, batch "
-                f"{settings.batch_size}, {settings.precision}{compiled}, {settings.devices} x {self.machine.computes}",
-                f"throughput   {self.throughput.images_per_s:.4g} {what}/s, "
+                f"{settings.batch_size}, {settings.precision}{compiled}, "
+                f"{settings.devices} x {self.machine.device_name}",
+                f"throughput   {self.throughput.images_per_s:.4g} {unit}/s, "
                 f"{self.throughput.voxels_per_s / 1e6:.4g} million voxels/s",
                 f"latency      mean {latency.mean:.4g} ms; 50 % {latency.p50:.4g}, 90 % {latency.p90:.4g}, "
                 f"95 % {latency.p95:.4g}, 99 % {latency.p99:.4g} ms",
@@ -127,18 +148,18 @@ class BenchmarkRecord(Schema):
         )
 
 
-def throughput_of(reports: Sequence[Measured]) -> Throughput:
-    """What each process did in its own time, added."""
+def sum_throughput(measurements: Sequence[Measurement]) -> Throughput:
+    """Add the throughputs of all processes, each over its own time."""
     return Throughput(
-        images_per_s=sum(r.images / sum(r.seconds) for r in reports),
-        voxels_per_s=sum(r.voxels / sum(r.seconds) for r in reports),
+        images_per_s=sum(m.images / sum(m.seconds) for m in measurements),
+        voxels_per_s=sum(m.voxels / sum(m.seconds) for m in measurements),
     )
 
 
-def memory_of(reports: Sequence[Measured]) -> Memory:
-    """Of all processes."""
-    on_device = [r.device_bytes for r in reports if r.device_bytes is not None]
-    return Memory(rss_bytes=sum(r.rss_bytes for r in reports), device_bytes=max(on_device, default=None))
+def combine_memory(measurements: Sequence[Measurement]) -> Memory:
+    """Combine the peak memories of all processes."""
+    on_device = [m.device_bytes for m in measurements if m.device_bytes is not None]
+    return Memory(rss_bytes=sum(m.rss_bytes for m in measurements), device_bytes=max(on_device, default=None))
 
 
 def _times(patch: Axes) -> str:

@@ -1,4 +1,4 @@
-"""A benchmark from options to its record on disk."""
+"""Runs a benchmark and writes its record."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from decathlete.augmentation.config import AugmentationConfig
-from decathlete.benchmarking.fixed import SCAN, random_plan
-from decathlete.benchmarking.machine import these_versions, this_machine
+from decathlete.benchmarking.machine import describe_machine, read_versions
 from decathlete.benchmarking.options import BenchmarkOptions
-from decathlete.benchmarking.predicting import measure_prediction
-from decathlete.benchmarking.record import BenchmarkRecord, Latency, Settings, memory_of, throughput_of
-from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measured
+from decathlete.benchmarking.prediction import measure_prediction
+from decathlete.benchmarking.random_plan import RANDOM_VOLUME_SHAPE, make_random_plan
+from decathlete.benchmarking.record import BenchmarkRecord, Latency, Settings, combine_memory, sum_throughput
+from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measurement
 from decathlete.benchmarking.training import measure_training
 from decathlete.core.files import writable_folder
 from decathlete.errors import InterruptedRunError, OptionError
@@ -35,7 +35,7 @@ from decathlete.training.distributed.spawn import spawn
 from decathlete.training.loop.signals import handlers_kept
 from decathlete.training.reporting.progress import LogProgress
 from decathlete.training.run_folder import check_plan, split
-from decathlete.workflows.train import refuse_two_batch_sizes
+from decathlete.workflows.train import check_batch_size
 from decathlete.workflows.workspace import Workspace
 
 FOLDER = "benchmarks"
@@ -45,7 +45,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkResult:
-    """A record and where it is; ``trace`` is the profiler's, if it was asked for."""
+    """Result of a benchmark.
+
+    Attributes:
+        record: the record.
+        path: file of the record.
+        trace: file of the profiler's trace, if there is one.
+    """
 
     record: BenchmarkRecord
     path: Path
@@ -53,34 +59,41 @@ class BenchmarkResult:
 
 
 def benchmark(options: BenchmarkOptions, *, workspace: Workspace = Workspace()) -> BenchmarkResult:
-    """Measure training steps or predictions; the record goes to ``<results>/benchmarks``, beside those that are there.
+    """Measure training steps or predictions and write a record to ``<results>/benchmarks``.
+
+    Existing records are kept.
+
+    Args:
+        options: what is measured and how.
+        workspace: folders of prepared data and results.
 
     Raises:
-        OptionError: options that do not fit the machine, the task or one another.
-        StoreError: real data are wanted and not prepared.
-        InterruptedRunError: by a signal; nothing is written.
+        OptionError: options do not fit the machine or the task, or contradict each other.
+        StoreError: the real data are not prepared.
+        InterruptedRunError: a signal stopped the benchmark; nothing is written.
     """
     options = _with_precision(options)
     store = PreparedStore.open(workspace.prepared_folder(options.task, options.dims)) if options.real else None
-    plan = benchmark_plan(options, store)
+    plan = make_benchmark_plan(options, store)
     results = writable_folder(workspace.results / FOLDER)
     with tempfile.TemporaryDirectory(prefix="decathlete-benchmark-") as folder:
         task = _task(options, plan, store, Path(folder))
-        log.info("%d steps to warm up, then %d are measured", options.warmup, options.steps)
+        log.info("%d warm-up steps, then %d measured steps", options.warmup, options.steps)
         _measure(task)
-        reports = [Measured.load(task.report_of(rank)) for rank in range(options.devices)]
-        return _written(task, reports, results)
+        measurements = [Measurement.load(task.measurement_path(rank)) for rank in range(options.devices)]
+        return _write_record(task, measurements, results)
 
 
-def benchmark_plan(options: BenchmarkOptions, store: PreparedStore | None = None) -> Plan:
-    """The store's plan, or one for random data, with what the options change.
+def make_benchmark_plan(options: BenchmarkOptions, store: PreparedStore | None = None) -> Plan:
+    """Make the plan of a benchmark: that of the prepared data, or one for random data, changed by the options.
 
     Raises:
-        OptionError: a change that does not fit. PlanError: one that would need other prepared data.
+        OptionError: an option does not fit the plan.
+        PlanError: an option would need other prepared data.
     """
     overrides = options.plan.overrides
-    refuse_two_batch_sizes(TrainConfig(batch_size=options.batch_size), overrides)
-    plan = store.plan if store is not None else random_plan(options.task, options.dims, options.plan)
+    check_batch_size(TrainConfig(batch_size=options.batch_size), overrides)
+    plan = store.plan if store is not None else make_random_plan(options.task, options.dims, options.plan)
     if options.patch is not None:
         overrides = (f"patch_size={','.join(map(str, options.patch))}", *overrides)
     plan = with_batch_size(plan, options.batch_size)
@@ -91,7 +104,7 @@ def benchmark_plan(options: BenchmarkOptions, store: PreparedStore | None = None
 
 
 def _with_precision(options: BenchmarkOptions) -> BenchmarkOptions:
-    """What ``amp`` means on this device."""
+    """Replace ``amp`` by the precision that it selects on this device."""
     if not options.amp:
         return options
     on_cuda = choose_device(options.device) == "cuda"
@@ -101,9 +114,9 @@ def _with_precision(options: BenchmarkOptions) -> BenchmarkOptions:
 def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, folder: Path) -> BenchmarkTask:
     config = TrainConfig.make(
         epochs=1,
-        steps_per_epoch=options.warmup + options.steps + options.profiled,
+        steps_per_epoch=options.warmup + options.steps + options.n_profiled_steps,
         batch_size=plan.batch_size,
-        precision=options.precision if options.mode == "train" else "auto",  # the engine knows its own
+        precision=options.precision if options.mode == "train" else "auto",  # an engine chooses its own precision
         layout=options.layout,
         device=options.device,
         devices=options.devices,
@@ -114,7 +127,8 @@ def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, fo
     )
     if options.devices > 1 and launcher() is not None:
         raise OptionError(
-            "a launcher (torchrun, srun) has started this process", remedy="start it alone: it starts the others itself"
+            "a launcher (torchrun, srun) has started this process",
+            remedy="start it without a launcher",
         )
     hardware = choose_hardware(config)
     precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
@@ -133,32 +147,32 @@ def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, fo
 
 
 def _measure(task: BenchmarkTask) -> None:
-    """In this process, or in one per device, which leave their reports in the task's folder."""
+    """Measure in this process or in one process per device. Each writes its measurement to the task's folder."""
     measure = measure_training if task.options.mode == "train" else measure_prediction
     with handlers_kept():
         if task.hardware.spawned:
             spawn(measure, task, LogProgress())
         else:
             measure(task, LogProgress())
-    if not all(task.report_of(rank).is_file() for rank in range(task.options.devices)):
+    if not all(task.measurement_path(rank).is_file() for rank in range(task.options.devices)):
         raise InterruptedRunError("the benchmark was stopped by a signal", signal_number=signal.SIGTERM)
 
 
-def _written(task: BenchmarkTask, reports: list[Measured], results: Path) -> BenchmarkResult:
+def _write_record(task: BenchmarkTask, measurements: list[Measurement], results: Path) -> BenchmarkResult:
     now, options = datetime.now(UTC), task.options
-    what = "volumes" if options.volumes else options.mode
-    stem = f"{now:%Y-%m-%dT%H%M%S}-{what}-{options.dims}d-batch{task.plan.batch_size}"
+    subject = "volumes" if options.volumes else options.mode
+    stem = f"{now:%Y-%m-%dT%H%M%S}-{subject}-{options.dims}d-batch{task.plan.batch_size}"
     record = BenchmarkRecord(
         date=now.isoformat(timespec="seconds"),
-        settings=_settings(task, reports),
-        machine=this_machine(task.hardware, threads=reports[0].threads),
-        versions=these_versions(),
-        throughput=throughput_of(reports),
-        latency_ms=Latency.of([s for report in reports for s in report.seconds]),
-        peak_memory=memory_of(reports),
-        seconds=tuple(report.seconds for report in reports),
+        settings=_settings(task, measurements),
+        machine=describe_machine(task.hardware, threads=measurements[0].threads),
+        versions=read_versions(),
+        throughput=sum_throughput(measurements),
+        latency_ms=Latency.from_seconds([s for measurement in measurements for s in measurement.seconds]),
+        peak_memory=combine_memory(measurements),
+        seconds=tuple(measurement.seconds for measurement in measurements),
     )
-    path = claim_free(results, stem)
+    path = create_unique_file(results, stem)
     try:
         trace = path.with_suffix(".trace.json") if options.profile else None
         if trace is not None:
@@ -171,8 +185,8 @@ def _written(task: BenchmarkTask, reports: list[Measured], results: Path) -> Ben
     return BenchmarkResult(record=record, path=path, trace=trace)
 
 
-def claim_free(folder: Path, stem: str) -> Path:
-    """A new, empty file ``<stem>.json`` in ``folder``, or ``<stem>-2.json``, ...: nobody else's, whoever looks."""
+def create_unique_file(folder: Path, stem: str) -> Path:
+    """Create an empty file ``<stem>.json``, or ``<stem>-2.json``, ... Other processes cannot create the same file."""
     name, number = stem, 1
     while True:
         path = folder / f"{name}.json"
@@ -183,7 +197,7 @@ def claim_free(folder: Path, stem: str) -> Path:
         name = f"{stem}-{number}"
 
 
-def _settings(task: BenchmarkTask, reports: list[Measured]) -> Settings:
+def _settings(task: BenchmarkTask, measurements: list[Measurement]) -> Settings:
     options, plan = task.options, task.plan
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_network(plan.network).parameters())
@@ -196,8 +210,8 @@ def _settings(task: BenchmarkTask, reports: list[Measured]) -> Settings:
         batch_size=plan.batch_size,
         network=plan.network,
         parameters=parameters,
-        precision=reports[0].precision,
-        layout=reports[0].layout,
+        precision=measurements[0].precision,
+        layout=measurements[0].layout,
         compiled=options.compile,
         device=task.hardware.kind,
         devices=options.devices,
@@ -206,7 +220,7 @@ def _settings(task: BenchmarkTask, reports: list[Measured]) -> Settings:
         optimizer=task.config.optimizer.component if options.mode == "train" else None,
         augment=options.augment,
         volumes=options.volumes,
-        volume_shape=(options.shape or SCAN) if options.volumes and not options.real else None,
+        volume_shape=(options.shape or RANDOM_VOLUME_SHAPE) if options.volumes and not options.real else None,
         overlap=options.overlap if options.volumes else None,
         blend=options.blend if options.volumes else None,
         tta=options.tta,

@@ -1,4 +1,4 @@
-"""What one process measures, in a form that reaches spawned processes whole, and what it reports back."""
+"""Task and measurement of one process of a benchmark. A task can be pickled for spawned processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from decathlete.benchmarking.clock import Peak
+from decathlete.benchmarking.instruments import MemoryPeak
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.core.choices import Layout
 from decathlete.core.schema import Schema
@@ -19,33 +19,37 @@ TRACE = "trace.json"
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkTask(TrainTask):
-    """A training that is measured; a prediction uses of it the plan, the hardware and where the data are.
+    """Task of a benchmark. Predictions use only its plan, hardware and data.
 
     Attributes:
-        options: what was asked for; batch size and patch are in the plan.
+        options: options of the benchmark. Batch size and patch size are in the plan.
     """
 
     options: BenchmarkOptions
 
     def device(self, rank: int) -> torch.device:
-        """Where process ``rank`` computes."""
+        """Return the device of process ``rank``."""
         if self.hardware.kind != "cuda":
             return torch.device(self.hardware.kind)
         return torch.device("cuda", rank if self.hardware.index is None else self.hardware.index)
 
-    def report_of(self, rank: int) -> Path:
-        """Where process ``rank`` writes what it has measured."""
+    def measurement_path(self, rank: int) -> Path:
+        """Return the file to which process ``rank`` writes its measurement."""
         return self.folder / f"measured_{rank}.json"
 
 
-class Measured(Schema):
-    """What one process has measured.
+class Measurement(Schema):
+    """Measurement of one process.
 
     Attributes:
-        seconds: of each step or prediction.
-        images: patches, slices or volumes in all of them together. voxels: in these images.
-        rss_bytes, device_bytes: most memory in use, of the process and (CUDA) on the device.
-        threads: of torch. precision: that was computed in. layout: of the feature maps.
+        seconds: seconds of each step or prediction.
+        images: number of patches, slices or volumes in all steps.
+        voxels: number of voxels in these images.
+        rss_bytes: peak memory of the process, bytes.
+        device_bytes: peak memory on the CUDA device, bytes.
+        threads: number of torch's threads.
+        precision: floating-point precision.
+        layout: memory layout of feature maps.
     """
 
     seconds: tuple[float, ...]
@@ -58,11 +62,11 @@ class Measured(Schema):
     layout: Layout
 
 
-def measured(
-    seconds: list[float], peak: Peak, *, images: int, voxels: int, precision: str, layout: torch.memory_format
-) -> Measured:
-    """This process's report."""
-    return Measured(
+def make_measurement(
+    seconds: list[float], peak: MemoryPeak, *, images: int, voxels: int, precision: str, layout: torch.memory_format
+) -> Measurement:
+    """Make the measurement of this process."""
+    return Measurement(
         seconds=tuple(seconds),
         images=images,
         voxels=voxels,

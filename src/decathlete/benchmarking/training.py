@@ -1,4 +1,4 @@
-"""Measures training steps: those of a real training, by its module, its trainer and its processes."""
+"""Measures training steps with the module, the trainer and the processes of a real training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 from decathlete.augmentation.batch import RawBatch
-from decathlete.benchmarking.batches import RandomFeed
-from decathlete.benchmarking.clock import PeakMemory, Stopwatch
-from decathlete.benchmarking.profiling import Profiler
-from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
+from decathlete.benchmarking.batches import RandomBatches
+from decathlete.benchmarking.instruments import PeakMemory, Profiler, Stopwatch
+from decathlete.benchmarking.task import TRACE, BenchmarkTask, make_measurement
 from decathlete.networks.layout import layout_of
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.task import TrainTask
@@ -24,13 +23,18 @@ from decathlete.training.run import fit_module
 
 def measure_training(
     task: TrainTask,
-    progress: TrainingProgress,  # noqa: ARG001 - steps are not told of while they are measured
+    progress: TrainingProgress,  # noqa: ARG001 - progress would disturb the measurement
     environment: ClusterEnvironment | None = None,
 ) -> None:
-    """Train for the task's steps and leave the report of them; as one of several processes if ``environment`` says so.
+    """Measure training steps in this process and write the measurement to the task's folder.
+
+    Args:
+        task: a :class:`BenchmarkTask`.
+        progress: not used.
+        environment: of several processes; ``None``: one process.
 
     Raises:
-        DecathleteError: what a user can do something about.
+        DecathleteError: a problem that the user can solve.
     """
     task = cast(BenchmarkTask, task)
     module = SegmentationModule(task) if task.options.real else RandomModule(task)
@@ -38,17 +42,17 @@ def measure_training(
 
 
 class RandomModule(SegmentationModule):
-    """The training as it is, fed with random numbers."""
+    """A training with random batches."""
 
     def train_dataloader(self) -> Iterable[RawBatch]:
-        """All batches."""
-        return RandomFeed(self, cast(BenchmarkTask, self.task))
+        """Return the random batches."""
+        return RandomBatches(self, cast(BenchmarkTask, self.task))
 
 
 class StepTimer(pl.Callback):  # type: ignore[misc]
-    """Times steps from the end of one to the end of the next, so that whatever a training waits for is counted.
+    """Measures each step from the end of the previous step, so that waiting for data is included.
 
-    First come the steps to warm up, then those that count, then those that are profiled.
+    Warm-up steps come first, then the measured steps, then the profiled steps.
     """
 
     def __init__(self, task: BenchmarkTask) -> None:
@@ -56,8 +60,8 @@ class StepTimer(pl.Callback):  # type: ignore[misc]
         self._done = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Make what knows the device."""
-        self._watch = Stopwatch(pl_module.device)
+        """Create the instruments for the device."""
+        self._stopwatch = Stopwatch(pl_module.device)
         self._memory = PeakMemory(pl_module.device)
         self._profiler: Profiler | None = None
         if self._task.options.profile and trainer.is_global_zero:
@@ -75,30 +79,30 @@ class StepTimer(pl.Callback):  # type: ignore[misc]
         last = first + self._task.options.steps
         self._done += 1
         if first < self._done <= last:
-            self._watch.stop()
+            self._stopwatch.stop()
         if self._done == first:
             self._memory.start()
         if first <= self._done < last:
-            self._watch.start()
+            self._stopwatch.start()
         if self._done == last:
-            self._report(trainer.global_rank, layout_of(pl_module.network))
+            self._write_measurement(trainer.global_rank, layout_of(pl_module.network))
             if self._profiler is not None:
                 self._profiler.start()
-        if self._done == last + self._task.options.profiled and self._profiler is not None:
+        if self._done == last + self._task.options.n_profiled_steps and self._profiler is not None:
             self._profiler.stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        """One epoch is all."""
+        """Stop after one epoch."""
         trainer.should_stop = True
 
-    def _report(self, rank: int, layout: torch.memory_format) -> None:
+    def _write_measurement(self, rank: int, layout: torch.memory_format) -> None:
         task = self._task
         images = task.options.steps * task.plan.batch_size
-        measured(
-            self._watch.seconds,
+        make_measurement(
+            self._stopwatch.seconds,
             self._memory.stop(),
             images=images,
             voxels=images * prod(task.plan.patch_size),
             precision=task.hardware.precision,
             layout=layout,
-        ).save(task.report_of(rank))
+        ).save(task.measurement_path(rank))

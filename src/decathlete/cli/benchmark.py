@@ -1,28 +1,25 @@
-"""The command that measures: benchmark."""
+"""Command ``benchmark``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.network import NetworkArguments
-from decathlete.cli.shared_groups import PLAN, Set, SweepArguments
+from decathlete.cli.plan_options import PLAN, NetworkArguments, Set
+from decathlete.cli.prediction_options import SlidingWindowArguments
 from decathlete.core.choices import BenchmarkMode
 from decathlete.planning.options import PlanOptions
-
-if TYPE_CHECKING:
-    from decathlete.benchmarking.options import BenchmarkOptions
 
 MEASUREMENT = "Measurement"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkArguments(NetworkArguments):
-    """What is computed: data, patch and network."""
+class WorkloadArguments(NetworkArguments):
+    """Options of the workload: data, patch and network."""
 
     dim: o.Dims = "3"
     task: Annotated[
@@ -52,21 +49,21 @@ class WorkArguments(NetworkArguments):
     ] = None
     set_: Set = None
 
-    def chosen(self) -> dict[str, Any]:
-        """As fields of :class:`BenchmarkOptions`."""
+    def to_fields(self) -> dict[str, Any]:
+        """Return the options as fields of :class:`BenchmarkOptions`."""
         return {
-            "dims": o.dims_of(self.dim),
+            "dims": o.parse_dims(self.dim),
             "task": self.task,
             "real": self.real,
             "batch_size": self.batch_size,
-            "patch": o.numbers_of(self.patch, flag="--patch"),
-            "plan": self.network_options(PlanOptions(overrides=tuple(self.set_ or ()))),
+            "patch": o.parse_integers(self.patch, flag="--patch"),
+            "plan": self.apply_to(PlanOptions(overrides=tuple(self.set_ or ()))),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureArguments:
-    """How it is measured."""
+class MeasurementArguments:
+    """Options of the measurement."""
 
     augment: Annotated[bool, typer.Option("--augment/--no-augment", help="With train: augment the patches.")] = False
     volumes: Annotated[
@@ -108,16 +105,16 @@ class MeasureArguments:
     device: o.Device = "auto"
     devices: o.Devices = 1
 
-    def chosen(self) -> dict[str, Any]:
-        """As fields of :class:`BenchmarkOptions`."""
-        return vars(self) | {"shape": o.numbers_of(self.shape, flag="--shape")}
+    def to_fields(self) -> dict[str, Any]:
+        """Return the options as fields of :class:`BenchmarkOptions`."""
+        return vars(self) | {"shape": o.parse_integers(self.shape, flag="--shape")}
 
 
 def benchmark(
-    mode: Annotated[BenchmarkMode, typer.Option(help="What is measured: training steps or predictions.")],
-    work: WorkArguments,
-    windows: SweepArguments,
-    measured: MeasureArguments,
+    mode: Annotated[BenchmarkMode, typer.Option(help="Subject of the measurement: training steps or predictions.")],
+    workload: WorkloadArguments,
+    windows: SlidingWindowArguments,
+    measurement: MeasurementArguments,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
@@ -125,12 +122,13 @@ def benchmark(
 ) -> None:
     """Measure training steps or predictions. Throughput, latency and memory go to the screen and to a dated JSON in
     the results' benchmarks folder."""
-    from decathlete.benchmarking.run import benchmark as function
+    from decathlete.benchmarking.options import BenchmarkOptions
+    from decathlete.benchmarking.run import benchmark as run_benchmark
     from decathlete.cli.progress import print_json
     from decathlete.workflows.workspace import Workspace
 
-    result = function(
-        benchmark_options(mode, work, windows, measured),
+    result = run_benchmark(
+        BenchmarkOptions(mode=mode, **workload.to_fields(), **vars(windows), **measurement.to_fields()),
         workspace=Workspace(data=data, prepared=prepared, results=results),
     )
     if as_json:
@@ -140,12 +138,3 @@ def benchmark(
     typer.echo(f"written to {result.path}")
     if result.trace is not None:
         typer.echo(f"trace in {result.trace}")
-
-
-def benchmark_options(
-    mode: BenchmarkMode, work: WorkArguments, windows: SweepArguments, measured: MeasureArguments
-) -> BenchmarkOptions:
-    """What the command line says, as the Python function takes it."""
-    from decathlete.benchmarking.options import BenchmarkOptions
-
-    return BenchmarkOptions(mode=mode, **work.chosen(), **vars(windows), **measured.chosen())

@@ -1,4 +1,4 @@
-"""The names of components, as options take them."""
+"""Parser of options whose value is the name of a component."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from decathlete.core.component_names import builtin_names
 
 
 class ComponentName:
-    """Parses a component's registered name, or ``module:Class``. Built-in names are known without importing anything.
+    """Checks a component's registered name, or ``module:Class``, without importing anything for built-in names.
 
     Args:
-        package: that holds the registry and the built-in components.
+        package: package that holds the registry and the built-in components.
     """
 
     __name__ = "name"
@@ -24,18 +24,20 @@ class ComponentName:
         self.builtin = builtin_names(package)
 
     def __call__(self, value: str) -> str:
-        """The name, if there is such a component.
+        """Return the name if there is such a component.
 
         Raises:
-            typer.BadParameter: there is none.
+            typer.BadParameter: there is no such component.
         """
         if value in self.builtin or ":" in value:
             return value
         known = self._all_names()
         if value not in known:
             close = difflib.get_close_matches(value, known, n=1)
-            guess = f"; did you mean {close[0]}?" if close else ""
-            raise typer.BadParameter(f"{value!r} is none of {', '.join(known)}, nor of the form module:Class{guess}")
+            suggestion = f"; did you mean {close[0]}?" if close else ""
+            raise typer.BadParameter(
+                f"{value!r} is not known: use {', '.join(known)}, or the form module:Class{suggestion}"
+            )
         return value
 
     def _all_names(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The command that lists components: components."""
+"""Command ``components``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def components(
     """List components: losses, optimizers, networks, transforms, image formats, metrics, ... with their settings."""
     import json
 
-    from decathlete.workflows.components import components as function
+    from decathlete.workflows.components import components as list_components
 
-    found = function(kind)
+    listing = list_components(kind)
     if as_json:
-        typer.echo(json.dumps([component.model_dump(mode="json") for component in found], indent=1))
+        typer.echo(json.dumps([component.model_dump(mode="json") for component in listing], indent=1))
         return
-    for number, component in enumerate(found):
-        if number == 0 or component.kind != found[number - 1].kind:
+    for number, component in enumerate(listing):
+        if number == 0 or component.kind != listing[number - 1].kind:
             typer.echo(f"{component.kind}")
         plugin = "" if component.distribution == "decathlete" else f"  ({component.distribution or 'plug-in'})"
         typer.echo(f"  {component.name:18} {component.summary}{plugin}")

@@ -1,6 +1,6 @@
-"""``--config FILE`` and ``--preset``: defaults other than ours. Flags win over the file, the file over the preset.
+"""``--config FILE`` and ``--preset``. Options on the command line override the file; the file overrides the preset.
 
-Every command loads this module, most without a file: what reading one needs is loaded then.
+Every command loads this module, so that it imports what it needs to read a file only when there is one.
 """
 
 from __future__ import annotations
@@ -23,26 +23,29 @@ OVERRULES: dict[str, tuple[str, ...]] = {
     "url": ("region",),
     "region": ("url",),
 }
-"""Option -> those that would contradict it, or do nothing beside it: said higher up (a flag is above the file, the file
-above the preset), it makes them forgotten below."""
+"""Option -> options that contradict it or have no effect with it. If it is set on the command line, their values in the
+file and the preset are ignored; if it is set in the file, their values in the preset are ignored."""
 UNCONFIGURABLE = frozenset({"config", "help"})
 SET = "set_"
-"""The parameter of ``--set``; a nested section of a file becomes such assignments."""
+"""Parameter of ``--set``. A nested section of a file is converted to such assignments."""
 FROM_FILE = "decathlete.from_file"
-"""In a context's ``meta``: name -> value for what the file says, ``None`` for ``null``."""
+"""Key in the ``meta`` of a context: option name -> value in the file, ``None`` for ``null``."""
 
 log = logging.getLogger("decathlete.config")
 
 
-def take_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make the file's values the defaults of the command's options; ``null`` is our default, not a preset's.
+def load_config_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Read a configuration file and make its values the defaults of the command's options.
+
+    ``null`` selects the option's own default, also with a preset.
 
     Raises:
-        OptionError: with every unknown key and every value of a wrong type together.
+        OptionError: keys are unknown or values have the wrong type; the message lists all of them.
     """
     if path is None:
         return None
-    options, others = option_spellings(context.command), _spellings_of_all(context)
+    options = option_spellings(context.command)
+    all_names = frozenset(_spellings_below(context.find_root().command))
     values: dict[str, Any] = {}
     problems: list[str] = []
     foreign: list[str] = []
@@ -50,7 +53,7 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
     for key, value in _read(path).items():
         name = str(key).replace("_", "-")
         if _is_section(value):
-            if not _takes_section(name, options):
+            if not _accepts_section(name, options):
                 foreign.append(name)
                 continue
             if isinstance(value, dict) and name in options and isinstance(value.get("name"), str):
@@ -60,13 +63,17 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
         elif name not in options:
             if new := successor(name, options):
                 problems.append(f"{key}: the option was renamed, use {new}")
+            elif name in all_names:
+                foreign.append(name)
             else:
-                foreign.append(name) if name in others else problems.append(_unknown(str(key), {*options, *others}))
+                problems.append(_unknown(str(key), {*options, *all_names}))
         elif options[name].name in values:
-            problems.append(f"{key}: given twice")
+            problems.append(f"{key}: is set twice")
         else:
             try:
-                values[options[name].name] = None if value is None else _taken(options[name], name, value, context)
+                values[options[name].name] = (
+                    None if value is None else _to_command_line(options[name], name, value, context)
+                )
             except ValueError as problem:
                 problems.append(f"{key}: {problem}")
     if assignments:
@@ -76,50 +83,50 @@ def take_config(context: typer.Context, path: Path | None) -> Path | None:
             problems, where=path, remedy="fix these lines; `--help` lists the options", kind=OptionError
         )
     if foreign:
-        log.info("%s: not options of this command, left to others: %s", path, ", ".join(foreign))
+        log.info("%s: options of other commands, ignored here: %s", path, ", ".join(foreign))
     context.meta[FROM_FILE] = values
-    _set_defaults(context, below=context.default_map or {})
+    _set_defaults(context, lower=context.default_map or {})
     return path
 
 
-def take_preset(context: typer.Context, name: PresetName | None) -> PresetName | None:
-    """Make a preset's values the defaults of the command's options, unless a file says otherwise."""
+def apply_preset(context: typer.Context, name: PresetName | None) -> PresetName | None:
+    """Make a preset's values the defaults of the command's options, unless a configuration file sets them."""
     if name is None:
         return None
     from decathlete.planning.presets import load_preset
 
     preset = load_preset(name)
     known = {parameter.name for parameter in context.command.params}
-    _set_defaults(context, below={k: v for k, v in (preset.plan | preset.train).items() if k in known})
+    _set_defaults(context, lower={k: v for k, v in (preset.plan | preset.train).items() if k in known})
     return name
 
 
-def _set_defaults(context: typer.Context, *, below: Mapping[str, Any]) -> None:
-    """To what the file says, and of ``below`` what it says nothing about and does not contradict."""
-    above: dict[str, Any] = context.meta.get(FROM_FILE, {})
-    silent = {
-        *above,
-        *(loser for name, value in above.items() if value is not None for loser in OVERRULES.get(name, ())),
+def _set_defaults(context: typer.Context, *, lower: Mapping[str, Any]) -> None:
+    """Set defaults to the values in the file, and to those of lower precedence that the file does not contradict."""
+    file_values: dict[str, Any] = context.meta.get(FROM_FILE, {})
+    ignored = {
+        *file_values,
+        *(loser for name, value in file_values.items() if value is not None for loser in OVERRULES.get(name, ())),
     }
-    ours = {parameter.name: parameter.default for parameter in context.command.params if not parameter.required}
-    from_file = {name: ours.get(name) if value is None else value for name, value in above.items()}
-    context.default_map = {name: value for name, value in below.items() if name not in silent} | from_file
+    defaults = {parameter.name: parameter.default for parameter in context.command.params if not parameter.required}
+    from_file = {name: defaults.get(name) if value is None else value for name, value in file_values.items()}
+    context.default_map = {name: value for name, value in lower.items() if name not in ignored} | from_file
 
 
 def _is_section(value: Any) -> bool:
-    """Whether a file's value is nested: settings of a component or group, or a list of components."""
+    """Return whether a value in the file is nested: settings of a component or group, or a list of components."""
     return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
 
 
-def _takes_section(name: str, options: Mapping[str, Any]) -> bool:
-    """Whether a command uses a nested section: the plan's with ``--set``, the training's where it trains, too."""
+def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a command uses a nested section: of the plan, or, if the command trains, of the training."""
     from decathlete.planning.plan import Plan
 
     return "set" in options and (name.replace("-", "_") in Plan.model_fields or "optimizer" in options)
 
 
 def _assignments(path: str, value: Any) -> Iterator[str]:
-    """A nested section as ``--set`` has it: ``{gamma: {probability: 0.1}}`` is ``gamma.probability=0.1``."""
+    """Convert a nested section to values of ``--set``: ``{gamma: {probability: 0.1}}`` to ``gamma.probability=0.1``."""
     if not isinstance(value, dict):
         yield f"{path}={json.dumps(value)}"
         return
@@ -127,30 +134,32 @@ def _assignments(path: str, value: Any) -> Iterator[str]:
         yield from _assignments(path if key == "name" else f"{path}.{key}", item)
 
 
-def flags_win(context: Any) -> None:
-    """Forget what file and preset say against a flag: it is our default then. ``--set`` adds to the file's."""
+def apply_precedence(context: Any) -> None:
+    """Reset options of file and preset that contradict an option on the command line to their own defaults.
+
+    ``--set`` on the command line is added to the assignments of the file.
+    """
     from_file = context.meta.get(FROM_FILE, {})
     if from_file.get(SET):
-        chosen = [name for name in context.params if _source(context, name) == "COMMANDLINE"]
-        kept = [
-            text for text in from_file[SET] if text.partition(".")[0] not in chosen
-        ]  # settings of another component
-        context.params[SET] = [*kept, *(context.params[SET] if SET in chosen else ())]
-    ours = {parameter.name: parameter.default for parameter in context.command.params}
+        flags = [name for name in context.params if _source(context, name) == "COMMANDLINE"]
+        # Settings of a component do not apply to another component that the command line selects.
+        assignments = [text for text in from_file[SET] if text.partition(".")[0] not in flags]
+        context.params[SET] = [*assignments, *(context.params[SET] if SET in flags else ())]
+    defaults = {parameter.name: parameter.default for parameter in context.command.params}
     for winner, losers in OVERRULES.items():
         if _source(context, winner) == "COMMANDLINE":
             for loser in losers:
                 if _source(context, loser) == "DEFAULT_MAP":
-                    context.params[loser] = ours[loser]
+                    context.params[loser] = defaults[loser]
                     from_file.pop(loser, None)
 
 
-def said(context: Any) -> dict[str, Any]:
-    """What the user says, on the command line or in the file (``None`` for ``null``), but not what a preset says."""
+def explicit_options(context: Any) -> dict[str, Any]:
+    """Return the options that are set on the command line or in the file (``None`` for ``null``), not in a preset."""
     from_file = context.meta.get(FROM_FILE, {})
     flags = {name: value for name, value in context.params.items() if _source(context, name) == "COMMANDLINE"}
-    filed = {name: value if value is None else context.params[name] for name, value in from_file.items()}
-    return filed | flags
+    file_options = {name: value if value is None else context.params[name] for name, value in from_file.items()}
+    return file_options | flags
 
 
 def _source(context: Any, name: str) -> str | None:
@@ -166,10 +175,10 @@ def _read(path: Path) -> dict[Any, Any]:
         content = _parse(text, path)
     except ValueError as problem:
         raise OptionError(f"cannot be read: {problem}", where=path, remedy="fix the file") from None
-    if content is None:  # an empty file, or one of comments
+    if content is None:  # the file is empty or contains only comments
         return {}
     if not isinstance(content, dict):
-        raise OptionError("does not hold options", where=path, remedy="write one `option: value` per line")
+        raise OptionError("contains no options", where=path, remedy="write one `option: value` per line")
     return content
 
 
@@ -177,7 +186,7 @@ def _parse(text: str, path: Path) -> Any:
     if path.suffix.lower() == ".json":
         return json.loads(text)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise OptionError("is neither YAML nor JSON", where=path, remedy="call it .yaml, .yml or .json")
+        raise OptionError("is neither YAML nor JSON", where=path, remedy="name it .yaml, .yml or .json")
     import yaml
 
     try:
@@ -187,25 +196,21 @@ def _parse(text: str, path: Path) -> Any:
 
 
 def option_spellings(command: Any) -> dict[str, Any]:
-    """Return the options by spelling, without leading hyphens; ``no-adapt`` beside ``adapt``."""
-    named = {
+    """Return the options by spelling, without leading hyphens; both ``adapt`` and ``no-adapt`` have an entry."""
+    spellings = {
         spelling.removeprefix("--"): option
         for option in command.params
         if option.param_type_name == "option"
         for spelling in (*option.opts, *option.secondary_opts)
         if spelling.startswith("--")
     }
-    return {name: option for name, option in named.items() if name not in UNCONFIGURABLE}
-
-
-def _spellings_of_all(context: typer.Context) -> frozenset[str]:
-    return frozenset(_spellings_below(context.find_root().command))
+    return {name: option for name, option in spellings.items() if name not in UNCONFIGURABLE}
 
 
 def _spellings_below(command: Any) -> Iterator[str]:
-    for below in getattr(command, "commands", {}).values():
-        yield from option_spellings(below)
-        yield from _spellings_below(below)
+    for subcommand in getattr(command, "commands", {}).values():
+        yield from option_spellings(subcommand)
+        yield from _spellings_below(subcommand)
 
 
 def _unknown(key: str, names: set[str]) -> str:
@@ -215,11 +220,11 @@ def _unknown(key: str, names: set[str]) -> str:
     return f"{key}: there is no such option" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def _taken(option: Any, name: str, value: Any, context: typer.Context) -> Any:
-    """``value``, which stands under ``name``, as the command line would have it.
+def _to_command_line(option: Any, name: str, value: Any, context: typer.Context) -> Any:
+    """Convert a value of the file, with the key ``name``, to the form that the command line has.
 
     Raises:
-        ValueError: it is not of the option's type.
+        ValueError: the value does not have the option's type.
     """
     if option.is_flag:
         if not isinstance(value, bool):
@@ -239,7 +244,7 @@ def _taken(option: Any, name: str, value: Any, context: typer.Context) -> Any:
 
 
 def _words(values: list[Any]) -> Iterator[str]:
-    """Values as the command line has them; a number may be a word, as ``1e-3`` is in YAML."""
+    """Convert values to words of the command line. A number may be a string: YAML reads ``1e-3`` as one."""
     for value in values:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"{value!r} is neither a number nor a word")

@@ -1,4 +1,4 @@
-"""The convert command, and how it says what it made."""
+"""Command ``convert``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = "Plain folders and tables"
 
 @dataclass(frozen=True, kw_only=True)
 class FileArguments:
-    """What a user says about files that no ``dataset.json`` describes."""
+    """Options for files without a ``dataset.json``."""
 
     channels: Annotated[
         str | None,
@@ -64,8 +64,8 @@ class FileArguments:
         typer.Option(metavar="TEXT", rich_help_panel=FILES, help="Suffix of the names of label maps: _seg."),
     ] = ""
 
-    def names(self) -> FileNames:
-        """For the conversion."""
+    def to_file_names(self) -> FileNames:
+        """Return the options as :class:`FileNames`."""
         from decathlete.dataset.conversion.plain_sources import FileNames
 
         return FileNames(**vars(self))
@@ -108,16 +108,16 @@ def convert(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Convert a dataset to another layout. The source is not changed; files are linked where possible."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.core.regions import parse_order
-    from decathlete.workflows.convert import convert as function
+    from decathlete.workflows.convert import convert as convert_dataset
     from decathlete.workflows.workspace import Workspace
 
-    record = function(
+    record = convert_dataset(
         source,
         output,
         to=to,
-        files=files.names(),
+        files=files.to_file_names(),
         suffix=suffix,
         copy=copy,
         regions=regions,
@@ -127,12 +127,12 @@ def convert(
         workspace=Workspace(data=data),
         workers=workers,
         overwrite=overwrite,
-        listen=TerminalListener().cases,
+        listen=TerminalReporter().cases,
     )
-    typer.echo("\n".join(_lines(output, record)))
+    typer.echo("\n".join(_summary_lines(output, record)))
 
 
-def _lines(output: Path, record: Record) -> list[str]:
+def _summary_lines(output: Path, record: Record) -> list[str]:
     changed = ", ".join(f"{old} is now {new}" for old, new in record.values.items())
     files = f"{record.linked} files linked, {record.written} written"
     return [f"{output}: {files}", *([f"label values are renumbered: {changed}"] if changed else [])]

@@ -1,4 +1,4 @@
-"""Commands about data: check, preprocess."""
+"""Commands ``check`` and ``preprocess``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.network import FullPlanArguments
+from decathlete.cli.plan_options import FullPlanArguments
 from decathlete.core.choices import PreparedFor
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
@@ -26,12 +26,12 @@ def check(
     as_json: o.AsJson = False,
 ) -> None:
     """List every problem of a dataset with its solution. Nothing is changed."""
-    from decathlete.cli.progress import TerminalListener, print_json
+    from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.core.regions import parse_order
-    from decathlete.workflows.check import check as function
+    from decathlete.workflows.check import check as check_dataset
     from decathlete.workflows.workspace import Workspace
 
-    report = function(
+    report = check_dataset(
         dataset,
         workspace=Workspace(data=data),
         group_by=group_by,
@@ -39,7 +39,7 @@ def check(
         regions_order=parse_order(regions_order),
         brats=brats,
         workers=workers,
-        progress=TerminalListener().cases("check"),
+        progress=TerminalReporter().cases("check"),
     )
     if as_json:
         print_json(report)
@@ -71,56 +71,60 @@ def preprocess(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Check and plan a dataset and prepare every case. The plan is printed with its reasons."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess_task
     from decathlete.workflows.workspace import Workspace
 
-    listener = TerminalListener()
+    reporter = TerminalReporter()
     workspace = Workspace(data=data, prepared=prepared)
     if mode != "train":
         store = prepare_for_model(
             task,
-            model=_model_of(mode, model, planned=plan.options() != PlanOptions() or preset is not None or dim != "3"),
+            model=_require_model(
+                mode,
+                model,
+                has_plan_options=plan.to_plan_options() != PlanOptions() or preset is not None or dim != "3",
+            ),
             mode=mode,
             workspace=workspace,
             workers=workers,
             overwrite=overwrite,
-            progress=listener.cases("prepare"),
+            progress=reporter.cases("prepare"),
         )
         typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
         return
     if model is not None:
-        raise OptionError("--model says by what to prepare for prediction", remedy="give --mode val or test, too")
+        raise OptionError("--model has no effect with --mode train", remedy="use --mode val or test, or leave it out")
     store = preprocess_task(
         task,
-        dims=o.dims_of(dim),
+        dims=o.parse_dims(dim),
         workspace=workspace,
-        options=replace(plan.options(), preset=preset),
+        options=replace(plan.to_plan_options(), preset=preset),
         workers=workers,
         overwrite=overwrite,
-        on_plan=listener.plan,
-        checking=listener.cases("check"),
-        progress=listener.cases("prepare"),
+        on_plan=reporter.plan,
+        checking=reporter.cases("check"),
+        progress=reporter.cases("prepare"),
     )
     typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
 
 
-def _model_of(mode: PreparedFor, model: Path | None, *, planned: bool) -> Path:
-    """The model whose plan it is; the plan is not to be changed.
+def _require_model(mode: PreparedFor, model: Path | None, *, has_plan_options: bool) -> Path:
+    """Return the model whose plan is used.
 
     Raises:
-        OptionError: there is none, or other options say what the plan be.
+        OptionError: no model is given, or other options would change its plan.
     """
     if model is None:
         raise OptionError(
-            f"--mode {mode} prepares by a trained model's plan",
+            f"--mode {mode} needs the plan of a trained model",
             remedy="name the model with --model",
             code="E-OPTION-CONFLICT",
         )
-    if planned:
+    if has_plan_options:
         raise OptionError(
-            f"--mode {mode} takes dimensions, plan and network as the model has them",
+            f"--mode {mode} uses the dimensions, plan and network of the model",
             remedy="leave out --dim, --preset and the options of plan, network, regions and split",
             code="E-OPTION-CONFLICT",
         )

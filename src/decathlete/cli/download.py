@@ -1,4 +1,4 @@
-"""The download command, and how the bytes that come are shown."""
+"""Command ``download`` and its progress bar."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def download(
     """Download a Medical Segmentation Decathlon task. A stopped download is resumed when the command is repeated."""
     from rich.console import Console
 
-    from decathlete.dataset.download import download as bring
+    from decathlete.dataset.download import download as download_task
 
     console = Console(stderr=True, highlight=False)
     with byte_bar(console) as bar:
-        folder = bring(task, data, region=region, url=url, progress=bar.bytes, say=bar.say)
+        folder = download_task(task, data, region=region, url=url, progress=bar.bytes, say=bar.say)
     typer.echo(folder)
 
 
 @contextmanager
 def byte_bar(console: Console) -> Iterator[ByteBar]:
-    """A bar that leaves the terminal in order, however the work ends."""
+    """Provide a progress bar that is stopped also after an error."""
     bar = ByteBar(console)
     try:
         yield bar
@@ -69,21 +69,21 @@ def byte_bar(console: Console) -> Iterator[ByteBar]:
 
 
 class ByteBar:
-    """One bar on a terminal; in a log, a line now and then."""
+    """Shows one progress bar on a terminal; writes a line every 15 seconds to a log."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._began: tuple[float, int] | None = None  # when the first piece came, and how much was there before
+        self._began: tuple[float, int] | None = None  # time of the first piece, s, and bytes that were there before
         self._last_line = 0.0
 
     def say(self, line: str) -> None:
-        """A step of the work, or a pause in it."""
+        """Print a message about a step or a pause."""
         self._console.print(line, soft_wrap=True, markup=False)
 
     def bytes(self, done: int, total: int | None) -> None:
-        """Told of each piece."""
+        """Show the number of bytes after each piece."""
         if self._console.is_terminal:
             self._draw(done, total)
         else:
@@ -92,17 +92,17 @@ class ByteBar:
             self.stop()
 
     def stop(self) -> None:
-        """Leave the bar as it is and stop redrawing."""
+        """Stop redrawing the bar and leave it on the screen."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     def _draw(self, done: int, total: int | None) -> None:
         if self._progress is None:
-            self._progress = _bytes_progress(self._console)
+            self._progress = _make_progress(self._console)
             self._task = self._progress.add_task("download", total=total, completed=done)
             self._progress.start()
-        assert self._task is not None  # for the type checker: made with the bar
+        assert self._task is not None  # for the type checker: set together with the bar
         self._progress.update(self._task, completed=done, total=total)
 
     def _line(self, done: int, total: int | None) -> None:
@@ -115,14 +115,14 @@ class ByteBar:
         if done != total and now - self._last_line < LINE_EVERY_S:
             return
         self._last_line = now
-        spent, came = now - self._began[0], done - self._began[1]
-        left = spent / came * (total - done) if came and total else 0.0
+        elapsed, received = now - self._began[0], done - self._began[1]
+        left = elapsed / received * (total - done) if received and total else 0.0
         note = f", about {format_duration(left)} left" if left else ""
         of = f"/{format_bytes(total)}" if total else ""
-        self.say(f"download {format_bytes(done)}{of} in {format_duration(spent)}{note}")
+        self.say(f"download {format_bytes(done)}{of} in {format_duration(elapsed)}{note}")
 
 
-def _bytes_progress(console: Console) -> Progress:
+def _make_progress(console: Console) -> Progress:
     from rich.progress import (
         BarColumn,
         DownloadColumn,

@@ -11,15 +11,14 @@ import typer
 from typer.core import TyperGroup
 
 from decathlete.cli import options as o
-from decathlete.cli.option_groups import grouped
-from decathlete.cli.sections import SectionedCommand
+from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.workflows.export_int8 import Int8Program
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or the model folder in it.")]
-CheckedOn = Annotated[
+Inputs = Annotated[
     Path | None,
     typer.Option(
         "--input",
@@ -45,17 +44,17 @@ def export_onnx(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="File NAME.onnx, or a folder for model.onnx.")
     ],
-    input_: CheckedOn = None,
+    input_: Inputs = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Write an ONNX program, for ONNX Runtime and others. One with other logits than the model's is rejected."""
+    """Export a model to ONNX, e.g. for ONNX Runtime. A program whose logits differ from the model's is not written."""
     _export("onnx", model, output, inputs=input_, overwrite=overwrite)
 
 
 def export_openvino(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the OpenVINO program.")],
-    input_: CheckedOn = None,
+    input_: Inputs = None,
     int8: Annotated[
         bool,
         typer.Option(
@@ -84,46 +83,46 @@ def export_openvino(
     ] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Write an OpenVINO program, for Intel's runtime. One with other logits than the model's is rejected."""
+    """Export a model to OpenVINO, Intel's runtime. A program whose logits differ from the model's is not written."""
     _check_int8_options(int8=int8, input=input_, calibration=calibration, dataset=dataset)
     if int8:
-        from decathlete.cli.progress import TerminalListener
+        from decathlete.cli.progress import TerminalReporter
         from decathlete.workflows.export_int8 import export_int8
 
-        progress = TerminalListener().cases("validate")
-        quantised = export_int8(
+        progress = TerminalReporter().cases("validate")
+        program = export_int8(
             model, output, dataset=dataset, calibration=calibration, overwrite=overwrite, progress=progress
         )
-        typer.echo(_int8_summary(quantised))
+        typer.echo(_describe_int8(program))
     else:
         _export("openvino", model, output, inputs=input_, overwrite=overwrite)
 
 
-def _check_int8_options(*, int8: bool, **given: Path | None) -> None:
-    """Reject options that have no effect."""
-    named = [f"--{name}" for name, value in given.items() if value is not None and (name == "input") == int8]
-    if named and int8:
+def _check_int8_options(*, int8: bool, **paths: Path | None) -> None:
+    """Reject options that would have no effect."""
+    ineffective = [f"--{name}" for name, value in paths.items() if value is not None and (name == "input") == int8]
+    if ineffective and int8:
         raise OptionError(
             "--input has no effect with --int8",
             remedy="leave it out: calibration windows are compared",
             code="E-OPTION-CONFLICT",
         )
-    if named:
+    if ineffective:
         raise OptionError(
-            f"{' and '.join(named)} without --int8 has no effect",
+            f"{' and '.join(ineffective)} without --int8 has no effect",
             remedy="add --int8, or leave it out",
             code="E-OPTION-CONFLICT",
         )
 
 
-def _int8_summary(made: Int8Program) -> str:
-    cost = made.quantisation
+def _describe_int8(program: Int8Program) -> str:
+    record = program.quantisation
     return (
-        f"int8 program in {made.path}, calibrated on {cost.calibrated_on} windows\n"
-        f"mean Dice of {cost.validated_on} validation cases: {cost.dice_fp32:.4f} in fp32, {cost.dice_int8:.4f} in "
-        f"int8\n"
-        f"one window: {made.seconds_fp32:.3g} s in fp32, {made.seconds_int8:.3g} s in int8, "
-        f"{made.seconds_fp32 / made.seconds_int8:.2f} times as fast here"
+        f"int8 program in {program.path}, calibrated on {record.calibrated_on} windows\n"
+        f"mean Dice of {record.validated_on} validation cases: {record.dice_fp32:.4f} in fp32, "
+        f"{record.dice_int8:.4f} in int8\n"
+        f"one window: {program.seconds_fp32:.3g} s in fp32, {program.seconds_int8:.3g} s in int8, "
+        f"{program.seconds_fp32 / program.seconds_int8:.2f} times as fast here"
     )
 
 
@@ -169,7 +168,7 @@ def _plugin_command(name: str) -> Any:
         model: Model,
         output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="File or folder to write.")],
         set_: list[str] | None = None,
-        input_: CheckedOn = None,
+        input_: Inputs = None,
         overwrite: o.Overwrite = False,
     ) -> None:
         _export(name, model, output, inputs=input_, settings=_parse_settings(set_ or []), overwrite=overwrite)
@@ -185,7 +184,7 @@ def _plugin_command(name: str) -> Any:
     ]
     export_plugin.__doc__ = component.summary
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    app.command(name, cls=SectionedCommand)(grouped(export_plugin))
+    app.command(name, cls=SectionedCommand)(expand_option_groups(export_plugin))
     return typer.main.get_command(app)
 
 

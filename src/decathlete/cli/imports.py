@@ -1,4 +1,4 @@
-"""Commands that take over trained models of other programs: import nnunet, import dynunet."""
+"""Commands ``import nnunet`` and ``import dynunet``."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def import_nnunet(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Import a trained nnU-Net v2 model with all its folds. `predict` gives the same results as nnUNetv2_predict."""
-    from decathlete.interop.nnunet import import_nnunet as function
+    from decathlete.interop.nnunet import import_nnunet as import_model
 
-    made = function(
+    imported = import_model(
         source,
         output,
         configuration=configuration,
@@ -56,15 +56,15 @@ def import_nnunet(
         weights=checkpoint,
         overwrite=overwrite,
     )
-    for note in made.notes:
+    for note in imported.notes:
         typer.echo(f"note: {note}", err=True)
-    plan = made.bundle.record.plan
-    typer.echo(f"{plan.dims}D model of {plan.dataset}, fold {', '.join(made.folds)}, in {made.bundle.folder}")
+    plan = imported.bundle.record.plan
+    typer.echo(f"{plan.dims}D model of {plan.dataset}, fold {', '.join(imported.folds)}, in {imported.bundle.folder}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointArguments:
-    """What a user says about a checkpoint of NVIDIA's recipe."""
+    """Settings of a checkpoint of NVIDIA's nnU-Net for PyTorch that it may not contain itself."""
 
     task: Annotated[
         str | None,
@@ -139,14 +139,14 @@ class CheckpointArguments:
     ] = None
     brats: Annotated[
         bool | None,
-        o.brats(
+        o.brats_option(
             "The outputs are whole tumour, tumour core and enhancing tumour, as in the recipe's BraTS loss.",
             default="what the checkpoint says",
         ),
     ] = None
     regions: Annotated[
         str | None,
-        o.regions("Regions of the outputs, if they are others: 'whole tumour=1,2,3;core=2,3'.", default=True),
+        o.regions_option("Regions of the outputs, if they are others: 'whole tumour=1,2,3;core=2,3'.", default=True),
     ] = None
     dim: Annotated[
         o.Dim | None,
@@ -176,20 +176,20 @@ class CheckpointArguments:
         ),
     ] = None
 
-    def options(self) -> DynUNetOptions:
-        """For the import."""
+    def to_dynunet_options(self) -> DynUNetOptions:
+        """Return the options as :class:`DynUNetOptions`."""
         from decathlete.interop.dynunet_options import DynUNetOptions
 
         return DynUNetOptions(
             task=self.task,
-            dims=None if self.dim is None else o.dims_of(self.dim),
-            patch_size=o.numbers_of(self.patch_size, flag="--patch-size"),
-            spacing=o.decimals_of(self.spacing, flag="--spacing", example="1,0.8,0.8"),
+            dims=None if self.dim is None else o.parse_dims(self.dim),
+            patch_size=o.parse_integers(self.patch_size, flag="--patch-size"),
+            spacing=o.parse_decimals(self.spacing, flag="--spacing", example="1,0.8,0.8"),
             modality=self.modality,
-            ct_stats=o.decimals_of(self.ct_stats, flag="--ct-stats", example="-17,201,99.4,39.36"),
+            ct_stats=o.parse_decimals(self.ct_stats, flag="--ct-stats", example="-17,201,99.4,39.36"),
             dataset=self.dataset,
-            channels=o.names_of(self.channels),
-            labels=o.names_of(self.labels),
+            channels=o.parse_names(self.channels),
+            labels=o.parse_names(self.labels),
             brats=self.brats,
             regions=self.regions,
             norm=self.norm,
@@ -200,18 +200,18 @@ class CheckpointArguments:
 def import_dynunet(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Lightning checkpoint (.ckpt).")],
     output: Output,
-    about: CheckpointArguments,
+    settings: CheckpointArguments,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Make a model of a checkpoint of NVIDIA's nnU-Net for PyTorch (network: MONAI's DynUNet).
+    """Import a checkpoint of NVIDIA's nnU-Net for PyTorch (network: MONAI's DynUNet) for `predict`.
 
-    What was assumed is printed, each setting with its reason. `predict` takes the model like any other.
+    The settings of the model are printed, each with its reason.
     """
-    from decathlete.interop.dynunet import import_dynunet as function
+    from decathlete.interop.dynunet import import_dynunet as import_model
     from decathlete.planning.explain import explain
 
-    made = function(checkpoint, output, options=about.options(), overwrite=overwrite)
-    typer.echo(explain(made.plan))
-    for note in made.notes:
+    imported = import_model(checkpoint, output, options=settings.to_dynunet_options(), overwrite=overwrite)
+    typer.echo(explain(imported.plan))
+    for note in imported.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"model in {made.bundle.folder}")
+    typer.echo(f"model in {imported.bundle.folder}")

@@ -1,4 +1,4 @@
-"""``decathlete COMMAND``: from the command to the function. Heavy packages load inside the commands that need them."""
+"""Entry point of ``decathlete COMMAND``. Commands import heavy packages when they run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from decathlete.cli import benchmark as measure
-from decathlete.cli import components, convert, data, download, exports, imports, models, scores
-from decathlete.cli import run as whole
-from decathlete.cli.option_groups import grouped
-from decathlete.cli.sections import SectionedCommand
+from decathlete.cli import benchmark, components, convert, data, download, exports, imports, models, run, scores
+from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.core.error_codes import documentation_of
 from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError
 from decathlete.version import __version__
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 
 HELP = """nnU-Net for PyTorch: from a folder of CT or MRI volumes with label maps to a trained, evaluated model.
 
@@ -43,10 +40,10 @@ app = typer.Typer(
     },
 )
 
-# In the order of a newcomer's way; each entry is a function whose signature is the command's options.
+# In the order in which a new user needs them. The signature of each function defines the command's options.
 COMMANDS: dict[str, Callable[..., None]] = {
-    "run": whole.run,
-    "demo": whole.demo,
+    "run": run.run,
+    "demo": run.demo,
     "download": download.download,
     "convert": convert.convert,
     "check": data.check,
@@ -56,10 +53,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": models.predict,
     "evaluate": scores.evaluate,
     "report": scores.report,
-    "benchmark": measure.benchmark,
+    "benchmark": benchmark.benchmark,
     "components": components.components,
 }
-# Commands of two words. In Python they are one: decathlete.import_nnunet.
+# Commands of two words. In Python each is one function, e.g. decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "import": (
         "Import models trained by other programs.",
@@ -68,17 +65,17 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "export": ("Export trained models to other programs.", exports.COMMANDS),
 }
 for _name, _function in COMMANDS.items():
-    app.command(_name, cls=SectionedCommand)(grouped(_function))
-for _name, (_help, _commands) in GROUPS.items():
+    app.command(_name, cls=SectionedCommand)(expand_option_groups(_function))
+for _name, (_help, _subcommands) in GROUPS.items():
     _class = exports.ExportGroup if _name == "export" else TyperGroup
     _group = typer.Typer(cls=_class, help=_help, no_args_is_help=True, rich_markup_mode=None)
-    for _second, _function in _commands.items():
-        _group.command(_second, cls=SectionedCommand)(grouped(_function))
+    for _subname, _function in _subcommands.items():
+        _group.command(_subname, cls=SectionedCommand)(expand_option_groups(_function))
     app.add_typer(_group, name=_name)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"decathlete {__version__}")
         raise typer.Exit
 
@@ -86,7 +83,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more messages.")] = False,
-    version: Annotated[  # noqa: ARG001 - the callback answers it
+    version: Annotated[  # noqa: ARG001 - the callback prints it
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
@@ -99,9 +96,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an error that the user can correct is printed as one message, without a traceback."""
+    """Run the command line. A user's mistake ends in one message and an exit code, never in a traceback."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that cannot print an arrow must not end a run
+        if isinstance(stream, TextIOWrapper):  # the arrow in a message must not fail on a terminal without it
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -121,13 +118,15 @@ def main() -> None:
     except (MemoryError, RuntimeError) as problem:
         if not is_out_of_memory(problem):
             raise
-        _print_error(InsufficientMemoryError("out of memory", remedy="close other programs, or use a larger computer"))
+        _print_error(
+            InsufficientMemoryError("out of memory", remedy="close other programs, or use a computer with more memory")
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         _print_interrupted()
         sys.exit(_INTERRUPTED)
     except SystemExit as stop:
-        if stop.code == _INTERRUPTED:  # typer handles ctrl-C itself and prints nothing
+        if stop.code == _INTERRUPTED:  # Typer exits like this after ctrl-C, without a message
             _print_interrupted()
         raise
 
@@ -138,7 +137,7 @@ def _print_error(problem: DecathleteError) -> None:
 
 
 def _print_interrupted() -> None:
-    typer.echo("interrupted\n  → run the same command again to resume; finished work is kept", err=True)
+    typer.echo("interrupted\n  → run the same command again to resume; finished results are kept", err=True)
 
 
 if __name__ == "__main__":

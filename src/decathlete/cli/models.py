@@ -1,4 +1,4 @@
-"""Commands about models: train, validate, predict."""
+"""Commands ``train``, ``validate`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.config_file import said
-from decathlete.cli.shared_groups import Adapt, Set, WindowArguments
-from decathlete.cli.training import FullTrainArguments
+from decathlete.cli.advanced_training_options import FullTrainArguments
+from decathlete.cli.config_file import explicit_options
+from decathlete.cli.plan_options import Adapt, Set
+from decathlete.cli.prediction_options import PredictionArguments
 from decathlete.core.choices import Grid
 
 
@@ -39,23 +40,23 @@ def train(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Train one fold of a prepared dataset."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.train import train_task
     from decathlete.workflows.workspace import Workspace
 
-    held_out = o.fold_of(fold)
+    held_out = o.parse_fold(fold)
     assigned = split_assignments(set_ or ())
     result = train_task(
         task,
-        dims=o.dims_of(dim),
+        dims=o.parse_dims(dim),
         fold=held_out,
         workspace=Workspace(data=data, prepared=prepared, results=results),
-        config=training.config(
-            said(context),
+        config=training.to_train_config(
+            explicit_options(context),
             nodes=nodes,
             preset=preset,
-            dims=o.dims_of(dim),
+            dims=o.parse_dims(dim),
             fold=held_out,
             assigned=assigned.train,
         ),
@@ -63,14 +64,14 @@ def train(
         adapt=adapt,
         resume=resume,
         overwrite=overwrite,
-        progress=TerminalListener().training(),
+        progress=TerminalReporter().training(),
     )
     typer.echo(f"model in {result.folder}")
 
 
 def validate(
     model: o.Model,
-    windows: WindowArguments,
+    windows: PredictionArguments,
     dataset: o.RawDataset = None,
     metrics: o.Metrics = None,
     tolerance: o.Tolerance = None,
@@ -91,18 +92,18 @@ def validate(
     as_json: o.AsJson = False,
 ) -> None:
     """Predict and score the held-out cases of a model, on their original grids."""
-    from decathlete.cli.progress import TerminalListener, print_json
-    from decathlete.workflows.validate import validate as function
+    from decathlete.cli.progress import TerminalReporter, print_json
+    from decathlete.workflows.validate import validate as validate_model
 
-    scores = function(
+    scores = validate_model(
         model,
         dataset_root=dataset,
-        options=windows.options(device=device, precision=precision, layout=layout, engine=engine),
+        options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
         workers=workers,
-        metrics=o.metrics_of(metrics, tolerance_mm=tolerance, settings=set_),
+        metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
         grid=grid,
         overwrite=overwrite,
-        progress=TerminalListener().cases("predict"),
+        progress=TerminalReporter().cases("predict"),
     )
     if as_json:
         print_json(scores)
@@ -129,7 +130,7 @@ def predict(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the predictions.")],
-    windows: WindowArguments,
+    windows: PredictionArguments,
     cases: Annotated[
         int | None,
         typer.Option("--cases", metavar="N", min=1, show_default="all", help="Predict only the first N images."),
@@ -148,17 +149,17 @@ def predict(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Segment images. Each label map has the grid of its image, and a JSON file with volumes and provenance."""
-    from decathlete.cli.progress import TerminalListener
-    from decathlete.workflows.predict import predict as function
+    from decathlete.cli.progress import TerminalReporter
+    from decathlete.workflows.predict import predict as predict_images
 
-    done = function(
+    predictions = predict_images(
         model,
         input_,
         output,
-        options=windows.options(device=device, precision=precision, layout=layout, engine=engine),
+        options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
         cases=cases,
         save_probabilities=save_probabilities,
         overwrite=overwrite,
-        progress=TerminalListener().cases("predict"),
+        progress=TerminalReporter().cases("predict"),
     )
-    typer.echo(f"{len(done)} predictions in {output}")
+    typer.echo(f"{len(predictions)} predictions in {output}")

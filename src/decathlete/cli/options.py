@@ -1,4 +1,4 @@
-"""The options that several commands share, each said once; those that go together are in ``groups``."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from decathlete.cli.component_name import ComponentName
-from decathlete.cli.config_file import take_config, take_preset
+from decathlete.cli.config_file import apply_preset, load_config_file
 from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import Layout as LayoutName
 from decathlete.core.choices import PrecisionChoice, PresetName
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Folders", "Machine", "Prediction", "Split"
 REGIONS = "Overlapping regions"
-"""Sections of ``--help``; an option without one stands under Options."""
+"""Sections of ``--help``. An option without a section is listed under Options."""
 
 Dim = Literal["2", "3"]
 
@@ -28,7 +28,7 @@ def import_plugins(modules: list[str] | None) -> list[str] | None:
     """Import modules that register components.
 
     Raises:
-        OptionError: one cannot be imported.
+        OptionError: a module cannot be imported.
     """
     from importlib import import_module
 
@@ -44,8 +44,8 @@ def import_plugins(modules: list[str] | None) -> list[str] | None:
     return modules
 
 
-def component(package: str, title: str, section: str, *, note: str = "") -> Any:
-    """An option that takes the name of a component; its help lists the built-in ones."""
+def component_option(package: str, title: str, section: str, *, note: str = "") -> Any:
+    """Return an option whose value is the name of a component; its help lists the built-in ones."""
     kind = ComponentName(package)
     more = f". {note}" if note else ""
     return typer.Option(
@@ -56,8 +56,8 @@ def component(package: str, title: str, section: str, *, note: str = "") -> Any:
     )
 
 
-def overlap(section: str) -> Any:
-    """Of sliding windows: those of a prediction, or of the validations while training."""
+def overlap_option(section: str) -> Any:
+    """Return the option for the overlap of sliding windows, in a section of ``--help``."""
     return typer.Option(
         metavar="SHARE",
         min=0.0,
@@ -67,22 +67,22 @@ def overlap(section: str) -> Any:
     )
 
 
-def blend(section: str) -> Any:
-    """Likewise."""
+def blend_option(section: str) -> Any:
+    """Return the option for the weights of overlapping windows, in a section of ``--help``."""
     return typer.Option(
         rich_help_panel=section, help="Weights of overlapping windows: gaussian (most in the centre) or constant."
     )
 
 
-def regions(help_: str, *, default: str | bool) -> Any:
-    """``--regions``, whose syntax is the same wherever it stands."""
+def regions_option(help_: str, *, default: str | bool) -> Any:
+    """Return the option ``--regions``. Its syntax is the same in all commands."""
     return typer.Option(
         "--regions", metavar="NAME=VALUES;...", rich_help_panel=REGIONS, show_default=default, help=help_
     )
 
 
-def brats(help_: str, *, default: str | bool) -> Any:
-    """``--brats``, or ``--no-brats``."""
+def brats_option(help_: str, *, default: str | bool) -> Any:
+    """Return the option ``--brats/--no-brats``."""
     return typer.Option("--brats/--no-brats", rich_help_panel=REGIONS, show_default=default, help=help_)
 
 
@@ -97,11 +97,11 @@ Config = Annotated[
         "--config",
         metavar="FILE",
         is_eager=True,
-        callback=take_config,
+        callback=load_config_file,
         help="YAML or JSON file with options. Options on the command line override it.",
     ),
 ]
-"""Every command has it (``grouped``)."""
+"""Every command has this option (see ``expand_option_groups``)."""
 Plugin = Annotated[
     list[str] | None,
     typer.Option(
@@ -113,13 +113,13 @@ Plugin = Annotated[
         "not need it. Can be repeated.",
     ),
 ]
-"""Every command has it (``grouped``)."""
+"""Every command has this option (see ``expand_option_groups``)."""
 Preset = Annotated[
     PresetName | None,
     typer.Option(
         "--preset",
         is_eager=True,
-        callback=take_preset,
+        callback=apply_preset,
         help="Defaults of another program: recipe is NVIDIA's nnU-Net for PyTorch (2021).",
     ),
 ]
@@ -162,7 +162,7 @@ GroupBy = Annotated[
 ]
 Regions = Annotated[
     str | None,
-    regions(
+    regions_option(
         "Overlapping regions instead of classes: 'whole tumour=1,2,3;core=2,3'.",
         default="dataset.json's, if it declares any",
     ),
@@ -179,7 +179,9 @@ RegionsOrder = Annotated[
 ]
 Brats = Annotated[
     bool,
-    brats("Take whole tumour, core and enhancing tumour as regions, found by the names of the labels.", default=True),
+    brats_option(
+        "BraTS regions: whole tumour, core and enhancing tumour, found by the names of the labels.", default=True
+    ),
 ]
 Metrics = Annotated[
     str | None,
@@ -291,9 +293,9 @@ Tta = Annotated[
         "none); up to 8 times slower.",
     ),
 ]
-Overlap = Annotated[float, overlap(PREDICTION)]
-Blend = Annotated[BlendName, blend(PREDICTION)]
-SumsMemory = Annotated[
+Overlap = Annotated[float, overlap_option(PREDICTION)]
+Blend = Annotated[BlendName, blend_option(PREDICTION)]
+MemoryLimit = Annotated[
     float | None,
     typer.Option(
         "--memory",
@@ -304,7 +306,7 @@ SumsMemory = Annotated[
         help="Memory limit of a prediction on a CPU; sums beyond it are kept on disk, in the output folder.",
     ),
 ]
-Windows = Annotated[
+WindowBatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size",
@@ -317,31 +319,32 @@ Windows = Annotated[
 ]
 
 
-def metrics_of(
+def parse_metrics(
     names: str | None, *, tolerance_mm: float | None = None, settings: list[str] | None = None
 ) -> tuple[Metric, ...] | None:
-    """The metrics behind ``--metrics``, ``--tolerance`` and ``--set``; ``None`` where none of them is given.
+    """Make the metrics of ``--metrics``, ``--tolerance`` and ``--set``; ``None`` if none of them is set.
 
     Raises:
-        OptionError: unknown metrics, or settings that they do not have or allow.
+        OptionError: metrics or their settings are unknown or not allowed.
     """
     if names is None and tolerance_mm is None and not settings:
         return None
     from decathlete.evaluation.metrics import make_metrics
 
-    return make_metrics(None if names is None else names_of(names), tolerance_mm=tolerance_mm, settings=settings or ())
+    listed = None if names is None else parse_names(names)
+    return make_metrics(listed, tolerance_mm=tolerance_mm, settings=settings or ())
 
 
-def dims_of(dim: Dim) -> Literal[2, 3]:
-    """The number behind ``--dim``."""
+def parse_dims(dim: Dim) -> Literal[2, 3]:
+    """Parse the value of ``--dim``."""
     return 2 if dim == "2" else 3
 
 
-def numbers_of(text: str | None, *, flag: str) -> tuple[int, ...] | None:
-    """The whole numbers behind ``128,128,128``; ``None`` where nothing is given.
+def parse_integers(text: str | None, *, flag: str) -> tuple[int, ...] | None:
+    """Parse a list of whole numbers, e.g. ``128,128,128``. ``None`` stays ``None``.
 
     Raises:
-        OptionError: something else.
+        OptionError: the text is not a list of whole numbers.
     """
     if text is None:
         return None
@@ -355,11 +358,11 @@ def numbers_of(text: str | None, *, flag: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def decimals_of(text: str | None, *, flag: str, example: str) -> tuple[float, ...] | None:
-    """The numbers behind ``1,0.8,0.8``; ``None`` where nothing is given.
+def parse_decimals(text: str | None, *, flag: str, example: str) -> tuple[float, ...] | None:
+    """Parse a list of numbers, e.g. ``1,0.8,0.8``. ``None`` stays ``None``.
 
     Raises:
-        OptionError: something else.
+        OptionError: the text is not a list of numbers.
     """
     if text is None:
         return None
@@ -371,21 +374,23 @@ def decimals_of(text: str | None, *, flag: str, example: str) -> tuple[float, ..
         ) from None
 
 
-def names_of(text: str | None) -> tuple[str, ...]:
-    """The names behind ``liver,cancer``; none where nothing is given."""
+def parse_names(text: str | None) -> tuple[str, ...]:
+    """Parse a list of names, e.g. ``liver,cancer``. ``None`` is an empty list."""
     return tuple(name for part in (text or "").split(",") if (name := part.strip()))
 
 
-def fold_of(text: str | None) -> int | Literal["all"]:
-    """The fold behind ``--fold``; 0 where it is not given.
+def parse_fold(text: str | None) -> int | Literal["all"]:
+    """Parse the value of ``--fold``. ``None`` is fold 0.
 
     Raises:
-        OptionError: neither a number nor ``all``.
+        OptionError: the value is neither a whole number nor ``all``.
     """
     if text is None:
         return 0
     if text == "all":
         return "all"
     if not text.isdecimal():
-        raise OptionError(f"--fold {text!r} is not a fold", remedy="give a number from 0, or all", code="E-OPTION-FOLD")
+        raise OptionError(
+            f"--fold {text!r} is not a fold", remedy="use a whole number from 0, or all", code="E-OPTION-FOLD"
+        )
     return int(text)

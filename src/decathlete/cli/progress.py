@@ -1,4 +1,4 @@
-"""How the command line shows work: a bar with rate and time left on a terminal, plain lines in a log."""
+"""Progress on the command line: bars on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ LINE_EVERY_S = 15.0
 
 
 def print_json(value: Schema) -> None:
-    """A result for machines, on standard output."""
+    """Print a result as JSON on standard output."""
     typer.echo(value.model_dump_json(indent=1))
 
 
-class TerminalListener(ProgressReporter):
-    """Shows steps, the plan, cases and epochs on standard error; results alone go to standard output."""
+class TerminalReporter(ProgressReporter):
+    """Shows steps, the plan, cases and epochs on standard error; standard output has only the plan and results."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
@@ -54,7 +54,7 @@ class TerminalListener(ProgressReporter):
 
 
 class Bar:
-    """One bar on a terminal; in a log, a line now and then."""
+    """Shows one progress bar on a terminal; writes a line every 15 seconds to a log."""
 
     def __init__(self, console: Console, doing: str) -> None:
         self._console = console
@@ -65,7 +65,7 @@ class Bar:
         self._task: TaskID | None = None
 
     def cases(self, done: int, total: int, case_id: str | None) -> None:  # noqa: ARG002 - part of the protocol
-        """Told of each finished case."""
+        """Show the number of finished cases."""
         if self._console.is_terminal:
             self._draw(done, total)
         elif done == total or time.monotonic() - self._last_line > LINE_EVERY_S:
@@ -83,13 +83,13 @@ class Bar:
             )
             self._task = self._progress.add_task(self._doing, total=total)
             self._progress.start()
-        assert self._task is not None  # for the type checker: made with the bar
+        assert self._task is not None  # for the type checker: set together with the bar
         self._progress.update(self._task, completed=done, total=total)
         if done >= total:
             self.stop()
 
     def stop(self) -> None:
-        """Leave the bar as it is and stop redrawing."""
+        """Stop redrawing the bar and leave it on the screen."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -97,23 +97,23 @@ class Bar:
     def _line(self, done: int, total: int) -> None:
         now = time.monotonic()
         self._last_line = now
-        spent = now - self._started
-        left = spent / done * (total - done) if done else 0.0
+        elapsed = now - self._started
+        left = elapsed / done * (total - done) if done else 0.0
         note = f", about {format_duration(left)} left" if left else ""
-        self._console.print(f"{self._doing} {done}/{total} in {format_duration(spent)}{note}")
+        self._console.print(f"{self._doing} {done}/{total} in {format_duration(elapsed)}{note}")
 
 
 class EpochLines:
-    """One line for each epoch of training."""
+    """Writes one line for each epoch of a training."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
 
     def on_step(self, step: int, progress: float) -> None:
-        """Nothing: steps are many and epochs tell enough."""
+        """Do nothing: a line for each step would be too much."""
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """The epoch in one line."""
+        """Write the figures of an epoch in one line."""
         dice = "" if record.mean_dice is None else f"  Dice {record.mean_dice:.3f} (best {record.best_dice:.3f})"
         sys.stderr.write(
             f"epoch {record.epoch + 1}  step {record.step}  {format_duration(record.elapsed)}  "

@@ -1,4 +1,4 @@
-"""Commands that do everything: run, demo."""
+"""Commands ``run`` and ``demo``, which run all steps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.config_file import said
-from decathlete.cli.network import FullPlanArguments
-from decathlete.cli.shared_groups import Adapt, SweepArguments
-from decathlete.cli.training import FullTrainArguments
+from decathlete.cli.advanced_training_options import FullTrainArguments
+from decathlete.cli.config_file import explicit_options
+from decathlete.cli.plan_options import Adapt, FullPlanArguments
+from decathlete.cli.prediction_options import SlidingWindowArguments
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def run(
     dataset: o.Dataset,
     plan: FullPlanArguments,
     training: FullTrainArguments,
-    windows: SweepArguments,
+    windows: SlidingWindowArguments,
     dim: o.Dims = "3",
     preset: o.Preset = None,
     fold: o.Fold = None,
@@ -47,29 +47,29 @@ def run(
 ) -> None:
     """Run all steps for one fold or several: check, plan, prepare, train, score, report, predict imagesTs. A stopped
     run is resumed when the command is repeated."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.workspace import Workspace
 
     if fold is not None and folds is not None:
-        raise OptionError("--fold and --folds are both given", remedy="give one of them", code="E-OPTION-CONFLICT")
-    held_out = o.fold_of(fold)
+        raise OptionError("--fold and --folds exclude each other", remedy="use one of them", code="E-OPTION-CONFLICT")
+    held_out = o.parse_fold(fold)
     assigned = split_assignments(plan.set_ or ())
     options: PipelineOptions = {
-        "dims": o.dims_of(dim),
+        "dims": o.parse_dims(dim),
         "workspace": Workspace(data=data, prepared=prepared, results=results),
-        "plan_options": replace(plan.options(), preset=preset, overrides=assigned.plan),
-        "config": training.config(
-            said(context), preset=preset, dims=o.dims_of(dim), fold=held_out, assigned=assigned.train
+        "plan_options": replace(plan.to_plan_options(), preset=preset, overrides=assigned.plan),
+        "config": training.to_train_config(
+            explicit_options(context), preset=preset, dims=o.parse_dims(dim), fold=held_out, assigned=assigned.train
         ),
         "adapt": adapt,
-        "predict_options": windows.options(
+        "predict_options": windows.to_predict_options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
         ),
-        "metrics": o.metrics_of(metrics),
+        "metrics": o.parse_metrics(metrics),
         "workers": workers,
         "overwrite": overwrite,
-        "listener": TerminalListener(),
+        "listener": TerminalReporter(),
     }
     if folds is None:
         _run_fold(dataset, held_out, options)
@@ -78,9 +78,9 @@ def run(
 
 
 def _run_fold(dataset: str, fold: int | Literal["all"], options: PipelineOptions) -> None:
-    from decathlete.workflows.run import run as function
+    from decathlete.workflows.run import run as run_pipeline
 
-    result = function(dataset, fold=fold, **options)
+    result = run_pipeline(dataset, fold=fold, **options)
     typer.echo(f"report in {result.report}")
     if result.predictions:
         typer.echo(f"predictions in {result.predictions}")
@@ -90,11 +90,11 @@ def _run_fold(dataset: str, fold: int | Literal["all"], options: PipelineOptions
 
 
 def _run_folds(dataset: str, folds: str, options: PipelineOptions) -> None:
-    from decathlete.workflows.cross_validate import cross_validate as function
+    from decathlete.workflows.cross_validate import cross_validate as run_cross_validation
 
-    result = function(dataset, folds=folds, **options)
+    result = run_cross_validation(dataset, folds=folds, **options)
     typer.echo(result.scores.table())
-    typer.echo(f"\nreports in {result.report} and, of each fold, in {result.folder}/fold_<k>/report.html")
+    typer.echo(f"\nreport in {result.report}; reports of the folds in {result.folder}/fold_<k>/report.html")
     if result.predictions:
         typer.echo(f"predictions in {result.predictions}")
     typer.echo(result.scores.headline_line())
@@ -109,14 +109,16 @@ def demo(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Run all steps on a synthetic brain dataset. No data are needed; the path of the report is printed at the end."""
-    from decathlete.cli.progress import TerminalListener
+    from decathlete.cli.progress import TerminalReporter
     from decathlete.core.durations import parse_duration
-    from decathlete.workflows.demo import demo as function
+    from decathlete.workflows.demo import demo as run_demo
 
-    result = function(
-        folder, max_time_s=parse_duration(max_time), workers=workers, overwrite=overwrite, listener=TerminalListener()
+    result = run_demo(
+        folder, max_time_s=parse_duration(max_time), workers=workers, overwrite=overwrite, listener=TerminalReporter()
     )
     typer.echo(f"report in {result.run.report}")
     typer.echo(f"predictions in {result.run.predictions}")
-    typer.echo(f"multi-level Otsu thresholding, flattered: mean Dice {result.thresholding_dice:.3f}")
+    typer.echo(
+        f"multi-level Otsu thresholding, with the best assignment of levels: mean Dice {result.thresholding_dice:.3f}"
+    )
     typer.echo(result.run.headline_line())

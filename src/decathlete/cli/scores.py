@@ -1,4 +1,4 @@
-"""The commands evaluate and report."""
+"""Commands ``evaluate`` and ``report``."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def evaluate(
     """Score label maps against the true ones. Dice, IoU, surface Dice, HD95, volumes: per class and case."""
     from decathlete.cli.progress import print_json
     from decathlete.core.regions import parse_order
-    from decathlete.evaluation.evaluate import evaluate as function
+    from decathlete.evaluation.evaluate import evaluate as evaluate_predictions
 
-    scores = function(
+    scores = evaluate_predictions(
         preds,
         lbls,
         output=output,
@@ -42,7 +42,7 @@ def evaluate(
         regions=regions,
         regions_order=parse_order(regions_order),
         brats=brats,
-        metrics=o.metrics_of(metrics, tolerance_mm=tolerance, settings=set_),
+        metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
         workers=workers,
     )
     if as_json:

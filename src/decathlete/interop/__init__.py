@@ -1,1 +1,1 @@
-"""Models of other programs: nnU-Net v2's, and those of NVIDIA's recipe."""
+"""Import and export of models: nnU-Net v2, and NVIDIA's nnU-Net for PyTorch (here called the recipe)."""

@@ -1,4 +1,4 @@
-"""Checkpoints of NVIDIA's nnU-Net for PyTorch, whose network is MONAI's DynUNet, as models of ours."""
+"""Imports checkpoints of NVIDIA's nnU-Net for PyTorch, whose network is MONAI's DynUNet."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from pydantic import JsonValue
 from decathlete.core.choices import Norm
 from decathlete.core.files import file_digest
 from decathlete.errors import ModelError, OptionError, problems_found
-from decathlete.interop.dynunet_names import Misfit
+from decathlete.interop.dynunet_names import WeightsMismatchError
 from decathlete.interop.dynunet_options import DynUNetOptions
 from decathlete.interop.dynunet_weights import DynUNetWeights
 from decathlete.interop.recipe_args import RecipeArgs
-from decathlete.interop.recipe_plan import recipe_plan
-from decathlete.interop.recipe_sources import Sources
-from decathlete.interop.safe_checkpoint import load_from_outside
+from decathlete.interop.recipe_plan import build_recipe_plan
+from decathlete.interop.recipe_sources import SettingSources
+from decathlete.interop.safe_checkpoint import load_untrusted_checkpoint
 from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
 from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
 RECIPE_SLOPE = 0.01
-"""Of the leaky ReLUs in every DynUNet that the recipe makes, whatever its option says."""
-NEEDED = ("state_dict", "hyper_parameters")
-"""What an import reads of a Lightning checkpoint."""
+"""Negative slope of the leaky ReLUs in every DynUNet of the recipe. The recipe ignores its own option."""
+REQUIRED_KEYS = ("state_dict", "hyper_parameters")
+"""Entries of a Lightning checkpoint that an import reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportedModel:
-    """A model that came from outside.
+class DynUNetImportResult:
+    """Result of an import from NVIDIA's recipe.
 
     Attributes:
-        notes: what its user should know before trusting it, a sentence each.
+        bundle: the imported model.
+        notes: what a user must know before using the model, a sentence each.
     """
 
     bundle: ModelBundle
@@ -45,44 +46,47 @@ class ImportedModel:
 
     @property
     def plan(self) -> Plan:
-        """With the reason for each setting: where it is from."""
+        """Plan of the model. Its reasons name the source of each setting."""
         return self.bundle.record.plan
 
 
 def import_dynunet(
     checkpoint: str | Path, output: str | Path, *, options: DynUNetOptions = DynUNetOptions(), overwrite: bool = False
-) -> ImportedModel:
-    """Make a model of ours of a Lightning checkpoint of NVIDIA's recipe: the same weights, the same logits.
+) -> DynUNetImportResult:
+    """Import a Lightning checkpoint of NVIDIA's recipe. The model has the same weights and gives the same logits.
 
-    Nothing in the checkpoint is run. Settings that it does not hold (patch, spacing, normalisation, names) come from
-    the task or ``options``; the plan's reasons say which from where.
+    No code in the checkpoint is run. Settings that the checkpoint does not contain (patch, spacing, normalisation,
+    names) come from the task or from ``options``; the reasons in the plan name the source of each.
 
     Args:
-        output: folder of the model.
-        overwrite: replace the model that is there.
+        checkpoint: path of the checkpoint.
+        output: folder of the new model.
+        options: settings that the checkpoint does not contain.
+        overwrite: replace an existing model.
 
     Raises:
-        ModelError: missing or damaged, asking for code to be run, of another network, or not what options and task say.
-        OptionError: options that contradict each other, the weights or the checkpoint.
-        OutputError: something is at ``output`` that may not be replaced, or it cannot be written.
+        ModelError: the checkpoint is missing or damaged, would run code, has another network, or contradicts the
+            options or the task.
+        OptionError: options contradict each other, the weights or the checkpoint.
+        OutputError: ``output`` exists and may not be replaced, or it cannot be written.
     """
     path = Path(checkpoint)
     check_place(Path(output), overwrite=overwrite)
-    content = load_from_outside(path, allowed=(Namespace,), keys=NEEDED)
-    args = RecipeArgs.read(content)
+    content = load_untrusted_checkpoint(path, allowed=(Namespace,), keys=REQUIRED_KEYS)
+    args = RecipeArgs.from_checkpoint(content)
     try:
-        weights = DynUNetWeights.find(content.get("state_dict", content))
+        weights = DynUNetWeights.from_state_dict(content.get("state_dict", content))
         network = _network(weights, args, options, path)
-        state = weights.ours(network)
-    except Misfit as problem:
+        state = weights.to_state_dict(network)
+    except WeightsMismatchError as problem:
         raise ModelError(
-            str(problem), where=path, remedy="give a checkpoint of the recipe whose network is MONAI's DynUNet"
+            str(problem), where=path, remedy="use a checkpoint of the recipe whose network is MONAI's DynUNet"
         ) from None
-    found = recipe_plan(Sources.find(network, args, options, path))
+    result = build_recipe_plan(SettingSources.collect(network, args, options, path))
     member = TrainedMember(
-        plan=found.plan,
+        plan=result.plan,
         networks=[state],
-        mirror_axes=found.plan.mirrored_axes,
+        mirror_axes=result.plan.mirrored_axes,
         weights="best" if "dice" in path.stem or path.stem.startswith("best") else "final",
         provenance={
             "decathlete": __version__,
@@ -91,25 +95,25 @@ def import_dynunet(
                 "from": "NVIDIA's nnU-Net for PyTorch" + (", version of 2021" if weights.kind == "recipe2021" else ""),
                 "file": path.name,
                 "sha256": file_digest(path),
-                **_training(content),
+                **_training_progress(content),
             },
         },
     )
-    return ImportedModel(bundle=ModelBundle.save(Path(output), member, overwrite=overwrite), notes=found.notes)
+    return DynUNetImportResult(bundle=ModelBundle.save(Path(output), member, overwrite=overwrite), notes=result.notes)
 
 
 def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> UNetSpec:
-    """The weights' network, held against what checkpoint and user say about it."""
-    network = weights.spec(
+    """Derive the network from the weights and compare it with the options of checkpoint and user."""
+    network = weights.network_spec(
         norm=_norm(weights, args, options, path), negative_slope=_negative_slope(weights, args, options, path)
     )
-    if problems := [*args.contradictions(network), *_contradictions(network, options)]:
-        remedy = "give the options of this checkpoint's own training, or a checkpoint that is of one piece"
+    if problems := [*args.find_contradictions(network), *_find_contradictions(network, options)]:
+        remedy = "use the options with which this checkpoint was trained, or another checkpoint"
         raise problems_found(problems, where=path, remedy=remedy, kind=ModelError)
     return network
 
 
-def _contradictions(network: UNetSpec, options: DynUNetOptions) -> Iterator[str]:
+def _find_contradictions(network: UNetSpec, options: DynUNetOptions) -> Iterator[str]:
     if options.dims not in (None, network.dims):
         yield f"--dim {options.dims}: the network is {network.dims}D"
     if options.norm not in (None, network.norm):
@@ -118,32 +122,32 @@ def _contradictions(network: UNetSpec, options: DynUNetOptions) -> Iterator[str]
 
 
 def _norm(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> Norm | None:
-    """Instance or group norm, whose weights look alike. The recipe's DynUNet cannot have had group norm."""
+    """Choose between instance and group norm, which have the same weights. The recipe's DynUNet has no group norm."""
     if options.norm is not None:
         return options.norm
     if args.norm != "group" or weights.kind == "recipe2021":
         return "group" if args.norm == "group" else None
     raise OptionError(
-        "its options say group norm, which the recipe never gave a DynUNet (it took instance norm)",
+        "its options name group norm, but the recipe uses instance norm in every DynUNet",
         where=path,
-        remedy="say what it is: --norm instance, or --norm group (32 groups) if the recipe was changed",
+        remedy="use --norm instance, or --norm group (32 groups) if the recipe was changed",
     )
 
 
 def _negative_slope(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> float:
-    said = args.negative_slope
+    slope = args.negative_slope
     if options.negative_slope is not None:
         return options.negative_slope
-    if said in (None, RECIPE_SLOPE) or weights.kind == "recipe2021":
-        return RECIPE_SLOPE if said is None else said
+    if slope in (None, RECIPE_SLOPE) or weights.kind == "recipe2021":
+        return RECIPE_SLOPE if slope is None else slope
     raise OptionError(
-        f"its options say negative_slope {said}, but the recipe gave every DynUNet {RECIPE_SLOPE}",
+        f"its options name negative_slope {slope}, but the recipe uses {RECIPE_SLOPE} in every DynUNet",
         where=path,
-        remedy=f"say what it is: --negative-slope {RECIPE_SLOPE}, or {said} if the recipe was changed",
+        remedy=f"use --negative-slope {RECIPE_SLOPE}, or {slope} if the recipe was changed",
     )
 
 
-def _training(content: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """What Lightning notes about the training."""
+def _training_progress(content: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Return Lightning's record of the training."""
     keys = ("epoch", "global_step", "pytorch-lightning_version")
     return {key: content[key] for key in keys if isinstance(content.get(key), int | str)}

@@ -1,6 +1,6 @@
-"""Which network the weights of a DynUNet are of, and the same weights in ours.
+"""Derives the network from the weights of a DynUNet, and converts the weights to our network.
 
-Everything about the network but its activation, and the groups of a group norm, can be read off the shapes.
+The shapes of the weights determine everything except the activation and the number of groups of a group norm.
 """
 
 from __future__ import annotations
@@ -16,72 +16,90 @@ from torch import Tensor
 
 from decathlete.core.choices import Norm
 from decathlete.core.schema import describe
-from decathlete.interop.dynunet_names import NAMED, Kind, Misfit, block_name, find_tensors, their_name
+from decathlete.interop.dynunet_names import (
+    MAX_LISTED,
+    Kind,
+    WeightsMismatchError,
+    block_name,
+    find_tensors,
+    to_monai_name,
+)
 from decathlete.networks.build import build_network
 from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.network_spec import Axes, Dims
 
 _OPTIONAL = re.compile(r"conv\d\.conv\.bias$|transp_conv\.conv\.bias$")
-"""DynUNet's convolutions have no biases, its transposed ones only if asked for: ours are 0 then."""
-_MOST_STRIDE = 2
-"""Strides above are padded in another way than ours."""
+"""Biases that a DynUNet may lack: of convolutions always, of transposed convolutions by default. Ours are 0 then."""
+_MAX_STRIDE = 2
+"""Maximum stride. DynUNet pads larger strides in another way than our network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynUNetWeights:
-    """Weights by MONAI's flat names, each once.
+    """Weights of a DynUNet.
 
     Attributes:
-        kind: whose names the checkpoint had.
+        kind: network of the checkpoint.
+        tensors: MONAI's flat name -> tensor.
     """
 
     kind: Kind
     tensors: Mapping[str, Tensor]
 
     @classmethod
-    def find(cls, state: object) -> Self:
-        """In a checkpoint's state dict (which a stranger's may hold anything in place of).
+    def from_state_dict(cls, state: object) -> Self:
+        """Read the weights from a state dict. ``state`` may be anything, since checkpoints are not trusted.
 
         Raises:
-            Misfit: there is no DynUNet in it, or one that contradicts itself.
+            WeightsMismatchError: the state dict has no DynUNet, or contradicts itself.
         """
         kind, tensors = find_tensors(state)
         return cls(kind=kind, tensors=tensors)
 
-    def spec(self, *, norm: Norm | None = None, negative_slope: float = 0.01, norm_groups: int = 32) -> UNetSpec:
-        """The network that these are the weights of.
+    def network_spec(
+        self, *, norm: Norm | None = None, negative_slope: float = 0.01, norm_groups: int = 32
+    ) -> UNetSpec:
+        """Derive the network from the weights.
 
         Args:
-            norm: instance or group norm, which have the same weights (instance if ``None``); batch norm is known by its
-                statistics, whatever is said here.
+            norm: instance or group norm, which have the same weights; ``None``: instance. Weights with running
+                statistics have batch norm in any case.
+            negative_slope: negative slope of the leaky ReLU.
+            norm_groups: number of groups of a group norm.
 
         Raises:
-            Misfit: names or shapes that no DynUNet has.
+            WeightsMismatchError: names or shapes are not those of a DynUNet.
         """
         try:
-            return _spec(self.tensors, norm=norm, negative_slope=negative_slope, norm_groups=norm_groups)
+            return _derive_spec(self.tensors, norm=norm, negative_slope=negative_slope, norm_groups=norm_groups)
         except ValidationError as problem:
-            raise Misfit(f"is no network that Decathlete has: {'; '.join(describe(problem))}") from None
+            raise WeightsMismatchError(
+                f"has a network that Decathlete does not support: {'; '.join(describe(problem))}"
+            ) from None
 
-    def ours(self, spec: UNetSpec) -> dict[str, Tensor]:
-        """A state dict of ``build_network(spec)``, float32; biases that DynUNet does not have are 0.
+    def to_state_dict(self, spec: UNetSpec) -> dict[str, Tensor]:
+        """Convert the weights to a state dict of ``build_network(spec)``, float32. Biases that DynUNet lacks are 0.
 
         Raises:
-            Misfit: a tensor is missing, has no place, or another shape.
+            WeightsMismatchError: a tensor is missing or unknown, or has the wrong shape.
         """
-        return _renamed(self.tensors, spec)
+        return _convert(self.tensors, spec)
 
 
-def _spec(tensors: Mapping[str, Tensor], *, norm: Norm | None, negative_slope: float, norm_groups: int) -> UNetSpec:
+def _derive_spec(
+    tensors: Mapping[str, Tensor], *, norm: Norm | None, negative_slope: float, norm_groups: int
+) -> UNetSpec:
     blocks, ups = _blocks(tensors), _ups(tensors)
     firsts = [_shape(tensors, f"{block}.conv1.conv.weight") for block in blocks]
     ups_finest_first = [_shape(tensors, f"{up}.transp_conv.conv.weight") for up in reversed(ups)]
     if len(ups) != len(blocks) - 1:
-        raise Misfit(f"has {len(ups)} upsamples for {len(blocks)} levels; one fewer than levels is expected")
+        raise WeightsMismatchError(
+            f"has {len(ups)} upsamples for {len(blocks)} levels; one fewer than levels is expected"
+        )
     strides = [shape[2:] for shape in ups_finest_first]
-    if any(s > _MOST_STRIDE for stride in strides for s in stride):
-        raise Misfit(
-            f"has strides {strides}; DynUNet pads strides above {_MOST_STRIDE} in a way that Decathlete has not"
+    if any(s > _MAX_STRIDE for stride in strides for s in stride):
+        raise WeightsMismatchError(
+            f"has strides {strides}; DynUNet pads strides above {_MAX_STRIDE} in a way that Decathlete does not support"
         )
     dims: Dims = 2 if len(firsts[0]) == 4 else 3
     residual = any(".conv3." in name for name in tensors)
@@ -107,13 +125,13 @@ def _spec(tensors: Mapping[str, Tensor], *, norm: Norm | None, negative_slope: f
 
 
 def _blocks(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Encoder blocks, finest first."""
+    """Return the names of the encoder blocks, finest first."""
     n_stages = _count(tensors, "downsamples") + 2
     return [block_name(level, n_stages) for level in range(n_stages)]
 
 
 def _ups(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Decoder blocks, coarsest first."""
+    """Return the names of the decoder blocks, coarsest first."""
     return [f"upsamples.{i}" for i in range(_count(tensors, "upsamples"))]
 
 
@@ -123,28 +141,28 @@ def _count(tensors: Mapping[str, Tensor], part: str) -> int:
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> Axes:
     if name not in tensors:
-        raise Misfit(f"is not a whole DynUNet: {name} is missing")
+        raise WeightsMismatchError(f"is not a complete DynUNet: {name} is missing")
     shape = tuple(tensors[name].shape)
     if len(shape) not in (4, 5):
-        raise Misfit(f"{name} has shape {shape}, which is not that of a convolution of 2 or 3 axes")
+        raise WeightsMismatchError(f"{name} has shape {shape}, which is not that of a 2D or 3D convolution")
     return shape
 
 
-def _renamed(tensors: Mapping[str, Tensor], spec: UNetSpec) -> dict[str, Tensor]:
+def _convert(tensors: Mapping[str, Tensor], spec: UNetSpec) -> dict[str, Tensor]:
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in build_network(spec).state_dict().items()}
-    names = {ours: their_name(ours, spec.n_stages) for ours in expected}
-    problems = list(_misfits(tensors, {names[ours]: shape for ours, shape in expected.items()}))
+    names = {name: to_monai_name(name, spec.n_stages) for name in expected}
+    problems = list(_find_mismatches(tensors, {names[name]: shape for name, shape in expected.items()}))
     if problems:
-        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise Misfit(f"is not a whole DynUNet: {'; '.join(problems[:NAMED])}{more}")
+        more = f"; and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
+        raise WeightsMismatchError(f"is not a complete DynUNet: {'; '.join(problems[:MAX_LISTED])}{more}")
     return {
-        ours: _plain(tensors[names[ours]]) if names[ours] in tensors else torch.zeros(shape)
-        for ours, shape in expected.items()
+        name: _to_float32(tensors[names[name]]) if names[name] in tensors else torch.zeros(shape)
+        for name, shape in expected.items()
     }
 
 
-def _misfits(tensors: Mapping[str, Tensor], expected: Mapping[str, Axes]) -> Iterator[str]:
+def _find_mismatches(tensors: Mapping[str, Tensor], expected: Mapping[str, Axes]) -> Iterator[str]:
     for name, shape in expected.items():
         if name not in tensors:
             if not _OPTIONAL.search(name):
@@ -152,9 +170,9 @@ def _misfits(tensors: Mapping[str, Tensor], expected: Mapping[str, Axes]) -> Ite
         elif tuple(tensors[name].shape) != shape:
             yield f"{name} has shape {tuple(tensors[name].shape)}, not {shape}"
         elif not tensors[name].isfinite().all():
-            yield f"{name} holds NaN or infinite numbers"
-    yield from (f"{name} has no place" for name in tensors if name not in expected)
+            yield f"{name} contains NaN or infinity"
+    yield from (f"{name} is unknown" for name in tensors if name not in expected)
 
 
-def _plain(value: Tensor) -> Tensor:
+def _to_float32(value: Tensor) -> Tensor:
     return value.detach().float() if value.is_floating_point() else value.detach()

@@ -1,4 +1,4 @@
-"""A trained nnU-Net v2 model becomes a bundle, with all its folds."""
+"""Imports trained nnU-Net v2 models with all their folds."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from decathlete.interop.nnunet_files import (
     read_json,
     read_plans,
 )
-from decathlete.interop.nnunet_folder import PLANS, FoldCheckpoint, find_checkpoints, find_model, opened
-from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible
-from decathlete.interop.nnunet_plan import plan_of
-from decathlete.interop.nnunet_weights import from_nnunet
-from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_from_outside
+from decathlete.interop.nnunet_folder import PLANS, FoldCheckpoint, find_checkpoints, find_model, open_source
+from decathlete.interop.nnunet_network import NnUNetNetwork, UnsupportedModelError
+from decathlete.interop.nnunet_plan import build_plan
+from decathlete.interop.nnunet_weights import convert_from_nnunet
+from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_untrusted_checkpoint
 from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
-_NEEDED = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
+_REQUIRED_KEYS = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
-    """An imported model.
+class NnUNetImportResult:
+    """Result of an import from nnU-Net v2.
 
     Attributes:
-        folds: of nnU-Net, in the order of the bundle's networks.
-        notes: what is not imported, one sentence each.
+        bundle: the imported model.
+        folds: nnU-Net's folds, in the order of the bundle's networks.
+        notes: what was not imported, a sentence each.
     """
 
     bundle: ModelBundle
@@ -56,64 +57,67 @@ def import_nnunet(
     folds: Sequence[str | int] = (),
     weights: Weights | None = None,
     overwrite: bool = False,
-) -> Imported:
-    """Make a bundle of a trained nnU-Net v2 model: `predict` then gives what ``nnUNetv2_predict`` gives.
+) -> NnUNetImportResult:
+    """Import a trained nnU-Net v2 model. `predict` then gives the results of ``nnUNetv2_predict``.
 
     Args:
-        source: the folder of a trained model (``plans.json``, ``dataset.json``, ``fold_*``), one above it, or a zip
-            file that nnU-Net exported.
-        output: folder of the bundle.
-        configuration: ``2d`` or ``3d_fullres``, where there are several.
-        folds: all unless given; their logits are averaged.
-        weights: the checkpoints to take: ``final`` or ``best``; the final ones where there are any, unless given.
-        overwrite: replace the model that is at ``output``.
+        source: folder of a trained model (``plans.json``, ``dataset.json``, ``fold_*``), a folder above it, or a zip
+            file exported by nnU-Net.
+        output: folder of the new model.
+        configuration: ``2d`` or ``3d_fullres``, if there are several.
+        folds: folds to import, by default all; their logits are averaged.
+        weights: checkpoints to import: ``final`` or ``best``; ``None``: final if they exist, else best.
+        overwrite: replace an existing model at ``output``.
 
     Raises:
-        ModelError: no such model, damaged files, a checkpoint that is not safe to load, or a model that Decathlete
-            cannot express; with every reason.
-        ArchiveError: a zip file that is damaged or not safe to unpack.
-        OutputError: something is at ``output`` that may not be replaced, or it cannot be written.
+        ModelError: there is no such model, files are damaged, a checkpoint is not safe to load, or Decathlete does not
+            support the model; the message lists every reason.
+        ArchiveError: the zip file is damaged or not safe to unpack.
+        OutputError: ``output`` exists and may not be replaced, or it cannot be written.
     """
     source, output = Path(source), Path(output)
     check_place(output, overwrite=overwrite)
-    with opened(source) as folder:
-        model, named = find_model(folder, configuration, where=source)
-        kind, found = find_checkpoints(model, folds=[str(fold) for fold in folds], weights=weights, where=source)
-        return _imported(model, configuration, named, kind, found, source, output, overwrite=overwrite)
+    with open_source(source) as folder:
+        model, folder_configuration = find_model(folder, configuration, where=source)
+        kind, checkpoints = find_checkpoints(model, folds=[str(fold) for fold in folds], weights=weights, where=source)
+        return _import_folds(
+            model, configuration, folder_configuration, kind, checkpoints, source, output, overwrite=overwrite
+        )
 
 
-def _imported(
+def _import_folds(
     model: Path,
     configuration: str | None,
-    named: str,
+    folder_configuration: str,
     kind: Weights,
-    found: Sequence[FoldCheckpoint],
+    checkpoints: Sequence[FoldCheckpoint],
     source: Path,
     output: Path,
     *,
     overwrite: bool,
-) -> Imported:
-    first = _load(found[0])
-    name, trainer = _configuration_name(first, configuration, named, found[0]), str(first.get("trainer_name"))
-    theirs = _weights_of(first, found[0])
+) -> NnUNetImportResult:
+    first = _load(checkpoints[0])
+    name = _configuration_name(first, configuration, folder_configuration, checkpoints[0])
+    trainer = str(first.get("trainer_name"))
+    first_weights = _get_weights(first, checkpoints[0])
     plans = read_plans(model)
-    plan, network = _plan(model, plans, name, first, found[0], theirs, source)
-    others = (_state(_weights_of(_load(fold), fold), network, fold) for fold in found[1:])
-    states = [_state(theirs, network, found[0]), *others]
+    plan, network = _build_plan(model, plans, name, first, checkpoints[0], first_weights, source)
+    others = (_convert(_get_weights(_load(fold), fold), network, fold) for fold in checkpoints[1:])
+    states = [_convert(first_weights, network, checkpoints[0]), *others]
     member = TrainedMember(
         plan=plan,
         networks=states,
-        folds=[fold.fold for fold in found],
+        folds=[fold.fold for fold in checkpoints],
         mirror_axes=plan.mirrored_axes,
         weights=kind,
-        provenance=_provenance(model, found, trainer, name, plans.plans_name),
+        provenance=_provenance(model, checkpoints, trainer, name, plans.plans_name),
     )
-    notes = (*_trainer_notes(trainer), *_postprocessing_notes(model), *_fold_notes(model, kind, found))
+    notes = (*_trainer_notes(trainer), *_postprocessing_notes(model), *_fold_notes(model, kind, checkpoints))
     bundle = ModelBundle.save(output, member, overwrite=overwrite)
-    return Imported(bundle=bundle, folds=tuple(fold.fold for fold in found), notes=notes)
+    return NnUNetImportResult(bundle=bundle, folds=tuple(fold.fold for fold in checkpoints), notes=notes)
 
 
-def _plan(
+def _build_plan(
     model: Path,
     plans: Plans,
     name: str,
@@ -122,15 +126,15 @@ def _plan(
     weights: dict[str, Tensor],
     source: Path,
 ) -> tuple[Plan, NnUNetNetwork]:
-    """By the files of the model, and what the checkpoint of its first fold says beside them."""
+    """Build the plan from the model's files and the checkpoint of its first fold."""
     dataset, fingerprint = read_dataset_json(model), read_fingerprint(model)
     configuration = read_configuration(plans, name, where=model / PLANS)
     norm: Norm | None = "batch" if any(tensor.endswith(".running_mean") for tensor in weights) else None
     try:
-        return plan_of(
-            plans, name, configuration, dataset, fingerprint, mirror_axes=_mirrored(checkpoint, fold), norm=norm
+        return build_plan(
+            plans, name, configuration, dataset, fingerprint, mirror_axes=_mirror_axes(checkpoint, fold), norm=norm
         )
-    except NotExpressible as problem:
+    except UnsupportedModelError as problem:
         reasons = "".join(f"\n  - {reason}" for reason in problem.reasons)
         raise ModelError(
             f"cannot be imported:{reasons}",
@@ -140,61 +144,65 @@ def _plan(
         ) from None
 
 
-def _state(weights: dict[str, Tensor], network: NnUNetNetwork, fold: FoldCheckpoint) -> dict[str, Tensor]:
+def _convert(weights: dict[str, Tensor], network: NnUNetNetwork, fold: FoldCheckpoint) -> dict[str, Tensor]:
     try:
-        return from_nnunet(weights, network.spec, conv_bias=network.conv_bias, dropout=network.dropout)
+        return convert_from_nnunet(weights, network.spec, conv_bias=network.conv_bias, dropout=network.dropout)
     except ValueError as problem:
         raise ModelError(
             f"does not fit the network of the plans: {problem}",
-            where=_place(fold),
-            remedy="keep plans.json and the checkpoints of one model together; a trainer with a network of its own "
-            "cannot be imported",
+            where=_display_path(fold),
+            remedy="use plans.json and checkpoints of the same model; the network of a custom trainer cannot be "
+            "imported",
         ) from None
 
 
 def _load(fold: FoldCheckpoint) -> dict[str, Any]:
-    return load_from_outside(fold.path, allowed=NUMPY_SCALARS, keys=_NEEDED)
+    return load_untrusted_checkpoint(fold.path, allowed=NUMPY_SCALARS, keys=_REQUIRED_KEYS)
 
 
-def _place(fold: FoldCheckpoint) -> str:
-    """As the user knows it, also when it was unpacked from a zip file."""
+def _display_path(fold: FoldCheckpoint) -> str:
+    """Return the path within the model, which is the same in a folder and in a zip file."""
     return f"fold_{fold.fold}/{fold.path.name}"
 
 
-def _configuration_name(checkpoint: dict[str, Any], asked_for: str | None, named: str, fold: FoldCheckpoint) -> str:
+def _configuration_name(
+    checkpoint: dict[str, Any], option: str | None, folder_configuration: str, fold: FoldCheckpoint
+) -> str:
     settings = checkpoint.get("init_args")
     name = settings.get("configuration") if isinstance(settings, dict) else None
-    if not isinstance(name, str | None) or not (name or asked_for or named):
-        raise ModelError("does not say its configuration", where=_place(fold), remedy="give --configuration")
-    if asked_for is not None and name not in (None, asked_for):
+    if not isinstance(name, str | None) or not (name or option or folder_configuration):
+        raise ModelError("does not name its configuration", where=_display_path(fold), remedy="use --configuration")
+    if option is not None and name not in (None, option):
         raise ModelError(
-            f"is of configuration {name}, not {asked_for}",
-            where=_place(fold),
-            remedy="leave --configuration out and give the folder of the one that you want",
+            f"is of configuration {name}, not {option}",
+            where=_display_path(fold),
+            remedy=f"leave out --configuration, or use the folder of configuration {option}",
         )
-    return name or asked_for or named
+    return name or option or folder_configuration
 
 
-def _weights_of(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> dict[str, Tensor]:
+def _get_weights(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> dict[str, Tensor]:
     weights = checkpoint.get("network_weights")
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ModelError(
-            "holds no network_weights, as nnU-Net v2's checkpoints do",
-            where=_place(fold),
-            remedy="give a model of nnU-Net v2",
+            "contains no network_weights, which checkpoints of nnU-Net v2 have",
+            where=_display_path(fold),
+            remedy="use a model of nnU-Net v2",
         )
     return {str(name): value for name, value in weights.items()}
 
 
-def _mirrored(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> tuple[int, ...]:
+def _mirror_axes(checkpoint: dict[str, Any], fold: FoldCheckpoint) -> tuple[int, ...]:
     axes = checkpoint.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, list | tuple) or not all(isinstance(axis, int) for axis in axes):
-        raise ModelError(f"mirrors axes {reprlib.repr(axes)}", where=_place(fold), remedy="give a model of nnU-Net v2")
+        raise ModelError(
+            f"has the mirror axes {reprlib.repr(axes)}", where=_display_path(fold), remedy="use a model of nnU-Net v2"
+        )
     return tuple(sorted(set(axes)))
 
 
 def _provenance(
-    model: Path, found: Sequence[FoldCheckpoint], trainer: str, configuration: str, plans_name: str
+    model: Path, checkpoints: Sequence[FoldCheckpoint], trainer: str, configuration: str, plans_name: str
 ) -> dict[str, JsonValue]:
     return {
         "imported_from": "nnU-Net v2",
@@ -202,38 +210,42 @@ def _provenance(
         "trainer": trainer,
         "plans": plans_name,
         "configuration": configuration,
-        "folds": [fold.fold for fold in found],
-        "checkpoints_sha256": [file_digest(fold.path) for fold in found],
+        "folds": [fold.fold for fold in checkpoints],
+        "checkpoints_sha256": [file_digest(fold.path) for fold in checkpoints],
         "postprocessing": _postprocessing(model),
     }
 
 
 def _postprocessing(model: Path) -> JsonValue:
-    """What nnU-Net found to improve its predictions afterwards (of the most folds), from JSON alone."""
-    found = sorted(model.glob("**/postprocessing.json"), key=lambda path: (len(path.parent.name), path.parent.name))
-    if not found:
+    """Read the post-processing that nnU-Net determined over the most folds. Only JSON is read, no pickle."""
+    paths = sorted(model.glob("**/postprocessing.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+    if not paths:
         return None
-    content = read_json(found[-1])
+    content = read_json(paths[-1])
     return {key: content.get(key) for key in ("postprocessing_fns", "postprocessing_kwargs")}
 
 
 def _postprocessing_notes(model: Path) -> list[str]:
-    """``nnUNetv2_predict`` applies none either: that is a command of its own."""
+    """Note post-processing that is not applied. ``nnUNetv2_predict`` does not apply it either."""
     settings = _postprocessing(model)
     if isinstance(settings, dict) and settings.get("postprocessing_fns"):
-        return ["its postprocessing is noted in model.json, but not applied (nor does nnUNetv2_predict)"]
+        return ["its post-processing is recorded in model.json, but not applied (nor does nnUNetv2_predict apply it)"]
     if settings is None and any(model.glob("**/postprocessing.pkl")):
-        return ["its postprocessing.pkl is not read, since it would have to be unpickled; predictions come without it"]
+        return [
+            "its postprocessing.pkl is not read, because unpickling can run code; predictions have no post-processing"
+        ]
     return []
 
 
-def _fold_notes(model: Path, kind: Weights, found: Sequence[FoldCheckpoint]) -> list[str]:
-    taken = {fold.fold for fold in found}
-    others = sorted(path.name[5:] for path in model.glob("fold_*") if path.name[5:] not in taken | {"all"})
-    return [f"folds {', '.join(others)} are not in it: not asked for, or without a {kind} checkpoint"] if others else []
+def _fold_notes(model: Path, kind: Weights, checkpoints: Sequence[FoldCheckpoint]) -> list[str]:
+    imported = {fold.fold for fold in checkpoints}
+    others = sorted(path.name[5:] for path in model.glob("fold_*") if path.name[5:] not in imported | {"all"})
+    return (
+        [f"folds {', '.join(others)} are not imported: not selected, or without a {kind} checkpoint"] if others else []
+    )
 
 
 def _trainer_notes(trainer: str) -> list[str]:
     if trainer.startswith("nnUNetTrainer"):
         return []
-    return [f"it was trained by {trainer}, not by a trainer of nnU-Net's own: compare some predictions"]
+    return [f"it was trained by {trainer}, which is not a trainer of nnU-Net: compare some predictions"]

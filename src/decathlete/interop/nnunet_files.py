@@ -1,4 +1,4 @@
-"""The JSON files of a trained nnU-Net v2 model, as far as predicting needs them. Other entries are left alone."""
+"""Reads the JSON files of a trained nnU-Net v2 model. Entries that prediction does not need are ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from decathlete.core.files import read_text
 from decathlete.core.schema import describe
 from decathlete.errors import ModelError, problems_found
 
-_REMEDY = "give a model as nnU-Net v2 trained or exported it"
+_REMEDY = "use a model as nnU-Net v2 trained or exported it"
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Sizes = list[Size] | Size
@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class Intensities(_Part):
-    """Of a channel, over the foreground of the training cases."""
+    """Intensities of a channel over the foreground of the training cases."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -35,12 +35,12 @@ class Intensities(_Part):
 
     @property
     def are_known(self) -> bool:
-        """Whether all are numbers: of a channel without foreground nnU-Net writes NaN."""
+        """Return whether all are numbers. nnU-Net writes NaN for a channel without foreground."""
         return all(map(math.isfinite, (self.mean, self.std, self.percentile_00_5, self.percentile_99_5)))
 
 
 class ArchitectureKwargs(_Part):
-    """What the network is made of. An entry that is not known here is refused: it may change what is computed."""
+    """Arguments of the network's class. Unknown entries are rejected, because they may change the network."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,14 +67,14 @@ class ArchitectureKwargs(_Part):
 
 
 class Architecture(_Part):
-    """The class of the network, and what it is called with."""
+    """Class of the network and its arguments."""
 
     network_class_name: str
     arch_kwargs: ArchitectureKwargs
 
 
 class Configuration(_Part):
-    """``2d`` or ``3d_fullres`` of the plans; axes are in nnU-Net's order after transposition."""
+    """One configuration of the plans, e.g. ``3d_fullres``. Axes are in nnU-Net's order after transposition."""
 
     patch_size: list[Size] = Field(min_length=2, max_length=3)
     batch_size: int
@@ -93,7 +93,7 @@ class Configuration(_Part):
 
 
 class Plans(_Part):
-    """``plans.json``."""
+    """Content of ``plans.json``."""
 
     dataset_name: str
     plans_name: str = "nnUNetPlans"
@@ -106,7 +106,7 @@ class Plans(_Part):
 
 
 class Dataset(_Part):
-    """``dataset.json``."""
+    """Content of ``dataset.json``."""
 
     channel_names: dict[str, str]
     labels: dict[str, Any]
@@ -114,64 +114,69 @@ class Dataset(_Part):
 
 
 class Fingerprint(_Part):
-    """``dataset_fingerprint.json``; axes in the order before transposition."""
+    """Content of ``dataset_fingerprint.json``. Axes are in the order before transposition."""
 
     spacings: list[list[float]] = []
     shapes_after_crop: list[list[float]] = []
 
 
 def read_plans(folder: Path) -> Plans:
-    """Of a model's folder.
+    """Read ``plans.json`` in a model's folder.
 
     Raises:
-        ModelError: missing, or not as nnU-Net writes it; with every problem.
+        ModelError: the file is missing or not valid; the message lists every problem.
     """
     path = folder / "plans.json"
     content = read_json(path)
     by_channel = "foreground_intensity_properties_per_channel"
     content.setdefault(by_channel, content.get("foreground_intensity_properties_by_modality", {}))
-    return _made(Plans, content, path)
+    return _validate(Plans, content, path)
 
 
 def read_dataset_json(folder: Path) -> Dataset:
-    """Of a model's folder.
+    """Read ``dataset.json`` in a model's folder.
 
     Raises:
-        ModelError: missing, or not as nnU-Net writes it; with every problem.
+        ModelError: the file is missing or not valid; the message lists every problem.
     """
     path = folder / "dataset.json"
     content = read_json(path)
     content.setdefault("channel_names", content.get("modality"))
-    return _made(Dataset, content, path)
+    return _validate(Dataset, content, path)
 
 
 def read_fingerprint(folder: Path) -> Fingerprint:
-    """Of a model's folder; without one, nothing is known of the training images.
+    """Read ``dataset_fingerprint.json`` in a model's folder. Without the file, the fingerprint is empty.
 
     Raises:
-        ModelError: not as nnU-Net writes it; with every problem.
+        ModelError: the file is not valid; the message lists every problem.
     """
     path = folder / "dataset_fingerprint.json"
-    return _made(Fingerprint, read_json(path), path) if path.is_file() else Fingerprint()
+    return _validate(Fingerprint, read_json(path), path) if path.is_file() else Fingerprint()
 
 
 def read_configuration(plans: Plans, name: str, *, where: Path) -> Configuration:
-    """A configuration with what it inherits, the network of older plans brought into today's form.
+    """Return a configuration with its inherited entries. The architecture of older plans is converted.
+
+    Args:
+        plans: content of ``plans.json``.
+        name: name of the configuration.
+        where: path for messages.
 
     Raises:
-        ModelError: there is none, it inherits from itself, or it is not as nnU-Net writes it.
+        ModelError: the configuration does not exist, inherits from itself, or is not valid.
     """
-    content = _inherited(plans.configurations, name, where)
+    content = _resolve_inheritance(plans.configurations, name, where)
     if "architecture" not in content:
-        content["architecture"] = _architecture_of_old_plans(content, where)
-    return _made(Configuration, content, where)
+        content["architecture"] = _convert_old_architecture(content, where)
+    return _validate(Configuration, content, where)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file.
+    """Read a JSON object from a file.
 
     Raises:
-        ModelError: missing, or not a JSON object.
+        ModelError: the file is missing or does not contain a JSON object.
     """
     try:
         content = json.loads(read_text(path, error=ModelError, remedy=_REMEDY))
@@ -182,20 +187,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _made(kind: type[Model], content: dict[str, Any], where: Path) -> Model:
+def _validate(kind: type[Model], content: dict[str, Any], where: Path) -> Model:
     try:
         return kind.model_validate(content)
     except ValidationError as problem:
         raise problems_found(describe(problem), where=where, remedy=_REMEDY, kind=ModelError) from None
 
 
-def _inherited(configurations: dict[str, dict[str, Any]], name: str, where: Path) -> dict[str, Any]:
+def _resolve_inheritance(configurations: dict[str, dict[str, Any]], name: str, where: Path) -> dict[str, Any]:
     chain: list[str] = []
     content: dict[str, Any] = {}
     parent: Any = name
     while parent is not None:
         if not isinstance(parent, str) or parent in chain or parent not in configurations:
-            problem = "inherits from itself" if parent in chain else "is not there"
+            problem = "inherits from itself" if parent in chain else "does not exist"
             raise ModelError(f"configuration {parent!r} {problem}", where=where, remedy=_REMEDY)
         chain.append(parent)
         content = configurations[parent] | content
@@ -203,17 +208,17 @@ def _inherited(configurations: dict[str, dict[str, Any]], name: str, where: Path
     return content
 
 
-def _architecture_of_old_plans(content: dict[str, Any], where: Path) -> dict[str, Any]:
-    """Plans made before nnU-Net 2.4 say the same in other words."""
+def _convert_old_architecture(content: dict[str, Any], where: Path) -> dict[str, Any]:
+    """Convert the architecture of plans that were made before nnU-Net 2.4."""
     try:
         depth, dims = content["n_conv_per_stage_encoder"], len(content["patch_size"])
-        base, most = content["UNet_base_num_features"], content["unet_max_num_features"]
+        base, maximum = content["UNet_base_num_features"], content["unet_max_num_features"]
         kind = content["UNet_class_name"]
         return {
             "network_class_name": kind,
             "arch_kwargs": {
                 "n_stages": len(depth),
-                "features_per_stage": [min(base * 2**i, most) for i in range(len(depth))],
+                "features_per_stage": [min(base * 2**i, maximum) for i in range(len(depth))],
                 "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
                 "kernel_sizes": content["conv_kernel_sizes"],
                 "strides": content["pool_op_kernel_sizes"],
@@ -227,4 +232,4 @@ def _architecture_of_old_plans(content: dict[str, Any], where: Path) -> dict[str
             },
         }
     except (KeyError, TypeError) as problem:
-        raise ModelError(f"does not say what the network is ({problem})", where=where, remedy=_REMEDY) from None
+        raise ModelError(f"does not define the network ({problem})", where=where, remedy=_REMEDY) from None

@@ -1,7 +1,7 @@
-"""Where a trained nnU-Net v2 model lies: its folder among others, its folds, its checkpoints.
+"""Finds the folder, folds and checkpoints of a trained nnU-Net v2 model.
 
-``Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres`` holds ``plans.json``, ``dataset.json`` and
-``fold_0`` ... ``fold_4`` (or ``fold_all``). Exported zip files hold such folders, of one or several configurations.
+``Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres`` contains ``plans.json``, ``dataset.json`` and
+``fold_0`` ... ``fold_4`` (or ``fold_all``). Exported zip files contain such folders, of one or several configurations.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from decathlete.transfer.zips import unpack_zip
 
 PLANS, DATASET = "plans.json", "dataset.json"
 CHECKPOINTS: dict[Weights, str] = {"final": "checkpoint_final.pth", "best": "checkpoint_best.pth"}
-_WANTED = re.compile(
+_FILE_NAMES = re.compile(
     r"(plans|dataset|dataset_fingerprint|postprocessing)\.json|postprocessing\.pkl|checkpoint_(final|best)\.pth"
 )
-_DEPTH = 3
-_LARGEST_RATIO = 20
-_ALWAYS_ALLOWED = 2**26
-"""Weights hardly compress. An archive that says it unpacks to 20 times its size, and to more than 64 MiB, is a bomb."""
+_SEARCH_DEPTH = 3
+_MAX_RATIO = 20
+_MIN_LIMIT_BYTES = 2**26
+"""Limit of unpacked data: 20 times the size of the archive, at least 64 MiB. Weights hardly compress, so that a larger
+ratio is an attack."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldCheckpoint:
-    """One network on disk.
+    """Checkpoint of one fold.
 
     Attributes:
-        fold: ``"0"``, or ``"all"``.
+        fold: ``"0"``, ``"1"``, ... or ``"all"``.
+        path: file of the checkpoint.
     """
 
     fold: str
@@ -42,12 +44,12 @@ class FoldCheckpoint:
 
 
 @contextmanager
-def opened(source: Path) -> Iterator[Path]:
-    """The folder ``source``, or a temporary one with what is needed of the zip file ``source``.
+def open_source(source: Path) -> Iterator[Path]:
+    """Provide the folder ``source``, or a temporary folder with the unpacked files of the zip file ``source``.
 
     Raises:
-        ModelError: neither a folder nor a zip file.
-        ArchiveError: damaged, or not safe to unpack.
+        ModelError: ``source`` does not exist.
+        ArchiveError: the zip file is damaged or not safe to unpack.
     """
     if source.is_dir():
         yield source
@@ -56,66 +58,68 @@ def opened(source: Path) -> Iterator[Path]:
         raise ModelError(
             "does not exist",
             where=source,
-            remedy="give the folder or the exported zip file of a model",
+            remedy="use the folder or the exported zip file of a model",
             code="E-MODEL-NOT-FOUND",
         )
     with tempfile.TemporaryDirectory(prefix="decathlete-") as temporary:
         folder = Path(temporary) / "model"
-        limit = max(_ALWAYS_ALLOWED, _LARGEST_RATIO * source.stat().st_size)
-        unpack_zip(source, folder, limit_bytes=limit, wanted=_is_wanted)
+        limit = max(_MIN_LIMIT_BYTES, _MAX_RATIO * source.stat().st_size)
+        unpack_zip(source, folder, limit_bytes=limit, wanted=_is_model_file)
         try:
             yield folder
-        except DecathleteError as problem:  # names the file that the user has, not the copy that is gone
+        except DecathleteError as problem:  # name the user's file, not the temporary copy
             if isinstance(problem.where, Path) and problem.where.is_relative_to(folder):
                 problem.where = source / problem.where.relative_to(folder)
             raise
 
 
-def _is_wanted(path: PurePosixPath) -> bool:
-    return _WANTED.fullmatch(path.name) is not None
+def _is_model_file(path: PurePosixPath) -> bool:
+    return _FILE_NAMES.fullmatch(path.name) is not None
 
 
 def find_model(folder: Path, configuration: str | None, *, where: Path) -> tuple[Path, str]:
-    """The folder of the one model in ``folder`` (of that configuration, if one is asked for), and its configuration.
+    """Return the folder and the configuration of the only model in ``folder``.
 
     Args:
-        where: what the user named, for messages.
+        folder: folder to search.
+        configuration: configuration of the model; ``None``: any.
+        where: path for messages.
 
     Raises:
-        ModelError: there is none, or there are several.
+        ModelError: there is no such model, or there are several.
     """
-    there = list(_models(folder, _DEPTH))
-    found = [path for path in there if configuration is None or _configuration(path) in (configuration, "")]
-    if len(found) == 1:
-        return found[0], _configuration(found[0])
-    missing = "give a folder TRAINER__PLANS__CONFIGURATION"
-    asked = f" of configuration {configuration}" if configuration else ""
-    if not found:
-        others = ", ".join(sorted({_configuration(path) for path in there}))
+    models = list(_iterate_models(folder, _SEARCH_DEPTH))
+    matches = [path for path in models if configuration is None or _configuration(path) in (configuration, "")]
+    if len(matches) == 1:
+        return matches[0], _configuration(matches[0])
+    no_model_remedy = "use a folder TRAINER__PLANS__CONFIGURATION"
+    condition = f" of configuration {configuration}" if configuration else ""
+    if not matches:
+        others = ", ".join(sorted({_configuration(path) for path in models}))
         raise ModelError(
-            f"holds no model{asked} of nnU-Net v2: no folder with {PLANS}, {DATASET} and fold_*",
+            f"contains no model{condition} of nnU-Net v2: no folder with {PLANS}, {DATASET} and fold_*",
             where=where,
-            remedy=f"choose --configuration among {others}" if others else missing,
+            remedy=f"choose --configuration among {others}" if others else no_model_remedy,
             code="E-MODEL-NOT-FOUND",
         )
-    names = ", ".join(sorted(str(path.relative_to(folder)) for path in found))
+    names = ", ".join(sorted(str(path.relative_to(folder)) for path in matches))
     raise ModelError(
-        f"holds {len(found)} models{asked}: {names}",
+        f"contains {len(matches)} models{condition}: {names}",
         where=where,
-        remedy="choose one by --configuration, or give its own folder",
+        remedy="choose one with --configuration, or use its own folder",
     )
 
 
-def _models(folder: Path, depth: int) -> Iterator[Path]:
+def _iterate_models(folder: Path, depth: int) -> Iterator[Path]:
     if (folder / PLANS).is_file() and (folder / DATASET).is_file() and any(folder.glob("fold_*")):
         yield folder
     elif depth:
-        for inside in _folders(folder):
-            yield from _models(inside, depth - 1)
+        for subfolder in _readable_subfolders(folder):
+            yield from _iterate_models(subfolder, depth - 1)
 
 
-def _folders(folder: Path) -> list[Path]:
-    """Inside it, as far as they may be read: a search passes others over."""
+def _readable_subfolders(folder: Path) -> list[Path]:
+    """Return the subfolders that may be read. The search skips all others."""
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK))
     except PermissionError:
@@ -123,33 +127,37 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _configuration(folder: Path) -> str:
-    """``3d_fullres`` of ``nnUNetTrainer__nnUNetPlans__3d_fullres``; nothing of a folder that was renamed."""
+    """Return ``3d_fullres`` for ``nnUNetTrainer__nnUNetPlans__3d_fullres``, an empty string for other folder names."""
     return folder.name.rsplit("__", 1)[-1] if folder.name.count("__") >= 2 else ""
 
 
 def find_checkpoints(
     model: Path, *, folds: Sequence[str] = (), weights: Weights | None = None, where: Path
 ) -> tuple[Weights, list[FoldCheckpoint]]:
-    """The checkpoints of the folds: which kind, and where.
+    """Return the kind of the checkpoints and the checkpoints of the folds.
 
     Args:
-        folds: those that are wanted; none: all, ``fold_all`` only if there is no other (as nnU-Net has it).
-        weights: which checkpoints; ``None``: the final ones, the best if there is no final one.
+        model: folder of the model.
+        folds: folds to use; empty: all, or ``fold_all`` if it is the only one (as in nnU-Net).
+        weights: kind of the checkpoints; ``None``: final if they exist, else best.
+        where: path for messages.
 
     Raises:
-        ModelError: a fold that is asked for, or every one, has no such checkpoint.
+        ModelError: one of the folds, or every fold, has no such checkpoint.
     """
     kinds: list[Weights] = [weights] if weights else ["final", "best"]
-    there = {kind: {p.parent.name[5:]: p for p in model.glob(f"fold_*/{CHECKPOINTS[kind]}")} for kind in kinds}
+    paths = {kind: {p.parent.name[5:]: p for p in model.glob(f"fold_*/{CHECKPOINTS[kind]}")} for kind in kinds}
     for kind in kinds:
-        found = there[kind]
-        chosen = list(folds) or sorted(found.keys() - {"all"}, key=lambda fold: (len(fold), fold)) or sorted(found)
-        if chosen and all(fold in found for fold in chosen):
-            return kind, [FoldCheckpoint(fold=fold, path=found[fold]) for fold in chosen]
+        by_fold = paths[kind]
+        names = list(folds) or sorted(by_fold.keys() - {"all"}, key=lambda fold: (len(fold), fold)) or sorted(by_fold)
+        if names and all(fold in by_fold for fold in names):
+            return kind, [FoldCheckpoint(fold=fold, path=by_fold[fold]) for fold in names]
     files = " or ".join(CHECKPOINTS[kind] for kind in kinds)
-    have = sorted({fold for found in there.values() for fold in found})
+    available = sorted({fold for by_fold in paths.values() for fold in by_fold})
     raise ModelError(
         f"has no {files} " + (f"in every one of the folds {', '.join(folds)}" if folds else "in any fold"),
         where=where,
-        remedy=f"choose --folds among {', '.join(have)}" if have else "export the model again, with its checkpoints",
+        remedy=f"choose --folds among {', '.join(available)}"
+        if available
+        else "export the model again, with its checkpoints",
     )

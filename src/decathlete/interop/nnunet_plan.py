@@ -1,4 +1,4 @@
-"""From nnU-Net's plans, dataset and fingerprint to a :class:`Plan`: the same image gives the same network input."""
+"""Converts nnU-Net's plans, dataset and fingerprint to a :class:`Plan` with the same network input for an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.interop.nnunet_files import Configuration, Dataset, Fingerprint, Intensities, Plans
-from decathlete.interop.nnunet_network import NnUNetNetwork, NotExpressible, network_of
+from decathlete.interop.nnunet_network import NnUNetNetwork, UnsupportedModelError, convert_architecture
 from decathlete.planning.network_spec import Axes
 from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.plan import Plan, Range, Resampling, TrainingRanges
@@ -31,7 +31,7 @@ _SPLINES, _TORCH, _NOTHING = "resample_data_or_seg_to_shape", "resample_torch_fo
 _UNKNOWN = Range(low=-math.inf, high=math.inf)
 
 
-def plan_of(
+def build_plan(
     plans: Plans,
     name: str,
     configuration: Configuration,
@@ -41,32 +41,36 @@ def plan_of(
     mirror_axes: Axes,
     norm: Norm | None = None,
 ) -> tuple[Plan, NnUNetNetwork]:
-    """The plan of one configuration, and its network as nnU-Net spells it.
+    """Build the plan and the network of one configuration.
 
     Args:
-        name: of the configuration.
-        mirror_axes: of the patch, that training mirrored.
-        norm: of the network, if the trainer chose another than the plans.
+        plans: content of ``plans.json``.
+        name: name of the configuration.
+        configuration: the configuration with its inherited entries.
+        dataset: content of ``dataset.json``.
+        fingerprint: content of ``dataset_fingerprint.json``.
+        mirror_axes: axes of the patch that were mirrored in training.
+        norm: norm of the network, if the trainer did not use that of the plans.
 
     Raises:
-        NotExpressible: with everything that Decathlete has not.
+        UnsupportedModelError: Decathlete does not support the model; the message lists every reason.
     """
-    reasons = [*_unsupported(plans, name, configuration, dataset)]
+    reasons = [*_find_unsupported(plans, name, configuration, dataset)]
     labels = _labels(dataset, reasons)
     normalization = _normalization(configuration, plans, reasons)
     resampling = _resampling(configuration, reasons)
     network = _network(configuration, dataset, labels, norm, reasons)
     if reasons or labels is None or network is None or resampling is None:
-        raise NotExpressible(reasons)
+        raise UnsupportedModelError(reasons)
     order = _triple(plans.transpose_forward)
     fields: dict[str, Any] = {
         "dataset": plans.dataset_name,
         "dims": network.spec.dims,
-        "channels": tuple(dataset.channel_names[key] for key in sorted(dataset.channel_names, key=_number)),
+        "channels": tuple(dataset.channel_names[key] for key in sorted(dataset.channel_names, key=_channel_key)),
         "labels": labels,
         "orientation": _READERS[plans.image_reader_writer],
         "axis_order": order,
-        "target_spacing": _target(configuration),
+        "target_spacing": _target_spacing(configuration),
         "median_shape": _median_shape(plans, configuration),
         "patch_size": tuple(configuration.patch_size),
         "batch_size": configuration.batch_size,
@@ -81,57 +85,55 @@ def plan_of(
     try:
         return Plan(**fields), network
     except ValidationError as problem:
-        raise NotExpressible(describe(problem)) from None
+        raise UnsupportedModelError(describe(problem)) from None
 
 
 def _network(
     configuration: Configuration, dataset: Dataset, labels: LabelSet | None, norm: Norm | None, reasons: list[str]
 ) -> NnUNetNetwork | None:
     try:
-        return network_of(
+        return convert_architecture(
             configuration.architecture,
             dims=2 if len(configuration.patch_size) == 2 else 3,
             in_channels=len(dataset.channel_names),
             out_channels=labels.n_outputs if labels else 1,
             norm=norm,
         )
-    except NotExpressible as problem:
+    except UnsupportedModelError as problem:
         reasons += problem.reasons
         return None
 
 
-def _unsupported(plans: Plans, name: str, configuration: Configuration, dataset: Dataset) -> Iterator[str]:
+def _find_unsupported(plans: Plans, name: str, configuration: Configuration, dataset: Dataset) -> Iterator[str]:
     if configuration.previous_stage is not None:
         yield (
             f"{name} is the second stage of a cascade (it sees the segmentation of {configuration.previous_stage}), "
-            "which Decathlete does not have"
+            "which Decathlete does not support"
         )
     elif configuration.next_stage is not None or name == "3d_lowres":
-        yield f"{name} is a low-resolution model, made to precede another, which Decathlete does not have"
+        yield f"{name} is the first stage of a cascade, which Decathlete does not support"
     if "ignore" in dataset.labels:
-        yield "its labels have an ignore label, which is not imported from nnU-Net yet"
+        yield "it has an ignore label, which cannot be imported from nnU-Net yet"
     if plans.image_reader_writer not in _READERS:
         yield (
-            f"its images are read by {plans.image_reader_writer}: only {', '.join(_READERS)} are known "
+            f"its images are read by {plans.image_reader_writer}: only {', '.join(_READERS)} are supported "
             "(Decathlete reads neither TIFF nor PNG)"
         )
     if configuration.preprocessor_name != "DefaultPreprocessor":
-        yield f"its images are prepared by {configuration.preprocessor_name}: only DefaultPreprocessor is known"
+        yield f"its images are prepared by {configuration.preprocessor_name}: only DefaultPreprocessor is supported"
     if plans.label_manager != "LabelManager":
-        yield f"its labels are handled by {plans.label_manager}: only LabelManager is known"
+        yield f"its labels are handled by {plans.label_manager}: only LabelManager is supported"
     if sorted(plans.transpose_forward) != [0, 1, 2]:
-        yield f"transpose_forward {plans.transpose_forward} is not an order of the axes"
+        yield f"transpose_forward {plans.transpose_forward} is not a permutation of the axes"
     if len(configuration.spacing) != len(configuration.patch_size):
-        yield f"spacing {configuration.spacing} and patch_size {configuration.patch_size} differ in their axes"
+        yield f"spacing {configuration.spacing} and patch_size {configuration.patch_size} differ in length"
 
 
 def _labels(dataset: Dataset, reasons: list[str]) -> LabelSet | None:
     declared = {name: value for name, value in dataset.labels.items() if name != "ignore"}
     labels = parse_label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
     if labels is not None and not labels.regions and labels.values != tuple(range(labels.n_classes)):
-        reasons.append(
-            f"its labels have the values {labels.values}, which do not follow each other: nnU-Net trains none such"
-        )
+        reasons.append(f"its label values are {labels.values}: nnU-Net uses consecutive values only")
     return labels
 
 
@@ -140,23 +142,23 @@ def _normalization(configuration: Configuration, plans: Plans, reasons: list[str
     if len(schemes) != len(masks):
         reasons.append(f"normalization_schemes has {len(schemes)} entries, use_mask_for_norm {len(masks)}")
         return ()
-    found = []
+    normalizations = []
     for channel, (scheme, masked) in enumerate(zip(schemes, masks, strict=True)):
         intensities = plans.foreground_intensity_properties_per_channel.get(str(channel))
-        made = _scheme(scheme, masked, intensities)
-        if made is None:
-            what = "has no intensities in the plans" if scheme == "CTNormalization" else "is not known"
-            reasons.append(f"the normalisation of channel {channel}, {scheme}, {what}")
+        normalization = _convert_scheme(scheme, masked, intensities)
+        if normalization is None:
+            problem = "has no intensities in the plans" if scheme == "CTNormalization" else "is not supported"
+            reasons.append(f"the normalisation of channel {channel}, {scheme}, {problem}")
         else:
-            found.append(made)
-    return tuple(found)
+            normalizations.append(normalization)
+    return tuple(normalizations)
 
 
-def _scheme(scheme: str, masked: bool, intensities: Intensities | None) -> ComponentSettings | None:
+def _convert_scheme(scheme: str, masked: bool, intensities: Intensities | None) -> ComponentSettings | None:
     if scheme == "CTNormalization" and intensities is not None and intensities.are_known:
         low, high = intensities.percentile_00_5, intensities.percentile_99_5
         return CtSettings(clip_low=low, clip_high=high, mean=intensities.mean, std=intensities.std)
-    if scheme == "RGBTo01Normalization":  # 0..255 to 0..1, and nothing lies outside
+    if scheme == "RGBTo01Normalization":  # maps 0..255 to 0..1; no value lies outside
         return CtSettings(clip_low=0, clip_high=255, mean=0, std=255)
     if scheme == "ZScoreNormalization":
         return ZScoreSettings(nonzero_only=masked)
@@ -166,24 +168,24 @@ def _scheme(scheme: str, masked: bool, intensities: Intensities | None) -> Compo
 
 
 def _resampling(configuration: Configuration, reasons: list[str]) -> Resampling | None:
-    """Of image and logits; nnU-Net allows what its planners never write, such as different rules for the two."""
+    """Convert the resampling of images and logits. Plans edited by hand may have different rules for the two."""
     image, logits = configuration.resampling_fn_data, configuration.resampling_fn_probabilities
     if image == logits == _NOTHING:
         return Resampling()
     if not {image, logits} <= {_SPLINES, _TORCH}:
-        reasons.append(f"resampling by {image} and, on the way back, {logits} is not known")
+        reasons.append(f"resampling of images by {image} and of predictions by {logits} is not supported")
         return None
-    how = _separation(image, configuration.resampling_fn_data_kwargs)
-    back = _separation(logits, configuration.resampling_fn_probabilities_kwargs)
-    if how != back:
-        reasons.append(f"images and predictions are resampled by different rules ({how} and {back})")
-    order = _order(image, configuration.resampling_fn_data_kwargs, reasons)
-    if _order(logits, configuration.resampling_fn_probabilities_kwargs, reasons) != 1:
+    image_rule = _separation(image, configuration.resampling_fn_data_kwargs)
+    logits_rule = _separation(logits, configuration.resampling_fn_probabilities_kwargs)
+    if image_rule != logits_rule:
+        reasons.append(f"images and predictions are resampled by different rules ({image_rule} and {logits_rule})")
+    order = _spline_order(image, configuration.resampling_fn_data_kwargs, reasons)
+    if _spline_order(logits, configuration.resampling_fn_probabilities_kwargs, reasons) != 1:
         reasons.append("predictions are not resampled linearly")
     if order not in (0, 1, 3):
-        reasons.append(f"images are resampled by splines of order {order}: only 0, 1 and 3 are known")
+        reasons.append(f"images are resampled by splines of order {order}: only 0, 1 and 3 are supported")
         return None
-    separate, ratio = how
+    separate, ratio = image_rule
     try:
         return Resampling(image_order=order, separate_axis=separate, separate_ratio=ratio)
     except ValidationError as problem:
@@ -197,23 +199,23 @@ def _separation(function: str, kwargs: dict[str, Any]) -> tuple[Literal["auto", 
     return ("auto" if forced is None else "always" if forced else "never"), ratio
 
 
-def _order(function: str, kwargs: dict[str, Any], reasons: list[str]) -> Any:
-    """Of the interpolation in plane; across slices anything but the nearest is refused."""
+def _spline_order(function: str, kwargs: dict[str, Any], reasons: list[str]) -> Any:
+    """Return the spline order within slices. Across slices only nearest neighbour is supported."""
     if function == _TORCH:
         modes = (kwargs.get("mode", "linear"), kwargs.get("aniso_axis_mode", "nearest-exact"))
         if modes != ("linear", "nearest-exact"):
-            reasons.append(f"resampling with torch is not linear, and by the nearest slice ({kwargs})")
+            reasons.append(f"resampling with torch is not linear within slices and nearest across slices ({kwargs})")
         return 1
     if kwargs.get("order_z", 0) != 0:
         reasons.append(f"across slices, resampling is by splines of order {kwargs['order_z']}, not the nearest slice")
     return kwargs.get("order", 3)
 
 
-def _target(configuration: Configuration) -> tuple[float | None, float | None, float | None]:
+def _target_spacing(configuration: Configuration) -> tuple[float | None, float | None, float | None]:
     if configuration.resampling_fn_data == _NOTHING:
         return (None, None, None)
-    given = configuration.spacing
-    first, second, third = given if len(given) == 3 else (None, *given)
+    spacing = configuration.spacing
+    first, second, third = spacing if len(spacing) == 3 else (None, *spacing)
     return (first, second, third)
 
 
@@ -224,7 +226,7 @@ def _median_shape(plans: Plans, configuration: Configuration) -> tuple[int, int,
 
 
 def _training_ranges(fingerprint: Fingerprint, order: tuple[int, int, int], n_channels: int) -> TrainingRanges:
-    """Of sizes and spacings what the fingerprint knows; mean intensities it does not."""
+    """Return the ranges of spacing and size in the fingerprint. It does not contain mean intensities."""
     cases = [
         ([spacing[i] for i in order], [spacing[i] * shape[i] for i in order])
         for spacing, shape in zip(fingerprint.spacings, fingerprint.shapes_after_crop, strict=False)
@@ -242,9 +244,9 @@ def _ranges(values: list[list[float]]) -> tuple[Range, Range, Range]:
 
 
 def _reasons(plans: Plans, name: str) -> dict[str, str]:
-    said = f"as in nnU-Net's {plans.plans_name}, {name}"
+    reason = f"as in nnU-Net's {plans.plans_name}, {name}"
     fields = ("orientation", "axis_order", "target_spacing", "patch_size", "normalization", "resampling", "mirror_axes")
-    return dict.fromkeys(fields, said)
+    return dict.fromkeys(fields, reason)
 
 
 def _triple(values: list[int]) -> tuple[int, int, int]:
@@ -252,6 +254,6 @@ def _triple(values: list[int]) -> tuple[int, int, int]:
     return (z, y, x)
 
 
-def _number(key: str) -> tuple[int, str]:
-    """Channels are numbered; sorted as numbers, not as words."""
+def _channel_key(key: str) -> tuple[int, str]:
+    """Return a sort key: channel numbers are sorted as numbers, not as strings."""
     return (int(key), key) if key.isdecimal() else (len(key) + 10**6, key)

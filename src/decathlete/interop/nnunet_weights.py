@@ -1,8 +1,8 @@
-"""The names that nnU-Net v2 gives the tensors of a network, and ours: one table for both ways.
+"""Converts weights between nnU-Net v2's networks and our network, with one table of tensor names for both directions.
 
-nnU-Net's ``PlainConvUNet`` and ``ResidualEncoderUNet`` compute what our :class:`~decathlete.networks.unet.UNet` does,
-but number the decoder from the coarsest stage, and list most tensors several times: each convolution and norm also as
-a member of ``all_modules``, the encoder also as ``decoder.encoder``.
+nnU-Net's ``PlainConvUNet`` and ``ResidualEncoderUNet`` compute the same as our
+:class:`~decathlete.networks.unet.UNet`. They number the decoder from the coarsest stage, and list most tensors several
+times: each convolution and norm also as a member of ``all_modules``, the encoder also as ``decoder.encoder``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from decathlete.interop.safe_checkpoint import is_hollow
+from decathlete.interop.safe_checkpoint import is_larger_than_storage
 from decathlete.networks.build import build_network
 from decathlete.networks.unet_spec import UNetSpec
 
@@ -20,69 +20,71 @@ _ENCODERS = ("encoder", "decoder.encoder")
 _RESIDUAL = {"first": "conv1", "second": "conv2", "shortcut": "skip"}
 
 
-def nnunet_names(spec: UNetSpec, *, dropout: bool = False) -> dict[str, tuple[str, ...]]:
-    """Our name of each tensor -> nnU-Net's names of it, the plainest first.
+def make_name_table(spec: UNetSpec, *, dropout: bool = False) -> dict[str, tuple[str, ...]]:
+    """Return our name of each tensor -> nnU-Net's names of the same tensor, the shortest first.
 
     Args:
-        dropout: nnU-Net's plan has dropout layers. They hold no weights, but shift the numbers in ``all_modules``.
+        spec: the network.
+        dropout: nnU-Net's plan has dropout layers. They have no weights, but shift the numbers in ``all_modules``.
     """
-    return {ours: tuple(_theirs(ours, spec, dropout=dropout)) for ours in _expected(spec)}
+    return {name: tuple(_translate(name, spec, dropout=dropout)) for name in _expected_shapes(spec)}
 
 
-def from_nnunet(
-    theirs: Mapping[str, Tensor], spec: UNetSpec, *, conv_bias: bool = True, dropout: bool = False
+def convert_from_nnunet(
+    nnunet_state: Mapping[str, Tensor], spec: UNetSpec, *, conv_bias: bool = True, dropout: bool = False
 ) -> dict[str, Tensor]:
-    """A state dict of ``build_network(spec)`` with nnU-Net's weights, float32.
+    """Convert nnU-Net's weights to a state dict of ``build_network(spec)``, float32.
 
     Args:
-        theirs: ``network_weights`` of a checkpoint. Nothing is copied before all names and shapes are found to fit.
-        conv_bias: whether nnU-Net's convolutions have biases; where not, ours are 0.
-        dropout: as in :func:`nnunet_names`.
+        nnunet_state: ``network_weights`` of a checkpoint. Names and shapes are checked before anything is copied.
+        spec: the network.
+        conv_bias: whether nnU-Net's convolutions have biases; if not, those of our network are 0.
+        dropout: as in :func:`make_name_table`.
 
     Raises:
-        ValueError: names or shapes that do not fit, or one tensor under two names with different values; what is
-            wrong in words.
+        ValueError: names or shapes do not match, or one tensor has different values under two names.
     """
-    names, expected = nnunet_names(spec, dropout=dropout), _expected(spec)
-    absent = set() if conv_bias else {ours for ours in names if _is_optional_bias(ours)}
-    wanted = {ours: given for ours, given in names.items() if ours not in absent}
-    _check_names(theirs, wanted)
-    for ours, given in wanted.items():
-        for name in given:
-            if tuple(theirs[name].shape) != expected[ours]:
-                raise ValueError(f"{name} has shape {tuple(theirs[name].shape)}, not {expected[ours]}")
-    if is_hollow(theirs[given[0]] for given in wanted.values()):
+    table, shapes = make_name_table(spec, dropout=dropout), _expected_shapes(spec)
+    absent = set() if conv_bias else {name for name in table if _is_optional_bias(name)}
+    required = {name: aliases for name, aliases in table.items() if name not in absent}
+    _check_names(nnunet_state, required)
+    for name, aliases in required.items():
+        for alias in aliases:
+            if tuple(nnunet_state[alias].shape) != shapes[name]:
+                raise ValueError(f"{alias} has shape {tuple(nnunet_state[alias].shape)}, not {shapes[name]}")
+    if is_larger_than_storage(nnunet_state[aliases[0]] for aliases in required.values()):
         raise ValueError("its tensors have more numbers than the checkpoint stores")
-    for name, first in ((name, given[0]) for given in wanted.values() for name in given[1:]):
-        if not _same(theirs[name], theirs[first]):
-            raise ValueError(f"{name} and {first} ought to be the same and differ")
-    found = {ours: _plain(theirs[given[0]]) for ours, given in wanted.items()}
-    found |= {ours: torch.zeros(expected[ours]) for ours in absent}
-    return {ours: found[ours] for ours in expected}
+    for alias, first in ((alias, aliases[0]) for aliases in required.values() for alias in aliases[1:]):
+        if not _is_equal(nnunet_state[alias], nnunet_state[first]):
+            raise ValueError(f"{alias} and {first} are different, but must be equal")
+    state = {name: _to_float32(nnunet_state[aliases[0]]) for name, aliases in required.items()}
+    state |= {name: torch.zeros(shapes[name]) for name in absent}
+    return {name: state[name] for name in shapes}
 
 
-def to_nnunet(ours: Mapping[str, Tensor], spec: UNetSpec) -> dict[str, Tensor]:
-    """nnU-Net's state dict (``conv_bias`` true, no dropout) of a network of ``spec``; shared tensors stay shared.
+def convert_to_nnunet(state: Mapping[str, Tensor], spec: UNetSpec) -> dict[str, Tensor]:
+    """Convert a state dict of ``build_network(spec)`` to nnU-Net's (``conv_bias`` true, no dropout).
 
-    nnU-Net always has an output per decoder stage: those that ``spec.heads`` leaves out are 0. Prediction does not use
-    them.
+    Names of the same tensor share its storage. nnU-Net has an output for each decoder stage; outputs that our network
+    lacks (``spec.heads``) are 0. Prediction does not use them.
     """
     full = spec.revised(heads=spec.n_stages - 1)
-    shapes = _expected(full)
-    theirs: dict[str, Tensor] = {}
-    for name, given in nnunet_names(full).items():
-        tensor = ours[name].detach() if name in ours else torch.zeros(shapes[name])
-        theirs |= dict.fromkeys(given, tensor)
-    return theirs
+    shapes = _expected_shapes(full)
+    nnunet_state: dict[str, Tensor] = {}
+    for name, aliases in make_name_table(full).items():
+        tensor = state[name].detach() if name in state else torch.zeros(shapes[name])
+        nnunet_state |= dict.fromkeys(aliases, tensor)
+    return nnunet_state
 
 
-def _expected(spec: UNetSpec) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(spec: UNetSpec) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in build_network(spec).state_dict().items()}
 
 
-def _theirs(ours: str, spec: UNetSpec, *, dropout: bool) -> list[str]:
-    part, index, *rest = ours.split(".")
+def _translate(name: str, spec: UNetSpec, *, dropout: bool) -> list[str]:
+    """Return nnU-Net's names of a tensor of our network."""
+    part, index, *rest = name.split(".")
     from_coarsest = spec.n_stages - 2 - int(index)
     if part == "ups":
         return [f"decoder.transpconvs.{from_coarsest}.{rest[-1]}"]
@@ -92,17 +94,19 @@ def _theirs(ours: str, spec: UNetSpec, *, dropout: bool) -> list[str]:
     if part == "decoder":
         return _block(f"decoder.stages.{from_coarsest}.convs.{path[0]}", layer, tensor, dropout=dropout)
     inner, drops = _encoder_block(int(index), path, spec)
-    return [name for root in _ENCODERS for name in _block(f"{root}.{inner}", layer, tensor, dropout=dropout and drops)]
+    return [
+        alias for root in _ENCODERS for alias in _block(f"{root}.{inner}", layer, tensor, dropout=dropout and drops)
+    ]
 
 
 def _encoder_block(stage: int, path: list[str], spec: UNetSpec) -> tuple[str, bool]:
-    """nnU-Net's path of a block inside its encoder, and whether dropout layers apply to it."""
+    """Return nnU-Net's path of a block within its encoder, and whether the block has dropout layers."""
     block, *inside = path
     if spec.block == "plain":
         return f"stages.{stage}.0.convs.{block}", True
     if not inside:
         return "stem.convs.0", True
-    number = int(block) - (stage == 0)  # our first stage begins with the stem
+    number = int(block) - (stage == 0)  # the first stage of our network begins with the stem
     names = ".".join(_RESIDUAL.get(name, name) for name in inside)
     return f"stages.{stage}.blocks.{number}.{names}", inside[0] == "first"
 
@@ -112,23 +116,23 @@ def _block(path: str, layer: str, tensor: str, *, dropout: bool) -> list[str]:
     return [f"{path}.{layer}.{tensor}", f"{path}.all_modules.{place}.{tensor}"]
 
 
-def _is_optional_bias(ours: str) -> bool:
-    """Biases that ``conv_bias`` rules: of all convolutions but the outputs' (shortcuts have none anyway)."""
-    return ours.endswith(".conv.bias") or (ours.startswith("ups.") and ours.endswith(".bias"))
+def _is_optional_bias(name: str) -> bool:
+    """Return whether ``conv_bias`` decides about a bias. It does for all convolutions except those of the outputs."""
+    return name.endswith(".conv.bias") or (name.startswith("ups.") and name.endswith(".bias"))
 
 
-def _check_names(theirs: Mapping[str, Tensor], wanted: Mapping[str, tuple[str, ...]]) -> None:
-    known = {name for given in wanted.values() for name in given}
-    for problem, names in (("is missing", known - theirs.keys()), ("is unknown", theirs.keys() - known)):
+def _check_names(nnunet_state: Mapping[str, Tensor], required: Mapping[str, tuple[str, ...]]) -> None:
+    known = {alias for aliases in required.values() for alias in aliases}
+    for problem, names in (("is missing", known - nnunet_state.keys()), ("is unknown", nnunet_state.keys() - known)):
         if names:
             more = f", and {len(names) - 1} more" if len(names) > 1 else ""
             raise ValueError(f"{min(names)} {problem}{more}")
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def _is_equal(a: Tensor, b: Tensor) -> bool:
     return a.data_ptr() == b.data_ptr() or torch.equal(a, b)
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """In float32, counters as they are."""
+def _to_float32(tensor: Tensor) -> Tensor:
+    """Convert floating-point tensors to float32; leave counters unchanged."""
     return tensor.float().contiguous() if tensor.is_floating_point() else tensor

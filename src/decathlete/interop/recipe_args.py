@@ -1,4 +1,4 @@
-"""What a checkpoint of NVIDIA's recipe says about its own training, held against what its weights say."""
+"""Options in a checkpoint of NVIDIA's recipe, and their comparison with its weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.network_spec import Axes
 
 DEPTH, MIN_FMAP = 5, 4
-"""The recipe's defaults: poolings at most, and voxels that a feature map keeps at least."""
+"""The recipe's defaults: maximum number of poolings, and minimum length of a feature map, voxels."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeArgs:
-    """The recipe's options, ``None`` where the checkpoint does not say.
+    """Options of the recipe's training; ``None``: not in the checkpoint.
 
     Attributes:
-        task: its number, as it was given (``"04"``).
-        depth, min_fmap: how far the network pools.
+        task: number of the task, as in the checkpoint (``"04"``).
+        dim: dimensions of the network.
+        norm: kind of the normalisation layers.
+        negative_slope: negative slope of the leaky ReLU.
+        filters: feature channels of each stage, finest first.
+        residual: whether the encoder has residual blocks.
+        deep_supervision: whether training had coarser outputs.
+        brats: whether the outputs are the BraTS regions.
+        depth: maximum number of poolings.
+        min_fmap: minimum length of feature maps along a pooled axis, voxels.
+        batch_size: patches per step.
     """
 
     task: str | None = None
@@ -38,76 +47,86 @@ class RecipeArgs:
     batch_size: int | None = None
 
     @classmethod
-    def read(cls, checkpoint: Mapping[str, Any]) -> RecipeArgs:
-        """From Lightning's ``hyper_parameters``: the recipe's options are under ``args``; they may be there plainly."""
-        kept = checkpoint.get("hyper_parameters")
-        given = kept.get("args", kept) if isinstance(kept, Mapping) else kept
-        values = vars(given) if isinstance(given, Namespace) else given
+    def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> RecipeArgs:
+        """Read the options from Lightning's ``hyper_parameters``, under ``args`` or directly."""
+        hyper_parameters = checkpoint.get("hyper_parameters")
+        args = (
+            hyper_parameters.get("args", hyper_parameters)
+            if isinstance(hyper_parameters, Mapping)
+            else hyper_parameters
+        )
+        values = vars(args) if isinstance(args, Namespace) else args
         values = values if isinstance(values, Mapping) else {}
         filters = values.get("filters")
         return cls(
-            task=_of(str, values, "task"),
-            dim=_of(int, values, "dim"),
-            norm=_of(str, values, "norm"),
-            negative_slope=_of(float, values, "negative_slope"),
-            filters=_whole_numbers(filters) or None,
-            residual=_of(bool, values, "res_block", "residual"),
-            deep_supervision=_of(bool, values, "deep_supervision"),
-            brats=bool(_of(bool, values, "brats")),
-            depth=_count(values, "depth"),
-            min_fmap=_count(values, "min_fmap"),
-            batch_size=_count(values, "batch_size"),
+            task=_get(str, values, "task"),
+            dim=_get(int, values, "dim"),
+            norm=_get(str, values, "norm"),
+            negative_slope=_get(float, values, "negative_slope"),
+            filters=_get_integers(filters) or None,
+            residual=_get(bool, values, "res_block", "residual"),
+            deep_supervision=_get(bool, values, "deep_supervision"),
+            brats=bool(_get(bool, values, "brats")),
+            depth=_get_positive(values, "depth"),
+            min_fmap=_get_positive(values, "min_fmap"),
+            batch_size=_get_positive(values, "batch_size"),
         )
 
-    def contradictions(self, spec: UNetSpec) -> Iterator[str]:
-        """What the weights' network has other than these options say."""
-        said = {
+    def find_contradictions(self, spec: UNetSpec) -> Iterator[str]:
+        """List the options that contradict the network derived from the weights."""
+        comparisons = {
             "dim": (self.dim, spec.dims),
             "filters": (self.filters and self.filters[: spec.n_stages], spec.features),
             "res_block": (self.residual, spec.block == "residual"),
         }
-        for name, (told, found) in said.items():
-            if told is not None and told != found:
-                yield f"its options say {name} {told}, its weights {found}"
+        for name, (option, actual) in comparisons.items():
+            if option is not None and option != actual:
+                yield f"its options have {name} {option}, its weights {actual}"
         if self.depth and spec.n_stages > self.depth + 1:
-            yield f"its options say depth {self.depth}, its weights are of {spec.n_stages - 1} poolings"
+            yield f"its options have depth {self.depth}, its weights have {spec.n_stages - 1} poolings"
         if self.norm in ("instance", "group") and spec.norm == "batch":
-            yield f"its options say norm {self.norm}, its weights have the statistics of batch norm"
+            yield f"its options have norm {self.norm}, its weights have the statistics of batch norm"
 
 
-def _count(values: Mapping[str, Any], name: str) -> int | None:
-    found = _of(int, values, name)
-    return found if found is not None and found > 0 else None
+def _get_positive(values: Mapping[str, Any], name: str) -> int | None:
+    value = _get(int, values, name)
+    return value if value is not None and value > 0 else None
 
 
-def _whole_numbers(values: object) -> tuple[int, ...]:
-    """Of a list; nothing of anything else."""
-    listed = values if isinstance(values, list | tuple) else ()
-    return tuple(listed) if all(isinstance(value, int) for value in listed) else ()
+def _get_integers(values: object) -> tuple[int, ...]:
+    """Return a list of integers as a tuple, an empty tuple for anything else."""
+    items = values if isinstance(values, list | tuple) else ()
+    return tuple(items) if all(isinstance(item, int) for item in items) else ()
 
 
-def _of(kind: type[_T], values: Mapping[str, Any], *names: str) -> _T | None:
+def _get(kind: type[_T], values: Mapping[str, Any], *names: str) -> _T | None:
     return next((values[name] for name in names if isinstance(values.get(name), kind)), None)
 
 
-def recipe_topology(
+def make_recipe_topology(
     spacing: Sequence[float], patch_size: Sequence[int], *, depth: int = DEPTH, min_fmap: int = MIN_FMAP
 ) -> tuple[tuple[Axes, ...], tuple[Axes, ...]]:
-    """Strides and kernels, finest first, as the recipe chooses them.
+    """Return the strides and kernels that the recipe chooses, finest first.
 
-    An axis is halved while its spacing is at most twice the finest and its map at least ``2 * min_fmap`` long; kernels
-    are 1 along coarser axes; the bottleneck's are 3.
+    An axis is halved while its spacing is at most twice the finest spacing and its feature map at least
+    ``2 * min_fmap`` voxels long. Kernels are 1 along coarser axes; those of the bottleneck are 3.
+
+    Args:
+        spacing: mm.
+        patch_size: voxels.
+        depth: maximum number of poolings.
+        min_fmap: minimum length of feature maps along a pooled axis, voxels.
     """
-    gaps, edges = [float(s) for s in spacing], [float(p) for p in patch_size]
-    strides: list[Axes] = [(1,) * len(edges)]
+    spacings, lengths = [float(s) for s in spacing], [float(p) for p in patch_size]
+    strides: list[Axes] = [(1,) * len(lengths)]
     kernels: list[Axes] = []
     while len(strides) <= depth:
-        fine = [gap / min(gaps) <= 2 for gap in gaps]
-        stride = tuple(2 if f and edge >= 2 * min_fmap else 1 for f, edge in zip(fine, edges, strict=True))
+        fine = [axis_spacing / min(spacings) <= 2 for axis_spacing in spacings]
+        stride = tuple(2 if f and length >= 2 * min_fmap else 1 for f, length in zip(fine, lengths, strict=True))
         if max(stride) == 1:
             break
         kernels.append(tuple(3 if f else 1 for f in fine))
         strides.append(stride)
-        edges = [edge / s for edge, s in zip(edges, stride, strict=True)]
-        gaps = [gap * s for gap, s in zip(gaps, stride, strict=True)]
-    return tuple(strides), (*kernels, (3,) * len(edges))
+        lengths = [length / s for length, s in zip(lengths, stride, strict=True)]
+        spacings = [axis_spacing * s for axis_spacing, s in zip(spacings, stride, strict=True)]
+    return tuple(strides), (*kernels, (3,) * len(lengths))

@@ -1,4 +1,4 @@
-"""Where the settings of a model that NVIDIA's recipe trained may come from."""
+"""Sources of the settings of a model trained by NVIDIA's recipe."""
 
 from __future__ import annotations
 
@@ -15,56 +15,64 @@ from decathlete.planning.presets import TaskSetting, load_preset
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Where settings may come from.
+class SettingSources:
+    """Sources of the settings of a model.
 
     Attributes:
-        named_by: how the task was found, for reasons.
+        network: network derived from the weights.
+        args: options in the checkpoint.
+        options: options of the import.
+        task: settings of the recipe's task, if it is known.
+        task_source: ``--task`` or the checkpoint, for reasons.
+        dataset: dataset of the option ``dataset``.
+        checkpoint: path of the checkpoint, for messages.
     """
 
     network: UNetSpec
     args: RecipeArgs
     options: DynUNetOptions
     task: TaskSetting | None
-    named_by: str
+    task_source: str
     dataset: DatasetSpec | None
     checkpoint: Path
 
     @classmethod
-    def find(cls, network: UNetSpec, args: RecipeArgs, options: DynUNetOptions, checkpoint: Path) -> Sources:
-        """Look the task up and read the dataset's manifest.
+    def collect(cls, network: UNetSpec, args: RecipeArgs, options: DynUNetOptions, checkpoint: Path) -> SettingSources:
+        """Look up the task and read the dataset's manifest.
 
         Raises:
-            OptionError: no such task, or another than the checkpoint's.
-            ManifestError: the dataset's manifest cannot be used.
+            OptionError: there is no such task, or the checkpoint names another one.
+            ManifestError: the dataset's manifest is not valid.
         """
         preset = load_preset("recipe")
-        asked_for, said = options.task, args.task
-        task = preset.task(asked_for or said or "")
-        if asked_for and task is None:
+        option, checkpoint_task = options.task, args.task
+        task = preset.task(option or checkpoint_task or "")
+        if option and task is None:
             last = max(t.number for t in preset.tasks)
             raise OptionError(
-                f"--task {asked_for!r} is none of the recipe's, 01 to {last}",
-                remedy="leave it out and give --patch-size, --spacing, --channels and --labels (or --dataset)",
+                f"--task {option!r} is not a task of the recipe (01 to {last})",
+                remedy="leave it out and use --patch-size, --spacing, --channels and --labels (or --dataset)",
             )
-        other = preset.task(said or "")
-        if asked_for and task and other and task.number != other.number:
+        other = preset.task(checkpoint_task or "")
+        if option and task and other and task.number != other.number:
             raise OptionError(
-                f"--task {asked_for}: the checkpoint says it was trained on task {said} ({other.name})",
+                f"--task {option}: the checkpoint was trained on task {checkpoint_task} ({other.name})",
                 where=checkpoint,
-                remedy=f"give --task {said}; or leave it out and give every setting by its own option",
+                remedy=f"use --task {checkpoint_task}, or leave it out and set every setting by its own option",
             )
         return cls(
             network=network,
             args=args,
             options=options,
             task=task,
-            named_by="--task" if asked_for else "the checkpoint",
+            task_source="--task" if option else "the checkpoint",
             dataset=None if options.dataset is None else read_dataset(options.dataset),
             checkpoint=checkpoint,
         )
 
     @property
     def from_task(self) -> str:
-        """A reason."""
-        return f"the recipe's for {self.task.folder}, the task that {self.named_by} names" if self.task else ""
+        """Reason of a setting that comes from the task."""
+        return (
+            f"the recipe's setting for {self.task.folder}, the task that {self.task_source} names" if self.task else ""
+        )

@@ -1,8 +1,8 @@
-"""Checkpoints that come from outside: torch's format, read without running what may be pickled into them.
+"""Reads checkpoints in torch's format from untrusted sources, without running pickled code.
 
-A pickle can name any function of any package and have it called. Here only what torch itself holds harmless is read
-(tensors, plain values, containers), and the few classes that the caller names; whatever else a file asks for is refused
-by name before anything is loaded.
+A pickle can call any function of any package. This module reads only what torch considers harmless (tensors, plain
+values, containers) and the classes that the caller allows. A file that needs other classes or functions is rejected
+before anything is loaded; the message names them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from decathlete.errors import ModelError
 
 Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
-"""A class or function; with the name that a file knows it by, if that is another."""
+"""A class or function, with its name in the file if that is different."""
 
 _make_scalar: Any = np.float64(0).__reduce__()[0]
 NUMPY_SCALARS: tuple[Allowed, ...] = (
@@ -32,101 +32,102 @@ NUMPY_SCALARS: tuple[Allowed, ...] = (
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)),
 )
-"""Single numbers of NumPy, as training loops log them."""
+"""NumPy scalars, which training loops log."""
 
-_NAMED = 5
+_MAX_LISTED = 5
 _ZIP = b"PK\x03\x04"
-_DAMAGED = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
-_REFUSED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.<>]+)")
-_NO_CHECKPOINT = "give a checkpoint as torch.save or Lightning writes it, whole"
+_DAMAGE_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
+_UNSUPPORTED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.<>]+)")
+_REMEDY = "use a complete checkpoint that torch.save or Lightning has written"
 
 
-def load_from_outside(path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequence[str] = ()) -> dict[str, Any]:
-    """What a checkpoint holds, in the CPU's memory.
+def load_untrusted_checkpoint(
+    path: Path, *, allowed: Sequence[Allowed] = (), keys: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Load a checkpoint into the CPU's memory without running code.
 
     Args:
-        allowed: classes and functions of which things may be made besides tensors, plain values and their containers.
-        keys: the entries that are needed of it; the remedy names them.
+        path: file of the checkpoint.
+        allowed: classes and functions that may be used besides tensors, plain values and containers.
+        keys: entries that the caller needs, for the message.
 
     Raises:
-        ModelError: missing, damaged, no checkpoint, or in need of more classes or functions, which are named.
+        ModelError: the file is missing, damaged or not a checkpoint, or needs other classes or functions.
     """
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelError(problem, where=path, remedy="give the path of a checkpoint file")
-    _refuse_compressed(path)
+        raise ModelError(problem, where=path, remedy="use the path of a checkpoint file")
+    _reject_compressed(path)
     with safe_globals(list(allowed)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about files that it then refuses
-        if more := _asked_for(path):
-            raise _refusal(path, more, keys)
+        warnings.simplefilter("ignore")  # torch warns about files that it then rejects
+        if names := _find_unsafe_globals(path):
+            raise _unsafe_error(path, names, keys)
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as problem:
-            raise _refusal(path, _REFUSED.findall(str(problem)), keys) from None
-        except _DAMAGED as problem:
-            raise _damaged(path, problem) from None
+            raise _unsafe_error(path, _UNSUPPORTED.findall(str(problem)), keys) from None
+        except _DAMAGE_ERRORS as problem:
+            raise _damage_error(path, problem) from None
     if not isinstance(content, dict):
-        raise ModelError("does not hold a checkpoint", where=path, remedy=_NO_CHECKPOINT)
+        raise ModelError("is not a checkpoint", where=path, remedy=_REMEDY)
     return content
 
 
-def is_hollow(tensors: Iterable[Tensor]) -> bool:
-    """Whether tensors have more numbers than are stored for them: a few bytes can be repeated to any size.
+def is_larger_than_storage(tensors: Iterable[Tensor]) -> bool:
+    """Return whether tensors have more bytes than their storages.
 
-    What is copied of them later is then no larger than the file that they came from.
+    An expanded tensor repeats a few stored bytes to any size; a copy of it could fill the memory.
     """
     tensors = list(tensors)
     stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(t.numel() * t.element_size() for t in tensors) > sum(stored.values())
 
 
-def _refuse_compressed(path: Path) -> None:
-    """torch.save stores all as it is: what is compressed inside may unpack to anything."""
+def _reject_compressed(path: Path) -> None:
+    """Reject zip files with compressed members. torch.save does not compress; compressed data can have any size."""
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as problem:
-        if _begins_like_a_zip(path):  # torch would read it as one, and nobody has looked inside
-            raise _damaged(path, problem) from None
-        return  # torch's old format, or nothing at all, which loading it will find
+        if _starts_like_zip(path):  # torch would read it, although its members could not be checked
+            raise _damage_error(path, problem) from None
+        return  # torch's old format, or not a checkpoint, which loading it will show
     if compressed:
-        raise ModelError(f"is compressed inside ({compressed[0]!a})", where=path, remedy=_NO_CHECKPOINT)
+        raise ModelError(f"is compressed inside ({compressed[0]!a})", where=path, remedy=_REMEDY)
 
 
-def _begins_like_a_zip(path: Path) -> bool:
-    """By its first bytes alone, as torch decides; Python's own judgement is of a file's end."""
+def _starts_like_zip(path: Path) -> bool:
+    """Return whether the first bytes are those of a zip file. torch decides by them, Python by the end of the file."""
     with path.open("rb") as stream:
         return stream.read(len(_ZIP)) == _ZIP
 
 
-def _asked_for(path: Path) -> list[str]:
-    """Names that the file's pickle would import and that are not allowed; read off it, not unpickled."""
-    if not _begins_like_a_zip(path):
-        return []  # torch's old format: whatever is not allowed is refused while it is read
+def _find_unsafe_globals(path: Path) -> list[str]:
+    """Return the names that the pickle would import and that are not allowed, without unpickling it."""
+    if not _starts_like_zip(path):
+        return []  # torch's old format: torch.load rejects what is not allowed
     try:
         return sorted(get_unsafe_globals_in_checkpoint(str(path)))
     except (RuntimeError, ValueError, EOFError, OSError, AssertionError, pickle.UnpicklingError) as problem:
-        raise _damaged(path, problem) from None
+        raise _damage_error(path, problem) from None
 
 
-def _refusal(path: Path, names: Sequence[str], keys: Sequence[str]) -> ModelError:
+def _unsafe_error(path: Path, names: Sequence[str], keys: Sequence[str]) -> ModelError:
     if not names:
-        return ModelError(
-            "is not a checkpoint, or is damaged", where=path, remedy=_NO_CHECKPOINT, code="E-MODEL-DAMAGED"
-        )
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    kept = f"({', '.join(map(repr, keys))}{',' if len(keys) == 1 else ''})"
+        return ModelError("is not a checkpoint, or is damaged", where=path, remedy=_REMEDY, code="E-MODEL-DAMAGED")
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    listed_keys = f"({', '.join(map(repr, keys))}{',' if len(keys) == 1 else ''})"
     return ModelError(
-        f"asks for code to be run when it is read: {', '.join(names[:_NAMED])}{more}; nothing was loaded",
+        f"requires code to be run when it is read: {', '.join(names[:_MAX_LISTED])}{more}; nothing was loaded",
         where=path,
-        remedy="if you trust whom it is from, make a plain copy where it was trained: "
-        f"`c = torch.load(old, map_location='cpu'); torch.save({{k: c[k] for k in {kept}}}, new)`",
+        remedy="if you trust its source, write a plain copy where it was trained: "
+        f"`c = torch.load(old, map_location='cpu'); torch.save({{k: c[k] for k in {listed_keys}}}, new)`",
         code="E-MODEL-UNSAFE",
     )
 
 
-def _damaged(path: Path, problem: Exception) -> ModelError:
+def _damage_error(path: Path, problem: Exception) -> ModelError:
     reason = " ".join(str(problem).split())[:200]
     return ModelError(
-        f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_NO_CHECKPOINT, code="E-MODEL-DAMAGED"
+        f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_REMEDY, code="E-MODEL-DAMAGED"
     )

@@ -15,9 +15,9 @@ from decathlete.core.signatures import accepts_fields_of
 from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.training.config import TrainConfig
-from decathlete.workflows.cross_validation_page import render_cross_validation
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.folds import FoldSelection, format_folds
+from decathlete.workflows.report import render_cross_validation
 
 log = logging.getLogger(__name__)
 

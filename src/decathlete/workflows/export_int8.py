@@ -1,4 +1,4 @@
-"""Export a model as an int8 program, calibrated on training cases, if held-out cases score as well as before."""
+"""Exports a model as an int8 program, calibrated on training cases and accepted by the Dice of held-out cases."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.inference.exported_program import ProgramRecord, Quantisation
 from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.dice_of_engine import dice_of_engine
-from decathlete.workflows.int8_cases import Int8Cases, choose_cases
+from decathlete.workflows.int8_cases import choose_cases
 
-MOST_FALL = 0.002
-"""An int8 program is accepted if its mean validation Dice is lower than that of fp32 by less than this."""
+MAX_DICE_LOSS = 0.002
+"""Limit of the difference between the mean validation Dice of the fp32 program and that of the int8 program."""
 _ROUNDS = 5
 _FILE = str(OpenVinoEngine.program_file)
 
@@ -42,10 +42,10 @@ class Int8Program(ExportedProgram):
     """An accepted int8 program on disk.
 
     Attributes:
-        difference: of the logits of the fp32 program, before quantisation, from the model's.
-        quantisation: the cases that it was calibrated and accepted on, and their Dice.
-        seconds_fp32: of one window on this machine, median of five.
-        seconds_int8: the same, of the int8 program.
+        difference: difference between the logits of the fp32 program that was quantised and those of the model.
+        quantisation: record of calibration and validation.
+        seconds_fp32: time of one window in fp32 on this machine, s, median of five.
+        seconds_int8: time of one window in int8 on this machine, s, median of five.
     """
 
     quantisation: Quantisation
@@ -62,52 +62,58 @@ def export_int8(
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> Int8Program:
-    """Export an int8 OpenVINO program; :func:`decathlete.predict` predicts with its folder as with a model.
+    """Export a model as an int8 OpenVINO program. :func:`decathlete.predict` accepts its folder as a model.
 
-    The fp32 program is checked as by :func:`~decathlete.export_openvino`, then quantised after training, calibrated on
-    windows of training cases. Both programs predict the validation cases, and the int8 one is written only if its mean
-    Dice is less than :data:`MOST_FALL` lower. Where it is not, the first and last convolutions stay in fp32 in a second
-    attempt.
+    The fp32 program is checked as by :func:`~decathlete.export_openvino`, then quantised with windows of training cases
+    for calibration. Both programs predict the validation cases. The int8 program is written only if its mean Dice is
+    less than :data:`MAX_DICE_LOSS` lower. If it is not, a second attempt keeps the first and last convolutions in fp32.
 
     Args:
-        model: a run's folder or a model folder.
-        output: a folder.
-        dataset: the raw dataset, if it has moved; or, where the model held no cases out, one with labelled cases.
-        calibration: a dataset, an image, a folder of images or prepared cases instead of the run's training cases.
-        overwrite: replace the program that is at ``output``.
+        model: folder of a run or of a model.
+        output: folder of the program.
+        dataset: raw dataset, if it has moved; for a model without held-out cases, a dataset with labelled cases.
+        calibration: dataset, image, folder of images or prepared cases; ``None``: the run's training cases.
+        overwrite: replace an existing program at ``output``.
+        progress: called after each validation case.
 
     Raises:
-        OptionError: OpenVINO, onnx or NNCF is missing; or no case was held out, and no ``dataset`` is named.
-        DatasetError: there are no cases to calibrate or to decide on.
+        OptionError: OpenVINO, onnx or NNCF is missing, or no case was held out and ``dataset`` is not set.
+        DatasetError: there are no cases for calibration or validation.
         CasesFailedError: some validation cases cannot be read.
-        ModelError: no model there; other logits of its fp32 program; or int8 costs too much. Nothing is
-            written then.
-        OutputError: something else is at ``output``, or it cannot be written.
+        ModelError: there is no model, its fp32 program gives other logits, or int8 lowers the Dice too much; nothing is
+            written.
+        OutputError: ``output`` exists and is something else, or it cannot be written.
     """
     OpenVinoEngine.check_available()
     import_nncf()
     bundle = ModelBundle.load(Path(model))
     plan = bundle.record.plan
     with program_folder(Path(output), overwrite=overwrite) as folder:
-        cases = choose_cases(Path(model), plan, dataset=_path(dataset), calibration=_path(calibration))
+        cases = choose_cases(Path(model), plan, dataset=_to_path(dataset), calibration=_to_path(calibration))
         with translate_out_of_memory(
-            "the windows to calibrate on", remedy="close other programs, or use a larger computer"
+            "the windows to calibrate on", remedy="close other programs, or use a computer with more memory"
         ):
             windows = calibration_windows(cases.calibrate, plan)
-        compared = CheckWindows(windows=windows[:N_WINDOWS], origin="the images that calibrate")
+        compared = CheckWindows(windows=windows[:N_WINDOWS], origin="the calibration images")
         source = ProgramSource.of(bundle, compared)
         fp32 = source.onnx_program()
         engine_fp32 = OpenVinoEngine(fp32, window=source.record.window, precision="fp32")
         difference = source.check(engine_fp32, title="OpenVINO")
         dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
         program, dice_fp32, dice_int8 = _quantize_best(fp32, windows, source.record, folder, dice)
-        quantisation = _cost(windows, cases, dice_fp32, dice_int8)
+        quantisation = Quantisation(
+            calibrated_on=len(windows),
+            validated_on=len(cases.validate),
+            dice_fp32=dice_fp32,
+            dice_int8=dice_int8,
+            nncf=import_nncf().__version__,
+        )
         _check_dice(quantisation, where=bundle.folder)
         record = source.record.revised(precision="int8", quantisation=quantisation)
         save_openvino(program, folder, record)
         save_record(folder, record)
         engine_int8 = OpenVinoEngine(folder / _FILE, window=record.window, precision="int8")
-        seconds = seconds_of((engine_fp32, engine_int8), windows[0])
+        seconds = measure_seconds((engine_fp32, engine_int8), windows[0])
     return Int8Program(
         path=Path(output),
         record=record,
@@ -123,10 +129,14 @@ def export_int8(
 def _quantize_best(
     fp32: bytes, windows: Sequence[Tensor], record: ProgramRecord, folder: Path, dice: Callable[[Engine], float]
 ) -> tuple[Any, float, float]:
-    """Return the first int8 program that is accepted, or else the better one; the Dice of fp32, and its own.
+    """Return the first accepted int8 program, or else the better one; the Dice in fp32; and the Dice in int8.
 
     Args:
-        folder: for temporary files: programs are scored as they are read from disk.
+        fp32: the fp32 program.
+        windows: calibration windows.
+        record: record of the program.
+        folder: folder for temporary files.
+        dice: returns the mean validation Dice of an engine.
     """
     dice_fp32 = dice(OpenVinoEngine(fp32, window=record.window, precision="fp32"))
     best, dice_best = None, -inf
@@ -138,44 +148,39 @@ def _quantize_best(
             dice_int8 = dice(engine)
         if dice_int8 > dice_best:
             best, dice_best = program, dice_int8
-        if dice_fp32 - dice_int8 < MOST_FALL:
+        if dice_fp32 - dice_int8 < MAX_DICE_LOSS:
             break
     return best, dice_fp32, dice_best
 
 
-def _cost(windows: Sequence[Tensor], cases: Int8Cases, dice_fp32: float, dice_int8: float) -> Quantisation:
-    return Quantisation(
-        calibrated_on=len(windows),
-        validated_on=len(cases.validate),
-        dice_fp32=dice_fp32,
-        dice_int8=dice_int8,
-        nncf=import_nncf().__version__,
-    )
+def _check_dice(quantisation: Quantisation, *, where: Path) -> None:
+    """Check that int8 does not lower the Dice too much.
 
-
-def _check_dice(cost: Quantisation, *, where: Path) -> None:
-    """Raise a ModelError if int8 lowers the Dice too much."""
-    fall = cost.dice_fp32 - cost.dice_int8
-    if fall >= MOST_FALL:
+    Raises:
+        ModelError: it does.
+    """
+    loss = quantisation.dice_fp32 - quantisation.dice_int8
+    if loss >= MAX_DICE_LOSS:
         raise ModelError(
-            f"in int8 the mean Dice of {cost.validated_on} validation cases falls from {cost.dice_fp32:.4f} to "
-            f"{cost.dice_int8:.4f}, by {fall:.4f}, and less than {MOST_FALL:g} is allowed; nothing was written",
+            f"int8 lowers the mean Dice of {quantisation.validated_on} validation cases from "
+            f"{quantisation.dice_fp32:.4f} to {quantisation.dice_int8:.4f}, by {loss:.4f}; it must be less than "
+            f"{MAX_DICE_LOSS:g}; nothing was written",
             where=where,
-            remedy="calibrate on other or more images (--calibration), or export it in fp32: leave out --int8",
+            remedy="use other or more calibration images (--calibration), or export in fp32 without --int8",
             code="E-MODEL-ACCURACY",
         )
 
 
-def seconds_of(engines: Sequence[Engine], window: Tensor) -> list[float]:
-    """Return the seconds of one window for each engine: medians of five, the engines in alternation."""
+def measure_seconds(engines: Sequence[Engine], window: Tensor) -> list[float]:
+    """Measure the time of one window, s, with each engine: medians of five, the engines in turn."""
     laps: list[list[float]] = [[] for _ in engines]
     for _ in range(_ROUNDS):
         for engine, seconds in zip(engines, laps, strict=True):
-            began = time.perf_counter()
+            start = time.perf_counter()
             engine(window)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
     return [median(seconds) for seconds in laps]
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def _to_path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -18,8 +18,8 @@ from decathlete.export.windows import first_middles
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
-from decathlete.workflows.run_images import run_images
-from decathlete.workflows.validate import run_of
+from decathlete.workflows.run_images import load_run_images
+from decathlete.workflows.validate import find_run_folder
 
 NOISE = "smooth noise, since no case that belongs to the model was found (name images to compare on with --input)"
 
@@ -99,21 +99,21 @@ def _settings(exporter: str | ComponentSettings, values: Mapping[str, Any]) -> C
 def _windows(model: Path, plan: Plan, inputs: str | Path | None) -> CheckWindows:
     if inputs is not None:
         return CheckWindows(windows=check_windows(plan, Path(inputs)), origin="what --input names")
-    return windows_of_run(model, plan)
+    return load_comparison_windows(model, plan)
 
 
-def windows_of_run(model: Path, plan: Plan) -> CheckWindows:
+def load_comparison_windows(model: Path, plan: Plan) -> CheckWindows:
     """Return windows to compare a program on.
 
     These are the middle windows of the first cases that the model's run held out, or else was trained on; smooth noise
     where there is no run or none of its cases can be read.
     """
-    run = run_of(model)
+    run = find_run_folder(model)
     try:
         record = None if run is None else RunRecord.load(run / "run.json")
         if record is not None:
             case_ids = (record.val or record.train)[:N_WINDOWS]
-            if windows := first_middles(run_images(record, case_ids, plan), plan, N_WINDOWS):
+            if windows := first_middles(load_run_images(record, case_ids, plan), plan, N_WINDOWS):
                 origin = "cases that the run held out" if record.val else "the run's training cases"
                 return CheckWindows(windows=windows, origin=origin)
     except DecathleteError:

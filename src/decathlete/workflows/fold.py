@@ -24,7 +24,7 @@ from decathlete.training.reporting.curves import check_loggers
 from decathlete.workflows.preprocess import preprocess_task
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import make_report
-from decathlete.workflows.train import refuse_two_batch_sizes, train_task
+from decathlete.workflows.train import check_batch_size, train_task
 from decathlete.workflows.validate import validate
 from decathlete.workflows.workspace import FoldName, Workspace
 
@@ -107,7 +107,7 @@ class FoldPipeline:
             )
         make_metrics(self.metrics)
         check_loggers(self.config)
-        refuse_two_batch_sizes(self.config, self.plan_options.overrides)
+        check_batch_size(self.config, self.plan_options.overrides)
         check_loader(self.config)
         self.listener.step("Check, plan and prepare the dataset")
         return preprocess_task(

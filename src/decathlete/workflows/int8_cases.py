@@ -1,4 +1,4 @@
-"""Which cases an int8 program is calibrated on, and which decide whether it is good enough: never the same."""
+"""Selects the cases for calibration and validation of an int8 program. They never overlap."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from decathlete.errors import DatasetError, OptionError
 from decathlete.export.images import Images, case_images, images_of
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
-from decathlete.workflows.run_images import run_images
-from decathlete.workflows.validate import held_out_cases, run_of
+from decathlete.workflows.run_images import load_run_images
+from decathlete.workflows.validate import find_run_folder, load_held_out_cases
 
-EVERY = 5
-"""Of a dataset that serves for both, every fifth case decides, and the others calibrate."""
+VALIDATION_STEP = 5
+"""Every fifth case of a dataset is for validation if the others are for calibration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Cases:
-    """What quantisation needs to see.
+    """Cases for the quantisation of a model.
 
     Attributes:
-        calibrate: prepared images of training cases.
-        validate: labelled cases that the model was not trained on, as far as is known.
+        calibrate: prepared images for calibration.
+        validate: labelled cases for validation. The model was not trained on them, as far as is known.
     """
 
     calibrate: Images
@@ -33,83 +33,87 @@ class Int8Cases:
 
 
 def choose_cases(model: Path, plan: Plan, *, dataset: Path | None = None, calibration: Path | None = None) -> Int8Cases:
-    """The cases for a model.
+    """Select the cases for the quantisation of a model.
 
-    A run's own: its training cases calibrate, those that its fold held out decide. Where nothing was held out (``--fold
-    all``, imported models) ``dataset`` decides: with its labelled cases that the run was not trained on; of a dataset
-    that is to calibrate, too, with every fifth of them.
+    A run has both: its training cases are for calibration, its held-out cases for validation. If no case was held out
+    (``--fold all``, imported models), the labelled cases of ``dataset`` on which the run was not trained are for
+    validation; if they are also needed for calibration, every fifth of them.
 
     Args:
-        model: a run's folder or a model's.
-        dataset: a raw dataset; of a run with held-out cases, where the run's own lies now.
-        calibration: a dataset (its training cases), an image, a folder of images or prepared cases, instead.
+        model: folder of a run or of a model.
+        plan: plan of the model.
+        dataset: raw dataset; for a run with held-out cases, the run's dataset if it has moved.
+        calibration: dataset (its training cases), image, folder of images or prepared cases for calibration.
 
     Raises:
-        OptionError: nothing was held out, and no ``dataset`` is given.
-        DatasetError: no case is left to decide, or to calibrate on; or the dataset is not there.
-        StoreError, ImageError: what ``calibration`` names cannot be used.
+        OptionError: no case was held out, and ``dataset`` is not set.
+        DatasetError: there is no case for validation or calibration, or the dataset is missing.
+        StoreError: prepared cases in ``calibration`` cannot be used.
+        ImageError: an image in ``calibration`` cannot be used.
     """
-    run = run_of(model)
+    run = find_run_folder(model)
     record = None if run is None else RunRecord.load(run / "run.json")
     others: Sequence[Case] = ()
     if run is not None and record is not None and record.val:
-        deciding = held_out_cases(run, record, dataset)
+        validation = load_held_out_cases(run, record, dataset)
     elif dataset is not None:
-        deciding, others = _of_dataset(read_dataset(dataset), record, also_calibrates=not (calibration or record))
+        validation, others = _split_dataset(read_dataset(dataset), record, for_calibration=not (calibration or record))
     else:
         raise OptionError(
-            "no case was held out from this model, so nothing tells what int8 would cost",
+            "no case was held out from this model, so that the loss of Dice in int8 is unknown",
             where=model,
-            remedy="name a dataset with labelled cases that it was not trained on: --dataset FOLDER",
+            remedy="use --dataset FOLDER with labelled cases on which it was not trained",
         )
     if calibration is not None:
-        images = _without(deciding, calibration, plan)
+        images = _load_calibration(validation, calibration, plan)
     elif record is not None:
-        images = _trained_on(record, plan, dataset)
+        images = _load_training_images(record, plan, dataset)
     else:
         images = case_images(plan, others)
-    return Int8Cases(calibrate=images, validate=[case for case in deciding if case.label is not None])
+    return Int8Cases(calibrate=images, validate=[case for case in validation if case.label is not None])
 
 
-def _of_dataset(spec: DatasetSpec, record: RunRecord | None, *, also_calibrates: bool) -> tuple[list[Case], list[Case]]:
-    """The cases that decide, and the others."""
-    known = set(record.train) if record is not None and spec.name == record.dataset else set()
-    labelled = [case for case in spec.cases if case.label is not None and case.id not in known]
-    if not labelled or (also_calibrates and len(labelled) < 2):
-        trained = f"; the model was trained on {len(known)} others" if known else ""
+def _split_dataset(
+    spec: DatasetSpec, record: RunRecord | None, *, for_calibration: bool
+) -> tuple[list[Case], list[Case]]:
+    """Return the labelled cases for validation, and those for calibration."""
+    training_ids = set(record.train) if record is not None and spec.name == record.dataset else set()
+    labelled = [case for case in spec.cases if case.label is not None and case.id not in training_ids]
+    if not labelled or (for_calibration and len(labelled) < 2):
+        trained = f"; the model was trained on {len(training_ids)} others" if training_ids else ""
         raise DatasetError(
-            f"has {len(labelled)} labelled cases to decide on{trained}",
+            f"has {len(labelled)} labelled cases for validation{trained}",
             where=spec.root,
-            remedy="name a dataset with more labelled cases, and images to calibrate on with --calibration",
+            remedy="use a dataset with more labelled cases, and --calibration with other images",
         )
-    if not also_calibrates:
+    if not for_calibration:
         return labelled, []
-    deciding = labelled[EVERY - 1 :: EVERY] or labelled[-1:]
-    return deciding, [case for case in labelled if case not in deciding]
+    validation = labelled[VALIDATION_STEP - 1 :: VALIDATION_STEP] or labelled[-1:]
+    return validation, [case for case in labelled if case not in validation]
 
 
-def _without(deciding: Sequence[Case], calibration: Path, plan: Plan) -> Images:
-    """The images that ``calibration`` names, but for cases that are called like one that decides."""
+def _load_calibration(validation: Sequence[Case], calibration: Path, plan: Plan) -> Images:
+    """Load the images in ``calibration`` without those that have the id of a validation case."""
     is_dataset = (calibration / MANIFEST).is_file()
-    found = case_images(plan, read_dataset(calibration).cases) if is_dataset else images_of(plan, calibration)
-    taken = {case.id for case in deciding}
-    images = {case_id: read for case_id, read in found.items() if case_id not in taken}
+    candidates = case_images(plan, read_dataset(calibration).cases) if is_dataset else images_of(plan, calibration)
+    excluded = {case.id for case in validation}
+    images = {case_id: read for case_id, read in candidates.items() if case_id not in excluded}
     if not images:
         raise DatasetError(
-            "has only the cases that decide whether int8 is good enough",
+            "contains only the validation cases",
             where=calibration,
-            remedy="name other images with --calibration",
+            remedy="use other images for --calibration",
         )
     return images
 
 
-def _trained_on(record: RunRecord, plan: Plan, dataset: Path | None) -> Images:
-    """The run's training cases."""
-    images = run_images(record, record.train, plan, dataset=dataset)
+def _load_training_images(record: RunRecord, plan: Plan, dataset: Path | None) -> Images:
+    """Load the images of the run's training cases."""
+    images = load_run_images(record, record.train, plan, dataset=dataset)
     if not images:
         raise DatasetError(
-            "neither the prepared cases nor the raw ones that the model was trained on are where they were",
+            "neither the prepared nor the raw training cases of the model exist any more",
             where=Path(record.dataset_root or record.prepared),
-            remedy="name images like them with --calibration",
+            remedy="use --calibration with similar images",
         )
     return images

@@ -1,4 +1,4 @@
-"""Prepare cases to be predicted, by the plan of a trained model: predicting them then reads no raw image."""
+"""Prepares cases for prediction with the plan of a trained model."""
 
 from __future__ import annotations
 
@@ -33,16 +33,25 @@ def prepare_for_model(
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> PreparedStore:
-    """Prepare a dataset's labelled cases (``val``) or its test images (``test``) by the plan of ``model``.
+    """Prepare the labelled cases (``val``) or the test images (``test``) of a dataset with the plan of a model.
 
-    They go to ``<prepared>/<dataset>/<2d|3d>_<mode>``, a store that :func:`decathlete.predict` takes as its input.
-    Nothing is measured or planned anew, and the dataset may be another than the model's.
+    They are written to ``<prepared>/<dataset>/<2d|3d>_<mode>``. :func:`decathlete.predict` accepts this folder as input
+    and then reads no raw images. The dataset may differ from that of the model.
+
+    Args:
+        task: dataset: number, folder name or path.
+        model: folder of a run or of a model.
+        mode: ``val``: labelled cases; ``test``: test images.
+        workspace: folders of data and prepared data.
+        workers: number of cases that are prepared in parallel.
+        overwrite: replace cases that were prepared with another plan.
+        progress: called after each case.
 
     Raises:
-        ModelError: ``model`` is missing or damaged.
+        ModelError: the model is missing or damaged.
         DatasetError: the dataset has no such cases.
-        OutputError: the folder holds cases prepared by another plan, and ``overwrite`` is not given.
-        CasesFailedError: some cases could not be prepared; the others are done and kept.
+        OutputError: the folder contains cases prepared with another plan, and ``overwrite`` is not set.
+        CasesFailedError: some cases could not be prepared; all others are.
     """
     plan = ModelBundle.load(model).record.plan
     spec = read_dataset(workspace.dataset(task))
@@ -51,26 +60,28 @@ def prepare_for_model(
         raise DatasetError(
             "has no labelled cases" if mode == "val" else "has no test images",
             where=spec.root,
-            remedy="choose the other --mode, or another dataset",
+            remedy="use the other --mode, or another dataset",
         )
     folder = workspace.prepared_folder(task, plan.dims)
     folder = folder.with_name(f"{folder.name}_{mode}")
     writable_folder(folder.parent)
-    chosen = replace(spec, cases=cases, test_cases=())
+    selection = replace(spec, cases=cases, test_cases=())
     return preprocess(
-        chosen,
+        selection,
         plan,
         folder,
-        fingerprint=Fingerprint(dataset_digest=chosen.digest(), orientation=plan.orientation, cases=(), intensity=()),
-        splits=Splits(seed=0, grouped=False, folds=()),  # nothing is split: images may be added later
-        about=_about,
+        fingerprint=Fingerprint(
+            dataset_digest=selection.digest(), orientation=plan.orientation, cases=(), intensity=()
+        ),
+        splits=Splits(seed=0, grouped=False, folds=()),  # no split, so that images can be added later
+        about=_describe_raw_image,
         workers=workers,
         overwrite=overwrite,
         progress=progress,
     )
 
 
-def _about(case: Case, image: Image, restoration: Restoration) -> RawImage:
+def _describe_raw_image(case: Case, image: Image, restoration: Restoration) -> RawImage:
     return RawImage(
         files=tuple(path.name for path in case.images),
         digest=inputs_digest(case.images),

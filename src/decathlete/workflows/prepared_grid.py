@@ -1,4 +1,4 @@
-"""Scores on the prepared grid that a network sees, before predictions are resampled to the grids of the files."""
+"""Scores predictions on the prepared grid of the network, without resampling to the grid of the files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LabelZYX = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Truth:
-    """Label map of a case on its prepared grid (file values)."""
+    """True label map of a case on its prepared grid, with the values of the file."""
 
     case_id: str
     truth_ZYX: LabelZYX
@@ -43,23 +43,26 @@ def score_on_prepared_grid(
     metrics: Sequence[Metric],
     progress: CaseProgress | None = None,
 ) -> Scores:
-    """Score labelled cases after cropping and resampling of both image and label; no prediction is written.
+    """Score labelled cases after cropping and resampling image and label. No predictions are written.
 
     Args:
-        predictor: of models of one plan, which defines the grid.
+        predictor: predictor of models with one plan, which determines the grid.
+        cases: cases to score; those without a label are ignored.
+        metrics: metrics to compute.
+        progress: called after each case.
 
     Raises:
-        CasesFailedError: some cases could not be read, prepared or predicted; no scores without them.
+        CasesFailedError: some cases could not be read, prepared or predicted.
         DatasetError: no case has a label.
     """
     (ensemble,) = predictor.ensembles
     plan = ensemble.plan
     labelled = {case.id: case for case in cases if case.label is not None}
     if not labelled:
-        raise DatasetError("there is nothing to score", remedy="name cases that have a label map")
+        raise DatasetError("no case has a label map", remedy="use cases with label maps")
 
-    def score(computed: tuple[_Truth, Prediction]) -> CaseScores:
-        truth, prediction = computed
+    def score(pair: tuple[_Truth, Prediction]) -> CaseScores:
+        truth, prediction = pair
         return score_case(
             prediction.label_ZYX,
             truth.truth_ZYX,
@@ -69,30 +72,33 @@ def score_on_prepared_grid(
             case_id=truth.case_id,
         )
 
-    scored, failures = [], {}
+    case_scores, failures = [], {}
     read, compute = partial(_read, plan=plan), partial(predict_cases, predictor)
-    alone = predictor.window.memory_gb is not None
-    for outcome in run_pipeline(labelled, read=read, compute=compute, write=score, one_at_a_time=alone):
+    one_at_a_time = predictor.window.memory_gb is not None
+    for outcome in run_pipeline(labelled, read=read, compute=compute, write=score, one_at_a_time=one_at_a_time):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:
-            scored.append(outcome.value)
+            case_scores.append(outcome.value)
         if progress is not None:
-            progress(len(scored) + len(failures), len(labelled), outcome.case_id)
+            progress(len(case_scores) + len(failures), len(labelled), outcome.case_id)
     if failures:
-        raise CasesFailedError(failures, n_done=len(scored), doing="score")
-    return Scores.of(scored, metrics).revised(grid="prepared")
+        raise CasesFailedError(failures, n_done=len(case_scores), doing="score")
+    return Scores.of(case_scores, metrics).revised(grid="prepared")
 
 
 def _read(case: Case, plan: Plan) -> CaseRequest[_Truth]:
-    """Read a case; its prediction stays on the prepared grid."""
-    assert case.label is not None  # for the type checker: chosen so
+    """Read and prepare a case. Its prediction stays on the prepared grid."""
+    assert case.label is not None  # for the type checker: only labelled cases are read
     image = read_channels(case.images)
     prepared = prepare(image, plan, label=read_label(case.label), case_id=case.id)
-    assert prepared.label_ZYX is not None  # for the type checker: it was given
-    stored = prepared.restoration
-    staying = stored.staying(plan.target(stored.axes.geometry(stored.geometry).spacing_ZYX))
+    assert prepared.label_ZYX is not None  # for the type checker: a label was passed
+    restoration = prepared.restoration
+    target = plan.target(restoration.axes.geometry(restoration.geometry).spacing_ZYX)
+    on_prepared_grid = restoration.staying(target)
     return CaseRequest(
-        prepared=PreparedInput(geometry=staying.geometry, cases=(replace(prepared, restoration=staying),), warnings=()),
-        payload=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, staying, plan.labels)),
+        prepared=PreparedInput(
+            geometry=on_prepared_grid.geometry, cases=(replace(prepared, restoration=on_prepared_grid),), warnings=()
+        ),
+        payload=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, on_prepared_grid, plan.labels)),
     )

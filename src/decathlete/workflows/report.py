@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page, for people. It needs no network and holds no patient's name."""
+"""Writes reports as self-contained HTML pages. They need no network connection and contain no patient names."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from decathlete.core.files import write_text
+from decathlete.evaluation.cross_validation import CrossValidation
+from decathlete.version import __version__
 from decathlete.workflows.report_data import read_run
-from decathlete.workflows.report_page import Page, make_page
+from decathlete.workflows.report_page import make_page
 
 
 def make_report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
-    """Write ``report.html`` into a run's folder and return its path.
+    """Write ``report.html`` to the folder of a run and return its path.
+
+    If other files than ``run.json`` are missing, the page says so and leaves out what depends on them.
 
     Args:
-        model: the run's folder, or the model folder in it.
-        dataset_root: of the raw images, if they moved since training.
+        model: folder of the run, or the model folder in it.
+        dataset_root: folder of the raw dataset, if it has moved since training.
 
     Raises:
-        ModelError: ``model`` is not a run's. What else is missing is left out, with a note on the page.
+        ModelError: ``model`` is not part of a run.
         OutputError: the page cannot be written.
     """
     run_folder = Path(model)
@@ -27,34 +31,39 @@ def make_report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
         run_folder = run_folder.parent
     run = read_run(run_folder, dataset_root=dataset_root)
     path = run_folder / "report.html"
-    write_text(path, render(make_page(run)))
+    write_text(path, _environment().get_template("report.html.j2").render(page=make_page(run)))
     return path
 
 
-def render(page: Page) -> str:
-    """The page as HTML."""
-    return environment().get_template("report.html.j2").render(page=page)
+def render_cross_validation(scores: CrossValidation) -> str:
+    """Render a cross-validation as HTML: scores over folds and over cases, of each fold and of each case.
+
+    The page links to the reports of the folds by paths relative to the folder of the cross-validation.
+    """
+    fold_of = {case: fold.fold for fold in scores.folds for case in fold.cases}
+    template = _environment().get_template("cross_validation.html.j2")
+    return template.render(scores=scores, ranked=scores.pooled.ranked(), fold_of=fold_of, version=__version__)
 
 
-def environment() -> Environment:
-    """Where templates come from, and the filters they write figures with."""
-    found = Environment(
+def _environment() -> Environment:
+    """Return the environment of the templates, with filters that format numbers."""
+    environment = Environment(
         loader=PackageLoader("decathlete.workflows", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["figure"] = figure
-    found.filters["volume"] = volume
-    return found
+    environment.filters["figure"] = _format_figure
+    environment.filters["volume"] = _format_volume
+    return environment
 
 
-def figure(value: float | None, digits: int = 3) -> str:
-    """A number for a table; a dash where it is undefined."""
+def _format_figure(value: float | None, digits: int = 3) -> str:
+    """Format a number for a table; an undefined number is a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def volume(millilitres: float) -> str:
-    """A volume for a table: three figures that count, never in powers of ten."""
+def _format_volume(millilitres: float) -> str:
+    """Format a volume, mL, for a table: three significant digits, without an exponent."""
     return f"{millilitres:.0f}" if millilitres >= 100 else f"{millilitres:.3g}"

@@ -1,4 +1,4 @@
-"""The charts of a report as inline SVG; ink and lines are CSS variables, so they follow the page's light or dark."""
+"""Draws the charts of a report as inline SVG. Text and lines have CSS variables as colours (light and dark theme)."""
 
 from __future__ import annotations
 
@@ -19,59 +19,59 @@ from numpy.typing import NDArray
 from decathlete.evaluation.scores import Scores
 from decathlete.training.reporting.records import EpochRecord, Logs
 
-# Okabe and Ito's colours for all kinds of colour vision, those first that read well on white and on black.
+# Okabe and Ito's colour-blind safe colours; those with good contrast on white and on black come first.
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
 _THEME = {"#010203": "var(--ink)", "#040506": "var(--line)", "#070809": "var(--muted)"}
 _INK, _LINE, _MUTED = _THEME
 _SETTINGS = {"svg.fonttype": "none", "font.size": 9.5, "axes.titlesize": 10.5}
 
 
-def class_colours(n: int) -> list[str]:
-    """``n`` hex colours: a colour-blind safe set while it lasts, then more."""
+def make_class_colours(n: int) -> list[str]:
+    """Return ``n`` hex colours; the first seven are colour-blind safe."""
     if n <= len(CLASS_COLOURS):
         return list(CLASS_COLOURS[:n])
     return list(islice(cycle([*CLASS_COLOURS, *(to_hex(colormaps["tab20"](i)) for i in range(20))]), n))
 
 
-def loss_chart(logs: Logs) -> str:
-    """Training and validation loss over epochs."""
-    figure, axes = _axes("Loss")
-    _line(axes, logs.epochs, [e.train_loss for e in logs.epochs], "training", CLASS_COLOURS[1])
-    _line(axes, logs.epochs, [e.val_loss for e in logs.epochs], "validation", CLASS_COLOURS[0])
-    _legend(axes)
-    return _svg(figure, "Training and validation loss over epochs")
+def draw_losses(logs: Logs) -> str:
+    """Draw the training and validation loss over epochs."""
+    figure, axes = _make_axes("Loss")
+    _draw_line(axes, logs.epochs, [e.train_loss for e in logs.epochs], "training", CLASS_COLOURS[1])
+    _draw_line(axes, logs.epochs, [e.val_loss for e in logs.epochs], "validation", CLASS_COLOURS[0])
+    _draw_legend(axes)
+    return _to_svg(figure, "Training and validation loss over epochs")
 
 
-def dice_chart(logs: Logs) -> str:
-    """Validation Dice of each class, and their mean, over epochs; the best epoch is marked."""
-    figure, axes = _axes("Dice in validation")
-    few = logs.classes if len(logs.classes) <= 10 else ()
-    for name, colour in zip(few, class_colours(len(few)), strict=True):
-        _line(axes, logs.epochs, [e.dice.get(name) for e in logs.epochs], name, colour)
-    _line(axes, logs.epochs, [e.mean_dice for e in logs.epochs], "mean", _INK, width=2.2)
+def draw_dice(logs: Logs) -> str:
+    """Draw the validation Dice of each class and their mean over epochs."""
+    figure, axes = _make_axes("Dice in validation")
+    names = logs.classes if len(logs.classes) <= 10 else ()
+    for name, colour in zip(names, make_class_colours(len(names)), strict=True):
+        _draw_line(axes, logs.epochs, [e.dice.get(name) for e in logs.epochs], name, colour)
+    _draw_line(axes, logs.epochs, [e.mean_dice for e in logs.epochs], "mean", _INK, width=2.2)
     top = axes.get_ylim()[1]
     axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(1.0, top))
-    _legend(axes)
-    return _svg(figure, "Validation Dice per class over epochs")
+    _draw_legend(axes)
+    return _to_svg(figure, "Validation Dice per class over epochs")
 
 
-def rate_chart(logs: Logs) -> str:
-    """Learning rate over epochs."""
-    figure, axes = _axes("Learning rate")
-    _line(axes, logs.epochs, [e.learning_rate for e in logs.epochs], "learning rate", CLASS_COLOURS[2])
+def draw_learning_rate(logs: Logs) -> str:
+    """Draw the learning rate over epochs."""
+    figure, axes = _make_axes("Learning rate")
+    _draw_line(axes, logs.epochs, [e.learning_rate for e in logs.epochs], "learning rate", CLASS_COLOURS[2])
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-    return _svg(figure, "Learning rate over epochs")
+    return _to_svg(figure, "Learning rate over epochs")
 
 
-def distribution_chart(scores: Scores) -> str:
-    """The main metric (Dice) of every case, a row per class: box (quartiles) and the cases themselves."""
+def draw_distribution(scores: Scores) -> str:
+    """Draw the main metric (Dice) of every case, one row per class: a box (quartiles) and a point for each case."""
     metric = scores.main_metric
     names = [c.name for c in scores.classes]
-    figure, axes = _axes("", height=0.75 + 0.5 * len(names), width=9.6)
-    for row, colour in enumerate(class_colours(len(names))):
+    figure, axes = _make_axes("", height=0.75 + 0.5 * len(names), width=9.6)
+    for row, colour in enumerate(make_class_colours(len(names))):
         values = [v for c in scores.cases if (v := c.classes[row].values[metric.name]) is not None]
-        _box_and_points(axes, len(names) - 1 - row, np.array(values, dtype=float), colour)
+        _draw_row(axes, len(names) - 1 - row, np.array(values, dtype=float), colour)
     axes.set_yticks(range(len(names)), names[::-1])
     axes.set_ylim(-0.6, len(names) - 0.4)
     if metric.is_share:
@@ -79,10 +79,10 @@ def distribution_chart(scores: Scores) -> str:
         axes.set_xlim(np.floor(max(lowest - 0.02, 0) * 10) / 10 - 0.01, 1.01)
     axes.set_xlabel(f"{metric.title} of a case" + (f" ({metric.unit})" if metric.unit else ""))
     axes.grid(visible=False, axis="y")
-    return _svg(figure, f"Distribution of {metric.title} over cases for each class")
+    return _to_svg(figure, f"Distribution of {metric.title} over cases for each class")
 
 
-def _box_and_points(axes: Axes, row: int, values: NDArray[np.float64], colour: str) -> None:
+def _draw_row(axes: Axes, row: int, values: NDArray[np.float64], colour: str) -> None:
     if not values.size:
         return
     if values.size >= 4:
@@ -98,11 +98,11 @@ def _box_and_points(axes: Axes, row: int, values: NDArray[np.float64], colour: s
             whiskerprops={"color": colour, "linewidth": 1.2},
             capprops={"color": colour, "linewidth": 1.2},
         )
-    spread = np.random.default_rng(row).uniform(-0.16, 0.16, values.size)  # only so that points do not hide others
+    spread = np.random.default_rng(row).uniform(-0.16, 0.16, values.size)  # so that points do not hide each other
     axes.scatter(values, row + spread, s=16, color=colour, alpha=0.75, linewidths=0, zorder=3)
 
 
-def _axes(title: str, *, width: float = 3.9, height: float = 2.6) -> tuple[Figure, Axes]:
+def _make_axes(title: str, *, width: float = 3.9, height: float = 2.6) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -118,7 +118,7 @@ def _axes(title: str, *, width: float = 3.9, height: float = 2.6) -> tuple[Figur
     return figure, axes
 
 
-def _line(
+def _draw_line(
     axes: Axes,
     epochs: Sequence[EpochRecord],
     values: Sequence[float | None],
@@ -126,25 +126,25 @@ def _line(
     colour: str,
     width: float = 1.7,
 ) -> None:
-    known = [(e.epoch + 1, v) for e, v in zip(epochs, values, strict=True) if v is not None and np.isfinite(v)]
-    if not known:
+    points = [(e.epoch + 1, v) for e, v in zip(epochs, values, strict=True) if v is not None and np.isfinite(v)]
+    if not points:
         return
-    x, y = zip(*known, strict=True)
-    marker = "o" if len(known) == 1 else None
+    x, y = zip(*points, strict=True)
+    marker = "o" if len(points) == 1 else None
     axes.plot(x, y, color=colour, linewidth=width, label=name, marker=marker, solid_capstyle="round")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _legend(axes: Axes) -> None:
+def _draw_legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, labelcolor=_INK, fontsize=8.5, ncols=2)
 
 
-def _svg(figure: Figure, description: str) -> str:
-    """Inline SVG, as wide as its place, with the theme's variables for its colours."""
+def _to_svg(figure: Figure, description: str) -> str:
+    """Convert a figure to inline SVG with the width of its container and the theme's variables as colours."""
     buffer = io.StringIO()
-    # The salt keeps the ids of several charts on one page apart, and a chart the same from run to run.
+    # The salt makes ids unique among the charts of a page, and the same in each run.
     with mpl.rc_context({**_SETTINGS, "svg.hashsalt": description}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -1,4 +1,4 @@
-"""What a run folder holds for its report; what is missing or damaged becomes a note, not an error."""
+"""Reads the data for a report from the folder of a run. Missing or damaged files give notes, not errors."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from decathlete.evaluation.scores import Scores
 from decathlete.models.record import ModelRecord
 from decathlete.training.reporting.records import Logs, RunRecord
 
-Found = TypeVar("Found", bound=Schema)
+SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """A run folder, read.
+    """Content of the folder of a run.
 
     Attributes:
-        record, model, logs, scores: ``None`` where the file is missing or damaged.
-        cases: raw images and labels of the held-out cases, by id; empty if the raw dataset is gone.
-        predictions: their predicted label maps, by id.
-        warnings: case id -> what prediction warned of.
-        notes: what the report has to do without, and why.
+        folder: folder of the run.
+        record: content of ``run.json``; ``None`` if it is missing or damaged.
+        model: content of ``model.json``; ``None`` if it is missing or damaged.
+        logs: content of ``logs.json``; ``None`` if it is missing or damaged.
+        scores: content of ``scores.json``; ``None`` if it is missing or damaged.
+        cases: case id -> raw images and label; empty if the raw dataset is missing.
+        predictions: case id -> predicted label map.
+        warnings: case id -> warnings of the prediction.
+        notes: what is missing and why.
     """
 
     folder: Path
@@ -44,26 +48,29 @@ class RunData:
 
 
 def read_run(folder: Path, *, dataset_root: Path | None = None) -> RunData:
-    """Read what is there.
+    """Read the folder of a run.
 
     Args:
-        dataset_root: of the raw images, if they moved since training.
+        folder: folder of the run.
+        dataset_root: folder of the raw dataset, if it has moved since training.
 
     Raises:
-        ModelError: ``folder`` is not a run folder (neither ``run.json`` nor ``model/model.json``).
+        ModelError: the folder has neither ``run.json`` nor ``model/model.json``.
     """
     if not any((folder / name).is_file() for name in ("run.json", "model/model.json")):
         raise ModelError(
             "is not the folder of a run (no run.json, no model/model.json)",
             where=folder,
-            remedy="name the folder that `decathlete train` made (results/<dataset>/<2d|3d>/fold_<k>)",
+            remedy="use the folder that `decathlete train` made (results/<dataset>/<2d|3d>/fold_<k>)",
             code="E-MODEL-NOT-FOUND",
         )
     notes: list[str] = []
-    record = _load(RunRecord, folder / "run.json", "what the run was made from", notes)
+    record = _load(RunRecord, folder / "run.json", "the settings of the run", notes)
     held_out = record is None or bool(record.val)
     if not held_out:
-        notes.append("Trained on every case: none is held out, so there are no scores and no pictures of cases.")
+        notes.append(
+            "The model was trained on every case. No case is held out, so there are no scores and no pictures."
+        )
     root = dataset_root or (Path(record.dataset_root) if record and record.dataset_root else None)
     return RunData(
         folder=folder,
@@ -71,48 +78,48 @@ def read_run(folder: Path, *, dataset_root: Path | None = None) -> RunData:
         model=_load(ModelRecord, folder / "model" / "model.json", "the plan", notes),
         logs=_load(Logs, folder / "logs.json", "the training curves", notes),
         scores=_load(Scores, folder / "scores.json", "the scores", notes) if held_out else None,
-        cases=_raw_cases(root, notes) if held_out else {},
-        predictions=_predictions(folder / "validation", notes) if held_out else {},
-        warnings=_warnings(folder / "validation"),
+        cases=_read_cases(root, notes) if held_out else {},
+        predictions=_find_predictions(folder / "validation", notes) if held_out else {},
+        warnings=_read_warnings(folder / "validation"),
         notes=tuple(notes),
     )
 
 
-def _load(kind: type[Found], path: Path, what: str, notes: list[str]) -> Found | None:
+def _load(kind: type[SchemaT], path: Path, content: str, notes: list[str]) -> SchemaT | None:
     try:
         return kind.load(path)
     except DecathleteError as problem:
-        why = "does not exist (yet)" if not path.exists() else f"cannot be used: {problem.problem}"
-        notes.append(f"{path.name} {why}: {what} cannot be shown.")
+        reason = "does not exist (yet)" if not path.exists() else f"cannot be used: {problem.problem}"
+        notes.append(f"{path.name} {reason}. The page cannot show {content}.")
         return None
 
 
-def _raw_cases(root: Path | None, notes: list[str]) -> dict[str, Case]:
+def _read_cases(root: Path | None, notes: list[str]) -> dict[str, Case]:
     try:
         if root is not None:
             return {case.id: case for case in read_dataset(root).cases}
     except (DecathleteError, OSError):
         pass
-    notes.append("The raw dataset is not where it was in training: there are no pictures of cases.")
+    notes.append("The raw dataset is not where it was in training. There are no pictures of cases.")
     return {}
 
 
-def _predictions(folder: Path, notes: list[str]) -> dict[str, Path]:
+def _find_predictions(folder: Path, notes: list[str]) -> dict[str, Path]:
     try:
         return label_files(folder)
     except DecathleteError:
-        notes.append("The folder validation holds no predictions: there are no pictures of cases.")
+        notes.append("The folder validation contains no predictions. There are no pictures of cases.")
         return {}
 
 
-def _warnings(folder: Path) -> dict[str, tuple[str, ...]]:
-    """What prediction wrote into the JSON beside each label map."""
-    found = {}
+def _read_warnings(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Read the warnings in the JSON file beside each label map."""
+    by_case = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            said = json.loads(path.read_text(encoding="utf-8")).get("warnings", [])
+            warnings = json.loads(path.read_text(encoding="utf-8")).get("warnings", [])
         except (OSError, ValueError, AttributeError):
             continue
-        if isinstance(said, list) and said:
-            found[path.stem] = tuple(str(s) for s in said)
-    return found
+        if isinstance(warnings, list) and warnings:
+            by_case[path.stem] = tuple(str(warning) for warning in warnings)
+    return by_case

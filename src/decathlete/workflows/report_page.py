@@ -1,4 +1,4 @@
-"""What a report shows, in the order and words of the page: numbers, charts, chosen cases, the plan."""
+"""Collects the content of a report: scores, charts, pictures of cases, and the plan."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from decathlete.training.reporting.records import Logs
 from decathlete.version import __version__
 from decathlete.workflows import report_charts as charts
 from decathlete.workflows.report_data import RunData
-from decathlete.workflows.report_pictures import View, case_views
+from decathlete.workflows.report_pictures import View, make_case_views
 
 Facts = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CasePictures:
-    """One chosen case: what it is the best, median or worst of, and how it looks."""
+    """Pictures of the best, median or worst case."""
 
     rank: str
     scores: CaseScores
@@ -33,7 +33,7 @@ class CasePictures:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """One choice of the plan and why it was made."""
+    """A setting of the plan and its reasons."""
 
     title: str
     value: str
@@ -42,12 +42,12 @@ class PlanRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Everything the template shows.
+    """Content of the template.
 
     Attributes:
-        colours: class (or region) -> hex colour.
-        ranked: all cases, the worst first.
-        channel: of the image in the pictures.
+        colours: class or region -> hex colour.
+        ranked: all cases with foreground, the lowest Dice first.
+        channel: name of the channel in the pictures.
     """
 
     title: str
@@ -68,11 +68,11 @@ class Page:
 
 
 def make_page(run: RunData) -> Page:
-    """From what the run folder holds."""
+    """Collect the content of the report of a run."""
     notes = list(run.notes)
     plan = run.model.plan if run.model else None
     colours = _colours(plan, run.scores)
-    ranked = rank(run.scores) if run.scores else []
+    ranked = rank_cases(run.scores) if run.scores else []
     return Page(
         title=_title(run, plan),
         subtitle=_subtitle(run, plan),
@@ -81,7 +81,7 @@ def make_page(run: RunData) -> Page:
         scores=run.scores,
         colours=colours,
         ranked=ranked,
-        distribution=Markup(charts.distribution_chart(run.scores)) if run.scores else None,
+        distribution=Markup(charts.draw_distribution(run.scores)) if run.scores else None,
         pictures=_pictures(run, plan, ranked, list(colours.values()), notes),
         channel=plan.channels[0] if plan else "",
         curves=_curves(run.logs),
@@ -94,8 +94,8 @@ def make_page(run: RunData) -> Page:
     )
 
 
-def rank(scores: Scores) -> list[CaseScores]:
-    """Cases from the worst to the best by the main metric; those without a value are left out."""
+def rank_cases(scores: Scores) -> list[CaseScores]:
+    """Sort the cases by the main metric, the worst first. Cases without a value are left out."""
     return [c for c in scores.ranked() if c.values[scores.main_metric.name] is not None]
 
 
@@ -115,7 +115,7 @@ def _colours(plan: Plan | None, scores: Scores | None) -> dict[str, str]:
     names = [c.name for c in scores.classes] if scores else []
     if plan:
         names = [structure.name for structure in plan.labels.structures]
-    return dict(zip(names, charts.class_colours(len(names)), strict=True))
+    return dict(zip(names, charts.make_class_colours(len(names)), strict=True))
 
 
 def _pictures(
@@ -123,22 +123,22 @@ def _pictures(
 ) -> list[CasePictures]:
     if plan is None:
         return []
-    shown = []
-    for title, scores in _chosen(ranked):
+    pictures = []
+    for title, scores in _select_cases(ranked):
         case, prediction = run.cases.get(scores.case_id), run.predictions.get(scores.case_id)
         if case is None or prediction is None:
             continue
         try:
-            views = case_views(case, prediction, plan, colours)
+            views = make_case_views(case, prediction, plan, colours)
         except (DecathleteError, OSError) as problem:
             notes.append(f"No pictures of {scores.case_id}: {_first_line(problem)}")
             continue
-        shown.append(CasePictures(rank=title, scores=scores, views=views))
-    return shown
+        pictures.append(CasePictures(rank=title, scores=scores, views=views))
+    return pictures
 
 
-def _chosen(ranked: list[CaseScores]) -> list[tuple[str, CaseScores]]:
-    """Best, median and worst, each case once."""
+def _select_cases(ranked: list[CaseScores]) -> list[tuple[str, CaseScores]]:
+    """Select the best, the median and the worst case, each case once."""
     if not ranked:
         return []
     picks = {len(ranked) - 1: "Best", len(ranked) // 2: "Median", 0: "Worst"}
@@ -148,17 +148,17 @@ def _chosen(ranked: list[CaseScores]) -> list[tuple[str, CaseScores]]:
 
 
 def _first_line(problem: Exception) -> str:
-    # Without the path: it may say more about a patient than a case id does.
+    # Without the path, which may identify the patient.
     return problem.problem if isinstance(problem, DecathleteError) else type(problem).__name__
 
 
 def _curves(logs: Logs | None) -> list[Markup]:
     if logs is None or not logs.epochs:
         return []
-    drawn = [Markup(charts.loss_chart(logs))]
+    curves = [Markup(charts.draw_losses(logs))]
     if any(e.mean_dice is not None for e in logs.epochs):
-        drawn.append(Markup(charts.dice_chart(logs)))
-    return [*drawn, Markup(charts.rate_chart(logs))]
+        curves.append(Markup(charts.draw_dice(logs)))
+    return [*curves, Markup(charts.draw_learning_rate(logs))]
 
 
 def _training(run: RunData) -> Facts:
@@ -176,7 +176,8 @@ def _training(run: RunData) -> Facts:
             facts.append(("Best in validation", f"Dice {last.best_dice:.3f}, epoch {last.best_epoch + 1}"))
     if run.record:
         config = run.record.config
-        used = run.model.training_provenance.get("precision") if run.model else None  # not only that it was left to us
+        # The precision that was used; the config may have auto.
+        used = run.model.training_provenance.get("precision") if run.model else None
         precision = str(used or config.precision)
         facts += [
             ("Optimizer", config.optimizer.component),
@@ -215,7 +216,7 @@ def _ranges(ranges: tuple[Range, ...], unit: str) -> str:
 
 
 def _provenance(run: RunData) -> Facts:
-    facts: Facts = [("Report made by", f"Decathlete {__version__}")]
+    facts: Facts = [("Report written by", f"Decathlete {__version__}")]
     if run.record:
         facts += [("Trained by", f"Decathlete {run.record.version}"), ("Started", _time(run.record.started))]
         if run.record.finished:
@@ -223,19 +224,21 @@ def _provenance(run: RunData) -> Facts:
         facts += [("Seed", str(run.record.config.seed)), ("Plan", run.record.plan_digest)]
         facts.append(("Dataset digest", run.record.dataset_digest))
     if run.model:
-        facts += [(_words(key), str(value)) for key, value in run.model.training_provenance.items() if _plain(value)]
-    known: dict[str, str] = {}
+        facts += [
+            (_title_of(key), str(value)) for key, value in run.model.training_provenance.items() if _is_shown(value)
+        ]
+    unique: dict[str, str] = {}
     for title, value in facts:
-        known.setdefault(title, value)
-    return list(known.items())
+        unique.setdefault(title, value)
+    return list(unique.items())
 
 
-def _plain(value: object) -> bool:
-    """Short facts only; and no paths, which may name people."""
+def _is_shown(value: object) -> bool:
+    """Return whether a value is short and not a path, which may identify a person."""
     return isinstance(value, str | int | float) and len(str(value)) < 80 and "/" not in str(value)
 
 
-def _words(key: str) -> str:
+def _title_of(key: str) -> str:
     return key.replace("_", " ").capitalize()
 
 

@@ -1,7 +1,7 @@
-"""Pictures of a case for a report: image, label, and prediction over the image, upright and in true proportion.
+"""Draws pictures of a case for a report: image, label and prediction, with the physical aspect ratio.
 
-Shown in the radiological convention: the patient's right is on the left of the picture. Letters at the edges name
-the direction: R right, L left, A anterior, P posterior, S superior, I inferior.
+Pictures follow the radiological convention: the patient's right is on the left of the picture. Letters at the edges
+give the direction: R right, L left, A anterior, P posterior, S superior, I inferior.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Kind = Literal["image", "label", "prediction"]
 KINDS: tuple[Kind, ...] = ("image", "label", "prediction")
 
 COARSE_RATIO = 2.5
-LEAST_WINDOW_MM = 80.0
-LONGEST_EDGE_PX = 360
+MIN_WINDOW_MM = 80.0
+MAX_EDGE_PX = 360
 
-# Axis cut across -> its name, and the letters at left, right, top and bottom of the picture.
+# Axis perpendicular to the slice -> name of the plane, and letters at the left, right, top and bottom of the picture.
 _PLANES = {0: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 2: ("sagittal", "APSI")}
 
 
@@ -44,8 +44,9 @@ class Tile:
     """One picture.
 
     Attributes:
-        png: base64.
-        letters: at its left, right, top and bottom edge.
+        png: PNG file, base64.
+        letters: letters at the left, right, top and bottom edge.
+        alt: alternative text.
     """
 
     png: str
@@ -55,10 +56,12 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One slice, seen three times: image, label, prediction with the label's outline.
+    """One slice in three pictures: image, label, and prediction with the outline of the label.
 
     Attributes:
+        title: plane and number of the slice.
         ratio: physical width / height.
+        tiles: the pictures.
     """
 
     title: str
@@ -68,7 +71,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class _Volumes:
-    """Canonical orientation, cut to the window around the structures."""
+    """Volumes in canonical orientation, cropped to the window around the structures."""
 
     image: NDArray[np.float32]
     label: Array
@@ -85,14 +88,17 @@ class _Slice:
     aspect: float
 
 
-def case_views(case: Case, prediction: Path, plan: Plan, colours: list[str], *, channel: int = 0) -> list[View]:
-    """Up to three slices of a case, where its structures are largest.
+def make_case_views(case: Case, prediction: Path, plan: Plan, colours: list[str], *, channel: int = 0) -> list[View]:
+    """Draw up to three slices of a case at the largest cross-sections of its structures.
 
-    Three orthogonal planes, or three slices across the coarse axis where the slices are far apart.
+    The slices are three orthogonal planes, or, if the voxels are anisotropic, three slices along the coarse axis.
 
     Args:
-        colours: hex, of each class or region of the plan.
-        channel: of the image that is shown.
+        case: raw images and label.
+        prediction: predicted label map.
+        plan: plan of the model.
+        colours: hex colour of each class or region of the plan.
+        channel: channel that is shown.
 
     Raises:
         ImageError: a file cannot be read, or the shapes differ.
@@ -100,12 +106,12 @@ def case_views(case: Case, prediction: Path, plan: Plan, colours: list[str], *, 
     volumes = _read(case, prediction, channel, ignore=plan.labels.ignore)
     window = _grey_range(volumes.image, plan.normalization[channel])
     views = []
-    for axis, index in _cuts(volumes):
+    for axis, index in _select_slices(volumes):
         name, letters = _PLANES[axis]
-        cut = _slice(volumes, axis, index)
+        cut = _extract_slice(volumes, axis, index)
         tiles = tuple(
             Tile(
-                png=_png(cut, kind, window, plan.labels, colours),
+                png=_draw_png(cut, kind, window, plan.labels, colours),
                 letters=letters,
                 alt=f"{name} slice, {kind}",
             )
@@ -117,14 +123,14 @@ def case_views(case: Case, prediction: Path, plan: Plan, colours: list[str], *, 
 
 
 def _grey_range(image: NDArray[np.float32], normalization: ComponentSettings) -> tuple[float, float]:
-    """Intensities shown as black and as white.
+    """Return the intensities of black and white.
 
-    CT: the range of the structures, and half as much again below and above, so that soft tissue is not lost between
-    air and bone. Others: all but the outermost half percent.
+    CT: the clip range of the normalisation, extended by half its width on both sides, so that soft tissue has contrast
+    between air and bone. Others: the percentiles 0.5 and 99.5.
     """
     if clip_range := NORMALIZATIONS.build(normalization).clip_range:
-        beyond = 0.5 * (clip_range[1] - clip_range[0])
-        low, high = clip_range[0] - beyond, clip_range[1] + beyond
+        margin = 0.5 * (clip_range[1] - clip_range[0])
+        low, high = clip_range[0] - margin, clip_range[1] + margin
     else:
         low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
     return low, max(high, low + 1e-6)
@@ -152,48 +158,48 @@ def _read(case: Case, prediction_path: Path, channel: int, *, ignore: int | None
 
 
 def _window(label: Array, prediction: Array, spacing: Triple) -> tuple[slice, slice, slice]:
-    """The part of the volume to look at: some 2.5 times the structures, never below 80 mm, inside the volume."""
+    """Return the window around the structures: 2.5 times their size, at least 80 mm, within the volume."""
     box = joint_box(label, prediction)
     cuts = []
     for start, stop, n, mm in zip(box.start, box.stop, label.shape, spacing, strict=True):
-        length = int(np.ceil(max(2.5 * (stop - start), LEAST_WINDOW_MM / mm)))
+        length = int(np.ceil(max(2.5 * (stop - start), MIN_WINDOW_MM / mm)))
         low = max((start + stop - length) // 2, 0)
         high = min(low + length, n)
         cuts.append(slice(max(high - length, 0), high))
     return (cuts[0], cuts[1], cuts[2])
 
 
-def _cuts(volumes: _Volumes) -> list[tuple[int, int]]:
-    """Axis and index of each slice to show."""
-    anywhere = (volumes.label != 0) | (volumes.prediction != 0)
+def _select_slices(volumes: _Volumes) -> list[tuple[int, int]]:
+    """Return the axis and the index of each slice."""
+    mask = (volumes.label != 0) | (volumes.prediction != 0)
     coarse = int(np.argmax(volumes.spacing))
     others = max(mm for axis, mm in enumerate(volumes.spacing) if axis != coarse)
-    flat = [axis for axis, n in enumerate(anywhere.shape) if n == 1]
+    flat = [axis for axis, n in enumerate(mask.shape) if n == 1]
     if flat:
         return [(flat[0], 0)]
     if volumes.spacing[coarse] > COARSE_RATIO * others:
-        filled = np.flatnonzero(_areas(anywhere, coarse)) if anywhere.any() else np.arange(anywhere.shape[coarse])
-        picked = sorted({int(v) for v in np.quantile(filled, (0.25, 0.5, 0.75), method="nearest")}, reverse=True)
-        return [(coarse, index) for index in picked]
-    return [(axis, int(np.argmax(_areas(anywhere, axis)))) for axis in range(3)]
+        filled = np.flatnonzero(_areas(mask, coarse)) if mask.any() else np.arange(mask.shape[coarse])
+        indices = sorted({int(v) for v in np.quantile(filled, (0.25, 0.5, 0.75), method="nearest")}, reverse=True)
+        return [(coarse, index) for index in indices]
+    return [(axis, int(np.argmax(_areas(mask, axis)))) for axis in range(3)]
 
 
 def _areas(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
     return np.asarray(mask.sum(axis=tuple(a for a in range(3) if a != axis)))
 
 
-def _slice(volumes: _Volumes, axis: int, index: int) -> _Slice:
-    """Flipped so that superior (or anterior) is at the top and right (or anterior) on the left."""
+def _extract_slice(volumes: _Volumes, axis: int, index: int) -> _Slice:
+    """Extract a slice, flipped so that superior (or anterior) is at the top and right (or anterior) on the left."""
     parts: list[Array] = [volumes.image, volumes.label, volumes.prediction]
     image, label, prediction = (np.asarray(np.take(a, index, axis=axis))[::-1, ::-1] for a in parts)
     row_mm, column_mm = (mm for a, mm in enumerate(volumes.spacing) if a != axis)
     return _Slice(image=image, label=label, prediction=prediction, aspect=row_mm / column_mm)
 
 
-def _png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet, colours: list[str]) -> str:
+def _draw_png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet, colours: list[str]) -> str:
     rows, columns = cut.image.shape
     height, width = rows * cut.aspect, float(columns)
-    scale = LONGEST_EDGE_PX / max(height, width) / 100
+    scale = MAX_EDGE_PX / max(height, width) / 100
     figure = Figure(figsize=(max(width * scale, 0.4), max(height * scale, 0.4)), dpi=100, facecolor="black")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -206,8 +212,8 @@ def _png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet,
         interpolation="bilinear",
     )
     if kind != "image":
-        filled = cut.label if kind == "label" else cut.prediction
-        axes.imshow(_paint(filled, labels, colours), aspect="auto", interpolation="nearest")
+        label = cut.label if kind == "label" else cut.prediction
+        axes.imshow(_colour_label(label, labels, colours), aspect="auto", interpolation="nearest")
     if kind == "prediction":
         for structure, colour in zip(labels.structures, colours, strict=True):
             mask = np.isin(cut.label, structure.values)
@@ -222,9 +228,9 @@ def _png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet,
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _paint(label: Array, labels: LabelSet, colours: list[str]) -> NDArray[np.float32]:
-    """RGBA of a label slice; where regions overlap the last one (the innermost, by custom) is on top."""
-    paint = np.zeros((*label.shape, 4), np.float32)
+def _colour_label(label: Array, labels: LabelSet, colours: list[str]) -> NDArray[np.float32]:
+    """Return RGBA colours of a label slice. Where regions overlap, the last one (usually the innermost) is on top."""
+    colour_YXC = np.zeros((*label.shape, 4), np.float32)
     for structure, colour in zip(labels.structures, colours, strict=True):
-        paint[np.isin(label, structure.values)] = (*to_rgb(colour), 0.5)
-    return paint
+        colour_YXC[np.isin(label, structure.values)] = (*to_rgb(colour), 0.5)
+    return colour_YXC

@@ -1,4 +1,4 @@
-"""Images of the cases that a run knows, where they are now."""
+"""Loads the images of a run's cases."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
 
 
-def run_images(record: RunRecord, case_ids: Sequence[str], plan: Plan, *, dataset: Path | None = None) -> Images:
-    """Prepared images of a run's cases: as they were prepared, or else from the raw dataset; none where neither is.
+def load_run_images(record: RunRecord, case_ids: Sequence[str], plan: Plan, *, dataset: Path | None = None) -> Images:
+    """Load the prepared images of a run's cases, or prepare them from the raw dataset.
+
+    The result is empty if neither exists.
 
     Args:
-        dataset: where the raw dataset lies now, if it moved since training; one of another name is not looked at.
+        record: record of the run.
+        case_ids: ids of the cases.
+        plan: plan of the model.
+        dataset: raw dataset, if it has moved since training; a dataset with another name is ignored.
     """
     try:
         return stored_images(plan, Path(record.prepared), case_ids)
@@ -26,5 +31,5 @@ def run_images(record: RunRecord, case_ids: Sequence[str], plan: Plan, *, datase
         root = dataset
     if root is None or not (root / MANIFEST).is_file():
         return {}
-    known = {case.id: case for case in read_dataset(root).cases}
-    return case_images(plan, [known[case_id] for case_id in case_ids if case_id in known])
+    by_id = {case.id: case for case in read_dataset(root).cases}
+    return case_images(plan, [by_id[case_id] for case_id in case_ids if case_id in by_id])

@@ -1,4 +1,4 @@
-"""Train one fold of a prepared dataset, with the plan adapted to the machine and the time."""
+"""Trains one fold of a prepared dataset, with a plan adapted to the machine and the training time."""
 
 from __future__ import annotations
 
@@ -46,26 +46,32 @@ def train_task(
     progress: TrainingProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
-    """Train one fold; the result's folder holds the model, its logs and checkpoints.
+    """Train one fold. The folder of the result contains the model, its logs and checkpoints.
 
     Args:
-        overrides: ``field=value`` assignments onto the plan; only fields that do not change how the data were
-            prepared.
-        adapt: narrow the network and the batch for a CPU or a short training time.
-        resume: continue a stopped run, with the plan that it was started with.
-        clock: returns the current time, seconds; a time limit is measured with it.
+        task: dataset: number, folder name or path.
+        dims: dimensions of the model.
+        fold: held-out fold, or ``"all"``.
+        workspace: folders of data, prepared data and results.
+        config: settings of the training.
+        overrides: ``field=value`` assignments for the plan; only fields that do not change the prepared data.
+        adapt: adapt the plan to a CPU or a short training: narrower network, smaller batch and patch.
+        resume: resume a stopped run with its own plan.
+        overwrite: replace another run in the folder.
+        progress: receives steps and epochs.
+        clock: returns the current time, seconds, for the training time.
 
     Raises:
-        StoreError: the dataset has not been prepared.
-        OutputError: the folder holds another run, and neither ``resume`` nor ``overwrite`` is given.
+        StoreError: the dataset is not prepared.
+        OutputError: the folder contains another run, and neither ``resume`` nor ``overwrite`` is set.
     """
     store = PreparedStore.open(workspace.prepared_folder(task, dims))
     folder = workspace.run_folder(task, dims, fold)
-    plan = plan_of_run(folder, store, overrides=overrides) if resume and adapt else None
-    plan = plan or adapted_plan(store, config, adapt=adapt, overrides=overrides)
+    plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
+    plan = plan or make_training_plan(store, config, adapt=adapt, overrides=overrides)
     if "budget" in plan.reasons:
         log.info(
-            "the plan is adapted to the machine and the time: patch %s, batch %d, %s channels at full resolution; %s",
+            "the plan is adapted to the machine and the training time: patch %s, batch %d, features %s; %s",
             plan.patch_size,
             plan.batch_size,
             architecture_of(plan.network).width,
@@ -85,46 +91,48 @@ def train_task(
     )
 
 
-def adapted_plan(store: PreparedStore, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = ()) -> Plan:
-    """Return the store's plan with the user's assignments, adapted to the device and the time.
+def make_training_plan(
+    store: PreparedStore, config: TrainConfig, *, adapt: bool, overrides: tuple[str, ...] = ()
+) -> Plan:
+    """Apply the overrides to the plan of the prepared data, and adapt it to the device and the training time.
 
     Raises:
-        OptionError: an override does not fit, or contradicts the config's batch size.
+        OptionError: an override does not fit, or contradicts the batch size in ``config``.
     """
-    refuse_two_batch_sizes(config, overrides)
+    check_batch_size(config, overrides)
     plan = override(with_batch_size(store.plan, config.batch_size), overrides)
     if adapt:
         adapted = adapt_plan(plan, _budget(config, plan))
-        plan = override(adapted, overrides)  # again: what the user sets is applied last
-    return _mirroring_as(plan, config.augmentation)
+        plan = override(adapted, overrides)  # again, because overrides take precedence over the adaptation
+    return _set_mirror_axes(plan, config.augmentation)
 
 
 def _budget(config: TrainConfig, plan: Plan) -> ComputeBudget:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, torch.device(device))
     precision = supported_precision(precision, plan.network, requested=config.precision)
-    shared = config.devices if device == "cpu" else 1  # processes that share the processors
+    n_sharing = config.devices if device == "cpu" else 1  # number of processes that share the processors
     return ComputeBudget(
         device=device,
         max_time_s=config.max_time_s,
-        threads=max(1, usable_threads() // shared),
+        threads=max(1, usable_threads() // n_sharing),
         arithmetic=cpu_arithmetic(precision),
         steps=config.total_steps,
     )
 
 
-def _mirroring_as(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:
-    """Return ``plan`` with the axes along which the chosen augmentation mirrors."""
+def _set_mirror_axes(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:
+    """Set the mirror axes of the plan to those of the augmentation."""
     if augmentation is None:
         return plan
     axes = augmentation.mirroring_within(plan.mirror_axes, plan.dims).mirror_axes(plan.dims)
     if axes == plan.mirrored_axes:
         return plan
-    return plan.revised(mirror_axes=axes, reasons=plan.reasons | {"mirror_axes": "as the chosen augmentation has it"})
+    return plan.revised(mirror_axes=axes, reasons=plan.reasons | {"mirror_axes": "set by the augmentation"})
 
 
-def refuse_two_batch_sizes(config: TrainConfig, overrides: tuple[str, ...]) -> None:
-    """``--batch-size`` and ``--set batch_size`` say the same thing; whoever gives both must give one number.
+def check_batch_size(config: TrainConfig, overrides: tuple[str, ...]) -> None:
+    """Check that ``--batch-size`` and ``--set batch_size`` are equal if both are set.
 
     Raises:
         OptionError: they differ.
@@ -137,18 +145,19 @@ def refuse_two_batch_sizes(config: TrainConfig, overrides: tuple[str, ...]) -> N
     if config.batch_size is not None and assigned and assigned[-1] != str(config.batch_size):
         raise OptionError(
             f"--batch-size {config.batch_size} and --set batch_size={assigned[-1]} contradict each other",
-            remedy="give one of them",
+            remedy="use one of them",
         )
 
 
-def plan_of_run(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...] = ()) -> Plan | None:
-    """Return the plan of the run in ``folder``, if the prepared data still have the plan that it was adapted from.
+def load_run_plan(folder: Path, store: PreparedStore, *, overrides: tuple[str, ...] = ()) -> Plan | None:
+    """Return the plan of the run in ``folder`` if the plan of the prepared data has not changed, else ``None``.
 
-    On a machine with another number of processors the adapted plan would be another one, and the run could not resume.
+    A resumed run needs its own plan: on a machine with another number of processors, the plan would be adapted
+    differently.
 
     Raises:
         OptionError: an override does not fit.
-        OutputError: the run's record is damaged.
+        OutputError: the record of the run is damaged.
     """
     record = record_in(folder)
     if record is None or record.plan is None or record.store_plan_digest != store.plan.digest:
@@ -168,30 +177,30 @@ def train_config(
     fold: FoldName | None = None,
     **fields: Any,
 ) -> TrainConfig:
-    """A :class:`TrainConfig` from options as a user writes them; what does nothing beside the others is refused.
+    """Make a :class:`TrainConfig` from options as a user writes them. Options without effect are rejected.
 
     Args:
-        max_time: a duration with units (``20m``).
-        augment: ``False`` switches every augmentation off.
-        steps: numbers with commas between them (``100,200``).
-        focal: the focal loss in place of the cross entropy.
-        logger: names with commas between them (``tensorboard,wandb``), or ``none``.
-        preset: whose defaults stand for what is not given, its augmentation included.
-        dims: of the model; a preset needs them.
-        fold: that is to be trained; on ``"all"`` nothing is validated.
-        fields: fields of :class:`TrainConfig`; ``None``: our default, not the preset's.
+        max_time: training time with units (``20m``).
+        augment: ``False`` disables all augmentation.
+        steps: epochs of the multistep schedule, separated by commas (``100,200``).
+        focal: focal loss instead of cross entropy.
+        logger: names separated by commas (``tensorboard,wandb``), or ``none``.
+        preset: source of defaults for options that are not set, including the augmentation.
+        dims: dimensions of the model; a preset needs them.
+        fold: held-out fold; with ``"all"`` there is no validation.
+        fields: fields of :class:`TrainConfig`; ``None``: the field's own default, also with a preset.
 
     Raises:
-        OptionError: with every problem together.
+        OptionError: options are wrong or contradict each other; the message lists all problems.
     """
     if max_time is not None:
         fields["max_time_s"] = parse_duration(max_time)
     if steps is not None:
-        fields["steps"] = _parts(steps)
+        fields["steps"] = _split(steps)
     if focal is not None:
         fields["loss"] = "focal" if focal else "cross_entropy"
     if logger is not None:
-        names = tuple(dict.fromkeys(_parts(logger)))
+        names = tuple(dict.fromkeys(_split(logger)))
         fields["loggers"] = () if names == ("none",) else names
     if augment is False:
         fields["augmentation"] = AugmentationConfig.none()
@@ -199,12 +208,12 @@ def train_config(
     return TrainConfig.make(defaults=defaults, dims=dims, fold=fold, **fields)
 
 
-def _parts(text: str) -> tuple[str, ...]:
+def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _preset_defaults(preset: PresetName, dims: Dims, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The preset's training, without what contradicts ``fields``."""
+    """Return the training settings of a preset that do not contradict ``fields``."""
     values = load_preset(preset)
     defaults = {**values.train, "augmentation": AugmentationConfig.recipe(dims)}
     if dims == 2:

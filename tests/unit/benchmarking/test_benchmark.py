@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from decathlete.benchmarking.clock import PeakMemory, Stopwatch
-from decathlete.benchmarking.fixed import fixed_task, random_plan
+from decathlete.benchmarking.instruments import PeakMemory, Stopwatch
 from decathlete.benchmarking.options import BenchmarkOptions
-from decathlete.benchmarking.record import BenchmarkRecord, Latency, memory_of, throughput_of
-from decathlete.benchmarking.run import benchmark, benchmark_plan, claim_free
-from decathlete.benchmarking.task import Measured
+from decathlete.benchmarking.random_plan import find_task_setting, make_random_plan
+from decathlete.benchmarking.record import BenchmarkRecord, Latency, combine_memory, sum_throughput
+from decathlete.benchmarking.run import benchmark, create_unique_file, make_benchmark_plan
+from decathlete.benchmarking.task import Measurement
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
 from decathlete.workflows.workspace import Workspace
@@ -42,12 +42,12 @@ def tiny(mode: Any, dims: Any = 3, **changes: Any) -> BenchmarkOptions:
 
 def test_percentiles_of_made_up_times() -> None:
     seconds = [i / 1000 for i in range(1, 102)]  # 1 to 101 ms: n % of them are at or below n + 1
-    latency = Latency.of(seconds[::-1])
+    latency = Latency.from_seconds(seconds[::-1])
     assert latency.mean == pytest.approx(51)
     assert (latency.p50, latency.p90, latency.p95, latency.p99) == pytest.approx((51, 91, 96, 100))
 
 
-def _measured(seconds: tuple[float, ...], **changes: Any) -> Measured:
+def _measured(seconds: tuple[float, ...], **changes: Any) -> Measurement:
     values: dict[str, Any] = {
         "rss_bytes": 10,
         "device_bytes": None,
@@ -55,15 +55,15 @@ def _measured(seconds: tuple[float, ...], **changes: Any) -> Measured:
         "precision": "fp32",
         "layout": "channels_first",
     }
-    return Measured(seconds=seconds, images=6, voxels=600, **(values | changes))
+    return Measurement(seconds=seconds, images=6, voxels=600, **(values | changes))
 
 
 def test_processes_add_up() -> None:
     reports = [_measured((1.0, 2.0), device_bytes=5), _measured((3.0, 3.0), device_bytes=7)]
-    assert throughput_of(reports).images_per_s == pytest.approx(6 / 3 + 6 / 6)
-    assert throughput_of(reports).voxels_per_s == pytest.approx(600 / 3 + 600 / 6)
-    assert (memory_of(reports).rss_bytes, memory_of(reports).device_bytes) == (20, 7)
-    assert memory_of([_measured((1.0,))]).device_bytes is None
+    assert sum_throughput(reports).images_per_s == pytest.approx(6 / 3 + 6 / 6)
+    assert sum_throughput(reports).voxels_per_s == pytest.approx(600 / 3 + 600 / 6)
+    assert (combine_memory(reports).rss_bytes, combine_memory(reports).device_bytes) == (20, 7)
+    assert combine_memory([_measured((1.0,))]).device_bytes is None
 
 
 def test_the_stopwatch_counts_laps_and_not_what_is_between_them() -> None:
@@ -100,28 +100,28 @@ CHANNELS_CLASSES = dict(enumerate(["44", "12", "13", "13", "23", "12", "13", "13
 @pytest.mark.parametrize("number", CHANNELS_CLASSES)
 @pytest.mark.parametrize("dims", [2, 3])
 def test_fixed_patches_are_kept_as_they_are(number: int, dims: Any) -> None:
-    fixed = fixed_task(f"{number:02}")
+    fixed = find_task_setting(f"{number:02}")
     assert fixed.number == number
     patch = fixed.patch_3d if dims == 3 else fixed.patch_2d
     if patch is None:
-        with pytest.raises(OptionError, match="no fixed patch in 2D"):
-            random_plan(f"{number:02}", dims)
+        with pytest.raises(OptionError, match="no fixed 2D patch size"):
+            make_random_plan(f"{number:02}", dims)
         return
-    plan = random_plan(f"{number:02}", dims)
+    plan = make_random_plan(f"{number:02}", dims)
     assert plan.patch_size == patch
     assert f"{plan.network.in_channels}{plan.network.out_channels}" == CHANNELS_CLASSES[number]
     assert plan.batch_size == (2 if dims == 3 else 16)
 
 
 def test_width_and_depth_are_the_planners() -> None:
-    full = random_plan("04", 3).network
+    full = make_random_plan("04", 3).network
     shaping = PlanOptions(filters=(4, 8, 16), deep_supervision=False, overrides=("network.norm=batch",))
-    plan = benchmark_plan(BenchmarkOptions(mode="train", task="Task04_Hippocampus", plan=shaping))
+    plan = make_benchmark_plan(BenchmarkOptions(mode="train", task="Task04_Hippocampus", plan=shaping))
     assert plan.network.features == (4, 8, 16)
     assert plan.network.strides == full.strides[:3]
     assert (plan.network.heads, plan.network.norm) == (1, "batch")
     shaping = PlanOptions(depth=1, filters=(4, 8, 16))
-    network = benchmark_plan(BenchmarkOptions(mode="train", patch=(24, 24, 24), plan=shaping)).network
+    network = make_benchmark_plan(BenchmarkOptions(mode="train", patch=(24, 24, 24), plan=shaping)).network
     assert network.features == (4, 8)
 
 
@@ -232,7 +232,7 @@ def test_amp_is_bf16_on_a_processor(tmp_path: Path) -> None:
 
 
 def test_no_record_takes_the_place_of_another(tmp_path: Path) -> None:
-    paths = [claim_free(tmp_path, "same") for _ in range(3)]
+    paths = [create_unique_file(tmp_path, "same") for _ in range(3)]
     assert [path.name for path in paths] == ["same.json", "same-2.json", "same-3.json"]
 
 
@@ -240,12 +240,12 @@ def test_no_record_takes_the_place_of_another(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"mode": "train", "volumes": True}, "mode predict"),
-        ({"mode": "predict", "augment": True}, "only training augments"),
+        ({"mode": "predict", "augment": True}, "only in mode train"),
         ({"mode": "train", "amp": True}, "not both"),
         ({"mode": "predict", "shape": (9, 9, 9)}, "with volumes"),
         ({"mode": "train", "patch": (8, 8)}, "3 positive numbers"),
         ({"mode": "train", "steps": 0, "warmup": 0}, "2 problems"),
-        ({"mode": "train", "real": True}, "have a network already"),
+        ({"mode": "train", "real": True}, "no effect with real data"),
         ({"mode": "rest"}, "train or predict"),
     ],
 )
@@ -264,7 +264,7 @@ def test_options_that_do_not_fit_are_refused(changes: dict[str, Any], said: str)
 )
 def test_plans_that_cannot_be_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(OptionError, match=said):
-        benchmark_plan(tiny("train", **changes))
+        make_benchmark_plan(tiny("train", **changes))
 
 
 def test_fp16_is_not_for_processors(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from decathlete import BenchmarkOptions, PlanOptions, PredictOptions, TrainConfig
 from decathlete.augmentation.config import AugmentationConfig
+from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.main import app
-from decathlete.cli.network import FullPlanArguments
-from decathlete.cli.shared_groups import PlanArguments, SweepArguments, TrainArguments, WindowArguments
-from decathlete.cli.training import FullTrainArguments
+from decathlete.cli.plan_options import FullPlanArguments, PlanArguments
+from decathlete.cli.prediction_options import PredictionArguments, SlidingWindowArguments
+from decathlete.cli.training_options import TrainArguments
 from decathlete.errors import OptionError
 from decathlete.planning.overrides import preset_options
 from decathlete.workflows.train import train_config
@@ -157,10 +158,10 @@ def test_the_same_option_is_said_alike_everywhere() -> None:
 
 
 def test_defaults_are_those_of_the_python_functions() -> None:
-    assert PlanArguments().options() == FullPlanArguments().options() == PlanOptions()
-    assert TrainArguments().config() == FullTrainArguments().config() == TrainConfig()
-    for arguments in (SweepArguments(), WindowArguments()):
-        assert arguments.options(device="auto", precision="auto") == PredictOptions()
+    assert PlanArguments().to_plan_options() == FullPlanArguments().to_plan_options() == PlanOptions()
+    assert TrainArguments().to_train_config() == FullTrainArguments().to_train_config() == TrainConfig()
+    for arguments in (SlidingWindowArguments(), PredictionArguments()):
+        assert arguments.to_predict_options(device="auto", precision="auto") == PredictOptions()
 
 
 @pytest.mark.parametrize("columns", [80, 110])
@@ -398,7 +399,7 @@ def test_benchmark_hands_on_all_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         ("--mode predict --patch 8,x,8", "--patch '8,x,8' is not a list"),
         ("--mode train --tta", "mode predict"),
         ("--mode train --amp --precision fp32", "not both"),
-        ("--mode predict --compile", "only training compiles"),
+        ("--mode predict --compile", "only in mode train"),
     ],
 )
 def test_benchmark_refuses_with_one_message(given: str, said: str) -> None:

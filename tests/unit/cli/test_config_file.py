@@ -105,7 +105,7 @@ def test_switches_of_the_file_are_undone_by_flags_and_may_be_spelled_as_those(
     assert (heard["adapt"], heard["overwrite"], heard["predict_options"].window.tta) == (True, False, False)
     assert heard["config"] == TrainConfig()
     (tmp_path / "o.yaml").write_text("no_adapt: true\nadapt: true")
-    assert "adapt: given twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
+    assert "adapt: is set twice" in called("run", "here", "--config", str(tmp_path / "o.yaml"))
 
 
 def test_a_renamed_option_names_its_successor(heard: dict[str, Any], tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ patience: 0
         "seed: True is neither a number nor a word",
         "focal: 1 is neither true nor false",
         "optimizer: 'lion': ",
-        "val-cases: given twice",
+        "val-cases: is set twice",
         "momentum: [0.9] is neither a number nor a word",
         "patience: 0: ",
     ):
@@ -177,7 +177,7 @@ def test_a_file_may_serve_several_commands(
     (tmp_path / "o.yaml").write_text("norm: batch\nepochs: 3\n")
     assert called("train", "--task", "04", "--config", str(tmp_path / "o.yaml")) == "enough"
     assert heard["config"] == TrainConfig(epochs=3)
-    assert "left to others: norm" in caplog.text
+    assert "ignored here: norm" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_file_may_serve_several_commands(
         ("o.toml", "a = 1", "neither YAML nor JSON"),
         ("o.json", "{", "cannot be read"),
         ("o.yaml", "a: [", "cannot be read"),
-        ("o.yaml", "- epochs", "does not hold options"),
+        ("o.yaml", "- epochs", "contains no options"),
         ("none.yaml", None, "does not exist"),
     ],
 )

@@ -64,10 +64,10 @@ def test_what_was_assumed_is_printed(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
     for words in (
-        "40 × 56 × 40 voxels the recipe's for Task04_Hippocampus, the task that --task names",
+        "40 × 56 × 40 voxels the recipe's setting for Task04_Hippocampus, the task that --task names",
         "1 × 1 × 1 mm",
         "MRI: z-score of its non-zero voxels",
-        "MRI, for the first channel is called MRI",
+        "MRI, because the first channel is called MRI",
         "0 background, 1 Anterior, 2 Posterior",
         f"model in {tmp_path / 'm'}",
     ):

@@ -25,9 +25,8 @@ from decathlete.evaluation.mask_pair import MaskPair
 from decathlete.evaluation.metrics import METRICS, make_metrics
 from decathlete.evaluation.scores import MetricInfo, Scores
 from decathlete.io.images import write_label
-from decathlete.workflows.cross_validation_page import render_cross_validation
-from decathlete.workflows.report import make_report
-from decathlete.workflows.report_charts import distribution_chart
+from decathlete.workflows.report import make_report, render_cross_validation
+from decathlete.workflows.report_charts import draw_distribution
 from decathlete.workflows.validate import PredictOptions, validate
 
 MODULE = '''
@@ -130,7 +129,7 @@ def test_scores_are_shown_where_the_metric_is_not_installed(folders: tuple[Path,
     scores = Scores.load(tmp_path / "scores.json")
     assert scores.table() == before.table()
     assert [c.case_id for c in scores.ranked()] == ["c", "a", "b"], "the greatest error first"
-    assert "Volume error of a case (mL)" in distribution_chart(scores)
+    assert "Volume error of a case (mL)" in draw_distribution(scores)
 
 
 def test_a_run_is_scored_with_it_and_its_report_shows_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from decathlete.errors import DatasetError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import CaseScores, ClassScores, Scores
-from decathlete.workflows.cross_validation_page import render_cross_validation
+from decathlete.workflows.report import render_cross_validation
 
 NAMES = ["organ", "tumour"]
 

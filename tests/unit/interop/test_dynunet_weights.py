@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from decathlete.interop.dynunet_names import Misfit
+from decathlete.interop.dynunet_names import WeightsMismatchError
 from decathlete.interop.dynunet_weights import DynUNetWeights
 from decathlete.networks.build import build_network
 from dynunet_support import CASES, golden_content, made_up_image, stored_logits, thinned
@@ -29,10 +29,10 @@ def flat(state: State) -> State:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_logits_are_monais(case: str) -> None:
-    weights = DynUNetWeights.find(state_of(case))
-    spec = weights.spec()
+    weights = DynUNetWeights.from_state_dict(state_of(case))
+    spec = weights.network_spec()
     network = build_network(spec).eval()
-    network.load_state_dict(weights.ours(spec))
+    network.load_state_dict(weights.to_state_dict(spec))
     with torch.inference_mode():
         logits_BK = network(made_up_image(case))
     assert (thinned(logits_BK) - stored_logits(case)).abs().max() < 1e-5
@@ -40,7 +40,7 @@ def test_the_logits_are_monais(case: str) -> None:
 
 
 def test_the_network_is_read_off_the_weights() -> None:
-    spec = DynUNetWeights.find(state_of("residual_3d_anisotropic")).spec()
+    spec = DynUNetWeights.from_state_dict(state_of("residual_3d_anisotropic")).network_spec()
     assert (spec.dims, spec.in_channels, spec.out_channels) == (3, 2, 3)
     assert (spec.block, spec.norm, spec.stem, spec.shortcut, spec.heads) == (
         "residual",
@@ -53,8 +53,8 @@ def test_the_network_is_read_off_the_weights() -> None:
     assert spec.kernels == ((1, 3, 3),) * 2 + ((3, 3, 3),) * 4
     assert spec.decoder_kernels == spec.kernels[1:]
     assert spec.features == (2, 2, 2, 4, 4, 4)
-    assert DynUNetWeights.find(state_of("batch_2d")).spec().norm == "batch"
-    assert DynUNetWeights.find(state_of("plain_3d")).spec(norm="group").norm == "group"
+    assert DynUNetWeights.from_state_dict(state_of("batch_2d")).network_spec().norm == "batch"
+    assert DynUNetWeights.from_state_dict(state_of("plain_3d")).network_spec(norm="group").norm == "group"
 
 
 def only_nested(state: State) -> State:
@@ -83,20 +83,20 @@ def of_2021(state: State) -> State:
 @pytest.mark.parametrize("spelled", [flat, only_nested, other_prefix, of_2021])
 def test_however_they_are_named_the_weights_are_the_same(spelled: Callable[[State], State]) -> None:
     state = state_of("brats_3d")
-    weights, other = DynUNetWeights.find(state), DynUNetWeights.find(spelled(state))
+    weights, other = DynUNetWeights.from_state_dict(state), DynUNetWeights.from_state_dict(spelled(state))
     assert other.kind == ("recipe2021" if spelled is of_2021 else "dynunet")
     if spelled is only_nested:  # heads below full resolution are there, too
-        assert other.spec().heads == 3
-    assert other.spec() == weights.spec()
-    theirs, ours = weights.ours(weights.spec()), other.ours(other.spec())
+        assert other.network_spec().heads == 3
+    assert other.network_spec() == weights.network_spec()
+    theirs, ours = weights.to_state_dict(weights.network_spec()), other.to_state_dict(other.network_spec())
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
 
 def test_half_precision_becomes_single() -> None:
     state = {name: value.half() for name, value in state_of("plain_3d").items()}
-    weights = DynUNetWeights.find(state)
-    assert {value.dtype for value in weights.ours(weights.spec()).values()} == {torch.float32}
+    weights = DynUNetWeights.from_state_dict(state)
+    assert {value.dtype for value in weights.to_state_dict(weights.network_spec()).values()} == {torch.float32}
 
 
 def without(name: str) -> Callable[[State], State]:
@@ -116,19 +116,22 @@ def put(name: str, value: Any) -> Callable[[State], State]:
         (without("bottleneck.norm2.bias"), "bottleneck.norm2.bias is missing"),
         (without("output_block"), "output_block.conv.conv.weight is missing"),
         (without("upsamples.1"), "upsamples"),
-        (put("attention.weight", torch.ones(1)), "attention.weight has no place"),
+        (put("attention.weight", torch.ones(1)), "attention.weight is unknown"),
         (put("input_block.norm1.bias", torch.ones(5)), r"norm1.bias has shape \(5,\), not \(4,\)"),
         (put("input_block.norm1.bias", torch.full((4,), torch.nan)), "NaN"),
         (put("upsamples.0.transp_conv.conv.weight", torch.ones(6, 6, 4, 4, 4)), "strides"),
         (put("input_block.conv1.conv.weight", torch.ones(4, 1, 2, 3, 3)), "kernels must be odd"),
-        (put("input_block.conv1.conv.weight", torch.ones(4)), "not that of a convolution"),
-        (lambda state: state | {"model.skip_layers.downsample.norm1.bias": torch.ones(4)}, "the same and differ"),
+        (put("input_block.conv1.conv.weight", torch.ones(4)), "not that of a 2D or 3D convolution"),
+        (
+            lambda state: state | {"model.skip_layers.downsample.norm1.bias": torch.ones(4)},
+            "different, but must be equal",
+        ),
     ],
 )
 def test_what_is_no_dynunet_is_named(spoilt: Callable[[State], State], said: str) -> None:
     def read(state: State) -> State:
-        weights = DynUNetWeights.find(state)
-        return weights.ours(weights.spec())
+        weights = DynUNetWeights.from_state_dict(state)
+        return weights.to_state_dict(weights.network_spec())
 
-    with pytest.raises(Misfit, match=said):
+    with pytest.raises(WeightsMismatchError, match=said):
         read(spoilt(state_of("plain_3d")))

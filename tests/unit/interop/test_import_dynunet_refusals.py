@@ -99,7 +99,7 @@ def test_another_network_is_refused_with_what_was_expected(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("state", [None, ["a"], {1: torch.ones(1)}])
 def test_weights_without_names_are_refused(state: Any, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds no (weights by their names|DynUNet)"):
+    with pytest.raises(ModelError, match=r"contains no (named weights|DynUNet)"):
         import_dynunet(changed("plain_3d", tmp_path, state_dict=state), tmp_path / "model")
 
 

@@ -1,4 +1,4 @@
-"""Models trained here in nnU-Net v2's form: what its files say, what comes back, and what it cannot represent."""
+"""Models exported to nnU-Net v2: content of the files, round trip, and models that nnU-Net cannot represent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from decathlete.cli.main import app
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
-from decathlete.interop.to_nnunet import export_nnunet
+from decathlete.interop.nnunet_export import export_nnunet
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.combine import combine_bundles
 from decathlete.models.record import PostprocessingStep
@@ -180,7 +180,7 @@ TAKEN = LabelSet.from_names(["ignore", "x"])
 REFUSED = {
     "a foreground channel": (
         {"foreground_channel": True, "network": make_test_network(in_channels=2)},
-        "sees a foreground channel",
+        "has a foreground channel",
     ),
     "the recipe's order": ({"order": "recipe"}, "resampled, then normalised"),
     "gaps": ({"labels": GAPS}, r"values are 0, 1, 4"),
@@ -196,13 +196,13 @@ REFUSED = {
             ),
             "network": make_test_network(out_channels=2),
         },
-        "written as 300",
+        "written with the value 300",
     ),
     "names": ({"labels": TAKEN}, "called ignore, x"),
     "group norm": ({"network": make_test_network().revised(norm="group")}, "group norm"),
     "kernels of the decoder": (
         {"network": make_test_network().revised(decoder_kernels=((1, 3, 3),))},
-        "decoder has kernels of its own",
+        "decoder has other kernels",
     ),
     "no stem": ({"network": make_test_network().revised(block="residual", stem=False)}, "has no stem"),
     "strided shortcuts": (
@@ -248,7 +248,7 @@ def test_what_is_there_is_kept_or_refused(tmp_path: Path) -> None:
     assert "3d_fullres" in json.loads((place / "plans.json").read_text())["configurations"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(OutputError, match="no nnU-Net model"):
+    with pytest.raises(OutputError, match="not a nnU-Net model"):
         export_nnunet(other.folder, tmp_path / "mine", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2d", "mine", "regions", "theirs"]
 

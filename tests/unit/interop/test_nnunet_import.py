@@ -18,7 +18,7 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ArchiveError, DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet import import_nnunet
-from decathlete.interop.nnunet_weights import to_nnunet
+from decathlete.interop.nnunet_weights import convert_to_nnunet
 from decathlete.models.bundle import ModelBundle
 from decathlete.networks.build import build_network
 from decathlete.preprocessing.normalizations.ct import CtSettings
@@ -119,7 +119,9 @@ def test_a_folder_above_is_searched_and_several_models_need_a_choice(tmp_path: P
     first = _model(tmp_path)
     second = first.with_name("nnUNetTrainer__nnUNetPlans__other")
     shutil.copytree(first, second)
-    with pytest.raises(ModelError, match=r"holds 2 models: .*3d_fullres, .*other\n  → choose one by --configuration"):
+    with pytest.raises(
+        ModelError, match=r"contains 2 models: .*3d_fullres, .*other\n  → choose one with --configuration"
+    ):
         import_nnunet(tmp_path / "results", tmp_path / "out")
     made = import_nnunet(tmp_path / "results", tmp_path / "out", configuration="3d_fullres")
     assert made.bundle.record.training_provenance["configuration"] == "3d_fullres"
@@ -198,7 +200,7 @@ def test_plans_of_older_versions_say_the_same(tmp_path: Path) -> None:
     _edit(model / "plans.json", older)
     path, network = model / "fold_0" / "checkpoint_final.pth", build_network(spec, seed=0)
     content = torch.load(path, weights_only=False)
-    torch.save(content | {"network_weights": to_nnunet(network.state_dict(), spec)}, path)
+    torch.save(content | {"network_weights": convert_to_nnunet(network.state_dict(), spec)}, path)
     old = import_nnunet(model, tmp_path / "old", folds=[0]).bundle
     assert old.record.plan.network == spec
     assert torch.equal(old.build().state_dict()["heads.0.weight"], network.state_dict()["heads.0.weight"])
@@ -211,14 +213,14 @@ def _resampled(**kwargs: Any) -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "cascade": ("plain_3d", {"previous_stage": "3d_lowres"}, "second stage of a cascade"),
-    "low resolution": ("plain_3d", {"next_stage": "3d_cascade_fullres"}, "a low-resolution model"),
-    "preprocessor": ("plain_3d", {"preprocessor_name": "MyPreprocessor"}, "only DefaultPreprocessor is known"),
+    "low resolution": ("plain_3d", {"next_stage": "3d_cascade_fullres"}, "is the first stage of a cascade"),
+    "preprocessor": ("plain_3d", {"preprocessor_name": "MyPreprocessor"}, "only DefaultPreprocessor is supported"),
     "normalisation": (
         "plain_3d",
         {"normalization_schemes": ["MyNorm"]},
-        "normalisation of channel 0, MyNorm, is not known",
+        "normalisation of channel 0, MyNorm, is not supported",
     ),
-    "resampling": ("plain_3d", {"resampling_fn_data": "my_fn"}, "resampling by my_fn"),
+    "resampling": ("plain_3d", {"resampling_fn_data": "my_fn"}, "resampling of images by my_fn"),
     "rules": (
         "plain_3d",
         {"resampling_fn_probabilities_kwargs": {"order": 1, "force_separate_z": True}},
@@ -236,7 +238,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "separate_ratio",
     ),
     "no spacing": ("plain_3d", {"spacing": [1.0, float("nan"), 1.0]}, "spacing.1: Input should be a finite number"),
-    "no parent": ("plain_3d", {"inherits_from": ["3d_fullres"]}, "is not there"),
+    "no parent": ("plain_3d", {"inherits_from": ["3d_fullres"]}, "does not exist"),
     "order": ("plain_3d", {"resampling_fn_data_kwargs": {"order": 5, "force_separate_z": None}}, "of order 5"),
 }
 
@@ -301,7 +303,7 @@ def test_intensities_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 def test_labels_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> None:
     model = _model(tmp_path)
     _edit(model / "dataset.json", lambda dataset: dataset["labels"].update(inner=7))
-    with pytest.raises(ModelError, match="do not follow each other"):
+    with pytest.raises(ModelError, match="consecutive values only"):
         import_nnunet(model, tmp_path / "out")
 
 
@@ -424,7 +426,7 @@ def test_what_is_in_the_way_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["nothing", "empty"])
 def test_no_model(source: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DecathleteError, match=r"does not exist|holds no model of nnU-Net v2"):
+    with pytest.raises(DecathleteError, match=r"does not exist|contains no model of nnU-Net v2"):
         import_nnunet(tmp_path / source, tmp_path / "out")
 
 

@@ -9,15 +9,15 @@ import pytest
 
 from decathlete.core.files import write_json
 from decathlete.errors import DecathleteError, ModelError, OptionError
-from decathlete.interop.dynunet import ImportedModel, import_dynunet
+from decathlete.interop.dynunet import DynUNetImportResult, import_dynunet
 from decathlete.interop.dynunet_options import DynUNetOptions
-from decathlete.interop.recipe_args import recipe_topology
+from decathlete.interop.recipe_args import make_recipe_topology
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.presets import load_preset
 from dynunet_support import changed
 
 
-def imported(case: str, folder: Path, *, args: dict[str, Any] | None = None, **options: Any) -> ImportedModel:
+def imported(case: str, folder: Path, *, args: dict[str, Any] | None = None, **options: Any) -> DynUNetImportResult:
     path = changed(case, folder, args=args)
     return import_dynunet(path, folder / "model", options=DynUNetOptions(**options))
 
@@ -64,7 +64,7 @@ def test_options_win_over_the_task(tmp_path: Path) -> None:
     ct = plan.normalization[0]
     assert (ct.component, ct.clip_low, ct.clip_high, ct.mean, ct.std) == ("ct", -100, 300, 90, 40)
     assert [c.name for c in plan.labels.foreground] == ["liver", "cancer"]
-    assert plan.reasons["patch_size"] == "given by --patch-size"
+    assert plan.reasons["patch_size"] == "set by --patch-size"
 
 
 def test_a_ct_task_has_its_statistics(tmp_path: Path) -> None:
@@ -114,13 +114,18 @@ def test_regions_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "args", "options", "said"),
     [
-        ("plain_3d", {"task": None}, {}, ["patch of a 3D model is not known", "spacing is", "channels", "labels are"]),
+        (
+            "plain_3d",
+            {"task": None},
+            {},
+            ["patch size of a 3D model is unknown", "spacing is", "channels", "labels are"],
+        ),
         ("plain_3d", {"task": "03"}, {}, ["strides 111 222 222 222", "Task03_Liver", "--patch-size"]),
         ("plain_3d", {"task": "05"}, {}, ["--task"]),
         ("plain_3d", {}, {"labels": ("one",)}, ["3 outputs, but there are 2 classes"]),
-        ("plain_3d", {}, {"labels": ("a", "b", "c")}, ["give --brats"]),
-        ("plain_3d", {}, {"channels": ("a", "b")}, ["takes 1 channels, but 2 are named (a, b)"]),
-        ("plain_3d", {}, {"patch_size": (40, 56, 44)}, ["40 × 56 × 44", "no multiple of 8 × 8 × 8"]),
+        ("plain_3d", {}, {"labels": ("a", "b", "c")}, ["use --brats"]),
+        ("plain_3d", {}, {"channels": ("a", "b")}, ["has 1 input channels, but 2 are named (a, b)"]),
+        ("plain_3d", {}, {"patch_size": (40, 56, 44)}, ["40 × 56 × 44", "not a multiple of 8 × 8 × 8"]),
         ("plain_3d", {}, {"patch_size": (40, 56)}, ["2 numbers", "3 axes"]),
         ("plain_3d", {}, {"spacing": (1.0, 1.0)}, ["spacing has 2 numbers"]),
         ("plain_3d", {}, {"modality": "CT"}, ["--ct-stats"]),
@@ -147,7 +152,7 @@ def test_what_does_not_fit_is_said_together(
 @pytest.mark.parametrize(
     ("args", "options", "said"),
     [
-        ({}, {"task": "13"}, "none of the recipe's, 01 to 12"),
+        ({}, {"task": "13"}, "not a task of the recipe .01 to 12"),
         ({}, {"task": "05"}, "trained on task 04"),
         ({"norm": "group"}, {}, "--norm instance"),
         ({"negative_slope": 0.2}, {}, "--negative-slope 0.01, or 0.2"),
@@ -195,7 +200,7 @@ def test_every_fixed_patch_is_a_multiple_of_the_recipes_strides(task: Any, dims:
     patch = task.patch(dims)
     if patch is None:
         return
-    strides, kernels = recipe_topology(task.spacing[-dims:], patch)
+    strides, kernels = make_recipe_topology(task.spacing[-dims:], patch)
     assert len(strides) == len(kernels) <= 6
     for axis in range(dims):
         size = patch[axis]
@@ -206,6 +211,6 @@ def test_every_fixed_patch_is_a_multiple_of_the_recipes_strides(task: Any, dims:
 
 
 def test_the_recipes_topology_of_an_anisotropic_task() -> None:
-    strides, kernels = recipe_topology((3.6, 0.62, 0.62), (20, 320, 256))
+    strides, kernels = make_recipe_topology((3.6, 0.62, 0.62), (20, 320, 256))
     assert strides == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
     assert kernels == ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))

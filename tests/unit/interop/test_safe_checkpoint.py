@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from decathlete.errors import ModelError
-from decathlete.interop.safe_checkpoint import load_from_outside
+from decathlete.interop.safe_checkpoint import load_untrusted_checkpoint
 
 
 def declared(path: Path, numel: int) -> Path:
@@ -32,10 +32,10 @@ def declared(path: Path, numel: int) -> Path:
 def test_a_storage_larger_than_its_record_is_refused(numel: int, tmp_path: Path) -> None:
     """By torch itself: it would have to read on, in memory that holds other things than this file."""
     with pytest.raises(ModelError, match="is not a checkpoint, or is damaged"):
-        load_from_outside(declared(tmp_path / "a.pt", numel))
+        load_untrusted_checkpoint(declared(tmp_path / "a.pt", numel))
 
 
 def test_an_honest_checkpoint_is_read(tmp_path: Path) -> None:
     for zipped in (True, False):
         torch.save({"a": torch.arange(4.0)}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-        assert load_from_outside(tmp_path / "a.pt")["a"].tolist() == [0, 1, 2, 3]
+        assert load_untrusted_checkpoint(tmp_path / "a.pt")["a"].tolist() == [0, 1, 2, 3]

@@ -19,7 +19,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import RunRecord
-from decathlete.workflows.export_model import windows_of_run
+from decathlete.workflows.export_model import load_comparison_windows
 from factories import make_test_plan
 from training_support import make_store
 
@@ -40,7 +40,7 @@ def run_on(store: PreparedStore, folder: Path, *, root: Path | None = None, **ca
 
 
 def windows_and_origin(model: Path, plan: Plan) -> tuple[Sequence[torch.Tensor], str]:
-    check = windows_of_run(model, plan)
+    check = load_comparison_windows(model, plan)
     return check.windows, check.origin
 
 
@@ -70,7 +70,7 @@ def test_raw_cases_serve_where_prepared_ones_are_gone_and_noise_where_both_are(
     shutil.rmtree(root / "imagesTr")
     windows, said = windows_and_origin(run, store.plan)
     assert (len(windows), said.startswith("smooth noise, since no case")) == (3, True)
-    assert windows_of_run(tmp_path / "alone", store.plan).origin == said
+    assert load_comparison_windows(tmp_path / "alone", store.plan).origin == said
     assert windows[0].isfinite().all()
 
 

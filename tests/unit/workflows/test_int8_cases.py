@@ -54,7 +54,7 @@ def test_prepared_cases_are_read_from_the_store_while_it_is_the_models(dataset: 
     run = run_on(dataset, store.folder, train=("case0", "case1"), val=IDS[5:])
     found = choose_cases(run, store.plan)
     assert np.array_equal(found.calibrate["case1"](), store.case("case1").read_image())
-    with pytest.raises(DatasetError, match=r"neither the prepared cases nor the raw ones.*\n.*--calibration"):
+    with pytest.raises(DatasetError, match=r"neither the prepared nor the raw training cases.*\n.*--calibration"):
         choose_cases(run, store.plan.revised(target_spacing=(2.0, 2.0, 2.0)))
 
 
@@ -74,7 +74,7 @@ def test_where_no_case_was_held_out_a_dataset_must_decide(dataset: Path, tmp_pat
     for model in (run, tmp_path / "imported"):
         with pytest.raises(OptionError, match=r"no case was held out.*\n.*--dataset FOLDER"):
             choose_cases(model, PLAN)
-    with pytest.raises(DatasetError, match="0 labelled cases to decide on; the model was trained on 7 others"):
+    with pytest.raises(DatasetError, match="0 labelled cases for validation; the model was trained on 7 others"):
         choose_cases(run, PLAN, dataset=dataset)
     other = make_phantoms(tmp_path / "Task08_Others", n_cases=2, shape_ZYX=(10, 10, 10))
     found = choose_cases(run, PLAN, dataset=other)
@@ -87,7 +87,7 @@ def test_of_one_dataset_every_fifth_case_decides_and_the_others_calibrate(datase
     assert ids(found) == [IDS[4]]
     assert tuple(found.calibrate) == (*IDS[:4], *IDS[5:])
     single = make_phantoms(tmp_path / "Task08_Single", n_cases=1, shape_ZYX=(10, 10, 10))
-    with pytest.raises(DatasetError, match=r"1 labelled cases to decide on\n.*--calibration"):
+    with pytest.raises(DatasetError, match=r"1 labelled cases for validation\n.*--calibration"):
         choose_cases(tmp_path / "imported", PLAN, dataset=single)
     found = choose_cases(tmp_path / "imported", PLAN, dataset=single, calibration=dataset)
     assert (len(found.validate), len(found.calibrate)) == (1, 6)  # one of the seven is called like the one that decides
@@ -98,5 +98,5 @@ def test_what_decides_never_calibrates_whatever_is_named(dataset: Path, tmp_path
     assert tuple(choose_cases(run, PLAN, calibration=dataset).calibrate) == IDS[:5]
     assert tuple(choose_cases(run, PLAN, calibration=dataset / "imagesTr").calibrate) == IDS[:5]
     image = dataset / "imagesTr" / f"{IDS[6]}.nii.gz"
-    with pytest.raises(DatasetError, match="only the cases that decide"):
+    with pytest.raises(DatasetError, match="only the validation cases"):
         choose_cases(run, PLAN, calibration=image)

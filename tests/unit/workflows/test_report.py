@@ -155,7 +155,7 @@ def test_report_shows_every_part(run_folder: Path) -> None:
     for section in ("scores", "distribution", "pictures", "training", "plan", "warnings", "data"):
         assert f'id="{section}"' in page
     assert "Research use only" in page
-    assert "Not on this page" not in page
+    assert "Missing on this page" not in page
     headline = json.loads((run_folder / "scores.json").read_text())["headline"]
     assert f'<span class="big">{headline["values"]["dice"]:.3f}</span>' in page
     assert "median image fits whole" in page.lower()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
-from decathlete.interop.to_nnunet import export_nnunet
+from decathlete.interop.nnunet_export import export_nnunet
 from decathlete.models.bundle import ModelBundle
 
 

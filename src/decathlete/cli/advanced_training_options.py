@@ -1,4 +1,4 @@
-"""The finer options of a training; those that most users meet are in ``groups``."""
+"""Advanced options of a training: schedule, regularisation, validation, loading and loggers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.shared_groups import LENGTH, TRAINING, TrainArguments
+from decathlete.cli.training_options import LENGTH, TRAINING, TrainArguments
 from decathlete.core.choices import Affinity, Blend, WandbMode
 
 RATE, VALIDATION, CURVES = "Learning-rate schedule", "Validation during training", "Loggers"
@@ -18,7 +18,7 @@ RATE, VALIDATION, CURVES = "Learning-rate schedule", "Validation during training
 
 @dataclass(frozen=True, kw_only=True)
 class FullTrainArguments(TrainArguments):
-    """All that a user can say about the training."""
+    """All options of a training."""
 
     warmup: Annotated[
         float,
@@ -118,7 +118,7 @@ class FullTrainArguments(TrainArguments):
         ),
     ] = 0.999
     sampler: Annotated[
-        str, o.component("decathlete.loading.samplers", "Sampler, which chooses where patches are cut", TRAINING)
+        str, o.component_option("decathlete.loading.samplers", "Sampler, which chooses where patches are cut", TRAINING)
     ] = "foreground"
     oversampling: Annotated[
         float,
@@ -178,15 +178,15 @@ class FullTrainArguments(TrainArguments):
             help="Maximum number of held-out cases in each validation; 0: no validation.",
         ),
     ] = 20
-    val_overlap: Annotated[float, o.overlap(VALIDATION)] = 0.5
-    val_blend: Annotated[Blend, o.blend(VALIDATION)] = "gaussian"
+    val_overlap: Annotated[float, o.overlap_option(VALIDATION)] = 0.5
+    val_blend: Annotated[Blend, o.blend_option(VALIDATION)] = "gaussian"
     val_batch_size: Annotated[
         int,
         typer.Option(metavar="N", min=1, rich_help_panel=VALIDATION, help="Windows per batch; fewer need less memory."),
     ] = 4
     loader: Annotated[
         str,
-        o.component(
+        o.component_option(
             "decathlete.loading.loaders",
             "Input loader",
             o.MACHINE,
@@ -228,10 +228,10 @@ class FullTrainArguments(TrainArguments):
         ),
     ] = None
 
-    def among(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """The same, and of the surroundings where MLflow keeps its runs."""
-        options = super().among(said)
-        surroundings = os.environ.get("MLFLOW_TRACKING_URI")
-        if surroundings and "mlflow" in (options.get("logger") or "") and options.get("mlflow_uri") is None:
-            options["mlflow_uri"] = surroundings
+    def select(self, explicit: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the explicit options of the training, and the tracking URI of MLflow from the environment."""
+        options = super().select(explicit)
+        environment_uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if environment_uri and "mlflow" in (options.get("logger") or "") and options.get("mlflow_uri") is None:
+            options["mlflow_uri"] = environment_uri
         return options

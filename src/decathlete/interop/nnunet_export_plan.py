@@ -1,6 +1,6 @@
-"""From a :class:`Plan` to nnU-Net's ``plans.json`` and ``dataset.json``: the same image gives the same network input.
+"""Converts a :class:`Plan` to nnU-Net's ``plans.json`` and ``dataset.json`` with the same network input for an image.
 
-The reverse of ``nnunet_plan``. What nnU-Net cannot say is collected in words, all of it.
+This is the inverse of ``nnunet_plan``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _SCHEMES = {
     "rescale": "RescaleTo01Normalization",
     "none": "NoNormalization",
 }
-_FORCED = {"auto": None, "always": True, "never": False}
-_GREATEST_VALUE = 255
+_FORCE_SEPARATE = {"auto": None, "always": True, "never": False}
+_MAX_REGION_VALUE = 255
 
 
-def obstacles(plan: Plan) -> list[str]:
-    """Everything in a plan that nnU-Net v2 cannot represent."""
-    return [*_data_obstacles(plan), *_label_obstacles(plan.labels), *_network_obstacles(plan)]
+def find_unsupported_features(plan: Plan) -> list[str]:
+    """List everything in a plan that nnU-Net v2 cannot represent."""
+    return [*_find_unsupported_data(plan), *_find_unsupported_labels(plan.labels), *_find_unsupported_network(plan)]
 
 
-def _data_obstacles(plan: Plan) -> Iterator[str]:
+def _find_unsupported_data(plan: Plan) -> Iterator[str]:
     if plan.foreground_channel:
-        yield "its network sees a foreground channel beside the image's, which nnU-Net does not make"
+        yield "its network has a foreground channel as an additional input, which nnU-Net does not support"
     if plan.preprocessing_order == "recipe" and any(spacing is not None for spacing in plan.target_spacing):
         yield "images are resampled, then normalised (preprocessing_order recipe); nnU-Net normalises first"
     for name in dict.fromkeys(settings.component for settings in plan.normalization):
@@ -47,41 +47,41 @@ def _data_obstacles(plan: Plan) -> Iterator[str]:
             yield f"channels are normalised by {name}, which nnU-Net does not have"
 
 
-def _label_obstacles(labels: LabelSet) -> Iterator[str]:
-    named = [r.name for r in labels.regions] or [c.name for c in labels.foreground]
-    reserved = [name for name in named if name in ("background", "ignore")]
-    if reserved or len(set(named)) < len(named):
-        yield f"its labels are called {', '.join(named)}: nnU-Net needs different names, and keeps two for itself"
+def _find_unsupported_labels(labels: LabelSet) -> Iterator[str]:
+    names = [r.name for r in labels.regions] or [c.name for c in labels.foreground]
+    reserved = [name for name in names if name in ("background", "ignore")]
+    if reserved or len(set(names)) < len(names):
+        yield f"its labels are called {', '.join(names)}: nnU-Net needs unique names other than background and ignore"
     if not labels.regions:
         if labels.values != tuple(range(labels.n_classes)):
             values = ", ".join(map(str, labels.values))
-            yield f"its label values are {values}; nnU-Net writes 0, 1, 2, ... without a gap"
+            yield f"its label values are {values}; nnU-Net needs consecutive values 0, 1, 2, ..."
         return
     if all(len(region.values) == 1 for region in labels.regions):
-        yield "none of its regions has several values: nnU-Net would take them for classes that exclude each other"
-    if max(labels.region_order) > _GREATEST_VALUE:
-        yield f"a region is written as {max(labels.region_order)}: nnU-Net writes regions with values up to 255"
+        yield "none of its regions has several values: nnU-Net would treat them as exclusive classes"
+    if max(labels.region_order) > _MAX_REGION_VALUE:
+        yield f"a region is written with the value {max(labels.region_order)}: nnU-Net allows values up to 255"
 
 
-def _network_obstacles(plan: Plan) -> Iterator[str]:
+def _find_unsupported_network(plan: Plan) -> Iterator[str]:
     network = plan.network
     if not isinstance(network, UNetSpec):
         yield f"its network has the architecture {network.architecture}; nnU-Net has U-Nets"
         return
     if network.norm == "group":
-        yield "its network has group norm; the norm in nnU-Net's plans takes the number of channels, and no groups"
+        yield "its network has group norm, which nnU-Net's plans cannot define"
     if any(network.decoder_kernel(i) != network.kernels[i] for i in range(network.n_stages - 1)):
-        yield "its decoder has kernels of its own; nnU-Net's has the encoder's"
+        yield "its decoder has other kernels than its encoder; nnU-Net uses the same"
     if network.block == "residual" and not network.stem:
         yield "its residual encoder has no stem; nnU-Net's has one"
     if network.block == "residual" and network.shortcut == "strided":
         yield "its residual blocks have strided shortcuts; nnU-Net's are pooled"
     if network.norm == "instance" and tuple(plan.patch_size) == network.divisor:
-        yield "its coarsest feature map is a single voxel, which the instance norm of nnU-Net's networks refuses"
+        yield "its coarsest feature map is a single voxel, which instance norm in nnU-Net's networks does not accept"
 
 
-def plans_json(plan: Plan) -> dict[str, Any]:
-    """``plans.json`` with one configuration; ``plan`` has no :func:`obstacles`."""
+def make_plans_json(plan: Plan) -> dict[str, Any]:
+    """Return ``plans.json`` with one configuration. Call :func:`find_unsupported_features` first."""
     order = list(plan.axis_order)
     spacing = [1.0 if s is None else s for s in plan.target_spacing]
     return {
@@ -101,10 +101,10 @@ def plans_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def dataset_json(plan: Plan, *, n_training: int = 0) -> dict[str, Any]:
-    """``dataset.json`` of the training data, as far as predicting needs it; ``plan`` has no :func:`obstacles`.
+def make_dataset_json(plan: Plan, *, n_training: int = 0) -> dict[str, Any]:
+    """Return ``dataset.json`` with the entries for prediction. Call :func:`find_unsupported_features` first.
 
-    The ignore label is left out: no prediction has it, and nnU-Net wants it to be the greatest value.
+    The ignore label is left out: no prediction contains it, and nnU-Net requires it to be the highest value.
     """
     labels = plan.labels.revised(ignore=None)
     background = labels.classes[0].revised(name="background")
@@ -114,8 +114,10 @@ def dataset_json(plan: Plan, *, n_training: int = 0) -> dict[str, Any]:
         labels=labels.model_copy(update={"classes": (background, *labels.foreground)}),
         training=(),
     )
-    said = nnunet_manifest(content)
-    return said | {"numTraining": n_training, "overwrite_image_reader_writer": _READERS[plan.orientation]}
+    return nnunet_manifest(content) | {
+        "numTraining": n_training,
+        "overwrite_image_reader_writer": _READERS[plan.orientation],
+    }
 
 
 def _configuration(plan: Plan) -> dict[str, Any]:
@@ -132,12 +134,12 @@ def _configuration(plan: Plan) -> dict[str, Any]:
         ],
         **_resampling(plan),
         "batch_dice": True,
-        "architecture": architecture(as_unet(plan.network)),
+        "architecture": make_architecture(as_unet(plan.network)),
     }
 
 
 def _intensities(settings: ComponentSettings) -> dict[str, float]:
-    """Return the statistics that nnU-Net normalises CT with; it does not read those of other channels."""
+    """Return the intensities that nnU-Net uses to normalise CT. It does not use them for other channels."""
     if not isinstance(settings, CtSettings):
         return {"mean": 0.0, "std": 1.0, "percentile_00_5": 0.0, "percentile_99_5": 0.0}
     return {
@@ -149,15 +151,15 @@ def _intensities(settings: ComponentSettings) -> dict[str, float]:
 
 
 def _resampling(plan: Plan) -> dict[str, Any]:
-    """Of images, label maps and predictions: the same splines, the slices of an anisotropic image apart."""
+    """Return the resampling of images, label maps and predictions. All use the same rule for anisotropic images."""
     orders = {"data": plan.resampling.image_order, "seg": 1, "probabilities": 1}
     if all(spacing is None for spacing in plan.target_spacing):
-        named: dict[str, Any] = {f"resampling_fn_{what}": "no_resampling_hack" for what in orders}
-        return named | {f"resampling_fn_{what}_kwargs": {} for what in orders}
-    named = {f"resampling_fn_{what}": "resample_data_or_seg_to_shape" for what in orders}
-    return named | {
-        f"resampling_fn_{what}_kwargs": _resampling_kwargs(plan.resampling, order, is_seg=what == "seg")
-        for what, order in orders.items()
+        functions: dict[str, Any] = {f"resampling_fn_{kind}": "no_resampling_hack" for kind in orders}
+        return functions | {f"resampling_fn_{kind}_kwargs": {} for kind in orders}
+    functions = {f"resampling_fn_{kind}": "resample_data_or_seg_to_shape" for kind in orders}
+    return functions | {
+        f"resampling_fn_{kind}_kwargs": _resampling_kwargs(plan.resampling, order, is_seg=kind == "seg")
+        for kind, order in orders.items()
     }
 
 
@@ -166,13 +168,13 @@ def _resampling_kwargs(resampling: Resampling, order: int, *, is_seg: bool) -> d
         "is_seg": is_seg,
         "order": order,
         "order_z": 0,
-        "force_separate_z": _FORCED[resampling.separate_axis],
+        "force_separate_z": _FORCE_SEPARATE[resampling.separate_axis],
         "separate_z_anisotropy_threshold": resampling.separate_ratio,
     }
 
 
-def architecture(network: UNetSpec) -> dict[str, Any]:
-    """nnU-Net's class for ``network``, and what it is called with."""
+def make_architecture(network: UNetSpec) -> dict[str, Any]:
+    """Return nnU-Net's class of the network and its arguments."""
     dims, residual = network.dims, network.block == "residual"
     norm = {"instance": "instancenorm.InstanceNorm", "batch": "batchnorm.BatchNorm"}[network.norm]
     unet = "ResidualEncoderUNet" if residual else "PlainConvUNet"

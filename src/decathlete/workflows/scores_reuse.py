@@ -1,4 +1,4 @@
-"""The scores in a run folder: kept while they are of the same model, settings, cases and metrics."""
+"""Reuses scores in a run folder if model, settings, cases and metrics are the same."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from decathlete.evaluation.scores import SCORES_STEMS, MetricInfo, Scores, metri
 from decathlete.inference.output.provenance import RecordedSettings, inputs_digest
 
 
-def origin_of(settings: RecordedSettings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
-    """Describe the origin of the scores of ``cases`` that are predicted with ``settings``.
+def make_scores_origin(settings: RecordedSettings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
+    """Describe the models, settings and cases of scores.
 
     Raises:
         DatasetError: a file cannot be read.
     """
-    described = settings.model_dump(mode="json")
-    models = tuple(model.pop("digest") for model in described["models"])
+    prediction = settings.model_dump(mode="json")
+    models = tuple(model.pop("digest") for model in prediction["models"])
     try:
         truths = {case.id: file_digest(case.label) for case in cases if case.label is not None}
         images = {case.id: inputs_digest(case.images) for case in cases}
@@ -31,23 +31,30 @@ def origin_of(settings: RecordedSettings, cases: Sequence[Case], labels: LabelSe
         raise DatasetError(
             f"cannot be read ({problem.strerror})",
             where=problem.filename,
-            remedy="restore this held-out case's file; the scores need every case",
+            remedy="restore this file; scores need every held-out case",
         ) from None
     return ScoresOrigin(
         models=models,
-        prediction=described,
+        prediction=prediction,
         truths=value_digest([labels.model_dump(mode="json"), truths]),
         images=value_digest(images),
     )
 
 
-def kept_scores(
+def load_reusable_scores(
     folder: Path, origin: ScoresOrigin, *, metrics: Sequence[Metric], overwrite: bool, grid: Grid = "original"
 ) -> Scores | None:
-    """Return the scores on ``grid`` in ``folder``, if origin and metrics are the same; else ``None``.
+    """Load the scores in ``folder`` if they have the same origin, metrics and grid, else return ``None``.
+
+    Args:
+        folder: folder of the run.
+        origin: required models, settings and cases.
+        metrics: required metrics.
+        overwrite: return ``None`` if there are other scores.
+        grid: required grid.
 
     Raises:
-        OutputError: there are other scores, and ``overwrite`` is not given.
+        OutputError: there are other scores, and ``overwrite`` is not set.
     """
     path = folder / f"{SCORES_STEMS[grid]}.json"
     if not path.exists():
@@ -55,25 +62,25 @@ def kept_scores(
     try:
         scores = Scores.load(path)
     except DecathleteError:
-        others = ["they are damaged"]
+        differences = ["they are damaged"]
     else:
-        others = _differences(scores, origin, metrics)
+        differences = _find_differences(scores, origin, metrics)
         if scores.grid != grid:
-            others.append(f"computed on the {scores.grid} grid")
-        if not others:
+            differences.append(f"they are on the {scores.grid} grid")
+        if not differences:
             return scores
     if overwrite:
         return None
     raise OutputError(
-        f"holds other scores ({'; '.join(others)})",
+        f"contains other scores ({'; '.join(differences)})",
         where=path,
-        remedy="use the same options to see them, or replace them with `decathlete validate --overwrite`",
+        remedy="use the same settings to see them, or replace them with `decathlete validate --overwrite`",
         code="E-OUTPUT-EXISTS",
     )
 
 
-def _differences(scores: Scores, origin: ScoresOrigin, metrics: Sequence[Metric]) -> list[str]:
+def _find_differences(scores: Scores, origin: ScoresOrigin, metrics: Sequence[Metric]) -> list[str]:
     if scores.origin is None:
-        return ["of unknown origin"]
-    found = metric_differences(scores.metrics, [MetricInfo.of(m) for m in metrics])
-    return scores.origin.differences(origin) + ([f"other metrics: {', '.join(found)}"] if found else [])
+        return ["their origin is unknown"]
+    others = metric_differences(scores.metrics, [MetricInfo.of(m) for m in metrics])
+    return scores.origin.differences(origin) + ([f"other metrics: {', '.join(others)}"] if others else [])

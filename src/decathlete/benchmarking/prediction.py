@@ -1,4 +1,4 @@
-"""Measure predictions: batches of windows, or whole volumes by sliding windows, with untrained weights."""
+"""Measures predictions of batches of windows, or of whole volumes by sliding windows, with untrained weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from decathlete.benchmarking import batches
-from decathlete.benchmarking.clock import PeakMemory, Stopwatch
-from decathlete.benchmarking.profiling import Profiler
-from decathlete.benchmarking.task import TRACE, BenchmarkTask, measured
+from decathlete.benchmarking.instruments import PeakMemory, Profiler, Stopwatch
+from decathlete.benchmarking.task import TRACE, BenchmarkTask, make_measurement
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
@@ -30,21 +29,23 @@ from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.progress import TrainingProgress
 
 Prediction = tuple[int, Callable[[], None]]
-"""Number of voxels of a prediction, and the function that computes it."""
+"""Number of voxels of a prediction, and a function that computes it."""
 
 
 def measure_prediction(
     task: TrainTask,
-    progress: TrainingProgress,  # noqa: ARG001 - nothing is reported while it is measured
+    progress: TrainingProgress,  # noqa: ARG001 - progress would disturb the measurement
     environment: ClusterEnvironment | None = None,
 ) -> None:
-    """Predict, and save what was measured.
+    """Measure predictions in this process and write the measurement to the task's folder.
 
     Args:
-        environment: of several processes, which start to measure together; ``None``: this process is alone.
+        task: a :class:`BenchmarkTask`.
+        progress: not used.
+        environment: of several processes, which start the measurement together; ``None``: one process.
 
     Raises:
-        InsufficientMemoryError: out of memory for one window.
+        InsufficientMemoryError: the device's memory is too small for one window.
     """
     task = cast(BenchmarkTask, task)
     rank = environment.global_rank() if environment else 0
@@ -69,28 +70,28 @@ def _measure(
     *,
     layout: torch.memory_format,
 ) -> None:
-    watch, memory, voxels = Stopwatch(engine.device), PeakMemory(engine.device), 0
+    stopwatch, memory, voxels = Stopwatch(engine.device), PeakMemory(engine.device), 0
     memory.start()
     for _ in range(task.options.steps):
         size, predict = next(predictions)
-        watch.start()
+        stopwatch.start()
         predict()
-        watch.stop()
+        stopwatch.stop()
         voxels += size
-    measured(
-        watch.seconds,
+    make_measurement(
+        stopwatch.seconds,
         memory.stop(),
         images=task.options.steps * (1 if task.options.volumes else task.plan.batch_size),
         voxels=voxels,
         precision=engine.precision,
         layout=layout,
-    ).save(task.report_of(rank))
+    ).save(task.measurement_path(rank))
 
 
 def _profile(task: BenchmarkTask, device: torch.device, predictions: Iterator[Prediction]) -> None:
     profiler = Profiler(device, task.folder / TRACE)
     profiler.start()
-    for _ in range(task.options.profiled):
+    for _ in range(task.options.n_profiled_steps):
         next(predictions)[1]()
     profiler.stop()
 
@@ -102,7 +103,7 @@ def _windows(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
     def predict(windows: Tensor) -> None:
         mean_over_flips([engine], windows, flip_axes)
 
-    for windows in cycle(batches.windows(task, engine.device)):
+    for windows in cycle(batches.load_windows(task, engine.device)):
         yield voxels, partial(predict, windows)
 
 
@@ -120,13 +121,13 @@ def _volumes(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
         ):
             pass
 
-    for image_CZYX in batches.volumes(task):
+    for image_CZYX in batches.iterate_volumes(task):
         yield prod(image_CZYX.shape[1:]), partial(predict, image_CZYX)
 
 
 @contextmanager
 def _process_group(environment: ClusterEnvironment | None) -> Iterator[None]:
-    """Connect the processes, so that all measure at the same time and share the machine throughout."""
+    """Connect the processes, so that they start together and share the machine during the whole measurement."""
     if environment is None:
         yield
         return

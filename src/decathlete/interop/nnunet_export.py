@@ -1,0 +1,170 @@
+"""Exports models to nnU-Net v2, which predicts with them without Decathlete."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from decathlete.core.files import atomic_path, replace_folder, writable_folder, write_json
+from decathlete.core.schema import Schema
+from decathlete.errors import DecathleteError, ModelError, OutputError
+from decathlete.interop.nnunet_export_plan import (
+    CONFIGURATIONS,
+    PLANS_NAME,
+    TRAINER,
+    find_unsupported_features,
+    make_dataset_json,
+    make_plans_json,
+)
+from decathlete.interop.nnunet_weights import convert_to_nnunet
+from decathlete.models.bundle import ModelBundle
+from decathlete.networks.unet_spec import as_unet
+from decathlete.version import __version__
+
+CHECKPOINT = "checkpoint_final.pth"
+ORIGIN = "exported_from.json"
+
+
+class Origin(Schema):
+    """Source of an exported model. An export of the same model is not repeated.
+
+    Attributes:
+        decathlete: version that exported the model.
+        model: digest of the bundle.
+    """
+
+    decathlete: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NnUNetExportResult:
+    """Result of an export to nnU-Net v2.
+
+    Attributes:
+        folder: folder of the nnU-Net model.
+        folds: number of networks (``fold_0``, ``fold_1``, ...).
+        mirror_axes: axes along which nnU-Net averages over flips by default.
+        notes: what was not exported, a sentence each.
+    """
+
+    folder: Path
+    folds: int
+    mirror_axes: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """Command of nnU-Net that predicts with the model."""
+        folds = " ".join(map(str, range(self.folds)))
+        return f"nnUNetv2_predict_from_modelfolder -m {shlex.quote(str(self.folder))} -f {folds} -i IMAGES -o OUTPUT"
+
+
+def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = False) -> NnUNetExportResult:
+    """Export a model to a folder of nnU-Net v2. nnU-Net then gives the results of `predict`, with the same weights.
+
+    nnU-Net averages over the flips that training used, like ``predict --tta``; with ``--disable_tta`` it is `predict`
+    without that option. nnU-Net reads NIfTI files, one for each channel (``ID_0000.nii.gz``).
+
+    Args:
+        model: folder of a run or of a model.
+        output: new folder, with ``plans.json``, ``dataset.json`` and ``fold_0``.
+        overwrite: replace an existing nnU-Net model at ``output``.
+
+    Raises:
+        ModelError: there is no model, or nnU-Net cannot represent it; the message lists every reason.
+        OutputError: ``output`` exists and is something else, or it cannot be written.
+    """
+    bundle, folder = ModelBundle.load(Path(model)), Path(output)
+    reasons = find_unsupported_features(bundle.record.plan)
+    if reasons:
+        listed = "".join(f"\n  - {reason}" for reason in reasons)
+        raise ModelError(
+            f"cannot be represented in nnU-Net v2:{listed}",
+            where=bundle.folder,
+            remedy="predict with decathlete itself",
+            code="E-MODEL-UNSUPPORTED",
+        )
+    origin = Origin(decathlete=__version__, model=bundle.digest)
+    if not _is_exported(folder, origin, overwrite=overwrite):
+        _write(bundle, folder, origin)
+    record = bundle.record
+    return NnUNetExportResult(
+        folder=folder, folds=record.n_networks, mirror_axes=record.mirror_axes, notes=tuple(_notes(bundle))
+    )
+
+
+def _is_exported(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
+    """Return whether the folder contains the same export. Only nnU-Net models are replaced.
+
+    Raises:
+        OutputError: the folder is not a nnU-Net model, or contains another model and ``overwrite`` is not set.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if not (folder / "plans.json").is_file():
+        raise OutputError(
+            "exists and is not a nnU-Net model", where=folder, remedy="choose another folder", code="E-OUTPUT-EXISTS"
+        )
+    try:
+        if Origin.load(folder / ORIGIN) == origin:
+            return True
+    except DecathleteError:
+        pass  # written by nnU-Net itself or by another release
+    if not overwrite:
+        raise OutputError(
+            "contains another model",
+            where=folder,
+            remedy="use --overwrite to replace it, or choose another folder",
+            code="E-OUTPUT-EXISTS",
+        )
+    return False
+
+
+def _write(bundle: ModelBundle, folder: Path, origin: Origin) -> None:
+    plan, cases = bundle.record.plan, bundle.record.training_provenance.get("training_cases")
+    writable_folder(folder.parent)
+    with replace_folder(folder) as partial:
+        write_json(partial / "plans.json", make_plans_json(plan))
+        write_json(partial / "dataset.json", make_dataset_json(plan, n_training=cases if isinstance(cases, int) else 0))
+        for number in range(bundle.record.n_networks):
+            _write_checkpoint(partial / f"fold_{number}" / CHECKPOINT, _make_checkpoint(bundle, number))
+        origin.save(partial / ORIGIN)
+
+
+def _make_checkpoint(bundle: ModelBundle, number: int) -> dict[str, Any]:
+    """Return a checkpoint for nnU-Net's predictor. It has no state of an optimizer."""
+    plan = bundle.record.plan
+    return {
+        "network_weights": convert_to_nnunet(bundle.build(number).state_dict(), as_unet(plan.network)),
+        "trainer_name": TRAINER,
+        "init_args": {"configuration": CONFIGURATIONS[plan.dims], "fold": number, "plans_name": PLANS_NAME},
+        # nnU-Net computes the maximum of the axes, which fails for an empty tuple
+        "inference_allowed_mirroring_axes": bundle.record.mirror_axes or None,
+    }
+
+
+def _write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_path(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
+
+
+def _notes(bundle: ModelBundle) -> list[str]:
+    record = bundle.record
+    notes = []
+    if record.plan.labels.ignore is not None:
+        notes.append(f"the ignore label {record.plan.labels.ignore} is left out, because no prediction contains it")
+    if record.plan.orientation == "canonical":
+        notes.append("nnU-Net's NibabelIOWithReorient reorients images to RAS and reads only NIfTI files")
+    if record.temperature != 1:
+        notes.append(f"its temperature {record.temperature:g} is left out, because nnU-Net does not scale its logits")
+    if record.postprocessing:
+        notes.append("its post-processing is left out, because nnU-Net predicts without it")
+    return notes

@@ -150,6 +150,6 @@ def test_run_is_not_for_launchers(tells, folds, tmp_path, monkeypatch):
     for name, value in tells(1, 2, 1).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OptionError, match=r"has started 2 of it\n.*`decathlete preprocess`, then `train`"):
+    with pytest.raises(OptionError, match=r"started 2 processes\n.*`decathlete preprocess`, then `train`"):
         CliRunner().invoke(app, ["run", "01", *folds.split()], catch_exceptions=False)
     assert not (tmp_path / "prepared").exists()

@@ -12,8 +12,8 @@ import pytest
 
 from decathlete.errors import InterruptedRunError, OptionError
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.reporting import loggers
 from decathlete.training.reporting.curves import LoggerRuns, figures
+from decathlete.training.reporting.loggers import LOGGERS, PackageLogger
 from decathlete.training.reporting.records import EpochRecord, Logs
 from decathlete.training.run import train
 from training_support import KillAt, make_store, tiny_config
@@ -99,7 +99,7 @@ def test_tensorboard_has_the_curves_in_one_run_also_after_a_resumption(store: Pr
 def test_by_default_tensorboard_is_told_where_it_is_installed(
     store: PreparedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loggers, "installed", lambda name: False)
+    monkeypatch.setattr(PackageLogger, "is_installed", classmethod(lambda cls: False))
     config = tiny_config(epochs=1, steps_per_epoch=1, val_cases=0, loggers=None)
     train(store, 0, tmp_path / "without", config)
     assert not (tmp_path / "without" / "tensorboard").exists()
@@ -259,7 +259,7 @@ def test_a_warning_holds_no_password(caplog: pytest.LogCaptureFixture, store: Pr
         raise OSError("API request to https://me:secret@host/api failed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decathlete.training.reporting.curves.open_logger", failing)
+        patch.setattr(LOGGERS.resolve("tensorboard").cls, "open", failing)
         train(store, 0, tmp_path / "run", tiny_config(loggers=("tensorboard",)))
     assert "https://***@host/api" in caplog.text
     assert "secret" not in caplog.text

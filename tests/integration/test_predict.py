@@ -196,7 +196,7 @@ def test_the_first_images_alone_when_told(model, images, tmp_path):
     done = predict(model, images, tmp_path / "out", options=PredictOptions(device="cpu"), cases=2)
     assert len(names) > 2
     assert [p.path.name for p in done] == sorted(p.name for p in (tmp_path / "out").glob("*.nii*")) == names[:2]
-    with pytest.raises(OptionError, match="nothing to predict"):
+    with pytest.raises(OptionError, match="--cases must be at least 1"):
         predict(model, images, tmp_path / "other", cases=0)
 
 

@@ -31,6 +31,7 @@ def test_a_task_of_the_table_is_trained_and_scored_by_the_recipe(
     assert (record.plan.patch_size, record.plan.batch_size, record.plan.preprocessing_order) == (patch, batch, "recipe")
     assert record.plan.network.heads == 1
     config = record.training_provenance["config"]
-    assert (config["learning_rate"], config["ema_decay"], config["nvol"]) == (8e-4, 0, 4 if dim == "2" else None)
+    assert (config["optimizer"]["learning_rate"], config["ema_decay"]) == (8e-4, 0)
+    assert config["sampler"]["nvol"] == (4 if dim == "2" else None)
     assert not config["augmentation"]["rotation"]["enabled"]
     assert json.loads((folder / "scores.json").read_text())["headline"]["values"]["dice"] is not None

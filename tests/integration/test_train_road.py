@@ -39,8 +39,9 @@ def test_train_by_the_recipe(dim: int, tmp_path: Path, monkeypatch: pytest.Monke
     call(monkeypatch, "validate", "--model", folder, "--device", "cpu")
     plan, config = trained(folder)
     assert (plan.patch_size, plan.batch_size) == (((40, 56, 40), 2) if dim == 3 else ((56, 40), 16))
-    assert (config["optimizer"], config["learning_rate"], config["schedule"]) == ("adam", 8e-4, "none")
-    assert config["nvol"] == (4 if dim == 2 else None)
+    optimizer = config["optimizer"]
+    assert (optimizer["name"], optimizer["learning_rate"], config["schedule"]["name"]) == ("adam", 8e-4, "none")
+    assert config["sampler"]["nvol"] == (4 if dim == 2 else None)
 
 
 OPTIONS = """
@@ -62,6 +63,6 @@ def test_run_from_a_file_of_options_on_two_devices(tmp_path: Path, monkeypatch: 
     call(monkeypatch, "run", "7", "--config", "options.yaml", "--learning-rate", 0.02)
     plan, config = trained(Path("results/Task07_Balls/3d/fold_0"))
     assert plan.network.features == (4, 8, 8)
-    found = [config[name] for name in ("epochs", "devices", "optimizer", "layout", "learning_rate")]
-    assert found == [2, 2, "sgd", "channels_last", 0.02]
+    assert [config[name] for name in ("epochs", "devices", "layout")] == [2, 2, "channels_last"]
+    assert (config["optimizer"]["name"], config["optimizer"]["learning_rate"]) == ("sgd", 0.02)
     assert json.loads(Path("results/Task07_Balls/3d/fold_0/logs.json").read_text())["epochs"][-1]["step"] == 6

@@ -31,7 +31,7 @@ from decathlete.io.images import (
     write_image,
     write_label,
 )
-from decathlete.models.bundle import ModelBundle, ModelRecord
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.workflows.convert import convert
 from factories import make_test_plan, make_volumes
@@ -128,7 +128,8 @@ def test_a_dataset_may_have_it_and_may_be_converted_to_and_from_it(tmp_path: Pat
 
 def test_predictions_are_written_in_it(tmp_path: Path) -> None:
     plan = make_test_plan()
-    ModelBundle.save(tmp_path / "m", build_network(plan.network, seed=0), ModelRecord(plan=plan))
+    member = TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)])
+    ModelBundle.save(tmp_path / "m", member)
     write_image(tmp_path / "in" / "a.npz", make_volumes((16, 16, 16))[0], GRID)
     command = ["predict", "--model", "m", "--input", "in", "--output", "out", "--engine", "torch", "--device", "cpu"]
     done = CliRunner().invoke(app, [str(tmp_path / w) if w in ("m", "in", "out") else w for w in command])

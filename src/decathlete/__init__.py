@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from decathlete.planning.overrides import preset_options
     from decathlete.training.config import TrainConfig
     from decathlete.workflows.check import check
+    from decathlete.workflows.components import components
     from decathlete.workflows.convert import convert
     from decathlete.workflows.cross_validate import cross_validate
     from decathlete.workflows.demo import demo
@@ -64,6 +65,7 @@ _HOMES = {
     "Workspace": ("decathlete.workflows.workspace", "Workspace"),
     "benchmark": ("decathlete.benchmarking.run", "benchmark"),
     "check": ("decathlete.workflows.check", "check"),
+    "components": ("decathlete.workflows.components", "components"),
     "convert": ("decathlete.workflows.convert", "convert"),
     "combine_bundles": ("decathlete.models.combine", "combine_bundles"),
     "cross_validate": ("decathlete.workflows.cross_validate", "cross_validate"),
@@ -106,6 +108,7 @@ __all__ = [
     "benchmark",
     "check",
     "combine_bundles",
+    "components",
     "convert",
     "cross_validate",
     "demo",

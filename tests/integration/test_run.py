@@ -102,7 +102,7 @@ def test_on_every_case_there_is_a_model_a_report_and_predictions_but_no_score(
     assert json.loads((folder / "run.json").read_text())["train"] == [f"phantom_{i:03}" for i in range(3)]
     assert not (folder / "scores.json").exists()
     report = (folder / "report.html").read_text()
-    assert report.count("Trained on every case: none is held out") == 1
+    assert report.count("The model was trained on every case") == 1
     assert "does not exist" not in report
     assert [p.name for p in (folder / "predictions").glob("*.nii.gz")] == ["phantom_003.nii.gz"]
 

@@ -53,12 +53,12 @@ def check(folder: Path, output: Path, workers: int) -> Callable[[], int]:
 def preprocess(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     """All that ``decathlete preprocess`` does: check, fingerprint, plan, prepare."""
     from decathlete.cli.progress import TerminalReporter
-    from decathlete.workflows.preprocess import preprocess_task
+    from decathlete.workflows.preprocess import preprocess
     from decathlete.workflows.workspace import Workspace
 
     def work() -> int:
         listener = TerminalReporter()
-        store = preprocess_task(
+        store = preprocess(
             folder / "dataset",
             dims=3,
             workspace=Workspace(prepared=output),

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import decathlete
+from decathlete import errors
 from decathlete.cli.main import COMMANDS, GROUPS
 
 FUNCTIONS = [*COMMANDS, *(f"{group}_{second}" for group, (_, commands) in GROUPS.items() for second in commands)]
@@ -33,5 +34,15 @@ def test_importing_loads_nothing_heavy() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+    with pytest.raises(AttributeError, match="trian"):
         decathlete.trian  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(set(dir(decathlete)) - {"__version__"}))
+def test_a_public_name_is_that_of_what_it_names(name: str) -> None:
+    assert getattr(decathlete, name).__name__ == name
+
+
+def test_every_kind_of_error_is_public() -> None:
+    known = {n for n, e in vars(errors).items() if isinstance(e, type) and issubclass(e, decathlete.DecathleteError)}
+    assert known <= set(decathlete.__all__)

@@ -24,14 +24,14 @@ STEPS_PER_EPOCH = 10
 
 def prepare(work: Work, folder: Path) -> None:
     """The cases, linked for nnU-Net; prepared by us; both hold out the same ones."""
-    from decathlete.workflows.preprocess import preprocess_task
+    from decathlete.workflows.preprocess import preprocess
     from decathlete.workflows.workspace import Workspace
 
     dataset = Path(work["data"]) / work["dataset"]
     names = first_cases(dataset, work["cases"])
     link_raw(dataset, names, folder)
     link_decathlon(dataset, names, folder / "data" / work["dataset"])
-    store = preprocess_task(work["dataset"], dims=3, workspace=_workspace(folder, Workspace))
+    store = preprocess(work["dataset"], dims=3, workspace=_workspace(folder, Workspace))
     fold = store.splits.folds[0]
     split = {"train": list(fold.train), "val": list(fold.val)}
     (folder / "splits.json").write_text(json.dumps([split] * 5))

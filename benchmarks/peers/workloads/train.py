@@ -19,7 +19,7 @@ from workloads._nnunet import DATASET_ID, first_cases, link_decathlon, link_raw,
 
 def prepare(work: Work, folder: Path) -> None:
     """The same cases, linked, for both, and prepared by us."""
-    from decathlete.workflows.preprocess import preprocess_task
+    from decathlete.workflows.preprocess import preprocess
     from decathlete.workflows.workspace import Workspace
 
     dataset = Path(work["data"]) / work["dataset"]
@@ -27,7 +27,7 @@ def prepare(work: Work, folder: Path) -> None:
     link_raw(dataset, names, folder)
     link_decathlon(dataset, names, folder / "data" / work["dataset"])
     workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
-    preprocess_task(work["dataset"], dims=3, workspace=workspace)
+    preprocess(work["dataset"], dims=3, workspace=workspace)
 
 
 def ours(work: Work, folder: Path) -> Measured:

@@ -73,7 +73,7 @@ def preprocess(
     """Check and plan a dataset and prepare every case. The plan is printed with its reasons."""
     from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.prepare_for_model import prepare_for_model
-    from decathlete.workflows.preprocess import preprocess_task
+    from decathlete.workflows.preprocess import preprocess as preprocess_dataset
     from decathlete.workflows.workspace import Workspace
 
     reporter = TerminalReporter()
@@ -96,7 +96,7 @@ def preprocess(
         return
     if model is not None:
         raise OptionError("--model has no effect with --mode train", remedy="use --mode val or test, or leave it out")
-    store = preprocess_task(
+    store = preprocess_dataset(
         task,
         dims=o.parse_dims(dim),
         workspace=workspace,

@@ -42,12 +42,12 @@ def train(
     """Train one fold of a prepared dataset."""
     from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.assignments import split_assignments
-    from decathlete.workflows.train import train_task
+    from decathlete.workflows.train import train as train_on_task
     from decathlete.workflows.workspace import Workspace
 
     held_out = o.parse_fold(fold)
     assigned = split_assignments(set_ or ())
-    result = train_task(
+    result = train_on_task(
         task,
         dims=o.parse_dims(dim),
         fold=held_out,

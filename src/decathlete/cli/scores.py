@@ -57,6 +57,6 @@ def report(
     dataset: o.RawDataset = None,
 ) -> None:
     """Write report.html of a run: plan, curves, scores, and images of the best, median and worst case."""
-    from decathlete.workflows.report import make_report
+    from decathlete.workflows.report import report as write_report
 
-    typer.echo(f"report in {make_report(model, dataset_root=dataset)}")
+    typer.echo(f"report in {write_report(model, dataset_root=dataset)}")

@@ -21,10 +21,10 @@ from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.curves import check_loggers
-from decathlete.workflows.preprocess import preprocess_task
+from decathlete.workflows.preprocess import preprocess
 from decathlete.workflows.progress import ProgressReporter
-from decathlete.workflows.report import make_report
-from decathlete.workflows.train import check_batch_size, train_task
+from decathlete.workflows.report import report
+from decathlete.workflows.train import check_batch_size, train
 from decathlete.workflows.validate import validate
 from decathlete.workflows.workspace import FoldName, Workspace
 
@@ -110,7 +110,7 @@ class FoldPipeline:
         check_batch_size(self.config, self.plan_options.overrides)
         check_loader(self.config)
         self.listener.step("Check, plan and prepare the dataset")
-        return preprocess_task(
+        return preprocess(
             self.task,
             dims=self.dims,
             workspace=self.workspace,
@@ -130,7 +130,7 @@ class FoldPipeline:
             DecathleteError: a step failed; results of earlier steps are kept.
         """
         self.listener.step("Train on every case" if fold == "all" else f"Train fold {fold}")
-        folder = train_task(
+        folder = train(
             self.task,
             dims=self.dims,
             fold=fold,
@@ -155,7 +155,7 @@ class FoldPipeline:
                 progress=self.listener.cases("predict"),
             )
         self.listener.step("Write the report")
-        return FoldResult(folder=folder, scores=scores, report=make_report(folder, dataset_root=dataset_root))
+        return FoldResult(folder=folder, scores=scores, report=report(folder, dataset_root=dataset_root))
 
     def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
         """Predict the dataset's test images, if it has any.

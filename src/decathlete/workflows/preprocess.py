@@ -19,14 +19,14 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import plan_with
 from decathlete.planning.plan import Plan
-from decathlete.preprocessing.run import preprocess
+from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
-def preprocess_task(
+def preprocess(
     task: str | Path,
     *,
     dims: Dims = 3,
@@ -62,7 +62,7 @@ def preprocess_task(
     plan = plan_with(spec, fingerprint, dims=dims, options=options)
     if on_plan:
         on_plan(plan)
-    return preprocess(
+    return prepare_store(
         spec,
         plan,
         folder,

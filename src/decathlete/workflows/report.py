@@ -13,7 +13,7 @@ from decathlete.workflows.report_data import read_run
 from decathlete.workflows.report_page import make_page
 
 
-def make_report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
+def report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
     """Write ``report.html`` to the folder of a run and return its path.
 
     If other files than ``run.json`` are missing, the page says so and leaves out what depends on them.

@@ -25,14 +25,15 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import choose_device, choose_precision
 from decathlete.training.reporting.progress import TrainingProgress
-from decathlete.training.run import TrainResult, train
+from decathlete.training.results import TrainResult
+from decathlete.training.run import train as train_on_store
 from decathlete.training.run_folder import record_in
 from decathlete.workflows.workspace import FoldName, Workspace
 
 log = logging.getLogger(__name__)
 
 
-def train_task(
+def train(
     task: str | Path,
     *,
     dims: Dims = 3,
@@ -77,7 +78,7 @@ def train_task(
             architecture_of(plan.network).width,
             plan.reasons["budget"],
         )
-    return train(
+    return train_on_store(
         store,
         fold,
         folder,

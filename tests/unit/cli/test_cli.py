@@ -247,7 +247,7 @@ FINER = {
 
 
 @pytest.mark.parametrize("given", FINER)
-@pytest.mark.parametrize(("command", "workflow"), [("run x", "run.run"), ("train --task x", "train.train_task")])
+@pytest.mark.parametrize(("command", "workflow"), [("run x", "run.run"), ("train --task x", "train.train")])
 def test_the_finer_options_of_training_arrive(command, workflow, given, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: dict[str, Any] = {}
 
@@ -304,7 +304,7 @@ def test_where_mlflow_keeps_runs_may_be_said_by_the_surroundings(
         heard.update(arguments)
         raise OptionError("enough")
 
-    monkeypatch.setattr("decathlete.workflows.train.train_task", listen)
+    monkeypatch.setattr("decathlete.workflows.train.train", listen)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///s.db")
     CliRunner().invoke(app, ["train", "--task", "x", *said.split()])
     assert [logger.uri for logger in heard["config"].loggers] == ([uri] if uri else [])
@@ -440,7 +440,7 @@ def test_help_loads_few_packages() -> None:
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     loaded = set(found.rpartition("PACKAGES")[2].split())
     assert "typer" in loaded
-    assert loaded <= {"annotated_doc", "click", "decathlete", "shellingham", "typer"}
+    assert loaded <= {"annotated_doc", "click", "decathlete", "lazy_loader", "shellingham", "typer"}
 
 
 def test_every_commands_help_answers_without_torch() -> None:

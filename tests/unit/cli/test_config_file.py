@@ -24,7 +24,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         raise OptionError("enough")
 
     monkeypatch.setattr("decathlete.workflows.run.run", listen)
-    monkeypatch.setattr("decathlete.workflows.train.train_task", listen)
+    monkeypatch.setattr("decathlete.workflows.train.train", listen)
     return heard
 
 
@@ -217,7 +217,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> dict[str, An
         heard.update(given)
         raise OptionError("enough")
 
-    monkeypatch.setattr("decathlete.workflows.train.train_task", listen)
+    monkeypatch.setattr("decathlete.workflows.train.train", listen)
     result = CliRunner().invoke(app, ["train", "--task", "x", *map(str, arguments)])
     assert str(result.exception) == "enough", result.exception
     return heard

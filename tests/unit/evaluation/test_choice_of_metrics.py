@@ -25,7 +25,7 @@ from decathlete.evaluation.mask_pair import MaskPair
 from decathlete.evaluation.metrics import METRICS, make_metrics
 from decathlete.evaluation.scores import MetricInfo, Scores
 from decathlete.io.images import write_label
-from decathlete.workflows.report import make_report, render_cross_validation
+from decathlete.workflows.report import render_cross_validation, report
 from decathlete.workflows.report_charts import draw_distribution
 from decathlete.workflows.validate import PredictOptions, validate
 
@@ -148,7 +148,7 @@ def test_a_run_is_scored_with_it_and_its_report_shows_it(tmp_path: Path) -> None
     written = (run / "scores.json").stat().st_mtime_ns
     assert validate(run, dataset_root=data, options=options, metrics=chosen) == scores
     assert (run / "scores.json").stat().st_mtime_ns == written, "kept"
-    page = make_report(run, dataset_root=data).read_text()
+    page = report(run, dataset_root=data).read_text()
     assert page.count('<th class="number">Volume error mL</th>') == 2, "classes and cases"
     assert "Volume error is the mean over all pairs" in page
     assert ">NSD<" not in page

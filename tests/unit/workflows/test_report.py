@@ -24,7 +24,7 @@ from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.plan import Plan, Range, TrainingRanges
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import EpochRecord, RunRecord, write_logs
-from decathlete.workflows.report import make_report
+from decathlete.workflows.report import report
 
 NAMES = ["inner <b>", "outer"]
 SPACING_XYZ = (1.0, 1.0, 2.0)
@@ -140,7 +140,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 
 def html(run_folder: Path) -> str:
-    path = make_report(run_folder)
+    path = report(run_folder)
     assert path == run_folder / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -256,11 +256,11 @@ def test_damaged_files_become_notes(run_folder: Path) -> None:
 
 def test_moved_dataset_can_be_named(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "Phantoms").rename(tmp_path / "Moved")
-    page = make_report(run_folder, dataset_root=tmp_path / "Moved").read_text(encoding="utf-8")
+    page = report(run_folder, dataset_root=tmp_path / "Moved").read_text(encoding="utf-8")
     assert len(pictures(page)) == 27
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not the folder of a run"):
-        make_report(tmp_path)
+        report(tmp_path)
     assert not (tmp_path / "report.html").exists()

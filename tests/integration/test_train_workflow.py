@@ -1,4 +1,4 @@
-"""``train_task``: the plan that a run trains by is the one that is kept, told and gone on with."""
+"""``train``: the plan that a run trains by is the one that is kept, told and gone on with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from decathlete.training.distributed.devices import choose_hardware
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.run import run
-from decathlete.workflows.train import make_training_plan, train_config, train_task
+from decathlete.workflows.train import make_training_plan, train, train_config
 from decathlete.workflows.workspace import Workspace
 from factories import make_test_network, make_test_plan
 from training_support import KillAt, SimulatedClock, make_store, tiny_config
@@ -58,7 +58,7 @@ def start(workspace: Workspace, monkeypatch, config=TIMED, **options):
     threads(monkeypatch, 32)
     options |= {"progress": KillAt(3, signal.SIGINT), "clock": SimulatedClock()}
     with pytest.raises(InterruptedRunError):
-        train_task("Test", workspace=workspace, config=config, **options)
+        train("Test", workspace=workspace, config=config, **options)
     return workspace.run_folder("Test", 3, 0)
 
 
@@ -68,9 +68,7 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     threads(monkeypatch, 1)
     assert make_training_plan(store, TIMED, adapt=True).network.features == (8, 16), "by itself it would be another"
     clock = SimulatedClock()
-    result = train_task(
-        "Test", workspace=workspace, config=TIMED, resume=True, progress=OneSecondSteps(clock), clock=clock
-    )
+    result = train("Test", workspace=workspace, config=TIMED, resume=True, progress=OneSecondSteps(clock), clock=clock)
     assert result.steps > 4
     plan = ModelBundle.load(folder).record.plan
     assert plan.network.features == (8, 24)
@@ -81,27 +79,27 @@ def test_what_the_user_sets_anew_is_not_passed_over(workspace, monkeypatch):
     config = tiny_config(epochs=1, val_cases=0)
     start(workspace, monkeypatch, config, overrides=("network.features=4,8",))
     with pytest.raises(OutputError, match="another plan"):
-        train_task("Test", workspace=workspace, config=config, overrides=("network.features=6,8",), resume=True)
+        train("Test", workspace=workspace, config=config, overrides=("network.features=6,8",), resume=True)
     folder = workspace.prepared_folder("Test", 3)
     kept = (folder / "plan.json").read_text()
     make_test_plan(network=WIDE, batch_size=3).save(folder / "plan.json")  # preprocessed anew with --set batch_size=3
     with pytest.raises(OutputError, match="another plan"):
-        train_task("Test", workspace=workspace, config=config, overrides=("network.features=4,8",), resume=True)
+        train("Test", workspace=workspace, config=config, overrides=("network.features=4,8",), resume=True)
     (folder / "plan.json").write_text(kept)
-    train_task("Test", workspace=workspace, config=config, overrides=("network.features=4,8",), resume=True)
+    train("Test", workspace=workspace, config=config, overrides=("network.features=4,8",), resume=True)
 
 
 def test_a_run_recorded_before_plans_were_kept_goes_on(workspace, monkeypatch):
     config = tiny_config(epochs=1, val_cases=0)
     folder = start(workspace, monkeypatch, config)
     RunRecord.load(folder / "run.json").revised(plan=None, store_plan_digest=None).save(folder / "run.json")
-    assert train_task("Test", workspace=workspace, config=config, resume=True).steps == 4
+    assert train("Test", workspace=workspace, config=config, resume=True).steps == 4
 
 
 def test_the_batch_that_was_asked_for_is_the_plans(workspace, monkeypatch):
     threads(monkeypatch, 1)
     config = tiny_config(epochs=1, val_cases=0, batch_size=3)
-    result = train_task("Test", workspace=workspace, config=config)
+    result = train("Test", workspace=workspace, config=config)
     plan = ModelBundle.load(result.folder).record.plan
     assert plan.batch_size == RunRecord.load(result.folder / "run.json").plan.batch_size == 3
     assert plan.reasons["batch_size"] == "set by --batch-size 3"
@@ -150,7 +148,7 @@ def test_processes_on_one_machine_share_its_processors(workspace, monkeypatch):
 
 def test_volumes_that_do_not_divide_the_batch_are_refused_before_the_folder_is_claimed(workspace):
     with pytest.raises(OptionError, match="nvol is for 2D"):
-        train_task("Test", workspace=workspace, config=tiny_config(nvol=2))
+        train("Test", workspace=workspace, config=tiny_config(nvol=2))
     assert not workspace.run_folder("Test", 3, 0).exists()
 
 

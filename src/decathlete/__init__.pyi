@@ -1,0 +1,119 @@
+"""The public names, each with its module: type checkers read this file, and so does the import on first use."""
+
+from .augmentation.config import AugmentationConfig as AugmentationConfig
+from .benchmarking.options import BenchmarkOptions as BenchmarkOptions
+from .benchmarking.run import (
+    BenchmarkResult as BenchmarkResult,
+    benchmark as benchmark,
+)
+from .core.geometry import Geometry as Geometry
+from .core.labels import LabelSet as LabelSet
+from .core.sliding_window import SlidingWindow as SlidingWindow
+from .dataset.check import CheckReport as CheckReport
+from .dataset.conversion.plain_sources import FileNames as FileNames
+from .dataset.download import download as download
+from .dataset.manifest import read_dataset as read_dataset
+from .dataset.spec import DatasetSpec as DatasetSpec
+from .errors import (
+    ArchiveError as ArchiveError,
+    CasesFailedError as CasesFailedError,
+    DatasetError as DatasetError,
+    DecathleteError as DecathleteError,
+    DownloadError as DownloadError,
+    FoldsFailedError as FoldsFailedError,
+    GridMismatchError as GridMismatchError,
+    ImageError as ImageError,
+    InsufficientMemoryError as InsufficientMemoryError,
+    InterruptedRunError as InterruptedRunError,
+    ManifestError as ManifestError,
+    MissingPackageError as MissingPackageError,
+    ModelError as ModelError,
+    OptionError as OptionError,
+    OutputError as OutputError,
+    PlanError as PlanError,
+    StoreError as StoreError,
+)
+from .evaluation.cross_validation import CrossValidation as CrossValidation
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.scores import (
+    CaseScores as CaseScores,
+    Scores as Scores,
+)
+from .export.exporters import ExportResult as ExportResult
+from .inference.options import PredictOptions as PredictOptions
+from .inference.predict import (
+    Prediction as Prediction,
+    Predictor as Predictor,
+)
+from .inference.predict_files import PredictedFile as PredictedFile
+from .interop.dynunet import (
+    DynUNetImportResult as DynUNetImportResult,
+    import_dynunet as import_dynunet,
+)
+from .interop.dynunet_options import DynUNetOptions as DynUNetOptions
+from .interop.nnunet import (
+    NnUNetImportResult as NnUNetImportResult,
+    import_nnunet as import_nnunet,
+)
+from .interop.nnunet_export import (
+    NnUNetExportResult as NnUNetExportResult,
+    export_nnunet as export_nnunet,
+)
+from .models.bundle import (
+    ModelBundle as ModelBundle,
+    TrainedMember as TrainedMember,
+)
+from .models.combine import combine_bundles as combine_bundles
+from .models.record import (
+    Combination as Combination,
+    ModelRecord as ModelRecord,
+    PostprocessingStep as PostprocessingStep,
+)
+from .planning.explain import explain as explain
+from .planning.fingerprint import Fingerprint as Fingerprint
+from .planning.options import PlanOptions as PlanOptions
+from .planning.overrides import preset_options as preset_options
+from .planning.plan import Plan as Plan
+from .preprocessing.store import PreparedStore as PreparedStore
+from .training.config import (
+    TrainConfig as TrainConfig,
+    ValidationConfig as ValidationConfig,
+)
+from .training.results import TrainResult as TrainResult
+from .workflows.check import check as check
+from .workflows.components import (
+    ComponentInfo as ComponentInfo,
+    components as components,
+)
+from .workflows.convert import convert as convert
+from .workflows.cross_validate import (
+    CrossValidationResult as CrossValidationResult,
+    cross_validate as cross_validate,
+)
+from .workflows.demo import (
+    DemoResult as DemoResult,
+    demo as demo,
+)
+from .workflows.export_int8 import export_int8 as export_int8
+from .workflows.export_model import (
+    export_model as export_model,
+    export_onnx as export_onnx,
+    export_openvino as export_openvino,
+)
+from .workflows.fold import FoldResult as FoldResult
+from .workflows.predict import predict as predict
+from .workflows.prepare_for_model import prepare_for_model as prepare_for_model
+from .workflows.preprocess import preprocess as preprocess
+from .workflows.report import report as report
+from .workflows.run import (
+    RunResult as RunResult,
+    run as run,
+)
+from .workflows.train import (
+    train as train,
+    train_config as train_config,
+)
+from .workflows.validate import validate as validate
+from .workflows.workspace import Workspace as Workspace
+
+__version__: str

@@ -16,7 +16,7 @@ from torch import Tensor
 from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.device import put_rows, to_device
-from decathlete.augmentation.draws import RowContext, intensity_generators
+from decathlete.augmentation.draws import RowContext, TransformStreams
 from decathlete.augmentation.spatial import SpatialSampler, apply_spatial
 from decathlete.augmentation.transforms import TRANSFORMS, IntensityTransform, SpatialTransform
 from decathlete.planning.network_spec import Axes
@@ -96,14 +96,12 @@ class Augmenter:
             In the order in which they are applied, the transforms that change something: name, which rows
             (position in ``indices`` * n_channels + channel), and how strongly.
         """
-        if not self._intensity:
-            return
-        generator = intensity_generators(self.seed, step, indices, n_channels)
+        streams = TransformStreams(self.seed, step)
         for name, transform in self._intensity.items():
             strengths = {
                 sample * n_channels + channel: strength
-                for sample in range(len(indices))
-                for channel, strength in transform.draw(generator(name, sample), n_channels).items()
+                for sample, index in enumerate(indices)
+                for channel, strength in transform.draw(streams.generator(name, index), n_channels).items()
             }
             if strengths:
                 yield name, np.array(list(strengths)), np.array(list(strengths.values()))

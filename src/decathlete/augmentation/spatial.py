@@ -15,7 +15,7 @@ from torch import Tensor
 
 from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.device import put_rows, to_device
-from decathlete.augmentation.draws import spatial_generators
+from decathlete.augmentation.draws import TransformStreams
 from decathlete.augmentation.transforms import Matrix, SpatialTransform
 from decathlete.augmentation.warp import warp
 from decathlete.planning.network_spec import Axes
@@ -38,16 +38,15 @@ class SpatialSampler:
         """Draw what happens to sample ``index`` of the global batch in ``step``."""
         matrix: Matrix | None = None
         flips = (False,) * len(self._patch_size)
-        if self._transforms:
-            generator = spatial_generators(self._seed, step, index)
-            for name, transform in self._transforms.items():
-                change = transform.draw(generator(name))
-                if change is None:
-                    continue
-                if change.matrix is not None:
-                    matrix = change.matrix if matrix is None else matrix @ change.matrix
-                if change.flips is not None:
-                    flips = tuple(a != b for a, b in zip(flips, change.flips, strict=True))
+        streams = TransformStreams(self._seed, step)
+        for name, transform in self._transforms.items():
+            change = transform.draw(streams.generator(name, index))
+            if change is None:
+                continue
+            if change.matrix is not None:
+                matrix = change.matrix if matrix is None else matrix @ change.matrix
+            if change.flips is not None:
+                flips = tuple(a != b for a, b in zip(flips, change.flips, strict=True))
         if matrix is None:
             return SpatialParams(size=self._patch_size, flips=flips)
         size = enclosing_size(matrix, self._patch_size)

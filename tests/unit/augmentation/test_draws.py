@@ -9,7 +9,7 @@ from pydantic import Field
 
 from decathlete.augmentation.batch import collate
 from decathlete.augmentation.config import AugmentationConfig
-from decathlete.augmentation.draws import RowContext
+from decathlete.augmentation.draws import RowContext, TransformStreams
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.augmentation.rows import per_row
 from decathlete.augmentation.transforms import (
@@ -21,6 +21,7 @@ from decathlete.augmentation.transforms import (
     SpatialTransform,
     TransformSettings,
 )
+from decathlete.core.rng import stream
 
 PATCH = (12, 16, 10)
 N_SAMPLES = 6
@@ -79,11 +80,11 @@ def augmented(augmenter: Augmenter, step: int = 0) -> torch.Tensor:
 def test_draws_in_space_are_pinned():
     always = AugmentationConfig({"rotation": {"probability": 1}, "scaling": {"probability": 1}})
     draw = augmenter_of(always).draw(5, 1)
-    assert (draw.size, draw.flips) == ((16, 20, 18), (True, True, False))
+    assert (draw.size, draw.flips) == ((22, 24, 20), (False, False, True))
     expected = [
-        [-0.9135557148566591, -0.03611958060910766, -0.44713157875690884],
-        [-0.07217610650825376, -0.9893935453539412, 0.2273902791096247],
-        [-0.44274358546943715, 0.23582006971601457, 0.8855406987920355],
+        [0.9282246683319053, -0.3898862883806587, -0.3915199226153453],
+        [0.5188374175280105, 0.8782635469841614, 0.3554730352410886],
+        [-0.19001816188153434, 0.49349977380278626, -0.9419401647576185],
     ]
     np.testing.assert_allclose(draw.matrix, expected, rtol=1e-12)
 
@@ -91,19 +92,17 @@ def test_draws_in_space_are_pinned():
 def test_strengths_are_pinned():
     drawn = strengths(augmenter_of(AugmentationConfig()))
     assert {name: (rows[0], round(values[0], 6)) for name, (rows, values) in drawn.items()} == {
-        "noise": (4, 0.180374),
-        "blur": (5, 0.704415),
-        "brightness": (12, 0.953204),
-        "contrast": (14, 1.177067),
-        "low_resolution": (21, 0.748332),
-        "gamma_inverted": (0, 0.899074),
-        "gamma": (14, 1.306272),
+        "noise": (2, 0.076341),
+        "brightness": (12, 0.830669),
+        "contrast": (6, 0.858136),
+        "low_resolution": (1, 0.822679),
+        "gamma": (2, 0.735666),
     }
 
 
 def test_noise_is_pinned():
     context = RowContext(seed=3, transform="noise", step=5, samples=(0, 7), channels=(1, 0))
-    expected = torch.tensor([[2.4059e00, -1.7813e-01, -7.8264e-04], [-1.0512e00, 8.1992e-02, -8.1477e-01]])
+    expected = torch.tensor([[1.1163e00, 2.0020e00, -1.2885e00], [-1.2315e-01, -8.4645e-02, -6.1834e-01]])
     torch.testing.assert_close(context.normal_like(torch.zeros(2, 3)), expected, atol=1e-4, rtol=0)
 
 
@@ -115,6 +114,41 @@ def test_a_plug_in_changes_no_other_draw():
     assert len(drawn.pop("bias_field")[0]) > 1
     assert drawn == strengths(alone)
     assert [with_plug_ins.draw(0, i) for i in range(20)] == [alone.draw(0, i) for i in range(20)]
+
+
+@pytest.mark.parametrize("position", range(10))
+def test_a_transform_put_in_between_leaves_the_draws_of_the_others(position):
+    """Wherever it stands among them, and whatever it draws."""
+    config = AugmentationConfig.default(3).revised(scaling={"enabled": False}, rotation={"probability": 0.5})
+    alone = augmenter_of(config)
+    plug_ins = AugmentationConfig({"bias_field": {"probability": 1.0}, "shear": {"probability": 1.0}})
+    settings = list(config.root.items())
+    settings[position:position] = [(name, plug_ins[name]) for name in ("bias_field", "shear")]
+    inserted = augmenter_of(AugmentationConfig.model_construct(root=dict(settings)))
+
+    drawn = strengths(inserted)
+    assert len(drawn.pop("bias_field")[0]) == 40
+    assert drawn == strengths(alone)
+    rotated = 0
+    for i in range(20):
+        before, after = alone.draw(0, i), inserted.draw(0, i)
+        assert after.flips == before.flips
+        flips = np.diag([-1.0 if flip else 1.0 for flip in before.flips])
+        rotation = np.eye(3) if before.matrix is None else np.array(before.matrix) @ flips
+        both = np.array(after.matrix) @ flips
+        shear = both @ rotation.T if position == 0 else rotation.T @ both
+        np.testing.assert_allclose(shear - np.eye(3), [[0, 0, 0], [0, 0, 0], [0, shear[2, 1], 0]], atol=1e-12)
+        rotated += before.matrix is not None
+    assert 5 < rotated < 15
+
+
+def test_a_transform_draws_from_the_stream_of_its_name():
+    streams = TransformStreams(3, 5)
+    streams.generator("gamma", 7).normal(size=5)  # leaves numbers behind
+    numbers = streams.generator("noise", 7).random(9)
+    np.testing.assert_array_equal(numbers, stream(3, "transform", "noise", 5, 7).random(9))
+    integers = streams.generator("noise", 7).integers(0, 9, 9, dtype=np.uint32)
+    np.testing.assert_array_equal(integers, stream(3, "transform", "noise", 5, 7).integers(0, 9, 9, dtype=np.uint32))
 
 
 def test_a_plug_in_in_space_is_part_of_the_one_matrix():

@@ -7,6 +7,9 @@ label maps and probabilities are compared. The exit code is 1 if anything differ
     git archive 3bb6fa4 src | tar x -C OLD
     python benchmarks/equality/run.py --old OLD/src --new src --old-results RESULTS
 
+Augmentation's random numbers are keyed by the transform's name since version 2 of the goldens; earlier code draws
+others, so both checkouts have to be from the same side of that change.
+
 The results of ``--old`` stay in ``RESULTS``. The next call reuses them if torch, the processor's instruction set and
 the trainings are the same.
 """

@@ -259,8 +259,8 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         rich_help_panel=MACHINE,
-        help="Memory layout of feature maps; results differ by rounding only. auto: channels-last on CPUs, "
-        "channels-first elsewhere.",
+        help="Memory layout of feature maps: channels-first (NCDHW), channels-last (NDHWC), or auto: channels-last on "
+        "CPUs, channels-first elsewhere. Results differ by rounding only.",
     ),
 ]
 

@@ -34,8 +34,10 @@ class Kind(NamedTuple):
 def _kinds() -> Iterator[Kind]:
     """Read the registries."""
     for kind, registry in all_registries().items():
-        about = (import_module(registry.home).__doc__ or "").strip().partition("\n")[0]
-        yield Kind(kind, about, {c.name: (c.cls, c.settings) for c in registry})
+        # The first sentence; the rest is for readers of the module.
+        first_line = (import_module(registry.home).__doc__ or "").strip().partition("\n")[0]
+        about = first_line.partition(". ")[0].rstrip(".")
+        yield Kind(kind, f"{about}.", {c.name: (c.cls, c.settings) for c in registry})
 
 
 def component_pages() -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -74,6 +75,15 @@ def test_readme_notebooks_and_benchmarks_are_shown(site: Path) -> None:
     }
     assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} <= shown
     assert {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.md")} <= shown
+
+
+def test_the_architecture_page_shows_the_layers_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    drawing = page.partition("Imports point only downwards")[2].split("```")[1].strip()
+    expected = [[name.strip().removeprefix("decathlete.") for name in layer.split("|")] for layer in layers]
+    assert [line.split() for line in drawing.splitlines()] == expected
 
 
 def test_no_page_loads_anything_from_another_server(site: Path) -> None:

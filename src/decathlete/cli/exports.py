@@ -47,7 +47,10 @@ def export_onnx(
     input_: Inputs = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Export a model to ONNX, e.g. for ONNX Runtime. A program whose logits differ from the model's is not written."""
+    """Export a model to ONNX, for ONNX Runtime and others.
+
+    A program whose logits differ from the model's is not written.
+    """
     _export("onnx", model, output, inputs=input_, overwrite=overwrite)
 
 

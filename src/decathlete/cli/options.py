@@ -86,7 +86,10 @@ def brats_option(help_: str, *, default: str | bool) -> Any:
     return typer.Option("--brats/--no-brats", rich_help_panel=REGIONS, show_default=default, help=help_)
 
 
-Task = Annotated[str, typer.Option("--task", help="Dataset: its number (04) or folder name under --data, or a path.")]
+Task = Annotated[
+    str,
+    typer.Option("--task", metavar="DATASET", help="Dataset: its number (04) or folder name under --data, or a path."),
+]
 Dataset = Annotated[
     str, typer.Argument(help="Dataset: a folder with dataset.json, or its name or number under --data.")
 ]
@@ -259,8 +262,8 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         rich_help_panel=MACHINE,
-        help="Memory layout of feature maps; results differ by rounding only. auto: channels-last on CPUs, "
-        "channels-first elsewhere.",
+        help="Memory layout of feature maps: channels-first (NCDHW), channels-last (NDHWC), or auto: channels-last on "
+        "CPUs, channels-first elsewhere. Results differ by rounding only.",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Network architectures: what the planner, the compute budget, training and inference may ask of any of them.
+"""Network architectures: how a network is planned, what it costs, and how it is built.
 
 An architecture is one module: the class of its specification, and a subclass of :class:`Architecture` that is
 registered in :data:`ARCHITECTURES`. Planning asks for the specification and its cost, so the module must not import

@@ -1,4 +1,4 @@
-"""Normalisation of one channel's intensities: the protocol of its components, and which one a channel gets.
+"""Normalisations: how the intensities of one channel are scaled before the network reads them.
 
 A normalisation is one module: a subclass of :class:`Normalization` with nested ``Settings``, registered in
 :data:`NORMALIZATIONS`. The plan holds the settings of each channel.

@@ -1,4 +1,4 @@
-"""Random changes of training patches, one component each: the registry, the two roles, their settings.
+"""Transforms: random changes of training patches. Here are the registry, the two roles and their settings.
 
 A transform has one of two roles. A :class:`SpatialTransform` contributes to the one matrix by which a sample is
 resampled, or to its flips; image, masks and label follow together. An :class:`IntensityTransform` changes the values of

@@ -1,13 +1,15 @@
-"""Inference engines: what computes a trained network. Each is one module, found by its name::
+"""Inference engines: the runtimes that compute a trained network. Each is one module, found by its name::
 
-@ENGINES.register("tensorrt")
-class TensorRtEngine(Engine):
-    devices = ("cuda",)
+    @ENGINES.register("tensorrt")
+    class TensorRtEngine(Engine):
+        devices = ("cuda",)
 
-    @classmethod
-    def from_network(cls, settings, network, plan, *, device, precision, layout): ...
+        @classmethod
+        def from_network(cls, settings, network, plan, *, device, precision, layout): ...
 
-    def __call__(self, windows): ...
+        def __call__(self, windows): ...
+
+``decathlete predict --engine NAME`` uses any registered engine.
 """
 
 from __future__ import annotations

@@ -134,9 +134,9 @@ class Predictor:
         options: PredictOptions = PredictOptions(),
         **changes: Unpack[PredictFields],
     ) -> Self:
-        """Load a model, or several as an ensemble.
+        """Load a model, or several as an ensemble::
 
-        >>> predictor = Predictor.load("results/MY_DATASET/3d/fold_0", tta=True)  # doctest: +SKIP
+            predictor = Predictor.load("results/MY_DATASET/3d/fold_0", tta=True)
 
         Args:
             models: folders of runs, model bundles or exported programs. Exported programs are computed by their own

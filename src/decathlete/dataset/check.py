@@ -244,7 +244,7 @@ class _CaseChecker:
 
     def _label(self, path: Path, label: LabelMap) -> None:
         values = np.unique(label.array_ZYX)
-        undeclared = self.spec.labels.undeclared(values)
+        undeclared = self.spec.labels.find_undeclared_values(values)
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
             self._add(

@@ -170,7 +170,7 @@ def _score_files(item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Seq
 
 def _read_declared(path: Path, labels: LabelSet) -> LabelMap:
     label = read_label(path)
-    if undeclared := labels.undeclared(label.array_ZYX):
+    if undeclared := labels.find_undeclared_values(label.array_ZYX):
         raise ImageError(
             f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",
             where=path,

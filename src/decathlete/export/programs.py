@@ -91,18 +91,18 @@ class ProgramSource:
         networks = [self.bundle.build(i) for i in range(self.record.networks)]
         reference = [TorchEngine(network, device="cpu", precision="fp32") for network in networks]
         windows = self.windows.windows
-        greatest = difference(program, reference, windows)
+        max_difference = difference(program, reference, windows)
         check_difference(
-            greatest, rounding=lambda: own_rounding(networks, windows), title=title, where=self.bundle.folder
+            max_difference, rounding=lambda: own_rounding(networks, windows), title=title, where=self.bundle.folder
         )
-        return greatest
+        return max_difference
 
-    def result(self, path: Path, greatest_difference: float) -> ExportedProgram:
+    def result(self, path: Path, max_difference: float) -> ExportedProgram:
         """Return the description of the program at ``path``."""
         return ExportedProgram(
             path=path,
             record=self.record,
-            difference=greatest_difference,
+            difference=max_difference,
             checked_on=len(self.windows.windows),
             windows_of=self.windows.origin,
         )
@@ -129,8 +129,8 @@ class ProgramExporter(Exporter):
             source = ProgramSource.of(model, windows())
             self.write(source, folder)
             save_record(folder, source.record)
-            greatest_difference = self.check(source, folder)
-        return source.result(output, greatest_difference)
+            max_difference = self.check(source, folder)
+        return source.result(output, max_difference)
 
     @abstractmethod
     def write(self, source: ProgramSource, folder: Path) -> None:

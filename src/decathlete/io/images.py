@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _ROUNDING = 1e-3
-_GREATEST_LABEL = 2**31 - 1
+_MAX_LABEL = 2**31 - 1
 
 
 def read_image(path: Path) -> Image:
@@ -214,7 +214,7 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
     whole = np.rint(values)
     # a stored slope leaves rounding noise (0.9999999); anything more is interpolation
     with np.errstate(invalid="ignore"):  # of infinities
-        wrong = ~(np.abs(values - whole) <= _ROUNDING) | (np.abs(whole) > _GREATEST_LABEL)
+        wrong = ~(np.abs(values - whole) <= _ROUNDING) | (np.abs(whole) > _MAX_LABEL)
     if wrong.any():
         examples = ", ".join(f"{v:g}" for v in np.unique(values[wrong])[:4].tolist())
         raise ImageError(

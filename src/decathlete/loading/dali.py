@@ -34,10 +34,10 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
         OptionError: it is not.
     """
     enabled = [name for name in augmentation.names if augmentation[name].chance] if augmentation else []
-    asked = [name.replace("_", " ") for name in enabled if name not in SUPPORTED]
-    if asked:
+    unsupported = [name.replace("_", " ") for name in enabled if name not in SUPPORTED]
+    if unsupported:
         raise OptionError(
-            f"the loader dali has no {', no '.join(asked)}, which the augmentation uses",
+            f"the loader dali has no {', no '.join(unsupported)}, which the augmentation uses",
             remedy="leave the augmentation unset (it is then the recipe's), switch these off in it, or take the loader "
             "threads",
         )

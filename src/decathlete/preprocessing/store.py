@@ -288,10 +288,10 @@ def open_case(folder: Path) -> StoredCase:
     Raises:
         StoreError: it is missing or damaged.
     """
-    return StoredCase.of(folder, whole_record(folder))
+    return StoredCase.of(folder, read_finished_record(folder))
 
 
-def whole_record(folder: Path) -> CaseRecord:
+def read_finished_record(folder: Path) -> CaseRecord:
     """The record of a case whose files are all there.
 
     Raises:

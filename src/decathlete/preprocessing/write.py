@@ -18,7 +18,7 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.planning.plan_versions import digest_form
 from decathlete.preprocessing.prepared import PreparedCase
-from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, whole_record
+from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, read_finished_record
 
 blosc2 = lazy_import("blosc2")
 
@@ -110,7 +110,7 @@ def _other_split(path: Path, splits: Splits) -> str | None:
 def is_current(folder: Path, digest: str) -> bool:
     """Whether the case's folder holds, whole, what would be made again."""
     try:
-        return whole_record(folder).digest == digest
+        return read_finished_record(folder).digest == digest
     except StoreError:
         return False
 

@@ -90,10 +90,10 @@ def train(
     hardware = choose_hardware(config)
     precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
     hardware = replace(hardware, precision=precision)
-    meeting = Rendezvous(launcher() if hardware.world > 1 else None)
+    rendezvous = Rendezvous(launcher() if hardware.world > 1 else None)
     # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
     record = RunRecord.model_validate_json(
-        meeting.run_on_rank_zero(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
+        rendezvous.run_on_rank_zero(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
     )
     task = TrainTask(
         store=store.folder,
@@ -107,10 +107,10 @@ def train(
         log_level=logging.getLogger("decathlete").getEffectiveLevel(),
         clock=clock,
     )
-    return _run(task, record, progress or LogProgress(), meeting)
+    return _run(task, record, progress or LogProgress(), rendezvous)
 
 
-def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, meeting: Rendezvous) -> TrainResult:
+def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:
     state = _saved_state(task)
     if record.finished and state is not None:
         return result_of(task, state)
@@ -122,7 +122,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, meeting
             "or with a smaller patch, batch or network",
             state.step,
         )
-    meeting.run_on_rank_zero(lambda: finish(task, record))
+    rendezvous.run_on_rank_zero(lambda: finish(task, record))
     return result_of(task, state)
 
 

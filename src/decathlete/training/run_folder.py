@@ -16,7 +16,7 @@ from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.version import __version__
 
 RUN = "run.json"
-OURS = (
+RUN_FILES = (
     RUN,
     "failure.json",
     "logs.json",
@@ -30,7 +30,7 @@ OURS = (
     "model_best",
 )
 # What later steps derive from the model: it would be mistaken for the new model's.
-DERIVED = (
+DERIVED_FILES = (
     "validation", "scores.json", "scores.csv", "scores_prepared.json", "scores_prepared.csv", "report.html",
     "predictions",
 )  # fmt: skip
@@ -178,7 +178,7 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
 
 def clear(folder: Path) -> None:
     """Remove what a training writes and what was made from its model, and nothing else."""
-    for name in (*OURS, *DERIVED):
+    for name in (*RUN_FILES, *DERIVED_FILES):
         remove(folder / name)
     remove_partials(folder)
 
@@ -191,10 +191,10 @@ def record_in(folder: Path) -> RunRecord | None:
     """
     if (folder / RUN).is_file():
         return RunRecord.load(folder / RUN, error=OutputError, remedy="give --overwrite to replace this run")
-    strangers = sorted(name for name in OURS if (folder / name).exists())
-    if strangers:
+    existing = sorted(name for name in RUN_FILES if (folder / name).exists())
+    if existing:
         raise OutputError(
-            f"holds {', '.join(strangers)} but no {RUN}: their origin is unknown",
+            f"holds {', '.join(existing)} but no {RUN}: their origin is unknown",
             where=folder,
             remedy="give --overwrite to replace them, or another results folder",
             code="E-OUTPUT-EXISTS",

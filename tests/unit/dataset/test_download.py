@@ -116,7 +116,7 @@ def test_a_second_call_asks_for_nothing_and_changes_nothing(mirror: Mirror, data
     download("04", data, url=mirror.url)
     (data / FOLDER / "mine.txt").write_text("kept")
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert len(mirror.asked) == 1
     assert (data / FOLDER / "mine.txt").read_text() == "kept"
     assert said == [f"{data / FOLDER} exists already"]
@@ -124,7 +124,7 @@ def test_a_second_call_asks_for_nothing_and_changes_nothing(mirror: Mirror, data
 
 def test_the_archives_own_address_may_carry_a_query(mirror: Mirror, data: Path) -> None:
     said: list[str] = []
-    download("04", data, url=f"{mirror.url}/{ARCHIVE}?signature=secret", say=said.append)
+    download("04", data, url=f"{mirror.url}/{ARCHIVE}?signature=secret", log=said.append)
     assert_whole(data)
     assert "secret" not in "".join(said)
 
@@ -157,7 +157,7 @@ def test_a_server_that_tells_no_length_does_not_fill_the_disk(
 def test_a_broken_connection_goes_on_where_it_broke(mirror: Mirror, data: Path, pauses: list[float]) -> None:
     mirror.breaks.extend([HALF, 1000])
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert mirror.asked == ["", f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
     assert mirror.served == len(CONTENT), "some bytes came twice"
@@ -203,7 +203,7 @@ def test_a_killed_download_goes_on(mirror: Mirror, data: Path) -> None:
     mirror.stalled.set()
     mirror.stalled = None
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert said[0] == f"resuming {mirror.url}/{ARCHIVE}"
     assert mirror.asked == ["", f"bytes={HALF}-"]
@@ -279,7 +279,7 @@ def test_without_a_tag_another_length_tells_of_a_change(mirror: Mirror, data: Pa
     _give_up_half_way(mirror, data)
     mirror.content = CONTENT
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert "the file on the server has changed; next attempt in 1.0 s" in said
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from decathlete.core.files import atomic_path, file_digest, remove
 from decathlete.errors import DecathleteError, OutputError
-from decathlete.inference.output.probabilities import ProbabilityFile, is_whole
+from decathlete.inference.output.probabilities import ProbabilityFile, is_complete_file
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, inputs_digest
 from decathlete.inference.predict import Prediction
 from decathlete.io.images import output_suffix, write_label
@@ -117,7 +117,7 @@ def read_finished(job: Job, settings: RecordedSettings) -> PredictionRecord | No
     record = _read_record(job)
     if record is None or record.settings != settings or not job.label.is_file():
         return None
-    if job.probabilities is not None and not (record.probabilities and is_whole(job.probabilities)):
+    if job.probabilities is not None and not (record.probabilities and is_complete_file(job.probabilities)):
         return None
     same = record.label_digest == file_digest(job.label) and record.inputs_digest == _digest_of_readable(job)
     return record.model_copy(update={"settings": settings}) if same else None

@@ -145,7 +145,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def learning_rate(self) -> float:
         """The learning rate at the present progress."""
         config, state = self.task.config, self.state
-        factor = self.schedule.factor(state.progress, n_epochs=config.n_epochs, plateau_factor=state.lowered)
+        factor = self.schedule.factor(state.progress, n_epochs=config.n_epochs, plateau_factor=state.plateau_factor)
         return config.optimizer.learning_rate * factor
 
     @property

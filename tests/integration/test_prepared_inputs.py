@@ -84,7 +84,7 @@ def test_what_does_not_go_together_is_refused(root, monkeypatch, capsys):
     assert "was prepared for training" in said("predict", "--model", RUN, "--input", trained_on, "--output", "no")
     assert call(monkeypatch, root, "preprocess", "--task", 8, "--mode", "test", "--model", RUN) == 0
     store = "prepared/Task08_Balls/3d_test"
-    assert "holds the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)
+    assert "contains the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)
     shutil.copytree(RUN, "another")
     record = json.loads(Path("another/model/model.json").read_text())
     record["members"][0]["plan"]["preprocessing_order"] = "recipe"

@@ -194,7 +194,7 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as problem:
             raise OptionError(
                 f"the {self.kind} {name!r} cannot be imported ({problem})",
-                remedy="give an installed module and a class in it, as module:Class",
+                remedy="use an installed module and a class in it, as module:Class",
                 code="E-COMPONENT-IMPORT",
             ) from problem
         return self._adopt(cls, name)
@@ -240,7 +240,7 @@ class Registry(Generic[T]):
         exact = [c for c in mine if loaded is c.cls] or [c for c in mine if c.name == name] or mine
         if not exact:
             raise OptionError(
-                f"{name!r} is no {self.kind}: it is not registered as one",
+                f"{name!r} is not registered as a component of kind {self.kind}",
                 remedy=f"decorate the class with @{self.kind.upper().replace(' ', '_')} registry's register(...)",
                 code="E-COMPONENT-IMPORT",
             )
@@ -250,7 +250,7 @@ class Registry(Generic[T]):
         """What is wrong with settings; one that the component does not have is told which it has."""
         unknown = [str(e["loc"][0]) for e in problem.errors() if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
         known = ", ".join(settings.model_fields) or "none"
-        problems = [f"{field} is no setting of the {self.kind} {name} (which has {known})" for field in unknown]
+        problems = [f"{field} is not a setting of the {self.kind} {name} (which has {known})" for field in unknown]
         problems += [text for text in describe(problem) if text.partition(":")[0] not in unknown]
         return OptionError("; ".join(problems), remedy=f"see `decathlete components {self.kind}`")
 

@@ -61,7 +61,7 @@ def download(
     wanted = find_task(task)
     if url is not None and region is not None:
         raise OptionError(
-            "--region chooses a public bucket, --url a mirror", remedy="give only one of them", code="E-OPTION-CONFLICT"
+            "--region chooses a public bucket, --url a mirror", remedy="use only one of them", code="E-OPTION-CONFLICT"
         )
     folder = Path(data) / wanted.folder
     part = PartFile(folder.with_name(f"{wanted.archive}.part"))
@@ -134,7 +134,7 @@ def _download_and_unpack(
         raise DownloadError(
             f"{_md5_message(md5, task)}; it was removed",
             where=without_query(url),
-            remedy="run the same command again; if this happens again, give --url with the address of a mirror",
+            remedy="run the same command again; if this happens again, use --url with the address of a mirror",
             code="E-DOWNLOAD-CHECKSUM",
         )
     try:

@@ -119,7 +119,7 @@ def evaluate_pairs(
     if not pairs:
         raise DatasetError(
             "there is nothing to evaluate",
-            remedy="give at least one prediction and its label map",
+            remedy="use at least one prediction and its label map",
             code="E-DATASET-LABELS",
         )
     _check_grids(pairs)

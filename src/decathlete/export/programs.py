@@ -187,7 +187,7 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
         )
     if not overwrite:
         raise OutputError(
-            "already exists", where=path, remedy="give --overwrite, or choose another --output", code="E-OUTPUT-EXISTS"
+            "already exists", where=path, remedy="use --overwrite, or choose another --output", code="E-OUTPUT-EXISTS"
         )
 
 

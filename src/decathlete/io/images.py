@@ -83,7 +83,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
     for path, channel in zip(paths, channels, strict=True):
         if channel.shape[0] != 1:
             raise ImageError(
-                f"holds {channel.shape[0]} channels, where one file per channel was expected",
+                f"contains {channel.shape[0]} channels, where one file per channel was expected",
                 where=path,
                 remedy="store all channels in one file, or one in each",
                 code="E-IMAGE-CHANNELS",
@@ -100,7 +100,7 @@ def read_label(path: Path) -> LabelMap:
     volume = _read(path, as_float32=False)
     if volume.array_CZYX.shape[0] != 1:
         raise ImageError(
-            f"holds {volume.array_CZYX.shape[0]} channels, a label map has one",
+            f"contains {volume.array_CZYX.shape[0]} channels, a label map has one",
             where=path,
             remedy="store one label map per file (one-hot maps as class values)",
             code="E-IMAGE-CHANNELS",

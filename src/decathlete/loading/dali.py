@@ -38,7 +38,7 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
     if unsupported:
         raise OptionError(
             f"the loader dali has no {', no '.join(unsupported)}, which the augmentation uses",
-            remedy="leave the augmentation unset (it is then the recipe's), switch these off in it, or take the loader "
+            remedy="leave the augmentation unset (it is then the recipe's), switch these off in it, or use the loader "
             "threads",
         )
     try:
@@ -47,7 +47,7 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
         why = "is not installed" if isinstance(problem, ModuleNotFoundError) else f"does not load: {problem}"
         raise OptionError(
             f"the loader dali needs NVIDIA DALI, which {why}",
-            remedy=f"{how_to_install('dali')} (Linux only), or take the loader threads",
+            remedy=f"{how_to_install('dali')} (Linux only), or use the loader threads",
         ) from problem
 
 
@@ -116,7 +116,7 @@ class DaliLoader:
         except RuntimeError as problem:
             raise OptionError(
                 f"DALI cannot work on {self._device or 'this CPU'}: {str(problem).strip().splitlines()[0]}",
-                remedy="take the loader threads",
+                remedy="use the loader threads",
             ) from problem
         return pipeline
 

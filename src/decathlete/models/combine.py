@@ -43,7 +43,7 @@ def combine_bundles(
     if not models:
         raise OptionError("no model is named", remedy="name the folder of a run or of a model")
     if weights and len(weights) != len(models):
-        raise OptionError(f"{len(weights)} weights for {len(models)} models", remedy="give one weight per model")
+        raise OptionError(f"{len(weights)} weights for {len(models)} models", remedy="use one weight per model")
     check_place(Path(output), overwrite=overwrite)
     writable_folder(Path(output).parent)
     bundles = [ModelBundle.load(Path(model)) for model in models]

@@ -107,10 +107,10 @@ class ComputeBudget:
 
     def __post_init__(self) -> None:
         if self.max_time_s is not None and not self.max_time_s > 0:
-            raise OptionError(f"--max-time must be positive, it is {self.max_time_s:g} s", remedy="give a longer time")
+            raise OptionError(f"--max-time must be positive, it is {self.max_time_s:g} s", remedy="use a longer time")
         if self.threads < 1 or self.min_steps < 1 or (self.gflops is not None and not self.gflops > 0):
             raise OptionError(
-                f"a budget needs at least 1 thread, 1 step and a positive speed: {self}", remedy="give positive numbers"
+                f"a budget needs at least 1 thread, 1 step and a positive speed: {self}", remedy="use positive numbers"
             )
 
     @property

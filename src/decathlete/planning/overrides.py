@@ -274,7 +274,7 @@ def _must_divide(patch: Sequence[int], topology: Topology, flag: str) -> None:
     raise OptionError(
         f"{flag}: the patch size must be a multiple of {','.join(map(str, topology.divisor))}, the product of the "
         "network's strides",
-        remedy=f"give patch_size={','.join(map(str, lower))} or {','.join(map(str, topology.patch_size))}, "
+        remedy=f"use patch_size={','.join(map(str, lower))} or {','.join(map(str, topology.patch_size))}, "
         "or set network.strides too",
     )
 

@@ -77,7 +77,7 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
             f"has {_channels(n_channels)}, but the plan is for {_channels(len(plan.channels))} "
             f"({', '.join(plan.channels)})",
             where=where,
-            remedy="give one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
+            remedy="use one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
             code="E-IMAGE-CHANNELS",
         )
     if not np.isfinite(image.array_CZYX).all():

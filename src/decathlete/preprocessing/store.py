@@ -237,7 +237,7 @@ class PreparedStore:
         """
         if not (folder / "plan.json").is_file():
             raise StoreError(
-                "holds no prepared data" if folder.is_dir() else "does not exist",
+                "contains no prepared data" if folder.is_dir() else "does not exist",
                 where=folder,
                 remedy="run `decathlete preprocess` first, or check the path",
                 code="E-STORE-MISSING",

@@ -60,7 +60,7 @@ def begin(
     """
     obstacle = _obstacle(folder, plan, splits)
     if obstacle and not overwrite:
-        raise OutputError(obstacle, where=folder, remedy="choose another folder, or give --overwrite to replace it")
+        raise OutputError(obstacle, where=folder, remedy="choose another folder, or use --overwrite to replace it")
     if obstacle:
         for name in _CONTENT:
             remove(folder / name)
@@ -86,13 +86,13 @@ def _obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
     if not present:
         return None
     if "plan.json" not in present:
-        return f"holds something else ({', '.join(sorted(present)[:3])})"
+        return f"contains something else ({', '.join(sorted(present)[:3])})"
     try:
         found = Plan.load(folder / "plan.json")
     except DecathleteError:
-        return "holds data prepared by a plan that cannot be read"
+        return "contains data prepared by a plan that cannot be read"
     if preparation_digest(found) != preparation_digest(plan):
-        return "holds data prepared by another plan"
+        return "contains data prepared by another plan"
     return _other_split(folder / "splits.json", splits)
 
 
@@ -104,7 +104,7 @@ def _other_split(path: Path, splits: Splits) -> str | None:
         same = Splits.load(path) == splits
     except DecathleteError:
         same = False
-    return None if same else "holds cases that are split into other folds (other options, or another list of cases)"
+    return None if same else "contains cases that are split into other folds (other options, or another list of cases)"
 
 
 def is_current(folder: Path, digest: str) -> bool:

@@ -84,7 +84,7 @@ def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str,
         raise OptionError(
             f"fold {fold} does not exist: this dataset is split into {len(folds)}",
             where=store.folder,
-            remedy=f"give a fold from 0 to {len(folds) - 1}, or all",
+            remedy=f"use a fold from 0 to {len(folds) - 1}, or all",
             code="E-OPTION-FOLD",
         )
     chosen = folds[fold]
@@ -115,7 +115,7 @@ def make_record(
         )
     if config.sync_batchnorm and config.devices * config.nodes == 1:
         raise OptionError(
-            "sync_batchnorm is for several devices, one is asked for",
+            "sync_batchnorm is for several devices, one is requested",
             remedy="leave sync_batchnorm out: one device's batch norms see the whole batch anyway",
         )
     # Here, not when the first batch is read: by then the folder is claimed.
@@ -158,15 +158,15 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
     differences = there.differences(record)
     if differences:
         raise OutputError(
-            f"holds a run that was made with different settings ({'; '.join(differences)})",
+            f"contains a run that was made with different settings ({'; '.join(differences)})",
             where=folder,
-            remedy="give the same options to resume it, --overwrite to replace it, or another results folder",
+            remedy="use the same options to resume it, --overwrite to replace it, or another results folder",
             code="E-OUTPUT-EXISTS",
         )
     if not resume:
         state = "this run, finished" if there.finished else "this run, not finished"
         raise OutputError(
-            f"holds {state}",
+            f"contains {state}",
             where=folder,
             remedy="use --resume to continue it, or --overwrite to replace it",
             code="E-OUTPUT-EXISTS",
@@ -190,13 +190,13 @@ def record_in(folder: Path) -> RunRecord | None:
         OutputError: the record is damaged, or it is missing while other parts of a run are there.
     """
     if (folder / RUN).is_file():
-        return RunRecord.load(folder / RUN, error=OutputError, remedy="give --overwrite to replace this run")
+        return RunRecord.load(folder / RUN, error=OutputError, remedy="use --overwrite to replace this run")
     existing = sorted(name for name in RUN_FILES if (folder / name).exists())
     if existing:
         raise OutputError(
-            f"holds {', '.join(existing)} but no {RUN}: their origin is unknown",
+            f"contains {', '.join(existing)} but no {RUN}: their origin is unknown",
             where=folder,
-            remedy="give --overwrite to replace them, or another results folder",
+            remedy="use --overwrite to replace them, or another results folder",
             code="E-OUTPUT-EXISTS",
         )
     return None

@@ -98,7 +98,7 @@ def why_ineffective(name: str, options: Mapping[str, Any]) -> str:
     registry, default = COMPONENTS[head]
     chosen = _name_of(options.get(head), default)
     known = ", ".join(registry.resolve(chosen).settings.model_fields) or "none"
-    return f"{name} is no setting of the {registry.kind} {chosen} (which has {known}): leave it out"
+    return f"{name} is not a setting of the {registry.kind} {chosen} (which has {known}): leave it out"
 
 
 def upgrade_version_1(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _place(config: dict[str, Any], path: list[str], value: Any, *, name: str) ->
         branch[key] = _branch(branch.get(key))
         branch = branch[key]
     if rest[-1] in branch and branch[rest[-1]] != value:
-        raise ValueError(f"{name} is given twice: {branch[rest[-1]]} and {value}")
+        raise ValueError(f"{name} is set twice: {branch[rest[-1]]} and {value}")
     branch[rest[-1]] = value
 
 

@@ -31,7 +31,7 @@ ByteProgress = Callable[[int, int | None], None]
 _CHUNK = 1 << 18
 _LONGEST_WAIT_S = 60.0
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # status codes of errors that may pass
-_RETRY_REMEDY = "run the same command again to resume; or give --url with the address of a mirror"
+_RETRY_REMEDY = "run the same command again to resume; or use --url with the address of a mirror"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def _unreachable_error(url: str, failure: _TemporaryFailure) -> DownloadError:
     return DownloadError(
         f"cannot be reached ({failure})",
         where=without_query(url),
-        remedy="check the network and its proxy; or give --url with the address of a mirror, or with file:///path of "
+        remedy="check the network and its proxy; or use --url with the address of a mirror, or with file:///path of "
         "an archive that was downloaded elsewhere",
         code="E-DOWNLOAD-NETWORK",
     )
@@ -250,7 +250,7 @@ def _size_error(url: str, announced: int | None, limit_bytes: int) -> DownloadEr
     else:
         problem = f"the file is larger than {format_bytes(limit_bytes)}, and the server does not give its size"
     return DownloadError(
-        problem, where=without_query(url), remedy="free disk space, or give --url with the address of another mirror"
+        problem, where=without_query(url), remedy="free disk space, or use --url with the address of another mirror"
     )
 
 

@@ -185,7 +185,7 @@ def test_a_store_without_cases_is_refused(tmp_path):
     store = make_store(tmp_path / "store")
     source = StoreSource.load(store.folder / "source.json")
     source.revised(case_ids=()).save(store.folder / "source.json")
-    with pytest.raises(StoreError, match="holds no case"):
+    with pytest.raises(StoreError, match="contains no case"):
         check_windows(store.plan, store.folder)
 
 

@@ -77,7 +77,10 @@ def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities
     for case in cases:
         if output.resolve() in (case.folder.resolve(), *case.folder.resolve().parents[:2]):
             raise OutputError(
-                "holds the prepared cases", where=output, remedy="choose another output folder", code="E-OUTPUT-INPUT"
+                "contains the prepared cases",
+                where=output,
+                remedy="choose another output folder",
+                code="E-OUTPUT-INPUT",
             )
         raw = case.record.raw
         assert raw is not None  # for the type checker: checked where the store was opened
@@ -102,7 +105,7 @@ def _check_not_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) 
         for image in images:
             if output.resolve() == (image if image.is_dir() else image.parent).resolve():
                 raise OutputError(
-                    "holds the input images; predictions need a folder of their own",
+                    "contains the input images; predictions need a folder of their own",
                     where=output,
                     remedy="choose another output folder",
                     code="E-OUTPUT-INPUT",
@@ -143,9 +146,9 @@ def raise_conflicts(paths: Iterable[Path], output: Path) -> None:
     if names:
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         raise OutputError(
-            f"holds files made from other inputs or settings: {', '.join(names[:_LISTED])}{more}",
+            f"contains files made from other inputs or settings: {', '.join(names[:_LISTED])}{more}",
             where=output,
-            remedy="choose another folder, or give --overwrite to replace them",
+            remedy="choose another folder, or use --overwrite to replace them",
             code="E-OUTPUT-EXISTS",
         )
 

@@ -107,9 +107,9 @@ def _ordered(folder: Path) -> list[_Slice]:
     slices = [_read_slice(p) for p in _candidates(folder) if _is_dicom_file(p)]
     if not slices:
         raise ImageError(
-            "holds no DICOM files",
+            "contains no DICOM files",
             where=folder,
-            remedy="name the folder that holds the slices",
+            remedy="name the folder that contains the slices",
             code="E-IMAGE-NOT-FOUND",
         )
     series = defaultdict(list)
@@ -118,7 +118,7 @@ def _ordered(folder: Path) -> list[_Slice]:
     if len(series) > 1:
         counts = ", ".join(str(len(s)) for s in series.values())
         raise ImageError(
-            f"holds {len(series)} DICOM series (of {counts} files), and which one is meant is not clear",
+            f"contains {len(series)} DICOM series (of {counts} files), and which one is meant is not clear",
             where=folder,
             remedy="put each series into a folder of its own",
             code="E-IMAGE-DICOM",
@@ -133,14 +133,14 @@ def _read_slice(path: Path) -> _Slice:
     size = header.GetSize()
     if len(size) > 2 and size[2] > 1:
         raise ImageError(
-            f"holds {size[2]} frames, where single slices were expected",
+            f"contains {size[2]} frames, where single slices were expected",
             where=path,
             remedy="name this file itself as the input, or move it out of the folder",
             code="E-IMAGE-DICOM",
         )
     if not {_POSITION, _ORIENTATION} <= keys:
         raise ImageError(
-            "does not say where it lies in the patient (ImagePositionPatient, ImageOrientationPatient)",
+            "does not contain its position in the patient (ImagePositionPatient, ImageOrientationPatient)",
             where=path,
             remedy="remove it from the folder, or export the series with these fields",
             code="E-IMAGE-DICOM",

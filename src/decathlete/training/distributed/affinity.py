@@ -82,7 +82,7 @@ def _dealt(cores: Sequence[Sequence[Processors]], *, most: int | None = None) ->
     if not all(hands):
         raise OptionError(
             f"{len(cores)} GPUs cannot have a core each: {len({c for gpu in cores for c in gpu})} may be used",
-            remedy="give --affinity socket or disabled, or let the job use more processors",
+            remedy="use --affinity socket or disabled, or let the job use more processors",
         )
     return hands
 

@@ -20,7 +20,7 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
     if is_out_of_memory(problem):
         return InsufficientMemoryError(
             "out of memory for the network with this patch and batch",
-            remedy="plan for less memory (preprocess --memory 6), or give --batch-size 1",
+            remedy="plan for less memory (preprocess --memory 6), or use --batch-size 1",
         )
     return None
 

@@ -257,13 +257,13 @@ _ENTRIES = (
         error="StoreError",
         title="Prepared data are damaged",
         meaning="Files of prepared cases are missing, truncated or cannot be read.",
-        remedy="Run `decathlete preprocess` again; it prepares the damaged cases anew.",
+        remedy="Run `decathlete preprocess` again; it prepares the damaged cases again.",
     ),
     ErrorCode(
         code="E-STORE-PLAN",
         error="StoreError",
         title="Prepared with another plan",
-        meaning="The prepared data were made with another plan than that of the model.",
+        meaning="The prepared data were not made with the plan of the model.",
         remedy="Prepare the cases with the model's plan (`decathlete preprocess --model`), or use raw images.",
     ),
     ErrorCode(
@@ -284,7 +284,7 @@ _ENTRIES = (
     ErrorCode(
         code="E-MODEL-DIGEST",
         error="ModelError",
-        title="The weights are not those of the record",
+        title="The weights do not match the record",
         meaning="The SHA-256 of a weights file differs from the one in model.json: the file was changed, "
         "truncated, or belongs to another model.",
         remedy="Copy the whole model folder again from where it was trained.",

@@ -61,7 +61,7 @@ def labels_of_values(values: Iterable[int]) -> LabelSet:
     """Make a label set of background and one class per other value, named ``class 1``, ...
 
     Raises:
-        DatasetError: nothing but background, or negative values.
+        DatasetError: only background, or negative values.
     """
     foreground = sorted(set(values) - {0})
     if not foreground or foreground[0] < 0:

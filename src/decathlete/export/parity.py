@@ -55,7 +55,7 @@ def difference(program: Engine, model: Sequence[Engine], windows: Sequence[Tenso
     return float(np.max(shares))
 
 
-def own_rounding(networks: Sequence[nn.Module], windows: Sequence[Tensor]) -> float:
+def measure_rounding(networks: Sequence[nn.Module], windows: Sequence[Tensor]) -> float:
     """Return the difference of the model in float32 from the model in float64, as a share of its greatest logit.
 
     Norms divide by standard deviations, and where these are small, rounding errors grow: of a CT model they were 4e-4
@@ -76,7 +76,7 @@ def check_difference(max_difference: float, *, rounding: Callable[[], float], ti
 
     Args:
         max_difference: :func:`difference` of the program from the model.
-        rounding: measures :func:`own_rounding`, which is slow; called only if the difference exceeds the tolerance.
+        rounding: measures :func:`measure_rounding`, which is slow; called only if the difference exceeds the tolerance.
         title: of the program's form.
         where: folder of the model.
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from decathlete.core.files import TEMPORARY_PREFIX, file_digest, remove, replace_folder, writable_folder
 from decathlete.errors import OutputError
 from decathlete.export.exporters import CheckWindows, Exporter, ExportResult
-from decathlete.export.parity import TOLERANCE, check_difference, difference, own_rounding
+from decathlete.export.parity import TOLERANCE, check_difference, difference, measure_rounding
 from decathlete.inference.engines import ENGINES, Engine
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.exported_program import RECORD_FILE, RECORD_KEY, ProgramRecord
@@ -93,7 +93,7 @@ class ProgramSource:
         windows = self.windows.windows
         max_difference = difference(program, reference, windows)
         check_difference(
-            max_difference, rounding=lambda: own_rounding(networks, windows), title=title, where=self.bundle.folder
+            max_difference, rounding=lambda: measure_rounding(networks, windows), title=title, where=self.bundle.folder
         )
         return max_difference
 
@@ -173,7 +173,7 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
     """Raise an OutputError if ``path`` exists and may not be replaced.
 
     Args:
-        is_exported: whether a path is nothing but an exported program; anything else is never replaced.
+        is_exported: whether a path contains only an exported program; anything else is never replaced.
         overwrite: replace an exported program.
     """
     if not path.exists():

@@ -1,7 +1,7 @@
 """Batches that NVIDIA DALI augments, on a GPU or on the CPU.
 
-What is cut and what happens to it is drawn as without DALI, and DALI is told what to do: a sample depends on seed, step
-and index in the global batch alone. So a run goes on exactly as it would have, and ranks share a global batch.
+What is cut and what happens to it is drawn as without DALI, and DALI applies it: a sample depends on seed, step
+and index in the global batch alone. So a resumed run gives the same result, and ranks share a global batch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class DaliLoader:
     """The batches of a :class:`PatchLoader`, augmented as its augmenter draws; only masks are still to be rounded.
 
     They are :class:`RawBatch` as the reader's are, with nothing left to be done in space: what augments on the training
-    device must be told to change nothing.
+    device must change nothing.
 
     Args:
         reader: cuts the patches; not into page-locked memory.
@@ -88,7 +88,7 @@ class DaliLoader:
                     images, labels = pipeline.run()
                 except StopIteration:
                     return
-                yield self._finished(fed.popleft(), images, labels)
+                yield self._to_raw_batch(fed.popleft(), images, labels)
         finally:
             read.close()
 
@@ -120,7 +120,7 @@ class DaliLoader:
             ) from problem
         return pipeline
 
-    def _finished(self, raw: RawBatch, images: Any, labels: Any) -> RawBatch:
+    def _to_raw_batch(self, raw: RawBatch, images: Any, labels: Any) -> RawBatch:
         image_BCZYX, label_BZYX = _tensor(images), _tensor(labels).squeeze(1)
         patch_size = self._reader.augmenter.patch_size
         as_it_is = SpatialParams(size=patch_size, flips=(False,) * len(patch_size))

@@ -130,10 +130,10 @@ def _combination(bundles: Sequence[ModelBundle], weights: Sequence[float]) -> Co
 
 def _members(bundles: Sequence[ModelBundle]) -> list[TrainedMember]:
     taken: set[str] = set()
-    return [_copied(member, taken) for bundle in bundles for member in bundle.members]
+    return [_copy_member(member, taken) for bundle in bundles for member in bundle.members]
 
 
-def _copied(member: BundleMember, taken: set[str]) -> TrainedMember:
+def _copy_member(member: BundleMember, taken: set[str]) -> TrainedMember:
     """The member under a name that is not taken yet."""
     record = member.record
     name, number = record.name, 1

@@ -58,7 +58,7 @@ def begin(
     Raises:
         OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given.
     """
-    obstacle = _obstacle(folder, plan, splits)
+    obstacle = _find_obstacle(folder, plan, splits)
     if obstacle and not overwrite:
         raise OutputError(obstacle, where=folder, remedy="choose another folder, or use --overwrite to replace it")
     if obstacle:
@@ -78,7 +78,7 @@ def begin(
     ).save(folder / "source.json")
 
 
-def _obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
+def _find_obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
     """Why ``plan``'s cases cannot simply go into ``folder``."""
     if folder.is_file():
         raise OutputError("is a file, not a folder", where=folder, remedy="choose another folder")

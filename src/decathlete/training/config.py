@@ -84,7 +84,7 @@ class TrainConfig(Schema):
             averaging.
         sampler: where patches are cut.
         augmentation: ``None``: the loader's defaults for the plan's dimensions.
-        loader: what brings the batches.
+        loader: provides the batches.
         loggers: where curves go beside ``logs.json``; ``None``: TensorBoard, if it is installed; ``()``: nowhere.
         validation: of held-out cases during the training.
         seed: of weights, patches and augmentation.

@@ -106,7 +106,7 @@ def make_record(
             f"{waiting} waits for validations, but no case is held out",
             where=store.folder,
             remedy=f"train a numbered fold, or leave {waiting} out"
-            + (" (if a preset brings it: `patience: null` in a --config file)" if config.patience is not None else ""),
+            + (" (if a preset sets it: `patience: null` in a --config file)" if config.patience is not None else ""),
         )
     if config.sync_batchnorm and not architecture_of(plan.network).has_batch_norm:
         raise OptionError(

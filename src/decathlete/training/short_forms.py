@@ -122,13 +122,13 @@ def load_components(options: Mapping[str, Any]) -> dict[str, Any]:
     loaded = dict(options)
     for field, (registry, _) in COMPONENTS.items():
         if isinstance(value := options.get(field), str | Mapping):
-            loaded[field] = _loaded(registry, value)
+            loaded[field] = _load_reference(registry, value)
     if options.get("loggers"):
-        loaded["loggers"] = tuple(_loaded(LOGGERS, value) for value in options["loggers"])
+        loaded["loggers"] = tuple(_load_reference(LOGGERS, value) for value in options["loggers"])
     return loaded
 
 
-def _loaded(registry: Registry[Any], value: Any) -> Any:
+def _load_reference(registry: Registry[Any], value: Any) -> Any:
     if isinstance(value, str):
         return registry.load(value).name if ":" in value else value
     if isinstance(value, Mapping) and ":" in str(value.get("name")):

@@ -219,7 +219,7 @@ def _connection_failure(problem: Exception) -> _TemporaryFailure:
 def _align(part: PartFile, response: _Body, source: str) -> RemoteFile:
     """Make ``part`` end where the response begins; return the facts that the response gives about the whole file."""
     headers = response.headers
-    size = _whole_size(response)
+    size = _full_size(response)
     if response.status != 206:
         part.start_over()
     elif _first_byte(headers) != part.size or (part.remote.size is not None and size != part.remote.size):
@@ -235,7 +235,7 @@ def _first_byte(headers: http.client.HTTPMessage) -> int | None:
     return int(match[1]) if match else None
 
 
-def _whole_size(response: _Body) -> int | None:
+def _full_size(response: _Body) -> int | None:
     """Return the size of the whole file, bytes, even if the response is a part of it; ``None`` if it is not given."""
     if response.status == 206:
         size = response.headers.get("Content-Range", "").rpartition("/")[2]

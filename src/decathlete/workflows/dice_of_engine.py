@@ -14,7 +14,7 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError, DatasetError, ImageError
 from decathlete.evaluation.case import mean_dice
 from decathlete.evaluation.scores import mean
-from decathlete.inference.batching.pipeline import one_by_one, run_pipeline
+from decathlete.inference.batching.pipeline import compute_each, run_pipeline
 from decathlete.inference.engines import Engine
 from decathlete.inference.ensemble import PlanEnsemble
 from decathlete.inference.predict import Predictor, PreparedInput
@@ -59,7 +59,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
     found: dict[str, float | None] = {}
     failures: dict[str, str] = {}
-    for outcome in run_pipeline({c.id: c for c in cases}, read=read, compute=one_by_one(compute), write=score):
+    for outcome in run_pipeline({c.id: c for c in cases}, read=read, compute=compute_each(compute), write=score):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:

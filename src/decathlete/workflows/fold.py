@@ -35,7 +35,7 @@ class FoldResult:
 
     Attributes:
         folder: folder of the run; its subfolder ``model`` is the trained model.
-        scores: scores of the held-out cases; ``None`` for ``"all"``, which holds out no case.
+        scores: scores of the held-out cases; ``None`` for ``"all"``, which has no held-out cases.
         report: path of the HTML report.
     """
 

@@ -1,4 +1,4 @@
-"""Input loaders: what brings a training its batches. Each module is one loader, registered by its own name."""
+"""Input loaders, which provide the batches of a training. Each module is one loader, registered by its own name."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def error_from(content: dict[str, str | None]) -> DecathleteError:
     return error
 
 
-def leave_failure(task: TrainTask, problem: BaseException) -> None:
+def write_failure(task: TrainTask, problem: BaseException) -> None:
     """Write a user error into the run's folder for the process that spawned this one."""
     content = error_content(problem)
     if content is not None:

@@ -57,15 +57,15 @@ def preprocess(folder: Path, output: Path, workers: int) -> Callable[[], int]:
     from decathlete.workflows.workspace import Workspace
 
     def work() -> int:
-        listener = TerminalReporter()
+        reporter = TerminalReporter()
         store = preprocess(
             folder / "dataset",
             dims=3,
             workspace=Workspace(prepared=output),
             workers=workers,
-            on_plan=listener.plan,
-            checking=listener.cases("check"),
-            progress=listener.cases("prepare"),
+            on_plan=reporter.plan,
+            checking=reporter.cases("check"),
+            progress=reporter.cases("prepare"),
         )
         return len(store.case_ids)
 

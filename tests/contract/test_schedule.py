@@ -31,5 +31,5 @@ def test_progress_beyond_its_ends_is_that_of_its_ends(name: str) -> None:
 
 def test_only_a_schedule_that_says_so_heeds_plateaus(name: str) -> None:
     schedule = SCHEDULES.build(SCHEDULES.settings({"name": name, **NEEDED.get(name, {})}))
-    lowered, not_lowered = (schedule.factor(0.5, n_epochs=20, plateau_factor=f) for f in (0.1, 1.0))
-    assert (lowered != not_lowered) == (schedule.plateau is not None)
+    with_plateau, without_plateau = (schedule.factor(0.5, n_epochs=20, plateau_factor=f) for f in (0.1, 1.0))
+    assert (with_plateau != without_plateau) == (schedule.plateau is not None)

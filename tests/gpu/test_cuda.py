@@ -31,7 +31,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.objective.optimizer_steps import unscales_itself
+from decathlete.training.objective.optimizer_steps import has_fused_unscaling
 from decathlete.training.reporting.records import Logs
 from decathlete.training.run import train
 from decathlete.workflows.run import run
@@ -152,7 +152,7 @@ def test_cudas_fast_ways_are_taken_while_training(
 
     def looking(self: SegmentationModule, batch: Any, batch_idx: int) -> None:
         precision, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
-        seen.append((unscales_itself(self.optimizer), precision, benchmark))
+        seen.append((has_fused_unscaling(self.optimizer), precision, benchmark))
         inner(self, batch, batch_idx)
 
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark

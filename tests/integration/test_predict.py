@@ -443,7 +443,7 @@ def test_a_run_killed_before_the_label_was_in_place_goes_on(model, images, tmp_p
 
 def test_places_that_cannot_be_used(model, images, tmp_path):
     predictor = load(model)
-    with pytest.raises(OutputError, match="holds the input images"):
+    with pytest.raises(OutputError, match="contains the input images"):
         predict_files(predictor, images, images, overwrite=True)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):

@@ -80,11 +80,11 @@ def test_what_does_not_go_together_is_refused(root, monkeypatch, capsys):
     assert "plan and network of the model" in said(
         "preprocess", "--task", 8, "--mode", "val", "--model", RUN, "--dim", 2
     )
-    trained_on = "prepared/Task08_Balls/3d"
-    assert "was prepared for training" in said("predict", "--model", RUN, "--input", trained_on, "--output", "no")
+    training_cases = "prepared/Task08_Balls/3d"
+    assert "was prepared for training" in said("predict", "--model", RUN, "--input", training_cases, "--output", "no")
     assert call(monkeypatch, root, "preprocess", "--task", 8, "--mode", "test", "--model", RUN) == 0
     store = "prepared/Task08_Balls/3d_test"
-    assert "holds the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)
+    assert "contains the prepared cases" in said("predict", "--model", RUN, "--input", store, "--output", store)
     shutil.copytree(RUN, "another")
     record = json.loads(Path("another/model/model.json").read_text())
     record["members"][0]["plan"]["preprocessing_order"] = "recipe"

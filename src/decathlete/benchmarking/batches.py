@@ -55,10 +55,12 @@ class RandomBatches:
 
     def __iter__(self) -> Iterator[RawBatch]:
         module, n_steps = self._module, self._task.config.total_steps or 0
-        ready = [make_random_batch(self._task, module.augmenter, step) for step in range(min(N_READY_BATCHES, n_steps))]
+        batches = [
+            make_random_batch(self._task, module.augmenter, step) for step in range(min(N_READY_BATCHES, n_steps))
+        ]
         if self._task.hardware.kind == "cuda":
-            ready = [batch.pin_memory() for batch in ready]
-        for step, batch in enumerate(islice(cycle(ready), n_steps)):
+            batches = [batch.pin_memory() for batch in batches]
+        for step, batch in enumerate(islice(cycle(batches), n_steps)):
             if module.state.stopped_by:
                 return
             yield replace(batch, step=step)

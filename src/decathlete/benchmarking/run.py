@@ -32,7 +32,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import choose_device, choose_hardware, launcher
 from decathlete.training.distributed.spawn import spawn
-from decathlete.training.loop.signals import handlers_kept
+from decathlete.training.loop.signals import restore_signal_handlers
 from decathlete.training.reporting.progress import LogProgress
 from decathlete.training.run_folder import check_plan, split
 from decathlete.workflows.train import check_batch_size
@@ -149,7 +149,7 @@ def _task(options: BenchmarkOptions, plan: Plan, store: PreparedStore | None, fo
 def _measure(task: BenchmarkTask) -> None:
     """Measure in this process or in one process per device. Each writes its measurement to the task's folder."""
     measure = measure_training if task.options.mode == "train" else measure_prediction
-    with handlers_kept():
+    with restore_signal_handlers():
         if task.hardware.spawned:
             spawn(measure, task, LogProgress())
         else:

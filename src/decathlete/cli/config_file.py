@@ -102,7 +102,7 @@ def apply_preset(context: typer.Context, name: PresetName | None) -> PresetName 
 
 
 def _set_defaults(context: typer.Context, *, lower: Mapping[str, Any]) -> None:
-    """Set defaults to the values in the file, and to those of lower precedence that the file does not contradict."""
+    """Set defaults to the values in the file, and to values of lower precedence that the file does not contradict."""
     file_values: dict[str, Any] = context.meta.get(FROM_FILE, {})
     ignored = {
         *file_values,

@@ -54,7 +54,7 @@ def download(
 
     console = Console(stderr=True, highlight=False)
     with byte_bar(console) as bar:
-        folder = download_task(task, data, region=region, url=url, progress=bar.bytes, say=bar.say)
+        folder = download_task(task, data, region=region, url=url, progress=bar.bytes, log=bar.log)
     typer.echo(folder)
 
 
@@ -78,7 +78,7 @@ class ByteBar:
         self._began: tuple[float, int] | None = None  # time of the first piece, s, and bytes that were there before
         self._last_line = 0.0
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Print a message about a step or a pause."""
         self._console.print(line, soft_wrap=True, markup=False)
 
@@ -119,7 +119,7 @@ class ByteBar:
         left = elapsed / received * (total - done) if received and total else 0.0
         note = f", about {format_duration(left)} left" if left else ""
         of = f"/{format_bytes(total)}" if total else ""
-        self.say(f"download {format_bytes(done)}{of} in {format_duration(elapsed)}{note}")
+        self.log(f"download {format_bytes(done)}{of} in {format_duration(elapsed)}{note}")
 
 
 def _make_progress(console: Console) -> Progress:

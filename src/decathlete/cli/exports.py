@@ -141,12 +141,12 @@ class ExportGroup(TyperGroup):
     """``decathlete export``, with a command for every registered exporter."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Built-in commands first, then those of plug-ins."""
+        """List the built-in commands, then the commands of plug-ins."""
         known = super().list_commands(ctx)
         return [*known, *(name for name in _exporter_names() if name not in known)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Find a command; that of a plug-in is made from its exporter."""
+        """Return a command; the command of a plug-in is made from its exporter."""
         command = super().get_command(ctx, cmd_name)
         if command is None and (cmd_name in _exporter_names() or ":" in cmd_name):
             return _plugin_command(cmd_name)

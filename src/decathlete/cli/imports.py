@@ -14,7 +14,7 @@ from decathlete.core.choices import Modality, Norm, Weights
 if TYPE_CHECKING:
     from decathlete.interop.dynunet_options import DynUNetOptions
 
-SETTINGS, NETWORK = "Settings that a checkpoint does not hold", "Network"
+SETTINGS, NETWORK = "Settings that a checkpoint does not contain", "Network"
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the new model.")]
 
 
@@ -141,7 +141,7 @@ class CheckpointArguments:
         bool | None,
         o.brats_option(
             "The outputs are whole tumour, tumour core and enhancing tumour, as in the recipe's BraTS loss.",
-            default="what the checkpoint says",
+            default="the checkpoint's option",
         ),
     ] = None
     regions: Annotated[
@@ -159,7 +159,7 @@ class CheckpointArguments:
     norm: Annotated[
         Norm | None,
         typer.Option(
-            show_default="what the checkpoint says",
+            show_default="the checkpoint's option",
             rich_help_panel=NETWORK,
             help="Normalisation layers; instance and group norm have the same weights.",
         ),
@@ -170,7 +170,7 @@ class CheckpointArguments:
             metavar="SLOPE",
             min=0.0,
             max=1.0,
-            show_default="what the checkpoint says",
+            show_default="the checkpoint's option",
             rich_help_panel=NETWORK,
             help="Negative slope of the leaky ReLU.",
         ),

@@ -38,7 +38,7 @@ def import_plugins(modules: list[str] | None) -> list[str] | None:
         except ImportError as problem:
             raise OptionError(
                 f"--plugin {module}: cannot be imported ({problem})",
-                remedy="install it, or set PYTHONPATH to the folder that holds it",
+                remedy="install it, or set PYTHONPATH to the folder that contains it",
                 code="E-COMPONENT-IMPORT",
             ) from problem
     return modules

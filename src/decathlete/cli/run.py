@@ -69,7 +69,7 @@ def run(
         "metrics": o.parse_metrics(metrics),
         "workers": workers,
         "overwrite": overwrite,
-        "listener": TerminalReporter(),
+        "reporter": TerminalReporter(),
     }
     if folds is None:
         _run_fold(dataset, held_out, options)
@@ -114,7 +114,7 @@ def demo(
     from decathlete.workflows.demo import demo as run_demo
 
     result = run_demo(
-        folder, max_time_s=parse_duration(max_time), workers=workers, overwrite=overwrite, listener=TerminalReporter()
+        folder, max_time_s=parse_duration(max_time), workers=workers, overwrite=overwrite, reporter=TerminalReporter()
     )
     typer.echo(f"report in {result.run.report}")
     typer.echo(f"predictions in {result.run.predictions}")

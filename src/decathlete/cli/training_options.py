@@ -142,5 +142,5 @@ class TrainArguments:
         return train_config(**options, nodes=nodes, preset=preset, dims=dims, fold=fold)
 
     def select(self, explicit: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of the explicit options that belong to the training."""
+        """Return the explicit options that belong to the training."""
         return {f.name: explicit[f.name] for f in fields(self) if f.name in explicit}

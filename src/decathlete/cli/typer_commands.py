@@ -56,7 +56,7 @@ def _expand(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Paramet
 class SectionedCommand(TyperCommand):
     """A command whose help is plain text, with one section of options for each ``rich_help_panel``.
 
-    Typer makes sections only with Rich, which makes loading half as long again and breaks names and choices on a
+    Typer makes sections only with Rich, which makes loading 50 % slower and breaks names and choices on a
     terminal of 80 columns.
     """
 

@@ -124,7 +124,7 @@ _ENTRIES = (
         error="DatasetError",
         title="The dataset was not found",
         meaning="No dataset with this name, number or path exists, or several datasets have this number.",
-        remedy="Give the path of the folder, or set `--data` to the folder that contains the raw datasets.",
+        remedy="Use the path of the folder, or set `--data` to the folder that contains the raw datasets.",
     ),
     ErrorCode(
         code="E-DATASET-MANIFEST",
@@ -190,7 +190,7 @@ _ENTRIES = (
         code="E-IMAGE-FORMAT",
         error="ImageError",
         title="The image format is not supported",
-        meaning="The file is not NIfTI, NRRD, MetaImage or DICOM, or holds colours, complex numbers or too many axes.",
+        meaning="The file is not NIfTI, NRRD, MetaImage or DICOM, or has colours, complex numbers or too many axes.",
         remedy="Convert the file to NIfTI (`.nii.gz`) with one number for each voxel and channel.",
     ),
     ErrorCode(
@@ -206,7 +206,7 @@ _ENTRIES = (
         error="ImageError",
         title="The number of channels is wrong",
         meaning="An image has more or fewer channels than the dataset or the model declares.",
-        remedy="Give every case the same channels in the declared order.",
+        remedy="Use the same channels in every case, in the declared order.",
     ),
     ErrorCode(
         code="E-IMAGE-VALUES",
@@ -257,14 +257,14 @@ _ENTRIES = (
         error="StoreError",
         title="Prepared data are damaged",
         meaning="Files of prepared cases are missing, truncated or cannot be read.",
-        remedy="Run `decathlete preprocess` again; it prepares the damaged cases anew.",
+        remedy="Run `decathlete preprocess` again; it prepares the damaged cases again.",
     ),
     ErrorCode(
         code="E-STORE-PLAN",
         error="StoreError",
         title="Prepared with another plan",
-        meaning="The prepared data were made with another plan than that of the model.",
-        remedy="Prepare the cases with the model's plan (`decathlete preprocess --model`), or give raw images.",
+        meaning="The prepared data were not made with the plan of the model.",
+        remedy="Prepare the cases with the model's plan (`decathlete preprocess --model`), or use raw images.",
     ),
     ErrorCode(
         code="E-MODEL",
@@ -277,14 +277,14 @@ _ENTRIES = (
         code="E-MODEL-AGREEMENT",
         error="ModelError",
         title="Models do not fit each other",
-        meaning="The models that are used together segment different structures, take different channels, or "
+        meaning="The models that are used together segment different structures, use different channels, or "
         "differ in temperature or post-processing.",
         remedy="Name models of one dataset that were made with the same settings.",
     ),
     ErrorCode(
         code="E-MODEL-DIGEST",
         error="ModelError",
-        title="The weights are not those of the record",
+        title="The weights do not match the record",
         meaning="The SHA-256 of a weights file differs from the one in model.json: the file was changed, "
         "truncated, or belongs to another model.",
         remedy="Copy the whole model folder again from where it was trained.",
@@ -371,7 +371,7 @@ _ENTRIES = (
         error="DownloadError",
         title="The download failed",
         meaning="A file could not be downloaded from the given address.",
-        remedy="Check the address, or give another with `--url`.",
+        remedy="Check the address, or use another with `--url`.",
     ),
     ErrorCode(
         code="E-DOWNLOAD-NETWORK",
@@ -428,7 +428,7 @@ _ENTRIES = (
     ErrorCode(
         code="E-OUTPUT-EXISTS",
         error="OutputError",
-        title="The output holds other results",
+        title="The output contains other results",
         meaning="The output folder contains files that were made from other inputs or with different settings.",
         remedy="Choose another folder, or add `--overwrite` to replace the files.",
     ),

@@ -119,7 +119,7 @@ class LabelSet(Schema):
         """The function from logits to probabilities: ``sigmoid`` for overlapping regions, else ``softmax``."""
         return "sigmoid" if self.regions else "softmax"
 
-    def undeclared(self, label: NDArray[Any]) -> list[float]:
+    def find_undeclared_values(self, label: NDArray[Any]) -> list[float]:
         """Return the values of ``label`` that are neither a class nor the ignore value, ascending."""
         known = set(self.values) | ({self.ignore} if self.ignore is not None else set())
         return [v for v in np.unique(label).tolist() if v not in known]

@@ -17,7 +17,7 @@ Regions = dict[str, tuple[int, ...]]
 GivenRegions = str | Mapping[str, int | Sequence[int]]
 """Regions as the user writes them: ``"whole tumour=1,2,3;core=2,3"``, or name -> value or values."""
 
-REMEDY = "write e.g. --regions 'whole tumour=1,2,3;core=2,3;enhancing=3', and, if need be, --regions-order 1,2,3"
+REMEDY = "write e.g. --regions 'whole tumour=1,2,3;core=2,3;enhancing=3', and, if needed, --regions-order 1,2,3"
 
 
 def parse_regions(given: GivenRegions) -> Regions:
@@ -109,12 +109,12 @@ def region_problems(regions: Regions, order: Sequence[int], declared: Collection
         if unknown:
             problems.append(f"region {name!r} has values that are not declared: {_listed(unknown)}")
         if 0 in values:
-            problems.append(f"region {name!r} holds the background (0)")
+            problems.append(f"region {name!r} contains the background (0)")
         if not values:
             problems.append(f"region {name!r} is empty")
     if len(order) != len(regions):
         problems.append(
-            f"the order has {len(order)} value(s) for {len(regions)} regions: give one for each of {', '.join(regions)}"
+            f"the order has {len(order)} value(s) for {len(regions)} regions: use one for each of {', '.join(regions)}"
         )
     return problems or list(_order_problems(regions, order, declared))
 

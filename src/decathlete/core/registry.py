@@ -175,7 +175,7 @@ class Registry(Generic[T]):
         if name in self.builtin_names:
             importlib.import_module(f"{self.package}.{name}")
         elif name in (entry_points := self._entry_points()):
-            self._adopt(entry_points[name].load(), name)
+            self._find_registered(entry_points[name].load(), name)
         if name not in self._registered:
             raise self._unknown(name)
         return self._registered[name]
@@ -194,10 +194,10 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as problem:
             raise OptionError(
                 f"the {self.kind} {name!r} cannot be imported ({problem})",
-                remedy="give an installed module and a class in it, as module:Class",
+                remedy="use an installed module and a class in it, as module:Class",
                 code="E-COMPONENT-IMPORT",
             ) from problem
-        return self._adopt(cls, name)
+        return self._find_registered(cls, name)
 
     def settings(self, value: str | Mapping[str, Any] | ComponentSettings) -> ComponentSettings:
         """Validated settings from a name, ``{"name": ..., **settings}``, or settings as they are.
@@ -234,23 +234,23 @@ class Registry(Generic[T]):
                 found[name] = entry_point
         return found
 
-    def _adopt(self, loaded: object, name: str) -> Component[T]:
+    def _find_registered(self, loaded: object, name: str) -> Component[T]:
         """The component that importing ``loaded`` (a class, or a module) has registered."""
         mine = [c for c in self._registered.values() if loaded is c.cls or c.cls.__module__ == _module_name(loaded)]
         exact = [c for c in mine if loaded is c.cls] or [c for c in mine if c.name == name] or mine
         if not exact:
             raise OptionError(
-                f"{name!r} is no {self.kind}: it is not registered as one",
+                f"{name!r} is not registered as a component of kind {self.kind}",
                 remedy=f"decorate the class with @{self.kind.upper().replace(' ', '_')} registry's register(...)",
                 code="E-COMPONENT-IMPORT",
             )
         return exact[0]
 
     def _invalid(self, name: str, settings: type[ComponentSettings], problem: ValidationError) -> OptionError:
-        """What is wrong with settings; one that the component does not have is told which it has."""
+        """Return the error for invalid settings; for an unknown setting, the message lists the known ones."""
         unknown = [str(e["loc"][0]) for e in problem.errors() if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
         known = ", ".join(settings.model_fields) or "none"
-        problems = [f"{field} is no setting of the {self.kind} {name} (which has {known})" for field in unknown]
+        problems = [f"{field} is not a setting of the {self.kind} {name} (which has {known})" for field in unknown]
         problems += [text for text in describe(problem) if text.partition(":")[0] not in unknown]
         return OptionError("; ".join(problems), remedy=f"see `decathlete components {self.kind}`")
 

@@ -24,7 +24,7 @@ _NON_ENHANCING = re.compile(
 _ENHANCING = re.compile(r"enhanc\w*|\bet\b")
 _NEGATION = re.compile(r"\b(no|without|except|excluding)\b")
 """Words in names that say what a label is *not*."""
-_REMEDY = "give the values of each region: --regions 'whole tumour=...;core=...;enhancing=...'"
+_REMEDY = "set the values of each region: --regions 'whole tumour=...;core=...;enhancing=...'"
 
 
 def brats_regions(labels: LabelSet) -> Regions:

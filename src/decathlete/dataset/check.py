@@ -194,7 +194,7 @@ class _CaseChecker:
                 "E-IMAGE-CHANNELS",
                 images[0][0],
                 f"has {n_channels} channels; dataset.json declares {n_declared} ({', '.join(self.spec.channels)})",
-                "give every case the same channels, in the declared order",
+                "use the same channels in every case, in the declared order",
             )
 
     def _intensities(self, path: Path, image: Image, *, other_values_exist: bool) -> None:
@@ -206,7 +206,7 @@ class _CaseChecker:
                     "error",
                     "E-IMAGE-VALUES",
                     path,
-                    f"{channel}holds {n_invalid} voxels that are NaN or infinite",
+                    f"{channel}contains {n_invalid} voxels that are NaN or infinite",
                     "replace them, for instance with the value of the background",
                 )
             elif channel_ZYX.min() == channel_ZYX.max():
@@ -244,14 +244,14 @@ class _CaseChecker:
 
     def _label(self, path: Path, label: LabelMap) -> None:
         values = np.unique(label.array_ZYX)
-        undeclared = self.spec.labels.undeclared(values)
+        undeclared = self.spec.labels.find_undeclared_values(values)
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
             self._add(
                 "error",
                 "E-IMAGE-VALUES",
                 path,
-                f"holds label values that dataset.json does not declare: {listed}",
+                f"contains label values that dataset.json does not declare: {listed}",
                 "declare them under labels, or remove them from the label map",
             )
         present = set(values.tolist())

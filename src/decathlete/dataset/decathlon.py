@@ -75,7 +75,7 @@ def find_task(text: str | int) -> DecathlonTask:
             return task
     raise OptionError(
         f"--task {str(text)!r} is not a task of the Medical Segmentation Decathlon",
-        remedy="give a number or a name: " + ", ".join(f"{t.number:02d} {t.organ}" for t in TASKS),
+        remedy="use a number or a name: " + ", ".join(f"{t.number:02d} {t.organ}" for t in TASKS),
     )
 
 
@@ -116,7 +116,7 @@ def _address_error(address: str) -> OptionError:
     without_password = re.sub(r"//[^/@]*@", "//...@", address)
     return OptionError(
         f"--url {without_password!r} is not an address that can be read",
-        remedy="give https://, http:// or file:///path of a folder with the archive, or of the archive itself "
+        remedy="use https://, http:// or file:///path of a folder with the archive, or of the archive itself "
         "(without user and password)",
         code="E-OPTION-SYNTAX",
     )
@@ -126,6 +126,8 @@ def _local_archive(path: Path, task: DecathlonTask) -> Path:
     archive = path / task.archive if path.is_dir() else path
     if not archive.is_file():
         raise DownloadError(
-            "there is no such file", where=archive, remedy=f"give --url a folder with {task.archive}, or its address"
+            "there is no such file",
+            where=archive,
+            remedy=f"set --url to a folder with {task.archive}, or to its address",
         )
     return archive

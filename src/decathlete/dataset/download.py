@@ -34,7 +34,7 @@ def download(
     url: str | None = None,
     patience: Patience | None = None,
     progress: ByteProgress | None = None,
-    say: Log | None = None,
+    log: Log | None = None,
 ) -> Path:
     """Download a Decathlon task to the data folder; do nothing if the dataset exists.
 
@@ -46,7 +46,7 @@ def download(
             ``file://`` or a path. A local archive is read in place and never changed.
         patience: limits of retrying a broken connection.
         progress: called with the number of downloaded bytes.
-        say: called with a line of text for each step.
+        log: called with a line of text for each step.
 
     Returns:
         The dataset's folder, ``<data>/Task04_Hippocampus``.
@@ -57,17 +57,17 @@ def download(
         ArchiveError: the archive is damaged or not safe to unpack.
         OutputError: the data folder cannot be written, has too little space, or contains something else of that name.
     """
-    say = say or (lambda _: None)
+    log = log or (lambda _: None)
     wanted = find_task(task)
     if url is not None and region is not None:
         raise OptionError(
-            "--region chooses a public bucket, --url a mirror", remedy="give only one of them", code="E-OPTION-CONFLICT"
+            "--region chooses a public bucket, --url a mirror", remedy="use only one of them", code="E-OPTION-CONFLICT"
         )
     folder = Path(data) / wanted.folder
     part = PartFile(folder.with_name(f"{wanted.archive}.part"))
     if _exists(folder):
         part.remove()  # left over if the last call was killed at the very end
-        say(f"{folder} exists already")
+        log(f"{folder} exists already")
         return folder
     source = locate_archive(wanted, region=region or "us", url=url)
     writable_folder(folder.parent)
@@ -78,9 +78,9 @@ def download(
         for leftover in folder.parent.glob(f".partial-*-{wanted.folder}"):
             remove(leftover)
         if isinstance(source, Path):
-            _unpack_local(source, wanted, folder, say)
+            _unpack_local(source, wanted, folder, log)
         else:
-            _download_and_unpack(source, part, wanted, folder, patience or Patience(), progress, say)
+            _download_and_unpack(source, part, wanted, folder, patience or Patience(), progress, log)
     return folder
 
 
@@ -94,10 +94,10 @@ def _exists(folder: Path) -> bool:
     return False
 
 
-def _unpack_local(archive: Path, task: DecathlonTask, folder: Path, say: Log) -> None:
+def _unpack_local(archive: Path, task: DecathlonTask, folder: Path, log: Log) -> None:
     """Check and unpack a local archive, which stays as it is."""
     _check_disk_space(folder, archive.stat().st_size, "to unpack it")
-    say(f"checking {archive}")
+    log(f"checking {archive}")
     if (md5 := md5_of(archive)) != task.md5:
         raise DownloadError(
             _md5_message(md5, task),
@@ -105,7 +105,7 @@ def _unpack_local(archive: Path, task: DecathlonTask, folder: Path, say: Log) ->
             remedy="download it again, or from another mirror",
             code="E-DOWNLOAD-CHECKSUM",
         )
-    _unpack(archive, task, folder, say)
+    _unpack(archive, task, folder, log)
 
 
 def _download_and_unpack(
@@ -115,30 +115,30 @@ def _download_and_unpack(
     folder: Path,
     patience: Patience,
     progress: ByteProgress | None,
-    say: Log,
+    log: Log,
 ) -> None:
     """Download the missing bytes of the archive, check and unpack it; remove it at the end, or if it is damaged."""
 
     def check_size(size: int) -> None:
         _check_disk_space(folder, size - part.size + size, "to download and unpack it")
 
-    say(f"{'resuming' if part.size else 'downloading'} {without_query(url)}")
+    log(f"{'resuming' if part.size else 'downloading'} {without_query(url)}")
     # Half of the space is needed for the unpacked files.
     limit_bytes = min(LARGEST, (shutil.disk_usage(folder.parent).free + part.size) // 2)
     download_file(
-        url, part, patience=patience, check_size=check_size, limit_bytes=limit_bytes, progress=progress, log=say
+        url, part, patience=patience, check_size=check_size, limit_bytes=limit_bytes, progress=progress, log=log
     )
-    say("checking the archive")
+    log("checking the archive")
     if (md5 := part.md5()) != task.md5:
         part.remove()
         raise DownloadError(
             f"{_md5_message(md5, task)}; it was removed",
             where=without_query(url),
-            remedy="run the same command again; if this happens again, give --url with the address of a mirror",
+            remedy="run the same command again; if this happens again, use --url with the address of a mirror",
             code="E-DOWNLOAD-CHECKSUM",
         )
     try:
-        _unpack(part.path, task, folder, say)
+        _unpack(part.path, task, folder, log)
     except ArchiveError:
         part.remove()
         raise
@@ -149,8 +149,8 @@ def _md5_message(md5: str, task: DecathlonTask) -> str:
     return f"is not the published {task.archive} (its MD5 is {md5}, not {task.md5})"
 
 
-def _unpack(archive: Path, task: DecathlonTask, folder: Path, say: Log) -> None:
-    say(f"unpacking to {folder}")
+def _unpack(archive: Path, task: DecathlonTask, folder: Path, log: Log) -> None:
+    log(f"unpacking to {folder}")
     with atomic_path(folder) as partial:
         # A plain tar file unpacks to no more than its own size, unless a sparse member says otherwise.
         limit = archive.stat().st_size

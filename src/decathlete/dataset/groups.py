@@ -42,7 +42,7 @@ def assign_groups(
 
 
 def _match_pattern(case_ids: Sequence[str], group_by: str) -> dict[str, str]:
-    remedy = r"give a pattern with one pair of brackets around the patient's part, e.g. '^(patient\d+)'"
+    remedy = r"use a pattern with one pair of brackets around the patient's part, e.g. '^(patient\d+)'"
     try:
         pattern = re.compile(group_by)
     except re.error as problem:

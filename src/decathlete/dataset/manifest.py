@@ -108,14 +108,14 @@ def resolve_task(task: str, data_root: Path) -> Path:
         raise DatasetError(
             f"task {task} fits several datasets: {names}",
             where=data_root,
-            remedy="give the folder's name",
+            remedy="use the folder's name",
             code="E-DATASET-NOT-FOUND",
         )
     known_names = f"datasets there: {', '.join(p.name for p in known)}" if known else "there is no dataset in it"
     raise DatasetError(
         f"no dataset {task!r} ({known_names})",
         where=data_root,
-        remedy=f"give a folder with a {MANIFEST}, its name below --data, or its number (Task04_..., Dataset004_...)",
+        remedy=f"use a folder with a {MANIFEST}, its name below --data, or its number (Task04_..., Dataset004_...)",
         code="E-DATASET-NOT-FOUND",
     )
 
@@ -129,9 +129,9 @@ def _load(root: Path) -> _Decathlon | _NnUNet:
     path = root / MANIFEST
     if not root.is_dir():
         raise ManifestError(
-            "is not a folder", where=root, remedy=f"give the folder that holds {MANIFEST}", code="E-DATASET-NOT-FOUND"
+            "is not a folder", where=root, remedy=f"use the folder that contains {MANIFEST}", code="E-DATASET-NOT-FOUND"
         )
-    text = read_text(path, error=ManifestError, remedy="give the folder that holds dataset.json, or write one")
+    text = read_text(path, error=ManifestError, remedy="use the folder that contains dataset.json, or write one")
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as problem:

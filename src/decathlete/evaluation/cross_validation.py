@@ -120,11 +120,11 @@ class CrossValidation(Schema):
         return upgrade_cross_validation(data)
 
     @classmethod
-    def of(cls, scores: Mapping[int, Scores], **about: Any) -> Self:
+    def of(cls, scores: Mapping[int, Scores], **facts: Any) -> Self:
         """From the scores of each fold (at least one).
 
         Args:
-            about: ``dataset``, ``dims``, ``n_folds``, ``failed``.
+            facts: ``dataset``, ``dims``, ``n_folds``, ``failed``.
 
         Raises:
             DatasetError: the folds do not belong together: a case is held out twice, or classes or metrics differ.
@@ -138,7 +138,7 @@ class CrossValidation(Schema):
             overall=Spread.of(OVERALL, [fold.overall for fold in folds]),
             classes=tuple(Spread.of(means[0].name, means) for means in by_class),
             pooled=Scores.of(every_case, next(iter(scores.values())).metrics),
-            **about,
+            **facts,
         )
 
     @property

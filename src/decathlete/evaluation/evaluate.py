@@ -119,7 +119,7 @@ def evaluate_pairs(
     if not pairs:
         raise DatasetError(
             "there is nothing to evaluate",
-            remedy="give at least one prediction and its label map",
+            remedy="use at least one prediction and its label map",
             code="E-DATASET-LABELS",
         )
     _check_grids(pairs)
@@ -170,7 +170,7 @@ def _score_files(item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Seq
 
 def _read_declared(path: Path, labels: LabelSet) -> LabelMap:
     label = read_label(path)
-    if undeclared := labels.undeclared(label.array_ZYX):
+    if undeclared := labels.find_undeclared_values(label.array_ZYX):
         raise ImageError(
             f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",
             where=path,

@@ -24,7 +24,7 @@ def label_files(folder: Path) -> dict[str, Path]:
         raise DatasetError(
             "is not a folder",
             where=folder,
-            remedy="give the folder that holds the label maps",
+            remedy="use the folder that contains the label maps",
             code="E-DATASET-NOT-FOUND",
         )
     files: dict[str, Path] = {}
@@ -40,7 +40,7 @@ def label_files(folder: Path) -> dict[str, Path]:
         raise DatasetError(
             f"there are no label maps in this folder (looked for {', '.join(image_suffixes())})",
             where=folder,
-            remedy="give the folder that holds the files themselves",
+            remedy="use the folder that contains the files themselves",
             code="E-DATASET-LABELS",
         )
     return dict(sorted(files.items()))
@@ -61,11 +61,11 @@ def labels_of_values(values: Iterable[int]) -> LabelSet:
     """Make a label set of background and one class per other value, named ``class 1``, ...
 
     Raises:
-        DatasetError: nothing but background, or negative values.
+        DatasetError: only background, or negative values.
     """
     foreground = sorted(set(values) - {0})
     if not foreground or foreground[0] < 0:
-        problem = f"negative label values: {foreground[0]}" if foreground else "the label maps hold nothing but zeros"
+        problem = f"negative label values: {foreground[0]}" if foreground else "the label maps contain only zeros"
         raise DatasetError(problem, remedy="compare label maps whose classes have the values 1, 2, ...")
     classes = [LabelClass(name="background", value=0), *(LabelClass(name=f"class {v}", value=v) for v in foreground)]
     return LabelSet(classes=tuple(classes))

@@ -19,9 +19,9 @@ def save_scores(scores: Scores, folder: Path, *, overwrite: bool = False) -> Non
     path = folder / SCORES
     if path.exists() and not overwrite and not _equal(path, scores):
         raise OutputError(
-            "holds other scores",
+            "contains other scores",
             where=path,
-            remedy="choose another folder, or give --overwrite to replace them",
+            remedy="choose another folder, or use --overwrite to replace them",
             code="E-OUTPUT-EXISTS",
         )
     scores.save_files(folder)

@@ -211,8 +211,8 @@ class ClassSummary(Schema):
 
     def mean(self, metric: str) -> float | None:
         """Mean of a metric; ``None`` where it has no value."""
-        found = self.values.get(metric)
-        return None if found is None else found.mean
+        summary = self.values.get(metric)
+        return None if summary is None else summary.mean
 
 
 class Headline(Schema):
@@ -375,11 +375,11 @@ def headline_metrics(metrics: Sequence[MetricInfo]) -> tuple[MetricInfo, ...]:
     return (main, *(m for m in metrics if m.in_headline and m is not main))
 
 
-def metric_differences(found: Sequence[MetricInfo], wanted: Sequence[MetricInfo]) -> list[str]:
-    """Metrics of ``found`` that ``wanted`` lacks, and the other way round, in words; the order does not count."""
-    before, after = ([m.identity for m in metrics] for metrics in (found, wanted))
-    return [m.describe() for m in found if m.identity not in after] + [
-        f"no {m.describe()}" for m in wanted if m.identity not in before and m.name not in {f.name for f in found}
+def metric_differences(first: Sequence[MetricInfo], second: Sequence[MetricInfo]) -> list[str]:
+    """List the metrics that only one of two sequences has, in words; the order has no effect."""
+    before, after = ([m.identity for m in metrics] for metrics in (first, second))
+    return [m.describe() for m in first if m.identity not in after] + [
+        f"no {m.describe()}" for m in second if m.identity not in before and m.name not in {f.name for f in first}
     ]
 
 

@@ -1,4 +1,4 @@
-"""Scores and cross-validations of version 1, brought to version 2.
+"""Converts scores and cross-validations from version 1 to version 2.
 
 Version 1 had the fields ``dice``, ``iou``, ``nsd`` and ``hd95_mm`` wherever version 2 has a mapping ``values``.
 """
@@ -28,7 +28,7 @@ def upgrade_cross_validation(data: Any) -> Any:
 
 
 def _has_version_1(data: Any) -> bool:
-    """Version 1, or none: then another key tells version 1 from fields that a program sets."""
+    """Version 1, or none: then another key distinguishes version 1 from fields that a program sets."""
     return isinstance(data, Mapping) and data.get("version", 1) == 1
 
 

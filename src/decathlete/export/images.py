@@ -33,7 +33,7 @@ def images_of(plan: Plan, source: Path) -> Images:
         images = stored_images(plan, source)
         if not images:
             raise StoreError(
-                "holds no case",
+                "contains no case",
                 where=source,
                 remedy="name other images, or prepare cases first",
                 code="E-STORE-MISSING",

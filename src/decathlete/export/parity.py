@@ -55,7 +55,7 @@ def difference(program: Engine, model: Sequence[Engine], windows: Sequence[Tenso
     return float(np.max(shares))
 
 
-def own_rounding(networks: Sequence[nn.Module], windows: Sequence[Tensor]) -> float:
+def measure_rounding(networks: Sequence[nn.Module], windows: Sequence[Tensor]) -> float:
     """Return the difference of the model in float32 from the model in float64, as a share of its greatest logit.
 
     Norms divide by standard deviations, and where these are small, rounding errors grow: of a CT model they were 4e-4
@@ -71,12 +71,12 @@ def own_rounding(networks: Sequence[nn.Module], windows: Sequence[Tensor]) -> fl
     return float(np.max(shares))
 
 
-def check_difference(greatest: float, *, rounding: Callable[[], float], title: str, where: Path) -> None:
+def check_difference(max_difference: float, *, rounding: Callable[[], float], title: str, where: Path) -> None:
     """Reject a program that does not compute what its model computes.
 
     Args:
-        greatest: :func:`difference` of the program from the model.
-        rounding: measures :func:`own_rounding`, which is slow; called only if the difference exceeds the tolerance.
+        max_difference: :func:`difference` of the program from the model.
+        rounding: measures :func:`measure_rounding`, which is slow; called only if the difference exceeds the tolerance.
         title: of the program's form.
         where: folder of the model.
 
@@ -84,13 +84,13 @@ def check_difference(greatest: float, *, rounding: Callable[[], float], title: s
         ModelError: the logits differ by more than :data:`TOLERANCE` and by more than :data:`ROUNDINGS` times the
             model's own rounding, or are NaN.
     """
-    if greatest <= TOLERANCE:
+    if max_difference <= TOLERANCE:
         return
-    allowed = TOLERANCE if math.isnan(greatest) else max(TOLERANCE, ROUNDINGS * rounding())
-    if not greatest <= allowed:
+    allowed = TOLERANCE if math.isnan(max_difference) else max(TOLERANCE, ROUNDINGS * rounding())
+    if not max_difference <= allowed:
         raise ModelError(
-            f"the {title} program computes other logits than the model: they differ by {greatest:.2g} of the greatest, "
-            f"and {allowed:.2g} is allowed; nothing was written",
+            f"the {title} program computes other logits than the model: they differ by {max_difference:.2g} of the "
+            f"greatest, and {allowed:.2g} is allowed; nothing was written",
             where=where,
             remedy=f"predict with decathlete itself, or try another release of {title}",
             code="E-MODEL-ACCURACY",

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from decathlete.core.files import TEMPORARY_PREFIX, file_digest, remove, replace_folder, writable_folder
 from decathlete.errors import OutputError
 from decathlete.export.exporters import CheckWindows, Exporter, ExportResult
-from decathlete.export.parity import TOLERANCE, check_difference, difference, own_rounding
+from decathlete.export.parity import TOLERANCE, check_difference, difference, measure_rounding
 from decathlete.inference.engines import ENGINES, Engine
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.inference.exported_program import RECORD_FILE, RECORD_KEY, ProgramRecord
@@ -91,18 +91,18 @@ class ProgramSource:
         networks = [self.bundle.build(i) for i in range(self.record.networks)]
         reference = [TorchEngine(network, device="cpu", precision="fp32") for network in networks]
         windows = self.windows.windows
-        greatest = difference(program, reference, windows)
+        max_difference = difference(program, reference, windows)
         check_difference(
-            greatest, rounding=lambda: own_rounding(networks, windows), title=title, where=self.bundle.folder
+            max_difference, rounding=lambda: measure_rounding(networks, windows), title=title, where=self.bundle.folder
         )
-        return greatest
+        return max_difference
 
-    def result(self, path: Path, greatest_difference: float) -> ExportedProgram:
+    def result(self, path: Path, max_difference: float) -> ExportedProgram:
         """Return the description of the program at ``path``."""
         return ExportedProgram(
             path=path,
             record=self.record,
-            difference=greatest_difference,
+            difference=max_difference,
             checked_on=len(self.windows.windows),
             windows_of=self.windows.origin,
         )
@@ -129,8 +129,8 @@ class ProgramExporter(Exporter):
             source = ProgramSource.of(model, windows())
             self.write(source, folder)
             save_record(folder, source.record)
-            greatest_difference = self.check(source, folder)
-        return source.result(output, greatest_difference)
+            max_difference = self.check(source, folder)
+        return source.result(output, max_difference)
 
     @abstractmethod
     def write(self, source: ProgramSource, folder: Path) -> None:
@@ -173,7 +173,7 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
     """Raise an OutputError if ``path`` exists and may not be replaced.
 
     Args:
-        is_exported: whether a path is nothing but an exported program; anything else is never replaced.
+        is_exported: whether a path contains only an exported program; anything else is never replaced.
         overwrite: replace an exported program.
     """
     if not path.exists():
@@ -187,7 +187,7 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
         )
     if not overwrite:
         raise OutputError(
-            "already exists", where=path, remedy="give --overwrite, or choose another --output", code="E-OUTPUT-EXISTS"
+            "already exists", where=path, remedy="use --overwrite, or choose another --output", code="E-OUTPUT-EXISTS"
         )
 
 

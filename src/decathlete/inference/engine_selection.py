@@ -50,7 +50,7 @@ def select_engines(options: PredictOptions) -> EngineSelection:
     settings = options.engine
     if isinstance(settings, str):
         settings = ENGINES.load(settings).settings()
-    return _select_named(settings, options)
+    return _select_by_name(settings, options)
 
 
 class EngineBuilder:
@@ -131,7 +131,7 @@ def _is_available(cls: type[Engine]) -> bool:
     return True
 
 
-def _select_named(settings: ComponentSettings, options: PredictOptions) -> EngineSelection:
+def _select_by_name(settings: ComponentSettings, options: PredictOptions) -> EngineSelection:
     cls, name = _class_of(settings), settings.component
     device = resolve_device(options.device)
     if device.type not in cls.devices:

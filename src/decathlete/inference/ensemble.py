@@ -152,7 +152,7 @@ def _check_agreement(models: Sequence[_Model]) -> None:
             )
         if plan.channels != first.channels:
             raise ModelError(
-                f"takes other channels ({', '.join(plan.channels)}) than {models[0].folder} "
+                f"uses other channels ({', '.join(plan.channels)}) than {models[0].folder} "
                 f"({', '.join(first.channels)})",
                 where=model.folder,
                 remedy="put only models of one dataset into an ensemble",

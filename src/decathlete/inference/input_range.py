@@ -39,19 +39,19 @@ def input_range_warnings(means: Sequence[float], restoration: Restoration, plan:
     warnings = []
     for axis in range(3):
         warnings += _check(
-            f"spacing along axis {axis}", spacing[axis], _scaled(trained.spacing[axis], SPACING_TOLERANCE), "mm"
+            f"spacing along axis {axis}", spacing[axis], _scale(trained.spacing[axis], SPACING_TOLERANCE), "mm"
         )
-        warnings += _check(f"size along axis {axis}", size[axis], _scaled(trained.size[axis], SIZE_TOLERANCE), "mm")
+        warnings += _check(f"size along axis {axis}", size[axis], _scale(trained.size[axis], SIZE_TOLERANCE), "mm")
     for name, mean, known in zip(plan.channels, means, trained.intensity, strict=True):
-        warnings += _check(f"mean intensity of channel {name!r}", mean, _widened(known), "")
+        warnings += _check(f"mean intensity of channel {name!r}", mean, _widen(known), "")
     return tuple(warnings)
 
 
-def _scaled(seen: Range, tolerance: float) -> tuple[Range, Range]:
+def _scale(seen: Range, tolerance: float) -> tuple[Range, Range]:
     return seen, Range(low=seen.low / (1 + tolerance), high=seen.high * (1 + tolerance))
 
 
-def _widened(seen: Range) -> tuple[Range, Range]:
+def _widen(seen: Range) -> tuple[Range, Range]:
     margin = INTENSITY_TOLERANCE * max(seen.high - seen.low, 0.1 * max(abs(seen.low), abs(seen.high)))
     return seen, Range(low=seen.low - margin, high=seen.high + margin)
 

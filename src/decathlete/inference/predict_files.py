@@ -104,7 +104,7 @@ def predict_files(
     else:
         jobs = stored_jobs(cases, output, save_probabilities=save_probabilities)
     remove_partials(writable_folder(output))
-    done = _finished(jobs, predictor)
+    done = _find_finished(jobs, predictor)
     open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
     if not overwrite:
         conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, predictor.settings))
@@ -115,7 +115,7 @@ def predict_files(
     return [done[case_id] for case_id in jobs]
 
 
-def _finished(jobs: Mapping[str, Job], predictor: Predictor) -> dict[str, PredictedFile]:
+def _find_finished(jobs: Mapping[str, Job], predictor: Predictor) -> dict[str, PredictedFile]:
     done = {}
     for case_id, job in jobs.items():
         record = read_finished(job, predictor.settings)

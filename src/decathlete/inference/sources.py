@@ -26,7 +26,7 @@ def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometr
     if isinstance(source, np.ndarray):
         return _array_image(source, spacing, geometry)
     if spacing is not None or geometry is not None:
-        raise OptionError("a file contains its own spacing", remedy="give spacing or geometry with arrays only")
+        raise OptionError("a file contains its own spacing", remedy="use spacing or geometry with arrays only")
     return read_channels([Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source])
 
 
@@ -34,7 +34,7 @@ def _array_image(array: NDArray[Any], spacing: Triple | None, geometry: Geometry
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise OptionError(
             f"an array of shape {array.shape} is not an image",
-            remedy="give (z, y, x), (channel, z, y, x), or (y, x) for a single slice",
+            remedy="use (z, y, x), (channel, z, y, x), or (y, x) for a single slice",
         )
     image_CZYX = np.asarray(array, dtype=np.float32).reshape((1,) * (4 - array.ndim) + array.shape)
     _, z, y, x = image_CZYX.shape
@@ -46,12 +46,12 @@ def _array_geometry(shape_ZYX: Shape, spacing: Triple | None, geometry: Geometry
         if geometry.shape_ZYX != shape_ZYX:
             raise OptionError(
                 f"the geometry is for shape {geometry.shape_ZYX}, the array has {shape_ZYX}",
-                remedy="give the array's own geometry",
+                remedy="use the array's own geometry",
             )
         return geometry
     if spacing is None or len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise OptionError(
             "the spacing of the array is missing" if spacing is None else f"{spacing} is not a spacing",
-            remedy="give spacing=(z, y, x) in mm, three positive numbers, or geometry=",
+            remedy="use spacing=(z, y, x) in mm, three positive numbers, or geometry=",
         )
     return Geometry.plain(shape_ZYX, spacing)

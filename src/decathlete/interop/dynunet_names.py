@@ -17,7 +17,7 @@ from torch import Tensor
 from decathlete.interop.safe_checkpoint import is_larger_than_storage
 
 Kind = Literal["dynunet", "recipe2021"]
-"""Network of the checkpoint: MONAI's, or that of the recipe's first version."""
+"""Network of the checkpoint: MONAI's, or the network of the recipe's first version."""
 
 EXPECTED = (
     "input_block.conv1.conv.weight",
@@ -47,7 +47,7 @@ _CONV_NUMBERS = {"first": 1, "second": 2, "shortcut": 3}
 
 
 class WeightsMismatchError(ValueError):
-    """Weights are not those of a DynUNet, or contradict each other."""
+    """Weights do not belong to a DynUNet, or contradict each other."""
 
 
 def find_tensors(state: object) -> tuple[Kind, dict[str, Tensor]]:

@@ -26,8 +26,8 @@ class DynUNetOptions:
         modality: CT is clipped and scaled by ``ct_stats``; MRI is z-scored over non-zero voxels.
         ct_stats: lower clip limit, upper clip limit, mean and standard deviation, HU.
         dataset: folder whose ``dataset.json`` names channels and labels.
-        channels: names of the image channels; they replace those of the dataset or the task.
-        labels: names of the foreground classes 1, 2, ...; they replace those of the dataset or the task.
+        channels: names of the image channels; they replace the names in the dataset or the task.
+        labels: names of the foreground classes 1, 2, ...; they replace the names in the dataset or the task.
         brats: whether the outputs are whole tumour, core and enhancing tumour; default: the checkpoint's option.
         regions: regions of the outputs, if they are others: name -> label values, outer regions first.
         norm: instance or group norm, if the checkpoint does not determine it.

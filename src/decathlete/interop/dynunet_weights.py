@@ -29,9 +29,9 @@ from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.network_spec import Axes, Dims
 
 _OPTIONAL = re.compile(r"conv\d\.conv\.bias$|transp_conv\.conv\.bias$")
-"""Biases that a DynUNet may lack: of convolutions always, of transposed convolutions by default. Ours are 0 then."""
+"""Biases that a DynUNet may lack: of convolutions always, of transposed convolutions by default. Ours are then 0."""
 _MAX_STRIDE = 2
-"""Maximum stride. DynUNet pads larger strides in another way than our network."""
+"""Maximum stride. DynUNet pads larger strides differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class DynUNetWeights:
             norm_groups: number of groups of a group norm.
 
         Raises:
-            WeightsMismatchError: names or shapes are not those of a DynUNet.
+            WeightsMismatchError: names or shapes do not match a DynUNet.
         """
         try:
             return _derive_spec(self.tensors, norm=norm, negative_slope=negative_slope, norm_groups=norm_groups)
@@ -144,7 +144,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> Axes:
         raise WeightsMismatchError(f"is not a complete DynUNet: {name} is missing")
     shape = tuple(tensors[name].shape)
     if len(shape) not in (4, 5):
-        raise WeightsMismatchError(f"{name} has shape {shape}, which is not that of a 2D or 3D convolution")
+        raise WeightsMismatchError(f"{name} has shape {shape}, which is not the shape of a 2D or 3D convolution")
     return shape
 
 

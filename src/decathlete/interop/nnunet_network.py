@@ -31,7 +31,7 @@ class NnUNetNetwork:
 
     Attributes:
         spec: the network.
-        conv_bias: whether nnU-Net's convolutions have biases (those of our network do).
+        conv_bias: whether nnU-Net's convolutions have biases (ours always do).
         dropout: whether nnU-Net's network has dropout layers; they have no effect in prediction.
     """
 

@@ -50,7 +50,7 @@ def build_plan(
         dataset: content of ``dataset.json``.
         fingerprint: content of ``dataset_fingerprint.json``.
         mirror_axes: axes of the patch that were mirrored in training.
-        norm: norm of the network, if the trainer did not use that of the plans.
+        norm: norm of the network, if the trainer did not use the norm of the plans.
 
     Raises:
         UnsupportedModelError: Decathlete does not support the model; the message lists every reason.

@@ -38,7 +38,7 @@ def convert_from_nnunet(
     Args:
         nnunet_state: ``network_weights`` of a checkpoint. Names and shapes are checked before anything is copied.
         spec: the network.
-        conv_bias: whether nnU-Net's convolutions have biases; if not, those of our network are 0.
+        conv_bias: whether nnU-Net's convolutions have biases; if not, the biases of our network are 0.
         dropout: as in :func:`make_name_table`.
 
     Raises:
@@ -117,7 +117,7 @@ def _block(path: str, layer: str, tensor: str, *, dropout: bool) -> list[str]:
 
 
 def _is_optional_bias(name: str) -> bool:
-    """Return whether ``conv_bias`` decides about a bias. It does for all convolutions except those of the outputs."""
+    """Return whether ``conv_bias`` decides about a bias. It does, except for the outputs."""
     return name.endswith(".conv.bias") or (name.startswith("ups.") and name.endswith(".bias"))
 
 

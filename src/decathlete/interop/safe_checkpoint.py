@@ -91,13 +91,13 @@ def _reject_compressed(path: Path) -> None:
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as problem:
         if _starts_like_zip(path):  # torch would read it, although its members could not be checked
             raise _damage_error(path, problem) from None
-        return  # torch's old format, or not a checkpoint, which loading it will show
+        return  # torch's old format, or not a checkpoint, which loading will show
     if compressed:
         raise ModelError(f"is compressed inside ({compressed[0]!a})", where=path, remedy=_REMEDY)
 
 
 def _starts_like_zip(path: Path) -> bool:
-    """Return whether the first bytes are those of a zip file. torch decides by them, Python by the end of the file."""
+    """Return whether the file starts like a zip file. torch decides by them, Python by the end of the file."""
     with path.open("rb") as stream:
         return stream.read(len(_ZIP)) == _ZIP
 

@@ -57,7 +57,7 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
     series: dict[str, tuple[Path, ...]] = {p.name: (p,) for p in inside if p.is_dir() and find_format(p)}
     if not series:
         raise ImageError(
-            "holds no images",
+            "contains no images",
             where=path,
             remedy=f"name an image file or a folder with files of these kinds: {', '.join(image_suffixes())}",
             code="E-IMAGE-NOT-FOUND",

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _ROUNDING = 1e-3
-_GREATEST_LABEL = 2**31 - 1
+_MAX_LABEL = 2**31 - 1
 
 
 def read_image(path: Path) -> Image:
@@ -83,7 +83,7 @@ def read_channels(paths: Sequence[Path]) -> Image:
     for path, channel in zip(paths, channels, strict=True):
         if channel.shape[0] != 1:
             raise ImageError(
-                f"holds {channel.shape[0]} channels, where one file per channel was expected",
+                f"contains {channel.shape[0]} channels, where one file per channel was expected",
                 where=path,
                 remedy="store all channels in one file, or one in each",
                 code="E-IMAGE-CHANNELS",
@@ -100,7 +100,7 @@ def read_label(path: Path) -> LabelMap:
     volume = _read(path, as_float32=False)
     if volume.array_CZYX.shape[0] != 1:
         raise ImageError(
-            f"holds {volume.array_CZYX.shape[0]} channels, a label map has one",
+            f"contains {volume.array_CZYX.shape[0]} channels, a label map has one",
             where=path,
             remedy="store one label map per file (one-hot maps as class values)",
             code="E-IMAGE-CHANNELS",
@@ -214,7 +214,7 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
     whole = np.rint(values)
     # a stored slope leaves rounding noise (0.9999999); anything more is interpolation
     with np.errstate(invalid="ignore"):  # of infinities
-        wrong = ~(np.abs(values - whole) <= _ROUNDING) | (np.abs(whole) > _GREATEST_LABEL)
+        wrong = ~(np.abs(values - whole) <= _ROUNDING) | (np.abs(whole) > _MAX_LABEL)
     if wrong.any():
         examples = ", ".join(f"{v:g}" for v in np.unique(values[wrong])[:4].tolist())
         raise ImageError(

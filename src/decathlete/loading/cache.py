@@ -46,7 +46,7 @@ class HeldCase:
 class CaseCache:
     """Keeps the cases that are requested first, and never evicts one.
 
-    Patches come from all cases alike, so exchanging one held case for another would win nothing.
+    Patches come from all cases with equal probability, so exchanging one held case for another would win nothing.
 
     Args:
         max_bytes: of all held arrays together; 0 holds nothing.

@@ -1,7 +1,7 @@
 """Batches that NVIDIA DALI augments, on a GPU or on the CPU.
 
-What is cut and what happens to it is drawn as without DALI, and DALI is told what to do: a sample depends on seed, step
-and index in the global batch alone. So a run goes on exactly as it would have, and ranks share a global batch.
+What is cut and what happens to it is drawn as without DALI, and DALI applies it: a sample depends on seed, step
+and index in the global batch alone. So a resumed run gives the same result, and ranks share a global batch.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
         OptionError: it is not.
     """
     enabled = [name for name in augmentation.names if augmentation[name].chance] if augmentation else []
-    asked = [name.replace("_", " ") for name in enabled if name not in SUPPORTED]
-    if asked:
+    unsupported = [name.replace("_", " ") for name in enabled if name not in SUPPORTED]
+    if unsupported:
         raise OptionError(
-            f"the loader dali has no {', no '.join(asked)}, which the augmentation uses",
-            remedy="leave the augmentation unset (it is then the recipe's), switch these off in it, or take the loader "
+            f"the loader dali has no {', no '.join(unsupported)}, which the augmentation uses",
+            remedy="leave the augmentation unset (it is then the recipe's), switch these off in it, or use the loader "
             "threads",
         )
     try:
@@ -47,7 +47,7 @@ def check_dali(augmentation: AugmentationConfig | None) -> None:
         why = "is not installed" if isinstance(problem, ModuleNotFoundError) else f"does not load: {problem}"
         raise OptionError(
             f"the loader dali needs NVIDIA DALI, which {why}",
-            remedy=f"{how_to_install('dali')} (Linux only), or take the loader threads",
+            remedy=f"{how_to_install('dali')} (Linux only), or use the loader threads",
         ) from problem
 
 
@@ -55,7 +55,7 @@ class DaliLoader:
     """The batches of a :class:`PatchLoader`, augmented as its augmenter draws; only masks are still to be rounded.
 
     They are :class:`RawBatch` as the reader's are, with nothing left to be done in space: what augments on the training
-    device must be told to change nothing.
+    device must change nothing.
 
     Args:
         reader: cuts the patches; not into page-locked memory.
@@ -88,7 +88,7 @@ class DaliLoader:
                     images, labels = pipeline.run()
                 except StopIteration:
                     return
-                yield self._finished(fed.popleft(), images, labels)
+                yield self._to_raw_batch(fed.popleft(), images, labels)
         finally:
             read.close()
 
@@ -116,11 +116,11 @@ class DaliLoader:
         except RuntimeError as problem:
             raise OptionError(
                 f"DALI cannot work on {self._device or 'this CPU'}: {str(problem).strip().splitlines()[0]}",
-                remedy="take the loader threads",
+                remedy="use the loader threads",
             ) from problem
         return pipeline
 
-    def _finished(self, raw: RawBatch, images: Any, labels: Any) -> RawBatch:
+    def _to_raw_batch(self, raw: RawBatch, images: Any, labels: Any) -> RawBatch:
         image_BCZYX, label_BZYX = _tensor(images), _tensor(labels).squeeze(1)
         patch_size = self._reader.augmenter.patch_size
         as_it_is = SpatialParams(size=patch_size, flips=(False,) * len(patch_size))

@@ -31,7 +31,7 @@ class PatchLoader:
     A sample depends on seed, step and index in the global batch alone. Rank r gets the samples ``r * batch_size`` to
     ``(r + 1) * batch_size - 1``: together the ranks see what one process with all their samples sees.
 
-    Threads suffice: what takes time (decompressing, copying) is done without Python's lock. They end when iteration
+    Threads are enough: what takes time (decompressing, copying) is done without Python's lock. They end when iteration
     ends, is abandoned, or fails.
 
     Args:
@@ -126,6 +126,6 @@ class PatchLoader:
             raise StoreError(
                 f"case {case_id} cannot be read ({type(problem).__name__}: {problem})",
                 where=self._store.folder,
-                remedy="prepare the dataset again: what is missing or damaged is made anew",
+                remedy="prepare the dataset again: missing or damaged cases are made again",
                 code="E-STORE-DAMAGED",
             ) from problem

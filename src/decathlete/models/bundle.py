@@ -241,7 +241,9 @@ def _write_member(folder: Path, member: TrainedMember, *, where: Path) -> Member
             fold=member.folds[number] if member.folds else None,
         )
         if (folder / file).exists():
-            raise ModelError(f"two members are called {name!r}", where=where, remedy="give each member its own name")
+            raise ModelError(
+                f"two members are called {name!r}", where=where, remedy="use a different name for each member"
+            )
         dtype = save_weights(folder / file, state_of(network), expected, where=where)
         networks.append(record.revised(sha256=file_digest(folder / file), dtype=dtype))
     return MemberRecord(

@@ -75,7 +75,7 @@ def _member(member: MemberRecord) -> str:
         ("Batch size", str(plan.batch_size)),
         ("Normalisation", ", ".join(normalization.component for normalization in plan.normalization)),
         ("Weights", member.weights),
-        *_known(member.provenance),
+        *_known_provenance(member.provenance),
     ]
     return f"## Member {member.name}\n\n" + _table(("Property", "Value"), rows)
 
@@ -86,7 +86,7 @@ def _folds(member: MemberRecord) -> Iterator[tuple[str, str]]:
         yield "Folds", ", ".join(folds)
 
 
-def _known(provenance: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
+def _known_provenance(provenance: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
     for key, title in _FACTS.items():
         value = provenance.get(key)
         if isinstance(value, str | int | float):

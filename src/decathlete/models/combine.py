@@ -43,7 +43,7 @@ def combine_bundles(
     if not models:
         raise OptionError("no model is named", remedy="name the folder of a run or of a model")
     if weights and len(weights) != len(models):
-        raise OptionError(f"{len(weights)} weights for {len(models)} models", remedy="give one weight per model")
+        raise OptionError(f"{len(weights)} weights for {len(models)} models", remedy="use one weight per model")
     check_place(Path(output), overwrite=overwrite)
     writable_folder(Path(output).parent)
     bundles = [ModelBundle.load(Path(model)) for model in models]
@@ -130,10 +130,10 @@ def _combination(bundles: Sequence[ModelBundle], weights: Sequence[float]) -> Co
 
 def _members(bundles: Sequence[ModelBundle]) -> list[TrainedMember]:
     taken: set[str] = set()
-    return [_copied(member, taken) for bundle in bundles for member in bundle.members]
+    return [_copy_member(member, taken) for bundle in bundles for member in bundle.members]
 
 
-def _copied(member: BundleMember, taken: set[str]) -> TrainedMember:
+def _copy_member(member: BundleMember, taken: set[str]) -> TrainedMember:
     """The member under a name that is not taken yet."""
     record = member.record
     name, number = record.name, 1

@@ -208,7 +208,7 @@ class ModelRecord(Schema):
             if member.previous_stage is None:
                 continue
             if member.previous_stage not in names - {member.name}:
-                problems.append(f"member {member.name}: previous_stage {member.previous_stage!r} is no other member")
+                problems.append(f"member {member.name}: previous_stage {member.previous_stage!r} is not another member")
             else:
                 problems.append(f"member {member.name} is a stage of a cascade, which this release cannot run")
         return problems

@@ -147,7 +147,7 @@ def check_file(folder: Path, networks: Sequence[NetworkRecord], specs: Sequence[
                 code="E-MODEL-WEIGHTS-FIT",
             )
     unknown = [name for name in found if not any(name.startswith(network.prefix) for network in networks)]
-    _raise_misfit([f"{name} is unknown" for name in unknown], where=path)
+    _raise_mismatch([f"{name} is unknown" for name in unknown], where=path)
     if {network.sha256 for network in networks} != {file_digest(path)}:
         raise ModelError(
             f"is not the file that {RECORD_FILE} describes", where=path, remedy=REMEDY, code="E-MODEL-DIGEST"
@@ -187,10 +187,10 @@ def check_types(
         required = getattr(torch, dtype) if kind.dtype.is_floating_point else kind.dtype
         if own.dtype != required:
             problems.append(f"{name} has type {_type_name(own.dtype)}, not {_type_name(required)}")
-    _raise_misfit(problems, where=where)
+    _raise_mismatch(problems, where=where)
 
 
-def _raise_misfit(problems: Sequence[str], *, where: Path) -> None:
+def _raise_mismatch(problems: Sequence[str], *, where: Path) -> None:
     if problems:
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise ModelError(

@@ -42,7 +42,7 @@ def _matmul_precision() -> str | None:
 
 
 @contextmanager
-def determinism_kept() -> Iterator[None]:
+def restore_determinism() -> Iterator[None]:
     """Restore torch's determinism settings on exit."""
     enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:

@@ -73,6 +73,6 @@ def memory_format(layout: Layout, device: torch.device, dims: Dims, precision: P
     return torch.channels_last_3d if dims == 3 else torch.channels_last
 
 
-def layout_name(chosen: torch.memory_format) -> Layout:
+def layout_name(layout: torch.memory_format) -> Layout:
     """Return the name of a memory format."""
-    return "channels_first" if chosen is torch.contiguous_format else "channels_last"
+    return "channels_first" if layout is torch.contiguous_format else "channels_last"

@@ -145,6 +145,6 @@ def _check_size(networks: Sequence[nn.Module]) -> None:
     if n_bytes > LARGEST_BYTES:
         raise ModelError(
             f"its {len(networks)} network(s) have {format_bytes(n_bytes)} of weights together, and one ONNX program "
-            f"holds {format_bytes(LARGEST_BYTES)}",
+            f"can contain {format_bytes(LARGEST_BYTES)}",
             remedy="export fewer of its folds, or predict with --engine torch",
         )

@@ -205,12 +205,14 @@ def find_architecture(options: PlanOptions) -> type[Architecture[Any]]:
     """
     component: Component[Architecture[Any]] = ARCHITECTURES.load(options.architecture)
     given = [name for name in NETWORK_OPTIONS if getattr(options, name) != _DEFAULTS[name]]
-    unused = [option_flag(name, getattr(options, name)) for name in given if name not in component.cls.used_options]
-    if unused:
+    ineffective = [
+        option_flag(name, getattr(options, name)) for name in given if name not in component.cls.used_options
+    ]
+    if ineffective:
         raise OptionError(
-            f"the architecture {component.name} does not use {', '.join(unused)}",
-            remedy=f"leave out {'this option' if len(unused) == 1 else 'these options'}, or set fields of the network "
-            "with --set network.FIELD=VALUE",
+            f"the architecture {component.name} does not use {', '.join(ineffective)}",
+            remedy=f"leave out {'this option' if len(ineffective) == 1 else 'these options'}, or set fields of the "
+            "network with --set network.FIELD=VALUE",
         )
     return component.cls
 

@@ -137,7 +137,7 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
         raise ImageError(
             f"has {image_CZYX.shape[0]} channels, the dataset declares {len(spec.channels)}",
             where=case.images[0],
-            remedy="give every image the declared channels",
+            remedy="store the declared channels in every image",
             code="E-IMAGE-CHANNELS",
         )
     box = nonzero_box(image_CZYX)

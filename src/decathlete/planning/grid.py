@@ -41,7 +41,7 @@ class WorkingGrid:
 
     def median_shape(self, dims: Dims) -> Shape:
         """Return the plan's median shape; in 2D the number of slices does not change."""
-        return whole(self.median if dims == 3 else (self.n_slices, *self.median[1:]))
+        return round_to_shape(self.median if dims == 3 else (self.n_slices, *self.median[1:]))
 
 
 def working_grid(fingerprint: Fingerprint, order: AxisOrder | None = None) -> WorkingGrid:
@@ -109,7 +109,7 @@ def permute(values: Triple, order: AxisOrder) -> Triple:
     return (values[order[0]], values[order[1]], values[order[2]])
 
 
-def whole(size: Triple) -> Shape:
+def round_to_shape(size: Triple) -> Shape:
     """Return a median size as a shape."""
     return (round(size[0]), round(size[1]), round(size[2]))
 

@@ -81,7 +81,7 @@ class PlanOptions:
         if self.preset not in (None, *get_args(PresetName)):
             yield f"preset is {self.preset!r}; choose {' or '.join(get_args(PresetName))}"
         if not self.memory_gb > 0:
-            yield f"memory_gb must be positive, it is {self.memory_gb:g}; give --memory in GB, e.g. 8"
+            yield f"memory_gb must be positive, it is {self.memory_gb:g}; use --memory in GB, e.g. 8"
         yield from self._network_problems()
         if self.n_folds < 2:
             yield f"n_folds (--n-folds) must be at least 2, it is {self.n_folds}"
@@ -94,7 +94,7 @@ class PlanOptions:
         if self.filters and (len(self.filters) < 2 or min(self.filters) < 1):
             yield f"filters must be 2 or more positive numbers, one for each level, not {self.filters}"
         if self.filters and self.wide_encoder:
-            yield "filters and wide_encoder both set the channels; give one of them"
+            yield "filters and wide_encoder both set the channels; use one of them"
         if self.depth is not None and self.depth < 1:
             yield f"depth must be at least 1, it is {self.depth}"
         if self.min_fmap < 1:
@@ -104,13 +104,13 @@ class PlanOptions:
         if self.heads is not None and self.heads < 1:
             yield f"heads must be at least 1, it is {self.heads}"
         if not self.deep_supervision and self.heads not in (None, 1):
-            yield f"heads is {self.heads}, but deep_supervision is off; give one of them"
+            yield f"heads is {self.heads}, but deep_supervision is off; use one of them"
 
     def _region_problems(self) -> Iterator[str]:
         if self.brats and self.regions is not None:
-            yield "--brats and --regions both set the regions; give one of them"
+            yield "--brats and --regions both set the regions; use one of them"
         if self.regions_order and self.regions is None:
-            yield "--regions-order needs --regions; give them, too"
+            yield "--regions-order needs --regions; use it, too"
         if self.regions is not None:
             try:
                 parse_regions(self.regions)

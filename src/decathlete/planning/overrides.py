@@ -106,7 +106,7 @@ def override(
         _check_path(path)
         _assign(data, path, parse_value(text), flag=_flag(path, text))
         if match := _NORMALIZATION_NAME.fullmatch(path):
-            data["normalization"][int(match[1])] = _fitted(text, int(match[1]), fingerprint)
+            data["normalization"][int(match[1])] = _fit_normalization(text, int(match[1]), fingerprint)
     set_fields = {path: _flag(path, text) for path, text in pairs}
     data["user_set"] |= set_fields
     data["reasons"] |= {path: set_by(option) for path, option in set_fields.items()}
@@ -115,7 +115,7 @@ def override(
     try:
         return Plan.model_validate(data)
     except ValidationError as problem:
-        raise _misfit(describe(problem), pairs) from None
+        raise _conflict_error(describe(problem), pairs) from None
 
 
 def with_batch_size(plan: Plan, batch_size: int | None) -> Plan:
@@ -131,7 +131,7 @@ def _mark(plan: Plan, options: dict[str, str]) -> Plan:
     return plan.revised(user_set=plan.user_set | options, reasons=plan.reasons | reasons)
 
 
-def _fitted(name: str, channel: int, fingerprint: Fingerprint | None) -> dict[str, Any]:
+def _fit_normalization(name: str, channel: int, fingerprint: Fingerprint | None) -> dict[str, Any]:
     """Return the settings of the normalisation that the user chose for a channel, fitted to the data if possible."""
     component = NORMALIZATIONS.load(name)
     if fingerprint is None:
@@ -201,14 +201,14 @@ def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
         if not isinstance(place, dict | list):
             raise OptionError(f"{flag}: {key} has no fields", remedy="set the field itself")
     before = _entry(place, last, flag)
-    if isinstance(before, list | tuple) or (value is not None and not parents and _takes_list(last)):
+    if isinstance(before, list | tuple) or (value is not None and not parents and _is_list_field(last)):
         value = value if isinstance(value, list) else [value]
         if before and isinstance(before[0], list | tuple) and value and not isinstance(value[0], list):
             value = [value]
     place[int(last) if isinstance(place, list) else last] = value
 
 
-def _takes_list(field: str) -> bool:
+def _is_list_field(field: str) -> bool:
     """Return whether a field of the plan is a list or none."""
     return any(get_origin(choice) is tuple for choice in get_args(Plan.model_fields[field].annotation))
 
@@ -274,12 +274,12 @@ def _must_divide(patch: Sequence[int], topology: Topology, flag: str) -> None:
     raise OptionError(
         f"{flag}: the patch size must be a multiple of {','.join(map(str, topology.divisor))}, the product of the "
         "network's strides",
-        remedy=f"give patch_size={','.join(map(str, lower))} or {','.join(map(str, topology.patch_size))}, "
+        remedy=f"use patch_size={','.join(map(str, lower))} or {','.join(map(str, topology.patch_size))}, "
         "or set network.strides too",
     )
 
 
-def _misfit(problems: Sequence[str], pairs: Sequence[Assignment]) -> OptionError:
+def _conflict_error(problems: Sequence[str], pairs: Sequence[Assignment]) -> OptionError:
     flags = " ".join(_flag(path, text) for path, text in pairs)
     listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
     return OptionError(f"{flags}: {listed}", remedy="change the value, or set the fields that depend on it, too")

@@ -13,7 +13,7 @@ from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.regions import resolve_labels
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import PlanError
-from decathlete.planning import explain as say
+from decathlete.planning import explain
 from decathlete.planning.architectures import architecture_of, find_architecture, network_options_set
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, WorkingGrid, is_flat, permute, working_grid
@@ -84,17 +84,17 @@ def make_plan(
         user_set=network_options_set(options, find_architecture(options)),
     )
     reasons = {
-        "orientation": say.why_orientation(fingerprint.orientation),
-        "axis_order": say.set_by("") if axes is not None else say.why_axis_order(grid.order, grid.spacing),
-        "preprocessing_order": say.why_preprocessing_order(options.order),
-        "target_spacing": say.why_spacing(dims, coarse=grid.coarse),
-        "normalization": say.why_normalization(plan, fingerprint),
-        "resampling": say.why_resampling(Resampling()),
-        "mirror_axes": say.why_mirroring(),
-        **say.why_foreground_channel(options.foreground_channel),
-        **say.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),
+        "orientation": explain.why_orientation(fingerprint.orientation),
+        "axis_order": explain.set_by("") if axes is not None else explain.why_axis_order(grid.order, grid.spacing),
+        "preprocessing_order": explain.why_preprocessing_order(options.order),
+        "target_spacing": explain.why_spacing(dims, coarse=grid.coarse),
+        "normalization": explain.why_normalization(plan, fingerprint),
+        "resampling": explain.why_resampling(Resampling()),
+        "mirror_axes": explain.why_mirroring(),
+        **explain.why_foreground_channel(options.foreground_channel),
+        **explain.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),
         **_why_sized(sized, grid.median[-dims:], options.memory_gb),
-        **{field: say.set_by(option) for field, option in plan.user_set.items()},
+        **{field: explain.set_by(option) for field, option in plan.user_set.items()},
     }
     return plan.revised(reasons=reasons)
 
@@ -155,8 +155,8 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
 
 def _why_sized(sized: _Sized, median: Sequence[float], memory_gb: float) -> dict[str, str]:
     return {
-        "patch_size": say.why_patch(median, sized.topology, shrunk=sized.shrunk, memory_gb=memory_gb),
-        "batch_size": say.why_batch(sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb),
+        "patch_size": explain.why_patch(median, sized.topology, shrunk=sized.shrunk, memory_gb=memory_gb),
+        "batch_size": explain.why_batch(sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb),
         **architecture_of(sized.network).reasons(sized.topology.patch_size),
     }
 

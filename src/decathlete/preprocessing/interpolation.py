@@ -1,7 +1,7 @@
 """Interpolation along one axis: a banded matrix for cubic B-splines, two voxels for linear, one for nearest.
 
 Grids are aligned at their outer faces: output voxel ``o`` of ``m`` lies at input coordinate
-``(o + 1/2) * n / m - 1/2`` of ``n``, and the input goes on beyond its faces with its outermost values. This is what
+``(o + 1/2) * n / m - 1/2`` of ``n``, and the input is extended beyond its faces with its outermost values. This is what
 ``skimage.transform.resize(mode="edge", anti_aliasing=False)`` does.
 
 Interpolation is linear in the voxels, so a cubic B-spline together with its recursive prefilter (Unser, *Splines: a
@@ -72,7 +72,7 @@ class Taps:
         return Taps(low, high, self.weight[start:stop], self.blends)
 
     def touching(self, start: int, stop: int) -> tuple[int, int]:
-        """The outputs that take nothing but the input voxels ``start`` to ``stop``."""
+        """Return the range of outputs that use only the input voxels ``start`` to ``stop``."""
         inside = torch.nonzero((self.low >= start) & (self.high < stop)).flatten()
         return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
 

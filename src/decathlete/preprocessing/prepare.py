@@ -1,7 +1,7 @@
 """One case from its own grid to what the network sees: the same function for training and for prediction.
 
 Reorientation and axis order, crop to the non-zero box of the *image* (so that a prediction, which has no label, is
-cropped alike), then normalisation and resampling in the plan's order. Padding is left to whoever cuts patches.
+cropped likewise), then normalisation and resampling in the plan's order. Padding is left to whoever cuts patches.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
             f"has {_channels(n_channels)}, but the plan is for {_channels(len(plan.channels))} "
             f"({', '.join(plan.channels)})",
             where=where,
-            remedy="give one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
+            remedy="use one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
             code="E-IMAGE-CHANNELS",
         )
     if not np.isfinite(image.array_CZYX).all():
@@ -108,9 +108,9 @@ def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, pl
         # As a label: a voxel belongs to the object or does not, also between the voxels of the file.
         resampled_ZYX = _resampled_label(mask_ZYX.astype(np.uint8), restoration, 2).astype(bool)
     if plan.preprocessing_order == "nnunet":
-        out_CZYX = _resampled(normalize(image_CZYX, plan.normalization, mask_ZYX), restoration, plan)
+        out_CZYX = _resample(normalize(image_CZYX, plan.normalization, mask_ZYX), restoration, plan)
     else:
-        out_CZYX = normalize(_resampled(image_CZYX, restoration, plan), plan.normalization, resampled_ZYX)
+        out_CZYX = normalize(_resample(image_CZYX, restoration, plan), plan.normalization, resampled_ZYX)
     if not plan.foreground_channel:
         return out_CZYX
     positive_ZYX: NDArray[np.bool_] = np.all(out_CZYX > 0, axis=0)
@@ -118,7 +118,7 @@ def _prepare_image(image_CZYX: NDArray[np.float32], restoration: Restoration, pl
     return np.concatenate([out_CZYX, foreground_ZYX[None].astype(np.float32)])
 
 
-def _resampled(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
+def _resample(image_CZYX: NDArray[np.float32], restoration: Restoration, plan: Plan) -> NDArray[np.float32]:
     return resample_image(
         torch.from_numpy(image_CZYX),
         restoration.shape,

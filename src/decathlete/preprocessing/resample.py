@@ -28,7 +28,7 @@ def resampled_shape(shape: Shape, spacing: Triple, target: Triple) -> Shape:
 def separated_axis(resampling: Resampling, spacing: Triple, target: Triple) -> int | None:
     """The axis to resample by nearest neighbour, if any: the coarsest, before or else after resampling.
 
-    None where two axes are equally coarse: then neither is "the" slice axis. nnU-Net decides alike.
+    None where two axes are equally coarse: then neither is "the" slice axis. nnU-Net does the same.
 
     Args:
         spacing: of the grid that is left, mm.
@@ -51,7 +51,7 @@ def _coarsest(spacing: Triple) -> int | None:
 
 
 def resample_image(image_CZYX: Tensor, shape: Shape, *, order: int, separate_axis: int | None = None) -> Tensor:
-    """Bring an image to ``shape``, each channel clamped to its own range before.
+    """Resample an image to ``shape``, each channel clamped to its own range before.
 
     With a separated axis it is each slice across it that keeps its range, since slices are resampled one by one.
 
@@ -92,7 +92,7 @@ def linear_taps(before: Shape, shape: Shape, separate_axis: int | None) -> tuple
 
 
 def resample_logits(logits_KZYX: Tensor, shape: Shape, *, separate_axis: int | None = None) -> Tensor:
-    """Bring logits to ``shape``, in float32: linear, nearest along ``separate_axis``."""
+    """Resample logits to ``shape``, in float32: linear, nearest along ``separate_axis``."""
     taps = linear_taps(_shape(logits_KZYX[0]), shape, separate_axis)
     logits_KZYX = logits_KZYX.float()
     if logits_KZYX.shape[1] != shape[0]:
@@ -112,7 +112,7 @@ def resample_in_plane(logits_KZYX: Tensor, taps: tuple[Taps, Taps, Taps]) -> Ten
 
 
 def resample_label(label_ZYX: Tensor, shape: Shape, n_classes: int, *, separate_axis: int | None = None) -> Tensor:
-    """Bring a label map to ``shape``: each class by itself, linear, then the greatest wins (ties: the lower index).
+    """Resample a label map to ``shape``: each class by itself, linear, then the greatest wins (ties: the lower index).
 
     Args:
         label_ZYX: uint8 class indices; values from ``n_classes`` on (the ignore index) are classes of their own.

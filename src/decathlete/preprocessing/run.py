@@ -23,7 +23,7 @@ from decathlete.preprocessing.write import begin, case_digest, is_current, write
 log = logging.getLogger(__name__)
 
 Payload = Callable[[Case, Image, Restoration], RawImage]
-"""What a prediction will want to say of a raw image that it does not read any more."""
+"""Describes a raw image for a prediction, which does not read it again."""
 
 
 def preprocess(
@@ -33,7 +33,7 @@ def preprocess(
     *,
     fingerprint: Fingerprint,
     splits: Splits,
-    about: Payload | None = None,
+    describe_image: Payload | None = None,
     workers: int = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
@@ -41,7 +41,7 @@ def preprocess(
     """Prepare every case into ``folder``; cases made before from the same files and plan are kept.
 
     Args:
-        about: of each raw image, for cases that are prepared to be predicted.
+        describe_image: describes each raw image, for cases that are prepared for prediction.
         workers: cases at a time. They are threads: reading, matrix products and compression leave Python's lock.
         overwrite: replace data that another plan made.
 
@@ -50,7 +50,7 @@ def preprocess(
         CasesFailedError: some cases could not be prepared; the others are done and kept.
     """
     begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
-    one = partial(_prepare_case, plan=plan, folder=folder / "cases", about=about)
+    one = partial(_prepare_case, plan=plan, folder=folder / "cases", describe_image=describe_image)
     failures, kept = {}, 0
     for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
         if outcome.error is not None:
@@ -65,7 +65,7 @@ def preprocess(
     return PreparedStore.open(folder)
 
 
-def _prepare_case(case: Case, *, plan: Plan, folder: Path, about: Payload | None) -> bool:
+def _prepare_case(case: Case, *, plan: Plan, folder: Path, describe_image: Payload | None) -> bool:
     """Prepare and write one case; true if it was there already."""
     digest = case_digest(case, plan)
     if is_current(folder / case.id, digest):
@@ -73,6 +73,6 @@ def _prepare_case(case: Case, *, plan: Plan, folder: Path, about: Payload | None
     label = read_label(case.label) if case.label else None
     image = read_channels(case.images)
     prepared = prepare(image, plan, label=label, case_id=case.id)
-    raw = about(case, image, prepared.restoration) if about is not None else None
+    raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None
     write_case(folder / case.id, prepared, digest=digest, dims=plan.dims, raw=raw)
     return False

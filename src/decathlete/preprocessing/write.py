@@ -18,7 +18,7 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.planning.plan_versions import digest_form
 from decathlete.preprocessing.prepared import PreparedCase
-from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, whole_record
+from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, read_finished_record
 
 blosc2 = lazy_import("blosc2")
 
@@ -58,9 +58,9 @@ def begin(
     Raises:
         OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given.
     """
-    obstacle = _obstacle(folder, plan, splits)
+    obstacle = _find_obstacle(folder, plan, splits)
     if obstacle and not overwrite:
-        raise OutputError(obstacle, where=folder, remedy="choose another folder, or give --overwrite to replace it")
+        raise OutputError(obstacle, where=folder, remedy="choose another folder, or use --overwrite to replace it")
     if obstacle:
         for name in _CONTENT:
             remove(folder / name)
@@ -78,7 +78,7 @@ def begin(
     ).save(folder / "source.json")
 
 
-def _obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
+def _find_obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
     """Why ``plan``'s cases cannot simply go into ``folder``."""
     if folder.is_file():
         raise OutputError("is a file, not a folder", where=folder, remedy="choose another folder")
@@ -86,13 +86,13 @@ def _obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
     if not present:
         return None
     if "plan.json" not in present:
-        return f"holds something else ({', '.join(sorted(present)[:3])})"
+        return f"contains something else ({', '.join(sorted(present)[:3])})"
     try:
         found = Plan.load(folder / "plan.json")
     except DecathleteError:
-        return "holds data prepared by a plan that cannot be read"
+        return "contains data prepared by a plan that cannot be read"
     if preparation_digest(found) != preparation_digest(plan):
-        return "holds data prepared by another plan"
+        return "contains data prepared by another plan"
     return _other_split(folder / "splits.json", splits)
 
 
@@ -104,13 +104,13 @@ def _other_split(path: Path, splits: Splits) -> str | None:
         same = Splits.load(path) == splits
     except DecathleteError:
         same = False
-    return None if same else "holds cases that are split into other folds (other options, or another list of cases)"
+    return None if same else "contains cases that are split into other folds (other options, or another list of cases)"
 
 
 def is_current(folder: Path, digest: str) -> bool:
     """Whether the case's folder holds, whole, what would be made again."""
     try:
-        return whole_record(folder).digest == digest
+        return read_finished_record(folder).digest == digest
     except StoreError:
         return False
 

@@ -84,7 +84,7 @@ class TrainConfig(Schema):
             averaging.
         sampler: where patches are cut.
         augmentation: ``None``: the loader's defaults for the plan's dimensions.
-        loader: what brings the batches.
+        loader: provides the batches.
         loggers: where curves go beside ``logs.json``; ``None``: TensorBoard, if it is installed; ``()``: nowhere.
         validation: of held-out cases during the training.
         seed: of weights, patches and augmentation.
@@ -144,11 +144,11 @@ class TrainConfig(Schema):
 
     def _problems(self) -> Iterator[str]:
         if self.epochs is not None and self.max_time_s is not None:
-            yield "give epochs or max_time, not both: the schedule follows one of them"
+            yield "set epochs or max_time, not both: the schedule follows one of them"
         if self.patience is not None and self.validation.cases == 0:
             yield "patience needs validations: val_cases must be 1 or more"
         if self.min_epochs is not None and self.patience is None:
-            yield "min_epochs limits patience: give patience too, or neither"
+            yield "min_epochs limits patience: set patience too, or neither"
         schedule = self.make_schedule()
         yield from schedule.problems(n_epochs=self.n_epochs, timed=self.timed)
         if schedule.plateau is not None and self.validation.cases == 0:

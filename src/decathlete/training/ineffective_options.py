@@ -39,7 +39,7 @@ def find_ineffective_options(
     held_out: Use = (
         ("val_cases", *VALIDATION),
         lambda _: fold != "all",
-        "validations, and fold all holds no case out",
+        "validations, and fold all has none",
     )
     for names, is_used, purpose in (held_out, *USED_BY):
         if not is_used(config):

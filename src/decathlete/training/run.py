@@ -16,7 +16,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from decathlete.errors import InterruptedRunError
-from decathlete.networks.kernels import determinism_kept, fast_kernels
+from decathlete.networks.kernels import fast_kernels, restore_determinism
 from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import with_batch_size
 from decathlete.planning.plan import Plan
@@ -31,7 +31,7 @@ from decathlete.training.loop.batches import check_loader
 from decathlete.training.loop.callbacks import EpochEnd, StepReporter
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.loop.signals import handlers_kept
+from decathlete.training.loop.signals import restore_signal_handlers
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.curves import check_loggers
@@ -72,7 +72,7 @@ def train(
         resume: go on where a stopped run was; a finished one is returned as it is, an absent one begun.
         overwrite: replace what ``output`` holds (with ``resume``: only ``resume`` counts).
         dataset_root: of the raw images, noted for later validation on their own grids.
-        progress: told of steps and epochs; with several devices it must be picklable, else the log is told.
+        progress: receives steps and epochs; with several devices it must be picklable, else the log receives them.
         clock: returns the current time, seconds; a time budget is measured with it.
 
     Raises:
@@ -90,10 +90,10 @@ def train(
     hardware = choose_hardware(config)
     precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
     hardware = replace(hardware, precision=precision)
-    meeting = Rendezvous(launcher() if hardware.world > 1 else None)
+    rendezvous = Rendezvous(launcher() if hardware.world > 1 else None)
     # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
     record = RunRecord.model_validate_json(
-        meeting.run_on_rank_zero(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
+        rendezvous.run_on_rank_zero(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
     )
     task = TrainTask(
         store=store.folder,
@@ -107,10 +107,10 @@ def train(
         log_level=logging.getLogger("decathlete").getEffectiveLevel(),
         clock=clock,
     )
-    return _run(task, record, progress or LogProgress(), meeting)
+    return _run(task, record, progress or LogProgress(), rendezvous)
 
 
-def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, meeting: Rendezvous) -> TrainResult:
+def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:
     state = _saved_state(task)
     if record.finished and state is not None:
         return result_of(task, state)
@@ -122,7 +122,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, meeting
             "or with a smaller patch, batch or network",
             state.step,
         )
-    meeting.run_on_rank_zero(lambda: finish(task, record))
+    rendezvous.run_on_rank_zero(lambda: finish(task, record))
     return result_of(task, state)
 
 
@@ -138,7 +138,7 @@ def _fit(task: TrainTask, progress: TrainingProgress) -> RunState:
     Raises:
         InterruptedRunError: by a signal.
     """
-    with handlers_kept():
+    with restore_signal_handlers():
         if task.hardware.spawned:
             spawn(fit_here, task, progress)
         else:
@@ -171,7 +171,7 @@ def fit_module(
     """
     hardware = module.task.hardware
     processors = hardware.processors_of(environment)
-    with warnings.catch_warnings(), determinism_kept(), pinned_to_cpus(processors):
+    with warnings.catch_warnings(), restore_determinism(), pinned_to_cpus(processors):
         silence_lightning()
         try:
             trainer = make_trainer(module.task, callbacks, environment)

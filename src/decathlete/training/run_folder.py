@@ -16,7 +16,7 @@ from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.version import __version__
 
 RUN = "run.json"
-OURS = (
+RUN_FILES = (
     RUN,
     "failure.json",
     "logs.json",
@@ -30,7 +30,7 @@ OURS = (
     "model_best",
 )
 # What later steps derive from the model: it would be mistaken for the new model's.
-DERIVED = (
+DERIVED_FILES = (
     "validation", "scores.json", "scores.csv", "scores_prepared.json", "scores_prepared.csv", "report.html",
     "predictions",
 )  # fmt: skip
@@ -84,7 +84,7 @@ def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str,
         raise OptionError(
             f"fold {fold} does not exist: this dataset is split into {len(folds)}",
             where=store.folder,
-            remedy=f"give a fold from 0 to {len(folds) - 1}, or all",
+            remedy=f"use a fold from 0 to {len(folds) - 1}, or all",
             code="E-OPTION-FOLD",
         )
     chosen = folds[fold]
@@ -106,7 +106,7 @@ def make_record(
             f"{waiting} waits for validations, but no case is held out",
             where=store.folder,
             remedy=f"train a numbered fold, or leave {waiting} out"
-            + (" (if a preset brings it: `patience: null` in a --config file)" if config.patience is not None else ""),
+            + (" (if a preset sets it: `patience: null` in a --config file)" if config.patience is not None else ""),
         )
     if config.sync_batchnorm and not architecture_of(plan.network).has_batch_norm:
         raise OptionError(
@@ -115,7 +115,7 @@ def make_record(
         )
     if config.sync_batchnorm and config.devices * config.nodes == 1:
         raise OptionError(
-            "sync_batchnorm is for several devices, one is asked for",
+            "sync_batchnorm is for several devices, one is requested",
             remedy="leave sync_batchnorm out: one device's batch norms see the whole batch anyway",
         )
     # Here, not when the first batch is read: by then the folder is claimed.
@@ -158,15 +158,15 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
     differences = there.differences(record)
     if differences:
         raise OutputError(
-            f"holds a run that was made with different settings ({'; '.join(differences)})",
+            f"contains a run that was made with different settings ({'; '.join(differences)})",
             where=folder,
-            remedy="give the same options to resume it, --overwrite to replace it, or another results folder",
+            remedy="use the same options to resume it, --overwrite to replace it, or another results folder",
             code="E-OUTPUT-EXISTS",
         )
     if not resume:
         state = "this run, finished" if there.finished else "this run, not finished"
         raise OutputError(
-            f"holds {state}",
+            f"contains {state}",
             where=folder,
             remedy="use --resume to continue it, or --overwrite to replace it",
             code="E-OUTPUT-EXISTS",
@@ -178,7 +178,7 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
 
 def clear(folder: Path) -> None:
     """Remove what a training writes and what was made from its model, and nothing else."""
-    for name in (*OURS, *DERIVED):
+    for name in (*RUN_FILES, *DERIVED_FILES):
         remove(folder / name)
     remove_partials(folder)
 
@@ -190,13 +190,13 @@ def record_in(folder: Path) -> RunRecord | None:
         OutputError: the record is damaged, or it is missing while other parts of a run are there.
     """
     if (folder / RUN).is_file():
-        return RunRecord.load(folder / RUN, error=OutputError, remedy="give --overwrite to replace this run")
-    strangers = sorted(name for name in OURS if (folder / name).exists())
-    if strangers:
+        return RunRecord.load(folder / RUN, error=OutputError, remedy="use --overwrite to replace this run")
+    existing = sorted(name for name in RUN_FILES if (folder / name).exists())
+    if existing:
         raise OutputError(
-            f"holds {', '.join(strangers)} but no {RUN}: their origin is unknown",
+            f"contains {', '.join(existing)} but no {RUN}: their origin is unknown",
             where=folder,
-            remedy="give --overwrite to replace them, or another results folder",
+            remedy="use --overwrite to replace them, or another results folder",
             code="E-OUTPUT-EXISTS",
         )
     return None

@@ -98,7 +98,7 @@ def why_ineffective(name: str, options: Mapping[str, Any]) -> str:
     registry, default = COMPONENTS[head]
     chosen = _name_of(options.get(head), default)
     known = ", ".join(registry.resolve(chosen).settings.model_fields) or "none"
-    return f"{name} is no setting of the {registry.kind} {chosen} (which has {known}): leave it out"
+    return f"{name} is not a setting of the {registry.kind} {chosen} (which has {known}): leave it out"
 
 
 def upgrade_version_1(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,13 +122,13 @@ def load_components(options: Mapping[str, Any]) -> dict[str, Any]:
     loaded = dict(options)
     for field, (registry, _) in COMPONENTS.items():
         if isinstance(value := options.get(field), str | Mapping):
-            loaded[field] = _loaded(registry, value)
+            loaded[field] = _load_reference(registry, value)
     if options.get("loggers"):
-        loaded["loggers"] = tuple(_loaded(LOGGERS, value) for value in options["loggers"])
+        loaded["loggers"] = tuple(_load_reference(LOGGERS, value) for value in options["loggers"])
     return loaded
 
 
-def _loaded(registry: Registry[Any], value: Any) -> Any:
+def _load_reference(registry: Registry[Any], value: Any) -> Any:
     if isinstance(value, str):
         return registry.load(value).name if ":" in value else value
     if isinstance(value, Mapping) and ":" in str(value.get("name")):
@@ -156,7 +156,7 @@ def _place(config: dict[str, Any], path: list[str], value: Any, *, name: str) ->
         branch[key] = _branch(branch.get(key))
         branch = branch[key]
     if rest[-1] in branch and branch[rest[-1]] != value:
-        raise ValueError(f"{name} is given twice: {branch[rest[-1]]} and {value}")
+        raise ValueError(f"{name} is set twice: {branch[rest[-1]]} and {value}")
     branch[rest[-1]] = value
 
 

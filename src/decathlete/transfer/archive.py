@@ -61,7 +61,7 @@ def unpack_tar(archive: Path, folder: Path, *, top: str, limit_bytes: int, needs
         contents = _check_members(tar, archive, top, limit_bytes)
         inside = {str(path) for path, _ in contents.files}
         if missing := [name for name in needs if name not in inside]:
-            raise ArchiveError(f"holds no {top}/{missing[0]}", where=archive, remedy=REMEDY)
+            raise ArchiveError(f"contains no {top}/{missing[0]}", where=archive, remedy=REMEDY)
         folder.mkdir(parents=True)
         require_disk_space(
             folder, contents.n_bytes, needed_for="to unpack it", remedy="free disk space, or choose another disk"
@@ -134,7 +134,7 @@ def inner_path(name: str, archive: Path) -> PurePosixPath:
     path, as_windows = PurePosixPath(name), PureWindowsPath(name)
     if path.is_absolute() or as_windows.anchor or ".." in as_windows.parts or re.search(r"[\x00-\x1f]", name):
         raise ArchiveError(
-            f"holds a member that leaves its folder: {name!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            f"contains a member that leaves its folder: {name!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
         )
     return path
 
@@ -143,7 +143,10 @@ def _size(member: tarfile.TarInfo, archive: Path) -> int:
     """Return the size of a member in bytes. With a negative size, the reader would read the same header again."""
     if member.size < 0:
         raise ArchiveError(
-            f"holds a member of negative size: {member.name!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+            f"contains a member of negative size: {member.name!a}",
+            where=archive,
+            remedy=REMEDY,
+            code="E-ARCHIVE-UNSAFE",
         )
     return member.size
 
@@ -161,7 +164,7 @@ def reject_duplicates(paths: list[PurePosixPath], archive: Path) -> None:
     seen: set[PurePosixPath] = {parent for path in paths for parent in path.parents}
     for path in paths:
         if path in seen:
-            raise ArchiveError(f"holds {str(path)!a} twice", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE")
+            raise ArchiveError(f"contains {str(path)!a} twice", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE")
         seen.add(path)
 
 

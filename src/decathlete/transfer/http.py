@@ -31,7 +31,7 @@ ByteProgress = Callable[[int, int | None], None]
 _CHUNK = 1 << 18
 _LONGEST_WAIT_S = 60.0
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # status codes of errors that may pass
-_RETRY_REMEDY = "run the same command again to resume; or give --url with the address of a mirror"
+_RETRY_REMEDY = "run the same command again to resume; or use --url with the address of a mirror"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def _unreachable_error(url: str, failure: _TemporaryFailure) -> DownloadError:
     return DownloadError(
         f"cannot be reached ({failure})",
         where=without_query(url),
-        remedy="check the network and its proxy; or give --url with the address of a mirror, or with file:///path of "
+        remedy="check the network and its proxy; or use --url with the address of a mirror, or with file:///path of "
         "an archive that was downloaded elsewhere",
         code="E-DOWNLOAD-NETWORK",
     )
@@ -219,7 +219,7 @@ def _connection_failure(problem: Exception) -> _TemporaryFailure:
 def _align(part: PartFile, response: _Body, source: str) -> RemoteFile:
     """Make ``part`` end where the response begins; return the facts that the response gives about the whole file."""
     headers = response.headers
-    size = _whole_size(response)
+    size = _full_size(response)
     if response.status != 206:
         part.start_over()
     elif _first_byte(headers) != part.size or (part.remote.size is not None and size != part.remote.size):
@@ -235,7 +235,7 @@ def _first_byte(headers: http.client.HTTPMessage) -> int | None:
     return int(match[1]) if match else None
 
 
-def _whole_size(response: _Body) -> int | None:
+def _full_size(response: _Body) -> int | None:
     """Return the size of the whole file, bytes, even if the response is a part of it; ``None`` if it is not given."""
     if response.status == 206:
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
@@ -250,7 +250,7 @@ def _size_error(url: str, announced: int | None, limit_bytes: int) -> DownloadEr
     else:
         problem = f"the file is larger than {format_bytes(limit_bytes)}, and the server does not give its size"
     return DownloadError(
-        problem, where=without_query(url), remedy="free disk space, or give --url with the address of another mirror"
+        problem, where=without_query(url), remedy="free disk space, or use --url with the address of another mirror"
     )
 
 

@@ -72,7 +72,7 @@ def _check_members(packed: zipfile.ZipFile, archive: Path) -> Iterator[tuple[Pur
         path = inner_path(member.filename, archive)
         if problem := _unsafe_feature(member):
             raise ArchiveError(
-                f"holds {problem}: {member.filename!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
+                f"contains {problem}: {member.filename!a}", where=archive, remedy=REMEDY, code="E-ARCHIVE-UNSAFE"
             )
         if not member.is_dir():
             yield path, member

@@ -101,12 +101,12 @@ def _setting(name: str, entry: dict[str, Any], definitions: dict[str, Any]) -> S
     )
 
 
-def _resolved(entry: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def _resolve_reference(entry: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     return definitions.get(entry["$ref"].rpartition("/")[2], {}) if "$ref" in entry else entry
 
 
 def _type(entry: dict[str, Any], definitions: dict[str, Any]) -> str:
-    entry = _resolved(entry, definitions)
+    entry = _resolve_reference(entry, definitions)
     if "anyOf" in entry:
         kinds = [_type(part, definitions) for part in entry["anyOf"]]
         return " or ".join("none" if kind == "null" else kind for kind in kinds)
@@ -114,7 +114,7 @@ def _type(entry: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 
 def _allowed(entry: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
-    entry = _resolved(entry, definitions)
+    entry = _resolve_reference(entry, definitions)
     if "enum" in entry:
         return [str(value) for value in entry["enum"]]
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -104,13 +104,13 @@ def _read(
         raise DatasetError(
             f"has no {MANIFEST}",
             where=origin,
-            remedy="give the folders of its images and label maps: --images, --labels",
+            remedy="use the folders of its images and label maps: --images, --labels",
         )
     if files != FileNames():
         raise OptionError(
             "--channels, --classes, --labels, --test-images and --label-suffix are for plain folders and CSV files",
             where=origin,
-            remedy=f"leave them out, since {MANIFEST} contains this information; or give --images to ignore it",
+            remedy=f"leave them out, since {MANIFEST} contains this information; or use --images to ignore it",
             code="E-OPTION-CONFLICT",
         )
     return read_source(origin, group_by=group_by)

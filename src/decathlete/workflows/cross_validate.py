@@ -73,7 +73,7 @@ def cross_validate(
     pipeline = FoldPipeline(task=task, **options)
     store = pipeline.prepare()
     numbers = selection.resolve(len(store.splits.folds))
-    pipeline.listener.step(_announcement(numbers, pipeline.config))
+    pipeline.reporter.step(_announcement(numbers, pipeline.config))
     finished, errors = _run_folds(pipeline, numbers)
     if errors and not finished:
         raise _common_error(list(errors.values())) or _folds_error(errors, n_done=0)

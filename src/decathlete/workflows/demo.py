@@ -36,7 +36,7 @@ def demo(
     cohort: CohortOptions = CohortOptions(),
     workers: int = 2,
     overwrite: bool = False,
-    listener: ProgressReporter = ProgressReporter(),
+    reporter: ProgressReporter = ProgressReporter(),
 ) -> DemoResult:
     """Generate the cohort, run everything on it in 3D, and compare with thresholding. Nothing is downloaded.
 
@@ -46,8 +46,8 @@ def demo(
     """
     _import_multi_otsu()  # a missing package must be reported before minutes of work
     workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
-    listener.step("Make a brain cohort from the MNI152 template")
-    dataset = make_brain_cohort(workspace.data / "BrainDemo", cohort, progress=listener.cases("make"))
+    reporter.step("Make a brain cohort from the MNI152 template")
+    dataset = make_brain_cohort(workspace.data / "BrainDemo", cohort, progress=reporter.cases("make"))
     result = run(
         dataset,
         dims=3,
@@ -55,7 +55,7 @@ def demo(
         config=TrainConfig(max_time_s=max_time_s),
         workers=workers,
         overwrite=overwrite,
-        listener=listener,
+        reporter=reporter,
     )
     held_out = [case.case_id for case in result.scores.cases] if result.scores else []
     return DemoResult(run=result, thresholding_dice=thresholding_dice(dataset, held_out))

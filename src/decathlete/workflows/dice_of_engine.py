@@ -14,7 +14,7 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError, DatasetError, ImageError
 from decathlete.evaluation.case import mean_dice
 from decathlete.evaluation.scores import mean
-from decathlete.inference.batching.pipeline import one_by_one, run_pipeline
+from decathlete.inference.batching.pipeline import compute_each, run_pipeline
 from decathlete.inference.engines import Engine
 from decathlete.inference.ensemble import PlanEnsemble
 from decathlete.inference.predict import Predictor, PreparedInput
@@ -26,7 +26,7 @@ from decathlete.planning.plan import Plan
 class _Case:
     """A prepared image, later its predicted label map (file values), with the truth."""
 
-    ready: PreparedInput | None
+    prepared: PreparedInput | None
     truth_ZYX: NDArray[np.integer[Any]]
     label_ZYX: NDArray[np.integer[Any]] | None = None
 
@@ -47,11 +47,11 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
     predictor = Predictor([ensemble], device=engine.device)
 
     def read(case: Case) -> _Case:
-        return _Case(ready=predictor.prepare(read_channels(case.images), case.id), truth_ZYX=_truth(case, plan))
+        return _Case(prepared=predictor.prepare(read_channels(case.images), case.id), truth_ZYX=_truth(case, plan))
 
     def compute(case: _Case) -> _Case:
-        assert case.ready is not None  # for the type checker: just read
-        return _Case(ready=None, truth_ZYX=case.truth_ZYX, label_ZYX=predictor.compute(case.ready).label_ZYX)
+        assert case.prepared is not None  # for the type checker: just read
+        return _Case(prepared=None, truth_ZYX=case.truth_ZYX, label_ZYX=predictor.compute(case.prepared).label_ZYX)
 
     def score(case: _Case) -> _Dice:
         assert case.label_ZYX is not None  # for the type checker: just computed
@@ -59,7 +59,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
     found: dict[str, float | None] = {}
     failures: dict[str, str] = {}
-    for outcome in run_pipeline({c.id: c for c in cases}, read=read, compute=one_by_one(compute), write=score):
+    for outcome in run_pipeline({c.id: c for c in cases}, read=read, compute=compute_each(compute), write=score):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:
@@ -77,7 +77,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 def _truth(case: Case, plan: Plan) -> NDArray[np.integer[Any]]:
     assert case.label is not None  # for the type checker: labelled cases were chosen
     truth_ZYX = read_label(case.label).array_ZYX
-    if undeclared := plan.labels.undeclared(truth_ZYX):
+    if undeclared := plan.labels.find_undeclared_values(truth_ZYX):
         raise ImageError(
             f"has values that the model does not know ({', '.join(f'{v:g}' for v in undeclared[:10])})",
             where=case.label,

@@ -35,7 +35,7 @@ class FoldResult:
 
     Attributes:
         folder: folder of the run; its subfolder ``model`` is the trained model.
-        scores: scores of the held-out cases; ``None`` for ``"all"``, which holds out no case.
+        scores: scores of the held-out cases; ``None`` for ``"all"``, which has no held-out cases.
         report: path of the HTML report.
     """
 
@@ -56,7 +56,7 @@ class PipelineOptions(TypedDict, total=False):
     metrics: Sequence[MetricChoice] | None
     workers: int
     overwrite: bool
-    listener: ProgressReporter
+    reporter: ProgressReporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class FoldPipeline:
     metrics: Sequence[MetricChoice] | None = None
     workers: int = 2
     overwrite: bool = False
-    listener: ProgressReporter = ProgressReporter()
+    reporter: ProgressReporter = ProgressReporter()
 
     def prepare(self) -> PreparedStore:
         """Check, plan and prepare the dataset; finished results are kept.
@@ -109,7 +109,7 @@ class FoldPipeline:
         check_loggers(self.config)
         check_batch_size(self.config, self.plan_options.overrides)
         check_loader(self.config)
-        self.listener.step("Check, plan and prepare the dataset")
+        self.reporter.step("Check, plan and prepare the dataset")
         return preprocess(
             self.task,
             dims=self.dims,
@@ -118,9 +118,9 @@ class FoldPipeline:
             workers=self.workers,
             overwrite=self.overwrite,
             reuse=self.plan_options == PlanOptions(),
-            on_plan=self.listener.plan,
-            checking=self.listener.cases("check"),
-            progress=self.listener.cases("prepare"),
+            on_plan=self.reporter.plan,
+            checking=self.reporter.cases("check"),
+            progress=self.reporter.cases("prepare"),
         )
 
     def run_fold(self, fold: FoldName) -> FoldResult:
@@ -129,7 +129,7 @@ class FoldPipeline:
         Raises:
             DecathleteError: a step failed; results of earlier steps are kept.
         """
-        self.listener.step("Train on every case" if fold == "all" else f"Train fold {fold}")
+        self.reporter.step("Train on every case" if fold == "all" else f"Train fold {fold}")
         folder = train(
             self.task,
             dims=self.dims,
@@ -139,12 +139,12 @@ class FoldPipeline:
             adapt=self.adapt,
             resume=not self.overwrite,
             overwrite=self.overwrite,
-            progress=self.listener.training(),
+            progress=self.reporter.training(),
         ).folder
         dataset_root = self.workspace.dataset(self.task)
         scores = None
         if fold != "all":
-            self.listener.step("Predict and score the held-out cases on their original grids")
+            self.reporter.step("Predict and score the held-out cases on their original grids")
             scores = validate(
                 folder,
                 dataset_root=dataset_root,
@@ -152,9 +152,9 @@ class FoldPipeline:
                 metrics=self.metrics,
                 workers=self.workers,
                 overwrite=self.overwrite,
-                progress=self.listener.cases("predict"),
+                progress=self.reporter.cases("predict"),
             )
-        self.listener.step("Write the report")
+        self.reporter.step("Write the report")
         return FoldResult(folder=folder, scores=scores, report=report(folder, dataset_root=dataset_root))
 
     def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
@@ -172,14 +172,14 @@ class FoldPipeline:
         if not cases:
             return None, None
         by = f" with the {len(runs)} models together" if len(runs) > 1 else ""
-        self.listener.step(f"Predict {len(cases)} test images{by}")
+        self.reporter.step(f"Predict {len(cases)} test images{by}")
         try:
             predict_files(
                 Predictor.load([run / "model" for run in runs], options=self.predict_options),
                 {c.id: c.images for c in cases},
                 output,
                 overwrite=self.overwrite,
-                progress=self.listener.cases("predict"),
+                progress=self.reporter.cases("predict"),
             )
         except CasesFailedError as problem:
             return output, problem

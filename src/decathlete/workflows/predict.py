@@ -44,7 +44,7 @@ def predict(
         CasesFailedError: at the end, if some images could not be predicted.
     """
     if cases is not None and cases < 1:
-        raise OptionError(f"--cases must be at least 1, it is {cases}", remedy="give --cases 1 or more")
+        raise OptionError(f"--cases must be at least 1, it is {cases}", remedy="use --cases 1 or more")
     predictor = Predictor.load(models, options=options)
     source = Path(inputs)
     return predict_files(

@@ -74,7 +74,7 @@ def prepare_for_model(
             dataset_digest=selection.digest(), orientation=plan.orientation, cases=(), intensity=()
         ),
         splits=Splits(seed=0, grouped=False, folds=()),  # no split, so that images can be added later
-        about=_describe_raw_image,
+        describe_image=_describe_raw_image,
         workers=workers,
         overwrite=overwrite,
         progress=progress,

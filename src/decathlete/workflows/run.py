@@ -21,7 +21,7 @@ class RunResult:
 
     Attributes:
         folder: folder of the run; its subfolder ``model`` is the trained model.
-        scores: scores of the held-out cases; ``None`` after ``fold="all"``, which holds out no case.
+        scores: scores of the held-out cases; ``None`` with ``fold="all"``, which has no held-out cases.
         report: path of the HTML report.
         predictions: folder of the predicted test images, if the dataset has any.
         failed_tests: the error that lists test images which could not be predicted; the other results are complete.

@@ -98,7 +98,7 @@ def make_training_plan(
     """Apply the overrides to the plan of the prepared data, and adapt it to the device and the training time.
 
     Raises:
-        OptionError: an override does not fit, or contradicts the batch size in ``config``.
+        OptionError: an override is not valid, or contradicts the batch size in ``config``.
     """
     check_batch_size(config, overrides)
     plan = override(with_batch_size(store.plan, config.batch_size), overrides)
@@ -123,7 +123,7 @@ def _budget(config: TrainConfig, plan: Plan) -> ComputeBudget:
 
 
 def _set_mirror_axes(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:
-    """Set the mirror axes of the plan to those of the augmentation."""
+    """Set the mirror axes of the plan to the mirror axes of the augmentation."""
     if augmentation is None:
         return plan
     axes = augmentation.mirroring_within(plan.mirror_axes, plan.dims).mirror_axes(plan.dims)
@@ -157,7 +157,7 @@ def load_run_plan(folder: Path, store: PreparedStore, *, overrides: tuple[str, .
     differently.
 
     Raises:
-        OptionError: an override does not fit.
+        OptionError: an override is not valid.
         OutputError: the record of the run is damaged.
     """
     record = record_in(folder)

@@ -261,17 +261,17 @@ def test_the_finer_options_of_training_arrive(command, workflow, given, monkeypa
 
 
 IDLE = {
-    "--factor 0.5": "factor is no setting of the schedule cosine",
-    "--lr-patience 70": "lr_patience is no setting of the schedule cosine",
-    "--schedule poly --restarts 0": "restarts is no setting of the schedule poly",
-    "--schedule none --warmup 0.1": "warmup is no setting of the schedule none (which has none): leave it out",
-    "--preset recipe --warmup 0.1": "warmup is no setting of the schedule none (which has none): leave it out",
-    "--optimizer adam --momentum 0.9": "momentum is no setting of the optimizer adam",
+    "--factor 0.5": "factor is not a setting of the schedule cosine",
+    "--lr-patience 70": "lr_patience is not a setting of the schedule cosine",
+    "--schedule poly --restarts 0": "restarts is not a setting of the schedule poly",
+    "--schedule none --warmup 0.1": "warmup is not a setting of the schedule none (which has none): leave it out",
+    "--preset recipe --warmup 0.1": "warmup is not a setting of the schedule none (which has none): leave it out",
+    "--optimizer adam --momentum 0.9": "momentum is not a setting of the optimizer adam",
     "--max-time 20m --val-every 1 --steps-per-epoch 9": "2 problems",
     "--nvol 2": "nvol is for 2D models",
     "--val-cases 0 --val-blend constant": "val_blend is for validations, and val_cases is 0",
     **{
-        f"--fold all --{name.replace('_', '-')} {value}": f"{name} is for validations, and fold all holds no case out"
+        f"--fold all --{name.replace('_', '-')} {value}": f"{name} is for validations, and fold all has none"
         for name, value in {
             "val_cases": 3,
             "val_every": 2,

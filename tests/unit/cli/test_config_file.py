@@ -126,7 +126,7 @@ def test_a_flag_overrules_what_would_contradict_it_in_the_file(
     (tmp_path / "o.yaml").write_text("max_time: 2m\noptimizer: adam\nmomentum: 0.9")
     said = called("train", "--task", "04", "--config", str(tmp_path / "o.yaml"), "--steps-per-epoch", "9")
     assert "steps_per_epoch is for a training by epochs" in said
-    assert "momentum is no setting of the optimizer adam" in said
+    assert "momentum is not a setting of the optimizer adam" in said
 
     def listen(task: str, data: Path, **arguments: Any) -> None:
         heard.update(arguments)
@@ -256,7 +256,7 @@ def test_sections_of_a_training_are_left_to_commands_that_train(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("loss.alpha=0.3", "alpha is no setting of the loss cross_entropy"),
+        ("loss.alpha=0.3", "alpha is not a setting of the loss cross_entropy"),
         ("optimzer.momentum=0.3", "did you mean optimizer"),
         ("augmentation.gama.probability=0.3", "gama"),
         ("optimizer.momentum=3", "less than 1"),

@@ -82,7 +82,7 @@ def test_settings_are_checked(builtins: Path) -> None:
     SHAPES.register("square")(Square)
     with pytest.raises(OptionError, match="side: Input should be greater than 0"):
         SHAPES.settings({"name": "square", "side": -1})
-    with pytest.raises(OptionError, match=r"radius is no setting of the test shape square \(which has side\)"):
+    with pytest.raises(OptionError, match=r"radius is not a setting of the test shape square \(which has side\)"):
         SHAPES.settings({"name": "square", "radius": 1})
 
 

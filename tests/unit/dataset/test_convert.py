@@ -162,7 +162,7 @@ def test_gaps_in_the_values_are_closed_for_nnunet(tmp_path: Path) -> None:
     }
     assert convert(source, tmp_path / "as_is", to="decathlon", workers=1).values == {}
     label(source / "labelsTr" / "b.nii.gz", 7)
-    with pytest.raises(CasesFailedError, match=r"b\.nii\.gz: holds values that are not declared: 7"):
+    with pytest.raises(CasesFailedError, match=r"b\.nii\.gz: contains values that are not declared: 7"):
         convert(source, tmp_path / "Dataset004_Gaps", to="nnunet", workers=1)
 
 
@@ -274,7 +274,7 @@ def test_every_problem_of_the_files_comes_at_once_and_nothing_is_written(tmp_pat
     for said in ("phantom_000.nii.gz: does not exist", "has 3 channels, the dataset declares 2", "cannot be read"):
         assert said in str(caught.value)
     assert "share the grid" in str(caught.value)
-    assert "holds 2 channels, a label map has one" in str(caught.value)
+    assert "contains 2 channels, a label map has one" in str(caught.value)
     assert not (tmp_path / "Dataset007_Blobs").exists()
 
 

@@ -30,7 +30,7 @@ from mirror import ARCHIVE, FILES, FOLDER, IMAGE, Mirror, md5, member, serving, 
 CONTENT = tar_of()
 HALF = len(CONTENT) // 2
 PART = f"{ARCHIVE}.part"
-ANOTHER_MIRROR = "\n  → run the same command again to resume; or give --url with the address of a mirror"
+ANOTHER_MIRROR = "\n  → run the same command again to resume; or use --url with the address of a mirror"
 CHECK_URL = "\n  → check --url: it is the address of the archive or of its folder"
 
 
@@ -116,7 +116,7 @@ def test_a_second_call_asks_for_nothing_and_changes_nothing(mirror: Mirror, data
     download("04", data, url=mirror.url)
     (data / FOLDER / "mine.txt").write_text("kept")
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert len(mirror.asked) == 1
     assert (data / FOLDER / "mine.txt").read_text() == "kept"
     assert said == [f"{data / FOLDER} exists already"]
@@ -124,7 +124,7 @@ def test_a_second_call_asks_for_nothing_and_changes_nothing(mirror: Mirror, data
 
 def test_the_archives_own_address_may_carry_a_query(mirror: Mirror, data: Path) -> None:
     said: list[str] = []
-    download("04", data, url=f"{mirror.url}/{ARCHIVE}?signature=secret", say=said.append)
+    download("04", data, url=f"{mirror.url}/{ARCHIVE}?signature=secret", log=said.append)
     assert_whole(data)
     assert "secret" not in "".join(said)
 
@@ -147,7 +147,7 @@ def test_a_server_that_tells_no_length_does_not_fill_the_disk(
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * HALF))
     said = fails("--task", "04", "--url", mirror.url)
     assert f"the file is larger than {format_bytes(HALF)}, and the server does not give its size" in said
-    assert "\n  → free disk space, or give --url with the address of another mirror" in said
+    assert "\n  → free disk space, or use --url with the address of another mirror" in said
     assert names(data) == []
 
 
@@ -157,7 +157,7 @@ def test_a_server_that_tells_no_length_does_not_fill_the_disk(
 def test_a_broken_connection_goes_on_where_it_broke(mirror: Mirror, data: Path, pauses: list[float]) -> None:
     mirror.breaks.extend([HALF, 1000])
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert mirror.asked == ["", f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
     assert mirror.served == len(CONTENT), "some bytes came twice"
@@ -203,7 +203,7 @@ def test_a_killed_download_goes_on(mirror: Mirror, data: Path) -> None:
     mirror.stalled.set()
     mirror.stalled = None
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert said[0] == f"resuming {mirror.url}/{ARCHIVE}"
     assert mirror.asked == ["", f"bytes={HALF}-"]
@@ -279,7 +279,7 @@ def test_without_a_tag_another_length_tells_of_a_change(mirror: Mirror, data: Pa
     _give_up_half_way(mirror, data)
     mirror.content = CONTENT
     said: list[str] = []
-    download("04", data, url=mirror.url, say=said.append)
+    download("04", data, url=mirror.url, log=said.append)
     assert_whole(data)
     assert "the file on the server has changed; next attempt in 1.0 s" in said
 
@@ -317,7 +317,7 @@ def test_wrong_bytes_are_named_and_removed_so_that_the_next_call_starts_afresh(
     assert said == (
         f"error E-DOWNLOAD-CHECKSUM: {mirror.url}/{ARCHIVE}: is not the published {ARCHIVE} "
         f"(its MD5 is {md5(wrong)}, not {md5(CONTENT)}); it was removed\n"
-        "  → run the same command again; if this happens again, give --url with the address of a mirror"
+        "  → run the same command again; if this happens again, use --url with the address of a mirror"
     )
     assert names(data) == []
     mirror.content = CONTENT
@@ -351,7 +351,7 @@ def test_a_server_that_stays_busy_is_given_up(mirror: Mirror, data: Path, fails:
 
 
 CHECK_NETWORK = (
-    "\n  → check the network and its proxy; or give --url with the address of a mirror, or with file:///path of an "
+    "\n  → check the network and its proxy; or use --url with the address of a mirror, or with file:///path of an "
     "archive that was downloaded elsewhere"
 )
 
@@ -450,7 +450,7 @@ def test_a_wrong_archive_on_this_machine_is_named_and_stays(
 def test_a_file_that_is_not_there_is_named(data: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert fails("--task", "04", "--url", (tmp_path / "gone.tar").as_uri()) == (
         f"error E-DOWNLOAD: {tmp_path}/gone.tar: there is no such file\n"
-        f"  → give --url a folder with {ARCHIVE}, or its address"
+        f"  → set --url to a folder with {ARCHIVE}, or to its address"
     )
 
 
@@ -458,7 +458,7 @@ def test_a_file_that_is_not_there_is_named(data: Path, tmp_path: Path, fails: Ca
 
 
 def _hostile() -> dict[str, tuple[bytes, str]]:
-    leaves = "holds a member that leaves its folder: "
+    leaves = "contains a member that leaves its folder: "
     sparse = {"GNU.sparse.map": "0,4", "GNU.sparse.size": str(10**12)}
     return {
         "traversal": (tar_of(member(f"{FOLDER}/../../evil", b"x")), f"{leaves}'{FOLDER}/../../evil'"),
@@ -467,9 +467,9 @@ def _hostile() -> dict[str, tuple[bytes, str]]:
         "windows": (tar_of(member("C:\\evil", b"x")), f"{leaves}'C:\\\\evil'"),
         "terminal codes": (tar_of(member(f"{FOLDER}/\x1b[2J", b"x")), f"{leaves}'{FOLDER}/\\x1b[2J'"),
         "bomb": (tar_of(member("bomb", b"1234", pax_headers=sparse)), "would unpack to more than 307.2 kB"),
-        "twice": (tar_of(member(f"{FOLDER}/dataset.json", b"{}")), "holds 'dataset.json' twice"),
-        "file and folder": (tar_of(member(f"{FOLDER}/imagesTr", b"x")), "holds 'imagesTr' twice"),
-        "another dataset": (tar_of(files={"Task09_Spleen/dataset.json": b"{}"}), f"holds no {FOLDER}/dataset.json"),
+        "twice": (tar_of(member(f"{FOLDER}/dataset.json", b"{}")), "contains 'dataset.json' twice"),
+        "file and folder": (tar_of(member(f"{FOLDER}/imagesTr", b"x")), "contains 'imagesTr' twice"),
+        "another dataset": (tar_of(files={"Task09_Spleen/dataset.json": b"{}"}), f"contains no {FOLDER}/dataset.json"),
     }
 
 
@@ -575,7 +575,7 @@ def test_an_address_is_of_the_archive_or_its_folder(url: str | None, address: st
 def test_what_is_no_address_is_refused(url: str, fails: Callable[..., str]) -> None:
     assert fails("--task", "04", "--url", url) == (
         f"error E-OPTION-SYNTAX: --url {url!r} is not an address that can be read\n"
-        "  → give https://, http:// or file:///path of a "
+        "  → use https://, http:// or file:///path of a "
         "folder with the archive, or of the archive itself (without user and password)"
     )
 

@@ -98,7 +98,7 @@ REGIONAL = NNUNET | {"labels": {"background": 0, "whole": [1, 2], "core": 2}}
         (REGIONAL | {"regions_class_order": [2, 2]}, r"1 \(in whole\) would be written as 2 \(in whole, core\)"),
         (REGIONAL | {"regions_class_order": [1, 1]}, "'core' would be written as 1, which does not belong to it"),
         (REGIONAL | {"regions_class_order": [1]}, "regions_class_order needs 2 values"),
-        (NNUNET | {"labels": {"background": 0, "all": [0, 1]}, "regions_class_order": [1]}, "holds the background"),
+        (NNUNET | {"labels": {"background": 0, "all": [0, 1]}, "regions_class_order": [1]}, "contains the background"),
         (REGIONAL | {"regions_class_order": [1, 2], "regions": {"core": 2}}, "both in 'labels' and in 'regions'"),
         (DECATHLON | {"regions": {"all": [1, 5]}, "regions_class_order": [1]}, "not declared: 5"),
         (DECATHLON | {"regions": {"all": "x"}, "regions_class_order": [1]}, r"regions\.all must be an integer"),

@@ -184,7 +184,7 @@ def test_choices_in_python() -> None:
         ([], {}, "no metric is chosen"),
         (["dice", "dice"], {}, "chosen twice"),
         (["dice"], {"tolerance_mm": 2.0}, "nsd.tolerance_mm has no effect"),
-        (["nsd"], {"settings": ["nsd.tolerance=2"]}, "tolerance is no setting of the metric nsd"),
+        (["nsd"], {"settings": ["nsd.tolerance=2"]}, "tolerance is not a setting of the metric nsd"),
         (["nsd"], {"settings": ["tolerance_mm=2"]}, "METRIC.SETTING=VALUE"),
         (["nsd"], {"settings": ["nsd.tolerance_mm=-1"]}, "greater than 0"),
         (["no_such_module:Thing"], {}, "cannot be imported"),

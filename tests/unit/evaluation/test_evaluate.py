@@ -174,7 +174,7 @@ def test_labels_of_values() -> None:
         LabelClass(name="class 3", value=3),
         LabelClass(name="class 7", value=7),
     )
-    with pytest.raises(DatasetError, match="nothing but zeros"):
+    with pytest.raises(DatasetError, match="only zeros"):
         labels_of_values([0])
     with pytest.raises(DatasetError, match="negative"):
         labels_of_values([-1, 0, 1])

@@ -13,7 +13,7 @@ import decathlete
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError, ModelError, OptionError, OutputError, StoreError
-from decathlete.export.parity import TOLERANCE, check_difference, check_windows, difference, own_rounding
+from decathlete.export.parity import TOLERANCE, check_difference, check_windows, difference, measure_rounding
 from decathlete.inference.engines.onnx import OnnxEngine
 from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.inference.engines.torch import TorchEngine
@@ -185,7 +185,7 @@ def test_a_store_without_cases_is_refused(tmp_path):
     store = make_store(tmp_path / "store")
     source = StoreSource.load(store.folder / "source.json")
     source.revised(case_ids=()).save(store.folder / "source.json")
-    with pytest.raises(StoreError, match="holds no case"):
+    with pytest.raises(StoreError, match="contains no case"):
         check_windows(store.plan, store.folder)
 
 
@@ -197,13 +197,13 @@ def test_a_difference_is_a_share_of_the_greatest_logit():
 
 def test_rounding_is_how_far_float32_is_from_float64():
     window = [torch.tensor([[1.0, 4.0]])]
-    assert own_rounding([torch.nn.Identity()], window) == 0
+    assert measure_rounding([torch.nn.Identity()], window) == 0
 
     class Thirds(torch.nn.Module):
         def forward(self, x):
             return (1 + x / 3e4) - 1  # of float32 few digits are left
 
-    assert 1e-5 < own_rounding([Thirds(), Thirds()], window) < TOLERANCE
+    assert 1e-5 < measure_rounding([Thirds(), Thirds()], window) < TOLERANCE
 
 
 def test_what_is_further_than_rounding_takes_it_is_refused():

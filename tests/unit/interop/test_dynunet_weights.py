@@ -121,7 +121,7 @@ def put(name: str, value: Any) -> Callable[[State], State]:
         (put("input_block.norm1.bias", torch.full((4,), torch.nan)), "NaN"),
         (put("upsamples.0.transp_conv.conv.weight", torch.ones(6, 6, 4, 4, 4)), "strides"),
         (put("input_block.conv1.conv.weight", torch.ones(4, 1, 2, 3, 3)), "kernels must be odd"),
-        (put("input_block.conv1.conv.weight", torch.ones(4)), "not that of a 2D or 3D convolution"),
+        (put("input_block.conv1.conv.weight", torch.ones(4)), "not the shape of a 2D or 3D convolution"),
         (
             lambda state: state | {"model.skip_layers.downsample.norm1.bias": torch.ones(4)},
             "different, but must be equal",

@@ -269,7 +269,7 @@ def test_a_cascade_is_not_run(bundle):
     rejected(bundle, "member 3d is a stage of a cascade, which this release cannot run")
     for wrong in ("other", "3d"):
         change_record(bundle, lambda content, wrong=wrong: content["members"][1].update(previous_stage=wrong))
-        rejected(bundle, f"previous_stage '{wrong}' is no other member")
+        rejected(bundle, f"previous_stage '{wrong}' is not another member")
 
 
 def test_labels_are_those_of_the_plans(bundle):

@@ -6,7 +6,7 @@ import torch
 
 from decathlete.inference.engines import torch as engines
 from decathlete.inference.engines.torch import TorchEngine
-from decathlete.networks.kernels import determinism_kept, fast_kernels
+from decathlete.networks.kernels import fast_kernels, restore_determinism
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -25,7 +25,7 @@ def test_cuda_may_take_tf32_and_look_for_the_fastest_convolution_and_only_meanwh
 
 
 def test_nothing_is_tried_out_where_every_run_is_to_be_the_same():
-    with determinism_kept():
+    with restore_determinism():
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
         with fast_kernels(CUDA):
             assert switches() == (False, True, "high")

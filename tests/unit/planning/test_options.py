@@ -29,7 +29,7 @@ def test_memory_is_positive(memory: float) -> None:
 def test_regions_are_checked_where_they_are_given() -> None:
     with pytest.raises(OptionError) as caught:
         PlanOptions(regions="a=1;a=x", brats=True)
-    for part in ("give one of them", "two regions are called 'a'", "--regions 'whole tumour="):
+    for part in ("use one of them", "two regions are called 'a'", "--regions 'whole tumour="):
         assert part in str(caught.value)
-    with pytest.raises(OptionError, match="give them, too"):
+    with pytest.raises(OptionError, match="use it, too"):
         PlanOptions(regions_order=(1, 2))

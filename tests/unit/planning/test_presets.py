@@ -60,18 +60,18 @@ def test_what_the_user_sets_wins():
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "name"),
+    ("wanted", "name"),
     [("4", "Hippocampus"), ("04", "Hippocampus"), ("Task04_Hippocampus", "Hippocampus"), ("task10", "Colon")],
 )
-def test_tasks_are_found_by_number_or_folder(asked_for, name):
-    task = RECIPE.task(asked_for)
+def test_tasks_are_found_by_number_or_folder(wanted, name):
+    task = RECIPE.task(wanted)
     assert task is not None
     assert task.name == name
 
 
-@pytest.mark.parametrize("asked_for", ["13", "Hippocampus", "", "4.5"])
-def test_other_names_are_no_tasks(asked_for):
-    assert RECIPE.task(asked_for) is None
+@pytest.mark.parametrize("wanted", ["13", "Hippocampus", "", "4.5"])
+def test_other_names_are_no_tasks(wanted):
+    assert RECIPE.task(wanted) is None
 
 
 @pytest.mark.parametrize("task", RECIPE.tasks, ids=lambda task: task.name)

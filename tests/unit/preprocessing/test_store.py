@@ -171,7 +171,7 @@ def test_one_bad_case_does_not_stop_the_others(own_spec, tmp_path):
 def test_what_is_no_store_is_said_so(tmp_path):
     with pytest.raises(StoreError, match="does not exist"):
         PreparedStore.open(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match="holds no prepared data"):
+    with pytest.raises(StoreError, match="contains no prepared data"):
         PreparedStore.open(tmp_path)
 
 

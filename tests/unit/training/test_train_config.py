@@ -40,7 +40,7 @@ def test_a_component_is_given_by_name_by_its_settings_or_by_short_forms():
     assert TrainConfig(momentum=0.8, loss={"name": "focal", "gamma": 1.5}) == nested
     assert TrainConfig.make(**{"optimizer.momentum": 0.8, "loss": "focal", "loss.gamma": 1.5}) == nested
     assert TrainConfig(val_cases=3, val_overlap=0.25).validation.window.batch_size == 4
-    with pytest.raises(OptionError, match=r"optimizer\.momentum is given twice"):
+    with pytest.raises(OptionError, match=r"optimizer\.momentum is set twice"):
         TrainConfig.make(**{"momentum": 0.8, "optimizer.momentum": 0.9})
 
 
@@ -112,9 +112,9 @@ def test_patience_without_validations_is_refused():
     ("options", "said"),
     [
         ({"schedule": "multistep"}, "multistep needs steps"),
-        ({"steps": (3,)}, "steps is no setting of the schedule cosine"),
-        ({"min_epochs": 3}, "give patience too"),
-        ({"schedule": "poly", "restarts": 1}, "restarts is no setting of the schedule poly"),
+        ({"steps": (3,)}, "steps is not a setting of the schedule cosine"),
+        ({"min_epochs": 3}, "set patience too"),
+        ({"schedule": "poly", "restarts": 1}, "restarts is not a setting of the schedule poly"),
         ({"schedule": "plateau", "val_cases": 0}, "waits for validations"),
         ({"schedule": "multistep", "steps": (3,), "max_time_s": 9}, "as shares of the training"),
         ({"schedule": "multistep", "steps": (3, 9), "epochs": 9}, "never reached in 9 epochs"),
@@ -130,7 +130,7 @@ def test_configs_are_compared_setting_by_setting():
     assert TrainConfig(momentum=0.5).differences(TrainConfig()) == ["optimizer.momentum: 0.5 -> 0.9"]
     assert "optimizer: sgd -> adam" in TrainConfig().differences(other)
     assert "validation.window.overlap: 0.5 -> 0.25" in TrainConfig().differences(other)
-    with pytest.raises(OptionError, match="momentum is no setting of the optimizer adam"):
+    with pytest.raises(OptionError, match="momentum is not a setting of the optimizer adam"):
         TrainConfig.make(optimizer="adam", momentum=0.5)
 
 

@@ -111,7 +111,7 @@ def _training_files(folders: Folders, paths: dict[str, Path], problems: list[str
     if paths["images"] != paths["labels"]:
         return files_of(paths["images"]), files_of(paths["labels"])
     if folders.label_suffix in folders.endings:
-        problems.append("images and label maps are in one folder with the same names: give --label-suffix")
+        problems.append("images and label maps are in one folder with the same names: use --label-suffix")
         return [], []
     files = files_of(paths["images"])
     return [p for p in files if not _is_label(p, folders)], [p for p in files if _is_label(p, folders)]

@@ -136,7 +136,7 @@ def _replace_values(
     undeclared = sorted(set(np.unique(label_ZYX).tolist()) - set(job.known))
     if undeclared:
         raise ImageError(
-            f"holds values that are not declared: {', '.join(map(str, undeclared[:10]))}",
+            f"contains values that are not declared: {', '.join(map(str, undeclared[:10]))}",
             where=job.source,
             remedy="declare or remove them: renumbering could turn them into declared values",
             code="E-IMAGE-VALUES",

@@ -94,7 +94,7 @@ def _read_table_file(path: Path, names: FileNames) -> Table:
         raise OptionError(
             "--labels, --test-images, --label-suffix and suffixes of channels are for plain folders",
             where=path,
-            remedy="leave them out: a table gives the path of every file",
+            remedy="leave them out: a table lists the path of every file",
             code="E-OPTION-CONFLICT",
         )
     channels = tuple(parse_channels(names.channels)) if names.channels else ()

@@ -109,7 +109,7 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     first = headers[case.images[0]][1]
     problems += _channel_problems(case, [headers[path][0] for path in case.images], target.channels)
     if case.label is not None and headers[case.label][0] != 1:
-        problems.append(f"{case.label}: holds {headers[case.label][0]} channels, a label map has one")
+        problems.append(f"{case.label}: contains {headers[case.label][0]} channels, a label map has one")
     for path in paths[1:]:
         differences = first.differences(headers[path][1], tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE)
         problems += [f"{path}: does not share the grid of {case.images[0].name}: {d}" for d in differences]
@@ -133,7 +133,7 @@ def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[st
     if sum(counts) != n_declared:
         return [f"{case.images[0]}: {case.id} has {sum(counts)} channels, the dataset declares {n_declared}"]
     multichannel = [p for p, n in zip(case.images, counts, strict=True) if n > 1 and len(counts) > 1]
-    return [f"{path}: holds several channels, where one file per channel was expected" for path in multichannel]
+    return [f"{path}: contains several channels, where one file per channel was expected" for path in multichannel]
 
 
 def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) -> list[Job]:

@@ -25,7 +25,7 @@ def nnunet_values(labels: LabelSet, where: Path) -> tuple[LabelSet, dict[int, in
     outside = [c for c in labels.foreground if labels.regions and c.value not in inside]
     problems += [f"value {c.value} ({c.name}) belongs to no region, and nnU-Net declares only regions" for c in outside]
     if problems:
-        raise problems_found(problems, where=where, remedy="rename the classes, or give --regions")
+        raise problems_found(problems, where=where, remedy="rename the classes, or use --regions")
     new = {value: place for place, value in enumerate(labels.values)}
     names = ["background", *(c.name for c in labels.foreground)]
     renumbered = labels.revised(

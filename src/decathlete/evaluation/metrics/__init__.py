@@ -90,7 +90,7 @@ METRICS: Registry[Metric] = Registry("metric", package=__name__)
 
 
 def make_metrics(
-    chosen: Sequence[MetricChoice] | None = None,
+    metrics: Sequence[MetricChoice] | None = None,
     *,
     tolerance_mm: float | None = None,
     settings: Iterable[str] = (),
@@ -98,14 +98,14 @@ def make_metrics(
     """The chosen metrics, in the order in which tables show them.
 
     Args:
-        chosen: ``None``: Dice, IoU, NSD and HD95.
+        metrics: ``None``: Dice, IoU, NSD and HD95.
         tolerance_mm: short form of ``nsd.tolerance_mm``; ``None``: the metric's own setting.
         settings: assignments ``METRIC.SETTING=VALUE``.
 
     Raises:
         OptionError: no metric, an unknown one, one twice, or settings that a metric does not have or allow.
     """
-    given = [_config(choice) for choice in (DEFAULT_METRICS if chosen is None else chosen)]
+    given = [_config(choice) for choice in (DEFAULT_METRICS if metrics is None else metrics)]
     by_name = {config.get("name"): config for config in given}
     if not given or len(by_name) < len(given):
         raise OptionError(

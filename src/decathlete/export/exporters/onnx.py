@@ -33,8 +33,8 @@ class OnnxExporter(ProgramExporter):
         with atomic_path(output) as partial:
             partial.write_bytes(source.onnx_program())
             program = OnnxEngine(partial, window=source.record.window, precision="fp32")
-            greatest_difference = source.check(program, title=self.title)
-        return source.result(output, greatest_difference)
+            max_difference = source.check(program, title=self.title)
+        return source.result(output, max_difference)
 
     def write(self, source: ProgramSource, folder: Path) -> None:
         """Write ``model.onnx``."""

@@ -69,7 +69,7 @@ def _write_all(outcomes: Sequence[Outcome[Item]], write: Callable[[Item], Writte
     return [outcome.then(write) for outcome in outcomes]
 
 
-def one_by_one(
+def compute_each(
     function: Callable[[Read], Computed],
 ) -> Callable[[Iterator[Outcome[Read]]], Iterator[list[Outcome[Computed]]]]:
     """Turn a function of one case into a ``compute`` for :func:`run_pipeline`."""

@@ -89,7 +89,7 @@ class ProgramEngine(Engine):
             InsufficientMemoryError: the feature maps of one window do not fit into memory.
         """
         if tuple(windows.shape[1:]) != self.window:
-            raise ValueError(f"windows of {tuple(windows.shape[1:])} for a program that takes {self.window}")
+            raise ValueError(f"windows of {tuple(windows.shape[1:])} for a program that accepts {self.window}")
         remedy = "close other programs, or choose --engine torch"
         with translate_out_of_memory(f"the feature maps of one window of {self.window[1:]}", remedy=remedy):
             logits = [torch.from_numpy(self._run(window.contiguous().numpy())) for window in torch.split(windows, 1)]

@@ -1,4 +1,4 @@
-"""Post-processing of a finished label map: each step changes the masks of structures, which decide the labels anew."""
+"""Post-processing of a finished label map: steps change the masks of structures, and the masks determine the labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from decathlete.models.record import PostprocessingStep
 
 LabelZYX = NDArray[np.integer[Any]]
 
-_REMEDY = "fix the step, or combine the model anew with other post-processing"
+_REMEDY = "fix the step, or combine the model again with other post-processing"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from decathlete.core.files import atomic_path, file_digest, remove
 from decathlete.errors import DecathleteError, OutputError
-from decathlete.inference.output.probabilities import ProbabilityFile, is_whole
+from decathlete.inference.output.probabilities import ProbabilityFile, is_complete_file
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, inputs_digest
 from decathlete.inference.predict import Prediction
 from decathlete.io.images import output_suffix, write_label
@@ -77,7 +77,10 @@ def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities
     for case in cases:
         if output.resolve() in (case.folder.resolve(), *case.folder.resolve().parents[:2]):
             raise OutputError(
-                "holds the prepared cases", where=output, remedy="choose another output folder", code="E-OUTPUT-INPUT"
+                "contains the prepared cases",
+                where=output,
+                remedy="choose another output folder",
+                code="E-OUTPUT-INPUT",
             )
         raw = case.record.raw
         assert raw is not None  # for the type checker: checked where the store was opened
@@ -102,7 +105,7 @@ def _check_not_input_folder(inputs: Mapping[str, Sequence[Path]], output: Path) 
         for image in images:
             if output.resolve() == (image if image.is_dir() else image.parent).resolve():
                 raise OutputError(
-                    "holds the input images; predictions need a folder of their own",
+                    "contains the input images; predictions need a folder of their own",
                     where=output,
                     remedy="choose another output folder",
                     code="E-OUTPUT-INPUT",
@@ -117,7 +120,7 @@ def read_finished(job: Job, settings: RecordedSettings) -> PredictionRecord | No
     record = _read_record(job)
     if record is None or record.settings != settings or not job.label.is_file():
         return None
-    if job.probabilities is not None and not (record.probabilities and is_whole(job.probabilities)):
+    if job.probabilities is not None and not (record.probabilities and is_complete_file(job.probabilities)):
         return None
     same = record.label_digest == file_digest(job.label) and record.inputs_digest == _digest_of_readable(job)
     return record.model_copy(update={"settings": settings}) if same else None
@@ -143,9 +146,9 @@ def raise_conflicts(paths: Iterable[Path], output: Path) -> None:
     if names:
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         raise OutputError(
-            f"holds files made from other inputs or settings: {', '.join(names[:_LISTED])}{more}",
+            f"contains files made from other inputs or settings: {', '.join(names[:_LISTED])}{more}",
             where=output,
-            remedy="choose another folder, or give --overwrite to replace them",
+            remedy="choose another folder, or use --overwrite to replace them",
             code="E-OUTPUT-EXISTS",
         )
 

@@ -193,7 +193,7 @@ class ProbabilityFile:
             yield stream
 
 
-def is_whole(path: Path) -> bool:
+def is_complete_file(path: Path) -> bool:
     """Whether an uncompressed NIfTI file exists and is as long as its header says."""
     try:
         return path.stat().st_size == stored_bytes(path)

@@ -61,19 +61,19 @@ class Dicom(ImageFormat):
         """From the headers of all slices."""
         if path.is_file():
             return grid_of(read_itk_header(path), path)
-        slices = _ordered(path)
+        slices = _sort_slices(path)
         return slices[0].components, _geometry(slices)
 
     def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:
         """All voxels, rescaled; as float32 each slice by its own slope and intercept (PET has one per slice)."""
         if path.is_file():
             return read_itk(path)
-        slices = _ordered(path)
+        slices = _sort_slices(path)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(s.path) for s in slices])
         if as_float32:  # otherwise the slope of the first slice decides the number type, and rounds the others
             reader.SetOutputPixelType(sitk.sitkFloat32 if slices[0].components == 1 else sitk.sitkVectorFloat32)
-        with _quiet():
+        with _silence_reader():
             array = sitk.GetArrayFromImage(reader.Execute())
         geometry = _geometry(slices)
         if slices[0].components > 1:
@@ -82,7 +82,7 @@ class Dicom(ImageFormat):
 
     def holds_integers(self, path: Path) -> bool:
         """Type of the file or of the first slice, rescaled."""
-        return is_integer_header(read_itk_header(path if path.is_file() else _ordered(path)[0].path))
+        return is_integer_header(read_itk_header(path if path.is_file() else _sort_slices(path)[0].path))
 
 
 def _is_dicom_file(path: Path) -> bool:
@@ -102,14 +102,14 @@ def _candidates(folder: Path) -> list[Path]:
     )
 
 
-def _ordered(folder: Path) -> list[_Slice]:
+def _sort_slices(folder: Path) -> list[_Slice]:
     """The slices of the folder's only series, by position along their normal."""
     slices = [_read_slice(p) for p in _candidates(folder) if _is_dicom_file(p)]
     if not slices:
         raise ImageError(
-            "holds no DICOM files",
+            "contains no DICOM files",
             where=folder,
-            remedy="name the folder that holds the slices",
+            remedy="name the folder that contains the slices",
             code="E-IMAGE-NOT-FOUND",
         )
     series = defaultdict(list)
@@ -118,7 +118,7 @@ def _ordered(folder: Path) -> list[_Slice]:
     if len(series) > 1:
         counts = ", ".join(str(len(s)) for s in series.values())
         raise ImageError(
-            f"holds {len(series)} DICOM series (of {counts} files), and which one is meant is not clear",
+            f"contains {len(series)} DICOM series (of {counts} files), and which one is meant is not clear",
             where=folder,
             remedy="put each series into a folder of its own",
             code="E-IMAGE-DICOM",
@@ -127,20 +127,20 @@ def _ordered(folder: Path) -> list[_Slice]:
 
 
 def _read_slice(path: Path) -> _Slice:
-    with _quiet(), translate_read_error(path, Dicom.title):
+    with _silence_reader(), translate_read_error(path, Dicom.title):
         header = read_itk_header(path)
     keys = set(header.GetMetaDataKeys())
     size = header.GetSize()
     if len(size) > 2 and size[2] > 1:
         raise ImageError(
-            f"holds {size[2]} frames, where single slices were expected",
+            f"contains {size[2]} frames, where single slices were expected",
             where=path,
             remedy="name this file itself as the input, or move it out of the folder",
             code="E-IMAGE-DICOM",
         )
     if not {_POSITION, _ORIENTATION} <= keys:
         raise ImageError(
-            "does not say where it lies in the patient (ImagePositionPatient, ImageOrientationPatient)",
+            "does not contain its position in the patient (ImagePositionPatient, ImageOrientationPatient)",
             where=path,
             remedy="remove it from the folder, or export the series with these fields",
             code="E-IMAGE-DICOM",
@@ -229,7 +229,7 @@ def _geometry(slices: list[_Slice]) -> Geometry:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_reader() -> Iterator[None]:
     """Keep ITK's own warnings (uneven slices, odd tags) from the terminal: what matters is checked here."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

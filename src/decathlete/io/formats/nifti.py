@@ -146,7 +146,7 @@ def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
     dtype = header.get_data_dtype()
     if dtype.fields or dtype.kind == "c":
         raise ImageError(
-            f"holds {'colours' if dtype.fields else 'complex numbers'}, not one number per voxel and channel",
+            f"contains {'colours' if dtype.fields else 'complex numbers'}, not one number per voxel and channel",
             where=path,
             remedy="store each component as a channel of its own (4D, channels last)",
             code="E-IMAGE-FORMAT",

@@ -91,7 +91,7 @@ class UNetArchitecture(Architecture[UNetSpec]):
         """Return the specification with ``width`` channels in the first stage, the others following unless excluded."""
         if finest_only:
             return self.spec.revised(features=(width, *self.spec.features[1:]))
-        return self._rebuilt(self.topology(()), width)
+        return self._rebuild(self.topology(()), width)
 
     @classmethod
     def pooling(cls, options: PlanOptions | None) -> Pooling:
@@ -109,10 +109,10 @@ class UNetArchitecture(Architecture[UNetSpec]):
     def replanned(self, topology: Topology, options: PlanOptions | None = None) -> UNetSpec:
         """Return the same kind of U-Net for another topology, as wide as before."""
         same = topology.strides == self.spec.strides and topology.kernels == self.spec.kernels
-        spec = self.spec if same else self._rebuilt(topology, self.width)
+        spec = self.spec if same else self._rebuild(topology, self.width)
         return spec if options is None else _with_options(spec, options)
 
-    def _rebuilt(self, topology: Topology, width: int) -> UNetSpec:
+    def _rebuild(self, topology: Topology, width: int) -> UNetSpec:
         """Return the U-Net of a topology; where the number of heads is not the default it is kept as far as possible.
 
         The fields that :func:`plan_unet` does not choose are kept.

@@ -11,7 +11,7 @@ from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Axes, Dims
 
 _NUMBERED = re.compile(r"(?:Task|Dataset)(\d+)_(.+)")
-_ASKED_FOR = re.compile(r"(?:Task)?(\d+)(?:_.*)?", re.IGNORECASE)
+_TASK_NAME = re.compile(r"(?:Task)?(\d+)(?:_.*)?", re.IGNORECASE)
 
 
 class CtStatistics(Schema):
@@ -90,9 +90,9 @@ class Preset(Schema):
         task = self._task(dataset)
         return (f"batch_size={batch}", *(task.assignments(dims) if task else ()))
 
-    def task(self, asked_for: str) -> TaskSetting | None:
+    def task(self, name: str) -> TaskSetting | None:
         """Return the task with a number or folder name (``4``, ``04``, ``Task04_Hippocampus``), if it is known."""
-        found = _ASKED_FOR.fullmatch(asked_for)
+        found = _TASK_NAME.fullmatch(name)
         return next((t for t in self.tasks if found and t.number == int(found[1])), None)
 
     def _task(self, dataset: str) -> TaskSetting | None:

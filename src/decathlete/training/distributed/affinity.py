@@ -51,8 +51,8 @@ def processors_of(topology: Topology, mode: Affinity) -> tuple[Processors, ...]:
         return tuple(frozenset({min(processors)}) for processors in near)
     cores = [_cores_in(processors, topology) for processors in near]
     if mode == "single_unique":
-        return tuple(frozenset({min(hand[0])}) for hand in _dealt(cores, most=1))
-    hands = _dealt(cores)
+        return tuple(frozenset({min(hand[0])}) for hand in _deal(cores, most=1))
+    hands = _deal(cores)
     if mode == "socket_unique_continuous":
         hands = _in_blocks(cores, hands)
     return tuple(frozenset[int]().union(*hand) for hand in hands)
@@ -61,11 +61,11 @@ def processors_of(topology: Topology, mode: Affinity) -> tuple[Processors, ...]:
 def _cores_in(processors: Processors, topology: Topology) -> list[Processors]:
     """List the cores that have any of ``processors``, in order, each with its allowed processors."""
     known = [core & topology.allowed for core in topology.cores if core & processors]
-    alone = processors.difference(*known)  # whose core the system does not tell
+    alone = processors.difference(*known)  # the system does not report their core
     return sorted([*known, *(frozenset({processor}) for processor in alone)], key=min)
 
 
-def _dealt(cores: Sequence[Sequence[Processors]], *, most: int | None = None) -> list[list[Processors]]:
+def _deal(cores: Sequence[Sequence[Processors]], *, most: int | None = None) -> list[list[Processors]]:
     """Deal cores in rounds: every GPU takes its first free core; the GPU with the fewest choices goes first."""
     order = sorted(range(len(cores)), key=lambda gpu: (len(cores[gpu]), gpu))
     hands: list[list[Processors]] = [[] for _ in cores]
@@ -82,7 +82,7 @@ def _dealt(cores: Sequence[Sequence[Processors]], *, most: int | None = None) ->
     if not all(hands):
         raise OptionError(
             f"{len(cores)} GPUs cannot have a core each: {len({c for gpu in cores for c in gpu})} may be used",
-            remedy="give --affinity socket or disabled, or let the job use more processors",
+            remedy="use --affinity socket or disabled, or let the job use more processors",
         )
     return hands
 

@@ -20,12 +20,12 @@ def rank() -> int:
 
 def all_reduce_max(values: Sequence[float], device: torch.device) -> list[float]:
     """Return the maximum of each value over all processes, by one collective call."""
-    return _reduced(values, device, distributed.ReduceOp.MAX)
+    return _all_reduce(values, device, distributed.ReduceOp.MAX)
 
 
 def all_reduce_sum(values: Sequence[float], device: torch.device) -> list[float]:
     """Return the sum of each value over all processes, by one collective call."""
-    return _reduced(values, device, distributed.ReduceOp.SUM)
+    return _all_reduce(values, device, distributed.ReduceOp.SUM)
 
 
 class SumOverRanks(torch.autograd.Function):
@@ -47,7 +47,9 @@ class SumOverRanks(torch.autograd.Function):
         return total
 
 
-def _reduced(values: Sequence[float], device: torch.device, operation: distributed.ReduceOp.RedOpType) -> list[float]:
+def _all_reduce(
+    values: Sequence[float], device: torch.device, operation: distributed.ReduceOp.RedOpType
+) -> list[float]:
     if world_size() == 1:
         return list(values)
     tensor = torch.tensor(list(values), dtype=torch.float64, device=device)

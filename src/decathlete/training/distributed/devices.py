@@ -25,7 +25,7 @@ from decathlete.training.loop.compiling import check_compiler
 Kind = Literal["cpu", "cuda", "mps"]
 LightningPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
-_AS_LAUNCHED = "give --devices the number of processes per machine, and --nodes that of machines"
+_AS_LAUNCHED = "set --devices to the number of processes per machine, and --nodes to the number of machines"
 _LIGHTNING: dict[Precision, LightningPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -114,18 +114,18 @@ def choose_hardware(config: TrainConfig) -> Hardware:
     kind = choose_device(config.device)
     if device.index is not None and config.devices > 1:
         raise OptionError(
-            f"device {config.device} is one device, but {config.devices} are asked for",
-            remedy="give --device cuda, or --devices 1",
+            f"device {config.device} is one device, but {config.devices} are requested",
+            remedy="use --device cuda, or --devices 1",
         )
     available = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": config.devices}[kind]
     if config.devices > available:
         raise OptionError(
-            f"{config.devices} devices are asked for, this machine has {available}",
-            remedy=f"give --devices {available} or fewer",
+            f"{config.devices} devices are requested, this machine has {available}",
+            remedy=f"use --devices {available} or fewer",
         )
     if config.nodes > 1 and launcher() is None:
         raise OptionError(
-            f"{config.nodes} nodes are asked for, but no launcher has started this process",
+            f"{config.nodes} nodes are requested, but no launcher has started this process",
             remedy="start it on every node with torchrun or srun (docs/how-to/several-devices.md)",
         )
     _check_launched(config)
@@ -175,7 +175,7 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
     if precision == "auto":
         return "bf16" if default_precision(device) == "bf16" else "fp32"
     if precision == "fp16" and device.type != "cuda":
-        raise OptionError(f"training in fp16 is not for {device.type}", remedy="give --precision auto")
+        raise OptionError(f"training in fp16 is not for {device.type}", remedy="use --precision auto")
     known: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
     return known[precision]
 
@@ -193,5 +193,5 @@ def launcher() -> ClusterEnvironment | None:
     try:  # jobs are not queued again by Lightning: our checkpoints are not its
         environment = SLURMEnvironment(auto_requeue=False)
     except RuntimeError as problem:
-        raise OptionError(str(problem), remedy="give sbatch or srun --ntasks-per-node") from problem
+        raise OptionError(str(problem), remedy="use --ntasks-per-node with sbatch or srun") from problem
     return environment if environment.world_size() > 1 else None

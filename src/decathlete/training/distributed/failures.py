@@ -20,7 +20,7 @@ def as_user_error(problem: BaseException) -> DecathleteError | None:
     if is_out_of_memory(problem):
         return InsufficientMemoryError(
             "out of memory for the network with this patch and batch",
-            remedy="plan for less memory (preprocess --memory 6), or give --batch-size 1",
+            remedy="plan for less memory (preprocess --memory 6), or use --batch-size 1",
         )
     return None
 
@@ -50,7 +50,7 @@ def error_from(content: dict[str, str | None]) -> DecathleteError:
     return error
 
 
-def leave_failure(task: TrainTask, problem: BaseException) -> None:
+def write_failure(task: TrainTask, problem: BaseException) -> None:
     """Write a user error into the run's folder for the process that spawned this one."""
     content = error_content(problem)
     if content is not None:

@@ -52,7 +52,7 @@ def read_topology(gpus: Sequence[int]) -> Topology:
         OptionError: it cannot be known.
     """
     if not hasattr(os, "sched_setaffinity"):
-        raise OptionError("processes can be pinned to processors on Linux only", remedy="give --affinity disabled")
+        raise OptionError("processes can be pinned to processors on Linux only", remedy="use --affinity disabled")
     return Topology(
         near=tuple(_near(gpus)), cores=tuple(physical_cores(CPUS)), allowed=frozenset(os.sched_getaffinity(0))
     )
@@ -65,7 +65,7 @@ def _near(gpus: Sequence[int]) -> list[Processors]:
     except ImportError:
         raise OptionError(
             "which processors are near a GPU is known to NVML alone, and its Python package is not installed",
-            remedy=f"{how_to_install('cuda')}, or give --affinity disabled",
+            remedy=f"{how_to_install('cuda')}, or use --affinity disabled",
         ) from None
     try:
         pynvml.nvmlInit()
@@ -77,7 +77,7 @@ def _near(gpus: Sequence[int]) -> list[Processors]:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError as problem:
         raise OptionError(
-            f"NVML does not say which processors are near the GPUs ({problem})", remedy="give --affinity disabled"
+            f"NVML does not report which processors are near the GPUs ({problem})", remedy="use --affinity disabled"
         ) from problem
 
 

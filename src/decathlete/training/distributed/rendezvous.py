@@ -78,7 +78,7 @@ class Rendezvous:
         return result
 
     def _publish(self, store: Store, key: str, content: dict[str, Any]) -> None:
-        with suppress(RuntimeError):  # an end of others is told by what comes next; an own error goes first
+        with suppress(RuntimeError):  # the next call reports that others ended; an own error has priority
             store.set(key, json.dumps(content))
             store.wait([f"{key}/received/{rank}" for rank in range(1, self._world)], ACKNOWLEDGE_TIMEOUT)
 

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from decathlete.errors import DecathleteError
-from decathlete.training.distributed.failures import leave_failure, read_failure
+from decathlete.training.distributed.failures import read_failure, write_failure
 from decathlete.training.loop.signals import forward
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
@@ -115,7 +115,7 @@ def _worker(rank: int, fit: Fit, task: TrainTask, progress: TrainingProgress, po
     try:
         fit(task, progress, SpawnedEnvironment(rank=rank, world=task.hardware.devices, port=port))
     except Exception as problem:
-        leave_failure(task, problem)
+        write_failure(task, problem)
         raise
 
 

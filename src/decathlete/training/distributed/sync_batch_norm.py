@@ -51,10 +51,10 @@ def convert_to_sync_batch_norm(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
-                setattr(module, name, _converted(child))
+                setattr(module, name, _convert(child))
 
 
-def _converted(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SyncBatchNorm:
+def _convert(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> SyncBatchNorm:
     converted = SyncBatchNorm(norm.num_features, eps=norm.eps, momentum=norm.momentum)
     converted.to(norm.weight.device)
     converted.load_state_dict(norm.state_dict())

@@ -125,8 +125,8 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         state.close_epoch(record, elapsed_s=elapsed_s)
         if ranks.rank() == 0:
             write_logs(module.task.folder, tuple(s.name for s in module.task.plan.labels.structures), state.history)
-            for listener in self._progress:
-                listener.on_epoch(record)
+            for reporter in self._progress:
+                reporter.on_epoch(record)
 
     @staticmethod
     def _means(module: SegmentationModule, trained_s: float) -> tuple[float, float]:

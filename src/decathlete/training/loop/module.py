@@ -33,9 +33,9 @@ from decathlete.training.objective.ema import EMA, ema_decay
 from decathlete.training.objective.losses import LOSSES, LossContext
 from decathlete.training.objective.optimizer_steps import (
     build_optimizer,
+    has_fused_unscaling,
     restore_optimizer,
     set_learning_rate,
-    unscales_itself,
 )
 
 MOST_SKIPPED_IN_A_ROW = 100
@@ -135,7 +135,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         scaler = self._scaler
         if scaler is None:
             return
-        if unscales_itself(optimizer):  # in its step, after this
+        if has_fused_unscaling(optimizer):  # in its step, after this
             scaler.unscale_(optimizer)
         clip_gradients(optimizer, self.task.config.optimizer.gradient_clip)
 
@@ -145,7 +145,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def learning_rate(self) -> float:
         """The learning rate at the present progress."""
         config, state = self.task.config, self.state
-        factor = self.schedule.factor(state.progress, n_epochs=config.n_epochs, plateau_factor=state.lowered)
+        factor = self.schedule.factor(state.progress, n_epochs=config.n_epochs, plateau_factor=state.plateau_factor)
         return config.optimizer.learning_rate * factor
 
     @property

@@ -24,19 +24,19 @@ class StopRequest:
         self._insist = insist
 
     def install(self) -> None:
-        """Install the handlers (within :func:`handlers_kept`); outside the main thread nothing changes."""
+        """Install the handlers (within :func:`restore_signal_handlers`); outside the main thread nothing changes."""
         if threading.current_thread() is threading.main_thread():
             for number in WATCHED:
-                signal.signal(number, self._received)
+                signal.signal(number, self._on_signal)
 
-    def _received(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._insist and number == signal.SIGINT == self.signal_number:
             raise KeyboardInterrupt
         self.signal_number = number
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
+def restore_signal_handlers() -> Iterator[None]:
     """Restore the former signal handlers at the end, whatever was installed in between."""
     if threading.current_thread() is not threading.main_thread():  # Python allows handlers in that thread alone
         yield

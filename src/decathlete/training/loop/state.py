@@ -1,4 +1,4 @@
-"""The state of a training: with the weights, all that exact resumption needs."""
+"""The state of a training. Together with the weights, it makes an exact resumption possible."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from decathlete.training.reporting.records import EpochRecord
 SMOOTHING = 0.9
 
 Outcome = Literal["running", "interrupted", "complete"]
+
+_STORED_NAMES = {"plateau_factor": "lowered", "validations_on_plateau": "since_lowered"}
+"""Field -> its name in checkpoints, where that differs."""
 
 
 @dataclass(kw_only=True)
@@ -31,10 +34,11 @@ class RunState:
         val_cost_s, val_spent_s: of the last validation, and of all, seconds.
         save_cost_s: of writing a checkpoint.
         smoothed_dice: exponential average of the mean Dice, for ``patience``.
-        lowered, since_lowered: ``plateau``: share of the peak learning rate that is left, and validations without a
-            better smoothed Dice since it was last lowered (or since the last better one).
-        outcome: whether training is still to go on.
-        stopped_by: the signal that all ranks have agreed to stop for, 0 for none.
+        plateau_factor: ``plateau``: factor of the peak learning rate after the plateaus so far.
+        validations_on_plateau: ``plateau``: validations without a better smoothed Dice since the learning rate was last
+            lowered, or since the last better one.
+        outcome: whether training continues.
+        stopped_by: the signal for which all ranks have agreed to stop; 0: none.
     """
 
     epoch: int = 0
@@ -59,8 +63,8 @@ class RunState:
     smoothed_dice: float | None = None
     best_smoothed_dice: float | None = None
     epochs_without_better: int = 0
-    lowered: float = 1.0
-    since_lowered: int = 0
+    plateau_factor: float = 1.0
+    validations_on_plateau: int = 0
     outcome: Outcome = "running"
     stopped_by: int = 0
     history: list[EpochRecord] = field(default_factory=list)
@@ -88,7 +92,7 @@ class RunState:
             self.skipped_in_a_row = 0
 
     def time_step(self, *, elapsed_s: float, step_s: float) -> None:
-        """Update the step-time estimate: it rises at once, falls slowly, and forgets the first step's warm-up."""
+        """Update the step-time estimate: it rises immediately, falls slowly, and forgets the first step's warm-up."""
         self.elapsed_s = elapsed_s
         slow = 0.9 * self.step_s + 0.1 * step_s if self.step > 1 else 0.0
         self.step_s = max(step_s, slow)
@@ -108,11 +112,11 @@ class RunState:
         return True
 
     def lower_on_plateau(self, *, factor: float, patience: int) -> None:
-        """Lower the learning rate if more than ``patience`` validations brought no better Dice."""
-        self.since_lowered = self.since_lowered + 1 if self.epochs_without_better else 0
-        if self.since_lowered > patience:
-            self.lowered *= factor
-            self.since_lowered = 0
+        """Lower the learning rate if more than ``patience`` validations had no better Dice."""
+        self.validations_on_plateau = self.validations_on_plateau + 1 if self.epochs_without_better else 0
+        if self.validations_on_plateau > patience:
+            self.plateau_factor *= factor
+            self.validations_on_plateau = 0
 
     def close_epoch(self, record: EpochRecord, *, elapsed_s: float) -> None:
         """Close the open epoch with ``record`` and begin the next."""
@@ -124,14 +128,15 @@ class RunState:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values, for a checkpoint that is read without unpickling."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "history"}
+        values = {_STORED_NAMES.get(f.name, f.name): getattr(self, f.name) for f in fields(self) if f.name != "history"}
         return values | {"history": [record.model_dump() for record in self.history]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a state from the values of ``to_dict``."""
+        names = {stored: name for name, stored in _STORED_NAMES.items()}
         history = [EpochRecord.model_validate(record) for record in values["history"]]
-        return cls(**(values | {"history": history}))
+        return cls(**({names.get(key, key): value for key, value in values.items()} | {"history": history}))
 
 
 class Clock:

@@ -33,7 +33,7 @@ def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     optimizer.load_state_dict({**state, "param_groups": groups})
 
 
-def unscales_itself(optimizer: Optimizer) -> bool:
+def has_fused_unscaling(optimizer: Optimizer) -> bool:
     """Whether the optimizer's step undoes loss scaling (fused ones do), so that nothing has done it before."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 

@@ -67,7 +67,7 @@ class Curves:
         self._open: dict[str, tuple[TrainingLogger, Logger]] = {}
         known = self._known()
         for name, logger in check_loggers(task.config).items():
-            self._guarded(name, partial(self._begin, name, logger, known.get(name), state))
+            self._run_safely(name, partial(self._begin, name, logger, known.get(name), state))
 
     def on_step(self, step: int, progress: float) -> None:
         """Nothing: means of epochs are logged."""
@@ -75,17 +75,17 @@ class Curves:
     def on_epoch(self, record: EpochRecord) -> None:
         """Log the epoch's figures, each a curve over steps."""
         for name, (_, logger) in list(self._open.items()):
-            self._guarded(name, partial(_log, logger, record))
+            self._run_safely(name, partial(_log, logger, record))
 
     def close(self, *, complete: bool) -> None:
         """Write and close all loggers."""
         for name, (component, logger) in list(self._open.items()):
-            self._guarded(name, partial(component.close, logger, complete=complete))
+            self._run_safely(name, partial(component.close, logger, complete=complete))
         self._open = {}
 
     def _begin(self, name: str, component: TrainingLogger, run_id: str | None, state: RunState) -> None:
         """Continue a logger's run, or begin one with plan, config and the epochs so far."""
-        # Of a run that goes on, steps after the last checkpoint's epoch come once more.
+        # In a resumed run, steps after the last checkpoint's epoch come once more.
         again_from = state.epoch_start_step + 1 if run_id else None
         task = self._task
         context = LoggerContext(
@@ -113,12 +113,12 @@ class Curves:
             log.warning("%s; curves start again", problem.problem)
             return {}
 
-    def _guarded(self, name: str, action: Callable[[], None]) -> None:
+    def _run_safely(self, name: str, action: Callable[[], None]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # theirs, about themselves
                 action()
-        except Exception as problem:  # whatever it is: a logger is not worth a training
+        except Exception as problem:  # a failing logger never stops training
             failed = self._open.pop(name, None)
             if failed is not None:
                 with suppress(Exception):  # else its run would stay open for ever

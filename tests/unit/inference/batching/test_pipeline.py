@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from decathlete.errors import ImageError
-from decathlete.inference.batching.pipeline import one_by_one, run_pipeline
+from decathlete.inference.batching.pipeline import compute_each, run_pipeline
 from guards import HANG_S
 
 
@@ -18,7 +18,7 @@ def test_order_and_failures_at_each_step(alone):
         return function
 
     cases = {name: name for name in ("one", "read", "compute", "write", "two")}
-    steps = {"read": failing_at("read"), "compute": one_by_one(failing_at("compute")), "write": failing_at("write")}
+    steps = {"read": failing_at("read"), "compute": compute_each(failing_at("compute")), "write": failing_at("write")}
     done = list(run_pipeline(cases, **steps, one_at_a_time=alone))
     assert [o.case_id for o in done] == list(cases)
     assert [o.error for o in done] == [None, "bad in read", "bad in compute", "bad in write", None]
@@ -37,7 +37,7 @@ def test_the_next_case_is_read_while_this_one_is_computed():
             assert read_second.wait(HANG_S)
         return case
 
-    assert len(list(run_pipeline({"a": 1, "b": 2}, read=read, compute=one_by_one(compute), write=str))) == 2
+    assert len(list(run_pipeline({"a": 1, "b": 2}, read=read, compute=compute_each(compute), write=str))) == 2
 
 
 def test_this_case_is_computed_while_the_last_is_written():
@@ -53,7 +53,7 @@ def test_this_case_is_computed_while_the_last_is_written():
             assert computing_second.wait(HANG_S)
         return case
 
-    assert len(list(run_pipeline({"a": 1, "b": 2}, read=int, compute=one_by_one(compute), write=write))) == 2
+    assert len(list(run_pipeline({"a": 1, "b": 2}, read=int, compute=compute_each(compute), write=write))) == 2
 
 
 def test_nothing_waits_for_the_writer_while_there_is_nothing_to_write():
@@ -104,7 +104,7 @@ def test_never_reads_more_than_one_ahead():
         run_pipeline(
             {str(i): i for i in range(20)},
             read=lambda c: (read.append(c), c)[1],
-            compute=one_by_one(compute),
+            compute=compute_each(compute),
             write=int,
         )
     )
@@ -113,4 +113,4 @@ def test_never_reads_more_than_one_ahead():
 
 def test_a_bug_is_raised():
     with pytest.raises(ZeroDivisionError):
-        list(run_pipeline({"a": 1}, read=int, compute=one_by_one(lambda c: c / 0), write=int))
+        list(run_pipeline({"a": 1}, read=int, compute=compute_each(lambda c: c / 0), write=int))

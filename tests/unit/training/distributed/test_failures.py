@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from decathlete.errors import InsufficientMemoryError, OutputError
-from decathlete.training.distributed.failures import as_user_error, leave_failure, read_failure
+from decathlete.training.distributed.failures import as_user_error, read_failure, write_failure
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Task:
 
 def test_an_error_comes_home_as_it_was(tmp_path):
     error = OutputError("is full", where="/disk", remedy="make room", code="E-DISK-FULL")
-    leave_failure(Task(tmp_path), error)
+    write_failure(Task(tmp_path), error)
     found = read_failure(Task(tmp_path))
     assert type(found) is OutputError
     assert str(found) == str(error)
@@ -27,7 +27,7 @@ def test_an_error_comes_home_as_it_was(tmp_path):
 
 
 def test_a_bug_stays_a_traceback(tmp_path):
-    leave_failure(Task(tmp_path), ZeroDivisionError())
+    write_failure(Task(tmp_path), ZeroDivisionError())
     assert not list(tmp_path.iterdir())
 
 

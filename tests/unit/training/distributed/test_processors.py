@@ -109,7 +109,7 @@ def test_several_gpus_are_bound_and_one_is_not_unless_told(nvml, monkeypatch):
 
 def test_what_cannot_be_known_is_told_only_to_who_asked(nvml, monkeypatch):
     nvml.seen = ("elsewhere", "b")
-    with pytest.raises(OptionError, match=r"NVML does not say .*Not Found"):
+    with pytest.raises(OptionError, match=r"NVML does not report .*Not Found"):
         choose_processors("single", [0, 1])
     assert choose_processors(None, [0, 1]) == ()
     assert nvml.open == 0

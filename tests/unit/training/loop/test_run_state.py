@@ -26,6 +26,13 @@ def test_round_trip_through_plain_values():
     assert RunState.from_dict(state.to_dict()) == state
 
 
+def test_the_plateau_is_stored_by_its_names_in_checkpoints():
+    state = RunState(plateau_factor=0.25, validations_on_plateau=2)
+    stored = state.to_dict()
+    assert (stored["lowered"], stored["since_lowered"]) == (0.25, 2)
+    assert RunState.from_dict(stored) == state
+
+
 def test_skipped_steps_are_counted_and_left_out_of_the_mean():
     state = RunState()
     for loss in (1.0, None, None, 2.0, None):
@@ -56,12 +63,12 @@ def test_patience_counts_validated_epochs_only():
 
 
 def test_a_plateau_lowers_the_rate_again_and_again_and_a_better_dice_counts_anew():
-    state, lowered = RunState(), []
+    state, factors = RunState(), []
     for dice in (0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.9, 0.9, 0.1, 0.1, 0.1):
         state.update_best(dice)
         state.lower_on_plateau(factor=0.5, patience=2)
-        lowered.append(state.lowered)
-    assert lowered == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125]
+        factors.append(state.plateau_factor)
+    assert factors == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125]
 
 
 def test_the_step_estimate_rises_at_once_and_forgets_the_warm_up():

@@ -51,7 +51,7 @@ def test_fused_steps_are_the_same_and_go_on_unfused(name, monkeypatch):
     def fresh(*, fused: bool) -> torch.optim.Optimizer:
         monkeypatch.setattr(optimizer_steps, "FUSED_DEVICES", ("cpu",) if fused else ("cuda",))
         optimizer = build_optimizer([nn.Parameter(torch.ones(3))], TrainConfig(optimizer=name).optimizer)
-        assert bool(optimizer.param_groups[0]["fused"]) is optimizer_steps.unscales_itself(optimizer) is fused
+        assert bool(optimizer.param_groups[0]["fused"]) is optimizer_steps.has_fused_unscaling(optimizer) is fused
         return optimizer
 
     def weight_of(optimizer: torch.optim.Optimizer) -> torch.Tensor:

@@ -34,6 +34,6 @@ class MultistepSchedule(WarmupSchedule):
         if not self.steps:
             yield "the schedule multistep needs steps, the epochs at which the rate falls"
         if timed and any(step >= 1 for step in self.steps):
-            yield "with max_time give steps as shares of the training: 0.5,0.8"
+            yield "with max_time, write steps as shares of the training: 0.5,0.8"
         elif any(step >= n_epochs for step in self.steps):
             yield f"steps from {n_epochs} on are never reached in {n_epochs} epochs"

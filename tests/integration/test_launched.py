@@ -129,7 +129,7 @@ def test_slurms_tasks_are_devices_times_nodes(monkeypatch):
     assert (environment.main_address, environment.global_rank()) == ("gpu07", 1)
     assert not environment.auto_requeue
     for wrong in ({"devices": 4}, {"devices": 2}, {"devices": 8, "nodes": 2}):
-        with pytest.raises(OptionError, match="--devices the number of processes per machine"):
+        with pytest.raises(OptionError, match="set --devices to the number of"):
             choose_hardware(CONFIG.revised(**wrong))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,12 @@ def apply_precedence(context: Any) -> None:
     if from_file.get(SET):
         flags = [name for name in context.params if _source(context, name) == "COMMANDLINE"]
         # Settings of a component do not apply to another component that the command line selects.
-        assignments = [text for text in from_file[SET] if text.partition(".")[0] not in flags]
+        paths = _paths_set_by(flags)
+        assignments = [
+            text
+            for text in from_file[SET]
+            if text.partition(".")[0] not in flags and text.partition("=")[0] not in paths
+        ]
         context.params[SET] = [*assignments, *(context.params[SET] if SET in flags else ())]
     defaults = {parameter.name: parameter.default for parameter in context.command.params}
     for winner, losers in OVERRULES.items():
@@ -152,6 +157,13 @@ def apply_precedence(context: Any) -> None:
                 if _source(context, loser) == "DEFAULT_MAP":
                     context.params[loser] = defaults[loser]
                     from_file.pop(loser, None)
+
+
+def _paths_set_by(flags: Sequence[str]) -> set[str]:
+    """Return the dotted paths of training settings whose short forms are on the command line."""
+    from decathlete.training.short_forms import SHORT_FORMS
+
+    return {SHORT_FORMS[name] for name in flags if name in SHORT_FORMS}
 
 
 def explicit_options(context: Any) -> dict[str, Any]:

@@ -35,9 +35,9 @@ def import_plugins(modules: list[str] | None) -> list[str] | None:
     for module in modules or ():
         try:
             import_module(module)
-        except ImportError as problem:
+        except Exception as problem:  # the module may raise anything
             raise OptionError(
-                f"--plugin {module}: cannot be imported ({problem})",
+                f"--plugin {module}: cannot be imported ({type(problem).__name__}: {problem})",
                 remedy="install it, or set PYTHONPATH to the folder that contains it",
                 code="E-COMPONENT-IMPORT",
             ) from problem

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -40,6 +41,7 @@ T = TypeVar("T")
 Class = TypeVar("Class", bound=type[Any])
 
 _registries: dict[str, Registry[Any]] = {}
+_log = logging.getLogger(__name__)
 
 
 class ComponentSettings(Schema):
@@ -134,6 +136,8 @@ class Registry(Generic[T]):
             known = self._registered.get(name)
             if known is not None and (known.cls.__module__, known.cls.__qualname__) != (module, cls.__qualname__):
                 raise ValueError(f"two components are called {self.kind} {name!r}: {known.cls.__module__}, {module}")
+            if name in self.builtin_names and not module.startswith(f"{self.package}."):
+                raise ValueError(f"{module} registers {name!r}, but a built-in {self.kind} has this name")
             settings = _settings_of(cls, name)
             self._registered[name] = Component(kind=self.kind, name=name, cls=cls, settings=settings)
             return cls
@@ -166,8 +170,9 @@ class Registry(Generic[T]):
         """The component called ``name``: registered, built in, or of an installed plug-in.
 
         Raises:
-            OptionError: there is none. A name of the form ``module:Class`` is never imported here, so that a file from
-                elsewhere cannot have a module run: see :meth:`load`.
+            OptionError: there is none, or the plug-in that has it cannot be imported. A name of the form
+                ``module:Class`` is never imported here, so that a file from elsewhere cannot have a module run: see
+                :meth:`load`.
         """
         found = self._registered.get(name)
         if found is not None:
@@ -175,7 +180,12 @@ class Registry(Generic[T]):
         if name in self.builtin_names:
             importlib.import_module(f"{self.package}.{name}")
         elif name in (entry_points := self._entry_points()):
-            self._find_registered(entry_points[name].load(), name)
+            try:
+                loaded = entry_points[name].load()
+            except Exception as problem:  # a plug-in's module may raise anything
+                remedy = f"repair or uninstall the package of {entry_points[name].value}"
+                raise self._import_failed(name, problem, remedy=remedy) from problem
+            self._find_registered(loaded, name)
         if name not in self._registered:
             raise self._unknown(name)
         return self._registered[name]
@@ -191,12 +201,9 @@ class Registry(Generic[T]):
         module, _, attribute = name.partition(":")
         try:
             cls = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as problem:
-            raise OptionError(
-                f"the {self.kind} {name!r} cannot be imported ({problem})",
-                remedy="use an installed module and a class in it, as module:Class",
-                code="E-COMPONENT-IMPORT",
-            ) from problem
+        except Exception as problem:  # the module may raise anything
+            remedy = "use an installed module and a class in it, as module:Class"
+            raise self._import_failed(name, problem, remedy=remedy) from problem
         return self._find_registered(cls, name)
 
     def settings(self, value: str | Mapping[str, Any] | ComponentSettings) -> ComponentSettings:
@@ -207,6 +214,8 @@ class Registry(Generic[T]):
         """
         if isinstance(value, ComponentSettings):
             return value
+        if not isinstance(value, str | Mapping):
+            raise OptionError(f"the {self.kind} is chosen by its name, not by {value!r}", remedy="write its name")
         given = {"name": value} if isinstance(value, str) else dict(value)
         name = given.pop("name", None)
         if not isinstance(name, str):
@@ -223,8 +232,14 @@ class Registry(Generic[T]):
         return make(settings, *args, **kwargs)
 
     def __iter__(self) -> Iterator[Component[T]]:
-        """All components, each imported."""
-        return (self.resolve(name) for name in self.names())
+        """All components, each imported; a plug-in that cannot be imported is left out, with a warning."""
+        for name in self.names():
+            try:
+                component = self.resolve(name)
+            except OptionError as problem:
+                _log.warning("%s", problem.problem)
+            else:
+                yield component
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
         found = {}
@@ -241,10 +256,14 @@ class Registry(Generic[T]):
         if not exact:
             raise OptionError(
                 f"{name!r} is not registered as a component of kind {self.kind}",
-                remedy=f"decorate the class with @{self.kind.upper().replace(' ', '_')} registry's register(...)",
+                remedy=f"decorate the class with register(NAME) of the registry in {self.home}",
                 code="E-COMPONENT-IMPORT",
             )
         return exact[0]
+
+    def _import_failed(self, name: str, problem: Exception, *, remedy: str) -> OptionError:
+        text = f"the {self.kind} {name!r} cannot be imported ({type(problem).__name__}: {problem})"
+        return OptionError(text, remedy=remedy, code="E-COMPONENT-IMPORT")
 
     def _invalid(self, name: str, settings: type[ComponentSettings], problem: ValidationError) -> OptionError:
         """Return the error for invalid settings; for an unknown setting, the message lists the known ones."""
@@ -297,7 +316,8 @@ def registries() -> dict[str, Registry[Any]]:
 def _settings_of(cls: type[Any], name: str) -> type[ComponentSettings]:
     """The ``Settings`` of ``cls``, which know the component's name; inherited ones get a subclass of their own."""
     own = cls.__dict__.get("Settings")
-    if own is None:
+    shared = isinstance(own, type) and own.__dict__.get("component", name) != name  # by two components
+    if own is None or shared:
         inherited: type[ComponentSettings] = getattr(cls, "Settings", ComponentSettings)
         qualname = f"{cls.__qualname__}.Settings"  # where pickle finds it
         own = type("Settings", (inherited,), {"__module__": cls.__module__, "__qualname__": qualname})
@@ -316,9 +336,14 @@ def _module_name(loaded: object) -> str | None:
     return getattr(loaded, "__name__", None) if not isinstance(loaded, type) else None
 
 
+@cache
+def _packages_distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()  # reads the metadata of everything that is installed: slow
+
+
 def _distribution_of(module: str) -> str | None:
     package = module.partition(".")[0]
-    for name in metadata.packages_distributions().get(package, [package]):  # an editable install lists no packages
+    for name in _packages_distributions().get(package, [package]):  # an editable install lists no packages
         with suppress(metadata.PackageNotFoundError):
             return metadata.distribution(name).name
     return None

@@ -109,8 +109,8 @@ def _usable(options: PredictOptions, device: torch.device) -> Iterator[type[Engi
     for name in ENGINES.names():
         try:
             cls = ENGINES.resolve(name).cls
-        except ImportError as problem:  # of somebody else's module
-            log.warning("the engine %s cannot be imported (%s)", name, problem)
+        except (ImportError, OptionError) as problem:  # of somebody else's module
+            log.warning("the engine %s cannot be used (%s)", name, problem)
             continue
         if (
             device.type in cls.devices

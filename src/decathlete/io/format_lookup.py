@@ -6,6 +6,7 @@ import logging
 from functools import cache
 from pathlib import Path
 
+from decathlete.errors import OptionError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 
 DEFAULT_FORMAT = "nifti"
@@ -13,7 +14,7 @@ DEFAULT_SUFFIX = ".nii.gz"
 """Of outputs, where nothing else decides."""
 
 _log = logging.getLogger(__name__)
-_formats: dict[str, ImageFormat] = {}
+_formats: dict[str, ImageFormat] = {}  # replaced as a whole: readers in other threads see the old or the new
 _broken: set[str] = set()
 
 
@@ -25,15 +26,18 @@ def _installed_names() -> frozenset[str]:
 
 def known_formats() -> tuple[ImageFormat, ...]:
     """All formats, NIfTI first, then by name. A plug-in that cannot be imported is left out, with a warning."""
+    global _formats
     names = (_installed_names() | set(IMAGE_FORMATS.registered_names)) - _broken
     if names != _formats.keys():
-        _formats.clear()
+        formats = {}
         for name in sorted(names, key=lambda n: (n != DEFAULT_FORMAT, n)):
             try:
-                _formats[name] = IMAGE_FORMATS.build(IMAGE_FORMATS.settings(name))
-            except ImportError as problem:
+                formats[name] = IMAGE_FORMATS.build(IMAGE_FORMATS.settings(name))
+            except (ImportError, OptionError) as problem:
                 _log.warning("the image format %s cannot be imported and is not used: %s", name, problem)
                 _broken.add(name)
+        _formats = formats
+        return tuple(formats.values())
     return tuple(_formats.values())
 
 

@@ -21,7 +21,14 @@ from decathlete.training.objective.losses import LOSSES
 from decathlete.training.objective.optimizers import OPTIMIZERS, OptimizerSettings
 from decathlete.training.objective.schedules import SCHEDULES, Schedule
 from decathlete.training.reporting.loggers import LOGGERS
-from decathlete.training.short_forms import drop_ineffective, load_components, nest, why_ineffective
+from decathlete.training.short_forms import (
+    SHORT_FORMS,
+    drop_ineffective,
+    load_components,
+    nest,
+    paths_of,
+    why_ineffective,
+)
 
 DEFAULT_EPOCHS = 1000
 MIN_SLICES = 20
@@ -176,13 +183,20 @@ class TrainConfig(Schema):
             OptionError: with every problem together.
         """
         given = load_components({name: value for name, value in options.items() if value is not None})
-        others = {name: value for name, value in (defaults or {}).items() if name not in options}
+        set_paths = {*options, *paths_of(given)}
+        others = {
+            name: value
+            for name, value in (defaults or {}).items()
+            if not {name, SHORT_FORMS.get(name, name)} & set_paths
+        }
         effective = drop_ineffective(others | given)
         problems = [why_ineffective(name, others | given) for name in given if name not in effective]
         try:
-            config = cls(**effective)
+            config = cls(**nest(effective, replaceable=others.keys()))
         except ValidationError as problem:
             problems += describe(problem)
+        except ValueError as problem:  # what cannot be nested
+            problems.append(str(problem))
         else:
             problems += find_ineffective_options(config, given, dims=dims, fold=fold)
         if problems:

@@ -69,7 +69,7 @@ def train(
 
     Args:
         plan: to train by, if it differs from the store's in network, patch or batch.
-        resume: go on where a stopped run was; a finished one is returned as it is, an absent one begun.
+        resume: continue a stopped run; a finished one is returned as it is, an absent one is started.
         overwrite: replace what ``output`` holds (with ``resume``: only ``resume`` counts).
         dataset_root: of the raw images, noted for later validation on their own grids.
         progress: receives steps and epochs; with several devices it must be picklable, else the log receives them.
@@ -77,7 +77,7 @@ def train(
 
     Raises:
         OutputError: ``output`` holds another run, or cannot be written.
-        InterruptedRunError: SIGTERM or SIGINT came; everything is saved to go on with ``resume``.
+        InterruptedRunError: SIGTERM or SIGINT came; everything is saved, and ``resume`` continues.
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
     started = clock()

@@ -6,11 +6,13 @@ The command line, presets and Python accept them beside the nested form: ``momen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from decathlete.core.registry import Registry
+from pydantic import BaseModel
+
+from decathlete.core.registry import ComponentSettings, Registry
 from decathlete.errors import OptionError
 from decathlete.loading.loaders import LOADERS
 from decathlete.loading.samplers import SAMPLERS
@@ -54,8 +56,11 @@ SHORT_FORMS: dict[str, str] = {
 """Short form -> dotted path of the nested form."""
 
 
-def nest(options: Mapping[str, Any]) -> dict[str, Any]:
+def nest(options: Mapping[str, Any], *, replaceable: Collection[str] = ()) -> dict[str, Any]:
     """Return ``options`` with short forms and dotted names in their nested places.
+
+    Args:
+        replaceable: names of options that are defaults: others may change settings in them.
 
     Raises:
         ValueError: one setting is given twice, or a logger's setting without the logger.
@@ -64,8 +69,17 @@ def nest(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         path = SHORT_FORMS.get(name, name)
         if "." in path:
-            _place(config, path.split("."), value, name=name)
+            _place(config, path.split("."), value, name=name, replace=path.partition(".")[0] in replaceable)
     return config
+
+
+def paths_of(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the dotted path of each setting in ``options``: of short forms, dotted names, and inside mappings."""
+    for name, value in options.items():
+        path = SHORT_FORMS.get(name, name)
+        yield path
+        if isinstance(value, Mapping):
+            yield from (f"{path}.{key}" for key in value)
 
 
 def drop_ineffective(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,11 +155,13 @@ def _name_of(value: Any, default: str = "") -> str:
         return default
     if isinstance(value, str):
         return value
-    return str(value.get("name", default) if isinstance(value, Mapping) else value.component)
+    if isinstance(value, Mapping):
+        return str(value.get("name", default))
+    return str(getattr(value, "component", ""))  # of anything else: none, which validation reports
 
 
-def _place(config: dict[str, Any], path: list[str], value: Any, *, name: str) -> None:
-    """Set ``value`` at ``path``, in place."""
+def _place(config: dict[str, Any], path: list[str], value: Any, *, name: str, replace: bool = False) -> None:
+    """Set ``value`` at ``path``, in place; with ``replace`` also where another value is."""
     head, *rest = path
     if head == "loggers":
         config[head] = _with_logger_setting(config.get(head), rest, value, name=name)
@@ -155,7 +171,7 @@ def _place(config: dict[str, Any], path: list[str], value: Any, *, name: str) ->
     for key in rest[:-1]:
         branch[key] = _branch(branch.get(key))
         branch = branch[key]
-    if rest[-1] in branch and branch[rest[-1]] != value:
+    if not replace and rest[-1] in branch and branch[rest[-1]] != value:
         raise ValueError(f"{name} is set twice: {branch[rest[-1]]} and {value}")
     branch[rest[-1]] = value
 
@@ -168,8 +184,11 @@ def _branch(value: Any, *, default: str | None = None) -> dict[str, Any]:
         return {"name": value}
     if isinstance(value, Mapping):
         return dict(value) if default is None or "name" in value else {"name": default, **value}
-    to_config = getattr(value, "to_config", None)
-    return dict(to_config() if to_config else value.model_dump(exclude_unset=True))
+    if isinstance(value, ComponentSettings):
+        return value.to_config()
+    if isinstance(value, BaseModel):
+        return dict(value.model_dump(exclude_unset=True))
+    raise ValueError(f"{value!r} has no settings: write a name, or a mapping with a name and settings")
 
 
 def _with_logger_setting(loggers: Any, path: list[str], value: Any, *, name: str) -> tuple[Any, ...]:

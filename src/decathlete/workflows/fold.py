@@ -74,7 +74,7 @@ class FoldPipeline:
         metrics: metrics of the held-out cases, see :func:`decathlete.validate`.
         workers: number of cases that are processed in parallel.
         overwrite: replace results of other inputs or settings.
-        listener: receives the progress.
+        reporter: receives the progress.
     """
 
     task: str | Path

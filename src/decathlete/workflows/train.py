@@ -199,6 +199,8 @@ def train_config(
     if steps is not None:
         fields["steps"] = _split(steps)
     if focal is not None:
+        if fields.get("loss") is not None:
+            raise OptionError("focal and loss both choose the loss", remedy="leave out --focal or --loss")
         fields["loss"] = "focal" if focal else "cross_entropy"
     if logger is not None:
         names = tuple(dict.fromkeys(_split(logger)))

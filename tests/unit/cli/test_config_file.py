@@ -245,6 +245,45 @@ def test_flags_win_over_sections_and_set_adds_to_them(tmp_path: Path, monkeypatc
     assert heard["config"].batch_size == 3
 
 
+def test_short_forms_on_the_command_line_win_over_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(NESTED)
+    arguments = ("--momentum", "0.5", "--val-cases", "2")
+    config = trained(monkeypatch, "--config", path, *arguments)["config"]
+    assert (config.optimizer.momentum, config.validation.cases) == (0.5, 2)
+    assert config.validation.window.overlap == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ("optimizer.learning_rate=0.01", ("optimizer", "learning_rate", 0.01)),
+        ("sampler.oversampling=0.5", ("sampler", "oversampling", 0.5)),
+        ("augmentation.gamma.probability=0.45", ("augmentation", "gamma", 0.45)),
+    ],
+)
+def test_set_changes_single_settings_of_a_preset(
+    monkeypatch: pytest.MonkeyPatch, changed: str, expected: tuple[str, str, float]
+) -> None:
+    config = trained(monkeypatch, "--preset", "recipe", "--set", changed)["config"].model_dump(mode="json")
+    group, name, value = expected
+    found = config[group][name]
+    assert (found["probability"] if group == "augmentation" else found) == value
+    assert config["optimizer"]["name"] == "adam"
+
+
+@pytest.mark.parametrize("assignment", ["loss=5", "optimizer=[1]", "validation=3"])
+def test_values_of_the_wrong_kind_are_errors_of_the_option(assignment: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "--task", str(tmp_path), "--set", assignment, "--val-overlap", "0.3"])
+    assert isinstance(result.exception, OptionError), result.exception
+
+
+def test_focal_and_another_loss_contradict_each_other(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "--task", str(tmp_path), "--focal", "--loss", "cross_entropy"])
+    assert isinstance(result.exception, OptionError)
+    assert "both choose the loss" in str(result.exception)
+
+
 def test_sections_of_a_training_are_left_to_commands_that_train(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("loss: {name: focal}\n")

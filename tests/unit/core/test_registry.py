@@ -158,6 +158,50 @@ def test_an_entry_point_offers_a_component(builtins: Path, target: str, monkeypa
     del sys.modules["plugged_shape"]
 
 
+@pytest.mark.parametrize("content", ["raise AttributeError('old numpy')", "import no_such_module", "def", "1 / 0"])
+def test_a_plugin_that_cannot_be_imported_stops_nothing_else(
+    builtins: Path, content: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (builtins / "made_up_shapes" / "broken.py").unlink()
+    (builtins / "broken_plugin.py").write_text(content)
+    entry = metadata.EntryPoint("test shape.plug", "broken_plugin", module.ENTRY_POINTS)
+    monkeypatch.setattr(module, "_all_entry_points", lambda: (entry,))
+    with pytest.raises(OptionError, match="'plug' cannot be imported") as caught:
+        SHAPES.resolve("plug")
+    assert caught.value.code == "E-COMPONENT-IMPORT"
+    with pytest.raises(OptionError, match="cannot be imported"):
+        SHAPES.load("broken_plugin:Plug")
+    assert [component.name for component in SHAPES] == ["disc"]
+    assert "'plug' cannot be imported" in caplog.text
+
+
+def test_a_plugin_cannot_have_the_name_of_a_builtin(builtins: Path) -> None:
+    with pytest.raises(ValueError, match="a built-in test shape has this name"):
+        SHAPES.register("disc")(Square)
+
+
+def test_two_components_may_share_their_settings(builtins: Path) -> None:
+    class One:
+        class Settings(ComponentSettings):
+            side: float = 1.0
+
+        def __init__(self, settings: ComponentSettings) -> None: ...
+
+    class Two(One):
+        Settings = One.Settings
+
+    SHAPES.register("one")(One)
+    SHAPES.register("two")(Two)
+    for name, cls in {"one": One, "two": Two}.items():
+        assert type(SHAPES.build(SHAPES.settings(name))) is cls
+
+
+@pytest.mark.parametrize("value", [None, 5, ["disc"], True])
+def test_what_is_no_name_is_an_error_of_the_option(builtins: Path, value: Any) -> None:
+    with pytest.raises(OptionError, match="the test shape is chosen by its name"):
+        SHAPES.settings(value)
+
+
 def test_a_schema_holds_a_component_and_its_settings(builtins: Path) -> None:
     SHAPES.register("square")(Square)
 

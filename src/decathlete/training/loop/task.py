@@ -52,7 +52,7 @@ class TrainTask:
 
     @property
     def last_checkpoint(self) -> Path:
-        """The run as it last was: to go on from."""
+        """The state in which the run was last saved, to continue from."""
         return self.folder / LAST
 
     @property

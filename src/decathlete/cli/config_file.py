@@ -119,10 +119,16 @@ def _is_section(value: Any) -> bool:
 
 
 def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
-    """Return whether a command uses a nested section: of the plan, or, if the command trains, of the training."""
+    """Return whether a command uses a nested section: of the training, of metrics, or of the plan."""
+    if "set" not in options or "optimizer" in options:
+        return "set" in options
+    if "metrics" in options:
+        from decathlete.evaluation.metrics import METRICS
+
+        return name.replace("-", "_") in METRICS.names()
     from decathlete.planning.plan import Plan
 
-    return "set" in options and (name.replace("-", "_") in Plan.model_fields or "optimizer" in options)
+    return name.replace("-", "_") in Plan.model_fields
 
 
 def _assignments(path: str, value: Any) -> Iterator[str]:

@@ -305,3 +305,20 @@ def test_an_assignment_that_fits_nothing_is_told_so(assignment: str, said: str) 
     result = CliRunner().invoke(app, ["train", "--task", "x", "--set", assignment])
     assert isinstance(result.exception, OptionError)
     assert said in str(result.exception)
+
+
+def test_evaluate_takes_only_sections_of_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(*folders: Path, **given: Any) -> None:
+        heard.update(given)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.evaluation.evaluate.evaluate", listen)
+    path = tmp_path / "c.yaml"
+    path.write_text("network: {negative_slope: 0.2}\noptimizer: {momentum: 0.3}\nnsd: {tolerance_mm: 2}\n")
+    arguments = ["evaluate", "--preds", str(tmp_path), "--lbls", str(tmp_path), "--config", str(path)]
+    result = CliRunner().invoke(app, [*arguments, "--metrics", "dice,nsd"])
+    assert str(result.exception) == "enough", result.exception
+    (nsd,) = [metric for metric in heard["metrics"] if metric.name == "nsd"]
+    assert nsd.settings.tolerance_mm == 2

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from decathlete.core.choices import Weights
 from decathlete.core.files import file_digest, replace_folder, writable_folder, write_text
 from decathlete.core.schema import describe
-from decathlete.errors import ModelError, OutputError, problems_found
+from decathlete.errors import ModelError, OptionError, OutputError, problems_found
 from decathlete.models.card import CARD_FILE, model_card
 from decathlete.models.components import component_origins
 from decathlete.models.record import (
@@ -169,9 +169,13 @@ class ModelBundle:
 
         Raises:
             ModelError: no model there, a damaged one, or weights that do not fit the plan's network.
+            OptionError: a component that the model needs is not installed.
         """
         folder = _find(path)
-        record = ModelRecord.load(folder / RECORD_FILE, error=ModelError, remedy=REMEDY)
+        try:
+            record = ModelRecord.load(folder / RECORD_FILE, error=ModelError, remedy=REMEDY)
+        except OptionError as problem:
+            raise OptionError(problem.problem, where=folder, remedy=problem.remedy, code=problem.code) from None
         digests = [file_digest(folder / RECORD_FILE)]
         for networks, specs in _by_file(record):
             check_file(folder, networks, specs)

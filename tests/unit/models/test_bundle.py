@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from decathlete.errors import ModelError, OutputError
+from decathlete.errors import ModelError, OptionError, OutputError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.record import Combination
 from decathlete.networks.build import build_network
@@ -294,6 +294,17 @@ def test_a_model_card_that_cannot_be_read(tmp_path):
     (tmp_path / "model" / "MODEL_CARD.md").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ModelError, match=r"MODEL_CARD\.md: cannot be read"):
         _ = bundle.model_card
+
+
+def test_a_component_that_is_not_installed_is_named_with_the_model(tmp_path):
+    make_bundle(tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    record = json.loads(path.read_text())
+    record["members"][0]["plan"]["network"]["architecture"] = "nowhere"
+    path.write_text(json.dumps(record))
+    with pytest.raises(OptionError, match="no architecture called 'nowhere'") as caught:
+        ModelBundle.load(tmp_path / "model")
+    assert (caught.value.where, caught.value.code) == (tmp_path / "model", "E-COMPONENT-UNKNOWN")
 
 
 def test_components_and_their_origin_are_recorded(tmp_path):

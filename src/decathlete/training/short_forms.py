@@ -6,7 +6,7 @@ The command line, presets and Python accept them beside the nested form: ``momen
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -137,8 +137,11 @@ def load_components(options: Mapping[str, Any]) -> dict[str, Any]:
     for field, (registry, _) in COMPONENTS.items():
         if isinstance(value := options.get(field), str | Mapping):
             loaded[field] = _load_reference(registry, value)
-    if options.get("loggers"):
-        loaded["loggers"] = tuple(_load_reference(LOGGERS, value) for value in options["loggers"])
+    if loggers := options.get("loggers"):
+        given = [name.strip() for name in loggers.split(",")] if isinstance(loggers, str) else loggers
+        if not isinstance(given, Sequence):
+            raise OptionError(f"loggers is a list of names, not {given!r}", remedy="write names separated by commas")
+        loaded["loggers"] = tuple(_load_reference(LOGGERS, value) for value in given)
     return loaded
 
 
@@ -192,6 +195,8 @@ def _branch(value: Any, *, default: str | None = None) -> dict[str, Any]:
 
 
 def _with_logger_setting(loggers: Any, path: list[str], value: Any, *, name: str) -> tuple[Any, ...]:
+    if len(path) != 2:
+        raise ValueError(f"{name} is not a setting of a logger: write loggers.NAME.SETTING")
     logger, setting = path
     given = [_branch(entry) for entry in loggers or ()]
     mine = [entry for entry in given if entry.get("name") == logger]

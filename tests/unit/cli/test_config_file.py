@@ -272,7 +272,12 @@ def test_set_changes_single_settings_of_a_preset(
     assert config["optimizer"]["name"] == "adam"
 
 
-@pytest.mark.parametrize("assignment", ["loss=5", "optimizer=[1]", "validation=3"])
+def test_loggers_may_be_set_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = trained(monkeypatch, "--set", "loggers=wandb, tensorboard")["config"]
+    assert [logger.component for logger in config.loggers] == ["wandb", "tensorboard"]
+
+
+@pytest.mark.parametrize("assignment", ["loss=5", "optimizer=[1]", "validation=3", "loggers.wandb=3", "loggers=5"])
 def test_values_of_the_wrong_kind_are_errors_of_the_option(assignment: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "--task", str(tmp_path), "--set", assignment, "--val-overlap", "0.3"])
     assert isinstance(result.exception, OptionError), result.exception

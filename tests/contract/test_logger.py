@@ -1,4 +1,4 @@
-"""What every logger promises, built in or of a plug-in: it opens, records, and goes on with its own run."""
+"""What every logger promises, built in or of a plug-in: it opens, records, and continues its own run."""
 
 from __future__ import annotations
 

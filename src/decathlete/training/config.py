@@ -175,7 +175,7 @@ class TrainConfig(Schema):
         Args:
             defaults: values, for example a preset's, for what ``options`` leave open; they may be without effect.
             dims: spatial axes of the model, where they are known.
-            fold: the fold that is to be trained, where it is known.
+            fold: the held-out fold, if it is known.
             options: fields, short forms, dotted names (``loss.gamma``); a component also as ``module:Class``, which is
                 imported.
 

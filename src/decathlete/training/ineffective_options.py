@@ -33,7 +33,7 @@ def find_ineffective_options(
 
     Args:
         dims: spatial axes of the model, where they are known.
-        fold: the fold that is to be trained, where it is known.
+        fold: the held-out fold, if it is known.
     """
     reported: set[str] = set()
     held_out: Use = (

@@ -17,6 +17,9 @@ from decathlete.planning.options import PlanOptions
 
 def check(
     dataset: o.Dataset,
+    n_folds: o.NFolds = PlanOptions.n_folds,
+    split_seed: o.SplitSeed = PlanOptions.split_seed,
+    splits: o.SplitsFile = None,
     group_by: o.GroupBy = None,
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
@@ -34,6 +37,9 @@ def check(
     report = check_dataset(
         dataset,
         workspace=Workspace(data=data),
+        n_folds=n_folds,
+        split_seed=split_seed,
+        splits=splits,
         group_by=group_by,
         regions=regions,
         regions_order=parse_order(regions_order),

@@ -152,13 +152,25 @@ RawDataset = Annotated[
         "--dataset", metavar="DIR", show_default="where it was", help="Folder of the raw dataset, if it has moved."
     ),
 ]
+NFolds = Annotated[int, typer.Option(metavar="N", min=2, rich_help_panel=SPLIT, help="Number of folds.")]
+SplitSeed = Annotated[int, typer.Option(metavar="N", rich_help_panel=SPLIT, help="Seed of the random split.")]
+SplitsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--splits",
+        metavar="FILE",
+        rich_help_panel=SPLIT,
+        show_default="splits_final.json beside dataset.json, if there is one",
+        help="List of folds instead of a random split, in the form of nnU-Net's splits_final.json.",
+    ),
+]
 GroupBy = Annotated[
     str | None,
     typer.Option(
         "--group-by",
         metavar="REGEX",
         rich_help_panel=SPLIT,
-        show_default="from the names",
+        show_default="guessed from the names",
         help=r"Regular expression that finds the patient in a case's name: '^(P\d+)_'. Cases of one "
         "patient stay in one fold.",
     ),

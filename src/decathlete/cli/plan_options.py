@@ -79,13 +79,9 @@ class PlanArguments:
         ),
     ] = PlanOptions.foreground_channel
     set_: Set = None
-    n_folds: Annotated[int, typer.Option(metavar="N", min=2, rich_help_panel=o.SPLIT, help="Number of folds.")] = (
-        PlanOptions.n_folds
-    )
-    split_seed: Annotated[
-        int,
-        typer.Option(metavar="N", rich_help_panel=o.SPLIT, help="Seed of the random split."),
-    ] = PlanOptions.split_seed
+    n_folds: o.NFolds = PlanOptions.n_folds
+    split_seed: o.SplitSeed = PlanOptions.split_seed
+    splits: o.SplitsFile = None
     group_by: o.GroupBy = None
 
     def to_plan_options(self) -> PlanOptions:
@@ -103,6 +99,7 @@ class PlanArguments:
             overrides=tuple(self.set_ or ()),
             n_folds=self.n_folds,
             split_seed=self.split_seed,
+            splits=self.splits,
             group_by=self.group_by,
         )
 

@@ -158,6 +158,40 @@ _ENTRIES = (
         remedy="Add label maps, or correct the labels that `dataset.json` declares.",
     ),
     ErrorCode(
+        code="E-DATASET-COHORT",
+        error="DatasetError",
+        title="Some cases differ from the others",
+        meaning="Spacing, size, CT values or the direction of the axes of some cases lie far from those of all other "
+        "cases, without anything between. A wrong unit, header or export is the usual reason. It is an error only if "
+        "a case would become too large at the spacing of the others.",
+        remedy="Look at the cases that the message names, and correct their headers or export them again. A warning "
+        "may be ignored if the difference is real.",
+    ),
+    ErrorCode(
+        code="E-DATASET-FOLDS",
+        error="DatasetError",
+        title="A fold is not as it should be",
+        meaning="A fold trains without a class that it holds out, or given folds leave out cases, hold cases out "
+        "twice, or separate cases of one patient. Dealt folds train on every class wherever that is possible.",
+        remedy="Add cases with the class that the message names, or list other folds in a file for `--splits`.",
+    ),
+    ErrorCode(
+        code="E-DATASET-SPLITS",
+        error="ManifestError",
+        title="The list of folds is not valid",
+        meaning="The file of `--splits`, or `splits_final.json` beside `dataset.json`, is not a list of folds, or it "
+        "does not fit the cases of the dataset.",
+        remedy="Correct the file. Its form: a list with one object for each fold, whose `train` and `val` are lists of "
+        "case names. Without the file, the folds are dealt at random.",
+    ),
+    ErrorCode(
+        code="E-DATASET-UNUSED",
+        error="DatasetError",
+        title="Files are not used",
+        meaning="A folder of the dataset contains images or label maps that belong to no case.",
+        remedy="List them in `dataset.json`, rename them as the other files, or remove them.",
+    ),
+    ErrorCode(
         code="E-DATASET-TABLE",
         error="DatasetError",
         title="The CSV file cannot be used",

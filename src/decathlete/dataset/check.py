@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
+from decathlete.dataset.case_measures import CaseMeasures, measure_case
+from decathlete.dataset.check_report import CheckReport, Problem, Severity
+from decathlete.dataset.dataset_check import check_cohort, check_folds, check_manifest
 from decathlete.dataset.spec import Case, DatasetSpec
-from decathlete.errors import DatasetError, DecathleteError
+from decathlete.dataset.split_options import SplitOptions
+from decathlete.errors import DecathleteError
 from decathlete.io.images import Image, LabelMap, read_image, read_label
 
 GRID_TOLERANCE_MM = 1e-2
@@ -25,85 +29,6 @@ DIRECTION_TOLERANCE = 1e-3
 """Greatest allowed difference of a direction cosine between files of one case."""
 
 Read = TypeVar("Read", Image, LabelMap)
-Severity = Literal["error", "warning"]
-
-
-class Problem(Schema):
-    """One problem of a dataset.
-
-    Attributes:
-        severity: an ``error`` must be fixed before the dataset can be used; a ``warning`` needs a person's judgement.
-            Problems of test images are warnings: training does not need them, only their own prediction will fail.
-        code: stable error code, explained in :mod:`decathlete.core.error_codes`.
-        file: path relative to the dataset's folder.
-    """
-
-    severity: Severity
-    code: str
-    case_id: str | None = None
-    file: str | None = None
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        where = self.file or self.case_id
-        return f"{where + ': ' if where else ''}{self.message}\n    → {self.remedy}"
-
-
-class CheckReport(Schema):
-    """The result of a check.
-
-    Attributes:
-        regions: descriptions of the regions that the manifest declares or the user chose.
-    """
-
-    dataset: str
-    root: str
-    n_cases: int
-    n_test_cases: int
-    problems: tuple[Problem, ...]
-    regions: tuple[str, ...] = ()
-
-    @property
-    def errors(self) -> tuple[Problem, ...]:
-        """The problems that prevent the use of the dataset."""
-        return tuple(p for p in self.problems if p.severity == "error")
-
-    @property
-    def warnings(self) -> tuple[Problem, ...]:
-        """The problems that need a person's judgement."""
-        return tuple(p for p in self.problems if p.severity == "warning")
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are no errors."""
-        return not self.errors
-
-    def lines(self) -> list[str]:
-        """Return a readable report: errors, warnings, and a summary."""
-        tests = f" and {self.n_test_cases} test images" if self.n_test_cases else ""
-        out = [f"{self.dataset}: {self.n_cases} cases{tests} in {self.root}"]
-        out += [f"region {region}" for region in self.regions]
-        for name, problems in (("error", self.errors), ("warning", self.warnings)):
-            out += [f"{name} {p.code}: {p}" for p in problems]
-        if self.ok and not self.warnings:
-            return [*out, "no problems found"]
-        return [*out, f"{len(self.errors)} errors, {len(self.warnings)} warnings"]
-
-    def raise_for_errors(self) -> None:
-        """Raise an error if the check found errors.
-
-        Raises:
-            DatasetError: with all errors of the check.
-        """
-        if self.errors:
-            listed = "".join(f"\n  - {p}" for p in self.errors)
-            raise DatasetError(
-                f"{len(self.errors)} problems:{listed}",
-                where=self.root,
-                remedy="fix them, then run the same command again (`decathlete check` also lists warnings)",
-                code="E-DATASET-CHECK",
-            )
 
 
 class _CaseFindings(Schema):
@@ -112,10 +37,20 @@ class _CaseFindings(Schema):
     problems: tuple[Problem, ...]
     image_digest: str | None = None
     classes: tuple[int, ...] = ()
+    measures: CaseMeasures | None = None
 
 
-def check_dataset(spec: DatasetSpec, *, workers: int = 2, progress: CaseProgress | None = None) -> CheckReport:
+def check_dataset(
+    spec: DatasetSpec,
+    *,
+    split: SplitOptions | None = None,
+    workers: int = 2,
+    progress: CaseProgress | None = None,
+) -> CheckReport:
     """Read every file of a dataset once and list all problems; nothing is changed.
+
+    Args:
+        split: options of the folds that are checked, too; ``None``: folds are not checked.
 
     The grids of a case's files may differ by ``GRID_TOLERANCE_MM`` and ``DIRECTION_TOLERANCE``.
     """
@@ -130,20 +65,39 @@ def check_dataset(spec: DatasetSpec, *, workers: int = 2, progress: CaseProgress
     problems = [p for f in ordered for p in f.problems]
     problems += _duplicates({key: f.image_digest for key, f in zip(cases, ordered, strict=True)})
     problems += _absent_classes(spec, ordered)
+    problems += check_manifest(spec)
+    measured = zip(cases.items(), ordered, strict=True)
+    problems += check_cohort(spec, [(case, f.measures) for (_, case), f in measured if f.measures is not None])
+    notes: tuple[str, ...] = spec.unused
+    if split is not None:
+        fold_problems, fold_notes = check_folds(spec, split, _presence(spec, findings))
+        problems, notes = problems + fold_problems, notes + fold_notes
     return CheckReport(
         dataset=spec.name,
         root=str(spec.root),
         n_cases=len(spec.cases),
         n_test_cases=len(spec.test_cases),
         problems=tuple(problems),
+        notes=notes,
     )
+
+
+def _presence(spec: DatasetSpec, findings: Mapping[str, _CaseFindings]) -> dict[str, frozenset[str]]:
+    """Return the names of the foreground classes in each training case."""
+    return {
+        case.id: frozenset(c.name for c in spec.labels.foreground if c.value in findings[f"train {case.id}"].classes)
+        for case in spec.cases
+    }
 
 
 def _check_case(spec: DatasetSpec, case: Case) -> _CaseFindings:
     checker = _CaseChecker(spec, case)
     checker.check()
     return _CaseFindings(
-        problems=tuple(checker.problems), image_digest=checker.digest, classes=tuple(sorted(checker.classes))
+        problems=tuple(checker.problems),
+        image_digest=checker.digest,
+        classes=tuple(sorted(checker.classes)),
+        measures=checker.measures,
     )
 
 
@@ -156,6 +110,7 @@ class _CaseChecker:
         self.problems: list[Problem] = []
         self.digest: str | None = None
         self.classes: set[int] = set()
+        self.measures: CaseMeasures | None = None
 
     def check(self) -> None:
         images = [(path, image) for path in self.case.images if (image := self._read(path, read_image)) is not None]
@@ -163,6 +118,7 @@ class _CaseChecker:
         if len(images) == len(self.case.images):
             self._channels(images)
             self.digest = _digest(images)
+            self.measures = measure_case(self.spec.channels, [image for _, image in images], label)
         other_values_exist = any(c.min() != c.max() for _, image in images for c in image.array_CZYX)
         for path, image in images:
             self._intensities(path, image, other_values_exist=other_values_exist)
@@ -305,6 +261,7 @@ def _duplicates(digests: dict[str, str | None]) -> list[Problem]:
             severity="warning",
             code="E-DATASET-DUPLICATES",
             case_id=ids[0],
+            cases=tuple(ids),
             message=f"the images of {', '.join(ids)} are the same, voxel for voxel",
             remedy="keep one of them, otherwise the same image may be trained on and held out",
         )

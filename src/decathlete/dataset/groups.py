@@ -1,25 +1,58 @@
-"""Groups of cases, such as the frames, visits or scans of one patient, which are never split."""
+"""Groups of cases, such as the frames, visits or scans of one patient, which are never split.
+
+The user gives them (an option, or the manifest), or they are guessed from the names of the cases. A guess is used only
+if it is plausible, it is always shown, and it is never a reason to reject a dataset.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 
+from decathlete.dataset.spec import DatasetSpec, GroupSource
 from decathlete.errors import OptionError
 
+GROUPS_PER_FOLD = 2
+"""Guessed groups for each fold, at least. Fewer are more likely hospitals or sequences than patients, and would make
+uneven folds."""
+
+SMALL_GROUP = 4
+"""Cases of a group that is small enough to be one patient's, even if there are few groups."""
+
+MOST_VISITS = 20
+"""Cases of a median group, at most, if the names number scans or visits. A patient has rarely more."""
+
+_VISIT = r"visit|session|ses|scan"
+_PART = r"frame|phase|timepoint|time|slice|tp|t"
 _REPEAT = re.compile(
-    r"(?P<group>.+?)[_-](?:frame|phase|timepoint|time|visit|session|ses|scan|slice|tp|t)[_-]?\d+(?![a-zA-Z0-9]).*",
+    rf"(?P<group>.+?)[_-](?:(?P<visit>{_VISIT})|{_PART})[_-]?\d+(?![a-zA-Z0-9]).*",
     re.IGNORECASE,
 )
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Groups of cases, and where they come from.
+
+    Attributes:
+        of: case id -> group; a case that is not in it is a group of its own.
+        source: ``None`` if there are no groups.
+    """
+
+    of: Mapping[str, str] = field(default_factory=dict)
+    source: GroupSource | None = None
+
+
 def assign_groups(
     case_ids: Sequence[str], *, group_by: str | None = None, declared: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Assign cases to groups; a case that is not in the result is a group of its own.
+) -> Groups:
+    """Assign cases to groups.
 
     Args:
         group_by: a regular expression with one group, searched for in each id.
@@ -29,16 +62,70 @@ def assign_groups(
         OptionError: ``group_by`` is not a regular expression with one group, or does not match every case.
     """
     if group_by is not None:
-        groups, source = _match_pattern(case_ids, group_by), f"the pattern {group_by!r}"
+        groups = Groups(of=_match_pattern(case_ids, group_by), source="option")
     elif declared:
-        groups, source = {i: declared[i] for i in case_ids if i in declared}, "the manifest's groups"
+        groups = Groups(of={i: declared[i] for i in case_ids if i in declared}, source="manifest")
     else:
-        groups, source = _match_names(case_ids), "the case names"
-    if groups:
+        guess = _match_names(case_ids)
+        return Groups(of=guess, source="names" if guess else None)
+    by = f"the pattern {group_by!r}" if group_by is not None else "the manifest's groups"
+    if groups.of:
         _log.info(
-            "%d cases in %d groups, by %s: a group is never split", len(groups), len(set(groups.values())), source
+            "%d cases in %d groups, by %s: a group is never split", len(groups.of), len(set(groups.of.values())), by
         )
     return groups
+
+
+def all_groups(spec: DatasetSpec) -> dict[str, str]:
+    """Return a unique key of the group of each case; a case without a group is a group of its own."""
+    return {c.id: f"group {c.group}" if c.group is not None else f"case {c.id}" for c in spec.cases}
+
+
+def groups_in_force(spec: DatasetSpec, n_folds: int) -> dict[str, str]:
+    """Return a unique key of the group of each case, as :func:`all_groups`, without groups of an implausible guess."""
+    if spec.groups_from == "names" and find_doubt(spec, n_folds) is not None:
+        return {case.id: f"case {case.id}" for case in spec.cases}
+    return all_groups(spec)
+
+
+def find_doubt(spec: DatasetSpec, n_folds: int) -> str | None:
+    """Return why the groups that the names of the cases suggest are not plausible patients, or ``None``."""
+    sizes = Counter(all_groups(spec).values())
+    largest = max(sizes.values())
+    repeated = [size for size in sizes.values() if size > 1]
+    if len(sizes) == 1:
+        return "they would all belong to one patient"
+    if len(sizes) < n_folds or (len(sizes) < GROUPS_PER_FOLD * n_folds and largest > SMALL_GROUP):
+        return f"there would be only {len(sizes)} patients for {n_folds} folds"
+    if largest > SMALL_GROUP and largest * n_folds > len(spec.cases):
+        return f"{largest} of {len(spec.cases)} cases would belong to one patient"
+    if _counts_visits(spec) and median(repeated) > MOST_VISITS:
+        return f"patients would have {median(repeated):g} scans each"
+    return None
+
+
+def _counts_visits(spec: DatasetSpec) -> bool:
+    return any((m := _REPEAT.fullmatch(case.id)) and m["visit"] for case in spec.cases)
+
+
+def describe_guess(spec: DatasetSpec, n_folds: int) -> str | None:
+    """Return one line about the groups that were guessed from the names of the cases, or ``None`` without a guess."""
+    if spec.groups_from != "names":
+        return None
+    sizes = Counter(case.group for case in spec.cases if case.group is not None)
+    name = min(sizes, key=lambda group: (-sizes[group], group))
+    ids = [case.id for case in spec.cases if case.group == name]
+    example = f"{ids[0]} and {ids[1]}"
+    doubt = find_doubt(spec, n_folds)
+    if doubt is None:
+        return (
+            f"{len(spec.cases)} cases of {len(set(all_groups(spec).values()))} patients, guessed from the names of the "
+            f"cases ({example}): a patient is never split. If this is wrong, use --group-by ('(.+)' makes no groups)"
+        )
+    return (
+        f"no patients are recognised in the names of the cases: if {example} belonged together, {doubt}. Use "
+        "--group-by if patients have several cases"
+    )
 
 
 def _match_pattern(case_ids: Sequence[str], group_by: str) -> dict[str, str]:

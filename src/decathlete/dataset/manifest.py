@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from decathlete.core.files import read_text
+from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups
@@ -43,6 +45,9 @@ class _Common(BaseModel):
     groups: dict[str, str] = {}
     regions: dict[str, Any] | None = None
     regions_class_order: list[int] | None = None
+    numTraining: Any = None
+    numTest: Any = None
+    validation: Any = None
 
 
 class _Decathlon(_Common):
@@ -55,6 +60,8 @@ class _NnUNet(_Common):
     channel_names: dict[str, str] = Field(min_length=1)
     file_ending: str
     dataset: dict[str, dict[str, Any]] | None = None
+    training: Any = None
+    test: Any = None
 
 
 def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
@@ -72,6 +79,9 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
     channels = _channels(manifest, problems)
     labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
     cases, test_cases = _cases(manifest, root, len(channels), problems)
+    validation, unused = _validation_cases(manifest, root, cases)
+    known = set(cases)
+    cases += tuple(case for case in validation if case not in known)  # a case of both lists is held out
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
@@ -82,8 +92,12 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
         layout="decathlon" if isinstance(manifest, _Decathlon) else "nnunet",
         channels=channels,
         labels=labels,
-        cases=tuple(Case(id=c.id, images=c.images, label=c.label, group=groups.get(c.id)) for c in cases),
+        cases=tuple(Case(id=c.id, images=c.images, label=c.label, group=groups.of.get(c.id)) for c in cases),
         test_cases=test_cases,
+        groups_from=groups.source,
+        validation=tuple(c.id for c in validation),
+        n_declared=(whole_number(manifest.numTraining), whole_number(manifest.numTest)),
+        unused=unused,
     )
 
 
@@ -190,14 +204,39 @@ def _cases(
 
 
 def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    def images(files: str | list[str]) -> tuple[Path, ...]:
-        return tuple(root / f for f in ([files] if isinstance(files, str) else files))
-
-    training = tuple(
-        Case(id=_id(images(t.image)), images=images(t.image), label=root / t.label) for t in manifest.training
-    )
-    test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
+    training = tuple(_labelled_case(files, root) for files in manifest.training)
+    test = [_image_paths(t if isinstance(t, str) else t.image, root) for t in manifest.test]
     return training, tuple(Case(id=_id(files), images=files) for files in test)
+
+
+def _validation_cases(
+    manifest: _Decathlon | _NnUNet, root: Path, cases: Sequence[Case]
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """Return the cases of the manifest's validation list, and what the manifest lists in vain, with the reason."""
+    if isinstance(manifest, _NnUNet):
+        reason = "nnU-Net finds cases by the names of their files, and folds in splits_final.json"
+        listed = [name for name in ("training", "validation", "test") if getattr(manifest, name)]
+        return (), tuple(f"{name!r} in {MANIFEST} is not used: {reason}" for name in listed)
+    if not manifest.validation:
+        return (), ()
+    try:
+        files = TypeAdapter(list[_Files]).validate_python(manifest.validation)
+    except ValidationError:
+        reason = "it must list an image and a label map for each case, as 'training' does"
+        return (), (f"'validation' in {MANIFEST} is not used: {reason}",)
+    found = tuple(_labelled_case(f, root) for f in files)
+    if set(cases) <= set(found):
+        return (), (f"'validation' in {MANIFEST} is not used: it lists every case of 'training'",)
+    return found, ()
+
+
+def _labelled_case(files: _Files, root: Path) -> Case:
+    images = _image_paths(files.image, root)
+    return Case(id=_id(images), images=images, label=root / files.label)
+
+
+def _image_paths(files: str | list[str], root: Path) -> tuple[Path, ...]:
+    return tuple(root / f for f in ([files] if isinstance(files, str) else files))
 
 
 def _id(images: tuple[Path, ...]) -> str:

@@ -12,6 +12,9 @@ from decathlete.core.choices import DatasetLayout
 from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
 
+GroupSource = Literal["option", "manifest", "names"]
+"""Origin of groups: ``--group-by``, ``groups`` in the manifest (or a table), or a guess from the names of the cases."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -36,6 +39,10 @@ class DatasetSpec:
     Attributes:
         channels: names of the channels; ``"CT"`` (in any case) selects CT normalisation.
         layout: layout of the manifest; ``"folders"`` or ``"table"`` without a manifest.
+        groups_from: origin of the cases' groups; ``None`` without groups. Groups from ``"names"`` are a guess.
+        validation: ids of the cases that the manifest lists for validation; they are among ``cases``.
+        n_declared: numbers of training cases and test images that the manifest declares, if it does.
+        unused: parts of the manifest that are not used, each with the reason.
     """
 
     name: str
@@ -45,6 +52,10 @@ class DatasetSpec:
     labels: LabelSet
     cases: tuple[Case, ...]
     test_cases: tuple[Case, ...] = ()
+    groups_from: GroupSource | None = None
+    validation: tuple[str, ...] = ()
+    n_declared: tuple[int | None, int | None] = (None, None)
+    unused: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """Return a digest of the manifest's content and of every file's path, size and modification time.

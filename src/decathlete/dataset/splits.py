@@ -1,15 +1,26 @@
-"""Folds of cross-validation: shuffled with a fixed seed; patients are never split."""
+"""Folds of cross-validation: shuffled with a fixed seed; patients are never split, and classes are spread."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Set
+
+import numpy as np
+from numpy.typing import NDArray
 
 from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
+from decathlete.dataset.groups import all_groups, groups_in_force
 from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.stratify import Presence, spread_classes
 from decathlete.errors import DatasetError, OptionError
 
 log = logging.getLogger(__name__)
+
+_ONE_GROUP = {
+    "option": "correct --group-by, which finds the same patient in every name",
+    "manifest": "correct 'groups' in dataset.json, which gives every case the same patient",
+}
 
 
 class Fold(Schema):
@@ -20,11 +31,18 @@ class Fold(Schema):
 
 
 class Splits(Schema):
-    """All folds; every case is held out in exactly one fold."""
+    """All folds. Every case is held out in exactly one fold, unless the user gave the folds.
+
+    Attributes:
+        seed: seed of the dealing.
+        grouped: whether some cases belong to one patient.
+        source: the list that the user gave, such as ``splits_final.json``; ``None``: the folds were dealt.
+    """
 
     seed: int
     grouped: bool
     folds: tuple[Fold, ...]
+    source: str | None = None
 
     def fold(self, index: int) -> Fold:
         """Return one fold.
@@ -39,37 +57,70 @@ class Splits(Schema):
         return self.folds[index]
 
 
-def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345) -> Splits:
+def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345, presence: Presence | None = None) -> Splits:
     """Distribute the groups (patients; single cases without a patient) evenly over the folds.
 
-    With fewer groups than ``n_folds``, there are as many folds as groups, and a warning is logged.
+    With fewer groups than ``n_folds``, there are as many folds as groups, and a warning is logged. Groups that were
+    guessed from the names are used only if they are plausible.
+
+    Args:
+        presence: classes of each case. Folds that would train without a class exchange groups with other folds.
 
     Raises:
-        DatasetError: there is only one group, so that no case can be held out.
+        DatasetError: there is only one case, or the user put all cases into one group, so that none can be held out.
     """
-    groups: dict[str, list[str]] = {}
-    for case in spec.cases:
-        groups.setdefault(f"group {case.group}" if case.group is not None else f"case {case.id}", []).append(case.id)
-    if len(groups) < 2:
-        raise DatasetError(
-            f"all {len(spec.cases)} cases belong to one patient, so that none can be held out",
-            where=spec.root,
-            remedy="add cases of another patient, or correct --group-by",
+    group_of = groups_in_force(spec, n_folds)
+    n_groups = len(set(group_of.values()))
+    if n_groups < 2:
+        raise _nothing_to_hold_out(spec)
+    if n_groups < n_folds:
+        log.warning("%d folds instead of %d: there are only %d patients or cases", n_groups, n_folds, n_groups)
+        n_folds = n_groups
+    folds = _deal(spec, group_of, n_folds=n_folds, seed=seed, presence=presence or {})
+    return Splits(seed=seed, grouped=n_groups < len(spec.cases), folds=folds)
+
+
+def _nothing_to_hold_out(spec: DatasetSpec) -> DatasetError:
+    if len(spec.cases) == 1 or spec.groups_from is None:
+        return DatasetError(
+            f"{len(spec.cases)} case is too few: none can be held out", where=spec.root, remedy="add cases"
         )
-    if len(groups) < n_folds:
-        log.warning("%d folds instead of %d: there are only %d patients or cases", len(groups), n_folds, len(groups))
-        n_folds = len(groups)
-    if len(groups) < len(spec.cases):
-        log.info("split by patient: %d patients in %d cases", len(groups), len(spec.cases))
-    names = sorted(groups)
-    order = stream(seed, "splits").permutation(len(names))
-    held_out: list[list[str]] = [[] for _ in range(n_folds)]
-    for place, index in enumerate(order):
-        held_out[place % n_folds].extend(groups[names[index]])
+    return DatasetError(
+        f"all {len(spec.cases)} cases belong to one patient, so that none can be held out",
+        where=spec.root,
+        remedy=f"add cases of another patient, or {_ONE_GROUP[spec.groups_from]}",
+    )
+
+
+def deal_unchecked_guess(spec: DatasetSpec, *, n_folds: int, seed: int) -> Splits:
+    """Return the folds that release 0.1 dealt: any guess of groups was used, and classes were not spread."""
+    group_of = all_groups(spec)
+    n_groups = len(set(group_of.values()))
+    folds = _deal(spec, group_of, n_folds=min(n_folds, n_groups), seed=seed, presence={})
+    return Splits(seed=seed, grouped=n_groups < len(spec.cases), folds=folds)
+
+
+def _deal(
+    spec: DatasetSpec, group_of: Mapping[str, str], *, n_folds: int, seed: int, presence: Presence
+) -> tuple[Fold, ...]:
+    names = sorted(set(group_of.values()))
+
+    def deal(attempt: int) -> NDArray[np.int64]:
+        order = stream(seed, "splits", *([attempt] if attempt else [])).permutation(len(names))
+        fold_of = np.empty(len(names), np.int64)
+        fold_of[order] = np.arange(len(names)) % n_folds
+        return fold_of
+
+    classes: dict[str, frozenset[str]] = {}
+    for case_id, name in group_of.items():
+        classes[name] = classes.get(name, frozenset()) | presence.get(case_id, frozenset())
+    fold_of = dict(zip(names, spread_classes(names, classes, deal).tolist(), strict=True))
+    held_out: list[set[str]] = [set() for _ in range(n_folds)]
+    for case_id, name in group_of.items():
+        held_out[fold_of[name]].add(case_id)
     every = [case.id for case in spec.cases]
-    folds = tuple(_fold(every, frozenset(val)) for val in held_out)
-    return Splits(seed=seed, grouped=len(groups) < len(spec.cases), folds=folds)
+    return tuple(_fold(every, val) for val in held_out)
 
 
-def _fold(case_ids: list[str], held_out: frozenset[str]) -> Fold:
+def _fold(case_ids: list[str], held_out: Set[str]) -> Fold:
     return Fold(train=tuple(i for i in case_ids if i not in held_out), val=tuple(sorted(held_out)))

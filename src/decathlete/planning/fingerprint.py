@@ -71,6 +71,14 @@ class Fingerprint(Schema):
     cases: tuple[CaseFingerprint, ...]
     intensity: tuple[IntensityStatistics, ...]
 
+    def presence(self, labels: LabelSet) -> dict[str, frozenset[str]]:
+        """Return the names of the foreground classes in each case; ``labels`` are those of the dataset."""
+        names = [c.name for c in labels.foreground]
+        return {
+            case.case_id: frozenset(name for name, n in zip(names, case.class_voxels[1:], strict=True) if n)
+            for case in self.cases
+        }
+
     def digest(self) -> str:
         """Return the digest of all measurements."""
         return value_digest(self.model_dump())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from decathlete.core.choices import Block, Norm, Order, Orientation, PresetName
 from decathlete.core.regions import GivenRegions, parse_regions
+from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
@@ -41,6 +43,7 @@ class PlanOptions:
         overrides: ``field=value`` assignments to fields of the plan, applied last.
         n_folds: number of folds of the split, at least 2.
         split_seed: seed of the split.
+        splits: file with a list of folds, as nnU-Net's ``splits_final.json``, instead of dealt ones.
         group_by: regular expression with one group that matches a case's patient; the split keeps patients together.
 
     Raises:
@@ -66,9 +69,15 @@ class PlanOptions:
     brats: bool = False
     foreground_channel: bool = False
     overrides: tuple[str, ...] = ()
-    n_folds: int = 5
-    split_seed: int = 12345
+    n_folds: int = N_FOLDS
+    split_seed: int = SEED
+    splits: Path | None = None
     group_by: str | None = None
+
+    @property
+    def split(self) -> SplitOptions:
+        """The options of the split."""
+        return SplitOptions(n_folds=self.n_folds, seed=self.split_seed, file=self.splits)
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -83,8 +92,7 @@ class PlanOptions:
         if not self.memory_gb > 0:
             yield f"memory_gb must be positive, it is {self.memory_gb:g}; use --memory in GB, e.g. 8"
         yield from self._network_problems()
-        if self.n_folds < 2:
-            yield f"n_folds (--n-folds) must be at least 2, it is {self.n_folds}"
+        yield from self.split.problems()
         yield from self._region_problems()
         overrides: object = self.overrides
         if isinstance(overrides, str):  # a sequence of letters

@@ -10,6 +10,8 @@ from decathlete.core.regions import GivenRegions
 from decathlete.dataset.check import CheckReport, check_dataset
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.regions import resolve_labels
+from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
+from decathlete.errors import OptionError, problems_found
 from decathlete.planning.explain import region_lines
 from decathlete.workflows.workspace import Workspace
 
@@ -18,6 +20,9 @@ def check(
     task: str | Path,
     *,
     workspace: Workspace = Workspace(),
+    n_folds: int = N_FOLDS,
+    split_seed: int = SEED,
+    splits: Path | None = None,
     group_by: str | None = None,
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
@@ -29,6 +34,8 @@ def check(
 
     Args:
         task: its number or folder name under ``workspace.data``, or a path.
+        n_folds, split_seed, splits: options of the folds, see :class:`~decathlete.PlanOptions`; checked against the
+            cases and their classes.
         group_by: regular expression with one group that matches a case's patient; checked against every case.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; checked against the labels.
 
@@ -37,9 +44,12 @@ def check(
 
     Raises:
         ManifestError: there is no dataset, or its ``dataset.json`` is not valid.
-        OptionError: ``group_by`` does not fit the cases, or the regions do not fit the labels.
+        OptionError: ``group_by`` or the options of the folds do not fit the cases, or the regions the labels.
     """
+    split = SplitOptions(n_folds=n_folds, seed=split_seed, file=splits)
+    if problems := list(split.problems()):
+        raise problems_found(problems, where="options of the split", remedy="fix these options", kind=OptionError)
     spec = read_dataset(workspace.dataset(task), group_by=group_by)
     labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
-    report = check_dataset(replace(spec, labels=labels), workers=workers, progress=progress)
+    report = check_dataset(replace(spec, labels=labels), split=split, workers=workers, progress=progress)
     return report.revised(regions=tuple(region_lines(labels)))

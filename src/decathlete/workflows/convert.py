@@ -117,6 +117,7 @@ def _read(
 
 
 def _manifest(original: Source, labels: LabelSet, target: Target) -> dict[str, object]:
+    given = original.spec.groups_from != "names"  # a guess must not become a fact of the new dataset
     content = ManifestContent(
         name=target.folder.name,
         channels=original.spec.channels,
@@ -124,7 +125,7 @@ def _manifest(original: Source, labels: LabelSet, target: Target) -> dict[str, o
         training=[case.id for case in original.spec.cases],
         test=[case.id for case in original.spec.test_cases],
         suffix=target.suffix,
-        groups={case.id: case.group for case in original.spec.cases if case.group is not None},
+        groups={case.id: case.group for case in original.spec.cases if given and case.group is not None},
         texts=original.texts,
     )
     return nnunet_manifest(content) if target.layout == "nnunet" else decathlon_manifest(content)

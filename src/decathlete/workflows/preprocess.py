@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from decathlete.core.choices import Orientation
 from decathlete.core.files import writable_folder
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
+from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.dataset.splits import make_splits
+from decathlete.dataset.split_cases import split_cases
+from decathlete.dataset.split_options import SplitOptions
+from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
@@ -62,16 +66,41 @@ def preprocess(
     plan = plan_with(spec, fingerprint, dims=dims, options=options)
     if on_plan:
         on_plan(plan)
+    splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
     return prepare_store(
         spec,
         plan,
         folder,
         fingerprint=fingerprint,
-        splits=make_splits(spec, n_folds=options.n_folds, seed=options.split_seed),
+        splits=splits,
         workers=workers,
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def choose_folds(
+    spec: DatasetSpec, options: SplitOptions, fingerprint: Fingerprint, folder: Path, *, overwrite: bool
+) -> Splits:
+    """Return the folds of a dataset, and log what the user should know about them.
+
+    Args:
+        folder: folder of the prepared data. Folds that are recorded there are kept, unless ``overwrite`` is set or the
+            options ask for others.
+
+    Raises:
+        DatasetError: no case can be held out, or the given folds are not valid.
+    """
+    recorded, path = None, folder / "splits.json"
+    if not overwrite and path.is_file():
+        with suppress(DecathleteError):  # damaged: the folder is then rejected
+            recorded = Splits.load(path)
+    choice = split_cases(spec, options, fingerprint.presence(spec.labels), recorded=recorded)
+    for note in (*spec.unused, *choice.notes):
+        log.info("%s", note)
+    for warning in choice.warnings:
+        log.warning("%s", warning)
+    return choice.splits
 
 
 def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
@@ -80,7 +109,22 @@ def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
         unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
     except DecathleteError:
         return None
-    return store if unchanged else None
+    return store if unchanged and _keeps_folds(store.splits, spec, folder) else None
+
+
+def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:
+    """Whether the recorded folds are kept; a list of folds beside the manifest that is not used is logged."""
+    try:
+        given = find_given_splits(spec)
+    except DecathleteError as problem:
+        log.warning("not used, since %s was prepared with other folds: %s", folder, problem)
+        return True
+    if given is None or given.folds == recorded.folds:
+        return True
+    if given.source == recorded.source:
+        return False  # the list has changed
+    log.warning("%s is not used: %s was prepared with other folds; --overwrite replaces them", given.source, folder)
+    return True
 
 
 def load_or_make_fingerprint(

@@ -13,6 +13,7 @@ import torch
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
+from decathlete.dataset.split_cases import describe_untrained
 from decathlete.errors import OptionError
 from decathlete.networks.precision import cpu_arithmetic, supported_precision
 from decathlete.planning.architectures import architecture_of
@@ -67,6 +68,7 @@ def train(
         OutputError: the folder contains another run, and neither ``resume`` nor ``overwrite`` is set.
     """
     store = PreparedStore.open(workspace.prepared_folder(task, dims))
+    _warn_of_untrained_classes(store, fold)
     folder = workspace.run_folder(task, dims, fold)
     plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
     plan = plan or make_training_plan(store, config, adapt=adapt, overrides=overrides)
@@ -90,6 +92,14 @@ def train(
         progress=progress,
         clock=clock,
     )
+
+
+def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:
+    if fold == "all" or not 0 <= fold < len(store.splits.folds):  # a fold that does not exist is rejected later
+        return
+    untrained = describe_untrained(fold, store.splits.fold(fold), store.fingerprint.presence(store.plan.labels))
+    if untrained is not None:
+        log.warning("%s", untrained)
 
 
 def make_training_plan(

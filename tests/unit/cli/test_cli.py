@@ -60,7 +60,8 @@ def _commands(group: Any) -> dict[str, Any]:
 NETWORK = "architecture deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
 REGIONS = "brats regions regions-order"
 PLAN = (
-    f"{NETWORK} {REGIONS} block adapt foreground-channel group-by memory n-folds norm order orientation set split-seed"
+    f"{NETWORK} {REGIONS} block adapt foreground-channel group-by memory n-folds norm order orientation set split-seed "
+    "splits"
 )
 TRAINING = (
     "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal gradient-clip "
@@ -75,7 +76,7 @@ OPTIONS = {
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
     "test-images to workers",
-    "check": f"{REGIONS} data group-by json workers",
+    "check": f"{REGIONS} data group-by json n-folds split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} data dim mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device engine grid json layout memory metrics model overlap overwrite "

@@ -136,8 +136,9 @@ def test_groups_by_name_by_pattern_and_declared(tmp_path: Path) -> None:
     ],
 )
 def test_repeated_patients_are_known_by_name(case_id, group) -> None:
-    assert assign_groups([case_id, f"{group}_scan99"])[case_id] == group
-    assert assign_groups([case_id, "unlike"]) == {}, "a single image of a patient needs no group"
+    groups = assign_groups([case_id, f"{group}_scan99"])
+    assert (groups.of[case_id], groups.source) == (group, "names")
+    assert assign_groups([case_id, "unlike"]).of == {}, "a single image of a patient needs no group"
 
 
 @pytest.mark.parametrize("pattern", ["(", "P", "(P)(1)", "^(Q)"])

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decathlete.core.labels import LabelSet
-from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.spec import Case, DatasetSpec, GroupSource
 from decathlete.dataset.splits import Splits, make_splits
 from decathlete.errors import DatasetError, OptionError
 
 
-def dataset(groups: list[str | None]) -> DatasetSpec:
+def dataset(groups: list[str | None], *, groups_from: GroupSource | None = "option") -> DatasetSpec:
     return DatasetSpec(
         name="d",
         root=Path("d"),
@@ -23,6 +23,7 @@ def dataset(groups: list[str | None]) -> DatasetSpec:
         channels=("MRI",),
         labels=LabelSet.from_names(["a"]),
         cases=tuple(Case(id=f"c{i:03d}", images=(), group=g) for i, g in enumerate(groups)),
+        groups_from=groups_from,
     )
 
 
@@ -61,6 +62,21 @@ def test_grouped_says_so() -> None:
 def test_fewer_groups_give_fewer_folds_and_say_so(caplog) -> None:
     assert len(make_splits(dataset(["a", "a", "b", "c"])).folds) == 3
     assert "3 folds instead of 5" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("groups", "groups_from", "said"),
+    [
+        (["a"] * 6, "option", "correct --group-by"),
+        (["a"] * 6, "manifest", "correct 'groups' in dataset.json"),
+        ([None], None, "add cases"),
+    ],
+)
+def test_a_dataset_without_a_case_to_hold_out_is_rejected_with_what_was_given(groups, groups_from, said) -> None:
+    with pytest.raises(DatasetError) as caught:
+        make_splits(dataset(groups, groups_from=groups_from))
+    assert said in str(caught.value)
+    assert ("--group-by" in str(caught.value)) == (groups_from == "option")
 
 
 def test_an_unknown_fold_is_refused() -> None:

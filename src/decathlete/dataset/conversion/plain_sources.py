@@ -67,8 +67,9 @@ def read_plain_source(
         layout="table" if origin.is_file() else "folders",
         channels=table.channels,
         labels=labels,
-        cases=tuple(replace(case, group=groups.get(case.id)) for case in table.cases),
+        cases=tuple(replace(case, group=groups.of.get(case.id)) for case in table.cases),
         test_cases=table.test_cases,
+        groups_from=groups.source,
     )
     return Source(spec=spec, folds=table.folds)
 

@@ -12,7 +12,7 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, run_job
-from decathlete.dataset.conversion.source import FOLDS
+from decathlete.dataset.given_splits import FOLDS
 from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.splits import Fold
 from decathlete.errors import CasesFailedError, DecathleteError, OutputError

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from decathlete.core.files import read_text
 from decathlete.core.labels import LabelClass, LabelSet
@@ -16,14 +16,12 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
+from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.manifest import MANIFEST, read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Fold
-from decathlete.errors import DatasetError, DecathleteError, ManifestError, OptionError, problems_found
+from decathlete.errors import DatasetError, DecathleteError, OptionError, problems_found
 from decathlete.io.images import read_label
-
-FOLDS = "splits_final.json"
-"""nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
 
 _TEXTS = ("description", "reference", "licence", "license", "release")
 _CLASSES_HELP = "write e.g. --classes liver,tumour (values 1, 2) or --classes liver=1,tumour=4,ignore=9"
@@ -44,7 +42,7 @@ class Source:
 
 
 def read_source(root: Path, *, group_by: str | None = None) -> Source:
-    """Read a dataset with a ``dataset.json``, and its ``splits_final.json`` if there is one.
+    """Read a dataset with a ``dataset.json``, and its folds: ``splits_final.json`` or a validation list.
 
     Raises:
         ManifestError: the manifest or the folds are not valid; lists every problem.
@@ -52,7 +50,8 @@ def read_source(root: Path, *, group_by: str | None = None) -> Source:
     spec = read_dataset(root, group_by=group_by)
     raw = json.loads(read_text(root / MANIFEST))
     texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
-    return Source(spec=spec, folds=_read_folds(root / FOLDS, spec), texts=texts)
+    given = find_given_splits(spec)
+    return Source(spec=spec, folds=given.folds if given is not None else (), texts=texts)
 
 
 def find_labels(
@@ -120,27 +119,3 @@ def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: CaseP
 
 def _label_values(path: Path) -> set[int]:
     return {int(value) for value in np.unique(read_label(path).array_ZYX)}
-
-
-def fold_problems(folds: Iterable[Fold], ids: Iterable[str]) -> list[str]:
-    """Return the problems of folds of the cases ``ids``."""
-    known, problems = set(ids), []
-    for number, fold in enumerate(folds):
-        if unknown := sorted({*fold.train, *fold.val} - known):
-            problems.append(f"fold {number} has cases that are not in the dataset: {', '.join(unknown)}")
-        if both := sorted(set(fold.train) & set(fold.val)):
-            problems.append(f"fold {number} trains on cases that it holds out: {', '.join(both)}")
-    return problems
-
-
-def _read_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
-    if not path.is_file():
-        return ()
-    remedy = f"fix or remove it: {FOLDS} is a list of folds, each with the case names 'train' and 'val'"
-    try:
-        folds = TypeAdapter(tuple[Fold, ...]).validate_json(read_text(path, error=ManifestError))
-    except ValidationError as problem:
-        raise problems_found(describe(problem), where=path, remedy=remedy, kind=ManifestError) from None
-    if problems := fold_problems(folds, (case.id for case in spec.cases)):
-        raise problems_found(problems, where=path, remedy=remedy, kind=ManifestError)
-    return folds

@@ -1,0 +1,120 @@
+"""Check what concerns several cases: the manifest, unused files, deviating cases, and the folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from decathlete.dataset.case_measures import CaseMeasures
+from decathlete.dataset.check_report import Problem
+from decathlete.dataset.cohort import Deviation, find_deviations
+from decathlete.dataset.given_splits import name_some
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.split_cases import split_cases
+from decathlete.dataset.split_options import SplitOptions
+from decathlete.dataset.stratify import Presence
+from decathlete.errors import DatasetError, ManifestError
+from decathlete.io.image_files import is_image_name
+
+MANIFEST = "dataset.json"
+
+
+def check_manifest(spec: DatasetSpec) -> list[Problem]:
+    """Compare the declared numbers of cases with the cases, and find files that no case uses."""
+    n_listed = len(spec.cases) - len(spec.validation)
+    counts = (
+        ("numTraining", spec.n_declared[0], {len(spec.cases), n_listed}, len(spec.cases), "training cases"),
+        ("numTest", spec.n_declared[1], {len(spec.test_cases)}, len(spec.test_cases), "test images"),
+    )
+    problems = [
+        _warning(
+            "E-DATASET-MANIFEST",
+            f"{field} is {declared}, but there are {n} {what}",
+            "add the missing cases, or correct the number",
+            file=MANIFEST,
+        )
+        for field, declared, expected, n, what in counts
+        if declared is not None and declared not in expected
+    ]
+    for folder, names in _unused_files(spec):
+        problems.append(
+            _warning(
+                "E-DATASET-UNUSED",
+                f"{len(names)} image files are not used, since they belong to no case: {name_some(names)}",
+                "list them in dataset.json, name them as the others, or remove them",
+                file=str(folder.relative_to(spec.root)),
+            )
+        )
+    return problems
+
+
+def _unused_files(spec: DatasetSpec) -> list[tuple[Path, list[str]]]:
+    """Return the folders of the cases' files that contain other images, with the names of these images."""
+    cases = (*spec.cases, *spec.test_cases)
+    used = {path for case in cases for path in (*case.images, *([case.label] if case.label else []))}
+    folders = sorted({path.parent for path in used} | {spec.root / "imagesTs"})
+    inside = [f for f in folders if f.is_relative_to(spec.root) and f.is_dir()]
+    unused = [
+        (f, sorted(p.name for p in f.iterdir() if p not in used and is_image_name(p) and p.is_file())) for f in inside
+    ]
+    return [(folder, names) for folder, names in unused if names]
+
+
+def check_cohort(spec: DatasetSpec, measured: Sequence[tuple[Case, CaseMeasures]]) -> list[Problem]:
+    """Compare the cases with each other, and return a problem for each property in which some deviate."""
+    cases = {str(number): case for number, (case, _) in enumerate(measured)}
+    measures = {str(number): found for number, (_, found) in enumerate(measured)}
+    return [
+        _deviation(spec, found, [cases[key] for key in found.keys], len(cases)) for found in find_deviations(measures)
+    ]
+
+
+def _deviation(spec: DatasetSpec, found: Deviation, cases: Sequence[Case], n_cases: int) -> Problem:
+    names = [case.id if case.label is not None else f"{case.id} (test)" for case in cases]
+    path = cases[0].images[0] if len(cases) == 1 else None  # several cases are named in the message
+    training = any(case.label is not None for case in cases)
+    listed = f"{len(cases)} of {n_cases} cases: " if path is None else ""
+    return Problem(
+        severity="error" if found.impossible and training else "warning",
+        code="E-DATASET-COHORT",
+        case_id=cases[0].id if path is not None else None,
+        file=_relative(path, spec.root),
+        cases=tuple(case.id for case in cases),
+        message=f"{listed}{found.message}" + (f" ({', '.join(names)})" if path is None else ""),
+        remedy=found.remedy,
+    )
+
+
+def check_folds(spec: DatasetSpec, split: SplitOptions, presence: Presence) -> tuple[list[Problem], tuple[str, ...]]:
+    """Choose the folds as ``preprocess`` does, and return their problems and notes.
+
+    Raises:
+        OptionError: ``--splits`` contradicts ``--group-by``.
+    """
+    try:
+        choice = split_cases(spec, split, presence)
+    except DatasetError as problem:
+        file = _relative(problem.where, spec.root) if isinstance(problem, ManifestError) else None
+        return [
+            Problem(
+                severity="error",
+                code=problem.code,
+                file=file,
+                message=problem.problem,
+                remedy=problem.remedy or "add cases",
+            )
+        ], ()
+    remedy = "add cases, or choose other folds (--splits, --n-folds, --split-seed)"
+    if choice.splits.source is not None:
+        remedy = f"correct {choice.splits.source}, if this is not intended"
+    return [_warning("E-DATASET-FOLDS", warning, remedy) for warning in choice.warnings], choice.notes
+
+
+def _relative(path: Path | str | None, root: Path) -> str | None:
+    if path is None:
+        return None
+    return str(Path(path).relative_to(root) if Path(path).is_relative_to(root) else path)
+
+
+def _warning(code: str, message: str, remedy: str, *, file: str | None = None) -> Problem:
+    return Problem(severity="warning", code=code, file=file, message=message, remedy=remedy)

@@ -1,0 +1,138 @@
+"""Folds that the user gave: ``--splits FILE``, ``splits_final.json`` beside ``dataset.json``, or a validation list."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from decathlete.core.files import read_text
+from decathlete.core.schema import describe
+from decathlete.dataset.groups import all_groups
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.splits import Fold, Splits
+from decathlete.errors import ManifestError, problems_found
+
+FOLDS = "splits_final.json"
+"""nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
+
+VALIDATION = "'validation' in dataset.json"
+
+_FORM = 'a list of folds, each with the case names "train" and "val": [{"train": ["a", "b"], "val": ["c"]}, ...]'
+_N_NAMES = 10
+
+
+def find_given_splits(spec: DatasetSpec, *, file: Path | None = None) -> Splits | None:
+    """Return the folds that the user gave, or ``None``.
+
+    Args:
+        file: a list of folds that is used instead of those beside or in the manifest.
+
+    Raises:
+        ManifestError: the folds are not valid; lists every problem.
+    """
+    if file is not None:
+        return _splits(spec, read_folds(file, spec), str(file))
+    if (spec.root / FOLDS).exists():
+        return _splits(spec, read_folds(spec.root / FOLDS, spec), FOLDS)
+    if spec.validation:
+        return _splits(spec, (validation_fold(spec),), VALIDATION)
+    return None
+
+
+def validation_fold(spec: DatasetSpec) -> Fold:
+    """Return the fold that holds out the cases that the manifest lists for validation."""
+    held_out = frozenset(spec.validation)
+    return Fold(train=tuple(c.id for c in spec.cases if c.id not in held_out), val=spec.validation)
+
+
+def read_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
+    """Read a list of folds in the form of nnU-Net's ``splits_final.json``, or a ``splits.json`` of prepared data.
+
+    Raises:
+        ManifestError: the file cannot be read, or the folds do not fit the cases of ``spec``; lists every problem.
+    """
+    remedy = f"correct it or remove it: it must be {_FORM}"
+    text = read_text(path, error=ManifestError, remedy=remedy)
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict) and "folds" in content:
+            content = content["folds"]
+        folds = TypeAdapter(tuple[Fold, ...]).validate_python(content)
+    except (json.JSONDecodeError, RecursionError) as problem:
+        raise ManifestError(
+            f"is not valid JSON ({problem})", where=path, remedy=remedy, code="E-DATASET-SPLITS"
+        ) from None
+    except ValidationError as problem:
+        raise problems_found(
+            describe(problem), where=path, remedy=remedy, kind=ManifestError, code="E-DATASET-SPLITS"
+        ) from None
+    if problems := fold_problems(folds, (case.id for case in spec.cases)):
+        raise problems_found(problems, where=path, remedy=remedy, kind=ManifestError, code="E-DATASET-SPLITS")
+    return folds
+
+
+def fold_problems(folds: Iterable[Fold], ids: Iterable[str]) -> list[str]:
+    """Return the problems of folds of the cases ``ids``."""
+    known, problems, number = frozenset(ids), [], -1
+    for number, fold in enumerate(folds):
+        if unknown := sorted({*fold.train, *fold.val} - known):
+            problems.append(f"fold {number} has cases that are not in the dataset: {name_some(unknown)}")
+        if both := sorted(set(fold.train) & set(fold.val)):
+            problems.append(f"fold {number} trains on cases that it holds out: {name_some(both)}")
+        if twice := sorted(i for part in (fold.train, fold.val) for i, n in Counter(part).items() if n > 1):
+            problems.append(f"fold {number} lists cases twice: {name_some(twice)}")
+        if not fold.train:
+            problems.append(f"fold {number} has no case to train on")
+    return problems if number >= 0 else ["it contains no folds"]
+
+
+def describe_given(spec: DatasetSpec, folds: Sequence[Fold], group_of: Mapping[str, str]) -> list[str]:
+    """Return what is unusual about given folds: unused cases, cases held out twice, patients that are split.
+
+    Args:
+        group_of: group of each case.
+    """
+    found = []
+    for number, fold in enumerate(folds):
+        if unused := [case.id for case in spec.cases if case.id not in {*fold.train, *fold.val}]:
+            found.append(f"fold {number} neither trains on nor holds out {count_cases(unused)}: {name_some(unused)}")
+        if not fold.val:
+            found.append(f"fold {number} holds out no case, so that its model gets no scores")
+        if divided := find_divided(fold, group_of):
+            found.append(
+                f"fold {number} trains on and holds out cases of the same patient, so that its scores are too good: "
+                f"{name_some(divided)}"
+            )
+    times = Counter(i for fold in folds for i in fold.val)
+    if twice := sorted(i for i, n in times.items() if n > 1):
+        found.append(
+            f"several folds hold out {count_cases(twice)}, so that the scores of these folds cannot be combined: "
+            f"{name_some(twice)}"
+        )
+    return found
+
+
+def find_divided(fold: Fold, group_of: Mapping[str, str]) -> list[str]:
+    """Return the cases that the fold holds out although it trains on another case of their group."""
+    trained = {group_of[case_id] for case_id in fold.train}
+    return [case_id for case_id in fold.val if group_of[case_id] in trained]
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return names as text; of a long list, the first ones and how many others there are."""
+    more = len(names) - _N_NAMES
+    return ", ".join(names[:_N_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def count_cases(ids: Sequence[str]) -> str:
+    """Return ``1 case`` or ``3 cases``."""
+    return f"{len(ids)} case{'s' if len(ids) != 1 else ''}"
+
+
+def _splits(spec: DatasetSpec, folds: tuple[Fold, ...], source: str) -> Splits:
+    grouped = len(set(all_groups(spec).values())) < len(spec.cases) and spec.groups_from != "names"
+    return Splits(seed=0, grouped=grouped, folds=folds, source=source)

@@ -185,13 +185,6 @@ _ENTRIES = (
         "case names. Without the file, the folds are dealt at random.",
     ),
     ErrorCode(
-        code="E-DATASET-UNUSED",
-        error="DatasetError",
-        title="Files are not used",
-        meaning="A folder of the dataset contains images or label maps that belong to no case.",
-        remedy="List them in `dataset.json`, rename them as the other files, or remove them.",
-    ),
-    ErrorCode(
         code="E-DATASET-TABLE",
         error="DatasetError",
         title="The CSV file cannot be used",

@@ -1,4 +1,4 @@
-"""Check what concerns several cases: the manifest, unused files, deviating cases, and the folds."""
+"""Check what concerns several cases: the manifest, deviating cases, and the folds."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from pathlib import Path
 from decathlete.dataset.case_measures import CaseMeasures
 from decathlete.dataset.check_report import Problem
 from decathlete.dataset.cohort import Deviation, find_deviations
-from decathlete.dataset.given_splits import name_some
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.stratify import Presence
 from decathlete.errors import DatasetError, ManifestError
-from decathlete.io.image_files import is_image_name
 
 MANIFEST = "dataset.json"
 
 
 def check_manifest(spec: DatasetSpec) -> list[Problem]:
-    """Compare the declared numbers of cases with the cases, and find files that no case uses."""
+    """Compare the declared numbers of cases with the cases."""
     n_listed = len(spec.cases) - len(spec.validation)
     counts = (
         ("numTraining", spec.n_declared[0], {len(spec.cases), n_listed}, len(spec.cases), "training cases"),
         ("numTest", spec.n_declared[1], {len(spec.test_cases)}, len(spec.test_cases), "test images"),
     )
-    problems = [
+    return [
         _warning(
             "E-DATASET-MANIFEST",
             f"{field} is {declared}, but there are {n} {what}",
@@ -36,28 +34,6 @@ def check_manifest(spec: DatasetSpec) -> list[Problem]:
         for field, declared, expected, n, what in counts
         if declared is not None and declared not in expected
     ]
-    for folder, names in _unused_files(spec):
-        problems.append(
-            _warning(
-                "E-DATASET-UNUSED",
-                f"{len(names)} image files are not used, since they belong to no case: {name_some(names)}",
-                "list them in dataset.json, name them as the others, or remove them",
-                file=str(folder.relative_to(spec.root)),
-            )
-        )
-    return problems
-
-
-def _unused_files(spec: DatasetSpec) -> list[tuple[Path, list[str]]]:
-    """Return the folders of the cases' files that contain other images, with the names of these images."""
-    cases = (*spec.cases, *spec.test_cases)
-    used = {path for case in cases for path in (*case.images, *([case.label] if case.label else []))}
-    folders = sorted({path.parent for path in used} | {spec.root / "imagesTs"})
-    inside = [f for f in folders if f.is_relative_to(spec.root) and f.is_dir()]
-    unused = [
-        (f, sorted(p.name for p in f.iterdir() if p not in used and is_image_name(p) and p.is_file())) for f in inside
-    ]
-    return [(folder, names) for folder, names in unused if names]
 
 
 def check_cohort(spec: DatasetSpec, measured: Sequence[tuple[Case, CaseMeasures]]) -> list[Problem]:

@@ -204,8 +204,13 @@ def _cases(
 
 
 def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    training = tuple(_labelled_case(files, root) for files in manifest.training)
-    test = [_image_paths(t if isinstance(t, str) else t.image, root) for t in manifest.test]
+    def images(files: str | list[str]) -> tuple[Path, ...]:
+        return tuple(root / f for f in ([files] if isinstance(files, str) else files))
+
+    training = tuple(
+        Case(id=_id(images(t.image)), images=images(t.image), label=root / t.label) for t in manifest.training
+    )
+    test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
     return training, tuple(Case(id=_id(files), images=files) for files in test)
 
 
@@ -224,19 +229,10 @@ def _validation_cases(
     except ValidationError:
         reason = "it must list an image and a label map for each case, as 'training' does"
         return (), (f"'validation' in {MANIFEST} is not used: {reason}",)
-    found = tuple(_labelled_case(f, root) for f in files)
+    found, _ = _decathlon_cases(manifest.model_copy(update={"training": files, "test": []}), root)
     if set(cases) <= set(found):
         return (), (f"'validation' in {MANIFEST} is not used: it lists every case of 'training'",)
     return found, ()
-
-
-def _labelled_case(files: _Files, root: Path) -> Case:
-    images = _image_paths(files.image, root)
-    return Case(id=_id(images), images=images, label=root / files.label)
-
-
-def _image_paths(files: str | list[str], root: Path) -> tuple[Path, ...]:
-    return tuple(root / f for f in ([files] if isinstance(files, str) else files))
 
 
 def _id(images: tuple[Path, ...]) -> str:

@@ -55,6 +55,8 @@ def read_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
     Raises:
         ManifestError: the file cannot be read, or the folds do not fit the cases of ``spec``; lists every problem.
     """
+    if not path.exists():
+        raise ManifestError("does not exist", where=path, remedy="check the path", code="E-DATASET-SPLITS")
     remedy = f"correct it or remove it: it must be {_FORM}"
     text = read_text(path, error=ManifestError, remedy=remedy)
     try:

@@ -89,6 +89,12 @@ def test_the_folds_of_other_prepared_data_can_be_given(root: Path) -> None:
     assert read_folds(path, read_dataset(root)) == splits.folds
 
 
+def test_a_file_of_folds_that_does_not_exist_is_an_error(root: Path) -> None:
+    with pytest.raises(ManifestError, match="does not exist") as caught:
+        prepare(root, splits=root.parent / "none.json")
+    assert caught.value.code == "E-DATASET-SPLITS"
+
+
 def test_other_numbers_of_folds_than_the_list_are_dealt_and_said(root: Path, caplog) -> None:
     caplog.set_level("INFO")
     write_folds(root / FOLDS)
@@ -148,7 +154,7 @@ def test_folds_of_an_unchecked_guess_are_kept(root: Path) -> None:
     assert len(old.folds) == 2
     assert split_cases(guessed, SplitOptions(), {}, recorded=old).splits == old
     assert len(split_cases(guessed, SplitOptions(), {}).splits.folds) == 5
-    assert split_cases(guessed, SplitOptions(n_folds=3), {}, recorded=old).splits != old
+    assert split_cases(guessed, SplitOptions(seed=7), {}, recorded=old).splits != old
 
 
 @pytest.mark.parametrize("options", [SplitOptions(n_folds=2), SplitOptions(seed=7)])

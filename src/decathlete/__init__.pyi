@@ -9,7 +9,7 @@ from .benchmarking.run import (
 from .core.geometry import Geometry as Geometry
 from .core.labels import LabelSet as LabelSet
 from .core.sliding_window import SlidingWindow as SlidingWindow
-from .dataset.check import CheckReport as CheckReport
+from .dataset.check_report import CheckReport as CheckReport
 from .dataset.conversion.plain_sources import FileNames as FileNames
 from .dataset.download import download as download
 from .dataset.manifest import read_dataset as read_dataset

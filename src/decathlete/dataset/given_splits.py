@@ -130,9 +130,9 @@ def name_some(names: Sequence[str]) -> str:
     return ", ".join(names[:_N_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def count_cases(ids: Sequence[str]) -> str:
+def count_cases(cases: Sequence[object]) -> str:
     """Return ``1 case`` or ``3 cases``."""
-    return f"{len(ids)} case{'s' if len(ids) != 1 else ''}"
+    return f"{len(cases)} case{'s' if len(cases) != 1 else ''}"
 
 
 def _splits(spec: DatasetSpec, folds: tuple[Fold, ...], source: str) -> Splits:

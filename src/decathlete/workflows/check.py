@@ -7,7 +7,8 @@ from pathlib import Path
 
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
-from decathlete.dataset.check import CheckReport, check_dataset
+from decathlete.dataset.check import check_dataset
+from decathlete.dataset.check_report import CheckReport
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.regions import resolve_labels
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions

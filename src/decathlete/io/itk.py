@@ -22,7 +22,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 def read_itk(path: Path) -> Volume:
     """Read the image of one file."""
     channels, geometry = grid_of(read_itk_header(path), path)
-    image = sitk.ReadImage(str(path))
+    image = _reader(path).Execute()
     array = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
@@ -36,9 +36,16 @@ def is_integer_header(header: Any) -> bool:
 
 def read_itk_header(path: Path) -> Any:
     """Return a SimpleITK file reader with the header read: size, spacing, origin, direction, metadata."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader = _reader(path)
     reader.ReadImageInformation()
+    return reader
+
+
+def _reader(path: Path) -> Any:
+    """Return a reader of DICOM alone: some of SimpleITK's other readers crash on damaged files."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
     return reader
 
 

@@ -137,10 +137,10 @@ def _scale(stored: NDArray[Any], dataobj: Any, as_float32: bool) -> NDArray[Any]
     kind = np.dtype(np.float32 if as_float32 else np.float64)
     factors = [np.asanyarray(factor) for factor in (dataobj.slope, dataobj.inter)]
     slope, inter = (factor.astype(kind) if np.can_cast(factor, kind) else factor for factor in factors)
-    scaled = np.asanyarray(apply_read_scaling(stored, slope, inter))
+    scaled: NDArray[Any] = np.asanyarray(apply_read_scaling(stored, slope, inter))
     if not as_float32:
         return scaled
-    return scaled.astype(np.promote_types(scaled.dtype, kind), copy=False).astype(kind, copy=False)
+    return scaled.astype(np.promote_types(scaled.dtype, kind), copy=False).astype(np.float32, copy=False)
 
 
 def _grid(header: Any, path: Path) -> tuple[int, Geometry]:

@@ -6,7 +6,6 @@ import gzip
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import header_error
@@ -66,7 +65,7 @@ def read_nifti(path: Path) -> NiftiHeader:
     """
     compressed = path.name.lower().endswith(".gz")
     with gzip.open(path) if compressed else path.open("rb") as stream:
-        fields = _read_fields(stream, path)
+        fields = _parse(stream.read(540), path)
     _check_voxel_type(fields, path)
     n_axes = fields.dim[0]
     if not 1 <= n_axes <= 7:
@@ -78,8 +77,7 @@ def read_nifti(path: Path) -> NiftiHeader:
     return header
 
 
-def _read_fields(stream: IO[bytes], path: Path) -> _Fields:
-    content = stream.read(540)
+def _parse(content: bytes, path: Path) -> _Fields:
     if content[:2] == _GZIP:
         raise ImageError(
             "is compressed, but its name does not end with .gz",

@@ -210,7 +210,8 @@ _ENTRIES = (
         code="E-IMAGE-DAMAGED",
         error="ImageError",
         title="An image is damaged",
-        meaning="The file is truncated, damaged, or of another format than its name says.",
+        meaning="The file is truncated, damaged, or of another format than its name says. Its voxels are fewer or more "
+        "than its header declares, or a checksum is wrong.",
         remedy="Export or copy the file again from its source.",
     ),
     ErrorCode(
@@ -219,6 +220,23 @@ _ENTRIES = (
         title="The image format is not supported",
         meaning="The file is not NIfTI, NRRD, MetaImage or DICOM, or has colours, complex numbers or too many axes.",
         remedy="Convert the file to NIfTI (`.nii.gz`) with one number for each voxel and channel.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-HEADER",
+        error="ImageError",
+        title="The header of an image is not valid",
+        meaning="A line or a field of the header is missing, unknown, too long or unreadable, there are too many or "
+        "too few numbers, the size of a voxel is not declared, or the voxels are said to lie in another folder.",
+        remedy="Correct the field that the message names, or export the file again. Voxels in a file of their own must "
+        "lie beside the header.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-RANGE",
+        error="ImageError",
+        title="The size or the spacing of an image is not plausible",
+        meaning="An axis has no voxels or more than 32,767, or neighbouring voxels are less than 0.000001 mm or more "
+        "than 200 mm apart. Usually the header is damaged, or its unit is wrong.",
+        remedy="Correct the spacing or its unit in the header, or cut the image into smaller parts.",
     ),
     ErrorCode(
         code="E-IMAGE-GEOMETRY",

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 
 from decathlete.errors import InsufficientMemoryError
 
-# Of torch's allocators on CPUs (Unix, Windows), of oneDNN, C++, cuBLAS, cuDNN and NCCL: all plain RuntimeErrors.
+# Of torch's allocators on CPUs (Unix, Windows), oneDNN, C++, ITK, cuBLAS, cuDNN and NCCL: all plain RuntimeErrors.
 _PHRASES = (
     "can't allocate memory",
     "not enough memory",
     "out of memory",
     "bad_alloc",
     "could not create a memory",
+    "could not create a primitive",
+    "failed to allocate memory",
     "_status_alloc_failed",
     "allocation_failed",
     "failed to cuda calloc",

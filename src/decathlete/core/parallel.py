@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import (
@@ -17,6 +18,8 @@ from typing import Generic, Literal, TypeVar
 
 from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError
+
+_log = logging.getLogger(__name__)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -53,10 +56,9 @@ def map_cases(
 ) -> Iterator[Outcome[Out]]:
     """Apply ``function`` to every case and yield outcomes in the order in which they finish.
 
-    A :class:`DecathleteError`, ``OSError``, ``ValueError`` or lack of memory of one case becomes its outcome and does
-    not stop the others. Any other exception is a bug and is raised. At most ``2 * workers`` cases are submitted at a
-    time, so that ten thousand cases need no memory. Processes are spawned, never forked (torch and blosc2 have
-    threads).
+    Any exception of one case becomes its outcome and does not stop the others. At most ``2 * workers`` cases are
+    submitted at a time, so that ten thousand cases need no memory. Processes are spawned, never forked (torch and
+    blosc2 have threads).
     """
     if workers <= 1:
         for case_id, item in cases.items():
@@ -81,20 +83,29 @@ def _executor(workers: int, kind: Literal["thread", "process"]) -> Executor:
 
 
 def attempt(case_id: str, function: Callable[[In], Out], item: In) -> Outcome[Out]:
-    """Call ``function`` on one case; an error of the case's data becomes its outcome, a bug is raised."""
+    """Call ``function`` on one case; an error becomes its outcome."""
     try:
         return Outcome(case_id=case_id, value=function(item))
-    except DecathleteError as problem:
-        cause = problem
-    except (OSError, ValueError) as problem:
-        cause = DecathleteError(
-            str(problem) or type(problem).__name__, code="E-FILE" if isinstance(problem, OSError) else None
-        )
-    except (MemoryError, RuntimeError) as problem:
-        if not is_out_of_memory(problem):
-            raise
-        cause = InsufficientMemoryError(
+    except Exception as problem:
+        cause = _cause(case_id, problem)
+    return Outcome(case_id=case_id, error=str(cause), cause=cause)
+
+
+def _cause(case_id: str, problem: Exception) -> DecathleteError:
+    """Describe the error of a case; the log keeps the traceback of an error that no module expects."""
+    if isinstance(problem, DecathleteError):
+        return problem
+    if is_out_of_memory(problem):
+        return InsufficientMemoryError(
             "out of memory",
             remedy="process fewer cases at once (--workers), close other programs, or use a computer with more memory",
         )
-    return Outcome(case_id=case_id, error=str(cause), cause=cause)
+    if isinstance(problem, OSError):
+        return DecathleteError(str(problem) or type(problem).__name__, code="E-FILE")
+    if isinstance(problem, ValueError):
+        return DecathleteError(str(problem) or type(problem).__name__)
+    _log.debug("case %s failed", case_id, exc_info=problem)
+    return DecathleteError(
+        f"unexpected {type(problem).__name__}: {problem}",
+        remedy="look at the files of this case; if they are fine, open an issue with this message",
+    )

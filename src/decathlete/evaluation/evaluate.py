@@ -11,7 +11,7 @@ import numpy as np
 
 from decathlete.core.files import writable_folder
 from decathlete.core.labels import LabelSet
-from decathlete.core.parallel import map_cases
+from decathlete.core.parallel import attempt, map_cases
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, GridMismatchError, ImageError, problems_found
@@ -144,21 +144,29 @@ def _folder(pairs: Mapping[str, Pair]) -> Path:
 
 
 def _check_grids(pairs: Mapping[str, Pair]) -> None:
-    problems = []
-    for case_id, (prediction, truth) in pairs.items():
-        if missing := [p for p in (prediction, truth) if not p.exists()]:
-            problems += [f"case {case_id}: {p} does not exist" for p in missing]
-            continue
-        differences = read_grid(truth)[1].differences(read_grid(prediction)[1])
-        if differences:
-            problems.append(f"case {case_id}, label against prediction: {'; '.join(differences)}")
-    if problems:
+    unreadable, mismatches = [], []
+    for case_id, pair in pairs.items():
+        compared = attempt(case_id, _compare_grids, pair)
+        if compared.error is not None:
+            unreadable.append(f"case {case_id}: {compared.error}")
+        elif compared.value:
+            mismatches.append(f"case {case_id}, label against prediction: {'; '.join(compared.value)}")
+    if mismatches:
         raise problems_found(
-            problems,
+            [*unreadable, *mismatches],
             where=_folder(pairs),
             remedy="predict on the grid of the image that the label map belongs to, and compare files of one case",
             kind=GridMismatchError,
         )
+    if unreadable:
+        raise problems_found(
+            unreadable, where=_folder(pairs), remedy="fix these files; nothing was scored", kind=DatasetError
+        )
+
+
+def _compare_grids(pair: Pair) -> list[str]:
+    prediction, truth = pair
+    return read_grid(truth)[1].differences(read_grid(prediction)[1])
 
 
 def _score_files(item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Sequence[Metric]) -> CaseScores:

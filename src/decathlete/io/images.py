@@ -23,6 +23,7 @@ from decathlete.io.format_lookup import (
 )
 from decathlete.io.formats import ImageFormat
 from decathlete.io.image_files import find_inputs, strip_suffix
+from decathlete.io.limits import check_grid
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Image, LabelMap, Volume, smallest_integer
 
@@ -141,7 +142,9 @@ def read_grid(path: Path) -> tuple[int, Geometry]:
     """
     found = _format(path)
     with translate_read_error(path, found.title):
-        return found.read_header(path)
+        channels, geometry = found.read_header(path)
+        check_grid(path, channels, geometry)
+    return channels, geometry
 
 
 def write_label(path: Path, label_ZYX: NDArray[Any], geometry: Geometry) -> None:
@@ -201,6 +204,7 @@ def _read(path: Path, *, as_float32: bool) -> Volume:
     found = _format(path)
     with translate_read_error(path, found.title):
         volume = found.read_volume(path, as_float32=as_float32)
+        check_grid(path, volume.array_CZYX.shape[0], volume.geometry)
     if as_float32 and volume.array_CZYX.dtype != np.float32:
         return replace(volume, array_CZYX=volume.array_CZYX.astype(np.float32))
     return volume

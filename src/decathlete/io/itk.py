@@ -1,4 +1,4 @@
-"""Formats that SimpleITK reads and writes. It uses LPS coordinates, where ``Geometry`` uses RAS."""
+"""Read DICOM and write NRRD and MetaImage by SimpleITK. It uses LPS coordinates, where ``Geometry`` uses RAS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry, HeaderCodes
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
-from decathlete.io.formats import ImageFormat
 from decathlete.io.volumes import Volume
 
 sitk = lazy_import("SimpleITK")
@@ -20,30 +19,10 @@ _FLOATS = ("sitkFloat32", "sitkFloat64", "sitkVectorFloat32", "sitkVectorFloat64
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-class ItkFormat(ImageFormat):
-    """Base of these formats: 2D, 3D, 4D with the channels as the slowest axis, or vector voxels."""
-
-    def read_header(self, path: Path) -> tuple[int, Geometry]:
-        """From the header alone."""
-        return grid_of(read_itk_header(path), path)
-
-    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:  # noqa: ARG002 - SimpleITK reads one type
-        """All voxels, rescale of DICOM applied."""
-        return read_itk(path)
-
-    def holds_integers(self, path: Path) -> bool:
-        """Type as read, rescale of DICOM included."""
-        return is_integer_header(read_itk_header(path))
-
-    def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
-        """Write a compressed file; several channels become vector voxels."""
-        write_itk(path, array_CZYX, geometry)
-
-
 def read_itk(path: Path) -> Volume:
     """Read the image of one file."""
     channels, geometry = grid_of(read_itk_header(path), path)
-    image = sitk.ReadImage(str(path))
+    image = _reader(path).Execute()
     array = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
@@ -57,9 +36,16 @@ def is_integer_header(header: Any) -> bool:
 
 def read_itk_header(path: Path) -> Any:
     """Return a SimpleITK file reader with the header read: size, spacing, origin, direction, metadata."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader = _reader(path)
     reader.ReadImageInformation()
+    return reader
+
+
+def _reader(path: Path) -> Any:
+    """Return a reader of DICOM alone: some of SimpleITK's other readers crash on damaged files."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
     return reader
 
 

@@ -1,10 +1,7 @@
-"""Whatever a package raises for a damaged file becomes one kind of error that names the file."""
+"""Whatever a reader raises for a file becomes one kind of error that names the file."""
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,25 +9,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from decathlete.core.memory import is_out_of_memory
 from decathlete.core.schema import describe
-from decathlete.errors import ImageError
+from decathlete.errors import DecathleteError, ImageError
 
-_DAMAGE = (
-    EOFError,
-    KeyError,
-    OSError,
-    RuntimeError,  # SimpleITK's
-    ValueError,
-    gzip.BadGzipFile,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_CLEAR_WITHOUT_TYPE = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 
 
 @contextmanager
 def translate_read_error(path: Path, title: str) -> Iterator[None]:
-    """Turn errors about the content of ``path`` into an :class:`~decathlete.errors.ImageError`.
+    """Turn any error while ``path`` is read into an :class:`~decathlete.errors.ImageError`, except lack of memory.
+
+    Readers, also those of plug-ins, raise whatever their packages raise for a damaged file.
 
     Args:
         title: of the format, for the message.
@@ -39,20 +29,36 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
         raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
     try:
         yield
-    except ImageError:
+    except DecathleteError:
         raise
     except ValidationError as problem:  # the header describes no grid
         remedy = "fix the header, or export this file again"
         raise ImageError("; ".join(describe(problem)), where=path, remedy=remedy) from None
-    except _DAMAGE as problem:
-        raise ImageError(
-            f"cannot be read as {title}: truncated, damaged, or of another format ({_last_line(problem)})",
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            raise
+        raise _read_error(problem, path, title) from problem
+
+
+def _read_error(problem: Exception, path: Path, title: str) -> ImageError:
+    if isinstance(problem, OSError) and problem.errno is not None:
+        return ImageError(
+            f"cannot be read ({problem.strerror})",
             where=path,
-            remedy="download or export this file again",
-            code="E-IMAGE-DAMAGED",
-        ) from problem
+            remedy="check the file, its permissions, and whether the disk or network share is connected",
+            code="E-FILE",
+        )
+    return ImageError(
+        f"cannot be read as {title}: truncated, damaged, or of another format ({_last_line(problem)})",
+        where=path,
+        remedy="download or export this file again",
+        code="E-IMAGE-DAMAGED",
+    )
 
 
 def _last_line(problem: Exception) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines[-1][:160] if lines else type(problem).__name__
+    name = type(problem).__name__
+    if not lines:
+        return name
+    return lines[-1][:160] if isinstance(problem, _CLEAR_WITHOUT_TYPE) else f"{name}: {lines[-1][:160]}"

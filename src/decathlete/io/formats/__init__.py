@@ -20,9 +20,9 @@ from decathlete.io.volumes import Volume
 class ImageFormat(ABC):
     """Base of all image formats: reads one image from one file, and may write it.
 
-    A reader may raise whatever its package raises for a damaged file (``OSError``, ``ValueError``, ``KeyError``,
-    ``RuntimeError``, ``EOFError``, ...): it becomes an ``ImageError`` that names the file. Packages that only this
-    format needs are imported when a file is read.
+    A reader may raise any exception for a damaged file: it becomes an ``ImageError`` that names the file. A reader must
+    compare the size that a header declares with what the file can hold before it allocates memory
+    (:func:`~decathlete.io.limits.check_claim`). Packages that only this format needs are imported when a file is read.
 
     Attributes:
         title: for people, e.g. ``"NIfTI"``.

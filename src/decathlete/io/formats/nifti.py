@@ -6,7 +6,6 @@ import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,20 @@ import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, HeaderCodes, Shape
 from decathlete.errors import ImageError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
+from decathlete.io.headers.nifti import read_nifti
+from decathlete.io.limits import excess_error
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Volume
+from decathlete.io.voxels import read_bytes
 
 _MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+_KINDS = {1: nibabel.Nifti1Image, 2: nibabel.Nifti2Image}
 _REVERSED = [2, 1, 0, 3]  # nibabel's columns i, j, k to z, y, x
 
 
@@ -37,7 +41,7 @@ class Nifti(ImageFormat):
     def read_header(self, path: Path) -> tuple[int, Geometry]:
         """From the header alone."""
         with _nibabel_errors():
-            return _grid(nibabel.load(path).header, path)
+            return _grid(_load(path).header, path)
 
     def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:
         """All voxels, slope and intercept applied; the checksum of a gzipped file is verified too."""
@@ -50,7 +54,7 @@ class Nifti(ImageFormat):
     def holds_integers(self, path: Path) -> bool:
         """Type, slope and intercept as stored."""
         with _nibabel_errors():
-            stored = nibabel.load(path).dataobj
+            stored = _load(path).dataobj
         return stored.dtype.kind in "iu" and stored.slope == 1 and stored.inter == 0
 
     def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
@@ -82,9 +86,9 @@ def stored_bytes(path: Path) -> int:
     Raises:
         ImageError: missing, or its header is damaged.
     """
-    with translate_read_error(path, Nifti.title), _nibabel_errors():
-        image = nibabel.load(path)
-    return int(image.dataobj.offset) + prod(map(int, image.shape)) * int(image.dataobj.dtype.itemsize)
+    with translate_read_error(path, Nifti.title):
+        header = read_nifti(path)
+    return header.start + header.n_bytes
 
 
 def _image(array_CZYX: NDArray[Any], geometry: Geometry) -> Any:
@@ -105,25 +109,38 @@ def _image(array_CZYX: NDArray[Any], geometry: Geometry) -> Any:
     return image
 
 
+def _load(path: Path) -> Any:
+    """Open a file whose header was checked; nibabel would guess between all its formats."""
+    return _KINDS[read_nifti(path).version].from_filename(path, mmap=False)
+
+
 def _plain(path: Path, as_float32: bool) -> tuple[NDArray[Any], Any]:
-    image = nibabel.load(path, mmap=False)
-    return _data(image, as_float32), image.header
+    image = _load(path)
+    data = np.asarray(image.dataobj, dtype=np.float32) if as_float32 else np.asanyarray(image.dataobj)
+    return data, image.header
 
 
 def _gzipped(path: Path, as_float32: bool) -> tuple[NDArray[Any], Any]:
-    kind = type(nibabel.load(path))
+    header = read_nifti(path)
     with gzip.open(path) as stream:
-        image = kind.from_stream(stream)
-        array = _data(image, as_float32)
-        while stream.read(1 << 20):  # to the end, where gzip keeps its checksum
-            pass
-    return array, image.header
+        image = _KINDS[header.version].from_stream(stream)
+        stream.seek(header.start)
+        content = read_bytes(stream, header.n_bytes)
+        if stream.read(1):  # the end, where gzip keeps its checksum
+            raise excess_error(path)
+    stored = np.frombuffer(content, dtype=image.dataobj.dtype).reshape(image.shape, order="F")
+    return _scale(stored, image.dataobj, as_float32), image.header
 
 
-def _data(image: Any, as_float32: bool) -> NDArray[Any]:
-    if as_float32:
-        return np.asarray(image.dataobj, dtype=np.float32)
-    return np.asanyarray(image.dataobj)
+def _scale(stored: NDArray[Any], dataobj: Any, as_float32: bool) -> NDArray[Any]:
+    """Apply slope and intercept in the number types that nibabel uses."""
+    kind = np.dtype(np.float32 if as_float32 else np.float64)
+    factors = [np.asanyarray(factor) for factor in (dataobj.slope, dataobj.inter)]
+    slope, inter = (factor.astype(kind) if np.can_cast(factor, kind) else factor for factor in factors)
+    scaled: NDArray[Any] = np.asanyarray(apply_read_scaling(stored, slope, inter))
+    if not as_float32:
+        return scaled
+    return scaled.astype(np.promote_types(scaled.dtype, kind), copy=False).astype(np.float32, copy=False)
 
 
 def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
@@ -143,14 +160,6 @@ def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
 
 def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:
     """Voxels along i, j, k and the number of channels; trailing axes of one voxel do not count."""
-    dtype = header.get_data_dtype()
-    if dtype.fields or dtype.kind == "c":
-        raise ImageError(
-            f"contains {'colours' if dtype.fields else 'complex numbers'}, not one number per voxel and channel",
-            where=path,
-            remedy="store each component as a channel of its own (4D, channels last)",
-            code="E-IMAGE-FORMAT",
-        )
     shape = tuple(int(n) for n in header.get_data_shape())
     space, rest = (*shape, 1, 1, 1)[:3], [n for n in shape[3:] if n != 1]
     if len(shape) < 2 or len(rest) > 1:

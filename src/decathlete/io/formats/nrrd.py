@@ -1,15 +1,23 @@
-"""NRRD files (Teem), through SimpleITK."""
+"""NRRD files (Teem)."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from decathlete.io.formats import IMAGE_FORMATS
-from decathlete.io.itk import ItkFormat
+from decathlete.io.headers.nrrd import read_nrrd
+from decathlete.io.headers.raster import Raster
+from decathlete.io.raster_format import RasterFormat
 
 
 @IMAGE_FORMATS.register("nrrd")
-class Nrrd(ItkFormat):
+class Nrrd(RasterFormat):
     """NRRD, in one file or as header and data: 2D, 3D, 4D with channels as the slowest axis, vector voxels."""
 
     title = "NRRD"
     suffixes = (".nrrd", ".nhdr")
     written_suffixes = (".nrrd",)
+
+    def read_raster(self, path: Path) -> Raster:
+        """Read and check the header."""
+        return read_nrrd(path)

@@ -111,6 +111,8 @@ def test_never_reads_more_than_one_ahead():
     assert len(computed) == 20
 
 
-def test_a_bug_is_raised():
-    with pytest.raises(ZeroDivisionError):
-        list(run_pipeline({"a": 1}, read=int, compute=compute_each(lambda c: c / 0), write=int))
+def test_an_unexpected_error_is_the_failure_of_its_case():
+    outcomes = run_pipeline({"a": 0, "b": 2}, read=int, compute=compute_each(lambda c: 1 / c), write=float)
+    failed, done = sorted(outcomes, key=lambda outcome: outcome.case_id)
+    assert "unexpected ZeroDivisionError" in (failed.error or "")
+    assert done.value == 0.5

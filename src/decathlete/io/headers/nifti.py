@@ -1,0 +1,121 @@
+"""Headers of NIfTI files, checked before nibabel reads them: https://nifti.nimh.nih.gov/nifti-1."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.errors import ImageError
+from decathlete.io.headers.text import header_error
+from decathlete.io.limits import check_claim, check_sizes, damage_error
+
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128} | {
+    32: 64,
+    128: 24,
+    1792: 128,
+    2048: 256,
+    2304: 32,
+}
+"""Bits per voxel of each data type: numbers, then complex numbers and colours."""
+
+_COLOURS = {128: "RGB", 2304: "RGBA"}
+_COMPLEX = {32, 1792, 2048}
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    """Fields of a header, of version 1 or 2.
+
+    Attributes:
+        dim: number of axes, then the size of each.
+        start: offset of the voxels.
+    """
+
+    version: int
+    dim: tuple[int, ...]
+    datatype: int
+    bits: int
+    start: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiftiHeader:
+    """A checked header.
+
+    Attributes:
+        version: 1 or 2.
+        start: offset of the voxels, after decompression.
+        n_bytes: bytes of all voxels.
+    """
+
+    version: int
+    start: int
+    n_bytes: int
+
+
+def read_nifti(path: Path) -> NiftiHeader:
+    """Read and check the header of ``path``; a name that ends with ``.gz`` means compressed.
+
+    Raises:
+        ImageError: the header is not valid, or the file cannot hold what it declares.
+        OSError, EOFError: the file cannot be read.
+    """
+    compressed = path.name.lower().endswith(".gz")
+    with gzip.open(path) if compressed else path.open("rb") as stream:
+        fields = _parse(stream.read(540), path)
+    _check_voxel_type(fields, path)
+    n_axes = fields.dim[0]
+    if not 1 <= n_axes <= 7:
+        raise header_error(path, f"declares {n_axes} axes")
+    n_bytes = check_sizes(path, fields.dim[1 : n_axes + 1]) * fields.bits // 8
+    header = NiftiHeader(version=fields.version, start=_start(fields, path), n_bytes=n_bytes)
+    stored = path.stat().st_size
+    check_claim(path, claimed=header.start + n_bytes, stored=stored, codec="deflate" if compressed else "raw")
+    return header
+
+
+def _parse(content: bytes, path: Path) -> _Fields:
+    if content[:2] == _GZIP:
+        raise ImageError(
+            "is compressed, but its name does not end with .gz",
+            where=path,
+            remedy=f"rename it to {path.name}.gz",
+            code="E-IMAGE-FORMAT",
+        )
+    for order in "<>":
+        (size,) = struct.unpack(f"{order}i", content[:4].ljust(4, b"\0"))
+        if size == 348 and len(content) >= 348 and content[344:348] == b"n+1\0":
+            datatype, bits = struct.unpack(f"{order}2h", content[70:74])
+            dim = struct.unpack(f"{order}8h", content[40:56])
+            (start,) = struct.unpack(f"{order}f", content[108:112])
+            return _Fields(version=1, dim=dim, datatype=datatype, bits=bits, start=start)
+        if size == 540 and len(content) == 540 and content[4:7] == b"n+2":
+            datatype, bits = struct.unpack(f"{order}2h", content[12:16])
+            dim = struct.unpack(f"{order}8q", content[16:80])
+            (start,) = struct.unpack(f"{order}q", content[168:176])
+            return _Fields(version=2, dim=dim, datatype=datatype, bits=bits, start=start)
+    raise damage_error(path, "the file does not begin with a NIfTI header")
+
+
+def _check_voxel_type(fields: _Fields, path: Path) -> None:
+    """Reject types that are not one number per voxel, and those that the format does not know."""
+    if _BITS.get(fields.datatype) != fields.bits:
+        raise header_error(path, f"declares the data type {fields.datatype} with {fields.bits} bits per voxel")
+    if fields.datatype in _COLOURS or fields.datatype in _COMPLEX:
+        kind = f"colours ({_COLOURS[fields.datatype]})" if fields.datatype in _COLOURS else "complex numbers"
+        raise ImageError(
+            f"contains {kind}, not one number per voxel and channel",
+            where=path,
+            remedy="store each component as a channel of its own (4D, channels last), or convert it to gray values",
+            code="E-IMAGE-FORMAT",
+        )
+
+
+def _start(fields: _Fields, path: Path) -> int:
+    low = 352 if fields.version == 1 else 544
+    if not low <= fields.start <= 2**31 or fields.start != int(fields.start):
+        raise header_error(path, f"declares that the voxels begin at byte {fields.start:g} (vox_offset)")
+    return int(fields.start)

@@ -1,0 +1,67 @@
+"""Formats with a text header (NRRD, MetaImage): read here after strict checks, written by SimpleITK."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.errors import ImageError
+from decathlete.io.formats import ImageFormat
+from decathlete.io.headers.raster import Raster
+from decathlete.io.itk import ras_matrix, write_itk
+from decathlete.io.volumes import Volume
+from decathlete.io.voxels import read_voxels
+
+
+class RasterFormat(ImageFormat):
+    """Base of these formats: 2D, 3D, 4D with the channels as the slowest axis, or vector voxels."""
+
+    @abstractmethod
+    def read_raster(self, path: Path) -> Raster:
+        """Read and check the header."""
+
+    def read_header(self, path: Path) -> tuple[int, Geometry]:
+        """From the header alone."""
+        return _grid(self.read_raster(path))
+
+    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:  # noqa: ARG002 - stored in one type
+        """All voxels in their own number type; checksums of compressed voxels are verified."""
+        raster = self.read_raster(path)
+        channels, geometry = _grid(raster)
+        array = read_voxels(raster)
+        if raster.component_axis is not None:
+            array = np.moveaxis(array, len(raster.sizes) - 1 - raster.component_axis, 0)
+        return Volume(array_CZYX=array.reshape(channels, *geometry.shape_ZYX), geometry=geometry)
+
+    def holds_integers(self, path: Path) -> bool:
+        """Type as stored."""
+        return self.read_raster(path).dtype.kind in "iu"
+
+    def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
+        """Write a compressed file; several channels become vector voxels."""
+        write_itk(path, array_CZYX, geometry)
+
+
+def _grid(raster: Raster) -> tuple[int, Geometry]:
+    """Number of channels and the grid of a header."""
+    sizes = raster.spatial_sizes
+    components = 1 if raster.component_axis is None else raster.sizes[raster.component_axis]
+    if len(sizes) not in (2, 3, 4) or (len(sizes) == 4 and sizes[3] > 1 and components > 1):
+        raise ImageError(
+            f"has {len(sizes)} axes and {components} components per voxel",
+            where=raster.path,
+            remedy="store it as 3D, or as 4D with the channels as the last axis",
+            code="E-IMAGE-FORMAT",
+        )
+    keep = min(len(sizes), 3)
+    steps, origin = np.eye(3), np.zeros(3)
+    steps[:keep, :keep], origin[:keep] = raster.steps[:keep, :keep], raster.origin[:keep]
+    x, y, z = (*sizes, 1)[:3]
+    channels = components * (sizes[3] if len(sizes) == 4 else 1)
+    codes = HeaderCodes(axes=2 if len(sizes) == 2 else 3)
+    return channels, Geometry.from_matrix((z, y, x), ras_matrix(steps, origin), codes)

@@ -95,23 +95,17 @@ def locked_folder(folder: Path, *, wait_for: str | None = None) -> Iterator[Path
     """Create ``folder`` if need be, lock it for writing, and remove what killed processes left unfinished in it.
 
     Args:
-        folder: folder that is written to. If it was created here and nothing was written, it is removed at the end.
+        folder: folder that is written to.
         wait_for: what the other process does to the folder, a past participle such as ``"prepared"``: wait until it has
             finished. ``None``: do not wait.
 
     Raises:
         OutputError: another process works in the folder, or it cannot be written, or lies in a raw dataset.
     """
-    is_new = not folder.exists()
     writable_folder(folder)
-    try:
-        with _locked(folder / LOCK_NAME, folder, wait_for):
-            remove_partials(folder)
-            yield folder
-    finally:
-        if is_new and wait_for is None:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+    with _locked(folder / LOCK_NAME, folder, wait_for):
+        remove_partials(folder)
+        yield folder
 
 
 @contextmanager
@@ -235,19 +229,13 @@ def _acquire(lock: FileLock, path: Path, where: Path, wait_for: str | None, doin
 
 
 def _acquire_or_wait(lock: FileLock, path: Path, where: Path, wait_for: str | None, at_once_s: float) -> None:
-    while True:
-        try:
-            try:
-                lock.acquire(timeout=at_once_s)
-            except Timeout:
-                if wait_for is None:
-                    raise
-                log.info("waiting until another process%s has %s %s", _describe(path), wait_for, where)
-                lock.acquire(poll_interval=_POLL_S)
-        except FileNotFoundError:  # the other process has removed the empty folder that it created
-            path.parent.mkdir(parents=True, exist_ok=True)
-        else:
-            return
+    try:
+        lock.acquire(timeout=at_once_s)
+    except Timeout:
+        if wait_for is None:
+            raise
+        log.info("waiting until another process%s has %s %s", _describe(path), wait_for, where)
+        lock.acquire(poll_interval=_POLL_S)
 
 
 def _describe(path: Path) -> str:

@@ -156,18 +156,14 @@ def test_an_absent_store_is_read_without_a_lock(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_which_nothing_was_written_is_removed(tmp_path: Path) -> None:
-    with locked_folder(tmp_path / "new") as folder:
+def test_the_lock_file_is_there_only_while_it_is_held(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "a" / "results") as folder:
         assert hidden(folder) == [LOCK_NAME]
-    assert not (tmp_path / "new").exists()
-    (tmp_path / "old").mkdir()
-    with locked_folder(tmp_path / "old"):
-        pass
-    assert (tmp_path / "old").is_dir(), "it was there before"
-    with locked_folder(tmp_path / "results") as folder:
         (folder / "model").touch()
-    assert hidden(tmp_path / "results") == []
-    assert (tmp_path / "results" / "model").is_file()
+    assert [path.name for path in folder.iterdir()] == ["model"]
+    with locked_output(tmp_path / "b" / "model.onnx") as path:
+        assert hidden(path.parent) == [f"{LOCK_NAME}-model.onnx"]
+    assert hidden(path.parent) == []
 
 
 def test_a_lock_file_without_content_is_no_obstacle(tmp_path: Path) -> None:

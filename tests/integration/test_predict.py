@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.core.locks import LOCK_NAME
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import CasesFailedError, DatasetError, ImageError, ModelError, OptionError, OutputError
 from decathlete.inference.options import PredictOptions
@@ -291,7 +292,10 @@ def test_a_killed_run_leaves_no_probabilities_and_is_repeated(model, images, tmp
     output = tmp_path / "out"
     done = subprocess.run([sys.executable, "-c", KILLED, model, images / "a.nii.gz", output], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert [p.name.startswith(".partial-") for p in output.iterdir()] == [True]
+    left = {p.name.startswith(".partial-"): p.name for p in output.iterdir()}
+    assert left.keys() == {True, False}
+    assert left[False] == LOCK_NAME, "the file is left, its lock is not held"
+    assert len(list(output.iterdir())) == 2
     predict_files(load(model), images / "a.nii.gz", output, save_probabilities=True)
     assert sorted(p.name for p in output.iterdir()) == ["a.json", "a.nii.gz", "a_probabilities.nii"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import tempfile
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,9 @@ from decathlete.benchmarking.random_plan import RANDOM_VOLUME_SHAPE, make_random
 from decathlete.benchmarking.record import BenchmarkRecord, Latency, Settings, combine_memory, sum_throughput
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measurement
 from decathlete.benchmarking.training import measure_training
-from decathlete.core.files import writable_folder
+from decathlete.core.files import check_output_folder, remove_partials, writable_folder
+from decathlete.core.locks import reading
+from decathlete.core.scratch import scratch_folder
 from decathlete.errors import InterruptedRunError, OptionError
 from decathlete.networks.build import build_network
 from decathlete.networks.precision import supported_precision
@@ -72,12 +73,14 @@ def benchmark(options: BenchmarkOptions, *, workspace: Workspace = Workspace()) 
         StoreError: the real data are not prepared.
         InterruptedRunError: a signal stopped the benchmark; nothing is written.
     """
+    check_output_folder(workspace.results / FOLDER)
     options = _with_precision(options)
     store = PreparedStore.open(workspace.prepared_folder(options.task, options.dims)) if options.real else None
     plan = make_benchmark_plan(options, store)
     results = writable_folder(workspace.results / FOLDER)
-    with tempfile.TemporaryDirectory(prefix="decathlete-benchmark-") as folder:
-        task = _task(options, plan, store, Path(folder))
+    remove_partials(results)
+    with scratch_folder() as folder, reading(store.folder) if store is not None else nullcontext():
+        task = _task(options, plan, store, folder)
         log.info("%d warm-up steps, then %d measured steps", options.warmup, options.steps)
         _measure(task)
         measurements = [Measurement.load(task.measurement_path(rank)) for rank in range(options.devices)]

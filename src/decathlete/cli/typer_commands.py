@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from importlib import import_module
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -32,6 +34,7 @@ def expand_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     options = [option for parameter in parameters for option in _expand(parameter, hints[parameter.name])]
     for name, annotation in (("config", Config), ("plugin", Plugin)):
         options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    options = [option.replace(annotation=_reject_empty_path(option.annotation)) for option in options]
 
     @wraps(command)
     def call_with_groups(**values: Any) -> None:
@@ -51,6 +54,27 @@ def _expand(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Paramet
         yield from field_parameters(hint)
     else:
         yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def _reject_empty_path(annotation: Any) -> Any:
+    """Let the option of a path, or of several, reject an empty text, which ``Path`` would make the current folder."""
+    hint, *metadata = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    if Path not in (hint, *get_args(hint)):
+        return annotation
+    info = copy(metadata[0])
+    info.parser = parse_path
+    return Annotated[hint, info]
+
+
+def parse_path(text: str | Path) -> Path:
+    """Return the path that a text names.
+
+    Raises:
+        typer.BadParameter: the text is empty.
+    """
+    if str(text) == "":
+        raise typer.BadParameter("the path is empty; name a file or folder (. is the current folder)")
+    return Path(text)
 
 
 class SectionedCommand(TyperCommand):

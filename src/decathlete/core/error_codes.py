@@ -487,9 +487,11 @@ _ENTRIES = (
     ErrorCode(
         code="E-OUTPUT-LOCKED",
         error="OutputError",
-        title="Another process is writing",
-        meaning="Another process is writing the same file.",
-        remedy="Wait until the other process has finished.",
+        title="Another process is working here",
+        meaning="Another process writes to the same folder or file, or reads prepared data that would be replaced. The "
+        "message names its number (pid), its computer and when it began.",
+        remedy="Wait until the other process has finished, end it, or use another folder. Nothing has to be removed by "
+        "hand: a lock ends with its process.",
     ),
     ErrorCode(
         code="E-CASES-FAILED",

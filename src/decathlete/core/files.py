@@ -6,16 +6,32 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import DecathleteError, OutputError
+
+psutil = lazy_import("psutil")
 
 TEMPORARY_PREFIX = ".partial-"
 """Prefix of the names of unfinished files and folders; a killed run may leave some."""
+_IMAGE_FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
+"""Folders of a raw dataset; a model for nnU-Net has a ``dataset.json``, too."""
+_LEFTOVER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?:p\d+-)?[0-9a-f]{{8}}-(?:old-)?(?P<name>.+)", re.DOTALL)
+_OWNER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}p(?P<pid>\d+)-")
+_CLOCK_STEP_S = 60.0
+"""Difference between the clocks of files and processes that is tolerated, seconds."""
+
+
+def temporary_name(name: str = "") -> str:
+    """Return a new name for an unfinished file or folder; it contains the number of this process."""
+    ending = f"-{name}" if name else ""
+    return f"{TEMPORARY_PREFIX}p{os.getpid()}-{uuid.uuid4().hex[:8]}{ending}"
 
 
 @contextmanager
@@ -28,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be created or written, or the disk is full.
     """
-    partial = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
+    partial = path.with_name(temporary_name(path.name))
     remedy = "choose a folder that you may write to, on a disk with free space"
     try:
         with translate_os_error("cannot be written", where=path, remedy=remedy):
@@ -39,14 +55,43 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _sync(partial)
             os.replace(partial, path)
             _sync(path.parent)
+    except Exception as problem:
+        _rename_in_message(problem, partial, path)
+        raise
     finally:
         remove(partial)
+
+
+def _rename_in_message(problem: Exception, partial: Path, path: Path) -> None:
+    """Let the message of an error name the file that the user knows instead of the temporary one."""
+
+    def rename(value: object) -> object:
+        if isinstance(value, Path) and value.is_relative_to(partial):
+            return path / value.relative_to(partial)
+        return value.replace(partial.name, path.name) if isinstance(value, str) else value
+
+    problem.args = tuple(rename(value) for value in problem.args)
+    if isinstance(problem, DecathleteError):
+        problem.problem = str(rename(problem.problem))
+        where = rename(problem.where)
+        problem.where = where if isinstance(where, Path | str) else None
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new temporary folder in ``parent``, and remove it at the end."""
+    folder = parent / temporary_name()
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        remove(folder)
 
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder that replaces ``folder`` on success; on failure, ``folder`` stays as it was."""
-    displaced = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-old-{folder.name}")
+    displaced = folder.with_name(temporary_name(f"old-{folder.name}"))
     try:
         with atomic_path(folder) as partial:
             partial.mkdir()
@@ -120,10 +165,76 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove the unfinished files and folders that a killed run left in ``folder``."""
+def remove_partials(folder: Path, name: str | None = None) -> None:
+    """Remove the unfinished files and folders that killed processes left in ``folder``.
+
+    Call it with the folder's lock, since a process on another computer cannot be seen. What another running process of
+    this computer writes without the lock is kept.
+
+    Args:
+        name: remove only what was to become this file or folder; ``None``: everything.
+    """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        remove(leftover)
+        match = _LEFTOVER.fullmatch(leftover.name)
+        is_wanted = name is None or (match is not None and match["name"] == name)
+        if is_wanted and not _is_in_use(leftover):
+            remove(leftover)
+
+
+def _is_in_use(leftover: Path) -> bool:
+    """Whether the process that made a temporary file or folder runs on this computer."""
+    match = _OWNER.match(leftover.name)
+    if match is None:
+        return False
+    try:
+        started = float(psutil.Process(int(match["pid"])).create_time())
+        return started <= leftover.lstat().st_mtime + _CLOCK_STEP_S  # else a later process has the same number
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, OSError, OverflowError):
+        return False
+
+
+def check_output_path(path: str | Path) -> Path:
+    """Return ``path`` as a :class:`Path` if a file or folder can be written there; nothing is written.
+
+    Raises:
+        OutputError: it is empty, lies in a raw dataset, or its folder is a file or cannot be written.
+    """
+    if str(path) == "":
+        raise OutputError("the path of the output is empty", remedy="name a file or folder; . is the current folder")
+    path = Path(path)
+    _reject_raw_dataset(path)
+    existing = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
+    if existing != path and not existing.is_dir():
+        raise OutputError(f"cannot be written ({existing} is not a folder)", where=path, remedy="choose another folder")
+    if existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK):
+        read_only = os.statvfs(existing).f_flag & os.ST_RDONLY if hasattr(os, "statvfs") else False
+        why = "read-only file system" if read_only else "no permission"
+        raise OutputError(f"cannot be written ({why})", where=path, remedy="choose a folder that you may write to")
+    return path
+
+
+def check_output_folder(folder: str | Path) -> Path:
+    """Check as :func:`check_output_path`, and that no file is in the place of the folder.
+
+    Raises:
+        OutputError: see there; or ``folder`` is a file.
+    """
+    path = check_output_path(folder)
+    if os.path.lexists(path) and not path.is_dir():
+        raise OutputError("is a file, not a folder", where=path, remedy="choose another folder, or remove the file")
+    return path
+
+
+def check_outside(folder: Path, dataset: Path) -> None:
+    """Check that an output folder does not lie in the raw dataset that is read.
+
+    Raises:
+        OutputError: it does.
+    """
+    if folder.resolve().is_relative_to(dataset.resolve()):
+        raise _in_raw_dataset(folder, dataset)
 
 
 def writable_folder(path: Path) -> Path:
@@ -133,7 +244,7 @@ def writable_folder(path: Path) -> Path:
         OutputError: it cannot be written, or it lies in a raw dataset, where nothing is ever written.
     """
     _reject_raw_dataset(path)
-    probe = path / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}"
+    probe = path / temporary_name()
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -145,20 +256,24 @@ def writable_folder(path: Path) -> Path:
             code=output_code(problem),
         ) from problem
     finally:
-        if path.is_dir():
-            probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
     return path
 
 
 def _reject_raw_dataset(path: Path) -> None:
     for folder in (path.resolve(), *path.resolve().parents):
-        if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
-            raise OutputError(
-                f"lies in the raw dataset {folder.name}, where nothing is ever written",
-                where=path,
-                remedy="choose a folder outside of the dataset",
-                code="E-OUTPUT-INPUT",
-            )
+        if (folder / "dataset.json").is_file() and any((folder / name).is_dir() for name in _IMAGE_FOLDERS):
+            raise _in_raw_dataset(path, folder)
+
+
+def _in_raw_dataset(path: Path, dataset: Path) -> OutputError:
+    return OutputError(
+        f"lies in the raw dataset {dataset.name}, where nothing is ever written",
+        where=path,
+        remedy="choose a folder outside of the dataset",
+        code="E-OUTPUT-INPUT",
+    )
 
 
 def file_digest(path: Path) -> str:

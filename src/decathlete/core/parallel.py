@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -20,6 +22,8 @@ from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError
 
 _log = logging.getLogger(__name__)
+_PARENT_ENDED = 1
+"""Exit status of a worker whose parent has ended."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -79,7 +83,25 @@ def map_cases(
 def _executor(workers: int, kind: Literal["thread", "process"]) -> Executor:
     if kind == "thread":
         return ThreadPoolExecutor(workers)
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
+
+
+def end_with_parent() -> None:
+    """End this worker process as soon as its parent process has ended, however that ended.
+
+    Call it first in every process that :mod:`multiprocessing` starts; elsewhere it does nothing. A thread waits at the
+    pipe that every such process shares with its parent and that the system closes with the parent. (The signal of
+    ``PR_SET_PDEATHSIG`` exists only on Linux, and comes when the *thread* that started the process ends.) Nothing is
+    saved: the parent's locks are free, so that another process may already write to the same folder.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.join,), name="end-with-parent", daemon=True).start()
+
+
+def _exit_after(wait_for_parent: Callable[[], None]) -> None:
+    wait_for_parent()
+    os._exit(_PARENT_ENDED)
 
 
 def attempt(case_id: str, function: Callable[[In], Out], item: In) -> Outcome[Out]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from decathlete.core.files import writable_folder
+from decathlete.core.files import check_output_folder
 from decathlete.core.labels import LabelSet
+from decathlete.core.locks import locked_folder
 from decathlete.core.parallel import attempt, map_cases
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.regions import resolve_labels
@@ -18,7 +20,7 @@ from decathlete.errors import DatasetError, GridMismatchError, ImageError, probl
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.folders import declared_labels, label_files, labels_of_values
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
-from decathlete.evaluation.saved import save_scores
+from decathlete.evaluation.saved import check_scores, save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.io.images import read_grid, read_label
 from decathlete.io.volumes import LabelMap
@@ -58,18 +60,22 @@ def evaluate(
             be read; values that are not integers or not declared.
         GridMismatchError: some pairs do not share a grid; all of them are named.
         OptionError: regions that do not fit the labels, or that their names do not decide; unknown metrics.
-        OutputError: ``output`` cannot be written (checked before any work is done), or it holds other scores.
+        OutputError: ``output`` cannot be written or another process works in it (checked before any work is done), or
+            it holds other scores.
     """
     used = make_metrics(metrics, tolerance_mm=tolerance_mm)
-    if output:
-        writable_folder(output)
-    pairs = _pairs(predictions, labels_folder)
-    declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
-    scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
-    scores = evaluate_pairs(pairs, scored, metrics=used, workers=workers)
-    if output:
-        save_scores(scores, output, overwrite=overwrite)
-    return scores
+    if output is not None:
+        check_output_folder(output)
+    with locked_folder(output) if output is not None else nullcontext():
+        pairs = _pairs(predictions, labels_folder)
+        if output is not None and not overwrite:
+            check_scores(output, case_ids=list(pairs), metrics=used)
+        declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
+        scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
+        scores = evaluate_pairs(pairs, scored, metrics=used, workers=workers)
+        if output is not None:
+            save_scores(scores, output, overwrite=overwrite)
+        return scores
 
 
 def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from decathlete.core.files import TEMPORARY_PREFIX, file_digest, remove, replace_folder, writable_folder
+from decathlete.core.files import file_digest, replace_folder
+from decathlete.core.locks import locked_output
 from decathlete.errors import OutputError
 from decathlete.export.exporters import CheckWindows, Exporter, ExportResult
 from decathlete.export.parity import TOLERANCE, check_difference, difference, measure_rounding
@@ -153,14 +153,12 @@ def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a new folder that becomes ``folder`` at the end, unless an error occurs.
 
     Raises:
-        OutputError: ``folder`` exists and may not be replaced; before any work is done.
+        OutputError: ``folder`` exists and may not be replaced, or another process writes it; before any work is done.
     """
-    check_replaceable(folder, _is_program_folder, overwrite=overwrite)
-    writable_folder(folder.parent)
-    for leftover in folder.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(folder.name)}"):  # of a killed export
-        remove(leftover)
-    with replace_folder(folder) as partial:
-        yield partial
+    with locked_output(folder):
+        check_replaceable(folder, _is_program_folder, overwrite=overwrite)
+        with replace_folder(folder) as partial:
+            yield partial
 
 
 def save_record(folder: Path, record: ProgramRecord) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import AxisTransform, Geometry, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import translate_out_of_memory
+from decathlete.core.scratch import scratch_folder
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError
 from decathlete.inference.engine_selection import EngineBuilder
@@ -292,8 +292,8 @@ class Predictor:
 
     def _compute_average(self, prepared: PreparedInput, make: MakeStore | None, scratch: Path | None) -> _LabelMap:
         """Compute plan after plan; probabilities of each are written to disk, for memory would not hold them all."""
-        folder = scratch or Path(tempfile.gettempdir())
         with ExitStack() as on_failure, ExitStack() as always:
+            folder = scratch or always.enter_context(scratch_folder())
             store = self._make_store(make, prepared.geometry, AxisTransform(), on_failure)
             parts = []
             for ensemble, case in zip(self.ensembles, prepared.cases, strict=True):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from decathlete.core.files import remove_partials, writable_folder
+from decathlete.core.locks import locked_folder
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import CasesFailedError, ImageError
@@ -84,8 +84,8 @@ def predict_files(
         progress: called after each case.
 
     Raises:
-        OutputError: ``output`` cannot be written, holds the inputs, or holds other files (and not ``overwrite``);
-            before any work is done.
+        OutputError: ``output`` cannot be written, holds the inputs, or holds other files (and not ``overwrite``), or
+            another process works in it; before any work is done.
         ImageError: there is nothing to predict.
         CasesFailedError: at the end, if some cases failed.
     """
@@ -103,13 +103,13 @@ def predict_files(
         jobs = make_jobs(cases, output, save_probabilities=save_probabilities)
     else:
         jobs = stored_jobs(cases, output, save_probabilities=save_probabilities)
-    remove_partials(writable_folder(output))
-    done = _find_finished(jobs, predictor)
-    open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
-    if not overwrite:
-        conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, predictor.settings))
-        raise_conflicts(conflicts, output)
-    failures = _predict(open_jobs, predictor, done, progress, total=len(jobs))
+    with locked_folder(output):
+        done = _find_finished(jobs, predictor)
+        open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
+        if not overwrite:
+            conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, predictor.settings))
+            raise_conflicts(conflicts, output)
+        failures = _predict(open_jobs, predictor, done, progress, total=len(jobs))
     if failures:
         raise CasesFailedError(failures, n_done=len(done), doing="predict")
     return [done[case_id] for case_id in jobs]

@@ -12,7 +12,8 @@ import torch
 from pydantic import JsonValue
 
 from decathlete.core.choices import Norm
-from decathlete.core.files import file_digest
+from decathlete.core.files import check_output_path, file_digest
+from decathlete.core.locks import locked_output
 from decathlete.errors import ModelError, OptionError, problems_found
 from decathlete.interop.dynunet_names import WeightsMismatchError
 from decathlete.interop.dynunet_options import DynUNetOptions
@@ -70,8 +71,15 @@ def import_dynunet(
         OptionError: options contradict each other, the weights or the checkpoint.
         OutputError: ``output`` exists and may not be replaced, or it cannot be written.
     """
-    path = Path(checkpoint)
-    check_place(Path(output), overwrite=overwrite)
+    path, folder = Path(checkpoint), check_output_path(output)
+    with locked_output(folder):
+        check_place(folder, overwrite=overwrite)
+        member, notes = _make_member(path, options)
+        return DynUNetImportResult(bundle=ModelBundle.save(folder, member, overwrite=overwrite), notes=notes)
+
+
+def _make_member(path: Path, options: DynUNetOptions) -> tuple[TrainedMember, tuple[str, ...]]:
+    """Return the model of a checkpoint, and notes for the user."""
     content = load_untrusted_checkpoint(path, allowed=(Namespace,), keys=REQUIRED_KEYS)
     args = RecipeArgs.from_checkpoint(content)
     try:
@@ -99,7 +107,7 @@ def import_dynunet(
             },
         },
     )
-    return DynUNetImportResult(bundle=ModelBundle.save(Path(output), member, overwrite=overwrite), notes=result.notes)
+    return member, result.notes
 
 
 def _network(weights: DynUNetWeights, args: RecipeArgs, options: DynUNetOptions, path: Path) -> UNetSpec:

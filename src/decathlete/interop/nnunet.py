@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from decathlete.core.choices import Norm, Weights
-from decathlete.core.files import file_digest
+from decathlete.core.files import check_output_path, file_digest
+from decathlete.core.locks import locked_output
 from decathlete.errors import ModelError
 from decathlete.interop.nnunet_files import (
     Plans,
@@ -75,9 +76,9 @@ def import_nnunet(
         ArchiveError: the zip file is damaged or not safe to unpack.
         OutputError: ``output`` exists and may not be replaced, or it cannot be written.
     """
-    source, output = Path(source), Path(output)
-    check_place(output, overwrite=overwrite)
-    with open_source(source) as folder:
+    source, output = Path(source), check_output_path(output)
+    with locked_output(output), open_source(source) as folder:
+        check_place(output, overwrite=overwrite)
         model, folder_configuration = find_model(folder, configuration, where=source)
         kind, checkpoints = find_checkpoints(model, folds=[str(fold) for fold in folds], weights=weights, where=source)
         return _import_folds(

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from decathlete.core.files import atomic_path, replace_folder, writable_folder, write_json
+from decathlete.core.files import atomic_path, check_output_path, replace_folder, write_json
+from decathlete.core.locks import locked_output
 from decathlete.core.schema import Schema
 from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_export_plan import (
@@ -80,7 +81,8 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
         ModelError: there is no model, or nnU-Net cannot represent it; the message lists every reason.
         OutputError: ``output`` exists and is something else, or it cannot be written.
     """
-    bundle, folder = ModelBundle.load(Path(model)), Path(output)
+    folder = check_output_path(output)
+    bundle = ModelBundle.load(Path(model))
     reasons = find_unsupported_features(bundle.record.plan)
     if reasons:
         listed = "".join(f"\n  - {reason}" for reason in reasons)
@@ -91,8 +93,9 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
             code="E-MODEL-UNSUPPORTED",
         )
     origin = Origin(decathlete=__version__, model=bundle.digest)
-    if not _is_exported(folder, origin, overwrite=overwrite):
-        _write(bundle, folder, origin)
+    with locked_output(folder):
+        if not _is_exported(folder, origin, overwrite=overwrite):
+            _write(bundle, folder, origin)
     record = bundle.record
     return NnUNetExportResult(
         folder=folder, folds=record.n_networks, mirror_axes=record.mirror_axes, notes=tuple(_notes(bundle))
@@ -128,7 +131,6 @@ def _is_exported(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
 
 def _write(bundle: ModelBundle, folder: Path, origin: Origin) -> None:
     plan, cases = bundle.record.plan, bundle.record.training_provenance.get("training_cases")
-    writable_folder(folder.parent)
     with replace_folder(folder) as partial:
         write_json(partial / "plans.json", make_plans_json(plan))
         write_json(partial / "dataset.json", make_dataset_json(plan, n_training=cases if isinstance(cases, int) else 0))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from decathlete.core.choices import Weights
+from decathlete.core.scratch import scratch_folder
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.transfer.zips import unpack_zip
 
@@ -61,8 +61,8 @@ def open_source(source: Path) -> Iterator[Path]:
             remedy="use the folder or the exported zip file of a model",
             code="E-MODEL-NOT-FOUND",
         )
-    with tempfile.TemporaryDirectory(prefix="decathlete-") as temporary:
-        folder = Path(temporary) / "model"
+    with scratch_folder() as temporary:
+        folder = temporary / "model"
         limit = max(_MIN_LIMIT_BYTES, _MAX_RATIO * source.stat().st_size)
         unpack_zip(source, folder, limit_bytes=limit, wanted=_is_model_file)
         try:

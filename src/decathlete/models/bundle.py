@@ -15,13 +15,15 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import file_digest, replace_folder, writable_folder, write_text
+from decathlete.core.files import file_digest, replace_folder, write_text
+from decathlete.core.locks import locked_output
 from decathlete.core.schema import describe
 from decathlete.errors import ModelError, OptionError, OutputError, problems_found
 from decathlete.models.card import CARD_FILE, model_card
@@ -142,24 +144,33 @@ class ModelBundle:
         given = [members] if isinstance(members, TrainedMember) else list(members)
         if not given:
             raise ValueError("a model has at least one member")
-        check_place(folder, overwrite=overwrite)
-        writable_folder(folder.parent)
+        with locked_output(folder):
+            check_place(folder, overwrite=overwrite)
+            cls._write(
+                folder,
+                given,
+                combination=combination,
+                postprocessing=tuple(postprocessing),
+                temperature=temperature,
+                provenance=dict(provenance or {}),
+            )
+            return cls.load(folder)
+
+    @staticmethod
+    def _write(folder: Path, members: Sequence[TrainedMember], **fields: Any) -> None:
+        """Write a model; ``fields`` are those of its record."""
         with replace_folder(folder) as partial:
             try:
                 record = ModelRecord(
-                    labels=given[0].plan.labels,
-                    members=tuple(_write_member(partial, member, where=folder) for member in given),
-                    combination=combination,
-                    postprocessing=tuple(postprocessing),
-                    temperature=temperature,
-                    provenance=dict(provenance or {}),
+                    labels=members[0].plan.labels,
+                    members=tuple(_write_member(partial, member, where=folder) for member in members),
+                    **fields,
                 )
             except ValidationError as problem:
                 remedy = "combine only models of one dataset, under different names"
                 raise problems_found(describe(problem), where=folder, remedy=remedy, kind=ModelError) from None
             record.save(partial / RECORD_FILE)
             write_text(partial / CARD_FILE, model_card(record))
-        return cls.load(folder)
 
     @classmethod
     def load(cls, path: Path) -> ModelBundle:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from decathlete.core.files import writable_folder
+from decathlete.core.files import check_output_path
+from decathlete.core.locks import locked_output
 from decathlete.errors import ModelError, OptionError
 from decathlete.models.bundle import BundleMember, ModelBundle, TrainedMember, check_place
 from decathlete.models.record import Combination, PostprocessingStep
@@ -44,8 +45,23 @@ def combine_bundles(
         raise OptionError("no model is named", remedy="name the folder of a run or of a model")
     if weights and len(weights) != len(models):
         raise OptionError(f"{len(weights)} weights for {len(models)} models", remedy="use one weight per model")
-    check_place(Path(output), overwrite=overwrite)
-    writable_folder(Path(output).parent)
+    folder = check_output_path(output)
+    with locked_output(folder):
+        check_place(folder, overwrite=overwrite)
+        return _combine(
+            models, folder, weights=weights, temperature=temperature, postprocessing=postprocessing, overwrite=overwrite
+        )
+
+
+def _combine(
+    models: Sequence[str | Path],
+    folder: Path,
+    *,
+    weights: Sequence[float],
+    temperature: float | None,
+    postprocessing: Sequence[PostprocessingStep] | None,
+    overwrite: bool,
+) -> ModelBundle:
     bundles = [ModelBundle.load(Path(model)) for model in models]
     given = {
         "weights": bool(weights),
@@ -56,7 +72,7 @@ def combine_bundles(
     check_same_settings([PredictionSettings.of(bundle) for bundle in bundles], replaced=replaced)
     first = bundles[0].record
     return ModelBundle.save(
-        Path(output),
+        folder,
         _members(bundles),
         combination=_combination(bundles, weights),
         temperature=first.temperature if temperature is None else temperature,

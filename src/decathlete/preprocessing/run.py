@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from decathlete.core.locks import locked_output
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case, DatasetSpec
@@ -40,29 +41,33 @@ def preprocess(
 ) -> PreparedStore:
     """Prepare every case into ``folder``; cases made before from the same files and plan are kept.
 
+    If another process prepares cases there, wait until it has finished.
+
     Args:
         describe_image: describes each raw image, for cases that are prepared for prediction.
         workers: cases at a time. They are threads: reading, matrix products and compression leave Python's lock.
         overwrite: replace data that another plan made.
 
     Raises:
-        OutputError: ``folder`` cannot be written, or holds something else and ``overwrite`` is not given.
+        OutputError: ``folder`` cannot be written, or holds something else and ``overwrite`` is not given, or another
+            process reads what would be replaced.
         CasesFailedError: some cases could not be prepared; the others are done and kept.
     """
-    begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
-    one = partial(_prepare_case, plan=plan, folder=folder / "cases", describe_image=describe_image)
-    failures, kept = {}, 0
-    for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
-        if outcome.error is not None:
-            failures[outcome.case_id] = outcome.error
-        kept += bool(outcome.value)
-        if progress:
-            progress(done, len(spec.cases), outcome.case_id)
-    if kept:
-        log.info("%d of %d cases were prepared before and are kept", kept, len(spec.cases))
-    if failures:
-        raise CasesFailedError(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
-    return PreparedStore.open(folder)
+    with locked_output(folder, wait_for="prepared"):
+        begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
+        one = partial(_prepare_case, plan=plan, folder=folder / "cases", describe_image=describe_image)
+        failures, kept = {}, 0
+        for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
+            if outcome.error is not None:
+                failures[outcome.case_id] = outcome.error
+            kept += bool(outcome.value)
+            if progress:
+                progress(done, len(spec.cases), outcome.case_id)
+        if kept:
+            log.info("%d of %d cases were prepared before and are kept", kept, len(spec.cases))
+        if failures:
+            raise CasesFailedError(failures, n_done=len(spec.cases) - len(failures), doing="prepare")
+        return PreparedStore.open(folder)
 
 
 def _prepare_case(case: Case, *, plan: Plan, folder: Path, describe_image: Payload | None) -> bool:

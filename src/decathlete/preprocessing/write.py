@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path, remove, remove_partials, value_digest, writable_folder
 from decathlete.core.lazy_import import lazy_import
+from decathlete.core.locks import require_no_readers
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
@@ -56,12 +57,14 @@ def begin(
     """Make ``folder`` ready for cases prepared by ``plan``; cases that it prepared before are kept.
 
     Raises:
-        OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given.
+        OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given; or another
+            process reads what would be replaced.
     """
     obstacle = _find_obstacle(folder, plan, splits)
     if obstacle and not overwrite:
         raise OutputError(obstacle, where=folder, remedy="choose another folder, or use --overwrite to replace it")
     if obstacle:
+        require_no_readers(folder)
         for name in _CONTENT:
             remove(folder / name)
     writable_folder(folder / "cases")
@@ -82,7 +85,7 @@ def _find_obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
     """Why ``plan``'s cases cannot simply go into ``folder``."""
     if folder.is_file():
         raise OutputError("is a file, not a folder", where=folder, remedy="choose another folder")
-    present = {p.name for p in folder.iterdir() if not p.name.startswith(".")} if folder.is_dir() else set()
+    present = {p.name for p in folder.iterdir() if not _is_hidden_or_empty(p)} if folder.is_dir() else set()
     if not present:
         return None
     if "plan.json" not in present:
@@ -94,6 +97,11 @@ def _find_obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
     if preparation_digest(found) != preparation_digest(plan):
         return "contains data prepared by another plan"
     return _other_split(folder / "splits.json", splits)
+
+
+def _is_hidden_or_empty(path: Path) -> bool:
+    """Whether a path is hidden, or a folder without visible content, such as one that is only locked."""
+    return path.name.startswith(".") or (path.is_dir() and all(p.name.startswith(".") for p in path.iterdir()))
 
 
 def _other_split(path: Path, splits: Splits) -> str | None:

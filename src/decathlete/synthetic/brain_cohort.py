@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from decathlete.core.extras import import_optional
-from decathlete.core.files import write_json
+from decathlete.core.files import remove_partials, write_json
 from decathlete.core.geometry import Geometry, Shape
 from decathlete.core.labels import LabelSet
 from decathlete.core.progress import CaseProgress
@@ -91,6 +91,8 @@ def make_brain_cohort(
     """Write the cohort in Decathlon layout to ``folder`` and return the folder; an existing cohort is kept."""
     if (folder / "dataset.json").is_file():
         return folder
+    for part in ("imagesTr", "labelsTr", "imagesTs"):
+        remove_partials(folder / part)
     template = load_template(options.spacing_mm)
     total = options.n_train + options.n_test
     names = [f"brain_{i + 1:02d}" for i in range(total)]

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from decathlete.core.choices import Weights
+from decathlete.errors import DecathleteError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.state import RunState
@@ -19,6 +21,8 @@ from decathlete.version import __version__
 
 MODEL = "model"
 MODEL_BEST = "model_best"
+_CIRCUMSTANCES = frozenset({"decathlete", "torch", "machine", "precision", "finished"})
+"""Fields of the provenance that do not say which weights the model has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ def _save_bundle(
     *,
     epoch: int,
 ) -> None:
-    dice = state.best_dice if kind == "best" else _last_dice(state)
+    folder = task.folder / (MODEL if kind == "final" else MODEL_BEST)
     member = TrainedMember(
         plan=task.plan,
         networks=[weights],
@@ -98,24 +102,46 @@ def _save_bundle(
         folds=[str(record.fold)],
         mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
         weights=kind,
-        provenance={
-            "decathlete": __version__,
-            "torch": torch.__version__,
-            "dataset": record.dataset,
-            "dataset_digest": record.dataset_digest,
-            "fold": record.fold,
-            "training_cases": len(record.train),
-            "held_out_cases": len(record.val),
-            "config": task.config.model_dump(mode="json"),
-            "machine": task.hardware.describe(),
-            "precision": task.hardware.precision,
-            "epoch": epoch,
-            "epochs": state.epoch,
-            "steps": state.step,
-            "skipped_steps": state.skipped,
-            "validation_dice": dice,
-            "training_seconds": round(state.elapsed_s, 1),
-            "finished": now(),
-        },
+        provenance=_keep_circumstances(_provenance(task, record, state, kind, epoch=epoch), folder),
     )
-    ModelBundle.save(task.folder / (MODEL if kind == "final" else MODEL_BEST), member, overwrite=True)
+    ModelBundle.save(folder, member, overwrite=True)
+
+
+def _provenance(
+    task: TrainTask, record: RunRecord, state: RunState, kind: Weights, *, epoch: int
+) -> dict[str, JsonValue]:
+    return {
+        "decathlete": __version__,
+        "torch": torch.__version__,
+        "dataset": record.dataset,
+        "dataset_digest": record.dataset_digest,
+        "fold": record.fold,
+        "training_cases": len(record.train),
+        "held_out_cases": len(record.val),
+        "config": task.config.model_dump(mode="json"),
+        "machine": task.hardware.describe(),
+        "precision": task.hardware.precision,
+        "epoch": epoch,
+        "epochs": state.epoch,
+        "steps": state.step,
+        "skipped_steps": state.skipped,
+        "validation_dice": state.best_dice if kind == "best" else _last_dice(state),
+        "training_seconds": round(state.elapsed_s, 1),
+        "finished": now(),
+    }
+
+
+def _keep_circumstances(provenance: dict[str, JsonValue], folder: Path) -> dict[str, JsonValue]:
+    """Return the provenance with the time, machine and versions of the same model that was already written.
+
+    A model that is written again, after a kill between model and record, then keeps its digest, which scores and
+    predictions refer to.
+    """
+    try:
+        existing = ModelBundle.load(folder).record.training_provenance
+    except DecathleteError:
+        return provenance
+    fixed = provenance.keys() - _CIRCUMSTANCES
+    if any(existing.get(name) != provenance[name] for name in fixed):
+        return provenance
+    return provenance | {name: existing[name] for name in _CIRCUMSTANCES if name in existing}

@@ -7,6 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from decathlete.core.locks import locked_folder
 from decathlete.errors import InterruptedRunError
 from decathlete.networks.kernels import fast_kernels, restore_determinism
 from decathlete.networks.precision import supported_precision
@@ -39,7 +41,7 @@ from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
 from decathlete.training.results import TrainResult, finish, result_of
-from decathlete.training.run_folder import check_plan, claim, make_record
+from decathlete.training.run_folder import check_plan, claim, make_record, require_space
 
 FEW_STEPS = 20
 """With fewer, a model is little more than the random weights that it began with."""
@@ -76,7 +78,7 @@ def train(
         clock: returns the current time, seconds; a time budget is measured with it.
 
     Raises:
-        OutputError: ``output`` holds another run, or cannot be written.
+        OutputError: ``output`` holds another run, another process works in it, or it cannot be written.
         InterruptedRunError: SIGTERM or SIGINT came; everything is saved, and ``resume`` continues.
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
@@ -91,23 +93,27 @@ def train(
     precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
     hardware = replace(hardware, precision=precision)
     rendezvous = Rendezvous(launcher() if hardware.world > 1 else None)
-    # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
-    record = RunRecord.model_validate_json(
-        rendezvous.run_on_rank_zero(lambda: claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json())
-    )
-    task = TrainTask(
-        store=store.folder,
-        folder=output,
-        plan=record.plan or plan,
-        config=config,
-        hardware=hardware,
-        train_ids=record.train,
-        val_ids=record.val,
-        started=started,
-        log_level=logging.getLogger("decathlete").getEffectiveLevel(),
-        clock=clock,
-    )
-    return _run(task, record, progress or LogProgress(), rendezvous)
+    with ExitStack() as locks:
+
+        def lock_and_claim() -> str:
+            locks.enter_context(locked_folder(output))
+            return claim(output, fresh, resume=resume, overwrite=overwrite).model_dump_json()
+
+        # No other process may look at the folder before the first one has claimed it, and perhaps cleared it.
+        record = RunRecord.model_validate_json(rendezvous.run_on_rank_zero(lock_and_claim))
+        task = TrainTask(
+            store=store.folder,
+            folder=output,
+            plan=record.plan or plan,
+            config=config,
+            hardware=hardware,
+            train_ids=record.train,
+            val_ids=record.val,
+            started=started,
+            log_level=logging.getLogger("decathlete").getEffectiveLevel(),
+            clock=clock,
+        )
+        return _run(task, record, progress or LogProgress(), rendezvous)
 
 
 def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:
@@ -115,6 +121,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
     if record.finished and state is not None:
         return result_of(task, state)
     if state is None or state.outcome != "complete":
+        require_space(task.folder, task.plan, n_checkpoints=2 if state is None else 1)
         state = _fit(task, progress)
     if task.config.timed and state.step < FEW_STEPS:
         log.warning(

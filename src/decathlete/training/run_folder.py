@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from decathlete.core.files import remove, remove_partials, writable_folder
+from decathlete.core.files import remove, remove_partials
+from decathlete.core.sizes import require_disk_space
 from decathlete.errors import OptionError, OutputError, PlanError, StoreError
 from decathlete.loading.samplers import SAMPLERS
+from decathlete.models.weights import NetworkTensors
 from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
@@ -142,27 +144,22 @@ def make_record(
 
 
 def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> RunRecord:
-    """Claim ``folder`` for this run: write ``record``, or return the existing record if the run is resumed.
+    """Claim the locked ``folder`` for this run: write ``record``, or return the existing one if the run is resumed.
 
     Raises:
         OutputError: it holds another run or other files, or this run and neither ``resume`` nor ``overwrite`` is
             given, or it cannot be written.
     """
-    writable_folder(folder)
+    remove_partials(folder)
+    remove_partials(folder / "checkpoints")
     if overwrite and not resume:
         clear(folder)
     there = record_in(folder)
     if there is None:
         record.save(folder / RUN)
         return record
-    differences = there.differences(record)
-    if differences:
-        raise OutputError(
-            f"contains a run that was made with different settings ({'; '.join(differences)})",
-            where=folder,
-            remedy="use the same options to resume it, --overwrite to replace it, or another results folder",
-            code="E-OUTPUT-EXISTS",
-        )
+    if differences := there.differences(record):
+        raise _other_run(folder, differences)
     if not resume:
         state = "this run, finished" if there.finished else "this run, not finished"
         raise OutputError(
@@ -171,16 +168,48 @@ def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> 
             remedy="use --resume to continue it, or --overwrite to replace it",
             code="E-OUTPUT-EXISTS",
         )
-    remove_partials(folder)
-    remove_partials(folder / "checkpoints")
     return there
+
+
+def _other_run(folder: Path, differences: list[str]) -> OutputError:
+    return OutputError(
+        f"contains a run that was made with different settings ({'; '.join(differences)})",
+        where=folder,
+        remedy="use the same options to resume it, --overwrite to replace it, or another results folder",
+        code="E-OUTPUT-EXISTS",
+    )
+
+
+def check_claim(folder: Path, config: TrainConfig, *, overwrite: bool) -> None:
+    """Check what is known before the dataset is prepared: that :func:`claim` will not reject the folder.
+
+    Raises:
+        OutputError: the folder contains another run or files of unknown origin, and ``overwrite`` is not given.
+    """
+    there = None if overwrite else record_in(folder)
+    if there is not None and (differences := there.config.differences(config)):
+        raise _other_run(folder, differences)
+
+
+def require_space(folder: Path, plan: Plan, *, n_checkpoints: int) -> None:
+    """Check that the disk has space for checkpoints of the network, before the training.
+
+    Args:
+        n_checkpoints: number of checkpoints that are added: two for a new run, since a checkpoint is written beside the
+            one before; one for a resumed run.
+
+    Raises:
+        OutputError: the weights and averaged weights alone, float32, do not fit.
+    """
+    n_bytes = n_checkpoints * 2 * 4 * NetworkTensors.of(plan.network).n_parameters
+    remedy = "free disk space, or use a results folder on another disk"
+    require_disk_space(folder, n_bytes, needed_for="for the checkpoints", remedy=remedy)
 
 
 def clear(folder: Path) -> None:
     """Remove what a training writes and what was made from its model, and nothing else."""
     for name in (*RUN_FILES, *DERIVED_FILES):
         remove(folder / name)
-    remove_partials(folder)
 
 
 def record_in(folder: Path) -> RunRecord | None:

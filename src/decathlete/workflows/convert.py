@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout
+from decathlete.core.files import check_output_path
 from decathlete.core.labels import LabelSet
+from decathlete.core.locks import locked_output
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
-from decathlete.dataset.conversion.run import Record, check_output, run_jobs
+from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
 from decathlete.dataset.conversion.source import Source, read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.conversion.values import nnunet_values
@@ -64,33 +66,35 @@ def convert(
         raise OptionError(
             f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
         )
-    folder, nnunet = Path(output), to == "nnunet"
+    folder, nnunet = check_output_path(output), to == "nnunet"
     has_manifest = files.images is None and Path(source).suffix.lower() != ".csv"
     origin = workspace.dataset(source) if has_manifest else Path(source)
     check_output(folder, origin, source_folders=(origin,) if has_manifest else files.folders(origin), nnunet=nnunet)
-    original = _read(origin, files, has_manifest=has_manifest, group_by=group_by, workers=workers, listen=listen)
-    labels = resolve_labels(original.spec.labels, regions=regions, order=regions_order, brats=brats)
-    new_labels, values = nnunet_values(labels, origin) if nnunet else (labels, {})
-    target = Target(
-        layout=to,
-        folder=folder,
-        suffix=choose_suffix(original.spec, suffix),
-        channels=len(original.spec.channels),
-        values=values,
-        known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
-    )
-    return run_jobs(
-        survey(original.spec, target, workers=workers, progress=listen("read headers")),
-        folder,
-        source=origin,
-        manifest=_manifest(original, new_labels, target),
-        folds=original.folds,
-        values=values,
-        copy=copy,
-        overwrite=overwrite,
-        workers=workers,
-        progress=listen("convert"),
-    )
+    with locked_output(folder):
+        check_replaceable(folder)
+        original = _read(origin, files, has_manifest=has_manifest, group_by=group_by, workers=workers, listen=listen)
+        labels = resolve_labels(original.spec.labels, regions=regions, order=regions_order, brats=brats)
+        new_labels, values = nnunet_values(labels, origin) if nnunet else (labels, {})
+        target = Target(
+            layout=to,
+            folder=folder,
+            suffix=choose_suffix(original.spec, suffix),
+            channels=len(original.spec.channels),
+            values=values,
+            known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
+        )
+        return run_jobs(
+            survey(original.spec, target, workers=workers, progress=listen("read headers")),
+            folder,
+            source=origin,
+            manifest=_manifest(original, new_labels, target),
+            folds=original.folds,
+            values=values,
+            copy=copy,
+            overwrite=overwrite,
+            workers=workers,
+            progress=listen("convert"),
+        )
 
 
 def _read(

@@ -10,10 +10,12 @@ from typing import Unpack
 
 from decathlete.core.durations import format_duration
 from decathlete.core.files import write_text
+from decathlete.core.locks import locked_folder
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.signatures import accepts_fields_of
 from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError
 from decathlete.evaluation.cross_validation import CrossValidation
+from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.folds import FoldSelection, format_folds
@@ -65,20 +67,27 @@ def cross_validate(
 
     Raises:
         OptionError: there are no such folds.
+        OutputError: a folder cannot be written, or another process works in the folder of a fold.
         FoldsFailedError: every fold failed.
         DecathleteError: preparing the dataset failed, or every fold failed with this same error.
         InterruptedRunError: a signal stopped the work; finished results are kept.
     """
     selection = FoldSelection.parse(folds)
     pipeline = FoldPipeline(task=task, **options)
-    store = pipeline.prepare()
-    numbers = selection.resolve(len(store.splits.folds))
-    pipeline.reporter.step(_announcement(numbers, pipeline.config))
+    pipeline.check()
+    with pipeline.locked_store() as store:
+        numbers = selection.resolve(len(store.splits.folds))
+        with pipeline.locked_folds(numbers):
+            pipeline.reporter.step(_announcement(numbers, pipeline.config))
+            return _cross_validate(pipeline, store, numbers)
+
+
+def _cross_validate(pipeline: FoldPipeline, store: PreparedStore, numbers: Sequence[int]) -> CrossValidationResult:
     finished, errors = _run_folds(pipeline, numbers)
     if errors and not finished:
         raise _common_error(list(errors.values())) or _folds_error(errors, n_done=0)
     failed = _folds_error(errors, n_done=len(finished)) if errors else None
-    folder = pipeline.workspace.results_folder(task, pipeline.dims)
+    folder = pipeline.workspace.results_folder(pipeline.task, pipeline.dims)
     scores = CrossValidation.of(
         {fold: result.scores for fold, result in finished.items() if result.scores is not None},
         dataset=store.plan.dataset,
@@ -145,8 +154,9 @@ def _common_error(errors: Sequence[Exception]) -> Exception | None:
 
 def _write(folder: Path, scores: CrossValidation) -> Path:
     """Write JSON, CSV and the page; existing ones are replaced, since they follow from the scores of the folds."""
-    scores.save(folder / f"{NAME}.json")
-    scores.save_csv(folder / f"{NAME}.csv")
     page = folder / f"{NAME}.html"
-    write_text(page, render_cross_validation(scores))
+    with locked_folder(folder, wait_for="written its scores to"):
+        scores.save(folder / f"{NAME}.json")
+        scores.save_csv(folder / f"{NAME}.csv")
+        write_text(page, render_cross_validation(scores))
     return page

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.extras import import_optional
+from decathlete.core.files import check_output_folder
+from decathlete.core.locks import locked_folder
 from decathlete.dataset.manifest import read_dataset
 from decathlete.io.images import read_image, read_label
 from decathlete.synthetic.brain_cohort import CohortOptions, make_brain_cohort
@@ -43,22 +45,27 @@ def demo(
     Args:
         folder: parent of the folders ``data``, ``prepared`` and ``results``.
         max_time_s: training time, seconds.
+
+    Raises:
+        OutputError: ``folder`` cannot be written, or another process works in it.
     """
     _import_multi_otsu()  # a missing package must be reported before minutes of work
-    workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
-    reporter.step("Make a brain cohort from the MNI152 template")
-    dataset = make_brain_cohort(workspace.data / "BrainDemo", cohort, progress=reporter.cases("make"))
-    result = run(
-        dataset,
-        dims=3,
-        workspace=workspace,
-        config=TrainConfig(max_time_s=max_time_s),
-        workers=workers,
-        overwrite=overwrite,
-        reporter=reporter,
-    )
-    held_out = [case.case_id for case in result.scores.cases] if result.scores else []
-    return DemoResult(run=result, thresholding_dice=thresholding_dice(dataset, held_out))
+    check_output_folder(folder)
+    with locked_folder(folder):
+        workspace = Workspace(data=folder / "data", prepared=folder / "prepared", results=folder / "results")
+        reporter.step("Make a brain cohort from the MNI152 template")
+        dataset = make_brain_cohort(workspace.data / "BrainDemo", cohort, progress=reporter.cases("make"))
+        result = run(
+            dataset,
+            dims=3,
+            workspace=workspace,
+            config=TrainConfig(max_time_s=max_time_s),
+            workers=workers,
+            overwrite=overwrite,
+            reporter=reporter,
+        )
+        held_out = [case.case_id for case in result.scores.cases] if result.scores else []
+        return DemoResult(run=result, thresholding_dice=thresholding_dice(dataset, held_out))
 
 
 def thresholding_dice(dataset: Path, case_ids: list[str]) -> float:

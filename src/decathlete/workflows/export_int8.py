@@ -9,12 +9,11 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
 
-from decathlete.core.files import TEMPORARY_PREFIX
+from decathlete.core.files import check_output_path, temporary_folder
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import ModelError
@@ -84,11 +83,12 @@ def export_int8(
             written.
         OutputError: ``output`` exists and is something else, or it cannot be written.
     """
+    folder_path = check_output_path(output)
     OpenVinoEngine.check_available()
     import_nncf()
     bundle = ModelBundle.load(Path(model))
     plan = bundle.record.plan
-    with program_folder(Path(output), overwrite=overwrite) as folder:
+    with program_folder(folder_path, overwrite=overwrite) as folder:
         cases = choose_cases(Path(model), plan, dataset=_to_path(dataset), calibration=_to_path(calibration))
         with translate_out_of_memory(
             "the windows to calibrate on", remedy="close other programs, or use a computer with more memory"
@@ -115,7 +115,7 @@ def export_int8(
         engine_int8 = OpenVinoEngine(folder / _FILE, window=record.window, precision="int8")
         seconds = measure_seconds((engine_fp32, engine_int8), windows[0])
     return Int8Program(
-        path=Path(output),
+        path=folder_path,
         record=record,
         difference=difference,
         checked_on=len(compared.windows),
@@ -142,9 +142,9 @@ def _quantize_best(
     best, dice_best = None, -inf
     for ends_in_fp32 in (False, True):
         program = quantize(fp32, windows, window=record.window, networks=record.networks, ends_in_fp32=ends_in_fp32)
-        with TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX) as attempt:
-            save_openvino(program, Path(attempt), record)
-            engine = OpenVinoEngine(Path(attempt) / _FILE, window=record.window, precision="int8")
+        with temporary_folder(folder) as attempt:
+            save_openvino(program, attempt, record)
+            engine = OpenVinoEngine(attempt / _FILE, window=record.window, precision="int8")
             dice_int8 = dice(engine)
         if dice_int8 > dice_best:
             best, dice_best = program, dice_int8

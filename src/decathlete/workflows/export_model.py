@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from decathlete.core.files import check_output_path
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
 from decathlete.errors import DecathleteError, OptionError, problems_found
@@ -51,13 +52,14 @@ def export_model(
         ImageError, StoreError: ``inputs`` cannot be used.
         OutputError: something else is at ``output``, or it cannot be written.
     """
+    path = check_output_path(output)
     chosen = _settings(exporter, settings or {})
     component = EXPORTERS.resolve(chosen.component)
     component.cls.check_available()
     bundle = ModelBundle.load(Path(model))
     return component.cls(chosen).export(
         bundle,
-        Path(output),
+        path,
         windows=lambda: _windows(Path(model), bundle.record.plan, inputs),
         overwrite=overwrite,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from decathlete.core.files import check_output_folder, check_outside
+from decathlete.core.locks import locked_folder, locked_output, reading
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
@@ -21,6 +24,7 @@ from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.curves import check_loggers
+from decathlete.training.run_folder import check_claim
 from decathlete.workflows.preprocess import preprocess
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import report
@@ -89,13 +93,16 @@ class FoldPipeline:
     overwrite: bool = False
     reporter: ProgressReporter = ProgressReporter()
 
-    def prepare(self) -> PreparedStore:
-        """Check, plan and prepare the dataset; finished results are kept.
+    def check(self, folds: Sequence[FoldName] = ()) -> None:
+        """Check options and folders, as far as that is possible before any work.
+
+        Args:
+            folds: the folds that will be run, as far as they are known.
 
         Raises:
             OptionError: several nodes, several processes started by a launcher, two batch sizes, a logger or loader
                 that is not installed, or an unknown metric.
-            DecathleteError: the dataset has errors, or the folder contains other data.
+            OutputError: a folder cannot be written, lies in a raw dataset, or contains other results.
         """
         launched = launcher()
         if self.config.nodes > 1 or (launched is not None and launched.world_size() > 1):
@@ -109,6 +116,21 @@ class FoldPipeline:
         check_loggers(self.config)
         check_batch_size(self.config, self.plan_options.overrides)
         check_loader(self.config)
+        dataset = self.workspace.dataset(self.task)
+        check_outside(self.workspace.prepared, dataset)
+        check_outside(self.workspace.results, dataset)
+        check_output_folder(self.workspace.prepared_folder(self.task, self.dims))
+        check_output_folder(self.workspace.results_folder(self.task, self.dims))
+        for fold in folds:
+            folder = check_output_folder(self._run_folder(fold))
+            check_claim(folder, self.config, overwrite=self.overwrite)
+
+    def prepare(self) -> PreparedStore:
+        """Check, plan and prepare the dataset; finished results are kept.
+
+        Raises:
+            DecathleteError: the dataset has errors, or the folder contains other data.
+        """
         self.reporter.step("Check, plan and prepare the dataset")
         return preprocess(
             self.task,
@@ -123,12 +145,47 @@ class FoldPipeline:
             progress=self.reporter.cases("prepare"),
         )
 
+    @contextmanager
+    def locked_store(self) -> Iterator[PreparedStore]:
+        """Prepare the dataset, and keep other processes from replacing the prepared data.
+
+        Processes that need the same data wait for the one that prepares them, then read them side by side.
+
+        Raises:
+            DecathleteError: as :meth:`prepare`.
+        """
+        folder = self.workspace.prepared_folder(self.task, self.dims)
+        with ExitStack() as locks:
+            with locked_output(folder, wait_for="prepared"):
+                store = self.prepare()
+                locks.enter_context(reading(folder))
+            yield store
+
+    @contextmanager
+    def locked_folds(self, folds: Sequence[FoldName]) -> Iterator[None]:
+        """Lock the folders of folds.
+
+        Raises:
+            OutputError: another process works in one of them, or it cannot be written.
+        """
+        with ExitStack() as locks:
+            for fold in folds:
+                locks.enter_context(locked_folder(self._run_folder(fold)))
+            yield
+
+    def _run_folder(self, fold: FoldName) -> Path:
+        return self.workspace.run_folder(self.task, self.dims, fold)
+
     def run_fold(self, fold: FoldName) -> FoldResult:
         """Train, score and report one fold of the prepared dataset; finished results are kept.
 
         Raises:
             DecathleteError: a step failed; results of earlier steps are kept.
         """
+        with self.locked_folds([fold]):
+            return self._run_locked_fold(fold)
+
+    def _run_locked_fold(self, fold: FoldName) -> FoldResult:
         self.reporter.step("Train on every case" if fold == "all" else f"Train fold {fold}")
         folder = train(
             self.task,

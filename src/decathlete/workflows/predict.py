@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
+from decathlete.core.files import check_output_folder
+from decathlete.core.locks import reading
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
 from decathlete.inference.options import PredictOptions
@@ -40,20 +43,21 @@ def predict(
     Raises:
         OptionError: an option is out of range.
         ModelError: a model is missing or damaged, or the models do not fit together.
-        OutputError: ``output`` cannot be written, or contains other results.
+        OutputError: ``output`` cannot be written, contains other results, or another process works in it.
         CasesFailedError: at the end, if some images could not be predicted.
     """
     if cases is not None and cases < 1:
         raise OptionError(f"--cases must be at least 1, it is {cases}", remedy="use --cases 1 or more")
+    folder, source = check_output_folder(output), Path(inputs)
     predictor = Predictor.load(models, options=options)
-    source = Path(inputs)
-    return predict_files(
-        predictor,
-        stored_cases(source, predictor)[:cases]
-        if is_store(source)
-        else dict(islice(find_inputs(source, n_channels=predictor.n_channels).items(), cases)),
-        Path(output),
-        save_probabilities=save_probabilities,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    with reading(source) if is_store(source) else nullcontext():
+        return predict_files(
+            predictor,
+            stored_cases(source, predictor)[:cases]
+            if is_store(source)
+            else dict(islice(find_inputs(source, n_channels=predictor.n_channels).items(), cases)),
+            folder,
+            save_probabilities=save_probabilities,
+            overwrite=overwrite,
+            progress=progress,
+        )

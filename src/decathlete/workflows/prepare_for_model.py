@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from decathlete.core.files import writable_folder
+from decathlete.core.files import check_output_folder
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
@@ -53,6 +53,7 @@ def prepare_for_model(
         OutputError: the folder contains cases prepared with another plan, and ``overwrite`` is not set.
         CasesFailedError: some cases could not be prepared; all others are.
     """
+    check_output_folder(workspace.prepared / workspace.dataset(task).resolve().name)
     plan = ModelBundle.load(model).record.plan
     spec = read_dataset(workspace.dataset(task))
     cases = spec.cases if mode == "val" else spec.test_cases
@@ -64,7 +65,6 @@ def prepare_for_model(
         )
     folder = workspace.prepared_folder(task, plan.dims)
     folder = folder.with_name(f"{folder.name}_{mode}")
-    writable_folder(folder.parent)
     selection = replace(spec, cases=cases, test_cases=())
     return preprocess(
         selection,

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from decathlete.core.choices import Orientation
-from decathlete.core.files import writable_folder
+from decathlete.core.files import check_output_folder
+from decathlete.core.locks import locked_folder, locked_output
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.given_splits import find_given_splits
@@ -45,6 +46,8 @@ def preprocess(
 ) -> PreparedStore:
     """Check, plan and prepare a dataset; results of an earlier run are kept.
 
+    If another process prepares the same data, wait until it has finished.
+
     Args:
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
@@ -52,31 +55,35 @@ def preprocess(
 
     Raises:
         DatasetError: the check found errors; lists all of them.
-        OutputError: the folder contains data that were prepared with another plan, and ``overwrite`` is not given.
+        OutputError: the folder contains data that were prepared with another plan, and ``overwrite`` is not given; or
+            another process reads them, or the folder cannot be written.
         CasesFailedError: some cases could not be prepared.
     """
+    folder = check_output_folder(workspace.prepared_folder(task, dims))
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
-    folder = workspace.prepared_folder(task, dims)
-    writable_folder(folder.parent)
-    if reuse and not overwrite and (store := _finished_store(folder, spec)) is not None:
+    with locked_output(folder, wait_for="prepared"):
+        if reuse and not overwrite and (store := _finished_store(folder, spec)) is not None:
+            if on_plan:
+                on_plan(store.plan)
+            return store
+        with locked_folder(folder.parent, wait_for="checked the dataset of"):
+            fingerprint = load_or_make_fingerprint(
+                spec, folder.parent, options.orientation, workers=workers, progress=checking
+            )
+        plan = plan_with(spec, fingerprint, dims=dims, options=options)
         if on_plan:
-            on_plan(store.plan)
-        return store
-    fingerprint = load_or_make_fingerprint(spec, folder.parent, options.orientation, workers=workers, progress=checking)
-    plan = plan_with(spec, fingerprint, dims=dims, options=options)
-    if on_plan:
-        on_plan(plan)
-    splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
-    return prepare_store(
-        spec,
-        plan,
-        folder,
-        fingerprint=fingerprint,
-        splits=splits,
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
-    )
+            on_plan(plan)
+        splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
+        return prepare_store(
+            spec,
+            plan,
+            folder,
+            fingerprint=fingerprint,
+            splits=splits,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
 
 def choose_folds(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from decathlete.core.files import write_text
+from decathlete.core.files import check_output_path, write_text
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.version import __version__
 from decathlete.workflows.report_data import read_run
@@ -29,6 +29,7 @@ def report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
     run_folder = Path(model)
     if not (run_folder / "run.json").is_file() and (run_folder.parent / "run.json").is_file():
         run_folder = run_folder.parent
+    check_output_path(run_folder / "report.html")
     run = read_run(run_folder, dataset_root=dataset_root)
     path = run_folder / "report.html"
     write_text(path, _environment().get_template("report.html.j2").render(page=make_page(run)))

@@ -51,12 +51,15 @@ def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptio
         options: the fields of :class:`~decathlete.workflows.fold.FoldPipeline`.
 
     Raises:
+        OutputError: a folder cannot be written or contains other results, or another process works in it; before any
+            work is done.
         DecathleteError: a step failed; results of earlier steps are kept.
     """
     pipeline = FoldPipeline(task=task, **options)
-    pipeline.prepare()
-    result = pipeline.run_fold(fold)
-    predictions, failed = pipeline.predict_tests([result.folder], result.folder / "predictions")
+    pipeline.check([fold])
+    with pipeline.locked_folds([fold]), pipeline.locked_store():
+        result = pipeline.run_fold(fold)
+        predictions, failed = pipeline.predict_tests([result.folder], result.folder / "predictions")
     return RunResult(
         folder=result.folder, scores=result.scores, report=result.report, predictions=predictions, failed_tests=failed
     )

@@ -13,6 +13,8 @@ import torch
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
+from decathlete.core.files import check_output_folder
+from decathlete.core.locks import reading
 from decathlete.dataset.split_cases import describe_untrained
 from decathlete.errors import OptionError
 from decathlete.networks.precision import cpu_arithmetic, supported_precision
@@ -65,33 +67,35 @@ def train(
 
     Raises:
         StoreError: the dataset is not prepared.
-        OutputError: the folder contains another run, and neither ``resume`` nor ``overwrite`` is set.
+        OutputError: the folder contains another run, and neither ``resume`` nor ``overwrite`` is set; or another
+            process works in it, or it cannot be written.
     """
-    store = PreparedStore.open(workspace.prepared_folder(task, dims))
-    _warn_of_untrained_classes(store, fold)
-    folder = workspace.run_folder(task, dims, fold)
-    plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
-    plan = plan or make_training_plan(store, config, adapt=adapt, overrides=overrides)
-    if "budget" in plan.reasons:
-        log.info(
-            "the plan is adapted to the machine and the training time: patch %s, batch %d, features %s; %s",
-            plan.patch_size,
-            plan.batch_size,
-            architecture_of(plan.network).width,
-            plan.reasons["budget"],
+    folder = check_output_folder(workspace.run_folder(task, dims, fold))
+    with reading(workspace.prepared_folder(task, dims)):
+        store = PreparedStore.open(workspace.prepared_folder(task, dims))
+        _warn_of_untrained_classes(store, fold)
+        plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
+        plan = plan or make_training_plan(store, config, adapt=adapt, overrides=overrides)
+        if "budget" in plan.reasons:
+            log.info(
+                "the plan is adapted to the machine and the training time: patch %s, batch %d, features %s; %s",
+                plan.patch_size,
+                plan.batch_size,
+                architecture_of(plan.network).width,
+                plan.reasons["budget"],
+            )
+        return train_on_store(
+            store,
+            fold,
+            folder,
+            config,
+            plan=plan,
+            resume=resume,
+            overwrite=overwrite,
+            dataset_root=workspace.dataset(task).resolve(),
+            progress=progress,
+            clock=clock,
         )
-    return train_on_store(
-        store,
-        fold,
-        folder,
-        config,
-        plan=plan,
-        resume=resume,
-        overwrite=overwrite,
-        dataset_root=workspace.dataset(task).resolve(),
-        progress=progress,
-        clock=clock,
-    )
 
 
 def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decathlete.core.choices import Grid
+from decathlete.core.locks import locked_folder
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, ModelError, OptionError
 from decathlete.evaluation.evaluate import evaluate_pairs
-from decathlete.evaluation.metrics import MetricChoice, make_metrics
+from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.options import PredictOptions
@@ -77,20 +78,45 @@ def validate(
         ModelError: ``model`` is not part of a run.
         OptionError: the run has no held-out cases, or metrics or their settings are unknown or not allowed.
         DatasetError: the raw dataset is missing or lacks held-out cases.
-        OutputError: other scores or predictions exist, and ``overwrite`` is not set. This is checked first.
+        OutputError: other scores or predictions exist, and ``overwrite`` is not set; or another process works in the
+            folder of the run, or it cannot be written. This is checked first.
     """
     used = make_metrics(metrics, tolerance_mm=tolerance_mm)
     run = require_run_folder(model)
+    with locked_folder(run):
+        return _validate(
+            run,
+            dataset_root=dataset_root,
+            options=options,
+            workers=workers,
+            metrics=used,
+            grid=grid,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def _validate(
+    run: Path,
+    *,
+    dataset_root: Path | None,
+    options: PredictOptions,
+    workers: int,
+    metrics: Sequence[Metric],
+    grid: Grid,
+    overwrite: bool,
+    progress: CaseProgress | None,
+) -> Scores:
     record = RunRecord.load(run / "run.json", error=ModelError)
     cases = load_held_out_cases(run, record, dataset_root)
     predictor = Predictor.load(run / "model", options=options)
     labels = predictor.labels  # the model's, because its regions may differ from those of dataset.json
     origin = make_scores_origin(predictor.settings, cases, labels)
-    existing = load_reusable_scores(run, origin, metrics=used, overwrite=overwrite, grid=grid)
+    existing = load_reusable_scores(run, origin, metrics=metrics, overwrite=overwrite, grid=grid)
     if grid == "prepared":
         if existing is not None:
             return existing
-        scores = score_on_prepared_grid(predictor, cases, metrics=used, progress=progress)
+        scores = score_on_prepared_grid(predictor, cases, metrics=metrics, progress=progress)
         return _save(scores, origin, run)
     folder = run / "validation"
     predictions = predict_files(
@@ -101,7 +127,7 @@ def validate(
         return existing
     paths = {p.case_id: p.path for p in predictions}
     pairs = {c.id: (paths[c.id], c.label) for c in cases if c.label is not None}
-    return _save(evaluate_pairs(pairs, labels, metrics=used, workers=workers), origin, run)
+    return _save(evaluate_pairs(pairs, labels, metrics=metrics, workers=workers), origin, run)
 
 
 def _save(scores: Scores, origin: ScoresOrigin, run: Path) -> Scores:

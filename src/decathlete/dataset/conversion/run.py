@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from decathlete.core.files import remove, remove_partials, value_digest, writable_folder, write_json
+from decathlete.core.files import check_output_path, remove, remove_partials, value_digest, write_json
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
+from decathlete.core.sizes import require_disk_space
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, run_job
 from decathlete.dataset.given_splits import FOLDS
 from decathlete.dataset.manifest import MANIFEST
@@ -110,6 +111,8 @@ def run_jobs(
     )
     _reject_own_sources(all_jobs, folder)
     _prepare_folder(folder, record, overwrite=overwrite)
+    if copy:
+        _require_space(all_jobs, folder)
     failures = {}
     convert_case = partial(_convert_case, copy=copy)
     for done, outcome in enumerate(map_cases(convert_case, dict(jobs.items()), workers=workers), start=1):
@@ -123,6 +126,17 @@ def run_jobs(
         write_json(folder / FOLDS, [f.model_dump(mode="json") for f in folds])
     write_json(folder / MANIFEST, manifest)
     return record
+
+
+def _require_space(jobs: list[Job], folder: Path) -> None:
+    """Check that the copies fit on the disk; files that are converted may become smaller."""
+    missing = [job for job in jobs if isinstance(job, PlaceFile) and not all(t.exists() for t in job.targets)]
+    require_disk_space(
+        folder,
+        sum(path.stat().st_size for job in missing for path in job.sources),
+        needed_for="for the copies",
+        remedy="free disk space, choose a folder on another disk, or leave out --copy to link the files",
+    )
 
 
 def _convert_case(jobs: tuple[Job, ...], *, copy: bool) -> None:
@@ -151,28 +165,35 @@ def _reject_own_sources(jobs: list[Job], folder: Path) -> None:
             )
 
 
-def _prepare_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
-    writable_folder(folder.parent)
+def check_replaceable(folder: Path) -> None:
+    """Check that ``folder`` is absent, empty, or the result of a conversion, before files are read.
+
+    Raises:
+        OutputError: it contains files that a conversion did not create.
+    """
+    check_output_path(folder.parent)
     if folder.exists() and not folder.is_dir():
         raise OutputError("is a file, not a folder", where=folder, remedy="choose another folder")
-    if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+    if _has_content(folder):
+        _existing_record(folder)
+
+
+def _has_content(folder: Path) -> bool:
+    return folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
+
+
+def _prepare_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
+    if _has_content(folder):
         _clear(folder, record, overwrite=overwrite)
+    remove_partials(folder)
     for part in _PARTS:
         remove_partials(folder / part)
     record.save(folder / RECORD)
 
 
 def _clear(folder: Path, record: Record, *, overwrite: bool) -> None:
-    """Remove the result of another conversion; anything else is never removed, since it may be a dataset."""
-    try:
-        existing = Record.load(folder / RECORD)
-    except DecathleteError:
-        raise OutputError(
-            "contains files that `decathlete convert` did not create",
-            where=folder,
-            remedy="choose another folder, or empty this one yourself",
-            code="E-OUTPUT-EXISTS",
-        ) from None
+    """Remove the result of another conversion."""
+    existing = _existing_record(folder)
     if existing.digest == record.digest:
         return
     if not overwrite:
@@ -184,3 +205,20 @@ def _clear(folder: Path, record: Record, *, overwrite: bool) -> None:
         )
     for name in _CONTENT:
         remove(folder / name)
+
+
+def _existing_record(folder: Path) -> Record:
+    """Return the record of the conversion that created ``folder``; anything else may be a dataset of the user.
+
+    Raises:
+        OutputError: there is none.
+    """
+    try:
+        return Record.load(folder / RECORD)
+    except DecathleteError:
+        raise OutputError(
+            "contains files that `decathlete convert` did not create",
+            where=folder,
+            remedy="choose another folder, or empty this one yourself",
+            code="E-OUTPUT-EXISTS",
+        ) from None

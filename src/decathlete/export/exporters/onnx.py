@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from decathlete.core.files import atomic_path, writable_folder
+from decathlete.core.files import atomic_path
+from decathlete.core.locks import locked_output
 from decathlete.export.exporters import EXPORTERS, CheckWindows
 from decathlete.export.programs import ExportedProgram, ProgramExporter, ProgramSource, check_replaceable
 from decathlete.inference.engines.onnx import OnnxEngine
@@ -27,13 +28,13 @@ class OnnxExporter(ProgramExporter):
         """Write a folder with ``model.onnx``; or a single file, if ``output`` ends in ``.onnx``."""
         if output.suffix != ".onnx":
             return super().export(model, output, windows=windows, overwrite=overwrite)
-        check_replaceable(output, _is_exported_file, overwrite=overwrite)
-        writable_folder(output.parent)
-        source = ProgramSource.of(model, windows())
-        with atomic_path(output) as partial:
-            partial.write_bytes(source.onnx_program())
-            program = OnnxEngine(partial, window=source.record.window, precision="fp32")
-            max_difference = source.check(program, title=self.title)
+        with locked_output(output):
+            check_replaceable(output, _is_exported_file, overwrite=overwrite)
+            source = ProgramSource.of(model, windows())
+            with atomic_path(output) as partial:
+                partial.write_bytes(source.onnx_program())
+                program = OnnxEngine(partial, window=source.record.window, precision="fp32")
+                max_difference = source.check(program, title=self.title)
         return source.result(output, max_difference)
 
     def write(self, source: ProgramSource, folder: Path) -> None:

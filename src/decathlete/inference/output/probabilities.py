@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
@@ -22,7 +21,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, remove, translate_os_error
+from decathlete.core.files import atomic_path, remove, temporary_name, translate_os_error
 from decathlete.core.geometry import AxisTransform, Geometry
 from decathlete.core.sizes import require_disk_space
 from decathlete.errors import ImageError
@@ -82,7 +81,7 @@ class ProbabilityFile:
     def __init__(
         self, folder: Path, n_outputs: int, geometry: Geometry, axes: AxisTransform, *, header: bytes = b""
     ) -> None:
-        self.path = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-probabilities.nii"
+        self.path = folder / temporary_name("probabilities.nii")
         self._n_outputs, self._shape_ZYX, self._axes = n_outputs, geometry.shape_ZYX, axes
         self._across = axes.permutation[0]
         """The file's axis that planes are across; 0 once they are in order."""

@@ -13,7 +13,7 @@ import mmap
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decathlete.core.files import TEMPORARY_PREFIX, translate_os_error
+from decathlete.core.files import temporary_folder, translate_os_error
 from decathlete.core.geometry import Shape
+from decathlete.core.scratch import scratch_folder
 from decathlete.inference.windows.grid import WindowGrid, importance
 
 CHUNK_BYTES = 128 * 2**20
@@ -243,7 +244,8 @@ class DiskSpill:
 
     def __init__(self, scratch: Path | None) -> None:
         self._scratch = scratch
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._cleanup = ExitStack()
         self._keys: set[Key] = set()
 
     def __contains__(self, key: Key) -> bool:
@@ -286,9 +288,8 @@ class DiskSpill:
 
     def close(self) -> None:
         """Remove all tiles."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._cleanup.close()
+        self._folder = None
         self._keys.clear()
 
     def _translate_error(self) -> AbstractContextManager[None]:
@@ -300,6 +301,9 @@ class DiskSpill:
 
     def _path(self, key: Key) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(dir=self._scratch, prefix=TEMPORARY_PREFIX)
-            log.info("memory is short: sums of this prediction are spilled to %s", Path(self._folder.name).parent)
-        return Path(self._folder.name) / "_".join(map(str, key))
+            self._folder = self._cleanup.enter_context(self._make_folder())
+            log.info("memory is short: sums of this prediction are spilled to %s", self._folder.parent)
+        return self._folder / "_".join(map(str, key))
+
+    def _make_folder(self) -> AbstractContextManager[Path]:
+        return scratch_folder() if self._scratch is None else temporary_folder(self._scratch)

@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
+from decathlete.core.parallel import end_with_parent
 from decathlete.errors import DecathleteError
 from decathlete.training.distributed.failures import read_failure, write_failure
 from decathlete.training.loop.signals import forward
@@ -108,6 +109,7 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
 
 
 def _worker(rank: int, fit: Fit, task: TrainTask, progress: TrainingProgress, port: int) -> None:
+    end_with_parent()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("decathlete").setLevel(task.log_level)
     if task.hardware.kind == "cpu":  # processes that each use all cores wait for one another

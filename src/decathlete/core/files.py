@@ -105,10 +105,20 @@ def read_text(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error("does not exist", where=path, remedy=remedy or "check the path") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(
-            f"cannot be read ({problem})", where=path, remedy=remedy or "check the file and its permissions"
-        ) from problem
+    except OSError as problem:
+        raise access_error(problem, path, kind=error) from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"cannot be read ({problem})", where=path, remedy=remedy or "check the file") from problem
+
+
+def access_error(problem: OSError, path: Path, *, kind: type[DecathleteError]) -> DecathleteError:
+    """Return the error about a file that exists but could not be opened or read: its content may be good."""
+    return kind(
+        f"cannot be read ({problem.strerror or problem})",
+        where=path,
+        remedy="check its permissions, and that its disk or network share is connected",
+        code="E-FILE",
+    )
 
 
 def remove(path: Path) -> None:

@@ -22,6 +22,8 @@ class Fold(Schema):
 class Splits(Schema):
     """All folds; every case is held out in exactly one fold."""
 
+    has_checksum = True
+
     seed: int
     grouped: bool
     folds: tuple[Fold, ...]

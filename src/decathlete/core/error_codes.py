@@ -292,9 +292,11 @@ _ENTRIES = (
     ErrorCode(
         code="E-MODEL-NOT-FINITE",
         error="ModelError",
-        title="Weights contain NaN or infinite values",
-        meaning="A tensor of the model has values that are not finite. Such a model predicts nothing useful.",
-        remedy="Train the model again, with a lower learning rate or in fp32.",
+        title="Weights contain NaN, infinite or huge values",
+        meaning="A tensor of the model has values that are not finite, or a learned weight above 1e6. Such a model "
+        "predicts nothing useful.",
+        remedy="Copy the model again from its source. If its training diverged, train it again, with a lower learning "
+        "rate or in fp32.",
     ),
     ErrorCode(
         code="E-MODEL-POSTPROCESSING",

@@ -16,6 +16,8 @@ from decathlete.errors import DecathleteError, OutputError
 
 TEMPORARY_PREFIX = ".partial-"
 """Prefix of the names of unfinished files and folders; a killed run may leave some."""
+_FULL_BYTES = 2**16
+"""A disk with less free space is full: the writers of torch and safetensors write larger pieces."""
 
 
 @contextmanager
@@ -69,6 +71,24 @@ def translate_os_error(what: str, *, where: Path, remedy: str) -> Iterator[None]
         raise OutputError(
             f"{what} ({problem.strerror or problem})", where=where, remedy=remedy, code=output_code(problem)
         ) from problem
+
+
+@contextmanager
+def translate_native_write_error(path: Path) -> Iterator[None]:
+    """Raise an ``OSError`` in place of what compiled libraries raise when they cannot write to ``path``.
+
+    Their errors have no number, and some do not name the reason: a disk without space for a few more kB is full.
+    """
+    try:
+        yield
+    except (DecathleteError, OSError, MemoryError):
+        raise
+    except Exception as problem:
+        is_full = f"os error {errno.ENOSPC}" in str(problem) or shutil.disk_usage(path.parent).free < _FULL_BYTES
+        if not (is_full or "os error" in str(problem)):
+            raise
+        number = errno.ENOSPC if is_full else errno.EIO
+        raise OSError(number, os.strerror(number) if is_full else str(problem), str(path)) from problem
 
 
 def output_code(problem: OSError) -> str:

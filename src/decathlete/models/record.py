@@ -57,7 +57,7 @@ class NetworkRecord(Schema):
     Attributes:
         file: path in the bundle, ``weights/NAME.safetensors`` (version 1: ``weights.safetensors``).
         prefix: prefix of the network's tensors in the file; only version 1 has several networks in one file.
-        sha256: digest of the file, hexadecimal.
+        sha256: digest of the file, hexadecimal; ``None``: not recorded (only version 1).
         dtype: type of every floating-point tensor.
         n_parameters: number of learnable values; ``None``: not recorded (version 1).
         fold: fold of the cross-validation that it was trained on, ``"all"`` for all cases; ``None``: unknown.
@@ -65,10 +65,16 @@ class NetworkRecord(Schema):
 
     file: str = Field(pattern=r"^weights(/[A-Za-z0-9][A-Za-z0-9_-]*(\.[0-9]+)?)?\.safetensors$")
     prefix: str = Field(default="", pattern=r"^([0-9]+\.)?$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     dtype: FloatType = "float32"
     n_parameters: int | None = Field(default=None, ge=1)
     fold: str | None = None
+
+    @model_validator(mode="after")
+    def _check_digest(self) -> Self:
+        if self.sha256 is None and self.file != VERSION_1_WEIGHTS_FILE:
+            raise ValueError("sha256 is missing")
+        return self
 
 
 class MemberRecord(Schema):
@@ -261,7 +267,7 @@ def _from_version_1(content: Mapping[str, Any]) -> dict[str, Any]:
         {
             "file": VERSION_1_WEIGHTS_FILE,
             "prefix": f"{number}." if n_networks > 1 else "",
-            "sha256": content.get("weights_sha256", ""),
+            "sha256": content.get("weights_sha256"),
             "fold": fold,
         }
         for number, fold in enumerate(folds)

@@ -299,6 +299,15 @@ _ENTRIES = (
         "rate or in fp32.",
     ),
     ErrorCode(
+        code="E-MODEL-LOGITS",
+        error="ModelError",
+        title="The network computed NaN or infinite values",
+        meaning="The logits of a case are not finite: half precision overflowed, the image has extreme intensities, or "
+        "the weights are damaged. No label map was written for this case.",
+        remedy="Predict with `--precision fp32`. If that does not help, check the intensities of the image, then copy "
+        "or train the model again.",
+    ),
+    ErrorCode(
         code="E-MODEL-POSTPROCESSING",
         error="ModelError",
         title="A post-processing step does not fit",

@@ -72,7 +72,7 @@ class ProgramRecord(Schema):
     networks: int
     plan: Plan
     mirror_axes: tuple[int, ...]
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=1e-6, le=1e6, allow_inf_nan=False)
     postprocessing: tuple[PostprocessingStep, ...] = ()
     input_name: str = INPUT
     output_name: str = OUTPUT

@@ -145,7 +145,7 @@ class ModelRecord(Schema):
         labels: what is segmented; the labels of every member's plan.
         combination: how the members' outputs are combined.
         postprocessing: steps that change the label map, in order; empty: none.
-        temperature: logits are divided by it before they become probabilities; above 1: less confident.
+        temperature: logits are divided by it before they become probabilities, 1e-6..1e6; above 1: less confident.
         provenance: origin of the model as a whole, beside that of its members.
     """
 
@@ -154,7 +154,7 @@ class ModelRecord(Schema):
     members: tuple[MemberRecord, ...] = Field(min_length=1)
     combination: Combination = Combination()
     postprocessing: tuple[PostprocessingStep, ...] = ()
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=1e-6, le=1e6, allow_inf_nan=False)
     provenance: dict[str, JsonValue] = {}
 
     @model_validator(mode="before")

@@ -131,6 +131,11 @@ def read_text(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
         raise error(f"cannot be read ({problem})", where=path, remedy=remedy or "check the file") from problem
 
 
+def is_access_error(problem: Exception) -> bool:
+    """Return whether the system could not open or read a file; a seek to a damaged offset (EINVAL) is damage."""
+    return isinstance(problem, OSError) and problem.errno not in (None, errno.EINVAL)
+
+
 def access_error(problem: OSError, path: Path, *, kind: type[DecathleteError]) -> DecathleteError:
     """Return the error about a file that exists but could not be opened or read: its content may be good."""
     return kind(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from decathlete.core.files import file_digest
+from decathlete.core.files import access_error, file_digest
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OptionError
 from decathlete.inference.engine_selection import AUTO
@@ -134,7 +134,11 @@ class ExportedFolder:
             path = self.folder / Path(name).name  # never outside of the folder
             if not path.is_file():
                 raise ModelError(f"has no {name}", where=self.folder, remedy=_EXPORT_AGAIN)
-            if file_digest(path) != digest:
+            try:
+                found = file_digest(path)
+            except OSError as problem:
+                raise access_error(problem, path, kind=ModelError) from None
+            if found != digest:
                 raise ModelError(f"is not the file that {RECORD_FILE} describes", where=path, remedy=_EXPORT_AGAIN)
 
 

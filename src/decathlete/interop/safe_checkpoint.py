@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from decathlete.core.files import access_error
-from decathlete.errors import ModelError
+from decathlete.core.files import access_error, is_access_error
+from decathlete.errors import DecathleteError, ModelError
 from decathlete.models.weights import STORED_TYPES
 from decathlete.transfer.zips import find_damaged_member
 
@@ -173,7 +173,9 @@ def _unsafe_error(path: Path, names: Sequence[str], keys: Sequence[str]) -> Mode
     )
 
 
-def _damage_error(path: Path, problem: Exception) -> ModelError:
+def _damage_error(path: Path, problem: Exception) -> DecathleteError:
+    if isinstance(problem, OSError) and is_access_error(problem):
+        return access_error(problem, path, kind=ModelError)
     reason = " ".join(str(problem).split())[:200]
     return ModelError(
         f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_REMEDY, code="E-MODEL-DAMAGED"

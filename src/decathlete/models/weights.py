@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from decathlete.core.files import access_error, file_digest, translate_native_write_error
+from decathlete.core.files import access_error, file_digest, is_access_error, translate_native_write_error
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.models.record import RECORD_FILE, FloatType, NetworkRecord
 from decathlete.networks.build import build_network
@@ -292,7 +292,7 @@ def _tensors(path: Path, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def _damaged(path: Path, problem: Exception) -> DecathleteError:
-    if isinstance(problem, OSError) and problem.errno is not None:
+    if isinstance(problem, OSError) and is_access_error(problem):
         return access_error(problem, path, kind=ModelError)
     return ModelError(
         f"is damaged or not a safetensors file ({problem})", where=path, remedy=REMEDY, code="E-MODEL-WEIGHTS-DAMAGED"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.checksums import file_crc32
-from decathlete.core.files import access_error
+from decathlete.core.files import access_error, is_access_error
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import StoreError
 
@@ -105,7 +105,7 @@ def translate_damage(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as problem:
         raise StoreError("is missing", where=path, remedy=AGAIN, code="E-STORE-DAMAGED") from problem
-    except OSError as problem:
-        raise access_error(problem, path, kind=StoreError) from problem
-    except _DAMAGE as problem:
+    except (OSError, *_DAMAGE) as problem:
+        if isinstance(problem, OSError) and is_access_error(problem):
+            raise access_error(problem, path, kind=StoreError) from problem
         raise StoreError(f"is damaged ({problem})", where=path, remedy=AGAIN, code="E-STORE-DAMAGED") from problem

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.checksums import file_crc32
-from decathlete.core.files import atomic_path, remove, remove_partials, value_digest, writable_folder
+from decathlete.core.files import (
+    atomic_path,
+    remove,
+    remove_partials,
+    translate_native_write_error,
+    value_digest,
+    writable_folder,
+)
 from decathlete.core.lazy_import import lazy_import
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
@@ -204,14 +211,15 @@ def _write_array(path: Path, array: NDArray[Any], dims: Dims) -> None:
     lead = array.shape[:-3]
     chunks, blocks = (tuple(min(size[i], n) for size, n in zip(sizes, array.shape[-3:], strict=True)) for i in range(2))
     try:
-        blosc2.asarray(
-            np.ascontiguousarray(array),
-            urlpath=str(path),
-            chunks=(*lead, *chunks),
-            blocks=(*(1 for _ in lead), *blocks),
-            cparams={"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1},  # shuffled by default
-            dparams={"nthreads": 1},
-        )
+        with translate_native_write_error(path):
+            blosc2.asarray(
+                np.ascontiguousarray(array),
+                urlpath=str(path),
+                chunks=(*lead, *chunks),
+                blocks=(*(1 for _ in lead), *blocks),
+                cparams={"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1},  # shuffled by default
+                dparams={"nthreads": 1},
+            )
     except RuntimeError as problem:
         raise OutputError(
             f"cannot be written ({problem})", where=path, remedy="make room on its disk and run the command again"

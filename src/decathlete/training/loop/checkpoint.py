@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from decathlete.core.files import access_error, atomic_path, translate_native_write_error
+from decathlete.core.files import access_error, atomic_path, is_access_error, translate_native_write_error
 from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError, ModelError, OutputError
 from decathlete.transfer.zips import find_damaged_member
@@ -57,9 +57,9 @@ def load_checkpoint(path: Path, *, parts: Sequence[str] = ()) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError("does not exist", where=path, remedy=_REMEDY, code="E-MODEL-NOT-FOUND") from None
-    except OSError as problem:
-        raise access_error(problem, path, kind=ModelError) from None
-    except (*CONTENT_ERRORS, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as problem:
+    except (OSError, *CONTENT_ERRORS, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as problem:
+        if isinstance(problem, OSError) and is_access_error(problem):
+            raise access_error(problem, path, kind=ModelError) from None
         raise damage_error(path, problem) from None
     if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
         raise ModelError("is not a checkpoint of this version of Decathlete", where=path, remedy=_REMEDY)

@@ -110,7 +110,7 @@ def _find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Spli
     present = {p.name for p in folder.iterdir() if not p.name.startswith(".")} if folder.is_dir() else set()
     if not present:
         return None
-    if "plan.json" not in present:
+    if "plan.json" not in present and _load_source(folder) is None:
         return f"contains something else ({', '.join(sorted(present)[:3])})"
     try:
         found = Plan.load(folder / "plan.json")
@@ -139,13 +139,18 @@ def _other_split(folder: Path, splits: Splits) -> str | None:
     try:
         same = Splits.load(folder / "splits.json") == splits
     except DecathleteError:
-        with suppress(DecathleteError):
-            same = StoreSource.load(folder / "source.json").splits_digest == _splits_digest(splits)
-            if same:
-                log.warning("%s is damaged and is written again", folder / "splits.json")
-                return None
-        return "contains a damaged splits.json, so that its folds are unknown"
+        source = _load_source(folder)
+        if source is None or source.splits_digest != _splits_digest(splits):
+            return "contains a damaged splits.json, so that its folds are unknown"
+        log.warning("%s is damaged and is written again", folder / "splits.json")
+        return None
     return None if same else "contains cases that are split into other folds (other options, or another list of cases)"
+
+
+def _load_source(folder: Path) -> StoreSource | None:
+    with suppress(DecathleteError):
+        return StoreSource.load(folder / "source.json")
+    return None
 
 
 def _splits_digest(splits: Splits) -> str:

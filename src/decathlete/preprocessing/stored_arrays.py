@@ -22,7 +22,9 @@ Value = TypeVar("Value", bound=np.generic)
 
 blosc2 = lazy_import("blosc2")
 
-AGAIN = "run `decathlete preprocess` again: it makes what is missing or damaged and keeps the rest"
+AGAIN = (
+    "run `decathlete preprocess` again with the same options: it makes what is missing or damaged and keeps the rest"
+)
 
 _DAMAGE = (
     AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,

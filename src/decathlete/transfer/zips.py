@@ -55,6 +55,8 @@ def unpack_zip(
 def find_damaged_member(packed: zipfile.ZipFile) -> str | None:
     """Return the first member whose content does not match its checksum (0.45 s for each GB), or ``None``.
 
+    Its name is that inside the top folder, which torch calls as the file was called when it was written.
+
     torch can write zip files without checksums (``torch.serialization.set_crc32_options(False)``): then all are 0, and
     nothing is compared.
 
@@ -63,7 +65,8 @@ def find_damaged_member(packed: zipfile.ZipFile) -> str | None:
     """
     if not any(member.CRC for member in packed.infolist()):
         return None
-    return packed.testzip()
+    name = packed.testzip()
+    return None if name is None else name.partition("/")[2] or name
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def test_a_changed_weight_is_named(checkpoint: tuple[Importer, Path, Path], tmp_
     raw = next(value for value in state.values() if value.numel() > 20).numpy().tobytes()[:64]
     place = whole.index(raw) + 3
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
-    with pytest.raises(ModelError, match=r"the content of '.*/data/\d+' does not match its checksum") as caught:
+    with pytest.raises(ModelError, match=r"the content of 'data/\d+' does not match its checksum") as caught:
         run(argument, tmp_path / "model")
     assert caught.value.code == "E-MODEL-DAMAGED"
     assert not (tmp_path / "model").exists()

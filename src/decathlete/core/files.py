@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -77,18 +78,20 @@ def translate_os_error(what: str, *, where: Path, remedy: str) -> Iterator[None]
 def translate_native_write_error(path: Path) -> Iterator[None]:
     """Raise an ``OSError`` in place of what compiled libraries raise when they cannot write to ``path``.
 
-    Their errors have no number, and some do not name the reason: a disk without space for a few more kB is full.
+    Their errors have no ``errno``, and some do not name the reason: a disk without space for a few more kB is full.
     """
     try:
         yield
     except (DecathleteError, OSError, MemoryError):
         raise
     except Exception as problem:
-        is_full = f"os error {errno.ENOSPC}" in str(problem) or shutil.disk_usage(path.parent).free < _FULL_BYTES
-        if not (is_full or "os error" in str(problem)):
+        if found := re.search(r"\(os error (\d+)\)", str(problem)):  # as Rust's libraries say it
+            number = int(found[1])
+        elif shutil.disk_usage(path.parent).free < _FULL_BYTES:
+            number = errno.ENOSPC
+        else:
             raise
-        number = errno.ENOSPC if is_full else errno.EIO
-        raise OSError(number, os.strerror(number) if is_full else str(problem), str(path)) from problem
+        raise OSError(number, os.strerror(number), str(path)) from problem
 
 
 def output_code(problem: OSError) -> str:

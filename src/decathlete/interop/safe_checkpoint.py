@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 import zlib
@@ -43,7 +44,10 @@ _ZIP = b"PK\x03\x04"
 _ZIP_ERRORS = (
     OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-_DAMAGE_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
+_DAMAGE_ERRORS = (
+    OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error,
+)  # fmt: skip
 _UNSUPPORTED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.<>]+)")
 _REMEDY = "use a complete checkpoint that torch.save or Lightning has written"
 

@@ -13,12 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decathlete.core.checksums import add_checksum, remove_checksum
+from decathlete.core.geometry import Geometry
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import make_splits
 from decathlete.errors import OutputError, StoreError
+from decathlete.io.images import Image
 from decathlete.planning.fingerprint import Fingerprint
+from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.run import preprocess
 from decathlete.preprocessing.store import CaseRecord, PreparedStore, StoredCase
+from decathlete.preprocessing.write import write_case
 from decathlete.synthetic.phantoms import make_phantoms
 from factories import make_test_plan
 
@@ -228,3 +232,13 @@ def test_a_record_names_every_file(spec, folder):
 def test_stores_that_were_copied_are_verified(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     assert content(PreparedStore.open(tmp_path / "copy")) == content(PreparedStore.open(folder))
+
+
+def test_a_full_disk_is_named_and_no_case_is_half_written(small_disk):
+    image_CZYX = np.random.default_rng(0).random((1, 40, 60, 60), np.float32)
+    image = Image(array_CZYX=image_CZYX, geometry=Geometry.plain(image_CZYX.shape[1:]))
+    prepared = prepare(image, make_test_plan(), case_id="a")
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        write_case(small_disk / "a", prepared, digest="x", dims=3)
+    assert caught.value.code == "E-DISK-FULL"
+    assert list(small_disk.iterdir()) == []

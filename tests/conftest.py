@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,18 @@ def _auto_is_torch() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("decathlete.inference.engines.openvino.OpenVinoEngine.relative_speed", lambda device: 0.0)
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 kB, which needs rights to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("mounting a disk needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # torch's failed writer still holds its file
 
 
 @pytest.fixture(scope="session")

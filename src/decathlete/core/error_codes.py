@@ -337,9 +337,20 @@ _ENTRIES = (
     ErrorCode(
         code="E-MODEL-NOT-FINITE",
         error="ModelError",
-        title="Weights contain NaN or infinite values",
-        meaning="A tensor of the model has values that are not finite. Such a model predicts nothing useful.",
-        remedy="Train the model again, with a lower learning rate or in fp32.",
+        title="Weights contain NaN, infinite or huge values",
+        meaning="A tensor of the model has values that are not finite, or a learned weight above 1e6. Such a model "
+        "predicts nothing useful.",
+        remedy="Copy the model again from its source. If its training diverged, train it again, with a lower learning "
+        "rate or in fp32.",
+    ),
+    ErrorCode(
+        code="E-MODEL-LOGITS",
+        error="ModelError",
+        title="The network computed NaN or infinite values",
+        meaning="The logits of a case are not finite: half precision overflowed, the image has extreme intensities, or "
+        "the weights are damaged. No label map was written for this case.",
+        remedy="Predict with `--precision fp32`. If that does not help, check the intensities of the image, then copy "
+        "or train the model again.",
     ),
     ErrorCode(
         code="E-MODEL-POSTPROCESSING",

@@ -20,6 +20,8 @@ psutil = lazy_import("psutil")
 
 TEMPORARY_PREFIX = ".partial-"
 """Prefix of the names of unfinished files and folders; a killed run may leave some."""
+_FULL_BYTES = 2**16
+"""A disk with less free space is full: the writers of torch and safetensors write larger pieces."""
 _IMAGE_FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
 """Folders of a raw dataset; a model for nnU-Net has a ``dataset.json``, too."""
 _LEFTOVER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?:p\d+-)?[0-9a-f]{{8}}-(?:old-)?(?P<name>.+)", re.DOTALL)
@@ -116,6 +118,26 @@ def translate_os_error(what: str, *, where: Path, remedy: str) -> Iterator[None]
         ) from problem
 
 
+@contextmanager
+def translate_native_write_error(path: Path) -> Iterator[None]:
+    """Raise an ``OSError`` in place of what compiled libraries raise when they cannot write to ``path``.
+
+    Their errors have no ``errno``, and some do not name the reason: a disk without space for a few more kB is full.
+    """
+    try:
+        yield
+    except (DecathleteError, OSError, MemoryError):
+        raise
+    except Exception as problem:
+        if found := re.search(r"\(os error (\d+)\)", str(problem)):  # as Rust's libraries say it
+            number = int(found[1])
+        elif shutil.disk_usage(path.parent).free < _FULL_BYTES:
+            number = errno.ENOSPC
+        else:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from problem
+
+
 def output_code(problem: OSError) -> str:
     """Return the error code of a failed write: a full disk has its own."""
     return "E-DISK-FULL" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError.code
@@ -150,10 +172,25 @@ def read_text(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error("does not exist", where=path, remedy=remedy or "check the path") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(
-            f"cannot be read ({problem})", where=path, remedy=remedy or "check the file and its permissions"
-        ) from problem
+    except OSError as problem:
+        raise access_error(problem, path, kind=error) from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"cannot be read ({problem})", where=path, remedy=remedy or "check the file") from problem
+
+
+def is_access_error(problem: Exception) -> bool:
+    """Return whether the system could not open or read a file; a seek to a damaged offset (EINVAL) is damage."""
+    return isinstance(problem, OSError) and problem.errno not in (None, errno.EINVAL)
+
+
+def access_error(problem: OSError, path: Path, *, kind: type[DecathleteError]) -> DecathleteError:
+    """Return the error about a file that exists but could not be opened or read: its content may be good."""
+    return kind(
+        f"cannot be read ({problem.strerror or problem})",
+        where=path,
+        remedy="check its permissions, and that its disk or network share is connected",
+        code="E-FILE",
+    )
 
 
 def remove(path: Path) -> None:

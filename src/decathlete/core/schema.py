@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from decathlete.core.checksums import add_checksum, remove_checksum
 from decathlete.core.files import read_text, write_text
 from decathlete.errors import DecathleteError, problems_found
 
 
 class Schema(BaseModel):
-    """Base class of every model that is written to or read from JSON."""
+    """Base class of every model that is written to or read from JSON.
 
+    Attributes:
+        has_checksum: whether files end with a checksum of their text, so that a changed digit is found, too.
+    """
+
+    has_checksum: ClassVar[bool] = False
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
 
     def save(self, path: Path) -> None:
         """Write indented JSON atomically."""
-        write_text(path, self.model_dump_json(indent=1) + "\n")
+        text = self.model_dump_json(indent=1) + "\n"
+        write_text(path, add_checksum(text) if self.has_checksum else text)
 
     @classmethod
     def load(cls, path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> Self:
         """Read and validate a file.
 
         Raises:
-            error: the file cannot be read or is not valid; lists every problem.
+            error: the file cannot be read, does not match its checksum or is not valid; lists every problem.
         """
         text = read_text(path, error=error, remedy=remedy)
         try:
-            return cls.model_validate_json(text)
+            content = remove_checksum(text)
+        except ValueError as problem:
+            raise error(str(problem), where=path, remedy=remedy or "create the file again") from None
+        try:
+            return cls.model_validate_json(content)
         except ValidationError as problem:
             raise problems_found(
                 describe(problem),

@@ -39,6 +39,8 @@ class Splits(Schema):
         source: the list that the user gave, such as ``splits_final.json``; ``None``: the folds were dealt.
     """
 
+    has_checksum = True
+
     seed: int
     grouped: bool
     folds: tuple[Fold, ...]

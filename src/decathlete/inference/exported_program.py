@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from decathlete.core.files import file_digest
+from decathlete.core.files import access_error, file_digest
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OptionError
 from decathlete.inference.engine_selection import AUTO
@@ -72,7 +72,7 @@ class ProgramRecord(Schema):
     networks: int
     plan: Plan
     mirror_axes: tuple[int, ...]
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=1e-6, le=1e6, allow_inf_nan=False)
     postprocessing: tuple[PostprocessingStep, ...] = ()
     input_name: str = INPUT
     output_name: str = OUTPUT
@@ -134,7 +134,11 @@ class ExportedFolder:
             path = self.folder / Path(name).name  # never outside of the folder
             if not path.is_file():
                 raise ModelError(f"has no {name}", where=self.folder, remedy=_EXPORT_AGAIN)
-            if file_digest(path) != digest:
+            try:
+                found = file_digest(path)
+            except OSError as problem:
+                raise access_error(problem, path, kind=ModelError) from None
+            if found != digest:
                 raise ModelError(f"is not the file that {RECORD_FILE} describes", where=path, remedy=_EXPORT_AGAIN)
 
 

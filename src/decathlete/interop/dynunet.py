@@ -23,6 +23,7 @@ from decathlete.interop.recipe_plan import build_recipe_plan
 from decathlete.interop.recipe_sources import SettingSources
 from decathlete.interop.safe_checkpoint import load_untrusted_checkpoint
 from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
+from decathlete.models.weights import NetworkTensors, check_state
 from decathlete.networks.unet_spec import UNetSpec
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
@@ -90,6 +91,7 @@ def _make_member(path: Path, options: DynUNetOptions) -> tuple[TrainedMember, tu
         raise ModelError(
             str(problem), where=path, remedy="use a checkpoint of the recipe whose network is MONAI's DynUNet"
         ) from None
+    check_state(state, NetworkTensors.of(network), where=path)
     result = build_recipe_plan(SettingSources.collect(network, args, options, path))
     member = TrainedMember(
         plan=result.plan,

@@ -29,6 +29,7 @@ from decathlete.interop.nnunet_plan import build_plan
 from decathlete.interop.nnunet_weights import convert_from_nnunet
 from decathlete.interop.safe_checkpoint import NUMPY_SCALARS, load_untrusted_checkpoint
 from decathlete.models.bundle import ModelBundle, TrainedMember, check_place
+from decathlete.models.weights import NetworkTensors, check_state
 from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
@@ -147,7 +148,7 @@ def _build_plan(
 
 def _convert(weights: dict[str, Tensor], network: NnUNetNetwork, fold: FoldCheckpoint) -> dict[str, Tensor]:
     try:
-        return convert_from_nnunet(weights, network.spec, conv_bias=network.conv_bias, dropout=network.dropout)
+        state = convert_from_nnunet(weights, network.spec, conv_bias=network.conv_bias, dropout=network.dropout)
     except ValueError as problem:
         raise ModelError(
             f"does not fit the network of the plans: {problem}",
@@ -155,6 +156,8 @@ def _convert(weights: dict[str, Tensor], network: NnUNetNetwork, fold: FoldCheck
             remedy="use plans.json and checkpoints of the same model; the network of a custom trainer cannot be "
             "imported",
         ) from None
+    check_state(state, NetworkTensors.of(network.spec), where=_display_path(fold))
+    return state
 
 
 def _load(fold: FoldCheckpoint) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from decathlete.errors import ModelError
+from decathlete.core.files import access_error, is_access_error
+from decathlete.errors import DecathleteError, ModelError
+from decathlete.models.weights import STORED_TYPES
+from decathlete.transfer.zips import find_damaged_member
 
 Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
 """A class or function, with its name in the file if that is different."""
@@ -36,7 +41,13 @@ NUMPY_SCALARS: tuple[Allowed, ...] = (
 
 _MAX_LISTED = 5
 _ZIP = b"PK\x03\x04"
-_DAMAGE_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
+_ZIP_ERRORS = (
+    OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_DAMAGE_ERRORS = (
+    OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error,
+)  # fmt: skip
 _UNSUPPORTED = re.compile(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.<>]+)")
 _REMEDY = "use a complete checkpoint that torch.save or Lightning has written"
 
@@ -57,7 +68,7 @@ def load_untrusted_checkpoint(
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise ModelError(problem, where=path, remedy="use the path of a checkpoint file")
-    _reject_compressed(path)
+    _check_zip(path)
     with safe_globals(list(allowed)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about files that it then rejects
         if names := _find_unsafe_globals(path):
@@ -70,6 +81,7 @@ def load_untrusted_checkpoint(
             raise _damage_error(path, problem) from None
     if not isinstance(content, dict):
         raise ModelError("is not a checkpoint", where=path, remedy=_REMEDY)
+    _reject_unusual_tensors(content, path)
     return content
 
 
@@ -83,23 +95,62 @@ def is_larger_than_storage(tensors: Iterable[Tensor]) -> bool:
     return sum(t.numel() * t.element_size() for t in tensors) > sum(stored.values())
 
 
-def _reject_compressed(path: Path) -> None:
-    """Reject zip files with compressed members. torch.save does not compress; compressed data can have any size."""
+def _check_zip(path: Path) -> None:
+    """Reject zip files with compressed members (torch.save does not compress) or with members that were changed.
+
+    Compressed data can have any size. torch itself compares no checksum: a changed bit would change a weight.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as problem:
+            damaged = None if compressed else find_damaged_member(archive)
+    except _ZIP_ERRORS as problem:
         if _starts_like_zip(path):  # torch would read it, although its members could not be checked
             raise _damage_error(path, problem) from None
         return  # torch's old format, or not a checkpoint, which loading will show
     if compressed:
         raise ModelError(f"is compressed inside ({compressed[0]!a})", where=path, remedy=_REMEDY)
+    if damaged:
+        raise _damage_error(path, ValueError(f"the content of {damaged!a} does not match its checksum"))
+
+
+def _reject_unusual_tensors(content: dict[str, Any], path: Path) -> None:
+    """Reject tensors that are not dense arrays of real numbers on the CPU: no network has them.
+
+    Raises:
+        ModelError: names the first.
+    """
+    waiting: list[tuple[str, Any]] = [("", content)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{name}.{key}" if name else str(key), inner) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{name}.{number}", inner) for number, inner in enumerate(value)]
+        elif isinstance(value, Tensor) and (unusual := _unusual_kind(value)):
+            raise ModelError(
+                f"contains a tensor that is {unusual}: {name}",
+                where=path,
+                remedy="save the checkpoint again where the model was trained, with dense float32 tensors",
+                code="E-MODEL-UNSUPPORTED",
+            )
+
+
+def _unusual_kind(tensor: Tensor) -> str | None:
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"not dense ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.is_quantized or tensor.dtype not in STORED_TYPES.values():
+        return f"of type {str(tensor.dtype).removeprefix('torch.')}"
+    return None if tensor.device.type == "cpu" else f"without values (device {tensor.device.type})"
 
 
 def _starts_like_zip(path: Path) -> bool:
     """Return whether the file starts like a zip file. torch decides by them, Python by the end of the file."""
-    with path.open("rb") as stream:
-        return stream.read(len(_ZIP)) == _ZIP
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_ZIP)) == _ZIP
+    except OSError as problem:
+        raise access_error(problem, path, kind=ModelError) from None
 
 
 def _find_unsafe_globals(path: Path) -> list[str]:
@@ -126,7 +177,9 @@ def _unsafe_error(path: Path, names: Sequence[str], keys: Sequence[str]) -> Mode
     )
 
 
-def _damage_error(path: Path, problem: Exception) -> ModelError:
+def _damage_error(path: Path, problem: Exception) -> DecathleteError:
+    if isinstance(problem, OSError) and is_access_error(problem):
+        return access_error(problem, path, kind=ModelError)
     reason = " ".join(str(problem).split())[:200]
     return ModelError(
         f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_REMEDY, code="E-MODEL-DAMAGED"

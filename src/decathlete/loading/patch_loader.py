@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from decathlete.augmentation.batch import RawBatch, SpatialParams, collate
 from decathlete.augmentation.pipeline import Augmenter
-from decathlete.errors import DecathleteError, OptionError, StoreError
+from decathlete.core.memory import is_out_of_memory
+from decathlete.errors import DecathleteError, InsufficientMemoryError, OptionError, StoreError
 from decathlete.loading.cache import CaseCache
 from decathlete.loading.patches import box_start, read_patch
 from decathlete.loading.samplers import Sampler
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.preprocessing.stored_arrays import AGAIN
 
 DEFAULT_CACHE_BYTES = 512 * 2**20
 
@@ -123,9 +125,14 @@ class PatchLoader:
         except DecathleteError:
             raise
         except (OSError, ValueError, RuntimeError, MemoryError) as problem:
+            if is_out_of_memory(problem):
+                raise InsufficientMemoryError(
+                    f"out of memory for reading case {case_id}",
+                    remedy="close other programs, or use a computer with more memory",
+                ) from problem
             raise StoreError(
                 f"case {case_id} cannot be read ({type(problem).__name__}: {problem})",
                 where=self._store.folder,
-                remedy="prepare the dataset again: missing or damaged cases are made again",
+                remedy=AGAIN,
                 code="E-STORE-DAMAGED",
             ) from problem

@@ -189,8 +189,7 @@ class ModelBundle:
             raise OptionError(problem.problem, where=folder, remedy=problem.remedy, code=problem.code) from None
         digests = [file_digest(folder / RECORD_FILE)]
         for networks, specs in _by_file(record):
-            check_file(folder, networks, specs)
-            digests.append(networks[0].sha256)
+            digests.append(check_file(folder, networks, specs))
         return cls(folder=folder, record=record, digest=hashlib.sha256("".join(digests).encode()).hexdigest())
 
     @property

@@ -57,7 +57,7 @@ class NetworkRecord(Schema):
     Attributes:
         file: path in the bundle, ``weights/NAME.safetensors`` (version 1: ``weights.safetensors``).
         prefix: prefix of the network's tensors in the file; only version 1 has several networks in one file.
-        sha256: digest of the file, hexadecimal.
+        sha256: digest of the file, hexadecimal; ``None``: not recorded (only version 1).
         dtype: type of every floating-point tensor.
         n_parameters: number of learnable values; ``None``: not recorded (version 1).
         fold: fold of the cross-validation that it was trained on, ``"all"`` for all cases; ``None``: unknown.
@@ -65,10 +65,16 @@ class NetworkRecord(Schema):
 
     file: str = Field(pattern=r"^weights(/[A-Za-z0-9][A-Za-z0-9_-]*(\.[0-9]+)?)?\.safetensors$")
     prefix: str = Field(default="", pattern=r"^([0-9]+\.)?$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     dtype: FloatType = "float32"
     n_parameters: int | None = Field(default=None, ge=1)
     fold: str | None = None
+
+    @model_validator(mode="after")
+    def _check_digest(self) -> Self:
+        if self.sha256 is None and self.file != VERSION_1_WEIGHTS_FILE:
+            raise ValueError("sha256 is missing")
+        return self
 
 
 class MemberRecord(Schema):
@@ -139,7 +145,7 @@ class ModelRecord(Schema):
         labels: what is segmented; the labels of every member's plan.
         combination: how the members' outputs are combined.
         postprocessing: steps that change the label map, in order; empty: none.
-        temperature: logits are divided by it before they become probabilities; above 1: less confident.
+        temperature: logits are divided by it before they become probabilities, 1e-6..1e6; above 1: less confident.
         provenance: origin of the model as a whole, beside that of its members.
     """
 
@@ -148,7 +154,7 @@ class ModelRecord(Schema):
     members: tuple[MemberRecord, ...] = Field(min_length=1)
     combination: Combination = Combination()
     postprocessing: tuple[PostprocessingStep, ...] = ()
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=1e-6, le=1e6, allow_inf_nan=False)
     provenance: dict[str, JsonValue] = {}
 
     @model_validator(mode="before")
@@ -261,7 +267,7 @@ def _from_version_1(content: Mapping[str, Any]) -> dict[str, Any]:
         {
             "file": VERSION_1_WEIGHTS_FILE,
             "prefix": f"{number}." if n_networks > 1 else "",
-            "sha256": content.get("weights_sha256", ""),
+            "sha256": content.get("weights_sha256"),
             "fold": fold,
         }
         for number, fold in enumerate(folds)

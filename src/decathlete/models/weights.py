@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from decathlete.core.files import file_digest
-from decathlete.errors import ModelError
+from decathlete.core.files import access_error, file_digest, is_access_error, translate_native_write_error
+from decathlete.errors import DecathleteError, ModelError
 from decathlete.models.record import RECORD_FILE, FloatType, NetworkRecord
 from decathlete.networks.build import build_network
 from decathlete.planning.network_spec import NetworkSpec
@@ -22,7 +22,10 @@ from decathlete.planning.network_spec import NetworkSpec
 REMEDY = "copy the model again from the computer that trained it, or train it again"
 
 _LISTED = 3
-_STORED_TYPES = {
+LARGEST_WEIGHT = 1e6
+"""Greatest absolute value of a learnable parameter: weight decay and norms keep those of trained networks below 1e3.
+Greater ones are damage, and let logits overflow or a norm suppress a whole feature map."""
+STORED_TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
@@ -71,10 +74,12 @@ class NetworkTensors:
 
     Attributes:
         types: by name.
+        parameters: names of those that are learned; the others are statistics and counters.
         n_parameters: number of learnable values.
     """
 
     types: Mapping[str, TensorType]
+    parameters: frozenset[str]
     n_parameters: int
 
     @classmethod
@@ -82,7 +87,11 @@ class NetworkTensors:
         """The tensors of the network that ``spec`` describes."""
         with torch.device("meta"):
             network = build_network(spec)
-        return cls(describe(network.state_dict()), sum(parameter.numel() for parameter in network.parameters()))
+        return cls(
+            types=describe(network.state_dict()),
+            parameters=frozenset(name for name, _ in network.named_parameters(remove_duplicate=False)),
+            n_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        )
 
 
 def describe(state: Mapping[str, Tensor]) -> dict[str, TensorType]:
@@ -97,7 +106,7 @@ def state_of(network: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], expected: NetworkTensors, *, where: Path) -> FloatType:
-    """Write a state dict, if it has the expected tensors and is finite.
+    """Write a state dict, if it has the expected tensors and plausible values.
 
     Args:
         where: what messages name: the bundle, since ``path`` may be temporary.
@@ -106,35 +115,60 @@ def save_weights(path: Path, state: Mapping[str, Tensor], expected: NetworkTenso
         The type of its floating-point tensors.
 
     Raises:
-        ModelError: it does not fit, has several floating-point types or one that bundles cannot have, or is not finite.
+        ModelError: see :func:`check_state`.
+        OSError: the disk is full, or cannot be written.
+    """
+    dtype = check_state(state, expected, where=where)
+    path.parent.mkdir(exist_ok=True)
+    with translate_native_write_error(path):
+        save_file(dict(state), path, metadata={"format": "pt"})
+    return dtype
+
+
+def check_state(state: Mapping[str, Tensor], expected: NetworkTensors, *, where: Path | str) -> FloatType:
+    """Check a state dict: names, shapes, types and values of its tensors.
+
+    Args:
+        where: what messages name: the file that it was read from, or the bundle that it is for.
+
+    Returns:
+        The type of its floating-point tensors.
+
+    Raises:
+        ModelError: it does not fit, has several floating-point types or one that bundles cannot have, or has values
+            that are not finite or above :data:`LARGEST_WEIGHT`.
     """
     found = describe(state)
     dtype: FloatType = next((_FLOAT_TYPES[t.dtype] for t in found.values() if t.dtype in _FLOAT_TYPES), "float32")
     check_types(found, expected.types, dtype, where=where)
     for name, value in state.items():
-        _check_finite(name, value, where=where)
-    path.parent.mkdir(exist_ok=True)
-    save_file(dict(state), path, metadata={"format": "pt"})
+        _check_values(name, value, where=where, is_learned=name in expected.parameters)
     return dtype
 
 
-def check_file(folder: Path, networks: Sequence[NetworkRecord], specs: Sequence[NetworkSpec]) -> None:
+def check_file(folder: Path, networks: Sequence[NetworkRecord], specs: Sequence[NetworkSpec]) -> str:
     """Check one weights file against the records of its networks.
 
     Args:
         networks: all networks that are in the file.
         specs: the spec of each.
 
+    Returns:
+        SHA-256 of the file, hexadecimal.
+
     Raises:
-        ModelError: the file is missing, damaged, or not the one that the record describes; or tensors are missing,
-            unknown, of another shape or type, or not finite.
+        ModelError: the file is missing, cannot be read, is damaged, or is not the one that the record describes; or
+            tensors are missing, unknown, of another shape or type, or have values that are not finite or too large.
     """
     path = folder / networks[0].file
     if not path.is_file():
         raise ModelError(f"has no {networks[0].file}", where=folder, remedy=REMEDY, code="E-MODEL-WEIGHTS-MISSING")
+    digest = _digest(path)
     found = _stored_types(path)
+    learned: set[str] = set()
     for network, spec in zip(networks, specs, strict=True):
         tensors = NetworkTensors.of(spec)
+        learned |= {network.prefix + name for name in tensors.parameters}
         own = {name: kind for name, kind in found.items() if name.startswith(network.prefix)}
         expected = {network.prefix + name: kind for name, kind in tensors.types.items()}
         check_types(own, expected, network.dtype, where=path)
@@ -148,12 +182,13 @@ def check_file(folder: Path, networks: Sequence[NetworkRecord], specs: Sequence[
             )
     unknown = [name for name in found if not any(name.startswith(network.prefix) for network in networks)]
     _raise_mismatch([f"{name} is unknown" for name in unknown], where=path)
-    if {network.sha256 for network in networks} != {file_digest(path)}:
+    if {network.sha256 for network in networks} - {digest, None}:
         raise ModelError(
             f"is not the file that {RECORD_FILE} describes", where=path, remedy=REMEDY, code="E-MODEL-DIGEST"
         )
     for name, value in _tensors(path):
-        _check_finite(name, value, where=path)
+        _check_values(name, value, where=path, is_learned=name in learned)
+    return digest
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -166,7 +201,7 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def check_types(
-    found: Mapping[str, TensorType], expected: Mapping[str, TensorType], dtype: FloatType, *, where: Path
+    found: Mapping[str, TensorType], expected: Mapping[str, TensorType], dtype: FloatType, *, where: Path | str
 ) -> None:
     """Check names, shapes and types of tensors against those of the plan's network.
 
@@ -190,13 +225,13 @@ def check_types(
     _raise_mismatch(problems, where=where)
 
 
-def _raise_mismatch(problems: Sequence[str], *, where: Path) -> None:
+def _raise_mismatch(problems: Sequence[str], *, where: Path | str) -> None:
     if problems:
         more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise ModelError(
             "the weights do not fit the plan's network: " + "; ".join(problems[:_LISTED]) + more,
             where=where,
-            remedy=f"keep {RECORD_FILE} and the weights of one model together",
+            remedy="use the files of one model together, as they were saved",
             code="E-MODEL-WEIGHTS-FIT",
         )
 
@@ -205,15 +240,32 @@ def _type_name(dtype: torch.dtype | None) -> str:
     return "unknown" if dtype is None else str(dtype).removeprefix("torch.")
 
 
-def _check_finite(name: str, value: Tensor, *, where: Path) -> None:
+def _check_values(name: str, value: Tensor, *, where: Path | str, is_learned: bool) -> None:
+    if not value.is_floating_point() or not value.numel():
+        return
     # By NumPy, whose single thread is faster here than torch's several on a busy machine.
-    if value.is_floating_point() and not np.isfinite(value.detach().float().numpy()).all():
-        raise ModelError(
-            f"the tensor {name} contains NaN or infinite values",
-            where=where,
-            remedy="train again with a lower learning rate, or copy the model again if it was finite",
-            code="E-MODEL-NOT-FINITE",
-        )
+    array = value.detach().float().numpy()
+    extremes = np.array([array.min(), array.max()])  # NaN if any value is
+    if not np.isfinite(extremes).all():
+        problem = "contains NaN or infinite values"
+    elif is_learned and (greatest := np.abs(extremes).max()) > LARGEST_WEIGHT:
+        problem = f"contains a weight of {greatest:.3g}, and those of trained networks are below {LARGEST_WEIGHT:g}"
+    else:
+        return
+    raise ModelError(
+        f"the tensor {name} {problem}",
+        where=where,
+        remedy="copy the model again from its source; if its training diverged, train again with a lower learning rate",
+        code="E-MODEL-NOT-FINITE",
+    )
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; reading all of it also finds a file that may not be read, or a bad disk."""
+    try:
+        return file_digest(path)
+    except OSError as problem:
+        raise access_error(problem, path, kind=ModelError) from None
 
 
 def _stored_types(path: Path) -> dict[str, TensorType]:
@@ -222,7 +274,7 @@ def _stored_types(path: Path) -> dict[str, TensorType]:
         with safe_open(path, framework="pt") as weights:
             slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
             return {
-                name: TensorType(tuple(part.get_shape()), _STORED_TYPES.get(part.get_dtype()))
+                name: TensorType(tuple(part.get_shape()), STORED_TYPES.get(part.get_dtype()))
                 for name, part in slices.items()
             }
     except (OSError, SafetensorError) as problem:
@@ -239,7 +291,9 @@ def _tensors(path: Path, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         raise _damaged(path, problem) from problem
 
 
-def _damaged(path: Path, problem: Exception) -> ModelError:
+def _damaged(path: Path, problem: Exception) -> DecathleteError:
+    if isinstance(problem, OSError) and is_access_error(problem):
+        return access_error(problem, path, kind=ModelError)
     return ModelError(
         f"is damaged or not a safetensors file ({problem})", where=path, remedy=REMEDY, code="E-MODEL-WEIGHTS-DAMAGED"
     )

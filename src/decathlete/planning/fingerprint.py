@@ -65,6 +65,8 @@ class Fingerprint(Schema):
         orientation: axes of ``cases``: canonical (superior, anterior, right) or as stored.
     """
 
+    has_checksum = True
+
     version: int = FINGERPRINT_VERSION
     dataset_digest: str
     orientation: Orientation = "canonical"

@@ -84,6 +84,8 @@ class Plan(Schema):
             other packages.
     """
 
+    has_checksum = True
+
     version: int = PLAN_VERSION
     dataset: str
     dims: Dims

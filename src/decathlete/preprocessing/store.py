@@ -4,37 +4,38 @@ FOLDER/plan.json, fingerprint.json, splits.json, source.json
 FOLDER/cases/ID/image.b2nd        float32 CZYX, chunked and compressed (blosc2)
                 label.b2nd        uint8 ZYX class indices
                 foreground.npz    class index -> flat places in the label
-                case.json         the way back, what made it, and the size of each file
+                case.json         the way back, what made it, size and CRC-32 of each file
+
+A file is compared with its CRC-32 before its first read in a process, and when `decathlete preprocess` runs again. The
+JSON files contain the CRC-32 of their own text.
 """
 
 from __future__ import annotations
 
-import threading
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from decathlete.core.geometry import Box, Shape
-from decathlete.core.lazy_import import lazy_import
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
 from decathlete.errors import StoreError
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
-
-blosc2 = lazy_import("blosc2")
+from decathlete.preprocessing.stored_arrays import AGAIN, ForegroundOnDisk, read_array, translate_damage, verify_file
 
 STORE_VERSION = 1
-FOREGROUND = "foreground.npz"
-AGAIN = "run `decathlete preprocess` again: it makes what is missing or damaged and keeps the rest"
+"""Of what the arrays contain: it is a part of the digest of every case."""
+CASE_VERSION: Literal[2] = 2
+"""Of ``case.json``."""
+IMAGE, LABEL, FOREGROUND = "image.b2nd", "label.b2nd", "foreground.npz"
 
 
 class StoreSource(Schema):
@@ -44,13 +45,17 @@ class StoreSource(Schema):
         root: folder of the raw dataset.
         dataset_digest: of its manifest and files.
         case_ids: all cases that the store must hold.
+        splits_digest: of ``splits.json``, to write it again if it is damaged; ``None``: written by an older release.
     """
+
+    has_checksum = True
 
     version: int = STORE_VERSION
     dataset: str
     root: str
     dataset_digest: str
     case_ids: tuple[str, ...]
+    splits_digest: str | None = None
 
 
 class RawImage(Schema):
@@ -72,64 +77,33 @@ class CaseRecord(Schema):
     Attributes:
         digest: of the plan's preprocessing and the raw files; equal digest, equal arrays.
         sizes: bytes of each file beside this one.
+        crc32: checksum of each file beside this one; empty in version 1, which had none.
         raw: of cases that were prepared to be predicted.
     """
 
-    version: int = STORE_VERSION
+    has_checksum = True
+
+    version: Literal[1, 2] = CASE_VERSION
     case_id: str
     n_channels: int
     has_label: bool
     restoration: Restoration
     digest: str
     sizes: dict[str, int]
+    crc32: dict[str, int] = {}
     raw: RawImage | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = {IMAGE, FOREGROUND} | ({LABEL} if self.has_label else set())
+        if set(self.sizes) != names or (self.version > 1 and set(self.crc32) != names):
+            raise ValueError(f"sizes and crc32 must name {', '.join(sorted(names))}")
+        return self
 
     def missing_files(self, folder: Path) -> list[str]:
         """Files that are not there or not as long as when they were written."""
         paths = {name: folder / name for name in self.sizes}
         return [n for n, p in paths.items() if not p.is_file() or p.stat().st_size != self.sizes[n]]
-
-
-_ONE_HEADER = threading.Lock()
-"""NumPy has Python parse an array's header, and the parser of Python 3.11 fails now and then in two threads at once
-(``SystemError``, cpython issue 106905)."""
-
-
-class ForegroundOnDisk(Mapping[int, NDArray[np.int64]]):
-    """``foreground.npz``, each of whose classes is read again for each access.
-
-    Kept in memory, 10,000 cases with two classes would hold 1.6 GB. To draw a place takes 0.4 ms with 2
-    classes, 2 ms with 117.
-
-    Raises:
-        StoreError: (while used) the file cannot be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __getitem__(self, index: int) -> NDArray[np.int64]:
-        with _ONE_HEADER, self._opened() as arrays:
-            places: NDArray[np.int64] = arrays[str(index)]
-            return places
-
-    def __iter__(self) -> Iterator[int]:
-        with self._opened() as arrays:
-            return iter([int(name) for name in arrays.files])
-
-    def __len__(self) -> int:
-        with self._opened() as arrays:
-            return len(arrays.files)
-
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        try:
-            with np.load(self._path, allow_pickle=False) as arrays:
-                yield arrays
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
-            raise StoreError(
-                f"cannot be read ({problem})", where=self._path, remedy=AGAIN, code="E-STORE-DAMAGED"
-            ) from problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +115,7 @@ class StoredCase:
         n_channels: of the image.
         has_label: whether :meth:`read_label` works.
         packed: ``case.json``, compact: the record's many small objects would take 7 kB of each case's memory.
+        verified: files that were compared with their checksums.
     """
 
     folder: Path
@@ -149,6 +124,7 @@ class StoredCase:
     n_channels: int
     has_label: bool
     packed: bytes
+    verified: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, folder: Path, record: CaseRecord) -> StoredCase:
@@ -175,7 +151,7 @@ class StoredCase:
     @property
     def foreground(self) -> Mapping[int, NDArray[np.int64]]:
         """Class index -> flat places (ascending) of a sample of its voxels; absent classes have no entry."""
-        return ForegroundOnDisk(self.folder / FOREGROUND)
+        return ForegroundOnDisk(self._verify(FOREGROUND))
 
     @property
     def n_bytes(self) -> int:
@@ -184,7 +160,8 @@ class StoredCase:
 
     def read_image(self, box: Box | None = None) -> NDArray[np.float32]:
         """The image CZYX in ``box`` (which lies inside the volume), or all of it."""
-        return self._read("image.b2nd", (slice(None), *box.slices) if box else ())
+        where = (slice(None), *box.slices) if box else ()
+        return read_array(self._verify(IMAGE), where, shape=(self.n_channels, *self.shape), dtype=np.float32)
 
     def read_label(self, box: Box | None = None) -> NDArray[np.uint8]:
         """The class indices ZYX in ``box`` (which lies inside the volume), or all of them.
@@ -194,18 +171,31 @@ class StoredCase:
         """
         if not self.has_label:
             raise StoreError("has no label", where=self.folder, remedy="train and validate on labelled cases only")
-        return self._read("label.b2nd", box.slices if box else ())
+        return read_array(self._verify(LABEL), box.slices if box else (), shape=self.shape, dtype=np.uint8)
 
-    def _read(self, name: str, where: tuple[slice, ...]) -> NDArray[Any]:
-        # A handle per read costs 0.2 ms and spares readers in several threads a lock.
+    def verify(self) -> None:
+        """Compare every file with its checksum, or decompress it whole if it was written without one.
+
+        Raises:
+            StoreError: a file is damaged, missing or cannot be read.
+        """
+        for name in self.record.sizes:
+            self._verify(name)
+        if not self.record.crc32:
+            self.read_image()
+            if self.has_label:
+                self.read_label()
+            dict(self.foreground)
+
+    def _verify(self, name: str) -> Path:
+        """Return the path of a file; before its first read, it is compared with its checksum, if it has one."""
         path = self.folder / name
-        try:
-            array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
-            return np.asarray(array[where])
-        except (OSError, RuntimeError, ValueError) as problem:
-            raise StoreError(
-                f"cannot be read ({problem})", where=path, remedy=AGAIN, code="E-STORE-DAMAGED"
-            ) from problem
+        if name not in self.verified:
+            crc32 = self.record.crc32
+            if crc32:
+                verify_file(path, crc32[name])
+            self.verified[name] = True
+        return path
 
 
 class PreparedStore:
@@ -297,10 +287,11 @@ def read_finished_record(folder: Path) -> CaseRecord:
     Raises:
         StoreError: it is missing or damaged.
     """
-    if not (folder / "case.json").is_file():
-        raise StoreError("not prepared yet", where=folder, remedy=AGAIN, code="E-STORE-MISSING")
-    record = CaseRecord.load(folder / "case.json", error=StoreError, remedy=AGAIN)
-    missing = record.missing_files(folder)
+    with translate_damage(folder):
+        if not (folder / "case.json").is_file():
+            raise StoreError("not prepared yet", where=folder, remedy=AGAIN, code="E-STORE-MISSING")
+        record = CaseRecord.load(folder / "case.json", error=StoreError, remedy=AGAIN)
+        missing = record.missing_files(folder)
     if missing:
         raise StoreError(
             f"{', '.join(missing)} missing or truncated", where=folder, remedy=AGAIN, code="E-STORE-DAMAGED"

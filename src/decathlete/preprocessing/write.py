@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.files import atomic_path, remove, remove_partials, value_digest, writable_folder
+from decathlete.core.checksums import file_crc32
+from decathlete.core.files import (
+    atomic_path,
+    remove,
+    remove_partials,
+    translate_native_write_error,
+    value_digest,
+    writable_folder,
+)
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.locks import require_no_readers
 from decathlete.dataset.spec import Case, DatasetSpec
@@ -19,7 +30,20 @@ from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.planning.plan_versions import digest_form
 from decathlete.preprocessing.prepared import PreparedCase
-from decathlete.preprocessing.store import STORE_VERSION, CaseRecord, RawImage, StoreSource, read_finished_record
+from decathlete.preprocessing.store import (
+    CASE_VERSION,
+    FOREGROUND,
+    IMAGE,
+    LABEL,
+    STORE_VERSION,
+    CaseRecord,
+    RawImage,
+    StoredCase,
+    StoreSource,
+    read_finished_record,
+)
+
+log = logging.getLogger(__name__)
 
 blosc2 = lazy_import("blosc2")
 
@@ -60,7 +84,7 @@ def begin(
         OutputError: the folder cannot be written, or holds anything else and ``overwrite`` is not given; or another
             process reads what would be replaced.
     """
-    obstacle = _find_obstacle(folder, plan, splits)
+    obstacle = _find_obstacle(folder, spec.cases, plan, splits)
     if obstacle and not overwrite:
         raise OutputError(obstacle, where=folder, remedy="choose another folder, or use --overwrite to replace it")
     if obstacle:
@@ -78,25 +102,28 @@ def begin(
         root=str(spec.root.resolve()),
         dataset_digest=spec.digest(),
         case_ids=tuple(case.id for case in spec.cases),
+        splits_digest=_splits_digest(splits),
     ).save(folder / "source.json")
 
 
-def _find_obstacle(folder: Path, plan: Plan, splits: Splits) -> str | None:
+def _find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Splits) -> str | None:
     """Why ``plan``'s cases cannot simply go into ``folder``."""
     if folder.is_file():
         raise OutputError("is a file, not a folder", where=folder, remedy="choose another folder")
     present = {p.name for p in folder.iterdir() if not _is_hidden_or_empty(p)} if folder.is_dir() else set()
     if not present:
         return None
-    if "plan.json" not in present:
+    if "plan.json" not in present and _load_source(folder) is None:
         return f"contains something else ({', '.join(sorted(present)[:3])})"
     try:
         found = Plan.load(folder / "plan.json")
     except DecathleteError:
-        return "contains data prepared by a plan that cannot be read"
-    if preparation_digest(found) != preparation_digest(plan):
-        return "contains data prepared by another plan"
-    return _other_split(folder / "splits.json", splits)
+        if not _contains_only(folder / "cases", cases, plan):
+            return "contains data prepared by a plan that cannot be read"
+    else:
+        if preparation_digest(found) != preparation_digest(plan):
+            return "contains data prepared by another plan"
+    return _other_split(folder, splits)
 
 
 def _is_hidden_or_empty(path: Path) -> bool:
@@ -104,23 +131,63 @@ def _is_hidden_or_empty(path: Path) -> bool:
     return path.name.startswith(".") or (path.is_dir() and all(p.name.startswith(".") for p in path.iterdir()))
 
 
-def _other_split(path: Path, splits: Splits) -> str | None:
+def _contains_only(folder: Path, cases: Sequence[Case], plan: Plan) -> bool:
+    """Whether all cases that can be read were prepared by ``plan``: then only the file of their plan is damaged."""
+    found = []
+    for case in cases:
+        with suppress(StoreError):
+            found.append(read_finished_record(folder / case.id).digest == case_digest(case, plan))
+    return all(found)
+
+
+def _other_split(folder: Path, splits: Splits) -> str | None:
     """A new deal of the cases would let models of other folds be scored on cases that they were trained on."""
-    if not path.is_file():
+    if not (folder / "splits.json").is_file():
         return None
     try:
-        same = Splits.load(path) == splits
+        same = Splits.load(folder / "splits.json") == splits
     except DecathleteError:
-        same = False
+        source = _load_source(folder)
+        if source is None or source.splits_digest != _splits_digest(splits):
+            return "contains a damaged splits.json, so that its folds are unknown"
+        log.warning("%s is damaged and is written again", folder / "splits.json")
+        return None
     return None if same else "contains cases that are split into other folds (other options, or another list of cases)"
 
 
+def _load_source(folder: Path) -> StoreSource | None:
+    with suppress(DecathleteError):
+        return StoreSource.load(folder / "source.json")
+    return None
+
+
+def _splits_digest(splits: Splits) -> str:
+    return value_digest(splits.model_dump(mode="json"))
+
+
 def is_current(folder: Path, digest: str) -> bool:
-    """Whether the case's folder holds, whole, what would be made again."""
+    """Whether the case's folder holds, whole, what would be made again.
+
+    Every file is read once and compared with its checksum (0.45 s for each GB in the page cache). A case that an older
+    release wrote without checksums is decompressed instead, and gets them.
+    """
     try:
-        return read_finished_record(folder).digest == digest
-    except StoreError:
+        record = read_finished_record(folder)
+        if record.digest != digest:
+            return False
+        StoredCase.of(folder, record).verify()
+    except StoreError as problem:
+        if problem.code != "E-STORE-MISSING":
+            log.warning("%s: %s; the case is prepared again", problem.where, problem.problem)
         return False
+    if not record.crc32:
+        checksums = _checksums(folder / name for name in record.sizes)
+        record.revised(version=CASE_VERSION, crc32=checksums).save(folder / "case.json")
+    return True
+
+
+def _checksums(paths: Iterable[Path]) -> dict[str, int]:
+    return {path.name: file_crc32(path) for path in paths}
 
 
 def write_case(folder: Path, prepared: PreparedCase, *, digest: str, dims: Dims, raw: RawImage | None = None) -> None:
@@ -131,18 +198,20 @@ def write_case(folder: Path, prepared: PreparedCase, *, digest: str, dims: Dims,
     """
     with atomic_path(folder) as partial:
         partial.mkdir()
-        _write_array(partial / "image.b2nd", prepared.image_CZYX, dims)
+        _write_array(partial / IMAGE, prepared.image_CZYX, dims)
         if prepared.label_ZYX is not None:
-            _write_array(partial / "label.b2nd", prepared.label_ZYX, dims)
+            _write_array(partial / LABEL, prepared.label_ZYX, dims)
         places: dict[str, Any] = {str(index): flat for index, flat in prepared.foreground.items()}
-        np.savez(partial / "foreground.npz", **places)
+        np.savez(partial / FOREGROUND, **places)
+        files = sorted(partial.iterdir())
         CaseRecord(
             case_id=prepared.case_id,
             n_channels=prepared.image_CZYX.shape[0],
             has_label=prepared.label_ZYX is not None,
             restoration=prepared.restoration,
             digest=digest,
-            sizes={p.name: p.stat().st_size for p in sorted(partial.iterdir())},
+            sizes={path.name: path.stat().st_size for path in files},
+            crc32=_checksums(files),
             raw=raw,
         ).save(partial / "case.json")
         remove(folder)
@@ -155,14 +224,15 @@ def _write_array(path: Path, array: NDArray[Any], dims: Dims) -> None:
     lead = array.shape[:-3]
     chunks, blocks = (tuple(min(size[i], n) for size, n in zip(sizes, array.shape[-3:], strict=True)) for i in range(2))
     try:
-        blosc2.asarray(
-            np.ascontiguousarray(array),
-            urlpath=str(path),
-            chunks=(*lead, *chunks),
-            blocks=(*(1 for _ in lead), *blocks),
-            cparams={"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1},  # shuffled by default
-            dparams={"nthreads": 1},
-        )
+        with translate_native_write_error(path):
+            blosc2.asarray(
+                np.ascontiguousarray(array),
+                urlpath=str(path),
+                chunks=(*lead, *chunks),
+                blocks=(*(1 for _ in lead), *blocks),
+                cparams={"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1},  # shuffled by default
+                dparams={"nthreads": 1},
+            )
     except RuntimeError as problem:
         raise OutputError(
             f"cannot be written ({problem})", where=path, remedy="make room on its disk and run the command again"

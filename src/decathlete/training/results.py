@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -12,7 +13,7 @@ from torch import Tensor
 from decathlete.core.choices import Weights
 from decathlete.errors import DecathleteError
 from decathlete.models.bundle import ModelBundle, TrainedMember
-from decathlete.training.loop.checkpoint import load_checkpoint
+from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, load_checkpoint
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.records import RunRecord
@@ -52,15 +53,43 @@ def finish(task: TrainTask, record: RunRecord) -> str:
 
     Returns when that was, ISO 8601.
     """
-    content = load_checkpoint(task.last_checkpoint)
-    state = RunState.from_dict(content["state"])
-    _save_bundle(task, record, state, content["ema"], "final", epoch=state.epoch - 1)
+    content = load_checkpoint(task.last_checkpoint, parts=("state", "ema"))
+    state = _state_in(content, task.last_checkpoint)
+    _save_bundle(task, record, state, _weights_in(content, task.last_checkpoint), "final", epoch=state.epoch - 1)
     if task.best_checkpoint.is_file():
-        best = load_checkpoint(task.best_checkpoint)
-        _save_bundle(task, record, state, best["ema"], "best", epoch=best["epoch"])
+        best = load_checkpoint(task.best_checkpoint, parts=("ema", "epoch"))
+        weights = _weights_in(best, task.best_checkpoint)
+        _save_bundle(task, record, state, weights, "best", epoch=best["epoch"])
     finished = now()
     record.revised(finished=finished).save(task.folder / RUN)
     return finished
+
+
+def load_state(task: TrainTask) -> RunState:
+    """Return the state in the last checkpoint.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    return _state_in(load_checkpoint(task.last_checkpoint, parts=("state",)), task.last_checkpoint)
+
+
+def _state_in(content: dict[str, Any], path: Path) -> RunState:
+    try:
+        if missing := [name for name in ("step", "epoch", "outcome", "history") if name not in content["state"]]:
+            raise ValueError(f"its state has no {', '.join(missing)}")
+        return RunState.from_dict(content["state"])
+    except CONTENT_ERRORS as problem:
+        raise damage_error(path, problem) from None
+
+
+def _weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    weights = content["ema"]
+    if not isinstance(weights, dict) or not all(
+        isinstance(value, Tensor) and value.layout == torch.strided for value in weights.values()
+    ):
+        raise damage_error(path, ValueError("its averaged weights are not dense tensors"))
+    return weights
 
 
 def result_of(task: TrainTask, state: RunState) -> TrainResult:

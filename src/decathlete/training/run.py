@@ -31,7 +31,6 @@ from decathlete.training.distributed.rendezvous import Rendezvous
 from decathlete.training.distributed.spawn import spawn
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.loop.callbacks import EpochEnd, StepReporter
-from decathlete.training.loop.checkpoint import load_checkpoint
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import restore_signal_handlers
 from decathlete.training.loop.state import RunState
@@ -40,7 +39,7 @@ from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
-from decathlete.training.results import TrainResult, finish, result_of
+from decathlete.training.results import TrainResult, finish, load_state, result_of
 from decathlete.training.run_folder import check_plan, claim, make_record, require_space
 
 FEW_STEPS = 20
@@ -136,7 +135,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
 def _saved_state(task: TrainTask) -> RunState | None:
     if not task.last_checkpoint.is_file():
         return None
-    return RunState.from_dict(load_checkpoint(task.last_checkpoint)["state"])
+    return load_state(task)
 
 
 def _fit(task: TrainTask, progress: TrainingProgress) -> RunState:

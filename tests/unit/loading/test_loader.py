@@ -12,9 +12,10 @@ import torch
 
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
+from decathlete.core.checksums import file_crc32
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import make_splits
-from decathlete.errors import OptionError, StoreError
+from decathlete.errors import InsufficientMemoryError, OptionError, StoreError
 from decathlete.loading.cache import CaseCache, HeldCase
 from decathlete.loading.patch_loader import PatchLoader
 from decathlete.loading.samplers import SAMPLERS, SamplerContext
@@ -134,12 +135,19 @@ def test_a_damaged_case_is_named_and_threads_end(tmp_path):
     assert not readers()
 
 
-def test_any_failure_of_reading_is_told_with_the_case(store, monkeypatch):
+@pytest.mark.parametrize(
+    ("failure", "kind", "message"),
+    [
+        (ValueError("odd"), StoreError, r"case \S+ cannot be read \(ValueError: odd\)"),
+        (MemoryError("no room"), InsufficientMemoryError, r"out of memory for reading case \S+"),
+    ],
+)
+def test_any_failure_of_reading_is_told_with_the_case(store, monkeypatch, failure, kind, message):
     def fails(*_):
-        raise MemoryError("no room")
+        raise failure
 
     monkeypatch.setattr("decathlete.loading.patch_loader.read_patch", fails)
-    with pytest.raises(StoreError, match=r"case \S+ cannot be read \(MemoryError: no room\)"):
+    with pytest.raises(kind, match=message):
         list(loader_of(store))
 
 
@@ -161,7 +169,13 @@ def test_cases_that_are_not_held_keep_nothing_of_what_was_read(tmp_path):
     store = make_store(tmp_path, 3, shape_ZYX=(10, 24, 20))
     many = np.zeros(10**6, np.int64)
     for case_id in store.case_ids:
-        np.savez(store.case(case_id).folder / "foreground.npz", **{"1": many})
+        path = store.case(case_id).folder / "foreground.npz"
+        np.savez(path, **{"1": many})
+        record = store.case(case_id).record
+        changed = {"sizes": path.stat().st_size, "crc32": file_crc32(path)}
+        record = record.revised(**{name: getattr(record, name) | {path.name: v} for name, v in changed.items()})
+        record.save(path.with_name("case.json"))
+    store = PreparedStore.open(store.folder)
     loader = loader_of(store, cache_bytes=0, oversampling=1.0)
     tracemalloc.start()
     try:

@@ -181,7 +181,7 @@ def test_damage_inside_a_file_is_an_error_of_the_store(own_spec, tmp_path):
     for name, read in (("image.b2nd", case.read_image), ("foreground.npz", lambda: list(case.foreground))):
         path = case.folder / name
         path.write_bytes(bytes(path.stat().st_size))
-        with pytest.raises(StoreError, match="cannot be read"):
+        with pytest.raises(StoreError, match="is damaged"):
             read()
     with pytest.raises(StoreError, match="no case"):
         store.case("nobody")

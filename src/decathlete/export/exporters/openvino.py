@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from decathlete.core.files import translate_native_write_error
 from decathlete.export.exporters import EXPORTERS
 from decathlete.export.programs import ProgramExporter, ProgramSource
 from decathlete.inference.engines.openvino import OpenVinoEngine, import_openvino, openvino_core
@@ -26,4 +27,6 @@ class OpenVinoExporter(ProgramExporter):
 def save_openvino(program: Any, folder: Path, record: ProgramRecord) -> None:
     """Write an ``openvino.Model`` into ``folder``, with its record inside."""
     program.set_rt_info(record.model_dump_json(), RECORD_KEY)
-    import_openvino().save_model(program, folder / str(OpenVinoEngine.program_file), compress_to_fp16=False)
+    path = folder / str(OpenVinoEngine.program_file)
+    with translate_native_write_error(path):
+        import_openvino().save_model(program, path, compress_to_fp16=False)

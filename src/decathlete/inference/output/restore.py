@@ -7,6 +7,7 @@ input planes along the first axis, so only the last planes are kept for the next
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.errors import ModelError
 from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityStore
 from decathlete.inference.windows.tiles import CHUNK_BYTES, FLOAT_BYTES
 from decathlete.networks.outputs import activate, background_probability, decide_logits, file_dtype
@@ -76,6 +78,7 @@ class Restorer:
         """Restore the next planes of logits (any float type and device, working order, prepared grid).
 
         Raises:
+            ModelError: the logits are not finite.
             ValueError: the slab does not fit the prepared image.
         """
         expected = (self._labels.n_outputs, *self._restoration.shape[1:])
@@ -84,6 +87,7 @@ class Restorer:
         self._n_received += slab_KZYX.shape[1]
         if self._n_received > self._restoration.shape[0]:
             raise ValueError(f"{self._n_received} planes for an image of {self._restoration.shape[0]}")
+        require_finite(slab_KZYX)
         slab_KZYX = slab_KZYX.float()
         known_KZYX = slab_KZYX if self._kept_KZYX is None else torch.cat([self._kept_KZYX, slab_KZYX], dim=1)
         self._kept_KZYX = None
@@ -156,6 +160,25 @@ class Restorer:
         if self._probabilities is not None:
             self._store_outside(self._probabilities)
         return np.ascontiguousarray(self._restoration.axes.invert(self._label_ZYX))
+
+
+def require_finite(logits_KZYX: Tensor) -> None:
+    """Check logits before they become a label map: of NaN, every class is as good, and the background wins.
+
+    A sum reads them once, in parallel and without a copy; only a sum that is not finite needs a closer look, since it
+    may be that of finite logits.
+
+    Raises:
+        ModelError: some are NaN or infinite.
+    """
+    if math.isfinite(logits_KZYX.sum().item()) or all(plane.isfinite().all() for plane in logits_KZYX.unbind(1)):
+        return
+    raise ModelError(
+        "the network computed logits that are NaN or infinite",
+        remedy="predict with --precision fp32, and check the image for extreme intensities; if neither helps, the "
+        "model is damaged",
+        code="E-MODEL-LOGITS",
+    )
 
 
 def restoring_bytes(restoration: Restoration, labels: LabelSet) -> int:

@@ -21,7 +21,7 @@ from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
 from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
 from decathlete.training.loop.batches import UNENDING, device_augmenter, make_loader
-from decathlete.training.loop.checkpoint import load_checkpoint, save_checkpoint
+from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, load_checkpoint, save_checkpoint
 from decathlete.training.loop.signals import StopRequest
 from decathlete.training.loop.state import Clock, RunState
 from decathlete.training.loop.step import Batch, clip_gradients, make_gradients, pack_loss_and_finite
@@ -39,6 +39,8 @@ from decathlete.training.objective.optimizer_steps import (
 )
 
 MOST_SKIPPED_IN_A_ROW = 100
+_PARTS = ("state", "network", "ema", "optimizer", "scaler")
+"""Entries of the last checkpoint."""
 
 
 class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
@@ -94,7 +96,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.ema = EMA(self.network)
         carried_s = 0.0
         if self.task.last_checkpoint.is_file():
-            self._restore(load_checkpoint(self.task.last_checkpoint))
+            self._restore(load_checkpoint(self.task.last_checkpoint, parts=_PARTS))
             carried_s = self.state.elapsed_s
         if self._scaler is not None:
             self._scale = self._scaler.get_scale()
@@ -226,6 +228,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         (self.state.save_cost_s,) = ranks.all_reduce_max([self.clock.elapsed() - began], self.device)
 
     def _restore(self, content: dict[str, Any]) -> None:
+        try:
+            self._restore_parts(content)
+        except CONTENT_ERRORS as problem:
+            raise damage_error(self.task.last_checkpoint, problem) from problem
+
+    def _restore_parts(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
         self.ema.load_state_dict(content["ema"])
         restore_optimizer(self.optimizer, content["optimizer"])

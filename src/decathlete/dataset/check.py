@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from decathlete.core.header_transforms import describe_disagreement
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
@@ -167,6 +168,7 @@ class _CaseChecker:
         for path, image in images:
             self._intensities(path, image, other_values_exist=other_values_exist)
         self._grids(images, label)
+        self._transforms([*images, *([(self.case.label, label)] if self.case.label and label is not None else [])])
         if label is not None and self.case.label is not None:
             self._label(self.case.label, label)
 
@@ -241,6 +243,12 @@ class _CaseChecker:
                     f"(tolerance {GRID_TOLERANCE_MM} mm, cosines {DIRECTION_TOLERANCE})",
                     "resample one to the other's grid, or correct the header that is wrong",
                 )
+
+    def _transforms(self, files: Iterable[tuple[Path, Image | LabelMap]]) -> None:
+        for path, file in files:
+            if text := describe_disagreement(file.geometry):
+                remedy = "write the transform that is right to both fields: other programs may use the qform"
+                self._add("warning", "E-IMAGE-TRANSFORMS", path, text, remedy)
 
     def _label(self, path: Path, label: LabelMap) -> None:
         values = np.unique(label.array_ZYX)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry
+from decathlete.core.header_transforms import TRANSFORM_TOLERANCE_MM, transform_distance_mm
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
@@ -20,6 +22,8 @@ from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
 from decathlete.io.format_lookup import DEFAULT_SUFFIX, output_suffix
 from decathlete.io.images import holds_integers, read_grid, read_volume
+
+log = logging.getLogger(__name__)
 
 _REMEDY = "fix these files, or leave them out; nothing was written"
 
@@ -90,13 +94,35 @@ def survey(
     problems = [problem for key in cases for problem in surveys[key].problems]
     if problems:
         raise problems_found(problems, where=spec.root, remedy=_REMEDY, kind=DatasetError)
+    _log_disagreements((found for key in cases for found in surveys[key].disagreements), target.suffix)
     return {key: surveys[key].jobs for key in cases}
+
+
+def _log_disagreements(found: Iterable[tuple[Path, float]], suffix: str) -> None:
+    """Say once which of two transforms is used, for all files whose qform and sform disagree."""
+    if distances := dict(found):
+        worst = max(distances, key=lambda path: distances[path])
+        kept = "both are kept" if suffix.startswith(".nii") else f"{suffix} has no place for the qform"
+        log.warning(
+            "%d files have a qform and a sform that disagree (%s: by %.3g mm); the sform is used, %s",
+            len(distances),
+            worst,
+            distances[worst],
+            kept,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _CaseSurvey:
+    """What the headers of a case say.
+
+    Attributes:
+        disagreements: files whose qform and sform disagree, and by how much, mm.
+    """
+
     jobs: tuple[Job, ...] = ()
     problems: tuple[str, ...] = ()
+    disagreements: tuple[tuple[Path, float], ...] = ()
 
 
 def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSurvey:
@@ -118,7 +144,9 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     jobs = _image_jobs(case, target.images(case.id, part), [headers[path][1] for path in case.images])
     if case.label is not None:
         jobs.append(_label_job(case.label, target.label(case.id, part), first, headers[case.label][1], target))
-    return _CaseSurvey(jobs=tuple(jobs))
+    distances = ((path, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
+    disagreements = tuple((path, mm) for path, mm in distances if mm > TRANSFORM_TOLERANCE_MM)
+    return _CaseSurvey(jobs=tuple(jobs), disagreements=disagreements)
 
 
 def _read_header(path: Path, problems: list[str]) -> tuple[int, Geometry] | None:
@@ -143,7 +171,7 @@ def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) ->
         # nnU-Net rejects channels whose spacings differ in the last digit
         PlaceFile(source=source, target=to)
         if _same_format(source, to) and grid.affine == grids[0].affine
-        else WriteImage(sources=(source,), targets=(to,), geometry=grids[0])
+        else WriteImage(sources=(source,), targets=(to,), geometry=grids[0].revised(header=grid.header))
         for source, to, grid in zip(case.images, targets, grids, strict=True)
     ]
 

@@ -74,7 +74,7 @@ class PredictionRecord(Schema):
         probabilities: file name, if they were saved.
         decathlete: version that predicted.
         volumes_ml: structure (class or region) -> volume, mL.
-        warnings: properties of the input outside the range of the training data.
+        warnings: properties of the input outside the range of the training data, and transforms that disagree.
         seconds: from the prepared image to the finished label map.
     """
 

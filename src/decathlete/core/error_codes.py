@@ -220,10 +220,10 @@ _ENTRIES = (
         code="E-IMAGE-SPACING",
         error="ImageError",
         title="The spacing is missing",
-        meaning="The file format has a field for the distance between voxels, but in this file it is missing, 0, negative "
-        "or not a number. A guess of 1 mm would give wrong sizes, volumes and distances.",
-        remedy="Export the file again with its spacing. If you know it, add `--spacing Z,Y,X` (mm): it is used for files "
-        "that do not contain it.",
+        meaning="The file format has a field for the distance between voxels, but in this file it is missing, 0, "
+        "negative or not a number. A guess of 1 mm would give wrong sizes, volumes and distances.",
+        remedy="Export the file again with its spacing. If you know it, add `--spacing Z,Y,X` (mm): it is used for "
+        "files that do not contain it.",
     ),
     ErrorCode(
         code="E-IMAGE-TRANSFORMS",

@@ -1,7 +1,7 @@
 """Read and write images and label maps of any known format, always with their grid in the world.
 
-Readers have an argument ``spacing``: z, y, x in mm, for axes whose spacing the file does not contain. Without it, such a
-file is an error if its format has a field for the spacing, and an image in pixels if it has none.
+Readers have an argument ``spacing``: z, y, x in mm, for axes whose spacing the file does not contain. Without it, such
+a file is an error if its format has a field for the spacing, and an image in pixels if it has none.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Geometry, Triple
+from decathlete.core.geometry import Geometry
 from decathlete.core.registry import ComponentSettings, Registry
 from decathlete.io.volumes import Volume
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
+from decathlete.core.geometry import Triple
 from decathlete.core.header_transforms import describe_disagreement
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
@@ -25,8 +26,14 @@ GRID_TOLERANCE_MM = 1e-2
 DIRECTION_TOLERANCE = 1e-3
 """Greatest allowed difference of a direction cosine between files of one case."""
 
-Read = TypeVar("Read", Image, LabelMap)
+Read = TypeVar("Read", Image, LabelMap, covariant=True)
 Severity = Literal["error", "warning"]
+
+
+class Reader(Protocol[Read]):
+    """Reads a file, see :mod:`decathlete.io.images`."""
+
+    def __call__(self, path: Path, *, spacing: Triple | None) -> Read: ...
 
 
 class Problem(Schema):
@@ -177,9 +184,9 @@ class _CaseChecker:
         file = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         self.problems.append(_problem(self.case, severity, code, message, remedy, file=file))
 
-    def _read(self, path: Path, read: Callable[[Path], Read]) -> Read | None:
+    def _read(self, path: Path, read: Reader[Read]) -> Read | None:
         try:
-            return read(path)
+            return read(path, spacing=self.case.spacing)
         except DecathleteError as problem:
             self._add("error", problem.code, path, problem.problem, problem.remedy or "fix this file")
         except OSError as problem:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from decathlete.core.files import read_text
+from decathlete.core.geometry import Triple
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups
@@ -57,12 +58,13 @@ class _NnUNet(_Common):
     dataset: dict[str, dict[str, Any]] | None = None
 
 
-def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
+def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | None = None) -> DatasetSpec:
     """Read the manifest of the dataset in ``root``.
 
     Args:
         group_by: a regular expression with one group, whose match in a case's id is the case's patient. Without it,
             patients follow from the manifest's ``groups`` object, or from names like ``patient001_frame02``.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
 
     Raises:
         ManifestError: the manifest is missing or not valid; lists every problem.
@@ -76,7 +78,7 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
     groups = assign_groups([c.id for c in cases], group_by=group_by, declared=manifest.groups)
-    return DatasetSpec(
+    spec = DatasetSpec(
         name=root.resolve().name,
         root=root,
         layout="decathlon" if isinstance(manifest, _Decathlon) else "nnunet",
@@ -85,6 +87,7 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
         cases=tuple(Case(id=c.id, images=c.images, label=c.label, group=groups.get(c.id)) for c in cases),
         test_cases=test_cases,
     )
+    return spec.with_spacing(spacing)
 
 
 def resolve_task(task: str, data_root: Path) -> Path:

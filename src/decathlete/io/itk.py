@@ -2,52 +2,79 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.core.geometry import Geometry, HeaderCodes, Triple
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
 from decathlete.io.formats import ImageFormat
+from decathlete.io.spacing import complete_spacing
 from decathlete.io.volumes import Volume
 
 sitk = lazy_import("SimpleITK")
 
 _FLOATS = ("sitkFloat32", "sitkFloat64", "sitkVectorFloat32", "sitkVectorFloat64")
+_HEADER_BYTES = 2**16
+_NO_SPACING = ("none", "nan")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 class ItkFormat(ImageFormat):
     """Base of these formats: 2D, 3D, 4D with the channels as the slowest axis, or vector voxels."""
 
-    def read_header(self, path: Path) -> tuple[int, Geometry]:
-        """From the header alone."""
-        return grid_of(read_itk_header(path), path)
+    takes_spacing = True
 
-    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:  # noqa: ARG002 - SimpleITK reads one type
-        """All voxels, rescale of DICOM applied."""
-        return read_itk(path)
+    def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
+        """From the header alone."""
+        header = read_itk_header(path)
+        return grid_of(header, path, self._spacing(header, path, spacing))
+
+    def read_volume(
+        self,
+        path: Path,
+        *,
+        as_float32: bool = False,  # noqa: ARG002 - SimpleITK reads one type
+        spacing: Triple | None = None,
+    ) -> Volume:
+        """All voxels."""
+        channels, geometry = self.read_header(path, spacing=spacing)
+        image = sitk.ReadImage(str(path))
+        array = sitk.GetArrayFromImage(image)
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            array = np.moveaxis(array, -1, 0)
+        return Volume(array_CZYX=array.reshape(channels, *geometry.shape_ZYX), geometry=geometry)
 
     def holds_integers(self, path: Path) -> bool:
-        """Type as read, rescale of DICOM included."""
+        """Type as stored."""
         return is_integer_header(read_itk_header(path))
 
     def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
         """Write a compressed file; several channels become vector voxels."""
         write_itk(path, array_CZYX, geometry)
 
+    @abstractmethod
+    def stored_spacing(self, text: str) -> Sequence[str]:
+        """Return what the header says of each axis' spacing, x first, ``none`` or ``nan`` for axes without; or nothing.
 
-def read_itk(path: Path) -> Volume:
-    """Read the image of one file."""
-    channels, geometry = grid_of(read_itk_header(path), path)
-    image = sitk.ReadImage(str(path))
-    array = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        array = np.moveaxis(array, -1, 0)
-    return Volume(array_CZYX=array.reshape(channels, *geometry.shape_ZYX), geometry=geometry)
+        Args:
+            text: of the start of the file. SimpleITK does not tell a spacing of 1 mm from a missing one.
+        """
+
+    def _spacing(self, header: Any, path: Path, given: Triple | None) -> Triple:
+        with path.open("rb") as stream:
+            fields = list(self.stored_spacing(stream.read(_HEADER_BYTES).decode("latin-1")))
+        axes = min(header.GetDimension(), 3)
+        while len(fields) > header.GetDimension():  # the axis of the components of a voxel
+            fields.pop(next((k for k, field in enumerate(fields) if field in _NO_SPACING), 0))
+        known = [k < len(fields) and fields[k] not in _NO_SPACING for k in range(axes)]
+        spacing_XYZ = [s if is_known else None for s, is_known in zip(header.GetSpacing(), known, strict=False)]
+        return complete_spacing([*spacing_XYZ, 1.0][2::-1], given, path)  # two axes: there is no third spacing
 
 
 def is_integer_header(header: Any) -> bool:
@@ -101,8 +128,8 @@ def ras_matrix(columns_XYZ: NDArray[np.float64], origin_LPS: NDArray[np.float64]
     return matrix
 
 
-def grid_of(header: Any, path: Path) -> tuple[int, Geometry]:
-    """Number of channels and the grid of a header."""
+def grid_of(header: Any, path: Path, spacing_ZYX: Triple) -> tuple[int, Geometry]:
+    """Number of channels and the grid of a header, with its spacing."""
     dims = header.GetDimension()
     size, components = list(header.GetSize()), header.GetNumberOfComponents()
     if dims not in (2, 3, 4) or (dims == 4 and size[3] > 1 and components > 1):
@@ -115,7 +142,7 @@ def grid_of(header: Any, path: Path) -> tuple[int, Geometry]:
     direction = np.array(header.GetDirection()).reshape(dims, dims)
     keep = min(dims, 3)
     steps, origin = np.eye(3), np.zeros(3)
-    steps[:keep, :keep] = direction[:keep, :keep] * np.array(header.GetSpacing()[:keep])
+    steps[:keep, :keep] = direction[:keep, :keep] * np.array(spacing_ZYX[::-1][:keep])
     origin[:keep] = header.GetOrigin()[:keep]
     x, y, z = (*size, 1)[:3]
     channels = components * (size[3] if dims == 4 else 1)

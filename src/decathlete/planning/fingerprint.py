@@ -168,7 +168,10 @@ def _read(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Triple]:
     """Return image and class indices in the fingerprint's axes, and the spacing, mm."""
     assert case.label is not None
-    image, label = read_channels(case.images), read_label(case.label)
+    image, label = (
+        read_channels(case.images, spacing=case.spacing),
+        read_label(case.label, spacing=case.spacing),
+    )
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
         raise GridMismatchError(
             f"the label's shape {label.geometry.shape_ZYX} is not the image's {image.geometry.shape_ZYX}",

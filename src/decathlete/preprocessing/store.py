@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Box, Shape
+from decathlete.core.geometry import Box, Shape, Triple
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
@@ -44,6 +44,7 @@ class StoreSource(Schema):
         root: folder of the raw dataset.
         dataset_digest: of its manifest and files.
         case_ids: all cases that the store must hold.
+        spacing: that raw files without a spacing were read with (z, y, x, mm).
     """
 
     version: int = STORE_VERSION
@@ -51,6 +52,7 @@ class StoreSource(Schema):
     root: str
     dataset_digest: str
     case_ids: tuple[str, ...]
+    spacing: Triple | None = None
 
 
 class RawImage(Schema):

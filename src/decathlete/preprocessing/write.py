@@ -47,7 +47,8 @@ def case_digest(case: Case, plan: Plan) -> str:
     """
     files = [*case.images, *([case.label] if case.label else [])]
     stamps = [(p.name, i.st_size, i.st_mtime_ns) for p in files for i in [p.stat()]]
-    return value_digest([preparation_digest(plan), case.id, stamps])
+    reading = [] if case.spacing is None else [case.spacing]
+    return value_digest([preparation_digest(plan), case.id, stamps, *reading])
 
 
 def begin(
@@ -75,6 +76,7 @@ def begin(
         root=str(spec.root.resolve()),
         dataset_digest=spec.digest(),
         case_ids=tuple(case.id for case in spec.cases),
+        spacing=spec.spacing,
     ).save(folder / "source.json")
 
 

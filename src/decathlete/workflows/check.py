@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.check import CheckReport, check_dataset
@@ -19,6 +20,7 @@ def check(
     *,
     workspace: Workspace = Workspace(),
     group_by: str | None = None,
+    spacing: Triple | None = None,
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
     brats: bool = False,
@@ -30,6 +32,7 @@ def check(
     Args:
         task: its number or folder name under ``workspace.data``, or a path.
         group_by: regular expression with one group that matches a case's patient; checked against every case.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; checked against the labels.
 
     Returns:
@@ -39,7 +42,7 @@ def check(
         ManifestError: there is no dataset, or its ``dataset.json`` is not valid.
         OptionError: ``group_by`` does not fit the cases, or the regions do not fit the labels.
     """
-    spec = read_dataset(workspace.dataset(task), group_by=group_by)
+    spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing)
     labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
     report = check_dataset(replace(spec, labels=labels), workers=workers, progress=progress)
     return report.revised(regions=tuple(region_lines(labels)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from decathlete.core.geometry import Triple
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
@@ -50,6 +51,7 @@ class PipelineOptions(TypedDict, total=False):
     dims: Dims
     workspace: Workspace
     plan_options: PlanOptions
+    spacing: Triple | None
     config: TrainConfig
     adapt: bool
     predict_options: PredictOptions
@@ -68,6 +70,7 @@ class FoldPipeline:
         dims: dimensions of the model: 2 (slices) or 3.
         workspace: root folders of data, prepared data and results.
         plan_options: options of the plan.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         config: configuration of each fold's training; its ``max_time_s`` applies to *each* fold.
         adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
         predict_options: options of prediction.
@@ -81,6 +84,7 @@ class FoldPipeline:
     dims: Dims = 3
     workspace: Workspace = Workspace()
     plan_options: PlanOptions = PlanOptions()
+    spacing: Triple | None = None
     config: TrainConfig = TrainConfig()
     adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
@@ -115,6 +119,7 @@ class FoldPipeline:
             dims=self.dims,
             workspace=self.workspace,
             options=self.plan_options,
+            spacing=self.spacing,
             workers=self.workers,
             overwrite=self.overwrite,
             reuse=self.plan_options == PlanOptions(),
@@ -178,6 +183,7 @@ class FoldPipeline:
                 Predictor.load([run / "model" for run in runs], options=self.predict_options),
                 {c.id: c.images for c in cases},
                 output,
+                spacing=self.spacing,
                 overwrite=self.overwrite,
                 progress=self.reporter.cases("predict"),
             )

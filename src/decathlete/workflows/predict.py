@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
 from decathlete.inference.options import PredictOptions
@@ -23,6 +24,7 @@ def predict(
     options: PredictOptions = PredictOptions(),
     cases: int | None = None,
     save_probabilities: bool = False,
+    spacing: Triple | None = None,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
@@ -35,6 +37,7 @@ def predict(
         inputs: an image, a DICOM folder, or a folder of images; or cases that were prepared for the models
             (:func:`decathlete.prepare_for_model`).
         cases: greatest number of cases to predict, the first by name.
+        spacing: z, y, x in mm, for images whose files do not contain their spacing.
         overwrite: replace predictions of other inputs or settings; those of the same inputs and settings are kept.
 
     Raises:
@@ -54,6 +57,7 @@ def predict(
         else dict(islice(find_inputs(source, n_channels=predictor.n_channels).items(), cases)),
         Path(output),
         save_probabilities=save_probabilities,
+        spacing=spacing,
         overwrite=overwrite,
         progress=progress,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from decathlete.core.choices import Orientation
 from decathlete.core.files import writable_folder
+from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.manifest import read_dataset
@@ -32,6 +33,7 @@ def preprocess(
     dims: Dims = 3,
     workspace: Workspace = Workspace(),
     options: PlanOptions = PlanOptions(),
+    spacing: Triple | None = None,
     workers: int = 2,
     overwrite: bool = False,
     reuse: bool = False,
@@ -42,6 +44,7 @@ def preprocess(
     """Check, plan and prepare a dataset; results of an earlier run are kept.
 
     Args:
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
         checking, progress: called after each checked and each prepared case.
@@ -51,7 +54,7 @@ def preprocess(
         OutputError: the folder contains data that were prepared with another plan, and ``overwrite`` is not given.
         CasesFailedError: some cases could not be prepared.
     """
-    spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
+    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing)
     folder = workspace.prepared_folder(task, dims)
     writable_folder(folder.parent)
     if reuse and not overwrite and (store := _finished_store(folder, spec)) is not None:

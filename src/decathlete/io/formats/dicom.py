@@ -173,16 +173,18 @@ def _as_measured(array: NDArray[Any], file: DicomFile, frames: Sequence[Frame]) 
         return array
     greatest = -1 if file.is_signed else 2**file.bits_stored - 1  # ITK: greatest + least - number
     sums = np.array([frame.slope * greatest + 2 * frame.intercept for frame in frames])[:, None, None]
-    out = sums - array
+    out: NDArray[Any] = sums - array
     return out.astype(array.dtype) if array.dtype.kind == "f" else np.rint(out).astype(np.int32)
 
 
 def _rescale(stored_ZYX: NDArray[Any], frames: Sequence[Frame]) -> NDArray[Any]:
     if all(_is_whole(frame) for frame in frames):
         kind = np.int64 if stored_ZYX.dtype.itemsize == 4 else np.int32
-        return stored_ZYX + np.array([int(frame.intercept) for frame in frames], kind)[:, None, None]
+        whole_ZYX: NDArray[Any] = stored_ZYX + np.array([int(f.intercept) for f in frames], kind)[:, None, None]
+        return whole_ZYX
     slopes, intercepts = (np.array([getattr(f, n) for f in frames])[:, None, None] for n in ("slope", "intercept"))
-    return (stored_ZYX * slopes + intercepts).astype(np.float32)
+    rescaled_ZYX: NDArray[np.float32] = (stored_ZYX * slopes + intercepts).astype(np.float32)
+    return rescaled_ZYX
 
 
 def _is_whole(frame: Frame) -> bool:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from decathlete.io.formats import IMAGE_FORMATS
 from decathlete.io.itk import ItkFormat
+
+_SPACING = re.compile(r"^\s*Element(?:Spacing|Size)\s*[=:](.*)$", re.MULTILINE | re.IGNORECASE)
 
 
 @IMAGE_FORMATS.register("mha")
@@ -13,3 +18,8 @@ class MetaImage(ItkFormat):
     title = "MetaImage"
     suffixes = (".mha", ".mhd")
     written_suffixes = (".mha",)
+
+    def stored_spacing(self, text: str) -> Sequence[str]:
+        """From ``ElementSpacing``, or else ``ElementSize``, as ITK does."""
+        match = _SPACING.search(text.partition("ElementDataFile")[0])
+        return match[1].lower().split() if match else ()

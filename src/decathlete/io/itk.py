@@ -70,6 +70,13 @@ class ItkFormat(ImageFormat):
         with path.open("rb") as stream:
             fields = list(self.stored_spacing(stream.read(_HEADER_BYTES).decode("latin-1")))
         axes = min(header.GetDimension(), 3)
+        if 0 in header.GetSpacing()[:axes]:  # SimpleITK does not read the voxels of such a file
+            raise ImageError(
+                "has a spacing of 0",
+                where=path,
+                remedy="correct the spacing in its header, or export it again",
+                code="E-IMAGE-SPACING",
+            )
         while len(fields) > header.GetDimension():  # the axis of the components of a voxel
             fields.pop(next((k for k, field in enumerate(fields) if field in _NO_SPACING), 0))
         known = [k < len(fields) and fields[k] not in _NO_SPACING for k in range(axes)]

@@ -23,7 +23,8 @@ Row = tuple[float, float, float, float]
 Affine = tuple[Row, Row, Row, Row]
 
 
-PIXEL = "pixel"
+Unit = Literal["mm", "pixel"]
+PIXEL: Unit = "pixel"
 """Unit of lengths in images of formats that have no spacing."""
 
 
@@ -97,7 +98,7 @@ class Geometry(Schema):
         return Geometry.from_matrix(self.shape_ZYX, matrix, header)
 
     @property
-    def unit(self) -> Literal["mm", "pixel"]:
+    def unit(self) -> Unit:
         """Unit of spacing and origin."""
         return "pixel" if self.header.spatial_unit == PIXEL else "mm"
 

@@ -16,39 +16,11 @@ from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import ImageError
+from decathlete.io.dicom_attributes import TAGS, Attributes
 from decathlete.io.dicom_pixel_data import check_pixel_data
 
 pydicom = lazy_import("pydicom")
 
-_TAGS = {
-    "SOPClassUID": 0x00080016,
-    "SliceThickness": 0x00180050,
-    "SpacingBetweenSlices": 0x00180088,
-    "ImagerPixelSpacing": 0x00181164,
-    "NominalScannedPixelSpacing": 0x00182010,
-    "SeriesInstanceUID": 0x0020000E,
-    "ImagePositionPatient": 0x00200032,
-    "ImageOrientationPatient": 0x00200037,
-    "PlanePositionSequence": 0x00209113,
-    "PlaneOrientationSequence": 0x00209116,
-    "SamplesPerPixel": 0x00280002,
-    "PhotometricInterpretation": 0x00280004,
-    "NumberOfFrames": 0x00280008,
-    "Rows": 0x00280010,
-    "Columns": 0x00280011,
-    "PixelSpacing": 0x00280030,
-    "BitsAllocated": 0x00280100,
-    "BitsStored": 0x00280101,
-    "PixelRepresentation": 0x00280103,
-    "RescaleIntercept": 0x00281052,
-    "RescaleSlope": 0x00281053,
-    "PixelMeasuresSequence": 0x00289110,
-    "PixelValueTransformationSequence": 0x00289145,
-    "GridFrameOffsetVector": 0x3004000C,
-    "DoseGridScaling": 0x3004000E,
-    "SharedFunctionalGroupsSequence": 0x52009229,
-    "PerFrameFunctionalGroupsSequence": 0x52009230,
-}
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.3": "an RT structure set",
@@ -138,7 +110,7 @@ def read_dicom_header(path: Path) -> DicomFile:
     """
     try:
         with path.open("rb") as stream:
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS.values()), force=True)
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS.values()), force=True)
             return _Reader(path, dataset).read(stream)
     except (ImageError, OSError):
         raise
@@ -146,24 +118,20 @@ def read_dicom_header(path: Path) -> DicomFile:
         raise ValueError(f"{type(problem).__name__}: {problem}") from problem
 
 
-class _Reader:
-    """Reads the attributes of one file."""
-
-    def __init__(self, path: Path, dataset: Any) -> None:
-        self.path = path
-        self.dataset = dataset
+class _Reader(Attributes):
+    """Reads the header of one file."""
 
     def read(self, stream: BinaryIO) -> DicomFile:
         kind = self._kind()
-        if kind is not None and self._raw(self.dataset, "Rows") is None:
+        if kind is not None and self.raw(self.dataset, "Rows") is None:
             raise NotAnImageError(self.path, kind)
-        rows, columns = self._integer("Rows"), self._integer("Columns")
-        samples, bits = self._integer("SamplesPerPixel", default=1), self._integer("BitsAllocated")
+        rows, columns = self.integer("Rows"), self.integer("Columns")
+        samples, bits = self.integer("SamplesPerPixel", default=1), self.integer("BitsAllocated")
         n_frames = self._frame_count()
         is_encapsulated = bool(self.dataset.file_meta.get("TransferSyntaxUID")) and (
             self.dataset.file_meta.TransferSyntaxUID.is_encapsulated
         )
-        subsampled = self._text("PhotometricInterpretation") == "YBR_FULL_422" and not is_encapsulated
+        subsampled = self.text("PhotometricInterpretation") == "YBR_FULL_422" and not is_encapsulated
         check_pixel_data(
             self.path,
             stream,
@@ -175,30 +143,30 @@ class _Reader:
         )
         return DicomFile(
             path=self.path,
-            series=self._text("SeriesInstanceUID"),
-            photometric=self._text("PhotometricInterpretation"),
+            series=self.text("SeriesInstanceUID"),
+            photometric=self.text("PhotometricInterpretation"),
             size_XY=(columns, rows),
             samples=samples,
             bits_allocated=bits,
-            bits_stored=self._integer("BitsStored", default=bits),
-            is_signed=self._integer("PixelRepresentation", default=0, least=0) == 1,
+            bits_stored=self.integer("BitsStored", default=bits),
+            is_signed=self.integer("PixelRepresentation", default=0, least=0) == 1,
             is_encapsulated=is_encapsulated,
             frames=self._frames(n_frames),
         )
 
     def _kind(self) -> str | None:
-        sop_class = self._text("SOPClassUID") or str(self.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+        sop_class = self.text("SOPClassUID") or str(self.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
         return next((kind for start, kind in _NOT_IMAGES.items() if sop_class.startswith(start)), None)
 
     def _frame_count(self) -> int:
-        text = self._text("NumberOfFrames")
+        text = self.text("NumberOfFrames")
         if text and not (text.isdecimal() and int(text) > 0):
-            raise self._unusable("NumberOfFrames", text)
+            raise self.unusable("NumberOfFrames", text)
         return int(text or 1)
 
     def _frames(self, n_frames: int) -> tuple[Frame, ...]:
-        shared = self._items(self.dataset, "SharedFunctionalGroupsSequence")[:1]
-        own = self._items(self.dataset, "PerFrameFunctionalGroupsSequence")
+        shared = self.items(self.dataset, "SharedFunctionalGroupsSequence")[:1]
+        own = self.items(self.dataset, "PerFrameFunctionalGroupsSequence")
         if own and len(own) != n_frames:
             raise ImageError(
                 f"declares {n_frames} frames and describes {len(own)} (PerFrameFunctionalGroupsSequence)",
@@ -221,7 +189,7 @@ class _Reader:
                     self._in_group([item], "PlanePositionSequence", "ImagePositionPatient", 3) for item in own
                 )
             ]
-        offsets = self._numbers(self.dataset, "GridFrameOffsetVector", len(frames))
+        offsets = self.numbers(self.dataset, "GridFrameOffsetVector", len(frames))
         first, cosines = frames[0].position, frames[0].cosines
         if offsets is None or first is None or cosines is None:
             return [None] * len(frames)
@@ -241,7 +209,7 @@ class _Reader:
             self._in_group(groups, "PixelValueTransformationSequence", name, 1)
             for name in ("RescaleSlope", "RescaleIntercept")
         )
-        slope = slope or self._numbers(self.dataset, "DoseGridScaling", 1)
+        slope = slope or self.numbers(self.dataset, "DoseGridScaling", 1)
         return Frame(
             path=self.path,
             number=number,
@@ -256,70 +224,14 @@ class _Reader:
     def _unit_vectors(self, cosines: NDArray[np.float64]) -> NDArray[np.float64]:
         gram = cosines.T @ cosines
         if not np.allclose(gram, np.eye(2), atol=0.01):
-            raise self._unusable("ImageOrientationPatient", "not two perpendicular unit vectors")
+            raise self.unusable("ImageOrientationPatient", "not two perpendicular unit vectors")
         return cosines
 
     def _in_group(self, groups: Sequence[Any], sequence: str, name: str, count: int) -> tuple[float, ...] | None:
         """Numbers from the first functional group, or the dataset itself, that has them."""
         for group in groups:
-            items = [group] if group is self.dataset else self._items(group, sequence)[:1]
+            items = [group] if group is self.dataset else self.items(group, sequence)[:1]
             for item in items:
-                if (values := self._numbers(item, name, count)) is not None:
+                if (values := self.numbers(item, name, count)) is not None:
                     return values
         return None
-
-    def _items(self, dataset: Any, name: str) -> list[Any]:
-        return list(dataset[_TAGS[name]].value or []) if _TAGS[name] in dataset else []
-
-    def _raw(self, dataset: Any, name: str) -> Any:
-        return dataset.get_item(_TAGS[name]) if _TAGS[name] in dataset else None
-
-    def _text(self, name: str) -> str:
-        return self._text_of(self.dataset, name)
-
-    def _text_of(self, dataset: Any, name: str) -> str:
-        element = self._raw(dataset, name)
-        value = b"" if element is None else element.value
-        return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else str(value or "").strip()
-
-    def _integer(self, name: str, *, default: int | None = None, least: int = 1) -> int:
-        element = self._raw(self.dataset, name)
-        value = None if element is None else element.value
-        if isinstance(value, bytes):
-            if len(value) != 2:
-                raise self._unusable(name, f"{len(value)} bytes")
-            value = int.from_bytes(value, "little" if element.is_little_endian else "big")
-        if value is None:
-            value = default
-        if value is None:
-            raise ValueError(f"{name} is missing")
-        if value < least:
-            raise self._unusable(name, str(value))
-        return int(value)
-
-    def _numbers(self, dataset: Any, name: str, count: int) -> tuple[float, ...] | None:
-        """Decimal numbers; ``None``: the attribute is missing or empty."""
-        element = self._raw(dataset, name)
-        if element is None or not element.value:
-            return None
-        if isinstance(element.value, bytes):
-            text = element.value.decode("latin-1")
-            parts: Sequence[Any] = [part.strip(" \0") for part in text.split("\\")]
-        else:
-            parts = list(np.atleast_1d(element.value))
-        try:
-            values = tuple(float(part) for part in parts)
-        except ValueError:
-            raise self._unusable(name, "\\".join(map(str, parts))[:60]) from None
-        if len(values) != count or not np.isfinite(values).all():
-            numbers = f"{len(values)} numbers, where {count} belong" if len(values) != count else "not finite"
-            raise self._unusable(name, numbers)
-        return values
-
-    def _unusable(self, name: str, value: str) -> ImageError:
-        return ImageError(
-            f"its attribute {name} cannot be used: {value}",
-            where=self.path,
-            remedy="export the file again, or correct this attribute",
-            code="E-IMAGE-DICOM",
-        )

@@ -142,6 +142,7 @@ def predict(
             help="Also write the probabilities of each class (large files).",
         ),
     ] = False,
+    spacing: o.Spacing = None,
     precision: o.Precision = "auto",
     layout: o.Layout = "auto",
     engine: o.Engine = "auto",
@@ -159,6 +160,7 @@ def predict(
         options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
         cases=cases,
         save_probabilities=save_probabilities,
+        spacing=o.parse_spacing(spacing),
         overwrite=overwrite,
         progress=TerminalReporter().cases("predict"),
     )

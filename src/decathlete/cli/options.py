@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
+    from decathlete.core.geometry import Triple
     from decathlete.evaluation.metrics import Metric
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Folders", "Machine", "Prediction", "Split"
@@ -173,6 +175,16 @@ GroupBy = Annotated[
         show_default="guessed from the names",
         help=r"Regular expression that finds the patient in a case's name: '^(P\d+)_'. Cases of one "
         "patient stay in one fold.",
+    ),
+]
+Spacing = Annotated[
+    str | None,
+    typer.Option(
+        "--spacing",
+        metavar="Z,Y,X",
+        show_default="such files are errors",
+        help="Spacing of images whose files do not contain it, mm: 3,0.8,0.8 (slices, rows, columns). Images that "
+        "contain their spacing keep it.",
     ),
 ]
 Regions = Annotated[
@@ -387,6 +399,24 @@ def parse_decimals(text: str | None, *, flag: str, example: str) -> tuple[float,
         raise OptionError(
             f"{flag} {text!r} is not a list of numbers", remedy=f"write e.g. {flag} {example}", code="E-OPTION-SYNTAX"
         ) from None
+
+
+def parse_spacing(text: str | None) -> Triple | None:
+    """Parse the value of ``--spacing``. ``None`` stays ``None``.
+
+    Raises:
+        OptionError: the text is not three positive numbers.
+    """
+    values = parse_decimals(text, flag="--spacing", example="3,0.8,0.8")
+    if values is None:
+        return None
+    if len(values) != 3 or not all(isfinite(v) and v > 0 for v in values):
+        raise OptionError(
+            f"--spacing {text!r} is not three positive numbers",
+            remedy="write the distances of slices, rows and columns in mm, e.g. --spacing 3,0.8,0.8",
+            code="E-OPTION-SYNTAX",
+        )
+    return (values[0], values[1], values[2])
 
 
 def parse_names(text: str | None) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ def run(
         ),
     ] = None,
     adapt: Adapt = True,
+    spacing: o.Spacing = None,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     results: o.Results = Path("results"),
@@ -59,6 +60,7 @@ def run(
         "dims": o.parse_dims(dim),
         "workspace": Workspace(data=data, prepared=prepared, results=results),
         "plan_options": replace(plan.to_plan_options(), preset=preset, overrides=assigned.plan),
+        "spacing": o.parse_spacing(spacing),
         "config": training.to_train_config(
             explicit_options(context), preset=preset, dims=o.parse_dims(dim), fold=held_out, assigned=assigned.train
         ),

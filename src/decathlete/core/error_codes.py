@@ -262,6 +262,23 @@ _ENTRIES = (
         remedy="Replace these voxels, declare the values under `labels`, or leave out the case.",
     ),
     ErrorCode(
+        code="E-IMAGE-SPACING",
+        error="ImageError",
+        title="The spacing is missing",
+        meaning="The file format has a field for the distance between voxels, but in this file it is missing, 0, "
+        "negative or not a number. A guess of 1 mm would give wrong sizes, volumes and distances.",
+        remedy="Export the file again with its spacing. If you know it, add `--spacing Z,Y,X` (mm): it is used for "
+        "files that do not contain it.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-TRANSFORMS",
+        error="ImageError",
+        title="The two transforms of a NIfTI file disagree",
+        meaning="The qform and the sform are both set and place the image differently. Decathlete uses the sform and "
+        "keeps both; other programs may use the qform and show the image elsewhere.",
+        remedy="Find out which transform is right, and write it to both fields of the header.",
+    ),
+    ErrorCode(
         code="E-IMAGE-DICOM",
         error="ImageError",
         title="The DICOM series is ambiguous",

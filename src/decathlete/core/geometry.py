@@ -23,11 +23,19 @@ Row = tuple[float, float, float, float]
 Affine = tuple[Row, Row, Row, Row]
 
 
+Unit = Literal["mm", "pixel"]
+PIXEL: Unit = "pixel"
+"""Unit of lengths in images of formats that have no spacing."""
+
+
 class HeaderCodes(Schema):
     """Fields of a file's header beside the affine; kept so that the header of a prediction equals the input's.
 
     Attributes:
+        spatial_unit: unit in the file; :data:`PIXEL` if the format has no spacing.
         axes: number of spatial axes in the file: 2 for a single slice, whose grid is one voxel deep here.
+        qform, sform: this transform of a NIfTI file, if it differs from the affine: 4x4, from the array's indices to
+            RAS+ mm like the affine. A code of 0 means that readers ignore it.
     """
 
     qform_code: int = 1
@@ -35,10 +43,15 @@ class HeaderCodes(Schema):
     spatial_unit: str = "mm"
     temporal_unit: str = "unknown"
     axes: Literal[2, 3] = 3
+    qform: Affine | None = None
+    sform: Affine | None = None
 
 
 class Geometry(Schema):
-    """The grid of one volume: shape, full affine (including shear), and codes and units of the header."""
+    """The grid of one volume: shape, full affine (including shear), and fields of the header.
+
+    In images of formats without a spacing (:meth:`pixels`), lengths are in pixels instead of mm.
+    """
 
     shape_ZYX: Shape
     affine: Affine
@@ -56,10 +69,9 @@ class Geometry(Schema):
     @classmethod
     def from_matrix(cls, shape_ZYX: Shape, matrix: NDArray[np.floating], header: HeaderCodes | None = None) -> Self:
         """Make a geometry from a 4x4 matrix (array index to RAS+ mm)."""
-        rows = tuple(tuple(float(v) for v in row) for row in matrix)
         return cls(
             shape_ZYX=(int(shape_ZYX[0]), int(shape_ZYX[1]), int(shape_ZYX[2])),
-            affine=rows,
+            affine=as_affine(matrix),
             header=header or HeaderCodes(),
         )
 
@@ -71,6 +83,24 @@ class Geometry(Schema):
             matrix[world_axis, array_axis] = spacing_ZYX[array_axis]
         matrix[3, 3] = 1
         return cls.from_matrix(shape_ZYX, matrix)
+
+    @classmethod
+    def pixels(cls, shape_ZYX: Shape) -> Self:
+        """Make the grid of an image whose format has no spacing: neighbours are one pixel apart."""
+        header = HeaderCodes(qform_code=0, sform_code=0, spatial_unit=PIXEL, axes=2 if shape_ZYX[0] == 1 else 3)
+        return cls.from_matrix(shape_ZYX, cls.plain(shape_ZYX).matrix, header)
+
+    def with_spacing(self, spacing_ZYX: Triple) -> Geometry:
+        """Return the same grid with another spacing, mm; voxel (0, 0, 0) stays where it is."""
+        matrix = self.matrix
+        matrix[:3, :3] = self.direction * np.array(spacing_ZYX)
+        header = HeaderCodes(axes=self.header.axes)
+        return Geometry.from_matrix(self.shape_ZYX, matrix, header)
+
+    @property
+    def unit(self) -> Unit:
+        """Unit of spacing and origin."""
+        return "pixel" if self.header.spatial_unit == PIXEL else "mm"
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -116,6 +146,12 @@ class Geometry(Schema):
         if not np.allclose(self.origin_mm, other.origin_mm, rtol=0, atol=tolerance_mm):
             texts.append(f"origin {_mm(self.origin_mm)} against {_mm(other.origin_mm)}")
         return texts
+
+
+def as_affine(matrix: NDArray[np.floating]) -> Affine:
+    """Return a 4x4 array as nested tuples, as the schemas store it."""
+    first, second, third, last = ((float(a), float(b), float(c), float(d)) for a, b, c, d in matrix)
+    return (first, second, third, last)
 
 
 def _mm(values: Triple) -> str:
@@ -176,15 +212,24 @@ class AxisTransform(Schema):
 
     def geometry(self, before: Geometry) -> Geometry:
         """Return the grid after ``apply``; every voxel keeps its position in the world."""
-        matrix = before.matrix
-        after = matrix.copy()
         shape = self.shape(before.shape_ZYX)
+        moved = {
+            name: as_affine(self._move(np.array(matrix), shape))
+            for name in ("qform", "sform")
+            if (matrix := getattr(before.header, name)) is not None
+        }
+        header = before.header.revised(**moved) if moved else before.header
+        return Geometry.from_matrix(shape, self._move(before.matrix, shape), header)
+
+    def _move(self, matrix: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
+        """Return a 4x4 matrix for the indices after ``apply``; ``shape``: after it, too."""
+        after = matrix.copy()
         for axis, (source, flipped) in enumerate(zip(self.permutation, self.flips, strict=True)):
             column = matrix[:3, source]
             after[:3, axis] = -column if flipped else column
             if flipped:
                 after[:3, 3] += column * (shape[axis] - 1)
-        return Geometry.from_matrix(shape, after, before.header)
+        return after
 
 
 def reorientation(geometry: Geometry, orientation: Orientation) -> AxisTransform:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from decathlete.core.geometry import Triple
+from decathlete.core.header_transforms import describe_disagreement
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
@@ -28,7 +30,13 @@ GRID_TOLERANCE_MM = 1e-2
 DIRECTION_TOLERANCE = 1e-3
 """Greatest allowed difference of a direction cosine between files of one case."""
 
-Read = TypeVar("Read", Image, LabelMap)
+Read = TypeVar("Read", Image, LabelMap, covariant=True)
+
+
+class Reader(Protocol[Read]):
+    """Reads a file, see :mod:`decathlete.io.images`."""
+
+    def __call__(self, path: Path, *, spacing: Triple | None) -> Read: ...
 
 
 class _CaseFindings(Schema):
@@ -123,6 +131,7 @@ class _CaseChecker:
         for path, image in images:
             self._intensities(path, image, other_values_exist=other_values_exist)
         self._grids(images, label)
+        self._transforms([*images, *([(self.case.label, label)] if self.case.label and label is not None else [])])
         if label is not None and self.case.label is not None:
             self._label(self.case.label, label)
 
@@ -131,9 +140,9 @@ class _CaseChecker:
         file = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         self.problems.append(_problem(self.case, severity, code, message, remedy, file=file))
 
-    def _read(self, path: Path, read: Callable[[Path], Read]) -> Read | None:
+    def _read(self, path: Path, read: Reader[Read]) -> Read | None:
         try:
-            return read(path)
+            return read(path, spacing=self.case.spacing)
         except DecathleteError as problem:
             self._add("error", problem.code, path, problem.problem, problem.remedy or "fix this file")
         except OSError as problem:
@@ -197,6 +206,12 @@ class _CaseChecker:
                     f"(tolerance {GRID_TOLERANCE_MM} mm, cosines {DIRECTION_TOLERANCE})",
                     "resample one to the other's grid, or correct the header that is wrong",
                 )
+
+    def _transforms(self, files: Iterable[tuple[Path, Image | LabelMap]]) -> None:
+        for path, file in files:
+            if text := describe_disagreement(file.geometry):
+                remedy = "write the transform that is right to both fields: other programs may use the qform"
+                self._add("warning", "E-IMAGE-TRANSFORMS", path, text, remedy)
 
     def _label(self, path: Path, label: LabelMap) -> None:
         values = np.unique(label.array_ZYX)

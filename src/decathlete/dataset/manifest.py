@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from decathlete.core.files import read_text
+from decathlete.core.geometry import Triple
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import parse_label_set
@@ -64,12 +65,13 @@ class _NnUNet(_Common):
     test: Any = None
 
 
-def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
+def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | None = None) -> DatasetSpec:
     """Read the manifest of the dataset in ``root``.
 
     Args:
         group_by: a regular expression with one group, whose match in a case's id is the case's patient. Without it,
             patients follow from the manifest's ``groups`` object, or from names like ``patient001_frame02``.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
 
     Raises:
         ManifestError: the manifest is missing or not valid; lists every problem.
@@ -86,7 +88,7 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
     groups = assign_groups([c.id for c in cases], group_by=group_by, declared=manifest.groups)
-    return DatasetSpec(
+    spec = DatasetSpec(
         name=root.resolve().name,
         root=root,
         layout="decathlon" if isinstance(manifest, _Decathlon) else "nnunet",
@@ -99,6 +101,7 @@ def read_dataset(root: Path, *, group_by: str | None = None) -> DatasetSpec:
         n_declared=(whole_number(manifest.numTraining), whole_number(manifest.numTest)),
         unused=unused,
     )
+    return spec.with_spacing(spacing)
 
 
 def resolve_task(task: str, data_root: Path) -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.files import value_digest
+from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 
 GroupSource = Literal["option", "manifest", "names"]
@@ -24,12 +25,14 @@ class Case:
         images: one path per channel, or a single path with all channels.
         label: path of the label map; ``None`` for test cases.
         group: the patient; cases of one group are never split. ``None``: a group of its own.
+        spacing: z, y, x in mm, for axes whose spacing its files do not contain; ``None``: such files are errors.
     """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None = None
     group: str | None = None
+    spacing: Triple | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class DatasetSpec:
         validation: ids of the cases that the manifest lists for validation; they are among ``cases``.
         n_declared: numbers of training cases and test images that the manifest declares, if it does.
         unused: parts of the manifest that are not used, each with the reason.
+        spacing: of every case, see :class:`Case`.
     """
 
     name: str
@@ -56,6 +60,12 @@ class DatasetSpec:
     validation: tuple[str, ...] = ()
     n_declared: tuple[int | None, int | None] = (None, None)
     unused: tuple[str, ...] = ()
+    spacing: Triple | None = None
+
+    def with_spacing(self, spacing: Triple | None) -> DatasetSpec:
+        """Return a copy whose files are read with ``spacing`` where they contain none."""
+        cases, test_cases = (tuple(replace(c, spacing=spacing) for c in part) for part in (self.cases, self.test_cases))
+        return replace(self, cases=cases, test_cases=test_cases, spacing=spacing)
 
     def digest(self) -> str:
         """Return a digest of the manifest's content and of every file's path, size and modification time.
@@ -71,7 +81,8 @@ class DatasetSpec:
             return (name, info.st_size, info.st_mtime_ns)
 
         files = [stamp(p) for c in self.cases for p in (*c.images, *([c.label] if c.label else []))]
-        return value_digest([self.name, self.channels, self.labels.model_dump(), files])
+        reading = [] if self.spacing is None else [self.spacing]
+        return value_digest([self.name, self.channels, self.labels.model_dump(), files, *reading])
 
 
 def id_problems(cases: Iterable[Case], part: str) -> list[str]:

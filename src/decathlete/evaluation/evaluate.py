@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from decathlete.core.files import check_output_folder
+from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.locks import locked_folder
 from decathlete.core.parallel import attempt, map_cases
@@ -43,6 +44,7 @@ def evaluate(
     brats: bool = False,
     metrics: Sequence[MetricChoice] | None = None,
     tolerance_mm: float | None = None,
+    spacing: Triple | None = None,
     workers: int = 2,
 ) -> Scores:
     """Score every label map of a folder against the prediction of the same id (file name without its suffix).
@@ -54,6 +56,7 @@ def evaluate(
             class per value found in the files.
         regions, regions_order, brats: score these regions instead of classes, see :class:`~decathlete.PlanOptions`.
         metrics, tolerance_mm: see :func:`~decathlete.evaluation.metrics.make_metrics`.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
 
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
@@ -70,9 +73,9 @@ def evaluate(
         pairs = _pairs(predictions, labels_folder)
         if output is not None and not overwrite:
             check_scores(output, case_ids=list(pairs), metrics=used)
-        declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
+        declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, spacing, workers=workers)
         scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
-        scores = evaluate_pairs(pairs, scored, metrics=used, workers=workers)
+        scores = evaluate_pairs(pairs, scored, metrics=used, spacing=spacing, workers=workers)
         if output is not None:
             save_scores(scores, output, overwrite=overwrite)
         return scores
@@ -92,10 +95,10 @@ def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
     return {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
 
 
-def _labels_seen(pairs: dict[str, Pair], *, workers: int) -> LabelSet:
+def _labels_seen(pairs: dict[str, Pair], spacing: Triple | None, *, workers: int) -> LabelSet:
     seen: set[int] = set()
     problems = []
-    for outcome in map_cases(_values, pairs, workers=workers):
+    for outcome in map_cases(partial(_values, spacing=spacing), pairs, workers=workers):
         seen |= outcome.value or set()
         if outcome.error is not None:
             problems.append(f"case {outcome.case_id}: {outcome.error}")
@@ -105,17 +108,23 @@ def _labels_seen(pairs: dict[str, Pair], *, workers: int) -> LabelSet:
     return labels_of_values(seen)
 
 
-def _values(pair: Pair) -> set[int]:
-    return {int(v) for path in pair for v in np.unique(read_label(path).array_ZYX)}
+def _values(pair: Pair, *, spacing: Triple | None) -> set[int]:
+    return {int(v) for path in pair for v in np.unique(read_label(path, spacing=spacing).array_ZYX)}
 
 
 def evaluate_pairs(
-    pairs: Mapping[str, Pair], labels: LabelSet, *, metrics: Sequence[Metric] | None = None, workers: int = 2
+    pairs: Mapping[str, Pair],
+    labels: LabelSet,
+    *,
+    metrics: Sequence[Metric] | None = None,
+    spacing: Triple | None = None,
+    workers: int = 2,
 ) -> Scores:
     """Score files: case id -> (prediction, truth).
 
     Args:
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
 
     Raises:
         GridMismatchError: some pairs do not share a grid; all of them are named.
@@ -128,11 +137,11 @@ def evaluate_pairs(
             remedy="use at least one prediction and its label map",
             code="E-DATASET-LABELS",
         )
-    _check_grids(pairs)
+    _check_grids(pairs, spacing)
     scored: list[CaseScores] = []
     problems: list[str] = []
     work = {case_id: (case_id, *pair) for case_id, pair in pairs.items()}
-    score = partial(_score_files, labels=labels, metrics=used)
+    score = partial(_score_files, labels=labels, metrics=used, spacing=spacing)
     for outcome in map_cases(score, work, workers=workers):
         if outcome.value is not None:
             scored.append(outcome.value)
@@ -149,10 +158,10 @@ def _folder(pairs: Mapping[str, Pair]) -> Path:
     return next(iter(pairs.values()))[0].parent
 
 
-def _check_grids(pairs: Mapping[str, Pair]) -> None:
+def _check_grids(pairs: Mapping[str, Pair], spacing: Triple | None) -> None:
     unreadable, mismatches = [], []
     for case_id, pair in pairs.items():
-        compared = attempt(case_id, _compare_grids, pair)
+        compared = attempt(case_id, partial(_compare_grids, spacing=spacing), pair)
         if compared.error is not None:
             unreadable.append(f"case {case_id}: {compared.error}")
         elif compared.value:
@@ -170,20 +179,22 @@ def _check_grids(pairs: Mapping[str, Pair]) -> None:
         )
 
 
-def _compare_grids(pair: Pair) -> list[str]:
+def _compare_grids(pair: Pair, spacing: Triple | None) -> list[str]:
     prediction, truth = pair
-    return read_grid(truth)[1].differences(read_grid(prediction)[1])
+    return read_grid(truth, spacing=spacing)[1].differences(read_grid(prediction, spacing=spacing)[1])
 
 
-def _score_files(item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Sequence[Metric]) -> CaseScores:
+def _score_files(
+    item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Sequence[Metric], spacing: Triple | None
+) -> CaseScores:
     case_id, prediction_path, truth_path = item
-    truth = _read_declared(truth_path, labels)
-    prediction = _read_declared(prediction_path, labels)
+    truth = _read_declared(truth_path, labels, spacing)
+    prediction = _read_declared(prediction_path, labels, spacing)
     return score_case(prediction.array_ZYX, truth.array_ZYX, truth.geometry, labels, metrics=metrics, case_id=case_id)
 
 
-def _read_declared(path: Path, labels: LabelSet) -> LabelMap:
-    label = read_label(path)
+def _read_declared(path: Path, labels: LabelSet, spacing: Triple | None) -> LabelMap:
+    label = read_label(path, spacing=spacing)
     if undeclared := labels.find_undeclared_values(label.array_ZYX):
         raise ImageError(
             f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",

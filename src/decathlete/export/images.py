@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.geometry import Triple
 from decathlete.dataset.spec import Case
 from decathlete.errors import StoreError
 from decathlete.inference.prepared_inputs import is_store
@@ -39,7 +40,7 @@ def images_of(plan: Plan, source: Path) -> Images:
                 code="E-STORE-MISSING",
             )
         return images
-    return {case_id: partial(_read, case_id, files, plan) for case_id, files in _files(plan, source).items()}
+    return {case_id: partial(_read, case_id, files, plan, None) for case_id, files in _files(plan, source).items()}
 
 
 def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = None) -> Images:
@@ -62,12 +63,12 @@ def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = Non
 
 def case_images(plan: Plan, cases: Iterable[Case]) -> Images:
     """Return cases of a raw dataset."""
-    return {case.id: partial(_read, case.id, case.images, plan) for case in cases}
+    return {case.id: partial(_read, case.id, case.images, plan, case.spacing) for case in cases}
 
 
 def _files(plan: Plan, source: Path) -> Mapping[str, Sequence[Path]]:
     return find_inputs(source, n_channels=len(plan.channels))
 
 
-def _read(case_id: str, files: Sequence[Path], plan: Plan) -> NDArray[np.float32]:
-    return prepare(read_channels(files), plan, case_id=case_id).image_CZYX
+def _read(case_id: str, files: Sequence[Path], plan: Plan, spacing: Triple | None) -> NDArray[np.float32]:
+    return prepare(read_channels(files, spacing=spacing), plan, case_id=case_id).image_CZYX

@@ -37,11 +37,18 @@ def input_range_warnings(means: Sequence[float], restoration: Restoration, plan:
     size = [s * n for s, n in zip(spacing, crop.shape, strict=True)]
     trained = plan.training_ranges
     warnings = []
+    if restoration.geometry.unit != plan.spacing_unit:
+        warnings.append(f"lengths are in {restoration.geometry.unit}; the model was trained in {plan.spacing_unit}")
     for axis in range(3):
         warnings += _check(
-            f"spacing along axis {axis}", spacing[axis], _scale(trained.spacing[axis], SPACING_TOLERANCE), "mm"
+            f"spacing along axis {axis}",
+            spacing[axis],
+            _scale(trained.spacing[axis], SPACING_TOLERANCE),
+            plan.spacing_unit,
         )
-        warnings += _check(f"size along axis {axis}", size[axis], _scale(trained.size[axis], SIZE_TOLERANCE), "mm")
+        warnings += _check(
+            f"size along axis {axis}", size[axis], _scale(trained.size[axis], SIZE_TOLERANCE), plan.spacing_unit
+        )
     for name, mean, known in zip(plan.channels, means, trained.intensity, strict=True):
         warnings += _check(f"mean intensity of channel {name!r}", mean, _widen(known), "")
     return tuple(warnings)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import AxisTransform, Geometry, Triple
+from decathlete.core.header_transforms import describe_disagreement
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.scratch import scratch_folder
@@ -57,7 +58,7 @@ class PreparedInput:
     Attributes:
         geometry: grid of the image.
         cases: the image as each plan of the predictor prepares it.
-        warnings: properties of the image outside the range of the training data.
+        warnings: properties of the image outside the range of the training data, and transforms that disagree.
     """
 
     geometry: Geometry
@@ -73,7 +74,8 @@ class Prediction:
         label_ZYX: label values as in the files of the training dataset.
         geometry: grid of the image.
         volumes_ml: structure (class or region) -> volume, mL.
-        warnings: properties of the image outside the range of the training data; do not trust such a prediction.
+        warnings: properties of the image outside the range of the training data (do not trust such a prediction), and a
+            qform and a sform that disagree (both are kept; the prediction overlays the image by either).
         seconds: from the prepared image to the finished label map; of batches shared by several images, its share.
         probabilities: 0..1, of each class (background first) or region, if they were requested.
     """
@@ -209,11 +211,13 @@ class Predictor:
             means: for each plan, the mean intensity of each channel (see
                 :func:`~decathlete.inference.input_range.channel_means`).
         """
-        warnings: dict[str, None] = {}  # a set in order
+        geometry = cases[0].restoration.geometry
+        disagreement = describe_disagreement(geometry)
+        warnings: dict[str, None] = {disagreement: None} if disagreement else {}  # a set in order
         for ensemble, case, of_case in zip(self.ensembles, cases, means, strict=True):
             warnings |= dict.fromkeys(input_range_warnings(of_case, case.restoration, ensemble.plan))
         return PreparedInput(
-            geometry=cases[0].restoration.geometry,
+            geometry=geometry,
             cases=tuple(cases),
             warnings=tuple(warnings),
         )

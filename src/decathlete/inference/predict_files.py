@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.progress import CaseProgress
@@ -25,7 +26,7 @@ from decathlete.inference.output.files import (
     write_outputs,
 )
 from decathlete.inference.output.probabilities import ProbabilityFile
-from decathlete.inference.output.provenance import PredictionRecord
+from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Prediction, Predictor, PreparedInput
 from decathlete.inference.prepared_inputs import read_stored
 from decathlete.io.images import find_inputs, read_channels
@@ -68,6 +69,7 @@ def predict_files(
     output: Path,
     *,
     save_probabilities: bool = False,
+    spacing: Triple | None = None,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
@@ -80,6 +82,7 @@ def predict_files(
             that were prepared for these models (:func:`~decathlete.inference.prepared_inputs.stored_cases`).
         save_probabilities: also write ``ID_probabilities.nii``, float32, a channel for each class or region. They are
             written to disk while they are computed, so that memory never holds them all.
+        spacing: z, y, x in mm, for images whose files do not contain their spacing.
         overwrite: replace files made from other inputs or settings.
         progress: called after each case.
 
@@ -103,22 +106,23 @@ def predict_files(
         jobs = make_jobs(cases, output, save_probabilities=save_probabilities)
     else:
         jobs = stored_jobs(cases, output, save_probabilities=save_probabilities)
+    settings = predictor.settings if spacing is None else predictor.settings.revised(spacing=spacing)
     with locked_folder(output):
-        done = _find_finished(jobs, predictor)
+        done = _find_finished(jobs, settings)
         open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
         if not overwrite:
-            conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, predictor.settings))
+            conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
-        failures = _predict(open_jobs, predictor, done, progress, total=len(jobs))
+        failures = _predict(open_jobs, predictor, settings, done, progress, total=len(jobs))
     if failures:
         raise CasesFailedError(failures, n_done=len(done), doing="predict")
     return [done[case_id] for case_id in jobs]
 
 
-def _find_finished(jobs: Mapping[str, Job], predictor: Predictor) -> dict[str, PredictedFile]:
+def _find_finished(jobs: Mapping[str, Job], settings: RecordedSettings) -> dict[str, PredictedFile]:
     done = {}
     for case_id, job in jobs.items():
-        record = read_finished(job, predictor.settings)
+        record = read_finished(job, settings)
         if record is not None:
             done[case_id] = PredictedFile(case_id=case_id, path=job.label, record=record, kept=True)
     return done
@@ -127,6 +131,7 @@ def _find_finished(jobs: Mapping[str, Job], predictor: Predictor) -> dict[str, P
 def _predict(
     jobs: Mapping[str, Job],
     predictor: Predictor,
+    settings: RecordedSettings,
     done: dict[str, PredictedFile],
     progress: CaseProgress | None,
     *,
@@ -138,7 +143,7 @@ def _predict(
         if job.stored is not None:
             return _request(job, read_stored(job.stored, predictor))
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            image = read_channels(job.images)
+            image = read_channels(job.images, spacing=settings.spacing)
         return _request(job, predictor.prepare(image, job.case_id))
 
     def write(computed: tuple[_ReadJob, Prediction]) -> PredictedFile:
@@ -148,7 +153,7 @@ def _predict(
                 read_job.job,
                 prediction,
                 digest=read_job.digest,
-                settings=predictor.settings,
+                settings=settings,
                 device=str(predictor.device),
             )
         return PredictedFile(case_id=read_job.job.case_id, path=read_job.job.label, record=record, kept=False)

@@ -1,4 +1,8 @@
-"""Read and write images and label maps of any known format, always with their grid in the world."""
+"""Read and write images and label maps of any known format, always with their grid in the world.
+
+Readers have an argument ``spacing``: z, y, x in mm, for axes whose spacing the file does not contain. Without it, such
+a file is an error if its format has a field for the spacing, and an image in pixels if it has none.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path
-from decathlete.core.geometry import Geometry
+from decathlete.core.geometry import Geometry, Triple
 from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.format_lookup import (
     find_format,
@@ -50,29 +54,29 @@ _ROUNDING = 1e-3
 _MAX_LABEL = 2**31 - 1
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, spacing: Triple | None = None) -> Image:
     """Read an image: 2D (one slice), 3D, 4D with the channels last, or a folder of DICOM slices.
 
     Raises:
         ImageError: missing, damaged, of an unknown kind, or without a usable grid.
     """
-    volume = _read(path, as_float32=True)
+    volume = _read(path, as_float32=True, spacing=spacing)
     return Image(array_CZYX=np.ascontiguousarray(volume.array_CZYX, dtype=np.float32), geometry=volume.geometry)
 
 
-def read_channels(paths: Sequence[Path]) -> Image:
+def read_channels(paths: Sequence[Path], *, spacing: Triple | None = None) -> Image:
     """Read one image from one file per channel (or from a single file that holds all), on the first file's grid.
 
     Raises:
         GridMismatchError: the files do not share one grid.
         ImageError: a file cannot be read, or one of several holds more than one channel.
     """
-    first = read_image(paths[0])
+    first = read_image(paths[0], spacing=spacing)
     if len(paths) == 1:
         return first
     channels = [first.array_CZYX]
     for path in paths[1:]:
-        other = read_image(path)
+        other = read_image(path, spacing=spacing)
         differences = first.geometry.differences(other.geometry)
         if differences:
             raise GridMismatchError(
@@ -92,13 +96,13 @@ def read_channels(paths: Sequence[Path]) -> Image:
     return Image(array_CZYX=np.concatenate(channels), geometry=first.geometry)
 
 
-def read_label(path: Path) -> LabelMap:
+def read_label(path: Path, *, spacing: Triple | None = None) -> LabelMap:
     """Read a label map; integers stored as floating point are fine.
 
     Raises:
         ImageError: missing or damaged, more than one channel, or values that are not integers.
     """
-    volume = _read(path, as_float32=False)
+    volume = _read(path, as_float32=False, spacing=spacing)
     if volume.array_CZYX.shape[0] != 1:
         raise ImageError(
             f"contains {volume.array_CZYX.shape[0]} channels, a label map has one",
@@ -110,17 +114,17 @@ def read_label(path: Path) -> LabelMap:
     return LabelMap(array_ZYX=array_ZYX, geometry=volume.geometry)
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, *, spacing: Triple | None = None) -> Volume:
     """Read an image in its own number type: integers as they are, anything else as float32.
 
     Raises:
         ImageError: missing, damaged, of an unknown kind, or without a usable grid.
     """
     if path.is_dir():  # slices of one series may be scaled differently
-        return _read(path, as_float32=True)
-    volume = _read(path, as_float32=False)
+        return _read(path, as_float32=True, spacing=spacing)
+    volume = _read(path, as_float32=False, spacing=spacing)
     kept = volume.array_CZYX.dtype.kind in "iu" or volume.array_CZYX.dtype == np.float32
-    return volume if kept else _read(path, as_float32=True)
+    return volume if kept else _read(path, as_float32=True, spacing=spacing)
 
 
 def holds_integers(path: Path) -> bool:
@@ -134,7 +138,7 @@ def holds_integers(path: Path) -> bool:
         return found.holds_integers(path)
 
 
-def read_grid(path: Path) -> tuple[int, Geometry]:
+def read_grid(path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
     """Number of channels and the grid of an image, without its voxels where the format allows it.
 
     Raises:
@@ -142,7 +146,8 @@ def read_grid(path: Path) -> tuple[int, Geometry]:
     """
     found = _format(path)
     with translate_read_error(path, found.title):
-        channels, geometry = found.read_header(path)
+        channels, geometry = found.read_header(path, **_spacing_argument(found, spacing))
+        geometry = _in_mm(geometry, spacing)
         check_grid(path, channels, geometry)
     return channels, geometry
 
@@ -200,14 +205,24 @@ def _format(path: Path) -> ImageFormat:
     return found
 
 
-def _read(path: Path, *, as_float32: bool) -> Volume:
+def _read(path: Path, *, as_float32: bool, spacing: Triple | None) -> Volume:
     found = _format(path)
     with translate_read_error(path, found.title):
-        volume = found.read_volume(path, as_float32=as_float32)
+        volume = found.read_volume(path, as_float32=as_float32, **_spacing_argument(found, spacing))
+        volume = replace(volume, geometry=_in_mm(volume.geometry, spacing))
         check_grid(path, volume.array_CZYX.shape[0], volume.geometry)
     if as_float32 and volume.array_CZYX.dtype != np.float32:
-        return replace(volume, array_CZYX=volume.array_CZYX.astype(np.float32))
+        volume = replace(volume, array_CZYX=volume.array_CZYX.astype(np.float32))
     return volume
+
+
+def _spacing_argument(found: ImageFormat, spacing: Triple | None) -> dict[str, Any]:
+    return {"spacing": spacing} if found.takes_spacing and spacing is not None else {}
+
+
+def _in_mm(geometry: Geometry, spacing: Triple | None) -> Geometry:
+    """Set the spacing of an image whose format has none, if the user has given it."""
+    return geometry.with_spacing(spacing) if geometry.unit == "pixel" and spacing is not None else geometry
 
 
 def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:

@@ -8,25 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazy_import
-from decathlete.errors import ImageError
-from decathlete.io.volumes import Volume
 
 sitk = lazy_import("SimpleITK")
 
 _FLOATS = ("sitkFloat32", "sitkFloat64", "sitkVectorFloat32", "sitkVectorFloat64")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-
-
-def read_itk(path: Path) -> Volume:
-    """Read the image of one file."""
-    channels, geometry = grid_of(read_itk_header(path), path)
-    image = _reader(path).Execute()
-    array = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        array = np.moveaxis(array, -1, 0)
-    return Volume(array_CZYX=array.reshape(channels, *geometry.shape_ZYX), geometry=geometry)
 
 
 def is_integer_header(header: Any) -> bool:
@@ -85,28 +73,6 @@ def ras_matrix(columns_XYZ: NDArray[np.float64], origin_LPS: NDArray[np.float64]
     matrix[:3, :3] = (_LPS_TO_RAS @ columns_XYZ)[:, ::-1]
     matrix[:3, 3] = _LPS_TO_RAS @ origin_LPS
     return matrix
-
-
-def grid_of(header: Any, path: Path) -> tuple[int, Geometry]:
-    """Number of channels and the grid of a header."""
-    dims = header.GetDimension()
-    size, components = list(header.GetSize()), header.GetNumberOfComponents()
-    if dims not in (2, 3, 4) or (dims == 4 and size[3] > 1 and components > 1):
-        raise ImageError(
-            f"has {dims} axes and {components} components per voxel",
-            where=path,
-            remedy="store it as 3D, or as 4D with the channels as the last axis",
-            code="E-IMAGE-FORMAT",
-        )
-    direction = np.array(header.GetDirection()).reshape(dims, dims)
-    keep = min(dims, 3)
-    steps, origin = np.eye(3), np.zeros(3)
-    steps[:keep, :keep] = direction[:keep, :keep] * np.array(header.GetSpacing()[:keep])
-    origin[:keep] = header.GetOrigin()[:keep]
-    x, y, z = (*size, 1)[:3]
-    channels = components * (size[3] if dims == 4 else 1)
-    codes = HeaderCodes(axes=2 if dims == 2 else 3)
-    return int(channels), Geometry.from_matrix((z, y, x), ras_matrix(steps, origin), codes)
 
 
 def _last_line(problem: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Geometry, HeaderCodes
+from decathlete.core.geometry import Geometry, HeaderCodes, Triple
 from decathlete.errors import ImageError
 from decathlete.io.formats import ImageFormat
 from decathlete.io.headers.raster import Raster
@@ -17,21 +17,32 @@ from decathlete.io.itk import ras_matrix, write_itk
 from decathlete.io.volumes import Volume
 from decathlete.io.voxels import read_voxels
 
+_ANY_SPACING = (1.0, 1.0, 1.0)
+"""For questions about a file that do not concern its grid."""
+
 
 class RasterFormat(ImageFormat):
     """Base of these formats: 2D, 3D, 4D with the channels as the slowest axis, or vector voxels."""
 
+    takes_spacing = True
+
     @abstractmethod
-    def read_raster(self, path: Path) -> Raster:
-        """Read and check the header."""
+    def read_raster(self, path: Path, *, spacing: Triple | None = None) -> Raster:
+        """Read and check the header; ``spacing`` (z, y, x, mm) is used for axes without one."""
 
-    def read_header(self, path: Path) -> tuple[int, Geometry]:
+    def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the header alone."""
-        return _grid(self.read_raster(path))
+        return _grid(self.read_raster(path, spacing=spacing))
 
-    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:  # noqa: ARG002 - stored in one type
+    def read_volume(
+        self,
+        path: Path,
+        *,
+        as_float32: bool = False,  # noqa: ARG002 - stored in one type
+        spacing: Triple | None = None,
+    ) -> Volume:
         """All voxels in their own number type; checksums of compressed voxels are verified."""
-        raster = self.read_raster(path)
+        raster = self.read_raster(path, spacing=spacing)
         channels, geometry = _grid(raster)
         array = read_voxels(raster)
         if raster.component_axis is not None:
@@ -40,7 +51,7 @@ class RasterFormat(ImageFormat):
 
     def holds_integers(self, path: Path) -> bool:
         """Type as stored."""
-        return self.read_raster(path).dtype.kind in "iu"
+        return self.read_raster(path, spacing=_ANY_SPACING).dtype.kind in "iu"
 
     def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
         """Write a compressed file; several channels become vector voxels."""

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from decathlete.core.choices import Order, Orientation
-from decathlete.core.geometry import Triple
+from decathlete.core.geometry import Triple, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.planning.architectures import PlanRow, architecture_of
 from decathlete.planning.fingerprint import Fingerprint
@@ -37,7 +37,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
     rows = [
         ("orientation", plan.orientation, ("orientation",)),
         ("axis order", ", ".join(map(str, plan.axis_order)), ("axis_order",)),
-        ("spacing", f"{spacing} mm{median}", ("target_spacing",)),
+        ("spacing", f"{spacing} {plan.spacing_unit}{median}", ("target_spacing",)),
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),
@@ -88,11 +88,11 @@ def why_orientation(orientation: Orientation) -> str:
     return "arrays are used as the files store them"
 
 
-def why_axis_order(working: Sequence[int], target: Triple) -> str:
+def why_axis_order(working: Sequence[int], target: Triple, *, unit: Unit = "mm") -> str:
     """Return the reason for the working order of the axes."""
     if working[0] == 0:
-        return f"no axis is coarser than the first ({target[0]:.4g} mm)"
-    return f"axis {working[0]} ({target[0]:.4g} mm) is the coarsest and comes first; 2D slices are cut across it"
+        return f"no axis is coarser than the first ({target[0]:.4g} {unit})"
+    return f"axis {working[0]} ({target[0]:.4g} {unit}) is the coarsest and comes first; 2D slices are cut across it"
 
 
 def why_preprocessing_order(order: Order) -> str:
@@ -102,8 +102,13 @@ def why_preprocessing_order(order: Order) -> str:
     return "crop, resample, normalise; pad when patches are read"
 
 
-def why_spacing(dims: int, *, coarse: bool) -> str:
+def why_spacing(dims: int, *, coarse: bool, unit: Unit = "mm") -> str:
     """Return the reason for the target spacing."""
+    if unit == "pixel":
+        return (
+            "the format of the images has no spacing: lengths are in pixels, so that distances and volumes are not in "
+            "mm and mL (use --spacing to set it)"
+        )
     if dims == 2:
         return "the median of the dataset in plane; slices keep their own distance"
     if coarse:

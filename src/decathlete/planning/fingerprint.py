@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.choices import Orientation
 from decathlete.core.files import value_digest
-from decathlete.core.geometry import Shape, Triple, nonzero_box, reorientation
+from decathlete.core.geometry import Geometry, Shape, Triple, Unit, nonzero_box, reorientation
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.rng import stream
@@ -43,10 +43,11 @@ class CaseFingerprint(Schema):
 
     Attributes:
         shape: after the non-zero crop, voxels.
-        spacing: mm.
+        spacing: in ``unit``.
         crop_ratio: voxels kept by the crop / voxels before, 0..1.
         class_voxels: voxels of each class index (background first).
         channel_means: mean intensity of each channel inside the crop box.
+        unit: of the spacing; ``pixel`` if the file format has none.
     """
 
     case_id: str
@@ -55,6 +56,7 @@ class CaseFingerprint(Schema):
     crop_ratio: float
     class_voxels: tuple[int, ...]
     channel_means: tuple[float, ...]
+    unit: Unit = "mm"
 
 
 class Fingerprint(Schema):
@@ -73,6 +75,11 @@ class Fingerprint(Schema):
     cases: tuple[CaseFingerprint, ...]
     intensity: tuple[IntensityStatistics, ...]
 
+    @property
+    def unit(self) -> Unit:
+        """Unit of all spacings."""
+        return self.cases[0].unit if self.cases else "mm"
+
     def presence(self, labels: LabelSet) -> dict[str, frozenset[str]]:
         """Return the names of the foreground classes in each case; ``labels`` are those of the dataset."""
         names = [c.name for c in labels.foreground]
@@ -83,7 +90,11 @@ class Fingerprint(Schema):
 
     def digest(self) -> str:
         """Return the digest of all measurements."""
-        return value_digest(self.model_dump())
+        values = self.model_dump()
+        for case in values["cases"]:
+            if case["unit"] == "mm":  # fingerprints of older releases keep their digest
+                del case["unit"]
+        return value_digest(values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +153,7 @@ def make_fingerprint(
 
 
 def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples: int) -> _Measured:
-    image_CZYX, label_ZYX, spacing = _read(case, spec.labels, orientation)
+    image_CZYX, label_ZYX, grid = _read(case, spec.labels, orientation)
     if image_CZYX.shape[0] != len(spec.channels):
         raise ImageError(
             f"has {image_CZYX.shape[0]} channels, the dataset declares {len(spec.channels)}",
@@ -165,7 +176,8 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
     measured = CaseFingerprint(
         case_id=case.id,
         shape=box.shape,
-        spacing=spacing,
+        spacing=grid.spacing_ZYX,
+        unit=grid.unit,
         crop_ratio=float(np.prod(box.shape) / label_ZYX.size),
         class_voxels=tuple(counts[: spec.labels.n_classes].tolist()),
         channel_means=tuple(means.tolist()),
@@ -175,10 +187,13 @@ def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples:
 
 def _read(
     case: Case, labels: LabelSet, orientation: Orientation
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], Triple]:
-    """Return image and class indices in the fingerprint's axes, and the spacing, mm."""
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], Geometry]:
+    """Return image and class indices in the fingerprint's axes, and their grid."""
     assert case.label is not None
-    image, label = read_channels(case.images), read_label(case.label)
+    image, label = (
+        read_channels(case.images, spacing=case.spacing),
+        read_label(case.label, spacing=case.spacing),
+    )
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
         raise GridMismatchError(
             f"the label's shape {label.geometry.shape_ZYX} is not the image's {image.geometry.shape_ZYX}",
@@ -187,8 +202,7 @@ def _read(
         )
     axes = reorientation(image.geometry, orientation)
     indices_ZYX = labels.to_indices(label.array_ZYX)
-    spacing = axes.geometry(image.geometry).spacing_ZYX
-    return axes.apply(image.array_CZYX), axes.apply(indices_ZYX), spacing
+    return axes.apply(image.array_CZYX), axes.apply(indices_ZYX), axes.geometry(image.geometry)
 
 
 def _sample(
@@ -202,7 +216,20 @@ def _sample(
     return np.asarray(image_CZYX[:, z, y, x], np.float32)
 
 
+def _check_units(spec: DatasetSpec, measured: Sequence[_Measured]) -> None:
+    in_pixels = [m.case.case_id for m in measured if m.case.unit == "pixel"]
+    if in_pixels and len(in_pixels) < len(measured):
+        raise DatasetError(
+            f"{len(in_pixels)} of {len(measured)} cases have no spacing, the others are in mm "
+            f"({', '.join(in_pixels[:5])}{', ...' if len(in_pixels) > 5 else ''})",
+            where=spec.root,
+            remedy="add --spacing Z,Y,X (mm) for those without, or convert them to a format that contains the spacing",
+            code="E-IMAGE-SPACING",
+        )
+
+
 def _pool(spec: DatasetSpec, measured: Sequence[_Measured], orientation: Orientation) -> Fingerprint:
+    _check_units(spec, measured)
     samples_CN = np.concatenate([m.sample_CN for m in measured], axis=1)
     if not samples_CN.size:
         raise DatasetError(

@@ -42,6 +42,7 @@ READ_ONLY_FIELDS: dict[str, str] = {
     "fingerprint_digest": "it identifies the fingerprint that the plan was made from",
     "training_ranges": "they are measured on the training images",
     "median_shape": "it is measured; set target_spacing instead",
+    "spacing_unit": "it follows from the format of the images; use --spacing for images without a spacing",
     "reasons": "they are written by the planner",
     "user_set": "it lists what the user set",
     "requires": "it follows from the components of the plan",

@@ -14,7 +14,7 @@ from pydantic import Field, computed_field, model_validator
 
 from decathlete.core.choices import ForegroundRule, Order, Orientation
 from decathlete.core.files import value_digest
-from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple, reorientation
+from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple, Unit, reorientation
 from decathlete.core.labels import LabelSet
 from decathlete.core.registry import Registry
 from decathlete.core.schema import Schema
@@ -67,6 +67,7 @@ class Plan(Schema):
         preprocessing_order: order of the preprocessing steps.
         target_spacing: mm, working order; the first is ``None`` if slices keep their own distance (2D), all are
             ``None`` if nothing is resampled.
+        spacing_unit: of every spacing and size here; ``pixel`` if the format of the images has no spacing.
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
             ``None``: all.
@@ -95,6 +96,7 @@ class Plan(Schema):
     axis_order: tuple[int, int, int] = (0, 1, 2)
     preprocessing_order: Order = "nnunet"
     target_spacing: tuple[float | None, float | None, float | None]
+    spacing_unit: Unit = "mm"
     median_shape: Shape
     patch_size: Axes
     batch_size: int = Field(ge=1)

@@ -71,6 +71,8 @@ def digest_form(data: Mapping[str, Any]) -> dict[str, Any]:
         data: any fields of a plan, as JSON values.
     """
     data = {name: value for name, value in data.items() if name not in ("reasons", "user_set", "requires")}
+    if data.get("spacing_unit") == "mm":  # the only unit of older releases
+        del data["spacing_unit"]
     names = [settings["name"] for settings in data.get("normalization", ())]
     network = data.get("network", {"architecture": "unet"})
     if network["architecture"] != "unet" or not _SETTINGS.keys() >= set(names):

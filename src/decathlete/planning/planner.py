@@ -73,6 +73,7 @@ def make_plan(
         axis_order=grid.order,
         preprocessing_order=options.order,
         target_spacing=grid.target_spacing(dims),
+        spacing_unit=fingerprint.unit,
         median_shape=grid.median_shape(dims),
         patch_size=sized.topology.patch_size,
         batch_size=sized.batch_size,
@@ -85,9 +86,11 @@ def make_plan(
     )
     reasons = {
         "orientation": explain.why_orientation(fingerprint.orientation),
-        "axis_order": explain.set_by("") if axes is not None else explain.why_axis_order(grid.order, grid.spacing),
+        "axis_order": explain.set_by("")
+        if axes is not None
+        else explain.why_axis_order(grid.order, grid.spacing, unit=fingerprint.unit),
         "preprocessing_order": explain.why_preprocessing_order(options.order),
-        "target_spacing": explain.why_spacing(dims, coarse=grid.coarse),
+        "target_spacing": explain.why_spacing(dims, coarse=grid.coarse, unit=fingerprint.unit),
         "normalization": explain.why_normalization(plan, fingerprint),
         "resampling": explain.why_resampling(Resampling()),
         "mirror_axes": explain.why_mirroring(),

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from decathlete.core.geometry import Box, Shape
+from decathlete.core.geometry import Box, Shape, Triple
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
 from decathlete.errors import StoreError
@@ -46,6 +46,7 @@ class StoreSource(Schema):
         dataset_digest: of its manifest and files.
         case_ids: all cases that the store must hold.
         splits_digest: of ``splits.json``, to write it again if it is damaged; ``None``: written by an older release.
+        spacing: that raw files without a spacing were read with (z, y, x, mm).
     """
 
     has_checksum = True
@@ -56,6 +57,7 @@ class StoreSource(Schema):
     dataset_digest: str
     case_ids: tuple[str, ...]
     splits_digest: str | None = None
+    spacing: Triple | None = None
 
 
 class RawImage(Schema):

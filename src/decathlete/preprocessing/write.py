@@ -72,7 +72,8 @@ def case_digest(case: Case, plan: Plan) -> str:
     """
     files = [*case.images, *([case.label] if case.label else [])]
     stamps = [(p.name, i.st_size, i.st_mtime_ns) for p in files for i in [p.stat()]]
-    return value_digest([preparation_digest(plan), case.id, stamps])
+    reading = [] if case.spacing is None else [case.spacing]
+    return value_digest([preparation_digest(plan), case.id, stamps, *reading])
 
 
 def begin(
@@ -103,6 +104,7 @@ def begin(
         dataset_digest=spec.digest(),
         case_ids=tuple(case.id for case in spec.cases),
         splits_digest=_splits_digest(splits),
+        spacing=spec.spacing,
     ).save(folder / "source.json")
 
 

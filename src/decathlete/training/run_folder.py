@@ -140,6 +140,7 @@ def make_record(
         started=now(),
         plan=plan,
         store_plan_digest=store.plan.digest,
+        spacing=store.source.spacing,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.check import check_dataset
@@ -25,6 +26,7 @@ def check(
     split_seed: int = SEED,
     splits: Path | None = None,
     group_by: str | None = None,
+    spacing: Triple | None = None,
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
     brats: bool = False,
@@ -38,6 +40,7 @@ def check(
         n_folds, split_seed, splits: options of the folds, see :class:`~decathlete.PlanOptions`; checked against the
             cases and their classes.
         group_by: regular expression with one group that matches a case's patient; checked against every case.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; checked against the labels.
 
     Returns:
@@ -50,7 +53,7 @@ def check(
     split = SplitOptions(n_folds=n_folds, seed=split_seed, file=splits)
     if problems := list(split.problems()):
         raise problems_found(problems, where="options of the split", remedy="fix these options", kind=OptionError)
-    spec = read_dataset(workspace.dataset(task), group_by=group_by)
+    spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing)
     labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
     report = check_dataset(replace(spec, labels=labels), split=split, workers=workers, progress=progress)
     return report.revised(regions=tuple(region_lines(labels)))

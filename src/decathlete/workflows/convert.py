@@ -7,6 +7,7 @@ from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.files import check_output_path
+from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.locks import locked_output
 from decathlete.core.progress import CaseProgress
@@ -38,6 +39,7 @@ def convert(
     regions_order: tuple[int, ...] = (),
     brats: bool = False,
     group_by: str | None = None,
+    spacing: Triple | None = None,
     workspace: Workspace = Workspace(),
     workers: int = 2,
     overwrite: bool = False,
@@ -54,6 +56,7 @@ def convert(
         copy: copy files instead of linking them.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; written to the new ``dataset.json``.
         group_by: regular expression with one group that matches a case's patient; the groups are kept.
+        spacing: z, y, x in mm, for files that do not contain their spacing; the new files contain it.
         listen: returns the progress function of a step (``"read headers"``, ``"convert"``, ...), or ``None``.
 
     Raises:
@@ -72,7 +75,9 @@ def convert(
     check_output(folder, origin, source_folders=(origin,) if has_manifest else files.folders(origin), nnunet=nnunet)
     with locked_output(folder):
         check_replaceable(folder)
-        original = _read(origin, files, has_manifest=has_manifest, group_by=group_by, workers=workers, listen=listen)
+        original = _read(
+            origin, files, has_manifest=has_manifest, group_by=group_by, spacing=spacing, workers=workers, listen=listen
+        )
         labels = resolve_labels(original.spec.labels, regions=regions, order=regions_order, brats=brats)
         new_labels, values = nnunet_values(labels, origin) if nnunet else (labels, {})
         target = Target(
@@ -98,12 +103,21 @@ def convert(
 
 
 def _read(
-    origin: Path, files: FileNames, *, has_manifest: bool, group_by: str | None, workers: int, listen: Listen
+    origin: Path,
+    files: FileNames,
+    *,
+    has_manifest: bool,
+    group_by: str | None,
+    spacing: Triple | None,
+    workers: int,
+    listen: Listen,
 ) -> Source:
     if not has_manifest:
         if not origin.exists():
             raise DatasetError("does not exist", where=origin, remedy="check the path", code="E-DATASET-NOT-FOUND")
-        return read_plain_source(origin, files, group_by=group_by, workers=workers, progress=listen("read labels"))
+        return read_plain_source(
+            origin, files, group_by=group_by, spacing=spacing, workers=workers, progress=listen("read labels")
+        )
     if not (origin / MANIFEST).is_file():
         raise DatasetError(
             f"has no {MANIFEST}",
@@ -117,7 +131,7 @@ def _read(
             remedy=f"leave them out, since {MANIFEST} contains this information; or use --images to ignore it",
             code="E-OPTION-CONFLICT",
         )
-    return read_source(origin, group_by=group_by)
+    return read_source(origin, group_by=group_by, spacing=spacing)
 
 
 def _manifest(original: Source, labels: LabelSet, target: Target) -> dict[str, object]:

@@ -47,7 +47,8 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
     predictor = Predictor([ensemble], device=engine.device)
 
     def read(case: Case) -> _Case:
-        return _Case(prepared=predictor.prepare(read_channels(case.images), case.id), truth_ZYX=_truth(case, plan))
+        image = read_channels(case.images, spacing=case.spacing)
+        return _Case(prepared=predictor.prepare(image, case.id), truth_ZYX=_truth(case, plan))
 
     def compute(case: _Case) -> _Case:
         assert case.prepared is not None  # for the type checker: just read
@@ -76,7 +77,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
 def _truth(case: Case, plan: Plan) -> NDArray[np.integer[Any]]:
     assert case.label is not None  # for the type checker: labelled cases were chosen
-    truth_ZYX = read_label(case.label).array_ZYX
+    truth_ZYX = read_label(case.label, spacing=case.spacing).array_ZYX
     if undeclared := plan.labels.find_undeclared_values(truth_ZYX):
         raise ImageError(
             f"has values that the model does not know ({', '.join(f'{v:g}' for v in undeclared[:10])})",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from decathlete.core.files import check_output_folder, check_outside
+from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output, reading
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError
@@ -54,6 +55,7 @@ class PipelineOptions(TypedDict, total=False):
     dims: Dims
     workspace: Workspace
     plan_options: PlanOptions
+    spacing: Triple | None
     config: TrainConfig
     adapt: bool
     predict_options: PredictOptions
@@ -72,6 +74,7 @@ class FoldPipeline:
         dims: dimensions of the model: 2 (slices) or 3.
         workspace: root folders of data, prepared data and results.
         plan_options: options of the plan.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         config: configuration of each fold's training; its ``max_time_s`` applies to *each* fold.
         adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
         predict_options: options of prediction.
@@ -85,6 +88,7 @@ class FoldPipeline:
     dims: Dims = 3
     workspace: Workspace = Workspace()
     plan_options: PlanOptions = PlanOptions()
+    spacing: Triple | None = None
     config: TrainConfig = TrainConfig()
     adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
@@ -137,6 +141,7 @@ class FoldPipeline:
             dims=self.dims,
             workspace=self.workspace,
             options=self.plan_options,
+            spacing=self.spacing,
             workers=self.workers,
             overwrite=self.overwrite,
             reuse=self.plan_options == PlanOptions(),
@@ -235,6 +240,7 @@ class FoldPipeline:
                 Predictor.load([run / "model" for run in runs], options=self.predict_options),
                 {c.id: c.images for c in cases},
                 output,
+                spacing=self.spacing,
                 overwrite=self.overwrite,
                 progress=self.reporter.cases("predict"),
             )

@@ -57,7 +57,11 @@ def choose_cases(model: Path, plan: Plan, *, dataset: Path | None = None, calibr
     if run is not None and record is not None and record.val:
         validation = load_held_out_cases(run, record, dataset)
     elif dataset is not None:
-        validation, others = _split_dataset(read_dataset(dataset), record, for_calibration=not (calibration or record))
+        validation, others = _split_dataset(
+            read_dataset(dataset, spacing=record.spacing if record else None),
+            record,
+            for_calibration=not (calibration or record),
+        )
     else:
         raise OptionError(
             "no case was held out from this model, so that the loss of Dice in int8 is unknown",

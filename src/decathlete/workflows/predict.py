@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from decathlete.core.files import check_output_folder
+from decathlete.core.geometry import Triple
 from decathlete.core.locks import reading
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
@@ -26,6 +27,7 @@ def predict(
     options: PredictOptions = PredictOptions(),
     cases: int | None = None,
     save_probabilities: bool = False,
+    spacing: Triple | None = None,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
@@ -38,6 +40,7 @@ def predict(
         inputs: an image, a DICOM folder, or a folder of images; or cases that were prepared for the models
             (:func:`decathlete.prepare_for_model`).
         cases: greatest number of cases to predict, the first by name.
+        spacing: z, y, x in mm, for images whose files do not contain their spacing.
         overwrite: replace predictions of other inputs or settings; those of the same inputs and settings are kept.
 
     Raises:
@@ -58,6 +61,7 @@ def predict(
             else dict(islice(find_inputs(source, n_channels=predictor.n_channels).items(), cases)),
             folder,
             save_probabilities=save_probabilities,
+            spacing=spacing,
             overwrite=overwrite,
             progress=progress,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from decathlete.core.files import check_output_folder
+from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
@@ -29,6 +30,7 @@ def prepare_for_model(
     model: Path,
     mode: Literal["val", "test"] = "test",
     workspace: Workspace = Workspace(),
+    spacing: Triple | None = None,
     workers: int = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
@@ -43,6 +45,7 @@ def prepare_for_model(
         model: folder of a run or of a model.
         mode: ``val``: labelled cases; ``test``: test images.
         workspace: folders of data and prepared data.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         workers: number of cases that are prepared in parallel.
         overwrite: replace cases that were prepared with another plan.
         progress: called after each case.
@@ -55,7 +58,7 @@ def prepare_for_model(
     """
     check_output_folder(workspace.prepared / workspace.dataset(task).resolve().name)
     plan = ModelBundle.load(model).record.plan
-    spec = read_dataset(workspace.dataset(task))
+    spec = read_dataset(workspace.dataset(task), spacing=spacing)
     cases = spec.cases if mode == "val" else spec.test_cases
     if not cases:
         raise DatasetError(

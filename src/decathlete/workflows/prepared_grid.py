@@ -90,8 +90,9 @@ def score_on_prepared_grid(
 def _read(case: Case, plan: Plan) -> CaseRequest[_Truth]:
     """Read and prepare a case. Its prediction stays on the prepared grid."""
     assert case.label is not None  # for the type checker: only labelled cases are read
-    image = read_channels(case.images)
-    prepared = prepare(image, plan, label=read_label(case.label), case_id=case.id)
+    image = read_channels(case.images, spacing=case.spacing)
+    label = read_label(case.label, spacing=case.spacing)
+    prepared = prepare(image, plan, label=label, case_id=case.id)
     assert prepared.label_ZYX is not None  # for the type checker: a label was passed
     restoration = prepared.restoration
     target = plan.target(restoration.axes.geometry(restoration.geometry).spacing_ZYX)

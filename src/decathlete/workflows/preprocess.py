@@ -9,6 +9,7 @@ from pathlib import Path
 
 from decathlete.core.choices import Orientation
 from decathlete.core.files import check_output_folder
+from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
@@ -37,6 +38,7 @@ def preprocess(
     dims: Dims = 3,
     workspace: Workspace = Workspace(),
     options: PlanOptions = PlanOptions(),
+    spacing: Triple | None = None,
     workers: int = 2,
     overwrite: bool = False,
     reuse: bool = False,
@@ -49,6 +51,7 @@ def preprocess(
     If another process prepares the same data, wait until it has finished.
 
     Args:
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
         checking, progress: called after each checked and each prepared case.
@@ -60,7 +63,7 @@ def preprocess(
         CasesFailedError: some cases could not be prepared.
     """
     folder = check_output_folder(workspace.prepared_folder(task, dims))
-    spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
+    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing)
     with locked_output(folder, wait_for="prepared"):
         if reuse and not overwrite and (store := _finished_store(folder, spec)) is not None:
             if on_plan:

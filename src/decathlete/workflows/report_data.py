@@ -78,7 +78,7 @@ def read_run(folder: Path, *, dataset_root: Path | None = None) -> RunData:
         model=_load(ModelRecord, folder / "model" / "model.json", "the plan", notes),
         logs=_load(Logs, folder / "logs.json", "the training curves", notes),
         scores=_load(Scores, folder / "scores.json", "the scores", notes) if held_out else None,
-        cases=_read_cases(root, notes) if held_out else {},
+        cases=_read_cases(root, record, notes) if held_out else {},
         predictions=_find_predictions(folder / "validation", notes) if held_out else {},
         warnings=_read_warnings(folder / "validation"),
         notes=tuple(notes),
@@ -94,10 +94,10 @@ def _load(kind: type[SchemaT], path: Path, content: str, notes: list[str]) -> Sc
         return None
 
 
-def _read_cases(root: Path | None, notes: list[str]) -> dict[str, Case]:
+def _read_cases(root: Path | None, record: RunRecord | None, notes: list[str]) -> dict[str, Case]:
     try:
         if root is not None:
-            return {case.id: case for case in read_dataset(root).cases}
+            return {case.id: case for case in read_dataset(root, spacing=record.spacing if record else None).cases}
     except (DecathleteError, OSError):
         pass
     notes.append("The raw dataset is not where it was in training. There are no pictures of cases.")

@@ -31,5 +31,5 @@ def load_run_images(record: RunRecord, case_ids: Sequence[str], plan: Plan, *, d
         root = dataset
     if root is None or not (root / MANIFEST).is_file():
         return {}
-    by_id = {case.id: case for case in read_dataset(root).cases}
+    by_id = {case.id: case for case in read_dataset(root, spacing=record.spacing).cases}
     return case_images(plan, [by_id[case_id] for case_id in case_ids if case_id in by_id])

@@ -120,14 +120,20 @@ def _validate(
         return _save(scores, origin, run)
     folder = run / "validation"
     predictions = predict_files(
-        predictor, {c.id: c.images for c in cases}, folder, overwrite=overwrite, progress=progress
+        predictor,
+        {c.id: c.images for c in cases},
+        folder,
+        spacing=record.spacing,
+        overwrite=overwrite,
+        progress=progress,
     )
     if existing is not None and all(prediction.kept for prediction in predictions):
         existing.save_csv(run / "scores.csv")  # it may have been removed or changed
         return existing
     paths = {p.case_id: p.path for p in predictions}
     pairs = {c.id: (paths[c.id], c.label) for c in cases if c.label is not None}
-    return _save(evaluate_pairs(pairs, labels, metrics=metrics, workers=workers), origin, run)
+    scores = evaluate_pairs(pairs, labels, metrics=metrics, spacing=record.spacing, workers=workers)
+    return _save(scores, origin, run)
 
 
 def _save(scores: Scores, origin: ScoresOrigin, run: Path) -> Scores:
@@ -160,7 +166,7 @@ def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None)
             remedy="use --dataset FOLDER with its new path",
             code="E-DATASET-NOT-FOUND",
         )
-    by_id = {c.id: c for c in read_dataset(root).cases}
+    by_id = {c.id: c for c in read_dataset(root, spacing=record.spacing).cases}
     missing = [i for i in record.val if i not in by_id]
     if missing:
         raise DatasetError(

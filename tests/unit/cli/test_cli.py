@@ -71,19 +71,19 @@ TRAINING = (
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend data dim engine fold folds metrics overlap overwrite prepared preset results "
-    "tta workers",
+    "spacing tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
-    "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
-    "test-images to workers",
-    "check": f"{REGIONS} data group-by json n-folds split-seed splits workers",
-    "preprocess": f"{PLAN.replace('adapt ', '')} data dim mode model overwrite prepared preset task workers",
+    "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
+    "suffix test-images to workers",
+    "check": f"{REGIONS} data group-by json n-folds spacing split-seed splits workers",
+    "preprocess": f"{PLAN.replace('adapt ', '')} data dim mode model overwrite prepared preset spacing task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device engine grid json layout memory metrics model overlap overwrite "
     "precision set tolerance tta workers",
     "predict": "batch-size blend cases device engine input layout memory model output overlap overwrite precision "
-    "save-probabilities tta",
-    "evaluate": f"{REGIONS} json lbls metrics output overwrite preds set tolerance workers",
+    "save-probabilities spacing tta",
+    "evaluate": f"{REGIONS} json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
     "components": "json",
     "export nnunet": "output overwrite",
@@ -145,6 +145,7 @@ OF_THEIR_OWN = {
     ("import dynunet", "regions"),
     ("import dynunet", "channels"),  # names, not how files are called
     ("import dynunet", "labels"),
+    ("import dynunet", "spacing"),  # the target, not that of files
     ("import nnunet", "folds"),  # of nnU-Net, that are there
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from decathlete.core.files import atomic_path
-from decathlete.core.geometry import Geometry
+from decathlete.core.geometry import Geometry, Triple
 from decathlete.errors import ImageError, OutputError
 from decathlete.io.images import read_label, read_volume, write_label, write_volume
 
@@ -42,11 +42,13 @@ class WriteImage:
         sources: the files that the job reads.
         targets: the files that the job creates: one for all channels, or one for each channel.
         geometry: grid of all targets.
+        spacing: z, y, x in mm, for sources that do not contain their spacing.
     """
 
     sources: tuple[Path, ...]
     targets: tuple[Path, ...]
     geometry: Geometry
+    spacing: Triple | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class WriteLabel:
     Attributes:
         values: old value -> new value.
         known: all values that may occur, if values are replaced.
+        spacing: z, y, x in mm, for a source that does not contain its spacing.
     """
 
     source: Path
@@ -63,6 +66,7 @@ class WriteLabel:
     geometry: Geometry
     values: Mapping[int, int] = field(default_factory=dict)
     known: tuple[int, ...] = ()
+    spacing: Triple | None = None
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -113,7 +117,7 @@ def _place(job: PlaceFile, *, copy: bool) -> None:
 
 
 def _write_image(job: WriteImage) -> None:
-    volumes = [read_volume(path).array_CZYX for path in job.sources]
+    volumes = [read_volume(path, spacing=job.spacing).array_CZYX for path in job.sources]
     kind = np.result_type(*volumes)
     image_CZYX = np.concatenate(volumes).astype(kind if kind.kind in "iu" else np.float32, copy=False)
     if len(job.targets) == 1:
@@ -124,7 +128,7 @@ def _write_image(job: WriteImage) -> None:
 
 
 def _write_label(job: WriteLabel) -> None:
-    label_ZYX = read_label(job.source).array_ZYX
+    label_ZYX = read_label(job.source, spacing=job.spacing).array_ZYX
     if job.values:
         label_ZYX = _replace_values(label_ZYX.astype(np.int64), job)
     write_label(job.target, label_ZYX, job.geometry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.folders import Folders, find_cases, parse_channels
 from decathlete.dataset.conversion.source import Source, find_labels
@@ -46,12 +47,14 @@ def read_plain_source(
     names: FileNames,
     *,
     group_by: str | None = None,
+    spacing: Triple | None = None,
     workers: int = 2,
     progress: CaseProgress | None = None,
 ) -> Source:
     """Read the cases of a folder, or of a table if ``origin`` is a file.
 
     Args:
+        spacing: z, y, x in mm, for files that do not contain their spacing.
         progress: called after each label map that is read to find its values.
 
     Raises:
@@ -59,7 +62,8 @@ def read_plain_source(
         OptionError: channels are not named, or options do not apply to such a dataset.
     """
     table = _read_table_file(origin, names) if origin.is_file() else _read_folders(origin, names)
-    labels = find_labels(names.classes, table.cases, workers=workers, where=origin, progress=progress)
+    cases = [replace(case, spacing=spacing) for case in table.cases]
+    labels = find_labels(names.classes, cases, workers=workers, where=origin, progress=progress)
     groups = assign_groups([c.id for c in table.cases], group_by=group_by, declared=table.groups)
     spec = DatasetSpec(
         name=origin.resolve().stem,
@@ -71,7 +75,7 @@ def read_plain_source(
         test_cases=table.test_cases,
         groups_from=groups.source,
     )
-    return Source(spec=spec, folds=table.folds)
+    return Source(spec=spec.with_spacing(spacing), folds=table.folds)
 
 
 def _read_folders(root: Path, names: FileNames) -> Table:

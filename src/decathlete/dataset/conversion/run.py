@@ -148,7 +148,8 @@ def _digest(jobs: list[Job], folder: Path, settings: list[object]) -> str:
     files = []
     for job in jobs:
         stamps = [(str(p.resolve()), (i := p.stat()).st_size, i.st_mtime_ns) for p in job.sources]
-        files.append([type(job).__name__, stamps, [str(t.relative_to(folder)) for t in job.targets]])
+        reading = [] if isinstance(job, PlaceFile) or job.spacing is None else [job.spacing]
+        files.append([type(job).__name__, stamps, [str(t.relative_to(folder)) for t in job.targets], *reading])
     return value_digest([files, settings])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from decathlete.core.files import read_text
+from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
@@ -41,13 +42,13 @@ class Source:
     texts: dict[str, str] = field(default_factory=dict)
 
 
-def read_source(root: Path, *, group_by: str | None = None) -> Source:
+def read_source(root: Path, *, group_by: str | None = None, spacing: Triple | None = None) -> Source:
     """Read a dataset with a ``dataset.json``, and its folds: ``splits_final.json`` or a validation list.
 
     Raises:
         ManifestError: the manifest or the folds are not valid; lists every problem.
     """
-    spec = read_dataset(root, group_by=group_by)
+    spec = read_dataset(root, group_by=group_by, spacing=spacing)
     raw = json.loads(read_text(root / MANIFEST))
     texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
     given = find_given_splits(spec)
@@ -104,18 +105,19 @@ def _parse_classes(classes: str) -> dict[str, int]:
 
 
 def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: CaseProgress | None) -> set[int]:
-    paths = {case.id: case.label for case in cases if case.label is not None}
+    labelled = {case.id: case for case in cases if case.label is not None}
     values: set[int] = set()
     problems = []
-    for done, outcome in enumerate(map_cases(_label_values, paths, workers=workers), start=1):
+    for done, outcome in enumerate(map_cases(_label_values, labelled, workers=workers), start=1):
         values |= outcome.value or set()
         problems += [outcome.error] if outcome.error is not None else []
         if progress:
-            progress(done, len(paths), outcome.case_id)
+            progress(done, len(labelled), outcome.case_id)
     if problems:
         raise problems_found(problems, where=where, remedy="fix these label maps", kind=DatasetError)
     return values
 
 
-def _label_values(path: Path) -> set[int]:
-    return {int(value) for value in np.unique(read_label(path).array_ZYX)}
+def _label_values(case: Case) -> set[int]:
+    assert case.label is not None  # for the type checker: labelled cases were chosen
+    return {int(value) for value in np.unique(read_label(case.label, spacing=case.spacing).array_ZYX)}

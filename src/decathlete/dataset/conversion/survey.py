@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from decathlete.core.choices import DatasetLayout
-from decathlete.core.geometry import Geometry
+from decathlete.core.geometry import Geometry, Triple
+from decathlete.core.header_transforms import TRANSFORM_TOLERANCE_MM, transform_distance_mm
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
@@ -20,6 +22,8 @@ from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
 from decathlete.io.format_lookup import DEFAULT_SUFFIX, output_suffix
 from decathlete.io.images import holds_integers, read_grid, read_volume
+
+log = logging.getLogger(__name__)
 
 _REMEDY = "fix these files, or leave them out; nothing was written"
 
@@ -90,20 +94,42 @@ def survey(
     problems = [problem for key in cases for problem in surveys[key].problems]
     if problems:
         raise problems_found(problems, where=spec.root, remedy=_REMEDY, kind=DatasetError)
+    _log_disagreements((found for key in cases for found in surveys[key].disagreements), target.suffix)
     return {key: surveys[key].jobs for key in cases}
+
+
+def _log_disagreements(found: Iterable[tuple[Path, float]], suffix: str) -> None:
+    """Say once which of two transforms is used, for all files whose qform and sform disagree."""
+    if distances := dict(found):
+        worst = max(distances, key=lambda path: distances[path])
+        kept = "both are kept" if suffix.startswith(".nii") else f"{suffix} has no place for the qform"
+        log.warning(
+            "%d files have a qform and a sform that disagree (%s: by %.3g mm); the sform is used, %s",
+            len(distances),
+            worst,
+            distances[worst],
+            kept,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _CaseSurvey:
+    """What the headers of a case say.
+
+    Attributes:
+        disagreements: files whose qform and sform disagree, and by how much, mm.
+    """
+
     jobs: tuple[Job, ...] = ()
     problems: tuple[str, ...] = ()
+    disagreements: tuple[tuple[Path, float], ...] = ()
 
 
 def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSurvey:
     part, case = part_and_case
     problems: list[str] = []
     paths = (*case.images, *([case.label] if case.label else []))
-    headers = {path: header for path in paths if (header := _read_header(path, problems))}
+    headers = {path: header for path in paths if (header := _read_header(path, case.spacing, problems))}
     if problems:
         return _CaseSurvey(problems=tuple(problems))
     first = headers[case.images[0]][1]
@@ -115,15 +141,18 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
         problems += [f"{path}: does not share the grid of {case.images[0].name}: {d}" for d in differences]
     if problems:
         return _CaseSurvey(problems=tuple(problems))
-    jobs = _image_jobs(case, target.images(case.id, part), [headers[path][1] for path in case.images])
+    grids = [headers[path][1] for path in case.images]
+    jobs = _image_jobs(case, target.images(case.id, part), grids)
     if case.label is not None:
-        jobs.append(_label_job(case.label, target.label(case.id, part), first, headers[case.label][1], target))
-    return _CaseSurvey(jobs=tuple(jobs))
+        jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label][1], target))
+    distances = ((path, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
+    disagreements = tuple((path, mm) for path, mm in distances if mm > TRANSFORM_TOLERANCE_MM)
+    return _CaseSurvey(jobs=tuple(jobs), disagreements=disagreements)
 
 
-def _read_header(path: Path, problems: list[str]) -> tuple[int, Geometry] | None:
+def _read_header(path: Path, spacing: Triple | None, problems: list[str]) -> tuple[int, Geometry] | None:
     try:
-        return read_grid(path)
+        return read_grid(path, spacing=spacing)
     except ImageError as problem:
         problems.append(f"{path}: {problem.problem}")
         return None
@@ -138,29 +167,49 @@ def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[st
 
 def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) -> list[Job]:
     if len(case.images) != len(targets):
-        return [WriteImage(sources=case.images, targets=targets, geometry=grids[0])]
+        return [WriteImage(sources=case.images, targets=targets, geometry=grids[0], spacing=case.spacing)]
     return [
         # nnU-Net rejects channels whose spacings differ in the last digit
         PlaceFile(source=source, target=to)
-        if _same_format(source, to) and grid.affine == grids[0].affine
-        else WriteImage(sources=(source,), targets=(to,), geometry=grids[0])
+        if _may_be_linked(source, to, case.spacing) and grid.affine == grids[0].affine
+        else WriteImage(
+            sources=(source,), targets=(to,), geometry=grids[0].revised(header=grid.header), spacing=case.spacing
+        )
         for source, to, grid in zip(case.images, targets, grids, strict=True)
     ]
 
 
-def _label_job(source: Path, to: Path, image_grid: Geometry, label_grid: Geometry, target: Target) -> Job:
+def _label_job(case: Case, to: Path, image_grid: Geometry, label_grid: Geometry, target: Target) -> Job:
+    source = case.label
+    assert source is not None  # for the type checker: the caller has checked it
     close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
-    if _same_format(source, to) and close and not target.values and _has_whole_numbers(source):
+    if _may_be_linked(source, to, case.spacing) and close and not target.values and _has_whole_numbers(source):
         return PlaceFile(source=source, target=to)
-    return WriteLabel(source=source, target=to, geometry=image_grid, values=target.values, known=target.known)
+    return WriteLabel(
+        source=source,
+        target=to,
+        geometry=image_grid,
+        values=target.values,
+        known=target.known,
+        spacing=case.spacing,
+    )
 
 
-def _same_format(source: Path, target: Path) -> bool:
+def _may_be_linked(source: Path, target: Path, spacing: Triple | None) -> bool:
+    """Return whether a file has the format of the target, and its own spacing."""
     return (
         source.is_file()
         and output_suffix(source) == output_suffix(target)
         and source.name.lower().endswith(output_suffix(target))
+        and (spacing is None or _has_spacing(source))
     )
+
+
+def _has_spacing(path: Path) -> bool:
+    try:
+        return read_grid(path)[1].unit == "mm"
+    except ImageError:
+        return False
 
 
 def _has_whole_numbers(path: Path) -> bool:

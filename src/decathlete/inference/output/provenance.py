@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.choices import Blend
 from decathlete.core.files import file_digest, value_digest
-from decathlete.core.geometry import Geometry
+from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
 from decathlete.core.sliding_window import SlidingWindow
@@ -50,12 +50,14 @@ class RecordedSettings(Schema):
         tta: flips along the axes that training mirrored.
         overlap: of neighbouring windows, share of the patch.
         blend: weights of a window's voxels.
+        spacing: z, y, x in mm, that files without a spacing were read with.
     """
 
     models: tuple[ModelUse, ...]
     tta: bool
     overlap: float
     blend: Blend
+    spacing: Triple | None = None
 
     @classmethod
     def of(cls, models: Sequence[ModelUse], window: SlidingWindow) -> Self:
@@ -74,7 +76,7 @@ class PredictionRecord(Schema):
         probabilities: file name, if they were saved.
         decathlete: version that predicted.
         volumes_ml: structure (class or region) -> volume, mL.
-        warnings: properties of the input outside the range of the training data.
+        warnings: properties of the input outside the range of the training data, and transforms that disagree.
         seconds: from the prepared image to the finished label map.
     """
 

@@ -30,6 +30,8 @@ class ImageFormat(ABC):
         written_suffixes: those of ``suffixes`` that can be written, the usual one first; empty: read only.
         reads_folders: whether an image may be a folder of slices; files with ``suffixes`` are then slices.
         keeps_shear: whether a written image keeps axes that are not orthogonal.
+        takes_spacing: whether ``read_header`` and ``read_volume`` have the argument ``spacing``. Formats that have no
+            spacing at all do not need it: their grid is :meth:`~decathlete.core.geometry.Geometry.pixels`.
     """
 
     class Settings(ComponentSettings):
@@ -40,6 +42,7 @@ class ImageFormat(ABC):
     written_suffixes: ClassVar[tuple[str, ...]] = ()
     reads_folders: ClassVar[bool] = False
     keeps_shear: ClassVar[bool] = True
+    takes_spacing: ClassVar[bool] = False
 
     def __init__(self, settings: ComponentSettings) -> None:
         self.settings = settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from decathlete.core.geometry import Triple
 from decathlete.io.formats import IMAGE_FORMATS
 from decathlete.io.headers.metaimage import read_metaimage
 from decathlete.io.headers.raster import Raster
@@ -18,6 +19,6 @@ class MetaImage(RasterFormat):
     suffixes = (".mha", ".mhd")
     written_suffixes = (".mha",)
 
-    def read_raster(self, path: Path) -> Raster:
+    def read_raster(self, path: Path, *, spacing: Triple | None = None) -> Raster:
         """Read and check the header."""
-        return read_metaimage(path)
+        return read_metaimage(path, spacing=spacing)

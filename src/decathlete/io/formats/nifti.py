@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel
 import numpy as np
@@ -16,12 +16,13 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Geometry, HeaderCodes, Shape
+from decathlete.core.geometry import Affine, Geometry, HeaderCodes, Shape, Triple, as_affine
 from decathlete.errors import ImageError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.headers.nifti import read_nifti
 from decathlete.io.limits import excess_error
 from decathlete.io.read_errors import translate_read_error
+from decathlete.io.spacing import complete_spacing
 from decathlete.io.volumes import Volume
 from decathlete.io.voxels import read_bytes
 
@@ -37,17 +38,18 @@ class Nifti(ImageFormat):
     title = "NIfTI"
     suffixes = (".nii.gz", ".nii")
     written_suffixes = (".nii.gz", ".nii")
+    takes_spacing = True
 
-    def read_header(self, path: Path) -> tuple[int, Geometry]:
+    def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the header alone."""
         with _nibabel_errors():
-            return _grid(_load(path).header, path)
+            return _grid(_load(path).header, path, spacing)
 
-    def read_volume(self, path: Path, *, as_float32: bool = False) -> Volume:
+    def read_volume(self, path: Path, *, as_float32: bool = False, spacing: Triple | None = None) -> Volume:
         """All voxels, slope and intercept applied; the checksum of a gzipped file is verified too."""
         with _nibabel_errors():
             array_IJK, header = _gzipped(path, as_float32) if path.suffix.lower() == ".gz" else _plain(path, as_float32)
-            _, geometry = _grid(header, path)
+            _, geometry = _grid(header, path, spacing)
         channels_last = array_IJK.reshape(*_shape_ijk(header, path)[0], -1)
         return Volume(array_CZYX=channels_last.transpose(3, 2, 1, 0), geometry=geometry)
 
@@ -60,9 +62,10 @@ class Nifti(ImageFormat):
     def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
         """Write NIfTI-1 with the header codes and units of ``geometry``; several channels become the last axis.
 
-        The number type is the array's, slope 1. Where the codes cannot carry the affine (both 0, or a shear with a
-        qform alone), the sform is used as well, so that a written volume never moves. One channel of a slice that was
-        read with two axes is written with two.
+        The number type is the array's, slope 1. A qform and a sform that differ are both written as they were read, so
+        that every reader sees the volume where it sees the one that was read. Where the codes cannot carry the affine
+        (both 0, or a shear with a qform alone), the sform is used as well, so that a written volume never moves. One
+        channel of a slice that was read with two axes is written with two.
         """
         _image(array_CZYX, geometry).to_filename(path)
 
@@ -97,13 +100,13 @@ def _image(array_CZYX: NDArray[Any], geometry: Geometry) -> Any:
         array_IJK = array_IJK[..., 0]
         if geometry.header.axes == 2 and array_IJK.shape[2] == 1:
             array_IJK = array_IJK[..., 0]
-    affine = geometry.matrix[:, _REVERSED]
-    affine[:3] /= _MM_PER_UNIT.get(geometry.header.spatial_unit, 1.0)
+    codes = geometry.header
+    affine = _stored_matrix(geometry.affine, codes)
     image = nibabel.Nifti1Image(array_IJK, affine, dtype=array_IJK.dtype)
-    header, codes = image.header, geometry.header
-    header.set_xyzt_units(codes.spatial_unit, codes.temporal_unit)
-    image.set_qform(affine, codes.qform_code, update_affine=False)
-    image.set_sform(affine, codes.sform_code, update_affine=False)
+    header = image.header
+    header.set_xyzt_units("unknown" if geometry.unit == "pixel" else codes.spatial_unit, codes.temporal_unit)
+    image.set_qform(_stored_matrix(codes.qform or geometry.affine, codes), codes.qform_code, update_affine=False)
+    image.set_sform(_stored_matrix(codes.sform or geometry.affine, codes), codes.sform_code, update_affine=False)
     if not np.allclose(header.get_best_affine(), affine, rtol=1e-4, atol=1e-3 * abs(affine[:3, :3]).max()):
         image.set_sform(affine, codes.sform_code or 2, update_affine=False)
     return image
@@ -112,6 +115,13 @@ def _image(array_CZYX: NDArray[Any], geometry: Geometry) -> Any:
 def _load(path: Path) -> Any:
     """Open a file whose header was checked; nibabel would guess between all its formats."""
     return _KINDS[read_nifti(path).version].from_filename(path, mmap=False)
+
+
+def _stored_matrix(affine: Affine, codes: HeaderCodes) -> NDArray[np.float64]:
+    """A transform as the file has it: from i, j, k to its own unit."""
+    matrix = np.array(affine)[:, _REVERSED]
+    matrix[:3] /= _MM_PER_UNIT.get(codes.spatial_unit, 1.0)
+    return matrix
 
 
 def _plain(path: Path, as_float32: bool) -> tuple[NDArray[Any], Any]:
@@ -143,19 +153,57 @@ def _scale(stored: NDArray[Any], dataobj: Any, as_float32: bool) -> NDArray[Any]
     return scaled.astype(np.promote_types(scaled.dtype, kind), copy=False).astype(np.float32, copy=False)
 
 
-def _grid(header: Any, path: Path) -> tuple[int, Geometry]:
+def _grid(header: Any, path: Path, spacing: Triple | None) -> tuple[int, Geometry]:
     (i, j, k), channels = _shape_ijk(header, path)
     units = _units(header)
-    matrix = np.asarray(header.get_best_affine(), dtype=np.float64)[:, _REVERSED]
-    matrix[:3] *= _MM_PER_UNIT.get(units[0], 1.0)
+    axes: Literal[2, 3] = 2 if len(header.get_data_shape()) == 2 else 3
+    if header["sform_code"] <= 0:  # otherwise the sform has a spacing of its own
+        _complete_pixdim(header, path, spacing, axes)
+    affine = _as_read(header.get_best_affine(), units[0])
     codes = HeaderCodes(
         qform_code=int(header["qform_code"]),
         sform_code=int(header["sform_code"]),
         spatial_unit=units[0],
         temporal_unit=units[1],
-        axes=2 if len(header.get_data_shape()) == 2 else 3,
+        axes=axes,
+        qform=_other_transform(header.get_qform, units[0], affine),
+        sform=_other_transform(header.get_sform, units[0], affine),
     )
-    return channels, Geometry.from_matrix((k, j, i), matrix, codes)
+    return channels, Geometry.from_matrix((k, j, i), affine, codes)
+
+
+def _as_read(matrix: NDArray[np.floating], unit: str) -> NDArray[np.float64]:
+    """A transform of the file, from z, y, x to mm."""
+    matrix = np.asarray(matrix, dtype=np.float64)[:, _REVERSED]
+    matrix[:3] *= _MM_PER_UNIT.get(unit, 1.0)
+    return matrix
+
+
+def _other_transform(get: Callable[[], Any], unit: str, affine: NDArray[np.float64]) -> Affine | None:
+    """The qform or sform of the file, also with code 0, if it has one that is not the affine within rounding."""
+    try:
+        matrix = _as_read(get(), unit)
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError):  # no rotation: no reader can use it
+        return None
+    scale = abs(affine[:3, :3]).max()
+    same = np.allclose(matrix, affine, rtol=1e-5, atol=1e-4 * scale)
+    return None if same or not np.isfinite(matrix).all() else as_affine(matrix)
+
+
+def _complete_pixdim(header: Any, path: Path, spacing: Triple | None, axes: int) -> None:
+    """Check the spacing in the file (nibabel reads 0 as 1, and -2 as 2), and set what is missing."""
+    mm = _MM_PER_UNIT.get(_units(header)[0], 1.0)
+    stored_XYZ = [v * mm for v in _stored_pixdim(path, type(header))]
+    known_ZYX = [*stored_XYZ[:axes], 1.0][2::-1]  # a slice with two axes has no third spacing
+    wanted_ZYX = complete_spacing(known_ZYX, spacing, path)
+    if wanted_ZYX != tuple(known_ZYX):
+        header["pixdim"][1:4] = np.array(wanted_ZYX[::-1]) / mm
+
+
+def _stored_pixdim(path: Path, kind: Any) -> list[float]:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        unchecked = kind.from_fileobj(stream, check=False)
+    return [float(v) for v in unchecked["pixdim"][1:4]]
 
 
 def _shape_ijk(header: Any, path: Path) -> tuple[Shape, int]:

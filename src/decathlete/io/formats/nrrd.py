@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from decathlete.core.geometry import Triple
 from decathlete.io.formats import IMAGE_FORMATS
 from decathlete.io.headers.nrrd import read_nrrd
 from decathlete.io.headers.raster import Raster
@@ -18,6 +19,6 @@ class Nrrd(RasterFormat):
     suffixes = (".nrrd", ".nhdr")
     written_suffixes = (".nrrd",)
 
-    def read_raster(self, path: Path) -> Raster:
+    def read_raster(self, path: Path, *, spacing: Triple | None = None) -> Raster:
         """Read and check the header."""
-        return read_nrrd(path)
+        return read_nrrd(path, spacing=spacing)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.geometry import Triple
 from decathlete.errors import ImageError
 from decathlete.io.headers.raster import Raster, VoxelFile, numbered_names, sibling
 from decathlete.io.headers.text import (
@@ -25,6 +26,7 @@ from decathlete.io.headers.text import (
     shorten,
 )
 from decathlete.io.limits import damage_error
+from decathlete.io.spacing import complete_axes
 
 _ALIASES = {
     **dict.fromkeys(("Position", "Origin"), "Offset"),
@@ -54,8 +56,11 @@ _LINE = re.compile(r"\s*(?P<key>[^=:]*[^=:\s])\s*[=:]\s*(?P<value>.*?)\s*")
 _LIST = re.compile(r"LIST( [0-9]{1,2}D?)?", re.IGNORECASE)
 
 
-def read_metaimage(path: Path) -> Raster:
+def read_metaimage(path: Path, *, spacing: Triple | None = None) -> Raster:
     """Read and check the header of ``path``.
+
+    Args:
+        spacing: z, y, x in mm, for axes whose spacing the file does not contain.
 
     Raises:
         ImageError: the header is not valid, or the file cannot hold what it declares.
@@ -69,7 +74,7 @@ def read_metaimage(path: Path) -> Raster:
         raise header_error(path, f"declares {dimension} axes")
     spatial = integers(path, "DimSize", _required(path, fields, "DimSize"), dimension)
     components = integer(path, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"))
-    steps, origin = _grid(path, fields, dimension)
+    steps, origin = _grid(path, fields, dimension, spacing)
     sizes = spatial if components == 1 else (components, *spatial)
     compressed = _flag(path, fields, "CompressedData")
     return Raster(
@@ -158,14 +163,13 @@ def _dtype(path: Path, fields: Mapping[str, str]) -> np.dtype[Any]:
     return np.dtype(kind).newbyteorder(">" if any(declared) else "<")
 
 
-def _grid(path: Path, fields: Mapping[str, str], dimension: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _grid(
+    path: Path, fields: Mapping[str, str], dimension: int, given: Triple | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the step of each axis (columns) and the origin, LPS mm."""
     name = "ElementSpacing" if "ElementSpacing" in fields else "ElementSize"
-    if name not in fields:
-        raise header_error(path, "has no field ElementSpacing, so the size of a voxel is unknown")
-    spacing = np.array(numbers(path, name, fields[name], dimension))
-    if not (spacing > 0).all():
-        raise header_error(path, f"has a number in {name} that is not positive")
+    stored = numbers(path, name, fields[name], dimension) if name in fields else [None] * dimension
+    spacing = np.array(complete_axes(stored, given, path))
     origin, cosines = np.zeros(dimension), np.eye(dimension)
     if "Offset" in fields:
         origin = np.array(numbers(path, "Offset", fields["Offset"], dimension))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from decathlete.core.geometry import Triple
 from decathlete.errors import ImageError
 from decathlete.io.headers import nrrd_axes
 from decathlete.io.headers.raster import Raster, VoxelFile, numbered_names, sibling
@@ -58,8 +59,11 @@ _MAGIC = re.compile(r"NRRD000[1-5]")
 _REMEDY = "save it as NRRD with the encoding gzip or raw"
 
 
-def read_nrrd(path: Path) -> Raster:
+def read_nrrd(path: Path, *, spacing: Triple | None = None) -> Raster:
     """Read and check the header of ``path``.
+
+    Args:
+        spacing: z, y, x in mm, for axes whose spacing the file does not contain.
 
     Raises:
         ImageError: the header is not valid, or the file cannot hold what it declares.
@@ -73,7 +77,8 @@ def read_nrrd(path: Path) -> Raster:
         raise header_error(path, f"declares {dimension} axes")
     sizes = integers(path, "sizes", _required(path, fields, "sizes"), dimension)
     component_axis = nrrd_axes.component_axis(path, fields, sizes)
-    steps, origin = nrrd_axes.grid(path, fields, [axis for axis in range(dimension) if axis != component_axis])
+    spatial = [axis for axis in range(dimension) if axis != component_axis]
+    steps, origin = nrrd_axes.grid(path, fields, spatial, spacing)
     codec = _codec(path, fields)
     dtype = _dtype(path, fields, codec)
     return Raster(

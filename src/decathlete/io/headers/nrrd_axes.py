@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.geometry import Triple
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import header_error, integer, numbers, numbers_of, shorten
+from decathlete.io.spacing import complete_axes
 
 _SPATIAL_KINDS = frozenset({"domain", "space", "time", "???", "none"})
 _COMPONENT_KINDS = frozenset(
@@ -67,18 +69,21 @@ def component_axis(path: Path, fields: Fields, sizes: Sequence[int]) -> int | No
     return others[0] if others else None
 
 
-def grid(path: Path, fields: Fields, axes: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def grid(
+    path: Path, fields: Fields, axes: Sequence[int], spacing: Triple | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the step of each spatial axis (columns) and the origin, LPS mm.
 
     Args:
         axes: the spatial ones.
+        spacing: z, y, x in mm, for axes without one.
 
     Raises:
         ImageError: numbers that cannot be read, too few or too many, or no spacing.
     """
     space_axes, to_LPS = _space(path, fields)
     if not space_axes:
-        return _plain_grid(path, fields, axes)
+        return _plain_grid(path, fields, axes, spacing)
     if space_axes != len(axes):
         raise header_error(path, f"has {len(axes)} spatial axes in a space of {space_axes} dimensions")
     flips = np.array(to_LPS)
@@ -123,14 +128,15 @@ def _vectors(path: Path, field: str, text: str, count: int) -> list[tuple[float,
     return found
 
 
-def _plain_grid(path: Path, fields: Fields, axes: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _plain_grid(
+    path: Path, fields: Fields, axes: Sequence[int], given: Triple | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The grid of a header without a space: spacings along the axes, the origin from the borders of the axes."""
-    if "spacings" not in fields:
-        raise header_error(path, "has neither space directions nor spacings, so the size of a voxel is unknown")
-    spacings = _per_axis(path, "spacings", fields["spacings"], fields)
-    spacing = np.array([spacings[axis] for axis in axes])
-    if not (spacing > 0).all():
-        raise header_error(path, "has spacings of axes in space that are missing or not positive")
+    stored: list[float | None] = [None] * len(axes)
+    if "spacings" in fields:
+        spacings = _per_axis(path, "spacings", fields["spacings"], fields)
+        stored = [spacings[axis] for axis in axes]
+    spacing = np.array(complete_axes(stored, given, path))
     return np.diag(spacing), _plain_origin(path, fields, axes, spacing)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from decathlete.core.files import write_text
+from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
@@ -63,6 +64,7 @@ class RunRecord(Schema):
 
     Attributes:
         dataset_root: of the raw images, if known, for validation on original grids.
+        spacing: that raw files without a spacing are read with (z, y, x, mm).
         train, val: case ids.
         dataset_digest, plan_digest: of what the weights depend on.
         plan: that it trains by; ``None`` in records from before it was kept.
@@ -85,6 +87,7 @@ class RunRecord(Schema):
     finished: str | None = None
     plan: Plan | None = None
     store_plan_digest: str | None = None
+    spacing: Triple | None = None
 
     @field_validator("config", mode="before")
     @classmethod

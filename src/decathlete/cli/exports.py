@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -193,13 +192,15 @@ def _plugin_command(name: str) -> Any:
 
 def _parse_settings(given: list[str]) -> dict[str, Any]:
     """Return ``NAME=VALUE`` as a mapping; values are JSON, or else text."""
+    from decathlete.core.documents import parse_json
+
     settings: dict[str, Any] = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals:
             raise OptionError(f"--set {item} has no value", remedy="write --set NAME=VALUE")
         try:
-            settings[name.strip()] = json.loads(value)
+            settings[name.strip()] = parse_json(value)
         except ValueError:
             settings[name.strip()] = value
     return settings

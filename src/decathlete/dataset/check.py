@@ -189,11 +189,14 @@ class _CaseChecker:
     def _channels(self, images: list[tuple[Path, Image]]) -> None:
         n_channels, n_declared = sum(i.array_CZYX.shape[0] for _, i in images), len(self.spec.channels)
         if n_channels != n_declared:
+            names = [path.name for path, _ in images]
+            files = f" (files {names[0]} to {names[-1]}, by their names)" if len(names) > max(1, n_declared) else ""
             self._add(
                 "error",
                 "E-IMAGE-CHANNELS",
                 images[0][0],
-                f"has {n_channels} channels; dataset.json declares {n_declared} ({', '.join(self.spec.channels)})",
+                f"has {n_channels} channels{files}; dataset.json declares {n_declared} "
+                f"({', '.join(self.spec.channels)})",
                 "use the same channels in every case, in the declared order",
             )
 

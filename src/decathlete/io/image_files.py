@@ -9,6 +9,7 @@ from pathlib import Path
 
 from decathlete.errors import ImageError
 from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, suffix_of
+from decathlete.io.missing_files import missing_image
 
 __all__ = ["find_inputs", "group_channels", "image_suffixes", "is_image_name", "output_suffix", "strip_suffix"]
 
@@ -48,7 +49,7 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
     if path.is_file():
         return _one_file(path, n_channels)
     if not path.is_dir():
-        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
+        raise missing_image(path)
     inside = sorted(path.iterdir())
     if images := [p for p in inside if p.is_file() and is_image_name(p, slices=False)]:
         return group_channels(images, n_channels=n_channels)

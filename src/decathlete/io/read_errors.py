@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from decathlete.core.schema import describe
 from decathlete.errors import ImageError
+from decathlete.io.missing_files import missing_image
 
 _DAMAGE = (
     EOFError,
@@ -36,7 +37,7 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
         title: of the format, for the message.
     """
     if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
+        raise missing_image(path)
     try:
         yield
     except ImageError:

@@ -21,7 +21,7 @@ from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import file_digest, replace_folder, writable_folder, write_text
+from decathlete.core.files import file_digest, read_text, replace_folder, writable_folder, write_text
 from decathlete.core.schema import describe
 from decathlete.errors import ModelError, OptionError, OutputError, problems_found
 from decathlete.models.card import CARD_FILE, model_card
@@ -197,10 +197,7 @@ class ModelBundle:
         path = self.folder / CARD_FILE
         if not path.is_file():
             return None
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise ModelError(f"cannot be read ({problem})", where=path, remedy="remove or replace the file") from None
+        return read_text(path, error=ModelError, remedy="remove or replace the file")
 
     def build(self, number: int = 0) -> nn.Module:
         """Build network ``number`` of all members' networks; see :meth:`BundleMember.build`."""

@@ -10,8 +10,8 @@ from decathlete.dataset.conversion.folders import Folders, find_cases, parse_cha
 from decathlete.dataset.conversion.source import Source, find_labels
 from decathlete.dataset.conversion.table import Table, read_table
 from decathlete.dataset.groups import assign_groups
-from decathlete.dataset.spec import DatasetSpec
-from decathlete.errors import OptionError
+from decathlete.dataset.spec import DatasetSpec, path_problems
+from decathlete.errors import DatasetError, OptionError
 
 _CHANNELS_HELP = "name them, e.g. --channels CT or --channels T1,FLAIR: CT (in any case) is normalised as CT"
 
@@ -58,6 +58,8 @@ def read_plain_source(
         DatasetError: the folder or the table is not valid; lists every problem.
         OptionError: channels are not named, or options do not apply to such a dataset.
     """
+    if problems := path_problems(origin):
+        raise DatasetError(problems[0], remedy="rename it, since other programs cannot read it either")
     table = _read_table_file(origin, names) if origin.is_file() else _read_folders(origin, names)
     labels = find_labels(names.classes, table.cases, workers=workers, where=origin, progress=progress)
     groups = assign_groups([c.id for c in table.cases], group_by=group_by, declared=table.groups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from decathlete.core.documents import read_json
 from decathlete.core.files import read_text
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.core.parallel import map_cases
@@ -50,7 +50,7 @@ def read_source(root: Path, *, group_by: str | None = None) -> Source:
         ManifestError: the manifest or the folds are not valid; lists every problem.
     """
     spec = read_dataset(root, group_by=group_by)
-    raw = json.loads(read_text(root / MANIFEST))
+    raw = read_json(root / MANIFEST, error=ManifestError)
     texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
     return Source(spec=spec, folds=_read_folds(root / FOLDS, spec), texts=texts)
 

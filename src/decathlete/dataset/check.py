@@ -15,7 +15,9 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.unused_files import unused_files
 from decathlete.errors import DatasetError, DecathleteError
+from decathlete.io.folder_tree import name_some
 from decathlete.io.images import Image, LabelMap, read_image, read_label
 
 GRID_TOLERANCE_MM = 1e-2
@@ -130,6 +132,7 @@ def check_dataset(spec: DatasetSpec, *, workers: int = 2, progress: CaseProgress
     problems = [p for f in ordered for p in f.problems]
     problems += _duplicates({key: f.image_digest for key, f in zip(cases, ordered, strict=True)})
     problems += _absent_classes(spec, ordered)
+    problems += _unused_files(spec)
     return CheckReport(
         dataset=spec.name,
         root=str(spec.root),
@@ -313,6 +316,21 @@ def _duplicates(digests: dict[str, str | None]) -> list[Problem]:
         )
         for ids in cases_of.values()
         if len(ids) > 1
+    ]
+
+
+def _unused_files(spec: DatasetSpec) -> list[Problem]:
+    paths_of: dict[str, list[Path]] = defaultdict(list)
+    for path, reason in unused_files(spec).items():
+        paths_of[reason].append(path)
+    return [
+        Problem(
+            severity="warning",
+            code="E-DATASET-UNUSED",
+            message=f"not used: {name_some(spec.root, paths)} ({reason})",
+            remedy="list these files in dataset.json or move them to the right folder, or remove them",
+        )
+        for reason, paths in paths_of.items()
     ]
 
 

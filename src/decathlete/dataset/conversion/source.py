@@ -19,7 +19,9 @@ from decathlete.core.schema import describe
 from decathlete.dataset.manifest import MANIFEST, read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Fold
+from decathlete.dataset.unused_files import unused_files
 from decathlete.errors import DatasetError, DecathleteError, ManifestError, OptionError, problems_found
+from decathlete.io.folder_tree import log_unused
 from decathlete.io.images import read_label
 
 FOLDS = "splits_final.json"
@@ -50,6 +52,7 @@ def read_source(root: Path, *, group_by: str | None = None) -> Source:
         ManifestError: the manifest or the folds are not valid; lists every problem.
     """
     spec = read_dataset(root, group_by=group_by)
+    log_unused(root, unused_files(spec))
     raw = read_json(root / MANIFEST, error=ManifestError)
     texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
     return Source(spec=spec, folds=_read_folds(root / FOLDS, spec), texts=texts)

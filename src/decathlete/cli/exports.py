@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from decathlete.cli import options as o
+from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.errors import OptionError
 
@@ -95,7 +96,7 @@ def export_openvino(
         program = export_int8(
             model, output, dataset=dataset, calibration=calibration, overwrite=overwrite, progress=progress
         )
-        typer.echo(_describe_int8(program))
+        echo(_describe_int8(program))
     else:
         _export("openvino", model, output, inputs=input_, overwrite=overwrite)
 
@@ -219,5 +220,5 @@ def _export(
 
     result = export_model(name, model, output, inputs=inputs, settings=settings, overwrite=overwrite)
     for note in result.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(result.summary)
+        echo(f"note: {note}", err=True)
+    echo(result.summary)

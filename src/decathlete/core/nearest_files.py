@@ -14,6 +14,8 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
+from decathlete.errors import printable
+
 _MAX_ENTRIES = 20_000  # of a folder: more are not listed
 _MAX_COMPARED = 500  # of a folder: more are not compared letter by letter
 _LISTED = 3
@@ -27,7 +29,7 @@ def nearest_files(path: Path) -> str:
     Names that differ in Unicode form (as after a copy from macOS) or in upper and lower case are said to do so.
     """
     if path.is_symlink():
-        return f"; it is a link to {_target_of(path)}, which is missing or leads back to itself"
+        return f"; it is a link to {printable(_target_of(path))}, which is missing or leads back to itself"
     parent = path.parent
     if not parent.is_dir():
         existing = next((p for p in parent.parents if p.is_dir()), None)
@@ -115,7 +117,7 @@ def _target_of(path: Path) -> str:
 
 def _listed(folder: Path, names: list[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"; {folder.name or folder} contains {', '.join(names[:_LISTED])}{more}"
+    return printable(f"; {folder.name or folder} contains {', '.join(names[:_LISTED])}{more}")
 
 
 def _difference(name: str, names: list[str]) -> str:

@@ -11,6 +11,8 @@ from decathlete.core.documents import explain_json_error
 from decathlete.core.files import read_text, write_text
 from decathlete.errors import DecathleteError, OutputError, problems_found
 
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 class Schema(BaseModel):
     """Base class of every model that is written to or read from JSON."""
@@ -51,6 +53,12 @@ class Schema(BaseModel):
                 remedy=remedy or "create the file again, or fix these fields",
                 kind=error,
             ) from None
+        except _DAMAGE as problem:  # of a validator that converts an earlier version
+            raise error(
+                f"does not have the expected fields ({type(problem).__name__}: {problem})",
+                where=path,
+                remedy=remedy or "create the file again",
+            ) from problem
 
     def revised(self, **changes: object) -> Self:
         """Return a validated copy with some fields replaced (``model_copy`` does not validate)."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from decathlete.errors import printable
 from decathlete.io.format_lookup import find_format, image_suffixes
 
 MAX_DEPTH = 8
@@ -39,7 +40,7 @@ def name_some(folder: Path, paths: list[Path]) -> str:
     """Return the first names of ``paths``, relative to ``folder``, and the number of the others."""
     names = [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in paths[:_LISTED]]
     more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-    return ", ".join(names) + more
+    return printable(", ".join(names) + more)
 
 
 def _by_reason(unused: Mapping[Path, str]) -> dict[str, list[Path]]:
@@ -91,7 +92,8 @@ class FolderTree:
         return any(path.name.lower().endswith(image_suffixes()) for path in inner.files())
 
     def _ancestors_of_root(self) -> tuple[tuple[int, int], ...]:
-        return (_identity(self.root),)
+        root = self.root.resolve()  # with the folders above it: a link to one of them leads back here
+        return tuple(_identity(folder) for folder in (root, *root.parents))
 
     def _files(self, folder: Path, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Path]:
         for entry in self.entries(folder):
@@ -108,16 +110,16 @@ class FolderTree:
             self._list_beside_slices(entries)
             yield folder
             return
-        found = [p for e in entries if e.is_dir() for p in self._series(e, (*ancestors, _identity(folder)))]
+        folders = [e for e in entries if e.is_dir()]
+        files = [e for e in entries if not e.is_dir()]
+        found = [p for f in folders for p in self._series(f, (*ancestors, _identity(folder)))]
+        if not found and any(e.name.lower().endswith(image_suffixes()) for e in files):
+            self.unused[folder] = "a folder with images of its own: use it as the input to predict them"
+        elif not found and not folders:
+            self.unused[folder] = "a folder without images"
+        else:
+            self.unused.update({e: _reason_of_file(e) for e in files})
         yield from found
-        if not found:
-            has_images = any(e.is_file() and e.name.lower().endswith(image_suffixes()) for e in entries)
-            if has_images:
-                self.unused[folder] = "a folder with images of its own: use it as the input to predict them"
-            elif not any(path.is_relative_to(folder) for path in self.unused):
-                self.unused[folder] = "a folder without images"
-            return
-        self.unused.update({e: _reason_of_file(e) for e in entries if not e.is_dir()})
 
     def _list_beside_slices(self, entries: list[Path]) -> None:
         for entry in entries:
@@ -129,7 +131,7 @@ class FolderTree:
     def _may_enter(self, folder: Path, ancestors: tuple[tuple[int, int], ...]) -> bool:
         if _identity(folder) in ancestors:
             self.unused[folder] = "a link to a folder above it"
-        elif len(ancestors) > MAX_DEPTH:
+        elif len(ancestors) - len(self._ancestors_of_root()) >= MAX_DEPTH:
             self.unused[folder] = f"more than {MAX_DEPTH} folders below the input"
         else:
             return True

@@ -185,7 +185,7 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
 
 
 def _format(path: Path) -> ImageFormat:
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise missing_image(path)
     found = find_format(path)
     if found is None:

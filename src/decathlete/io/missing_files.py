@@ -13,7 +13,14 @@ _CHANNEL = re.compile(r"_\d{4}$")
 
 
 def missing_image(path: Path) -> ImageError:
-    """Return the error for the missing image or folder ``path``."""
+    """Return the error for ``path``, which is missing, or neither a file nor a folder."""
+    if path.exists():
+        return ImageError(
+            "is neither a file nor a folder (a pipe or a device)",
+            where=path,
+            remedy="save the image to a file",
+            code="E-IMAGE-FORMAT",
+        )
     return ImageError(
         f"does not exist{nearest_files(path)}", where=path, remedy=_remedy(path), code="E-IMAGE-NOT-FOUND"
     )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from decathlete.core.choices import Weights
 from decathlete.core.files import file_digest, read_text, replace_folder, writable_folder, write_text
 from decathlete.core.schema import describe
-from decathlete.errors import ModelError, OptionError, OutputError, problems_found
+from decathlete.errors import ModelError, OptionError, OutputError, printable, problems_found
 from decathlete.models.card import CARD_FILE, model_card
 from decathlete.models.components import component_origins
 from decathlete.models.record import (
@@ -158,7 +158,7 @@ class ModelBundle:
                 remedy = "combine only models of one dataset, under different names"
                 raise problems_found(describe(problem), where=folder, remedy=remedy, kind=ModelError) from None
             record.save(partial / RECORD_FILE)
-            write_text(partial / CARD_FILE, model_card(record))
+            write_text(partial / CARD_FILE, printable(model_card(record)))
         return cls.load(folder)
 
     @classmethod

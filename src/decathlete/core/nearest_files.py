@@ -93,7 +93,8 @@ def _folder(path: Path) -> _Folder | None:
 def _read_folder(path: str, modified_ns: int) -> _Folder:  # noqa: ARG001 - the time is part of the cache's key
     with os.scandir(path) as entries:
         names = sorted(e.name for e in islice(entries, _MAX_ENTRIES) if not e.name.startswith("."))
-    names_of, names_of_stem = defaultdict(list), defaultdict(list)
+    names_of: dict[str, list[str]] = defaultdict(list)
+    names_of_stem: dict[str, list[str]] = defaultdict(list)
     for name in names:
         names_of[_key(name)].append(name)
         names_of_stem[_stem(_key(name))].append(name)

@@ -34,8 +34,8 @@ def scores_problems(scores: Scores) -> Iterable[str]:
         yield from _metric_problems(parts, metrics)
     yield from _metric_problems({f"class {c.name}": c.values for c in scores.classes}, metrics)
     yield from _metric_problems({f"class {c.name}, with_absent": c.with_absent for c in scores.classes}, absent)
-    headline = {"headline": scores.headline.values, "headline, n_undefined": scores.headline.n_undefined}
-    yield from _metric_problems(headline, metrics)
+    yield from _metric_problems({"headline": scores.headline.values}, metrics)
+    yield from _metric_problems({"headline, n_undefined": scores.headline.n_undefined}, metrics)
     yield from _metric_problems({"headline, with_absent": scores.headline.with_absent}, absent)
 
 

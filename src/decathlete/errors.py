@@ -25,8 +25,26 @@ exits with its ``exit_code``; a script catches one class.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and line feed
+    "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # line separators, and marks that reverse the order of a text
+    "\ud800-\udfff]"  # halves of characters; Python uses them for bytes that are not UTF-8
+)
+
+
+def printable(text: str) -> str:
+    r"""Return a text with control characters as ``\uXXXX``: names in files must not control a terminal.
+
+    Line feeds and tabs stay. Applied to JSON, the content stays the same.
+
+    >>> printable("liver\x1b[2J")
+    'liver\\u001b[2J'
+    """
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class DecathleteError(Exception):
@@ -58,7 +76,7 @@ class DecathleteError(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.problem}" if self.where is not None else self.problem
-        return f"{head}\n  → {self.remedy}" if self.remedy else head
+        return printable(f"{head}\n  → {self.remedy}" if self.remedy else head)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors are sent back from worker processes; the default would lose the keyword-only arguments.

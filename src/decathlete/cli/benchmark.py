@@ -11,6 +11,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.plan_options import PLAN, NetworkArguments, Set
 from decathlete.cli.prediction_options import SlidingWindowArguments
+from decathlete.cli.terminal import echo
 from decathlete.core.choices import BenchmarkMode
 from decathlete.planning.options import PlanOptions
 
@@ -134,7 +135,7 @@ def benchmark(
     if as_json:
         print_json(result.record)
         return
-    typer.echo(result.record.lines())
-    typer.echo(f"written to {result.path}")
+    echo(result.record.lines())
+    echo(f"written to {result.path}")
     if result.trace is not None:
-        typer.echo(f"trace in {result.trace}")
+        echo(f"trace in {result.trace}")

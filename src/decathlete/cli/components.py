@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.terminal import echo
 
 
 def components(
@@ -22,17 +23,17 @@ def components(
 
     listing = list_components(kind)
     if as_json:
-        typer.echo(json.dumps([component.model_dump(mode="json") for component in listing], indent=1))
+        echo(json.dumps([component.model_dump(mode="json") for component in listing], indent=1))
         return
     for number, component in enumerate(listing):
         if number == 0 or component.kind != listing[number - 1].kind:
-            typer.echo(f"{component.kind}")
+            echo(f"{component.kind}")
         plugin = "" if component.distribution == "decathlete" else f"  ({component.distribution or 'plug-in'})"
-        typer.echo(f"  {component.name:18} {component.summary}{plugin}")
+        echo(f"  {component.name:18} {component.summary}{plugin}")
         if kind is not None:
             for setting in component.settings:
                 default = "none" if setting.default is None else setting.default
                 allowed = f" ({setting.allowed})" if setting.allowed else ""
-                typer.echo(f"    {setting.name}={default}{allowed}  {setting.description}")
+                echo(f"    {setting.name}={default}{allowed}  {setting.description}")
     if kind is None:
-        typer.echo("\n`decathlete components KIND` shows the settings; plug-ins: docs/how-to/extend.md")
+        echo("\n`decathlete components KIND` shows the settings; plug-ins: docs/how-to/extend.md")

@@ -186,13 +186,7 @@ def _source(context: Any, name: str) -> str | None:
 
 
 def _read(path: Path) -> dict[Any, Any]:
-    from decathlete.core.files import read_text
-
-    text = read_text(path, error=OptionError)
-    try:
-        content = _parse(text, path)
-    except ValueError as problem:
-        raise OptionError(f"cannot be read: {problem}", where=path, remedy="fix the file") from None
+    content = _parse(path)
     if content is None:  # the file is empty or contains only comments
         return {}
     if not isinstance(content, dict):
@@ -200,17 +194,14 @@ def _read(path: Path) -> dict[Any, Any]:
     return content
 
 
-def _parse(text: str, path: Path) -> Any:
+def _parse(path: Path) -> Any:
+    from decathlete.core.documents import read_json, read_yaml
+
     if path.suffix.lower() == ".json":
-        return json.loads(text)
+        return read_json(path, error=OptionError)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise OptionError("is neither YAML nor JSON", where=path, remedy="name it .yaml, .yml or .json")
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise ValueError(" ".join(str(problem).split())) from None
+    return read_yaml(path, error=OptionError)
 
 
 def option_spellings(command: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.terminal import echo
 from decathlete.core.choices import DatasetLayout
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def convert(
         overwrite=overwrite,
         listen=TerminalReporter().cases,
     )
-    typer.echo("\n".join(_summary_lines(output, record)))
+    echo("\n".join(_summary_lines(output, record)))
 
 
 def _summary_lines(output: Path, record: Record) -> list[str]:

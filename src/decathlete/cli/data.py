@@ -10,6 +10,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.plan_options import FullPlanArguments
+from decathlete.cli.terminal import echo
 from decathlete.core.choices import PreparedFor
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
@@ -52,7 +53,7 @@ def check(
     if as_json:
         print_json(report)
     else:
-        typer.echo("\n".join(report.lines()))
+        echo("\n".join(report.lines()))
     if not report.ok:
         raise typer.Exit(2)
 
@@ -102,7 +103,7 @@ def preprocess(
             overwrite=overwrite,
             progress=reporter.cases("prepare"),
         )
-        typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
+        echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
         return
     if model is not None:
         raise OptionError("--model has no effect with --mode train", remedy="use --mode val or test, or leave it out")
@@ -118,7 +119,7 @@ def preprocess(
         checking=reporter.cases("check"),
         progress=reporter.cases("prepare"),
     )
-    typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
+    echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
 
 
 def _require_model(mode: PreparedFor, model: Path | None, *, has_plan_options: bool) -> Path:

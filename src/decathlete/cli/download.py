@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from decathlete.cli.options import PLACES
+from decathlete.cli.terminal import echo
 from decathlete.core.choices import BucketRegion
+from decathlete.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +57,7 @@ def download(
     console = Console(stderr=True, highlight=False)
     with byte_bar(console) as bar:
         folder = download_task(task, data, region=region, url=url, progress=bar.bytes, log=bar.log)
-    typer.echo(folder)
+    echo(folder)
 
 
 @contextmanager
@@ -80,7 +82,7 @@ class ByteBar:
 
     def log(self, line: str) -> None:
         """Print a message about a step or a pause."""
-        self._console.print(line, soft_wrap=True, markup=False)
+        self._console.print(printable(line), soft_wrap=True, markup=False)
 
     def bytes(self, done: int, total: int | None) -> None:
         """Show the number of bytes after each piece."""

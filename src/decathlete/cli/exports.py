@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from decathlete.cli import options as o
+from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.errors import OptionError
 
@@ -96,7 +96,7 @@ def export_openvino(
         program = export_int8(
             model, output, dataset=dataset, calibration=calibration, overwrite=overwrite, progress=progress
         )
-        typer.echo(_describe_int8(program))
+        echo(_describe_int8(program))
     else:
         _export("openvino", model, output, inputs=input_, overwrite=overwrite)
 
@@ -193,13 +193,15 @@ def _plugin_command(name: str) -> Any:
 
 def _parse_settings(given: list[str]) -> dict[str, Any]:
     """Return ``NAME=VALUE`` as a mapping; values are JSON, or else text."""
+    from decathlete.core.documents import parse_json
+
     settings: dict[str, Any] = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals:
             raise OptionError(f"--set {item} has no value", remedy="write --set NAME=VALUE")
         try:
-            settings[name.strip()] = json.loads(value)
+            settings[name.strip()] = parse_json(value)
         except ValueError:
             settings[name.strip()] = value
     return settings
@@ -218,5 +220,5 @@ def _export(
 
     result = export_model(name, model, output, inputs=inputs, settings=settings, overwrite=overwrite)
     for note in result.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(result.summary)
+        echo(f"note: {note}", err=True)
+    echo(result.summary)

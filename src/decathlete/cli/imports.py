@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.terminal import echo
 from decathlete.core.choices import Modality, Norm, Weights
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def import_nnunet(
         overwrite=overwrite,
     )
     for note in imported.notes:
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     plan = imported.bundle.record.plan
-    typer.echo(f"{plan.dims}D model of {plan.dataset}, fold {', '.join(imported.folds)}, in {imported.bundle.folder}")
+    echo(f"{plan.dims}D model of {plan.dataset}, fold {', '.join(imported.folds)}, in {imported.bundle.folder}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +212,7 @@ def import_dynunet(
     from decathlete.planning.explain import explain
 
     imported = import_model(checkpoint, output, options=settings.to_dynunet_options(), overwrite=overwrite)
-    typer.echo(explain(imported.plan))
+    echo(explain(imported.plan))
     for note in imported.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"model in {imported.bundle.folder}")
+        echo(f"note: {note}", err=True)
+    echo(f"model in {imported.bundle.folder}")

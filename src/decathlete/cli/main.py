@@ -12,8 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 from decathlete.cli import benchmark, components, convert, data, download, exports, imports, models, run, scores
+from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.core.error_codes import documentation_of
+from decathlete.core.log_format import stderr_handler
 from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError
 from decathlete.version import __version__
@@ -76,7 +78,7 @@ for _name, (_help, _subcommands) in GROUPS.items():
 
 def _print_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"decathlete {__version__}")
+        echo(f"decathlete {__version__}")
         raise typer.Exit
 
 
@@ -87,9 +89,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[stderr_handler()])
     logging.getLogger("decathlete").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR if not verbose else logging.WARNING)
@@ -133,11 +133,11 @@ def main() -> None:
 
 def _print_error(problem: DecathleteError) -> None:
     """Print the code, the message with its remedy, and where the documentation explains the code."""
-    typer.echo(f"error {problem.code}: {problem}\n  (documentation: {documentation_of(problem.code)})", err=True)
+    echo(f"error {problem.code}: {problem}\n  (documentation: {documentation_of(problem.code)})", err=True)
 
 
 def _print_interrupted() -> None:
-    typer.echo("interrupted\n  → run the same command again to resume; finished results are kept", err=True)
+    echo("interrupted\n  → run the same command again to resume; finished results are kept", err=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.config_file import explicit_options
 from decathlete.cli.plan_options import Adapt, Set
 from decathlete.cli.prediction_options import PredictionArguments
+from decathlete.cli.terminal import echo
 from decathlete.core.choices import Grid
 
 
@@ -66,7 +67,7 @@ def train(
         overwrite=overwrite,
         progress=TerminalReporter().training(),
     )
-    typer.echo(f"model in {result.folder}")
+    echo(f"model in {result.folder}")
 
 
 def validate(
@@ -108,7 +109,7 @@ def validate(
     if as_json:
         print_json(scores)
     else:
-        typer.echo(scores.headline_line())
+        echo(scores.headline_line())
 
 
 def predict(
@@ -164,4 +165,4 @@ def predict(
         overwrite=overwrite,
         progress=TerminalReporter().cases("predict"),
     )
-    typer.echo(f"{len(predictions)} predictions in {output}")
+    echo(f"{len(predictions)} predictions in {output}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,9 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from decathlete.cli.terminal import echo
 from decathlete.core.durations import format_duration
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
+from decathlete.errors import printable
 from decathlete.planning.explain import explain
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.progress import TrainingProgress
@@ -31,7 +32,7 @@ LINE_EVERY_S = 15.0
 
 def print_json(value: Schema) -> None:
     """Print a result as JSON on standard output."""
-    typer.echo(value.model_dump_json(indent=1))
+    echo(value.model_dump_json(indent=1))
 
 
 class TerminalReporter(ProgressReporter):
@@ -41,10 +42,10 @@ class TerminalReporter(ProgressReporter):
         self.console = Console(stderr=True, highlight=False)
 
     def step(self, title: str) -> None:
-        self.console.print(f"\n[bold]{title}[/bold]")
+        self.console.print(f"\n{printable(title)}", style="bold", markup=False)
 
     def plan(self, plan: Plan) -> None:
-        typer.echo(explain(plan))
+        echo(explain(plan))
 
     def cases(self, doing: str) -> CaseProgress:
         return Bar(self.console, doing).cases

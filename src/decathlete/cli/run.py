@@ -13,6 +13,7 @@ from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.config_file import explicit_options
 from decathlete.cli.plan_options import Adapt, FullPlanArguments
 from decathlete.cli.prediction_options import SlidingWindowArguments
+from decathlete.cli.terminal import echo
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ def _run_fold(dataset: str, fold: int | Literal["all"], options: PipelineOptions
     from decathlete.workflows.run import run as run_pipeline
 
     result = run_pipeline(dataset, fold=fold, **options)
-    typer.echo(f"report in {result.report}")
+    echo(f"report in {result.report}")
     if result.predictions:
-        typer.echo(f"predictions in {result.predictions}")
-    typer.echo(result.headline_line())
+        echo(f"predictions in {result.predictions}")
+    echo(result.headline_line())
     if result.failed_tests is not None:
         raise result.failed_tests
 
@@ -95,11 +96,11 @@ def _run_folds(dataset: str, folds: str, options: PipelineOptions) -> None:
     from decathlete.workflows.cross_validate import cross_validate as run_cross_validation
 
     result = run_cross_validation(dataset, folds=folds, **options)
-    typer.echo(result.scores.table())
-    typer.echo(f"\nreport in {result.report}; reports of the folds in {result.folder}/fold_<k>/report.html")
+    echo(result.scores.table())
+    echo(f"\nreport in {result.report}; reports of the folds in {result.folder}/fold_<k>/report.html")
     if result.predictions:
-        typer.echo(f"predictions in {result.predictions}")
-    typer.echo(result.scores.headline_line())
+        echo(f"predictions in {result.predictions}")
+    echo(result.scores.headline_line())
     if failure := result.failed_folds or result.failed_tests:
         raise failure
 
@@ -118,9 +119,7 @@ def demo(
     result = run_demo(
         folder, max_time_s=parse_duration(max_time), workers=workers, overwrite=overwrite, reporter=TerminalReporter()
     )
-    typer.echo(f"report in {result.run.report}")
-    typer.echo(f"predictions in {result.run.predictions}")
-    typer.echo(
-        f"multi-level Otsu thresholding, with the best assignment of levels: mean Dice {result.thresholding_dice:.3f}"
-    )
-    typer.echo(result.run.headline_line())
+    echo(f"report in {result.run.report}")
+    echo(f"predictions in {result.run.predictions}")
+    echo(f"multi-level Otsu thresholding, with the best assignment of levels: mean Dice {result.thresholding_dice:.3f}")
+    echo(result.run.headline_line())

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.terminal import echo
 
 
 def evaluate(
@@ -50,8 +51,8 @@ def evaluate(
     if as_json:
         print_json(scores)
     else:
-        typer.echo(scores.table())
-        typer.echo(scores.headline_line())
+        echo(scores.table())
+        echo(scores.headline_line())
 
 
 def report(
@@ -61,4 +62,4 @@ def report(
     """Write report.html of a run: plan, curves, scores, and images of the best, median and worst case."""
     from decathlete.workflows.report import report as write_report
 
-    typer.echo(f"report in {write_report(model, dataset_root=dataset)}")
+    echo(f"report in {write_report(model, dataset_root=dataset)}")

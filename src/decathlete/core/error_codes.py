@@ -185,6 +185,14 @@ _ENTRIES = (
         "case names. Without the file, the folds are dealt at random.",
     ),
     ErrorCode(
+        code="E-DATASET-UNUSED",
+        error="DatasetError",
+        title="Files of the dataset are not used",
+        meaning="The dataset's folder contains images or other files to which dataset.json does not lead: another "
+        "suffix, another folder, or no entry in its lists. A warning; everything else is used.",
+        remedy="List the files in dataset.json or move them to the right folder, or remove them.",
+    ),
+    ErrorCode(
         code="E-DATASET-TABLE",
         error="DatasetError",
         title="The CSV file cannot be used",
@@ -205,6 +213,14 @@ _ENTRIES = (
         title="An image was not found",
         meaning="An image file or folder that was named does not exist, or a folder contains no images.",
         remedy="Check the path; on network shares, check that the share is mounted.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-NAME",
+        error="ImageError",
+        title="The name of an image cannot be stored",
+        meaning="The name of a file contains bytes that are not UTF-8 (often from an old archive or disk), or a line "
+        "break. Records of results are JSON and cannot hold such a name.",
+        remedy="Rename the file.",
     ),
     ErrorCode(
         code="E-IMAGE-DAMAGED",

@@ -8,8 +8,11 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from decathlete.core.checksums import add_checksum, remove_checksum
+from decathlete.core.documents import explain_json_error
 from decathlete.core.files import read_text, write_text
-from decathlete.errors import DecathleteError, problems_found
+from decathlete.errors import DecathleteError, OutputError, problems_found
+
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Schema(BaseModel):
@@ -23,9 +26,18 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
 
     def save(self, path: Path) -> None:
-        """Write indented JSON atomically."""
-        text = self.model_dump_json(indent=1) + "\n"
-        write_text(path, add_checksum(text) if self.has_checksum else text)
+        """Write indented JSON atomically.
+
+        Raises:
+            OutputError: the file cannot be written, or a text is not Unicode.
+        """
+        try:
+            text = self.model_dump_json(indent=1)
+        except ValueError as problem:  # pydantic's, about a file name that is not UTF-8
+            raise OutputError(
+                f"cannot be written as JSON ({problem})", where=path, remedy="rename the file that has this name"
+            ) from None
+        write_text(path, add_checksum(text + "\n") if self.has_checksum else text + "\n")
 
     @classmethod
     def load(cls, path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> Self:
@@ -42,12 +54,21 @@ class Schema(BaseModel):
         try:
             return cls.model_validate_json(content)
         except ValidationError as problem:
+            problems = describe(problem)
+            if problem.errors()[0]["type"] == "json_invalid":
+                problems = [f"is not valid JSON: {explain_json_error(problem, text)}"]
             raise problems_found(
-                describe(problem),
+                problems,
                 where=path,
                 remedy=remedy or "create the file again, or fix these fields",
                 kind=error,
             ) from None
+        except _DAMAGE as problem:  # of a validator that converts an earlier version
+            raise error(
+                f"does not have the expected fields ({type(problem).__name__}: {problem})",
+                where=path,
+                remedy=remedy or "create the file again",
+            ) from problem
 
     def revised(self, **changes: object) -> Self:
         """Return a validated copy with some fields replaced (``model_copy`` does not validate)."""

@@ -21,7 +21,9 @@ from decathlete.dataset.check_report import CheckReport, Problem, Severity
 from decathlete.dataset.dataset_check import check_cohort, check_folds, check_manifest
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.split_options import SplitOptions
+from decathlete.dataset.unused_files import unused_files
 from decathlete.errors import DecathleteError
+from decathlete.io.folder_tree import name_some
 from decathlete.io.images import Image, LabelMap, read_image, read_label
 
 GRID_TOLERANCE_MM = 1e-2
@@ -80,6 +82,7 @@ def check_dataset(
     if split is not None:
         fold_problems, fold_notes = check_folds(spec, split, _presence(spec, findings))
         problems, notes = problems + fold_problems, notes + fold_notes
+    problems += _unused_files(spec)
     return CheckReport(
         dataset=spec.name,
         root=str(spec.root),
@@ -154,11 +157,14 @@ class _CaseChecker:
     def _channels(self, images: list[tuple[Path, Image]]) -> None:
         n_channels, n_declared = sum(i.array_CZYX.shape[0] for _, i in images), len(self.spec.channels)
         if n_channels != n_declared:
+            names = [path.name for path, _ in images]
+            files = f" (files {names[0]} to {names[-1]}, by their names)" if len(names) > max(1, n_declared) else ""
             self._add(
                 "error",
                 "E-IMAGE-CHANNELS",
                 images[0][0],
-                f"has {n_channels} channels; dataset.json declares {n_declared} ({', '.join(self.spec.channels)})",
+                f"has {n_channels} channels{files}; dataset.json declares {n_declared} "
+                f"({', '.join(self.spec.channels)})",
                 "use the same channels in every case, in the declared order",
             )
 
@@ -282,6 +288,21 @@ def _duplicates(digests: dict[str, str | None]) -> list[Problem]:
         )
         for ids in cases_of.values()
         if len(ids) > 1
+    ]
+
+
+def _unused_files(spec: DatasetSpec) -> list[Problem]:
+    paths_of: dict[str, list[Path]] = defaultdict(list)
+    for path, reason in unused_files(spec).items():
+        paths_of[reason].append(path)
+    return [
+        Problem(
+            severity="warning",
+            code="E-DATASET-UNUSED",
+            message=f"not used: {name_some(spec.root, paths)} ({reason})",
+            remedy="list these files in dataset.json or move them to the right folder, or remove them",
+        )
+        for reason, paths in paths_of.items()
     ]
 
 

@@ -5,7 +5,6 @@ No image is opened, and files need not exist: ``check`` reports missing files.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from decathlete.core.files import read_text
+from decathlete.core.documents import read_json
 from decathlete.core.geometry import Triple
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups
-from decathlete.dataset.spec import Case, DatasetSpec, id_problems
+from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
 from decathlete.io.image_files import group_channels, image_suffixes, is_image_name, strip_suffix
 
@@ -42,7 +41,7 @@ class _Common(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str | None = None
-    labels: dict[str, Any] = Field(min_length=1)
+    labels: dict[str, Any]
     groups: dict[str, str] = {}
     regions: dict[str, Any] | None = None
     regions_class_order: list[int] | None = None
@@ -77,9 +76,13 @@ def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | N
         ManifestError: the manifest is missing or not valid; lists every problem.
     """
     manifest = _load(root)
-    problems: list[str] = []
+    problems = path_problems(root)
     channels = _channels(manifest, problems)
-    labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
+    if not manifest.labels:
+        problems.append('labels is empty: declare the background and each structure, e.g. {"0": "background", ...}')
+        labels = None
+    else:
+        labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
     cases, test_cases = _cases(manifest, root, len(channels), problems)
     validation, unused = _validation_cases(manifest, root, cases)
     known = set(cases)
@@ -148,13 +151,8 @@ def _load(root: Path) -> _Decathlon | _NnUNet:
         raise ManifestError(
             "is not a folder", where=root, remedy=f"use the folder that contains {MANIFEST}", code="E-DATASET-NOT-FOUND"
         )
-    text = read_text(path, error=ManifestError, remedy="use the folder that contains dataset.json, or write one")
-    try:
-        raw = json.loads(text)
-    except json.JSONDecodeError as problem:
-        raise ManifestError(
-            f"is not valid JSON: {problem.msg} in line {problem.lineno}", where=path, remedy="correct this line"
-        ) from None
+    remedy = "correct it, or write one" if path.exists() else f"use the folder that contains {MANIFEST}, or write one"
+    raw = read_json(path, error=ManifestError, remedy=remedy)
     if not isinstance(raw, dict):
         raise ManifestError("must be a JSON object", where=path, remedy=_HELP)
     kind: type[_Decathlon] | type[_NnUNet]
@@ -208,13 +206,14 @@ def _cases(
 
 def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     def images(files: str | list[str]) -> tuple[Path, ...]:
-        return tuple(root / f for f in ([files] if isinstance(files, str) else files))
+        return tuple(listed_file(root, f) for f in ([files] if isinstance(files, str) else files))
 
-    training = tuple(
-        Case(id=_id(images(t.image)), images=images(t.image), label=root / t.label) for t in manifest.training
-    )
+    training = [(images(t.image), listed_file(root, t.label)) for t in manifest.training]
     test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
-    return training, tuple(Case(id=_id(files), images=files) for files in test)
+    return (
+        tuple(Case(id=_id(files), images=files, label=label) for files, label in training),
+        tuple(Case(id=_id(files), images=files) for files in test),
+    )
 
 
 def _validation_cases(
@@ -242,6 +241,12 @@ def _id(images: tuple[Path, ...]) -> str:
     return strip_suffix(images[0].name).removesuffix("_0000" if len(images) > 1 else "")
 
 
+def listed_file(root: Path, text: str) -> Path:
+    """Return the path of a file that a manifest or a table lists; back slashes of Windows separate folders, too."""
+    path = root / text
+    return root / text.replace("\\", "/") if "\\" in text and not path.exists() else path
+
+
 def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[str]) -> tuple[Case, ...]:
     """Read nnU-Net v2's ``dataset`` object: id -> images (a list) and label, relative to the folder or absolute."""
     cases = []
@@ -250,7 +255,8 @@ def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[
         if not isinstance(images, list) or not images or not isinstance(label, str):
             problems.append(f"dataset.{case_id} needs 'images' (a list of files) and 'label' (a file)")
             continue
-        cases.append(Case(id=case_id, images=tuple(root / str(f) for f in images), label=root / label))
+        files = tuple(listed_file(root, str(f)) for f in images)
+        cases.append(Case(id=case_id, images=files, label=listed_file(root, label)))
     return tuple(cases)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from decathlete.core.choices import DatasetLayout
+from decathlete.core.documents import is_unicode
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
@@ -90,6 +91,15 @@ def id_problems(cases: Iterable[Case], part: str) -> list[str]:
     counts = Counter(case.id for case in cases)
     problems = [f"{n} {part} cases are called {case_id!r}" for case_id, n in counts.items() if n > 1]
     for case_id in counts:  # no name may lead to another folder
-        if not case_id or case_id.startswith(".") or any(c in case_id for c in "/\\\0"):
+        if not case_id or case_id.startswith(".") or any(c in case_id for c in "/\\\0\r\n"):
             problems.append(f"{case_id!r} cannot be a case's name: it would not be the name of a file")
+        elif not is_unicode(case_id):
+            problems.append(f"the name of case {case_id} is not UTF-8, and cannot be stored: rename its files")
     return problems
+
+
+def path_problems(root: Path) -> list[str]:
+    """Return the problem of a folder whose path cannot be stored in JSON."""
+    if is_unicode(str(root.resolve())):
+        return []
+    return [f"the path {root.resolve()} is not UTF-8, and cannot be stored: rename the folder"]

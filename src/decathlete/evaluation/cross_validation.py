@@ -17,7 +17,8 @@ from pydantic import model_validator
 
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
-from decathlete.errors import DatasetError
+from decathlete.errors import DatasetError, printable
+from decathlete.evaluation.consistency import cross_validation_problems, reject_disagreement
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import CaseScores, MetricInfo, Scores, Statistics, Values, metric_differences
 from decathlete.evaluation.scores_v1 import upgrade_cross_validation
@@ -119,6 +120,11 @@ class CrossValidation(Schema):
     def _upgrade(cls, data: Any) -> Any:
         return upgrade_cross_validation(data)
 
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Self:
+        reject_disagreement(cross_validation_problems(self))
+        return self
+
     @classmethod
     def of(cls, scores: Mapping[int, Scores], **facts: Any) -> Self:
         """From the scores of each fold (at least one).
@@ -193,7 +199,7 @@ class CrossValidation(Schema):
                 for statistic in ("mean", "std"):
                     figures = [getattr(found.values[m], statistic, None) for m in names]
                     writer.writerow([spread.name, f"{statistic} over {words}", *map(_csv_cell, figures)])
-        write_text(path, text.getvalue())
+        write_text(path, printable(text.getvalue()))
 
 
 def _check_folds_match(scores: Mapping[int, Scores]) -> None:

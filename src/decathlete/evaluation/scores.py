@@ -19,6 +19,8 @@ from pydantic import Field, JsonValue, model_validator
 from decathlete.core.choices import Grid
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
+from decathlete.errors import printable
+from decathlete.evaluation.consistency import reject_disagreement, scores_problems
 from decathlete.evaluation.metrics import Direction, HeadlineMean, Metric
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores_v1 import upgrade_scores
@@ -76,9 +78,10 @@ class MetricInfo(Schema):
     def heading(self) -> str:
         """Title and unit, for the head of a table.
 
-        >>> from decathlete.evaluation.metrics import make_metrics
-        >>> [MetricInfo.of(metric).heading for metric in make_metrics()]
-        ['Dice', 'IoU', 'NSD', 'HD95 mm']
+                >>> from decathlete.evaluation.consistency import reject_disagreement, scores_problems
+        from decathlete.evaluation.metrics import make_metrics
+                >>> [MetricInfo.of(metric).heading for metric in make_metrics()]
+                ['Dice', 'IoU', 'NSD', 'HD95 mm']
         """
         return f"{self.title} {self.unit}".rstrip()
 
@@ -94,9 +97,10 @@ class MetricInfo(Schema):
     def describe(self) -> str:
         """Name and settings in words, for messages.
 
-        >>> from decathlete.evaluation.metrics import make_metrics
-        >>> [MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])]
-        ['dice', 'nsd (tolerance_mm 1)']
+                >>> from decathlete.evaluation.consistency import reject_disagreement, scores_problems
+        from decathlete.evaluation.metrics import make_metrics
+                >>> [MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])]
+                ['dice', 'nsd (tolerance_mm 1)']
         """
         settings = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
         return f"{self.name} ({settings})" if settings else self.name
@@ -283,6 +287,11 @@ class Scores(Schema):
     def _upgrade(cls, data: Any) -> Any:
         return upgrade_scores(data)
 
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Self:
+        reject_disagreement(scores_problems(self))
+        return self
+
     @classmethod
     def of(cls, cases: Iterable[CaseScores], metrics: Iterable[Metric | MetricInfo]) -> Self:
         """From the cases (at least one), all with the same structures and these metrics."""
@@ -361,7 +370,7 @@ class Scores(Schema):
                 figures = [*(s.values[name] for name in names), s.truth_ml, s.prediction_ml]
                 cells = ["" if v is None else f"{v:.6g}" for v in figures]
                 writer.writerow([case.case_id, s.name, s.presence, *cells, self.grid])
-        write_text(path, rows.getvalue())
+        write_text(path, printable(rows.getvalue()))
 
 
 def main_metric(metrics: Sequence[MetricInfo]) -> MetricInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from decathlete.core.documents import read_json
 from decathlete.core.files import file_digest, replace_folder
 from decathlete.core.locks import locked_output
-from decathlete.errors import OutputError
+from decathlete.errors import DecathleteError, OutputError
 from decathlete.export.exporters import CheckWindows, Exporter, ExportResult
 from decathlete.export.parity import TOLERANCE, check_difference, difference, measure_rounding
 from decathlete.inference.engines import ENGINES, Engine
@@ -192,8 +192,8 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
 def _is_program_folder(folder: Path) -> bool:
     """Whether ``folder`` holds an exported program, of whatever version, and nothing else."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(folder / RECORD_FILE)
         names = {RECORD_FILE, *record["sha256"]}
         return "decathlete" in record and all(path.name in names for path in folder.iterdir())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DecathleteError, OSError, KeyError, TypeError):
         return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from decathlete.core.documents import is_unicode
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder
 from decathlete.core.memory import translate_out_of_memory
@@ -140,6 +141,7 @@ def _predict(
     """Predict ``jobs`` and add them to ``done``; return case -> message of those that failed."""
 
     def read(job: Job) -> CaseRequest[_ReadJob]:
+        _check_name(job)
         if job.stored is not None:
             return _request(job, read_stored(job.stored, predictor))
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
@@ -172,6 +174,17 @@ def _predict(
         if progress is not None:
             progress(len(done) + len(failures), total, outcome.case_id)
     return failures
+
+
+def _check_name(job: Job) -> None:
+    """Reject a case whose name cannot be stored in its record."""
+    if not is_unicode(job.case_id) or any(c in job.case_id for c in "\r\n"):
+        raise ImageError(
+            "has a name with bytes that are not UTF-8, or with a line break",
+            where=job.images[0],
+            remedy="rename the file",
+            code="E-IMAGE-NAME",
+        )
 
 
 def _request(job: Job, prepared: PreparedInput) -> CaseRequest[_ReadJob]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from decathlete.core.files import read_text
+from decathlete.core import documents
 from decathlete.core.schema import describe
 from decathlete.errors import ModelError, problems_found
 
@@ -178,10 +177,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: the file is missing or does not contain a JSON object.
     """
-    try:
-        content = json.loads(read_text(path, error=ModelError, remedy=_REMEDY))
-    except (ValueError, RecursionError) as problem:
-        raise ModelError(f"is not JSON ({problem})", where=path, remedy=_REMEDY) from None
+    content = documents.read_json(path, error=ModelError, remedy=_REMEDY)
     if not isinstance(content, dict):
         raise ModelError("is not a JSON object", where=path, remedy=_REMEDY)
     return content

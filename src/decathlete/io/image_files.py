@@ -8,7 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decathlete.errors import ImageError
+from decathlete.io.folder_tree import (
+    NO_IMAGE,
+    FolderTree,
+    describe_unused,
+    detached_headers,
+    is_image_data,
+    is_slice,
+    log_unused,
+)
 from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, suffix_of
+from decathlete.io.missing_files import missing_image
 
 __all__ = ["find_inputs", "group_channels", "image_suffixes", "is_image_name", "output_suffix", "strip_suffix"]
 
@@ -37,9 +47,12 @@ def is_image_name(path: Path, *, slices: bool = True) -> bool:
 def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
     """Find the cases at ``path``: case id -> its files, one per channel or one with all channels.
 
+    What a folder contains beside them is logged, with the reason why it is not used.
+
     Args:
-        path: an image file; a folder of DICOM slices (one case with the name of the folder); a folder of images, where
-            ``ID_0000.*``, ``ID_0001.*`` are the channels of ``ID``; or a folder of DICOM folders.
+        path: an image file; a folder of DICOM slices (one case with the name of the folder); or a folder of image
+            files, where ``ID_0000.*``, ``ID_0001.*`` are the channels of ``ID``, and of DICOM folders at any depth
+            (``ID`` or ``PATIENT_STUDY_SERIES``).
         n_channels: of the model, where known. With 1, files named ``ID_0000`` and ``ID_0001`` are two cases.
 
     Raises:
@@ -48,21 +61,54 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
     if path.is_file():
         return _one_file(path, n_channels)
     if not path.is_dir():
-        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
-    inside = sorted(path.iterdir())
-    if images := [p for p in inside if p.is_file() and is_image_name(p, slices=False)]:
-        return group_channels(images, n_channels=n_channels)
-    if find_format(path):
-        return {path.resolve().name: (path,)}
-    series: dict[str, tuple[Path, ...]] = {p.name: (p,) for p in inside if p.is_dir() and find_format(p)}
-    if not series:
+        raise missing_image(path)
+    tree = FolderTree(root=path)
+    cases = _cases_of_folder(tree, n_channels)
+    if not cases:
         raise ImageError(
-            "contains no images",
+            f"contains no images{describe_unused(path, tree.unused)}",
             where=path,
             remedy=f"name an image file or a folder with files of these kinds: {', '.join(image_suffixes())}",
             code="E-IMAGE-NOT-FOUND",
         )
-    return series
+    log_unused(path, tree.unused)
+    return cases
+
+
+def _cases_of_folder(tree: FolderTree, n_channels: int | None) -> dict[str, tuple[Path, ...]]:
+    """Find all cases of a folder; the rest is added to ``tree.unused``."""
+    entries = tree.entries(tree.root)
+    images = [p for p in entries if p.is_file() and is_image_name(p, slices=False)]
+    others = [p for p in entries if p.is_file() and not is_image_name(p, slices=False)]
+    slices = [p for p in others if is_slice(p)]
+    headers = detached_headers(images)
+    tree.unused.update({p: NO_IMAGE for p in others if p not in slices and not is_image_data(p, headers)})
+    found = list(group_channels(images, n_channels=n_channels).items())
+    if len(slices) == 1 and images:
+        found.append((strip_suffix(slices[0].name), (slices[0],)))
+    elif slices:
+        found.append((tree.root.resolve().name, (tree.root,)))
+    if slices and not images:  # the folder is one image, and what lies below it belongs to another
+        inside = "a folder inside a DICOM folder, which is one image: use it as an input of its own"
+        tree.unused.update({p: inside for p in entries if p.is_dir()})
+    else:
+        found += [("_".join(p.relative_to(tree.root).parts), (p,)) for p in tree.series()]
+    return _by_id(found, tree.root)
+
+
+def _by_id(found: list[tuple[str, tuple[Path, ...]]], folder: Path) -> dict[str, tuple[Path, ...]]:
+    cases: dict[str, tuple[Path, ...]] = {}
+    for case_id, files in found:
+        if case_id in cases:
+            raise _doubled_case(case_id, cases[case_id][0], files[0], folder)
+        cases[case_id] = files
+    return cases
+
+
+def _doubled_case(case_id: str, first: Path, second: Path, folder: Path) -> ImageError:
+    return ImageError(
+        f"case {case_id} comes twice: {first.name} and {second.name}", where=folder, remedy="keep one of the two"
+    )
 
 
 def group_channels(files: Iterable[Path], *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
@@ -77,11 +123,7 @@ def group_channels(files: Iterable[Path], *, n_channels: int | None = None) -> d
     for file in files:
         case_id, channel = _channel_of(strip_suffix(file.name), firsts)
         if channel in found[case_id]:
-            raise ImageError(
-                f"case {case_id} comes twice: {found[case_id][channel].name} and {file.name}",
-                where=file.parent,
-                remedy="keep one of the two",
-            )
+            raise _doubled_case(case_id, found[case_id][channel], file, file.parent)
         found[case_id][channel] = file
     if n_channels == 1 and any(len(channels) > 1 for channels in found.values()):
         return {strip_suffix(p.name): (p,) for p in files}

@@ -28,6 +28,7 @@ from decathlete.io.format_lookup import (
 from decathlete.io.formats import ImageFormat
 from decathlete.io.image_files import find_inputs, strip_suffix
 from decathlete.io.limits import check_grid
+from decathlete.io.missing_files import missing_image
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Image, LabelMap, Volume, smallest_integer
 
@@ -192,8 +193,8 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
 
 
 def _format(path: Path) -> ImageFormat:
-    if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
+    if not (path.is_file() or path.is_dir()):
+        raise missing_image(path)
     found = find_format(path)
     if found is None:
         raise ImageError(

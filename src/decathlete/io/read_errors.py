@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.schema import describe
 from decathlete.errors import DecathleteError, ImageError
+from decathlete.io.missing_files import missing_image
 
 _CLEAR_WITHOUT_TYPE = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 
@@ -26,7 +27,7 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
         title: of the format, for the message.
     """
     if not path.exists():
-        raise ImageError("does not exist", where=path, remedy="check the path", code="E-IMAGE-NOT-FOUND")
+        raise missing_image(path)
     try:
         yield
     except DecathleteError:

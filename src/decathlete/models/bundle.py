@@ -22,10 +22,10 @@ from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 
 from decathlete.core.choices import Weights
-from decathlete.core.files import file_digest, replace_folder, write_text
+from decathlete.core.files import file_digest, read_text, replace_folder, write_text
 from decathlete.core.locks import locked_output
 from decathlete.core.schema import describe
-from decathlete.errors import ModelError, OptionError, OutputError, problems_found
+from decathlete.errors import ModelError, OptionError, OutputError, printable, problems_found
 from decathlete.models.card import CARD_FILE, model_card
 from decathlete.models.components import component_origins
 from decathlete.models.record import (
@@ -170,7 +170,7 @@ class ModelBundle:
                 remedy = "combine only models of one dataset, under different names"
                 raise problems_found(describe(problem), where=folder, remedy=remedy, kind=ModelError) from None
             record.save(partial / RECORD_FILE)
-            write_text(partial / CARD_FILE, model_card(record))
+            write_text(partial / CARD_FILE, printable(model_card(record)))
 
     @classmethod
     def load(cls, path: Path) -> ModelBundle:
@@ -207,10 +207,7 @@ class ModelBundle:
         path = self.folder / CARD_FILE
         if not path.is_file():
             return None
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise ModelError(f"cannot be read ({problem})", where=path, remedy="remove or replace the file") from None
+        return read_text(path, error=ModelError, remedy="remove or replace the file")
 
     def build(self, number: int = 0) -> nn.Module:
         """Build network ``number`` of all members' networks; see :meth:`BundleMember.build`."""

@@ -7,7 +7,6 @@ semicolons (``network.strides=1,1,1;2,2,2``), or JSON. Dots address nested field
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, get_args, get_origin
@@ -15,6 +14,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from decathlete.core.choices import PresetName
+from decathlete.core.documents import parse_json
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
@@ -155,7 +155,7 @@ def _flag(path: str, text: str) -> str:
 def parse_value(text: str) -> Any:
     """Return the value of an assignment: JSON, or the short form with ``;`` between lists and ``,`` within them."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         pass
     if ";" in text:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from decathlete.core.documents import is_unicode
 from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import ArchiveError
 
@@ -23,6 +24,13 @@ MAX_MEMBERS = 200_000
 """Greatest number of members; the largest archive of the Decathlon has about 1500. A million empty files would use up
 the inodes of a disk."""
 
+MAX_PATH_DEPTH = 32
+"""Greatest number of folders in the path of a member; a model of nnU-Net has 4."""
+
+MAX_PATH_CHARACTERS = 1024
+"""Greatest length of the path of a member; systems allow 4096 bytes with the folder, and 255 for each name."""
+
+_MAX_NAME_BYTES = 255
 _MAX_READ = 1 << 20
 REMEDY = "do not use this file; download the archive again from its publisher"
 # tarfile raises any of these for damaged headers.
@@ -131,6 +139,21 @@ def _check_members(tar: tarfile.TarFile, archive: Path, top: str, limit_bytes: i
 
 def inner_path(name: str, archive: Path) -> PurePosixPath:
     """Convert a member's name to a path below the folder, by the rules of all operating systems (``\\``, ``C:``)."""
+    if len(name) > MAX_PATH_CHARACTERS or name.replace("\\", "/").count("/") > MAX_PATH_DEPTH:
+        raise ArchiveError(
+            f"contains a member in more than {MAX_PATH_DEPTH} folders, or with a path of more than "
+            f"{MAX_PATH_CHARACTERS} characters: {name[:60]!a}...",
+            where=archive,
+            remedy=REMEDY,
+            code="E-ARCHIVE-UNSAFE",
+        )
+    if not is_unicode(name) or any(len(part.encode()) > _MAX_NAME_BYTES for part in name.split("/")):
+        raise ArchiveError(
+            f"contains a member that cannot be the name of a file: {name[:60]!a}",
+            where=archive,
+            remedy=REMEDY,
+            code="E-ARCHIVE-UNSAFE",
+        )
     path, as_windows = PurePosixPath(name), PureWindowsPath(name)
     if path.is_absolute() or as_windows.anchor or ".." in as_windows.parts or re.search(r"[\x00-\x1f]", name):
         raise ArchiveError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -11,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from decathlete.core.documents import read_json
 from decathlete.core.files import remove, write_json
-from decathlete.errors import OutputError
+from decathlete.errors import DecathleteError, OutputError
 
 if sys.platform != "win32":
     import fcntl
@@ -49,9 +49,9 @@ class PartFile:
     def remote(self) -> RemoteFile:
         """The content of the note; empty if it cannot be read."""
         try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
+            note = read_json(self._note)
             size, validator, source = note["size"], note["validator"], note["source"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (DecathleteError, KeyError, TypeError):
             return RemoteFile()
         return RemoteFile(
             size=size if isinstance(size, int) else None,

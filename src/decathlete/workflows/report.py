@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from decathlete.core.files import check_output_path, write_text
+from decathlete.errors import printable
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.version import __version__
 from decathlete.workflows.report_data import read_run
@@ -32,7 +33,7 @@ def report(model: Path | str, *, dataset_root: Path | None = None) -> Path:
     check_output_path(run_folder / "report.html")
     run = read_run(run_folder, dataset_root=dataset_root)
     path = run_folder / "report.html"
-    write_text(path, _environment().get_template("report.html.j2").render(page=make_page(run)))
+    write_text(path, _render("report.html.j2", page=make_page(run)))
     return path
 
 
@@ -42,8 +43,13 @@ def render_cross_validation(scores: CrossValidation) -> str:
     The page links to the reports of the folds by paths relative to the folder of the cross-validation.
     """
     fold_of = {case: fold.fold for fold in scores.folds for case in fold.cases}
-    template = _environment().get_template("cross_validation.html.j2")
-    return template.render(scores=scores, ranked=scores.pooled.ranked(), fold_of=fold_of, version=__version__)
+    ranked = scores.pooled.ranked()
+    return _render("cross_validation.html.j2", scores=scores, ranked=ranked, fold_of=fold_of, version=__version__)
+
+
+def _render(template: str, **content: object) -> str:
+    """Render a page. Control characters are not allowed in HTML, not even as entities."""
+    return printable(_environment().get_template(template).render(**content))
 
 
 def _environment() -> Environment:

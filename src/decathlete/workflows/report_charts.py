@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from decathlete.errors import printable
 from decathlete.evaluation.scores import Scores
 from decathlete.training.reporting.records import EpochRecord, Logs
 
@@ -47,7 +48,7 @@ def draw_dice(logs: Logs) -> str:
     figure, axes = _make_axes("Dice in validation")
     names = logs.classes if len(logs.classes) <= 10 else ()
     for name, colour in zip(names, make_class_colours(len(names)), strict=True):
-        _draw_line(axes, logs.epochs, [e.dice.get(name) for e in logs.epochs], name, colour)
+        _draw_line(axes, logs.epochs, [e.dice.get(name) for e in logs.epochs], printable(name), colour)
     _draw_line(axes, logs.epochs, [e.mean_dice for e in logs.epochs], "mean", _INK, width=2.2)
     top = axes.get_ylim()[1]
     axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(1.0, top))
@@ -67,7 +68,7 @@ def draw_learning_rate(logs: Logs) -> str:
 def draw_distribution(scores: Scores) -> str:
     """Draw the main metric (Dice) of every case, one row per class: a box (quartiles) and a point for each case."""
     metric = scores.main_metric
-    names = [c.name for c in scores.classes]
+    names = [printable(c.name) for c in scores.classes]  # a font has no control characters
     figure, axes = _make_axes("", height=0.75 + 0.5 * len(names), width=9.6)
     for row, colour in enumerate(make_class_colours(len(names))):
         values = [v for c in scores.cases if (v := c.classes[row].values[metric.name]) is not None]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from decathlete.core.documents import read_json
 from decathlete.core.schema import Schema
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
@@ -117,8 +117,8 @@ def _read_warnings(folder: Path) -> dict[str, tuple[str, ...]]:
     by_case = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            warnings = json.loads(path.read_text(encoding="utf-8")).get("warnings", [])
-        except (OSError, ValueError, AttributeError):
+            warnings = read_json(path).get("warnings", [])
+        except (DecathleteError, AttributeError):
             continue
         if isinstance(warnings, list) and warnings:
             by_case[path.stem] = tuple(str(warning) for warning in warnings)

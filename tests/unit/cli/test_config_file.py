@@ -184,8 +184,8 @@ def test_a_file_may_serve_several_commands(
     ("name", "text", "said"),
     [
         ("o.toml", "a = 1", "neither YAML nor JSON"),
-        ("o.json", "{", "cannot be read"),
-        ("o.yaml", "a: [", "cannot be read"),
+        ("o.json", "{", "is not valid JSON"),
+        ("o.yaml", "a: [", "is not valid YAML"),
         ("o.yaml", "- epochs", "contains no options"),
         ("none.yaml", None, "does not exist"),
     ],

@@ -46,6 +46,11 @@ DAMAGED = {
     "header overwritten": _with_bad_header(tar_of()),
     "negative size": _with_negative_size(),
     "header too long for memory": tar_of(member("x", pax_headers={"comment": "x" * 3_000_000})),
+    "nested too deeply": tar_of(member("a/" * 33 + "x")),
+    "nested too deeply, on Windows": tar_of(member("a\\" * 33 + "x")),
+    "nested 100 000 times": tar_of(member("a/" * 100_000 + "x")),
+    "a name that is too long": tar_of(member("x" * 300)),
+    "a name that is not UTF-8": tar_of(member("x\udcfc")),
     "sparse map of nonsense": tar_of(member("x", pax_headers={"GNU.sparse.map": "a,b", "GNU.sparse.size": "1"})),
 }
 

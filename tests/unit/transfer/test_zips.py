@@ -53,6 +53,10 @@ HOSTILE = {
     "leaves its folder on Windows": _packed(("a\\..\\..\\evil", b"x")),
     "a link": _packed(_link("a/link", "/etc/passwd")),
     "twice": _packed(("a/plans.json/inside", b"x")),
+    "more than 32 folders": _packed(("a/" * 33 + "x", b"x")),
+    "more than 32 folders, and a very long path": _packed(("a/" * 30_000 + "x", b"x")),
+    "more than 1024 characters": _packed(("a/" + "x" * 1024, b"x")),
+    "cannot be the name of a file": _packed(("a/" + "ä" * 200, b"x")),
 }
 
 

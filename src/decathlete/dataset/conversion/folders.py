@@ -9,9 +9,13 @@ from pathlib import Path
 
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.errors import DatasetError, ImageError, OptionError, problems_found
+from decathlete.io.folder_tree import NO_IMAGE, FolderTree, detached_headers, is_image_data, is_slice, log_unused
 from decathlete.io.image_files import group_channels, is_image_name, strip_suffix
 
 _HELP = "describe the folders and file names with --images, --labels, --test-images, --channels and --label-suffix"
+Unused = dict[Path, str]
+"""File -> why it is not used."""
+_SLICE = "a DICOM slice; images are files here: write one NIfTI file for each series first"
 _CHANNELS_HELP = "write e.g. --channels MRI, --channels CT,PET (files ID_0000, ID_0001) or --channels T1=_t1,T2=_t2"
 
 
@@ -82,31 +86,42 @@ def find_cases(folders: Folders) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
 def _match_files(
     folders: Folders, paths: dict[str, Path], problems: list[str]
 ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    images, labels = _training_files(folders, paths, problems)
-    training, label_of = _cases(images, folders, problems), _labels(labels, folders, problems)
-    test_files = _image_files(paths["test images"]) if "test images" in paths else []
-    tests = _cases([path for path in test_files if not _is_label(path, folders)], folders, problems)
+    unused: Unused = {}
+    images, labels = _training_files(folders, paths, problems, unused)
+    training = _cases(images, folders, problems, unused)
+    label_of = _labels(labels, folders, problems, unused)
+    test_files = _image_files(paths["test images"], unused) if "test images" in paths else []
+    unused.update({path: "a label map among test images" for path in test_files if _is_label(path, folders)})
+    tests = _cases([path for path in test_files if not _is_label(path, folders)], folders, problems, unused)
     problems += _unpaired(training, label_of)
+    log_unused(folders.root, unused)
     return (
         tuple(Case(id=i, images=files, label=label_of.get(i)) for i, files in sorted(training.items())),
         tuple(Case(id=i, images=files) for i, files in sorted(tests.items())),
     )
 
 
-def _image_files(folder: Path) -> list[Path]:
-    def is_visible_image(path: Path) -> bool:
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        return not hidden and is_image_name(path, slices=False) and path.is_file()
+def _image_files(folder: Path, unused: Unused) -> list[Path]:
+    """Return the image files in a folder and below it; all other entries are added to ``unused``."""
+    tree = FolderTree(root=folder)
+    files = list(tree.files())
+    images = [path for path in files if is_image_name(path, slices=False)]
+    headers = detached_headers(images)
+    others = (path for path in files if not is_image_name(path, slices=False) and not is_image_data(path, headers))
+    unused.update(tree.unused)
+    unused.update({path: _SLICE if is_slice(path) else NO_IMAGE for path in others})
+    return sorted(images)
 
-    return sorted(filter(is_visible_image, folder.rglob("*")))
 
-
-def _training_files(folders: Folders, paths: dict[str, Path], problems: list[str]) -> tuple[list[Path], list[Path]]:
+def _training_files(
+    folders: Folders, paths: dict[str, Path], problems: list[str], unused: Unused
+) -> tuple[list[Path], list[Path]]:
     """Find the files of images and of label maps; one folder may contain both, or contain the other folder."""
 
     def files_of(folder: Path) -> list[Path]:
         inner = [other for other in paths.values() if other != folder and other.is_relative_to(folder)]
-        return [path for path in _image_files(folder) if not any(path.is_relative_to(other) for other in inner)]
+        files = _image_files(folder, unused)
+        return [path for path in files if not any(path.is_relative_to(other) for other in inner)]
 
     if paths["images"] != paths["labels"]:
         return files_of(paths["images"]), files_of(paths["labels"])
@@ -132,7 +147,7 @@ def _case_id(path: Path, suffix: str) -> str:
     return strip_suffix(path.name).removesuffix(suffix) or path.parent.name
 
 
-def _cases(files: list[Path], folders: Folders, problems: list[str]) -> dict[str, tuple[Path, ...]]:
+def _cases(files: list[Path], folders: Folders, problems: list[str], unused: Unused) -> dict[str, tuple[Path, ...]]:
     """Return case id -> files in the order of the channels."""
     if not folders.suffixes:
         try:
@@ -143,7 +158,9 @@ def _cases(files: list[Path], folders: Folders, problems: list[str]) -> dict[str
     by_suffix: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
         suffix = _longest_suffix(strip_suffix(path.name), folders.suffixes.values())
-        if suffix is not None:
+        if suffix is None:
+            unused[path] = "its name ends with none of the suffixes of --channels"
+        else:
             by_suffix[_case_id(path, suffix)][suffix].append(path)
     for case_id, files_by_suffix in sorted(by_suffix.items()):
         for name, suffix in folders.suffixes.items():
@@ -157,10 +174,12 @@ def _cases(files: list[Path], folders: Folders, problems: list[str]) -> dict[str
     }
 
 
-def _labels(files: list[Path], folders: Folders, problems: list[str]) -> dict[str, Path]:
+def _labels(files: list[Path], folders: Folders, problems: list[str], unused: Unused) -> dict[str, Path]:
     label_of: dict[str, Path] = {}
     for path in files:
-        if strip_suffix(path.name).endswith(folders.label_suffix):
+        if not strip_suffix(path.name).endswith(folders.label_suffix):
+            unused[path] = "its name does not end with --label-suffix"
+        else:
             case_id = _case_id(path, folders.label_suffix)
             if case_id in label_of:
                 problems.append(f"case {case_id} has two label maps: {label_of[case_id]}, {path}")

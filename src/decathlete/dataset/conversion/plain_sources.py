@@ -11,8 +11,8 @@ from decathlete.dataset.conversion.folders import Folders, find_cases, parse_cha
 from decathlete.dataset.conversion.source import Source, find_labels
 from decathlete.dataset.conversion.table import Table, read_table
 from decathlete.dataset.groups import assign_groups
-from decathlete.dataset.spec import DatasetSpec
-from decathlete.errors import OptionError
+from decathlete.dataset.spec import DatasetSpec, path_problems
+from decathlete.errors import DatasetError, OptionError
 
 _CHANNELS_HELP = "name them, e.g. --channels CT or --channels T1,FLAIR: CT (in any case) is normalised as CT"
 
@@ -61,6 +61,8 @@ def read_plain_source(
         DatasetError: the folder or the table is not valid; lists every problem.
         OptionError: channels are not named, or options do not apply to such a dataset.
     """
+    if problems := path_problems(origin):
+        raise DatasetError(problems[0], remedy="rename it, since other programs cannot read it either")
     table = _read_table_file(origin, names) if origin.is_file() else _read_folders(origin, names)
     cases = [replace(case, spacing=spacing) for case in table.cases]
     labels = find_labels(names.classes, cases, workers=workers, where=origin, progress=progress)

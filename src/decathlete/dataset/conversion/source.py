@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from decathlete.core.files import read_text
+from decathlete.core.documents import read_json
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.core.parallel import map_cases
@@ -21,7 +20,9 @@ from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.manifest import MANIFEST, read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Fold
-from decathlete.errors import DatasetError, DecathleteError, OptionError, problems_found
+from decathlete.dataset.unused_files import unused_files
+from decathlete.errors import DatasetError, DecathleteError, ManifestError, OptionError, problems_found
+from decathlete.io.folder_tree import log_unused
 from decathlete.io.images import read_label
 
 _TEXTS = ("description", "reference", "licence", "license", "release")
@@ -49,7 +50,8 @@ def read_source(root: Path, *, group_by: str | None = None, spacing: Triple | No
         ManifestError: the manifest or the folds are not valid; lists every problem.
     """
     spec = read_dataset(root, group_by=group_by, spacing=spacing)
-    raw = json.loads(read_text(root / MANIFEST))
+    log_unused(root, unused_files(spec))
+    raw = read_json(root / MANIFEST, error=ManifestError)
     texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
     given = find_given_splits(spec)
     return Source(spec=spec, folds=given.folds if given is not None else (), texts=texts)

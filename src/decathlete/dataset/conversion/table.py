@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from decathlete.core.files import read_text
+from decathlete.dataset.manifest import listed_file
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found
@@ -81,7 +82,7 @@ class _Row:
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the header, and each row that is not empty with the number of its last line."""
-    text = read_text(path, error=DatasetError).removeprefix("\ufeff")
+    text = read_text(path, error=DatasetError)
     first = text.partition("\n")[0]
     lines = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
     try:
@@ -119,9 +120,9 @@ def _parse_row(row: dict[str, str], line: int, columns: tuple[str, ...], folder:
     if split not in _SPLITS and not split.isdecimal():
         problems.append(f"line {line}: split {row['split']!r} is not train, val, test or the number of a fold")
     case = Case(
-        id=row.get("case") or strip_suffix(Path(paths[0]).name),
-        images=tuple(folder / p for p in paths),
-        label=folder / label if label else None,
+        id=row.get("case") or strip_suffix(listed_file(folder, paths[0]).name),
+        images=tuple(listed_file(folder, p) for p in paths),
+        label=listed_file(folder, label) if label else None,
         group=row.get("group") or None,
     )
     return _Row(line=line, case=case, group=row.get("group", ""), split=_SPLITS.get(split, split))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from decathlete import errors
+from decathlete.core.documents import read_json
 from decathlete.core.files import write_json
 from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError
@@ -62,6 +61,6 @@ def read_failure(task: TrainTask) -> DecathleteError | None:
     path = task.folder / FAILURE
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     path.unlink()
     return error_from(content)

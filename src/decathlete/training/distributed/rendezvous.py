@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch.distributed.rendezvous import rendezvous
 
+from decathlete.core.documents import parse_json
 from decathlete.errors import DecathleteError
 from decathlete.training.distributed.failures import error_content, error_from
 
@@ -85,7 +86,7 @@ class Rendezvous:
     def _receive(self, store: Store, key: str) -> str:
         try:
             store.wait([key], TIMEOUT)
-            content = json.loads(store.get(key))
+            content = parse_json(store.get(key).decode())
             store.set(f"{key}/received/{self._rank}", "")
         except RuntimeError as problem:
             raise _lost_contact(problem) from problem

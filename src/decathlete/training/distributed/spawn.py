@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +13,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
+from decathlete.core.log_format import stderr_handler
 from decathlete.core.parallel import end_with_parent
 from decathlete.errors import DecathleteError
 from decathlete.training.distributed.failures import read_failure, write_failure
@@ -110,7 +110,7 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
 
 def _worker(rank: int, fit: Fit, task: TrainTask, progress: TrainingProgress, port: int) -> None:
     end_with_parent()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler()])
     logging.getLogger("decathlete").setLevel(task.log_level)
     if task.hardware.kind == "cpu":  # processes that each use all cores wait for one another
         torch.set_num_threads(max(1, torch.get_num_threads() // task.hardware.devices))

@@ -13,6 +13,7 @@ from pydantic import field_validator
 from decathlete.core.files import write_text
 from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
+from decathlete.errors import printable
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
@@ -119,4 +120,4 @@ def _as_csv(classes: Sequence[str], epochs: Sequence[EpochRecord]) -> str:
     writer.writerow([*columns, *(f"dice_{name}" for name in classes)])
     for record in epochs:
         writer.writerow([*(getattr(record, c) for c in columns), *(record.dice.get(name) for name in classes)])
-    return text.getvalue()
+    return printable(text.getvalue())

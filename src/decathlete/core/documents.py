@@ -1,0 +1,163 @@
+"""Parse JSON and YAML from anywhere: size, nesting and numbers are limited, so that no file causes a crash or a hang.
+
+Every JSON and YAML file is read here or by :meth:`decathlete.core.schema.Schema.load`, which has the same limits.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from decathlete.core.files import read_text
+from decathlete.errors import DecathleteError
+
+MAX_DEPTH = 200
+"""Greatest number of nested lists and objects in JSON; a limit of pydantic's parser. A model's record has about 10."""
+
+MAX_DIGITS = 4300
+"""Greatest number of digits of a number in JSON; a limit of pydantic's parser and of Python."""
+
+MAX_YAML_BYTES = 1 << 18
+"""Greatest size of a YAML file, 256 KiB: PyYAML needs about 10 s for it. A file of options has less than 10 KiB."""
+
+MAX_YAML_DEPTH = 50
+"""Greatest number of nested lists and mappings in YAML."""
+
+MAX_YAML_VALUES = 100_000
+"""Greatest number of values in a YAML file, with every use of an alias counted in full."""
+
+MAX_YAML_DIGITS = 300
+"""Greatest number of characters of a number in YAML."""
+
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+_LONE_SURROGATE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_NUMBER = re.compile(r"[-+0-9a-fA-FxXoO_:.]+")
+
+
+def read_json(path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> Any:
+    """Read and parse a JSON file.
+
+    Raises:
+        error: the file cannot be read or is not valid JSON; the message names the line.
+    """
+    text = read_text(path, error=error, remedy=remedy)
+    try:
+        return parse_json(text)
+    except ValueError as problem:
+        raise error(f"is not valid JSON: {problem}", where=path, remedy=remedy or "correct this line") from None
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; ``NaN`` and ``Infinity`` are numbers.
+
+    Raises:
+        ValueError: the text is not valid JSON, is nested deeper than ``MAX_DEPTH`` or has a longer number than
+            ``MAX_DIGITS``; the message names the line.
+    """
+    try:
+        return _JSON.validate_json(text)
+    except ValidationError as problem:
+        raise ValueError(explain_json_error(problem, text)) from None
+    except UnicodeEncodeError:
+        raise ValueError("it contains characters that are not Unicode") from None
+
+
+def explain_json_error(problem: ValidationError, text: str) -> str:
+    """Return why ``text`` is not valid JSON, if pydantic's parser rejects it; what else is wrong with it otherwise."""
+    reason = problem.errors()[0]["msg"].removeprefix("Invalid JSON: ")
+    message, _, position = reason.partition(" at line ")
+    line = f" in line {position.partition(' ')[0]}" if position else ""
+    if message.startswith("recursion limit"):
+        return f"lists and objects are nested deeper than {MAX_DEPTH} levels{line}"
+    if message.startswith("number out of range"):
+        return f"a number has more than {MAX_DIGITS} digits{line}"
+    if message.startswith("invalid escape"):
+        return f"a single back slash{line}; write paths with / (or each back slash twice)"
+    if "hex escape" in message and (found := _LONE_SURROGATE.search(text)):
+        return f"{found[0]} is half of a character{line}"
+    return f"{message}{line}"
+
+
+def read_yaml(path: Path, *, error: type[DecathleteError] = DecathleteError, remedy: str = "") -> Any:
+    """Read and parse a YAML file.
+
+    Raises:
+        error: the file cannot be read or is not valid YAML, or it exceeds a limit of this module.
+    """
+    import yaml
+
+    text = read_text(path, error=error, remedy=remedy, limit_bytes=MAX_YAML_BYTES)
+    try:
+        _YamlCheck().check(text)
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as problem:  # ValueError: of a date or a number
+        reason = " ".join(str(problem).split())
+        raise error(f"is not valid YAML: {reason}", where=path, remedy=remedy or "fix the file") from None
+
+
+class _YamlCheck:
+    """Check nesting, aliases and scalars in the stream of a file's events, before any object is made."""
+
+    def __init__(self) -> None:
+        self._n_values = 0
+        self._n_values_of: dict[str, int] = {}  # of each anchor, with all values inside
+        self._open: list[tuple[str | None, int]] = []  # lists and mappings that are open: anchor, and the count before
+
+    def check(self, text: str) -> None:
+        """Read all events.
+
+        Raises:
+            ValueError: a limit is exceeded, or an alias contains itself.
+            yaml.YAMLError: the text is not valid YAML.
+        """
+        import yaml
+
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            try:
+                self._count(event, type(event).__name__)
+            except ValueError as problem:
+                raise ValueError(f"{problem} in line {event.start_mark.line + 1}") from None
+
+    def _count(self, event: Any, kind: str) -> None:
+        self._n_values += 1
+        if kind in ("SequenceStartEvent", "MappingStartEvent"):
+            self._open.append((event.anchor, self._n_values))
+            if len(self._open) > MAX_YAML_DEPTH:
+                raise ValueError(f"lists and mappings are nested deeper than {MAX_YAML_DEPTH} levels")
+        elif kind in ("SequenceEndEvent", "MappingEndEvent"):
+            anchor, before = self._open.pop()
+            self._name(anchor, self._n_values - before)
+        elif kind == "AliasEvent":
+            if any(anchor == event.anchor for anchor, _ in self._open):
+                raise ValueError(f"alias *{event.anchor} contains itself")
+            self._n_values += self._n_values_of.get(event.anchor, 0)
+        elif kind == "ScalarEvent":
+            _check_scalar(event)
+            self._name(event.anchor, 1)
+        if self._n_values > MAX_YAML_VALUES:
+            raise ValueError(f"more than {MAX_YAML_VALUES} values, with every use of an alias counted,")
+
+    def _name(self, anchor: str | None, n_values: int) -> None:
+        if anchor:
+            self._n_values_of[anchor] = n_values
+
+
+def _check_scalar(event: Any) -> None:
+    if event.implicit[0] and len(event.value) > MAX_YAML_DIGITS and _NUMBER.fullmatch(event.value):
+        raise ValueError(f"a number has more than {MAX_YAML_DIGITS} characters")
+    if not is_unicode(event.value):
+        raise ValueError("half of a character")
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can hold a text: not a file name of other bytes, and no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

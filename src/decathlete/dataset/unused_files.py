@@ -1,0 +1,59 @@
+"""Files in the folder of a dataset to which its manifest does not lead."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.io.folder_tree import FolderTree, detached_headers, is_image_data
+from decathlete.io.image_files import is_image_name
+
+PARTS = ("imagesTr", "labelsTr", "imagesTs")
+"""The folders of a dataset that are read."""
+
+
+def unused_files(spec: DatasetSpec) -> dict[Path, str]:
+    """Return what the dataset's folder contains and no case uses: path -> reason. No image is opened.
+
+    Hidden files and documents beside ``dataset.json`` are left out. Other folders are named if they contain images.
+    """
+    used = {os.path.normpath(path) for case in (*spec.cases, *spec.test_cases) for path in case.images}
+    used |= {os.path.normpath(case.label) for case in spec.cases if case.label is not None}
+    unused: dict[Path, str] = {}
+    for part in PARTS:
+        if (spec.root / part).is_dir():
+            unused |= _unused_of_part(spec, spec.root / part, used)
+    tree = FolderTree(root=spec.root)
+    holders = {os.path.dirname(path) for path in used}  # noqa: PTH120 - of texts
+    for entry in tree.entries(spec.root):
+        if entry.is_dir() and entry.name not in PARTS and not any(_is_inside(h, entry) for h in holders):
+            if tree.has_images(entry):
+                unused[entry] = f"only {', '.join(PARTS)} and the files that dataset.json lists are read"
+        elif entry.is_file() and is_image_name(entry) and os.path.normpath(entry) not in used:
+            unused[entry] = "an image beside dataset.json, which does not list it"
+    return unused
+
+
+def _unused_of_part(spec: DatasetSpec, folder: Path, used: set[str]) -> dict[Path, str]:
+    tree = FolderTree(root=folder)
+    entries = tree.entries(folder)
+    unused = {path: reason for path, reason in tree.unused.items() if not path.name.startswith(".")}
+    headers = detached_headers(entries)
+    for entry in entries:
+        if os.path.normpath(entry) in used or is_image_data(entry, headers):
+            continue
+        if entry.is_dir():
+            if not any(_is_inside(path, entry) for path in used):
+                unused[entry] = "a folder that dataset.json does not list"
+        elif not is_image_name(entry):
+            unused[entry] = "not an image of a known kind"
+        elif spec.layout == "nnunet":
+            unused[entry] = "another suffix than the file_ending of dataset.json, or not listed there"
+        else:
+            unused[entry] = "not listed in dataset.json"
+    return unused
+
+
+def _is_inside(path: str, folder: Path) -> bool:
+    return Path(path).is_relative_to(os.path.normpath(folder))

@@ -1,0 +1,178 @@
+"""The files below a folder; links are followed, and what is not read is listed with its reason."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from decathlete.errors import printable
+from decathlete.io.format_lookup import find_format, image_suffixes
+
+MAX_DEPTH = 8
+"""Greatest number of folders below the input that are searched. A DICOM export has three: patient, study, series."""
+
+HIDDEN = "hidden"
+NO_IMAGE = "not an image of a known kind"
+_LISTED = 5
+_DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".bin", ".img")
+_HEADER_SUFFIXES = (".mhd", ".nhdr")
+
+_log = logging.getLogger(__name__)
+
+
+def log_unused(folder: Path, unused: Mapping[Path, str]) -> None:
+    """Log what an input contains and is not used, one line for each reason; hidden files at a lower level."""
+    for reason, paths in _by_reason(unused).items():
+        level = logging.INFO if reason == HIDDEN else logging.WARNING
+        _log.log(level, "%s: not used: %s (%s)", folder, name_some(folder, paths), reason)
+
+
+def describe_unused(folder: Path, unused: Mapping[Path, str]) -> str:
+    """Return what is not used and why, as a clause that starts with ``; ``; an empty text if there is nothing."""
+    listed = [f"{name_some(folder, paths)} ({reason})" for reason, paths in _by_reason(unused).items()]
+    return f"; not used: {', '.join(listed)}" if listed else ""
+
+
+def name_some(folder: Path, paths: list[Path]) -> str:
+    """Return the first names of ``paths``, relative to ``folder``, and the number of the others."""
+    names = [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in paths[:_LISTED]]
+    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+    return printable(", ".join(names) + more)
+
+
+def _by_reason(unused: Mapping[Path, str]) -> dict[str, list[Path]]:
+    paths_of: dict[str, list[Path]] = defaultdict(list)
+    for path, reason in sorted(unused.items()):
+        paths_of[reason].append(path)
+    return paths_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderTree:
+    """A walk through a folder.
+
+    Attributes:
+        unused: entry -> why it is not used; the caller adds its own reasons.
+    """
+
+    root: Path
+    unused: dict[Path, str] = field(default_factory=dict)
+
+    def files(self) -> Iterator[Path]:
+        """Yield all visible regular files in the folder and below it, sorted within each folder."""
+        yield from self._files(self.root, self._ancestors_of_root())
+
+    def series(self) -> Iterator[Path]:
+        """Yield the folders below the root that are images (DICOM slices), the topmost of each branch.
+
+        Other files below the root are added to ``unused``; those directly in it are not looked at.
+        """
+        for entry in self.entries(self.root):
+            if entry.is_dir():
+                yield from self._series(entry, self._ancestors_of_root())
+
+    def entries(self, folder: Path) -> list[Path]:
+        """Return the visible files and folders directly in ``folder``; other entries are added to ``unused``."""
+        try:
+            inside = sorted(folder.iterdir())
+        except OSError as problem:
+            self.unused[folder] = f"cannot be read: {problem.strerror}"
+            return []
+        for entry in inside:
+            if reason := _reason_to_skip(entry):
+                self.unused[entry] = reason
+        return [entry for entry in inside if entry not in self.unused]
+
+    def has_images(self, folder: Path) -> bool:
+        """Return whether there are files named like images in ``folder`` or below it."""
+        inner = FolderTree(root=folder)
+        return any(path.name.lower().endswith(image_suffixes()) for path in inner.files())
+
+    def _ancestors_of_root(self) -> tuple[tuple[int, int], ...]:
+        root = self.root.resolve()  # with the folders above it: a link to one of them leads back here
+        return tuple(_identity(folder) for folder in (root, *root.parents))
+
+    def _files(self, folder: Path, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+        for entry in self.entries(folder):
+            if not entry.is_dir():
+                yield entry
+            elif self._may_enter(entry, ancestors):
+                yield from self._files(entry, (*ancestors, _identity(entry)))
+
+    def _series(self, folder: Path, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+        if not self._may_enter(folder, ancestors):
+            return
+        entries = self.entries(folder)
+        if find_format(folder):
+            self._list_beside_slices(entries)
+            yield folder
+            return
+        folders = [e for e in entries if e.is_dir()]
+        files = [e for e in entries if not e.is_dir()]
+        found = [p for f in folders for p in self._series(f, (*ancestors, _identity(folder)))]
+        if not found and any(e.name.lower().endswith(image_suffixes()) for e in files):
+            self.unused[folder] = "a folder with images of its own: use it as the input to predict them"
+        elif not found and not folders:
+            self.unused[folder] = "a folder without images"
+        else:
+            self.unused.update({e: _reason_of_file(e) for e in files})
+        yield from found
+
+    def _list_beside_slices(self, entries: list[Path]) -> None:
+        for entry in entries:
+            if entry.is_dir():
+                self.unused[entry] = "a folder inside a DICOM folder, which is one image: use it as an input of its own"
+            elif not is_slice(entry):
+                self.unused[entry] = "beside DICOM slices, which are one image"
+
+    def _may_enter(self, folder: Path, ancestors: tuple[tuple[int, int], ...]) -> bool:
+        if _identity(folder) in ancestors:
+            self.unused[folder] = "a link to a folder above it"
+        elif len(ancestors) - len(self._ancestors_of_root()) >= MAX_DEPTH:
+            self.unused[folder] = f"more than {MAX_DEPTH} folders below the input"
+        else:
+            return True
+        return False
+
+
+def is_slice(path: Path) -> bool:
+    """Return whether a file may be a slice of an image, or all of its frames: by its name, then by its content."""
+    found = find_format(path)
+    return found is not None and found.reads_folders
+
+
+def is_image_data(path: Path, headers: set[str]) -> bool:
+    """Return whether a file holds the voxels of a header beside it: ``a.raw`` of ``a.mhd``.
+
+    Args:
+        headers: stems of the files that are headers without voxels.
+    """
+    lower = path.name.lower()
+    return any(lower.endswith(s) and path.name[: -len(s)] in headers for s in _DATA_SUFFIXES)
+
+
+def detached_headers(files: list[Path]) -> set[str]:
+    """Return the stems of the files whose voxels lie in another file."""
+    return {path.stem for path in files if path.suffix.lower() in _HEADER_SUFFIXES}
+
+
+def _reason_of_file(path: Path) -> str:
+    if find_format(path):
+        return "an image in a subfolder: use the subfolder as the input to predict it"
+    return NO_IMAGE
+
+
+def _reason_to_skip(entry: Path) -> str | None:
+    if entry.name.startswith("."):
+        return HIDDEN
+    if entry.is_file() or entry.is_dir():
+        return None
+    return "a link that leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    info = folder.stat()
+    return info.st_dev, info.st_ino

@@ -1,0 +1,53 @@
+"""The error for an image that does not exist: it names what lies there instead, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from decathlete.core.nearest_files import nearest_files, nearest_names
+from decathlete.errors import ImageError
+from decathlete.io.format_lookup import suffix_of
+
+_CHANNEL = re.compile(r"_\d{4}$")
+
+
+def missing_image(path: Path) -> ImageError:
+    """Return the error for ``path``, which is missing, or neither a file nor a folder."""
+    if path.exists():
+        return ImageError(
+            "is neither a file nor a folder (a pipe or a device)",
+            where=path,
+            remedy="save the image to a file",
+            code="E-IMAGE-FORMAT",
+        )
+    return ImageError(
+        f"does not exist{nearest_files(path)}", where=path, remedy=_remedy(path), code="E-IMAGE-NOT-FOUND"
+    )
+
+
+def _remedy(path: Path) -> str:
+    names = nearest_names(path) if path.parent.is_dir() else []
+    stem, stems = _stem(path.name), [_stem(name) for name in names]
+    if stem in stems:
+        return "convert or compress this file, or correct the suffix of its name where it is listed"
+    if any(_CHANNEL.sub("", other) == stem and other != stem for other in stems):
+        if path.parent.name.lower().startswith("label"):
+            return "remove the number of the channel from the names of the label maps: only images have one"
+        return (
+            "these names have the number of a channel, as in nnU-Net's layout: declare channel_names and file_ending "
+            'in dataset.json, or list the files of all channels ("image": ["..._0000.nii.gz", ...])'
+        )
+    if _CHANNEL.sub("", stem) in stems:
+        return "add the number of the channel to the names of the images: _0000 for the first (nnU-Net's layout)"
+    if any(other.startswith(stem) for other in stems):
+        return (
+            "remove the additional ending from the names of the files, or list them by these names; "
+            "`decathlete convert --images DIR --label-suffix TEXT` reads them as they are"
+        )
+    return "if one of these is meant, rename it, or correct the name where it is listed" if names else "check the path"
+
+
+def _stem(name: str) -> str:
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if suffix else name

@@ -282,10 +282,20 @@ def check_output_path(path: str | Path) -> Path:
     Raises:
         OutputError: it is empty, lies in a raw dataset, or its folder is a file or cannot be written.
     """
+    path = check_writable_path(path)
+    _reject_raw_dataset(path)
+    return path
+
+
+def check_writable_path(path: str | Path) -> Path:
+    """Check as :func:`check_output_path`, for a path that may lie in a dataset.
+
+    Raises:
+        OutputError: it is empty, or its folder is a file or cannot be written.
+    """
     if str(path) == "":
         raise OutputError("the path of the output is empty", remedy="name a file or folder; . is the current folder")
     path = Path(path)
-    _reject_raw_dataset(path)
     existing = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
     if existing != path and not existing.is_dir():
         raise OutputError(f"cannot be written ({existing} is not a folder)", where=path, remedy="choose another folder")

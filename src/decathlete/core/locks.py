@@ -26,8 +26,9 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from decathlete.core.documents import read_json
 from decathlete.core.files import output_code, remove_partials, writable_folder
-from decathlete.errors import OutputError
+from decathlete.errors import DecathleteError, OutputError
 
 LOCK_NAME = ".decathlete-lock"
 """Name of the lock file in a folder; ``.decathlete-lock-NAME`` beside ``NAME`` for what is replaced as a whole."""
@@ -66,9 +67,9 @@ class Owner:
     def read(cls, path: Path) -> Self | None:
         """Read the owner from a lock file; ``None`` if it has not been written yet."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             return cls(int(content["pid"]), str(content["host"]), str(content["since"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (DecathleteError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, path: Path) -> None:

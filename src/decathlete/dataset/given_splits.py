@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from decathlete.core.files import read_text
+from decathlete.core.documents import read_json
 from decathlete.core.schema import describe
 from decathlete.dataset.groups import all_groups
 from decathlete.dataset.spec import DatasetSpec
@@ -58,16 +57,11 @@ def read_folds(path: Path, spec: DatasetSpec) -> tuple[Fold, ...]:
     if not path.exists():
         raise ManifestError("does not exist", where=path, remedy="check the path", code="E-DATASET-SPLITS")
     remedy = f"correct it or remove it: it must be {_FORM}"
-    text = read_text(path, error=ManifestError, remedy=remedy)
+    content = read_json(path, error=ManifestError, remedy=remedy)
     try:
-        content = json.loads(text)
         if isinstance(content, dict) and "folds" in content:
             content = content["folds"]
         folds = TypeAdapter(tuple[Fold, ...]).validate_python(content)
-    except (json.JSONDecodeError, RecursionError) as problem:
-        raise ManifestError(
-            f"is not valid JSON ({problem})", where=path, remedy=remedy, code="E-DATASET-SPLITS"
-        ) from None
     except ValidationError as problem:
         raise problems_found(
             describe(problem), where=path, remedy=remedy, kind=ManifestError, code="E-DATASET-SPLITS"

@@ -78,10 +78,9 @@ class MetricInfo(Schema):
     def heading(self) -> str:
         """Title and unit, for the head of a table.
 
-                >>> from decathlete.evaluation.consistency import reject_disagreement, scores_problems
-        from decathlete.evaluation.metrics import make_metrics
-                >>> [MetricInfo.of(metric).heading for metric in make_metrics()]
-                ['Dice', 'IoU', 'NSD', 'HD95 mm']
+        >>> from decathlete.evaluation.metrics import make_metrics
+        >>> [MetricInfo.of(metric).heading for metric in make_metrics()]
+        ['Dice', 'IoU', 'NSD', 'HD95 mm']
         """
         return f"{self.title} {self.unit}".rstrip()
 
@@ -97,10 +96,9 @@ class MetricInfo(Schema):
     def describe(self) -> str:
         """Name and settings in words, for messages.
 
-                >>> from decathlete.evaluation.consistency import reject_disagreement, scores_problems
-        from decathlete.evaluation.metrics import make_metrics
-                >>> [MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])]
-                ['dice', 'nsd (tolerance_mm 1)']
+        >>> from decathlete.evaluation.metrics import make_metrics
+        >>> [MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])]
+        ['dice', 'nsd (tolerance_mm 1)']
         """
         settings = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
         return f"{self.name} ({settings})" if settings else self.name

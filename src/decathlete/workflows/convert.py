@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout
-from decathlete.core.files import check_output_path
+from decathlete.core.files import check_writable_path
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.locks import locked_output
@@ -69,7 +69,7 @@ def convert(
         raise OptionError(
             f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
         )
-    folder, nnunet = check_output_path(output), to == "nnunet"
+    folder, nnunet = check_writable_path(output), to == "nnunet"
     has_manifest = files.images is None and Path(source).suffix.lower() != ".csv"
     origin = workspace.dataset(source) if has_manifest else Path(source)
     check_output(folder, origin, source_folders=(origin,) if has_manifest else files.folders(origin), nnunet=nnunet)

@@ -179,7 +179,7 @@ def test_check_names_the_file_of_one_deviating_case(cohort: Path) -> None:
 
 
 def test_check_rejects_a_spacing_that_no_computer_could_hold(cohort: Path) -> None:
-    rewrite(cohort, 5, scale=300)
+    rewrite(cohort, 5, scale=150)
     (problem,) = cohort_problems(cohort)
     assert (problem.severity, problem.file) == ("error", "imagesTr/phantom_005.nii.gz")
     assert "voxels" in problem.message

@@ -69,6 +69,8 @@ MISSING: dict[str, tuple[Callable[[Path], Path], tuple[float, float, float]]] = 
     "nrrd nan": (lambda p: nrrd(p / "x.nrrd", "spacings: 0.5 nan 2"), (2, 0.8, 0.5)),
     "nrrd -1": (lambda p: nrrd(p / "x.nrrd", "spacings: 0.5 -1 2"), (2, 0.8, 0.5)),
     "mha": (lambda p: mha(p / "x.mha", ""), GIVEN),
+    "nrrd 0": (lambda p: nrrd(p / "x.nrrd", "spacings: 0.5 0.7 0"), (3, 0.7, 0.5)),
+    "mha 0": (lambda p: mha(p / "x.mha", "ElementSpacing = 0.5 0.7 0"), (3, 0.7, 0.5)),
     "mha -1": (lambda p: mha(p / "x.mha", "ElementSpacing = 0.5 0.7 -1"), (3, 0.7, 0.5)),
     "dicom": (lambda p: dicom(p / "x.dcm", PixelSpacing=None), GIVEN),
     "dicom 0": (lambda p: dicom(p / "x.dcm", PixelSpacing=[0, 0.75], SliceThickness=-2), (2, 0.8, 0.75)),
@@ -88,17 +90,6 @@ def test_a_missing_spacing_is_refused_or_given(tmp_path: Path, case: str) -> Non
         found = read(path, spacing=GIVEN)
         geometry = found[1] if isinstance(found, tuple) else found.geometry
         assert geometry.spacing_ZYX == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    "write", [lambda p: mha(p / "x.mha", "ElementSpacing = 1 1 0"), lambda p: nrrd(p / "x.nrrd", "spacings: 1 1 0")]
-)
-def test_a_spacing_of_0_is_named_where_it_cannot_be_replaced(tmp_path: Path, write) -> None:
-    path = write(tmp_path)
-    for spacing in (None, GIVEN):
-        with pytest.raises(ImageError) as caught:
-            read_image(path, spacing=spacing)
-        assert caught.value.where == path
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])

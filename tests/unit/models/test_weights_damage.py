@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 from pathlib import Path
 
 import pytest
@@ -66,14 +67,18 @@ def test_statistics_may_be_large(tmp_path):
 @pytest.mark.parametrize(("number", "text"), [(13, "Permission denied"), (5, "Input/output error")])
 @pytest.mark.parametrize("name", ["model.json", "weights/3d.1.safetensors"])
 def test_files_that_cannot_be_read_are_not_called_damaged(bundle, monkeypatch, name, number, text):
-    path, real = bundle / name, builtins.open
+    path = bundle / name
 
-    def refuse(self, mode="r", *args, **options):
-        if Path(self) == path:
-            raise OSError(number, text, str(path))
-        return real(self, mode, *args, **options)
+    def refusing(real):
+        def refuse(self, *args, **options):
+            if Path(self) == path:
+                raise OSError(number, text, str(path))
+            return real(self, *args, **options)
 
-    monkeypatch.setattr(Path, "open", refuse)
+        return refuse
+
+    monkeypatch.setattr(Path, "open", refusing(builtins.open))
+    monkeypatch.setattr(os, "open", refusing(os.open))
     with pytest.raises(ModelError, match=rf"cannot be read \({text}\)") as caught:
         ModelBundle.load(bundle)
     assert (caught.value.code, caught.value.where) == ("E-FILE", path)

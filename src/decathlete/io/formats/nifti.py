@@ -186,6 +186,8 @@ def _other_transform(get: Callable[[], Any], unit: str, affine: NDArray[np.float
     except (ValueError, ArithmeticError, np.linalg.LinAlgError):  # no rotation: no reader can use it
         return None
     scale = abs(affine[:3, :3]).max()
+    if not np.isfinite(scale):  # the geometry rejects it
+        return None
     same = np.allclose(matrix, affine, rtol=1e-5, atol=1e-4 * scale)
     return None if same or not np.isfinite(matrix).all() else as_affine(matrix)
 

@@ -163,11 +163,16 @@ def adapt_plan(plan: Plan, budget: ComputeBudget) -> Plan:
 def _without_mirroring(plan: Plan, budget: ComputeBudget) -> Plan:
     steps = budget.steps
     if budget.max_time_s is not None:
-        steps = _steps(_size_of(plan), budget)
+        steps = training_steps(plan, budget)
     if steps is None or steps >= MIRRORING_STEPS or _is_set(plan, "mirror_axes"):
         return plan
     why = f"left out: about {steps} steps are too few to learn each shape in all its mirror images"
     return plan.revised(mirror_axes=(), reasons=plan.reasons | {"mirror_axes": why})
+
+
+def training_steps(plan: Plan, budget: ComputeBudget) -> int:
+    """Return the estimated number of training steps that fit into the time of a budget with a time limit."""
+    return _steps(_size_of(plan), budget)
 
 
 def _adapt_size(plan: Plan, budget: ComputeBudget) -> Plan:
@@ -269,7 +274,7 @@ def _steps(size: _Size, budget: ComputeBudget) -> int:
 
 
 def _apply_size(plan: Plan, planned: _Size, chosen: _Size, budget: ComputeBudget) -> Plan:
-    cause = _cause(budget)
+    cause = describe_budget(budget)
     before, after = architecture_of(planned.network), architecture_of(chosen.network)
     fresh = after.reasons(chosen.topology.patch_size)
     reasons = plan.reasons | {field: why for field, why in fresh.items() if not _is_set(plan, field)}
@@ -302,7 +307,8 @@ def _summary(planned: _Size, chosen: _Size, budget: ComputeBudget) -> str:
     return text
 
 
-def _cause(budget: ComputeBudget) -> str:
+def describe_budget(budget: ComputeBudget) -> str:
+    """Return the machine, and the time if it is limited, in words."""
     if budget.max_time_s is None:
         return _machine(budget)
     return f"{_time(budget.max_time_s)} on {_machine(budget)}"

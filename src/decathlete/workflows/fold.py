@@ -115,6 +115,7 @@ class FoldPipeline:
             dims=self.dims,
             workspace=self.workspace,
             options=self.plan_options,
+            training=self.config if self.adapt else None,
             workers=self.workers,
             overwrite=self.overwrite,
             reuse=self.plan_options == PlanOptions(),

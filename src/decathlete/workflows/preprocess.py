@@ -14,6 +14,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.splits import make_splits
 from decathlete.errors import DecathleteError
+from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -21,6 +22,8 @@ from decathlete.planning.overrides import plan_with
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
+from decathlete.training.config import TrainConfig
+from decathlete.workflows.resolution import plan_resolution
 from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ def preprocess(
     dims: Dims = 3,
     workspace: Workspace = Workspace(),
     options: PlanOptions = PlanOptions(),
+    training: TrainConfig | None = None,
     workers: int = 2,
     overwrite: bool = False,
     reuse: bool = False,
@@ -42,6 +46,8 @@ def preprocess(
     """Check, plan and prepare a dataset; results of an earlier run are kept.
 
     Args:
+        training: settings of the training whose time limit and device may make the grid coarser; ``None``: full
+            resolution.
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
         checking, progress: called after each checked and each prepared case.
@@ -54,14 +60,24 @@ def preprocess(
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by)
     folder = workspace.prepared_folder(task, dims)
     writable_folder(folder.parent)
-    if reuse and not overwrite and (store := _finished_store(folder, spec)) is not None:
+    store = _finished_store(folder, spec) if reuse and not overwrite else None
+    if store is not None and (training is None or training.max_time_s is None):
         if on_plan:
             on_plan(store.plan)
         return store
     fingerprint = load_or_make_fingerprint(spec, folder.parent, options.orientation, workers=workers, progress=checking)
     plan = plan_with(spec, fingerprint, dims=dims, options=options)
+    if training is not None:
+        plan = plan_resolution(
+            plan, spec, fingerprint, options=options, config=training, folder=folder.parent, workers=workers
+        )
+    if store is not None:
+        _warn_of_other_resolution(store, plan)
+        plan = store.plan
     if on_plan:
         on_plan(plan)
+    if store is not None:
+        return store
     return prepare_store(
         spec,
         plan,
@@ -72,6 +88,16 @@ def preprocess(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _warn_of_other_resolution(store: PreparedStore, plan: Plan) -> None:
+    if store.plan.target_spacing != plan.target_spacing and "target_spacing" not in store.plan.user_set:
+        log.warning(
+            "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
+            "--overwrite, or in another folder with --prepared",
+            format_spacing(store.plan.target_spacing),
+            format_spacing(plan.target_spacing),
+        )
 
 
 def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:

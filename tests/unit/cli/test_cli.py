@@ -76,7 +76,7 @@ OPTIONS = {
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
     "test-images to workers",
     "check": f"{REGIONS} data group-by json workers",
-    "preprocess": f"{PLAN.replace('adapt ', '')} data dim mode model overwrite prepared preset task workers",
+    "preprocess": f"{PLAN.replace('adapt ', '')} data dim max-time mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device engine grid json layout memory metrics model overlap overwrite "
     "precision set tolerance tta workers",
@@ -124,6 +124,7 @@ OF_THEIR_OWN = {
     ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
     ("predict", "memory"),
     ("predict", "model"),  # or several
+    ("preprocess", "max-time"),  # of the training that follows
     ("preprocess", "model"),  # of val and test alone
     ("preprocess", "mode"),  # what to prepare for, not what to measure
     ("predict", "output"),

@@ -2,7 +2,7 @@
 
 A plan is sized for a GPU's memory. If time is limited, many small steps train better than a few large ones. So the
 batch is made smaller first, then the network narrower (most of all at full resolution, where most time is spent), then
-the patch smaller, until enough steps fit.
+the patch smaller, as far as more steps outweigh a smaller view (:mod:`decathlete.planning.learning_curve`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal
 
 from decathlete.errors import OptionError
 from decathlete.planning.architectures import architecture_of
+from decathlete.planning.learning_curve import coverage, learned_share
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
 from decathlete.planning.topology import Topology, shrink
@@ -65,6 +66,8 @@ COMFORTABLE_STEPS = 4000
 FEW_STEPS = 1000
 """Number of steps below which smaller batches learn faster. On the hippocampus in 2D (fold 1, two seeds, equal time),
 120 steps of 32 slices reached Dice 0.34 and 0.29 (one of two classes not learned), 480 steps of 8 reached 0.84."""
+FEWEST_STEPS = 300
+"""Number of steps below which the network becomes narrower."""
 NARROW_FEATURES, THIN_FEATURES, NARROWEST_FEATURES = 16, 8, 8
 """Channels at full resolution: of a narrow network, of one that is narrower at full resolution alone, and of the
 narrowest. Full resolution costs most and matters least: on the hippocampus (fold 1, two threads, two minutes) a U-Net
@@ -96,7 +99,6 @@ class ComputeBudget:
         arithmetic: number format of a CPU's convolutions.
         gflops: GFLOP per second that the machine sustains in convolutions; ``None``: estimated from device, threads and
             arithmetic.
-        min_steps: number of optimizer steps that must fit; the patch shrinks until they do.
         steps: number of optimizer steps, if training is limited by steps and not by time.
     """
 
@@ -105,15 +107,14 @@ class ComputeBudget:
     threads: int = field(default_factory=usable_threads)
     arithmetic: Arithmetic = "fp32"
     gflops: float | None = None
-    min_steps: int = 300
     steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_time_s is not None and not self.max_time_s > 0:
             raise OptionError(f"--max-time must be positive, it is {self.max_time_s:g} s", remedy="use a longer time")
-        if self.threads < 1 or self.min_steps < 1 or (self.gflops is not None and not self.gflops > 0):
+        if self.threads < 1 or (self.gflops is not None and not self.gflops > 0):
             raise OptionError(
-                f"a budget needs at least 1 thread, 1 step and a positive speed: {self}", remedy="use positive numbers"
+                f"a budget needs at least 1 thread and a positive speed: {self}", remedy="use positive numbers"
             )
 
     @property
@@ -151,10 +152,11 @@ def adapt_plan(plan: Plan, budget: ComputeBudget) -> Plan:
     """Return ``plan``, adapted to the budget if it is too expensive.
 
     A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
-    limit, the first of these is chosen that lets enough steps fit: the plan as it is; a smaller batch; also a network
-    with 16 channels at full resolution; also the smallest batch; also, except in bf16,
-    with 8 channels there alone; also a smaller patch; also a network with 8 channels at full resolution and half the
-    width elsewhere. An architecture that cannot be narrowed keeps its width.
+    limit, the first of these is chosen that lets :data:`COMFORTABLE_STEPS` fit: the plan as it is; a smaller batch;
+    also a network with 16 channels at full resolution. If none does, the batch is the smallest, the network has (except in
+    bf16) 8 channels at full resolution, and the patch is the one with the best :func:`learned_share`: steps against
+    coverage. If that still leaves too few steps, the network is half as wide. An architecture that cannot be narrowed
+    keeps its width.
 
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 
@@ -198,16 +200,18 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget) -> _Size:
     for size in (planned, small, narrow):
         if _steps(size, budget) >= COMFORTABLE_STEPS:
             return size
-    smallest = narrow = _smaller_batch(plan, narrow, budget)
-    for size in _shrinking(plan, narrow):
-        thin = _narrow_finest(plan, size, budget)
-        if _steps(thin, budget) >= budget.min_steps:
-            return thin
-        smallest = size
-    last = _narrow(plan, smallest, NARROWEST_FEATURES)
-    if _steps(last, budget) < budget.min_steps:
-        logger.warning("only about %d training steps fit into %s", _steps(last, budget), _time(budget.max_time_s))
-    return last
+    sizes = [_narrow_finest(plan, size, budget) for size in _shrinking(plan, _smaller_batch(plan, narrow, budget))]
+    best = max(sizes, key=lambda size: _learned_share(plan, size, budget))
+    if _steps(best, budget) < FEWEST_STEPS:
+        best = _narrow(plan, best, NARROWEST_FEATURES)
+    if _steps(best, budget) < FEWEST_STEPS:
+        logger.warning("only about %d training steps fit into %s", _steps(best, budget), _time(budget.max_time_s))
+    return best
+
+
+def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget) -> float:
+    covered = coverage(size.topology.patch_size, plan.median_shape[3 - plan.dims :])
+    return learned_share(steps=_steps(size, budget), coverage=covered)
 
 
 def _is_set(plan: Plan, field: str) -> bool:

@@ -7,7 +7,6 @@ on the label maps (:class:`Ceiling`), what the time buys is estimated from the c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +14,11 @@ from decathlete.core.schema import Schema
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, describe_budget, training_steps
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.grid import Spacing
+from decathlete.planning.learning_curve import coverage, learned_share
 from decathlete.planning.plan import Plan
 
 FACTORS = tuple(2 ** (k / 3) for k in range(7))
 """How many times coarser than full resolution a grid may be: 1 to 4, in steps that halve the number of voxels."""
-STEPS_HALF, IMAGES_HALF = 60.0, 12.0
-"""Training steps, and training images seen, after which half of the ceiling is learned."""
-STEPS_POWER, IMAGES_POWER = 1.0, 0.8
 SMALLEST_GAIN = 0.01
 """A coarser grid must promise at least this much more Dice: the estimate is not more exact."""
 
@@ -57,26 +54,24 @@ class Ceilings(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A plan at one resolution, adapted to the budget, and what it promises.
+    """A plan at one resolution, and what its adaptation to the budget promises.
 
     Attributes:
         plan: before the adaptation.
         ceiling: highest mean Dice that the grid allows.
         steps: number of training steps in the time.
-        images: number of images' worth of voxels that training sees.
+        coverage: of the median image by the patch, 0..1.
     """
 
     plan: Plan
     ceiling: float
     steps: int
-    images: float
+    coverage: float
 
     @property
     def expected_dice(self) -> float:
         """Ceiling times the share of it that is learned; for comparisons between grids of one dataset."""
-        by_steps: float = 1 / (1 + (STEPS_HALF / max(self.steps, 1)) ** STEPS_POWER)
-        by_images: float = 1 / (1 + (IMAGES_HALF / self.images) ** IMAGES_POWER)
-        return self.ceiling * by_steps * by_images
+        return self.ceiling * learned_share(steps=self.steps, coverage=self.coverage)
 
 
 def candidate_spacings(plan: Plan) -> tuple[Spacing, ...]:
@@ -121,21 +116,18 @@ def choose_resolution(
 def _candidate(plan: Plan, ceiling: Ceiling, budget: ComputeBudget, *, replan: Callable[[Spacing], Plan]) -> Candidate:
     planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
     adapted = adapt_plan(planned, budget)
-    steps = training_steps(adapted, budget)
-    seen = steps * adapted.batch_size * math.prod(adapted.patch_size)
-    image = math.prod(adapted.median_shape[3 - plan.dims :])
-    return Candidate(plan=planned, ceiling=ceiling.mean, steps=steps, images=seen / image)
-
-
-def _reason(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
-    images = "slices" if best.plan.dims == 2 else "images"
-    finest = f"{format_spacing(full.plan.target_spacing)}: {full.plan.reasons['target_spacing']}"
-    return (
-        f"coarser than full resolution ({finest}) for {describe_budget(budget)}: training sees {_count(best.images)} "
-        f"{images} instead of {_count(full.images)}; resampled to this grid and back, the labels keep a Dice of "
-        f"{best.ceiling:.3f}"
+    return Candidate(
+        plan=planned,
+        ceiling=ceiling.mean,
+        steps=training_steps(adapted, budget),
+        coverage=coverage(adapted.patch_size, adapted.median_shape[3 - plan.dims :]),
     )
 
 
-def _count(images: float) -> str:
-    return f"{images:.0f}" if images >= 10 else f"{images:.1f}"
+def _reason(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
+    finest = f"{format_spacing(full.plan.target_spacing)}: {full.plan.reasons['target_spacing']}"
+    return (
+        f"coarser than full resolution ({finest}) for {describe_budget(budget)}: {best.steps} steps with patches of "
+        f"{best.coverage:.0%} of the image's length instead of {full.steps} with {full.coverage:.0%}; resampled to "
+        f"this grid and back, the labels keep a Dice of {best.ceiling:.3f}"
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,22 +16,14 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError
 from decathlete.io.images import read_label
 from decathlete.planning.grid import Spacing
-from decathlete.planning.plan import Plan
+from decathlete.planning.plan import Plan, Resampling
 from decathlete.planning.resolution import Ceiling
-from decathlete.preprocessing.resample import resample_label, resampled_shape, separated_axis
+from decathlete.preprocessing.resample import resample_logits, resampled_shape, separated_axis
 
 MOST_CASES = 24
 """Number of cases that are measured: the mean over them is known to about 0.002."""
 MARGIN = 4
-"""Voxels of the coarsest grid around the labelled structures; beyond them nothing changes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _LabelledBox:
-    """The labelled part of a case: class indices in working order, and their spacing, mm."""
-
-    label_ZYX: Tensor
-    spacing: Triple
+"""Voxels of the coarsest grid around a structure; beyond them nothing changes."""
 
 
 def measure_ceilings(
@@ -50,7 +42,7 @@ def measure_ceilings(
     chosen = {case.id: case for case in labelled[:: -(-len(labelled) // MOST_CASES)]}
 
     def measure(case: Case) -> NDArray[np.float64]:
-        return _measure(_labelled_box(case, plan, spacings), plan, spacings)
+        return _measure(case, plan, spacings)
 
     outcomes = list(map_cases(measure, chosen, workers=workers))
     failures = {o.case_id: o.error for o in outcomes if o.error is not None}
@@ -73,52 +65,51 @@ def _mean(
     )
 
 
-def _labelled_box(case: Case, plan: Plan, spacings: Sequence[Spacing]) -> _LabelledBox:
-    assert case.label is not None  # for the type checker: only labelled cases are measured
-    label = read_label(case.label)
-    axes = plan.axes(label.geometry)
-    label_ZYX = axes.apply(plan.labels.to_indices(label.array_ZYX))
-    spacing = axes.geometry(label.geometry).spacing_ZYX
-    box = _box(label_ZYX, spacing, spacings)
-    return _LabelledBox(label_ZYX=torch.from_numpy(np.ascontiguousarray(label_ZYX[box.slices])), spacing=spacing)
-
-
-def _box(label_ZYX: NDArray[np.uint8], spacing: Triple, spacings: Sequence[Spacing]) -> Box:
-    """Return the box of the labelled voxels with a margin."""
+def _box(mask_ZYX: Tensor, spacing: Triple, spacings: Sequence[Spacing]) -> Box:
+    """Return the box of a structure, which must not be empty, with a margin."""
     start, stop = [], []
     for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        hit = np.flatnonzero(label_ZYX.any(axis=others))
+        hit = mask_ZYX.movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
         coarsest = max(s[axis] or spacing[axis] for s in spacings)
-        margin = max(round(MARGIN * coarsest / spacing[axis]), 1)
-        start.append(max(int(hit[0]) - margin, 0) if hit.size else 0)
-        stop.append(min(int(hit[-1]) + 1 + margin, label_ZYX.shape[axis]) if hit.size else 1)
+        margin = math.ceil(MARGIN * coarsest / spacing[axis])
+        start.append(max(int(hit[0]) - margin, 0))
+        stop.append(min(int(hit[-1]) + 1 + margin, mask_ZYX.shape[axis]))
     return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
 
 
-def _measure(case: _LabelledBox, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[np.float64]:
+def _measure(case: Case, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[np.float64]:
     """Return the Dice of each spacing (rows) and structure; NaN for a structure that the case does not contain."""
-    n_classes = plan.labels.n_classes
-    z, y, x = case.label_ZYX.shape
-    rows = []
-    for target in (_target(case.spacing, spacing) for spacing in spacings):
-        shape = resampled_shape((z, y, x), case.spacing, target)
-        there = separated_axis(plan.resampling, case.spacing, target)
-        back = separated_axis(plan.resampling, target, case.spacing)
-        coarse_ZYX = resample_label(case.label_ZYX, shape, n_classes, separate_axis=there)
-        back_ZYX = resample_label(coarse_ZYX, (z, y, x), n_classes, separate_axis=back)
-        rows.append([_dice(case.label_ZYX, back_ZYX, indices) for indices in plan.labels.structure_indices])
-    return np.array(rows)
+    assert case.label is not None  # for the type checker: only labelled cases are measured
+    label = read_label(case.label)
+    axes = plan.axes(label.geometry)
+    spacing = axes.geometry(label.geometry).spacing_ZYX
+    label_ZYX = torch.from_numpy(np.ascontiguousarray(axes.apply(plan.labels.to_indices(label.array_ZYX))))
+    dice_SK = np.full((len(spacings), len(plan.labels.structures)), np.nan)
+    for index, values in enumerate(plan.labels.structure_indices):
+        mask_ZYX = torch.isin(label_ZYX, torch.tensor(values, dtype=torch.uint8))
+        if mask_ZYX.any():
+            mask_ZYX = mask_ZYX[_box(mask_ZYX, spacing, spacings).slices]
+            dice_SK[:, index] = [
+                _dice_after_round_trip(mask_ZYX, spacing, _target(spacing, s), plan.resampling) for s in spacings
+            ]
+    return dice_SK
+
+
+def _dice_after_round_trip(mask_ZYX: Tensor, spacing: Triple, target: Triple, resampling: Resampling) -> float:
+    """Resample a structure to the target spacing and back, both linearly, and compare its half with the structure.
+
+    Between both it is not rounded to 0 or 1: the probabilities of a network also place a border between two voxels. (On
+    the hippocampus at 1.26 mm a network lost 0.01 Dice, this ceiling 0.02, a rounded one 0.05.)
+    """
+    z, y, x = mask_ZYX.shape
+    shape = resampled_shape((z, y, x), spacing, target)
+    share_KZYX = mask_ZYX[None].float()
+    there = resample_logits(share_KZYX, shape, separate_axis=separated_axis(resampling, spacing, target))
+    back = resample_logits(there, (z, y, x), separate_axis=separated_axis(resampling, target, spacing))
+    back_ZYX = back[0] >= 0.5
+    return float(2 * (mask_ZYX & back_ZYX).sum() / (mask_ZYX.sum() + back_ZYX.sum()))
 
 
 def _target(own: Triple, spacing: Spacing) -> Triple:
     z, y, x = (o if s is None else s for o, s in zip(own, spacing, strict=True))
     return (z, y, x)
-
-
-def _dice(truth_ZYX: Tensor, back_ZYX: Tensor, indices: tuple[int, ...]) -> float:
-    values = torch.tensor(indices, dtype=torch.uint8)
-    truth, back = torch.isin(truth_ZYX, values), torch.isin(back_ZYX, values)
-    if not truth.any():
-        return float("nan")
-    return float(2 * (truth & back).sum() / (truth.sum() + back.sum()))

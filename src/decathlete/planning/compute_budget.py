@@ -153,10 +153,10 @@ def adapt_plan(plan: Plan, budget: ComputeBudget) -> Plan:
 
     A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
     limit, the first of these is chosen that lets :data:`COMFORTABLE_STEPS` fit: the plan as it is; a smaller batch;
-    also a network with 16 channels at full resolution. If none does, the batch is the smallest, the network has (except in
-    bf16) 8 channels at full resolution, and the patch is the one with the best :func:`learned_share`: steps against
-    coverage. If that still leaves too few steps, the network is half as wide. An architecture that cannot be narrowed
-    keeps its width.
+    also a network with 16 channels at full resolution. If none does, the batch is the smallest, the network has
+    (except in bf16) 8 channels at full resolution, and the patch is the one with the best
+    :func:`~decathlete.planning.learning_curve.learned_share`. If that still leaves too few steps, the network is half
+    as wide. An architecture that cannot be narrowed keeps its width.
 
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 

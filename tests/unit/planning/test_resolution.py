@@ -57,6 +57,7 @@ def test_a_short_time_on_a_large_image_makes_the_grid_coarser():
     assert coarse.user_set == {"target_spacing": coarse.user_set["target_spacing"]}
     assert "coarser than full resolution (1 × 1 × 1 mm" in coarse.reasons["target_spacing"]
     assert "labels keep a Dice of" in coarse.reasons["target_spacing"]
+    assert "for 5 min on a CPU with 2 threads" in coarse.reasons["target_spacing"]
 
 
 def test_fine_structures_keep_full_resolution():

@@ -76,7 +76,7 @@ BATCH_VOXELS = 180_000
 """Voxels of a small batch."""
 BATCH_RANGE: dict[int, tuple[int, int]] = {2: (8, 32), 3: (2, 8)}
 """Smallest and largest small batch."""
-SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 32**3}
+SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 20_000}
 """Voxels of the smallest patch."""
 
 MOST_THREADS = 32

@@ -19,8 +19,9 @@ from decathlete.planning.plan import Plan
 
 FACTORS = tuple(2 ** (k / 3) for k in range(7))
 """How many times coarser than full resolution a grid may be: 1 to 4, in steps that halve the number of voxels."""
-SMALLEST_GAIN = 0.01
-"""A coarser grid must promise at least this much more Dice: the estimate is not more exact."""
+SMALLEST_GAIN = 0.05
+"""A coarser grid must promise at least this much more Dice, since easy structures are learned faster than estimated: on
+the hippocampus, 2 minutes at 1.59 mm reached 0.873, at full resolution 0.879, for an estimated gain of 0.04."""
 
 
 class Ceiling(Schema):

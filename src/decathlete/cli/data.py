@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.plan_options import FullPlanArguments
+from decathlete.cli.plan_options import PLAN, FullPlanArguments
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import PreparedFor
 from decathlete.errors import OptionError
@@ -74,6 +74,16 @@ def preprocess(
         Path | None,
         typer.Option("--model", metavar="DIR", help="Folder of the run or model whose plan is used, for val and test."),
     ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            show_default="full resolution",
+            rich_help_panel=PLAN,
+            help="Training time that the resolution is planned for: 90s, 20m, 1h30m. A short training learns more on a "
+            "coarser grid.",
+        ),
+    ] = None,
     spacing: o.Spacing = None,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
@@ -84,6 +94,7 @@ def preprocess(
     from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess as preprocess_dataset
+    from decathlete.workflows.train import train_config
     from decathlete.workflows.workspace import Workspace
 
     reporter = TerminalReporter()
@@ -94,7 +105,10 @@ def preprocess(
             model=_require_model(
                 mode,
                 model,
-                has_plan_options=plan.to_plan_options() != PlanOptions() or preset is not None or dim != "3",
+                has_plan_options=plan.to_plan_options() != PlanOptions()
+                or preset is not None
+                or dim != "3"
+                or max_time is not None,
             ),
             mode=mode,
             workspace=workspace,
@@ -113,6 +127,7 @@ def preprocess(
         workspace=workspace,
         options=replace(plan.to_plan_options(), preset=preset),
         spacing=o.parse_spacing(spacing),
+        training=None if max_time is None else train_config(max_time=max_time),
         workers=workers,
         overwrite=overwrite,
         on_plan=reporter.plan,
@@ -137,7 +152,7 @@ def _require_model(mode: PreparedFor, model: Path | None, *, has_plan_options: b
     if has_plan_options:
         raise OptionError(
             f"--mode {mode} uses the dimensions, plan and network of the model",
-            remedy="leave out --dim, --preset and the options of plan, network, regions and split",
+            remedy="leave out --dim, --preset, --max-time and the options of plan, network, regions and split",
             code="E-OPTION-CONFLICT",
         )
     return model

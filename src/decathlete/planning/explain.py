@@ -32,12 +32,11 @@ def explain(plan: Plan) -> str:
 
 def plan_rows(plan: Plan) -> list[PlanRow]:
     """Return title, value and the fields whose reasons belong to it, in reading order; other reasons come last."""
-    spacing = " × ".join("as it is" if s is None else f"{s:.4g}" for s in plan.target_spacing)
     median = f" (median image {times(plan.median_shape)} voxels)" if plan.fingerprint_digest else ""
     rows = [
         ("orientation", plan.orientation, ("orientation",)),
         ("axis order", ", ".join(map(str, plan.axis_order)), ("axis_order",)),
-        ("spacing", f"{spacing} {plan.spacing_unit}{median}", ("target_spacing",)),
+        ("spacing", f"{format_spacing(plan.target_spacing, plan.spacing_unit)}{median}", ("target_spacing",)),
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),
@@ -79,6 +78,11 @@ def _resampling(resampling: Resampling) -> str:
 def times(sizes: Sequence[float]) -> str:
     """Return sizes as ``40 × 56 × 40``."""
     return " × ".join(f"{s:g}" for s in sizes)
+
+
+def format_spacing(spacing: Sequence[float | None], unit: str = "mm") -> str:
+    """Return a target spacing as ``10 × 1.5 × 1.5 mm``."""
+    return " × ".join("as it is" if s is None else f"{s:.4g}" for s in spacing) + f" {unit}"
 
 
 def why_orientation(orientation: Orientation) -> str:

@@ -44,14 +44,27 @@ class WorkingGrid:
         return round_to_shape(self.median if dims == 3 else (self.n_slices, *self.median[1:]))
 
 
-def working_grid(fingerprint: Fingerprint, order: AxisOrder | None = None) -> WorkingGrid:
-    """Return the grid of a dataset, its axes in ``order`` or the coarsest first."""
-    spacing, coarse = full_spacing(fingerprint)
-    order = order or axis_order(fingerprint, spacing)
+Spacing = tuple[float | None, float | None, float | None]
+"""Target spacing of each working axis, mm; ``None``: of the dataset."""
+
+
+def working_grid(
+    fingerprint: Fingerprint, order: AxisOrder | None = None, spacing: Spacing = (None, None, None)
+) -> WorkingGrid:
+    """Return the grid of a dataset.
+
+    Args:
+        order: order of the axes; ``None``: the coarsest first.
+        spacing: target spacing along the ordered axes, mm; ``None`` along an axis: the dataset's.
+    """
+    full, coarse = full_spacing(fingerprint)
+    order = order or axis_order(fingerprint, full)
+    for axis, value in zip(order, spacing, strict=True):
+        full = full if value is None else _replaced(full, axis, value)
     return WorkingGrid(
         order=order,
-        spacing=permute(spacing, order),
-        median=permute(median_size(fingerprint, spacing), order),
+        spacing=permute(full, order),
+        median=permute(median_size(fingerprint, full), order),
         n_slices=float(np.median([case.shape[order[0]] for case in fingerprint.cases])),
         coarse=coarse is not None,
     )
@@ -117,6 +130,11 @@ def round_to_shape(size: Triple) -> Shape:
 def _table(fingerprint: Fingerprint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     spacings = np.array([case.spacing for case in fingerprint.cases], np.float64)
     return spacings, np.array([case.shape for case in fingerprint.cases], np.float64)
+
+
+def _replaced(values: Triple, axis: int, value: float) -> Triple:
+    z, y, x = (value if index == axis else old for index, old in enumerate(values))
+    return (z, y, x)
 
 
 def _triple(values: NDArray[np.float64]) -> Triple:

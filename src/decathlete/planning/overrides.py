@@ -21,7 +21,7 @@ from decathlete.errors import OptionError, PlanError
 from decathlete.planning.architectures import architecture_of
 from decathlete.planning.explain import set_by
 from decathlete.planning.fingerprint import Fingerprint
-from decathlete.planning.grid import AxisOrder
+from decathlete.planning.grid import AxisOrder, Spacing
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.normalizations import NORMALIZATIONS, ChannelStatistics
 from decathlete.planning.options import PlanOptions
@@ -57,7 +57,8 @@ Assignment = tuple[str, str]
 def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions = PlanOptions()) -> Plan:
     """Plan one model by the rules, then apply the preset's and the user's assignments (``options.overrides``).
 
-    Unlike :func:`override` this accepts ``axis_order``, which everything else depends on.
+    Unlike :func:`override` this accepts ``axis_order``, which everything else depends on. For a ``target_spacing`` that
+    the user sets, it plans patch, batch and network.
 
     Raises:
         OptionError: an assignment that is malformed, names an unknown field, or contradicts the rest of the plan.
@@ -68,7 +69,14 @@ def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, option
     early = [text for text in (*fixed, *options.overrides) if _split(text)[0] == "axis_order"]
     if early and early[-1] in options.overrides:
         origins["axis_order"] = f"--set {early[-1]}"
-    plan = make_plan(spec, fingerprint, dims=dims, options=options, axes=_axes(early[-1]) if early else None)
+    plan = make_plan(
+        spec,
+        fingerprint,
+        dims=dims,
+        options=options,
+        axes=_axes(early[-1]) if early else None,
+        spacing=_assigned_spacing(options.overrides, dims),
+    )
     plan = override(plan, [text for text in fixed if text not in early], options=options, fingerprint=fingerprint)
     late = [text for text in options.overrides if text not in early]
     return override(_mark(plan, origins), late, options=options, fingerprint=fingerprint)
@@ -284,6 +292,19 @@ def _conflict_error(problems: Sequence[str], pairs: Sequence[Assignment]) -> Opt
     flags = " ".join(_flag(path, text) for path, text in pairs)
     listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
     return OptionError(f"{flags}: {listed}", remedy="change the value, or set the fields that depend on it, too")
+
+
+def _assigned_spacing(assignments: Sequence[str], dims: Dims) -> Spacing:
+    """Return the target spacing that the user set for the axes that the network sees.
+
+    Patch, batch and network are then planned for this grid. A value that is not valid is left to :func:`override`.
+    """
+    pairs = [_split(text) for text in assignments]
+    values = [parse_value(value) for path, value in pairs if path == "target_spacing"]
+    if not values or not isinstance(values[-1], list) or len(values[-1]) != 3:
+        return (None, None, None)
+    first, second, third = (float(value) if _positive(value) else None for value in values[-1])
+    return (first if dims == 3 else None, second, third)
 
 
 def _axes(text: str) -> AxisOrder:

@@ -16,7 +16,7 @@ from decathlete.errors import PlanError
 from decathlete.planning import explain
 from decathlete.planning.architectures import architecture_of, find_architecture, network_options_set
 from decathlete.planning.fingerprint import Fingerprint
-from decathlete.planning.grid import AxisOrder, WorkingGrid, is_flat, permute, working_grid
+from decathlete.planning.grid import AxisOrder, Spacing, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, memory_fraction
 from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.normalizations import ChannelStatistics, normalization_for_channel
@@ -46,6 +46,7 @@ def make_plan(
     dims: Dims,
     options: PlanOptions = PlanOptions(),
     axes: AxisOrder | None = None,
+    spacing: Spacing = (None, None, None),
 ) -> Plan:
     """Plan one model by the rules alone, without ``options.overrides``.
 
@@ -53,6 +54,7 @@ def make_plan(
 
     Args:
         axes: the working order of the axes, instead of the coarsest first.
+        spacing: target spacing along the working axes, mm; ``None`` along an axis: the dataset's.
 
     Raises:
         OptionError: regions that do not match the labels or cannot be derived from their names; an unknown architecture
@@ -62,7 +64,7 @@ def make_plan(
     """
     _check(spec, fingerprint, dims=dims, options=options)
     spec = replace(spec, labels=_labels(spec, options))
-    grid = working_grid(fingerprint, axes)
+    grid = working_grid(fingerprint, axes, spacing)
     sized = _size(grid, spec, dims=dims, options=options, n_cases=len(fingerprint.cases))
     plan = Plan(
         dataset=spec.name,

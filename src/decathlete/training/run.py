@@ -33,7 +33,7 @@ from decathlete.training.loop.batches import check_loader
 from decathlete.training.loop.callbacks import EpochEnd, StepReporter
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import restore_signal_handlers
-from decathlete.training.loop.state import RunState
+from decathlete.training.loop.state import UNLEARNED_DICE, RunState
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
@@ -127,6 +127,10 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
             "the time was over after %d training step(s): the model has hardly learned anything; train longer, "
             "or with a smaller patch, batch or network",
             state.step,
+        )
+    if unlearned := state.unlearned_structures():
+        log.warning(
+            "not learned: %s: Dice below %g in the last validation; train longer", ", ".join(unlearned), UNLEARNED_DICE
         )
     rendezvous.run_on_rank_zero(lambda: finish(task, record))
     return result_of(task, state)

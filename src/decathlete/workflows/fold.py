@@ -142,6 +142,7 @@ class FoldPipeline:
             workspace=self.workspace,
             options=self.plan_options,
             spacing=self.spacing,
+            training=self.config if self.adapt else None,
             workers=self.workers,
             overwrite=self.overwrite,
             reuse=self.plan_options == PlanOptions(),

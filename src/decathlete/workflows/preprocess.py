@@ -20,6 +20,7 @@ from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError
+from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -27,6 +28,8 @@ from decathlete.planning.overrides import plan_with
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
+from decathlete.training.config import TrainConfig
+from decathlete.workflows.resolution import plan_resolution
 from decathlete.workflows.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ def preprocess(
     workspace: Workspace = Workspace(),
     options: PlanOptions = PlanOptions(),
     spacing: Triple | None = None,
+    training: TrainConfig | None = None,
     workers: int = 2,
     overwrite: bool = False,
     reuse: bool = False,
@@ -52,6 +56,8 @@ def preprocess(
 
     Args:
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        training: settings of the training whose time limit and device may make the grid coarser; ``None``: full
+            resolution.
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
         checking, progress: called after each checked and each prepared case.
@@ -65,7 +71,8 @@ def preprocess(
     folder = check_output_folder(workspace.prepared_folder(task, dims))
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing)
     with locked_output(folder, wait_for="prepared"):
-        if reuse and not overwrite and (store := _finished_store(folder, spec)) is not None:
+        store = _finished_store(folder, spec) if reuse and not overwrite else None
+        if store is not None and (training is None or training.max_time_s is None):
             if on_plan:
                 on_plan(store.plan)
             return store
@@ -73,9 +80,17 @@ def preprocess(
             fingerprint = load_or_make_fingerprint(
                 spec, folder.parent, options.orientation, workers=workers, progress=checking
             )
-        plan = plan_with(spec, fingerprint, dims=dims, options=options)
+            plan = plan_with(spec, fingerprint, dims=dims, options=options)
+            if training is not None:
+                plan = plan_resolution(
+                    plan, spec, fingerprint, options=options, config=training, folder=folder.parent, workers=workers
+                )
+        if store is not None:
+            _warn_of_other_resolution(store, plan)
         if on_plan:
-            on_plan(plan)
+            on_plan(plan if store is None else store.plan)
+        if store is not None:
+            return store
         splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
         return prepare_store(
             spec,
@@ -111,6 +126,16 @@ def choose_folds(
     for warning in choice.warnings:
         log.warning("%s", warning)
     return choice.splits
+
+
+def _warn_of_other_resolution(store: PreparedStore, plan: Plan) -> None:
+    if store.plan.target_spacing != plan.target_spacing and "target_spacing" not in store.plan.user_set:
+        log.warning(
+            "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
+            "--overwrite, or in another folder with --prepared",
+            format_spacing(store.plan.target_spacing),
+            format_spacing(plan.target_spacing),
+        )
 
 
 def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:

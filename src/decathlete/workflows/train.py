@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import PresetName
 from decathlete.core.durations import parse_duration
@@ -17,20 +15,19 @@ from decathlete.core.files import check_output_folder
 from decathlete.core.locks import reading
 from decathlete.dataset.split_cases import describe_untrained
 from decathlete.errors import OptionError
-from decathlete.networks.precision import cpu_arithmetic, supported_precision
 from decathlete.planning.architectures import architecture_of
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, usable_threads
+from decathlete.planning.compute_budget import adapt_plan
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan
 from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
-from decathlete.training.distributed.devices import choose_device, choose_precision
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.results import TrainResult
 from decathlete.training.run import train as train_on_store
 from decathlete.training.run_folder import record_in
+from decathlete.workflows.budget import compute_budget
 from decathlete.workflows.workspace import FoldName, Workspace
 
 log = logging.getLogger(__name__)
@@ -117,23 +114,9 @@ def make_training_plan(
     check_batch_size(config, overrides)
     plan = override(with_batch_size(store.plan, config.batch_size), overrides)
     if adapt:
-        adapted = adapt_plan(plan, _budget(config, plan))
+        adapted = adapt_plan(plan, compute_budget(config, plan.network))
         plan = override(adapted, overrides)  # again, because overrides take precedence over the adaptation
     return _set_mirror_axes(plan, config.augmentation)
-
-
-def _budget(config: TrainConfig, plan: Plan) -> ComputeBudget:
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, torch.device(device))
-    precision = supported_precision(precision, plan.network, requested=config.precision)
-    n_sharing = config.devices if device == "cpu" else 1  # number of processes that share the processors
-    return ComputeBudget(
-        device=device,
-        max_time_s=config.max_time_s,
-        threads=max(1, usable_threads() // n_sharing),
-        arithmetic=cpu_arithmetic(precision),
-        steps=config.total_steps,
-    )
 
 
 def _set_mirror_axes(plan: Plan, augmentation: AugmentationConfig | None) -> Plan:

@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 from decathlete.training.reporting.records import EpochRecord
 
 SMOOTHING = 0.9
+UNLEARNED_DICE = 0.1
+"""Dice of a structure below which a training has not learned it."""
 
 Outcome = Literal["running", "interrupted", "complete"]
 
@@ -78,6 +80,13 @@ class RunState:
     def train_loss(self) -> float:
         """Mean over the open epoch's steps that were not skipped; NaN if all were."""
         return self.loss_sum / self.loss_count if self.loss_count else float("nan")
+
+    def unlearned_structures(self) -> list[str]:
+        """Return the structures that the last validation found not learned; none without a validation."""
+        validated = [record.dice for record in self.history if record.dice]
+        if not validated:
+            return []
+        return [name for name, dice in validated[-1].items() if dice is not None and dice < UNLEARNED_DICE]
 
     def count_step(self, loss: float | None) -> None:
         """Count a step made with ``loss``, or skipped (``None``)."""

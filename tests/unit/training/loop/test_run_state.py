@@ -81,3 +81,10 @@ def test_the_step_estimate_rises_at_once_and_forgets_the_warm_up():
         if step == 3:
             assert state.step_s == 5.0
     assert 4 < state.step_s < 5
+
+
+def test_unlearned_structures_are_those_of_the_last_validation():
+    last = record(1).revised(dice={"liver": 0.93, "vein": 0.02, "absent": None, "bile": 0.0})
+    state = RunState(history=[record(0).revised(dice={"liver": 0.01}), last, record(2).revised(dice={})])
+    assert state.unlearned_structures() == ["vein", "bile"]
+    assert RunState().unlearned_structures() == []

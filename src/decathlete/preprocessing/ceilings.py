@@ -1,0 +1,115 @@
+"""Measure the highest Dice that a grid allows: resample the training labels to it and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decathlete.core.geometry import Box, Triple
+from decathlete.core.parallel import map_cases
+from decathlete.dataset.spec import Case
+from decathlete.errors import CasesFailedError
+from decathlete.io.images import read_label
+from decathlete.planning.grid import Spacing
+from decathlete.planning.plan import Plan, Resampling
+from decathlete.planning.resolution import Ceiling
+from decathlete.preprocessing.resample import resample_logits, resampled_shape, separated_axis
+
+MOST_CASES = 24
+"""Number of cases that are measured: the mean over them is known to about 0.002."""
+MARGIN = 4
+"""Voxels of the coarsest grid around a structure; beyond them nothing changes."""
+
+
+def measure_ceilings(
+    cases: Sequence[Case], plan: Plan, spacings: Sequence[Spacing], *, workers: int = 2
+) -> tuple[Ceiling, ...]:
+    """Return the ceiling of each target spacing, measured on at most :data:`MOST_CASES` labelled cases.
+
+    Args:
+        plan: its labels, axes and resampling are used.
+        spacings: working order, mm.
+
+    Raises:
+        CasesFailedError: a label map cannot be read.
+    """
+    labelled = [case for case in cases if case.label is not None]
+    chosen = {case.id: case for case in labelled[:: -(-len(labelled) // MOST_CASES)]}
+
+    def measure(case: Case) -> NDArray[np.float64]:
+        return _measure(case, plan, spacings)
+
+    outcomes = list(map_cases(measure, chosen, workers=workers))
+    failures = {o.case_id: o.error for o in outcomes if o.error is not None}
+    if failures:
+        raise CasesFailedError(failures, n_done=len(chosen) - len(failures), doing="measure")
+    by_case = {o.case_id: o.value for o in outcomes if o.value is not None}
+    return _mean(by_case, list(chosen), spacings)
+
+
+def _mean(
+    by_case: Mapping[str, NDArray[np.float64]], order: Sequence[str], spacings: Sequence[Spacing]
+) -> tuple[Ceiling, ...]:
+    """Return the mean over the cases that contain a structure; a structure that none contains has a ceiling of 1."""
+    dice_CSK = np.array([by_case[case_id] for case_id in order])  # cases, spacings, structures
+    present = np.isfinite(dice_CSK)
+    n_SK = present.sum(axis=0)
+    mean_SK = np.where(n_SK > 0, np.where(present, dice_CSK, 0).sum(axis=0) / np.maximum(n_SK, 1), 1.0)
+    return tuple(
+        Ceiling(spacing=spacing, dice=tuple(row.tolist())) for spacing, row in zip(spacings, mean_SK, strict=True)
+    )
+
+
+def _box(mask_ZYX: Tensor, spacing: Triple, spacings: Sequence[Spacing]) -> Box:
+    """Return the box of a structure, which must not be empty, with a margin."""
+    start, stop = [], []
+    for axis in range(3):
+        hit = mask_ZYX.movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
+        coarsest = max(s[axis] or spacing[axis] for s in spacings)
+        margin = math.ceil(MARGIN * coarsest / spacing[axis])
+        start.append(max(int(hit[0]) - margin, 0))
+        stop.append(min(int(hit[-1]) + 1 + margin, mask_ZYX.shape[axis]))
+    return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
+
+
+def _measure(case: Case, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[np.float64]:
+    """Return the Dice of each spacing (rows) and structure; NaN for a structure that the case does not contain."""
+    assert case.label is not None  # for the type checker: only labelled cases are measured
+    label = read_label(case.label)
+    axes = plan.axes(label.geometry)
+    spacing = axes.geometry(label.geometry).spacing_ZYX
+    label_ZYX = torch.from_numpy(np.ascontiguousarray(axes.apply(plan.labels.to_indices(label.array_ZYX))))
+    dice_SK = np.full((len(spacings), len(plan.labels.structures)), np.nan)
+    for index, values in enumerate(plan.labels.structure_indices):
+        mask_ZYX = torch.isin(label_ZYX, torch.tensor(values, dtype=torch.uint8))
+        if mask_ZYX.any():
+            mask_ZYX = mask_ZYX[_box(mask_ZYX, spacing, spacings).slices]
+            dice_SK[:, index] = [
+                _dice_after_round_trip(mask_ZYX, spacing, _target(spacing, s), plan.resampling) for s in spacings
+            ]
+    return dice_SK
+
+
+def _dice_after_round_trip(mask_ZYX: Tensor, spacing: Triple, target: Triple, resampling: Resampling) -> float:
+    """Resample a structure to the target spacing and back, both linearly, and compare its half with the structure.
+
+    Between both it is not rounded to 0 or 1: the probabilities of a network also place a border between two voxels. (On
+    the hippocampus at 1.26 mm a network lost 0.01 Dice, this ceiling 0.02, a rounded one 0.05.)
+    """
+    z, y, x = mask_ZYX.shape
+    shape = resampled_shape((z, y, x), spacing, target)
+    share_KZYX = mask_ZYX[None].float()
+    there = resample_logits(share_KZYX, shape, separate_axis=separated_axis(resampling, spacing, target))
+    back = resample_logits(there, (z, y, x), separate_axis=separated_axis(resampling, target, spacing))
+    back_ZYX = back[0] >= 0.5
+    return float(2 * (mask_ZYX & back_ZYX).sum() / (mask_ZYX.sum() + back_ZYX.sum()))
+
+
+def _target(own: Triple, spacing: Spacing) -> Triple:
+    z, y, x = (o if s is None else s for o, s in zip(own, spacing, strict=True))
+    return (z, y, x)

@@ -1,0 +1,80 @@
+"""Plan the resolution of a dataset for a training time."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from decathlete.core.files import value_digest
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.errors import DecathleteError
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.grid import Spacing
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.overrides import plan_with
+from decathlete.planning.plan import Plan
+from decathlete.planning.resolution import Ceilings, candidate_spacings, choose_resolution, resolution_is_open
+from decathlete.preprocessing.ceilings import measure_ceilings
+from decathlete.training.config import TrainConfig
+from decathlete.workflows.budget import compute_budget
+
+log = logging.getLogger(__name__)
+
+
+def plan_resolution(
+    plan: Plan,
+    spec: DatasetSpec,
+    fingerprint: Fingerprint,
+    *,
+    options: PlanOptions,
+    config: TrainConfig,
+    folder: Path,
+    workers: int,
+) -> Plan:
+    """Return ``plan``, on a coarser grid if the training time is too short for full resolution.
+
+    Args:
+        plan: made with ``options``.
+        config: settings of the training: its time limit, device and precision.
+        folder: the measured ceilings are stored there until the dataset changes.
+    """
+    budget = compute_budget(config, plan.network)
+    if not resolution_is_open(plan, budget):
+        return plan
+    ceilings = _load_or_measure(plan, spec, folder, workers=workers)
+
+    def replan(spacing: Spacing) -> Plan:
+        text = ",".join("none" if s is None else repr(s) for s in spacing)
+        at = replace(options, overrides=(*options.overrides, f"target_spacing={text}"))
+        planned = plan_with(spec, fingerprint, dims=plan.dims, options=at)
+        user_set = {field: option for field, option in planned.user_set.items() if field != "target_spacing"}
+        return planned.revised(user_set=user_set)
+
+    return choose_resolution(plan, ceilings.ceilings, budget, replan=replan)
+
+
+def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: int) -> Ceilings:
+    path = folder / f"ceilings_{plan.dims}d.json"
+    spacings = candidate_spacings(plan)
+    key = value_digest(
+        [
+            spec.digest(),
+            plan.orientation,
+            plan.axis_order,
+            plan.labels.model_dump(mode="json"),
+            plan.resampling.model_dump(mode="json"),
+            spacings,
+        ]
+    )
+    if path.is_file():
+        try:
+            stored = Ceilings.load(path)
+        except DecathleteError:
+            log.info("the file %s is damaged and is made again", path)
+        else:
+            if stored.key == key:
+                return stored
+    measured = Ceilings(key=key, ceilings=measure_ceilings(spec.cases, plan, spacings, workers=workers))
+    measured.save(path)
+    return measured

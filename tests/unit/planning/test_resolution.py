@@ -1,0 +1,106 @@
+"""The grid for a training time: candidates, what they promise, and which one is chosen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from made_up import made_up_fingerprint, made_up_plan, made_up_spec
+
+from decathlete.planning.compute_budget import ComputeBudget
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.overrides import plan_with
+from decathlete.planning.resolution import Ceiling, candidate_spacings, choose_resolution, resolution_is_open
+
+SHAPE = (160, 192, 160)
+MINUTES = ComputeBudget(device="cpu", max_time_s=300, threads=2, arithmetic="bf16")
+
+
+def planned(shape=SHAPE, spacing=(1, 1, 1), dims=3, overrides=()):
+    spec, fingerprint = made_up_spec(), made_up_fingerprint([shape] * 20, [spacing] * 20)
+    return plan_with(spec, fingerprint, dims=dims, options=PlanOptions(overrides=overrides))
+
+
+def chosen(plan, dice_of_spacing, budget=MINUTES, **dataset):
+    def replan(spacing):
+        text = ",".join("none" if s is None else repr(s) for s in spacing)
+        return planned(dims=plan.dims, overrides=(f"target_spacing={text}",), **dataset)
+
+    ceilings = [Ceiling(spacing=s, dice=(dice_of_spacing(s[-1]),)) for s in candidate_spacings(plan)]
+    return choose_resolution(plan, ceilings, budget, replan=replan)
+
+
+def test_candidates_go_from_full_resolution_to_a_quarter():
+    spacings = candidate_spacings(planned())
+    assert spacings[0] == (1, 1, 1)
+    assert spacings[-1] == (4, 4, 4)
+    voxels = [1 / math.prod(s) for s in spacings]
+    assert [b / a for a, b in itertools.pairwise(voxels)] == pytest.approx([0.5] * 6, rel=1e-3)
+
+
+def test_thick_slices_keep_their_distance_until_voxels_are_as_long_in_plane():
+    spacings = candidate_spacings(planned(shape=(10, 256, 216), spacing=(2.5, 1, 1)))
+    assert [s for s in spacings if s[1] < 2.5] == [(2.5, s[1], s[1]) for s in spacings if s[1] < 2.5]
+    assert spacings[-1] == (4, 4, 4)
+
+
+def test_slices_of_a_2d_model_keep_their_distance():
+    assert {s[0] for s in candidate_spacings(planned(dims=2))} == {None}
+
+
+def test_a_short_time_on_a_large_image_makes_the_grid_coarser():
+    plan = planned()
+    coarse = chosen(plan, lambda spacing: 1 - 0.02 * (spacing - 1))
+    assert coarse.target_spacing > plan.target_spacing
+    assert coarse.median_shape < plan.median_shape
+    assert coarse.user_set == {"target_spacing": coarse.user_set["target_spacing"]}
+    assert "coarser than full resolution (1 × 1 × 1 mm" in coarse.reasons["target_spacing"]
+    assert "labels keep a Dice of" in coarse.reasons["target_spacing"]
+    assert "for 5 min on a CPU with 2 threads" in coarse.reasons["target_spacing"]
+
+
+def test_fine_structures_keep_full_resolution():
+    plan = planned()
+    assert chosen(plan, lambda spacing: 1 / spacing**4) is plan
+
+
+def test_enough_time_keeps_full_resolution():
+    plan = planned()
+    long = ComputeBudget(device="cpu", max_time_s=14 * 24 * 3600, threads=32, arithmetic="bf16_tiles")
+    assert chosen(plan, lambda spacing: 1 - 0.03 * (spacing - 1), long) is plan
+
+
+def test_small_images_keep_full_resolution_that_large_ones_lose():
+    small = {"shape": (36, 50, 35)}
+    plan = planned(**small)
+    assert chosen(plan, lambda spacing: 1 - 0.05 * (spacing - 1), **small) is plan
+
+
+@pytest.mark.parametrize(
+    ("overrides", "budget", "is_open"),
+    [
+        ((), MINUTES, True),
+        ((), ComputeBudget(device="cpu"), False),
+        (("target_spacing=2,2,2",), MINUTES, False),
+        (("patch_size=32,32,32",), MINUTES, False),
+        (("target_spacing=none,none,none",), MINUTES, False),
+        (("batch_size=4",), MINUTES, True),
+    ],
+)
+def test_the_budget_chooses_only_what_the_user_did_not(overrides, budget, is_open):
+    assert resolution_is_open(planned(overrides=overrides), budget) == is_open
+
+
+def test_a_spacing_set_by_hand_replans_patch_and_network():
+    plan = planned(overrides=("target_spacing=2,2,2",))
+    as_planned = made_up_plan(shape=tuple(n // 2 for n in SHAPE), spacing=(2, 2, 2))
+    assert plan.target_spacing == (2, 2, 2)
+    for field in ("median_shape", "patch_size", "network"):
+        assert getattr(plan, field) == getattr(as_planned, field), field
+    assert plan.patch_size != planned().patch_size
+
+
+def test_a_patch_set_with_the_spacing_stays():
+    plan = planned(overrides=("target_spacing=2,2,2", "patch_size=32,32,32"))
+    assert (plan.target_spacing, plan.patch_size) == ((2, 2, 2), (32, 32, 32))

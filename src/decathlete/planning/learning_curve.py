@@ -38,4 +38,4 @@ def coverage(patch: Sequence[int], image: Sequence[float]) -> float:
 
 
 def _saturating(value: float, half: float, power: float) -> float:
-    return 1 / (1 + (half / max(value, 1e-9)) ** power)
+    return float(1 / (1 + (half / max(value, 1e-9)) ** power))

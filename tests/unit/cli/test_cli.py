@@ -77,7 +77,8 @@ OPTIONS = {
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
     "suffix test-images to workers",
     "check": f"{REGIONS} data group-by json n-folds spacing split-seed splits workers",
-    "preprocess": f"{PLAN.replace('adapt ', '')} data dim max-time mode model overwrite prepared preset spacing task workers",
+    "preprocess": f"{PLAN.replace('adapt ', '')} data dim max-time mode model overwrite prepared preset spacing task "
+    "workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend dataset device engine grid json layout memory metrics model overlap overwrite "
     "precision set tolerance tta workers",

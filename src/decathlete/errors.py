@@ -134,6 +134,24 @@ class ImageError(DatasetError):
     code = "E-IMAGE"
 
 
+class NotAnImageError(ImageError):
+    """A DICOM object of another kind, such as an RT structure set.
+
+    Attributes:
+        kind: what it is, for a message.
+    """
+
+    code = "E-IMAGE-KIND"
+
+    def __init__(self, path: Path, kind: str) -> None:
+        super().__init__(
+            f"is {kind}, which has no voxels",
+            where=path,
+            remedy="name the folder with the slices of the image",
+        )
+        self.kind = kind
+
+
 class GridMismatchError(ImageError):
     """Two images that should share one grid do not."""
 

@@ -115,7 +115,7 @@ def test_time_is_for_each_fold_and_what_every_fold_fails_by_is_said_once(tmp_pat
     workspace = decathlete.Workspace(prepared=tmp_path / "prepared", results=tmp_path / "results")
     config, steps = decathlete.TrainConfig(max_time_s=1200, device="cuda:99"), Steps()
     with pytest.raises(decathlete.DecathleteError, match="cuda") as failed:
-        decathlete.cross_validate(root, workspace=workspace, config=config, workers=1, reporter=steps)
+        decathlete.cross_validate(root, workspace=workspace, config=config, adapt=False, workers=1, reporter=steps)
     assert "folds failed" not in str(failed.value)
     assert "Folds 0-1, one after the other: each trains for 20 min 0 s, together 40 min 0 s" in steps.heard
     assert not list(tmp_path.glob("results/**/cross_validation.*"))

@@ -208,6 +208,14 @@ _ENTRIES = (
         remedy="Correct or replace the file, or leave out its case.",
     ),
     ErrorCode(
+        code="E-IMAGE-KIND",
+        error="NotAnImageError",
+        title="The DICOM file is not an image",
+        meaning="The file contains structures (RTSTRUCT), a report or another object without voxels. Beside slices such "
+        "files are left out.",
+        remedy="Name the folder with the slices of the image.",
+    ),
+    ErrorCode(
         code="E-IMAGE-NOT-FOUND",
         error="ImageError",
         title="An image was not found",

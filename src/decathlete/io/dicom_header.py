@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
-from decathlete.errors import ImageError
+from decathlete.errors import ImageError, NotAnImageError
 from decathlete.io.dicom_attributes import TAGS, Attributes
 from decathlete.io.dicom_pixel_data import check_pixel_data
 
@@ -81,23 +81,6 @@ class DicomFile:
     is_signed: bool
     is_encapsulated: bool
     frames: tuple[Frame, ...]
-
-
-class NotAnImageError(ImageError):
-    """A DICOM object of another kind, such as an RT structure set.
-
-    Attributes:
-        kind: what it is, for a message.
-    """
-
-    def __init__(self, path: Path, kind: str) -> None:
-        super().__init__(
-            f"is {kind}, which has no voxels",
-            where=path,
-            remedy="name the folder with the slices of the image",
-            code="E-IMAGE-DICOM",
-        )
-        self.kind = kind
 
 
 def read_dicom_header(path: Path) -> DicomFile:

@@ -200,13 +200,15 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget) -> _Size:
     for size in (planned, small, narrow):
         if _steps(size, budget) >= COMFORTABLE_STEPS:
             return size
-    sizes = [_narrow_finest(plan, size, budget) for size in _shrinking(plan, _smaller_batch(plan, narrow, budget))]
-    best = max(sizes, key=lambda size: _learned_share(plan, size, budget))
-    if _steps(best, budget) < FEWEST_STEPS:
-        best = _narrow(plan, best, NARROWEST_FEATURES)
-    if _steps(best, budget) < FEWEST_STEPS:
-        logger.warning("only about %d training steps fit into %s", _steps(best, budget), _time(budget.max_time_s))
-    return best
+    sizes = list(_shrinking(plan, _smaller_batch(plan, narrow, budget)))
+    thin = [_narrow_finest(plan, size, budget) for size in sizes]
+    best = max(range(len(sizes)), key=lambda index: _learned_share(plan, thin[index], budget))
+    if _steps(thin[best], budget) >= FEWEST_STEPS:
+        return thin[best]
+    last = _narrow(plan, sizes[best], NARROWEST_FEATURES)
+    if _steps(last, budget) < FEWEST_STEPS:
+        logger.warning("only about %d training steps fit into %s", _steps(last, budget), _time(budget.max_time_s))
+    return last
 
 
 def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget) -> float:

@@ -23,6 +23,8 @@ def make_scores_origin(settings: RecordedSettings, cases: Sequence[Case], labels
         DatasetError: a file cannot be read.
     """
     prediction = settings.model_dump(mode="json")
+    if settings.spacing is None:
+        del prediction["spacing"]  # as older releases recorded it
     models = tuple(model.pop("digest") for model in prediction["models"])
     try:
         truths = {case.id: file_digest(case.label) for case in cases if case.label is not None}

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.lazy_import import lazy_import
-from decathlete.errors import ImageError
+from decathlete.errors import ImageError, NotAnImageError
 from decathlete.io.dicom_grid import FrameGrid, check_alike, place_frames, warn_once
-from decathlete.io.dicom_header import DicomFile, Frame, NotAnImageError, read_dicom_header
+from decathlete.io.dicom_header import DicomFile, Frame, read_dicom_header
 from decathlete.io.dicom_numbers import read_stored_numbers
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.itk import is_integer_header, read_itk_header

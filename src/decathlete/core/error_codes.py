@@ -211,8 +211,8 @@ _ENTRIES = (
         code="E-IMAGE-KIND",
         error="NotAnImageError",
         title="The DICOM file is not an image",
-        meaning="The file contains structures (RTSTRUCT), a report or another object without voxels. Beside slices such "
-        "files are left out.",
+        meaning="The file contains structures (RTSTRUCT), a report or another object without voxels. Beside slices "
+        "such files are left out.",
         remedy="Name the folder with the slices of the image.",
     ),
     ErrorCode(

@@ -118,7 +118,7 @@ def check(case: Input) -> Finding:
     second = root / "imagesTr" / "second.nii"
     second.write_bytes(image.read_bytes())
     pairs = ((image, label), (entry, label), (second, entry))
-    training = [{"image": str(i.relative_to(root)), "label": str(l.relative_to(root))} for i, l in pairs]
+    training = [{"image": str(i.relative_to(root)), "label": str(m.relative_to(root))} for i, m in pairs]
     manifest = {"name": "T", "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "a", "2": "b"}}
     (root / "dataset.json").write_text(json.dumps(manifest | {"numTraining": 3, "training": training, "test": []}))
     result = run_command(["check", str(root), "--workers", "1"])

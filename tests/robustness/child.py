@@ -39,9 +39,10 @@ def _status_mb(name: str) -> float:
 class Runner:
     """Runs cases in a temporary folder."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, cache: Path, *, memory: bool) -> None:
         self.folder = folder
         self.cache = cache
+        self.memory = memory
         self.formats = load_formats()
         self.actions = load_actions()
         self.shared = Shared(folder / "shared")
@@ -50,6 +51,8 @@ class Runner:
 
     def run(self, case: Case) -> Outcome:
         """Run a case; the memory of the honest input is measured before the first of its kind."""
+        if not self.memory:
+            return self._run(case)
         key = (case.format, case.action)
         if key not in self.honest_peaks:
             honest = Case(format=case.format, kind="honest", number=0, action=case.action)
@@ -124,7 +127,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
         os.chdir(temporary)
-        runner = Runner(Path(temporary), Path(sys.argv[1]))
+        runner = Runner(Path(temporary), Path(sys.argv[1]), memory=sys.argv[2:] != ["no-memory"])
         limited = False
         for line in sys.stdin:
             outcome = runner.run(Case(**json.loads(line)))

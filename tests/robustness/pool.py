@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -21,10 +22,11 @@ import psutil
 from robustness.outcomes import CRASH, HANG, Case, Outcome
 
 HANG_S = 30.0
-"""Processor time of one case, and time without any of it, that count as hanging. A busy machine does not change them."""
+"""Processor time of one case, and time without any of it, that count as hanging, also on a busy machine."""
 
 _POLL_S = 0.25
 _CASES_PER_PROCESS = 250
+_PR_SET_PDEATHSIG = 1
 _TESTS = Path(__file__).parents[1]
 
 
@@ -33,19 +35,21 @@ class Child:
 
     Args:
         module: with the loop that answers.
+        memory: whether memory is compared with that of honest inputs.
         cache: folder of honest inputs that are costly to make.
     """
 
-    def __init__(self, cache: Path, module: str = "robustness.child") -> None:
+    def __init__(self, cache: Path, module: str = "robustness.child", *, memory: bool = True) -> None:
         self.n_cases = 0
-        self.errors: IO[bytes] = tempfile.TemporaryFile()
+        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-m", module, str(cache)],
+            [sys.executable, "-X", "faulthandler", "-m", module, str(cache), "memory" if memory else "no-memory"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             env=_environment(),
             start_new_session=True,
+            preexec_fn=end_with_parent,
         )
 
     def run(self, case: Case) -> Outcome:
@@ -96,15 +100,20 @@ class Child:
                 stream.close()
 
 
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent ends (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Watch:
     """Tells whether a process hangs, by the processor time of it and its children, not by a clock alone.
 
     Args:
-        limit_s: most processor time, s.
+        limit_s: most processor time, s; ``None``: :data:`HANG_S`.
     """
 
-    def __init__(self, pid: int, *, limit_s: float = HANG_S) -> None:
-        self._limit_s = limit_s
+    def __init__(self, pid: int, *, limit_s: float | None = None) -> None:
+        self._limit_s = HANG_S if limit_s is None else limit_s
         self._process = psutil.Process(pid)
         self._start = self._last = self._cpu_s()
         self._idle_s = 0.0
@@ -151,9 +160,17 @@ def _environment() -> dict[str, str]:
 
 
 def run_cases(
-    cases: Sequence[Case], *, workers: int, cache: Path, on_outcome: Callable[[Outcome], None] = lambda outcome: None
+    cases: Sequence[Case],
+    *,
+    workers: int,
+    cache: Path,
+    memory: bool = True,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Run all cases in ``workers`` processes and return their outcomes, in the order of the cases."""
+    """Run all cases in ``workers`` processes and return their outcomes, in the order of the cases.
+
+    After ctrl-C, the outcomes until then are returned.
+    """
     waiting: queue.Queue[tuple[int, Case]] = queue.Queue()
     for item in enumerate(cases):
         waiting.put(item)
@@ -172,7 +189,7 @@ def run_cases(
                 if child is None or not child.is_alive:
                     if child is not None:
                         child.close()
-                    child = Child(cache)
+                    child = Child(cache, memory=memory)
                 found[index] = child.run(case)
                 on_outcome(found[index])
         except BaseException as problem:
@@ -184,8 +201,13 @@ def run_cases(
     threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt as problem:  # what is done is returned
+        failures.append(problem)
+        for thread in threads:
+            thread.join()
+    if failures and not isinstance(failures[0], KeyboardInterrupt):
         raise failures[0]
     return [found[index] for index in sorted(found)]

@@ -42,14 +42,20 @@ TAGS: dict[str, tuple[int, int, str]] = {
 """Elements that decide what is read: group, element, value representation."""
 
 _SHORTS = (0, 1, 2, 7, 8, 12, 15, 16, 32, 64, 255, 1000, 65535)
+_DECIMALS = (
+    *("", "0", "-1", "nan", "inf", "1e400", "1e38", "x", "9" * 3000),
+    *("1\\1", "1\\2", "0\\1", "1\\-1", "1e-9\\1e-9", "1\\2\\3\\4", "nan\\0\\0", "0\\0\\1e30", "3\\3\\3"),
+    *("1\\0\\0\\0\\1", "0\\0\\0\\0\\0\\0", "1\\0\\0\\1\\0\\0"),
+)
 _TEXTS = {
-    "DS": ("", "0", "-1", "nan", "inf", "1e400", "1e38", "x", "1\\2", "1\\0\\0\\0\\1", "0\\0\\0\\0\\0\\0", "1\\0\\0\\1\\0\\0",
-           "0\\1", "1\\-1", "1e-9\\1e-9", "9" * 3000, "1\\2\\3\\4", "nan\\0\\0", "0\\0\\1e30", "3\\3\\3", "1\\1"),
+    "DS": _DECIMALS,
     "IS": ("", "0", "-1", "1", "7", "9", "1000000", "2147483647", "x", "9" * 3000),
     "CS": ("", "MONOCHROME1", "RGB", "PALETTE COLOR", "YBR_FULL_422", "X" * 3000),
-    "UI": ("", "1.2.3", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2",
-           "1.2.840.10008.1.2.1.99", "x" * 300),
-}  # fmt: skip
+    "UI": (
+        *("", "1.2.3", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2"),
+        *("1.2.840.10008.1.2.1.99", "x" * 300),
+    ),
+}
 
 
 def find_element(data: bytes, name: str, *, last: bool = False) -> tuple[int, int, int] | None:
@@ -69,7 +75,7 @@ def set_element(data: bytes, name: str, value: bytes) -> bytes:
     found = find_element(data, name)
     if found is None:
         return data
-    at, start, length = found
+    _, start, length = found
     value += b"\0" * (len(value) % 2)
     size = struct.pack("<I", len(value)) if TAGS[name][2] == "OW" else struct.pack("<H", len(value))
     return data[: start - len(size)] + size + value + data[start + length :]

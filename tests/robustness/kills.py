@@ -30,7 +30,7 @@ from robustness.outcomes import (
 )
 from robustness.processes import Command, send
 from robustness.scenarios import SCENARIOS, Files, Scenario, has_whole_model, make_inputs
-from robustness.snapshots import Snapshot, compare, take_snapshot, temporary_files
+from robustness.snapshots import Snapshot, compare, take_snapshot, temporary_files, temporary_folder
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _TRIES = 3
@@ -56,10 +56,16 @@ def make_reference(scenario: Scenario, inputs: Files, folder: Path) -> Reference
         if command.wait() != 0:
             raise RuntimeError(f"an undisturbed {scenario.name} failed: {command.output[-2000:]}")
         snapshots.append(take_snapshot(place, scenario.roots))
-        shutil.rmtree(place)
+        remove(place)
     if difference := compare(snapshots[0], snapshots[-1]):
         raise RuntimeError(f"two undisturbed runs of {scenario.name} differ: {difference}")
     return Reference(scenario=scenario, files=inputs, snapshot=snapshots[0], cpu_s=command.used_s)
+
+
+def remove(place: Path) -> None:
+    """Remove the folder of a trial, and that of its temporary files."""
+    for folder in (place, temporary_folder(place)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def kill_once(reference: Reference, number: int, folder: Path) -> Outcome:
@@ -69,12 +75,11 @@ def kill_once(reference: Reference, number: int, folder: Path) -> Outcome:
     share = random.random()
     for attempt in range(_TRIES):
         place = folder / f"{reference.scenario.name.replace(' ', '_')}-{number}"
-        shutil.rmtree(place, ignore_errors=True)
         write_files(reference.files, place)
         try:
             outcome = _kill(reference, case, place, share * 0.6**attempt)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            remove(place)
         if outcome.result != FINISHED:
             return outcome
     return outcome

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from robustness.pool import Watch
+from robustness.snapshots import temporary_folder
 
 _POLL_S = 0.02
 _LIMIT_S = 600.0
@@ -23,7 +24,7 @@ class Command:
     """A running ``decathlete ARGUMENTS`` in a session of its own.
 
     Args:
-        folder: working folder; its ``tmp`` is the folder of temporary files.
+        folder: working folder; temporary files go to the folder :func:`temporary_folder` beside it.
         prefix: a program that starts it.
         before: called in the new process before it becomes Python.
     """
@@ -37,7 +38,8 @@ class Command:
         before: Callable[[], None] | None = None,
     ) -> None:
         self.used_s = 0.0
-        (folder / "tmp").mkdir(exist_ok=True)
+        temporary = temporary_folder(folder)
+        temporary.mkdir(exist_ok=True)
         self.log = folder.parent / f"{folder.name}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -46,7 +48,7 @@ class Command:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=folder,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")},
+                env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
                 start_new_session=True,
                 preexec_fn=before,
             )
@@ -64,7 +66,7 @@ class Command:
                 times = process.cpu_times()
             except psutil.NoSuchProcess:
                 continue
-            total += times.user + times.system
+            total += times.user + times.system + times.children_user + times.children_system
         return total
 
     def tree(self) -> list[psutil.Process]:

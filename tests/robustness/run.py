@@ -21,7 +21,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--actions", nargs="*", help="Only these actions.")
     parser.add_argument("--first", type=int, default=0, help="First number of the inputs; another one, other inputs.")
     parser.add_argument("--kills", type=int, default=200, help="Number of kills of all commands together.")
-    parser.add_argument("--only", nargs="*", help="Only these commands (kill) or faults (fault).")
+    parser.add_argument("--only", nargs="*", help="Only these commands, or faults.")
     parser.add_argument("--json", type=Path, help="File for the outcomes.")
     parser.add_argument("--seeds", type=Path, help="File to which the seeds of new faults are added.")
     parser.add_argument("--work", type=Path, help="Folder for costly honest inputs; default: a temporary one.")

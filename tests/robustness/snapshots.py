@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 _VOLATILE = re.compile(r"(finished|created|started|date|.*seconds|.*_s|.*per_second|machine|elapsed|host|pid)")
 _ONLY_PRESENT = {".ckpt", ".html", ".csv", ".md", ".xml", ".log"}
-_IGNORED = re.compile(r"(^|/)(tensorboard|tmp)/|\.lock$|(^|/)loggers\.json$")
+_IGNORED = re.compile(r"(^|/)tensorboard/|\.lock$|(^|/)loggers\.json$")
 _TEMPORARY = re.compile(r"partial|\.tmp|\.part$|^tmp")
 _OF_OTHERS = re.compile(r"torchinductor|matplotlib|pymp-")
 """Temporary folders that torch and Python make and keep."""
@@ -43,11 +43,16 @@ def compare(expected: Snapshot, found: Snapshot) -> str:
     return "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in parts if names)
 
 
+def temporary_folder(folder: Path) -> Path:
+    """Return the folder of temporary files of the commands that work in ``folder``."""
+    return folder.parent / f"{folder.name}-tmp"
+
+
 def temporary_files(folder: Path) -> list[str]:
     """Return files and folders that a command made for itself and should have removed."""
     inside = [p for p in folder.rglob("*") if _TEMPORARY.search(p.name) and p.parent != folder]
-    found = (*inside, *(folder / "tmp").glob("*"))
-    return sorted({p.relative_to(folder).as_posix() for p in found if not _OF_OTHERS.search(p.name)})
+    found = (*inside, *temporary_folder(folder).glob("*"))
+    return sorted({p.relative_to(folder.parent).as_posix() for p in found if not _OF_OTHERS.search(p.name)})
 
 
 def _digest(path: Path, folder: Path) -> str:

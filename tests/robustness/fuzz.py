@@ -28,7 +28,10 @@ def choose_cases(
     actions: Sequence[str] | None = None,
     first: int = 0,
 ) -> list[Case]:
-    """Return about ``n_inputs`` inputs, shared by the formats' weights and evenly by kind, each with all actions."""
+    """Return about ``n_inputs`` inputs, shared by the formats' weights and evenly by kind, each with all actions.
+
+    The inputs of all formats are mixed, so that a run that is stopped has seen each.
+    """
     chosen = [form for name, form in load_formats().items() if not formats or name in formats]
     total = sum(form.weight for form in chosen)
     cases = []
@@ -40,7 +43,7 @@ def choose_cases(
             for action in form.actions:
                 if not actions or action in actions:
                     cases.append(Case(format=form.name, kind=kind, number=number, action=action))
-    return cases
+    return sorted(cases, key=lambda case: case.number)
 
 
 def read_seeds(path: Path = SEEDS) -> list[Case]:

@@ -25,7 +25,7 @@ HANG_S = 30.0
 """Processor time of one case, and time without any of it, that count as hanging, also on a busy machine."""
 
 _POLL_S = 0.25
-_CASES_PER_PROCESS = 250
+_CASES_PER_PROCESS = 1000
 _PR_SET_PDEATHSIG = 1
 _TESTS = Path(__file__).parents[1]
 

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the faults and print the table."""
     with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
         outcomes = list(_all_faults(options, Path(temporary)))
-    print(f"\n{table(outcomes)}\n\n{causes(outcomes)}")  # noqa: T201
+    print(f"\n{table(outcomes)}\n\n{causes(outcomes)}")
     if options.json:
         save(outcomes, options.json)
     return int(any(outcome.is_fault for outcome in outcomes))
@@ -50,7 +50,7 @@ def _all_faults(options: argparse.Namespace, folder: Path) -> Iterator[Outcome]:
         reference = make_reference(scenario, inputs[scenario.needs], folder)
         with ThreadPoolExecutor(options.workers) as pool:
             for outcome in pool.map(lambda item, r=reference: _one(*item, r, folder), faults):
-                print(f"{outcome.case}: {outcome.result} {outcome.cause}", flush=True)  # noqa: T201
+                print(f"{outcome.case}: {outcome.result} {outcome.cause}", flush=True)
                 yield outcome
 
 

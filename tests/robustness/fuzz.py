@@ -74,14 +74,14 @@ def run(options: argparse.Namespace) -> int:
         nonlocal n_done
         n_done += 1
         if n_done % 100 == 0:
-            print(f"{n_done} of {len(cases)} cases, {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
+            print(f"{n_done} of {len(cases)} cases, {time.monotonic() - started:.0f} s", flush=True)
 
     with ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         outcomes = run_cases(cases, workers=options.workers, cache=work, on_outcome=tell)
     n_inputs = len({(c.format, c.kind, c.number) for c in cases if c.kind != "honest"})
     took = time.monotonic() - started
-    print(f"{n_inputs} malformed inputs, {len(cases)} cases, {took:.0f} s\n\n{table(outcomes)}\n\n{causes(outcomes)}")  # noqa: T201
+    print(f"{n_inputs} malformed inputs, {len(cases)} cases, {took:.0f} s\n\n{table(outcomes)}\n\n{causes(outcomes)}")
     if options.json:
         save(outcomes, options.json, n_inputs=n_inputs, seconds=round(took))
     if options.seeds:

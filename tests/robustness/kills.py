@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
         folder = Path(temporary)
         outcomes = list(_all_kills(chosen, share, options, folder))
     n_kills = sum(outcome.result != FINISHED for outcome in outcomes)
-    print(f"{n_kills} kills\n\n{table(outcomes)}\n\n{causes(outcomes)}")  # noqa: T201
+    print(f"{n_kills} kills\n\n{table(outcomes)}\n\n{causes(outcomes)}")
     if options.json:
         save(outcomes, options.json, n_kills=n_kills)
     return int(any(outcome.is_fault for outcome in outcomes))
@@ -158,5 +158,5 @@ def _all_kills(scenarios: list[Scenario], share: int, options: argparse.Namespac
         numbers = range(options.first, options.first + share)
         with ThreadPoolExecutor(options.workers) as pool:
             for outcome in pool.map(lambda n, r=reference: kill_once(r, n, folder), numbers):
-                print(f"{outcome.case}: {outcome.result} {outcome.cause}", flush=True)  # noqa: T201
+                print(f"{outcome.case}: {outcome.result} {outcome.cause}", flush=True)
                 yield outcome

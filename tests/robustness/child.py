@@ -25,8 +25,9 @@ from robustness.outcomes import MEMORY, Case, Outcome
 _MOST_MORE_MB = 3072
 """Address space that a case may use beyond what the process has after its first cases; more is a MemoryError."""
 
-_SLACK_MB = 48.0
-"""Of the comparison of memory: allocators and caches differ by some MB from call to call."""
+_SLACK_MB = 96.0
+"""Of the comparison of memory: GDCM needs 67 MB for the message of any error, however small the file; allocators and
+caches differ by some MB from call to call."""
 
 
 def _status_mb(name: str) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from decathlete.core.checksums import add_checksum, remove_checksum
 from robustness.commands import run_command
 from robustness.phantom import SPACING_XYZ, make_phantom
 
@@ -77,9 +78,23 @@ def write_files(files: dict[str, bytes], folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".json"):
-            content = content.replace(CASE_FOLDER.encode(), str(folder).encode())
+            content = _replace(content, CASE_FOLDER, str(folder))
         path.write_bytes(content)
         os.utime(path, (_TIME_S, _TIME_S))
+
+
+def _replace(content: bytes, old: str, new: str) -> bytes:
+    """Replace a path in a JSON file; a checksum that fits the content is made again, one that does not stays."""
+    changed = content.replace(old.encode(), new.encode())
+    if changed == content:
+        return content
+    try:
+        bare = remove_checksum(content.decode())
+    except ValueError:
+        return changed
+    if bare == content.decode():  # without a checksum
+        return changed
+    return add_checksum(bare.replace(old, new)).encode()
 
 
 def workspace_options(folder: Path, *, command: str) -> list[str]:
@@ -108,7 +123,7 @@ def _read_workspace(folder: Path) -> dict[str, bytes]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = path.read_bytes()
         if path.suffix == ".json":
-            content = content.replace(str(folder).encode(), CASE_FOLDER.encode())
+            content = _replace(content, str(folder), CASE_FOLDER)
         files[path.relative_to(folder).as_posix()] = content
     return files
 

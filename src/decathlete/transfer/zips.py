@@ -105,10 +105,9 @@ def _unsafe_feature(member: zipfile.ZipInfo) -> str | None:
 
 def _write(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as target, _reading(archive):
-        with packed.open(member) as source:
-            while chunk := source.read(_READ):  # never more than the size in the header
-                target.write(chunk)
+    with path.open("xb") as target, _reading(archive), packed.open(member) as source:
+        while chunk := source.read(_READ):  # never more than the size in the header
+            target.write(chunk)
 
 
 @contextmanager

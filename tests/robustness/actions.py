@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,8 @@ from robustness.judging import ACCEPTED, Finding, judge_call, judge_command
 from robustness.outcomes import BATCH, CLEAN, DIFFERENT, EQUAL, WRONG
 from robustness.phantom import make_phantom
 from robustness.views import MustFailError, UnsureError, View, differences, view
+
+_NUMBERS = re.compile(r"\[[^]]*\]|\([^)]*\)|[-+]?\d[\d.e+-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ def look_at(path: Path) -> View | Finding:
 
 
 def _without_numbers(problem: object) -> str:
-    return "".join("N" if c.isdigit() else c for c in str(problem)).replace("N" * 2, "N")[:90]
+    return _NUMBERS.sub("N", str(problem))[:90]
 
 
 def read(case: Input) -> Finding:

@@ -22,8 +22,8 @@ from robustness.formats import Files, Format, load_formats
 from robustness.judging import Finding
 from robustness.outcomes import MEMORY, Case, Outcome
 
-_MOST_MORE_MB = 3072
-"""Address space that a case may use beyond what the process has after its first cases; more is a MemoryError."""
+_MOST_MORE_MB = 4096
+"""Address space beyond that of a process that has torch; more is a MemoryError, and no danger to the machine."""
 
 _SLACK_MB = 96.0
 """Of the comparison of memory: GDCM needs 67 MB for the message of any error, however small the file; allocators and
@@ -129,15 +129,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
         os.chdir(temporary)
         runner = Runner(Path(temporary), Path(sys.argv[1]), memory=sys.argv[2:] != ["no-memory"])
-        limited = False
+        limit = int((_status_mb("VmSize") + _MOST_MORE_MB) * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         for line in sys.stdin:
             outcome = runner.run(Case(**json.loads(line)))
             answers.write(json.dumps(asdict(outcome)) + "\n")
             answers.flush()
-            if not limited:  # after the first case, all libraries are loaded
-                limit = int((_status_mb("VmSize") + _MOST_MORE_MB) * 2**20)
-                resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-                limited = True
 
 
 if __name__ == "__main__":

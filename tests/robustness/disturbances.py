@@ -30,6 +30,7 @@ from robustness.outcomes import (
     TRACEBACK,
 )
 from robustness.processes import Command
+from robustness.scenarios import says_finished
 from robustness.snapshots import compare, take_snapshot, temporary_files
 
 Fault = Callable[[Reference, Path], tuple[str, str]]
@@ -59,7 +60,7 @@ def _after(reference: Reference, place: Path) -> tuple[str, str]:
     scenario = reference.scenario
     command = Command([*scenario.arguments(place), *scenario.resuming], place)
     result, cause = _end(command, {"\n"})
-    if result != EQUAL:
+    if result != EQUAL and not says_finished(command.output):
         return LOST, f"repeated without the fault: {result} {cause}"
     if left := temporary_files(place):
         return LEFT, f"temporary files stay: {', '.join(left[:3])}"

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import psutil
 
-from robustness.outcomes import CRASH, HANG, Case, Outcome
+from robustness.outcomes import CRASH, HANG, MEMORY, Case, Outcome
 
 HANG_S = 30.0
 """Processor time of one case, and time without any of it, that count as hanging, also on a busy machine."""
@@ -83,7 +83,8 @@ class Child:
         frames = [line.strip() for line in text.splitlines() if "/decathlete/" in line]
         place = frames[0].rpartition("/decathlete/")[2].replace('"', "") if frames else "native code"
         cause = f"{case.action}: {signal.Signals(-code).name} in {place}"
-        return Outcome(case=case, result=CRASH, cause=cause, detail=text)
+        result = MEMORY if code == -signal.SIGKILL else CRASH  # the system kills what fills the memory
+        return Outcome(case=case, result=result, cause=cause, detail=text)
 
     @property
     def is_alive(self) -> bool:

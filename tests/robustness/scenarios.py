@@ -167,6 +167,11 @@ def make_inputs(needs: str) -> Files:
     return {name: content for name, content in workspace.items() if name.startswith(kept)}
 
 
+def says_finished(output: str) -> bool:
+    """Whether a repeated command was rejected because the results are there; then they have to be whole."""
+    return "E-OUTPUT-EXISTS" in output
+
+
 def has_whole_model(folder: Path) -> str:
     """Return what is missing of a finished training, empty if nothing is."""
     from decathlete.models.bundle import ModelBundle

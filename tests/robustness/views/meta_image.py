@@ -82,7 +82,7 @@ def _unpacked(data: bytes, fields: dict[str, str], need: int) -> bytes:
     try:
         return zlib.decompressobj().decompress(data, max(min(need, 2**28), 1))
     except zlib.error as problem:
-        raise MustFailError(f"zlib: {problem}") from problem
+        raise MustFailError("damaged compressed voxels") from problem
 
 
 def _affines(fields: dict[str, str]) -> tuple[NDArray[np.float64], ...]:
@@ -101,7 +101,7 @@ def _numbers(text: str, n: int) -> NDArray[np.float64]:
     try:
         found = np.array([float(part) for part in text.split()])
     except ValueError as problem:
-        raise MustFailError(f"{text[:40]!r} are not numbers") from problem
+        raise MustFailError("text instead of numbers") from problem
     if len(found) != n:
         raise MustFailError(f"{len(found)} numbers, not {n}")
     return found

@@ -89,7 +89,7 @@ def _unpacked(data: bytes, encoding: str, need: int) -> bytes:
     try:
         return zlib.decompressobj(31).decompress(data, max(min(need, 2**28), 1))
     except zlib.error as problem:
-        raise MustFailError(f"gzip: {problem}") from problem
+        raise MustFailError("damaged compressed voxels") from problem
 
 
 def _affines(fields: dict[str, str]) -> tuple[NDArray[np.float64], ...]:

@@ -13,9 +13,9 @@ import blosc2
 import numpy as np
 from safetensors.numpy import load_file
 
-_VOLATILE = re.compile(r"(finished|created|started|date|.*seconds|.*_s|.*per_second|machine|elapsed|host|pid)")
+_VOLATILE = re.compile(r"(finished|created|started|date|.*seconds|.*_s|.*per_second|machine|elapsed|host|pid|crc32)")
 _ONLY_PRESENT = {".ckpt", ".html", ".csv", ".md", ".xml", ".log"}
-_IGNORED = re.compile(r"(^|/)tensorboard/|\.lock$|(^|/)loggers\.json$")
+_IGNORED = re.compile(r"(^|/)tensorboard/|\.lock$|(^|/)\.decathlete-(lock|reader)[^/]*$|(^|/)loggers\.json$")
 _TEMPORARY = re.compile(r"partial|\.tmp|\.part$|^tmp")
 _OF_OTHERS = re.compile(r"torchinductor|matplotlib|pymp-")
 """Temporary folders that torch and Python make and keep."""

@@ -13,7 +13,9 @@ pydicom = lazy_import("pydicom")
 
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _LONG_VALUES = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}  # types with a length of 4 bytes
+_LONG_OTHERS = {b"SQ", b"SV", b"UC", b"UR", b"UT", b"UV"}  # as these, which cannot hold pixel data
 _UNDEFINED = 0xFFFFFFFF
+_SIGNATURES = (0xFFFA, 0xFFFA)
 _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
@@ -52,8 +54,10 @@ def check_pixel_data(
         raise ValueError("the length of the pixel data does not fit the transfer syntax")
     if not is_encapsulated:
         _check_length(path, min(length, end - start), frame_bytes=frame_bytes, n_bytes=n_bytes)
+        _check_trailing_elements(stream, dataset, start + length, end)
         return
     lengths = _fragment_lengths(stream, end)
+    _check_trailing_elements(stream, dataset, stream.tell(), end)
     if len(lengths) < n_frames:
         raise _wrong_length(path, f"has {len(lengths)} compressed frames, and its header declares {n_frames}")
     if dataset.file_meta.TransferSyntaxUID == _RLE and sum(lengths) * _RLE_RATIO < n_bytes:
@@ -70,6 +74,37 @@ def _read_length(stream: BinaryIO, dataset: Any) -> int:
         raise ValueError("its pixel data have a wrong type")
     length = head[4:8] if is_implicit else stream.read(4)
     return int.from_bytes(length, "little" if is_little_endian else "big")
+
+
+def _check_trailing_elements(stream: BinaryIO, dataset: Any, start: int, end: int) -> None:
+    """Check the elements after the pixel data: GDCM reads them, and allocates what they declare.
+
+    Raises:
+        ValueError: they are not in order (a second image), or longer than the file.
+    """
+    is_implicit, is_little_endian = dataset.original_encoding
+    byte_order, last = "<" if is_little_endian else ">", _PIXEL_DATA
+    stream.seek(start)
+    while stream.tell() < end:
+        head = stream.read(8)
+        if not head.strip(b"\0") and not stream.read().strip(b"\0"):
+            return  # padding
+        if len(head) < 8:
+            raise ValueError("it ends within an element")
+        tag = struct.unpack(f"{byte_order}2H", head[:4])
+        if tag <= last:
+            raise ValueError("elements after its pixel data are not in order")
+        if is_implicit or head[4:6] in _LONG_VALUES | _LONG_OTHERS:
+            field = head[4:8] if is_implicit else stream.read(4)
+        else:
+            field = head[6:8]
+        length = int.from_bytes(field, "little" if is_little_endian else "big")
+        if length == _UNDEFINED and tag == _SIGNATURES:
+            return
+        if length > end - stream.tell():
+            raise ValueError("an element after its pixel data is longer than the file")
+        stream.seek(length, 1)
+        last = tag
 
 
 def _check_length(path: Path, stored: int, *, frame_bytes: int, n_bytes: int) -> None:

@@ -47,8 +47,10 @@ def _pixels(dataset: Any, n_frames: int) -> NDArray[Any]:
 
 
 def _rescaled(array: NDArray[Any], values: Any) -> NDArray[Any]:
-    if "RescaleSlope" not in values or "RescaleIntercept" not in values:
+    if "RescaleSlope" not in values and "RescaleIntercept" not in values:
         return array
+    if "RescaleSlope" not in values or "RescaleIntercept" not in values:
+        raise UnsureError("rescale by half")
     slope, intercept = float(values.RescaleSlope), float(values.RescaleIntercept)
     if not (np.isfinite(slope) and np.isfinite(intercept) and slope):
         raise UnsureError("rescale")

@@ -65,16 +65,15 @@ def _digest(path: Path, folder: Path) -> str:
 
 def _json(path: Path, folder: Path) -> bytes:
     text = path.read_text().replace(str(folder), "@CASE@")
-    content = _stable(json.loads(text))
-    if path.name == "conversion.json":
-        del content["digest"]  # of the source, whose path it contains
-    return json.dumps(content, sort_keys=True).encode()
+    made_of_times = "prepared" not in path.relative_to(folder).parts  # digests of models and of paths
+    return json.dumps(_stable(json.loads(text), digests=not made_of_times), sort_keys=True).encode()
 
 
-def _stable(value: Any) -> Any:
+def _stable(value: Any, *, digests: bool) -> Any:
     if isinstance(value, dict):
-        return {k: _stable(v) for k, v in value.items() if not _VOLATILE.fullmatch(k)}
-    return [_stable(v) for v in value] if isinstance(value, list) else value
+        kept = {k: v for k, v in value.items() if not _VOLATILE.fullmatch(k) and (digests or "digest" not in k)}
+        return {k: _stable(v, digests=digests) for k, v in kept.items()}
+    return [_stable(v, digests=digests) for v in value] if isinstance(value, list) else value
 
 
 def _tensors(path: Path, folder: Path) -> bytes:

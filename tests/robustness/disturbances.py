@@ -135,8 +135,7 @@ def read_only(reference: Reference, place: Path) -> tuple[str, str]:
 def _without_override() -> None:
     """Take root's right to ignore permissions from the process that is started next."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (_MANY = "5000"  # epochs
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
+    for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 

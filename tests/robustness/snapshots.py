@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 _VOLATILE = re.compile(r"(finished|created|started|date|.*seconds|.*_s|.*per_second|machine|elapsed|host|pid)")
+_DIGEST = re.compile(r"digest|^models$")
 _ONLY_PRESENT = {".ckpt", ".html", ".csv", ".md", ".xml", ".log"}
 _IGNORED = re.compile(r"(^|/)tensorboard/|\.lock$|(^|/)loggers\.json$")
 _TEMPORARY = re.compile(r"partial|\.tmp|\.part$|^tmp")
@@ -71,7 +72,7 @@ def _json(path: Path, folder: Path) -> bytes:
 
 def _stable(value: Any, *, digests: bool) -> Any:
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if not _VOLATILE.fullmatch(k) and (digests or "digest" not in k)}
+        kept = {k: v for k, v in value.items() if not _VOLATILE.fullmatch(k) and (digests or not _DIGEST.search(k))}
         return {k: _stable(v, digests=digests) for k, v in kept.items()}
     return [_stable(v, digests=digests) for v in value] if isinstance(value, list) else value
 

@@ -23,7 +23,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "little memory": (disturbances.little_memory, ("preprocess", "train --epochs", "predict")),
     "two at once": (disturbances.two_at_once, (*_WRITING, "export nnunet")),
     "dead worker": (disturbances.dead_worker, ("preprocess", "train --devices 2")),
-    "dead parent": (disturbances.dead_parent, ("train --devices 2", "preprocess")),
+    "dead parent": (disturbances.dead_parent, ("train --devices 2",)),
 }
 
 

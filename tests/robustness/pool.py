@@ -47,7 +47,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env=_environment(),
+            env=_environment() | {"TMPDIR": str(cache)},  # what a crash leaves goes with the cache
             start_new_session=True,
             preexec_fn=end_with_parent,
         )

@@ -27,6 +27,7 @@ class Scenario:
         arguments: from the folder of the trial to the command line.
         roots: folders of results, below the folder of the trial.
         resuming: more arguments when the command is repeated.
+        epochs: the argument that is the number of epochs, if the command trains.
         equal: whether the results of a repeated command equal those of an undisturbed one; else they are whole.
     """
 
@@ -36,6 +37,7 @@ class Scenario:
     roots: tuple[str, ...] = ("out",)
     resuming: tuple[str, ...] = ()
     equal: bool = True
+    epochs: str = "3"
 
 
 def _run_options(folder: Path) -> list[str]:

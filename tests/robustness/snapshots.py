@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 _VOLATILE = re.compile(r"(finished|created|started|date|.*seconds|.*_s|.*per_second|machine|elapsed|host|pid|crc32)")
+_DIGEST = re.compile(r"digest|^models$")
 _ONLY_PRESENT = {".ckpt", ".html", ".csv", ".md", ".xml", ".log"}
 _IGNORED = re.compile(r"(^|/)tensorboard/|\.lock$|(^|/)\.decathlete-(lock|reader)[^/]*$|(^|/)loggers\.json$")
 _TEMPORARY = re.compile(r"partial|\.tmp|\.part$|^tmp")
@@ -65,16 +66,15 @@ def _digest(path: Path, folder: Path) -> str:
 
 def _json(path: Path, folder: Path) -> bytes:
     text = path.read_text().replace(str(folder), "@CASE@")
-    content = _stable(json.loads(text))
-    if path.name == "conversion.json":
-        del content["digest"]  # of the source, whose path it contains
-    return json.dumps(content, sort_keys=True).encode()
+    made_of_times = "prepared" not in path.relative_to(folder).parts  # digests of models and of paths
+    return json.dumps(_stable(json.loads(text), digests=not made_of_times), sort_keys=True).encode()
 
 
-def _stable(value: Any) -> Any:
+def _stable(value: Any, *, digests: bool) -> Any:
     if isinstance(value, dict):
-        return {k: _stable(v) for k, v in value.items() if not _VOLATILE.fullmatch(k)}
-    return [_stable(v) for v in value] if isinstance(value, list) else value
+        kept = {k: v for k, v in value.items() if not _VOLATILE.fullmatch(k) and (digests or not _DIGEST.search(k))}
+        return {k: _stable(v, digests=digests) for k, v in kept.items()}
+    return [_stable(v, digests=digests) for v in value] if isinstance(value, list) else value
 
 
 def _tensors(path: Path, folder: Path) -> bytes:

@@ -17,7 +17,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.splits import Fold, Splits
 from decathlete.errors import DecathleteError
 from decathlete.evaluation.metrics import make_metrics
-from decathlete.evaluation.scores import Scores
+from decathlete.evaluation.scores import CaseScores, ClassScores, Scores
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
@@ -52,7 +52,8 @@ def write_fingerprint(folder: Path) -> Path:
 
 
 def write_scores(folder: Path) -> Path:
-    Scores.of([], make_metrics(None)).save(folder / "scores.json")
+    ball = ClassScores(name="ball", presence="both", values={"dice": 0.5}, truth_ml=2.0, prediction_ml=3.0)
+    Scores.of([CaseScores.of("case_0", [ball])], make_metrics(["dice"])).save(folder / "scores.json")
     return folder / "scores.json"
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.cluster_options import open_workers
 from decathlete.cli.plan_options import FullPlanArguments
 from decathlete.core.choices import PreparedFor
 from decathlete.errors import OptionError
@@ -16,6 +17,7 @@ from decathlete.planning.options import PlanOptions
 
 
 def check(
+    context: typer.Context,
     dataset: o.Dataset,
     group_by: o.GroupBy = None,
     regions: o.Regions = None,
@@ -23,6 +25,7 @@ def check(
     brats: o.Brats = False,
     data: o.Data = Path("data"),
     workers: o.Workers = 2,
+    cluster: o.Cluster = None,
     as_json: o.AsJson = False,
 ) -> None:
     """List every problem of a dataset with its solution. Nothing is changed."""
@@ -31,16 +34,17 @@ def check(
     from decathlete.workflows.check import check as check_dataset
     from decathlete.workflows.workspace import Workspace
 
-    report = check_dataset(
-        dataset,
-        workspace=Workspace(data=data),
-        group_by=group_by,
-        regions=regions,
-        regions_order=parse_order(regions_order),
-        brats=brats,
-        workers=workers,
-        progress=TerminalReporter().cases("check"),
-    )
+    with open_workers(context, cluster, workers) as case_workers:
+        report = check_dataset(
+            dataset,
+            workspace=Workspace(data=data),
+            group_by=group_by,
+            regions=regions,
+            regions_order=parse_order(regions_order),
+            brats=brats,
+            workers=case_workers,
+            progress=TerminalReporter().cases("check"),
+        )
     if as_json:
         print_json(report)
     else:
@@ -50,6 +54,7 @@ def check(
 
 
 def preprocess(
+    context: typer.Context,
     task: o.Task,
     plan: FullPlanArguments,
     dim: o.Dims = "3",
@@ -68,6 +73,7 @@ def preprocess(
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     workers: o.Workers = 2,
+    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Check and plan a dataset and prepare every case. The plan is printed with its reasons."""
@@ -79,34 +85,37 @@ def preprocess(
     reporter = TerminalReporter()
     workspace = Workspace(data=data, prepared=prepared)
     if mode != "train":
-        store = prepare_for_model(
-            task,
-            model=_require_model(
-                mode,
-                model,
-                has_plan_options=plan.to_plan_options() != PlanOptions() or preset is not None or dim != "3",
-            ),
-            mode=mode,
-            workspace=workspace,
-            workers=workers,
-            overwrite=overwrite,
-            progress=reporter.cases("prepare"),
+        model = _require_model(
+            mode,
+            model,
+            has_plan_options=plan.to_plan_options() != PlanOptions() or preset is not None or dim != "3",
         )
+        with open_workers(context, cluster, workers) as case_workers:
+            store = prepare_for_model(
+                task,
+                model=model,
+                mode=mode,
+                workspace=workspace,
+                workers=case_workers,
+                overwrite=overwrite,
+                progress=reporter.cases("prepare"),
+            )
         typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
         return
     if model is not None:
         raise OptionError("--model has no effect with --mode train", remedy="use --mode val or test, or leave it out")
-    store = preprocess_dataset(
-        task,
-        dims=o.parse_dims(dim),
-        workspace=workspace,
-        options=replace(plan.to_plan_options(), preset=preset),
-        workers=workers,
-        overwrite=overwrite,
-        on_plan=reporter.plan,
-        checking=reporter.cases("check"),
-        progress=reporter.cases("prepare"),
-    )
+    with open_workers(context, cluster, workers) as case_workers:
+        store = preprocess_dataset(
+            task,
+            dims=o.parse_dims(dim),
+            workspace=workspace,
+            options=replace(plan.to_plan_options(), preset=preset),
+            workers=case_workers,
+            overwrite=overwrite,
+            on_plan=reporter.plan,
+            checking=reporter.cases("check"),
+            progress=reporter.cases("prepare"),
+        )
     typer.echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
 
 

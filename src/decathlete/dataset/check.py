@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from decathlete.core.parallel import map_cases
+from decathlete.core.parallel import Workers, map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.dataset.spec import Case, DatasetSpec
@@ -114,14 +115,15 @@ class _CaseFindings(Schema):
     classes: tuple[int, ...] = ()
 
 
-def check_dataset(spec: DatasetSpec, *, workers: int = 2, progress: CaseProgress | None = None) -> CheckReport:
+def check_dataset(spec: DatasetSpec, *, workers: Workers = 2, progress: CaseProgress | None = None) -> CheckReport:
     """Read every file of a dataset once and list all problems; nothing is changed.
 
     The grids of a case's files may differ by ``GRID_TOLERANCE_MM`` and ``DIRECTION_TOLERANCE``.
     """
     cases = {f"train {c.id}": c for c in spec.cases} | {f"test {c.id}": c for c in spec.test_cases}
     findings: dict[str, _CaseFindings] = {}
-    for outcome in map_cases(partial(_check_case, spec), cases, workers=workers):
+    declared = replace(spec, cases=(), test_cases=())  # all that one case is compared with
+    for outcome in map_cases(partial(_check_case, declared), cases, workers=workers):
         case_id = cases[outcome.case_id].id
         findings[outcome.case_id] = outcome.value or _failed_check(cases[outcome.case_id], outcome.cause)
         if progress:

@@ -11,7 +11,7 @@ import numpy as np
 
 from decathlete.core.files import writable_folder
 from decathlete.core.labels import LabelSet
-from decathlete.core.parallel import map_cases
+from decathlete.core.parallel import Workers, map_cases, require_shared
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, GridMismatchError, ImageError, problems_found
@@ -41,7 +41,7 @@ def evaluate(
     brats: bool = False,
     metrics: Sequence[MetricChoice] | None = None,
     tolerance_mm: float | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
 ) -> Scores:
     """Score every label map of a folder against the prediction of the same id (file name without its suffix).
 
@@ -52,6 +52,7 @@ def evaluate(
             class per value found in the files.
         regions, regions_order, brats: score these regions instead of classes, see :class:`~decathlete.PlanOptions`.
         metrics, tolerance_mm: see :func:`~decathlete.evaluation.metrics.make_metrics`.
+        workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`).
 
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
@@ -64,6 +65,7 @@ def evaluate(
     if output:
         writable_folder(output)
     pairs = _pairs(predictions, labels_folder)
+    require_shared(workers, reads=[predictions, labels_folder])
     declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, workers=workers)
     scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
     scores = evaluate_pairs(pairs, scored, metrics=used, workers=workers)
@@ -86,7 +88,7 @@ def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
     return {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
 
 
-def _labels_seen(pairs: dict[str, Pair], *, workers: int) -> LabelSet:
+def _labels_seen(pairs: dict[str, Pair], *, workers: Workers) -> LabelSet:
     seen: set[int] = set()
     problems = []
     for outcome in map_cases(_values, pairs, workers=workers):
@@ -104,7 +106,7 @@ def _values(pair: Pair) -> set[int]:
 
 
 def evaluate_pairs(
-    pairs: Mapping[str, Pair], labels: LabelSet, *, metrics: Sequence[Metric] | None = None, workers: int = 2
+    pairs: Mapping[str, Pair], labels: LabelSet, *, metrics: Sequence[Metric] | None = None, workers: Workers = 2
 ) -> Scores:
     """Score files: case id -> (prediction, truth).
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from decathlete.core.parallel import CaseExecutor
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
+from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
-from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import PredictedFile, predict_files
 from decathlete.inference.prepared_inputs import is_store, stored_cases
 from decathlete.io.images import find_inputs
@@ -24,6 +25,7 @@ def predict(
     cases: int | None = None,
     save_probabilities: bool = False,
     overwrite: bool = False,
+    executor: CaseExecutor | None = None,
     progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
     """Segment images: write label maps on the grids of the images, each with a JSON of volumes and provenance.
@@ -36,6 +38,7 @@ def predict(
             (:func:`decathlete.prepare_for_model`).
         cases: greatest number of cases to predict, the first by name.
         overwrite: replace predictions of other inputs or settings; those of the same inputs and settings are kept.
+        executor: predicts the cases elsewhere (:func:`decathlete.connect_cluster`); ``None``: in this process.
 
     Raises:
         OptionError: an option is out of range.
@@ -45,13 +48,13 @@ def predict(
     """
     if cases is not None and cases < 1:
         raise OptionError(f"--cases must be at least 1, it is {cases}", remedy="use --cases 1 or more")
-    predictor = Predictor.load(models, options=options)
-    source = Path(inputs)
+    predictor = make_case_predictor(models, options, executor)
+    source, facts = Path(inputs), predictor.facts
     return predict_files(
         predictor,
-        stored_cases(source, predictor)[:cases]
+        stored_cases(source, facts.preparation_digests)[:cases]
         if is_store(source)
-        else dict(islice(find_inputs(source, n_channels=predictor.n_channels).items(), cases)),
+        else dict(islice(find_inputs(source, n_channels=facts.n_channels).items(), cases)),
         Path(output),
         save_probabilities=save_probabilities,
         overwrite=overwrite,

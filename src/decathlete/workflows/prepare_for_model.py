@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from decathlete.core.files import writable_folder
+from decathlete.core.parallel import Workers
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
@@ -29,7 +30,7 @@ def prepare_for_model(
     model: Path,
     mode: Literal["val", "test"] = "test",
     workspace: Workspace = Workspace(),
-    workers: int = 2,
+    workers: Workers = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> PreparedStore:
@@ -43,7 +44,7 @@ def prepare_for_model(
         model: folder of a run or of a model.
         mode: ``val``: labelled cases; ``test``: test images.
         workspace: folders of data and prepared data.
-        workers: number of cases that are prepared in parallel.
+        workers: number of cases that are prepared in parallel, or an executor (:func:`decathlete.connect_cluster`).
         overwrite: replace cases that were prepared with another plan.
         progress: called after each case.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from decathlete.core.choices import Orientation
 from decathlete.core.files import writable_folder
+from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.manifest import read_dataset
@@ -32,7 +33,7 @@ def preprocess(
     dims: Dims = 3,
     workspace: Workspace = Workspace(),
     options: PlanOptions = PlanOptions(),
-    workers: int = 2,
+    workers: Workers = 2,
     overwrite: bool = False,
     reuse: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
@@ -42,6 +43,7 @@ def preprocess(
     """Check, plan and prepare a dataset; results of an earlier run are kept.
 
     Args:
+        workers: number of cases that are processed in parallel, or an executor (:func:`decathlete.connect_cluster`).
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
         checking, progress: called after each checked and each prepared case.
@@ -58,6 +60,7 @@ def preprocess(
         if on_plan:
             on_plan(store.plan)
         return store
+    require_shared(workers, reads=[spec.root], writes=[folder.parent])
     fingerprint = load_or_make_fingerprint(spec, folder.parent, options.orientation, workers=workers, progress=checking)
     plan = plan_with(spec, fingerprint, dims=dims, options=options)
     if on_plan:
@@ -84,7 +87,7 @@ def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
 
 
 def load_or_make_fingerprint(
-    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int, progress: CaseProgress | None = None
+    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: Workers, progress: CaseProgress | None = None
 ) -> Fingerprint:
     """Return the dataset's fingerprint, which is stored beside the prepared data until the dataset changes.
 

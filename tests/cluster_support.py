@@ -72,6 +72,12 @@ def fail_at_7(item: Item) -> int:
     return item.number
 
 
+def sleep_long(item: Item) -> None:
+    """Leave a trace, and sleep until something ends the process."""
+    leave_trace(item)
+    time.sleep(HANG_S)
+
+
 def bug(item: Item) -> int:
     """Raise what is no user's error."""
     raise ZeroDivisionError("a bug")

@@ -69,20 +69,20 @@ TRAINING = (
     "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend data dim engine fold folds metrics overlap overwrite prepared preset results "
-    "tta workers",
+    "run": f"{PLAN} {TRAINING} blend cluster data dim engine fold fold-resources folds metrics overlap overwrite "
+    "prepared preset results tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite suffix "
     "test-images to workers",
-    "check": f"{REGIONS} data group-by json workers",
-    "preprocess": f"{PLAN.replace('adapt ', '')} data dim mode model overwrite prepared preset task workers",
+    "check": f"{REGIONS} cluster data group-by json workers",
+    "preprocess": f"{PLAN.replace('adapt ', '')} cluster data dim mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
-    "validate": "batch-size blend dataset device engine grid json layout memory metrics model overlap overwrite "
+    "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap overwrite "
     "precision set tolerance tta workers",
-    "predict": "batch-size blend cases device engine input layout memory model output overlap overwrite precision "
+    "predict": "batch-size blend cases cluster device engine input layout memory model output overlap overwrite precision "
     "save-probabilities tta",
-    "evaluate": f"{REGIONS} json lbls metrics output overwrite preds set tolerance workers",
+    "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set tolerance workers",
     "report": "dataset model",
     "components": "json",
     "export nnunet": "output overwrite",

@@ -78,10 +78,10 @@ OPTIONS = {
     "check": f"{REGIONS} cluster data group-by json workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster data dim mode model overwrite prepared preset task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
-    "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap overwrite "
-    "precision set tolerance tta workers",
-    "predict": "batch-size blend cases cluster device engine input layout memory model output overlap overwrite precision "
-    "save-probabilities tta",
+    "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap "
+    "overwrite precision set tolerance tta workers",
+    "predict": "batch-size blend cases cluster device engine input layout memory model output overlap overwrite "
+    "precision save-probabilities tta",
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set tolerance workers",
     "report": "dataset model",
     "components": "json",

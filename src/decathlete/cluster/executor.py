@@ -55,7 +55,6 @@ class DaskExecutor:
         self._plugins = tuple(plugins)
         self._no_workers_s = no_workers_s
         self._members = Members(client)
-        self._shared = SharedPaths()
 
     def check_workers(self) -> None:
         """Check the versions of all workers.
@@ -63,12 +62,11 @@ class DaskExecutor:
         Raises:
             ClusterError: some run other versions.
         """
-        self._members.check(self._shared)
+        self._members.check(SharedPaths())
 
     def require_shared(self, *, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
         """See :meth:`decathlete.core.parallel.CaseExecutor.require_shared`. Later workers are checked, too."""
-        self._shared.add(reads=reads, writes=writes)
-        self._members.check(self._shared)
+        self._members.check(SharedPaths.of(reads=reads, writes=writes))
 
     def call_everywhere(self, function: Callable[[], None]) -> None:
         """See :meth:`decathlete.core.parallel.CaseExecutor.call_everywhere`."""
@@ -129,8 +127,9 @@ class _Map:
                 yield from self._collect(dispatch)
         finally:
             self._client.unsubscribe_topic(self._topic)
-            for future in self._running:
+            for future, running in self._running.items():
                 future.cancel()
+                dispatch.finish(running.case_id, running.member)
 
     def _required_resources(self) -> Mapping[str, float]:
         """Return what a worker must offer: also GPUs, for work on a GPU.

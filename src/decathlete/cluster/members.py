@@ -92,8 +92,8 @@ class Members:
 
     def _inspect(self, addresses: Sequence[str]) -> dict[str, tuple[dict[str, Any] | None, ClusterError | None]]:
         """Return facts or error of each worker; neither, if it has left meanwhile."""
-        token, writes = uuid.uuid4().hex[:8], sorted(self._shared.writes)
-        request = {"token": token, "reads": self._shared.reads, "writes": writes}
+        token, writes = uuid.uuid4().hex[:8], self._shared.writes
+        request = {"token": token, "reads": self._shared.stamps(), "writes": writes}
         with _probes(writes, token):
             replies = self._client.run(inspect_worker, request, workers=addresses, on_error="return")
             judged = {address: _judge(reply, writes, token) for address, reply in replies.items()}

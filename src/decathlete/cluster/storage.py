@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,22 +21,26 @@ POLL_S = 0.1
 Stamp = tuple[str, int, int] | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class SharedPaths:
-    """Paths that all workers must see.
+    """Absolute paths that all workers must see.
 
     Attributes:
-        reads: absolute path -> its stamp where the command runs.
-        writes: folders.
+        reads: files and folders.
+        writes: existing folders.
     """
 
-    reads: dict[str, Stamp] = field(default_factory=dict)
-    writes: set[str] = field(default_factory=set)
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
-    def add(self, *, reads: Sequence[Path], writes: Sequence[Path]) -> None:
-        """Add files and folders."""
-        self.reads |= {str(path.absolute()): stamp(path) for path in reads}
-        self.writes |= {str(path.absolute()) for path in writes}
+    @classmethod
+    def of(cls, *, reads: Sequence[Path], writes: Sequence[Path]) -> SharedPaths:
+        """Make the paths absolute."""
+        return cls(tuple(str(path.absolute()) for path in reads), tuple(str(path.absolute()) for path in writes))
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Return the stamp of each path that is read, as this process sees it now."""
+        return {path: stamp(Path(path)) for path in self.reads}
 
 
 def stamp(path: Path) -> Stamp:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,11 +96,16 @@ class Cluster:
 
     def worker_pids(self) -> list[int]:
         """Return the worker processes of each nanny (its helper process is left out)."""
-        children = [child for nanny in self.nannies for child in psutil.Process(nanny.pid).children()]
-        return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+        pids = []
+        for nanny in self.nannies:
+            with suppress(psutil.NoSuchProcess):  # it was killed, or ends now
+                children = psutil.Process(nanny.pid).children()
+                pids += [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return pids
 
     def kill_worker(self) -> int:
         """Kill a worker process."""
+        wait_until(lambda: bool(self.worker_pids()))
         victim = self.worker_pids()[0]
         os.kill(victim, signal.SIGKILL)
         return victim

@@ -99,13 +99,15 @@ def test_folds_on_a_cluster_equal_those_on_one_machine(cluster: Cluster, root: P
         assert contents(root / "cluster", pattern) == contents(root / "local", pattern), pattern
     scores = "results/Task07_Balls/3d/fold_{}/scores.json"
     for fold in range(2):
-        assert Scores.load(root / "cluster" / scores.format(fold)) == Scores.load(root / "local" / scores.format(fold))
+        mine, other = (Scores.load(root / name / scores.format(fold)) for name in ("cluster", "local"))
+        # the digest of a model covers the seconds of its training
+        assert mine.revised(origin=None) == other.revised(origin=None)
 
 
 def test_messages_of_a_fold_are_shown(cluster: Cluster, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     done = run(root, "messages", "--fold", "1", "--cluster", cluster.address)
     assert done.code == 0, done.err
-    assert any(text.startswith("fold 1: epoch 1") for text in caplog.messages), caplog.messages
+    assert any(text.startswith("fold 1: epoch 0") for text in caplog.messages), caplog.messages
 
 
 def test_predictions_equal_though_a_worker_dies(cluster: Cluster, root: Path, local: Printed) -> None:

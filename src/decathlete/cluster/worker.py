@@ -96,7 +96,7 @@ async def inspect_worker(request: Mapping[str, Any], dask_worker: Any) -> dict[s
     Args:
         request: plain values, since the worker may run another version: ``reads``, ``writes``, ``token``.
     """
-    reads: dict[str, Stamp] = {path: found and tuple(found) for path, found in request["reads"].items()}  # type: ignore[misc]
+    reads: dict[str, Stamp] = {path: found and tuple(found) for path, found in request["reads"].items()}
     problems = await asyncio.to_thread(
         problems_on_worker, reads, request["writes"], request["token"], dask_worker.id, within_s=VISIBLE_WITHIN_S
     )

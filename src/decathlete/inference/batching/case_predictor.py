@@ -193,7 +193,7 @@ def _release() -> None:
     """Free the memory of the models; the worker process stays."""
     with _loading:
         _loaded.clear()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 

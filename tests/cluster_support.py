@@ -143,10 +143,12 @@ def run_cluster(folder: Path, *, n_workers: int = 2, options: Sequence[str] = ()
             processes.append(start(*worker, f"--local-directory={folder}", "--memory-limit=0", *options))
         yield Cluster(address=json.loads(file.read_text())["address"], nannies=processes[1:])
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            process.wait(HANG_S)
+        for process in reversed(processes):  # not by their own shutdown, which waits for workers that are just started
+            with suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+            process.kill()
+            process.wait()
         log.close()
 
 

@@ -58,7 +58,8 @@ def run_cluster(folder: Path, cores: Sequence[int]) -> Iterator[Cluster]:
         yield Cluster(json.loads(file.read_text())["address"], processes[1:])
     finally:
         for process in reversed(processes):
-            process.terminate()
-        for process in processes:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
             process.wait()
         log.close()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from decathlete.core.files import value_digest
+from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
 from decathlete.planning.fingerprint import Fingerprint
@@ -30,7 +31,7 @@ def plan_resolution(
     options: PlanOptions,
     config: TrainConfig,
     folder: Path,
-    workers: int,
+    workers: Workers,
 ) -> Plan:
     """Return ``plan``, on a coarser grid if the training time is too short for full resolution.
 
@@ -54,7 +55,7 @@ def plan_resolution(
     return choose_resolution(plan, ceilings.ceilings, budget, replan=replan)
 
 
-def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: int) -> Ceilings:
+def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:
     path = folder / f"ceilings_{plan.dims}d.json"
     spacings = candidate_spacings(plan)
     key = value_digest(

@@ -40,7 +40,7 @@ def call_in_child(
 
     Raises:
         ClusterError: the process died or was cancelled.
-        RuntimeError: the function has a bug; contains the traceback.
+        RuntimeError: the call or its result cannot be pickled; contains the traceback.
     """
     reader, writer = os.pipe()
     process = subprocess.Popen(

@@ -149,6 +149,7 @@ class FoldPipeline:
             spacing=self.spacing,
             training=self.config if self.adapt else None,
             workers=self.workers,
+            fold_resources=self.fold_resources,
             overwrite=self.overwrite,
             reuse=self.plan_options == PlanOptions(),
             on_plan=self.reporter.plan,

@@ -10,8 +10,9 @@ from typing import TypeVar
 import torch
 
 from decathlete.core.files import writable_folder
-from decathlete.core.parallel import CaseExecutor, TaskNeeds
+from decathlete.core.parallel import CaseExecutor
 from decathlete.errors import ClusterError, InterruptedRunError
+from decathlete.workflows.budget import fold_needs
 from decathlete.workflows.fold import FoldPipeline, FoldResult
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.workspace import FoldName
@@ -49,14 +50,7 @@ def attempt_fold(fold: FoldName, pipeline: FoldPipeline) -> FoldOutcome:
 def _run_elsewhere(
     pipeline: FoldPipeline, folds: Sequence[Fold], executor: CaseExecutor
 ) -> Iterator[tuple[Fold, FoldOutcome]]:
-    config = pipeline.config
-    needs = TaskNeeds(
-        at_once=1,
-        device=config.device,
-        n_devices=config.devices,
-        resources=pipeline.fold_resources or {},
-        own_process=True,
-    )
+    needs = fold_needs(pipeline.config, pipeline.fold_resources)
     executor.require_shared(
         reads=[pipeline.workspace.prepared_folder(pipeline.task, pipeline.dims)],
         writes=[writable_folder(pipeline.workspace.results_folder(pipeline.task, pipeline.dims))],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def preprocess(
     spacing: Triple | None = None,
     training: TrainConfig | None = None,
     workers: Workers = 2,
+    fold_resources: Mapping[str, float] | None = None,
     overwrite: bool = False,
     reuse: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
@@ -60,6 +61,8 @@ def preprocess(
         training: settings of the training whose time limit and device may make the grid coarser; ``None``: full
             resolution.
         workers: number of cases that are processed in parallel, or an executor (:func:`decathlete.connect_cluster`).
+        fold_resources: with an executor and ``training``, what a worker offers that trains a fold, e.g.
+            ``{"MEMORY": 64e9}``.
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
         checking, progress: called after each checked and each prepared case.
@@ -86,7 +89,14 @@ def preprocess(
             plan = plan_with(spec, fingerprint, dims=dims, options=options)
             if training is not None:
                 plan = plan_resolution(
-                    plan, spec, fingerprint, options=options, config=training, folder=folder.parent, workers=workers
+                    plan,
+                    spec,
+                    fingerprint,
+                    options=options,
+                    config=training,
+                    folder=folder.parent,
+                    workers=workers,
+                    fold_resources=fold_resources,
                 )
         if store is not None:
             _warn_of_other_resolution(store, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.resolution import Ceilings, candidate_spacings, choose_resolution, resolution_is_open
 from decathlete.preprocessing.ceilings import measure_ceilings
 from decathlete.training.config import TrainConfig
-from decathlete.workflows.budget import compute_budget
+from decathlete.workflows.budget import budget_of_folds
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +33,18 @@ def plan_resolution(
     config: TrainConfig,
     folder: Path,
     workers: Workers,
+    fold_resources: Mapping[str, float] | None = None,
 ) -> Plan:
     """Return ``plan``, on a coarser grid if the training time is too short for full resolution.
 
     Args:
         plan: made with ``options``.
         config: settings of the training: its time limit, device and precision.
+        workers, fold_resources: where cases are measured and folds are trained, see
+            :class:`~decathlete.workflows.fold.FoldPipeline`.
         folder: the measured ceilings are stored there until the dataset changes.
     """
-    budget = compute_budget(config, plan.network)
+    budget = budget_of_folds(config, plan.network, workers=workers, fold_resources=fold_resources)
     if not resolution_is_open(plan, budget):
         return plan
     ceilings = _load_or_measure(plan, spec, folder, workers=workers)

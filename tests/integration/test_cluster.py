@@ -10,10 +10,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster_support import Cluster, run_cluster
 from decathlete.cli.main import main
+from decathlete.core.locks import locked_folder
 from decathlete.evaluation.scores import Scores
 from decathlete.synthetic.phantoms import make_phantoms
 
@@ -121,3 +123,69 @@ def test_predictions_equal_though_a_worker_dies(cluster: Cluster, root: Path, lo
     assert done.code == 0, done.err
     assert contents(output, "*.nii*") == contents(root / "expected", "*.nii*")
     assert sorted(path.name for path in output.iterdir()) == sorted(p.name for p in (root / "expected").iterdir())
+
+
+def test_a_resolution_for_a_training_time_is_that_of_one_machine(cluster: Cluster, root: Path) -> None:
+    places = {name: root / "resolution" / name for name in ("local", "cluster")}
+    options = ("--task", "7", "--data", root / "data", "--n-folds", "2", "--max-time", "1s")
+    expected = command("preprocess", *options, "--prepared", places["local"], "--workers", "1")
+    assert expected.code == 0, expected.err
+    done = command("preprocess", *options, "--prepared", places["cluster"], "--cluster", cluster.address)
+    assert done.code == 0, done.err
+    for pattern in ("ceilings_3d.json", "plan.json", "*.b2nd"):
+        assert contents(places["cluster"], pattern) == contents(places["local"], pattern), pattern
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize(
+    "words", ["check 7 --json --n-folds 2 --data {data}", "evaluate --preds {masks} --lbls {masks} --json"]
+)
+def test_reports_equal_those_of_one_machine(cluster: Cluster, tmp_path: Path, words: str, damaged: bool) -> None:
+    dataset = tmp_path / "Task07_Balls"
+    make_phantoms(dataset, n_cases=3, n_test=1, shape_ZYX=(12, 14, 16))
+    if damaged:
+        min((dataset / "labelsTr").iterdir()).write_bytes(b"no label map")
+    options = [word.format(data=tmp_path, masks=dataset / "labelsTr") for word in words.split()]
+    expected = command(*options)
+    assert (expected.code == 0) is not damaged
+    done = command(*options, "--cluster", cluster.address)
+    assert (done.code, done.out) == (expected.code, expected.out)
+
+
+def test_a_given_spacing_and_a_bad_name_are_those_of_one_machine(
+    cluster: Cluster, root: Path, local: Printed, tmp_path: Path
+) -> None:
+    model, images = root / "local/results/Task07_Balls/3d/fold_0", tmp_path / "images"
+    images.mkdir()
+    header = "NRRD0004\ntype: float\ndimension: 3\nsizes: 24 22 20\nencoding: raw\nendian: little\n\n"
+    voxels = np.random.default_rng(0).normal(size=(20, 22, 24)).astype("<f4").tobytes()
+    for name in ("a", "b", "line\nbreak"):
+        (images / f"{name}.nrrd").write_bytes(header.encode() + voxels)
+    options = ("--model", model, "--input", images, "--device", "cpu", "--spacing", "2,1,1")
+    expected = command("predict", *options, "--output", tmp_path / "expected")
+    done = command("predict", *options, "--output", tmp_path / "done", "--cluster", cluster.address)
+    assert done.code == expected.code == 1
+    assert "E-IMAGE-NAME" in done.err + done.out or "line break" in done.err
+    assert contents(tmp_path / "done", "*.nrrd") == contents(tmp_path / "expected", "*.nrrd")
+    assert len(contents(tmp_path / "done", "*.json")) == 2
+
+
+def test_a_fold_of_another_process_is_not_touched(cluster: Cluster, root: Path) -> None:
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:  # another thread is treated like another process
+        with locked_folder(root / "locked/results/Task07_Balls/3d/fold_0"):
+            held.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(30)
+        done = run(root, "locked", "--fold", "0", "--cluster", cluster.address)
+    finally:
+        over.set()
+        thread.join()
+    assert done.code != 0
+    assert "is working here" in done.err
+    assert not (root / "locked/prepared").exists()

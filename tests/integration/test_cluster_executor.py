@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,21 +39,26 @@ def items(folder: Path, n: int) -> dict[str, Item]:
     return {f"case {i}": Item(number=i, folder=folder) for i in range(n)}
 
 
+@pytest.mark.parametrize("function", [support.fail_at_7, support.bug])
 def test_failures_and_messages_are_those_of_threads(
-    executor: DaskExecutor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    executor: DaskExecutor, tmp_path: Path, caplog: pytest.LogCaptureFixture, function: Callable[[Item], int]
 ) -> None:
     cases = items(tmp_path, 9)
-    local = {o.case_id: (o.value, o.error) for o in map_cases(support.fail_at_7, cases, workers=2)}
+    local = {o.case_id: (o.value, o.error) for o in map_cases(function, cases, workers=2)}
     messages = sorted(caplog.messages)
     caplog.clear()
-    assert {o.case_id: (o.value, o.error) for o in map_cases(support.fail_at_7, cases, workers=executor)} == local
+    assert {o.case_id: (o.value, o.error) for o in map_cases(function, cases, workers=executor)} == local
     assert sorted(caplog.messages) == messages
 
 
-def test_a_bug_is_raised_and_the_workers_are_free_again(executor: DaskExecutor, tmp_path: Path) -> None:
+def test_the_workers_are_free_again_after_an_aborted_map(executor: DaskExecutor, tmp_path: Path) -> None:
+    def abort() -> None:
+        for outcome in executor.map(support.square_slowly, items(tmp_path, 9)):
+            raise ZeroDivisionError(outcome.case_id)
+
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError, match="a bug"):
-            list(executor.map(support.bug, items(tmp_path, 4)))
+        with pytest.raises(ZeroDivisionError, match="case"):
+            abort()
     assert len(list(executor.map(support.square, items(tmp_path, 4)))) == 4
 
 

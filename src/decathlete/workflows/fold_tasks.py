@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from decathlete.core.files import writable_folder
+from decathlete.core.locks import locked_folder
 from decathlete.core.parallel import CaseExecutor
 from decathlete.errors import ClusterError, InterruptedRunError
 from decathlete.workflows.budget import fold_needs
@@ -51,10 +51,10 @@ def _run_elsewhere(
     pipeline: FoldPipeline, folds: Sequence[Fold], executor: CaseExecutor
 ) -> Iterator[tuple[Fold, FoldOutcome]]:
     needs = fold_needs(pipeline.config, pipeline.fold_resources)
-    executor.require_shared(
-        reads=[pipeline.workspace.prepared_folder(pipeline.task, pipeline.dims)],
-        writes=[writable_folder(pipeline.workspace.results_folder(pipeline.task, pipeline.dims))],
-    )
+    prepared = pipeline.workspace.prepared_folder(pipeline.task, pipeline.dims)
+    results = pipeline.workspace.results_folder(pipeline.task, pipeline.dims)
+    with locked_folder(results, wait_for="written its scores to"):  # others would remove the files of the check
+        executor.require_shared(reads=[prepared], writes=[results])
     sent = replace(
         pipeline,
         task=pipeline.workspace.dataset(pipeline.task),  # a path, also where a number or name was given

@@ -152,20 +152,21 @@ def test_reports_equal_those_of_one_machine(cluster: Cluster, tmp_path: Path, wo
     assert (done.code, done.out) == (expected.code, expected.out)
 
 
-def test_a_given_spacing_and_a_bad_name_are_those_of_one_machine(
+def test_a_given_spacing_and_bad_names_are_those_of_one_machine(
     cluster: Cluster, root: Path, local: Printed, tmp_path: Path
 ) -> None:
     model, images = root / "local/results/Task07_Balls/3d/fold_0", tmp_path / "images"
     images.mkdir()
     header = "NRRD0004\ntype: float\ndimension: 3\nsizes: 24 22 20\nencoding: raw\nendian: little\n\n"
     voxels = np.random.default_rng(0).normal(size=(20, 22, 24)).astype("<f4").tobytes()
-    for name in ("a", "b", "line\nbreak"):
+    for name in ("a", "b", "line\nbreak", "not UTF-8 \udcff"):
         (images / f"{name}.nrrd").write_bytes(header.encode() + voxels)
     options = ("--model", model, "--input", images, "--device", "cpu", "--spacing", "2,1,1")
     expected = command("predict", *options, "--output", tmp_path / "expected")
     done = command("predict", *options, "--output", tmp_path / "done", "--cluster", cluster.address)
-    assert done.code == expected.code == 1
-    assert "E-IMAGE-NAME" in done.err + done.out or "line break" in done.err
+    assert done.code == expected.code == 2
+    assert "could not predict 2 of 4 cases" in done.err
+    assert done.err.count("has a name with bytes that are not UTF-8, or with a line break") == 2
     assert contents(tmp_path / "done", "*.nrrd") == contents(tmp_path / "expected", "*.nrrd")
     assert len(contents(tmp_path / "done", "*.json")) == 2
 

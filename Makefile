@@ -1,6 +1,7 @@
 # make demo      a virtual environment, then a brain cohort made, trained on and reported
 # make test      a virtual environment, then the checks and the tests that decide (under 15 minutes)
 # make test-full what is long or needs big packages, too
+# make robustness malformed inputs, kills and faults, all of them (about an hour); the outcomes go to robustness-results/
 # make docs      the documentation site, in site/
 # make fake-cuda a separate environment with torch's CUDA build (4.7 GB), and the tests of CUDA that need no GPU
 # make peers     an environment of its own with the programs that Decathlete is compared with
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-full fake-cuda check docs venv peers clean
+.PHONY: demo test test-full robustness fake-cuda check docs venv peers clean
 
 venv: $(VENV)/.installed
 
@@ -65,6 +66,13 @@ test: check
 test-full: check $(if $(DECATHLETE_PEERS),,peers) $(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
 	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8]"
 	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+# Each part prints a table of outcomes and fails if there was a fault; the others run all the same.
+robustness: venv
+	mkdir -p robustness-results
+	status=0; for part in fuzz kill fault; do \
+		$(BIN)/python -m tests.robustness.run $$part --workers $(WORKERS) --json robustness-results/$$part.json || status=1; \
+	done; exit $$status
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(FAKE_CUDA) .pytest_cache .mypy_cache .ruff_cache

@@ -92,6 +92,7 @@ def _root(
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[stderr_handler()])
     logging.getLogger("decathlete").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our own errors name the file
     logging.getLogger("py.warnings").setLevel(logging.ERROR if not verbose else logging.WARNING)
 
 

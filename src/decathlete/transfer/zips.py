@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from decathlete.core.files import is_access_error
 from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import ArchiveError
 from decathlete.transfer.archive import MAX_MEMBERS, REMEDY, inner_path, reject_duplicates
@@ -71,10 +72,8 @@ def find_damaged_member(packed: zipfile.ZipFile) -> str | None:
 
 @contextmanager
 def _open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
-    try:
+    with _reading(archive):
         packed = zipfile.ZipFile(archive)
-    except _DAMAGED as problem:
-        raise _damage_error(archive, problem) from problem
     with packed:
         yield packed
 
@@ -106,13 +105,22 @@ def _unsafe_feature(member: zipfile.ZipInfo) -> str | None:
 
 def _write(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as target:
-        try:
-            with packed.open(member) as source:
-                while chunk := source.read(_READ):  # never more than the size in the header
-                    target.write(chunk)
-        except _DAMAGED as problem:
-            raise _damage_error(archive, problem) from problem
+    with path.open("xb") as target, _reading(archive), packed.open(member) as source:
+        while chunk := source.read(_READ):  # never more than the size in the header
+            target.write(chunk)
+
+
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """Translate errors of damaged content; a seek to a damaged offset is one, too."""
+    try:
+        yield
+    except _DAMAGED as problem:
+        raise _damage_error(archive, problem) from problem
+    except OSError as problem:
+        if is_access_error(problem):
+            raise
+        raise _damage_error(archive, problem) from problem
 
 
 def _damage_error(archive: Path, problem: Exception) -> ArchiveError:

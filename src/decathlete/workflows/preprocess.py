@@ -21,7 +21,6 @@ from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError
-from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -95,11 +94,10 @@ def preprocess(
                     options=options,
                     config=training,
                     folder=folder.parent,
+                    recorded=None if overwrite else _recorded_plan(folder),
                     workers=workers,
                     fold_resources=fold_resources,
                 )
-        if store is not None:
-            _warn_of_other_resolution(store, plan)
         if on_plan:
             on_plan(plan if store is None else store.plan)
         if store is not None:
@@ -141,14 +139,10 @@ def choose_folds(
     return choice.splits
 
 
-def _warn_of_other_resolution(store: PreparedStore, plan: Plan) -> None:
-    if store.plan.target_spacing != plan.target_spacing and "target_spacing" not in store.plan.user_set:
-        log.warning(
-            "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
-            "--overwrite, or in another folder with --prepared",
-            format_spacing(store.plan.target_spacing),
-            format_spacing(plan.target_spacing),
-        )
+def _recorded_plan(folder: Path) -> Plan | None:
+    with suppress(DecathleteError):  # absent, or damaged: then the folder is rejected
+        return Plan.load(folder / "plan.json")
+    return None
 
 
 def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:

@@ -11,6 +11,7 @@ from decathlete.core.files import value_digest
 from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
+from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing
 from decathlete.planning.options import PlanOptions
@@ -32,17 +33,21 @@ def plan_resolution(
     options: PlanOptions,
     config: TrainConfig,
     folder: Path,
+    recorded: Plan | None,
     workers: Workers,
     fold_resources: Mapping[str, float] | None = None,
 ) -> Plan:
     """Return ``plan``, on a coarser grid if the training time is too short for full resolution.
 
+    Prepared data keep their grid, although another time, or another machine, would be given another one.
+
     Args:
         plan: made with ``options``.
         config: settings of the training: its time limit, device and precision.
+        folder: the measured ceilings are stored there until the dataset changes.
+        recorded: plan of data that are prepared already.
         workers, fold_resources: where cases are measured and folds are trained, see
             :class:`~decathlete.workflows.fold.FoldPipeline`.
-        folder: the measured ceilings are stored there until the dataset changes.
     """
     budget = budget_of_folds(config, plan.network, workers=workers, fold_resources=fold_resources)
     if not resolution_is_open(plan, budget):
@@ -56,7 +61,24 @@ def plan_resolution(
         user_set = {field: option for field, option in planned.user_set.items() if field != "target_spacing"}
         return planned.revised(user_set=user_set)
 
-    return choose_resolution(plan, ceilings.ceilings, budget, replan=replan)
+    chosen = choose_resolution(plan, ceilings.ceilings, budget, replan=replan)
+    if recorded is None or not _differs_in_planned_grid(recorded, chosen, ceilings):
+        return chosen
+    log.warning(
+        "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
+        "--overwrite, or in another folder with --prepared",
+        format_spacing(recorded.target_spacing),
+        format_spacing(chosen.target_spacing),
+    )
+    kept = plan if recorded.target_spacing == plan.target_spacing else replan(recorded.target_spacing)
+    reason = recorded.reasons.get("target_spacing", "")
+    return kept.revised(reasons=kept.reasons | {"target_spacing": reason})
+
+
+def _differs_in_planned_grid(recorded: Plan, chosen: Plan, ceilings: Ceilings) -> bool:
+    """Return whether prepared data have another grid than ``chosen``, and one that was planned, not set by the user."""
+    is_planned = recorded.target_spacing in [ceiling.spacing for ceiling in ceilings.ceilings]
+    return is_planned and "target_spacing" not in recorded.user_set and recorded.target_spacing != chosen.target_spacing
 
 
 def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:

@@ -106,3 +106,12 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
         content[start] |= 1
     with pytest.raises(ArchiveError, match="encrypted"):
         _unpack(bytes(content), tmp_path)
+
+
+@pytest.mark.parametrize("removed", [40, 400, 3000])
+def test_an_archive_without_its_first_bytes_is_damaged(removed: int, tmp_path: Path) -> None:
+    """The directory at the end then leads to places before the file."""
+    content = _packed()
+    with pytest.raises(ArchiveError, match="is damaged") as caught:
+        _unpack(content[removed % len(content) :], tmp_path)
+    assert caught.value.where == tmp_path / "x.zip"

@@ -1,0 +1,163 @@
+"""Kills every command at random moments, repeats it, and compares the results with those of an undisturbed one."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from robustness.datasets import write_files
+from robustness.outcomes import (
+    EQUAL,
+    FINISHED,
+    HANG,
+    LEFT,
+    LOST,
+    TRACEBACK,
+    WRONG,
+    Case,
+    Outcome,
+    causes,
+    save,
+    table,
+)
+from robustness.processes import Command, send
+from robustness.scenarios import SCENARIOS, Files, Scenario, has_whole_model, make_inputs, says_finished
+from robustness.snapshots import Snapshot, compare, take_snapshot, temporary_files, temporary_folder
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+_TRIES = 3
+_LATE = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """An undisturbed command: its inputs, results and processor time."""
+
+    scenario: Scenario
+    files: Files
+    snapshot: Snapshot
+    cpu_s: float
+
+
+def make_reference(scenario: Scenario, inputs: Files, folder: Path) -> Reference:
+    """Run the command twice undisturbed; both results must be equal, else they could not be compared."""
+    snapshots = []
+    for number in range(2 if scenario.equal else 1):
+        place = folder / f"reference-{number}"
+        write_files(inputs, place)
+        command = Command(scenario.arguments(place), place)
+        if command.wait() != 0:
+            raise RuntimeError(f"an undisturbed {scenario.name} failed: {command.output[-2000:]}")
+        snapshots.append(take_snapshot(place, scenario.roots))
+        remove(place)
+    if difference := compare(snapshots[0], snapshots[-1]):
+        raise RuntimeError(f"two undisturbed runs of {scenario.name} differ: {difference}")
+    return Reference(scenario=scenario, files=inputs, snapshot=snapshots[0], cpu_s=command.used_s)
+
+
+def remove(place: Path) -> None:
+    """Remove the folder of a trial, and that of its temporary files."""
+    for folder in (place, temporary_folder(place)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_once(reference: Reference, number: int, folder: Path) -> Outcome:
+    """Kill the command after a random share of its processor time, repeat it, and compare."""
+    random = Random(f"{reference.scenario.name}/{number}")
+    case = Case(format=reference.scenario.name, kind=SIGNALS[number % len(SIGNALS)].name, number=number, action="kill")
+    share = random.random() ** _LATE  # most of a short command is imports
+    for attempt in range(_TRIES):
+        place = folder / f"{reference.scenario.name.replace(' ', '_')}-{number}"
+        write_files(reference.files, place)
+        try:
+            outcome = _kill(reference, case, place, share * 0.6**attempt)
+        finally:
+            remove(place)
+        if outcome.result != FINISHED:
+            return outcome
+    return outcome
+
+
+def _kill(reference: Reference, case: Case, place: Path, share: float) -> Outcome:
+    scenario = reference.scenario
+    raw = take_snapshot(place, ("raw",))
+    command = Command(scenario.arguments(place), place)
+    if not command.wait_until(share * reference.cpu_s):
+        return Outcome(case=case, result=FINISHED)
+    send(command, signal.Signals[case.kind])
+    if command.wait() is None:
+        return Outcome(case=case, result=HANG, cause="does not end after the signal", detail=command.output[-2000:])
+    first = command.output
+    if "Traceback (most recent call last)" in first:
+        return Outcome(case=case, result=TRACEBACK, cause=f"after the signal: {first.strip().splitlines()[-1][:100]}")
+    if fault := _orphans(command):
+        return Outcome(case=case, result=LEFT, cause=fault)
+    again = Command([*scenario.arguments(place), *scenario.resuming], place)
+    code = again.wait()
+    again.kill_session()
+    result, cause = _judge(reference, place, code, again.output, raw)
+    return Outcome(case=case, result=result, cause=cause, detail=again.output[-2000:] if cause else "")
+
+
+def _orphans(command: Command) -> str:
+    """Return a fault if processes of the command live on for more than some seconds of processor time."""
+    for _ in range(60):
+        if not command.survivors():
+            return ""
+        time.sleep(0.5)
+    count = len(command.survivors())
+    command.kill_session()
+    return f"{count} processes outlive the command"
+
+
+def _judge(reference: Reference, place: Path, code: int | None, output: str, raw: Snapshot) -> tuple[str, str]:
+    if code is None:
+        return HANG, "the repeated command hangs"
+    if "Traceback (most recent call last)" in output:
+        return TRACEBACK, f"repeated: {output.strip().splitlines()[-1][:100]}"
+    if code != 0 and not says_finished(output):
+        return LOST, f"the repeated command fails: {output.strip().splitlines()[-1][:100] if output.strip() else code}"
+    if difference := compare(raw, take_snapshot(place, ("raw",))):
+        return WRONG, f"the raw data have changed: {difference}"
+    if left := temporary_files(place):
+        return LEFT, f"temporary files stay: {', '.join(left[:3])}"
+    if not reference.scenario.equal:
+        missing = has_whole_model(place)
+        return (LOST, missing) if missing else (EQUAL, "")
+    difference = compare(reference.snapshot, take_snapshot(place, reference.scenario.roots))
+    return (LOST, f"results differ: {difference}") if difference else (EQUAL, "")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Kill the commands and print the table."""
+    chosen = [s for s in SCENARIOS if not options.only or s.name in options.only]
+    share = max(1, round(options.kills / len(chosen)))
+    with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
+        folder = Path(temporary)
+        outcomes = list(_all_kills(chosen, share, options, folder))
+    n_kills = sum(outcome.result != FINISHED for outcome in outcomes)
+    print(f"{n_kills} kills\n\n{table(outcomes)}\n\n{causes(outcomes)}")
+    if options.json:
+        save(outcomes, options.json, n_kills=n_kills)
+    return int(any(outcome.is_fault for outcome in outcomes))
+
+
+def _all_kills(scenarios: list[Scenario], share: int, options: argparse.Namespace, folder: Path) -> Iterator[Outcome]:
+    inputs: dict[str, Files] = {}
+    for scenario in scenarios:
+        if scenario.needs not in inputs:
+            inputs[scenario.needs] = make_inputs(scenario.needs)
+        reference = make_reference(scenario, inputs[scenario.needs], folder)
+        numbers = range(options.first, options.first + share)
+        with ThreadPoolExecutor(options.workers) as pool:
+            for outcome in pool.map(lambda n, r=reference: kill_once(r, n, folder), numbers):
+                print(f"{outcome.case}: {outcome.result} {outcome.cause}", flush=True)
+                yield outcome

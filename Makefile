@@ -21,7 +21,7 @@ venv: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0
-	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,test,docs]"
+	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,cluster,test,docs]"
 	touch $@
 
 peers: $(PEERS)/.installed

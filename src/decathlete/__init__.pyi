@@ -6,6 +6,7 @@ from .benchmarking.run import (
     BenchmarkResult as BenchmarkResult,
     benchmark as benchmark,
 )
+from .cluster.connection import connect_cluster as connect_cluster
 from .core.geometry import Geometry as Geometry
 from .core.labels import LabelSet as LabelSet
 from .core.sliding_window import SlidingWindow as SlidingWindow
@@ -17,6 +18,7 @@ from .dataset.spec import DatasetSpec as DatasetSpec
 from .errors import (
     ArchiveError as ArchiveError,
     CasesFailedError as CasesFailedError,
+    ClusterError as ClusterError,
     DatasetError as DatasetError,
     DecathleteError as DecathleteError,
     DownloadError as DownloadError,

@@ -17,6 +17,7 @@ exits with its ``exit_code``; a script catches one class.
     ├── DownloadError            a file that cannot be downloaded, or is not the published one
     ├── ArchiveError             an archive that is damaged or not safe to unpack
     ├── InsufficientMemoryError  the memory of the computer or the device is too small
+    ├── ClusterError             a cluster that cannot be reached or used, or workers that were lost
     ├── OutputError              a place that cannot be written, or that holds other results
     ├── CasesFailedError         some of many cases failed; the others are finished
     ├── FoldsFailedError         some folds of a cross-validation failed; the others are finished
@@ -192,6 +193,12 @@ class InsufficientMemoryError(DecathleteError):
     """The memory of the computer or of its accelerator is too small for the work."""
 
     code = "E-MEMORY"
+
+
+class ClusterError(DecathleteError):
+    """A cluster that cannot be reached or used, or whose workers were lost."""
+
+    code = "E-CLUSTER"
 
 
 class OutputError(DecathleteError):

@@ -22,6 +22,7 @@ OVERRULES: dict[str, tuple[str, ...]] = {
     "epochs": ("max_time",),
     "url": ("region",),
     "region": ("url",),
+    "cluster": ("workers",),
 }
 """Option -> options that contradict it or have no effect with it. If it is set on the command line, their values in the
 file and the preset are ignored; if it is set in the file, their values in the preset are ignored."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.cluster_options import open_workers
 from decathlete.cli.plan_options import PLAN, FullPlanArguments
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import PreparedFor
@@ -17,6 +18,7 @@ from decathlete.planning.options import PlanOptions
 
 
 def check(
+    context: typer.Context,
     dataset: o.Dataset,
     n_folds: o.NFolds = PlanOptions.n_folds,
     split_seed: o.SplitSeed = PlanOptions.split_seed,
@@ -28,6 +30,7 @@ def check(
     brats: o.Brats = False,
     data: o.Data = Path("data"),
     workers: o.Workers = 2,
+    cluster: o.Cluster = None,
     as_json: o.AsJson = False,
 ) -> None:
     """List every problem of a dataset with its solution. Nothing is changed."""
@@ -36,20 +39,21 @@ def check(
     from decathlete.workflows.check import check as check_dataset
     from decathlete.workflows.workspace import Workspace
 
-    report = check_dataset(
-        dataset,
-        workspace=Workspace(data=data),
-        n_folds=n_folds,
-        split_seed=split_seed,
-        splits=splits,
-        group_by=group_by,
-        spacing=o.parse_spacing(spacing),
-        regions=regions,
-        regions_order=parse_order(regions_order),
-        brats=brats,
-        workers=workers,
-        progress=TerminalReporter().cases("check"),
-    )
+    with open_workers(context, cluster, workers) as case_workers:
+        report = check_dataset(
+            dataset,
+            workspace=Workspace(data=data),
+            n_folds=n_folds,
+            split_seed=split_seed,
+            splits=splits,
+            group_by=group_by,
+            spacing=o.parse_spacing(spacing),
+            regions=regions,
+            regions_order=parse_order(regions_order),
+            brats=brats,
+            workers=case_workers,
+            progress=TerminalReporter().cases("check"),
+        )
     if as_json:
         print_json(report)
     else:
@@ -59,6 +63,7 @@ def check(
 
 
 def preprocess(
+    context: typer.Context,
     task: o.Task,
     plan: FullPlanArguments,
     dim: o.Dims = "3",
@@ -88,6 +93,7 @@ def preprocess(
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
     workers: o.Workers = 2,
+    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Check and plan a dataset and prepare every case. The plan is printed with its reasons."""
@@ -100,40 +106,43 @@ def preprocess(
     reporter = TerminalReporter()
     workspace = Workspace(data=data, prepared=prepared)
     if mode != "train":
-        store = prepare_for_model(
-            task,
-            model=_require_model(
-                mode,
-                model,
-                has_plan_options=plan.to_plan_options() != PlanOptions()
-                or preset is not None
-                or dim != "3"
-                or max_time is not None,
-            ),
-            mode=mode,
-            workspace=workspace,
-            spacing=o.parse_spacing(spacing),
-            workers=workers,
-            overwrite=overwrite,
-            progress=reporter.cases("prepare"),
+        model = _require_model(
+            mode,
+            model,
+            has_plan_options=plan.to_plan_options() != PlanOptions()
+            or preset is not None
+            or dim != "3"
+            or max_time is not None,
         )
+        with open_workers(context, cluster, workers) as case_workers:
+            store = prepare_for_model(
+                task,
+                model=model,
+                mode=mode,
+                workspace=workspace,
+                spacing=o.parse_spacing(spacing),
+                workers=case_workers,
+                overwrite=overwrite,
+                progress=reporter.cases("prepare"),
+            )
         echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
         return
     if model is not None:
         raise OptionError("--model has no effect with --mode train", remedy="use --mode val or test, or leave it out")
-    store = preprocess_dataset(
-        task,
-        dims=o.parse_dims(dim),
-        workspace=workspace,
-        options=replace(plan.to_plan_options(), preset=preset),
-        spacing=o.parse_spacing(spacing),
-        training=None if max_time is None else train_config(max_time=max_time),
-        workers=workers,
-        overwrite=overwrite,
-        on_plan=reporter.plan,
-        checking=reporter.cases("check"),
-        progress=reporter.cases("prepare"),
-    )
+    with open_workers(context, cluster, workers) as case_workers:
+        store = preprocess_dataset(
+            task,
+            dims=o.parse_dims(dim),
+            workspace=workspace,
+            options=replace(plan.to_plan_options(), preset=preset),
+            spacing=o.parse_spacing(spacing),
+            training=None if max_time is None else train_config(max_time=max_time),
+            workers=case_workers,
+            overwrite=overwrite,
+            on_plan=reporter.plan,
+            checking=reporter.cases("check"),
+            progress=reporter.cases("prepare"),
+        )
     echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
 
 

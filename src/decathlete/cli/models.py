@@ -9,6 +9,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
+from decathlete.cli.cluster_options import open_cluster, open_workers
 from decathlete.cli.config_file import explicit_options
 from decathlete.cli.plan_options import Adapt, Set
 from decathlete.cli.prediction_options import PredictionArguments
@@ -71,6 +72,7 @@ def train(
 
 
 def validate(
+    context: typer.Context,
     model: o.Model,
     windows: PredictionArguments,
     dataset: o.RawDataset = None,
@@ -89,6 +91,7 @@ def validate(
     engine: o.Engine = "auto",
     device: o.Device = "auto",
     workers: o.Workers = 2,
+    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -96,16 +99,17 @@ def validate(
     from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.workflows.validate import validate as validate_model
 
-    scores = validate_model(
-        model,
-        dataset_root=dataset,
-        options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
-        workers=workers,
-        metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
-        grid=grid,
-        overwrite=overwrite,
-        progress=TerminalReporter().cases("predict"),
-    )
+    with open_workers(context, cluster, workers) as case_workers:
+        scores = validate_model(
+            model,
+            dataset_root=dataset,
+            options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
+            workers=case_workers,
+            metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            grid=grid,
+            overwrite=overwrite,
+            progress=TerminalReporter().cases("predict"),
+        )
     if as_json:
         print_json(scores)
     else:
@@ -113,6 +117,7 @@ def validate(
 
 
 def predict(
+    context: typer.Context,
     model: Annotated[
         list[Path],
         typer.Option(
@@ -148,21 +153,24 @@ def predict(
     layout: o.Layout = "auto",
     engine: o.Engine = "auto",
     device: o.Device = "auto",
+    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Segment images. Each label map has the grid of its image, and a JSON file with volumes and provenance."""
     from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.predict import predict as predict_images
 
-    predictions = predict_images(
-        model,
-        input_,
-        output,
-        options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
-        cases=cases,
-        save_probabilities=save_probabilities,
-        spacing=o.parse_spacing(spacing),
-        overwrite=overwrite,
-        progress=TerminalReporter().cases("predict"),
-    )
+    with open_cluster(context, cluster) as executor:
+        predictions = predict_images(
+            model,
+            input_,
+            output,
+            options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
+            cases=cases,
+            save_probabilities=save_probabilities,
+            spacing=o.parse_spacing(spacing),
+            overwrite=overwrite,
+            executor=executor,
+            progress=TerminalReporter().cases("predict"),
+        )
     echo(f"{len(predictions)} predictions in {output}")

@@ -258,6 +258,17 @@ Workers = Annotated[
         "--workers", metavar="N", min=1, rich_help_panel=MACHINE, help="Number of cases that are processed in parallel."
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        rich_help_panel=MACHINE,
+        show_default="this machine",
+        help="Dask scheduler whose workers do the work: tcp://HOST:8786 or tls://HOST:8786. All machines need the same "
+        "storage. Dask runs whatever it is sent: use private networks or TLS.",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

@@ -10,6 +10,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
+from decathlete.cli.cluster_options import open_workers
 from decathlete.cli.config_file import explicit_options
 from decathlete.cli.plan_options import Adapt, FullPlanArguments
 from decathlete.cli.prediction_options import SlidingWindowArguments
@@ -45,16 +46,34 @@ def run(
     engine: o.Engine = "auto",
     metrics: o.Metrics = None,
     workers: o.Workers = 2,
+    cluster: o.Cluster = None,
+    fold_resources: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=AMOUNT,...",
+            rich_help_panel=o.MACHINE,
+            show_default="GPU=DEVICES on GPUs",
+            help="With --cluster: what a Dask worker must offer for one fold, as in `dask worker --resources`: "
+            "GPU=1,MEMORY=64e9.",
+        ),
+    ] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Run all steps for one fold or several: check, plan, prepare, train, score, report, predict imagesTs. A stopped
     run is resumed when the command is repeated."""
     from decathlete.cli.progress import TerminalReporter
+    from decathlete.cluster.resources import parse_resources
     from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.workspace import Workspace
 
     if fold is not None and folds is not None:
         raise OptionError("--fold and --folds exclude each other", remedy="use one of them", code="E-OPTION-CONFLICT")
+    if fold_resources is not None and cluster is None:
+        raise OptionError(
+            "--fold-resources has no effect without --cluster",
+            remedy="leave it out, or use --cluster",
+            code="E-OPTION-CONFLICT",
+        )
     held_out = o.parse_fold(fold)
     assigned = split_assignments(plan.set_ or ())
     options: PipelineOptions = {
@@ -70,14 +89,16 @@ def run(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
         ),
         "metrics": o.parse_metrics(metrics),
-        "workers": workers,
+        "fold_resources": None if fold_resources is None else parse_resources(fold_resources),
         "overwrite": overwrite,
         "reporter": TerminalReporter(),
     }
-    if folds is None:
-        _run_fold(dataset, held_out, options)
-    else:
-        _run_folds(dataset, folds, options)
+    with open_workers(context, cluster, workers) as case_workers:
+        options["workers"] = case_workers
+        if folds is None:
+            _run_fold(dataset, held_out, options)
+        else:
+            _run_folds(dataset, folds, options)
 
 
 def _run_fold(dataset: str, fold: int | Literal["all"], options: PipelineOptions) -> None:

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.cluster_options import open_workers
 from decathlete.cli.terminal import echo
 
 
 def evaluate(
+    context: typer.Context,
     preds: Annotated[Path, typer.Option("--preds", metavar="DIR", help="Folder of predicted label maps.")],
     lbls: Annotated[Path, typer.Option("--lbls", metavar="DIR", help="Folder of true label maps, same file names.")],
     output: Annotated[
@@ -28,6 +30,7 @@ def evaluate(
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
     workers: o.Workers = 2,
+    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -36,18 +39,19 @@ def evaluate(
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as evaluate_predictions
 
-    scores = evaluate_predictions(
-        preds,
-        lbls,
-        output=output,
-        overwrite=overwrite,
-        spacing=o.parse_spacing(spacing),
-        regions=regions,
-        regions_order=parse_order(regions_order),
-        brats=brats,
-        metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
-        workers=workers,
-    )
+    with open_workers(context, cluster, workers) as case_workers:
+        scores = evaluate_predictions(
+            preds,
+            lbls,
+            output=output,
+            overwrite=overwrite,
+            spacing=o.parse_spacing(spacing),
+            regions=regions,
+            regions_order=parse_order(regions_order),
+            brats=brats,
+            metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            workers=case_workers,
+        )
     if as_json:
         print_json(scores)
     else:

@@ -516,6 +516,53 @@ _ENTRIES = (
         remedy="Free disk space, or choose a folder on another disk, then run the same command again.",
     ),
     ErrorCode(
+        code="E-CLUSTER",
+        error="ClusterError",
+        title="The cluster cannot be used",
+        meaning="Something that is needed to work on a Dask cluster went wrong; the message says what.",
+        remedy="Follow the line with the arrow, and look at the log of the worker that the message names.",
+    ),
+    ErrorCode(
+        code="E-CLUSTER-CONNECT",
+        error="ClusterError",
+        title="The scheduler does not answer",
+        meaning="No Dask scheduler answered at the address of `--cluster` within the time limit.",
+        remedy="Start `dask scheduler`, check address and port, and check that no firewall lies between. With TLS, "
+        "check the certificates in Dask's configuration.",
+    ),
+    ErrorCode(
+        code="E-CLUSTER-WORKERS",
+        error="ClusterError",
+        title="No worker can do the work",
+        meaning="No worker is connected to the scheduler, all workers were lost, or none offers the resources that the "
+        "work needs, such as a GPU.",
+        remedy="Start workers (`dask worker`), with `--resources` where the message names resources. Finished cases "
+        "are kept: run the same command again.",
+    ),
+    ErrorCode(
+        code="E-CLUSTER-STORAGE",
+        error="ClusterError",
+        title="The workers do not see the same files",
+        meaning="A file of the command's folders is missing or different on a worker, or a file that a worker wrote is "
+        "not there. Data, prepared data, models and results must lie on storage that all machines share.",
+        remedy="Mount the storage under the same path on every machine, and use folders on it.",
+    ),
+    ErrorCode(
+        code="E-CLUSTER-VERSION",
+        error="ClusterError",
+        title="A worker has another version",
+        meaning="A worker runs another version of Decathlete or of Python than the command, or has no Decathlete.",
+        remedy="Start the workers from the same environment as the command, or install the same versions there.",
+    ),
+    ErrorCode(
+        code="E-CLUSTER-CRASH",
+        error="ClusterError",
+        title="Worker processes died",
+        meaning="Each worker that processed this case or fold died: it was killed (often by lack of memory), or a "
+        "library crashed. The work was given to another worker twice; other cases are not affected.",
+        remedy="Look at the logs of the workers. Start workers with more memory, or check the files of this case.",
+    ),
+    ErrorCode(
         code="E-OUTPUT",
         error="OutputError",
         title="The output cannot be written",

@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -15,8 +15,9 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
 
 from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError
@@ -51,11 +52,77 @@ class Outcome(Generic[Out]):
         return attempt(self.case_id, step, self.value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskNeeds:
+    """What one call needs of the worker process that makes it. The defaults suit work on single cases.
+
+    Attributes:
+        at_once: most calls at a time in one worker process; ``None``: one for each of its threads.
+        device: where the call computes (``cpu``, ``auto``, ``cuda``, ``cuda:1``, ``mps``).
+        n_devices: number of GPUs that the call uses, if it computes on GPUs.
+        resources: further resources that the worker must offer, e.g. ``{"MEMORY": 64e9}``.
+        own_process: make the call in a process of its own, with all threads of the worker.
+    """
+
+    at_once: int | None = None
+    device: str = "cpu"
+    n_devices: int = 1
+    resources: Mapping[str, float] = field(default_factory=dict)
+    own_process: bool = False
+
+
+class CaseExecutor(Protocol):
+    """Applies functions to cases in other processes, on this or other machines (:mod:`decathlete.cluster`).
+
+    Functions and cases are pickled: functions must be importable by name, alone or in a ``functools.partial``.
+    """
+
+    def map(
+        self, function: Callable[[In], Out], cases: Mapping[str, In], *, needs: TaskNeeds = TaskNeeds()
+    ) -> Iterator[Outcome[Out]]:
+        """Apply ``function`` to every case and yield outcomes as :func:`map_cases` does.
+
+        Args:
+            needs: what one call needs of a worker process.
+        """
+        ...
+
+    def require_shared(self, *, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
+        """Check that the workers see the same files as this process.
+
+        Args:
+            reads: files and folders that the workers read.
+            writes: existing folders that the workers write to.
+
+        Raises:
+            ClusterError: a worker sees other files, or does not see them.
+        """
+        ...
+
+    def call_everywhere(self, function: Callable[[], None]) -> None:
+        """Call ``function`` once in every worker process."""
+        ...
+
+
+Workers = int | CaseExecutor
+"""Where cases are processed: in so many threads of this process, or by an executor."""
+
+
+def require_shared(workers: Workers, *, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
+    """Check that an executor's workers see the same files as this process; threads always do.
+
+    Raises:
+        ClusterError: a worker sees other files, or does not see them.
+    """
+    if not isinstance(workers, int):
+        workers.require_shared(reads=reads, writes=writes)
+
+
 def map_cases(
     function: Callable[[In], Out],
     cases: Mapping[str, In],
     *,
-    workers: int,
+    workers: Workers,
     kind: Literal["thread", "process"] = "thread",
 ) -> Iterator[Outcome[Out]]:
     """Apply ``function`` to every case and yield outcomes in the order in which they finish.
@@ -63,7 +130,13 @@ def map_cases(
     Any exception of one case becomes its outcome and does not stop the others. At most ``2 * workers`` cases are
     submitted at a time, so that ten thousand cases need no memory. Processes are spawned, never forked (torch and
     blosc2 have threads).
+
+    Args:
+        workers: number of threads or processes, or an executor, which then chooses both.
     """
+    if not isinstance(workers, int):
+        yield from workers.map(function, cases)
+        return
     if workers <= 1:
         for case_id, item in cases.items():
             yield attempt(case_id, function, item)

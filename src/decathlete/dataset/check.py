@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -13,7 +14,7 @@ import numpy as np
 
 from decathlete.core.geometry import Triple
 from decathlete.core.header_transforms import describe_disagreement
-from decathlete.core.parallel import map_cases
+from decathlete.core.parallel import Workers, map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.dataset.case_measures import CaseMeasures, measure_case
@@ -54,7 +55,7 @@ def check_dataset(
     spec: DatasetSpec,
     *,
     split: SplitOptions | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: CaseProgress | None = None,
 ) -> CheckReport:
     """Read every file of a dataset once and list all problems; nothing is changed.
@@ -66,7 +67,8 @@ def check_dataset(
     """
     cases = {f"train {c.id}": c for c in spec.cases} | {f"test {c.id}": c for c in spec.test_cases}
     findings: dict[str, _CaseFindings] = {}
-    for outcome in map_cases(partial(_check_case, spec), cases, workers=workers):
+    declared = replace(spec, cases=(), test_cases=())  # all that one case is compared with
+    for outcome in map_cases(partial(_check_case, declared), cases, workers=workers):
         case_id = cases[outcome.case_id].id
         findings[outcome.case_id] = outcome.value or _failed_check(cases[outcome.case_id], outcome.cause)
         if progress:

@@ -14,7 +14,7 @@ from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.locks import locked_folder
-from decathlete.core.parallel import attempt, map_cases
+from decathlete.core.parallel import Workers, attempt, map_cases, require_shared
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, GridMismatchError, ImageError, problems_found
@@ -45,7 +45,7 @@ def evaluate(
     metrics: Sequence[MetricChoice] | None = None,
     tolerance_mm: float | None = None,
     spacing: Triple | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
 ) -> Scores:
     """Score every label map of a folder against the prediction of the same id (file name without its suffix).
 
@@ -57,6 +57,7 @@ def evaluate(
         regions, regions_order, brats: score these regions instead of classes, see :class:`~decathlete.PlanOptions`.
         metrics, tolerance_mm: see :func:`~decathlete.evaluation.metrics.make_metrics`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`).
 
     Raises:
         DatasetError: a folder that is missing or without label maps; predictions that are missing; files that cannot
@@ -73,6 +74,7 @@ def evaluate(
         pairs = _pairs(predictions, labels_folder)
         if output is not None and not overwrite:
             check_scores(output, case_ids=list(pairs), metrics=used)
+        require_shared(workers, reads=[predictions, labels_folder])
         declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, spacing, workers=workers)
         scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
         scores = evaluate_pairs(pairs, scored, metrics=used, spacing=spacing, workers=workers)
@@ -95,7 +97,7 @@ def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
     return {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
 
 
-def _labels_seen(pairs: dict[str, Pair], spacing: Triple | None, *, workers: int) -> LabelSet:
+def _labels_seen(pairs: dict[str, Pair], spacing: Triple | None, *, workers: Workers) -> LabelSet:
     seen: set[int] = set()
     problems = []
     for outcome in map_cases(partial(_values, spacing=spacing), pairs, workers=workers):
@@ -118,7 +120,7 @@ def evaluate_pairs(
     *,
     metrics: Sequence[Metric] | None = None,
     spacing: Triple | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
 ) -> Scores:
     """Score files: case id -> (prediction, truth).
 

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from decathlete.core.documents import is_unicode
+from decathlete.core.files import remove_partials
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import CasesFailedError, ImageError
-from decathlete.inference.batching.cases import predict_cases
-from decathlete.inference.batching.pipeline import run_pipeline
-from decathlete.inference.batching.shared_batches import CaseRequest
+from decathlete.inference.batching.case_predictor import CasePredictor, LocalCasePredictor
+from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
 from decathlete.inference.output.files import (
     Job,
     find_conflicts,
@@ -28,7 +28,7 @@ from decathlete.inference.output.files import (
 )
 from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings
-from decathlete.inference.predict import IMAGE_TOO_LARGE, Prediction, Predictor, PreparedInput
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor, PreparedInput
 from decathlete.inference.prepared_inputs import read_stored
 from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
@@ -65,7 +65,7 @@ class _ReadJob:
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: Predictor | CasePredictor,
     inputs: Path | Mapping[str, Sequence[Path]] | Sequence[StoredCase],
     output: Path,
     *,
@@ -79,6 +79,8 @@ def predict_files(
     Predictions that exist already, made from the same inputs and settings, are kept.
 
     Args:
+        predictor: loaded models, or models that are loaded elsewhere
+            (:func:`~decathlete.inference.batching.case_predictor.make_case_predictor`).
         inputs: an image, a DICOM folder, a folder of images (``ID_0000`` ... are channels), or files by case; or cases
             that were prepared for these models (:func:`~decathlete.inference.prepared_inputs.stored_cases`).
         save_probabilities: also write ``ID_probabilities.nii``, float32, a channel for each class or region. They are
@@ -93,8 +95,9 @@ def predict_files(
         ImageError: there is nothing to predict.
         CasesFailedError: at the end, if some cases failed.
     """
+    models = LocalCasePredictor(predictor) if isinstance(predictor, Predictor) else predictor
     cases: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
-    cases = find_inputs(inputs, n_channels=predictor.n_channels) if isinstance(inputs, Path) else inputs
+    cases = find_inputs(inputs, n_channels=models.facts.n_channels) if isinstance(inputs, Path) else inputs
     if not cases:
         where = inputs if isinstance(inputs, Path) else None
         raise ImageError(
@@ -107,17 +110,30 @@ def predict_files(
         jobs = make_jobs(cases, output, save_probabilities=save_probabilities)
     else:
         jobs = stored_jobs(cases, output, save_probabilities=save_probabilities)
-    settings = predictor.settings if spacing is None else predictor.settings.revised(spacing=spacing)
+    settings = _with_spacing(models.facts.settings, spacing)
     with locked_folder(output):
+        models.require_shared(reads=_example_inputs(jobs), writes=[output])
         done = _find_finished(jobs, settings)
         open_jobs = {case_id: job for case_id, job in jobs.items() if case_id not in done}
         if not overwrite:
             conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
-        failures = _predict(open_jobs, predictor, settings, done, progress, total=len(jobs))
+        failures = _predict(open_jobs, models, spacing, done, progress, total=len(jobs))
+        if not isinstance(models, LocalCasePredictor):
+            remove_partials(output)  # of worker processes that were killed
     if failures:
         raise CasesFailedError(failures, n_done=len(done), doing="predict")
     return [done[case_id] for case_id in jobs]
+
+
+def _with_spacing(settings: RecordedSettings, spacing: Triple | None) -> RecordedSettings:
+    return settings if spacing is None else settings.revised(spacing=spacing)
+
+
+def _example_inputs(jobs: Mapping[str, Job]) -> list[Path]:
+    """Return the input files of the first case."""
+    job = next(iter(jobs.values()))
+    return [job.stored.folder] if job.stored is not None else list(job.images)
 
 
 def _find_finished(jobs: Mapping[str, Job], settings: RecordedSettings) -> dict[str, PredictedFile]:
@@ -131,45 +147,27 @@ def _find_finished(jobs: Mapping[str, Job], settings: RecordedSettings) -> dict[
 
 def _predict(
     jobs: Mapping[str, Job],
-    predictor: Predictor,
-    settings: RecordedSettings,
+    models: CasePredictor,
+    spacing: Triple | None,
     done: dict[str, PredictedFile],
     progress: CaseProgress | None,
     *,
     total: int,
 ) -> dict[str, str]:
     """Predict ``jobs`` and add them to ``done``; return case -> message of those that failed."""
-
-    def read(job: Job) -> CaseRequest[_ReadJob]:
-        _check_name(job)
-        if job.stored is not None:
-            return _request(job, read_stored(job.stored, predictor))
-        with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            image = read_channels(job.images, spacing=settings.spacing)
-        return _request(job, predictor.prepare(image, job.case_id))
-
-    def write(computed: tuple[_ReadJob, Prediction]) -> PredictedFile:
-        read_job, prediction = computed
-        with translate_out_of_memory("the files to write", remedy=IMAGE_TOO_LARGE):
-            record = write_outputs(
-                read_job.job,
-                prediction,
-                digest=read_job.digest,
-                settings=settings,
-                device=str(predictor.device),
-            )
-        return PredictedFile(case_id=read_job.job.case_id, path=read_job.job.label, record=record, kept=False)
-
+    settings = _with_spacing(models.facts.settings, spacing)
+    read, write = partial(_read_job, spacing=spacing), partial(_write_job, spacing=spacing)
     failures: dict[str, str] = {}
-    alone = predictor.window.memory_gb is not None
-    compute = partial(predict_cases, predictor)
-    for outcome in run_pipeline(jobs, read=read, compute=compute, write=write, one_at_a_time=alone):
+    for outcome in models.run(jobs, read=read, write=write):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
             log.info("%s failed; the others continue, errors are listed at the end", outcome.case_id)
         else:
-            done[outcome.case_id] = outcome.value
-            for warning in outcome.value.record.warnings:
+            record = outcome.value.model_copy(update={"settings": settings})  # one object for all
+            done[outcome.case_id] = PredictedFile(
+                case_id=outcome.case_id, path=jobs[outcome.case_id].label, record=record, kept=False
+            )
+            for warning in outcome.value.warnings:
                 log.warning("%s: %s", outcome.case_id, warning)
         if progress is not None:
             progress(len(done) + len(failures), total, outcome.case_id)
@@ -184,6 +182,27 @@ def _check_name(job: Job) -> None:
             where=job.images[0],
             remedy="rename the file",
             code="E-IMAGE-NAME",
+        )
+
+
+def _read_job(predictor: Predictor, job: Job, *, spacing: Triple | None) -> CaseRequest[_ReadJob]:
+    _check_name(job)
+    if job.stored is not None:
+        return _request(job, read_stored(job.stored, predictor))
+    with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
+        image = read_channels(job.images, spacing=spacing)
+    return _request(job, predictor.prepare(image, job.case_id))
+
+
+def _write_job(predictor: Predictor, computed: CaseResult[_ReadJob], *, spacing: Triple | None) -> PredictionRecord:
+    read_job, prediction = computed
+    with translate_out_of_memory("the files to write", remedy=IMAGE_TOO_LARGE):
+        return write_outputs(
+            read_job.job,
+            prediction,
+            digest=read_job.digest,
+            settings=_with_spacing(predictor.settings, spacing),
+            device=str(predictor.device),
         )
 
 

@@ -18,8 +18,12 @@ def is_store(folder: Path) -> bool:
     return (folder / "source.json").is_file() and (folder / "plan.json").is_file()
 
 
-def stored_cases(folder: Path, predictor: Predictor) -> Sequence[StoredCase]:
-    """Return the cases in ``folder``, which were prepared as every model of ``predictor`` needs them.
+def stored_cases(folder: Path, preparation_digests: Sequence[str]) -> Sequence[StoredCase]:
+    """Return the cases in ``folder``, which were prepared as every model needs them.
+
+    Args:
+        preparation_digests: of the plans of the models, see
+            :func:`~decathlete.preprocessing.write.preparation_digest`.
 
     Raises:
         StoreError: the store is damaged, was prepared for training, or by the plan of another model.
@@ -32,7 +36,7 @@ def stored_cases(folder: Path, predictor: Predictor) -> Sequence[StoredCase]:
             where=folder,
             remedy="predict the images themselves, or prepare them with `decathlete preprocess --mode test`",
         )
-    if any(preparation_digest(e.plan) != preparation_digest(store.plan) for e in predictor.ensembles):
+    if any(digest != preparation_digest(store.plan) for digest in preparation_digests):
         raise StoreError(
             "was prepared with another plan than the model's",
             where=folder,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from decathlete.core.choices import Orientation
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import Geometry, Shape, Triple, Unit, nonzero_box, reorientation
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
-from decathlete.core.parallel import map_cases
+from decathlete.core.parallel import Workers, map_cases
 from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
 from decathlete.dataset.spec import Case, DatasetSpec
@@ -109,7 +110,7 @@ def make_fingerprint(
     spec: DatasetSpec,
     *,
     orientation: Orientation = "canonical",
-    workers: int = 2,
+    workers: Workers = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Fingerprint:
     """Read every training case once and measure it, ``workers`` at a time.
@@ -135,10 +136,8 @@ def make_fingerprint(
         )
     low, high = SAMPLE_PER_CASE
     n_samples = min(max(SAMPLE_TOTAL // len(cases), low), high)
-
-    def measure(case: Case) -> _Measured:
-        return _measure(case, spec, orientation, n_samples)
-
+    declared = replace(spec, cases=(), test_cases=())
+    measure = partial(_measure, spec=declared, orientation=orientation, n_samples=n_samples)
     done, failures = {}, {}
     for outcome in map_cases(measure, cases, workers=workers):
         if outcome.value is None:
@@ -152,7 +151,7 @@ def make_fingerprint(
     return _pool(spec, [done[case_id] for case_id in cases], orientation)
 
 
-def _measure(case: Case, spec: DatasetSpec, orientation: Orientation, n_samples: int) -> _Measured:
+def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_samples: int) -> _Measured:
     image_CZYX, label_ZYX, grid = _read(case, spec.labels, orientation)
     if image_CZYX.shape[0] != len(spec.channels):
         raise ImageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decathlete.core.geometry import Box, Triple
-from decathlete.core.parallel import map_cases
+from decathlete.core.parallel import Workers, map_cases
 from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError
 from decathlete.io.images import read_label
@@ -27,7 +28,7 @@ MARGIN = 4
 
 
 def measure_ceilings(
-    cases: Sequence[Case], plan: Plan, spacings: Sequence[Spacing], *, workers: int = 2
+    cases: Sequence[Case], plan: Plan, spacings: Sequence[Spacing], *, workers: Workers = 2
 ) -> tuple[Ceiling, ...]:
     """Return the ceiling of each target spacing, measured on at most :data:`MOST_CASES` labelled cases.
 
@@ -40,10 +41,7 @@ def measure_ceilings(
     """
     labelled = [case for case in cases if case.label is not None]
     chosen = {case.id: case for case in labelled[:: -(-len(labelled) // MOST_CASES)]}
-
-    def measure(case: Case) -> NDArray[np.float64]:
-        return _measure(case, plan, spacings)
-
+    measure = partial(_measure, plan=plan, spacings=spacings)
     outcomes = list(map_cases(measure, chosen, workers=workers))
     failures = {o.case_id: o.error for o in outcomes if o.error is not None}
     if failures:
@@ -77,7 +75,7 @@ def _box(mask_ZYX: Tensor, spacing: Triple, spacings: Sequence[Spacing]) -> Box:
     return Box(start=(start[0], start[1], start[2]), stop=(stop[0], stop[1], stop[2]))
 
 
-def _measure(case: Case, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[np.float64]:
+def _measure(case: Case, *, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[np.float64]:
     """Return the Dice of each spacing (rows) and structure; NaN for a structure that the case does not contain."""
     assert case.label is not None  # for the type checker: only labelled cases are measured
     label = read_label(case.label)

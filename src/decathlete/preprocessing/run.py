@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from decathlete.core.files import remove_partials
 from decathlete.core.locks import locked_output
-from decathlete.core.parallel import map_cases
+from decathlete.core.parallel import Workers, map_cases, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
@@ -35,7 +36,7 @@ def preprocess(
     fingerprint: Fingerprint,
     splits: Splits,
     describe_image: Payload | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> PreparedStore:
@@ -45,7 +46,8 @@ def preprocess(
 
     Args:
         describe_image: describes each raw image, for cases that are prepared for prediction.
-        workers: cases at a time. They are threads: reading, matrix products and compression leave Python's lock.
+        workers: cases at a time. They are threads: reading, matrix products and compression leave Python's lock. An
+            executor prepares them in other processes.
         overwrite: replace data that another plan made.
 
     Raises:
@@ -55,6 +57,7 @@ def preprocess(
     """
     with locked_output(folder, wait_for="prepared"):
         begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
+        require_shared(workers, reads=[spec.root], writes=[folder / "cases"])
         one = partial(_prepare_case, plan=plan, folder=folder / "cases", describe_image=describe_image)
         failures, kept = {}, 0
         for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
@@ -63,6 +66,8 @@ def preprocess(
             kept += bool(outcome.value)
             if progress:
                 progress(done, len(spec.cases), outcome.case_id)
+        if not isinstance(workers, int):
+            remove_partials(folder / "cases")  # of worker processes that were killed
         if kept:
             log.info("%d of %d cases were prepared before and are kept", kept, len(spec.cases))
         if failures:

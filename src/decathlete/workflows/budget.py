@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import torch
 
+from decathlete.core.parallel import TaskNeeds, Workers
+from decathlete.errors import ClusterError
 from decathlete.networks.precision import cpu_arithmetic, supported_precision
 from decathlete.planning.compute_budget import ComputeBudget, usable_threads
 from decathlete.planning.network_spec import NetworkSpec
@@ -23,4 +28,36 @@ def compute_budget(config: TrainConfig, network: NetworkSpec) -> ComputeBudget:
         threads=max(1, usable_threads() // n_sharing),
         arithmetic=cpu_arithmetic(precision),
         steps=config.total_steps,
+    )
+
+
+def budget_of_folds(
+    config: TrainConfig,
+    network: NetworkSpec,
+    *,
+    workers: Workers,
+    fold_resources: Mapping[str, float] | None = None,
+) -> ComputeBudget:
+    """Return the budget of a training where folds are trained: on this machine, or on a worker of an executor.
+
+    Raises:
+        DecathleteError: a worker cannot train so, e.g. because it has no such device.
+    """
+    if isinstance(workers, int):
+        return compute_budget(config, network)
+    needs = fold_needs(config, fold_resources)
+    (outcome,) = workers.map(partial(compute_budget, network=network), {"the training": config}, needs=needs)
+    if outcome.value is None:
+        raise outcome.cause or ClusterError(outcome.error or "failed")
+    return outcome.value
+
+
+def fold_needs(config: TrainConfig, fold_resources: Mapping[str, float] | None) -> TaskNeeds:
+    """Return what a fold needs of a worker, for which it is a process of its own."""
+    return TaskNeeds(
+        at_once=1,
+        device=config.device,
+        n_devices=config.devices,
+        resources=fold_resources or {},
+        own_process=True,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from decathlete.core.geometry import Triple
+from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.check import check_dataset
@@ -30,7 +31,7 @@ def check(
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
     brats: bool = False,
-    workers: int = 2,
+    workers: Workers = 2,
     progress: CaseProgress | None = None,
 ) -> CheckReport:
     """Read every file of a dataset once and report all problems; nothing is changed.
@@ -39,6 +40,7 @@ def check(
         task: its number or folder name under ``workspace.data``, or a path.
         n_folds, split_seed, splits: options of the folds, see :class:`~decathlete.PlanOptions`; checked against the
             cases and their classes.
+        workers: number of cases that are checked in parallel, or an executor (:func:`decathlete.connect_cluster`).
         group_by: regular expression with one group that matches a case's patient; checked against every case.
         spacing: z, y, x in mm, for files that do not contain their spacing.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; checked against the labels.
@@ -55,5 +57,6 @@ def check(
         raise problems_found(problems, where="options of the split", remedy="fix these options", kind=OptionError)
     spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing)
     labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
+    require_shared(workers, reads=[spec.root])
     report = check_dataset(replace(spec, labels=labels), split=split, workers=workers, progress=progress)
     return report.revised(regions=tuple(region_lines(labels)))

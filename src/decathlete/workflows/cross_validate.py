@@ -13,11 +13,11 @@ from decathlete.core.files import write_text
 from decathlete.core.locks import locked_folder
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.signatures import accepts_fields_of
-from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError
+from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.preprocessing.store import PreparedStore
-from decathlete.training.config import TrainConfig
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
+from decathlete.workflows.fold_tasks import run_folds
 from decathlete.workflows.folds import FoldSelection, format_folds
 from decathlete.workflows.report import render_cross_validation
 
@@ -78,7 +78,7 @@ def cross_validate(
     with pipeline.locked_store() as store:
         numbers = selection.resolve(len(store.splits.folds))
         with pipeline.locked_folds(numbers):
-            pipeline.reporter.step(_announcement(numbers, pipeline.config))
+            pipeline.reporter.step(_announcement(numbers, pipeline))
             return _cross_validate(pipeline, store, numbers)
 
 
@@ -111,28 +111,28 @@ def _cross_validate(pipeline: FoldPipeline, store: PreparedStore, numbers: Seque
     )
 
 
-def _announcement(folds: Sequence[int], config: TrainConfig) -> str:
-    text = f"Folds {format_folds(folds)}, one after the other"
-    if config.max_time_s is None:
+def _announcement(folds: Sequence[int], pipeline: FoldPipeline) -> str:
+    together = not isinstance(pipeline.workers, int)
+    text = f"Folds {format_folds(folds)}, {'as tasks of the cluster' if together else 'one after the other'}"
+    max_time_s = pipeline.config.max_time_s
+    if max_time_s is None:
         return text
-    each, total = format_duration(config.max_time_s), format_duration(config.max_time_s * len(folds))
-    return f"{text}: each trains for {each}, together {total}"
+    total = "" if together else f", together {format_duration(max_time_s * len(folds))}"
+    return f"{text}: each trains for {format_duration(max_time_s)}{total}"
 
 
 def _run_folds(pipeline: FoldPipeline, folds: Sequence[int]) -> tuple[dict[int, FoldResult], dict[int, Exception]]:
-    """Run each fold; return the results of finished folds and the errors of failed ones."""
+    """Run each fold; return the results of finished folds and the errors of failed ones, in the order of the folds."""
     finished: dict[int, FoldResult] = {}
     errors: dict[int, Exception] = {}
-    for fold in folds:
-        try:
-            finished[fold] = pipeline.run_fold(fold)
-        except InterruptedRunError:
-            raise
-        except Exception as problem:  # even a bug: it must not cost hours of the other folds
-            errors[fold] = problem
-            is_user_error = isinstance(problem, DecathleteError | OSError) or is_out_of_memory(problem)
-            log.error("fold %d failed: %s", fold, _message(problem), exc_info=None if is_user_error else problem)
-    return finished, errors
+    for fold, outcome in run_folds(pipeline, folds):
+        if isinstance(outcome, FoldResult):
+            finished[fold] = outcome
+        else:
+            errors[fold] = outcome
+            is_user_error = isinstance(outcome, DecathleteError | OSError) or is_out_of_memory(outcome)
+            log.error("fold %d failed: %s", fold, _message(outcome), exc_info=None if is_user_error else outcome)
+    return dict(sorted(finished.items())), dict(sorted(errors.items()))
 
 
 def _folds_error(errors: Mapping[int, Exception], *, n_done: int) -> FoldsFailedError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import TypedDict
 from decathlete.core.files import check_output_folder, check_outside
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output, reading
+from decathlete.core.parallel import Workers
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
+from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
-from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
@@ -60,7 +61,8 @@ class PipelineOptions(TypedDict, total=False):
     adapt: bool
     predict_options: PredictOptions
     metrics: Sequence[MetricChoice] | None
-    workers: int
+    workers: Workers
+    fold_resources: Mapping[str, float] | None
     overwrite: bool
     reporter: ProgressReporter
 
@@ -79,7 +81,9 @@ class FoldPipeline:
         adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
         predict_options: options of prediction.
         metrics: metrics of the held-out cases, see :func:`decathlete.validate`.
-        workers: number of cases that are processed in parallel.
+        workers: number of cases that are processed in parallel, or an executor (:func:`decathlete.connect_cluster`),
+            which also runs folds at the same time.
+        fold_resources: with an executor, what a worker must offer for one fold, e.g. ``{"MEMORY": 64e9}``.
         overwrite: replace results of other inputs or settings.
         reporter: receives the progress.
     """
@@ -93,7 +97,8 @@ class FoldPipeline:
     adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
     metrics: Sequence[MetricChoice] | None = None
-    workers: int = 2
+    workers: Workers = 2
+    fold_resources: Mapping[str, float] | None = None
     overwrite: bool = False
     reporter: ProgressReporter = ProgressReporter()
 
@@ -144,6 +149,7 @@ class FoldPipeline:
             spacing=self.spacing,
             training=self.config if self.adapt else None,
             workers=self.workers,
+            fold_resources=self.fold_resources,
             overwrite=self.overwrite,
             reuse=self.plan_options == PlanOptions(),
             on_plan=self.reporter.plan,
@@ -169,7 +175,7 @@ class FoldPipeline:
 
     @contextmanager
     def locked_folds(self, folds: Sequence[FoldName]) -> Iterator[None]:
-        """Lock the folders of folds.
+        """Lock the folders of folds. With an executor only check them: the processes that run the folds lock them.
 
         Raises:
             OutputError: another process works in one of them, or it cannot be written.
@@ -177,6 +183,8 @@ class FoldPipeline:
         with ExitStack() as locks:
             for fold in folds:
                 locks.enter_context(locked_folder(self._run_folder(fold)))
+            if not isinstance(self.workers, int):
+                locks.close()
             yield
 
     def _run_folder(self, fold: FoldName) -> Path:
@@ -238,7 +246,7 @@ class FoldPipeline:
         self.reporter.step(f"Predict {len(cases)} test images{by}")
         try:
             predict_files(
-                Predictor.load([run / "model" for run in runs], options=self.predict_options),
+                make_case_predictor([run / "model" for run in runs], self.predict_options, self.workers),
                 {c.id: c.images for c in cases},
                 output,
                 spacing=self.spacing,

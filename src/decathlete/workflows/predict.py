@@ -10,10 +10,11 @@ from pathlib import Path
 from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import reading
+from decathlete.core.parallel import CaseExecutor
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError
+from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
-from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import PredictedFile, predict_files
 from decathlete.inference.prepared_inputs import is_store, stored_cases
 from decathlete.io.images import find_inputs
@@ -29,6 +30,7 @@ def predict(
     save_probabilities: bool = False,
     spacing: Triple | None = None,
     overwrite: bool = False,
+    executor: CaseExecutor | None = None,
     progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
     """Segment images: write label maps on the grids of the images, each with a JSON of volumes and provenance.
@@ -42,6 +44,7 @@ def predict(
         cases: greatest number of cases to predict, the first by name.
         spacing: z, y, x in mm, for images whose files do not contain their spacing.
         overwrite: replace predictions of other inputs or settings; those of the same inputs and settings are kept.
+        executor: predicts the cases elsewhere (:func:`decathlete.connect_cluster`); ``None``: in this process.
 
     Raises:
         OptionError: an option is out of range.
@@ -52,13 +55,14 @@ def predict(
     if cases is not None and cases < 1:
         raise OptionError(f"--cases must be at least 1, it is {cases}", remedy="use --cases 1 or more")
     folder, source = check_output_folder(output), Path(inputs)
-    predictor = Predictor.load(models, options=options)
+    predictor = make_case_predictor(models, options, executor)
+    facts = predictor.facts
     with reading(source) if is_store(source) else nullcontext():
         return predict_files(
             predictor,
-            stored_cases(source, predictor)[:cases]
+            stored_cases(source, facts.preparation_digests)[:cases]
             if is_store(source)
-            else dict(islice(find_inputs(source, n_channels=predictor.n_channels).items(), cases)),
+            else dict(islice(find_inputs(source, n_channels=facts.n_channels).items(), cases)),
             folder,
             save_probabilities=save_probabilities,
             spacing=spacing,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
+from decathlete.core.parallel import Workers
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
@@ -31,7 +32,7 @@ def prepare_for_model(
     mode: Literal["val", "test"] = "test",
     workspace: Workspace = Workspace(),
     spacing: Triple | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> PreparedStore:
@@ -46,7 +47,7 @@ def prepare_for_model(
         mode: ``val``: labelled cases; ``test``: test images.
         workspace: folders of data and prepared data.
         spacing: z, y, x in mm, for files that do not contain their spacing.
-        workers: number of cases that are prepared in parallel.
+        workers: number of cases that are prepared in parallel, or an executor (:func:`decathlete.connect_cluster`).
         overwrite: replace cases that were prepared with another plan.
         progress: called after each case.
 

@@ -16,13 +16,11 @@ from decathlete.errors import CasesFailedError, DatasetError
 from decathlete.evaluation.case import score_case
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import CaseScores, Scores
-from decathlete.inference.batching.cases import predict_cases
-from decathlete.inference.batching.pipeline import run_pipeline
-from decathlete.inference.batching.shared_batches import CaseRequest
+from decathlete.inference.batching.case_predictor import CasePredictor
+from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
 from decathlete.inference.output.restore import restore_label
-from decathlete.inference.predict import Prediction, Predictor, PreparedInput
+from decathlete.inference.predict import Predictor, PreparedInput
 from decathlete.io.images import read_channels, read_label
-from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
 
 LabelZYX = NDArray[np.integer[Any]]
@@ -37,7 +35,7 @@ class _Truth:
 
 
 def score_on_prepared_grid(
-    predictor: Predictor,
+    predictor: CasePredictor,
     cases: Sequence[Case],
     *,
     metrics: Sequence[Metric],
@@ -55,27 +53,12 @@ def score_on_prepared_grid(
         CasesFailedError: some cases could not be read, prepared or predicted.
         DatasetError: no case has a label.
     """
-    (ensemble,) = predictor.ensembles
-    plan = ensemble.plan
     labelled = {case.id: case for case in cases if case.label is not None}
     if not labelled:
         raise DatasetError("no case has a label map", remedy="use cases with label maps")
 
-    def score(pair: tuple[_Truth, Prediction]) -> CaseScores:
-        truth, prediction = pair
-        return score_case(
-            prediction.label_ZYX,
-            truth.truth_ZYX,
-            prediction.geometry,
-            plan.labels,
-            metrics=metrics,
-            case_id=truth.case_id,
-        )
-
     case_scores, failures = [], {}
-    read, compute = partial(_read, plan=plan), partial(predict_cases, predictor)
-    one_at_a_time = predictor.window.memory_gb is not None
-    for outcome in run_pipeline(labelled, read=read, compute=compute, write=score, one_at_a_time=one_at_a_time):
+    for outcome in predictor.run(labelled, read=_read, write=partial(_score, metrics=metrics)):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"
         else:
@@ -87,8 +70,22 @@ def score_on_prepared_grid(
     return Scores.of(case_scores, metrics).revised(grid="prepared")
 
 
-def _read(case: Case, plan: Plan) -> CaseRequest[_Truth]:
+def _score(predictor: Predictor, predicted: CaseResult[_Truth], *, metrics: Sequence[Metric]) -> CaseScores:
+    truth, prediction = predicted
+    return score_case(
+        prediction.label_ZYX,
+        truth.truth_ZYX,
+        prediction.geometry,
+        predictor.labels,
+        metrics=metrics,
+        case_id=truth.case_id,
+    )
+
+
+def _read(predictor: Predictor, case: Case) -> CaseRequest[_Truth]:
     """Read and prepare a case. Its prediction stays on the prepared grid."""
+    (ensemble,) = predictor.ensembles
+    plan = ensemble.plan
     assert case.label is not None  # for the type checker: only labelled cases are read
     image = read_channels(case.images, spacing=case.spacing)
     label = read_label(case.label, spacing=case.spacing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from decathlete.core.choices import Orientation
 from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output
+from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.given_splits import find_given_splits
@@ -42,7 +43,8 @@ def preprocess(
     options: PlanOptions = PlanOptions(),
     spacing: Triple | None = None,
     training: TrainConfig | None = None,
-    workers: int = 2,
+    workers: Workers = 2,
+    fold_resources: Mapping[str, float] | None = None,
     overwrite: bool = False,
     reuse: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
@@ -57,6 +59,9 @@ def preprocess(
         spacing: z, y, x in mm, for files that do not contain their spacing.
         training: settings of the training whose time limit and device may make the grid coarser; ``None``: full
             resolution.
+        workers: number of cases that are processed in parallel, or an executor (:func:`decathlete.connect_cluster`).
+        fold_resources: with an executor and ``training``, what a worker offers that trains a fold, e.g.
+            ``{"MEMORY": 64e9}``.
         reuse: use a finished store of the unchanged dataset, even if it was made with different options.
         on_plan: called with the plan.
         checking, progress: called after each checked and each prepared case.
@@ -76,6 +81,7 @@ def preprocess(
                 on_plan(store.plan)
             return store
         with locked_folder(folder.parent, wait_for="checked the dataset of"):
+            require_shared(workers, reads=[spec.root], writes=[folder.parent])
             fingerprint = load_or_make_fingerprint(
                 spec, folder.parent, options.orientation, workers=workers, progress=checking
             )
@@ -90,6 +96,7 @@ def preprocess(
                     folder=folder.parent,
                     recorded=None if overwrite else _recorded_plan(folder),
                     workers=workers,
+                    fold_resources=fold_resources,
                 )
         if on_plan:
             on_plan(plan if store is None else store.plan)
@@ -163,7 +170,7 @@ def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:
 
 
 def load_or_make_fingerprint(
-    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: int, progress: CaseProgress | None = None
+    spec: DatasetSpec, folder: Path, orientation: Orientation, *, workers: Workers, progress: CaseProgress | None = None
 ) -> Fingerprint:
     """Return the dataset's fingerprint, which is stored beside the prepared data until the dataset changes.
 

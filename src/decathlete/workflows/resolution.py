@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from decathlete.core.files import value_digest
+from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
 from decathlete.planning.explain import format_spacing
@@ -18,7 +20,7 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.resolution import Ceilings, candidate_spacings, choose_resolution, resolution_is_open
 from decathlete.preprocessing.ceilings import measure_ceilings
 from decathlete.training.config import TrainConfig
-from decathlete.workflows.budget import compute_budget
+from decathlete.workflows.budget import budget_of_folds
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ def plan_resolution(
     config: TrainConfig,
     folder: Path,
     recorded: Plan | None,
-    workers: int,
+    workers: Workers,
+    fold_resources: Mapping[str, float] | None = None,
 ) -> Plan:
     """Return ``plan``, on a coarser grid if the training time is too short for full resolution.
 
@@ -43,8 +46,10 @@ def plan_resolution(
         config: settings of the training: its time limit, device and precision.
         folder: the measured ceilings are stored there until the dataset changes.
         recorded: plan of data that are prepared already.
+        workers, fold_resources: where cases are measured and folds are trained, see
+            :class:`~decathlete.workflows.fold.FoldPipeline`.
     """
-    budget = compute_budget(config, plan.network)
+    budget = budget_of_folds(config, plan.network, workers=workers, fold_resources=fold_resources)
     if not resolution_is_open(plan, budget):
         return plan
     ceilings = _load_or_measure(plan, spec, folder, workers=workers)
@@ -76,7 +81,7 @@ def _differs_in_planned_grid(recorded: Plan, chosen: Plan, ceilings: Ceilings) -
     return is_planned and "target_spacing" not in recorded.user_set and recorded.target_spacing != chosen.target_spacing
 
 
-def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: int) -> Ceilings:
+def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:
     path = folder / f"ceilings_{plan.dims}d.json"
     spacings = candidate_spacings(plan)
     key = value_digest(

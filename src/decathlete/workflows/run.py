@@ -10,6 +10,7 @@ from decathlete.core.signatures import accepts_fields_of
 from decathlete.errors import CasesFailedError
 from decathlete.evaluation.scores import Scores
 from decathlete.workflows.fold import FoldPipeline, PipelineOptions
+from decathlete.workflows.fold_tasks import run_folds
 from decathlete.workflows.workspace import FoldName
 
 NO_SCORES = "trained on every case: none is held out, so there are no scores"
@@ -58,7 +59,9 @@ def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptio
     pipeline = FoldPipeline(task=task, **options)
     pipeline.check([fold])
     with pipeline.locked_folds([fold]), pipeline.locked_store():
-        result = pipeline.run_fold(fold)
+        ((_, result),) = run_folds(pipeline, [fold])
+        if isinstance(result, Exception):
+            raise result
         predictions, failed = pipeline.predict_tests([result.folder], result.folder / "predictions")
     return RunResult(
         folder=result.folder, scores=result.scores, report=result.report, predictions=predictions, failed_tests=failed

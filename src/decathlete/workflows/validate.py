@@ -7,6 +7,7 @@ from pathlib import Path
 
 from decathlete.core.choices import Grid
 from decathlete.core.locks import locked_folder
+from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
@@ -15,8 +16,8 @@ from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
+from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
-from decathlete.inference.predict import Predictor
 from decathlete.inference.predict_files import predict_files
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
@@ -50,7 +51,7 @@ def validate(
     *,
     dataset_root: Path | None = None,
     options: PredictOptions = PredictOptions(),
-    workers: int = 2,
+    workers: Workers = 2,
     metrics: Sequence[MetricChoice] | None = None,
     tolerance_mm: float | None = None,
     grid: Grid = "original",
@@ -66,7 +67,8 @@ def validate(
         model: folder of a run, or the model folder in it.
         dataset_root: folder of the raw dataset, if it has moved since training.
         options: options of the prediction.
-        workers: number of cases that are scored in parallel.
+        workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`) that
+            also predicts them.
         metrics: metrics to compute; see :func:`~decathlete.evaluation.metrics.make_metrics`.
         tolerance_mm: tolerance of the normalised surface Dice, mm; see the same.
         grid: ``original``: grid of the files. ``prepared``: cropped and resampled grid of the network; such scores show
@@ -101,7 +103,7 @@ def _validate(
     *,
     dataset_root: Path | None,
     options: PredictOptions,
-    workers: int,
+    workers: Workers,
     metrics: Sequence[Metric],
     grid: Grid,
     overwrite: bool,
@@ -109,9 +111,10 @@ def _validate(
 ) -> Scores:
     record = RunRecord.load(run / "run.json", error=ModelError)
     cases = load_held_out_cases(run, record, dataset_root)
-    predictor = Predictor.load(run / "model", options=options)
-    labels = predictor.labels  # the model's, because its regions may differ from those of dataset.json
-    origin = make_scores_origin(predictor.settings, cases, labels)
+    require_shared(workers, reads=[run, *cases[0].images])
+    predictor = make_case_predictor(run / "model", options, workers)
+    labels = predictor.facts.labels  # the model's, because its regions may differ from those of dataset.json
+    origin = make_scores_origin(predictor.facts.settings, cases, labels)
     existing = load_reusable_scores(run, origin, metrics=metrics, overwrite=overwrite, grid=grid)
     if grid == "prepared":
         if existing is not None:

@@ -70,21 +70,21 @@ TRAINING = (
     "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend data dim engine fold folds metrics overlap overwrite prepared preset results "
-    "spacing tta workers",
+    "run": f"{PLAN} {TRAINING} blend cluster data dim engine fold fold-resources folds metrics overlap overwrite "
+    "prepared preset results spacing tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
     "suffix test-images to workers",
-    "check": f"{REGIONS} data group-by json n-folds spacing split-seed splits workers",
-    "preprocess": f"{PLAN.replace('adapt ', '')} data dim max-time mode model overwrite prepared preset spacing task "
-    "workers",
+    "check": f"{REGIONS} cluster data group-by json n-folds spacing split-seed splits workers",
+    "preprocess": f"{PLAN.replace('adapt ', '')} cluster data dim max-time mode model overwrite prepared preset "
+    "spacing task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
-    "validate": "batch-size blend dataset device engine grid json layout memory metrics model overlap overwrite "
-    "precision set tolerance tta workers",
-    "predict": "batch-size blend cases device engine input layout memory model output overlap overwrite precision "
-    "save-probabilities spacing tta",
-    "evaluate": f"{REGIONS} json lbls metrics output overwrite preds set spacing tolerance workers",
+    "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap "
+    "overwrite precision set tolerance tta workers",
+    "predict": "batch-size blend cases cluster device engine input layout memory model output overlap overwrite "
+    "precision save-probabilities spacing tta",
+    "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
     "components": "json",
     "export nnunet": "output overwrite",

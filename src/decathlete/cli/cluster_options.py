@@ -1,0 +1,50 @@
+"""``--cluster`` and ``--workers``: where cases are processed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from decathlete.cli.config_file import explicit_options
+from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.core.parallel import CaseExecutor, Workers
+
+
+@contextmanager
+def open_workers(context: typer.Context, cluster: str | None, workers: int) -> Iterator[Workers]:
+    """Yield the number of threads, or the executor of a cluster, which is closed at the end.
+
+    Raises:
+        OptionError: both options are set, or the address is not one of Dask's.
+        ClusterError: the cluster cannot be reached or used.
+    """
+    if cluster is not None and explicit_options(context).get("workers") is not None:
+        raise OptionError(
+            "--workers has no effect with --cluster: each Dask worker processes as many cases as it has threads",
+            remedy="leave out --workers, and set `dask worker --nthreads`",
+            code="E-OPTION-CONFLICT",
+        )
+    with open_cluster(context, cluster) as executor:
+        yield workers if executor is None else executor
+
+
+@contextmanager
+def open_cluster(context: typer.Context, cluster: str | None) -> Iterator[CaseExecutor | None]:
+    """Yield the executor of a cluster, or ``None`` without ``--cluster``.
+
+    Raises:
+        OptionError: the address is not one of Dask's.
+        ClusterError: the cluster cannot be reached or used.
+    """
+    if cluster is None:
+        yield None
+        return
+    from decathlete.cluster.connection import connect_cluster
+
+    with connect_cluster(cluster, plugins=context.params.get("plugin") or ()) as executor:
+        yield executor

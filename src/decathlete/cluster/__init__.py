@@ -1,0 +1,1 @@
+"""Case work and folds on a Dask cluster: the extra ``[cluster]``."""

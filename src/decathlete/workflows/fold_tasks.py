@@ -1,0 +1,80 @@
+"""Run folds one after the other in this process, or as tasks of an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+import torch
+
+from decathlete.core.locks import locked_folder
+from decathlete.core.parallel import CaseExecutor
+from decathlete.errors import ClusterError, InterruptedRunError
+from decathlete.workflows.budget import fold_needs
+from decathlete.workflows.fold import FoldPipeline, FoldResult
+from decathlete.workflows.progress import ProgressReporter
+from decathlete.workflows.workspace import FoldName
+
+FoldOutcome = FoldResult | Exception
+Fold = TypeVar("Fold", bound=FoldName)
+
+
+def run_folds(pipeline: FoldPipeline, folds: Sequence[Fold]) -> Iterator[tuple[Fold, FoldOutcome]]:
+    """Run folds of a prepared dataset; yield the result or the error of each when it ends.
+
+    With an executor as the ``workers`` of the pipeline, each fold is one task in a process of its own, and several run
+    at the same time.
+
+    Raises:
+        InterruptedRunError: a signal stopped this process; finished results are kept.
+    """
+    if isinstance(pipeline.workers, int):
+        for fold in folds:
+            yield fold, attempt_fold(fold, pipeline)
+    else:
+        yield from _run_elsewhere(pipeline, folds, pipeline.workers)
+
+
+def attempt_fold(fold: FoldName, pipeline: FoldPipeline) -> FoldOutcome:
+    """Run one fold; return its error, even that of a bug: it must not cost hours of the other folds."""
+    try:
+        return pipeline.run_fold(fold)
+    except InterruptedRunError:
+        raise
+    except Exception as problem:
+        return problem
+
+
+def _run_elsewhere(
+    pipeline: FoldPipeline, folds: Sequence[Fold], executor: CaseExecutor
+) -> Iterator[tuple[Fold, FoldOutcome]]:
+    needs = fold_needs(pipeline.config, pipeline.fold_resources)
+    prepared = pipeline.workspace.prepared_folder(pipeline.task, pipeline.dims)
+    results = pipeline.workspace.results_folder(pipeline.task, pipeline.dims)
+    with locked_folder(results, wait_for="written its scores to"):  # others would remove the files of the check
+        executor.require_shared(reads=[prepared], writes=[results])
+    sent = replace(
+        pipeline,
+        task=pipeline.workspace.dataset(pipeline.task),  # a path, also where a number or name was given
+        workers=1,
+        reporter=ProgressReporter(),
+    )
+    by_name = {f"fold {fold}": fold for fold in folds}
+    for outcome in executor.map(partial(_run_sent_fold, pipeline=sent), by_name, needs=needs):
+        fold = by_name[outcome.case_id]
+        yield fold, _localize(outcome.value or outcome.cause or ClusterError(outcome.error or "failed"), pipeline, fold)
+
+
+def _run_sent_fold(fold: FoldName, pipeline: FoldPipeline) -> FoldOutcome:
+    """Run a fold in a process of its own, which may use as many threads as its worker has."""
+    return attempt_fold(fold, replace(pipeline, workers=torch.get_num_threads()))
+
+
+def _localize(outcome: FoldOutcome, pipeline: FoldPipeline, fold: FoldName) -> FoldOutcome:
+    """Name the files of a result as this process does: workers get absolute paths."""
+    if isinstance(outcome, Exception):
+        return outcome
+    folder = pipeline.workspace.run_folder(pipeline.task, pipeline.dims, fold)
+    return replace(outcome, folder=folder, report=folder / outcome.report.name)

@@ -8,6 +8,7 @@ from typing import get_type_hints
 import pytest
 
 import decathlete
+from decathlete.core.parallel import Workers
 from decathlete.workflows.fold import FoldPipeline, PipelineOptions
 
 

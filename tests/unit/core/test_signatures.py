@@ -8,6 +8,7 @@ from typing import get_type_hints
 import pytest
 
 import decathlete
+from decathlete.core.parallel import Workers
 from decathlete.workflows.fold import FoldPipeline, PipelineOptions
 
 
@@ -18,7 +19,7 @@ def test_help_lists_every_option_with_its_default(function: object, own: str) ->
     assert {name: p.default for name, p in found.items() if name in get_type_hints(PipelineOptions)} == {
         name: getattr(FoldPipeline, name) for name in get_type_hints(PipelineOptions)
     }
-    assert found["workers"].annotation is int
+    assert found["workers"].annotation == Workers
 
 
 def test_the_typed_options_are_those_that_are_taken() -> None:

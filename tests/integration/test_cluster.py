@@ -159,7 +159,7 @@ def test_a_given_spacing_and_bad_names_are_those_of_one_machine(
     images.mkdir()
     header = "NRRD0004\ntype: float\ndimension: 3\nsizes: 24 22 20\nencoding: raw\nendian: little\n\n"
     voxels = np.random.default_rng(0).normal(size=(20, 22, 24)).astype("<f4").tobytes()
-    for name in ("a", "b", "line\nbreak", "not UTF-8 \udcff"):
+    for name in ("a", "b", "line\nbreak", "another\nbreak"):
         (images / f"{name}.nrrd").write_bytes(header.encode() + voxels)
     options = ("--model", model, "--input", images, "--device", "cpu", "--spacing", "2,1,1")
     expected = command("predict", *options, "--output", tmp_path / "expected")

@@ -61,7 +61,7 @@ def start(parent: Any, path: Path, there: Connection) -> None:
 
 
 @pytest.mark.parametrize("parent", [use_process, use_pool, use_training])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_workers_end_with_a_parent_that_is_killed(parent: Any, number: int, tmp_path: Path) -> None:
     path = tmp_path / "workers"
     os.mkfifo(path)

@@ -30,6 +30,7 @@ from .errors import (
     ManifestError as ManifestError,
     MissingPackageError as MissingPackageError,
     ModelError as ModelError,
+    NotAnImageError as NotAnImageError,
     OptionError as OptionError,
     OutputError as OutputError,
     PlanError as PlanError,

@@ -25,8 +25,8 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     make_phantoms(tmp_path / "Balls", n_cases=5, shape_ZYX=(72, 72, 72), spacing_ZYX=FULL)
     monkeypatch.setattr(
         resolution,
-        "compute_budget",
-        lambda config, network: ComputeBudget(device="cpu", max_time_s=config.max_time_s, threads=1),
+        "budget_of_folds",
+        lambda config, *_, **__: ComputeBudget(device="cpu", max_time_s=config.max_time_s, threads=1),
     )
 
     def prepared(training: TrainConfig | None, **options):

@@ -21,7 +21,7 @@ venv: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt torch==2.13.0
-	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,cluster,test,docs]"
+	$(PIP) install --quiet -c constraints.txt -e ".[demo,tensorboard,cluster,dicom,serve,triton,tiff,test,docs]"
 	touch $@
 
 peers: $(PEERS)/.installed
@@ -64,8 +64,9 @@ test: check
 # With DECATHLETE_PEERS, the environment named there is used as it is. The tests of CUDA without a GPU run where
 # `make fake-cuda` has made their environment.
 test-full: check $(if $(DECATHLETE_PEERS),,peers) $(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
-	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8]"
-	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal
+	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8,slurm]"
+	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
+		--hypothesis-profile random
 
 # Each part prints a table of outcomes and fails if there was a fault; the others run all the same.
 robustness: venv

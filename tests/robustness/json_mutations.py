@@ -65,7 +65,7 @@ def change_value(document: Any, random: Random) -> Any:
     key: Any = path[-1]
     choice = random.randrange(6)
     if choice <= 2:
-        parent[key] = random.choice(VALUES)
+        parent[key] = copy.deepcopy(random.choice(VALUES))
     elif choice == 3:
         del parent[key]
     elif choice == 4 and isinstance(parent, dict):

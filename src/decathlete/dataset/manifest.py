@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -26,15 +26,19 @@ MANIFEST = "dataset.json"
 _HELP = "correct dataset.json (layouts: Medical Segmentation Decathlon, nnU-Net v2)"
 
 
-class _Files(BaseModel):
-    """A training case of a Decathlon manifest: one file with all channels, or a list with one file per channel."""
+_Image = str | Annotated[list[str], Field(min_length=1)]
+"""One file with all channels, or a list with one file per channel."""
 
-    image: str | list[str]
+
+class _Files(BaseModel):
+    """A training case of a Decathlon manifest."""
+
+    image: _Image
     label: str
 
 
 class _TestFiles(BaseModel):
-    image: str | list[str]
+    image: _Image
 
 
 class _Common(BaseModel):

@@ -109,6 +109,13 @@ def test_regions_that_contradict_themselves_are_refused(tmp_path: Path, manifest
         read_dataset(written(tmp_path, manifest, "imagesTr/a_0000.nrrd"))
 
 
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_a_case_without_images_is_refused(tmp_path: Path, part) -> None:
+    case = {"image": [], "label": "l/a.nii"}
+    with pytest.raises(ManifestError, match=rf"{part}.0"):
+        read_dataset(written(tmp_path, DECATHLON | {part: [case]}))
+
+
 def test_nnunet_listed_files(tmp_path: Path) -> None:
     listed = {"p1": {"images": ["raw/x.nrrd"], "label": "seg/x.nrrd"}}
     spec = read_dataset(written(tmp_path, NNUNET | {"dataset": listed}))

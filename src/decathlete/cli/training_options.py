@@ -10,6 +10,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.core.choices import PresetName
+from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.training.config import TrainConfig
@@ -138,9 +139,26 @@ class TrainArguments:
 
         if explicit is None:
             explicit = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        options = self.select(explicit) | dict(assigned or {})
+        chosen = self.select(explicit)
+        _reject_repeated(chosen, assigned or {})
+        options = chosen | dict(assigned or {})
         return train_config(**options, nodes=nodes, preset=preset, dims=dims, fold=fold)
 
     def select(self, explicit: Mapping[str, Any]) -> dict[str, Any]:
         """Return the explicit options that belong to the training."""
         return {f.name: explicit[f.name] for f in fields(self) if f.name in explicit}
+
+
+def _reject_repeated(options: Mapping[str, Any], assigned: Mapping[str, Any]) -> None:
+    """Reject a setting that an option and ``--set`` both choose: one of them would have no effect."""
+    from decathlete.training.short_forms import SHORT_FORMS
+
+    by_path = {SHORT_FORMS.get(name, name): name for name, value in options.items() if value is not None}
+    for name in assigned:
+        if option := by_path.get(SHORT_FORMS.get(name, name)):
+            shown = option.replace("_", "-")
+            raise OptionError(
+                f"--{shown} and --set {name} choose the same setting",
+                remedy="use one of them",
+                code="E-OPTION-CONFLICT",
+            )

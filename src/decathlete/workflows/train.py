@@ -203,6 +203,12 @@ def train_config(
         names = tuple(dict.fromkeys(_split(logger)))
         fields["loggers"] = () if names == ("none",) else names
     if augment is False:
+        if any(name.partition(".")[0] == "augmentation" for name in fields):
+            raise OptionError(
+                "--no-augment disables what is set in augmentation",
+                remedy="leave out --no-augment, or the settings of the augmentation",
+                code="E-OPTION-CONFLICT",
+            )
         fields["augmentation"] = AugmentationConfig.none()
     defaults = {} if preset is None else _preset_defaults(preset, dims or 3, fields)
     return TrainConfig.make(defaults=defaults, dims=dims, fold=fold, **fields)

@@ -476,3 +476,17 @@ def test_an_unknown_option_is_refused() -> None:
 
 def test_the_version_is_printed() -> None:
     assert "decathlete 0." in CliRunner().invoke(app, ["--version"]).output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--learning-rate 0.1 --set learning_rate=0.5", "choose the same setting"),
+        ("--learning-rate 0.1 --set optimizer.learning_rate=0.5", "choose the same setting"),
+        ("--max-time 2m --no-augment --set augmentation.policy=heavy", "--no-augment disables"),
+    ],
+)
+def test_two_values_of_one_setting_are_rejected(options, message) -> None:
+    result = CliRunner().invoke(app, ["run", "somewhere", *options.split()])
+    assert isinstance(result.exception, OptionError)
+    assert message in str(result.exception)

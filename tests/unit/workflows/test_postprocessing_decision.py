@@ -113,6 +113,7 @@ def test_few_patients_decide_nothing(tmp_path):
 
 def test_a_gain_in_few_cases_is_no_clear_gain(tmp_path):
     """Islands in one case of eight may be chance."""
+
     def drawn(number):
         prediction, truth = draw(number)
         return (prediction if number == 0 else truth), truth
@@ -124,6 +125,7 @@ def test_a_gain_in_few_cases_is_no_clear_gain(tmp_path):
 
 def test_of_regions_no_other_may_get_worse(tmp_path):
     """Removing small parts of the whole removes true cores in them: the core would pay for the whole's gain."""
+
     def drawn(number):
         truth = np.zeros((10, 30, 30), np.uint8)
         truth[2:8, 2:14, 2:14] = 1
@@ -136,7 +138,9 @@ def test_of_regions_no_other_may_get_worse(tmp_path):
     largest = next(d for d in found.tried if d.structure == "whole" and d.step.name == "keep_largest_component")
     assert largest.gain.low > 0
     assert (largest.used, largest.reason) == (False, "lowers the Dice of core")
-    assert all(step.settings["structures"] != ["whole"] or step.name != "keep_largest_component" for step in found.steps)
+    assert all(
+        step.settings["structures"] != ["whole"] or step.name != "keep_largest_component" for step in found.steps
+    )
 
 
 def test_volumes_that_are_tried_stay_below_the_smallest_true_one():

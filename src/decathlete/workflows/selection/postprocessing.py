@@ -173,7 +173,9 @@ def _combine(
     after = _map(partial(measure_all_steps, labels=labels, steps=steps), cases, workers)
     total = Difference.of(_case_means(before), _case_means(after), patients=patients)
     if total is None or total.gain <= 0:  # steps that help alone may not help together
-        unused = tuple(d.revised(used=False, reason="no gain together with the other steps") if d.used else d for d in tried)
+        unused = tuple(
+            d.revised(used=False, reason="no gain together with the other steps") if d.used else d for d in tried
+        )
         return PostprocessingDecision(tried=unused)
     return PostprocessingDecision(steps=steps, tried=tuple(tried), total=total)
 

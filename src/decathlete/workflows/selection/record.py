@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
 from decathlete.evaluation.comparison import Difference
 from decathlete.models.record import PostprocessingStep
@@ -85,6 +86,7 @@ class Selection(Schema):
         folds: folds whose held-out cases were compared.
         held_out: fold -> its held-out cases.
         dataset_root: folder of the raw dataset.
+        spacing: z, y, x in mm, that files without a spacing are read with.
         max_members: greatest number of networks that was allowed.
         selected: name of the selected candidate.
         reason: why it was selected, in words.
@@ -96,6 +98,7 @@ class Selection(Schema):
     key: str
     dataset: str
     dataset_root: str
+    spacing: Triple | None = None
     folds: tuple[int, ...]
     held_out: dict[int, tuple[str, ...]]
     max_members: int

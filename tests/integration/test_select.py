@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import selection_support as support
-from cli_support import run_command
 
 import decathlete
+import selection_support as support
+from cli_support import run_command
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ModelError, OptionError, OutputError
-from decathlete.evaluation.scores import Scores
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.predict import Predictor
@@ -23,7 +22,7 @@ from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.selection.record import Selection
 
 OPTIONS = PredictOptions(device="cpu", precision="fp32", engine="torch")
-CLI_OPTIONS = "--device cpu --precision fp32 --engine torch --workers 1".split()
+CLI_OPTIONS = ["--device", "cpu", "--precision", "fp32", "--engine", "torch", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")

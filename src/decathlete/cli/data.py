@@ -67,6 +67,7 @@ def preprocess(
     task: o.Task,
     plan: FullPlanArguments,
     dim: o.Dims = "3",
+    configuration: o.ConfigurationName = None,
     preset: o.Preset = None,
     mode: Annotated[
         PreparedFor,
@@ -112,6 +113,7 @@ def preprocess(
             has_plan_options=plan.to_plan_options() != PlanOptions()
             or preset is not None
             or dim != "3"
+            or configuration is not None
             or max_time is not None,
         )
         with open_workers(context, cluster, workers) as case_workers:
@@ -132,7 +134,7 @@ def preprocess(
     with open_workers(context, cluster, workers) as case_workers:
         store = preprocess_dataset(
             task,
-            dims=o.parse_dims(dim),
+            configuration=o.choose_configuration(context, configuration, dim),
             workspace=workspace,
             options=replace(plan.to_plan_options(), preset=preset),
             spacing=o.parse_spacing(spacing),
@@ -161,7 +163,8 @@ def _require_model(mode: PreparedFor, model: Path | None, *, has_plan_options: b
     if has_plan_options:
         raise OptionError(
             f"--mode {mode} uses the dimensions, plan and network of the model",
-            remedy="leave out --dim, --preset, --max-time and the options of plan, network, regions and split",
+            remedy="leave out --dim, --configuration, --preset, --max-time and the options of plan, network, regions "
+            "and split",
             code="E-OPTION-CONFLICT",
         )
     return model

@@ -22,6 +22,7 @@ def train(
     task: o.Task,
     training: FullTrainArguments,
     dim: o.Dims = "3",
+    configuration: o.ConfigurationName = None,
     preset: o.Preset = None,
     fold: o.Fold = None,
     nodes: Annotated[
@@ -43,22 +44,24 @@ def train(
 ) -> None:
     """Train one fold of a prepared dataset."""
     from decathlete.cli.progress import TerminalReporter
+    from decathlete.planning.configurations import dims_of
     from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.train import train as train_on_task
     from decathlete.workflows.workspace import Workspace
 
+    which = o.choose_configuration(context, configuration, dim)
     held_out = o.parse_fold(fold)
     assigned = split_assignments(set_ or ())
     result = train_on_task(
         task,
-        dims=o.parse_dims(dim),
+        configuration=which,
         fold=held_out,
         workspace=Workspace(data=data, prepared=prepared, results=results),
         config=training.to_train_config(
             explicit_options(context),
             nodes=nodes,
             preset=preset,
-            dims=o.parse_dims(dim),
+            dims=dims_of(which),
             fold=held_out,
             assigned=assigned.train,
         ),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from decathlete.cli.component_name import ComponentName
-from decathlete.cli.config_file import apply_preset, load_config_file
+from decathlete.cli.config_file import apply_preset, explicit_options, load_config_file
 from decathlete.core.choices import Blend as BlendName
+from decathlete.core.choices import Configuration, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
-from decathlete.core.choices import PrecisionChoice, PresetName
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -96,6 +96,14 @@ Dataset = Annotated[
     str, typer.Argument(help="Dataset: a folder with dataset.json, or its name or number under --data.")
 ]
 Dims = Annotated[Dim, typer.Option("--dim", help="Dimensions of the model: 2 (slices) or 3 (volumes).")]
+ConfigurationName = Annotated[
+    Configuration | None,
+    typer.Option(
+        "--configuration",
+        show_default="2d or 3d, by --dim",
+        help="Configuration: slices; volumes at full or low resolution; or a cascade of low and full resolution.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -385,6 +393,24 @@ def parse_metrics(
 def parse_dims(dim: Dim) -> Literal[2, 3]:
     """Parse the value of ``--dim``."""
     return 2 if dim == "2" else 3
+
+
+def choose_configuration(context: typer.Context, configuration: Configuration | None, dim: Dim) -> Configuration:
+    """Return the configuration that ``--configuration`` or else ``--dim`` names.
+
+    Raises:
+        OptionError: the user gave both, and they contradict each other.
+    """
+    by_dim: Configuration = "2d" if dim == "2" else "3d"
+    if configuration is None:
+        return by_dim
+    if configuration[:2] != by_dim and "dim" in explicit_options(context):
+        raise OptionError(
+            f"--configuration {configuration} and --dim {dim} contradict each other",
+            remedy="leave out --dim",
+            code="E-OPTION-CONFLICT",
+        )
+    return configuration
 
 
 def parse_integers(text: str | None, *, flag: str) -> tuple[int, ...] | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.core.choices import Block, Norm, Order, Orientation
+from decathlete.core.choices import Block, NetworkName, Norm, Order, Orientation
 from decathlete.core.regions import parse_order
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
@@ -41,14 +41,15 @@ class PlanArguments:
     """Options of preprocessing, regions and split."""
 
     memory: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="GB",
             min=0.5,
+            show_default="8, or that of --network",
             rich_help_panel=PLAN,
             help="GPU memory for which patch and batch size are planned, GB.",
         ),
-    ] = PlanOptions.memory_gb
+    ] = None
     orientation: Annotated[
         Orientation,
         typer.Option(
@@ -109,6 +110,15 @@ class PlanArguments:
 class NetworkArguments:
     """Options of the network's architecture and size."""
 
+    network: Annotated[
+        NetworkName | None,
+        typer.Option(
+            rich_help_panel=NETWORK,
+            show_default="plain",
+            help="Network and the GPU memory it is planned for: nnU-Net's plain U-Net (8 GB), its residual encoders "
+            "M, L and XL (8, 24, 40 GB), or MedNeXt in four sizes (8 GB).",
+        ),
+    ] = None
     architecture: Annotated[
         str,
         typer.Option(
@@ -182,6 +192,7 @@ class NetworkArguments:
         """Return a copy of ``options`` with these network options."""
         return replace(
             options,
+            network=self.network,
             architecture=self.architecture,
             filters=_parse_filters(self.filters),
             wide_encoder=self.wide_encoder,

@@ -28,6 +28,7 @@ def run(
     training: FullTrainArguments,
     windows: SlidingWindowArguments,
     dim: o.Dims = "3",
+    configuration: o.ConfigurationName = None,
     preset: o.Preset = None,
     fold: o.Fold = None,
     folds: Annotated[
@@ -63,6 +64,7 @@ def run(
     run is resumed when the command is repeated."""
     from decathlete.cli.progress import TerminalReporter
     from decathlete.cluster.resources import parse_resources
+    from decathlete.planning.configurations import dims_of
     from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.workspace import Workspace
 
@@ -74,15 +76,18 @@ def run(
             remedy="leave it out, or use --cluster",
             code="E-OPTION-CONFLICT",
         )
+    which = o.choose_configuration(context, configuration, dim)
+    dims = dims_of(which)
     held_out = o.parse_fold(fold)
     assigned = split_assignments(plan.set_ or ())
     options: PipelineOptions = {
-        "dims": o.parse_dims(dim),
+        "dims": dims,
+        "configuration": which,
         "workspace": Workspace(data=data, prepared=prepared, results=results),
         "plan_options": replace(plan.to_plan_options(), preset=preset, overrides=assigned.plan),
         "spacing": o.parse_spacing(spacing),
         "config": training.to_train_config(
-            explicit_options(context), preset=preset, dims=o.parse_dims(dim), fold=held_out, assigned=assigned.train
+            explicit_options(context), preset=preset, dims=dims, fold=held_out, assigned=assigned.train
         ),
         "adapt": adapt,
         "predict_options": windows.to_predict_options(

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
+"""Configurations of one dataset: slices; volumes at full resolution; at low resolution; and a cascade of both."""
+NetworkName = Literal["plain", "resenc-m", "resenc-l", "resenc-xl", "mednext-s", "mednext-b", "mednext-m", "mednext-l"]
+"""Networks with a memory target of their own: nnU-Net's plain U-Net, its residual encoders, and MedNeXt."""
 Orientation = Literal["canonical", "stored"]
 """Orientation in which images are processed: reoriented to RAS, or as the file stores it."""
 Order = Literal["nnunet", "recipe"]

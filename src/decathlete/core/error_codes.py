@@ -318,6 +318,13 @@ _ENTRIES = (
         remedy="Follow the line with the arrow; `decathlete preprocess --help` lists what can be changed.",
     ),
     ErrorCode(
+        code="E-PLAN-CONFIGURATION",
+        error="PlanError",
+        title="The images do not justify the configuration",
+        meaning="A low resolution helps only where a patch at full resolution covers less than a quarter of the image.",
+        remedy="Train the configuration `3d`, or set the grid of `3d_lowres` with `--set target_spacing=Z,Y,X`.",
+    ),
+    ErrorCode(
         code="E-PLAN-MEMORY",
         error="PlanError",
         title="The plan needs more memory",

@@ -28,6 +28,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from decathlete.core.choices import Precision
 from decathlete.core.registry import Component, Registry
 from decathlete.errors import OptionError
+from decathlete.planning.network_presets import DEFAULT_MEMORY_GB
 from decathlete.planning.network_spec import Axes, Dims, NetworkSpec
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.topology import Pooling, Topology
@@ -49,9 +50,11 @@ PlanRow = tuple[str, str, tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryReference:
-    """Calibration of the memory estimate: what fits into 8 GB of a GPU.
+    """Calibration of the memory estimate: what fits into a GPU.
 
     Attributes:
+        memory_gb: memory of that GPU, GB.
+        dataset_share: largest share of the dataset's voxels in a batch.
         elements: elements of the feature maps of *one* sample ...
         batch_size: ... with which a batch of this size fills the memory.
         guaranteed_batch: the patch is shrunk until a batch of this size fits.
@@ -60,6 +63,8 @@ class MemoryReference:
     elements: float
     batch_size: int
     guaranteed_batch: int
+    memory_gb: float = DEFAULT_MEMORY_GB
+    dataset_share: float = 0.05
 
 
 DEFAULT_MEMORY_REFERENCES: dict[Dims, MemoryReference] = {
@@ -79,6 +84,7 @@ class Architecture(ABC, Generic[SpecT]):
         Settings: class of the specification.
         used_options: option of :class:`~decathlete.planning.options.PlanOptions` -> field of the specification that it
             decides. All other options of the network are rejected if the user gives them.
+        preset_fields: fields of the specification that a name of ``--network`` decides.
         topology_fields: fields of the specification that follow from the topology. If the user sets one of them, the
             planner does not change any of them afterwards.
         precisions: number formats that the network can compute in.
@@ -86,6 +92,7 @@ class Architecture(ABC, Generic[SpecT]):
 
     Settings: ClassVar[type[NetworkSpec]]
     used_options: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    preset_fields: ClassVar[tuple[str, ...]] = ()
     topology_fields: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "bf16", "fp16")
 
@@ -165,6 +172,10 @@ class Architecture(ABC, Generic[SpecT]):
         """Calibration of the memory estimate."""
         return DEFAULT_MEMORY_REFERENCES[self.spec.dims]
 
+    def memory_reference_for(self, options: PlanOptions) -> MemoryReference:  # noqa: ARG002
+        """Return the calibration for the memory target of the user's options."""
+        return self.memory_reference
+
     @property
     def has_batch_norm(self) -> bool:
         """Whether the network has batch normalisation, whose statistics several devices can share."""
@@ -203,7 +214,7 @@ def find_architecture(options: PlanOptions) -> type[Architecture[Any]]:
     Raises:
         OptionError: there is none of that name, or it does not use an option of the network that the user gave.
     """
-    component: Component[Architecture[Any]] = ARCHITECTURES.load(options.architecture)
+    component: Component[Architecture[Any]] = ARCHITECTURES.load(options.architecture_name)
     given = [name for name in NETWORK_OPTIONS if getattr(options, name) != _DEFAULTS[name]]
     ineffective = [
         option_flag(name, getattr(options, name)) for name in given if name not in component.cls.used_options
@@ -223,7 +234,10 @@ def network_options_set(options: PlanOptions, architecture: type[Architecture[An
     for name, field in architecture.used_options.items():
         if getattr(options, name) != _DEFAULTS[name]:
             flags.setdefault(f"network.{field}", []).append(option_flag(name, getattr(options, name)))
-    if options.architecture != DEFAULT_ARCHITECTURE:
+    if options.network is not None:
+        fields_set = {"network.architecture", *(f"network.{f}" for f in architecture.preset_fields)}
+        flags |= {field: [f"--network {options.network}"] for field in sorted(fields_set)}
+    elif options.architecture != DEFAULT_ARCHITECTURE:
         flags["network.architecture"] = [f"--architecture {options.architecture}"]
     return {field: " ".join(given) for field, given in flags.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from decathlete.core.choices import Order, Orientation
+from decathlete.core.choices import Configuration, Order, Orientation
 from decathlete.core.geometry import Triple, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.planning.architectures import PlanRow, architecture_of
@@ -20,7 +20,9 @@ AXIS_NAMES = ("superior", "anterior", "right")
 
 def explain(plan: Plan) -> str:
     """Return the plan as text for the terminal: a line for each decision, its reason below it."""
-    lines = [f"Plan of a {plan.dims}D model for {plan.dataset}"]
+    name = plan.configuration_name
+    of = f"a {plan.dims}D model" if name == f"{plan.dims}d" else f"the configuration {name}"
+    lines = [f"Plan of {of} for {plan.dataset}"]
     for title, value, keys in plan_rows(plan):
         lines.append(f"  {title:<14}{value}")
         for key in keys:
@@ -40,6 +42,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),
+        *([("previous stage", plan.previous_stage, ("previous_stage",))] if plan.previous_stage else []),
         *([("regions", ", ".join(r.name for r in plan.labels.regions), ("labels",))] if plan.labels.regions else []),
         ("steps", plan.preprocessing_order, ("preprocessing_order",)),
         ("resampling", _resampling(plan.resampling), ("resampling",)),
@@ -134,13 +137,14 @@ def why_patch(median: Sequence[float], topology: Topology, *, shrunk: bool, memo
     return f"the median image ({times(median)}) fits whole into {memory_gb:g} GB; {multiple}"
 
 
-def why_batch(batch: int, fits: int, *, memory_gb: float) -> str:
+def why_batch(batch: int, fits: int, *, memory_gb: float, dataset_share: float) -> str:
     """Return the reason for the batch size."""
     if batch == fits:
         return f"as many samples as fit into {memory_gb:g} GB"
     if batch > fits:
         return "the smallest batch that is used for training"
-    return f"{fits} would fit into {memory_gb:g} GB, but a batch holds at most 5 % of the dataset's voxels"
+    most = f"a batch holds at most {dataset_share * 100:g} % of the dataset's voxels"
+    return f"{fits} would fit into {memory_gb:g} GB, but {most}"
 
 
 def why_normalization(plan: Plan, fingerprint: Fingerprint) -> str:
@@ -161,6 +165,17 @@ def why_foreground_channel(enabled: bool) -> dict[str, str]:
         "foreground_channel": (
             "--foreground-channel: one more channel marks the non-zero voxels, holes filled: normalised images do not "
             "show where the object ends"
+        )
+    }
+
+
+def why_previous_stage(previous_stage: Configuration | None) -> dict[str, str]:
+    """Return what the previous stage of a cascade is for; nothing if there is none."""
+    if previous_stage is None:
+        return {}
+    return {
+        "previous_stage": (
+            f"the prediction of {previous_stage} shows the whole image; each structure is one more input channel"
         )
     }
 

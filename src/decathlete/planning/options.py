@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from decathlete.core.choices import Block, Norm, Order, Orientation, PresetName
+from decathlete.core.choices import Block, NetworkName, Norm, Order, Orientation, PresetName
 from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
+from decathlete.planning.network_presets import DEFAULT_MEMORY_GB, NETWORK_PRESETS, MedNeXtSize
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
 
@@ -20,9 +21,11 @@ class PlanOptions:
     """Options for planning and splitting a dataset.
 
     Attributes:
-        memory_gb: GPU memory that training may use, GB; patch and batch are sized for it.
+        memory_gb: GPU memory that training may use, GB; patch and batch are sized for it. ``None``: that of
+            ``network``, or else 8.
         orientation: axes of the images: RAS (``canonical``), or as the files store them (``stored``).
         order: order of the preprocessing steps: ``nnunet`` normalises, then resamples; ``recipe`` resamples first.
+        network: architecture, blocks and memory by one name, instead of ``architecture`` and ``block``.
         architecture: registered name of the network's architecture, or ``module:Class``.
         block: blocks of the encoder.
         norm: normalisation layers.
@@ -50,9 +53,10 @@ class PlanOptions:
         OptionError: with every problem together.
     """
 
-    memory_gb: float = 8.0
+    memory_gb: float | None = None
     orientation: Orientation = "canonical"
     order: Order = "nnunet"
+    network: NetworkName | None = None
     architecture: str = "unet"
     block: Block = "plain"
     norm: Norm = "instance"
@@ -75,6 +79,28 @@ class PlanOptions:
     group_by: str | None = None
 
     @property
+    def memory_target_gb(self) -> float:
+        """GPU memory that patch and batch are sized for, GB."""
+        if self.memory_gb is not None:
+            return self.memory_gb
+        return DEFAULT_MEMORY_GB if self.network is None else NETWORK_PRESETS[self.network].memory_gb
+
+    @property
+    def architecture_name(self) -> str:
+        """Name of the architecture, which ``network`` may choose."""
+        return self.architecture if self.network is None else NETWORK_PRESETS[self.network].architecture
+
+    @property
+    def encoder_block(self) -> Block:
+        """Blocks of the encoder, which ``network`` may choose."""
+        return self.block if self.network is None else NETWORK_PRESETS[self.network].block
+
+    @property
+    def mednext_size(self) -> MedNeXtSize:
+        """Size of a MedNeXt, which ``network`` may choose."""
+        return "S" if self.network is None else NETWORK_PRESETS[self.network].size
+
+    @property
     def split(self) -> SplitOptions:
         """The options of the split."""
         return SplitOptions(n_folds=self.n_folds, seed=self.split_seed, file=self.splits)
@@ -89,7 +115,7 @@ class PlanOptions:
                 yield f"{name} is {value!r}; choose {' or '.join(get_args(choice))}"
         if self.preset not in (None, *get_args(PresetName)):
             yield f"preset is {self.preset!r}; choose {' or '.join(get_args(PresetName))}"
-        if not self.memory_gb > 0:
+        if self.memory_gb is not None and not self.memory_gb > 0:
             yield f"memory_gb must be positive, it is {self.memory_gb:g}; use --memory in GB, e.g. 8"
         yield from self._network_problems()
         yield from self.split.problems()
@@ -99,6 +125,10 @@ class PlanOptions:
             yield f"overrides must be a tuple of texts; write ({overrides!r},)"
 
     def _network_problems(self) -> Iterator[str]:
+        if self.network not in (None, *get_args(NetworkName)):
+            yield f"network is {self.network!r}; choose {' or '.join(get_args(NetworkName))}"
+        if self.network is not None and (self.architecture, self.block) != ("unet", "plain"):
+            yield "--network chooses architecture and blocks; leave out --architecture and --block"
         if self.filters and (len(self.filters) < 2 or min(self.filters) < 1):
             yield f"filters must be 2 or more positive numbers, one for each level, not {self.filters}"
         if self.filters and self.wide_encoder:

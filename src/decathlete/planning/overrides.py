@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from decathlete.core.choices import PresetName
+from decathlete.core.choices import Configuration, PresetName
 from decathlete.core.documents import parse_json
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
@@ -35,6 +36,8 @@ READ_ONLY_FIELDS: dict[str, str] = {
     "version": "it is the version of the file's schema",
     "dataset": "it is the dataset's name",
     "dims": "choose it with --dim",
+    "configuration": "choose it with --configuration",
+    "previous_stage": "it follows from the configuration; choose it with --configuration",
     "channels": "they are the dataset's; change its dataset.json",
     "labels": "they are the dataset's; change its dataset.json, or choose regions with --regions or --brats",
     "foreground_channel": "the network depends on it; choose it with --foreground-channel",
@@ -54,11 +57,22 @@ _NORMALIZATION_NAME = re.compile(r"normalization\.(\d+)\.name")
 Assignment = tuple[str, str]
 
 
-def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions = PlanOptions()) -> Plan:
+def plan_with(
+    spec: DatasetSpec,
+    fingerprint: Fingerprint,
+    *,
+    dims: Dims,
+    options: PlanOptions = PlanOptions(),
+    configuration: Configuration | None = None,
+) -> Plan:
     """Plan one model by the rules, then apply the preset's and the user's assignments (``options.overrides``).
 
     Unlike :func:`override` this accepts ``axis_order``, which everything else depends on. For a ``target_spacing`` that
     the user sets, it plans patch, batch and network.
+
+    Args:
+        configuration: its name. The grid of a low resolution is not planned here: see
+            :func:`~decathlete.planning.configurations.plan_configuration`.
 
     Raises:
         OptionError: an assignment that is malformed, names an unknown field, or contradicts the rest of the plan.
@@ -76,10 +90,28 @@ def plan_with(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, option
         options=options,
         axes=_axes(early[-1]) if early else None,
         spacing=_assigned_spacing(options.overrides, dims),
+        configuration=configuration,
     )
     plan = override(plan, [text for text in fixed if text not in early], options=options, fingerprint=fingerprint)
     late = [text for text in options.overrides if text not in early]
     return override(_mark(plan, origins), late, options=options, fingerprint=fingerprint)
+
+
+def plan_at(
+    spacing: Spacing,
+    spec: DatasetSpec,
+    fingerprint: Fingerprint,
+    *,
+    dims: Dims,
+    options: PlanOptions = PlanOptions(),
+    configuration: Configuration | None = None,
+) -> Plan:
+    """Plan one model as :func:`plan_with`, at another target spacing (working order, mm) that the planner chose."""
+    text = ",".join("none" if s is None else repr(s) for s in spacing)
+    at = replace(options, overrides=(*options.overrides, f"target_spacing={text}"))
+    planned = plan_with(spec, fingerprint, dims=dims, options=at, configuration=configuration)
+    user_set = {field: option for field, option in planned.user_set.items() if field != "target_spacing"}
+    return planned.revised(user_set=user_set)
 
 
 def preset_options(preset: PresetName, **options: Any) -> PlanOptions:

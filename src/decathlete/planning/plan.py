@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, computed_field, model_validator
 
-from decathlete.core.choices import ForegroundRule, Order, Orientation
+from decathlete.core.choices import Configuration, ForegroundRule, Order, Orientation
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple, Unit, reorientation
 from decathlete.core.labels import LabelSet
@@ -64,6 +64,9 @@ class Plan(Schema):
     """Every decision about one model of one dataset.
 
     Attributes:
+        configuration: name of the configuration; ``None``: of an older release, ``2d`` or ``3d`` by ``dims``.
+        previous_stage: of a cascade: the configuration whose prediction is an additional input of the network, a mask
+            for each structure.
         preprocessing_order: order of the preprocessing steps.
         target_spacing: mm, working order; the first is ``None`` if slices keep their own distance (2D), all are
             ``None`` if nothing is resampled.
@@ -90,6 +93,8 @@ class Plan(Schema):
     version: int = PLAN_VERSION
     dataset: str
     dims: Dims
+    configuration: Configuration | None = None
+    previous_stage: Configuration | None = None
     channels: tuple[str, ...]
     labels: LabelSet
     orientation: Orientation = "canonical"
@@ -154,6 +159,10 @@ class Plan(Schema):
             )
         if self.mirror_axes is not None and not set(self.mirror_axes) <= set(range(self.dims)):
             problems.append(f"mirror_axes {self.mirror_axes} must be among the patch's axes {tuple(range(self.dims))}")
+        if self.previous_stage is not None and (self.dims == 2 or self.previous_stage == "3d_cascade"):
+            problems.append(f"a {self.dims}D plan cannot have the previous stage {self.previous_stage}")
+        if self.configuration is not None and self.configuration[:2] != f"{self.dims}d":
+            problems.append(f"the configuration is {self.configuration}, the plan {self.dims}D")
         if self.network.dims != self.dims:
             problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
         unset = tuple(s is None for s in self.target_spacing)
@@ -179,8 +188,23 @@ class Plan(Schema):
 
     @property
     def n_inputs(self) -> int:
-        """Number of input channels of the network: the image's, and the foreground channel if there is one."""
-        return len(self.channels) + self.foreground_channel
+        """Number of input channels of the network: the image's and the masks."""
+        return len(self.channels) + self.n_masks
+
+    @property
+    def n_masks(self) -> int:
+        """Number of input channels of 0 and 1, after the image's: the foreground, then the previous stage's structures."""
+        return int(self.foreground_channel) + self.n_previous
+
+    @property
+    def n_previous(self) -> int:
+        """Number of input channels with the prediction of the previous stage: one for each structure, or none."""
+        return 0 if self.previous_stage is None else len(self.labels.structures)
+
+    @property
+    def configuration_name(self) -> Configuration:
+        """Name of the configuration, also of plans of older releases."""
+        return self.configuration or ("2d" if self.dims == 2 else "3d")
 
     @property
     def mirrored_axes(self) -> Axes:

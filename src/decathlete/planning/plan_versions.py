@@ -25,6 +25,8 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 """Normalisation of version 1 -> the settings that it used."""
 _SET_BY_HAND = re.compile(r"set by hand(?: \((.*)\))?", re.DOTALL)
 """How the reason of a field that the user had set began in version 1."""
+_WITHOUT_EFFECT = frozenset({"reasons", "user_set", "requires", "configuration"})
+"""Fields that no decision depends on."""
 
 
 def is_version_1(data: Mapping[str, Any]) -> bool:
@@ -70,7 +72,9 @@ def digest_form(data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         data: any fields of a plan, as JSON values.
     """
-    data = {name: value for name, value in data.items() if name not in ("reasons", "user_set", "requires")}
+    data = {name: value for name, value in data.items() if name not in _WITHOUT_EFFECT}
+    if data.get("previous_stage", "") is None:  # the only value of older releases
+        del data["previous_stage"]
     if data.get("spacing_unit") == "mm":  # the only unit of older releases
         del data["spacing_unit"]
     names = [settings["name"] for settings in data.get("normalization", ())]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from decathlete.core.choices import Configuration
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.registry import ComponentSettings
@@ -36,6 +37,7 @@ class _Sized:
     network: NetworkSpec
     batch_size: int
     batch_that_fits: int
+    dataset_share: float
     shrunk: bool
 
 
@@ -47,6 +49,7 @@ def make_plan(
     options: PlanOptions = PlanOptions(),
     axes: AxisOrder | None = None,
     spacing: Spacing = (None, None, None),
+    configuration: Configuration | None = None,
 ) -> Plan:
     """Plan one model by the rules alone, without ``options.overrides``.
 
@@ -55,6 +58,7 @@ def make_plan(
     Args:
         axes: the working order of the axes, instead of the coarsest first.
         spacing: target spacing along the working axes, mm; ``None`` along an axis: the dataset's.
+        configuration: name of the configuration; a cascade has the prediction of its previous stage as input.
 
     Raises:
         OptionError: regions that do not match the labels or cannot be derived from their names; an unknown architecture
@@ -65,10 +69,15 @@ def make_plan(
     _check(spec, fingerprint, dims=dims, options=options)
     spec = replace(spec, labels=_labels(spec, options))
     grid = working_grid(fingerprint, axes, spacing)
-    sized = _size(grid, spec, dims=dims, options=options, n_cases=len(fingerprint.cases))
+    previous_stage: Configuration | None = "3d_lowres" if configuration == "3d_cascade" else None
+    n_inputs = len(spec.channels) + options.foreground_channel
+    n_inputs += 0 if previous_stage is None else len(spec.labels.structures)
+    sized = _size(grid, spec, n_inputs=n_inputs, dims=dims, options=options, n_cases=len(fingerprint.cases))
     plan = Plan(
         dataset=spec.name,
         dims=dims,
+        configuration=configuration or ("2d" if dims == 2 else "3d"),
+        previous_stage=previous_stage,
         channels=spec.channels,
         labels=spec.labels,
         orientation=fingerprint.orientation,
@@ -97,8 +106,9 @@ def make_plan(
         "resampling": explain.why_resampling(Resampling()),
         "mirror_axes": explain.why_mirroring(),
         **explain.why_foreground_channel(options.foreground_channel),
+        **explain.why_previous_stage(previous_stage),
         **explain.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),
-        **_why_sized(sized, grid.median[-dims:], options.memory_gb),
+        **_why_sized(sized, grid.median[-dims:], options.memory_target_gb),
         **{field: explain.set_by(option) for field, option in plan.user_set.items()},
     }
     return plan.revised(reasons=reasons)
@@ -124,15 +134,17 @@ def _labels(spec: DatasetSpec, options: PlanOptions) -> LabelSet:
     return resolve_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
 
 
-def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOptions, n_cases: int) -> _Sized:
+def _size(
+    grid: WorkingGrid, spec: DatasetSpec, *, n_inputs: int, dims: Dims, options: PlanOptions, n_cases: int
+) -> _Sized:
     """Return the largest patch that fits, shrunk from the median image, and the batch for it."""
-    spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_gb
+    spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_target_gb
     architecture = find_architecture(options)
 
     def network_of(topology: Topology) -> NetworkSpec:
         network: NetworkSpec = architecture.plan_spec(
             topology,
-            in_channels=len(spec.channels) + options.foreground_channel,
+            in_channels=n_inputs,
             out_channels=spec.labels.n_outputs,
             options=options,
         )
@@ -142,7 +154,8 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
     first = smallest_poolable(spacing, _initial_patch(spacing, median), pooling=pooling)
     topology = make_topology(spacing, first, pooling=pooling)
     network, shrunk = network_of(topology), False
-    while memory_fraction(network, topology.patch_size, memory_gb=memory_gb) > 1:
+    reference = architecture_of(network).memory_reference_for(options)
+    while memory_fraction(network, topology.patch_size, memory_gb=memory_gb, reference=reference) > 1:
         smaller = shrink(spacing, topology, median, pooling=pooling)
         if smaller is None:
             smallest = "×".join(map(str, topology.patch_size))
@@ -152,16 +165,30 @@ def _size(grid: WorkingGrid, spec: DatasetSpec, *, dims: Dims, options: PlanOpti
                 code="E-PLAN-MEMORY",
             )
         topology, network, shrunk = smaller, network_of(smaller), True
-    fits = batch_that_fits(network, topology.patch_size, memory_gb=memory_gb)
+    fits = batch_that_fits(network, topology.patch_size, memory_gb=memory_gb, reference=reference)
     dataset_voxels = float(np.prod(grid.median)) * n_cases
-    batch = cap_batch(fits, dataset_voxels=dataset_voxels, patch_size=topology.patch_size)
-    return _Sized(topology=topology, network=network, batch_size=batch, batch_that_fits=fits, shrunk=shrunk)
+    batch = cap_batch(
+        fits,
+        dataset_voxels=dataset_voxels,
+        patch_size=topology.patch_size,
+        dataset_share=reference.dataset_share,
+    )
+    return _Sized(
+        topology=topology,
+        network=network,
+        batch_size=batch,
+        batch_that_fits=fits,
+        dataset_share=reference.dataset_share,
+        shrunk=shrunk,
+    )
 
 
 def _why_sized(sized: _Sized, median: Sequence[float], memory_gb: float) -> dict[str, str]:
     return {
         "patch_size": explain.why_patch(median, sized.topology, shrunk=sized.shrunk, memory_gb=memory_gb),
-        "batch_size": explain.why_batch(sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb),
+        "batch_size": explain.why_batch(
+            sized.batch_size, sized.batch_that_fits, memory_gb=memory_gb, dataset_share=sized.dataset_share
+        ),
         **architecture_of(sized.network).reasons(sized.topology.patch_size),
     }
 

@@ -7,6 +7,7 @@ on the label maps (:class:`Ceiling`), what the time buys is estimated from the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -135,4 +136,57 @@ def _reason(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
         f"coarser than full resolution ({finest}) for {describe_budget(budget)}: {best.steps} steps with patches of "
         f"{best.coverage:.0%} of the image's length instead of {full.steps} with {full.coverage:.0%}; resampled to "
         f"this grid and back, the labels keep a Dice of {best.ceiling:.3f}"
+    )
+
+
+LEAST_COVERAGE = 0.25
+"""Share of the median image's voxels that a patch at full resolution must cover; below it, a low resolution helps."""
+LOW_RESOLUTION_STEP = 1.03
+"""Factor by which a low resolution is made coarser until a patch covers enough of it."""
+FEWEST_TIMES_SMALLER = 2.0
+"""A low resolution has at least this many times fewer voxels, or it is too similar to full resolution."""
+
+
+def plan_low_resolution(full: Plan, *, replan: Callable[[Spacing], Plan]) -> Plan | None:
+    """Return the plan at a low resolution by nnU-Net's rule; ``None`` if the data do not justify one.
+
+    The grid is made coarser, the finest axes first while one is more than twice as coarse, until the patch covers a
+    quarter of the median image (Isensee et al., Nature Methods 18, 203-211, 2021).
+
+    Args:
+        full: 3D, at full resolution.
+        replan: returns the plan at another target spacing.
+    """
+    spacing = [1.0 if s is None else s for s in full.target_spacing]
+    finest, low = tuple(spacing), None
+    covered = math.prod(full.patch_size)
+    while covered < LEAST_COVERAGE * _voxels_at(full, finest, spacing):
+        spacing = _one_step_coarser(spacing)
+        low = replan((spacing[0], spacing[1], spacing[2]))
+        covered = math.prod(low.patch_size)
+    if low is None or _voxels_at(full, finest, spacing) * FEWEST_TIMES_SMALLER > math.prod(full.median_shape):
+        return None
+    return low.revised(reasons=low.reasons | {"target_spacing": _why_low(full, low)})
+
+
+def image_coverage(plan: Plan) -> float:
+    """Return the share of the median image's voxels that a patch covers."""
+    return math.prod(plan.patch_size) / math.prod(plan.median_shape[3 - plan.dims :])
+
+
+def _voxels_at(full: Plan, finest: Sequence[float], spacing: Sequence[float]) -> float:
+    """Return the number of voxels of the median image at a spacing, not rounded."""
+    return math.prod(n * old / new for n, old, new in zip(full.median_shape, finest, spacing, strict=True))
+
+
+def _one_step_coarser(spacing: Sequence[float]) -> list[float]:
+    coarsest = max(spacing)
+    anisotropic = any(coarsest / s > 2 for s in spacing)
+    return [s * LOW_RESOLUTION_STEP if not anisotropic or coarsest / s > 2 else s for s in spacing]
+
+
+def _why_low(full: Plan, low: Plan) -> str:
+    return (
+        f"coarser than full resolution ({format_spacing(full.target_spacing)}), where the patch covers "
+        f"{image_coverage(full):.0%} of the median image; here it covers {min(image_coverage(low), 1):.0%}"
     )

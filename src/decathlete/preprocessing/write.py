@@ -53,7 +53,7 @@ _BLOCK = 16
 """Voxels per axis that are decompressed together: a fraction of a patch, so that little is read in vain."""
 _PREPARATION = (
     "dims", "channels", "labels", "orientation", "axis_order", "preprocessing_order", "target_spacing", "normalization",
-    "foreground_channel", "foreground_rule", "resampling",
+    "foreground_channel", "foreground_rule", "resampling", "previous_stage",
 )  # fmt: skip
 """Fields of the plan that the prepared arrays depend on; the others (patch, network, ...) may differ for one store."""
 _CONTENT = ("plan.json", "fingerprint.json", "splits.json", "source.json", "cases")

@@ -127,7 +127,7 @@ def _save_bundle(
     member = TrainedMember(
         plan=task.plan,
         networks=[weights],
-        name=f"{task.plan.dims}d_fold_{record.fold}",
+        name=f"{task.plan.configuration_name}_fold_{record.fold}",
         folds=[str(record.fold)],
         mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
         weights=kind,

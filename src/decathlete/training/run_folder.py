@@ -50,6 +50,7 @@ PREPARED_BY = (
     "foreground_channel",
     "foreground_rule",
     "resampling",
+    "previous_stage",
 )
 
 

@@ -87,7 +87,7 @@ def _cross_validate(pipeline: FoldPipeline, store: PreparedStore, numbers: Seque
     if errors and not finished:
         raise _common_error(list(errors.values())) or _folds_error(errors, n_done=0)
     failed = _folds_error(errors, n_done=len(finished)) if errors else None
-    folder = pipeline.workspace.results_folder(pipeline.task, pipeline.dims)
+    folder = pipeline.workspace.results_folder(pipeline.task, pipeline.which)
     scores = CrossValidation.of(
         {fold: result.scores for fold, result in finished.items() if result.scores is not None},
         dataset=store.plan.dataset,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from decathlete.core.choices import Configuration
 from decathlete.core.files import check_output_folder, check_outside
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output, reading
@@ -32,7 +33,7 @@ from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import report
 from decathlete.workflows.train import check_batch_size, train
 from decathlete.workflows.validate import validate
-from decathlete.workflows.workspace import FoldName, Workspace
+from decathlete.workflows.workspace import FoldName, Workspace, folder_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class PipelineOptions(TypedDict, total=False):
     """The options of ``decathlete.run`` and ``decathlete.cross_validate``; defaults: see :class:`FoldPipeline`."""
 
     dims: Dims
+    configuration: Configuration | None
     workspace: Workspace
     plan_options: PlanOptions
     spacing: Triple | None
@@ -74,6 +76,7 @@ class FoldPipeline:
     Attributes:
         task: a folder with ``dataset.json``, or its name or number under ``workspace.data``.
         dims: dimensions of the model: 2 (slices) or 3.
+        configuration: name of the configuration, instead of ``dims``: 2d, 3d, 3d_lowres or 3d_cascade.
         workspace: root folders of data, prepared data and results.
         plan_options: options of the plan.
         spacing: z, y, x in mm, for files that do not contain their spacing.
@@ -90,6 +93,7 @@ class FoldPipeline:
 
     task: str | Path
     dims: Dims = 3
+    configuration: Configuration | None = None
     workspace: Workspace = Workspace()
     plan_options: PlanOptions = PlanOptions()
     spacing: Triple | None = None
@@ -101,6 +105,11 @@ class FoldPipeline:
     fold_resources: Mapping[str, float] | None = None
     overwrite: bool = False
     reporter: ProgressReporter = ProgressReporter()
+
+    @property
+    def which(self) -> Configuration:
+        """Name of the configuration."""
+        return self.configuration or folder_name(self.dims)
 
     def check(self, folds: Sequence[FoldName] = ()) -> None:
         """Check options and folders, as far as that is possible before any work.
@@ -128,8 +137,8 @@ class FoldPipeline:
         dataset = self.workspace.dataset(self.task)
         check_outside(self.workspace.prepared, dataset)
         check_outside(self.workspace.results, dataset)
-        check_output_folder(self.workspace.prepared_folder(self.task, self.dims))
-        check_output_folder(self.workspace.results_folder(self.task, self.dims))
+        check_output_folder(self.workspace.prepared_folder(self.task, self.which))
+        check_output_folder(self.workspace.results_folder(self.task, self.which))
         for fold in folds:
             folder = check_output_folder(self._run_folder(fold))
             check_claim(folder, self.config, overwrite=self.overwrite)
@@ -143,7 +152,7 @@ class FoldPipeline:
         self.reporter.step("Check, plan and prepare the dataset")
         return preprocess(
             self.task,
-            dims=self.dims,
+            configuration=self.which,
             workspace=self.workspace,
             options=self.plan_options,
             spacing=self.spacing,
@@ -166,7 +175,7 @@ class FoldPipeline:
         Raises:
             DecathleteError: as :meth:`prepare`.
         """
-        folder = self.workspace.prepared_folder(self.task, self.dims)
+        folder = self.workspace.prepared_folder(self.task, self.which)
         with ExitStack() as locks:
             with locked_output(folder, wait_for="prepared"):
                 store = self.prepare()
@@ -188,7 +197,7 @@ class FoldPipeline:
             yield
 
     def _run_folder(self, fold: FoldName) -> Path:
-        return self.workspace.run_folder(self.task, self.dims, fold)
+        return self.workspace.run_folder(self.task, self.which, fold)
 
     def run_fold(self, fold: FoldName) -> FoldResult:
         """Train, score and report one fold of the prepared dataset; finished results are kept.
@@ -203,7 +212,7 @@ class FoldPipeline:
         self.reporter.step("Train on every case" if fold == "all" else f"Train fold {fold}")
         folder = train(
             self.task,
-            dims=self.dims,
+            configuration=self.which,
             fold=fold,
             workspace=self.workspace,
             config=self.config,

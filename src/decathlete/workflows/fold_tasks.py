@@ -51,8 +51,8 @@ def _run_elsewhere(
     pipeline: FoldPipeline, folds: Sequence[Fold], executor: CaseExecutor
 ) -> Iterator[tuple[Fold, FoldOutcome]]:
     needs = fold_needs(pipeline.config, pipeline.fold_resources)
-    prepared = pipeline.workspace.prepared_folder(pipeline.task, pipeline.dims)
-    results = pipeline.workspace.results_folder(pipeline.task, pipeline.dims)
+    prepared = pipeline.workspace.prepared_folder(pipeline.task, pipeline.which)
+    results = pipeline.workspace.results_folder(pipeline.task, pipeline.which)
     with locked_folder(results, wait_for="written its scores to"):  # others would remove the files of the check
         executor.require_shared(reads=[prepared], writes=[results])
     sent = replace(
@@ -76,5 +76,5 @@ def _localize(outcome: FoldOutcome, pipeline: FoldPipeline, fold: FoldName) -> F
     """Name the files of a result as this process does: workers get absolute paths."""
     if isinstance(outcome, Exception):
         return outcome
-    folder = pipeline.workspace.run_folder(pipeline.task, pipeline.dims, fold)
+    folder = pipeline.workspace.run_folder(pipeline.task, pipeline.which, fold)
     return replace(outcome, folder=folder, report=folder / outcome.report.name)

@@ -38,7 +38,7 @@ def prepare_for_model(
 ) -> PreparedStore:
     """Prepare the labelled cases (``val``) or the test images (``test``) of a dataset with the plan of a model.
 
-    They are written to ``<prepared>/<dataset>/<2d|3d>_<mode>``. :func:`decathlete.predict` accepts this folder as input
+    They are written to ``<prepared>/<dataset>/<configuration>_<mode>``. :func:`decathlete.predict` accepts this folder as input
     and then reads no raw images. The dataset may differ from that of the model.
 
     Args:
@@ -67,7 +67,7 @@ def prepare_for_model(
             where=spec.root,
             remedy="use the other --mode, or another dataset",
         )
-    folder = workspace.prepared_folder(task, plan.dims)
+    folder = workspace.prepared_folder(task, plan.configuration_name)
     folder = folder.with_name(f"{folder.name}_{mode}")
     selection = replace(spec, cases=cases, test_cases=())
     return preprocess(

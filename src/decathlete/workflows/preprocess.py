@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from decathlete.core.choices import Orientation
+from decathlete.core.choices import Configuration, Orientation
 from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output
@@ -21,16 +21,16 @@ from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError
+from decathlete.planning.configurations import plan_configuration
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.overrides import plan_with
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.resolution import plan_resolution
-from decathlete.workflows.workspace import Workspace
+from decathlete.workflows.workspace import Workspace, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ def preprocess(
     task: str | Path,
     *,
     dims: Dims = 3,
+    configuration: Configuration | None = None,
     workspace: Workspace = Workspace(),
     options: PlanOptions = PlanOptions(),
     spacing: Triple | None = None,
@@ -56,6 +57,7 @@ def preprocess(
     If another process prepares the same data, wait until it has finished.
 
     Args:
+        configuration: name of the configuration, instead of ``dims``.
         spacing: z, y, x in mm, for files that do not contain their spacing.
         training: settings of the training whose time limit and device may make the grid coarser; ``None``: full
             resolution.
@@ -72,7 +74,8 @@ def preprocess(
             another process reads them, or the folder cannot be written.
         CasesFailedError: some cases could not be prepared.
     """
-    folder = check_output_folder(workspace.prepared_folder(task, dims))
+    which = configuration or folder_name(dims)
+    folder = check_output_folder(workspace.prepared_folder(task, which))
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing)
     with locked_output(folder, wait_for="prepared"):
         store = _finished_store(folder, spec) if reuse and not overwrite else None
@@ -85,7 +88,7 @@ def preprocess(
             fingerprint = load_or_make_fingerprint(
                 spec, folder.parent, options.orientation, workers=workers, progress=checking
             )
-            plan = plan_with(spec, fingerprint, dims=dims, options=options)
+            plan = plan_configuration(spec, fingerprint, which, options=options)
             if training is not None:
                 plan = plan_resolution(
                     plan,

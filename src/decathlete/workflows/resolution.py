@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from decathlete.core.files import value_digest
@@ -15,7 +14,7 @@ from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.overrides import plan_with
+from decathlete.planning.overrides import plan_at
 from decathlete.planning.plan import Plan
 from decathlete.planning.resolution import Ceilings, candidate_spacings, choose_resolution, resolution_is_open
 from decathlete.preprocessing.ceilings import measure_ceilings
@@ -55,11 +54,7 @@ def plan_resolution(
     ceilings = _load_or_measure(plan, spec, folder, workers=workers)
 
     def replan(spacing: Spacing) -> Plan:
-        text = ",".join("none" if s is None else repr(s) for s in spacing)
-        at = replace(options, overrides=(*options.overrides, f"target_spacing={text}"))
-        planned = plan_with(spec, fingerprint, dims=plan.dims, options=at)
-        user_set = {field: option for field, option in planned.user_set.items() if field != "target_spacing"}
-        return planned.revised(user_set=user_set)
+        return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=options, configuration=plan.configuration)
 
     chosen = choose_resolution(plan, ceilings.ceilings, budget, replan=replan)
     if recorded is None or not _differs_in_planned_grid(recorded, chosen, ceilings):
@@ -82,7 +77,7 @@ def _differs_in_planned_grid(recorded: Plan, chosen: Plan, ceilings: Ceilings) -
 
 
 def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:
-    path = folder / f"ceilings_{plan.dims}d.json"
+    path = folder / f"ceilings_{plan.configuration_name}.json"
     spacings = candidate_spacings(plan)
     key = value_digest(
         [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from decathlete.augmentation.config import AugmentationConfig
-from decathlete.core.choices import PresetName
+from decathlete.core.choices import Configuration, PresetName
 from decathlete.core.durations import parse_duration
 from decathlete.core.files import check_output_folder
 from decathlete.core.locks import reading
@@ -37,6 +37,7 @@ def train(
     task: str | Path,
     *,
     dims: Dims = 3,
+    configuration: Configuration | None = None,
     fold: FoldName = 0,
     workspace: Workspace = Workspace(),
     config: TrainConfig = TrainConfig(),
@@ -52,6 +53,7 @@ def train(
     Args:
         task: dataset: number, folder name or path.
         dims: dimensions of the model.
+        configuration: name of the configuration, instead of ``dims``.
         fold: held-out fold, or ``"all"``.
         workspace: folders of data, prepared data and results.
         config: settings of the training.
@@ -67,9 +69,10 @@ def train(
         OutputError: the folder contains another run, and neither ``resume`` nor ``overwrite`` is set; or another
             process works in it, or it cannot be written.
     """
-    folder = check_output_folder(workspace.run_folder(task, dims, fold))
-    with reading(workspace.prepared_folder(task, dims)):
-        store = PreparedStore.open(workspace.prepared_folder(task, dims))
+    which = configuration or dims
+    folder = check_output_folder(workspace.run_folder(task, which, fold))
+    with reading(workspace.prepared_folder(task, which)):
+        store = PreparedStore.open(workspace.prepared_folder(task, which))
         _warn_of_untrained_classes(store, fold)
         plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
         plan = plan or make_training_plan(store, config, adapt=adapt, overrides=overrides)

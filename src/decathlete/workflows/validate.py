@@ -41,7 +41,7 @@ def require_run_folder(model: Path) -> Path:
     raise ModelError(
         "contains no run.json, so that the held-out cases are unknown",
         where=model,
-        remedy="use the folder that `decathlete train` made (results/<dataset>/<2d|3d>/fold_<k>)",
+        remedy="use the folder that `decathlete train` made (results/<dataset>/<configuration>/fold_<k>)",
         code="E-MODEL-NOT-FOUND",
     )
 

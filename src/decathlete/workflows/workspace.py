@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from decathlete.core.choices import Configuration
 from decathlete.dataset.manifest import resolve_task
 from decathlete.planning.network_spec import Dims
 
@@ -18,8 +19,8 @@ class Workspace:
 
     Attributes:
         data: raw datasets, which are never written to.
-        prepared: plans and prepared stores, ``<dataset>/<2d|3d>``.
-        results: results of runs, ``<dataset>/<2d|3d>/fold_<k>``.
+        prepared: plans and prepared stores, ``<dataset>/<configuration>``.
+        results: results of runs, ``<dataset>/<configuration>/fold_<k>``.
     """
 
     data: Path = Path("data")
@@ -30,14 +31,25 @@ class Workspace:
         """Return the folder of a raw dataset, given by number (``04``), folder name under ``data``, or path."""
         return resolve_task(str(task), self.data)
 
-    def prepared_folder(self, task: str | Path, dims: Dims) -> Path:
-        """Return the folder of the prepared data of one configuration."""
-        return self.prepared / self.dataset(task).resolve().name / f"{dims}d"
+    def prepared_folder(self, task: str | Path, which: Dims | Configuration) -> Path:
+        """Return the folder of the prepared data of one configuration: its name, or its dimensions (``2d``, ``3d``)."""
+        return self.prepared / self.dataset(task).resolve().name / folder_name(which)
 
-    def run_folder(self, task: str | Path, dims: Dims, fold: FoldName) -> Path:
+    def run_folder(self, task: str | Path, which: Dims | Configuration, fold: FoldName) -> Path:
         """Return the folder of the results of one fold."""
-        return self.results_folder(task, dims) / f"fold_{fold}"
+        return self.results_folder(task, which) / f"fold_{fold}"
 
-    def results_folder(self, task: str | Path, dims: Dims) -> Path:
+    def results_folder(self, task: str | Path, which: Dims | Configuration) -> Path:
         """Return the folder of the folds of one configuration, which also contains the results of cross-validation."""
-        return self.results / self.dataset(task).resolve().name / f"{dims}d"
+        return self.results / self.dataset(task).resolve().name / folder_name(which)
+
+
+def folder_name(which: Dims | Configuration) -> Configuration:
+    """Return the name of a configuration, which may be given by its dimensions.
+
+    >>> folder_name(2), folder_name("3d_lowres")
+    ('2d', '3d_lowres')
+    """
+    if isinstance(which, str):
+        return which
+    return "2d" if which == 2 else "3d"

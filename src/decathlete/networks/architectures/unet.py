@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from decathlete.core.choices import Block, Norm
+from decathlete.core.choices import Block, NetworkName, Norm
 from decathlete.errors import PlanError
 from decathlete.networks import unet_cost
 from decathlete.networks.unet_spec import UNetSpec
@@ -36,6 +36,24 @@ MEMORY_REFERENCES: dict[tuple[Block, Dims], MemoryReference] = {
 """Calibration of nnU-Net v2."""
 
 
+def _residual(elements: float, memory_gb: float, dims: Dims) -> MemoryReference:
+    batch = 2 if dims == 3 else 12
+    return MemoryReference(
+        elements=elements, batch_size=batch, guaranteed_batch=batch, memory_gb=memory_gb, dataset_share=1
+    )
+
+
+PRESET_REFERENCES: dict[tuple[NetworkName, Dims], MemoryReference] = {
+    ("resenc-m", 3): _residual(680e6, 8, 3),
+    ("resenc-m", 2): _residual(135e6, 8, 2),
+    ("resenc-l", 3): _residual(2100e6, 24, 3),
+    ("resenc-l", 2): _residual(380e6, 24, 2),
+    ("resenc-xl", 3): _residual(3600e6, 40, 3),
+    ("resenc-xl", 2): _residual(560e6, 40, 2),
+}
+"""Calibration of nnU-Net v2 for its residual encoder presets."""
+
+
 @ARCHITECTURES.register("unet")
 class UNetArchitecture(Architecture[UNetSpec]):
     """U-Net with a plain or residual encoder, as nnU-Net plans it."""
@@ -54,6 +72,7 @@ class UNetArchitecture(Architecture[UNetSpec]):
             "norm": "norm",
         }
     )
+    preset_fields = ("block",)
     topology_fields = ("strides", "kernels", "decoder_kernels", "features", "encoder_convs", "decoder_convs")
 
     @classmethod
@@ -64,7 +83,7 @@ class UNetArchitecture(Architecture[UNetSpec]):
             PlanError: nothing can be pooled.
         """
         spec = plan_unet(
-            topology, in_channels=in_channels, out_channels=out_channels, block=options.block, norm=options.norm
+            topology, in_channels=in_channels, out_channels=out_channels, block=options.encoder_block, norm=options.norm
         )
         return _with_options(spec, options)
 
@@ -135,6 +154,12 @@ class UNetArchitecture(Architecture[UNetSpec]):
     def memory_reference(self) -> MemoryReference:
         """Calibration of nnU-Net v2 for this kind of encoder."""
         return MEMORY_REFERENCES[self.spec.block, self.spec.dims]
+
+    def memory_reference_for(self, options: PlanOptions) -> MemoryReference:
+        """Calibration of nnU-Net v2 for the GPU of ``options.network``."""
+        if options.network is None:
+            return self.memory_reference
+        return PRESET_REFERENCES.get((options.network, self.spec.dims), self.memory_reference)
 
     @property
     def has_batch_norm(self) -> bool:

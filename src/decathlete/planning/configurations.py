@@ -1,0 +1,139 @@
+"""The configurations of a dataset: which of them its images justify, and the plan of each.
+
+The rules are nnU-Net's: slices always; volumes unless the images are single slices; a low resolution where the patch at
+full resolution covers less than a quarter of the median image; and with it a cascade, whose second stage sees full
+resolution and the prediction of the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from decathlete.core.choices import Configuration
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.errors import PlanError
+from decathlete.planning.explain import format_spacing
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.grid import Spacing, is_flat
+from decathlete.planning.network_spec import Dims
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.overrides import plan_at, plan_with
+from decathlete.planning.plan import Plan
+from decathlete.planning.resolution import LEAST_COVERAGE, image_coverage, plan_low_resolution
+
+CONFIGURATIONS: tuple[Configuration, ...] = get_args(Configuration)
+"""All configurations, in the order in which they are trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationOffer:
+    """Whether the images justify a configuration.
+
+    Attributes:
+        offered: whether they do.
+        reason: why, or why not, in one sentence.
+        plan: by the rules, before any adaptation to a training time; ``None`` where there is none.
+    """
+
+    name: Configuration
+    offered: bool
+    reason: str
+    plan: Plan | None = None
+
+
+def dims_of(configuration: Configuration) -> Dims:
+    """Return the dimensions of a configuration's network."""
+    return 2 if configuration == "2d" else 3
+
+
+def offered_configurations(
+    spec: DatasetSpec, fingerprint: Fingerprint, *, options: PlanOptions = PlanOptions()
+) -> tuple[ConfigurationOffer, ...]:
+    """Return an offer for each configuration, in the order of :data:`CONFIGURATIONS`.
+
+    >>> [offer.name for offer in offered_configurations(spec, fingerprint) if offer.offered]  # doctest: +SKIP
+    ['2d', '3d', '3d_lowres', '3d_cascade']
+
+    Raises:
+        OptionError: as of :func:`~decathlete.planning.overrides.plan_with`.
+        PlanError: a memory target that no patch fits into; a fingerprint of another dataset.
+    """
+    slices = ConfigurationOffer(
+        name="2d",
+        offered=True,
+        reason="slices can always be learned",
+        plan=plan_with(spec, fingerprint, dims=2, options=options, configuration="2d"),
+    )
+    if is_flat(fingerprint):
+        reason = "the images are single slices"
+        return (slices, *(ConfigurationOffer(name=name, offered=False, reason=reason) for name in CONFIGURATIONS[1:]))
+    full = plan_with(spec, fingerprint, dims=3, options=options, configuration="3d")
+    volumes = ConfigurationOffer(name="3d", offered=True, reason="the images are volumes", plan=full)
+    return (slices, volumes, *_low_resolution_offers(spec, fingerprint, full, options))
+
+
+def _low_resolution_offers(
+    spec: DatasetSpec, fingerprint: Fingerprint, full: Plan, options: PlanOptions
+) -> tuple[ConfigurationOffer, ConfigurationOffer]:
+    low = _plan_low(spec, fingerprint, full, options)
+    covered = f"a patch at full resolution covers {min(image_coverage(full), 1):.0%} of the median image"
+    if low is None:
+        enough = image_coverage(full) >= LEAST_COVERAGE
+        reason = f"{covered}, which is enough" if enough else f"{covered}, but the images would hardly become smaller"
+        return (
+            ConfigurationOffer(name="3d_lowres", offered=False, reason=reason),
+            ConfigurationOffer(name="3d_cascade", offered=False, reason="there is no low resolution for a first stage"),
+        )
+    cascade = plan_with(spec, fingerprint, dims=3, options=options, configuration="3d_cascade")
+    at = f"at {format_spacing(low.target_spacing, low.spacing_unit)} it covers {image_coverage(low):.0%}"
+    return (
+        ConfigurationOffer(name="3d_lowres", offered=True, reason=f"{covered}; {at}", plan=low),
+        ConfigurationOffer(
+            name="3d_cascade",
+            offered=True,
+            reason="the low resolution shows the whole image, full resolution the details",
+            plan=cascade,
+        ),
+    )
+
+
+def _plan_low(spec: DatasetSpec, fingerprint: Fingerprint, full: Plan, options: PlanOptions) -> Plan | None:
+    if "target_spacing" in full.user_set or None in full.target_spacing:
+        return None  # the user chose the one grid
+
+    def replan(spacing: Spacing) -> Plan:
+        return plan_at(spacing, spec, fingerprint, dims=3, options=options, configuration="3d_lowres")
+
+    return plan_low_resolution(full, replan=replan)
+
+
+def plan_configuration(
+    spec: DatasetSpec,
+    fingerprint: Fingerprint,
+    configuration: Configuration,
+    *,
+    options: PlanOptions = PlanOptions(),
+) -> Plan:
+    """Return the plan of one configuration.
+
+    A target spacing that the user sets decides the grid of ``3d_lowres``.
+
+    Raises:
+        PlanError: the images do not justify the configuration (``E-PLAN-CONFIGURATION``); or as of
+            :func:`~decathlete.planning.overrides.plan_with`.
+        OptionError: as of the same.
+    """
+    if configuration != "3d_lowres" or is_flat(fingerprint):
+        return plan_with(spec, fingerprint, dims=dims_of(configuration), options=options, configuration=configuration)
+    full = plan_with(spec, fingerprint, dims=3, options=options, configuration="3d")
+    if "target_spacing" in full.user_set:
+        return full.revised(configuration=configuration)
+    low, _ = _low_resolution_offers(spec, fingerprint, full, options)
+    if low.plan is None:
+        raise PlanError(
+            f"{spec.name} needs no low resolution: {low.reason}",
+            remedy="train the configuration 3d; or set the grid yourself with --set target_spacing=Z,Y,X",
+            code="E-PLAN-CONFIGURATION",
+        )
+    return low.plan

@@ -112,6 +112,11 @@ from .workflows.run import (
     RunResult as RunResult,
     run as run,
 )
+from .workflows.selection.record import Selection as Selection
+from .workflows.selection.select import (
+    SelectResult as SelectResult,
+    select as select,
+)
 from .workflows.train import (
     train as train,
     train_config as train_config,

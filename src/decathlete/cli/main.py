@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from decathlete.cli import benchmark, components, convert, data, download, exports, imports, models, run, scores
+from decathlete.cli import (
+    benchmark,
+    components,
+    convert,
+    data,
+    download,
+    exports,
+    imports,
+    models,
+    run,
+    scores,
+    select,
+)
 from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.core.error_codes import documentation_of
@@ -55,6 +67,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": models.predict,
     "evaluate": scores.evaluate,
     "report": scores.report,
+    "select": select.select,
     "benchmark": benchmark.benchmark,
     "components": components.components,
 }

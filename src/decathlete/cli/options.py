@@ -162,6 +162,15 @@ RawDataset = Annotated[
         "--dataset", metavar="DIR", show_default="where it was", help="Folder of the raw dataset, if it has moved."
     ),
 ]
+MaxMembers = Annotated[
+    int,
+    typer.Option(
+        "--max-members",
+        metavar="N",
+        min=1,
+        help="Greatest number of networks of the selected model; each adds its time to a prediction.",
+    ),
+]
 NFolds = Annotated[int, typer.Option(metavar="N", min=2, rich_help_panel=SPLIT, help="Number of folds.")]
 SplitSeed = Annotated[int, typer.Option(metavar="N", rich_help_panel=SPLIT, help="Seed of the random split.")]
 SplitsFile = Annotated[

@@ -41,18 +41,23 @@ class PlanEnsemble:
     postprocessing: tuple[PostprocessingStep, ...] = ()
 
 
-def load_ensembles(folders: Sequence[Path], builder: EngineBuilder) -> tuple[PlanEnsemble, ...]:
+def load_ensembles(
+    folders: Sequence[Path], builder: EngineBuilder, *, fold: int | None = None
+) -> tuple[PlanEnsemble, ...]:
     """Load models and exported programs, and group them by plan, in the order given.
 
     Args:
         builder: builds the engines of models; a program has an engine of its own.
+        fold: load only networks that were trained on this fold, to predict its held-out cases; ``None``: all.
 
     Raises:
         ModelError: missing or damaged; or they segment different classes, take different channels or have different
             settings of prediction.
         OptionError: the engine does not have this precision here, or a program's runtime is missing.
     """
-    models = [member for folder in folders for member in _open(folder, builder)]
+    models = [member for folder in folders for member in _open(folder, builder, fold)]
+    if not models:
+        raise ModelError(f"has no network of fold {fold}", where=folders[0], remedy="choose a fold of the model")
     _check_agreement(models)
     groups: dict[str, list[_Model]] = {}
     for model in models:
@@ -74,7 +79,7 @@ class _Model:
     load: Callable[[], Sequence[Engine]]
 
 
-def _open(folder: Path, builder: EngineBuilder) -> list[_Model]:
+def _open(folder: Path, builder: EngineBuilder, fold: int | None) -> list[_Model]:
     if is_program(folder):
         program = ExportedFolder(folder)
         return [
@@ -104,14 +109,21 @@ def _open(folder: Path, builder: EngineBuilder) -> list[_Model]:
             weights=member.record.weights,
             settings=PredictionSettings.of(bundle),
             weight=weight,
-            load=partial(_build, builder, member),
+            load=partial(_build, builder, member, numbers),
         )
         for member, weight in zip(bundle.members, weights, strict=True)
+        if (numbers := _networks_of(member, fold))
     ]
 
 
-def _build(builder: EngineBuilder, member: BundleMember) -> Sequence[Engine]:
-    return builder.build(member.build_all(), member.plan)
+def _networks_of(member: BundleMember, fold: int | None) -> list[int]:
+    """Return the numbers of a member's networks that were trained on ``fold``; ``None``: of all."""
+    networks = enumerate(member.record.networks)
+    return [number for number, network in networks if fold is None or network.fold == str(fold)]
+
+
+def _build(builder: EngineBuilder, member: BundleMember, numbers: Sequence[int]) -> Sequence[Engine]:
+    return builder.build([member.build(number) for number in numbers], member.plan)
 
 
 def _load_group(models: Sequence[_Model]) -> PlanEnsemble:

@@ -134,6 +134,7 @@ class Predictor:
         models: Path | str | Sequence[Path | str],
         *,
         options: PredictOptions = PredictOptions(),
+        fold: int | None = None,
         **changes: Unpack[PredictFields],
     ) -> Self:
         """Load a model, or several as an ensemble::
@@ -144,6 +145,7 @@ class Predictor:
             models: folders of runs, model bundles or exported programs. Exported programs are computed by their own
                 engine, in their own precision.
             options: how to predict.
+            fold: use only the networks of this fold, which did not see its held-out cases; ``None``: all networks.
             changes: fields of ``options`` or of its window, given by themselves: ``device``, ``engine``, ``precision``,
                 ``layout``, ``tta``, ``overlap``, ``blend``, ``batch_size``, ``memory_gb``.
 
@@ -156,7 +158,7 @@ class Predictor:
             raise OptionError("no model is named", remedy="name the folder of a run or a model")
         options = options_for_programs(folders, options.updated(**changes))
         builder = EngineBuilder(options)
-        ensembles = load_ensembles(folders, builder)
+        ensembles = load_ensembles(folders, builder, fold=fold)
         return cls(ensembles, device=builder.device, window=options.window, postprocessing=ensembles[0].postprocessing)
 
     @property

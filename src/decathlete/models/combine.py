@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from decathlete.core.files import check_output_path
 from decathlete.core.locks import locked_output
@@ -22,6 +24,7 @@ def combine_bundles(
     weights: Sequence[float] = (),
     temperature: float | None = None,
     postprocessing: Sequence[PostprocessingStep] | None = None,
+    provenance: Mapping[str, JsonValue] | None = None,
     overwrite: bool = False,
 ) -> ModelBundle:
     """Write one bundle with the members of several, in their order.
@@ -34,6 +37,7 @@ def combine_bundles(
         output: folder of the new bundle.
         weights: of each model in the mean of probabilities between plans; empty: all plans count equally.
         temperature, postprocessing: of the new bundle; ``None``: those of the models, if they agree.
+        provenance: facts about the new bundle that its record keeps.
         overwrite: replace the model at ``output``.
 
     Raises:
@@ -49,7 +53,13 @@ def combine_bundles(
     with locked_output(folder):
         check_place(folder, overwrite=overwrite)
         return _combine(
-            models, folder, weights=weights, temperature=temperature, postprocessing=postprocessing, overwrite=overwrite
+            models,
+            folder,
+            weights=weights,
+            temperature=temperature,
+            postprocessing=postprocessing,
+            provenance=provenance or {},
+            overwrite=overwrite,
         )
 
 
@@ -60,6 +70,7 @@ def _combine(
     weights: Sequence[float],
     temperature: float | None,
     postprocessing: Sequence[PostprocessingStep] | None,
+    provenance: Mapping[str, JsonValue],
     overwrite: bool,
 ) -> ModelBundle:
     bundles = [ModelBundle.load(Path(model)) for model in models]
@@ -77,7 +88,11 @@ def _combine(
         combination=_combination(bundles, weights),
         temperature=first.temperature if temperature is None else temperature,
         postprocessing=first.postprocessing if postprocessing is None else postprocessing,
-        provenance={"decathlete": __version__, "combined_from": [bundle.digest for bundle in bundles]},
+        provenance={
+            "decathlete": __version__,
+            "combined_from": [bundle.digest for bundle in bundles],
+            **provenance,
+        },
         overwrite=overwrite,
     )
 

@@ -12,8 +12,9 @@ from decathlete.errors import DatasetError, OptionError
 from decathlete.export.images import Images, case_images, images_of
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
+from decathlete.workflows.held_out import load_held_out_cases
 from decathlete.workflows.run_images import load_run_images
-from decathlete.workflows.validate import find_run_folder, load_held_out_cases
+from decathlete.workflows.validate import find_run_folder
 
 VALIDATION_STEP = 5
 """Every fifth case of a dataset is for validation if the others are for calibration."""

@@ -9,9 +9,7 @@ from decathlete.core.choices import Grid
 from decathlete.core.locks import locked_folder
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
-from decathlete.dataset.manifest import read_dataset
-from decathlete.dataset.spec import Case
-from decathlete.errors import DatasetError, ModelError, OptionError
+from decathlete.errors import ModelError
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
@@ -20,8 +18,10 @@ from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict_files import predict_files
 from decathlete.training.reporting.records import RunRecord
+from decathlete.workflows.held_out import load_held_out_cases
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
 from decathlete.workflows.scores_reuse import load_reusable_scores, make_scores_origin
+from decathlete.workflows.selection.validation import find_selection_folder, validate_selection
 
 
 def find_run_folder(model: Path) -> Path | None:
@@ -64,7 +64,8 @@ def validate(
     Existing scores of the same model, settings and cases are reused.
 
     Args:
-        model: folder of a run, or the model folder in it.
+        model: folder of a run or of a selection, or the model folder in it. Each case of a selection is predicted by
+            the networks of the fold that holds it out.
         dataset_root: folder of the raw dataset, if it has moved since training.
         options: options of the prediction.
         workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`) that
@@ -84,6 +85,18 @@ def validate(
             folder of the run, or it cannot be written. This is checked first.
     """
     used = make_metrics(metrics, tolerance_mm=tolerance_mm)
+    selection = find_selection_folder(model)
+    if selection is not None:
+        return validate_selection(
+            selection,
+            dataset_root=dataset_root,
+            options=options,
+            workers=workers,
+            metrics=used,
+            grid=grid,
+            overwrite=overwrite,
+            progress=progress,
+        )
     run = require_run_folder(model)
     with locked_folder(run):
         return _validate(
@@ -143,38 +156,3 @@ def _save(scores: Scores, origin: ScoresOrigin, run: Path) -> Scores:
     scores = scores.revised(origin=origin)
     scores.save_files(run)
     return scores
-
-
-def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None) -> list[Case]:
-    """Load the held-out cases of a run.
-
-    Args:
-        run: folder of the run.
-        record: record of the run.
-        dataset_root: folder of the raw dataset, if it has moved since training.
-
-    Raises:
-        OptionError: the run has no held-out cases.
-        DatasetError: the raw dataset is missing or lacks held-out cases.
-    """
-    if not record.val:
-        raise OptionError(
-            "this model was trained on every case: none is held out", where=run, remedy="train one fold (--fold 0)"
-        )
-    root = dataset_root or Path(record.dataset_root or "")
-    if not (root / "dataset.json").is_file():
-        raise DatasetError(
-            "the raw dataset is not where it was in training",
-            where=root,
-            remedy="use --dataset FOLDER with its new path",
-            code="E-DATASET-NOT-FOUND",
-        )
-    by_id = {c.id: c for c in read_dataset(root, spacing=record.spacing).cases}
-    missing = [i for i in record.val if i not in by_id]
-    if missing:
-        raise DatasetError(
-            f"lacks held-out cases of this model: {', '.join(missing)}",
-            where=root,
-            remedy="use the dataset of its training",
-        )
-    return [by_id[i] for i in record.val]

@@ -34,6 +34,7 @@ COMMANDS = [
     "predict",
     "evaluate",
     "report",
+    "select",
     "benchmark",
     "components",
     "import nnunet",
@@ -86,6 +87,8 @@ OPTIONS = {
     "precision save-probabilities spacing tta",
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
+    "select": "batch-size blend cluster dataset device engine json layout max-members memory output overlap overwrite "
+    "precision tta workers",
     "components": "json",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",

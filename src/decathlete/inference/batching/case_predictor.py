@@ -84,21 +84,26 @@ class CasePredictor(Protocol):
 
 
 def make_case_predictor(
-    models: Path | str | Sequence[Path | str], options: PredictOptions, workers: Workers | None = None
+    models: Path | str | Sequence[Path | str],
+    options: PredictOptions,
+    workers: Workers | None = None,
+    *,
+    fold: int | None = None,
 ) -> CasePredictor:
     """Load models in this process, or have the worker processes of an executor load them.
 
     Args:
         workers: an executor; ``None`` or a number: predict in this process.
+        fold: use only the networks of this fold; ``None``: all.
 
     Raises:
         ModelError: a model is missing or damaged, or they do not belong together.
         OptionError: an option that is unknown, out of range, or not for this machine.
     """
     if workers is None or isinstance(workers, int):
-        return LocalCasePredictor(Predictor.load(models, options=options))
+        return LocalCasePredictor(Predictor.load(models, options=options, fold=fold))
     folders = [models] if isinstance(models, (str, Path)) else models
-    return RemoteCasePredictor([Path(folder) for folder in folders], options, workers)
+    return RemoteCasePredictor([Path(folder) for folder in folders], options, workers, fold=fold)
 
 
 class LocalCasePredictor:
@@ -130,13 +135,16 @@ class RemoteCasePredictor:
     Args:
         models: folders of runs, model bundles or exported programs.
         options: how to predict; each worker must resolve ``auto`` to the same engine and precision.
+        fold: use only the networks of this fold; ``None``: all.
 
     Raises:
         DecathleteError: a worker cannot load the models; the error is that of :meth:`Predictor.load`.
     """
 
-    def __init__(self, models: Sequence[Path], options: PredictOptions, executor: CaseExecutor) -> None:
-        self._request = _PredictorRequest(models=tuple(models), options=options)
+    def __init__(
+        self, models: Sequence[Path], options: PredictOptions, executor: CaseExecutor, *, fold: int | None = None
+    ) -> None:
+        self._request = _PredictorRequest(models=tuple(models), options=options, fold=fold)
         self._executor = executor
         self._needs = TaskNeeds(
             at_once=1 if options.window.memory_gb is not None else CASES_IN_MEMORY, device=options.device
@@ -172,6 +180,7 @@ class _PredictorRequest:
 
     models: tuple[Path, ...]
     options: PredictOptions
+    fold: int | None = None
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -185,7 +194,7 @@ def _load(request: _PredictorRequest) -> Predictor:
     with _loading:
         if request.token not in _loaded:
             _loaded.clear()
-            _loaded[request.token] = Predictor.load(request.models, options=request.options)
+            _loaded[request.token] = Predictor.load(request.models, options=request.options, fold=request.fold)
         return _loaded[request.token]
 
 

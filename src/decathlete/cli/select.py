@@ -1,0 +1,67 @@
+"""Command ``select``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from decathlete.cli import options as o
+from decathlete.cli.cluster_options import open_workers
+from decathlete.cli.prediction_options import PredictionArguments
+from decathlete.cli.terminal import echo
+
+
+def select(
+    context: typer.Context,
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Results of a dataset (results/DATASET), or of the configurations to compare (results/DATASET/3d)."
+        ),
+    ],
+    windows: PredictionArguments,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            show_default="selected, beside the configurations",
+            help="Folder of the selected model and its report.",
+        ),
+    ] = None,
+    max_members: o.MaxMembers = 10,
+    dataset: o.RawDataset = None,
+    precision: o.Precision = "auto",
+    layout: o.Layout = "auto",
+    engine: o.Engine = "auto",
+    device: o.Device = "auto",
+    workers: o.Workers = 2,
+    cluster: o.Cluster = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Compare trained configurations and pairs of them by their held-out cases, decide on post-processing, and write
+    the best as one model."""
+    from decathlete.cli.progress import TerminalReporter, print_json
+    from decathlete.workflows.selection.select import select as select_model
+
+    with open_workers(context, cluster, workers) as case_workers:
+        result = select_model(
+            results,
+            output=output,
+            dataset_root=dataset,
+            options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
+            max_members=max_members,
+            workers=case_workers,
+            overwrite=overwrite,
+            reporter=TerminalReporter(),
+        )
+    if as_json:
+        print_json(result.selection)
+        return
+    echo(result.summary())
+    echo(f"\nmodel in {result.model}; report in {result.report}")
+    echo(result.scores.headline_line())

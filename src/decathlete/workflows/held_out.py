@@ -1,0 +1,58 @@
+"""Loads held-out cases of the raw dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from decathlete.core.geometry import Triple
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.spec import Case
+from decathlete.errors import DatasetError, OptionError
+from decathlete.training.reporting.records import RunRecord
+
+
+def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None) -> list[Case]:
+    """Load the held-out cases of a run.
+
+    Args:
+        run: folder of the run.
+        record: record of the run.
+        dataset_root: folder of the raw dataset, if it has moved since training.
+
+    Raises:
+        OptionError: the run has no held-out cases.
+        DatasetError: the raw dataset is missing or lacks held-out cases.
+    """
+    if not record.val:
+        raise OptionError(
+            "this model was trained on every case: none is held out", where=run, remedy="train one fold (--fold 0)"
+        )
+    return load_cases(record.val, dataset_root or Path(record.dataset_root or ""), spacing=record.spacing)
+
+
+def load_cases(case_ids: Sequence[str], root: Path, *, spacing: Triple | None = None) -> list[Case]:
+    """Load cases of a raw dataset by their ids.
+
+    Args:
+        spacing: z, y, x in mm, for files that do not contain their spacing.
+
+    Raises:
+        DatasetError: the raw dataset is missing or lacks held-out cases.
+    """
+    if not (root / "dataset.json").is_file():
+        raise DatasetError(
+            "the raw dataset is not where it was in training",
+            where=root,
+            remedy="use --dataset FOLDER with its new path",
+            code="E-DATASET-NOT-FOUND",
+        )
+    by_id = {c.id: c for c in read_dataset(root, spacing=spacing).cases}
+    missing = [i for i in case_ids if i not in by_id]
+    if missing:
+        raise DatasetError(
+            f"lacks held-out cases of this model: {', '.join(missing)}",
+            where=root,
+            remedy="use the dataset of its training",
+        )
+    return [by_id[i] for i in case_ids]

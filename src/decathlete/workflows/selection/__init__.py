@@ -1,0 +1,1 @@
+"""Select the best configuration or pair of configurations by cross-validation, and decide its post-processing."""

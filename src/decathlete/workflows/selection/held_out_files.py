@@ -1,0 +1,67 @@
+"""Write the held-out predictions of a selected model: those of its candidate, post-processed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from decathlete.core.locks import locked_folder
+from decathlete.dataset.spec import Case
+from decathlete.errors import ModelError
+from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
+from decathlete.inference.output.files import Job, make_jobs, read_finished, write_outputs
+from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, volumes_ml
+from decathlete.inference.predict import Prediction, Predictor
+from decathlete.io.images import read_label
+from decathlete.models.bundle import ModelBundle
+
+
+def write_held_out_files(
+    bundle: ModelBundle,
+    cases: Mapping[int, Sequence[Case]],
+    predictions: Mapping[str, Path],
+    folder: Path,
+    *,
+    options: PredictOptions,
+) -> None:
+    """Post-process the predictions of a candidate and write them as those of the selected model.
+
+    A fold's networks of the model are those that made the predictions, so that nothing is predicted again.
+
+    Args:
+        cases: held-out cases of each fold of the model.
+        predictions: case id -> label map without post-processing; its record is beside it.
+        folder: receives label maps and records.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ModelError: a record is missing or damaged.
+    """
+    with locked_folder(folder):
+        for fold, held_out in cases.items():
+            settings = Predictor.load(bundle.folder, options=options, fold=fold).settings
+            jobs = make_jobs({case.id: case.images for case in held_out}, folder, save_probabilities=False)
+            for case in held_out:
+                _write(bundle, case, jobs[case.id], predictions[case.id], settings)
+
+
+def _write(bundle: ModelBundle, case: Case, job: Job, path: Path, settings: RecordedSettings) -> None:
+    if case.spacing is not None:
+        settings = settings.revised(spacing=case.spacing)
+    if read_finished(job, settings) is not None:
+        return
+    record = PredictionRecord.load(path.with_name(f"{case.id}.json"), error=ModelError)
+    predicted = read_label(path, spacing=case.spacing)
+    labels = bundle.record.labels
+    label_ZYX = postprocess(
+        predicted.array_ZYX, predicted.geometry, labels, build_steps(bundle.record.postprocessing, labels)
+    )
+    prediction = Prediction(
+        label_ZYX=label_ZYX,
+        geometry=predicted.geometry,
+        volumes_ml=volumes_ml(label_ZYX, predicted.geometry, labels),
+        warnings=record.warnings,
+        seconds=record.seconds,
+    )
+    write_outputs(job, prediction, digest=record.inputs_digest, settings=settings, device=record.device)

@@ -11,6 +11,7 @@ from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.cluster_options import open_cluster, open_workers
 from decathlete.cli.config_file import explicit_options
+from decathlete.cli.output_options import OutputArguments
 from decathlete.cli.plan_options import Adapt, Set
 from decathlete.cli.prediction_options import PredictionArguments
 from decathlete.cli.terminal import echo
@@ -135,11 +136,13 @@ def predict(
             "--input",
             "-i",
             metavar="PATH",
-            help="Images: a file, a DICOM folder, a folder of images, or cases prepared by `preprocess --mode`.",
+            help="Images: a file, a DICOM folder, a folder of images, a tree of mixed DICOM files, or cases prepared "
+            "by `preprocess --mode`.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the predictions.")],
     windows: PredictionArguments,
+    output_files: OutputArguments,
     cases: Annotated[
         int | None,
         typer.Option("--cases", metavar="N", min=1, show_default="all", help="Predict only the first N images."),
@@ -172,6 +175,8 @@ def predict(
             cases=cases,
             save_probabilities=save_probabilities,
             spacing=o.parse_spacing(spacing),
+            kind=output_files.to_output_kind(),
+            series=output_files.series or (),
             overwrite=overwrite,
             executor=executor,
             progress=TerminalReporter().cases("predict"),

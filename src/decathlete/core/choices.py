@@ -53,3 +53,9 @@ BenchmarkMode = Literal["train", "predict"]
 """Quantity that a benchmark measures: speed of training or of prediction."""
 DatasetLayout = Literal["decathlon", "nnunet"]
 """Folder layout of a raw dataset: that of the Medical Segmentation Decathlon, or that of nnU-Net v2."""
+OutputFormat = Literal["nifti", "dicom-seg", "rtstruct"]
+"""Kind of file of a prediction: NIfTI, DICOM segmentation, or RT structure set."""
+DicomKind = Literal["dicom-seg", "rtstruct"]
+"""Kind of DICOM object of a prediction."""
+SegmentationType = Literal["binary", "labelmap"]
+"""Type of DICOM segmentations: a bit mask for each structure, or one map of numbers."""

@@ -591,6 +591,15 @@ _ENTRIES = (
         remedy="Choose a folder outside of the input.",
     ),
     ErrorCode(
+        code="E-OUTPUT-DICOM",
+        error="OutputError",
+        title="No DICOM object can be made of the result",
+        meaning="The DICOM series lacks positions or identifiers that a segmentation object has to refer to, or this "
+        "kind of object cannot represent the segmentation, such as overlapping regions in a LABELMAP.",
+        remedy="Export the series with all identifiers, choose `--segmentation-type binary`, or predict with "
+        "`--format nifti`.",
+    ),
+    ErrorCode(
         code="E-OUTPUT-LOCKED",
         error="OutputError",
         title="Another process is working here",

@@ -26,6 +26,7 @@ from decathlete.inference.output.files import (
     stored_jobs,
     write_outputs,
 )
+from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor, PreparedInput
@@ -71,10 +72,11 @@ def predict_files(
     *,
     save_probabilities: bool = False,
     spacing: Triple | None = None,
+    kind: OutputKind = OutputKind(),
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
-    """Predict every case into ``output``: ``ID`` + the input's suffix, and ``ID.json`` with volumes and provenance.
+    """Predict every case into ``output``: ``ID`` + the suffix of its kind, and ``ID.json`` with volumes and provenance.
 
     Predictions that exist already, made from the same inputs and settings, are kept.
 
@@ -86,6 +88,7 @@ def predict_files(
         save_probabilities: also write ``ID_probabilities.nii``, float32, a channel for each class or region. They are
             written to disk while they are computed, so that memory never holds them all.
         spacing: z, y, x in mm, for images whose files do not contain their spacing.
+        kind: kind of the label maps; the input's own by default, and NIfTI for DICOM.
         overwrite: replace files made from other inputs or settings.
         progress: called after each case.
 
@@ -93,6 +96,7 @@ def predict_files(
         OutputError: ``output`` cannot be written, holds the inputs, or holds other files (and not ``overwrite``), or
             another process works in it; before any work is done.
         ImageError: there is nothing to predict.
+        OptionError: an input cannot be written as this kind.
         CasesFailedError: at the end, if some cases failed.
     """
     models = LocalCasePredictor(predictor) if isinstance(predictor, Predictor) else predictor
@@ -107,10 +111,12 @@ def predict_files(
             code="E-IMAGE-NOT-FOUND",
         )
     if isinstance(cases, Mapping):
-        jobs = make_jobs(cases, output, save_probabilities=save_probabilities)
+        kind.check(cases)
+        jobs = make_jobs(cases, output, save_probabilities=save_probabilities, suffix=kind.suffix)
     else:
-        jobs = stored_jobs(cases, output, save_probabilities=save_probabilities)
-    settings = _with_spacing(models.facts.settings, spacing)
+        kind.check({case.case_id: (case.folder,) for case in cases})
+        jobs = stored_jobs(cases, output, save_probabilities=save_probabilities, suffix=kind.suffix)
+    settings = kind.recorded(_with_spacing(models.facts.settings, spacing))
     with locked_folder(output):
         models.require_shared(reads=_example_inputs(jobs), writes=[output])
         done = _find_finished(jobs, settings)
@@ -118,7 +124,7 @@ def predict_files(
         if not overwrite:
             conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
-        failures = _predict(open_jobs, models, spacing, done, progress, total=len(jobs))
+        failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
         if not isinstance(models, LocalCasePredictor):
             remove_partials(output)  # of worker processes that were killed
     if failures:
@@ -149,14 +155,15 @@ def _predict(
     jobs: Mapping[str, Job],
     models: CasePredictor,
     spacing: Triple | None,
+    kind: OutputKind,
     done: dict[str, PredictedFile],
     progress: CaseProgress | None,
     *,
     total: int,
 ) -> dict[str, str]:
     """Predict ``jobs`` and add them to ``done``; return case -> message of those that failed."""
-    settings = _with_spacing(models.facts.settings, spacing)
-    read, write = partial(_read_job, spacing=spacing), partial(_write_job, spacing=spacing)
+    settings = kind.recorded(_with_spacing(models.facts.settings, spacing))
+    read, write = partial(_read_job, spacing=spacing), partial(_write_job, spacing=spacing, kind=kind)
     failures: dict[str, str] = {}
     for outcome in models.run(jobs, read=read, write=write):
         if outcome.value is None:
@@ -194,15 +201,20 @@ def _read_job(predictor: Predictor, job: Job, *, spacing: Triple | None) -> Case
     return _request(job, predictor.prepare(image, job.case_id))
 
 
-def _write_job(predictor: Predictor, computed: CaseResult[_ReadJob], *, spacing: Triple | None) -> PredictionRecord:
+def _write_job(
+    predictor: Predictor, computed: CaseResult[_ReadJob], *, spacing: Triple | None, kind: OutputKind
+) -> PredictionRecord:
     read_job, prediction = computed
+    settings = kind.recorded(_with_spacing(predictor.settings, spacing))
+    write = partial(kind.write, labels=predictor.labels, source=read_job.job.images[0], settings=settings)
     with translate_out_of_memory("the files to write", remedy=IMAGE_TOO_LARGE):
         return write_outputs(
             read_job.job,
             prediction,
             digest=read_job.digest,
-            settings=_with_spacing(predictor.settings, spacing),
+            settings=settings,
             device=str(predictor.device),
+            write=write,
         )
 
 

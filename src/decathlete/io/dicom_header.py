@@ -101,6 +101,11 @@ def read_dicom_header(path: Path) -> DicomFile:
         raise ValueError(f"{type(problem).__name__}: {problem}") from problem
 
 
+def kind_without_voxels(sop_class: str) -> str | None:
+    """Return what an object of this class is, if it is no image of a patient; ``None``: an image."""
+    return next((kind for start, kind in _NOT_IMAGES.items() if sop_class.startswith(start)), None)
+
+
 class _Reader(Attributes):
     """Reads the header of one file."""
 
@@ -139,7 +144,7 @@ class _Reader(Attributes):
 
     def _kind(self) -> str | None:
         sop_class = self.text("SOPClassUID") or str(self.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-        return next((kind for start, kind in _NOT_IMAGES.items() if sop_class.startswith(start)), None)
+        return kind_without_voxels(sop_class)
 
     def _frame_count(self) -> int:
         text = self.text("NumberOfFrames")

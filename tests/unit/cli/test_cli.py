@@ -83,8 +83,8 @@ OPTIONS = {
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap "
     "overwrite precision set tolerance tta workers",
-    "predict": "batch-size blend cases cluster device engine input layout memory model output overlap overwrite "
-    "precision save-probabilities spacing tta",
+    "predict": "batch-size blend cases cluster device dicom-codes engine format input layout memory model output "
+    "overlap overwrite precision save-probabilities segmentation-type series spacing tta",
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
     "select": "batch-size blend cluster dataset device engine json layout max-members memory output overlap overwrite "

@@ -38,12 +38,14 @@ class PredictorFacts:
 
     Attributes:
         n_channels: channels of an input image.
+        channels: their names.
         preparation_digests: of the plan of each ensemble, see
             :func:`~decathlete.preprocessing.write.preparation_digest`.
     """
 
     settings: RecordedSettings
     n_channels: int
+    channels: tuple[str, ...]
     labels: LabelSet
     preparation_digests: tuple[str, ...]
 
@@ -53,6 +55,7 @@ class PredictorFacts:
         return cls(
             settings=predictor.settings,
             n_channels=predictor.n_channels,
+            channels=predictor.ensembles[0].plan.channels,
             labels=predictor.labels,
             preparation_digests=tuple(preparation_digest(e.plan) for e in predictor.ensembles),
         )

@@ -9,11 +9,16 @@ label map that was edited is detected, and not overwritten without ``--overwrite
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path, file_digest, remove
+from decathlete.core.geometry import Geometry
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.output.probabilities import ProbabilityFile, is_complete_file
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, inputs_digest
@@ -24,6 +29,8 @@ from decathlete.preprocessing.store import StoredCase
 log = logging.getLogger(__name__)
 
 _LISTED = 10
+WriteLabel = Callable[[Path, NDArray[np.integer[Any]], Geometry], None]
+"""Writes label values on their grid to a path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +61,35 @@ class Job:
         return raw.digest if raw else inputs_digest(self.images)
 
 
-def make_jobs(inputs: Mapping[str, Sequence[Path]], output: Path, *, save_probabilities: bool) -> dict[str, Job]:
-    """Return jobs by case, with outputs ``ID`` + the input's suffix, ``ID.json`` and ``ID_probabilities.nii``.
+def make_jobs(
+    inputs: Mapping[str, Sequence[Path]],
+    output: Path,
+    *,
+    save_probabilities: bool,
+    suffix: Callable[[Path], str] = output_suffix,
+) -> dict[str, Job]:
+    """Return jobs by case, with outputs ``ID`` + suffix, ``ID.json`` and ``ID_probabilities.nii``.
+
+    Args:
+        suffix: returns the suffix of the label map of an image.
 
     Raises:
         OutputError: ``output`` holds the inputs themselves.
     """
     _check_not_input_folder(inputs, output)
     return {
-        case_id: _job(case_id, images, output, save_probabilities=save_probabilities)
+        case_id: _job(case_id, images, output, save_probabilities=save_probabilities, suffix=suffix)
         for case_id, images in inputs.items()
     }
 
 
-def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities: bool) -> dict[str, Job]:
+def stored_jobs(
+    cases: Iterable[StoredCase],
+    output: Path,
+    *,
+    save_probabilities: bool,
+    suffix: Callable[[Path], str] = output_suffix,
+) -> dict[str, Job]:
     """Return jobs of cases that were prepared for prediction.
 
     Raises:
@@ -85,16 +107,18 @@ def stored_jobs(cases: Iterable[StoredCase], output: Path, *, save_probabilities
         raw = case.record.raw
         assert raw is not None  # for the type checker: checked where the store was opened
         images = [Path(name) for name in raw.files]
-        job = _job(case.case_id, images, output, save_probabilities=save_probabilities)
+        job = _job(case.case_id, images, output, save_probabilities=save_probabilities, suffix=suffix)
         jobs[case.case_id] = replace(job, stored=case)
     return jobs
 
 
-def _job(case_id: str, images: Sequence[Path], output: Path, *, save_probabilities: bool) -> Job:
+def _job(
+    case_id: str, images: Sequence[Path], output: Path, *, save_probabilities: bool, suffix: Callable[[Path], str]
+) -> Job:
     return Job(
         case_id=case_id,
         images=tuple(images),
-        label=output / f"{case_id}{output_suffix(images[0])}",
+        label=output / f"{case_id}{suffix(images[0])}",
         record=output / f"{case_id}.json",
         probabilities=output / f"{case_id}_probabilities.nii" if save_probabilities else None,
     )
@@ -154,12 +178,22 @@ def raise_conflicts(paths: Iterable[Path], output: Path) -> None:
 
 
 def write_outputs(
-    job: Job, prediction: Prediction, *, digest: str, settings: RecordedSettings, device: str
+    job: Job,
+    prediction: Prediction,
+    *,
+    digest: str,
+    settings: RecordedSettings,
+    device: str,
+    write: WriteLabel = write_label,
 ) -> PredictionRecord:
-    """Write label map and record, and move the probabilities to their place; each whole or not at all."""
+    """Write label map and record, and move the probabilities to their place; each whole or not at all.
+
+    Args:
+        write: writes the label map.
+    """
     try:
         with atomic_path(job.label) as partial:
-            write_label(partial, prediction.label_ZYX, prediction.geometry)
+            write(partial, prediction.label_ZYX, prediction.geometry)
             record = PredictionRecord(
                 case_id=job.case_id,
                 inputs=tuple(path.name for path in job.images),

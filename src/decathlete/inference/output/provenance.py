@@ -51,6 +51,7 @@ class RecordedSettings(Schema):
         overlap: of neighbouring windows, share of the patch.
         blend: weights of a window's voxels.
         spacing: z, y, x in mm, that files without a spacing were read with.
+        output: kind of the DICOM object and its options; ``None``: an image.
     """
 
     models: tuple[ModelUse, ...]
@@ -58,6 +59,7 @@ class RecordedSettings(Schema):
     overlap: float
     blend: Blend
     spacing: Triple | None = None
+    output: str | None = None
 
     @classmethod
     def of(cls, models: Sequence[ModelUse], window: SlidingWindow) -> Self:

@@ -66,6 +66,16 @@ class Dicom(ImageFormat):
         return is_integer_header(read_itk_header(files[0].path))
 
 
+def read_frame_grid(path: Path, *, spacing: Triple | None = None) -> FrameGrid:
+    """Return the frames of a folder of slices or a file in the order of the image's first axis, and their grid.
+
+    Raises:
+        ImageError: they are not DICOM, or do not lie on one grid.
+    """
+    with translate_read_error(path, Dicom.title):
+        return _place(_read_files(path), path, spacing)
+
+
 def _is_dicom_file(path: Path) -> bool:
     """Whether a file starts like DICOM part 10 (128 bytes, then ``DICM``) or is named ``.dcm``."""
     if path.suffix.lower() == ".dcm":

@@ -1,0 +1,178 @@
+"""Choose the DICOM series to segment: sort mixed folders, and combine series that are channels of one case."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from decathlete.errors import ImageError
+from decathlete.inference.series_rules import SeriesRule, default_rules, parse_series_rules
+from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series, stage_series
+from decathlete.io.folder_tree import describe_unused, is_slice, log_unused
+
+Inputs = Mapping[str, tuple[Path, ...]]
+_REMEDY = "choose series with --series (modality, description, orientation, slices), or name the folder of one series"
+
+
+@dataclass
+class _Found:
+    """The series of all cases.
+
+    Attributes:
+        series: id of the case it was found in, and the series.
+        skipped: file -> why it is not used.
+        others: cases that are no DICOM.
+    """
+
+    series: list[tuple[str, DicomSeries]] = field(default_factory=list)
+    skipped: dict[Path, str] = field(default_factory=dict)
+    others: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+
+def choose_series(
+    cases: Inputs,
+    channels: Sequence[str],
+    root: Path,
+    *,
+    rules: Sequence[str] = (),
+    make_folder: Callable[[str], Path],
+) -> dict[str, tuple[Path, ...]]:
+    """Return the cases with the DICOM series that a model segments; what is skipped is logged.
+
+    A folder with several series becomes one case for each. Of several series, those are skipped whose modality is not
+    that of the model's channel. A model of several channels takes one series for each from each study: of several that
+    fit a channel, the one with the most slices.
+
+    Args:
+        cases: of :func:`~decathlete.io.images.find_inputs`.
+        root: the input, for messages.
+        rules: of ``--series``; empty: by the names of the channels.
+        make_folder: returns the path of a folder, which does not exist yet, for the links to the slices of a case.
+
+    Raises:
+        OptionError: a rule is not valid.
+        ImageError: no series is left, several fit one channel equally, or a study lacks a channel.
+    """
+    wanted = parse_series_rules(rules, channels) if rules else default_rules(channels)
+    found = _find(cases)
+    if not rules and _is_plain(found, cases):
+        return dict(cases)
+    if rules and not found.series:
+        raise ImageError("contains no DICOM series, which --series chooses from", where=root, remedy=_REMEDY)
+    if len(channels) == 1:
+        chosen = _choose_single(found, wanted[0], must_fit=bool(rules))
+    else:
+        chosen = _choose_channels(found, wanted, channels, root)
+    log_unused(root, found.skipped)
+    if not chosen and not found.others:
+        raise ImageError(
+            f"contains no DICOM series to segment{describe_unused(root, found.skipped)}",
+            where=root,
+            remedy=_REMEDY,
+            code="E-IMAGE-NOT-FOUND",
+        )
+    return dict(sorted((found.others | _place(chosen, make_folder)).items()))
+
+
+def _find(cases: Inputs) -> _Found:
+    found = _Found()
+    for case_id, paths in cases.items():
+        files = _dicom_files(paths)
+        if not files:
+            found.others[case_id] = paths
+            continue
+        scan = sort_series(files)
+        found.series += [(case_id, series) for series in scan.series]
+        found.skipped |= scan.skipped
+    return found
+
+
+def _dicom_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the DICOM files of a case that is a folder; a file that was named itself is not compared with others."""
+    if len(paths) != 1 or not paths[0].is_dir():
+        return []
+    return [p for p in sorted(paths[0].iterdir()) if p.is_file() and not p.name.startswith(".") and is_slice(p)]
+
+
+def _is_plain(found: _Found, cases: Inputs) -> bool:
+    """Return whether there is nothing to choose: at most one series, which the reader checks itself."""
+    return not found.series or (len(found.series) == 1 and len(cases) == 1 and not _needs_staging(found.series[0][1]))
+
+
+def _needs_staging(series: DicomSeries) -> bool:
+    return not lies_alone(series) or (len(series.files) == 1 and series.n_slices > 1)
+
+
+def _choose_single(found: _Found, rule: SeriesRule, *, must_fit: bool) -> dict[str, tuple[DicomSeries, ...]]:
+    fitting = [(case_id, series) for case_id, series in found.series if rule.fits(series)]
+    if not fitting and not must_fit:
+        fitting = found.series  # a modality that the channel's name does not tell
+    for _, series in found.series:
+        if all(series is not one for _, one in fitting):
+            found.skipped.update({path: f"{series.summary()}: not what the model segments" for path in series.files})
+    n_of_case = {case_id: sum(one == case_id for one, _ in fitting) for case_id, _ in fitting}
+    chosen: dict[str, tuple[DicomSeries, ...]] = {}
+    for case_id, series in fitting:
+        name = case_id if n_of_case[case_id] == 1 else f"{case_id}_{'x' if series.number is None else series.number}"
+        chosen[_unused_name(name, chosen)] = (series,)
+    return chosen
+
+
+def _choose_channels(
+    found: _Found, rules: Sequence[SeriesRule], channels: Sequence[str], root: Path
+) -> dict[str, tuple[DicomSeries, ...]]:
+    studies: dict[str, list[DicomSeries]] = defaultdict(list)
+    for _, series in found.series:
+        studies[series.study_uid].append(series)
+    chosen: dict[str, tuple[DicomSeries, ...]] = {}
+    for of_study in studies.values():
+        parts = tuple(_best(of_study, rule, name, root) for rule, name in zip(rules, channels, strict=True))
+        for series in of_study:
+            if series not in parts:
+                reason = f"{series.summary()}: no channel of the model"
+                found.skipped.update(dict.fromkeys(series.files, reason))
+        chosen[_unused_name(_study_name(of_study, root), chosen)] = parts
+    return chosen
+
+
+def _best(of_study: Sequence[DicomSeries], rule: SeriesRule, channel: str, root: Path) -> DicomSeries:
+    fitting = sorted((s for s in of_study if rule.fits(s)), key=lambda s: s.n_slices, reverse=True)
+    if fitting and (len(fitting) == 1 or fitting[0].n_slices > fitting[1].n_slices):
+        return fitting[0]
+    listed = "; ".join(series.summary() for series in of_study)
+    problem = "several series of a study fit" if fitting else "no series of a study fits"
+    raise ImageError(
+        f"{problem} the channel {channel} (the study has {listed})",
+        where=root,
+        remedy=f"choose it with --series, such as --series '{channel}=description:*{channel}*'",
+        code="E-IMAGE-CHANNELS",
+    )
+
+
+def _study_name(of_study: Sequence[DicomSeries], root: Path) -> str:
+    """Return the path of the folder that contains all series of a study, from the input on."""
+    common = of_study[0].folder
+    while not all(series.folder.is_relative_to(common) for series in of_study):
+        common = common.parent
+    parts = common.relative_to(root).parts if common.is_relative_to(root) else ()
+    return "_".join(parts) or root.resolve().name
+
+
+def _unused_name(name: str, used: Mapping[str, object]) -> str:
+    return next(n for n in (name, *(f"{name}_{k}" for k in range(2, len(used) + 3))) if n not in used)
+
+
+def _place(
+    chosen: Mapping[str, tuple[DicomSeries, ...]], make_folder: Callable[[str], Path]
+) -> dict[str, tuple[Path, ...]]:
+    return {
+        case_id: tuple(
+            series.folder
+            if not _needs_staging(series)
+            else stage_series(series, make_folder(case_id if len(parts) == 1 else f"{case_id}_{channel:04d}"))
+            for channel, series in enumerate(parts)
+        )
+        for case_id, parts in chosen.items()
+    }

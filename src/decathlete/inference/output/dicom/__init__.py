@@ -1,0 +1,18 @@
+"""Segmentations as DICOM objects: SEG and RT structure sets that refer to the slices of their series.
+
+:func:`write_dicom_result` is what the command line, the service and the DICOM node use. Packages of the extra
+``[dicom]`` are imported when an object is written.
+"""
+
+from __future__ import annotations
+
+from decathlete.inference.output.dicom.codes import StructureCode, read_structure_codes
+from decathlete.inference.output.dicom.result import DicomOptions, require_dicom_packages, write_dicom_result
+
+__all__ = [
+    "DicomOptions",
+    "StructureCode",
+    "read_structure_codes",
+    "require_dicom_packages",
+    "write_dicom_result",
+]

@@ -1,0 +1,102 @@
+"""The series that a DICOM object refers to: headers of its slices or frames, in the order of the array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from decathlete.core.geometry import Triple
+from decathlete.core.lazy_import import lazy_import
+from decathlete.errors import OutputError
+from decathlete.io.formats.dicom import read_frame_grid
+
+pydicom = lazy_import("pydicom")
+
+_IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+REMEDY = "predict with --format nifti, or export the series again with all identifiers"
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+_STUDY = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSeries:
+    """Headers of a series.
+
+    Attributes:
+        datasets: of the slices in the order of the array's first axis; of a multi-frame file: its one header.
+        frames: number of the frame in its file for each place along the first axis, from 0.
+        origins: position of the first voxel of each frame, LPS mm.
+    """
+
+    path: Path
+    datasets: tuple[Any, ...]
+    frames: tuple[int, ...]
+    origins: tuple[tuple[float, float, float], ...]
+    cosines: tuple[float, ...]
+    spacing_YX: tuple[float, float]
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether the series is one file with several frames."""
+        return len(self.datasets) < len(self.frames)
+
+    def dataset_of(self, place: int) -> Any:
+        """Return the header of the slice at a place along the first axis."""
+        return self.datasets[0] if self.is_multi_frame else self.datasets[place]
+
+
+def read_source_series(path: Path, *, spacing: Triple | None = None) -> SourceSeries:
+    """Read the headers of the series that was segmented.
+
+    Args:
+        path: folder of its slices, or a file.
+
+    Raises:
+        ImageError: it is not a DICOM series.
+        OutputError: slices have no position, or identifiers are missing that an object must refer to.
+    """
+    grid = read_frame_grid(path, spacing=spacing)
+    frames = grid.frames
+    first = frames[0]
+    if any(f.position is None or f.cosines is None for f in frames) or first.spacing_YX is None:
+        raise unusable_source(path, "its slices have no position, which a DICOM segmentation refers to")
+    paths = list(dict.fromkeys(frame.path for frame in frames))
+    datasets = tuple(_read_header(file) for file in paths)
+    _require_identifiers(datasets, path)
+    assert first.cosines is not None  # for the type checker: checked above
+    return SourceSeries(
+        path=path,
+        datasets=datasets,
+        frames=tuple(max(frame.number - 1, 0) for frame in frames),
+        origins=tuple(tuple(map(float, f.position)) for f in frames if f.position is not None),  # type: ignore[misc]
+        cosines=tuple(first.cosines.T.ravel().tolist()),
+        spacing_YX=first.spacing_YX,
+    )
+
+
+def copy_patient_and_study(source: Any, target: Any) -> None:
+    """Copy what identifies patient and study; what the source lacks is empty, as the standard has it."""
+    for name in (*_PATIENT, *_STUDY):
+        setattr(target, name, source.get(name) or "")
+
+
+def unusable_source(path: Path, problem: str) -> OutputError:
+    """Return the error about a series that no DICOM object can refer to."""
+    return OutputError(problem, where=path, remedy=REMEDY, code="E-OUTPUT-DICOM")
+
+
+def _read_header(path: Path) -> Any:
+    dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+    for element in dataset:  # now, so that a damaged value is an error of reading
+        _ = element.value
+    return dataset
+
+
+def _require_identifiers(datasets: Sequence[Any], path: Path) -> None:
+    for dataset in datasets:
+        if missing := [name for name in _IDENTIFIERS if not dataset.get(name)]:
+            raise unusable_source(path, f"its slices have no {', '.join(missing)}, which a DICOM object refers to")
+    if len({d.SOPInstanceUID for d in datasets}) < len(datasets):
+        raise unusable_source(path, "two of its slices have the same SOPInstanceUID")

@@ -1,0 +1,95 @@
+"""The kind of file that a prediction is written as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.choices import OutputFormat
+from decathlete.core.geometry import Geometry
+from decathlete.core.labels import LabelSet
+from decathlete.errors import OptionError
+from decathlete.inference.output.dicom import DicomOptions, require_dicom_packages, write_dicom_result
+from decathlete.inference.output.provenance import RecordedSettings
+from decathlete.io.folder_tree import is_slice
+from decathlete.io.format_lookup import DEFAULT_SUFFIX, find_format
+from decathlete.io.images import output_suffix, write_label
+
+_SUFFIXES = {"nifti": DEFAULT_SUFFIX, "dicom-seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputKind:
+    """How label maps are written.
+
+    Attributes:
+        format: ``None``: the input's own format, and NIfTI for DICOM.
+        dicom: how DICOM objects are written.
+    """
+
+    format: OutputFormat | None = None
+    dicom: DicomOptions = DicomOptions()
+
+    def suffix(self, image: Path) -> str:
+        """Return the suffix of the label map of an image."""
+        return output_suffix(image) if self.format is None else _SUFFIXES[self.format]
+
+    def recorded(self, settings: RecordedSettings) -> RecordedSettings:
+        """Return the settings with what decides the content of a DICOM object."""
+        if self.format is None or self.format == "nifti":
+            return settings
+        return settings.revised(output=self.dicom.as_text(self.format))
+
+    def check(self, inputs: Mapping[str, Sequence[Path]]) -> None:
+        """Check before any work that the inputs can be written as this kind.
+
+        Raises:
+            OptionError: an input is not DICOM.
+            MissingPackageError: a package is missing.
+        """
+        if self.format is None or self.format == "nifti":
+            return
+        require_dicom_packages(self.format)
+        for paths in inputs.values():
+            if not _is_dicom(paths[0]):
+                raise OptionError(
+                    f"--format {self.format} refers to the slices of a DICOM series, and this image is none",
+                    where=paths[0],
+                    remedy="predict DICOM series, or use --format nifti",
+                    code="E-OPTION-CONFLICT",
+                )
+
+    def write(
+        self,
+        path: Path,
+        label_ZYX: NDArray[np.integer[Any]],
+        geometry: Geometry,
+        *,
+        labels: LabelSet,
+        source: Path,
+        settings: RecordedSettings,
+    ) -> None:
+        """Write a label map.
+
+        Args:
+            source: the image, or its first channel.
+
+        Raises:
+            OutputError: the file cannot be written, or no DICOM object can refer to the image.
+        """
+        if self.format is None or self.format == "nifti":
+            write_label(path, label_ZYX, geometry)
+            return
+        write = partial(write_dicom_result, labels=labels, source=source, settings=settings, options=self.dicom)
+        write(path, self.format, label_ZYX)
+
+
+def _is_dicom(path: Path) -> bool:
+    found = find_format(path)
+    return found is not None and found.reads_folders and (path.is_dir() or is_slice(path))

@@ -1,0 +1,103 @@
+"""Frames of DICOM SEG objects as voxels of the image that they were drawn on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Geometry
+from decathlete.core.lazy_import import lazy_import
+from decathlete.errors import ImageError
+from decathlete.io.dicom_structures import StructureMask, damaged, misplaced, voxels_of_points
+
+pydicom = lazy_import("pydicom")
+
+_TOLERANCE = 0.1
+"""Greatest distance of a frame's voxels from those of the image, voxels."""
+
+
+def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[StructureMask]:
+    """Yield the voxels of each segment, frame by frame; only one frame is in memory.
+
+    Raises:
+        ImageError: the object is fractional, or its frames do not lie on the voxels of the grid.
+    """
+    header = pydicom.dcmread(path)
+    kind = str(header.get("SegmentationType") or "BINARY")
+    if kind not in ("BINARY", "LABELMAP"):
+        raise ImageError(
+            f"is a segmentation of type {kind}: its values are probabilities or fractions, not labels",
+            where=path,
+            remedy="export it as a BINARY or LABELMAP segmentation",
+            code="E-IMAGE-FORMAT",
+        )
+    per_frame = list(header.PerFrameFunctionalGroupsSequence)
+    for place, (groups, frame_YX) in enumerate(zip(per_frame, _frames(header), strict=True)):
+        for number, mask_YX in _segments(groups, frame_YX, kind):
+            if number in numbers and mask_YX.any():
+                corner = _Placement(header, groups, geometry, path, place)
+                yield StructureMask(number=number, indices_ZYX=corner.indices(mask_YX))
+
+
+def _frames(dataset: Any) -> Iterator[NDArray[Any]]:
+    """Yield the frames; bit masks follow each other without padding, so a frame may start within a byte."""
+    if dataset.BitsAllocated != 1 or dataset.file_meta.TransferSyntaxUID.is_compressed:
+        yield from pydicom.pixels.iter_pixels(dataset)
+        return
+    packed = np.frombuffer(dataset.PixelData, np.uint8)
+    size = dataset.Rows * dataset.Columns
+    for start in range(0, int(dataset.get("NumberOfFrames") or 1) * size, size):
+        first, last = start // 8, -(-(start + size) // 8)
+        bits = np.unpackbits(packed[first:last], bitorder="little")[start - 8 * first :][:size]
+        yield bits.reshape(dataset.Rows, dataset.Columns)
+
+
+def _segments(groups: Any, frame_YX: NDArray[Any], kind: str) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    if kind == "BINARY":
+        yield int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber), frame_YX != 0
+        return
+    for number in np.unique(frame_YX).tolist():
+        if number:
+            yield number, frame_YX == number
+
+
+class _Placement:
+    """Where the voxels of a frame lie on the grid: an index of its first voxel, and whole steps along its axes."""
+
+    def __init__(self, header: Any, groups: Any, geometry: Geometry, path: Path, place: int) -> None:
+        shared = header.SharedFunctionalGroupsSequence[0]
+        position = np.array(_item(groups, shared, "PlanePositionSequence", path).ImagePositionPatient, float)
+        cosines = np.array(_item(groups, shared, "PlaneOrientationSequence", path).ImageOrientationPatient, float)
+        spacing_YX = np.array(_item(groups, shared, "PixelMeasuresSequence", path).PixelSpacing, float)
+        corners = np.array([position, position + cosines[:3] * spacing_YX[1], position + cosines[3:] * spacing_YX[0]])
+        voxels = voxels_of_points(corners, geometry)
+        size = max(header.Rows, header.Columns)
+        exact = np.array([voxels[0], voxels[1] - voxels[0], voxels[2] - voxels[0]])
+        rounded = np.rint(exact)
+        away = np.abs(exact - rounded)
+        if away[0].max() > _TOLERANCE or away[1:].max() * size > 2 * _TOLERANCE:
+            raise misplaced(path, f"frame {place + 1} does not lie on the voxels of the image")
+        self._start, self._along_row, self._along_column = rounded.astype(np.int64)
+        self._shape_ZYX, self._path, self._place = geometry.shape_ZYX, path, place
+
+    def indices(self, mask_YX: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the grid's indices of the voxels of a mask."""
+        rows, columns = np.nonzero(mask_YX)
+        z, y, x = (
+            self._start[axis] + rows * self._along_column[axis] + columns * self._along_row[axis] for axis in range(3)
+        )
+        for index, size in zip((z, y, x), self._shape_ZYX, strict=True):
+            if index.min() < 0 or index.max() >= size:
+                raise misplaced(self._path, f"frame {self._place + 1} has voxels beyond the image")
+        return z, y, x
+
+
+def _item(groups: Any, shared: Any, name: str, path: Path) -> Any:
+    for group in (groups, shared):
+        if group.get(name):
+            return group.get(name)[0]
+    raise damaged(path, ValueError(f"its frames have no {name}"))

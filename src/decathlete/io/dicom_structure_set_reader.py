@@ -1,0 +1,78 @@
+"""Contours of RT structure sets as voxels of the image that they were drawn on."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.geometry import Geometry
+from decathlete.core.lazy_import import lazy_import
+from decathlete.io.contour_fill import fill_contours
+from decathlete.io.dicom_structures import StructureMask, damaged, misplaced, voxels_of_points
+
+pydicom = lazy_import("pydicom")
+
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_FLATNESS = 0.25
+"""Greatest distance of a contour's points from the plane of its slice, slices."""
+
+_log = logging.getLogger(__name__)
+
+
+def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[StructureMask]:
+    """Yield the filled contours of each region of interest, slice by slice.
+
+    Raises:
+        ImageError: contours are not drawn on the slices of the grid.
+    """
+    dataset = pydicom.dcmread(path)
+    for item in dataset.get("ROIContourSequence") or []:
+        number = int(item.ReferencedROINumber)
+        if number in numbers:
+            yield from _fill_region(path, number, item.get("ContourSequence") or [], geometry)
+
+
+def _fill_region(path: Path, number: int, contours: Any, geometry: Geometry) -> Iterator[StructureMask]:
+    outlines: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    n_other, n_outside = 0, 0
+    for contour in contours:
+        if contour.get("ContourGeometricType") not in _CLOSED:
+            n_other += 1
+            continue
+        place, points_XY = _slice_of(path, contour, geometry)
+        if 0 <= place < geometry.shape_ZYX[0]:
+            outlines[place].append(points_XY)
+        else:
+            n_outside += 1
+    if n_outside and not outlines:
+        raise misplaced(path, f"none of the {n_outside} contours of region {number} lies on a slice of the image")
+    if n_outside or n_other:
+        _log.warning(
+            "%s: region %d: not used: %d contours beyond the image, %d that are not closed",
+            path,
+            number,
+            n_outside,
+            n_other,
+        )
+    _, height, width = geometry.shape_ZYX
+    for place, of_slice in sorted(outlines.items()):
+        y, x = np.nonzero(fill_contours(of_slice, (height, width)))
+        yield StructureMask(number=number, indices_ZYX=(np.full(len(y), place), y, x))
+
+
+def _slice_of(path: Path, contour: Any, geometry: Geometry) -> tuple[int, NDArray[np.float64]]:
+    """Return the slice of a contour, and its points as x and y in voxels."""
+    numbers = np.array([float(value) for value in contour.ContourData])
+    if len(numbers) % 3 or len(numbers) < 9 or not np.isfinite(numbers).all():
+        raise damaged(path, ValueError("a contour is not a list of at least three points"))
+    voxels = voxels_of_points(numbers.reshape(-1, 3), geometry)
+    place = int(np.floor(voxels[:, 0].mean() + 0.5))
+    if geometry.shape_ZYX[0] > 1 and np.ptp(voxels[:, 0]) > _FLATNESS:
+        raise misplaced(path, "its contours are not drawn on the slices of this image: they cross several of them")
+    return place, voxels[:, :0:-1]

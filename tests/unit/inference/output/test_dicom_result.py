@@ -1,0 +1,219 @@
+"""SEG and structure sets come back voxel by voxel on the slices of their series, whatever its orientation."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from tests.dicom_support import ORIENTATIONS, uid, write_enhanced, write_series
+
+from decathlete.core.labels import LabelClass, LabelSet, Region
+from decathlete.errors import MissingPackageError, OutputError
+from decathlete.inference.output.dicom import DicomOptions, StructureCode, write_dicom_result
+from decathlete.inference.output.dicom.result import NOTHING_FOUND
+from decathlete.inference.output.provenance import ModelUse, RecordedSettings
+from decathlete.io.dicom_structures import list_structures, read_structure_masks, referenced_series
+from decathlete.io.images import read_grid, read_image
+
+DIGEST = "ab" * 32
+USE = ModelUse(digest=DIGEST, dataset="Task09_Spleen", dims=3, weights="final", engine="torch", precision="fp32")
+SETTINGS = RecordedSettings(models=(USE,), tta=False, overlap=0.5, blend="gaussian")
+LABELS = LabelSet(classes=tuple(LabelClass(name=n, value=v) for n, v in [("background", 0), ("liver", 1), ("Q", 4)]))
+NESTED = LabelSet(
+    classes=tuple(LabelClass(name=n, value=v) for n, v in [("background", 0), ("edema", 1), ("core", 2)]),
+    regions=(Region(name="whole tumour", values=(1, 2)), Region(name="core", values=(2,))),
+    region_order=(1, 2),
+)
+SHAPE = (7, 11, 13)
+KINDS = ["dicom-seg", "rtstruct"]
+
+
+def make_label() -> Any:
+    """Blobs with a hole, voxels at the edge of the image and ones that touch at a corner; empty slices."""
+    label = np.zeros(SHAPE, np.uint8)
+    label[1:5, 2:8, 3:10] = 1
+    label[2, 4:6, 5:7] = 0  # a hole
+    label[2, 4, 5] = 4  # within the hole
+    label[3, 0, 0] = label[3, 10, 12] = label[3, 9, 11] = 4
+    label[6, 5, 5] = 4
+    return label
+
+
+def write(path: Path, kind: Any, label: Any, source: Path, *, labels: LabelSet = LABELS, **options: Any) -> Any:
+    options_ = DicomOptions(**options)
+    write_dicom_result(path, kind, label, labels=labels, source=source, settings=SETTINGS, options=options_)
+    return pydicom.dcmread(path)
+
+
+def read_back(path: Path, source: Path) -> dict[str, Any]:
+    _, geometry = read_grid(source)
+    masks = {s.number: (s.name, np.zeros(geometry.shape_ZYX, bool)) for s in list_structures(path)}
+    for mask in read_structure_masks(path, geometry, frozenset(masks)):
+        masks[mask.number][1][mask.indices_ZYX] = True
+    return dict(masks.values())
+
+
+def check(path: Path, source: Path, label: Any) -> None:
+    found = read_back(path, source)
+    assert list(found) == ["liver", "Q"]
+    np.testing.assert_array_equal(found["liver"], label == 1)
+    np.testing.assert_array_equal(found["Q"], label == 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [2.0, -2.0], ids=["", "reversed"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_every_orientation_comes_back(orientation: str, step: float, kind: str, tmp_path: Path) -> None:
+    voxels = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    source = write_series(tmp_path / "s", voxels, orientation=ORIENTATIONS[orientation], step=step)
+    label = make_label()
+    stored = read_image(source).array_CZYX[0]
+    in_stored_order = label if np.array_equal(stored, voxels) else label[::-1]
+    write(tmp_path / "r.dcm", kind, in_stored_order, source)
+    check(tmp_path / "r.dcm", source, in_stored_order)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tilted_gantry_comes_back(kind: str, tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), shift=(0.0, 0.7, 0.0))
+    write(tmp_path / "r.dcm", kind, make_label(), source)
+    check(tmp_path / "r.dcm", source, make_label())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("orientation", ["axial", "oblique"])
+def test_frames_of_one_file_come_back(orientation: str, kind: str, tmp_path: Path) -> None:
+    voxels = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    source = write_enhanced(tmp_path / "e.dcm", voxels, orientation=ORIENTATIONS[orientation])
+    np.testing.assert_array_equal(read_image(source).array_CZYX[0], voxels)
+    written = write(tmp_path / "r.dcm", kind, make_label(), source)
+    check(tmp_path / "r.dcm", source, make_label())
+    assert str(pydicom.dcmread(source).SOPInstanceUID) in str(written)
+
+
+def test_a_label_map_object_comes_back(tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    written = write(tmp_path / "r.dcm", "dicom-seg", make_label(), source, segmentation_type="labelmap")
+    assert written.SegmentationType == "LABELMAP"
+    check(tmp_path / "r.dcm", source, make_label())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patient_study_model_and_every_slice_are_named(kind: str, tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    written = write(tmp_path / "r.dcm", kind, make_label(), source)
+    assert (written.PatientName, written.PatientID, written.AccessionNumber) == ("Müller^Jörg", "P1", "A1")
+    assert written.StudyInstanceUID == uid("study", "study")
+    assert written.SeriesInstanceUID != uid("series", "series")
+    assert referenced_series(tmp_path / "r.dcm") == {uid("series", "series")}
+    text = str(written)
+    assert all(uid("series", k) in text for k in range(SHAPE[0]))  # also the slices without a voxel
+    assert DIGEST in text
+    assert "10200004" in text
+    assert "99DECATHLETE" in text  # Q has none
+
+
+def test_seg_carries_codes_colours_and_the_algorithm(tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    codes = {"Q": StructureCode(code="64033007", meaning="Kidney", color=(255, 0, 0))}
+    _, segment = write(tmp_path / "r.dcm", "dicom-seg", make_label(), source, codes=codes).SegmentSequence
+    kind, algorithm = (
+        segment.SegmentedPropertyTypeCodeSequence[0],
+        segment.SegmentationAlgorithmIdentificationSequence[0],
+    )
+    assert (kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning) == ("64033007", "SCT", "Kidney")
+    assert segment.SegmentAlgorithmType == "AUTOMATIC"
+    assert DIGEST in algorithm.AlgorithmParameters
+    lightness, a, b = np.array(segment.RecommendedDisplayCIELabValue) / [655.35, 257, 257] - [0, 128, 128]
+    assert (round(lightness), round(a), round(b)) == (53, 80, 67)  # red
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_segmentation_without_a_voxel_says_so(kind: str, tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    written = write(tmp_path / "r.dcm", kind, np.zeros(SHAPE, np.uint8), source)
+    described = written.ContentDescription if kind == "dicom-seg" else written.StructureSetDescription
+    assert described.startswith(NOTHING_FOUND)
+    assert not any(mask.any() for mask in read_back(tmp_path / "r.dcm", source).values())
+    assert referenced_series(tmp_path / "r.dcm") == {uid("series", "series")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overlapping_regions_are_segments_of_their_own(kind: str, tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    label = np.where(make_label() == 4, 2, make_label())
+    write(tmp_path / "r.dcm", kind, label, source, labels=NESTED)
+    found = read_back(tmp_path / "r.dcm", source)
+    np.testing.assert_array_equal(found["whole tumour"], label > 0)
+    np.testing.assert_array_equal(found["core"], label == 2)
+    with pytest.raises(OutputError, match=r"overlap.*\n.*binary"):
+        write(tmp_path / "no.dcm", "dicom-seg", label, source, labels=NESTED, segmentation_type="labelmap")
+    assert not (tmp_path / "no.dcm").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_results_have_equal_identifiers_and_others_do_not(kind: str, tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    first, again = (write(tmp_path / f"{k}.dcm", kind, make_label(), source) for k in range(2))
+    other = write(tmp_path / "o.dcm", kind, np.zeros(SHAPE, np.uint8), source)
+    assert first.SOPInstanceUID == again.SOPInstanceUID != other.SOPInstanceUID
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_series_without_identifiers_is_refused(kind: str, tmp_path: Path) -> None:
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), SOPInstanceUID="", FrameOfReferenceUID="")
+    with pytest.raises(OutputError, match=r"no SOPInstanceUID, FrameOfReferenceUID(.|\n)*--format nifti") as caught:
+        write(tmp_path / "r.dcm", kind, make_label(), source)
+    assert caught.value.code == "E-OUTPUT-DICOM"
+    assert "Müller" not in str(caught.value)
+
+
+def test_a_missing_extra_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(MissingPackageError, match=r"\[dicom\]"):
+        write(tmp_path / "r.dcm", "dicom-seg", make_label(), tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("empty", [False, True], ids=["", "empty"])
+@pytest.mark.parametrize("of_file", [False, True], ids=["slices", "frames"])
+@pytest.mark.parametrize("kind", [*KINDS, "labelmap"])
+def test_dciodvfy_finds_no_error(kind: str, of_file: bool, empty: bool, tmp_path: Path) -> None:
+    voxels = np.zeros(SHAPE, np.int16)
+    source = write_enhanced(tmp_path / "e.dcm", voxels) if of_file else write_series(tmp_path / "s", voxels)
+    label = np.zeros(SHAPE, np.uint8) if empty else make_label()
+    options = {"segmentation_type": "labelmap"} if kind == "labelmap" else {}
+    write(tmp_path / "r.dcm", "dicom-seg" if kind == "labelmap" else kind, label, source, **options)
+    program = shutil.which("dciodvfy") or str(Path(sys.executable).with_name("dciodvfy"))
+    done = subprocess.run([program, "-new", tmp_path / "r.dcm"], capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).splitlines()
+    assert [line for line in said if line.startswith("Error")] == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_dcmqi_reads_the_same_voxels(orientation: str, tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), orientation=ORIENTATIONS[orientation])
+    write(tmp_path / "r.dcm", "dicom-seg", make_label(), source)
+    program = shutil.which("segimage2itkimage") or str(Path(sys.executable).with_name("segimage2itkimage"))
+    command = [program, "--inputDICOM", tmp_path / "r.dcm", "--outputDirectory", tmp_path, "--outputType", "nrrd"]
+    subprocess.run(command, check=True, capture_output=True)
+    _, geometry = read_grid(source)
+    label = make_label()
+    for number, value in ((1, 1), (2, 4)):
+        image = sitk.ReadImage(str(tmp_path / f"{number}.nrrd"))
+        points = [
+            image.TransformIndexToPhysicalPoint(i[::-1]) for i in np.argwhere(sitk.GetArrayFromImage(image)).tolist()
+        ]
+        ras = np.array(points) * [-1, -1, 1]
+        to_voxels = np.linalg.inv(geometry.matrix)
+        voxels = np.rint(ras @ to_voxels[:3, :3].T + to_voxels[:3, 3]).astype(int)
+        np.testing.assert_array_equal(np.unique(voxels, axis=0), np.argwhere(label == value))

@@ -1,0 +1,117 @@
+"""Mixed DICOM folders: which series are segmented, what is skipped and said, and channels from several series."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.dicom_support import CORONAL, SAGITTAL, write_enhanced, write_series
+
+from decathlete.errors import ImageError, OptionError
+from decathlete.inference.dicom_inputs import choose_series
+from decathlete.inference.series_rules import SeriesRule, default_rules, parse_series_rules
+from decathlete.io.dicom_series import find_series
+from decathlete.io.images import find_inputs, read_grid
+
+ZEROS = np.zeros((5, 6, 7), np.int16)
+
+
+def choose(root: Path, links: Path, channels: tuple[str, ...] = ("CT",), rules: tuple[str, ...] = ()) -> Any:
+    cases = find_inputs(root, n_channels=len(channels))
+    return choose_series(cases, channels, root, rules=rules, make_folder=lambda name: links / name)
+
+
+def shapes(chosen: Any) -> dict[str, list[tuple[int, ...]]]:
+    return {case_id: [read_grid(path)[1].shape_ZYX for path in paths] for case_id, paths in chosen.items()}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """One folder with a CT, a localizer in the same series, a capture, a segmentation and an MR."""
+    folder = tmp_path / "mixed"
+    write_series(folder, ZEROS, series="ct", SeriesNumber=4)
+    write_series(folder, ZEROS[:1], series="ct2", SeriesInstanceUID=find_series(folder).series[0].series_uid)
+    write_series(folder, ZEROS[:2], series="loc", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_series(folder, ZEROS[:1], series="cap", SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+    write_series(folder, ZEROS[:1], series="seg", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")
+    write_series(folder, ZEROS[:3], series="mr", modality="MR", orientation=SAGITTAL, SeriesNumber=9)
+    (folder / "0_ct2.dcm").unlink(missing_ok=True)
+    for file in folder.glob("*_ct2.dcm"):
+        file.unlink()
+    return folder
+
+
+def test_a_mixed_folder_gives_the_series_of_the_modality(mixed: Path, tmp_path: Path, caplog: Any) -> None:
+    with caplog.at_level(logging.WARNING):
+        chosen = choose(mixed, tmp_path / "links")
+    assert shapes(chosen) == {"mixed": [(5, 6, 7)]}
+    for reason in ("a localizer", "a secondary capture", "a segmentation", "series 9: MR, sagittal, 3 slices"):
+        assert reason in caplog.text
+    assert "Müller" not in caplog.text
+
+
+def test_a_folder_of_one_series_is_read_in_its_place(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s", ZEROS)
+    assert choose(folder, tmp_path / "links") == {"s": (folder,)}
+    assert not (tmp_path / "links").exists()
+
+
+def test_every_series_that_fits_is_a_case(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", ZEROS, series="a", SeriesNumber=2)
+    write_series(tmp_path / "in", ZEROS[:4], series="b", SeriesNumber=3)
+    write_enhanced(tmp_path / "in" / "e.dcm", ZEROS[:4])
+    found = shapes(choose(tmp_path / "in", tmp_path / "links"))
+    assert sorted(shape[0] for (shape,) in found.values()) == [4, 4, 5]
+    assert {"in_2", "in_3"} <= set(found)
+
+
+def test_slices_of_other_directions_in_a_series_are_left_out(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", ZEROS, series="a")
+    uid = find_series(tmp_path / "in").series[0].series_uid
+    write_series(tmp_path / "in", ZEROS[:1], series="scout", SeriesInstanceUID=uid, orientation=CORONAL)
+    assert shapes(choose(tmp_path / "in", tmp_path / "links")) == {"in": [(5, 6, 7)]}
+
+
+def test_rules_choose_by_description_orientation_and_slices(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", ZEROS, series="a", SeriesDescription="Thorax venous")
+    write_series(tmp_path / "in", ZEROS[:2], series="b", SeriesDescription="thorax thin")
+    write_series(tmp_path / "in", ZEROS, series="c", SeriesDescription="Thorax MPR", orientation=CORONAL)
+    rule = "modality:ct,description:*thorax*,orientation:axial,slices:3"
+    assert len(choose(tmp_path / "in", tmp_path / "links", rules=(rule,))) == 1
+    with pytest.raises(ImageError, match=r"no DICOM series to segment.*axial, 5 slices.*\n.*--series"):
+        choose(tmp_path / "in", tmp_path / "other", rules=("slices:6",))
+
+
+def test_channels_come_from_the_series_of_a_study(tmp_path: Path) -> None:
+    for patient in ("A", "B"):
+        for modality, n in (("CT", 5), ("PT", 5), ("CT", 2)):
+            series = f"{patient}{modality}{n}"
+            folder = tmp_path / "in" / patient / series
+            write_series(folder, ZEROS[:n], series=series, study=patient, modality=modality)
+    chosen = choose(tmp_path / "in", tmp_path / "links", ("CT", "PET"))
+    assert shapes(chosen) == {"A": [(5, 6, 7)] * 2, "B": [(5, 6, 7)] * 2}
+    assert [path.name for path in chosen["A"]] == ["ACT5", "APT5"]
+    with pytest.raises(ImageError, match=r"no series of a study fits the channel MR(.|\n)*--series 'MR="):
+        choose(tmp_path / "in", tmp_path / "links", ("CT", "MR"))
+
+
+def test_series_that_fit_a_channel_equally_are_an_error(tmp_path: Path) -> None:
+    for name in ("FLAIR", "T1c"):
+        write_series(tmp_path / "in", ZEROS, series=name, modality="MR", SeriesDescription=f"ax {name.lower()}")
+    write_series(tmp_path / "in", ZEROS, series="again", modality="MR", SeriesDescription="FLAIR again")
+    with pytest.raises(ImageError, match="several series of a study fit the channel FLAIR"):
+        choose(tmp_path / "in", tmp_path / "links", ("FLAIR", "T1c"))
+    rules = ("FLAIR=description:flair*",)
+    assert len(choose(tmp_path / "in", tmp_path / "links", ("FLAIR", "T1c"), rules)["in"]) == 2
+
+
+def test_rules_are_checked() -> None:
+    assert default_rules(("CT",)) == (SeriesRule(modality="CT"),)
+    assert parse_series_rules(["PET=modality:pt"], ("CT", "PET"))[1] == SeriesRule(modality="PT")
+    for text in ("size:3", "slices:0", "modality:", "orientation:up", "MR=modality:MR", "modality:CT,modality:MR"):
+        with pytest.raises(OptionError) as caught:
+            parse_series_rules([text], ("CT",))
+        assert caught.value.code == "E-OPTION-SYNTAX"

@@ -1,6 +1,6 @@
 // The page: which panel is visible, and what its buttons do.
 import * as api from "./api.js";
-import { filesOfDrop, problemWith, uploadOf } from "./files.js";
+import { filesOfDrop, folderOf, problemWith, uploadOf } from "./files.js";
 import { duration, megabytes, moment, percent, sentence } from "./format.js";
 import { Legend } from "./legend.js";
 import { Viewer } from "./viewer.js";
@@ -69,13 +69,13 @@ function describeModel() {
   $("drop-channels").textContent = names.length > 1 ? `One image for each channel, in the order of their names: ${names.join(", ")}.` : "";
 }
 
-async function submit(files, folderName) {
-  const prepared = uploadOf(files, folderName);
+async function submit(entries, folderName) {
+  const prepared = uploadOf(entries, folderName);
   const model = chosenModel();
-  const problem = problemWith(prepared.files, model.channels.length);
+  const problem = problemWith(prepared.entries, model.channels.length);
   say("start-wrong", problem);
   if (problem) return;
-  const size = prepared.files.reduce((sum, file) => sum + file.size, 0);
+  const size = prepared.entries.reduce((sum, entry) => sum + entry.file.size, 0);
   upload = new AbortController();
   showWork({ step: "upload", name: prepared.name, title: "Uploading", share: 0, detail: megabytes(size) });
   try {
@@ -106,7 +106,7 @@ function update(job) {
   if (job.state === "cancelled") return home();
   const name = nameOf(job.id);
   if (job.state === "queued") {
-    const before = job.position ?? 0;
+    const before = Math.max(0, (job.position ?? 1) - 1);
     return showWork({ step: "queued", name, title: "Waiting", detail: before > 0 ? `${before} ${before === 1 ? "image" : "images"} before this one` : "This image is next", left: job.seconds_left });
   }
   return showWork({ step: "running", name, title: "Segmenting", share: job.progress, detail: percent(job.progress ?? 0), left: job.seconds_left });
@@ -164,9 +164,10 @@ function describeResult(job) {
   const warnings = (job.warnings ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: sentence(text) }));
   $("warnings-list").replaceChildren(...warnings);
   $("warnings").hidden = !warnings.length;
-  const isDicom = job.input_kind === "dicom";
-  document.querySelector("[data-format='dicom-seg']").disabled = !isDicom;
-  say("dicom-why", isDicom ? "" : "DICOM SEG refers to the slices of a DICOM series. This image is not DICOM.");
+  const isOffered = job.formats.includes("dicom-seg");
+  document.querySelector("[data-format='dicom-seg']").disabled = !isOffered;
+  say("dicom-why", isOffered ? "" : job.input_kind === "dicom" ? "This service cannot write DICOM SEG: its extra [dicom] is not installed."
+    : "DICOM SEG refers to the slices of a DICOM series. This image is not DICOM.");
   say("download-wrong", "");
 }
 
@@ -291,8 +292,8 @@ function listen() {
   $("model").addEventListener("change", describeModel);
   $("choose-files").addEventListener("click", () => $("files").click());
   $("choose-folder").addEventListener("click", () => $("folder").click());
-  $("files").addEventListener("change", (event) => { const files = [...event.target.files]; event.target.value = ""; if (files.length) submit(files, ""); });
-  $("folder").addEventListener("change", (event) => { const files = [...event.target.files]; event.target.value = ""; if (files.length) submit(files, files[0].webkitRelativePath.split("/")[0]); });
+  $("files").addEventListener("change", (event) => { const files = [...event.target.files]; event.target.value = ""; if (files.length) submit(files.map((file) => ({ file, folder: "" })), ""); });
+  $("folder").addEventListener("change", (event) => { const files = [...event.target.files]; event.target.value = ""; if (files.length) submit(files.map((file) => ({ file, folder: folderOf(file.webkitRelativePath) })), files[0].webkitRelativePath.split("/")[0]); });
   let depth = 0; // dragenter and dragleave also come from children
   const mark = (change) => { depth = Math.max(0, depth + change); $("drop").classList.toggle("over", depth > 0); };
   addEventListener("dragenter", (event) => { event.preventDefault(); mark(1); });
@@ -302,8 +303,8 @@ function listen() {
     event.preventDefault();
     depth = 0; mark(0);
     if ($("start").hidden) return;
-    const { files, name } = await filesOfDrop(event.dataTransfer);
-    submit(files, name);
+    const { entries, name } = await filesOfDrop(event.dataTransfer);
+    submit(entries, name);
   });
   $("cancel").addEventListener("click", cancel);
   $("again").addEventListener("click", home);

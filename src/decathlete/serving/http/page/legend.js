@@ -1,0 +1,69 @@
+// The list of classes: colour, name, volume, and a switch for each.
+import { volume } from "./format.js";
+
+const FILTER_FROM = 12;
+
+export class Legend {
+  /** `onChange` receives the set of hidden label values. */
+  constructor({ list, filter, toggleAll, empty }, onChange) {
+    Object.assign(this, { list, filter, toggleAll, empty, onChange, hidden: new Set(), rows: [] });
+    toggleAll.addEventListener("click", () => this.setAll(this.hidden.size > 0));
+    filter.addEventListener("input", () => this.applyFilter());
+  }
+
+  /** `labels`: name, value, color; `volumes`: class name -> mL. Classes without a voxel come last, and grey. */
+  show(labels, volumes) {
+    const largest = Math.max(...Object.values(volumes), 1e-9);
+    const sorted = [...labels].sort((a, b) => Number(!volumes[a.name]) - Number(!volumes[b.name]));
+    this.hidden.clear();
+    this.rows = sorted.map((label) => this.row(label, volumes[label.name] ?? 0, largest));
+    this.list.replaceChildren(...this.rows.map((row) => row.item));
+    this.empty.hidden = sorted.some((label) => volumes[label.name] > 0);
+    this.filter.hidden = sorted.length < FILTER_FROM;
+    this.filter.value = "";
+    this.nameToggle();
+  }
+
+  row(label, mL, largest) {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("aria-pressed", "true");
+    button.title = `Show or hide ${label.name}`;
+    for (const [kind, text] of [["swatch", ""], ["name", label.name], ["amount", volume(mL)], ["bar", ""]]) {
+      const span = document.createElement("span");
+      span.className = kind;
+      span.textContent = text;
+      button.append(span);
+    }
+    item.style.setProperty("--hue", label.color);
+    item.style.setProperty("--share", String(mL / largest));
+    item.classList.toggle("absent", mL === 0);
+    button.addEventListener("click", () => this.set(label.value, this.hidden.has(label.value)));
+    item.append(button);
+    return { item, button, label };
+  }
+
+  set(value, visible) {
+    if (visible) this.hidden.delete(value); else this.hidden.add(value);
+    this.update();
+  }
+
+  setAll(visible) {
+    this.hidden = new Set(visible ? [] : this.rows.map((row) => row.label.value));
+    this.update();
+  }
+
+  update() {
+    for (const row of this.rows) row.button.setAttribute("aria-pressed", String(!this.hidden.has(row.label.value)));
+    this.nameToggle();
+    this.onChange(this.hidden);
+  }
+
+  nameToggle() { this.toggleAll.textContent = this.hidden.size ? "Show all" : "Hide all"; }
+
+  applyFilter() {
+    const text = this.filter.value.trim().toLowerCase();
+    for (const row of this.rows) row.item.hidden = !row.label.name.toLowerCase().includes(text);
+  }
+}

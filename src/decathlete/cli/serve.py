@@ -29,6 +29,13 @@ def serve(
     data: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="Folder of the queue, the uploads and the results.")
     ] = Path("decathlete-service"),
+    studies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|URL",
+            help="Images for 3D Slicer and OHIF: a folder, which is only read, or the address of a DICOMweb server.",
+        ),
+    ] = None,
     host: Annotated[
         str,
         typer.Option(metavar="ADDRESS", rich_help_panel=PROTECTION, help="Address to listen at; 0.0.0.0: every one."),
@@ -117,6 +124,7 @@ def serve(
     settings = ServiceSettings(
         models=tuple(ModelSource.parse(text) for text in model),
         data=data,
+        studies=studies,
         host=host,
         port=port,
         token=read_token(token_file) if token_file else None,

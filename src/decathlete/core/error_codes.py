@@ -634,6 +634,28 @@ _ENTRIES = (
         remedy="Use the address of the service itself, or start it with `--allow-host` or `--allow-origin`.",
     ),
     ErrorCode(
+        code="E-SERVICE-DATASTORE",
+        error="ServiceError",
+        title="There is no such image, label map or session",
+        meaning="A viewer named an image, a label map or a session that does not exist or has expired.",
+        remedy="Upload the image again, or use an id from `GET /datastore/?output=all`. `--studies` names a folder with "
+        "images.",
+    ),
+    ErrorCode(
+        code="E-SERVICE-DICOMWEB",
+        error="ServiceError",
+        title="The DICOMweb server does not answer",
+        meaning="The server of `--studies` cannot be reached, or it answers with an error.",
+        remedy="Check the address and that the server is running.",
+    ),
+    ErrorCode(
+        code="E-SERVICE-NOT-OFFERED",
+        error="ServiceError",
+        title="The service does not offer this",
+        meaning="A viewer used a part of MONAI Label's interface that Decathlete does not have, such as training.",
+        remedy="Train with `decathlete run`, and start the service with the new model.",
+    ),
+    ErrorCode(
         code="E-SERVICE-REQUEST",
         error="ServiceError",
         title="The request is not valid",

@@ -38,10 +38,12 @@ class ReceivedFile:
     Attributes:
         name: as the sender calls it; only its ending and its order decide anything.
         path: where it lies.
+        field: of the form in which it was sent.
     """
 
     name: str
     path: Path
+    field: str = ""
 
 
 def make_image(

@@ -59,6 +59,7 @@ class Service:
             job_seconds=settings.limits.job_seconds,
             on_finished=self.metrics.count_finished,
         )
+        self.on_expiry: list[Callable[[], object]] = [self.delete_expired]
         self.stopping = threading.Event()
         self.reading = threading.Lock()
         self._expiry = threading.Thread(target=self._delete_expired, name="expiry", daemon=True)
@@ -235,7 +236,8 @@ class Service:
     def _delete_expired(self) -> None:
         wait_s = min(_EXPIRY_POLL_S, self.settings.limits.keep_seconds / 4)
         while not self.stopping.wait(wait_s):
-            try:
-                self.delete_expired()
-            except Exception as problem:
-                log_unexpected(problem, "the deletion of old jobs")
+            for delete in self.on_expiry:
+                try:
+                    delete()
+                except Exception as problem:
+                    log_unexpected(problem, "the deletion of old data")

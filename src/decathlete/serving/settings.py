@@ -83,6 +83,7 @@ class ServiceSettings:
     Attributes:
         models: models that are offered, at least one.
         data: folder of the queue, the uploads and the results; one service at a time uses it.
+        studies: images that viewers name by an id: a folder, which is only read, or the address of a DICOMweb server.
         host: address to listen at.
         port: 0 selects a free one.
         token: required of every request; ``None`` only for addresses of this computer.
@@ -97,6 +98,7 @@ class ServiceSettings:
 
     models: tuple[ModelSource, ...]
     data: Path
+    studies: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     token: str | None = field(default=None, repr=False)

@@ -16,6 +16,7 @@ from decathlete.serving.http.errors import add_error_handlers
 from decathlete.serving.http.job_routes import make_job_router
 from decathlete.serving.http.security import Guard, Sessions
 from decathlete.serving.http.service_routes import make_service_router
+from decathlete.serving.monai_label.routes import add_monai_label
 from decathlete.serving.service import Service
 from decathlete.serving.settings import ServiceSettings
 from decathlete.version import __version__
@@ -56,6 +57,7 @@ def create_app(settings: ServiceSettings, service: Service | None = None) -> Fas
     app.state.service = of_app
     app.include_router(make_job_router(of_app))
     app.include_router(make_service_router(of_app, sessions))
+    add_monai_label(app, of_app, sessions)
     add_error_handlers(app, of_app)
     _add_pages(app)
     if settings.allow_origins:

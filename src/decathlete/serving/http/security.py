@@ -31,7 +31,16 @@ MAX_BODY_BYTES = 1 << 20
 UPLOAD_PATHS = ("/api/v1/jobs", "/session", "/datastore", "/infer")
 """Paths below which files are uploaded; their routes or the size of ``--max-upload`` limit the body."""
 
-OPEN_PATHS = ("/health/live", "/health/ready", "/api/v1/login", "/api/v1/logout", "/docs", "/openapi.json")
+OPEN_PATHS = (
+    "/health/live",
+    "/health/ready",
+    "/api/v1/login",
+    "/api/v1/logout",
+    "/docs",
+    "/openapi.json",
+    "/auth/",
+    "/auth/token",
+)
 """Paths that need no token: they show nothing of any job or model."""
 
 OPEN_PREFIXES = ("/page/",)

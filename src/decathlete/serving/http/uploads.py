@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -23,6 +24,8 @@ PIECE_BYTES = 1 << 20
 
 _DRAINED_BYTES = 16 << 20
 _MAX_HEADER_BYTES = 4096
+_MAX_FIELD_BYTES = 1 << 18
+_MAX_FIELDS = 100
 _REMEDY = "free disk space, or start the service with another --data"
 
 
@@ -64,11 +67,12 @@ class RawReceiver:
 
 
 class MultipartReceiver:
-    """Writes the files of a form (``multipart/form-data``); other fields are ignored."""
+    """Writes the files of a form (``multipart/form-data``), and collects its other fields."""
 
     def __init__(self, folder: Path, content_type: str) -> None:
         self.files: list[ReceivedFile] = []
-        self._folder = folder
+        self._fields: dict[str, bytes] = {}
+        self._folder, self._field = folder, ""
         self._stream: BinaryIO | None = None
         self._header, self._value, self._name = b"", b"", ""
         self._ended = False
@@ -102,6 +106,11 @@ class MultipartReceiver:
         if not self._ended:
             raise _malformed("it ends too early")
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """Fields that are no files."""
+        return {name: value.decode("utf-8", "replace") for name, value in self._fields.items()}
+
     def close_file(self) -> None:
         """End the file that is being written, if there is one."""
         if self._stream is not None:
@@ -109,7 +118,7 @@ class MultipartReceiver:
             self._stream = None
 
     def _begin(self) -> None:
-        self._name = ""
+        self._name = self._field = ""
 
     def _add_header(self, data: bytes, start: int, end: int) -> None:
         self._header = self._add(self._header, data[start:end])
@@ -126,6 +135,7 @@ class MultipartReceiver:
         if self._header.lower() == b"content-disposition":
             options = parse_options_header(self._value)[1]
             self._name = options.get(b"filename", b"").decode("utf-8", "replace")
+            self._field = options.get(b"name", b"").decode("utf-8", "replace")
         self._header, self._value = b"", b""
 
     def _open(self) -> None:
@@ -135,14 +145,40 @@ class MultipartReceiver:
             raise ServiceError(f"the upload has more than {MAX_FILES} files", code="E-SERVICE-SIZE")
         path = self._folder / str(len(self.files))
         self._stream = path.open("xb")
-        self.files.append(ReceivedFile(name=self._name, path=path))
+        self.files.append(ReceivedFile(name=self._name, path=path, field=self._field))
 
     def _write_data(self, data: bytes, start: int, end: int) -> None:
         if self._stream is not None:
             self._stream.write(data[start:end])
+            return
+        value = self._fields.get(self._field, b"") + data[start:end]
+        if len(self._fields) > _MAX_FIELDS or len(value) > _MAX_FIELD_BYTES:
+            raise _malformed("it has too many fields, or a field is too long")
+        self._fields[self._field] = value
 
     def _end(self) -> None:
         self._ended = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A form: its files, and its other fields."""
+
+    files: list[ReceivedFile]
+    fields: dict[str, str]
+
+
+async def receive_form(request: Request, service: Service, folder: Path) -> Form:
+    """Write the files of a form into ``folder``; a request without a body is an empty form.
+
+    Raises:
+        ServiceError, OutputError, ClientDisconnect: as :func:`receive_files`.
+    """
+    if request.headers.get("content-length") == "0":
+        return Form(files=[], fields={})
+    receiver = MultipartReceiver(folder, request.headers.get("content-type", ""))
+    await _receive_in_time(request, service, folder, receiver)
+    return Form(files=receiver.files, fields=receiver.fields)
 
 
 async def receive_files(request: Request, service: Service, folder: Path, *, name: str) -> list[ReceivedFile]:
@@ -156,12 +192,18 @@ async def receive_files(request: Request, service: Service, folder: Path, *, nam
         OutputError: the disk is full.
         ClientDisconnect: the sender has gone.
     """
+    receiver = _make_receiver(request, folder, name)
+    await _receive_in_time(request, service, folder, receiver)
+    return receiver.files
+
+
+async def _receive_in_time(request: Request, service: Service, folder: Path, receiver: Receiver) -> None:
     limits = service.settings.limits
     declared = int(request.headers.get("content-length", "0"))
     require_disk_space(folder, declared, needed_for="for the upload", remedy=_REMEDY)
     try:
         async with asyncio.timeout(limits.upload_seconds):
-            return await _receive(request, service, folder, name)
+            await _receive(request, service, receiver)
     except TimeoutError:
         raise ServiceError(
             f"the upload took longer than {limits.upload_seconds:g} s",
@@ -179,8 +221,7 @@ async def drain(request: Request) -> None:
             return
 
 
-async def _receive(request: Request, service: Service, folder: Path, name: str) -> list[ReceivedFile]:
-    receiver = _make_receiver(request, folder, name)
+async def _receive(request: Request, service: Service, receiver: Receiver) -> None:
     n_bytes, limit = 0, service.settings.limits.upload_bytes
     with translate_os_error("cannot be written", where=service.storage.root, remedy=_REMEDY):
         async for piece in _pieces(request):
@@ -194,7 +235,6 @@ async def _receive(request: Request, service: Service, folder: Path, name: str) 
             await run_in_threadpool(receiver.write, piece)
             service.metrics.upload_bytes.inc(len(piece))
         await run_in_threadpool(receiver.close)
-    return receiver.files
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

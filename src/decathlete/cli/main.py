@@ -23,6 +23,7 @@ from decathlete.cli import (
     run,
     scores,
     select,
+    serve,
 )
 from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
@@ -70,6 +71,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "select": select.select,
     "benchmark": benchmark.benchmark,
     "components": components.components,
+    "serve": serve.serve,
 }
 # Commands of two words. In Python each is one function, e.g. decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

@@ -37,8 +37,8 @@ def _reader(path: Path) -> Any:
     return reader
 
 
-def write_itk(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
-    """Write a compressed file; several channels become vector voxels.
+def write_itk(path: Path, array_CZYX: NDArray[Any], geometry: Geometry, *, is_compressed: bool = True) -> None:
+    """Write a file; several channels become vector voxels.
 
     A slice that was read with two axes is written with two, unless it leaves the plane that they span.
 
@@ -56,7 +56,7 @@ def write_itk(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
     image.SetOrigin(origin[:axes].tolist())
     image.SetDirection(directions_XYZ[:axes, :axes].ravel().tolist())
     try:
-        sitk.WriteImage(image, str(path), useCompression=True)
+        sitk.WriteImage(image, str(path), useCompression=is_compressed)
     except RuntimeError as problem:
         raise OSError(_last_line(problem)) from problem
 

@@ -1,0 +1,263 @@
+"""Images by id, and the corrected label maps that people send back for them.
+
+The folder or server of ``--studies`` is only read. What viewers send lies in the folder of the service::
+
+    datastore/images/ID.nii.gz         images that a viewer added
+    datastore/labels/TAG/ID.nii.gz     label maps, and beside each a JSON with the names of its segments
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decathlete.core.documents import read_json
+from decathlete.core.files import atomic_path, file_digest, remove, write_json
+from decathlete.core.geometry import Geometry
+from decathlete.errors import ImageError, ServiceError
+from decathlete.io.format_lookup import suffix_of
+from decathlete.io.images import read_channels, read_grid, read_label, write_image, write_label
+from decathlete.serving.inputs import ReceivedFile
+from decathlete.serving.monai_label.image_sources import FolderImages, ImageSource, unknown_image
+
+FINAL = "final"
+"""Tag of corrected label maps, unless the viewer names another one."""
+
+_IMAGE_ID = re.compile(r"[^\W_][\w .,()+=@-]{0,127}")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_LABEL_SUFFIX = ".nii.gz"
+_RAW = ".bin"
+_TOLERANCE = 0.5  # of a voxel
+
+
+class Datastore:
+    """Images and label maps by id.
+
+    Args:
+        root: folder for what viewers send.
+        source: images of ``--studies``; ``None``: only those that viewers send.
+    """
+
+    def __init__(self, root: Path, source: ImageSource | None) -> None:
+        self._images, self._labels = root / "images", root / "labels"
+        self._added = FolderImages(self._images)
+        self._source = source
+        self._lock = threading.Lock()  # of changes
+
+    def ids(self) -> list[str]:
+        """Return the ids of all images."""
+        return sorted({*self._added.ids(), *(self._source.ids() if self._source else ())})
+
+    def copy_files(self, image_id: str, folder: Path) -> list[ReceivedFile]:
+        """Copy the files of an image into ``folder``.
+
+        Raises:
+            ServiceError: there is no such image.
+        """
+        if self._source is None or image_id in self._added.ids():
+            return self._added.copy_files(image_id, folder)
+        return self._source.copy_files(image_id, folder)
+
+    def write_image(self, image_id: str, folder: Path) -> Path:
+        """Write an image into ``folder`` as NIfTI, for viewers.
+
+        Raises:
+            ServiceError: there is no such image.
+            ImageError: it cannot be read.
+        """
+        image = read_channels(self._paths(image_id, folder))
+        path = folder / "image.nii.gz"
+        write_image(path, image.array_CZYX, image.geometry)
+        return path
+
+    def add_image(self, image_id: str, file: ReceivedFile) -> None:
+        """Keep an image that a viewer sends.
+
+        Raises:
+            ServiceError: the id cannot be a file name, or another image has it.
+            ImageError: the file is not an image.
+        """
+        if not _IMAGE_ID.fullmatch(image_id):
+            raise ServiceError(
+                "the id of the image has characters that a file name cannot have",
+                remedy="rename the volume in the viewer: letters, digits, spaces and . , ( ) + = @ _ -",
+                code="E-SERVICE-REQUEST",
+            )
+        suffix = suffix_of(file.name) or _LABEL_SUFFIX
+        named = file.path.with_name(f"added{suffix}")
+        file.path.rename(named)
+        read_grid(named)
+        target = self._images / f"{image_id}{suffix}"
+        with self._lock:
+            if image_id in self.ids() and not (target.is_file() and file_digest(target) == file_digest(named)):
+                raise ServiceError(
+                    f"another image has the id {image_id!r}",
+                    remedy="rename the volume in the viewer",
+                    code="E-SERVICE-STATE",
+                )
+            with atomic_path(target) as partial:
+                shutil.copyfile(named, partial)
+            self._added.forget()
+
+    def remove_image(self, image_id: str) -> None:
+        """Delete an image that a viewer sent, and its label maps; images of ``--studies`` are not changed.
+
+        Raises:
+            ServiceError: no viewer sent such an image.
+        """
+        with self._lock:
+            self._added.forget()
+            for path in self._added.paths(image_id):
+                remove(path)
+            for tag in self.tags(image_id):
+                self._remove_label(image_id, tag)
+            self._added.forget()
+
+    def save_label(self, image_id: str, tag: str, file: ReceivedFile, folder: Path, record: dict[str, Any]) -> str:
+        """Store a label map for an image, whole or not at all; an earlier one of the same tag is replaced.
+
+        Args:
+            tag: kind of label map, such as ``final``.
+            file: a label map, or the bytes of one (``.bin``) in the order of the image's voxels.
+            folder: of an upload, for temporary files.
+            record: stored beside the label map.
+
+        Raises:
+            ServiceError: there is no such image, or the tag is not valid.
+            ImageError: the file is not a label map, or it is not on the grid of the image.
+        """
+        target = self._label_path(image_id, tag)
+        images = self._paths(image_id, folder)
+        _, geometry = read_grid(images[0])
+        if file.name.lower().endswith(_RAW):
+            label: NDArray[Any] = _from_bytes(file.path, geometry.shape_ZYX)
+        else:
+            named = file.path.with_name(f"label{suffix_of(file.name) or _LABEL_SUFFIX}")
+            file.path.rename(named)
+            sent = read_label(named)
+            label, geometry = sent.array_ZYX, _checked_grid(sent.geometry, geometry)
+        with self._lock:
+            write_label(target, label, geometry)
+            write_json(target.with_name(f"{image_id}.json"), record)
+        return image_id
+
+    def label_path(self, image_id: str, tag: str) -> Path:
+        """Return the file of a label map.
+
+        Raises:
+            ServiceError: there is none.
+        """
+        path = self._label_path(image_id, tag)
+        if not path.is_file():
+            raise ServiceError(
+                f"the image {image_id!r} has no label map with the tag {tag!r}",
+                remedy="see GET /datastore/?output=all",
+                code="E-SERVICE-DATASTORE",
+            )
+        return path
+
+    def label_record(self, image_id: str, tag: str) -> dict[str, Any]:
+        """Return what was stored beside a label map.
+
+        Raises:
+            ServiceError: there is none.
+        """
+        record: dict[str, Any] = read_json(self.label_path(image_id, tag).with_name(f"{image_id}.json"))
+        return record
+
+    def remove_label(self, image_id: str, tag: str) -> None:
+        """Delete a label map.
+
+        Raises:
+            ServiceError: there is none.
+        """
+        self.label_path(image_id, tag)
+        with self._lock:
+            self._remove_label(image_id, tag)
+
+    def tags(self, image_id: str) -> list[str]:
+        """Return the tags of the label maps of an image."""
+        folders = sorted(self._labels.iterdir()) if self._labels.is_dir() else []
+        return [folder.name for folder in folders if (folder / f"{image_id}{_LABEL_SUFFIX}").is_file()]
+
+    def describe(self) -> dict[str, Any]:
+        """Return all images and label maps, as MONAI Label's clients expect them."""
+        objects = {
+            image_id: {
+                "image": {"ext": "", "info": {}},
+                "labels": {
+                    tag: {"ext": _LABEL_SUFFIX, "info": self.label_record(image_id, tag)} for tag in self.tags(image_id)
+                },
+            }
+            for image_id in self.ids()
+        }
+        return {"name": "decathlete", "description": "", "images_dir": ".", "labels_dir": "labels", "objects": objects}
+
+    def count(self) -> dict[str, int]:
+        """Return the number of images, and of those with a final label map."""
+        ids = self.ids()
+        return {"total": len(ids), "completed": sum(FINAL in self.tags(image_id) for image_id in ids)}
+
+    def _label_path(self, image_id: str, tag: str) -> Path:
+        if not _TAG.fullmatch(tag):
+            raise ServiceError(
+                "the tag has characters that it cannot have",
+                remedy="use letters, digits, _ and -",
+                code="E-SERVICE-REQUEST",
+            )
+        if image_id not in self.ids() or "/" in image_id or image_id.startswith("."):
+            raise unknown_image(image_id)
+        return self._labels / tag / f"{image_id}{_LABEL_SUFFIX}"
+
+    def _remove_label(self, image_id: str, tag: str) -> None:
+        path = self._label_path(image_id, tag)
+        remove(path)
+        remove(path.with_name(f"{image_id}.json"))
+
+    def _paths(self, image_id: str, folder: Path) -> list[Path]:
+        """Copy an image into ``folder``; return a file, or a DICOM folder, for each channel."""
+        copied = folder / "image"
+        copied.mkdir()
+        paths: dict[Path, None] = {}
+        for file in self.copy_files(image_id, copied):
+            name = copied / file.name
+            name.parent.mkdir(exist_ok=True)
+            file.path.rename(name)
+            paths[name if name.parent == copied else name.parent] = None
+        return sorted(paths)
+
+
+def _from_bytes(path: Path, shape_ZYX: tuple[int, int, int]) -> NDArray[np.uint8]:
+    values = np.fromfile(path, np.uint8)
+    if values.size != np.prod(shape_ZYX):
+        raise ImageError(
+            f"the label map has {values.size} voxels, and its image has {np.prod(shape_ZYX)}",
+            remedy="correct the segmentation of this image",
+            code="E-IMAGE-GEOMETRY",
+        )
+    return values.reshape(shape_ZYX)
+
+
+def _checked_grid(sent: Geometry, image: Geometry) -> Geometry:
+    """Return the grid of a label map, if it covers its image; viewers may store the axes in another order."""
+    nearest_mm = np.linalg.norm(_corners(sent)[:, None] - _corners(image)[None], axis=-1).min(axis=1)
+    if sorted(sent.shape_ZYX) != sorted(image.shape_ZYX) or nearest_mm.max() > _TOLERANCE * min(image.spacing_ZYX):
+        raise ImageError(
+            "the label map is not on the grid of its image",
+            remedy="segment this image at its own resolution",
+            code="E-IMAGE-GEOMETRY",
+        )
+    return sent
+
+
+def _corners(geometry: Geometry) -> NDArray[np.float64]:
+    """Return the centres of the eight corner voxels, x, y, z in mm."""
+    ends = np.array(list(product(*((0, n - 1) for n in geometry.shape_ZYX))))
+    return ends @ geometry.matrix[:3, :3].T + geometry.origin_mm

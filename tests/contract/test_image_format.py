@@ -28,7 +28,12 @@ WRITTEN = [pytest.param(f, s, id=f"{f.settings.component}{s}") for f in FORMATS 
 READ = [pytest.param(f, s, id=f"{f.settings.component}{s}") for f in FORMATS for s in f.suffixes]
 TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32)
 
+VOLUMES = [p for p in WRITTEN if p.values[0].written_axes == 3]
+ON_GRIDS = [p for p in VOLUMES if p.values[0].keeps_grid]
+
 writers = pytest.mark.parametrize(("kind", "suffix"), WRITTEN)
+volume_writers = pytest.mark.parametrize(("kind", "suffix"), VOLUMES)
+grid_writers = pytest.mark.parametrize(("kind", "suffix"), ON_GRIDS)
 readers = pytest.mark.parametrize(("kind", "suffix"), READ)
 
 
@@ -57,7 +62,7 @@ GRIDS = {
 }
 
 
-@writers
+@grid_writers
 @pytest.mark.parametrize("name", GRIDS)
 def test_arrays_and_affines_survive(kind: ImageFormat, suffix: str, name: str, tmp_path: Path) -> None:
     if name == "sheared" and not kind.keeps_shear:
@@ -77,17 +82,20 @@ def test_arrays_and_affines_survive(kind: ImageFormat, suffix: str, name: str, t
 @writers
 @pytest.mark.parametrize("dtype", TYPES)
 def test_number_types_survive(kind: ImageFormat, suffix: str, dtype: type, tmp_path: Path) -> None:
+    if np.dtype(dtype).name not in kind.written_types:
+        pytest.skip("this format does not have the type")
     limits = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
-    array_CZYX = np.zeros((1, 3, 4, 5), dtype)
+    shape = (3 if kind.written_axes == 3 else 1, 4, 5)
+    array_CZYX = np.zeros((1, *shape), dtype)
     array_CZYX[0, 0, 0, :2] = limits.min, limits.max
-    write_volume(tmp_path / f"x{suffix}", array_CZYX, grid())
+    write_volume(tmp_path / f"x{suffix}", array_CZYX, grid(shape))
     back = read_volume(tmp_path / f"x{suffix}")
     assert back.array_CZYX.dtype == dtype
     np.testing.assert_array_equal(back.array_CZYX, array_CZYX)
     assert holds_integers(tmp_path / f"x{suffix}") == (np.dtype(dtype).kind in "iu")
 
 
-@writers
+@volume_writers
 @pytest.mark.parametrize("highest", [1, 255, 256, 40000, 70000])
 def test_label_maps_survive(kind: ImageFormat, suffix: str, highest: int, tmp_path: Path) -> None:
     label_ZYX = np.random.default_rng(0).integers(0, highest + 1, (3, 4, 5))
@@ -98,7 +106,7 @@ def test_label_maps_survive(kind: ImageFormat, suffix: str, highest: int, tmp_pa
     assert back.array_ZYX.dtype.kind in "iu"
 
 
-@writers
+@volume_writers
 def test_channels_survive(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
     image_CZYX = np.random.default_rng(0).normal(size=(3, 3, 4, 5)).astype(np.float32)
     write_image(tmp_path / f"x{suffix}", image_CZYX, grid())
@@ -106,14 +114,14 @@ def test_channels_survive(kind: ImageFormat, suffix: str, tmp_path: Path) -> Non
     assert read_grid(tmp_path / f"x{suffix}")[0] == 3
 
 
-@writers
+@volume_writers
 def test_views_can_be_written(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
     image_CZYX = np.random.default_rng(0).normal(size=(1, 6, 4, 10)).astype(np.float32)[:, ::-2, :, ::2]
     write_image(tmp_path / f"x{suffix}", image_CZYX, grid())
     np.testing.assert_array_equal(read_image(tmp_path / f"x{suffix}").array_CZYX, image_CZYX)
 
 
-@writers
+@grid_writers
 def test_headers_of_a_slice_and_units_do_no_harm(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
     """What a format cannot hold is left out: codes and units of another format's header."""
     codes = HeaderCodes(qform_code=0, sform_code=2, spatial_unit="micron", temporal_unit="sec", axes=2)
@@ -128,8 +136,8 @@ def test_headers_of_a_slice_and_units_do_no_harm(kind: ImageFormat, suffix: str,
 def test_a_file_is_written_whole_or_not_at_all(
     kind: ImageFormat, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / f"x{suffix}"
-    write_label(path, np.ones((3, 4, 5), int), grid())
+    path, shape = tmp_path / f"x{suffix}", (3 if kind.written_axes == 3 else 1, 4, 5)
+    write_label(path, np.ones(shape, int), grid(shape))
     before = path.read_bytes()
     used = next(f for f in known_formats() if suffix in f.written_suffixes)
     write = used.write_volume
@@ -140,7 +148,7 @@ def test_a_file_is_written_whole_or_not_at_all(
 
     monkeypatch.setattr(used, "write_volume", fail_at_the_end)
     with pytest.raises(OutputError):
-        write_label(path, np.zeros((3, 4, 5), int), grid())
+        write_label(path, np.zeros(shape, int), grid(shape))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == before
 
@@ -149,12 +157,37 @@ def test_a_file_is_written_whole_or_not_at_all(
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95])
 def test_a_truncated_file_is_an_image_error(kind: ImageFormat, suffix: str, share: float, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
-    write_image(path, np.random.default_rng(0).normal(size=(1, 20, 20, 20)), grid((20, 20, 20)))
+    shape = (20 if kind.written_axes == 3 else 1, 20, 20)
+    dtype = np.float32 if "float32" in kind.written_types else np.uint8
+    values_CZYX = (100 + 20 * np.random.default_rng(0).normal(size=(1, *shape))).astype(dtype)
+    write_volume(path, values_CZYX, grid(shape))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(ImageError, match="truncated, damaged") as caught:
         read_image(path)
     assert caught.value.where == path
     assert caught.value.remedy
+
+
+@writers
+@pytest.mark.parametrize("highest", [1, 255])
+def test_label_maps_of_a_slice_survive(kind: ImageFormat, suffix: str, highest: int, tmp_path: Path) -> None:
+    label_ZYX = np.random.default_rng(0).integers(0, highest + 1, (1, 4, 5))
+    write_label(tmp_path / f"x{suffix}", label_ZYX, Geometry.pixels((1, 4, 5)))
+    np.testing.assert_array_equal(read_label(tmp_path / f"x{suffix}").array_ZYX, label_ZYX)
+
+
+@writers
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (2, 1, 4, 5)], ids=["volume", "channels"])
+def test_what_a_format_cannot_hold_is_refused(
+    kind: ImageFormat, suffix: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    if kind.written_axes == 3:
+        pytest.skip("this format has volumes")
+    with pytest.raises(OutputError, match="cannot hold"):
+        write_volume(tmp_path / f"x{suffix}", np.zeros(shape, np.uint8), Geometry.pixels((shape[1], 4, 5)))
+    with pytest.raises(OutputError, match="cannot hold"):
+        write_label(tmp_path / f"x{suffix}", np.full((1, 4, 5), 70000), Geometry.pixels((1, 4, 5)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @writers

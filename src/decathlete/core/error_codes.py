@@ -242,8 +242,18 @@ _ENTRIES = (
         code="E-IMAGE-FORMAT",
         error="ImageError",
         title="The image format is not supported",
-        meaning="The file is not NIfTI, NRRD, MetaImage or DICOM, or has colours, complex numbers or too many axes.",
-        remedy="Convert the file to NIfTI (`.nii.gz`) with one number for each voxel and channel.",
+        meaning="The file has none of the formats that `decathlete components image_format` lists, or has an alpha "
+        "channel, complex numbers, points in time or too many axes.",
+        remedy="Convert the file to NIfTI (`.nii.gz`) with one number for each voxel and channel; save pictures as "
+        "grey or RGB without alpha.",
+    ),
+    ErrorCode(
+        code="E-IMAGE-LOSSY",
+        error="ImageError",
+        title="A label map has a lossy format",
+        meaning="The label map is a JPEG, or a TIFF with JPEG compression. The compression changes values, most of all "
+        "at the borders of structures.",
+        remedy="Export the label map again without loss, as PNG or TIFF with deflate or LZW.",
     ),
     ErrorCode(
         code="E-IMAGE-HEADER",

@@ -60,7 +60,7 @@ class Geometry(Schema):
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
         matrix = self.matrix
-        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        if not np.isfinite(matrix).all() or _is_singular(matrix[:3, :3]):
             raise ValueError("the affine is singular or not finite: voxels would have no volume")
         if min(self.shape_ZYX) < 1:
             raise ValueError(f"an empty grid: shape {self.shape_ZYX}")
@@ -146,6 +146,14 @@ class Geometry(Schema):
         if not np.allclose(self.origin_mm, other.origin_mm, rtol=0, atol=tolerance_mm):
             texts.append(f"origin {_mm(self.origin_mm)} against {_mm(other.origin_mm)}")
         return texts
+
+
+def _is_singular(steps: NDArray[np.float64]) -> bool:
+    """Return whether the steps along the axes span no volume; voxels of nanometres are compared with their own size."""
+    if abs(np.linalg.det(steps)) >= 1e-12:
+        return False
+    lengths = np.linalg.norm(steps, axis=0)
+    return bool(lengths.min() < 1e-12 or abs(np.linalg.det(steps / lengths)) < 1e-12)
 
 
 def as_affine(matrix: NDArray[np.floating]) -> Affine:

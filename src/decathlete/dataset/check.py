@@ -25,7 +25,8 @@ from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.unused_files import unused_files
 from decathlete.errors import DecathleteError
 from decathlete.io.folder_tree import name_some
-from decathlete.io.images import Image, LabelMap, read_image, read_label
+from decathlete.io.format_lookup import is_picture
+from decathlete.io.images import Image, LabelMap, is_grey, match_channels, read_image, read_label
 
 GRID_TOLERANCE_MM = 1e-2
 """Greatest allowed difference of spacing and origin between files of one case, mm."""
@@ -49,6 +50,7 @@ class _CaseFindings(Schema):
     image_digest: str | None = None
     classes: tuple[int, ...] = ()
     measures: CaseMeasures | None = None
+    is_grey_rgb: bool = False
 
 
 def check_dataset(
@@ -80,7 +82,7 @@ def check_dataset(
     problems += check_manifest(spec)
     measured = zip(cases.items(), ordered, strict=True)
     problems += check_cohort(spec, [(case, f.measures) for (_, case), f in measured if f.measures is not None])
-    notes: tuple[str, ...] = spec.unused
+    notes: tuple[str, ...] = spec.unused + _note_grey(spec, sum(f.is_grey_rgb for f in ordered), len(ordered))
     if split is not None:
         fold_problems, fold_notes = check_folds(spec, split, _presence(spec, findings))
         problems, notes = problems + fold_problems, notes + fold_notes
@@ -93,6 +95,15 @@ def check_dataset(
         problems=tuple(problems),
         notes=notes,
     )
+
+
+def _note_grey(spec: DatasetSpec, n_grey: int, n_cases: int) -> tuple[str, ...]:
+    """Say how many images are grey and saved as RGB, and how they are read."""
+    if not n_grey:
+        return ()
+    read = "one channel" if len(spec.channels) == 1 else "three equal channels"
+    advice = "; declare one channel instead of three" if n_grey == n_cases and len(spec.channels) == 3 else ""
+    return (f"{n_grey} of {n_cases} images are grey and saved as RGB; they are read as {read}{advice}",)
 
 
 def _presence(spec: DatasetSpec, findings: Mapping[str, _CaseFindings]) -> dict[str, frozenset[str]]:
@@ -110,6 +121,7 @@ def _check_case(spec: DatasetSpec, case: Case) -> _CaseFindings:
         problems=tuple(checker.problems),
         image_digest=checker.digest,
         classes=tuple(sorted(checker.classes)),
+        is_grey_rgb=checker.is_grey_rgb,
         measures=checker.measures,
     )
 
@@ -124,10 +136,15 @@ class _CaseChecker:
         self.digest: str | None = None
         self.classes: set[int] = set()
         self.measures: CaseMeasures | None = None
+        self.is_grey_rgb = False
 
     def check(self) -> None:
         images = [(path, image) for path in self.case.images if (image := self._read(path, read_image)) is not None]
         label = self._read(self.case.label, read_label) if self.case.label else None
+        if len(images) == len(self.case.images) == 1:
+            ((path, image),) = images
+            self.is_grey_rgb = path.is_file() and is_picture(path) and is_grey(image.array_CZYX)
+            images = [(path, match_channels(path, image, len(self.spec.channels)))]
         if len(images) == len(self.case.images):
             self._channels(images)
             self.digest = _digest(images)

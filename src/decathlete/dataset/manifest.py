@@ -20,6 +20,7 @@ from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
+from decathlete.io.format_lookup import is_picture
 from decathlete.io.image_files import group_channels, image_suffixes, is_image_name, strip_suffix
 
 MANIFEST = "dataset.json"
@@ -278,6 +279,8 @@ def _folder_cases(root: Path, part: Literal["Tr", "Ts"], ending: str, n_channels
     for case_id in sorted(ids):
         files = files_of.get(case_id, ())
         expected = [images / f"{case_id}_{c:04d}{ending}" for c in range(n_channels)]
+        if len(files) == 1 and n_channels > 1 and is_picture(files[0]):
+            expected = [files[0]]  # nnU-Net's RGB images: all channels are in ID_0000
         extra = [p for p in files if p not in expected and p.name != f"{case_id}{ending}"]
         label = labels / f"{case_id}{ending}" if part == "Tr" else None
         cases.append(Case(id=case_id, images=(*expected, *extra), label=label))

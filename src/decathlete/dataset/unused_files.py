@@ -30,7 +30,7 @@ def unused_files(spec: DatasetSpec) -> dict[Path, str]:
         if entry.is_dir() and entry.name not in PARTS and not any(_is_inside(h, entry) for h in holders):
             if tree.has_images(entry):
                 unused[entry] = f"only {', '.join(PARTS)} and the files that dataset.json lists are read"
-        elif entry.is_file() and is_image_name(entry) and os.path.normpath(entry) not in used:
+        elif entry.is_file() and is_image_name(entry, pictures=False) and os.path.normpath(entry) not in used:
             unused[entry] = "an image beside dataset.json, which does not list it"
     return unused
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DatasetError, ManifestError, problems_found
-from decathlete.io.image_files import image_suffixes, is_image_name, strip_suffix
+from decathlete.io.image_files import image_suffixes, is_image_name, split_pictures, strip_suffix
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def label_files(folder: Path) -> dict[str, Path]:
         )
     files: dict[str, Path] = {}
     doubled = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and is_image_name(p)):
+    for path in sorted(split_pictures(p for p in folder.iterdir() if p.is_file() and is_image_name(p))[0]):
         case_id = strip_suffix(path.name)
         if case_id in files:
             doubled.append(f"{files[case_id].name} and {path.name} are one case")

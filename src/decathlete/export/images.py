@@ -71,4 +71,5 @@ def _files(plan: Plan, source: Path) -> Mapping[str, Sequence[Path]]:
 
 
 def _read(case_id: str, files: Sequence[Path], plan: Plan, spacing: Triple | None) -> NDArray[np.float32]:
-    return prepare(read_channels(files, spacing=spacing), plan, case_id=case_id).image_CZYX
+    image = read_channels(files, spacing=spacing, n_channels=len(plan.channels))
+    return prepare(image, plan, case_id=case_id).image_CZYX

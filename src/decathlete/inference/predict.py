@@ -196,7 +196,7 @@ class Predictor:
             InsufficientMemoryError: the image or its prediction does not fit into memory.
         """
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            image = as_image(source, spacing=spacing, geometry=geometry)
+            image = as_image(source, spacing=spacing, geometry=geometry, n_channels=self.n_channels)
         return self.compute(self.prepare(image), probabilities=ProbabilityArray if probabilities else None)
 
     def prepare(self, image: Image, case_id: str = "") -> PreparedInput:

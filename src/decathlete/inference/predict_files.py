@@ -197,7 +197,7 @@ def _read_job(predictor: Predictor, job: Job, *, spacing: Triple | None) -> Case
     if job.stored is not None:
         return _request(job, read_stored(job.stored, predictor))
     with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-        image = read_channels(job.images, spacing=spacing)
+        image = read_channels(job.images, spacing=spacing, n_channels=predictor.n_channels)
     return _request(job, predictor.prepare(image, job.case_id))
 
 

@@ -17,8 +17,13 @@ Source = Path | str | Sequence[Path | str] | NDArray[Any]
 """A file (or a DICOM folder), one file per channel, or an array."""
 
 
-def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None) -> Image:
+def as_image(
+    source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None, n_channels: int | None = None
+) -> Image:
     """Read files, or combine an array with its grid.
+
+    Args:
+        n_channels: of the model, see :func:`~decathlete.io.images.read_channels`.
 
     Raises:
         OptionError: an array of another shape or without its spacing, or a file with one.
@@ -27,7 +32,8 @@ def as_image(source: Source, *, spacing: Triple | None = None, geometry: Geometr
         return _array_image(source, spacing, geometry)
     if spacing is not None or geometry is not None:
         raise OptionError("a file contains its own spacing", remedy="use spacing or geometry with arrays only")
-    return read_channels([Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source])
+    paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
+    return read_channels(paths, n_channels=n_channels)
 
 
 def _array_image(array: NDArray[Any], spacing: Triple | None, geometry: Geometry | None) -> Image:

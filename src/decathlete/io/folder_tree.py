@@ -16,6 +16,7 @@ MAX_DEPTH = 8
 
 HIDDEN = "hidden"
 NO_IMAGE = "not an image of a known kind"
+PICTURE = "a picture beside medical images"
 _LISTED = 5
 _DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".bin", ".img")
 _HEADER_SUFFIXES = (".mhd", ".nhdr")
@@ -87,9 +88,9 @@ class FolderTree:
         return [entry for entry in inside if entry not in self.unused]
 
     def has_images(self, folder: Path) -> bool:
-        """Return whether there are files named like images in ``folder`` or below it."""
-        inner = FolderTree(root=folder)
-        return any(path.name.lower().endswith(image_suffixes()) for path in inner.files())
+        """Return whether there are files named like images in ``folder`` or below it; pictures do not count."""
+        inner, suffixes = FolderTree(root=folder), image_suffixes(pictures=False)
+        return any(path.name.lower().endswith(suffixes) for path in inner.files())
 
     def _ancestors_of_root(self) -> tuple[tuple[int, int], ...]:
         root = self.root.resolve()  # with the folders above it: a link to one of them leads back here

@@ -41,13 +41,15 @@ def known_formats() -> tuple[ImageFormat, ...]:
     return tuple(_formats.values())
 
 
-def image_suffixes(*, slices: bool = True) -> tuple[str, ...]:
+def image_suffixes(*, slices: bool = True, pictures: bool = True) -> tuple[str, ...]:
     """Suffixes of all files that can be read, NIfTI's first.
 
     Args:
         slices: with those of files that may be single slices of an image (DICOM).
+        pictures: with those of formats that also hold pictures for documents (PNG, JPEG).
     """
-    return tuple(s for f in known_formats() if slices or not f.reads_folders for s in f.suffixes)
+    formats = [f for f in known_formats() if (slices or not f.reads_folders) and (pictures or not f.is_picture)]
+    return tuple(s for f in formats for s in f.suffixes)
 
 
 def writable_suffixes() -> tuple[str, ...]:
@@ -79,14 +81,23 @@ def find_format(path: Path) -> ImageFormat | None:
     return next((f for f in formats if f.reads(path)), None)
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is of a format that also holds pictures for documents (PNG, JPEG), by its name."""
+    suffix = suffix_of(path.name)
+    return suffix is not None and format_of_suffix(suffix).is_picture
+
+
 def output_suffix(path: Path) -> str:
     """The suffix for a prediction of ``path``: its own if it can be written, else another of its format, else NIfTI's.
 
     >>> output_suffix(Path("a.nrrd")), output_suffix(Path("a.mhd")), output_suffix(Path("folder"))
     ('.nrrd', '.mha', '.nii.gz')
+    >>> output_suffix(Path("a.jpg"))  # JPEG does not keep label values
+    '.png'
     """
     suffix = suffix_of(path.name)
     if suffix is None:
         return DEFAULT_SUFFIX
-    written = format_of_suffix(suffix).written_suffixes
-    return suffix if suffix in written else next(iter(written), DEFAULT_SUFFIX)
+    found = format_of_suffix(suffix)
+    written = found.written_suffixes
+    return suffix if suffix in written else next(iter(written), found.prediction_suffix or DEFAULT_SUFFIX)

@@ -10,6 +10,7 @@ from pathlib import Path
 from decathlete.errors import ImageError
 from decathlete.io.folder_tree import (
     NO_IMAGE,
+    PICTURE,
     FolderTree,
     describe_unused,
     detached_headers,
@@ -20,7 +21,15 @@ from decathlete.io.folder_tree import (
 from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, suffix_of
 from decathlete.io.missing_files import missing_image
 
-__all__ = ["find_inputs", "group_channels", "image_suffixes", "is_image_name", "output_suffix", "strip_suffix"]
+__all__ = [
+    "find_inputs",
+    "group_channels",
+    "image_suffixes",
+    "is_image_name",
+    "output_suffix",
+    "split_pictures",
+    "strip_suffix",
+]
 
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
 
@@ -35,13 +44,28 @@ def strip_suffix(name: str) -> str:
     return name[: -len(suffix)] if suffix else name
 
 
-def is_image_name(path: Path, *, slices: bool = True) -> bool:
+def is_image_name(path: Path, *, slices: bool = True, pictures: bool = True) -> bool:
     """Whether ``path`` is named like an image and is not hidden.
 
     Args:
         slices: also for files that may be single slices of an image (DICOM).
+        pictures: also for files that may be pictures for documents (PNG, JPEG).
     """
-    return path.name.lower().endswith(image_suffixes(slices=slices)) and not path.name.startswith(".")
+    suffixes = image_suffixes(slices=slices, pictures=pictures)
+    return path.name.lower().endswith(suffixes) and not path.name.startswith(".")
+
+
+def split_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Separate images from pictures (PNG, JPEG, TIFF) that lie beside them; pictures alone are the images.
+
+    >>> split_pictures([Path("a.nii.gz"), Path("a.png")])[1] == [Path("a.png")]
+    True
+    >>> split_pictures([Path("a.png"), Path("b.png")])[1]
+    []
+    """
+    files = list(files)
+    others = [path for path in files if is_image_name(path, pictures=False)]
+    return (others, [path for path in files if path not in others]) if others else (files, [])
 
 
 def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
@@ -78,10 +102,11 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
 def _cases_of_folder(tree: FolderTree, n_channels: int | None) -> dict[str, tuple[Path, ...]]:
     """Find all cases of a folder; the rest is added to ``tree.unused``."""
     entries = tree.entries(tree.root)
-    images = [p for p in entries if p.is_file() and is_image_name(p, slices=False)]
+    images, pictures = split_pictures(p for p in entries if p.is_file() and is_image_name(p, slices=False))
     others = [p for p in entries if p.is_file() and not is_image_name(p, slices=False)]
     slices = [p for p in others if is_slice(p)]
     headers = detached_headers(images)
+    tree.unused.update(dict.fromkeys(pictures, PICTURE))
     tree.unused.update({p: NO_IMAGE for p in others if p not in slices and not is_image_data(p, headers)})
     found = list(group_channels(images, n_channels=n_channels).items())
     if len(slices) == 1 and images:

@@ -21,6 +21,7 @@ from decathlete.io.format_lookup import (
     find_format,
     format_of_suffix,
     image_suffixes,
+    is_picture,
     output_suffix,
     suffix_of,
     writable_suffixes,
@@ -38,6 +39,8 @@ __all__ = [
     "find_inputs",
     "holds_integers",
     "image_suffixes",
+    "is_grey",
+    "match_channels",
     "output_suffix",
     "read_channels",
     "read_grid",
@@ -65,8 +68,12 @@ def read_image(path: Path, *, spacing: Triple | None = None) -> Image:
     return Image(array_CZYX=np.ascontiguousarray(volume.array_CZYX, dtype=np.float32), geometry=volume.geometry)
 
 
-def read_channels(paths: Sequence[Path], *, spacing: Triple | None = None) -> Image:
+def read_channels(paths: Sequence[Path], *, spacing: Triple | None = None, n_channels: int | None = None) -> Image:
     """Read one image from one file per channel (or from a single file that holds all), on the first file's grid.
+
+    Args:
+        n_channels: that the dataset or the model declares. A grey picture that was saved as RGB is then read as one
+            channel where one is declared, and a grey picture as three equal channels where three are.
 
     Raises:
         GridMismatchError: the files do not share one grid.
@@ -74,7 +81,7 @@ def read_channels(paths: Sequence[Path], *, spacing: Triple | None = None) -> Im
     """
     first = read_image(paths[0], spacing=spacing)
     if len(paths) == 1:
-        return first
+        return match_channels(paths[0], first, n_channels)
     channels = [first.array_CZYX]
     for path in paths[1:]:
         other = read_image(path, spacing=spacing)
@@ -97,13 +104,28 @@ def read_channels(paths: Sequence[Path], *, spacing: Triple | None = None) -> Im
     return Image(array_CZYX=np.concatenate(channels), geometry=first.geometry)
 
 
+def match_channels(path: Path, image: Image, n_channels: int | None) -> Image:
+    """Return a picture with the declared channels, where it is grey and was saved with 1 or 3 channels instead."""
+    array_CZYX = image.array_CZYX
+    if n_channels not in (1, 3) or {n_channels, len(array_CZYX)} != {1, 3} or not is_picture(path):
+        return image
+    if n_channels == 3:
+        return replace(image, array_CZYX=np.repeat(array_CZYX, 3, axis=0))
+    return replace(image, array_CZYX=array_CZYX[:1]) if is_grey(array_CZYX) else image
+
+
+def is_grey(array_CZYX: NDArray[Any]) -> bool:
+    """Return whether red, green and blue are equal in every voxel: grey that was saved as RGB."""
+    return len(array_CZYX) == 3 and bool((array_CZYX == array_CZYX[:1]).all())
+
+
 def read_label(path: Path, *, spacing: Triple | None = None) -> LabelMap:
     """Read a label map; integers stored as floating point are fine.
 
     Raises:
         ImageError: missing or damaged, more than one channel, or values that are not integers.
     """
-    volume = _read(path, as_float32=False, spacing=spacing)
+    volume = _read(path, as_float32=False, spacing=spacing, is_label=True)
     if volume.array_CZYX.shape[0] != 1:
         raise ImageError(
             f"contains {volume.array_CZYX.shape[0]} channels, a label map has one",
@@ -206,10 +228,13 @@ def _format(path: Path) -> ImageFormat:
     return found
 
 
-def _read(path: Path, *, as_float32: bool, spacing: Triple | None) -> Volume:
+def _read(path: Path, *, as_float32: bool, spacing: Triple | None, is_label: bool = False) -> Volume:
     found = _format(path)
     with translate_read_error(path, found.title):
-        volume = found.read_volume(path, as_float32=as_float32, **_spacing_argument(found, spacing))
+        if is_label:
+            volume = found.read_label_volume(path, **_spacing_argument(found, spacing))
+        else:
+            volume = found.read_volume(path, as_float32=as_float32, **_spacing_argument(found, spacing))
         volume = replace(volume, geometry=_in_mm(volume.geometry, spacing))
         check_grid(path, volume.array_CZYX.shape[0], volume.geometry)
     if as_float32 and volume.array_CZYX.dtype != np.float32:

@@ -152,7 +152,7 @@ def make_fingerprint(
 
 
 def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_samples: int) -> _Measured:
-    image_CZYX, label_ZYX, grid = _read(case, spec.labels, orientation)
+    image_CZYX, label_ZYX, grid = _read(case, spec.labels, orientation, len(spec.channels))
     if image_CZYX.shape[0] != len(spec.channels):
         raise ImageError(
             f"has {image_CZYX.shape[0]} channels, the dataset declares {len(spec.channels)}",
@@ -185,12 +185,12 @@ def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_sampl
 
 
 def _read(
-    case: Case, labels: LabelSet, orientation: Orientation
+    case: Case, labels: LabelSet, orientation: Orientation, n_channels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Geometry]:
     """Return image and class indices in the fingerprint's axes, and their grid."""
     assert case.label is not None
     image, label = (
-        read_channels(case.images, spacing=case.spacing),
+        read_channels(case.images, spacing=case.spacing, n_channels=n_channels),
         read_label(case.label, spacing=case.spacing),
     )
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:

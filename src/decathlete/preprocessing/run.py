@@ -81,7 +81,7 @@ def _prepare_case(case: Case, *, plan: Plan, folder: Path, describe_image: Paylo
     if is_current(folder / case.id, digest):
         return True
     label = read_label(case.label, spacing=case.spacing) if case.label else None
-    image = read_channels(case.images, spacing=case.spacing)
+    image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
     prepared = prepare(image, plan, label=label, case_id=case.id)
     raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None
     write_case(folder / case.id, prepared, digest=digest, dims=plan.dims, raw=raw)

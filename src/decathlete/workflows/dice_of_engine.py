@@ -47,7 +47,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
     predictor = Predictor([ensemble], device=engine.device)
 
     def read(case: Case) -> _Case:
-        image = read_channels(case.images, spacing=case.spacing)
+        image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
         return _Case(prepared=predictor.prepare(image, case.id), truth_ZYX=_truth(case, plan))
 
     def compute(case: _Case) -> _Case:

@@ -103,7 +103,7 @@ def make_case_views(case: Case, prediction: Path, plan: Plan, colours: list[str]
     Raises:
         ImageError: a file cannot be read, or the shapes differ.
     """
-    volumes = _read(case, prediction, channel, ignore=plan.labels.ignore)
+    volumes = _read(case, prediction, channel, plan)
     window = _grey_range(volumes.image, plan.normalization[channel])
     views = []
     for axis, index in _select_slices(volumes):
@@ -136,10 +136,11 @@ def _grey_range(image: NDArray[np.float32], normalization: ComponentSettings) ->
     return low, max(high, low + 1e-6)
 
 
-def _read(case: Case, prediction_path: Path, channel: int, *, ignore: int | None) -> _Volumes:
+def _read(case: Case, prediction_path: Path, channel: int, plan: Plan) -> _Volumes:
     if case.label is None:
         raise ImageError("the case has no label map", where=case.id)
-    image = read_channels(case.images, spacing=case.spacing)
+    image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
+    ignore = plan.labels.ignore
     label, prediction = read_label(case.label, spacing=case.spacing), read_label(prediction_path)
     if not image.array_CZYX.shape[1:] == label.array_ZYX.shape == prediction.array_ZYX.shape:
         raise ImageError("image, label and prediction differ in shape", where=case.id)

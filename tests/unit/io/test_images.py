@@ -279,7 +279,7 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_left_where_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        write_label(tmp_path / "x.png", np.zeros((3, 4, 5), int), grid())
+        write_label(tmp_path / "x.gif", np.zeros((3, 4, 5), int), grid())
     blocked = tmp_path / "file"
     blocked.write_text("")
     for suffix in SUFFIXES:

@@ -9,8 +9,16 @@ from pathlib import Path
 
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.errors import DatasetError, ImageError, OptionError, problems_found
-from decathlete.io.folder_tree import NO_IMAGE, FolderTree, detached_headers, is_image_data, is_slice, log_unused
-from decathlete.io.image_files import group_channels, is_image_name, strip_suffix
+from decathlete.io.folder_tree import (
+    NO_IMAGE,
+    PICTURE,
+    FolderTree,
+    detached_headers,
+    is_image_data,
+    is_slice,
+    log_unused,
+)
+from decathlete.io.image_files import group_channels, is_image_name, split_pictures, strip_suffix
 
 _HELP = "describe the folders and file names with --images, --labels, --test-images, --channels and --label-suffix"
 Unused = dict[Path, str]
@@ -105,10 +113,10 @@ def _image_files(folder: Path, unused: Unused) -> list[Path]:
     """Return the image files in a folder and below it; all other entries are added to ``unused``."""
     tree = FolderTree(root=folder)
     files = list(tree.files())
-    images = [path for path in files if is_image_name(path, slices=False)]
+    images, pictures = split_pictures(path for path in files if is_image_name(path, slices=False))
     headers = detached_headers(images)
     others = (path for path in files if not is_image_name(path, slices=False) and not is_image_data(path, headers))
-    unused.update(tree.unused)
+    unused.update(tree.unused | dict.fromkeys(pictures, PICTURE))
     unused.update({path: _SLICE if is_slice(path) else NO_IMAGE for path in others})
     return sorted(images)
 

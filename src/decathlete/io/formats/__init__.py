@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
@@ -32,6 +32,11 @@ class ImageFormat(ABC):
         keeps_shear: whether a written image keeps axes that are not orthogonal.
         takes_spacing: whether ``read_header`` and ``read_volume`` have the argument ``spacing``. Formats that have no
             spacing at all do not need it: their grid is :meth:`~decathlete.core.geometry.Geometry.pixels`.
+        keeps_grid: whether a written image keeps spacing, origin and direction of its axes.
+        written_axes: spatial axes of an image that can be written; 2: one slice.
+        written_types: NumPy types that can be written, by name.
+        is_picture: whether such files beside other images are usually pictures of them, which are then not used.
+        prediction_suffix: suffix of predictions, if it is not among ``written_suffixes``.
     """
 
     class Settings(ComponentSettings):
@@ -43,6 +48,11 @@ class ImageFormat(ABC):
     reads_folders: ClassVar[bool] = False
     keeps_shear: ClassVar[bool] = True
     takes_spacing: ClassVar[bool] = False
+    keeps_grid: ClassVar[bool] = True
+    written_axes: ClassVar[Literal[2, 3]] = 3
+    written_types: ClassVar[tuple[str, ...]] = ("uint8", "int16", "uint16", "int32", "uint32", "float32")
+    is_picture: ClassVar[bool] = False
+    prediction_suffix: ClassVar[str | None] = None
 
     def __init__(self, settings: ComponentSettings) -> None:
         self.settings = settings
@@ -63,6 +73,14 @@ class ImageFormat(ABC):
         Args:
             as_float32: a format that can convert while it reads saves memory; the caller converts what is left.
         """
+
+    def read_label_volume(self, path: Path, **spacing: Any) -> Volume:
+        """All voxels of a label map. A format whose intensities are not the stored numbers (colours) overrides it.
+
+        Args:
+            spacing: the argument ``spacing`` of ``read_volume``, if the format has it.
+        """
+        return self.read_volume(path, **spacing)
 
     def holds_integers(self, path: Path) -> bool:
         """Whether the voxels are integers, by the header where the format allows it."""

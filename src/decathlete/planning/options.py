@@ -11,6 +11,7 @@ from decathlete.core.choices import Block, Norm, Order, Orientation, PresetName
 from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
+from decathlete.planning.mirror_pairs import AUTO
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
 
@@ -39,6 +40,8 @@ class PlanOptions:
             ``"whole tumour=1,2,3;core=2,3"``.
         regions_order: the value that each region is written with, outer regions first; derived if not given.
         brats: learn whole tumour, core and enhancing tumour, derived from the names of the labels.
+        mirror_pairs: classes that change sides when a patch is mirrored: ``auto`` (found by their names), ``none``, or
+            ``"left kidney=right kidney;left lung=right lung"``.
         foreground_channel: add an input channel that marks the non-zero voxels.
         overrides: ``field=value`` assignments to fields of the plan, applied last.
         n_folds: number of folds of the split, at least 2.
@@ -67,6 +70,7 @@ class PlanOptions:
     regions: GivenRegions | None = None
     regions_order: tuple[int, ...] = ()
     brats: bool = False
+    mirror_pairs: str = AUTO
     foreground_channel: bool = False
     overrides: tuple[str, ...] = ()
     n_folds: int = N_FOLDS

@@ -19,6 +19,7 @@ from decathlete.augmentation.device import put_rows, to_device
 from decathlete.augmentation.draws import RowContext, TransformStreams
 from decathlete.augmentation.spatial import SpatialSampler, apply_spatial
 from decathlete.augmentation.transforms import TRANSFORMS, IntensityTransform, SpatialTransform
+from decathlete.planning.mirror_pairs import SideSwap
 from decathlete.planning.network_spec import Axes
 
 
@@ -29,16 +30,27 @@ class Augmenter:
         patch_size: 2 or 3 numbers, voxels.
         seed: of every draw.
         n_masks: number of last channels that are masks of 0 and 1: they move with the image, but have no intensities.
+        side_swap: classes that change sides in flips from left to right.
 
     Raises:
         OptionError: the configuration mirrors an axis that the patch does not have.
     """
 
-    def __init__(self, config: AugmentationConfig, *, patch_size: Axes, seed: int, n_masks: int = 0) -> None:
+    def __init__(
+        self,
+        config: AugmentationConfig,
+        *,
+        patch_size: Axes,
+        seed: int,
+        n_masks: int = 0,
+        side_swap: SideSwap | None = None,
+    ) -> None:
         self.config = config
         self.patch_size = patch_size
         self.seed = seed
         self.n_masks = n_masks
+        self._side_swap = side_swap
+        self._swapped_indices = None if side_swap is None else np.array(side_swap.indices, np.uint8)
         patch = config.patch(patch_size)
         transforms = {name: TRANSFORMS.build(config[name], patch) for name in config.names if config[name].chance}
         spatial = {name: t for name, t in transforms.items() if isinstance(t, SpatialTransform)}
@@ -48,6 +60,15 @@ class Augmenter:
     def draw(self, step: int, index: int) -> SpatialParams:
         """Draw what happens in space to sample ``index`` of the global batch in ``step``; cut its ``size``."""
         return self._spatial.draw(step, index)
+
+    def swap_sides(self, label_ZYX: NDArray[np.uint8], draw: SpatialParams) -> NDArray[np.uint8]:
+        """Return the label of a patch as it is after the flips of ``draw``: left classes become right ones.
+
+        The loader calls this when it cuts the patch, so that flips need no knowledge of classes.
+        """
+        if self._side_swap is None or self._swapped_indices is None or not draw.flips[self._side_swap.axis]:
+            return label_ZYX
+        return self._swapped_indices[label_ZYX]
 
     @torch.no_grad()
     def __call__(self, batch: RawBatch, device: torch.device | str) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,7 @@ def _windows(task: BenchmarkTask, engine: TorchEngine) -> Iterator[Prediction]:
     flip_axes = task.plan.mirrored_axes if task.options.tta else ()
 
     def predict(windows: Tensor) -> None:
-        mean_over_flips([engine], windows, flip_axes)
+        mean_over_flips([engine], windows, flip_axes, side_swap=task.plan.side_swap)
 
     for windows in cycle(batches.load_windows(task, engine.device)):
         yield voxels, partial(predict, windows)

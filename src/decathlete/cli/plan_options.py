@@ -72,6 +72,15 @@ class PlanArguments:
     regions: o.Regions = None
     regions_order: o.RegionsOrder = None
     brats: o.Brats = False
+    mirror_pairs: Annotated[
+        str,
+        typer.Option(
+            metavar="PAIRS",
+            rich_help_panel=PLAN,
+            help="Classes that change sides when a patch is mirrored: auto (found by names with left and right), none, "
+            "or 'left kidney=right kidney;3=4'.",
+        ),
+    ] = PlanOptions.mirror_pairs
     foreground_channel: Annotated[
         bool,
         typer.Option(
@@ -97,6 +106,7 @@ class PlanArguments:
             regions=self.regions,
             regions_order=parse_order(self.regions_order),
             brats=self.brats,
+            mirror_pairs=self.mirror_pairs,
             foreground_channel=self.foreground_channel,
             overrides=tuple(self.set_ or ()),
             n_folds=self.n_folds,

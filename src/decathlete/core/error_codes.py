@@ -92,6 +92,15 @@ _ENTRIES = (
         "`--regions 'whole tumour=1,2,3;core=2,3;enhancing=3'`.",
     ),
     ErrorCode(
+        code="E-OPTION-MIRROR-PAIRS",
+        error="OptionError",
+        title="Mirror pairs do not fit the labels",
+        meaning="The pairs of `--mirror-pairs` name classes that the dataset does not declare, name a class twice, or "
+        "separate a region from its mirror image.",
+        remedy="Write two declared classes for each pair, as in `--mirror-pairs 'left kidney=right kidney'`, or "
+        "`--mirror-pairs none`.",
+    ),
+    ErrorCode(
         code="E-PACKAGE-MISSING",
         error="MissingPackageError",
         title="An optional package is missing",

@@ -21,6 +21,7 @@ from decathlete.interop.nnunet_export_plan import (
     find_unsupported_features,
     make_dataset_json,
     make_plans_json,
+    nnunet_ignore_value,
 )
 from decathlete.interop.nnunet_weights import convert_to_nnunet
 from decathlete.models.bundle import ModelBundle
@@ -98,7 +99,7 @@ def export_nnunet(model: str | Path, output: str | Path, *, overwrite: bool = Fa
             _write(bundle, folder, origin)
     record = bundle.record
     return NnUNetExportResult(
-        folder=folder, folds=record.n_networks, mirror_axes=record.mirror_axes, notes=tuple(_notes(bundle))
+        folder=folder, folds=record.n_networks, mirror_axes=_mirror_axes(bundle), notes=tuple(_notes(bundle))
     )
 
 
@@ -147,8 +148,14 @@ def _make_checkpoint(bundle: ModelBundle, number: int) -> dict[str, Any]:
         "trainer_name": TRAINER,
         "init_args": {"configuration": CONFIGURATIONS[plan.dims], "fold": number, "plans_name": PLANS_NAME},
         # nnU-Net computes the maximum of the axes, which fails for an empty tuple
-        "inference_allowed_mirroring_axes": bundle.record.mirror_axes or None,
+        "inference_allowed_mirroring_axes": _mirror_axes(bundle) or None,
     }
+
+
+def _mirror_axes(bundle: ModelBundle) -> tuple[int, ...]:
+    """Return the axes that nnU-Net may flip: it does not swap sides back."""
+    swap = bundle.record.plan.side_swap
+    return tuple(axis for axis in bundle.record.mirror_axes if swap is None or axis != swap.axis)
 
 
 def _write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -161,8 +168,13 @@ def _write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 def _notes(bundle: ModelBundle) -> list[str]:
     record = bundle.record
     notes = []
-    if record.plan.labels.ignore is not None:
-        notes.append(f"the ignore label {record.plan.labels.ignore} is left out, because no prediction contains it")
+    ignore, exported = record.plan.labels.ignore, nnunet_ignore_value(record.plan.labels)
+    if ignore != exported:
+        notes.append(f"the ignore label {ignore} is {exported} in nnU-Net, which requires the value after the classes")
+    if _mirror_axes(bundle) != tuple(record.mirror_axes):
+        notes.append(
+            "nnU-Net does not average over flips from left to right, because it cannot swap the outputs of mirror pairs"
+        )
     if record.plan.orientation == "canonical":
         notes.append("nnU-Net's NibabelIOWithReorient reorients images to RAS and reads only NIfTI files")
     if record.temperature != 1:

@@ -101,12 +101,17 @@ def make_plans_json(plan: Plan) -> dict[str, Any]:
     }
 
 
+def nnunet_ignore_value(labels: LabelSet) -> int | None:
+    """Return the ignore value of a nnU-Net model, one above all classes; ``None``: the labels have none."""
+    return None if labels.ignore is None else max(labels.values) + 1
+
+
 def make_dataset_json(plan: Plan, *, n_training: int = 0) -> dict[str, Any]:
     """Return ``dataset.json`` with the entries for prediction. Call :func:`find_unsupported_features` first.
 
-    The ignore label is left out: no prediction contains it, and nnU-Net requires it to be the highest value.
+    The ignore label becomes the highest value, which nnU-Net requires (:func:`nnunet_ignore_value`).
     """
-    labels = plan.labels.revised(ignore=None)
+    labels = plan.labels.revised(ignore=nnunet_ignore_value(plan.labels))
     background = labels.classes[0].revised(name="background")
     content = ManifestContent(
         name=plan.dataset,

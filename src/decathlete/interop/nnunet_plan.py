@@ -55,7 +55,7 @@ def build_plan(
     Raises:
         UnsupportedModelError: Decathlete does not support the model; the message lists every reason.
     """
-    reasons = [*_find_unsupported(plans, name, configuration, dataset)]
+    reasons = [*_find_unsupported(plans, name, configuration)]
     labels = _labels(dataset, reasons)
     normalization = _normalization(configuration, plans, reasons)
     resampling = _resampling(configuration, reasons)
@@ -104,7 +104,7 @@ def _network(
         return None
 
 
-def _find_unsupported(plans: Plans, name: str, configuration: Configuration, dataset: Dataset) -> Iterator[str]:
+def _find_unsupported(plans: Plans, name: str, configuration: Configuration) -> Iterator[str]:
     if configuration.previous_stage is not None:
         yield (
             f"{name} is the second stage of a cascade (it sees the segmentation of {configuration.previous_stage}), "
@@ -112,8 +112,6 @@ def _find_unsupported(plans: Plans, name: str, configuration: Configuration, dat
         )
     elif configuration.next_stage is not None or name == "3d_lowres":
         yield f"{name} is the first stage of a cascade, which Decathlete does not support"
-    if "ignore" in dataset.labels:
-        yield "it has an ignore label, which cannot be imported from nnU-Net yet"
     if plans.image_reader_writer not in _READERS:
         yield (
             f"its images are read by {plans.image_reader_writer}: only {', '.join(_READERS)} are supported "
@@ -130,8 +128,7 @@ def _find_unsupported(plans: Plans, name: str, configuration: Configuration, dat
 
 
 def _labels(dataset: Dataset, reasons: list[str]) -> LabelSet | None:
-    declared = {name: value for name, value in dataset.labels.items() if name != "ignore"}
-    labels = parse_label_set(declared, None, dataset.regions_class_order, reasons, read_back=False)
+    labels = parse_label_set(dict(dataset.labels), None, dataset.regions_class_order, reasons, read_back=False)
     if labels is not None and not labels.regions and labels.values != tuple(range(labels.n_classes)):
         reasons.append(f"its label values are {labels.values}: nnU-Net uses consecutive values only")
     return labels

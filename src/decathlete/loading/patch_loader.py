@@ -121,7 +121,8 @@ class PatchLoader:
         try:
             case = self._cache.get(self._store.case(case_id))
             start = self._sampler.start(case.shape, case.foreground, step, index)
-            return read_patch(case, box_start(start, draw.size, self.augmenter.patch_size), draw.size)
+            image, label = read_patch(case, box_start(start, draw.size, self.augmenter.patch_size), draw.size)
+            return image, self.augmenter.swap_sides(label, draw)
         except DecathleteError:
             raise
         except (OSError, ValueError, RuntimeError, MemoryError) as problem:

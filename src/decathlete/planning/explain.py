@@ -10,6 +10,7 @@ from decathlete.core.geometry import Triple, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.planning.architectures import PlanRow, architecture_of
 from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.mirror_pairs import MirrorPair
 from decathlete.planning.normalizations import NORMALIZATIONS, ChannelStatistics
 from decathlete.planning.plan import Plan, Resampling
 from decathlete.planning.topology import Topology
@@ -48,7 +49,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         ("resampling", _resampling(plan.resampling), ("resampling",)),
         *architecture_of(plan.network).rows(),
         ("supervision", f"{plan.network.heads} output(s)", ("network.heads",)),
-        ("mirroring", _mirroring(plan), ("mirror_axes",)),
+        ("mirroring", _mirroring(plan), ("mirror_axes", "mirror_pairs")),
     ]
     shown = {key for _, _, keys in rows for key in keys}
     others = [key for key in plan.reasons if key not in shown]
@@ -206,6 +207,15 @@ def why_resampling(resampling: Resampling) -> str:
         f"cubic in plane; the coarsest axis by nearest neighbour where spacing differs more than "
         f"{resampling.separate_ratio:g}-fold between axes"
     )
+
+
+def why_mirror_pairs(pairs: Sequence[MirrorPair], *, found: bool) -> dict[str, str]:
+    """Return the reason for the mirror pairs; empty without pairs."""
+    if not pairs:
+        return {}
+    listed = ", ".join(f"{left} and {right}" for left, right in pairs[:4]) + (", ..." if len(pairs) > 4 else "")
+    origin = "found by their names" if found else set_by("--mirror-pairs")
+    return {"mirror_pairs": f"{len(pairs)} pair(s) change sides in flips from left to right: {listed}; {origin}"}
 
 
 def why_mirroring() -> str:

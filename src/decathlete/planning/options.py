@@ -12,6 +12,7 @@ from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
 from decathlete.planning.network_presets import DEFAULT_MEMORY_GB, NETWORK_PRESETS, MedNeXtSize
+from decathlete.planning.mirror_pairs import AUTO
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
 
@@ -42,6 +43,8 @@ class PlanOptions:
             ``"whole tumour=1,2,3;core=2,3"``.
         regions_order: the value that each region is written with, outer regions first; derived if not given.
         brats: learn whole tumour, core and enhancing tumour, derived from the names of the labels.
+        mirror_pairs: classes that change sides when a patch is mirrored: ``auto`` (found by their names), ``none``, or
+            ``"left kidney=right kidney;left lung=right lung"``.
         foreground_channel: add an input channel that marks the non-zero voxels.
         overrides: ``field=value`` assignments to fields of the plan, applied last.
         n_folds: number of folds of the split, at least 2.
@@ -71,6 +74,7 @@ class PlanOptions:
     regions: GivenRegions | None = None
     regions_order: tuple[int, ...] = ()
     brats: bool = False
+    mirror_pairs: str = AUTO
     foreground_channel: bool = False
     overrides: tuple[str, ...] = ()
     n_folds: int = N_FOLDS

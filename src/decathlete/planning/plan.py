@@ -20,6 +20,7 @@ from decathlete.core.registry import Registry
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 from decathlete.planning.architectures import ARCHITECTURES, AnyNetworkSpec
+from decathlete.planning.mirror_pairs import MirrorPair, SideSwap, make_side_swap, pair_problems
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.normalizations import NORMALIZATIONS, AnyNormalization
 from decathlete.planning.plan_versions import PLAN_VERSION, digest_form, is_version_1, upgrade
@@ -74,6 +75,7 @@ class Plan(Schema):
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
             ``None``: all.
+        mirror_pairs: names of classes that change sides when a patch is flipped from left to right.
         normalization: settings of each channel's normalisation.
         foreground_channel: whether the network has one more input channel after the image's: 1 in the foreground, 0
             outside.
@@ -111,6 +113,7 @@ class Plan(Schema):
     resampling: Resampling = Resampling()
     network: AnyNetworkSpec
     mirror_axes: Axes | None = None
+    mirror_pairs: tuple[MirrorPair, ...] = Field(default=(), exclude_if=lambda pairs: not pairs)
     training_ranges: TrainingRanges
     fingerprint_digest: str
     reasons: dict[str, str] = {}
@@ -163,6 +166,12 @@ class Plan(Schema):
             problems.append(f"a {self.dims}D plan cannot have the previous stage {self.previous_stage}")
         if self.configuration is not None and self.configuration[:2] != f"{self.dims}d":
             problems.append(f"the configuration is {self.configuration}, the plan {self.dims}D")
+        if self.mirror_pairs:
+            problems += [f"mirror_pairs: {problem}" for problem in pair_problems(self.mirror_pairs, self.labels)]
+            if self.orientation != "canonical":
+                problems.append(
+                    "mirror_pairs need the orientation canonical: left and right are unknown in stored axes"
+                )
         if self.network.dims != self.dims:
             problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
         unset = tuple(s is None for s in self.target_spacing)
@@ -210,6 +219,12 @@ class Plan(Schema):
     def mirrored_axes(self) -> Axes:
         """``mirror_axes``, with ``None`` replaced by all axes."""
         return tuple(range(self.dims)) if self.mirror_axes is None else self.mirror_axes
+
+    @property
+    def side_swap(self) -> SideSwap | None:
+        """What a flip from left to right does; ``None`` without pairs or if the patch has no axis in this direction."""
+        axis = self.axis_order.index(2) - (3 - self.dims)
+        return make_side_swap(self.labels, self.mirror_pairs, axis=axis) if self.mirror_pairs and axis >= 0 else None
 
     @property
     def network_spacing(self) -> tuple[float, ...]:

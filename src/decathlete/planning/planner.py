@@ -13,12 +13,13 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.regions import resolve_labels
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.errors import PlanError
+from decathlete.errors import OptionError, PlanError
 from decathlete.planning import explain
 from decathlete.planning.architectures import architecture_of, find_architecture, network_options_set
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, Spacing, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, memory_fraction
+from decathlete.planning.mirror_pairs import AUTO, MirrorPair, find_mirror_pairs, parse_mirror_pairs
 from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.normalizations import ChannelStatistics, normalization_for_channel
 from decathlete.planning.options import PlanOptions
@@ -61,8 +62,8 @@ def make_plan(
         configuration: name of the configuration; a cascade has the prediction of its previous stage as input.
 
     Raises:
-        OptionError: regions that do not match the labels or cannot be derived from their names; an unknown architecture
-            or options that it does not use.
+        OptionError: regions or mirror pairs that do not match the labels, or regions that cannot be derived from their
+            names; an unknown architecture or options that it does not use.
         PlanError: a 3D plan for single slices; a memory target that no patch fits into; a fingerprint of another
             orientation or with other channels.
     """
@@ -90,6 +91,7 @@ def make_plan(
         batch_size=sized.batch_size,
         normalization=_normalization(spec.channels, fingerprint),
         foreground_channel=options.foreground_channel,
+        mirror_pairs=_mirror_pairs(spec.labels, options),
         network=sized.network,
         training_ranges=_training_ranges(fingerprint, grid.order),
         fingerprint_digest=fingerprint.digest(),
@@ -105,6 +107,7 @@ def make_plan(
         "normalization": explain.why_normalization(plan, fingerprint),
         "resampling": explain.why_resampling(Resampling()),
         "mirror_axes": explain.why_mirroring(),
+        **explain.why_mirror_pairs(plan.mirror_pairs, found=options.mirror_pairs == AUTO),
         **explain.why_foreground_channel(options.foreground_channel),
         **explain.why_previous_stage(previous_stage),
         **explain.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),
@@ -132,6 +135,19 @@ def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: 
 def _labels(spec: DatasetSpec, options: PlanOptions) -> LabelSet:
     """Return the dataset's labels with the regions to learn."""
     return resolve_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
+
+
+def _mirror_pairs(labels: LabelSet, options: PlanOptions) -> tuple[MirrorPair, ...]:
+    if options.mirror_pairs == AUTO:
+        return find_mirror_pairs(labels) if options.orientation == "canonical" else ()
+    pairs = parse_mirror_pairs(options.mirror_pairs, labels)
+    if pairs and options.orientation != "canonical":
+        raise OptionError(
+            "--mirror-pairs and --orientation stored exclude each other: left and right are unknown in stored axes",
+            remedy="use --orientation canonical, or --mirror-pairs none",
+            code="E-OPTION-CONFLICT",
+        )
+    return pairs
 
 
 def _size(

@@ -61,8 +61,8 @@ def _commands(group: Any) -> dict[str, Any]:
 NETWORK = "architecture deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
 REGIONS = "brats regions regions-order"
 PLAN = (
-    f"{NETWORK} {REGIONS} block adapt foreground-channel group-by memory n-folds norm order orientation set split-seed "
-    "splits"
+    f"{NETWORK} {REGIONS} block adapt foreground-channel group-by memory mirror-pairs n-folds norm order orientation set "
+    "split-seed splits"
 )
 TRAINING = (
     "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal gradient-clip "

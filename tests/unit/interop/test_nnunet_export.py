@@ -169,9 +169,25 @@ def test_regions_and_the_ignore_label(tmp_path: Path) -> None:
     saved(tmp_path / "model", PLANS["regions"].revised(labels=NESTED))
     made = export_nnunet(tmp_path / "model", tmp_path / "theirs")
     dataset = json.loads((tmp_path / "theirs" / "dataset.json").read_text())
-    assert list(dataset["labels"].items()) == [("background", 0), ("whole", [1, 2]), ("inner", 2)]
+    assert list(dataset["labels"].items()) == [
+        ("background", 0), ("whole", [1, 2]), ("inner", 2), ("ignore", 3),
+    ]  # fmt: skip
     assert dataset["regions_class_order"] == [1, 2]
-    assert "ignore label 7 is left out" in " ".join(made.notes)
+    back = import_nnunet(tmp_path / "theirs", tmp_path / "back").bundle.record.plan.labels
+    assert (back.ignore, back.n_outputs) == (3, 2)
+    assert "ignore label 7 is 3 in nnU-Net" in " ".join(made.notes)
+
+
+def test_nnunet_does_not_flip_from_left_to_right_with_mirror_pairs(tmp_path: Path) -> None:
+    sides = LabelSet.from_names(["left lung", "right lung"])
+    plan = PLANS["2d"].revised(orientation="canonical", labels=sides, mirror_pairs=(("left lung", "right lung"),))
+    assert plan.side_swap is not None
+    saved(tmp_path / "model", plan, mirror_axes=(0, 1))
+    made = export_nnunet(tmp_path / "model", tmp_path / "theirs")
+    kept = tuple(axis for axis in (0, 1) if axis != plan.side_swap.axis)
+    checkpoint = torch.load(tmp_path / "theirs" / "fold_0" / "checkpoint_final.pth", weights_only=True)
+    assert (tuple(checkpoint["inference_allowed_mirroring_axes"]), made.mirror_axes) == (kept, kept)
+    assert any("cannot swap the outputs of mirror pairs" in note for note in made.notes)
 
 
 GAPS = LabelSet(classes=tuple(LabelClass(name=f"c{v}", value=v) for v in (0, 1, 4)))

@@ -281,15 +281,22 @@ def test_other_networks_are_refused_with_the_reason(kind: str, tmp_path: Path) -
         import_nnunet(model, tmp_path / "out")
 
 
+def test_the_ignore_label_is_imported(tmp_path: Path) -> None:
+    model = _model(tmp_path)
+    labels = json.loads((model / "dataset.json").read_text())["labels"]
+    _edit(model / "dataset.json", lambda dataset: dataset["labels"].update(ignore=len(labels)))
+    imported = import_nnunet(model, tmp_path / "out").bundle.record.plan.labels
+    assert (imported.ignore, imported.n_classes) == (len(labels), len(labels))
+
+
 def test_all_reasons_are_said_together(tmp_path: Path) -> None:
     model = _model(tmp_path)
     _configured(model, previous_stage="3d_lowres", normalization_schemes=["MyNorm"])
-    _edit(model / "dataset.json", lambda dataset: dataset["labels"].update(ignore=4))
     _edit(model / "plans.json", lambda plans: plans.update(image_reader_writer="Tiff3DIO"))
     with pytest.raises(ModelError) as error:
         import_nnunet(model, tmp_path / "out")
     said = str(error.value)
-    assert all(reason in said for reason in ("cascade", "MyNorm", "ignore label", "Tiff3DIO", "nnUNetv2_predict"))
+    assert all(reason in said for reason in ("cascade", "MyNorm", "Tiff3DIO", "nnUNetv2_predict"))
 
 
 def test_intensities_that_are_no_numbers_are_refused(tmp_path: Path) -> None:

@@ -133,7 +133,12 @@ class SharedBatches(Generic[Payload]):
     def _logits(self, windows: Sequence[_Window]) -> Tensor:
         batch = torch.stack([window.image for window in windows])
         with translate_compute_error():
-            return mean_over_flips(self._ensemble.engines, batch, self._predictor.flip_axes(self._ensemble))
+            return mean_over_flips(
+                self._ensemble.engines,
+                batch,
+                self._predictor.flip_axes(self._ensemble),
+                side_swap=self._ensemble.plan.side_swap,
+            )
 
     def _pop_finished(self) -> list[Outcome[CaseResult[Payload]]]:
         done = [case for case in self._cases if case.done]

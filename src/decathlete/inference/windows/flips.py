@@ -8,6 +8,8 @@ from itertools import chain, combinations
 import torch
 from torch import Tensor
 
+from decathlete.planning.mirror_pairs import SideSwap
+
 Predict = Callable[[Tensor], Tensor]
 """Computes logits of windows; the caller may overwrite them (see :class:`~decathlete.inference.engines.Engine`)."""
 
@@ -19,7 +21,9 @@ def flip_sets(mirror_axes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
 
 
 @torch.inference_mode()
-def mean_over_flips(networks: Sequence[Predict], windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:
+def mean_over_flips(
+    networks: Sequence[Predict], windows: Tensor, mirror_axes: Sequence[int], *, side_swap: SideSwap | None = None
+) -> Tensor:
     """Return the mean logits of several networks and all flips along ``mirror_axes``, in a fixed order.
 
     The first logits become the sum, so at most two sets of logits exist at a time, however many networks and flips
@@ -29,6 +33,7 @@ def mean_over_flips(networks: Sequence[Predict], windows: Tensor, mirror_axes: S
         networks: each computes logits of windows.
         windows: (batch, channel, then the spatial axes).
         mirror_axes: spatial axes, counted from 0 after batch and channel; empty: each network computes once.
+        side_swap: outputs that change sides in flips from left to right; they are swapped back.
     """
     flips = flip_sets(mirror_axes)
     total: Tensor | None = None
@@ -38,14 +43,16 @@ def mean_over_flips(networks: Sequence[Predict], windows: Tensor, mirror_axes: S
             if total is None:
                 total = logits
             else:
-                _add_flipped(total, logits, axes)
+                _add_flipped(total, logits, axes, side_swap)
             del logits  # frees them before the next are computed
     assert total is not None  # for the type checker: there is a network, and the empty combination of axes
     n = len(networks) * len(flips)
     return total.div_(n) if n > 1 else total
 
 
-def _add_flipped(total: Tensor, logits: Tensor, axes: Sequence[int]) -> None:
+def _add_flipped(total: Tensor, logits: Tensor, axes: Sequence[int], side_swap: SideSwap | None) -> None:
     """Add class by class: a flipped copy of a hundred classes is large."""
-    for k in range(logits.shape[1]):
-        total[:, k] += logits[:, k].flip([axis + 1 for axis in axes]) if axes else logits[:, k]
+    swaps = side_swap is not None and side_swap.axis in axes
+    outputs = side_swap.outputs if side_swap is not None and swaps else range(logits.shape[1])
+    for k, source in enumerate(outputs):
+        total[:, k] += logits[:, source].flip([axis + 1 for axis in axes]) if axes else logits[:, source]

@@ -150,7 +150,7 @@ def sweep(
     ) as volume:
         windows = volume.windows()
         while batch := list(islice(windows, batch_size)):
-            logits_BK = mean_over_flips(engines, torch.stack(batch), flip_axes)
+            logits_BK = mean_over_flips(engines, torch.stack(batch), flip_axes, side_swap=plan.side_swap)
             for i in range(len(batch)):
                 yield from volume.add(logits_BK[i])
             del logits_BK  # frees them before the next are computed

@@ -63,5 +63,9 @@ def make_sampler(task: TrainTask) -> Sampler:
 def _augmenter(task: TrainTask, augmentation: AugmentationConfig) -> Augmenter:
     plan = task.plan
     return Augmenter(
-        augmentation, patch_size=plan.patch_size, seed=task.config.seed, n_masks=int(plan.foreground_channel)
+        augmentation,
+        patch_size=plan.patch_size,
+        seed=task.config.seed,
+        n_masks=int(plan.foreground_channel),
+        side_swap=plan.side_swap,
     )

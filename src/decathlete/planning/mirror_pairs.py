@@ -1,0 +1,140 @@
+"""Pairs of structures on the left and the right of the body, whose labels change sides when an image is mirrored.
+
+Flips along the axis from left to right make a left kidney look like a right one. With pairs, the labels of a flipped
+patch are swapped in training, and the outputs of a flipped window are swapped in test-time augmentation, so that sides
+are learned although training mirrors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from decathlete.core.labels import LabelSet
+from decathlete.errors import OptionError, problems_found
+
+MirrorPair = tuple[str, str]
+"""Names of the class on one side and of its partner on the other side."""
+AUTO, NONE = "auto", "none"
+REMEDY = "write e.g. --mirror-pairs 'left kidney=right kidney;left lung=right lung', or --mirror-pairs none"
+
+_Side = Literal["left", "right"]
+_LEFT = ("left", "l", "lt", "lh", "links", "linke", "linker", "linkes", "gauche", "izquierda", "izquierdo", "sinistra",
+         "sinistro", "sinister", "sin", "esquerda", "esquerdo")  # fmt: skip
+_RIGHT = ("right", "r", "rt", "rh", "rechts", "rechte", "rechter", "rechtes", "droite", "droit", "derecha", "derecho",
+          "destra", "destro", "dexter", "dex", "direita", "direito")  # fmt: skip
+_SIDES: dict[str, _Side] = dict.fromkeys(_LEFT, "left") | dict.fromkeys(_RIGHT, "right")
+_HEART = frozenset({"heart", "cardiac", "atrium", "atrial", "ventricle", "ventricular", "myocardium"})
+"""Chambers of the heart have sides in their names, but do not mirror each other."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-zäöüß]+|\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideSwap:
+    """What a flip along the axis from left to right does to labels and outputs.
+
+    Attributes:
+        axis: axis of the patch that runs from left to right, from 0.
+        indices: of each class index of a label map, 0..255, the index after the flip.
+        outputs: of each output channel of the network, the channel that a flipped image shows it in.
+    """
+
+    axis: int
+    indices: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def find_mirror_pairs(labels: LabelSet) -> tuple[MirrorPair, ...]:
+    """Find the classes whose names differ only in the side (``left kidney`` and ``right kidney``), the left one first.
+
+    Sides are whole words (left, l, links, gauche, ...). A name that occurs twice on one side has no partner. Chambers
+    of the heart are left out.
+
+    >>> find_mirror_pairs(LabelSet.from_names(["Kidney_L", "Kidney_R", "right ventricle", "left ventricle"]))
+    (('Kidney_L', 'Kidney_R'),)
+    """
+    names: dict[tuple[str, ...], dict[_Side, list[str]]] = {}
+    for label in labels.foreground:
+        words = tuple(word.lower() for word in _WORD.findall(label.name))
+        sides = [word for word in words if word in _SIDES]
+        if len(sides) != 1 or (_HEART & set(words) and "lateral" not in words):
+            continue
+        stem = tuple("" if word in _SIDES else word for word in words)
+        names.setdefault(stem, {}).setdefault(_SIDES[sides[0]], []).append(label.name)
+    both = [sides for sides in names.values() if len(sides) == 2 and all(len(found) == 1 for found in sides.values())]
+    pairs = tuple((sides["left"][0], sides["right"][0]) for sides in both)
+    return pairs if not pair_problems(pairs, labels) else ()
+
+
+def parse_mirror_pairs(text: str, labels: LabelSet) -> tuple[MirrorPair, ...]:
+    """Parse ``left kidney=right kidney;3=4``: names or values of classes. ``none`` gives no pairs.
+
+    Raises:
+        OptionError: the text is not valid or does not fit the labels; lists every problem.
+    """
+    if text.strip().lower() == NONE:
+        return ()
+    by_text = {str(c.value): c.name for c in labels.foreground} | {c.name: c.name for c in labels.foreground}
+    pairs, problems = [], []
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        sides = [side.strip() for side in part.split("=")]
+        if len(sides) != 2 or not all(sides):
+            problems.append(f"{part!r} is not a pair")
+            continue
+        pairs.append((by_text.get(sides[0], sides[0]), by_text.get(sides[1], sides[1])))
+    if not pairs and not problems:
+        problems.append("there is no pair")
+    problems += pair_problems(pairs, labels)
+    if problems:
+        declared = ", ".join(f"{c.value} {c.name}" for c in labels.foreground)
+        raise problems_found(
+            problems,
+            where="--mirror-pairs",
+            remedy=f"{REMEDY}; the dataset declares: {declared}",
+            kind=OptionError,
+            code="E-OPTION-MIRROR-PAIRS",
+        )
+    return tuple(pairs)
+
+
+def pair_problems(pairs: Sequence[MirrorPair], labels: LabelSet) -> list[str]:
+    """Return why labels cannot have these pairs; each class is in one pair at most."""
+    names = {c.name for c in labels.foreground}
+    counts = Counter(name for pair in pairs for name in pair)
+    problems = [f"class {name!r} is not declared" for name in counts if name not in names]
+    problems += [f"class {name!r} is {n} times in the pairs" for name, n in counts.items() if n > 1]
+    return problems or [
+        f"region {labels.regions[output].name!r} contains one side of a pair, and no region contains the other"
+        for output, partner in enumerate(_swapped_regions(labels, _partners(pairs)))
+        if partner is None
+    ]
+
+
+def make_side_swap(labels: LabelSet, pairs: Sequence[MirrorPair], *, axis: int) -> SideSwap:
+    """Return what a flip along ``axis`` does, for pairs that fit the labels."""
+    partners = _partners(pairs)
+    names = [c.name for c in labels.classes]
+    classes = [names.index(partners.get(name, name)) for name in names]
+    regions = [index for index in _swapped_regions(labels, partners) if index is not None]
+    return SideSwap(
+        axis=axis,
+        indices=(*classes, *range(len(classes), 256)),
+        outputs=tuple(regions if labels.regions else classes),
+    )
+
+
+def _partners(pairs: Iterable[MirrorPair]) -> dict[str, str]:
+    """Return the partner of each class, in both directions."""
+    return {name: partner for first, second in pairs for name, partner in ((first, second), (second, first))}
+
+
+def _swapped_regions(labels: LabelSet, partners: dict[str, str]) -> list[int | None]:
+    """Return the number of the region that each region becomes; ``None``: there is no such region."""
+    value_of = {c.name: c.value for c in labels.classes}
+    swapped = {c.value: value_of.get(partners.get(c.name, c.name), c.value) for c in labels.classes}
+    sets = [frozenset(region.values) for region in labels.regions]
+    targets = [frozenset(swapped[value] for value in values) for values in sets]
+    return [sets.index(target) if target in sets else None for target in targets]

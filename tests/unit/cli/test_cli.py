@@ -71,8 +71,8 @@ TRAINING = (
     "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend cluster data dim engine fold fold-resources folds metrics overlap overwrite "
-    "prepared preset results spacing tta workers",
+    "run": f"{PLAN} {TRAINING} blend cluster configurations max-members total-time data dim engine "
+    "fold fold-resources folds metrics overlap overwrite prepared preset results spacing tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "

@@ -257,6 +257,7 @@ class _Study:
             dataset_root=pipeline.workspace.dataset(pipeline.task),
             options=pipeline.predict_options,
             max_members=max_members,
+            group_by=pipeline.plan_options.group_by,
             workers=pipeline.workers,
             overwrite=True,  # it follows from the folds, as the scores of a cross-validation do
             reporter=pipeline.reporter,

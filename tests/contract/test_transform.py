@@ -1,4 +1,7 @@
-"""What every registered transform must do, those of installed plug-ins included."""
+"""What every registered spatial or intensity transform must do, those of installed plug-ins included.
+
+Transforms of the masks of a cascade have tests of their own (``tests/unit/augmentation/test_mask_transforms.py``).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from decathlete.augmentation.batch import RawBatch, collate
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.augmentation.pipeline import Augmenter
 from decathlete.augmentation.transforms import TRANSFORMS, IntensityTransform, SpatialTransform, TransformSettings
+from decathlete.augmentation.transforms._masks import MaskTransform
 from decathlete.core.labels import IGNORE_INDEX
 
 PATCHES = [(20, 24, 18), (5, 20, 20), (24, 20)]
@@ -17,7 +21,8 @@ N_SAMPLES = 8
 N_CHANNELS = 2
 CPU = torch.device("cpu")
 
-pytestmark = [pytest.mark.parametrize("name", TRANSFORMS.names()), pytest.mark.parametrize("patch_size", PATCHES)]
+NAMES = [name for name in TRANSFORMS.names() if not issubclass(TRANSFORMS.resolve(name).cls, MaskTransform)]
+pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("patch_size", PATCHES)]
 
 
 def augmenter_with(name: str, patch_size: tuple[int, ...], seed: int = 1, **settings) -> Augmenter:

@@ -10,14 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "peers"), str(HERE.parent / "unit" / "planning")]
-
 from made_up import made_up_fingerprint, made_up_spec
 from plan_nnunet import FINGERPRINTS, NETWORKS, cases_of
 
@@ -25,6 +20,7 @@ from decathlete.planning.configurations import offered_configurations
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
 
+HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "nnunet_plans.json"
 NAMES = {"2d": "2d", "3d": "3d_fullres", "3d_lowres": "3d_lowres"}
 """Our configuration -> nnU-Net's. The cascade has the plan of full resolution in both."""
@@ -74,15 +70,16 @@ def digits(stages: tuple[tuple[int, ...], ...]) -> str:
 
 
 def differing_entries(ours: dict[str, Plan], theirs: dict) -> list[str]:
-    if set(ours) != {name for name in NAMES if NAMES[name] in theirs} | (
+    expected_names = {name for name in NAMES if NAMES[name] in theirs} | (
         {"3d_cascade"} if theirs["cascade"] else set()
-    ):
+    )
+    if set(ours) != expected_names:
         return ["configurations"]
     differing = []
     for name in ours.keys() & NAMES.keys():
         expected = {key: value for key, value in theirs[NAMES[name]].items() if key not in WITHOUT_COUNTERPART}
         found = entries(ours[name])
-        differing += [f"{name}.{key}" for key in expected if not found[key] == expected[key]]
+        differing += [f"{name}.{key}" for key in expected if found[key] != expected[key]]
         if list(ours[name].axis_order) != theirs["axis_order"]:
             differing.append(f"{name}.axis_order")
     return differing
@@ -90,7 +87,7 @@ def differing_entries(ours: dict[str, Plan], theirs: dict) -> list[str]:
 
 def test_there_are_plans_of_forty_fingerprints_and_more():
     assert len(FINGERPRINTS) >= 40
-    assert {name: list(of) for name, of in golden().items()} == dict.fromkeys(FINGERPRINTS, list(NETWORKS))
+    assert {name: list(of) for name, of in golden().items()} == {key: list(NETWORKS) for key in FINGERPRINTS}
 
 
 QUICK = ("thick_ct_3mm", "isotropic_cube_128", "flat_rgb", "two_channel_mri", "few_cases_2")

@@ -31,6 +31,10 @@ DEFAULT_TRANSFORMS = (
 """nnU-Net's, in its order."""
 
 
+CASCADE_TRANSFORMS = ("mask_morphology", "mask_components")
+"""What a cascade adds: the corruption of the previous stage's masks."""
+
+
 class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]):
     """The settings of every transform of training patches, by its registered name.
 
@@ -113,6 +117,16 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
     def none(cls) -> Self:
         """Return a configuration that leaves patches as they are: every transform is disabled."""
         return cls.model_validate({name: {"enabled": False} for name in DEFAULT_TRANSFORMS})
+
+    def with_corrupted_masks(self, source: AugmentationConfig | None = None) -> Self:
+        """Return a copy that also corrupts the masks of a cascade's previous stage.
+
+        Args:
+            source: whose settings of these transforms are used, if it has them.
+        """
+        settings = {} if source is None else source.root
+        added = {name: settings.get(name, {}) for name in CASCADE_TRANSFORMS if name not in self.root}
+        return self.revised(**added)
 
     def patch(self, size: Axes) -> Patch:
         """Describe a patch of ``size`` (voxels) to transforms; rotation decides whether all stay in its plane."""

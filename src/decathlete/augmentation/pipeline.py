@@ -19,6 +19,7 @@ from decathlete.augmentation.device import put_rows, to_device
 from decathlete.augmentation.draws import RowContext, TransformStreams
 from decathlete.augmentation.spatial import SpatialSampler, apply_spatial
 from decathlete.augmentation.transforms import TRANSFORMS, IntensityTransform, SpatialTransform
+from decathlete.augmentation.transforms._masks import MaskTransform
 from decathlete.planning.network_spec import Axes
 
 
@@ -29,20 +30,25 @@ class Augmenter:
         patch_size: 2 or 3 numbers, voxels.
         seed: of every draw.
         n_masks: number of last channels that are masks of 0 and 1: they move with the image, but have no intensities.
+        n_previous: number of the last masks that show the prediction of a cascade's previous stage.
 
     Raises:
         OptionError: the configuration mirrors an axis that the patch does not have.
     """
 
-    def __init__(self, config: AugmentationConfig, *, patch_size: Axes, seed: int, n_masks: int = 0) -> None:
+    def __init__(
+        self, config: AugmentationConfig, *, patch_size: Axes, seed: int, n_masks: int = 0, n_previous: int = 0
+    ) -> None:
         self.config = config
         self.patch_size = patch_size
         self.seed = seed
         self.n_masks = n_masks
+        self.n_previous = n_previous
         patch = config.patch(patch_size)
         transforms = {name: TRANSFORMS.build(config[name], patch) for name in config.names if config[name].chance}
         spatial = {name: t for name, t in transforms.items() if isinstance(t, SpatialTransform)}
         self._intensity = {name: t for name, t in transforms.items() if isinstance(t, IntensityTransform)}
+        self._masks = {name: t for name, t in transforms.items() if isinstance(t, MaskTransform)}
         self._spatial = SpatialSampler(spatial, patch_size=patch_size, seed=seed)
 
     def draw(self, step: int, index: int) -> SpatialParams:
@@ -62,8 +68,18 @@ class Augmenter:
         if self.n_masks:
             masks_BMZYX = image_BCZYX[:, -self.n_masks :]
             masks_BMZYX.copy_(masks_BMZYX > 0.5)  # rotation interpolates
+        self._change_masks(image_BCZYX, batch)
         self._change_intensities(image_BCZYX, batch)
         return image_BCZYX, label_BZYX
+
+    def _change_masks(self, image_BCZYX: Tensor, batch: RawBatch) -> None:
+        """Corrupt the masks of the previous stage in place."""
+        if not self.n_previous or not self._masks:
+            return
+        streams = TransformStreams(self.seed, batch.step)
+        for index, masks_SZYX in zip(batch.indices, image_BCZYX[:, -self.n_previous :], strict=True):
+            for name, transform in self._masks.items():
+                transform(masks_SZYX, streams.generator(name, index))
 
     def _change_intensities(self, image_BCZYX: Tensor, batch: RawBatch) -> None:
         """Change the image in place; the masks are not among the rows."""

@@ -35,7 +35,7 @@ def make_random_batch(task: BenchmarkTask, augmenter: Augmenter, step: int) -> R
     numbers = stream(task.config.seed, "benchmark", step)
     indices = range(plan.batch_size)
     draws = [augmenter.draw(step, index) for index in indices]
-    images = [numbers.standard_normal((len(plan.channels), *draw.size), np.float32) for draw in draws]
+    images = [numbers.standard_normal((plan.n_inputs, *draw.size), np.float32) for draw in draws]
     labels = [numbers.integers(plan.labels.n_classes, size=draw.size, dtype=np.uint8) for draw in draws]
     return collate(step, indices, draws, ["random"] * len(indices), images, labels)
 
@@ -86,7 +86,7 @@ def iterate_volumes(task: BenchmarkTask) -> Iterator[NDArray[np.float32]]:
     if not task.options.real:
         shape = task.options.shape or RANDOM_VOLUME_SHAPE
         numbers = stream(task.config.seed, "benchmark")
-        image_CZYX = numbers.standard_normal((len(task.plan.channels), *shape), np.float32)
+        image_CZYX = numbers.standard_normal((task.plan.n_inputs, *shape), np.float32)
         while True:
             yield image_CZYX
     store = PreparedStore.open(task.store)

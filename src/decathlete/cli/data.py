@@ -93,6 +93,7 @@ def preprocess(
     spacing: o.Spacing = None,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
+    results: o.Results = Path("results"),
     workers: o.Workers = 2,
     cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
@@ -105,7 +106,7 @@ def preprocess(
     from decathlete.workflows.workspace import Workspace
 
     reporter = TerminalReporter()
-    workspace = Workspace(data=data, prepared=prepared)
+    workspace = Workspace(data=data, prepared=prepared, results=results)
     if mode != "train":
         model = _require_model(
             mode,

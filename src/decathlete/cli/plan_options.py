@@ -45,9 +45,9 @@ class PlanArguments:
         typer.Option(
             metavar="GB",
             min=0.5,
-            show_default="8, or that of --network",
+            show_default="8",
             rich_help_panel=PLAN,
-            help="GPU memory for which patch and batch size are planned, GB.",
+            help="GPU memory for which patch and batch size are planned, GB; --network may have another default.",
         ),
     ] = None
     orientation: Annotated[

@@ -408,6 +408,13 @@ _ENTRIES = (
         remedy="Use a step that `decathlete components postprocessing` lists, and structures of the model.",
     ),
     ErrorCode(
+        code="E-MODEL-STAGE",
+        error="ModelError",
+        title="The first stage of a cascade is missing",
+        meaning="A cascade needs the held-out predictions of every fold of its first stage, all of them by one plan.",
+        remedy="Train every fold of the first stage: `decathlete run DATASET --configuration 3d_lowres --folds 0-`.",
+    ),
+    ErrorCode(
         code="E-MODEL-SEVERAL-PLANS",
         error="ModelError",
         title="The model has members with different plans",

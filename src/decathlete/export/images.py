@@ -71,4 +71,7 @@ def _files(plan: Plan, source: Path) -> Mapping[str, Sequence[Path]]:
 
 
 def _read(case_id: str, files: Sequence[Path], plan: Plan, spacing: Triple | None) -> NDArray[np.float32]:
-    return prepare(read_channels(files, spacing=spacing), plan, case_id=case_id).image_CZYX
+    image_CZYX = prepare(read_channels(files, spacing=spacing), plan, case_id=case_id).image_CZYX
+    # The first stage of a cascade is not run here: as if it had found nothing.
+    nothing_SZYX = np.zeros((plan.n_previous, *image_CZYX.shape[1:]), np.float32)
+    return np.concatenate([image_CZYX, nothing_SZYX]) if plan.n_previous else image_CZYX

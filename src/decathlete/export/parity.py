@@ -99,6 +99,6 @@ def check_difference(max_difference: float, *, rounding: Callable[[], float], ti
 
 def _noise(plan: Plan, number: int) -> Tensor:
     coarse = [max(2, size // _COARSE) for size in plan.patch_size]
-    values = stream(0, "parity", number).normal(size=(1, len(plan.channels), *coarse))
+    values = stream(0, "parity", number).normal(size=(1, plan.n_inputs, *coarse))
     mode = "bilinear" if plan.dims == 2 else "trilinear"
     return interpolate(torch.from_numpy(values.astype(np.float32)), size=plan.patch_size, mode=mode)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from decathlete.core.documents import read_json
 from decathlete.core.files import file_digest, replace_folder
 from decathlete.core.locks import locked_output
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.export.exporters import CheckWindows, Exporter, ExportResult
-from decathlete.export.parity import TOLERANCE, check_difference, difference, measure_rounding
+from decathlete.export.parity import TOLERANCE, check_difference, check_windows, difference, measure_rounding
 from decathlete.inference.engines import ENGINES, Engine
 from decathlete.inference.engines.torch import TorchEngine
-from decathlete.inference.exported_program import RECORD_FILE, RECORD_KEY, ProgramRecord
-from decathlete.models.bundle import ModelBundle
+from decathlete.inference.exported_program import PREVIOUS_STAGE_FOLDER, RECORD_FILE, RECORD_KEY, ProgramRecord
+from decathlete.models.bundle import BundleMember, ModelBundle
+from decathlete.models.record import common_plan
 from decathlete.networks.onnx_program import onnx_program
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,33 +52,51 @@ class ExportedProgram(ExportResult):
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramSource:
-    """A model, the record of its program, and the windows that the program is checked on."""
+    """Networks of one plan, the record of their program, and the windows that the program is checked on."""
 
-    bundle: ModelBundle
+    members: Sequence[BundleMember]
     record: ProgramRecord
     windows: CheckWindows
 
     @classmethod
-    def of(cls, bundle: ModelBundle, windows: CheckWindows) -> ProgramSource:
-        """Return the source of a program of ``bundle``."""
-        model = bundle.record
-        record = ProgramRecord(
-            model=bundle.digest,
-            weights=model.weights,
-            networks=model.n_networks,
-            plan=model.plan,
-            mirror_axes=model.mirror_axes,
-            window=(len(model.plan.channels), *model.plan.patch_size),
-            output=(model.plan.labels.n_outputs, *model.plan.patch_size),
-            tolerance=TOLERANCE,
-            temperature=model.temperature,
-            postprocessing=model.postprocessing,
+    def of(cls, bundle: ModelBundle, windows: CheckWindows, *, previous_stage: str | None = None) -> ProgramSource:
+        """Return the source of a program of ``bundle``.
+
+        Args:
+            previous_stage: of a cascade: digest of the program of its first stage.
+
+        Raises:
+            ModelError: its outputs have different plans.
+        """
+        return cls(
+            members=bundle.outputs,
+            record=_program_record(bundle, bundle.outputs).revised(previous_stage=previous_stage),
+            windows=windows,
         )
-        return cls(bundle=bundle, record=record, windows=windows)
+
+    @classmethod
+    def of_previous_stage(cls, bundle: ModelBundle) -> ProgramSource:
+        """Return the source of the program of a cascade's first stage.
+
+        Raises:
+            ModelError: its outputs have different first stages.
+        """
+        stages = {m.record.name: m for output in bundle.outputs if (m := bundle.previous_stage_of(output))}
+        members = tuple(stages.values())
+        record = _program_record(bundle, members)
+        return cls(
+            members=members,
+            record=record.revised(postprocessing=(), temperature=1.0),
+            windows=CheckWindows(windows=check_windows(record.plan), origin="smooth noise"),
+        )
+
+    def networks(self) -> list[nn.Module]:
+        """Build the networks, in order."""
+        return [network for member in self.members for network in member.build_all()]
 
     def onnx_program(self) -> bytes:
         """Return the model in ONNX form, with the record inside."""
-        networks = [self.bundle.build(i) for i in range(self.record.networks)]
+        networks = self.networks()
         return onnx_program(
             networks,
             window=self.record.window,
@@ -88,12 +110,15 @@ class ProgramSource:
         Raises:
             ModelError: it is too large.
         """
-        networks = [self.bundle.build(i) for i in range(self.record.networks)]
+        networks = self.networks()
         reference = [TorchEngine(network, device="cpu", precision="fp32") for network in networks]
         windows = self.windows.windows
         max_difference = difference(program, reference, windows)
         check_difference(
-            max_difference, rounding=lambda: measure_rounding(networks, windows), title=title, where=self.bundle.folder
+            max_difference,
+            rounding=lambda: measure_rounding(networks, windows),
+            title=title,
+            where=self.members[0].folder,
         )
         return max_difference
 
@@ -126,11 +151,22 @@ class ProgramExporter(Exporter):
     ) -> ExportedProgram:
         """Write a folder with the program and ``program.json``."""
         with program_folder(output, overwrite=overwrite) as folder:
-            source = ProgramSource.of(model, windows())
-            self.write(source, folder)
-            save_record(folder, source.record)
-            max_difference = self.check(source, folder)
+            previous = self._export_previous(model, folder) if model.record.is_cascade else None
+            source = ProgramSource.of(model, windows(), previous_stage=previous)
+            max_difference = self._export_source(source, folder)
         return source.result(output, max_difference)
+
+    def _export_source(self, source: ProgramSource, folder: Path) -> float:
+        self.write(source, folder)
+        save_record(folder, source.record)
+        return self.check(source, folder)
+
+    def _export_previous(self, model: ModelBundle, folder: Path) -> str:
+        """Write the program of a cascade's first stage into a folder of its own; return its digest."""
+        inside = folder / PREVIOUS_STAGE_FOLDER
+        inside.mkdir()
+        self._export_source(ProgramSource.of_previous_stage(model), inside)
+        return file_digest(inside / RECORD_FILE)
 
     @abstractmethod
     def write(self, source: ProgramSource, folder: Path) -> None:
@@ -148,6 +184,27 @@ class ProgramExporter(Exporter):
         return source.check(program, title=self.title)
 
 
+def _program_record(bundle: ModelBundle, members: Sequence[BundleMember]) -> ProgramRecord:
+    """Return the record of a program of members with one plan.
+
+    Raises:
+        ModelError: they have different plans.
+    """
+    plan, model = common_plan([member.record for member in members]), bundle.record
+    return ProgramRecord(
+        model=bundle.digest,
+        weights=model.weights,
+        networks=sum(len(member.record.networks) for member in members),
+        plan=plan,
+        mirror_axes=tuple(sorted(set.intersection(*(set(member.record.mirror_axes) for member in members)))),
+        window=(plan.n_inputs, *plan.patch_size),
+        output=(plan.labels.n_outputs, *plan.patch_size),
+        tolerance=TOLERANCE,
+        temperature=model.temperature,
+        postprocessing=model.postprocessing,
+    )
+
+
 @contextmanager
 def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a new folder that becomes ``folder`` at the end, unless an error occurs.
@@ -163,7 +220,7 @@ def program_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def save_record(folder: Path, record: ProgramRecord) -> None:
     """Write the record of the program in ``folder``, with the digests of its files."""
-    files = sorted(path for path in folder.iterdir() if path.name != RECORD_FILE)
+    files = sorted(path for path in folder.iterdir() if path.name != RECORD_FILE and path.is_file())
     record.revised(sha256={path.name: file_digest(path) for path in files}).save(folder / RECORD_FILE)
 
 
@@ -194,6 +251,8 @@ def _is_program_folder(folder: Path) -> bool:
     try:
         record: dict[str, Any] = read_json(folder / RECORD_FILE)
         names = {RECORD_FILE, *record["sha256"]}
+        if record.get("previous_stage") and _is_program_folder(folder / PREVIOUS_STAGE_FOLDER):
+            names.add(PREVIOUS_STAGE_FOLDER)
         return "decathlete" in record and all(path.name in names for path in folder.iterdir())
     except (DecathleteError, OSError, KeyError, TypeError):
         return False

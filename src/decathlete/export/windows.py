@@ -29,7 +29,7 @@ def calibration_windows(images: Images, plan: Plan) -> list[Tensor]:
 
     Cases, and the windows of a case, are chosen at equal distances: the same cases always give the same program.
     """
-    window_bytes = 4 * len(plan.channels) * int(np.prod(plan.patch_size))
+    window_bytes = 4 * plan.n_inputs * int(np.prod(plan.patch_size))
     n_windows = max(FEWEST, min(N_WINDOWS, MEMORY_BYTES // window_bytes))
     chosen = spread(list(images), min(N_CASES, n_windows))
     per_case = ceil(n_windows / len(chosen))

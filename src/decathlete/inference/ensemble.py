@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ class PlanEnsemble:
         weight: of the plan's probabilities in the mean over plans.
         temperature: its logits are divided by it before they become probabilities.
         postprocessing: steps that change the finished label map; the same for all plans that are used together.
+        previous: of a cascade: the models whose prediction is an input of these.
     """
 
     plan: Plan
@@ -39,6 +40,7 @@ class PlanEnsemble:
     weight: float = 1.0
     temperature: float = 1.0
     postprocessing: tuple[PostprocessingStep, ...] = ()
+    previous: PlanEnsemble | None = None
 
 
 def load_ensembles(
@@ -77,6 +79,7 @@ class _Model:
     settings: PredictionSettings
     weight: float
     load: Callable[[], Sequence[Engine]]
+    previous: _Model | None = None
 
 
 def _open(folder: Path, builder: EngineBuilder, fold: int | None) -> list[_Model]:
@@ -96,24 +99,38 @@ def _open(folder: Path, builder: EngineBuilder, fold: int | None) -> list[_Model
                 ),
                 weight=1.0,
                 load=lambda: [program.load()],
+                previous=_open(program.previous, builder, None)[0] if program.previous is not None else None,
             )
         ]
     bundle = ModelBundle.load(folder)
     weights = bundle.record.combination.weights or (1.0,) * len(bundle.members)
+    by_name = dict(zip((member.record.name for member in bundle.members), weights, strict=True))
     return [
-        _Model(
-            folder=bundle.folder,
-            digest=bundle.digest,
-            plan=member.plan,
-            mirror_axes=member.record.mirror_axes,
-            weights=member.record.weights,
-            settings=PredictionSettings.of(bundle),
-            weight=weight,
-            load=partial(_build, builder, member, numbers),
-        )
-        for member, weight in zip(bundle.members, weights, strict=True)
-        if (numbers := _networks_of(member, fold))
+        _member_model(bundle, member, by_name, builder, fold)
+        for member in bundle.outputs
+        if _networks_of(member, fold)
     ]
+
+
+def _member_model(
+    bundle: ModelBundle,
+    member: BundleMember,
+    weights: Mapping[str, float],
+    builder: EngineBuilder,
+    fold: int | None,
+) -> _Model:
+    previous = bundle.previous_stage_of(member)
+    return _Model(
+        folder=bundle.folder,
+        digest=bundle.digest,
+        plan=member.plan,
+        mirror_axes=member.record.mirror_axes,
+        weights=member.record.weights,
+        settings=PredictionSettings.of(bundle),
+        weight=weights[member.record.name],
+        load=partial(_build, builder, member, _networks_of(member, fold)),
+        previous=None if previous is None else _member_model(bundle, previous, weights, builder, fold),
+    )
 
 
 def _networks_of(member: BundleMember, fold: int | None) -> list[int]:
@@ -129,6 +146,7 @@ def _build(builder: EngineBuilder, member: BundleMember, numbers: Sequence[int])
 def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
     engines = [model.load() for model in models]
     mirrored = set.intersection(*(set(model.mirror_axes) for model in models))
+    previous = [model.previous for model in models if model.previous is not None]
     return PlanEnsemble(
         plan=models[0].plan,
         engines=tuple(engine for of_model in engines for engine in of_model),
@@ -137,7 +155,25 @@ def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
         weight=models[0].weight,
         temperature=models[0].settings.temperature,
         postprocessing=models[0].settings.postprocessing,
+        previous=_load_group(_same_plan(previous)) if previous else None,
     )
+
+
+def _same_plan(stages: Sequence[_Model]) -> Sequence[_Model]:
+    """Return the first stages of cascades, whose prediction is one input: they need one plan.
+
+    Raises:
+        ModelError: they have several.
+    """
+    for stage in stages[1:]:
+        if stage.plan.digest != stages[0].plan.digest:
+            raise ModelError(
+                f"its first stage has another plan than that of {stages[0].folder}",
+                where=stage.folder,
+                remedy="predict with cascades whose first stages were trained by one plan",
+                code="E-MODEL-STAGE",
+            )
+    return stages
 
 
 def _use(model: _Model, engine: Engine) -> ModelUse:

@@ -22,6 +22,8 @@ from decathlete.planning.plan import Plan
 from decathlete.version import __version__
 
 RECORD_FILE = "program.json"
+PREVIOUS_STAGE_FOLDER = "previous_stage"
+"""Folder of the program of a cascade's first stage, beside that of the second."""
 RECORD_KEY = "decathlete"
 """Name of the record inside a program: in ONNX's ``metadata_props``, in OpenVINO's ``rt_info``."""
 _EXPORT_AGAIN = "export the model again with --overwrite"
@@ -61,6 +63,8 @@ class ProgramRecord(Schema):
         tolerance: greatest difference of the fp32 program's logits from the model's, as a share of the greatest; or,
             where float32 itself is less exact, a few times its rounding.
         quantisation: of an int8 program.
+        previous_stage: of a cascade: digest of the record of the first stage's program, in the folder
+            ``previous_stage``.
         sha256: of the files beside the record; empty in the record inside a program.
     """
 
@@ -81,6 +85,7 @@ class ProgramRecord(Schema):
     precision: Literal["fp32", "int8"] = "fp32"
     tolerance: float
     quantisation: Quantisation | None = None
+    previous_stage: str | None = None
     sha256: dict[str, str] = {}
 
 
@@ -94,6 +99,7 @@ class ExportedFolder:
         digest: identity of the program: of its record, which contains the digests of its files.
         engine: class of the engine that computes it.
         file: main file of the program.
+        previous: folder of the program of a cascade's first stage; ``None`` if it is no cascade.
 
     Raises:
         ModelError: the program is damaged, its files are not those that ``program.json`` describes, or no engine here
@@ -106,6 +112,7 @@ class ExportedFolder:
         self.engine = self._find_engine()
         self.file = folder / str(self.engine.program_file)
         self._check_files()
+        self.previous = self._find_previous()
         self.digest = file_digest(folder / RECORD_FILE)
 
     def load(self, *, precision: str | None = None) -> Engine:
@@ -117,6 +124,17 @@ class ExportedFolder:
         return self.engine.from_program(
             self.engine.Settings(), self.file, window=self.record.window, precision=precision or self.record.precision
         )
+
+    def _find_previous(self) -> Path | None:
+        expected = self.record.previous_stage
+        if (expected is None) != (self.record.plan.previous_stage is None):
+            raise ModelError("is half of a cascade", where=self.folder, remedy=_EXPORT_AGAIN)
+        if expected is None:
+            return None
+        path = self.folder / PREVIOUS_STAGE_FOLDER / RECORD_FILE
+        if not path.is_file() or file_digest(path) != expected:
+            raise ModelError("is not the first stage of this cascade", where=path.parent, remedy=_EXPORT_AGAIN)
+        return path.parent
 
     def _find_engine(self) -> type[Engine]:
         engines = _engines_by_file()

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -37,7 +37,8 @@ from decathlete.inference.windows.sweep import sweep, windows_per_batch
 from decathlete.io.images import Image
 from decathlete.models.record import PostprocessingStep
 from decathlete.preprocessing.prepare import prepare
-from decathlete.preprocessing.prepared import PreparedCase
+from decathlete.preprocessing.prepared import PreparedCase, Restoration
+from decathlete.preprocessing.previous_stage import add_previous_stage
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +59,32 @@ class PreparedInput:
     Attributes:
         geometry: grid of the image.
         cases: the image as each plan of the predictor prepares it.
+        previous: of cascades: the image as the plan of the previous stage prepares it; ``None`` for other plans. Empty:
+            no plan is a cascade's.
         warnings: properties of the image outside the range of the training data, and transforms that disagree.
     """
 
     geometry: Geometry
     cases: tuple[PreparedCase, ...]
     warnings: tuple[str, ...]
+    previous: tuple[PreviousInput | None, ...] = ()
+
+    def previous_of(self, index: int) -> PreviousInput | None:
+        """Return the input of the previous stage of plan number ``index``, if it is a cascade's."""
+        return self.previous[index] if self.previous else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviousInput:
+    """An image that is ready for the previous stage of a cascade.
+
+    Attributes:
+        case: as its plan prepares it.
+        restoration: how the second stage's plan prepares the image.
+    """
+
+    case: PreparedCase
+    restoration: Restoration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +224,28 @@ class Predictor:
         plans = [ensemble.plan for ensemble in self.ensembles]
         with translate_out_of_memory("the image, resampled for the network", remedy=IMAGE_TOO_LARGE):
             cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
-        return self.check_range(cases, [channel_means(image, case.restoration) for case in cases])
+            previous = self.prepare_previous(image, cases, case_id)
+        checked = self.check_range(cases, [channel_means(image, case.restoration) for case in cases])
+        return replace(checked, previous=previous)
+
+    def prepare_previous(
+        self, image: Image, cases: Sequence[PreparedCase], case_id: str = ""
+    ) -> tuple[PreviousInput | None, ...]:
+        """Prepare an image for the previous stages of cascades; empty if there are none.
+
+        Args:
+            cases: the image as each plan of the predictor prepares it.
+        """
+        if all(ensemble.previous is None for ensemble in self.ensembles):
+            return ()
+        return tuple(
+            None
+            if ensemble.previous is None
+            else PreviousInput(
+                case=prepare(image, ensemble.previous.plan, case_id=case_id), restoration=case.restoration
+            )
+            for ensemble, case in zip(self.ensembles, cases, strict=True)
+        )
 
     def check_range(self, cases: Sequence[PreparedCase], means: Sequence[Sequence[float]]) -> PreparedInput:
         """Compare a prepared image with the training data of the models.
@@ -292,7 +334,7 @@ class Predictor:
         case = prepared.cases[0]
         with ExitStack() as on_failure:
             store = self._make_store(make, prepared.geometry, case.restoration.axes, on_failure)
-            label_ZYX = self._sweep_and_restore(self.ensembles[0], case, store, scratch)
+            label_ZYX = self._sweep_and_restore(self.ensembles[0], case, store, scratch, prepared.previous_of(0))
             on_failure.pop_all()
         return label_ZYX, store
 
@@ -302,10 +344,10 @@ class Predictor:
             folder = scratch or always.enter_context(scratch_folder())
             store = self._make_store(make, prepared.geometry, AxisTransform(), on_failure)
             parts = []
-            for ensemble, case in zip(self.ensembles, prepared.cases, strict=True):
+            for index, (ensemble, case) in enumerate(zip(self.ensembles, prepared.cases, strict=True)):
                 part = ProbabilityFile(folder, self.labels.n_outputs, prepared.geometry, case.restoration.axes)
                 always.callback(part.discard)
-                self._sweep_and_restore(ensemble, case, part, scratch)
+                self._sweep_and_restore(ensemble, case, part, scratch, prepared.previous_of(index))
                 parts.append(part)
             label_ZYX = average(parts, self.labels, prepared.geometry.shape_ZYX, store, weights=self._plan_weights)
             on_failure.pop_all()
@@ -322,8 +364,17 @@ class Predictor:
 
     @torch.inference_mode()
     def _sweep_and_restore(
-        self, ensemble: PlanEnsemble, case: PreparedCase, store: ProbabilityStore | None, scratch: Path | None
+        self,
+        ensemble: PlanEnsemble,
+        case: PreparedCase,
+        store: ProbabilityStore | None,
+        scratch: Path | None,
+        previous: PreviousInput | None = None,
     ) -> NDArray[np.integer[Any]]:
+        if ensemble.previous is not None:
+            assert previous is not None  # for the type checker: ``prepare`` made it
+            first_ZYX = self._sweep_and_restore(ensemble.previous, previous.case, None, scratch)
+            case = add_previous_stage(case, first_ZYX, ensemble.plan, restoration=previous.restoration)
         restorer = Restorer(case.restoration, self.labels, probabilities=store, temperature=ensemble.temperature)
         slabs = sweep(
             ensemble.engines,

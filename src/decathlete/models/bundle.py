@@ -54,6 +54,7 @@ class TrainedMember:
         networks: modules or their state dicts, each used once, in order.
         name: unique in the bundle; ``None``: ``2d`` or ``3d``.
         folds: fold of each network; empty: unknown.
+        previous_stage: of a cascade: name of the member whose prediction is an additional input.
         mirror_axes, weights, provenance: see :class:`~decathlete.models.record.MemberRecord`.
     """
 
@@ -64,6 +65,7 @@ class TrainedMember:
     mirror_axes: tuple[int, ...] = ()
     weights: Weights = "final"
     provenance: Mapping[str, JsonValue] = field(default_factory=dict)
+    previous_stage: str | None = None
 
     def __post_init__(self) -> None:
         if self.folds and len(self.folds) != len(self.networks):
@@ -198,6 +200,16 @@ class ModelBundle:
         return tuple(BundleMember(folder=self.folder, record=member) for member in self.record.members)
 
     @property
+    def outputs(self) -> tuple[BundleMember, ...]:
+        """The members whose outputs are combined: all but the first stages of cascades."""
+        return tuple(BundleMember(folder=self.folder, record=member) for member in self.record.outputs)
+
+    def previous_stage_of(self, member: BundleMember) -> BundleMember | None:
+        """Return the member whose prediction is an input of ``member``, if there is one."""
+        name = member.record.previous_stage
+        return next((m for m in self.members if m.record.name == name), None)
+
+    @property
     def model_card(self) -> str | None:
         """Text of the model card; ``None`` if there is none.
 
@@ -263,6 +275,7 @@ def _write_member(folder: Path, member: TrainedMember, *, where: Path) -> Member
         mirror_axes=member.mirror_axes,
         networks=tuple(networks),
         weights=member.weights,
+        previous_stage=member.previous_stage,
         components=component_origins(member.plan),
         provenance=dict(member.provenance),
     )

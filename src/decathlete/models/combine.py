@@ -159,26 +159,65 @@ def _combination(bundles: Sequence[ModelBundle], weights: Sequence[float]) -> Co
     return Combination(weights=tuple(each))
 
 
-def _members(bundles: Sequence[ModelBundle]) -> list[TrainedMember]:
-    taken: set[str] = set()
-    return [_copy_member(member, taken) for bundle in bundles for member in bundle.members]
+def first_stage(models: Sequence[Path], *, name: str = "3d_lowres") -> TrainedMember:
+    """Return the networks of several models of one plan as one member: the first stage of a cascade.
 
-
-def _copy_member(member: BundleMember, taken: set[str]) -> TrainedMember:
-    """The member under a name that is not taken yet."""
-    record = member.record
-    name, number = record.name, 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{record.name[:60]}-{number}"
-    taken.add(name.lower())
-    folds = [network.fold for network in record.networks]
+    Raises:
+        ModelError: a model is missing or damaged, has several plans, or another plan than the first.
+    """
+    members = [member for model in models for member in ModelBundle.load(model).members]
+    for member in members[1:]:
+        if member.plan.digest != members[0].plan.digest:
+            raise ModelError(
+                f"has another plan than {members[0].folder}, so that both cannot be the first stage of one cascade",
+                where=member.folder,
+                remedy="train the folds of the first stage with the same settings and on equal machines",
+                code="E-MODEL-STAGE",
+            )
+    networks = [network for member in members for network in StoredNetworks(member.folder, member.record.networks)]
+    folds = [network.fold for member in members for network in member.record.networks]
+    first = members[0].record
     return TrainedMember(
         name=name,
+        plan=first.plan,
+        networks=networks,
+        folds=[fold for fold in folds if fold is not None] if None not in folds else (),
+        mirror_axes=first.mirror_axes,
+        weights=first.weights,
+        provenance=first.provenance,
+    )
+
+
+def _members(bundles: Sequence[ModelBundle]) -> list[TrainedMember]:
+    taken: set[str] = set()
+    copied: list[TrainedMember] = []
+    for bundle in bundles:
+        names = {member.record.name: _free_name(member.record.name, taken) for member in bundle.members}
+        copied += [_copy_member(member, names) for member in bundle.members]
+    return copied
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken yet, and take it."""
+    free, number = name, 1
+    while free.lower() in taken:
+        number += 1
+        free = f"{name[:60]}-{number}"
+    taken.add(free.lower())
+    return free
+
+
+def _copy_member(member: BundleMember, names: Mapping[str, str]) -> TrainedMember:
+    """Return the member under its new name: old name -> new name."""
+    record = member.record
+    folds = [network.fold for network in record.networks]
+    return TrainedMember(
+        name=names[record.name],
         plan=record.plan,
         networks=StoredNetworks(member.folder, record.networks),
         folds=[fold for fold in folds if fold is not None] if None not in folds else (),
         mirror_axes=record.mirror_axes,
         weights=record.weights,
         provenance=record.provenance,
+        previous_stage=None if record.previous_stage is None else names[record.previous_stage],
     )

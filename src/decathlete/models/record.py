@@ -12,7 +12,7 @@ label maps, but would repeat the plan for every fold.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -86,8 +86,8 @@ class MemberRecord(Schema):
             may flip.
         networks: their logits are averaged.
         weights: averaged weights of the end of training (``final``) or of the best validation (``best``).
-        previous_stage: of a cascade: the member whose prediction is an additional input. Reserved: this release
-            rejects models with it.
+        previous_stage: of a cascade: the member whose prediction is an additional input. That member is no output of
+            the model.
         components: origins of the components that the plan names.
         provenance: data, settings, time and software of the training.
     """
@@ -203,41 +203,59 @@ class ModelRecord(Schema):
         if len(weights) != len(self.members):
             return [f"combination.weights has {len(weights)} entries for {len(self.members)} members"]
         by_plan: dict[str, set[float]] = {}
+        stages = {member.previous_stage for member in self.members}
         for member, weight in zip(self.members, weights, strict=True):
-            by_plan.setdefault(member.plan.digest, set()).add(weight)
+            if member.name not in stages:
+                by_plan.setdefault(member.plan.digest, set()).add(weight)
         return ["members of one plan have different weights"] if any(len(w) > 1 for w in by_plan.values()) else []
 
     def _cascade_problems(self) -> list[str]:
-        names = {member.name for member in self.members}
+        by_name = {member.name: member for member in self.members}
         problems = []
         for member in self.members:
-            if member.previous_stage is None:
-                continue
-            if member.previous_stage not in names - {member.name}:
-                problems.append(f"member {member.name}: previous_stage {member.previous_stage!r} is not another member")
-            else:
-                problems.append(f"member {member.name} is a stage of a cascade, which this release cannot run")
+            previous = member.previous_stage
+            if (member.plan.previous_stage is None) != (previous is None):
+                has, needs = ("has no", "needs one") if previous is None else ("has a", "needs none")
+                problems.append(f"member {member.name} {has} previous_stage, and its plan {needs}")
+            elif previous is not None and (previous == member.name or previous not in by_name):
+                problems.append(f"member {member.name}: previous_stage {previous!r} is not another member")
+            elif previous is not None and by_name[previous].previous_stage is not None:
+                problems.append(f"member {member.name}: previous_stage {previous!r} has a previous stage itself")
         return problems
+
+    @property
+    def outputs(self) -> tuple[MemberRecord, ...]:
+        """The members whose outputs are combined: all but the first stages of cascades."""
+        stages = {member.previous_stage for member in self.members}
+        return tuple(member for member in self.members if member.name not in stages)
+
+    @property
+    def is_cascade(self) -> bool:
+        """Whether a member has a previous stage."""
+        return len(self.outputs) < len(self.members)
 
     @property
     def plan(self) -> Plan:
         """The plan that all members share.
 
         Raises:
+            ModelError: they have different plans; a cascade has two.
+        """
+        return common_plan(self.members)
+
+    @property
+    def output_plan(self) -> Plan:
+        """The plan that all outputs share; of a cascade, that of its second stage.
+
+        Raises:
             ModelError: they have different plans.
         """
-        if len({member.plan.digest for member in self.members}) > 1:
-            raise ModelError(
-                f"has members with different plans ({', '.join(member.name for member in self.members)})",
-                remedy="use it for prediction, or choose a model of one plan",
-                code="E-MODEL-SEVERAL-PLANS",
-            )
-        return self.members[0].plan
+        return common_plan(self.outputs)
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
         """Axes that the training of *all* members mirrored."""
-        return tuple(sorted(set.intersection(*(set(member.mirror_axes) for member in self.members))))
+        return tuple(sorted(set.intersection(*(set(member.mirror_axes) for member in self.outputs))))
 
     @property
     def n_networks(self) -> int:
@@ -251,8 +269,23 @@ class ModelRecord(Schema):
 
     @property
     def training_provenance(self) -> dict[str, JsonValue]:
-        """Provenance of the first member, then of the model as a whole."""
-        return {**self.members[0].provenance, **self.provenance}
+        """Provenance of the first output, then of the model as a whole."""
+        return {**self.outputs[0].provenance, **self.provenance}
+
+
+def common_plan(members: Sequence[MemberRecord]) -> Plan:
+    """Return the plan that members share.
+
+    Raises:
+        ModelError: they have different plans.
+    """
+    if len({member.plan.digest for member in members}) > 1:
+        raise ModelError(
+            f"has members with different plans ({', '.join(member.name for member in members)})",
+            remedy="use it for prediction, or choose a model of one plan",
+            code="E-MODEL-SEVERAL-PLANS",
+        )
+    return members[0].plan
 
 
 def _from_version_1(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def _is_at_risk(x_BCZYX: Tensor, weight: Tensor) -> bool:
 def _convolve_by_planes(module: nn.Conv3d | nn.ConvTranspose3d, x_BCZYX: Tensor, *, transposed: bool) -> Tensor:
     weight, bias = module.weight.bfloat16(), None if module.bias is None else module.bias.bfloat16()
     y_BKZYX: Tensor = _ByPlanes.apply(  # type: ignore[no-untyped-call]
-        x_BCZYX.bfloat16(), weight, bias, module.stride, module.padding, transposed
+        x_BCZYX.bfloat16(), weight, bias, module.stride, module.padding, transposed, module.groups
     )
     return y_BKZYX
 
@@ -67,24 +67,25 @@ class _ByPlanes(torch.autograd.Function):
         stride: Axes3,
         padding: Axes3,
         transposed: bool,
+        groups: int,
     ) -> Tensor:
         ctx.save_for_backward(x_BCZYX, weight)
-        ctx.geometry = stride, padding, transposed
-        return torch.convolution(x_BCZYX, weight, bias_K, stride, padding, (1, 1, 1), transposed, (0, 0, 0), 1)
+        ctx.geometry = stride, padding, transposed, groups
+        return torch.convolution(x_BCZYX, weight, bias_K, stride, padding, (1, 1, 1), transposed, (0, 0, 0), groups)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient_BKZYX: Tensor) -> tuple[Tensor | None, ...]:
         x_BCZYX, weight = ctx.saved_tensors
-        stride, padding, transposed = ctx.geometry
+        stride, padding, transposed, groups = ctx.geometry
         of_x, of_bias = None, None
         if ctx.needs_input_grad[0]:
-            of_x = _gradients(gradient_BKZYX, x_BCZYX, weight, stride, padding, transposed, of_x=True)[0]
+            of_x = _gradients(gradient_BKZYX, x_BCZYX, weight, stride, padding, transposed, groups, of_x=True)[0]
         if ctx.needs_input_grad[2]:
             of_bias = gradient_BKZYX.sum((0, 2, 3, 4))
         of_weight = torch.zeros_like(weight, dtype=torch.float32)
         x_BCZYX, gradient_BKZYX = _channels_last(x_BCZYX), _channels_last(gradient_BKZYX)
-        flat = stride[1:], padding[1:], transposed
+        flat = stride[1:], padding[1:], transposed, groups
         for k in range(weight.shape[2]):
             inputs, outputs = (
                 _planes_apart(k, x_BCZYX.shape[2], stride[0])
@@ -94,7 +95,7 @@ class _ByPlanes(torch.autograd.Function):
             weight_k = weight[:, :, k].contiguous()
             for images, gradients in _images(x_BCZYX[:, :, inputs], gradient_BKZYX[:, :, outputs]):
                 of_weight[:, :, k] += _gradients(gradients, images, weight_k, *flat, of_x=False)[1]
-        return of_x, of_weight.to(weight.dtype), of_bias, None, None, None
+        return of_x, of_weight.to(weight.dtype), of_bias, None, None, None, None
 
 
 def _planes_under(k: int, n_inputs: int, n_outputs: int, stride: int, padding: int) -> tuple[slice, slice]:
@@ -140,12 +141,13 @@ def _gradients(
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     transposed: bool,
+    groups: int,
     *,
     of_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of input and weights; only the requested one is computed."""
     n = len(stride)
     found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, stride, padding, (1,) * n, transposed, (0,) * n, 1, [of_x, not of_x, False]
+        gradient, x, weight, None, stride, padding, (1,) * n, transposed, (0,) * n, groups, [of_x, not of_x, False]
     )
     return found

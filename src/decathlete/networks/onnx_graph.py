@@ -97,12 +97,15 @@ class OnnxGraph:
             return self.node("BatchNormalization", [x, *values], epsilon=module.eps)
         if isinstance(module, nn.LeakyReLU):
             return self.node("LeakyRelu", [x], alpha=module.negative_slope)
+        if isinstance(module, nn.GELU):
+            return self._gelu(x)
         if isinstance(module, (nn.AvgPool2d, nn.AvgPool3d)):
             return self.node("AveragePool", [x], kernel_shape=module.kernel_size, strides=module.stride)
         raise TypeError(f"no ONNX operation is known for {type(module).__name__}")
 
     def _convolution(self, module: _ConvNd, x: str) -> str:
         transposed = isinstance(module, _ConvTransposeNd)
+        longer = {"output_padding": module.output_padding} if any(module.output_padding) else {}
         weights = [self.constant(value) for value in (module.weight, module.bias) if value is not None]
         return self.node(
             "ConvTranspose" if transposed else "Conv",
@@ -110,7 +113,15 @@ class OnnxGraph:
             kernel_shape=module.kernel_size,
             strides=module.stride,
             pads=[*module.padding, *module.padding],
+            group=module.groups,
+            **longer,
         )
+
+    def _gelu(self, x: str) -> str:
+        """``x (1 + erf(x / sqrt(2))) / 2``: opset 17 has no GELU."""
+        scaled = self.node("Mul", [x, self.constant(torch.tensor(0.5**0.5))])
+        share = self.node("Add", [self.node("Erf", [scaled]), self.constant(torch.tensor(1.0))])
+        return self.node("Mul", [self.node("Mul", [x, share]), self.constant(torch.tensor(0.5))])
 
     def _group_norm(self, module: nn.GroupNorm, x: str) -> str:
         """Each group as one channel; the scale and shift of the channels come after (opset 17 has no group norm)."""

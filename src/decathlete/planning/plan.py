@@ -193,7 +193,7 @@ class Plan(Schema):
 
     @property
     def n_masks(self) -> int:
-        """Number of input channels of 0 and 1, after the image's: the foreground, then the previous stage's structures."""
+        """Number of input channels of 0 and 1 after the image: the foreground, then the previous stage."""
         return int(self.foreground_channel) + self.n_previous
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import Restoration
+from decathlete.preprocessing.previous_stage import add_previous_stage
 from decathlete.preprocessing.store import PreparedStore, RawImage
 from decathlete.preprocessing.write import begin, case_digest, is_current, write_case
 
@@ -36,6 +37,7 @@ def preprocess(
     fingerprint: Fingerprint,
     splits: Splits,
     describe_image: Payload | None = None,
+    previous_stage: Mapping[str, Path] | None = None,
     workers: Workers = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
@@ -46,6 +48,7 @@ def preprocess(
 
     Args:
         describe_image: describes each raw image, for cases that are prepared for prediction.
+        previous_stage: of a cascade: case -> label map that its previous stage predicted.
         workers: cases at a time. They are threads: reading, matrix products and compression leave Python's lock. An
             executor prepares them in other processes.
         overwrite: replace data that another plan made.
@@ -58,7 +61,13 @@ def preprocess(
     with locked_output(folder, wait_for="prepared"):
         begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
         require_shared(workers, reads=[spec.root], writes=[folder / "cases"])
-        one = partial(_prepare_case, plan=plan, folder=folder / "cases", describe_image=describe_image)
+        one = partial(
+            _prepare_case,
+            plan=plan,
+            folder=folder / "cases",
+            describe_image=describe_image,
+            previous=previous_stage or {},
+        )
         failures, kept = {}, 0
         for done, outcome in enumerate(map_cases(one, {c.id: c for c in spec.cases}, workers=workers), start=1):
             if outcome.error is not None:
@@ -75,14 +84,19 @@ def preprocess(
         return PreparedStore.open(folder)
 
 
-def _prepare_case(case: Case, *, plan: Plan, folder: Path, describe_image: Payload | None) -> bool:
+def _prepare_case(
+    case: Case, *, plan: Plan, folder: Path, describe_image: Payload | None, previous: Mapping[str, Path]
+) -> bool:
     """Prepare and write one case; true if it was there already."""
-    digest = case_digest(case, plan)
+    predicted = previous.get(case.id)
+    digest = case_digest(case, plan, predicted)
     if is_current(folder / case.id, digest):
         return True
     label = read_label(case.label, spacing=case.spacing) if case.label else None
     image = read_channels(case.images, spacing=case.spacing)
     prepared = prepare(image, plan, label=label, case_id=case.id)
+    if predicted is not None:
+        prepared = add_previous_stage(prepared, read_label(predicted, spacing=case.spacing).array_ZYX, plan)
     raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None
     write_case(folder / case.id, prepared, digest=digest, dims=plan.dims, raw=raw)
     return False

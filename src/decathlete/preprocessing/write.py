@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from decathlete.core.checksums import file_crc32
 from decathlete.core.files import (
     atomic_path,
+    file_digest,
     remove,
     remove_partials,
     translate_native_write_error,
@@ -64,8 +65,11 @@ def preparation_digest(plan: Plan) -> str:
     return value_digest([STORE_VERSION, digest_form(plan.model_dump(mode="json", include=set(_PREPARATION)))])
 
 
-def case_digest(case: Case, plan: Plan) -> str:
+def case_digest(case: Case, plan: Plan, predicted: Path | None = None) -> str:
     """Return the digest of the preparation and of the case's raw files (name, size, time of change).
+
+    Args:
+        predicted: label map of a cascade's previous stage; its content counts.
 
     Raises:
         OSError: a file is missing.
@@ -73,7 +77,8 @@ def case_digest(case: Case, plan: Plan) -> str:
     files = [*case.images, *([case.label] if case.label else [])]
     stamps = [(p.name, i.st_size, i.st_mtime_ns) for p in files for i in [p.stat()]]
     reading = [] if case.spacing is None else [case.spacing]
-    return value_digest([preparation_digest(plan), case.id, stamps, *reading])
+    previous = [] if predicted is None else [file_digest(predicted)]
+    return value_digest([preparation_digest(plan), case.id, stamps, *reading, *previous])
 
 
 def begin(

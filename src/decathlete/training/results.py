@@ -13,6 +13,7 @@ from torch import Tensor
 from decathlete.core.choices import Weights
 from decathlete.errors import DecathleteError
 from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.models.combine import first_stage
 from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, load_checkpoint
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
@@ -124,6 +125,7 @@ def _save_bundle(
     epoch: int,
 ) -> None:
     folder = task.folder / (MODEL if kind == "final" else MODEL_BEST)
+    stages = [first_stage(task.previous_stage)] if task.previous_stage else []
     member = TrainedMember(
         plan=task.plan,
         networks=[weights],
@@ -132,8 +134,9 @@ def _save_bundle(
         mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
         weights=kind,
         provenance=_keep_circumstances(_provenance(task, record, state, kind, epoch=epoch), folder),
+        previous_stage=stages[0].name if stages else None,
     )
-    ModelBundle.save(folder, member, overwrite=True)
+    ModelBundle.save(folder, [*stages, member], overwrite=True)
 
 
 def _provenance(

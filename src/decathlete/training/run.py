@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +60,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     dataset_root: Path | None = None,
+    previous_stage: Sequence[Path] = (),
     progress: TrainingProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainResult:
@@ -73,6 +74,7 @@ def train(
         resume: continue a stopped run; a finished one is returned as it is, an absent one is started.
         overwrite: replace what ``output`` holds (with ``resume``: only ``resume`` counts).
         dataset_root: of the raw images, noted for later validation on their own grids.
+        previous_stage: of a cascade: folders of the models whose predictions are inputs; the model contains them.
         progress: receives steps and epochs; with several devices it must be picklable, else the log receives them.
         clock: returns the current time, seconds; a time budget is measured with it.
 
@@ -111,6 +113,7 @@ def train(
             started=started,
             log_level=logging.getLogger("decathlete").getEffectiveLevel(),
             clock=clock,
+            previous_stage=tuple(previous_stage),
         )
         return _run(task, record, progress or LogProgress(), rendezvous)
 

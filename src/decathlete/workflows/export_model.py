@@ -60,7 +60,7 @@ def export_model(
     return component.cls(chosen).export(
         bundle,
         path,
-        windows=lambda: _windows(Path(model), bundle.record.plan, inputs),
+        windows=lambda: _windows(Path(model), bundle.record.output_plan, inputs),
         overwrite=overwrite,
     )
 

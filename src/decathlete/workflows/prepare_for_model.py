@@ -13,7 +13,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.dataset.splits import Splits
-from decathlete.errors import DatasetError
+from decathlete.errors import DatasetError, OptionError
 from decathlete.inference.input_range import channel_means
 from decathlete.inference.output.provenance import inputs_digest
 from decathlete.io.images import Image
@@ -38,8 +38,8 @@ def prepare_for_model(
 ) -> PreparedStore:
     """Prepare the labelled cases (``val``) or the test images (``test``) of a dataset with the plan of a model.
 
-    They are written to ``<prepared>/<dataset>/<configuration>_<mode>``. :func:`decathlete.predict` accepts this folder as input
-    and then reads no raw images. The dataset may differ from that of the model.
+    They are written to ``<prepared>/<dataset>/<configuration>_<mode>``. :func:`decathlete.predict` accepts this folder
+    as input and then reads no raw images. The dataset may differ from that of the model.
 
     Args:
         task: dataset: number, folder name or path.
@@ -53,12 +53,20 @@ def prepare_for_model(
 
     Raises:
         ModelError: the model is missing or damaged.
+        OptionError: the model is a cascade.
         DatasetError: the dataset has no such cases.
         OutputError: the folder contains cases prepared with another plan, and ``overwrite`` is not set.
         CasesFailedError: some cases could not be prepared; all others are.
     """
     check_output_folder(workspace.prepared / workspace.dataset(task).resolve().name)
-    plan = ModelBundle.load(model).record.plan
+    record = ModelBundle.load(model).record
+    if record.is_cascade:
+        raise OptionError(
+            "is a cascade, whose second stage needs the prediction of the first",
+            where=model,
+            remedy="predict the images themselves with `decathlete predict`",
+        )
+    plan = record.plan
     spec = read_dataset(workspace.dataset(task), spacing=spacing)
     cases = spec.cases if mode == "val" else spec.test_cases
     if not cases:

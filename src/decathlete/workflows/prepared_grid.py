@@ -96,7 +96,10 @@ def _read(predictor: Predictor, case: Case) -> CaseRequest[_Truth]:
     on_prepared_grid = restoration.staying(target)
     return CaseRequest(
         prepared=PreparedInput(
-            geometry=on_prepared_grid.geometry, cases=(replace(prepared, restoration=on_prepared_grid),), warnings=()
+            geometry=on_prepared_grid.geometry,
+            cases=(replace(prepared, restoration=on_prepared_grid),),
+            warnings=(),
+            previous=predictor.prepare_previous(image, [prepared], case.id),
         ),
         payload=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, on_prepared_grid, plan.labels)),
     )

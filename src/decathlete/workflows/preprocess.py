@@ -29,6 +29,7 @@ from decathlete.planning.plan import Plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.training.config import TrainConfig
+from decathlete.workflows.cascade import find_first_stage
 from decathlete.workflows.resolution import plan_resolution
 from decathlete.workflows.workspace import Workspace, folder_name
 
@@ -69,6 +70,7 @@ def preprocess(
         checking, progress: called after each checked and each prepared case.
 
     Raises:
+        ModelError: the first stage of a cascade is not finished.
         DatasetError: the check found errors; lists all of them.
         OutputError: the folder contains data that were prepared with another plan, and ``overwrite`` is not given; or
             another process reads them, or the folder cannot be written.
@@ -78,7 +80,9 @@ def preprocess(
     folder = check_output_folder(workspace.prepared_folder(task, which))
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing)
     with locked_output(folder, wait_for="prepared"):
-        store = _finished_store(folder, spec) if reuse and not overwrite else None
+        # a cascade's data also depend on its first stage
+        may_reuse = reuse and not overwrite and which != "3d_cascade"
+        store = _finished_store(folder, spec) if may_reuse else None
         if store is not None and (training is None or training.max_time_s is None):
             if on_plan:
                 on_plan(store.plan)
@@ -106,12 +110,14 @@ def preprocess(
         if store is not None:
             return store
         splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
+        stage = None if plan.previous_stage is None else find_first_stage(workspace, task, plan, splits)
         return prepare_store(
             spec,
             plan,
             folder,
             fingerprint=fingerprint,
             splits=splits,
+            previous_stage=None if stage is None else stage.predictions,
             workers=workers,
             overwrite=overwrite,
             progress=progress,

@@ -28,6 +28,7 @@ from decathlete.training.results import TrainResult
 from decathlete.training.run import train as train_on_store
 from decathlete.training.run_folder import record_in
 from decathlete.workflows.budget import compute_budget
+from decathlete.workflows.cascade import find_first_stage
 from decathlete.workflows.workspace import FoldName, Workspace
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,9 @@ def train(
                 architecture_of(plan.network).width,
                 plan.reasons["budget"],
             )
+        previous_stage: tuple[Path, ...] = ()
+        if plan.previous_stage is not None:
+            previous_stage = find_first_stage(workspace, task, plan, store.splits).models_for(fold)
         return train_on_store(
             store,
             fold,
@@ -93,6 +97,7 @@ def train(
             resume=resume,
             overwrite=overwrite,
             dataset_root=workspace.dataset(task).resolve(),
+            previous_stage=previous_stage,
             progress=progress,
             clock=clock,
         )

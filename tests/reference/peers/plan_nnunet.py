@@ -4,7 +4,7 @@
 named) and network, the plan of each configuration: spacing, patch, batch, strides, kernels, features and blocks.
 ``tests/reference/test_configurations_of_nnunet.py`` compares them with ours.
 
-The memory estimate builds networks without weights (on torch's meta device): the same numbers in a fraction of the time.
+The memory estimate builds networks without weights (on torch's meta device): equal numbers, sooner.
 """
 
 import contextlib
@@ -36,7 +36,9 @@ FINGERPRINTS = {
     "thick_ct_5mm": ((60, 512, 512), (5.0, 0.78, 0.78), 50, 1),
     "thick_ct_3mm": ((100, 512, 512), (3.0, 0.78, 0.78), 120, 1),
     "thick_ct_2_5mm": ((160, 512, 512), (2.5, 0.8, 0.8), 280, 1),
-    "thick_ct_mixed": ([(60, 512, 512), (120, 512, 512), (300, 512, 512)], [(5.0, 0.8, 0.8), (2.5, 0.7, 0.7), (1.0, 0.75, 0.75)], 90, 1),
+    "thick_ct_mixed": ([(60, 512, 512), (120, 512, 512), (300, 512, 512)], [
+        (5.0, 0.8, 0.8), (2.5, 0.7, 0.7), (1.0, 0.75, 0.75),
+    ], 90, 1),
     "thick_ct_coarse": ([(40, 400, 400), (30, 512, 512)], [(7.0, 0.9, 0.9), (10.0, 0.7, 0.7)], 40, 1),
     "thin_ct_1mm": ((400, 512, 512), (1.0, 0.77, 0.77), 130, 1),
     "thin_ct_0_7mm": ((600, 512, 512), (0.7, 0.7, 0.7), 40, 1),
@@ -67,13 +69,17 @@ FINGERPRINTS = {
     "few_cases_3": ((30, 300, 300), (4.0, 0.8, 0.8), 3, 1),
     "coarse_middle_axis": ((300, 60, 300), (0.8, 4.0, 0.8), 40, 1),
     "coarse_last_axis": ((256, 256, 30), (0.9, 0.9, 5.5), 40, 1),
-    "mixed_sizes": ([(80, 160, 160), (120, 240, 200), (64, 128, 128)], [(1.5, 1.0, 1.0), (1.0, 0.8, 0.8), (2.0, 1.2, 1.2)], 33, 1),
+    "mixed_sizes": ([(80, 160, 160), (120, 240, 200), (64, 128, 128)], [
+        (1.5, 1.0, 1.0), (1.0, 0.8, 0.8), (2.0, 1.2, 1.2),
+    ], 33, 1),
     "slightly_anisotropic": ((90, 220, 220), (2.0, 1.1, 0.9), 44, 1),
     "ratio_3": ((80, 240, 240), (3.0, 1.0, 1.0), 44, 1),
     "ratio_3_1": ((70, 240, 240), (3.1, 1.0, 1.0), 44, 1),
     "too_small_to_pool": ((7, 7, 7), (1.0, 1.0, 1.0), 30, 1),
     "flat_thin": ((1, 300, 300), (0.5, 1.0, 1.0), 30, 1),
-    "mixed_large": ([(300, 512, 512), (150, 400, 400), (80, 600, 600)], [(1.0, 0.7, 0.7), (2.5, 0.9, 0.9), (5.0, 0.6, 0.6)], 31, 1),
+    "mixed_large": ([(300, 512, 512), (150, 400, 400), (80, 600, 600)], [
+        (1.0, 0.7, 0.7), (2.5, 0.9, 0.9), (5.0, 0.6, 0.6),
+    ], 31, 1),
 }  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def _commands(group: Any) -> dict[str, Any]:
     return found
 
 
-NETWORK = "architecture deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
+NETWORK = "architecture deep-supervision depth filters heads min-fmap negative-slope network wide-encoder"
 REGIONS = "brats regions regions-order"
 PLAN = (
     f"{NETWORK} {REGIONS} block adapt foreground-channel group-by memory n-folds norm order orientation set split-seed "
@@ -71,16 +71,16 @@ TRAINING = (
     "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend cluster configurations max-members total-time data dim engine "
+    "run": f"{PLAN} {TRAINING} blend cluster configuration configurations max-members total-time data dim engine "
     "fold fold-resources folds metrics overlap overwrite prepared preset results spacing tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
     "suffix test-images to workers",
     "check": f"{REGIONS} cluster data group-by json n-folds spacing split-seed splits workers",
-    "preprocess": f"{PLAN.replace('adapt ', '')} cluster data dim max-time mode model overwrite prepared preset "
-    "spacing task workers",
-    "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",
+    "preprocess": f"{PLAN.replace('adapt ', '')} cluster configuration data dim max-time mode model overwrite "
+    "prepared preset results spacing task workers",
+    "train": f"{TRAINING} configuration data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap "
     "overwrite precision set tolerance tta workers",
     "predict": "batch-size blend cases cluster device engine input layout memory model output overlap overwrite "
@@ -137,6 +137,7 @@ OF_THEIR_OWN = {
     ("predict", "output"),
     ("select", "output"),
     ("import nnunet", "output"),  # the model
+    ("import nnunet", "configuration"),  # nnU-Net's
     ("export nnunet", "output"),  # nnU-Net's model
     ("export onnx", "output"),  # a file, or a folder
     ("export openvino", "output"),
@@ -180,7 +181,7 @@ def test_help_groups_options_and_shows_defaults_choices_and_units(columns: int) 
     said = " ".join(runner.invoke(app, ["run", "--help"]).output.split())
     for part in ("Plan: --memory GB", "Length of training: --max-time DURATION", "Machine:", "Folders:"):
         assert part in said
-    for part in ("--norm <instance|batch|group>", "[default: 8.0", "default: (the plan's)", "90s, 20m, 1h30m"):
+    for part in ("--norm <instance|batch|group>", "[default: (8)", "default: (the plan's)", "90s, 20m, 1h30m"):
         assert part in said
 
 

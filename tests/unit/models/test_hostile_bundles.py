@@ -258,7 +258,7 @@ def test_members_of_one_plan_have_the_same_weight(bundle):
     rejected(bundle, "members of one plan have different weights")
 
 
-def test_a_cascade_is_not_run(bundle):
+def test_a_stage_of_a_cascade_is_another_member_and_fits_the_plan(bundle):
     def make_cascade(content):
         (member,) = content["members"]
         first, second = member["networks"]
@@ -266,10 +266,19 @@ def test_a_cascade_is_not_run(bundle):
         content["members"] = [low, member | {"networks": [second], "previous_stage": "low"}]
 
     change_record(bundle, make_cascade)
-    rejected(bundle, "member 3d is a stage of a cascade, which this release cannot run")
+    rejected(bundle, "member 3d has a previous_stage, and its plan needs none")
+
+    def add_inputs(content):
+        plan = content["members"][1]["plan"]
+        plan["previous_stage"] = "3d_lowres"
+        plan["network"]["in_channels"] += len(plan["labels"]["classes"]) - 1
+
+    change_record(bundle, add_inputs)
     for wrong in ("other", "3d"):
         change_record(bundle, lambda content, wrong=wrong: content["members"][1].update(previous_stage=wrong))
         rejected(bundle, f"previous_stage '{wrong}' is not another member")
+    change_record(bundle, lambda content: content["members"][1].update(previous_stage=None))
+    rejected(bundle, "member 3d has no previous_stage, and its plan needs one")
 
 
 def test_labels_are_those_of_the_plans(bundle):

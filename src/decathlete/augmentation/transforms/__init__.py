@@ -1,8 +1,9 @@
-"""Transforms: random changes of training patches. Here are the registry, the two roles and their settings.
+"""Transforms: random changes of training patches. Here are the registry, the roles and their settings.
 
-A transform has one of two roles. A :class:`SpatialTransform` contributes to the one matrix by which a sample is
+A transform has one of these roles. A :class:`SpatialTransform` contributes to the one matrix by which a sample is
 resampled, or to its flips; image, masks and label follow together. An :class:`IntensityTransform` changes the values of
-*rows*, each one channel of one sample; labels and masks are never passed to it. A plug-in is one module::
+*rows*, each one channel of one sample; labels and masks are never passed to it. A third role is for cascades alone: a
+``MaskTransform`` (in ``_masks.py``) corrupts the masks of the previous stage. A plug-in is one module::
 
     @TRANSFORMS.register("offset")
     class Offset(IntensityTransform):
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,4 +184,5 @@ class IntensityTransform(ABC):
         """
 
 
-TRANSFORMS: Registry[SpatialTransform | IntensityTransform] = Registry("transform", package=__name__)
+TRANSFORMS: Registry[Any] = Registry("transform", package=__name__)
+"""Spatial transforms, intensity transforms, and transforms of the masks of a cascade (``_masks.MaskTransform``)."""

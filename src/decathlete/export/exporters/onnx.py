@@ -7,6 +7,7 @@ from pathlib import Path
 
 from decathlete.core.files import atomic_path
 from decathlete.core.locks import locked_output
+from decathlete.errors import OptionError
 from decathlete.export.exporters import EXPORTERS, CheckWindows
 from decathlete.export.programs import ExportedProgram, ProgramExporter, ProgramSource, check_replaceable
 from decathlete.inference.engines.onnx import OnnxEngine
@@ -28,6 +29,11 @@ class OnnxExporter(ProgramExporter):
         """Write a folder with ``model.onnx``; or a single file, if ``output`` ends in ``.onnx``."""
         if output.suffix != ".onnx":
             return super().export(model, output, windows=windows, overwrite=overwrite)
+        if model.record.is_cascade:
+            raise OptionError(
+                f"--output {output.name}: a cascade has two programs",
+                remedy="name a folder, without .onnx",
+            )
         with locked_output(output):
             check_replaceable(output, _is_exported_file, overwrite=overwrite)
             source = ProgramSource.of(model, windows())

@@ -55,9 +55,10 @@ def small_case_bytes(predictor: Predictor, request: CaseRequest[Payload]) -> int
     """Return the memory that a small case needs while it is computed; ``None`` for a case to be computed alone.
 
     A case is computed alone if its windows fill a batch, if it needs more than :data:`SHARED_BYTES`, and always where
-    models of several plans are averaged or memory is limited.
+    models of several plans are computed or memory is limited.
     """
-    if predictor.window.memory_gb is not None or len(predictor.ensembles) > 1:
+    several = len(predictor.ensembles) > 1 or predictor.ensembles[0].previous is not None
+    if predictor.window.memory_gb is not None or several:
         return None
     (ensemble,), (case,) = predictor.ensembles, request.prepared.cases
     channels, z, y, x = case.image_CZYX.shape

@@ -72,7 +72,7 @@ class ProgramEngine(Engine):
         layout: Layout,  # noqa: ARG003 - ``auto``, for ``follows_layout`` is false
     ) -> Self:
         """Write the network as an ONNX program, and compile it."""
-        window = (len(plan.channels), *plan.patch_size)
+        window = (plan.n_inputs, *plan.patch_size)
         program = onnx_program([network], window=window, n_outputs=plan.labels.n_outputs)
         return cls(program, window=window, precision=precision)
 

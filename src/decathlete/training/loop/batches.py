@@ -30,7 +30,10 @@ def check_loader(config: TrainConfig) -> None:
 
 def device_augmenter(task: TrainTask) -> Augmenter:
     """Return the augmentation that the training device does: all of it, or none after DALI."""
-    return _augmenter(task, LOADERS.build(task.config.loader).on_device(task.augmentation))
+    on_device = LOADERS.build(task.config.loader).on_device(task.augmentation)
+    if task.plan.previous_stage is not None:  # no loader corrupts masks
+        on_device = on_device.with_corrupted_masks(task.augmentation)
+    return _augmenter(task, on_device)
 
 
 def make_loader(task: TrainTask, device: torch.device, *, first_step: int) -> Iterable[RawBatch]:
@@ -63,5 +66,9 @@ def make_sampler(task: TrainTask) -> Sampler:
 def _augmenter(task: TrainTask, augmentation: AugmentationConfig) -> Augmenter:
     plan = task.plan
     return Augmenter(
-        augmentation, patch_size=plan.patch_size, seed=task.config.seed, n_masks=int(plan.foreground_channel)
+        augmentation,
+        patch_size=plan.patch_size,
+        seed=task.config.seed,
+        n_masks=plan.n_masks,
+        n_previous=plan.n_previous,
     )

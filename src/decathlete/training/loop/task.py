@@ -26,6 +26,7 @@ class TrainTask:
         folder: of the run, for everything written.
         plan: with the batch really used, per process and step.
         train_ids, val_ids: cases.
+        previous_stage: of a cascade: folders of the models whose predictions are inputs, which the model contains.
         started: reading of ``clock`` when ``train`` was called.
         log_level: of the package's logger in the process that started it.
         clock: returns the current time, seconds; a time budget is measured with it. Must be picklable for several
@@ -42,12 +43,15 @@ class TrainTask:
     started: float
     log_level: int
     clock: Callable[[], float] = time.monotonic
+    previous_stage: tuple[Path, ...] = ()
 
     @property
     def augmentation(self) -> AugmentationConfig:
         """The config's, or the loader's defaults for the plan's dimensions; mirroring along the plan's axes alone."""
         plan = self.plan
         chosen = self.config.augmentation or LOADERS.build(self.config.loader).default_augmentation(plan.dims)
+        if plan.previous_stage is not None:
+            chosen = chosen.with_corrupted_masks()
         return chosen.mirroring_within(plan.mirror_axes, plan.dims)
 
     @property

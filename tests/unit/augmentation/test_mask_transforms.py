@@ -1,0 +1,112 @@
+"""The corruption of the masks of a cascade's previous stage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from decathlete.augmentation.batch import SpatialParams, collate
+from decathlete.augmentation.config import CASCADE_TRANSFORMS, AugmentationConfig
+from decathlete.augmentation.pipeline import Augmenter
+from decathlete.augmentation.transforms import TRANSFORMS, Patch
+from decathlete.augmentation.transforms._masks import MaskTransform
+from decathlete.augmentation.transforms.mask_components import MaskComponents
+from decathlete.augmentation.transforms.mask_morphology import MaskMorphology
+
+
+def cube(shape: tuple[int, ...] = (16, 16, 16), low: int = 5, high: int = 10) -> torch.Tensor:
+    mask = torch.zeros(shape)
+    mask[(slice(low, high),) * len(shape)] = 1
+    return mask
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (16, 16)])
+def test_morphology_equals_scipys_with_a_box(shape):
+    transform = MaskMorphology(MaskMorphology.Settings(), Patch(size=shape))
+    box = np.ones((5,) * len(shape))
+    assert torch.equal(
+        transform._dilate(cube(shape), 2).bool(), torch.from_numpy(ndimage.binary_dilation(cube(shape), box))
+    )
+    assert torch.equal(
+        transform._erode(cube(shape), 2).bool(),
+        torch.from_numpy(ndimage.binary_erosion(cube(shape), box, border_value=1)),
+    )
+
+
+def test_coarse_slices_do_not_grow_into_their_neighbours():
+    transform = MaskMorphology(MaskMorphology.Settings(), Patch(size=(16, 16, 16), in_plane=True))
+    grown = transform._dilate(cube(), 2)
+    assert grown[4].sum() == 0 < grown[5].sum()
+    assert grown[5].sum() > cube()[5].sum()
+
+
+def test_all_four_operations_are_drawn():
+    transform = MaskMorphology(MaskMorphology.Settings(radius=(1, 1)), Patch(size=(16, 16, 16)))
+    mask = cube()
+    mask[0, 0, 0] = 1  # removed by opening and erosion, kept by closing
+    sizes = {int(transform.change(mask, np.random.default_rng(seed)).sum()) for seed in range(40)}
+    assert len(sizes) == 4
+
+
+def test_one_small_component_is_removed():
+    transform = MaskComponents(MaskComponents.Settings(), Patch(size=(16, 16, 16)))
+    mask = cube(low=1, high=4) + cube(low=8, high=10)
+    sizes = {int(transform.change(mask, np.random.default_rng(seed)).sum()) for seed in range(20)}
+    assert sizes == {27, 8}
+    large = torch.ones(16, 16, 16)
+    assert torch.equal(transform.change(large, np.random.default_rng(0)), large)
+    nothing = torch.zeros(16, 16, 16)
+    assert torch.equal(transform.change(nothing, np.random.default_rng(0)), nothing)
+
+
+def test_masks_that_do_not_overlap_do_not_overlap_afterwards():
+    settings = MaskMorphology.Settings(probability=1, radius=(3, 3))
+    transform = MaskMorphology(settings, Patch(size=(16, 16, 16)))
+    changed = 0
+    for seed in range(10):
+        masks = torch.stack([cube(low=2, high=8), cube(low=8, high=14)])
+        before = masks.clone()
+        transform(masks, np.random.default_rng(seed))
+        assert int(masks.sum(dim=0).max()) <= 1
+        changed += not torch.equal(masks, before)
+    assert changed > 5
+
+
+def test_only_the_masks_of_the_previous_stage_are_changed_and_repeatably():
+    config = AugmentationConfig.none().revised(
+        mask_morphology={"probability": 1.0}, mask_components={"probability": 1.0}
+    )
+    image = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float32)
+    image[1:] = cube().numpy()  # the foreground, then two structures
+    draw = SpatialParams(size=(16, 16, 16), flips=(False,) * 3)
+
+    def augmented(step: int) -> torch.Tensor:
+        batch = collate(step, range(2), [draw] * 2, ["a", "b"], [image, image], [np.zeros((16, 16, 16), np.uint8)] * 2)
+        augmenter = Augmenter(config, patch_size=(16, 16, 16), seed=3, n_masks=3, n_previous=2)
+        return augmenter(batch, "cpu")[0]
+
+    first = augmented(5)
+    assert torch.equal(first, augmented(5))
+    assert torch.equal(first[:, :2], torch.from_numpy(image[:2]).expand(2, -1, -1, -1, -1))
+    assert not torch.equal(first[:, 2:], torch.from_numpy(image[2:]).expand(2, -1, -1, -1, -1))
+    assert set(first[:, 2:].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_a_cascade_adds_them_and_keeps_the_users_settings():
+    assert not set(CASCADE_TRANSFORMS) & set(AugmentationConfig.default(3).names)
+    assert AugmentationConfig.default(3).with_corrupted_masks()["mask_morphology"].chance == 0.4
+    own = AugmentationConfig({"mask_morphology": {"probability": 0.1}})
+    assert own.with_corrupted_masks()["mask_morphology"].probability == 0.1
+    assert AugmentationConfig.none().with_corrupted_masks(own)["mask_morphology"].probability == 0.1
+
+
+@pytest.mark.parametrize("name", CASCADE_TRANSFORMS)
+def test_their_settings_are_documented_and_survive_a_file(name):
+    component = TRANSFORMS.resolve(name)
+    assert issubclass(component.cls, MaskTransform)
+    assert component.summary
+    assert [n for n, field in component.settings.model_fields.items() if not field.description] == []
+    config = AugmentationConfig.none().with_corrupted_masks()
+    assert AugmentationConfig.model_validate_json(config.model_dump_json()) == config

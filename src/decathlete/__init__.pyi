@@ -119,6 +119,10 @@ from .workflows.run import (
     RunResult as RunResult,
     run as run,
 )
+from .workflows.run_configurations import (
+    ConfigurationsResult as ConfigurationsResult,
+    run_configurations as run_configurations,
+)
 from .workflows.selection.record import Selection as Selection
 from .workflows.selection.select import (
     SelectResult as SelectResult,

@@ -239,16 +239,17 @@ class FoldsFailedError(DecathleteError):
     """Some folds of a cross-validation failed; all others are finished and kept.
 
     Args:
-        failures: fold -> message.
+        failures: fold -> message; of several configurations, the fold with the name of its configuration.
         n_done: number of folds that succeeded.
     """
 
     code = "E-FOLDS-FAILED"
 
-    def __init__(self, failures: Mapping[int, str], *, n_done: int) -> None:
-        self.failures = dict(failures)
+    def __init__(self, failures: Mapping[int, str] | Mapping[str, str], *, n_done: int) -> None:
+        self.failures: dict[int | str, str] = {**failures}
         self.n_done = n_done
-        lines = "\n".join(f"  fold {fold}: {message}" for fold, message in self.failures.items())
+        names = {fold: fold if isinstance(fold, str) else f"fold {fold}" for fold in self.failures}
+        lines = "\n".join(f"  {names[fold]}: {message}" for fold, message in self.failures.items())
         super().__init__(
             f"{len(self.failures)} of {len(self.failures) + n_done} folds failed:\n{lines}",
             remedy="fix the cause and run the same command again, or leave these folds out; finished folds are kept, "

@@ -21,6 +21,7 @@ from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.combine import combine_bundles
 from decathlete.models.record import Combination, PostprocessingStep
 from decathlete.networks.build import build_network
+from decathlete.workflows.export_model import export_model, export_onnx
 from decathlete.workflows.predict import predict
 from factories import make_test_plan, make_volumes
 
@@ -205,6 +206,26 @@ def test_exported_programs_keep_temperature_and_post_processing(models, tmp_path
     assert (folds.networks, folds.mirror_axes) == (3, (1, 2))
     with pytest.raises(ModelError, match="different plans"):
         ProgramSource.of(combine_bundles(models, tmp_path / "all"), CheckWindows(windows=[], origin=""))
+
+
+def test_a_model_of_several_plans_is_exported_as_a_program_of_each(models, image, tmp_path):
+    combined = combine_bundles(models[:2], tmp_path / "both", temperature=2.0, postprocessing=[LARGEST])
+    exported = export_model("onnx", combined.folder, tmp_path / "programs")
+    assert [part.path for part in exported.parts] == [tmp_path / "programs" / name for name in ("3d", "2d")]
+    assert f"--model {tmp_path / 'programs' / '3d'} --model {tmp_path / 'programs' / '2d'}" in exported.summary
+    expected = run(combined.folder, image)
+    programs = Predictor.load([part.path for part in exported.parts], device="cpu", precision="fp32")
+    found = programs.predict(image, spacing=SPACING, probabilities=True)
+    np.testing.assert_allclose(found.probabilities_KZYX, expected.probabilities_KZYX, atol=1e-4)
+    with pytest.raises(OutputError, match="exists"):
+        export_model("onnx", combined.folder, tmp_path / "programs")
+    with pytest.raises(OptionError, match="several plans"):
+        export_model("onnx", combined.folder, tmp_path / "program.onnx")
+    with pytest.raises(ModelError, match="different plans"):
+        export_onnx(combined.folder, tmp_path / "one")
+    weighted = combine_bundles(models[:2], tmp_path / "weighted", weights=[3, 1])
+    with pytest.raises(ModelError, match="weights the probabilities"):
+        export_model("onnx", weighted.folder, tmp_path / "weighted_programs")
 
 
 def test_weights_that_are_equal_change_nothing(models, image, tmp_path):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from decathlete.core.geometry import Triple
     from decathlete.evaluation.metrics import Metric
 
-PLACES, MACHINE, PREDICTION, SPLIT = "Folders", "Machine", "Prediction", "Split"
+PLACES, MACHINE, PREDICTION, SPLIT, SELECTION = "Folders", "Machine", "Prediction", "Split", "Selection"
 REGIONS = "Overlapping regions"
 """Sections of ``--help``. An option without a section is listed under Options."""
 
@@ -168,6 +168,7 @@ MaxMembers = Annotated[
         "--max-members",
         metavar="N",
         min=1,
+        rich_help_panel=SELECTION,
         help="Greatest number of networks of the selected model; each adds its time to a prediction.",
     ),
 ]

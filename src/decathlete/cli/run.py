@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +19,7 @@ from decathlete.cli.terminal import echo
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
+    from decathlete.training.config import TrainConfig
     from decathlete.workflows.fold import PipelineOptions
 
 
@@ -39,6 +41,26 @@ def run(
             help="Folds of a cross-validation: 0-4, 0,2 or 0- (every fold). --max-time applies to each fold.",
         ),
     ] = None,
+    configurations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            rich_help_panel=o.SELECTION,
+            show_default="one, --configuration",
+            help="Configurations to train and compare: auto (those that the images justify), or e.g. 2d,3d. The best "
+            "one or pair becomes the model (see `decathlete select`).",
+        ),
+    ] = None,
+    total_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            rich_help_panel=o.SELECTION,
+            show_default="--max-time or --epochs of each fold",
+            help="With --configurations: time of everything, 10h or 2d, divided among the trainings.",
+        ),
+    ] = None,
+    max_members: o.MaxMembers = 10,
     adapt: Adapt = True,
     spacing: o.Spacing = None,
     data: o.Data = Path("data"),
@@ -76,6 +98,8 @@ def run(
             remedy="leave it out, or use --cluster",
             code="E-OPTION-CONFLICT",
         )
+    explicit = explicit_options(context)
+    _check_selection_options(explicit, configurations)
     which = o.choose_configuration(context, configuration, dim)
     dims = dims_of(which)
     held_out = o.parse_fold(fold)
@@ -87,7 +111,11 @@ def run(
         "plan_options": replace(plan.to_plan_options(), preset=preset, overrides=assigned.plan),
         "spacing": o.parse_spacing(spacing),
         "config": training.to_train_config(
-            explicit_options(context), preset=preset, dims=dims, fold=held_out, assigned=assigned.train
+            explicit | ({} if total_time is None else {"max_time": total_time}),
+            preset=preset,
+            dims=dims,
+            fold=held_out,
+            assigned=assigned.train,
         ),
         "adapt": adapt,
         "predict_options": windows.to_predict_options(
@@ -100,10 +128,72 @@ def run(
     }
     with open_workers(context, cluster, workers) as case_workers:
         options["workers"] = case_workers
-        if folds is None:
+        if configurations is not None:
+            config_2d = training.to_train_config(
+                explicit | ({} if total_time is None else {"max_time": total_time}),
+                preset=preset,
+                dims=2,
+                assigned=assigned.train,
+            )
+            _run_configurations(
+                dataset, configurations, folds, total_time, max_members, config_2d=config_2d, options=options
+            )
+        elif folds is None:
             _run_fold(dataset, held_out, options)
         else:
             _run_folds(dataset, folds, options)
+
+
+def _check_selection_options(explicit: Mapping[str, Any], configurations: str | None) -> None:
+    """Reject options that contradict ``--configurations``, or that have no effect without it."""
+    if configurations is None:
+        if useless := [name for name in ("total_time", "max_members") if name in explicit]:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+            raise OptionError(
+                f"{flags} has no effect without --configurations",
+                remedy="leave it out, or use --configurations auto",
+                code="E-OPTION-CONFLICT",
+            )
+        return
+    excluded = ["dim", "configuration", "fold", *(["max_time", "epochs"] if "total_time" in explicit else [])]
+    if contradicting := [name for name in excluded if explicit.get(name) is not None]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in contradicting)
+        other = "--total-time" if contradicting[0] in ("max_time", "epochs") else "--configurations"
+        raise OptionError(f"{flags} contradicts {other}", remedy=f"leave out {flags}", code="E-OPTION-CONFLICT")
+
+
+def _run_configurations(
+    dataset: str,
+    configurations: str,
+    folds: str | None,
+    total_time: str | None,
+    max_members: int,
+    *,
+    config_2d: TrainConfig,
+    options: PipelineOptions,
+) -> None:
+    from decathlete.cli.jobs_table import JobsReporter
+    from decathlete.core.durations import parse_duration
+    from decathlete.workflows.run_configurations import run_configurations
+
+    options["reporter"] = JobsReporter()
+    result = run_configurations(
+        dataset,
+        configurations=configurations,
+        folds=folds,
+        total_time_s=None if total_time is None else parse_duration(total_time),
+        max_members=max_members,
+        config_2d=config_2d,
+        **options,
+    )
+    selection = result.selection
+    echo(selection.summary())
+    echo(f"\nmodel in {selection.model}; report in {selection.report}")
+    if result.predictions:
+        echo(f"predictions in {result.predictions}")
+    echo(selection.scores.headline_line())
+    if result.failed_tests is not None:
+        raise result.failed_tests
 
 
 def _run_fold(dataset: str, fold: int | Literal["all"], options: PipelineOptions) -> None:

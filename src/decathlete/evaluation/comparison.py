@@ -119,4 +119,5 @@ def _by_patient(
     _, index = np.unique(patients, return_inverse=True)
     known = np.array([0.0 if value is None else 1.0 for value in values])
     numbers = np.array([value or 0.0 for value in values])
-    return np.bincount(index, numbers), np.bincount(index, known)
+    n_patients = int(index.max()) + 1
+    return np.bincount(index, numbers, n_patients).astype(float), np.bincount(index, known, n_patients).astype(float)

@@ -99,7 +99,7 @@ def _open(folder: Path, builder: EngineBuilder, fold: int | None) -> list[_Model
                 ),
                 weight=1.0,
                 load=lambda: [program.load()],
-                previous=_open(program.previous, builder)[0] if program.previous is not None else None,
+                previous=_open(program.previous, builder, None)[0] if program.previous is not None else None,
             )
         ]
     bundle = ModelBundle.load(folder)

@@ -188,6 +188,49 @@ def first_stage(models: Sequence[Path], *, name: str = "3d_lowres") -> TrainedMe
     )
 
 
+def split_by_plan(bundle: ModelBundle, folder: Path) -> list[ModelBundle]:
+    """Write a model of each plan of a model, for programs that compute one plan.
+
+    Predicting with the list of them gives what predicting with the model gives.
+
+    Args:
+        folder: receives a model for each plan, by the name of its configuration.
+
+    Raises:
+        ModelError: the model weights its plans, which a list of models cannot.
+        OutputError: the folder cannot be written.
+    """
+    record = bundle.record
+    if record.combination.weights:
+        raise ModelError(
+            "weights the probabilities of its plans",
+            where=bundle.folder,
+            remedy="combine its models again without weights, or use it for prediction",
+            code="E-MODEL-SEVERAL-PLANS",
+        )
+    groups: dict[str, list[BundleMember]] = {}
+    for member in bundle.outputs:
+        groups.setdefault(member.plan.digest, []).append(member)
+    taken: set[str] = set()
+    return [
+        ModelBundle.save(
+            folder / _free_name(members[0].plan.configuration_name, taken),
+            _with_stages(bundle, members),
+            temperature=record.temperature,
+            postprocessing=record.postprocessing,
+            provenance={**record.provenance, "part_of": bundle.digest},
+        )
+        for members in groups.values()
+    ]
+
+
+def _with_stages(bundle: ModelBundle, members: Sequence[BundleMember]) -> list[TrainedMember]:
+    """Return members, after the first stages that they need."""
+    stages = {m.record.name: m for member in members if (m := bundle.previous_stage_of(member))}
+    names = {member.record.name: member.record.name for member in bundle.members}
+    return [_copy_member(member, names) for member in (*stages.values(), *members)]
+
+
 def _members(bundles: Sequence[ModelBundle]) -> list[TrainedMember]:
     taken: set[str] = set()
     copied: list[TrainedMember] = []

@@ -88,14 +88,8 @@ def _cross_validate(pipeline: FoldPipeline, store: PreparedStore, numbers: Seque
         raise _common_error(list(errors.values())) or _folds_error(errors, n_done=0)
     failed = _folds_error(errors, n_done=len(finished)) if errors else None
     folder = pipeline.workspace.results_folder(pipeline.task, pipeline.which)
-    scores = CrossValidation.of(
-        {fold: result.scores for fold, result in finished.items() if result.scores is not None},
-        dataset=store.plan.dataset,
-        dims=store.plan.dims,
-        n_folds=len(store.splits.folds),
-        failed=failed.failures if failed else {},
-    )
-    report = _write(folder, scores)
+    messages = {fold: _message(problem) for fold, problem in errors.items()}
+    scores, report = write_summary(pipeline, store, finished, failed=messages)
     predictions, failed_tests = None, None
     if failed is None:
         output = folder / f"predictions_folds_{format_folds(list(finished)).replace(',', '_')}"
@@ -130,9 +124,34 @@ def _run_folds(pipeline: FoldPipeline, folds: Sequence[int]) -> tuple[dict[int, 
             finished[fold] = outcome
         else:
             errors[fold] = outcome
-            is_user_error = isinstance(outcome, DecathleteError | OSError) or is_out_of_memory(outcome)
-            log.error("fold %d failed: %s", fold, _message(outcome), exc_info=None if is_user_error else outcome)
+            describe_failure(fold, outcome)
     return dict(sorted(finished.items())), dict(sorted(errors.items()))
+
+
+def describe_failure(fold: int, problem: Exception) -> str:
+    """Log the error of a fold and return its message; the log has the traceback of an error of the program."""
+    is_user_error = isinstance(problem, DecathleteError | OSError) or is_out_of_memory(problem)
+    log.error("fold %d failed: %s", fold, _message(problem), exc_info=None if is_user_error else problem)
+    return _message(problem)
+
+
+def write_summary(
+    pipeline: FoldPipeline, store: PreparedStore, finished: Mapping[int, FoldResult], *, failed: Mapping[int, str]
+) -> tuple[CrossValidation, Path]:
+    """Combine the scores of folds, and write them and their page into the folder of the configuration.
+
+    Args:
+        finished: results of the folds (at least one).
+        failed: fold -> why it has no scores.
+    """
+    scores = CrossValidation.of(
+        {fold: result.scores for fold, result in finished.items() if result.scores is not None},
+        dataset=store.plan.dataset,
+        dims=store.plan.dims,
+        n_folds=len(store.splits.folds),
+        failed=dict(failed),
+    )
+    return scores, _write(pipeline.workspace.results_folder(pipeline.task, pipeline.which), scores)
 
 
 def _folds_error(errors: Mapping[int, Exception], *, n_done: int) -> FoldsFailedError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +13,14 @@ from pydantic import ValidationError
 from decathlete.core.files import check_output_path
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
+from decathlete.core.scratch import scratch_folder
 from decathlete.errors import DecathleteError, OptionError, problems_found
-from decathlete.export.exporters import EXPORTERS, CheckWindows, ExportResult
+from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
 from decathlete.export.parity import N_WINDOWS, check_windows
 from decathlete.export.programs import ExportedProgram
 from decathlete.export.windows import first_middles
 from decathlete.models.bundle import ModelBundle
+from decathlete.models.combine import split_by_plan
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.run_images import load_run_images
@@ -35,6 +39,9 @@ def export_model(
     overwrite: bool = False,
 ) -> ExportResult:
     """Write a trained model for another program.
+
+    A model of several plans, such as a selected pair of configurations, becomes a folder with an export of each plan;
+    ``decathlete predict`` averages them if all are named.
 
     Args:
         exporter: name of a registered exporter (``decathlete components exporter`` lists them), ``module:Class``, or
@@ -57,6 +64,8 @@ def export_model(
     component = EXPORTERS.resolve(chosen.component)
     component.cls.check_available()
     bundle = ModelBundle.load(Path(model))
+    if len({member.plan.digest for member in bundle.outputs}) > 1:
+        return _export_each_plan(component.cls(chosen), bundle, path, inputs=inputs, overwrite=overwrite)
     return component.cls(chosen).export(
         bundle,
         path,
@@ -65,15 +74,55 @@ def export_model(
     )
 
 
+def _export_each_plan(
+    exporter: Exporter, bundle: ModelBundle, path: Path, *, inputs: str | Path | None, overwrite: bool
+) -> ExportedPlans:
+    """Export a model of each plan into a subfolder of ``path``, named by its configuration."""
+    if path.suffix == ".onnx":
+        raise OptionError(
+            f"--output {path.name}: the model has several plans, and a program has one",
+            remedy="name a folder, without .onnx; it gets a program for each plan",
+        )
+    with scratch_folder() as scratch:
+        parts = [
+            exporter.export(
+                part,
+                path / part.folder.name,
+                windows=partial(_windows, part.folder, part.record.output_plan, inputs),
+                overwrite=overwrite,
+            )
+            for part in split_by_plan(bundle, scratch)
+        ]
+    return ExportedPlans(path=path, parts=tuple(parts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedPlans(ExportResult):
+    """The exports of a model of several plans.
+
+    Attributes:
+        parts: the export of each plan, in a subfolder.
+    """
+
+    parts: tuple[ExportResult, ...]
+
+    @property
+    def summary(self) -> str:
+        """Where they are, and how to use them together."""
+        together = " ".join(f"--model {part.path}" for part in self.parts)
+        lines = [part.summary for part in self.parts]
+        return "\n".join([*lines, f"a program for each plan; use all for a prediction: {together}"])
+
+
 def export_onnx(
     model: str | Path, output: str | Path, *, inputs: str | Path | None = None, overwrite: bool = False
 ) -> ExportedProgram:
     """Write an ONNX program, and check with ONNX Runtime that it computes the model's logits.
 
-    Args and errors: as of :func:`export_model`. ``output`` is a file (``NAME.onnx``), or a folder for ``model.onnx``
-    and ``program.json``; the file by itself contains the same record, in its metadata.
+    Args and errors: as of :func:`export_model`; the model has one plan. ``output`` is a file (``NAME.onnx``), or
+    a folder for ``model.onnx`` and ``program.json``; the file by itself contains the same record, in its metadata.
     """
-    return cast(ExportedProgram, export_model("onnx", model, output, inputs=inputs, overwrite=overwrite))
+    return _export_program("onnx", model, output, inputs=inputs, overwrite=overwrite)
 
 
 def export_openvino(
@@ -81,9 +130,21 @@ def export_openvino(
 ) -> ExportedProgram:
     """Write an OpenVINO program (``model.xml``, ``model.bin``, ``program.json``), and check its logits.
 
-    Args and errors: as of :func:`export_model`; ``output`` is a folder. Weights stay float32.
+    Args and errors: as of :func:`export_model`; the model has one plan, ``output`` is a folder. Weights stay float32.
     """
-    return cast(ExportedProgram, export_model("openvino", model, output, inputs=inputs, overwrite=overwrite))
+    return _export_program("openvino", model, output, inputs=inputs, overwrite=overwrite)
+
+
+def _export_program(
+    exporter: str, model: str | Path, output: str | Path, *, inputs: str | Path | None, overwrite: bool
+) -> ExportedProgram:
+    """Export a model of one plan.
+
+    Raises:
+        ModelError: it has several plans; and as of :func:`export_model`.
+    """
+    _ = ModelBundle.load(Path(model)).record.output_plan
+    return cast(ExportedProgram, export_model(exporter, model, output, inputs=inputs, overwrite=overwrite))
 
 
 def _settings(exporter: str | ComponentSettings, values: Mapping[str, Any]) -> ComponentSettings:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from decathlete.core.progress import CaseProgress
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.progress import TrainingProgress
+from decathlete.workflows.training_jobs import JobState
 
 __all__ = ["CaseProgress", "ProgressReporter"]
 
@@ -29,3 +32,9 @@ class ProgressReporter:
     def training(self) -> TrainingProgress | None:
         """Return the object that receives the steps and epochs of the training; ``None``: they are logged."""
         return None
+
+    def jobs(self, states: Sequence[JobState]) -> None:
+        """Report the states of all trainings of several configurations, whenever one changes."""
+
+    def jobs_end(self) -> None:
+        """Report that these trainings have ended."""

@@ -71,8 +71,8 @@ TRAINING = (
     "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend cluster configuration data dim engine fold fold-resources folds metrics overlap "
-    "overwrite prepared preset results spacing tta workers",
+    "run": f"{PLAN} {TRAINING} blend cluster configuration configurations max-members total-time data dim engine "
+    "fold fold-resources folds metrics overlap overwrite prepared preset results spacing tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
@@ -87,8 +87,8 @@ OPTIONS = {
     "overlap overwrite precision save-probabilities segmentation-type series spacing tta",
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
-    "select": "batch-size blend cluster dataset device engine json layout max-members memory output overlap overwrite "
-    "precision tta workers",
+    "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory output "
+    "overlap overwrite precision tta workers",
     "components": "json",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
@@ -128,11 +128,14 @@ OF_THEIR_OWN = {
     ("evaluate", "set"),
     ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
     ("predict", "memory"),
+    ("select", "memory"),
+    ("select", "batch-size"),
     ("predict", "model"),  # or several
     ("preprocess", "max-time"),  # of the training that follows
     ("preprocess", "model"),  # of val and test alone
     ("preprocess", "mode"),  # what to prepare for, not what to measure
     ("predict", "output"),
+    ("select", "output"),
     ("import nnunet", "output"),  # the model
     ("import nnunet", "configuration"),  # nnU-Net's
     ("export nnunet", "output"),  # nnU-Net's model

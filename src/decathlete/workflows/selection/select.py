@@ -77,6 +77,7 @@ def select(
     dataset_root: Path | None = None,
     options: PredictOptions = PredictOptions(),
     max_members: int = DEFAULT_MAX_MEMBERS,
+    group_by: str | None = None,
     workers: Workers = 2,
     overwrite: bool = False,
     reporter: ProgressReporter = ProgressReporter(),
@@ -92,6 +93,8 @@ def select(
         dataset_root: folder of the raw dataset, if it has moved since training.
         options: options of the prediction.
         max_members: greatest number of networks of the model; each adds its time to a prediction.
+        group_by: regular expression that finds the patient in a case's name, see :class:`~decathlete.PlanOptions`;
+            ``None``: by the manifest or the names. Intervals count patients, not cases.
         workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`).
         overwrite: replace another selection in ``output``, and scores of the runs that were made with other options.
         reporter: receives the progress.
@@ -111,7 +114,7 @@ def select(
             f"no configuration has a model of at most {max_members} networks", remedy="use a greater --max-members"
         )
     folder = check_output_folder(output or configurations[0].folder.parent / SELECTED)
-    key = _key(configurations, folds, options, max_members)
+    key = _key(configurations, folds, options, max_members, group_by)
     with locked_folder(folder):
         existing = _existing(folder, key, overwrite=overwrite)
         if existing is not None:
@@ -124,15 +127,19 @@ def select(
             overwrite_runs=overwrite,
             progress=reporter.cases("predict"),
         )
-        return _Work(folder, configurations, folds, candidates, setup, reporter).run(key, max_members)
+        return _Work(folder, configurations, folds, candidates, setup, reporter).run(key, max_members, group_by)
 
 
 def _key(
-    configurations: Sequence[TrainedConfiguration], folds: Sequence[int], options: PredictOptions, max_members: int
+    configurations: Sequence[TrainedConfiguration],
+    folds: Sequence[int],
+    options: PredictOptions,
+    max_members: int,
+    group_by: str | None,
 ) -> str:
     """Return a digest of everything that a selection depends on."""
     models = {c.name: [c.folds[fold].digest for fold in folds] for c in configurations}
-    return value_digest([models, list(folds), options.model_dump(mode="json"), max_members])
+    return value_digest([models, list(folds), options.model_dump(mode="json"), max_members, group_by])
 
 
 def _existing(folder: Path, key: str, *, overwrite: bool) -> SelectResult | None:
@@ -194,12 +201,12 @@ class _Work:
         self.setup = setup
         self.reporter = reporter
 
-    def run(self, key: str, max_members: int) -> SelectResult:
+    def run(self, key: str, max_members: int, group_by: str | None) -> SelectResult:
         """Score, choose, decide on post-processing, and write everything."""
         first = self.configurations[0].folds[self.folds[0]].record
         root = self.setup.dataset_root or Path(first.dataset_root or "")
         cases = load_cases(self.configurations[0], self.folds, self.setup.dataset_root)
-        spec = read_dataset(root, spacing=first.spacing)
+        spec = read_dataset(root, group_by=group_by, spacing=first.spacing)
         patients = groups_in_force(spec, len(self.folds))
         results = self._score(cases)
         best = self._best(results)

@@ -43,7 +43,7 @@ def describe_decision(decision: StepDecision) -> str:
 
 def summarize(selection: Selection) -> str:
     """Return the comparison as a table for a terminal, the reason, and the post-processing that is used."""
-    rows = [("", "mean Dice", "networks", "time per image", "compared with the selected")]
+    rows: list[tuple[str, ...]] = [("", "mean Dice", "networks", "time per image", "compared with the selected")]
     rows += [_row(candidate, selected=candidate.name == selection.selected) for candidate in selection.candidates]
     best = selection.selected_candidate
     lines = [

@@ -1,0 +1,119 @@
+"""The trainings of several configurations: which there are, how long each may take, and how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from decathlete.core.choices import Configuration
+from decathlete.core.durations import format_duration
+from decathlete.errors import OptionError
+
+TRAINING_SHARE = 0.85
+"""Share of the total time that is divided among the trainings; the rest is for preparing, scoring and selecting."""
+SHORTEST_S = 1.0
+"""Shortest training, seconds."""
+
+JobStatus = Literal["waiting", "preparing", "training", "scoring", "finished", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The training of one fold of one configuration."""
+
+    configuration: Configuration
+    fold: int
+
+    def __str__(self) -> str:
+        """For example ``3d_lowres fold 2``."""
+        return f"{self.configuration} fold {self.fold}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """How far a job is.
+
+    Attributes:
+        share: share of the training that is done, 0..1.
+        max_time_s: training time; ``None``: it ends after a number of epochs.
+        dice: mean Dice of the held-out cases, once they are scored.
+        training_s: seconds of this training so far, in this command.
+        total_s: seconds from its start to its scores, in this command; ``None``: not finished in this command.
+    """
+
+    job: Job
+    status: JobStatus = "waiting"
+    share: float = 0.0
+    max_time_s: float | None = None
+    dice: float | None = None
+    training_s: float = 0.0
+    total_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something left to do."""
+        return self.status not in ("finished", "failed")
+
+
+def divide_time(total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job]) -> dict[Job, float]:
+    """Return the training time of each job, seconds: equal shares of :data:`TRAINING_SHARE` of the total time.
+
+    Trainings that were started keep their time, so that a command that is repeated resumes them; what is left is
+    divided among the others.
+
+    >>> jobs = [Job(configuration="3d", fold=fold) for fold in range(5)]
+    >>> divide_time(1000, {}, jobs)[jobs[0]]
+    170.0
+    >>> divide_time(1000, {jobs[0]: 250}, jobs)[jobs[1]]
+    150.0
+
+    Args:
+        kept: time of the jobs that were started before.
+
+    Raises:
+        OptionError: no time is left for the others.
+    """
+    share_s = TRAINING_SHARE * total_s
+    open_jobs = [job for job in jobs if job not in kept]
+    equal_s = float(int(share_s / len(jobs)))
+    if any(time_s != equal_s for time_s in kept.values()) and open_jobs:
+        equal_s = float(int((share_s - sum(kept[job] for job in jobs if job in kept)) / len(open_jobs)))
+    if open_jobs and equal_s < SHORTEST_S:
+        raise OptionError(
+            f"--total-time {format_duration(total_s)} leaves no time for {len(open_jobs)} of {len(jobs)} trainings",
+            remedy="use a longer --total-time, fewer --folds or fewer --configurations",
+        )
+    return {job: kept.get(job, equal_s) for job in jobs}
+
+
+def time_left(states: Sequence[JobState]) -> float | None:
+    """Estimate the seconds until the last job is finished; ``None``: not known yet.
+
+    A training with a time limit takes the rest of that time; another one is estimated by those of its configuration
+    that are finished, or by its own progress. What follows a training takes as long as it did for finished jobs.
+    """
+    after_s = [state.total_s - state.training_s for state in states if state.total_s is not None]
+    scoring_s = sum(after_s) / len(after_s) if after_s else 0.0
+    left_s = 0.0
+    for state in states:
+        if not state.is_open:
+            continue
+        training_s = _training_time(state, states)
+        if training_s is None:
+            return None
+        left_s += training_s * (1 - state.share) + scoring_s
+    return left_s
+
+
+def _training_time(state: JobState, states: Sequence[JobState]) -> float | None:
+    if state.max_time_s is not None:
+        return state.max_time_s
+    if state.share > 0:
+        return state.training_s / state.share
+    same = [
+        other.training_s / other.share
+        for other in states
+        if other.job.configuration == state.job.configuration and other.share > 0 and other.training_s > 0
+    ]
+    return sum(same) / len(same) if same else None

@@ -37,6 +37,7 @@ COMMANDS = [
     "select",
     "benchmark",
     "components",
+    "serve",
     "import nnunet",
     "import dynunet",
     "export nnunet",
@@ -90,6 +91,8 @@ OPTIONS = {
     "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory output "
     "overlap overwrite precision tta workers",
     "components": "json",
+    "serve": "allow-host allow-origin batch-size blend data device engine host keep layout max-image max-jobs max-time "
+    "max-upload memory model model-memory overlap port precision token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",
@@ -131,6 +134,11 @@ OF_THEIR_OWN = {
     ("select", "memory"),
     ("select", "batch-size"),
     ("predict", "model"),  # or several
+    ("serve", "model"),  # with names
+    ("serve", "data"),  # of the service
+    ("serve", "max-time"),  # of a job
+    ("serve", "batch-size"),
+    ("serve", "memory"),
     ("preprocess", "max-time"),  # of the training that follows
     ("preprocess", "model"),  # of val and test alone
     ("preprocess", "mode"),  # what to prepare for, not what to measure

@@ -80,7 +80,7 @@ def _prepare_case(case: Case, *, plan: Plan, folder: Path, describe_image: Paylo
     digest = case_digest(case, plan)
     if is_current(folder / case.id, digest):
         return True
-    label = read_label(case.label, spacing=case.spacing) if case.label else None
+    label = read_label(case.label, spacing=case.spacing, structures=case.structures) if case.label else None
     image = read_channels(case.images, spacing=case.spacing)
     prepared = prepare(image, plan, label=label, case_id=case.id)
     raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None

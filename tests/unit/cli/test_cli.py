@@ -75,7 +75,7 @@ OPTIONS = {
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
-    "suffix test-images to workers",
+    "structures suffix test-images to workers",
     "check": f"{REGIONS} cluster data group-by json n-folds spacing split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster data dim max-time mode model overwrite prepared preset "
     "spacing task workers",

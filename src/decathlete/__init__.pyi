@@ -34,6 +34,7 @@ from .errors import (
     OptionError as OptionError,
     OutputError as OutputError,
     PlanError as PlanError,
+    ServiceError as ServiceError,
     StoreError as StoreError,
 )
 from .evaluation.cross_validation import CrossValidation as CrossValidation
@@ -78,6 +79,12 @@ from .planning.options import PlanOptions as PlanOptions
 from .planning.overrides import preset_options as preset_options
 from .planning.plan import Plan as Plan
 from .preprocessing.store import PreparedStore as PreparedStore
+from .serving.http.server import serve as serve
+from .serving.settings import (
+    ModelSource as ModelSource,
+    ServiceLimits as ServiceLimits,
+    ServiceSettings as ServiceSettings,
+)
 from .training.config import (
     TrainConfig as TrainConfig,
     ValidationConfig as ValidationConfig,

@@ -18,6 +18,7 @@ exits with its ``exit_code``; a script catches one class.
     ├── ArchiveError             an archive that is damaged or not safe to unpack
     ├── InsufficientMemoryError  the memory of the computer or the device is too small
     ├── ClusterError             a cluster that cannot be reached or used, or workers that were lost
+    ├── ServiceError             a request that the service cannot fulfil
     ├── OutputError              a place that cannot be written, or that holds other results
     ├── CasesFailedError         some of many cases failed; the others are finished
     ├── FoldsFailedError         some folds of a cross-validation failed; the others are finished
@@ -199,6 +200,12 @@ class ClusterError(DecathleteError):
     """A cluster that cannot be reached or used, or whose workers were lost."""
 
     code = "E-CLUSTER"
+
+
+class ServiceError(DecathleteError):
+    """A request that the service (``decathlete serve``) rejects or cannot fulfil."""
+
+    code = "E-SERVICE"
 
 
 class OutputError(DecathleteError):

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from decathlete.cli import benchmark, components, convert, data, download, exports, imports, models, run, scores
+from decathlete.cli import benchmark, components, convert, data, download, exports, imports, models, run, scores, serve
 from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.core.error_codes import documentation_of
@@ -57,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": scores.report,
     "benchmark": benchmark.benchmark,
     "components": components.components,
+    "serve": serve.serve,
 }
 # Commands of two words. In Python each is one function, e.g. decathlete.import_nnunet.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

@@ -58,11 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with translate_os_error("cannot be written", where=path, remedy=remedy):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            for path_inside in partial.rglob("*") if partial.is_dir() else ():
-                _sync(path_inside)
-            _sync(partial)
-            os.replace(partial, path)
-            _sync(path.parent)
+            move_synced(partial, path)
     except Exception as problem:
         _rename_in_message(problem, partial, path)
         raise
@@ -147,6 +143,15 @@ def translate_native_write_error(path: Path) -> Iterator[None]:
 def output_code(problem: OSError) -> str:
     """Return the error code of a failed write: a full disk has its own."""
     return "E-DISK-FULL" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError.code
+
+
+def move_synced(source: Path, target: Path) -> None:
+    """Rename a file or folder after its content was synchronised to disk; when this returns, ``target`` is durable."""
+    for path_inside in source.rglob("*") if source.is_dir() else ():
+        _sync(path_inside)
+    _sync(source)
+    os.replace(source, target)
+    _sync(target.parent)
 
 
 def _sync(path: Path) -> None:

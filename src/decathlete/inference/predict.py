@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -33,7 +34,7 @@ from decathlete.inference.output.provenance import RecordedSettings, volumes_ml
 from decathlete.inference.output.restore import Restorer
 from decathlete.inference.sources import Source, as_image
 from decathlete.inference.windows.memory import sums_limit
-from decathlete.inference.windows.sweep import sweep, windows_per_batch
+from decathlete.inference.windows.sweep import ReportShare, sweep, windows_per_batch
 from decathlete.io.images import Image
 from decathlete.models.record import PostprocessingStep
 from decathlete.preprocessing.prepare import prepare
@@ -223,13 +224,20 @@ class Predictor:
         )
 
     def compute(
-        self, prepared: PreparedInput, *, probabilities: MakeStore | None = None, scratch: Path | None = None
+        self,
+        prepared: PreparedInput,
+        *,
+        probabilities: MakeStore | None = None,
+        scratch: Path | None = None,
+        progress: ReportShare | None = None,
     ) -> Prediction:
         """Compute the networks, and restore their output to the image's own grid.
 
         Args:
             probabilities: makes the store that receives them; ``None``: they are not stored.
             scratch: folder for sums that are spilled to disk; ``None``: the system's temporary folder.
+            progress: called after each batch of windows with the share of the windows that are done, 0..1; what it
+                raises ends the computation.
 
         Raises:
             InsufficientMemoryError: the prediction does not fit into memory.
@@ -238,7 +246,7 @@ class Predictor:
         began = time.perf_counter()
         with translate_compute_error():
             compute = self._compute_average if len(self.ensembles) > 1 else self._compute_single
-            label_ZYX, store = compute(prepared, probabilities, scratch)
+            label_ZYX, store = compute(prepared, probabilities, scratch, progress)
         with ExitStack() as on_failure:
             if store is not None:
                 on_failure.callback(store.discard)
@@ -286,24 +294,29 @@ class Predictor:
         """Axes that windows of ``ensemble`` are flipped along."""
         return ensemble.mirror_axes if self.window.tta else ()
 
-    def _compute_single(self, prepared: PreparedInput, make: MakeStore | None, scratch: Path | None) -> _LabelMap:
+    def _compute_single(
+        self, prepared: PreparedInput, make: MakeStore | None, scratch: Path | None, progress: ReportShare | None
+    ) -> _LabelMap:
         case = prepared.cases[0]
         with ExitStack() as on_failure:
             store = self._make_store(make, prepared.geometry, case.restoration.axes, on_failure)
-            label_ZYX = self._sweep_and_restore(self.ensembles[0], case, store, scratch)
+            label_ZYX = self._sweep_and_restore(self.ensembles[0], case, store, scratch, progress)
             on_failure.pop_all()
         return label_ZYX, store
 
-    def _compute_average(self, prepared: PreparedInput, make: MakeStore | None, scratch: Path | None) -> _LabelMap:
+    def _compute_average(
+        self, prepared: PreparedInput, make: MakeStore | None, scratch: Path | None, progress: ReportShare | None
+    ) -> _LabelMap:
         """Compute plan after plan; probabilities of each are written to disk, for memory would not hold them all."""
         with ExitStack() as on_failure, ExitStack() as always:
             folder = scratch or always.enter_context(scratch_folder())
             store = self._make_store(make, prepared.geometry, AxisTransform(), on_failure)
             parts = []
-            for ensemble, case in zip(self.ensembles, prepared.cases, strict=True):
+            for number, (ensemble, case) in enumerate(zip(self.ensembles, prepared.cases, strict=True)):
                 part = ProbabilityFile(folder, self.labels.n_outputs, prepared.geometry, case.restoration.axes)
                 always.callback(part.discard)
-                self._sweep_and_restore(ensemble, case, part, scratch)
+                of_all = partial(_report_part, progress, number, len(self.ensembles)) if progress else None
+                self._sweep_and_restore(ensemble, case, part, scratch, of_all)
                 parts.append(part)
             label_ZYX = average(parts, self.labels, prepared.geometry.shape_ZYX, store, weights=self._plan_weights)
             on_failure.pop_all()
@@ -320,7 +333,12 @@ class Predictor:
 
     @torch.inference_mode()
     def _sweep_and_restore(
-        self, ensemble: PlanEnsemble, case: PreparedCase, store: ProbabilityStore | None, scratch: Path | None
+        self,
+        ensemble: PlanEnsemble,
+        case: PreparedCase,
+        store: ProbabilityStore | None,
+        scratch: Path | None,
+        progress: ReportShare | None,
     ) -> NDArray[np.integer[Any]]:
         restorer = Restorer(case.restoration, self.labels, probabilities=store, temperature=ensemble.temperature)
         slabs = sweep(
@@ -337,10 +355,16 @@ class Predictor:
                 device=self.device,
             ),
             scratch=scratch,
+            progress=progress,
         )
         for slab_KZYX in slabs:
             restorer.add(slab_KZYX)
         return restorer.finish()
+
+
+def _report_part(progress: ReportShare, number: int, n_parts: int, share: float) -> None:
+    """Report the share of part ``number`` of ``n_parts`` equal ones as a share of all."""
+    progress((number + share) / n_parts)
 
 
 def translate_compute_error() -> AbstractContextManager[None]:

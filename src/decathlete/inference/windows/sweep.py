@@ -7,7 +7,7 @@ spilled to disk (:mod:`decathlete.inference.windows.tiles`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -33,6 +33,9 @@ CPU_BATCH_VOXELS = 2**17
 """Voxels in a batch on a CPU, about: larger batches are not faster (``docs/explanation/performance.md``)."""
 SMALL_BATCH = 8
 """Most windows in a batch on a CPU; least slices in a batch on an accelerator."""
+
+ReportShare = Callable[[float], None]
+"""Called with the share of the work that is done, 0..1."""
 
 
 class VolumeSweep:
@@ -82,6 +85,11 @@ class VolumeSweep:
         """Whether the logits of all windows were added."""
         return self._n_added == len(self._boxes)
 
+    @property
+    def share_finished(self) -> float:
+        """Share of the windows whose logits were added, 0..1."""
+        return self._n_added / len(self._boxes)
+
     def windows(self) -> Iterator[Tensor]:
         """Yield the windows (channel, then the network's axes) in the grid's order, as views of the image."""
         for box in self._boxes:
@@ -114,6 +122,7 @@ def sweep(
     mirror_axes: Sequence[int] = (),
     sums_bytes: int | None = None,
     scratch: Path | None = None,
+    progress: ReportShare | None = None,
 ) -> Iterator[Tensor]:
     """Yield logits in slabs (class, z, y, x), ascending and contiguous along the first axis, covering the volume.
 
@@ -128,6 +137,7 @@ def sweep(
             along them.
         sums_bytes: memory for sums of logits, if those of one window fit; the others are written to files in
             ``scratch`` (``None``: the system's temporary folder). ``None``: all are held in memory.
+        progress: called after each batch of windows; what it raises ends the sweep.
 
     Raises:
         OutputError: sums are spilled to a disk that is full.
@@ -144,6 +154,8 @@ def sweep(
             for i in range(len(batch)):
                 yield from volume.add(logits_BK[i])
             del logits_BK  # frees them before the next are computed
+            if progress is not None:
+                progress(volume.share_finished)
 
 
 def predict_logits(

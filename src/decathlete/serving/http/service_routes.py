@@ -1,0 +1,103 @@
+"""Routes of the service: models, health, metrics, login."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel
+
+from decathlete.errors import ServiceError
+from decathlete.serving.http.security import COOKIE, SESSION_SECONDS, Sessions
+from decathlete.serving.service import Service
+from decathlete.version import __version__
+
+
+class LabelBody(BaseModel):
+    """A structure, its value in label maps, and a colour (``#rrggbb``)."""
+
+    name: str
+    value: int
+    color: str
+
+
+class ModelBody(BaseModel):
+    """A model.
+
+    Attributes:
+        channels: of an image, in the order in which they are sent.
+        digest: identity of the model.
+        dimension: 2 (slices) or 3.
+    """
+
+    name: str
+    description: str
+    labels: list[LabelBody]
+    channels: list[str]
+    digest: str
+    dimension: int
+
+
+class Login(BaseModel):
+    """The token of the service."""
+
+    token: str
+
+
+def make_service_router(service: Service, sessions: Sessions) -> APIRouter:
+    """Return the routes of the service."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/api/v1/models")
+    def get_models() -> list[ModelBody]:
+        """List the models."""
+        return [
+            ModelBody(
+                name=info.name,
+                description=info.description,
+                labels=[LabelBody(**vars(label)) for label in info.labels],
+                channels=list(info.channels),
+                digest=info.digest,
+                dimension=info.dimension,
+            )
+            for info in service.models.infos.values()
+        ]
+
+    @router.post("/api/v1/login")
+    def log_in(login: Login, request: Request) -> Response:
+        """Exchange the token for a cookie, for pages."""
+        if not sessions.accepts_token(login.token):
+            raise ServiceError("the token is wrong", remedy="check it, and try again", code="E-SERVICE-TOKEN")
+        answer = JSONResponse({"token_required": sessions.is_required})
+        answer.set_cookie(
+            COOKIE,
+            sessions.make_cookie(),
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    @router.post("/api/v1/logout")
+    def log_out() -> Response:
+        """Delete the cookie."""
+        answer = JSONResponse({"token_required": sessions.is_required})
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    @router.get("/health/live")
+    def get_live() -> dict[str, str]:
+        """Answer whenever the process works."""
+        return {"status": "live", "version": __version__}
+
+    @router.get("/health/ready")
+    def get_ready() -> JSONResponse:
+        """Answer 200 if jobs are computed, 503 if not."""
+        return JSONResponse({"status": "ready" if service.is_ready else "stopped"}, 200 if service.is_ready else 503)
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    def get_metrics() -> Response:
+        """Return metrics for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router

@@ -1,0 +1,225 @@
+"""Receive uploads at constant memory: the body goes to the disk in pieces while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from decathlete.core.files import translate_os_error
+from decathlete.core.sizes import format_bytes, require_disk_space
+from decathlete.errors import DecathleteError, ServiceError
+from decathlete.serving.inputs import MAX_FILES, ReceivedFile
+from decathlete.serving.service import Service
+
+PIECE_BYTES = 1 << 20
+"""Bytes that are collected before they are written."""
+
+_DRAINED_BYTES = 16 << 20
+_MAX_HEADER_BYTES = 4096
+_REMEDY = "free disk space, or start the service with another --data"
+
+
+class Receiver(Protocol):
+    """Writes the body of a request to files."""
+
+    files: list[ReceivedFile]
+
+    def write(self, data: bytes) -> None:
+        """Write the next piece."""
+        ...
+
+    def close(self) -> None:
+        """End the last file.
+
+        Raises:
+            ServiceError: the body ends too early.
+        """
+        ...
+
+
+class RawReceiver:
+    """Writes a body that is one file."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.files = [ReceivedFile(name=name, path=folder / "0")]
+        self._stream = self.files[0].path.open("xb")
+        self._n_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Write the next piece."""
+        self._n_bytes += self._stream.write(data)
+
+    def close(self) -> None:
+        """End the file."""
+        self._stream.close()
+        if self._n_bytes == 0:
+            raise ServiceError("the upload is empty", remedy="send an image", code="E-SERVICE-REQUEST")
+
+
+class MultipartReceiver:
+    """Writes the files of a form (``multipart/form-data``); other fields are ignored."""
+
+    def __init__(self, folder: Path, content_type: str) -> None:
+        self.files: list[ReceivedFile] = []
+        self._folder = folder
+        self._stream: BinaryIO | None = None
+        self._header, self._value, self._name = b"", b"", ""
+        self._ended = False
+        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        if not 1 <= len(boundary) <= 200:
+            raise _malformed("its header has no boundary")
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._add_header,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._open,
+                "on_part_data": self._write_data,
+                "on_part_end": self.close_file,
+                "on_end": self._end,
+            },
+        )
+
+    def write(self, data: bytes) -> None:
+        """Parse the next piece, and write what belongs to files."""
+        try:
+            self._parser.write(data)
+        except FormParserError as problem:
+            raise _malformed("it cannot be parsed") from problem
+
+    def close(self) -> None:
+        """Check that the body was complete."""
+        self.close_file()
+        if not self._ended:
+            raise _malformed("it ends too early")
+
+    def close_file(self) -> None:
+        """End the file that is being written, if there is one."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _begin(self) -> None:
+        self._name = ""
+
+    def _add_header(self, data: bytes, start: int, end: int) -> None:
+        self._header = self._add(self._header, data[start:end])
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value = self._add(self._value, data[start:end])
+
+    def _add(self, before: bytes, data: bytes) -> bytes:
+        if len(before) + len(data) > _MAX_HEADER_BYTES:
+            raise _malformed("a header is too long")
+        return before + data
+
+    def _end_header(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            options = parse_options_header(self._value)[1]
+            self._name = options.get(b"filename", b"").decode("utf-8", "replace")
+        self._header, self._value = b"", b""
+
+    def _open(self) -> None:
+        if not self._name:
+            return
+        if len(self.files) >= MAX_FILES:
+            raise ServiceError(f"the upload has more than {MAX_FILES} files", code="E-SERVICE-SIZE")
+        path = self._folder / str(len(self.files))
+        self._stream = path.open("xb")
+        self.files.append(ReceivedFile(name=self._name, path=path))
+
+    def _write_data(self, data: bytes, start: int, end: int) -> None:
+        if self._stream is not None:
+            self._stream.write(data[start:end])
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+async def receive_files(request: Request, service: Service, folder: Path, *, name: str) -> list[ReceivedFile]:
+    """Write the body of a request into ``folder``; return its files.
+
+    Args:
+        name: of the file, if the body is one file.
+
+    Raises:
+        ServiceError: the body is too large, malformed or took too long.
+        OutputError: the disk is full.
+        ClientDisconnect: the sender has gone.
+    """
+    limits = service.settings.limits
+    declared = int(request.headers.get("content-length", "0"))
+    require_disk_space(folder, declared, needed_for="for the upload", remedy=_REMEDY)
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            return await _receive(request, service, folder, name)
+    except TimeoutError:
+        raise ServiceError(
+            f"the upload took longer than {limits.upload_seconds:g} s",
+            remedy="use a faster connection",
+            code="E-SERVICE-TIME",
+        ) from None
+
+
+async def drain(request: Request) -> None:
+    """Read some of a body that was rejected: most clients read the answer only after they have sent everything."""
+    n_bytes = 0
+    with suppress(ClientDisconnect, RuntimeError, DecathleteError):  # gone; read whole already; or still too large
+        async for data in request.stream():
+            n_bytes += len(data)
+            if n_bytes > _DRAINED_BYTES:
+                return
+
+
+async def _receive(request: Request, service: Service, folder: Path, name: str) -> list[ReceivedFile]:
+    receiver = _make_receiver(request, folder, name)
+    n_bytes, limit = 0, service.settings.limits.upload_bytes
+    with translate_os_error("cannot be written", where=service.storage.root, remedy=_REMEDY):
+        async for piece in _pieces(request):
+            n_bytes += len(piece)
+            if n_bytes > limit:
+                raise ServiceError(
+                    f"the upload is larger than {format_bytes(limit)}",
+                    remedy="crop the image, or start the service with a larger --max-upload",
+                    code="E-SERVICE-SIZE",
+                )
+            await run_in_threadpool(receiver.write, piece)
+            service.metrics.upload_bytes.inc(len(piece))
+        await run_in_threadpool(receiver.close)
+    return receiver.files
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body in pieces of about :data:`PIECE_BYTES`."""
+    collected = bytearray()
+    async for data in request.stream():
+        collected += data
+        if len(collected) >= PIECE_BYTES:
+            yield bytes(collected)
+            collected.clear()
+    if collected:
+        yield bytes(collected)
+
+
+def _make_receiver(request: Request, folder: Path, name: str) -> Receiver:
+    content_type = request.headers.get("content-type", "")
+    if content_type.lower().startswith("multipart/"):
+        return MultipartReceiver(folder, content_type)
+    return RawReceiver(folder, name)
+
+
+def _malformed(why: str) -> ServiceError:
+    return ServiceError(
+        f"the form with the files is malformed: {why}", remedy="send it again", code="E-SERVICE-REQUEST"
+    )

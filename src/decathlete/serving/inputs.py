@@ -1,0 +1,173 @@
+"""Uploaded files become the image of a job: archives are unpacked, and the image is read once before it is accepted.
+
+The names of files may contain the name of a patient. Files are stored under numbers; only suffixes and the numbers of
+channels (``_0000``) are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from decathlete.core.files import remove
+from decathlete.core.memory import translate_out_of_memory
+from decathlete.core.sizes import format_bytes
+from decathlete.errors import ImageError, ServiceError
+from decathlete.inference.predict import IMAGE_TOO_LARGE
+from decathlete.io.format_lookup import find_format, suffix_of
+from decathlete.io.images import find_inputs, read_channels, read_grid, strip_suffix
+from decathlete.transfer.zips import unpack_zip
+
+MAX_FILES = 20_000
+"""Greatest number of files of one upload; a large CT series has about 3000 slices."""
+
+_KINDS = {"mha": "metaimage"}
+_ZIP = b"PK\x03\x04"
+_DETACHED = (".mhd", ".nhdr")
+_CHANNEL = re.compile(r"(?P<id>.*)_(?P<channel>\d{4})")
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedFile:
+    """A file of an upload.
+
+    Attributes:
+        name: as the sender calls it; only its ending and its order decide anything.
+        path: where it lies.
+    """
+
+    name: str
+    path: Path
+
+
+def make_image(
+    files: Sequence[ReceivedFile], folder: Path, *, channels: Sequence[str], image_bytes: int
+) -> tuple[Path, str]:
+    """Move the files of one image into ``folder/input``, read them, and return that folder and the kind of image.
+
+    Args:
+        files: one image, one file per channel, the slices of a DICOM series, or a zip file of any of these.
+        folder: new files are written here.
+        channels: of the model.
+        image_bytes: greatest size of the image in memory, and of an unpacked archive.
+
+    Raises:
+        ImageError: the files are not one image that can be read, or not one for the model.
+        ArchiveError: the zip file is damaged or not safe to unpack.
+        ServiceError: there is no file, or the image is too large.
+    """
+    if not files:
+        raise ServiceError("the upload has no file", remedy="send an image", code="E-SERVICE-REQUEST")
+    numbered = folder / "numbered"
+    numbered.mkdir()
+    if len(files) == 1 and _is_zip(files[0].path):
+        unpacked = folder / "unpacked"
+        unpack_zip(files[0].path, unpacked, limit_bytes=image_bytes)
+        remove(files[0].path)
+        files = [ReceivedFile(name=str(p.relative_to(unpacked)), path=p) for p in sorted(unpacked.rglob("*"))]
+        files = [file for file in files if file.path.is_file() and not _is_hidden(file.name)]
+    _move_numbered(files, numbered)
+    paths = _one_case(find_inputs(numbered, n_channels=len(channels)))
+    check_image(paths, channels=channels, image_bytes=image_bytes)
+    image = folder / "image"
+    image.mkdir()
+    for number, path in enumerate(paths):
+        suffix = "" if path.is_dir() else suffix_of(path.name) or ""
+        path.rename(image / f"channel_{number:04d}{suffix}")
+    found = find_format(next(image.iterdir()))
+    name = found.Settings.component if found else "nifti"
+    return image, _KINDS.get(name, name)
+
+
+def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: int) -> None:
+    """Check that an image is one for the model, is not too large, and can be read whole.
+
+    Raises:
+        ImageError: it cannot be read, or has another number of channels than the model.
+        ServiceError: it is too large.
+    """
+    grids = [read_grid(path) for path in paths]
+    n_bytes = sum(n * prod(geometry.shape_ZYX) for n, geometry in grids) * _FLOAT_BYTES
+    if n_bytes > image_bytes:
+        raise ServiceError(
+            f"the image needs {format_bytes(n_bytes)} of memory, and {format_bytes(image_bytes)} are allowed",
+            remedy="crop the image, or start the service with a larger --max-image",
+            code="E-SERVICE-SIZE",
+        )
+    n_channels = sum(n for n, _ in grids)
+    if n_channels != len(channels):
+        raise ImageError(
+            f"the image has {n_channels} channel{'s' * (n_channels != 1)}, and the model needs {len(channels)}: "
+            f"{', '.join(channels)}",
+            remedy="send one file for each channel, in this order, or one file with all channels",
+            code="E-IMAGE-CHANNELS",
+        )
+    with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
+        read_channels(paths)
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(_ZIP)) == _ZIP
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part in ("__MACOSX", "DICOMDIR") for part in Path(name).parts)
+
+
+def _move_numbered(files: Sequence[ReceivedFile], folder: Path) -> None:
+    """Give the files neutral names: channels of one image keep their numbers, slices of one folder stay together."""
+    if len(files) > MAX_FILES:
+        raise ServiceError(
+            f"the upload has more than {MAX_FILES} files", remedy="send one image", code="E-SERVICE-SIZE"
+        )
+    groups: dict[str, int] = {}
+    for number, file in enumerate(files):
+        parent = str(Path(file.name).parent)
+        suffix = suffix_of(file.name) or _suffix_of_content(file.path)
+        if suffix in _DETACHED:
+            raise ImageError(
+                f"a header of the kind {suffix} has its voxels in another file",
+                remedy="convert the image to .mha, .nrrd or .nii.gz",
+                code="E-IMAGE-FORMAT",
+            )
+        if suffix in (None, ".dcm"):
+            place = folder / f"series_{groups.setdefault(parent, len(groups)):04d}" / f"{number:05d}{suffix or ''}"
+        else:
+            place = folder / f"{_image_name(file.name, number, len(files), groups)}{suffix}"
+        place.parent.mkdir(exist_ok=True)
+        file.path.rename(place)
+
+
+def _image_name(name: str, number: int, n_files: int, groups: dict[str, int]) -> str:
+    match = _CHANNEL.fullmatch(strip_suffix(Path(name).name))
+    if match:
+        return f"image_{groups.setdefault('/' + match['id'], len(groups))}_{match['channel']}"
+    return f"image_{number:04d}" if n_files > 1 else "image"
+
+
+def _suffix_of_content(path: Path) -> str | None:
+    """Return the suffix for a file without one; ``None``: it may be a slice of a DICOM series."""
+    with path.open("rb") as stream:
+        start = stream.read(352)
+    if start[:2] == b"\x1f\x8b":
+        return ".nii.gz"
+    if start[:4] == b"NRRD":
+        return ".nrrd"
+    if start[:10] == b"ObjectType":
+        return ".mha"
+    return ".nii" if start[344:347] in (b"n+1", b"ni1") or start[4:7] == b"n+2" else None
+
+
+def _one_case(cases: Mapping[str, Sequence[Path]]) -> Sequence[Path]:
+    if len(cases) > 1:
+        raise ImageError(
+            f"the upload contains {len(cases)} images",
+            remedy="send each image as a job of its own",
+            code="E-IMAGE-NOT-FOUND",
+        )
+    return next(iter(cases.values()))

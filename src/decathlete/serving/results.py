@@ -1,0 +1,103 @@
+"""Results of jobs in the formats that the API offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from decathlete.errors import ServiceError
+from decathlete.inference.output.files import Job as OutputFiles
+from decathlete.inference.output.files import write_outputs
+from decathlete.inference.output.provenance import inputs_digest
+from decathlete.inference.predict import Prediction, Predictor
+from decathlete.serving.model_cache import ModelInfo
+
+LABEL_FILE = "segmentation.nii.gz"
+RECORD_FILE = "segmentation.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedJob:
+    """What a result is written from.
+
+    Attributes:
+        images: of the job, a file or DICOM folder for each channel.
+        result: folder with the label map and its record.
+        input_kind: see :class:`~decathlete.serving.jobs.Job`.
+    """
+
+    images: Sequence[Path]
+    result: Path
+    input_kind: str
+    model: ModelInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultFormat:
+    """A format of results.
+
+    Attributes:
+        media_type: of the answer.
+        file_name: of the download; it contains nothing of the input.
+        input_kinds: kinds of input that it needs; empty: any.
+        write: returns the file, which it makes if need be.
+    """
+
+    media_type: str
+    file_name: str
+    write: Callable[[FinishedJob], Path]
+    input_kinds: tuple[str, ...] = ()
+
+
+def _nifti(job: FinishedJob) -> Path:
+    return job.result / LABEL_FILE
+
+
+RESULT_FORMATS: dict[str, ResultFormat] = {
+    "nifti": ResultFormat(media_type="application/gzip", file_name=LABEL_FILE, write=_nifti)
+}
+"""Formats by their names in the API."""
+
+
+def formats_for(input_kind: str) -> list[str]:
+    """Return the names of the formats that are offered for a kind of input."""
+    return [n for n, f in RESULT_FORMATS.items() if not f.input_kinds or input_kind in f.input_kinds]
+
+
+def find_format(name: str, input_kind: str) -> ResultFormat:
+    """Return a format of results.
+
+    Raises:
+        ServiceError: it is unknown, or not for this kind of input.
+    """
+    if name not in RESULT_FORMATS:
+        raise ServiceError(
+            f"there is no format {name!r}", remedy=f"use one of {', '.join(RESULT_FORMATS)}", code="E-SERVICE-REQUEST"
+        )
+    if name not in formats_for(input_kind):
+        kinds = ", ".join(RESULT_FORMATS[name].input_kinds)
+        raise ServiceError(
+            f"results in the format {name} need an input of the kind {kinds}, and this one is {input_kind}",
+            remedy=f"use one of {', '.join(formats_for(input_kind))}",
+            code="E-SERVICE-REQUEST",
+        )
+    return RESULT_FORMATS[name]
+
+
+def write_result(folder: Path, images: Sequence[Path], prediction: Prediction, predictor: Predictor) -> None:
+    """Write label map and record of a prediction into ``folder``, as ``decathlete predict`` does."""
+    files = OutputFiles(
+        case_id="segmentation",
+        images=tuple(images),
+        label=folder / LABEL_FILE,
+        record=folder / RECORD_FILE,
+        probabilities=None,
+    )
+    write_outputs(
+        files,
+        prediction,
+        digest=inputs_digest(images),
+        settings=predictor.settings,
+        device=str(predictor.device),
+    )

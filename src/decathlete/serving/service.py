@@ -1,0 +1,241 @@
+"""The service itself, without HTTP: accepts images, computes them, and deletes what is old."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from decathlete.errors import DecathleteError, ServiceError
+from decathlete.serving.inputs import ReceivedFile, make_image
+from decathlete.serving.jobs import Job, JobStore
+from decathlete.serving.metrics import ServiceMetrics
+from decathlete.serving.model_cache import LoadPredictor, ModelCache, load_predictor
+from decathlete.serving.private_log import log_unexpected
+from decathlete.serving.results import FinishedJob, find_format, formats_for
+from decathlete.serving.settings import ServiceSettings
+from decathlete.serving.storage import Storage
+from decathlete.serving.worker import Worker
+
+_EXPIRY_POLL_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """Queue, models and files of a service. The caller holds the lock of ``settings.data``.
+
+    Args:
+        load: loads a model.
+        clock: seconds since 1970.
+
+    Raises:
+        ModelError: a model is missing or damaged.
+        OptionError: two models have one name, or one is larger than the memory for models.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        load: LoadPredictor = load_predictor,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.models = ModelCache(settings.models, settings.options, limit_bytes=settings.model_memory_bytes, load=load)
+        self.storage = Storage(settings.data)
+        self.store = JobStore(self.storage.database, clock=clock)
+        self.metrics = ServiceMetrics(self)
+        self.worker = Worker(
+            self.store,
+            self.storage,
+            self.models,
+            job_seconds=settings.limits.job_seconds,
+            on_finished=self.metrics.count_finished,
+        )
+        self.stopping = threading.Event()
+        self.reading = threading.Lock()
+        self._expiry = threading.Thread(target=self._delete_expired, name="expiry", daemon=True)
+
+    def start(self) -> None:
+        """Remove what a killed service left, and start to compute the queue."""
+        self.storage.clean(self.store.ids())
+        self.worker.start()
+        self._expiry.start()
+
+    def stop(self) -> None:
+        """End the computation; jobs that are not finished stay in the queue for the next start."""
+        self.stopping.set()
+        self.worker.stop()
+        if self._expiry.is_alive():
+            self._expiry.join()
+        self.store.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether jobs are computed."""
+        return self.worker.is_alive and not self.stopping.is_set()
+
+    def check_room(self) -> None:
+        """Check that the queue accepts another job.
+
+        Raises:
+            ServiceError: it is full.
+        """
+        if self.store.count()["queued"] >= self.settings.limits.waiting_jobs:
+            raise ServiceError(
+                f"{self.settings.limits.waiting_jobs} jobs wait already",
+                remedy="send the request again later",
+                code="E-SERVICE-BUSY",
+            )
+
+    def submit(self, files: Sequence[ReceivedFile], folder: Path, *, model: str) -> Job:
+        """Accept an image; image and job are on the disk when this returns.
+
+        Args:
+            files: of one image, in ``folder``.
+            folder: of :meth:`Storage.upload_folder`; its files are moved away.
+            model: name of the model.
+
+        Raises:
+            ServiceError: the model is unknown, the queue is full, or the image is too large.
+            ImageError, ArchiveError: the files are not one image for this model.
+        """
+        info = self.models.info(model)
+        self.check_room()
+        with self.reading:  # one image at a time in memory
+            image, kind = make_image(
+                files, folder, channels=info.channels, image_bytes=self.settings.limits.image_bytes
+            )
+        job_id = secrets.token_hex(16)
+        self.storage.accept(image, job_id)
+        try:
+            job = self.store.add(job_id, model=model, input_kind=kind, keep_seconds=self.settings.limits.keep_seconds)
+        except BaseException:
+            self.storage.remove(job_id)
+            raise
+        self.metrics.accepted.labels(model).inc()
+        self.worker.wake()
+        log.info("job %s: accepted for the model %s", job_id, model)
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            ServiceError: there is none of this id.
+        """
+        job = self.store.get(job_id)
+        if job is None:
+            raise ServiceError(
+                "there is no such job",
+                remedy="check its id; jobs are deleted on request and after a time",
+                code="E-SERVICE-JOB",
+            )
+        return job
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        """Return what the API says about a job.
+
+        Raises:
+            ServiceError: there is none of this id.
+        """
+        job = self.job(job_id)
+        running = self.worker.running
+        is_current = job.state == "running" and running is not None and running.id == job.id
+        return {
+            "id": job.id,
+            "state": job.state,
+            "position": self.store.position(job),
+            "progress": 1.0 if job.state == "done" else round(running.progress, 3) if is_current and running else 0.0,
+            "seconds_left": self._seconds_left(job),
+            "model": job.model,
+            "input_kind": job.input_kind,
+            "formats": formats_for(job.input_kind),
+            "error": None if job.error is None else asdict(job.error),
+            "warnings": list(job.warnings),
+            "volumes_ml": dict(job.volumes_ml),
+            "created": job.created,
+            "expires": job.expires,
+        }
+
+    def delete(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job and delete everything of it; return its last status.
+
+        Raises:
+            ServiceError: there is none of this id.
+        """
+        status = self.status(job_id)
+        self.store.delete(job_id)
+        self.worker.cancel(job_id)
+        self.storage.remove(job_id)
+        log.info("job %s: deleted", job_id)
+        return status | {"state": status["state"] if status["state"] in ("done", "failed") else "cancelled"}
+
+    def result(self, job_id: str, format_: str = "nifti") -> Path:
+        """Return the file of a finished job in a format.
+
+        Raises:
+            ServiceError: there is no such job or format, or the job is not finished.
+        """
+        job = self.require_done(job_id)
+        chosen = find_format(format_, job.input_kind)
+        finished = FinishedJob(
+            images=self.storage.input_paths(job_id),
+            result=self.storage.result_folder(job_id),
+            input_kind=job.input_kind,
+            model=self.models.info(job.model),
+        )
+        return chosen.write(finished)
+
+    def require_done(self, job_id: str) -> Job:
+        """Return a job that is done.
+
+        Raises:
+            ServiceError: there is none of this id, or it is not done.
+        """
+        job = self.job(job_id)
+        if job.error is not None:
+            raise ServiceError(f"the job failed: {job.error.message}", remedy=job.error.remedy, code="E-SERVICE-STATE")
+        if job.state != "done":
+            raise ServiceError(
+                f"the job is {job.state}", remedy="wait until its state is `done`", code="E-SERVICE-STATE"
+            )
+        return job
+
+    def delete_expired(self) -> int:
+        """Delete the jobs that are older than ``keep_seconds``; return their number."""
+        n_deleted = 0
+        for job_id in self.store.expired():
+            try:
+                self.delete(job_id)
+                n_deleted += 1
+            except DecathleteError:  # deleted by a request meanwhile
+                continue
+        return n_deleted
+
+    def _seconds_left(self, job: Job) -> float | None:
+        """Return the seconds until a job is finished, by the progress of the running one and the last durations."""
+        if job.is_finished:
+            return 0.0
+        running, mean = self.worker.running, self.store.mean_seconds()
+        of_running = (running.seconds_left if running else None) or (mean if running else 0.0)
+        if job.state == "running":
+            return None if of_running is None else round(of_running, 1)
+        if mean is None or of_running is None:
+            return None
+        return round(of_running + mean * self.store.position(job), 1)
+
+    def _delete_expired(self) -> None:
+        wait_s = min(_EXPIRY_POLL_S, self.settings.limits.keep_seconds / 4)
+        while not self.stopping.wait(wait_s):
+            try:
+                self.delete_expired()
+            except Exception as problem:
+                log_unexpected(problem, "the deletion of old jobs")

@@ -1,0 +1,162 @@
+"""What a service offers, where it listens, and what it allows."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from decathlete.core.files import read_text
+from decathlete.errors import OptionError
+from decathlete.inference.options import PredictOptions
+
+MIN_TOKEN_CHARACTERS = 16
+"""Least length of a token: a shorter one can be guessed."""
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A model that a service offers.
+
+    Attributes:
+        folder: of a run, a model or an exported program.
+        name: in the API; ``None``: the name of the dataset that it was trained on.
+    """
+
+    folder: Path
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelSource:
+        """Parse ``DIR`` or ``NAME=DIR``.
+
+        >>> ModelSource.parse("liver=results/Task03_Liver/3d/fold_0").name
+        'liver'
+
+        Raises:
+            OptionError: the name has characters that an address cannot have, or a part is empty.
+        """
+        name, separator, folder = text.partition("=")
+        if not separator or "/" in name:
+            name, folder = "", text
+        if not folder or (separator and name and not _MODEL_NAME.fullmatch(name)):
+            raise OptionError(
+                f"--model {text!r} is not DIR or NAME=DIR",
+                remedy="name the folder of a model; NAME may have letters, digits, '.', '_' and '-'",
+                code="E-OPTION-SYNTAX",
+            )
+        return cls(folder=Path(folder), name=name or None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceLimits:
+    """What a service allows.
+
+    Attributes:
+        upload_bytes: greatest size of one upload.
+        image_bytes: greatest size of an image in memory (all channels, 4 bytes for each voxel), and of an archive when
+            it is unpacked.
+        waiting_jobs: greatest number of jobs in the queue.
+        uploads_at_once: greatest number of uploads under way.
+        job_seconds: longest computation of one job.
+        upload_seconds: longest duration of one upload.
+        keep_seconds: age at which a job and all its files are deleted.
+    """
+
+    upload_bytes: int = 2 * 10**9
+    image_bytes: int = 8 * 10**9
+    waiting_jobs: int = 1000
+    uploads_at_once: int = 64
+    job_seconds: float = 3600.0
+    upload_seconds: float = 3600.0
+    keep_seconds: float = 7 * 86400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """Settings of :func:`decathlete.serve`.
+
+    Attributes:
+        models: models that are offered, at least one.
+        data: folder of the queue, the uploads and the results; one service at a time uses it.
+        host: address to listen at.
+        port: 0 selects a free one.
+        token: required of every request; ``None`` only for addresses of this computer.
+        allow_origins: other sites whose pages may use the API, e.g. ``"https://viewer.example.org"``.
+        allow_hosts: further names under which the service is reached, e.g. behind a proxy.
+        model_memory_bytes: memory for loaded models, by the size of their files; ``None``: all stay loaded.
+        options: how the models predict.
+
+    Raises:
+        OptionError: no model, an address that others can reach without a token, or a value out of range.
+    """
+
+    models: tuple[ModelSource, ...]
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = field(default=None, repr=False)
+    allow_origins: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
+    model_memory_bytes: int | None = None
+    limits: ServiceLimits = ServiceLimits()
+    options: PredictOptions = PredictOptions()
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise OptionError("no model is named", remedy="name the folder of a run or a model with --model")
+        if self.token is not None:
+            check_token(self.token)
+        elif not is_loopback(self.host):
+            raise OptionError(
+                f"other computers can reach {self.host}, and no token protects the service",
+                remedy="write a token to a file and name it with --token-file, or leave --host out",
+            )
+        for origin in self.allow_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise OptionError(
+                    f"--allow-origin {origin!r} is not the address of a site",
+                    remedy="write it as https://viewer.example.org, without a path",
+                    code="E-OPTION-SYNTAX",
+                )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this computer can reach an address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_token(path: Path) -> str:
+    """Read the token from a file; white space around it is no part of it.
+
+    Raises:
+        OptionError: the file cannot be read, or the token is too short or not printable ASCII.
+    """
+    return check_token(read_text(path, error=OptionError, remedy="check --token-file", limit_bytes=4096).strip())
+
+
+def check_token(token: str) -> str:
+    """Return ``token`` if it is safe to use.
+
+    Raises:
+        OptionError: it is shorter than :data:`MIN_TOKEN_CHARACTERS`, or not printable ASCII without spaces.
+    """
+    if len(token) < MIN_TOKEN_CHARACTERS or not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise OptionError(
+            f"the token must have at least {MIN_TOKEN_CHARACTERS} characters, all of them printable ASCII, no spaces",
+            remedy="create one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
+    return token

@@ -1,0 +1,90 @@
+"""Files of a service: uploads under way, inputs and results of jobs. Names from outside are never used as paths.
+
+===========================  =============================================================================
+``jobs.sqlite``              the queue
+``incoming/RANDOM``          an upload under way; removed at the next start if the service is killed
+``jobs/ID/input/``           the image: one file, or one file or DICOM folder for each channel
+``jobs/ID/result/``          label map and record; appears whole
+===========================  =============================================================================
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from decathlete.core.files import move_synced, remove, translate_os_error
+
+_REMEDY = "free disk space, or start the service with another --data"
+
+
+class Storage:
+    """The folder of a service; the caller holds its lock.
+
+    Args:
+        root: folder of the service; it exists.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+        self._jobs = root / "jobs"
+        with translate_os_error("cannot be written", where=root, remedy=_REMEDY):
+            for folder in (self.incoming, self._jobs):
+                folder.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def database(self) -> Path:
+        """File of the queue."""
+        return self.root / "jobs.sqlite"
+
+    def job_folder(self, job_id: str) -> Path:
+        """Folder of all files of a job."""
+        return self._jobs / job_id
+
+    def input_paths(self, job_id: str) -> list[Path]:
+        """Return the image of a job: a file or DICOM folder for each channel, or a single one with all."""
+        return sorted((self.job_folder(job_id) / "input").iterdir())
+
+    def result_folder(self, job_id: str) -> Path:
+        """Folder of the finished result of a job."""
+        return self.job_folder(job_id) / "result"
+
+    @contextmanager
+    def upload_folder(self) -> Iterator[Path]:
+        """Provide a folder for an upload; what is left of it at the end is removed."""
+        folder = self.incoming / secrets.token_hex(8)
+        try:
+            with translate_os_error("cannot be written", where=self.incoming, remedy=_REMEDY):
+                folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            remove(folder)
+
+    def accept(self, image: Path, job_id: str) -> None:
+        """Move the folder of an image to a new job; it is durable when this returns."""
+        whole = image.parent / f"job-{job_id}"
+        with translate_os_error("cannot be written", where=self.root, remedy=_REMEDY):
+            whole.mkdir(mode=0o700)
+            image.rename(whole / "input")
+            move_synced(whole, self.job_folder(job_id))
+
+    def publish(self, result: Path, job_id: str) -> None:
+        """Move a finished result to its place, durably; an unpublished one of a killed service is replaced."""
+        with translate_os_error("cannot be written", where=self.root, remedy=_REMEDY):
+            remove(self.result_folder(job_id))
+            move_synced(result, self.result_folder(job_id))
+
+    def remove(self, job_id: str) -> None:
+        """Remove all files of a job."""
+        remove(self.job_folder(job_id))
+
+    def clean(self, job_ids: set[str]) -> None:
+        """Remove what a killed service left: uploads under way, and files of jobs that are not in the queue."""
+        for leftover in self.incoming.iterdir():
+            remove(leftover)
+        for folder in self._jobs.iterdir():
+            if folder.name not in job_ids:
+                remove(folder)

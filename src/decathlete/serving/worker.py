@@ -1,0 +1,203 @@
+"""Computes the jobs of a service one after another, in the order in which they were accepted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from decathlete.core.files import temporary_folder
+from decathlete.core.memory import is_out_of_memory, translate_out_of_memory
+from decathlete.errors import DecathleteError, InsufficientMemoryError, ServiceError
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Prediction, Predictor
+from decathlete.io.images import read_channels
+from decathlete.serving.jobs import Job, JobError, JobStore
+from decathlete.serving.model_cache import ModelCache
+from decathlete.serving.private_log import collect_warnings, log_unexpected
+from decathlete.serving.results import write_result
+from decathlete.serving.storage import Storage
+
+MAX_STARTS = 10
+"""How many times a job is started: a job that ends the whole process each time must not do so for ever."""
+
+_READ_SHARE = 0.1
+_COMPUTED_SHARE = 0.95
+_POLL_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class JobCancelled(Exception):
+    """Ends the computation of a job that was deleted, or of any job when the service ends."""
+
+
+@dataclass
+class RunningJob:
+    """The job that is computed now.
+
+    Attributes:
+        progress: share of its work that is done, 0..1.
+        began: reading of the monotonic clock.
+        cancelled: set by another thread to end it.
+    """
+
+    id: str
+    progress: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Remaining seconds by the progress so far; ``None``: too early to tell."""
+        if self.progress <= _READ_SHARE:
+            return None
+        return (time.monotonic() - self.began) * (1 - self.progress) / self.progress
+
+
+class Worker:
+    """A thread that computes the queue.
+
+    Args:
+        job_seconds: longest computation of one job.
+        on_finished: called with each job and its duration in seconds, for the metrics.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        storage: Storage,
+        models: ModelCache,
+        *,
+        job_seconds: float,
+        on_finished: Callable[[str, float], None] = lambda _state, _seconds: None,
+    ) -> None:
+        self._store, self._storage, self._models = store, storage, models
+        self._job_seconds, self._on_finished = job_seconds, on_finished
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self.running: RunningJob | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread works."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread; jobs that a killed service was computing come first."""
+        requeued = self._store.requeue_running()
+        if requeued:
+            log.info("%d job that was interrupted is computed again", requeued)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; the job that is computed now stays in the queue."""
+        self._stopping.set()
+        self._wake.set()
+        running = self.running
+        if running is not None:
+            running.cancelled.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wake(self) -> None:
+        """Tell the thread that a job was added."""
+        self._wake.set()
+
+    def cancel(self, job_id: str) -> None:
+        """End the computation of a job, if it is the one that is computed now."""
+        running = self.running
+        if running is not None and running.id == job_id:
+            running.cancelled.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                job = self._store.take_next()
+                if job is None:
+                    self._wake.wait(_POLL_S)
+                else:
+                    self._finish(job)
+            except Exception as problem:  # such as a full disk below the database: try again later
+                log_unexpected(problem, "the queue")
+                self._stopping.wait(_POLL_S)
+
+    def _finish(self, job: Job) -> None:
+        """Compute a job and record how it ended."""
+        self.running = RunningJob(id=job.id)
+        try:
+            state = self._compute(job, self.running)
+        except JobCancelled:
+            state = "cancelled"
+        except Exception as problem:
+            self._store.fail(job.id, describe_error(problem, self._storage.root))
+            state = "failed"
+        finally:
+            seconds, self.running = time.monotonic() - self.running.began, None
+        if self._store.get(job.id) is None:
+            self._storage.remove(job.id)
+        if not self._stopping.is_set():
+            log.info("job %s: %s after %.1f s", job.id, state, seconds)
+            self._on_finished(state, seconds)
+
+    def _compute(self, job: Job, running: RunningJob) -> str:
+        if job.starts > MAX_STARTS:
+            raise ServiceError(
+                f"the service ended {MAX_STARTS} times while it computed this job",
+                remedy="crop the image, or predict it with `decathlete predict`",
+                code="E-SERVICE-CRASH",
+            )
+        images = self._storage.input_paths(job.id)
+        with self._models.use(job.model) as predictor, temporary_folder(self._storage.job_folder(job.id)) as folder:
+            with collect_warnings() as logged:
+                prediction = self._predict(images, predictor, folder, running)
+            result = folder / "result"
+            result.mkdir()
+            write_result(result, images, prediction, predictor)
+            self._check(running)
+            self._storage.publish(result, job.id)
+        warnings = [*prediction.warnings, *(_without_paths(text, self._storage.root) for text in logged)]
+        published = self._store.publish(job.id, volumes_ml=prediction.volumes_ml, warnings=warnings)
+        return "done" if published else "cancelled"
+
+    def _predict(self, images: list[Path], predictor: Predictor, folder: Path, running: RunningJob) -> Prediction:
+        with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
+            prepared = predictor.prepare(read_channels(images))
+
+        def report(share: float) -> None:
+            running.progress = _READ_SHARE + (_COMPUTED_SHARE - _READ_SHARE) * share
+            self._check(running)
+
+        report(0.0)
+        return predictor.compute(prepared, scratch=folder, progress=report)
+
+    def _check(self, running: RunningJob) -> None:
+        """Raise if the job is to be ended."""
+        if running.cancelled.is_set():
+            raise JobCancelled
+        if time.monotonic() - running.began > self._job_seconds:
+            raise ServiceError(
+                f"the computation took longer than {self._job_seconds:g} s",
+                remedy="crop the image, or start the service with a larger --max-time",
+                code="E-SERVICE-TIME",
+            )
+
+
+def describe_error(problem: Exception, root: Path) -> JobError:
+    """Describe why a job failed, without paths of the service; unexpected errors are logged."""
+    if not isinstance(problem, DecathleteError):
+        if is_out_of_memory(problem):
+            problem = InsufficientMemoryError("out of memory", remedy=IMAGE_TOO_LARGE)
+        else:
+            log_unexpected(problem, "a job")
+            problem = ServiceError("the job failed unexpectedly", remedy="look at the log of the service")
+    message = _without_paths(problem.problem, root)
+    return JobError(code=problem.code, message=message, remedy=problem.remedy)
+
+
+def _without_paths(text: str, root: Path) -> str:
+    """Remove the folder of the service from a message."""
+    return text.replace(f"{root.resolve()}/", "").replace(f"{root}/", "")

@@ -88,8 +88,9 @@ OPTIONS = {
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
     "components": "json",
-    "serve": "allow-host allow-origin batch-size blend data device engine host keep layout max-image max-jobs max-time "
-    "max-upload memory model model-memory overlap port precision token-file tta",
+    "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-host dicom-node dicomweb "
+    "dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory overlap port "
+    "precision send-to token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",

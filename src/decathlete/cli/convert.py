@@ -65,6 +65,16 @@ class FileArguments:
         typer.Option(metavar="TEXT", rich_help_panel=FILES, help="Suffix of the names of label maps: _seg."),
     ] = ""
 
+    structures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            rich_help_panel=FILES,
+            show_default="every name that occurs",
+            help="Classes and their structures in DICOM labels (SEG, RT structure sets): tumour=GTV*,liver=Liver.",
+        ),
+    ] = None
+
     def to_file_names(self) -> FileNames:
         """Return the options as :class:`FileNames`."""
         from decathlete.dataset.conversion.plain_sources import FileNames

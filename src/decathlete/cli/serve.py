@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.dicom_node_options import DicomNodeArguments
 from decathlete.cli.prediction_options import PredictionArguments
 from decathlete.cli.terminal import echo
 
@@ -26,6 +27,7 @@ def serve(
         ),
     ],
     windows: PredictionArguments,
+    dicom: DicomNodeArguments,
     data: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="Folder of the queue, the uploads and the results.")
     ] = Path("decathlete-service"),
@@ -141,4 +143,8 @@ def serve(
         ),
         options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
     )
-    serve_models(settings, on_start=lambda address: echo(f"serving at {address} (Ctrl-C ends the service)"))
+    serve_models(
+        settings,
+        dicom_node=dicom.to_settings(data, keep_seconds=settings.limits.keep_seconds),
+        on_start=lambda address: echo(f"serving at {address} (Ctrl-C ends the service)"),
+    )

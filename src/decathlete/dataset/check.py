@@ -140,7 +140,8 @@ class _CaseChecker:
 
     def check(self) -> None:
         images = [(path, image) for path in self.case.images if (image := self._read(path, read_image)) is not None]
-        label = self._read(self.case.label, read_label) if self.case.label else None
+        read = partial(read_label, structures=self.case.structures)
+        label = self._read(self.case.label, read) if self.case.label else None
         if len(images) == len(self.case.images) == 1:
             ((path, image),) = images
             self.is_grey_rgb = path.is_file() and is_picture(path) and is_grey(image.array_CZYX)

@@ -6,7 +6,9 @@ No image is opened, and files need not exist: ``check`` reports missing files.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,12 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from decathlete.core.documents import read_json
 from decathlete.core.geometry import Triple
+from decathlete.core.labels import LabelSet
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
+from decathlete.io.dicom_label import LabelStructures, is_structure_file, structure_names
 from decathlete.io.format_lookup import is_picture
 from decathlete.io.image_files import group_channels, image_suffixes, is_image_name, strip_suffix
 
@@ -48,6 +52,7 @@ class _Common(BaseModel):
     name: str | None = None
     labels: dict[str, Any]
     groups: dict[str, str] = {}
+    dicom_structures: dict[str, str] = {}
     regions: dict[str, Any] | None = None
     regions_class_order: list[int] | None = None
     numTraining: Any = None
@@ -95,6 +100,7 @@ def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | N
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
+    cases = _with_structures(cases, labels, manifest.dicom_structures, root)
     groups = assign_groups([c.id for c in cases], group_by=group_by, declared=manifest.groups)
     spec = DatasetSpec(
         name=root.resolve().name,
@@ -102,7 +108,7 @@ def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | N
         layout="decathlon" if isinstance(manifest, _Decathlon) else "nnunet",
         channels=channels,
         labels=labels,
-        cases=tuple(Case(id=c.id, images=c.images, label=c.label, group=groups.of.get(c.id)) for c in cases),
+        cases=tuple(replace(case, group=groups.of.get(case.id)) for case in cases),
         test_cases=test_cases,
         groups_from=groups.source,
         validation=tuple(c.id for c in validation),
@@ -110,6 +116,25 @@ def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | N
         unused=unused,
     )
     return spec.with_spacing(spacing)
+
+
+def _with_structures(
+    cases: tuple[Case, ...], labels: LabelSet, patterns: dict[str, str], root: Path
+) -> tuple[Case, ...]:
+    """Return the cases with the structures of labels that are DICOM SEG objects or structure sets."""
+    if unknown := sorted(set(patterns) - {c.name for c in labels.classes}):
+        raise ManifestError(
+            f"'dicom_structures' names classes that 'labels' do not declare: {', '.join(unknown)}",
+            where=root / MANIFEST,
+            remedy='write class names with patterns of the structures: "dicom_structures": {"tumour": "GTV*"}',
+        )
+    names = structure_names({c.name: c.value for c in labels.foreground}, patterns)
+    return tuple(
+        replace(case, structures=LabelStructures(image=case.images[0], names=names))
+        if case.label is not None and is_structure_file(case.label)
+        else case
+        for case in cases
+    )
 
 
 def resolve_task(task: str, data_root: Path) -> Path:
@@ -216,8 +241,11 @@ def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...]
     training = [(images(t.image), listed_file(root, t.label)) for t in manifest.training]
     test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
     return (
-        tuple(Case(id=_id(files), images=files, label=label) for files, label in training),
-        tuple(Case(id=_id(files), images=files) for files in test),
+        tuple(
+            Case(id=case_id, images=files, label=label)
+            for case_id, (files, label) in zip(_ids([f for f, _ in training], root), training, strict=True)
+        ),
+        tuple(Case(id=case_id, images=files) for case_id, files in zip(_ids(test, root), test, strict=True)),
     )
 
 
@@ -240,6 +268,18 @@ def _validation_cases(
     if set(cases) <= set(found):
         return (), (f"'validation' in {MANIFEST} is not used: it lists every case of 'training'",)
     return found, ()
+
+
+def _ids(cases: Sequence[tuple[Path, ...]], root: Path) -> list[str]:
+    """Return the names of the images; of DICOM folders with equal names (PATIENT/CT) their paths: PATIENT_CT."""
+    ids = [_id(images) for images in cases]
+    counts = Counter(ids)
+    return [
+        "_".join(images[0].relative_to(root).parts)
+        if counts[case_id] > 1 and images[0].is_dir() and images[0].is_relative_to(root)
+        else case_id
+        for case_id, images in zip(ids, cases, strict=True)
+    ]
 
 
 def _id(images: tuple[Path, ...]) -> str:

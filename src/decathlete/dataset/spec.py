@@ -13,6 +13,7 @@ from decathlete.core.documents import is_unicode
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
+from decathlete.io.dicom_label import LabelStructures
 
 GroupSource = Literal["option", "manifest", "names"]
 """Origin of groups: ``--group-by``, ``groups`` in the manifest (or a table), or a guess from the names of the cases."""
@@ -27,6 +28,7 @@ class Case:
         label: path of the label map; ``None`` for test cases.
         group: the patient; cases of one group are never split. ``None``: a group of its own.
         spacing: z, y, x in mm, for axes whose spacing its files do not contain; ``None``: such files are errors.
+        structures: of a label that is a DICOM SEG object or RT structure set; ``None``: the label is an image.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Case:
     label: Path | None = None
     group: str | None = None
     spacing: Triple | None = None
+    structures: LabelStructures | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,8 @@ class DatasetSpec:
             return (name, info.st_size, info.st_mtime_ns)
 
         files = [stamp(p) for c in self.cases for p in (*c.images, *([c.label] if c.label else []))]
-        reading = [] if self.spacing is None else [self.spacing]
+        reading: list[object] = [] if self.spacing is None else [self.spacing]
+        reading += [case.structures.names for case in self.cases if case.structures is not None]
         return value_digest([self.name, self.channels, self.labels.model_dump(), files, *reading])
 
 

@@ -23,6 +23,7 @@ from decathlete.evaluation.folders import declared_labels, label_files, labels_o
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.saved import check_scores, save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
+from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.images import read_grid, read_label
 from decathlete.io.volumes import LabelMap
 
@@ -120,6 +121,7 @@ def evaluate_pairs(
     *,
     metrics: Sequence[Metric] | None = None,
     spacing: Triple | None = None,
+    structures: Mapping[str, LabelStructures] | None = None,
     workers: Workers = 2,
 ) -> Scores:
     """Score files: case id -> (prediction, truth).
@@ -127,6 +129,7 @@ def evaluate_pairs(
     Args:
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        structures: case id -> how its truth is read, for those that are DICOM SEG objects or RT structure sets.
 
     Raises:
         GridMismatchError: some pairs do not share a grid; all of them are named.
@@ -139,10 +142,12 @@ def evaluate_pairs(
             remedy="use at least one prediction and its label map",
             code="E-DATASET-LABELS",
         )
-    _check_grids(pairs, spacing)
+    structures = structures or {}
+    with_grid = {i: (prediction, structures[i].image if i in structures else t) for i, (prediction, t) in pairs.items()}
+    _check_grids(with_grid, spacing)
     scored: list[CaseScores] = []
     problems: list[str] = []
-    work = {case_id: (case_id, *pair) for case_id, pair in pairs.items()}
+    work = {case_id: (case_id, *pair, structures.get(case_id)) for case_id, pair in pairs.items()}
     score = partial(_score_files, labels=labels, metrics=used, spacing=spacing)
     for outcome in map_cases(score, work, workers=workers):
         if outcome.value is not None:
@@ -187,16 +192,22 @@ def _compare_grids(pair: Pair, spacing: Triple | None) -> list[str]:
 
 
 def _score_files(
-    item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Sequence[Metric], spacing: Triple | None
+    item: tuple[str, Path, Path, LabelStructures | None],
+    *,
+    labels: LabelSet,
+    metrics: Sequence[Metric],
+    spacing: Triple | None,
 ) -> CaseScores:
-    case_id, prediction_path, truth_path = item
-    truth = _read_declared(truth_path, labels, spacing)
+    case_id, prediction_path, truth_path, structures = item
+    truth = _read_declared(truth_path, labels, spacing, structures)
     prediction = _read_declared(prediction_path, labels, spacing)
     return score_case(prediction.array_ZYX, truth.array_ZYX, truth.geometry, labels, metrics=metrics, case_id=case_id)
 
 
-def _read_declared(path: Path, labels: LabelSet, spacing: Triple | None) -> LabelMap:
-    label = read_label(path, spacing=spacing)
+def _read_declared(
+    path: Path, labels: LabelSet, spacing: Triple | None, structures: LabelStructures | None = None
+) -> LabelMap:
+    label = read_label(path, spacing=spacing, structures=structures)
     if undeclared := labels.find_undeclared_values(label.array_ZYX):
         raise ImageError(
             f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from decathlete.errors import ImageError
-from decathlete.inference.series_rules import SeriesRule, default_rules, parse_series_rules
 from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series, stage_series
 from decathlete.io.folder_tree import describe_unused, is_slice, log_unused
+from decathlete.io.series_rules import SeriesRule, default_rules, parse_series_rules
 
 Inputs = Mapping[str, tuple[Path, ...]]
 _REMEDY = "choose series with --series (modality, description, orientation, slices), or name the folder of one series"

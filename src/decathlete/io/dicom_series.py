@@ -118,9 +118,9 @@ def stage_series(series: DicomSeries, folder: Path) -> Path:
     return folder
 
 
-def lies_alone(series: DicomSeries) -> bool:
-    """Return whether no other DICOM image lies beside the slices of a series."""
-    own = set(series.files)
+def lies_alone(series: DicomSeries, *, besides: Iterable[Path] = ()) -> bool:
+    """Return whether no other DICOM file lies beside the slices of a series, except ``besides``."""
+    own = {*series.files, *besides}
     with os.scandir(series.folder) as entries:
         return not any(
             entry.is_file() and not entry.name.startswith(".") and Path(entry.path) not in own

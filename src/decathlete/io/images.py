@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.errors import GridMismatchError, ImageError, OutputError
+from decathlete.io.dicom_label import LabelStructures, read_structure_label
 from decathlete.io.format_lookup import (
     find_format,
     format_of_suffix,
@@ -119,12 +120,18 @@ def is_grey(array_CZYX: NDArray[Any]) -> bool:
     return len(array_CZYX) == 3 and bool((array_CZYX == array_CZYX[:1]).all())
 
 
-def read_label(path: Path, *, spacing: Triple | None = None) -> LabelMap:
+def read_label(path: Path, *, spacing: Triple | None = None, structures: LabelStructures | None = None) -> LabelMap:
     """Read a label map; integers stored as floating point are fine.
+
+    Args:
+        structures: of a DICOM SEG object or RT structure set, which is no image by itself.
 
     Raises:
         ImageError: missing or damaged, more than one channel, or values that are not integers.
     """
+    if structures is not None:
+        _, geometry = read_grid(structures.image, spacing=spacing)
+        return read_structure_label(path, geometry, structures.names)
     volume = _read(path, as_float32=False, spacing=spacing, is_label=True)
     if volume.array_CZYX.shape[0] != 1:
         raise ImageError(

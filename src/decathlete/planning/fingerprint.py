@@ -191,7 +191,7 @@ def _read(
     assert case.label is not None
     image, label = (
         read_channels(case.images, spacing=case.spacing, n_channels=n_channels),
-        read_label(case.label, spacing=case.spacing),
+        read_label(case.label, spacing=case.spacing, structures=case.structures),
     )
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
         raise GridMismatchError(

@@ -92,7 +92,7 @@ def _prepare_case(
     digest = case_digest(case, plan, predicted)
     if is_current(folder / case.id, digest):
         return True
-    label = read_label(case.label, spacing=case.spacing) if case.label else None
+    label = read_label(case.label, spacing=case.spacing, structures=case.structures) if case.label else None
     image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
     prepared = prepare(image, plan, label=label, case_id=case.id)
     if predicted is not None:

@@ -76,7 +76,8 @@ def case_digest(case: Case, plan: Plan, predicted: Path | None = None) -> str:
     """
     files = [*case.images, *([case.label] if case.label else [])]
     stamps = [(p.name, i.st_size, i.st_mtime_ns) for p in files for i in [p.stat()]]
-    reading = [] if case.spacing is None else [case.spacing]
+    reading: list[object] = [] if case.spacing is None else [case.spacing]
+    reading += [] if case.structures is None else [case.structures.names]
     previous = [] if predicted is None else [file_digest(predicted)]
     return value_digest([preparation_digest(plan), case.id, stamps, *reading, *previous])
 

@@ -83,7 +83,7 @@ def thresholding_dice(dataset: Path, case_ids: list[str]) -> float:
         if case.label is None:
             continue
         image_ZYX = read_image(case.images[0]).array_CZYX[0]
-        truth_ZYX = spec.labels.to_indices(read_label(case.label).array_ZYX)
+        truth_ZYX = spec.labels.to_indices(read_label(case.label, structures=case.structures).array_ZYX)
         levels_ZYX = np.digitize(image_ZYX, threshold_multiotsu(image_ZYX, classes=spec.labels.n_classes))
         scores.append(_best_dice(levels_ZYX, truth_ZYX, spec.labels.n_classes))
     return float(np.mean(scores))

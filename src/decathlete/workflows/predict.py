@@ -44,8 +44,8 @@ def predict(
 
     Args:
         models: folder of a run, a model or an exported program; several make an ensemble.
-        inputs: an image, a DICOM folder, a folder of images, or a tree of mixed DICOM files; or cases that were prepared
-            for the models (:func:`decathlete.prepare_for_model`).
+        inputs: an image, a DICOM folder, a folder of images, or a tree of mixed DICOM files; or cases that were
+            prepared for the models (:func:`decathlete.prepare_for_model`).
         cases: greatest number of cases to predict, the first by name.
         spacing: z, y, x in mm, for images whose files do not contain their spacing.
         kind: kind of the label maps: the input's own, NIfTI, DICOM SEG or RT structure set.

@@ -88,7 +88,7 @@ def _read(predictor: Predictor, case: Case) -> CaseRequest[_Truth]:
     plan = ensemble.plan
     assert case.label is not None  # for the type checker: only labelled cases are read
     image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
-    label = read_label(case.label, spacing=case.spacing)
+    label = read_label(case.label, spacing=case.spacing, structures=case.structures)
     prepared = prepare(image, plan, label=label, case_id=case.id)
     assert prepared.label_ZYX is not None  # for the type checker: a label was passed
     restoration = prepared.restoration

@@ -141,7 +141,8 @@ def _read(case: Case, prediction_path: Path, channel: int, plan: Plan) -> _Volum
         raise ImageError("the case has no label map", where=case.id)
     image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
     ignore = plan.labels.ignore
-    label, prediction = read_label(case.label, spacing=case.spacing), read_label(prediction_path)
+    label = read_label(case.label, spacing=case.spacing, structures=case.structures)
+    prediction = read_label(prediction_path)
     if not image.array_CZYX.shape[1:] == label.array_ZYX.shape == prediction.array_ZYX.shape:
         raise ImageError("image, label and prediction differ in shape", where=case.id)
     truth_ZYX = label.array_ZYX if ignore is None else np.where(label.array_ZYX == ignore, 0, label.array_ZYX)

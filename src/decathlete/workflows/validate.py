@@ -148,7 +148,10 @@ def _validate(
         return existing
     paths = {p.case_id: p.path for p in predictions}
     pairs = {c.id: (paths[c.id], c.label) for c in cases if c.label is not None}
-    scores = evaluate_pairs(pairs, labels, metrics=metrics, spacing=record.spacing, workers=workers)
+    structures = {c.id: c.structures for c in cases if c.structures is not None}
+    scores = evaluate_pairs(
+        pairs, labels, metrics=metrics, spacing=record.spacing, structures=structures, workers=workers
+    )
     return _save(scores, origin, run)
 
 

@@ -77,7 +77,7 @@ OPTIONS = {
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
-    "suffix test-images to workers",
+    "structures suffix test-images to workers",
     "check": f"{REGIONS} cluster data group-by json n-folds spacing split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster configuration data dim max-time mode model overwrite "
     "prepared preset results spacing task workers",
@@ -91,8 +91,9 @@ OPTIONS = {
     "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory output "
     "overlap overwrite precision tta workers",
     "components": "json",
-    "serve": "allow-host allow-origin batch-size blend data device engine host keep layout max-image max-jobs max-time "
-    "max-upload memory model model-memory overlap port precision token-file tta",
+    "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-host dicom-node dicomweb "
+    "dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory overlap "
+    "port precision send-to token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",

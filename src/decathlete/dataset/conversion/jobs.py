@@ -13,6 +13,7 @@ import numpy as np
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.errors import ImageError, OutputError
+from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.images import read_label, read_volume, write_label, write_volume
 
 
@@ -59,6 +60,7 @@ class WriteLabel:
         values: old value -> new value.
         known: all values that may occur, if values are replaced.
         spacing: z, y, x in mm, for a source that does not contain its spacing.
+        structures: of a source that is a DICOM SEG object or RT structure set.
     """
 
     source: Path
@@ -67,6 +69,7 @@ class WriteLabel:
     values: Mapping[int, int] = field(default_factory=dict)
     known: tuple[int, ...] = ()
     spacing: Triple | None = None
+    structures: LabelStructures | None = None
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -128,7 +131,7 @@ def _write_image(job: WriteImage) -> None:
 
 
 def _write_label(job: WriteLabel) -> None:
-    label_ZYX = read_label(job.source, spacing=job.spacing).array_ZYX
+    label_ZYX = read_label(job.source, spacing=job.spacing, structures=job.structures).array_ZYX
     if job.values:
         label_ZYX = _replace_values(label_ZYX.astype(np.int64), job)
     write_label(job.target, label_ZYX, job.geometry)

@@ -12,7 +12,7 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.core.sizes import require_disk_space
-from decathlete.dataset.conversion.jobs import Job, PlaceFile, run_job
+from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteLabel, run_job
 from decathlete.dataset.given_splits import FOLDS
 from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.splits import Fold
@@ -148,7 +148,8 @@ def _digest(jobs: list[Job], folder: Path, settings: list[object]) -> str:
     files = []
     for job in jobs:
         stamps = [(str(p.resolve()), (i := p.stat()).st_size, i.st_mtime_ns) for p in job.sources]
-        reading = [] if isinstance(job, PlaceFile) or job.spacing is None else [job.spacing]
+        reading: list[object] = [] if isinstance(job, PlaceFile) or job.spacing is None else [job.spacing]
+        reading += [job.structures.names] if isinstance(job, WriteLabel) and job.structures is not None else []
         files.append([type(job).__name__, stamps, [str(t.relative_to(folder)) for t in job.targets], *reading])
     return value_digest([files, settings])
 

@@ -58,7 +58,7 @@ def read_source(root: Path, *, group_by: str | None = None, spacing: Triple | No
 
 
 def find_labels(
-    classes: str | None, cases: Sequence[Case], *, workers: int, where: Path, progress: CaseProgress | None
+    classes: str | None, cases: Sequence[Case], *, workers: int, where: Path, progress: CaseProgress | None = None
 ) -> LabelSet:
     """Return the label set of ``--classes``; without it, every value of the label maps is a class.
 
@@ -122,4 +122,7 @@ def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: CaseP
 
 def _label_values(case: Case) -> set[int]:
     assert case.label is not None  # for the type checker: labelled cases were chosen
-    return {int(value) for value in np.unique(read_label(case.label, spacing=case.spacing).array_ZYX)}
+    return {
+        int(value)
+        for value in np.unique(read_label(case.label, spacing=case.spacing, structures=case.structures).array_ZYX)
+    }

@@ -128,11 +128,13 @@ class _CaseSurvey:
 def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSurvey:
     part, case = part_and_case
     problems: list[str] = []
-    paths = (*case.images, *([case.label] if case.label else []))
+    paths = (*case.images, *([case.label] if case.label and case.structures is None else []))
     headers = {path: header for path in paths if (header := _read_header(path, case.spacing, problems))}
     if problems:
         return _CaseSurvey(problems=tuple(problems))
     first = headers[case.images[0]][1]
+    if case.label is not None and case.structures is not None:
+        headers[case.label] = (1, first)  # it has no grid by itself
     problems += _channel_problems(case, [headers[path][0] for path in case.images], target.channels)
     if case.label is not None and headers[case.label][0] != 1:
         problems.append(f"{case.label}: contains {headers[case.label][0]} channels, a label map has one")
@@ -182,9 +184,15 @@ def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) ->
 def _label_job(case: Case, to: Path, image_grid: Geometry, label_grid: Geometry, target: Target) -> Job:
     source = case.label
     assert source is not None  # for the type checker: the caller has checked it
+    if case.structures is not None:
+        return _write_label(case, source, to, image_grid, target)
     close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
     if _may_be_linked(source, to, case.spacing) and close and not target.values and _has_whole_numbers(source):
         return PlaceFile(source=source, target=to)
+    return _write_label(case, source, to, image_grid, target)
+
+
+def _write_label(case: Case, source: Path, to: Path, image_grid: Geometry, target: Target) -> Job:
     return WriteLabel(
         source=source,
         target=to,
@@ -192,6 +200,7 @@ def _label_job(case: Case, to: Path, image_grid: Geometry, label_grid: Geometry,
         values=target.values,
         known=target.known,
         spacing=case.spacing,
+        structures=case.structures,
     )
 
 

@@ -6,13 +6,15 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import uvicorn
 
 from decathlete.core.locks import locked_folder
 from decathlete.errors import OptionError
+from decathlete.serving.dicom_node.model_segment import running_node
+from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.http.app import create_app
 from decathlete.serving.private_log import private_logging
 from decathlete.serving.service import Service
@@ -22,7 +24,12 @@ _SHUTDOWN_S = 5
 _KEEP_ALIVE_S = 30
 
 
-def serve(settings: ServiceSettings, *, on_start: Callable[[str], None] = lambda _address: None) -> None:
+def serve(
+    settings: ServiceSettings,
+    *,
+    dicom_node: DicomNodeSettings | None = None,
+    on_start: Callable[[str], None] = lambda _address: None,
+) -> None:
     """Segment images that programs and people send over HTTP, until a signal ends it.
 
     The queue survives a restart: jobs that are not finished are computed at the next start with the same
@@ -30,6 +37,7 @@ def serve(settings: ServiceSettings, *, on_start: Callable[[str], None] = lambda
 
     Args:
         settings: models, address, protection and limits.
+        dicom_node: a DICOM node that runs beside the service with its first model; ``None``: none.
         on_start: called with the address, when the models are loaded.
 
     Raises:
@@ -37,8 +45,9 @@ def serve(settings: ServiceSettings, *, on_start: Callable[[str], None] = lambda
         ModelError: a model is missing or damaged.
         OutputError: ``settings.data`` cannot be written, or another service uses it.
     """
-    with locked_folder(settings.data), _listen(settings) as listener, private_logging():
+    with locked_folder(settings.data), _listen(settings) as listener, private_logging(), ExitStack() as stack:
         service = Service(settings)
+        stack.enter_context(running_node(dicom_node, service.models))
         host, port = listener.getsockname()[:2]
         on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         config = uvicorn.Config(

@@ -1,0 +1,70 @@
+"""Sends results: by C-STORE to a peer, or by STOW-RS to an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from decathlete.core.lazy_import import lazy_import
+from decathlete.errors import ServiceError
+from decathlete.serving.dicom_node.settings import Peer
+
+pydicom = lazy_import("pydicom")
+pynetdicom = lazy_import("pynetdicom")
+
+_TIMEOUT_S = 60
+_WARNINGS = range(0xB000, 0xC000)
+"""Statuses of objects that were stored, with remarks."""
+
+
+def send_by_store(files: Sequence[Path], peer: Peer, aet: str) -> None:
+    """Send objects in one association.
+
+    Raises:
+        ServiceError: the peer cannot be reached, or does not accept an object.
+    """
+    datasets = [pydicom.dcmread(file) for file in files]
+    entity = pynetdicom.AE(ae_title=aet)
+    for sop_class, syntax in {(str(d.SOPClassUID), str(d.file_meta.TransferSyntaxUID)) for d in datasets}:
+        entity.add_requested_context(sop_class, syntax)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = _TIMEOUT_S
+    association = entity.associate(peer.host, peer.port, ae_title=peer.aet)
+    if not association.is_established:
+        raise _not_delivered(f"{peer.aet} does not answer, or rejects the association")
+    try:
+        for dataset in datasets:
+            _check_status(association.send_c_store(dataset), peer)
+    except (ValueError, RuntimeError) as problem:  # no presentation context; connection lost
+        raise _not_delivered(f"{peer.aet} does not accept the object ({type(problem).__name__})") from problem
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def send_by_web(files: Sequence[Path], client: Any) -> None:
+    """Send objects by STOW-RS.
+
+    Args:
+        client: of the package dicomweb_client.
+
+    Raises:
+        ServiceError: the archive cannot be reached, or does not accept an object.
+    """
+    try:
+        answer = client.store_instances([pydicom.dcmread(file) for file in files])
+    except Exception as problem:  # of requests, in many kinds
+        raise _not_delivered(f"the archive does not accept the object ({type(problem).__name__})") from problem
+    if answer.get("FailedSOPSequence"):
+        raise _not_delivered("the archive does not accept the object")
+
+
+def _check_status(status: Any, peer: Peer) -> None:
+    code = status.get("Status") if status else None
+    if code is None or (code != 0 and code not in _WARNINGS):
+        said = "the connection was lost" if code is None else f"status 0x{code:04X}"
+        raise _not_delivered(f"{peer.aet} does not accept the object ({said})")
+
+
+def _not_delivered(problem: str) -> ServiceError:
+    return ServiceError(problem, remedy="check the address and the log of the receiver; it is sent again later")

@@ -1,0 +1,185 @@
+"""The node itself: makes jobs of series that are complete, computes them, and delivers their results."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from decathlete.core.files import remove
+from decathlete.errors import DecathleteError, ServiceError
+from decathlete.io.dicom_series import sort_series, stage_series
+from decathlete.io.series_rules import SeriesRule
+from decathlete.serving.dicom_node.archive import Archive
+from decathlete.serving.dicom_node.delivery import send_by_store, send_by_web
+from decathlete.serving.dicom_node.node_store import NodeJob, NodeStore, linked_files
+from decathlete.serving.dicom_node.receiver import Receiver
+from decathlete.serving.dicom_node.settings import DicomNodeSettings
+
+Segment = Callable[[Path, Path], Sequence[Path]]
+"""Segments the series in a folder (or file), writes objects into another folder, and returns their files."""
+
+MAX_STARTS = 3
+"""How many times a job is computed: one that ends the whole process each time must not do so for ever."""
+_LONGEST_RETRY_S = 600.0
+_STEP_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class DicomNode:
+    """Receives series, segments them with a model of one channel, and sends the results.
+
+    Args:
+        segment: computes one series.
+        rule: of the series that the model segments; others are skipped.
+        digests: of the model, by which series of an archive that were segmented before are known.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        settings: DicomNodeSettings,
+        segment: Segment,
+        *,
+        rule: SeriesRule = SeriesRule(),
+        digests: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.store = NodeStore(settings.data)
+        self._segment, self._rule, self._clock = segment, rule, clock
+        self._receiver = Receiver(settings, self.store, clock=clock) if settings.port is not None else None
+        self._archive = (
+            Archive(settings.dicomweb, modalities=settings.modalities, digests=digests) if settings.dicomweb else None
+        )
+        self._next_poll = 0.0
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._repeat, args=(step,), daemon=True) for step in self._steps()]
+
+    @property
+    def port(self) -> int | None:
+        """The port that it listens at, after :meth:`start`."""
+        return self._receiver.port if self._receiver is not None else None
+
+    def start(self) -> None:
+        """Listen, and work in threads of its own.
+
+        Raises:
+            OptionError: the port cannot be used.
+        """
+        if self._receiver is not None:
+            self._receiver.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End; what is not finished is continued at the next start."""
+        self._stopping.set()
+        if self._receiver is not None:
+            self._receiver.stop()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self.store.close()
+
+    def poll(self) -> bool:
+        """Query the archive if it is time; return whether a series was copied."""
+        now = self._clock()
+        if self._archive is None or now < self._next_poll:
+            return False
+        self._next_poll = now + self.settings.poll_seconds
+        try:
+            return self._archive.fetch_new(self.store, now=now) > 0
+        except Exception as problem:  # of requests, in many kinds; the archive may be back at the next poll
+            log.warning("the archive could not be queried (%s)", type(problem).__name__)
+            return False
+
+    def compute_next(self) -> bool:
+        """Make jobs of complete series, and compute one; return whether there was one."""
+        now = self._clock()
+        busy = self._receiver.busy_series() if self._receiver is not None else frozenset()
+        self.store.open_jobs(quiet_since=now - self.settings.quiet_seconds, busy=busy, now=now)
+        self.store.delete_old(now - self.settings.keep_seconds)
+        job = self.store.next_job("queued")
+        if job is None:
+            return False
+        self._compute(job)
+        return True
+
+    def deliver_next(self) -> bool:
+        """Send the results of a job that is due; return whether there was one."""
+        job = self.store.next_job("computed", now=self._clock())
+        if job is None:
+            return False
+        files = sorted((self.store.job_folder(job) / "results").iterdir())
+        try:
+            self._send(job, files)
+        except ServiceError as problem:
+            wait = min(self.settings.retry_seconds * 2**job.attempts, _LONGEST_RETRY_S)
+            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, problem.problem, wait)
+            self.store.postpone(job, self._clock() + wait)
+            return True
+        self.store.finish(job, "sent")
+        remove(self.store.job_folder(job))
+        log.info("job %d: delivered", job.number)
+        return True
+
+    def _steps(self) -> list[Callable[[], bool]]:
+        """Computing, sending and polling do not wait for one another."""
+        return [self.compute_next, self.deliver_next, *([self.poll] if self._archive is not None else [])]
+
+    def _repeat(self, step: Callable[[], bool]) -> None:
+        while not self._stopping.is_set():
+            try:
+                worked = step()
+            except Exception as problem:  # such as a full disk below the database: try again later
+                log.error("the DICOM node failed unexpectedly: %s", type(problem).__name__)
+                worked = False
+            if not worked:
+                self._stopping.wait(_STEP_S)
+
+    def _compute(self, job: NodeJob) -> None:
+        if job.starts >= MAX_STARTS:
+            self.store.finish(job, "failed", f"its computation ended the program {MAX_STARTS} times")
+            return
+        if job.content != self.store.content_of(job.series_uid):
+            self.store.finish(job, "skipped", "more instances arrived, which a later job segments, too")
+            return
+        self.store.count_start(job)
+        folder = self.store.job_folder(job)
+        with linked_files(self.store.files(job.series_uid), folder / "received") as received:
+            scan = sort_series(sorted(received.iterdir()))
+            fitting = [series for series in scan.series if self._rule.fits(series)]
+            if not fitting:
+                reasons = [series.summary() for series in scan.series] or sorted(set(scan.skipped.values()))
+                self.store.finish(job, "skipped", f"not what the model segments: {'; '.join(reasons)}")
+                log.info("job %d: skipped", job.number)
+                return
+            remove(folder / "series")
+            remove(folder / "results")
+            (folder / "results").mkdir(parents=True)
+            try:
+                for number, series in enumerate(fitting):
+                    source = stage_series(series, folder / "series" / str(number))
+                    self._segment(source, folder / "results")
+            except DecathleteError as problem:
+                self.store.finish(job, "failed", f"{problem.code}: {type(problem).__name__}")
+                log.warning("job %d: failed (%s)", job.number, problem.code)
+                return
+            except Exception as problem:
+                self.store.finish(job, "failed", type(problem).__name__)
+                log.error("job %d: failed unexpectedly (%s)", job.number, type(problem).__name__)
+                return
+        self.store.finish(job, "computed")
+        log.info("job %d: computed", job.number)
+
+    def _send(self, job: NodeJob, files: Sequence[Path]) -> None:
+        if job.origin == "web" and self._archive is not None:
+            send_by_web(files, self._archive.client)
+        elif job.origin == "store" and self.settings.send_to is not None:
+            send_by_store(files, self.settings.send_to, self.settings.aet)
+        else:
+            raise ServiceError("the receiver of its results is no longer configured", remedy="name it again")

@@ -1,0 +1,250 @@
+"""Instances and jobs of a DICOM node in SQLite and files; every change is on the disk when a method returns.
+
+States of a job::
+
+    queued -> computed -> sent      each result is kept until it was accepted
+           -> skipped | failed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from decathlete.core.files import atomic_path, remove
+
+Origin = Literal["store", "web"]
+NodeJobState = Literal["queued", "computed", "sent", "skipped", "failed"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS instances (
+    sop_uid TEXT PRIMARY KEY,
+    series_uid TEXT NOT NULL,
+    study_uid TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    file TEXT NOT NULL,
+    n_bytes INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    received REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    series_uid TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    content TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    created REAL NOT NULL,
+    starts INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt REAL NOT NULL DEFAULT 0,
+    reason TEXT
+);
+"""
+_BUSY_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeJob:
+    """The segmentation of one state of a series.
+
+    Attributes:
+        number: identifies the job in logs.
+        content: digest of the instances.
+        starts: how many times it was computed.
+        attempts: how many times its results were sent in vain.
+        reason: why it was skipped or failed.
+    """
+
+    number: int
+    series_uid: str
+    origin: Origin
+    content: str
+    state: NodeJobState
+    starts: int
+    attempts: int
+    reason: str | None
+
+
+class NodeStore:
+    """The state of a node; safe to use from several threads.
+
+    Args:
+        folder: of the database and the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(
+            folder / "node.sqlite", check_same_thread=False, isolation_level=None, timeout=_BUSY_S
+        )
+        self._database.row_factory = sqlite3.Row
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("PRAGMA secure_delete = ON")
+        self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._database.close()
+
+    def add_instance(
+        self, content: bytes, *, sop_uid: str, series_uid: str, study_uid: str, origin: Origin, now: float
+    ) -> bool:
+        """Store an instance; return whether it is new or has new content. Copies change nothing.
+
+        Raises:
+            OutputError: the disk cannot be written.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        with self._lock:
+            rows = self._rows("SELECT digest FROM instances WHERE sop_uid = ?", sop_uid)
+            if rows and rows[0]["digest"] == digest:
+                return False
+            file = f"{_name(series_uid)}/{_name(sop_uid)}-{digest[:8]}.dcm"
+            path = self.folder / "series" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as partial:
+                partial.write_bytes(content)
+            self._database.execute(
+                "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (sop_uid, series_uid, study_uid, digest, file, len(content), origin, now),
+            )
+        return True
+
+    def count_instances(self, series_uid: str) -> int:
+        """Return the number of stored instances of a series."""
+        return int(self._rows("SELECT COUNT(*) AS n FROM instances WHERE series_uid = ?", series_uid)[0]["n"])
+
+    def stored_bytes(self) -> int:
+        """Return the size of all instances."""
+        return int(self._rows("SELECT COALESCE(SUM(n_bytes), 0) AS n FROM instances")[0]["n"])
+
+    def files(self, series_uid: str) -> tuple[Path, ...]:
+        """Return the files of a series."""
+        rows = self._rows("SELECT file FROM instances WHERE series_uid = ? ORDER BY file", series_uid)
+        return tuple(self.folder / "series" / row["file"] for row in rows)
+
+    def content_of(self, series_uid: str) -> str:
+        """Return the digest of the instances of a series that are stored now."""
+        rows = self._rows("SELECT sop_uid, digest FROM instances WHERE series_uid = ? ORDER BY sop_uid", series_uid)
+        return hashlib.sha256("\n".join(f"{r['sop_uid']} {r['digest']}" for r in rows).encode()).hexdigest()
+
+    def open_jobs(self, *, quiet_since: float, busy: frozenset[str], now: float) -> int:
+        """Make a job for each series that is complete and has instances that no job has seen; return their number.
+
+        Args:
+            quiet_since: time since which no instance of the series may have arrived.
+            busy: series of associations that are open.
+        """
+        n_new = 0
+        with self._lock:
+            last = self._rows(
+                "SELECT series_uid, MAX(origin) AS origin FROM instances GROUP BY series_uid HAVING MAX(received) <= ?",
+                quiet_since,
+            )
+            for row in last:
+                if row["series_uid"] in busy:
+                    continue
+                content = self.content_of(row["series_uid"])
+                made = self._database.execute(
+                    "INSERT OR IGNORE INTO jobs (series_uid, origin, content, state, created) "
+                    "VALUES (?, ?, ?, 'queued', ?)",
+                    (row["series_uid"], row["origin"], content, now),
+                )
+                n_new += made.rowcount
+        return n_new
+
+    def next_job(self, state: NodeJobState, *, now: float = float("inf")) -> NodeJob | None:
+        """Return the oldest job in a state whose next attempt is due."""
+        rows = self._rows(
+            "SELECT * FROM jobs WHERE state = ? AND next_attempt <= ? ORDER BY next_attempt, number LIMIT 1", state, now
+        )
+        return _job(rows[0]) if rows else None
+
+    def jobs(self) -> tuple[NodeJob, ...]:
+        """Return all jobs in the order in which they were made."""
+        return tuple(_job(row) for row in self._rows("SELECT * FROM jobs ORDER BY number"))
+
+    def count_start(self, job: NodeJob) -> None:
+        """Count that the computation of a job begins."""
+        self._execute("UPDATE jobs SET starts = starts + 1 WHERE number = ?", job.number)
+
+    def finish(self, job: NodeJob, state: NodeJobState, reason: str | None = None) -> None:
+        """Set the state of a job."""
+        self._execute("UPDATE jobs SET state = ?, reason = ? WHERE number = ?", state, reason, job.number)
+
+    def postpone(self, job: NodeJob, until: float) -> None:
+        """Send the results of a job again later."""
+        self._execute("UPDATE jobs SET attempts = attempts + 1, next_attempt = ? WHERE number = ?", until, job.number)
+
+    def job_folder(self, job: NodeJob) -> Path:
+        """Return the folder of a job's input and results."""
+        return self.folder / "jobs" / str(job.number)
+
+    def delete_old(self, before: float) -> int:
+        """Delete series and jobs that are finished and older than a time; return the number of series."""
+        with self._lock:
+            old = self._rows(
+                "SELECT series_uid FROM instances WHERE series_uid NOT IN "
+                "(SELECT series_uid FROM jobs WHERE state IN ('queued', 'computed')) "
+                "GROUP BY series_uid HAVING MAX(received) < ?",
+                before,
+            )
+            for row in old:
+                uid = row["series_uid"]
+                for job in (one for one in self.jobs() if one.series_uid == uid):
+                    remove(self.job_folder(job))
+                remove(self.folder / "series" / _name(uid))
+                self._database.execute("DELETE FROM jobs WHERE series_uid = ?", (uid,))
+                self._database.execute("DELETE FROM instances WHERE series_uid = ?", (uid,))
+        return len(old)
+
+    def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+    def _execute(self, statement: str, *values: object) -> None:
+        with self._lock:
+            self._database.execute(statement, values)
+
+
+@contextmanager
+def linked_files(files: tuple[Path, ...], folder: Path) -> Iterator[Path]:
+    """Provide a folder with links to files, and remove it at the end."""
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        for file in files:
+            os.link(file, folder / file.name)
+        yield folder
+    finally:
+        remove(folder)
+
+
+def _name(uid: str) -> str:
+    """Return a name of a file that contains nothing of an identifier."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:24]
+
+
+def _job(row: sqlite3.Row) -> NodeJob:
+    return NodeJob(
+        number=row["number"],
+        series_uid=row["series_uid"],
+        origin=row["origin"],
+        content=row["content"],
+        state=row["state"],
+        starts=row["starts"],
+        attempts=row["attempts"],
+        reason=row["reason"],
+    )

@@ -1,0 +1,164 @@
+"""SEG objects and RT structure sets as training labels: by `convert`, and read directly by `dataset.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.dicom_support import AXIAL, OBLIQUE, write_series
+from typer.testing import CliRunner
+
+from decathlete.cli.main import app
+from decathlete.core.geometry import reorientation
+from decathlete.core.labels import LabelSet
+from decathlete.dataset.check import check_dataset
+from decathlete.dataset.manifest import read_dataset
+from decathlete.errors import ImageError, ManifestError
+from decathlete.inference.output.dicom import write_dicom_result
+from decathlete.inference.output.provenance import ModelUse, RecordedSettings
+from decathlete.io.contour_fill import fill_contours
+from decathlete.io.dicom_label import read_structure_label
+from decathlete.io.dicom_structures import list_structures
+from decathlete.io.images import read_grid, read_label
+
+USE = ModelUse(digest="0" * 64, dataset="T", dims=3, weights="final", engine="torch", precision="fp32")
+SETTINGS = RecordedSettings(models=(USE,), tta=False, overlap=0.5, blend="gaussian")
+LABELS = LabelSet.from_names(["GTV_1", "Liver"])
+
+
+def make_case(folder: Path, seed: int, *, kind: Any, modality: str = "CT") -> Any:
+    """A series, and a label that refers to it, in folders of the same names for each patient."""
+    random = np.random.default_rng(seed)
+    voxels = random.normal(0, 300, (6, 12, 14)).astype(np.int16)
+    label = np.zeros(voxels.shape, np.uint8)
+    label[1:4, 2:9, 3:8], label[2:5, 5:8, 6:12] = 1, 2
+    name = f"{folder.parent.name}{folder.name}{modality}"
+    source = write_series(
+        folder / "image",
+        voxels,
+        series=name,
+        study=folder.name,
+        orientation=OBLIQUE if seed % 2 else AXIAL,
+        modality=modality,
+        PatientID=folder.parent.name,
+    )
+    (folder / "mask").mkdir()
+    write_dicom_result(folder / "mask" / "L.dcm", kind, label, labels=LABELS, source=source, settings=SETTINGS)
+    return label
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("dicom") / "tree"
+    kinds = {"A": "rtstruct", "B": "dicom-seg"}
+    labels = {name: make_case(root / name / "CT", k, kind=kind) for k, (name, kind) in enumerate(kinds.items())}
+    make_case(root / "A" / "MR", 5, kind="rtstruct", modality="MR")
+    return root, labels
+
+
+def convert(*arguments: object) -> str:
+    done = CliRunner().invoke(app, ["convert", *map(str, arguments), "--to", "decathlon", "--workers", "1"])
+    return done.output + str(done.exception or "")
+
+
+def test_convert_pairs_series_with_the_labels_that_refer_to_them(tree: Any, tmp_path: Path) -> None:
+    root, labels = tree
+    said = convert(root, "--images", ".", "--channels", "CT", "--structures", "tumour=gtv*", "-o", tmp_path / "out")
+    assert "0 files linked, 4 written" in said
+    made = read_dataset(tmp_path / "out")
+    assert [c.id for c in made.cases] == ["A", "B"]
+    assert [c.name for c in made.labels.classes] == ["background", "tumour"]
+    assert {c.group for c in made.cases} == {"patient001", "patient002"}
+    for case in made.cases:
+        assert case.label is not None
+        np.testing.assert_array_equal(read_label(case.label).array_ZYX, labels[case.id] == 1)
+        assert not read_grid(root / case.id / "CT" / "image")[1].differences(read_grid(case.label)[1])
+
+
+def test_without_names_every_structure_is_a_class(tree: Any, tmp_path: Path) -> None:
+    root, labels = tree
+    convert(root, "--images", ".", "--channels", "CT", "-o", tmp_path / "out")
+    made = read_dataset(tmp_path / "out")
+    assert [c.name for c in made.labels.foreground] == ["GTV_1", "Liver"]
+    np.testing.assert_array_equal(read_label(tmp_path / "out/labelsTr/B.nii.gz").array_ZYX, labels["B"])
+
+
+def test_dataset_json_reads_series_and_labels_directly(tree: Any) -> None:
+    root, labels = tree
+    manifest = {
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "tumour", "2": "liver"},
+        "dicom_structures": {"tumour": "GTV*"},
+        "training": [{"image": f"{name}/CT/image", "label": f"{name}/CT/mask/L.dcm"} for name in labels],
+    }
+    (root / "dataset.json").write_text(json.dumps(manifest))
+    try:
+        spec = read_dataset(root)
+        assert [case.id for case in spec.cases] == ["A_CT_image", "B_CT_image"]
+        for case in spec.cases:
+            assert case.label is not None
+            read = read_label(case.label, structures=case.structures)
+            np.testing.assert_array_equal(read.array_ZYX, labels[case.id[0]])
+        report = check_dataset(spec, workers=1)
+        assert [p for p in report.problems if p.severity == "error"] == []
+        manifest["dicom_structures"] = {"kidney": "K"}
+        (root / "dataset.json").write_text(json.dumps(manifest))
+        with pytest.raises(ManifestError, match="do not declare: kidney"):
+            read_dataset(root)
+    finally:
+        (root / "dataset.json").unlink()
+
+
+def test_missing_structures_and_other_images_are_errors(tree: Any, tmp_path: Path) -> None:
+    root, _ = tree
+    base = (root, "--images", ".", "-o", tmp_path / "out")
+    assert "contains none of the structures kidney* (it has GTV_1, Liver)" in convert(
+        *base, "--channels", "CT", "--structures", "kidney=kidney*"
+    )
+    assert "have no effect on DICOM series" in convert(*base, "--channels", "CT", "--label-suffix", "_seg")
+    assert "not a list of different classes" in convert(*base, "--channels", "CT", "--structures", "a")
+    label = root / "A" / "CT" / "mask" / "L.dcm"
+    _, other = read_grid(write_series(tmp_path / "o", np.zeros((3, 5, 5), np.int16), step=3.3, series="o"))
+    with pytest.raises(ImageError, match="image"):
+        read_structure_label(root / "B" / "CT" / "mask" / "L.dcm", other, [("liver", 1)])
+    damaged = tmp_path / "damaged.dcm"
+    damaged.write_bytes(label.read_bytes()[:-900])
+    with pytest.raises(ImageError):
+        read_structure_label(damaged, read_grid(root / "A" / "CT" / "image")[1], [("liver", 1)])
+
+
+def test_contours_are_filled_by_the_centres_of_pixels() -> None:
+    square = np.array([[0.5, 0.5], [3.5, 0.5], [3.5, 2.5], [0.5, 2.5]])
+    filled = fill_contours([square, square[::-1] * [0.34, 1] + [1.1, 0]], (4, 5))
+    assert filled.astype(int).tolist() == [[0, 0, 0, 0, 0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
+    left, right = ([[x, 0.0], [x + 2, 0.0], [x + 2, 3.0], [x, 3.0]] for x in (0.0, 2.0))
+    shared = fill_contours([np.array(left)], (4, 5)) & fill_contours([np.array(right)], (4, 5))
+    assert not shared.any()  # neighbours that share an edge share no pixel
+    beyond = fill_contours([np.array([[-9.0, -9.0], [99.0, -9.0], [99.0, 99.0], [-9.0, 99.0]])], (4, 5))
+    assert beyond.all()
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", [f"{p}/{m}" for p in ("STS_002", "STS_025") for m in ("CT", "MR_T1", "PET")])
+def test_contours_equal_the_reference_masks(name: str, real_data: Any) -> None:
+    folder = real_data("DICOM_RTSTRUCT_STS") / name
+    (label,) = (folder / "mask").iterdir()
+    _, geometry = read_grid(folder / "image")
+    read, truth = (
+        read_structure_label(label, geometry, [("GTV_Mass*", 1)]),
+        read_label(folder / "reference_mask.nii.gz"),
+    )
+    ours, theirs = (reorientation(m.geometry, "canonical").apply(m.array_ZYX) for m in (read, truth))
+    np.testing.assert_array_equal(ours, theirs)  # Dice 1.0
+
+
+@pytest.mark.real_data
+def test_a_segmentation_of_dcmqi_equals_its_nrrd(real_data: Any) -> None:
+    folder = real_data("DICOM_SEG_dcmqi")
+    read = read_structure_label(folder / "liver.dcm", read_grid(folder / "ct-3slice")[1], [("liver", 1)])
+    truth = read_label(folder / "liver_seg.nrrd")
+    np.testing.assert_array_equal(read.array_ZYX, truth.array_ZYX)
+    assert len(list_structures(folder / "partial_overlaps.dcm")) == 5

@@ -1,0 +1,384 @@
+"""The DICOM node over real associations on this computer: allow-list, quiet time, late slices, restarts, retries."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pynetdicom
+import pytest
+from pynetdicom import evt
+from tests.dicom_support import uid, write_series
+
+from decathlete.core.labels import LabelSet
+from decathlete.errors import ImageError, OptionError
+from decathlete.inference.output.dicom import write_dicom_result
+from decathlete.inference.output.provenance import ModelUse, RecordedSettings
+from decathlete.io.dicom_structures import referenced_series
+from decathlete.io.images import read_image
+from decathlete.io.series_rules import SeriesRule
+from decathlete.serving.dicom_node.node import DicomNode
+from decathlete.serving.dicom_node.settings import DicomNodeSettings, Peer, parse_listen
+
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+DIGEST = "cd" * 32
+USE = ModelUse(digest=DIGEST, dataset="T", dims=3, weights="final", engine="torch", precision="fp32")
+SETTINGS = RecordedSettings(models=(USE,), tta=False, overlap=0.5, blend="gaussian")
+
+
+class Clock:
+    """Time that only tests move."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Archive:
+    """A storage provider that keeps what it gets, and can refuse."""
+
+    def __init__(self) -> None:
+        self.received: list[Any] = []
+        self.status = 0x0000
+        entity = pynetdicom.AE(ae_title="ARCHIVE")
+        entity.add_supported_context(SEG)
+        handlers = [(evt.EVT_C_STORE, self._store)]
+        self.server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+
+    @property
+    def peer(self) -> Peer:
+        return Peer(aet="ARCHIVE", host="127.0.0.1", port=self.server.socket.getsockname()[1])
+
+    def _store(self, event: Any) -> int:
+        if self.status == 0x0000:
+            dataset = event.dataset
+            dataset.file_meta = event.file_meta
+            self.received.append(dataset)
+        return self.status
+
+
+@pytest.fixture
+def archive() -> Iterator[Archive]:
+    one = Archive()
+    yield one
+    one.server.shutdown()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def segment(source: Path, output: Path) -> Sequence[Path]:
+    label = (read_image(source).array_CZYX[0] > 0).astype(np.uint8)
+    path = output / "a.seg.dcm"
+    labels = LabelSet.from_names(["liver"])
+    write_dicom_result(path, "dicom-seg", label, labels=labels, source=source, settings=SETTINGS)
+    return (path,)
+
+
+@pytest.fixture
+def make_node(tmp_path: Path, archive: Archive, clock: Clock) -> Iterator[Callable[..., DicomNode]]:
+    """A node that listens and whose steps the test makes itself."""
+    nodes: list[DicomNode] = []
+
+    def make(segment_: Any = segment, **changes: Any) -> DicomNode:
+        fields = {"port": 0, "callers": ("SCANNER",), "send_to": archive.peer} | changes
+        settings = DicomNodeSettings(data=tmp_path / "node", **fields)
+        node = DicomNode(settings, segment_, rule=SeriesRule(modality="CT"), digests=(DIGEST,), clock=clock)
+        if node._receiver is not None:
+            node._receiver.start()
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.stop()
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> list[Any]:
+    voxels = np.random.default_rng(0).normal(0, 99, (5, 8, 9)).astype(np.int16)
+    folder = write_series(tmp_path / "series", voxels)
+    return sorted((pydicom.dcmread(p) for p in folder.iterdir()), key=lambda d: d.InstanceNumber)
+
+
+def send(node: DicomNode, datasets: Sequence[Any], *, caller: str = "SCANNER", called: str = "DECATHLETE") -> list[int]:
+    """Send in one association; an association that is refused gives no statuses."""
+    association = open_association(node, caller=caller, called=called)
+    if not association.is_established:
+        return []
+    statuses = [association.send_c_store(dataset).Status for dataset in datasets]
+    association.release()
+    return statuses
+
+
+def open_association(node: DicomNode, *, caller: str = "SCANNER", called: str = "DECATHLETE") -> Any:
+    entity = pynetdicom.AE(ae_title=caller)
+    entity.add_requested_context(CT, "1.2.840.10008.1.2.1")
+    return entity.associate("127.0.0.1", node.port, ae_title=called)
+
+
+def states(node: DicomNode) -> list[str]:
+    return [job.state for job in node.store.jobs()]
+
+
+def finish(node: DicomNode) -> None:
+    while node.compute_next() or node.deliver_next():
+        pass
+
+
+def test_a_series_is_segmented_when_it_is_complete(make_node: Any, archive: Archive, series: Any, clock: Clock) -> None:
+    node = make_node()
+    assert send(node, series) == [0] * 5
+    clock.now += 9
+    finish(node)
+    assert states(node) == []
+    clock.now += 1.5
+    finish(node)
+    assert states(node) == ["sent"]
+    (result,) = archive.received
+    assert result.SOPClassUID == SEG
+    assert result.PatientID == "P1"
+    assert result.DeviceSerialNumber == DIGEST
+    assert len(result.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 5
+
+
+def test_an_open_association_is_waited_for(make_node: Any, archive: Archive, series: Any, clock: Clock) -> None:
+    node = make_node()
+    association = open_association(node)
+    assert association.send_c_store(series[0]).Status == 0
+    clock.now += 100
+    finish(node)
+    assert states(node) == []
+    for dataset in series[1:]:
+        assert association.send_c_store(dataset).Status == 0
+    association.release()
+    clock.now += 11
+    for _ in range(100):  # the node hears of the release a moment later
+        if not node._receiver.busy_series():
+            break
+        time.sleep(0.02)
+    finish(node)
+    assert len(archive.received) == 1
+
+
+def test_late_slices_start_a_new_job_and_copies_do_not(
+    make_node: Any, archive: Archive, series: Any, clock: Clock
+) -> None:
+    node = make_node()
+    send(node, series[:4])
+    clock.now += 11
+    finish(node)
+    send(node, series[:4])  # again
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+    send(node, series[4:])
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent", "sent"]
+    counts = [len(r.ReferencedSeriesSequence[0].ReferencedInstanceSequence) for r in archive.received]
+    assert counts == [4, 5]
+    assert archive.received[0].SOPInstanceUID != archive.received[1].SOPInstanceUID
+
+
+def test_others_may_not_send(make_node: Any, series: Any) -> None:
+    node = make_node()
+    assert send(node, series, caller="STRANGER") == []
+    assert send(node, series, called="OTHER") == []
+    assert not (node.store.folder / "series").exists()
+
+
+def test_a_restart_loses_nothing_and_sends_nothing_twice(
+    make_node: Any, archive: Archive, series: Any, clock: Clock
+) -> None:
+    node = make_node()
+    send(node, series)
+    node.stop()  # before the series was complete
+    clock.now += 11
+    node = make_node()
+    node.compute_next()
+    assert states(node) == ["computed"]
+    node.stop()  # before the result was sent
+    node = make_node()
+    finish(node)
+    node.stop()
+    node = make_node()
+    finish(node)
+    assert states(node) == ["sent"]
+    assert len(archive.received) == 1
+
+
+def test_a_computation_that_was_killed_gives_the_same_object(
+    make_node: Any, archive: Archive, series: Any, clock: Clock
+) -> None:
+    node = make_node()
+    send(node, series)
+    clock.now += 11
+    node.compute_next()
+    (first,) = (node.store.job_folder(node.store.jobs()[0]) / "results").iterdir()
+    sop_uid = pydicom.dcmread(first).SOPInstanceUID
+    node.store.finish(node.store.jobs()[0], "queued")  # as if it was killed before the state was stored
+    finish(node)
+    assert [r.SOPInstanceUID for r in archive.received] == [sop_uid]
+
+
+def test_results_are_sent_again_until_they_are_accepted(
+    make_node: Any, archive: Archive, series: Any, clock: Clock
+) -> None:
+    node = make_node()
+    archive.status = 0xA700
+    send(node, series)
+    clock.now += 11
+    finish(node)
+    assert (states(node), archive.received) == (["computed"], [])
+    archive.status = 0x0000
+    finish(node)
+    assert states(node) == ["computed"]  # not yet
+    clock.now += 11
+    finish(node)
+    assert (states(node), len(archive.received)) == (["sent"], 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves its socket open
+def test_a_receiver_that_is_away_is_tried_again(make_node: Any, series: Any, clock: Clock) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        node = make_node(send_to=Peer(aet="AWAY", host="127.0.0.1", port=unused.getsockname()[1]))
+        send(node, series)
+        clock.now += 11
+        finish(node)
+        clock.now += 11
+        finish(node)
+    (job,) = node.store.jobs()
+    assert (job.state, job.attempts) == ("computed", 2)
+
+
+def test_series_of_other_kinds_and_failures_end_with_a_reason(make_node: Any, tmp_path: Path, clock: Clock) -> None:
+    def fail(source: Path, output: Path) -> Sequence[Path]:
+        raise ImageError("of Müller", where=source, code="E-IMAGE-VALUES")
+
+    node = make_node(fail)
+    for modality in ("MR", "CT"):
+        folder = write_series(tmp_path / modality, np.zeros((2, 4, 4), np.int16), series=modality, modality=modality)
+        send(node, [pydicom.dcmread(p) for p in sorted(folder.iterdir())])
+    clock.now += 11
+    finish(node)
+    skipped, failed = node.store.jobs()
+    assert (skipped.state, failed.state) == ("skipped", "failed")
+    assert "MR, axial, 2 slices" in (skipped.reason or "")
+    assert failed.reason == "E-IMAGE-VALUES: ImageError"
+
+
+def test_old_series_are_deleted_with_their_files(make_node: Any, series: Any, clock: Clock) -> None:
+    node = make_node(keep_seconds=100.0)
+    send(node, series)
+    clock.now += 11
+    finish(node)
+    clock.now += 200
+    finish(node)
+    assert node.store.jobs() == ()
+    assert node.store.stored_bytes() == 0
+    assert list((node.store.folder / "series").iterdir()) == []
+
+
+def test_instances_are_refused_when_there_is_no_room(make_node: Any, series: Any) -> None:
+    node = make_node(max_bytes=3 * 1024)
+    statuses = send(node, series)
+    assert 0xA700 in statuses
+    assert statuses[0] == 0
+
+
+class FakeWeb:
+    """A DICOMweb client in front of a list of datasets."""
+
+    def __init__(self, datasets: Sequence[Any]) -> None:
+        self.datasets = list(datasets)
+        self.fails = False
+
+    def search_for_series(self, study: str | None = None, *, search_filters: Any, **paging: Any) -> list[Any]:
+        if self.fails:
+            raise ConnectionError
+        found: dict[str, Any] = {}
+        for one in self.datasets:
+            if one.Modality == search_filters["Modality"] and study in (None, one.StudyInstanceUID):
+                n = sum(o.SeriesInstanceUID == one.SeriesInstanceUID for o in self.datasets)
+                found[one.SeriesInstanceUID] = {
+                    "0020000D": {"Value": [str(one.StudyInstanceUID)]},
+                    "0020000E": {"Value": [str(one.SeriesInstanceUID)]},
+                    "00201209": {"Value": [n]},
+                }
+        return list(found.values())[paging.get("offset", 0) :]
+
+    def retrieve_series(self, _study: str, series: str, **_: Any) -> list[Any]:
+        return [one for one in self.datasets if one.SeriesInstanceUID == series]
+
+    def retrieve_series_metadata(self, _study: str, series: str) -> list[Any]:
+        return [one.to_json_dict() for one in self.datasets if one.SeriesInstanceUID == series]
+
+    def store_instances(self, datasets: Sequence[Any]) -> Any:
+        if self.fails:
+            raise ConnectionError
+        self.datasets += datasets
+        return pydicom.Dataset()
+
+
+def test_an_archive_is_polled_and_its_series_are_segmented_once(
+    make_node: Any, series: Any, clock: Clock, tmp_path: Path
+) -> None:
+    node = make_node(port=None, dicomweb="http://127.0.0.1:1/dicom-web", callers=(), send_to=None)
+    web = node._archive.client = FakeWeb(series)
+    assert not node.poll()  # the series may be growing
+    clock.now += 61
+    assert node.poll()
+    clock.now += 11
+    node.compute_next()
+    web.fails = True
+    node.deliver_next()
+    assert states(node) == ["computed"]
+    web.fails = False
+    clock.now += 11
+    finish(node)
+    (result,) = (one for one in web.datasets if one.Modality == "SEG")
+    assert result.StudyInstanceUID == uid("study", "study")
+    pydicom.dcmwrite(tmp_path / "seg.dcm", result)
+    assert referenced_series(tmp_path / "seg.dcm") == {uid("series", "series")}
+    node.stop()
+    shutil.rmtree(tmp_path / "node")  # as another node with the same model
+    other = make_node(port=None, dicomweb="http://127.0.0.1:1/dicom-web", callers=(), send_to=None)
+    other._archive.client = web
+    for _ in range(3):
+        clock.now += 61
+        assert not other.poll()
+
+
+@pytest.mark.parametrize(
+    ("text", "parse"),
+    [("DECATHLETE", parse_listen), ("A:99999", parse_listen), ("A@host", Peer.parse), ("A@b c:1", Peer.parse)],
+)
+def test_addresses_are_checked(text: str, parse: Any) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse(text)
+    assert caught.value.code == "E-OPTION-SYNTAX"
+
+
+def test_a_node_without_callers_or_receiver_is_refused(tmp_path: Path) -> None:
+    peer = Peer(aet="A", host="h", port=1)
+    for changes, said in (
+        ({"port": 1, "send_to": peer}, "no caller"),
+        ({"port": 1, "callers": ("A",)}, "no receiver"),
+        ({}, "neither listens nor polls"),
+        ({"dicomweb": "ftp://x"}, "is not an address"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            DicomNodeSettings(data=tmp_path, **changes)  # type: ignore[arg-type]

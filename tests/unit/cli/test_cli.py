@@ -36,6 +36,7 @@ COMMANDS = [
     "report",
     "benchmark",
     "components",
+    "serve",
     "import nnunet",
     "import dynunet",
     "export nnunet",
@@ -87,6 +88,8 @@ OPTIONS = {
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
     "components": "json",
+    "serve": "allow-host allow-origin batch-size blend data device engine host keep layout max-image max-jobs max-time "
+    "max-upload memory model model-memory overlap port precision token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",
@@ -126,6 +129,11 @@ OF_THEIR_OWN = {
     ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
     ("predict", "memory"),
     ("predict", "model"),  # or several
+    ("serve", "model"),  # with names
+    ("serve", "data"),  # of the service
+    ("serve", "max-time"),  # of a job
+    ("serve", "batch-size"),
+    ("serve", "memory"),
     ("preprocess", "max-time"),  # of the training that follows
     ("preprocess", "model"),  # of val and test alone
     ("preprocess", "mode"),  # what to prepare for, not what to measure

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from decathlete.errors import ArchiveError, DecathleteError, ImageError, InsufficientMemoryError, printable
 from decathlete.serving.private_log import log_unexpected
@@ -81,11 +82,15 @@ def add_error_handlers(app: FastAPI, service: Service) -> None:
             problem.status_code, "E-SERVICE-REQUEST", str(problem.detail), "see /docs", headers=problem.headers
         )
 
+    async def gone(_request: Request, _problem: Exception) -> JSONResponse:
+        return error_response(400, "E-SERVICE-REQUEST", "the connection ended before the upload was complete")
+
     async def unexpected(_request: Request, problem: Exception) -> JSONResponse:
         log_unexpected(problem, "a request")
         return error_response(500, "E-SERVICE", "the request failed unexpectedly", "look at the log of the service")
 
     app.add_exception_handler(DecathleteError, known)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
     app.add_exception_handler(Exception, unexpected)

@@ -14,10 +14,9 @@ from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from decathlete.errors import ServiceError
+from decathlete.errors import DecathleteError, ServiceError
 from decathlete.serving.http.uploads import drain, receive_files
-from decathlete.serving.inputs import ReceivedFile
-from decathlete.serving.jobs import Job, JobState
+from decathlete.serving.jobs import JobState
 from decathlete.serving.report import make_report
 from decathlete.serving.results import RESULT_FORMATS
 from decathlete.serving.service import Service
@@ -102,11 +101,11 @@ def make_job_router(service: Service) -> APIRouter:
             service.check_room()
             with uploads, service.storage.upload_folder() as folder:
                 files = await receive_files(request, service, folder, name=unquote(x_file_name or file_name))
-                job = await run_in_threadpool(_submit, service, files, folder, model)
-        except Exception:
+                job = await run_in_threadpool(service.submit, files, folder, model=model)
+        except DecathleteError:
             await drain(request)
             raise
-        return AcceptedJob(id=job.id, state=job.state, position=service.store.position(job))
+        return AcceptedJob(id=job.id, state=job.state, position=max(1, service.store.position(job)))
 
     @router.get("/{job_id}")
     def get_job(job_id: JobId) -> JobStatus:
@@ -150,10 +149,6 @@ def make_job_router(service: Service) -> APIRouter:
         return HTMLResponse(make_report(service, job_id))
 
     return router
-
-
-def _submit(service: Service, files: list[ReceivedFile], folder: FilePath, model: str) -> Job:
-    return service.submit(files, folder, model=model)
 
 
 def _file(path: FilePath, media_type: str, name: str) -> FileResponse:

@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from decathlete.errors import ServiceError
 from decathlete.serving.http.errors import error_response
 from decathlete.serving.settings import ServiceSettings, is_loopback
 
@@ -169,7 +170,7 @@ class Guard:
         return self._settings.limits.upload_bytes if is_upload else MAX_BODY_BYTES
 
     def _limited(self, receive: Receive, scope: Scope) -> Receive:
-        """Return ``receive`` for bodies whose length is not declared: it ends those that are too large."""
+        """Return ``receive`` for bodies whose length is not declared: it raises a ServiceError for a longer one."""
         limit, received = self._body_limit(scope["path"]), 0
 
         async def receive_limited() -> Message:
@@ -177,7 +178,11 @@ class Guard:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                return {"type": "http.disconnect"}
+                raise ServiceError(
+                    f"the body is larger than {limit} bytes",
+                    remedy="crop the image, or see --max-upload",
+                    code="E-SERVICE-SIZE",
+                )
             return message
 
         return receive_limited

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -12,10 +13,11 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from decathlete.core.files import translate_os_error
 from decathlete.core.sizes import format_bytes, require_disk_space
-from decathlete.errors import ServiceError
+from decathlete.errors import DecathleteError, ServiceError
 from decathlete.serving.inputs import MAX_FILES, ReceivedFile
 from decathlete.serving.service import Service
 
@@ -215,10 +217,11 @@ async def _receive_in_time(request: Request, service: Service, folder: Path, rec
 async def drain(request: Request) -> None:
     """Read some of a body that was rejected: most clients read the answer only after they have sent everything."""
     n_bytes = 0
-    async for data in request.stream():
-        n_bytes += len(data)
-        if n_bytes > _DRAINED_BYTES:
-            return
+    with suppress(ClientDisconnect, RuntimeError, DecathleteError):  # gone; read whole already; or still too large
+        async for data in request.stream():
+            n_bytes += len(data)
+            if n_bytes > _DRAINED_BYTES:
+                return
 
 
 async def _receive(request: Request, service: Service, receiver: Receiver) -> None:

@@ -1,0 +1,439 @@
+"""The service over HTTP: what is sent, what comes back, what is deleted, what is rejected."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from decathlete.inference.predict import Predictor
+from decathlete.io.images import read_image, read_label, write_image
+from decathlete.serving.model_cache import load_predictor
+from decathlete.serving.private_log import private_logging
+from decathlete.serving.service import Service
+from decathlete.serving.settings import ModelSource, ServiceSettings
+from decathlete.serving.worker import MAX_STARTS
+from decathlete.workflows.predict import predict
+from factories import make_oblique_geometry
+from service_support import (
+    FP32,
+    JOBS,
+    TOKEN,
+    Hostile,
+    hostile_requests,
+    image_bytes,
+    save_model,
+    send,
+    service_client,
+    settings_for,
+    wait_for,
+)
+
+LIMIT = 300_000
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture
+def settings(model: Path, tmp_path: Path) -> ServiceSettings:
+    return settings_for(model, tmp_path / "data")
+
+
+def files_in(folder: Path) -> list[str]:
+    return [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "sqlite" not in p.name]
+
+
+class Gate:
+    """Predictors that wait in the middle of a computation until the test lets them go on."""
+
+    def __init__(self) -> None:
+        self.computing, self.open = threading.Event(), threading.Event()
+
+    def load(self, folder: Path, options: Any) -> Predictor:
+        predictor = load_predictor(folder, options)
+        compute = predictor.compute
+
+        def wait_and_compute(prepared: Any, *, progress: Any, **arguments: Any) -> Any:
+            progress(0.5)
+            self.computing.set()
+            while not self.open.wait(0.01):
+                progress(0.5)
+            return compute(prepared, progress=progress, **arguments)
+
+        predictor.compute = wait_and_compute  # type: ignore[method-assign]
+        return predictor
+
+
+@contextmanager
+def gated(settings: ServiceSettings) -> Iterator[tuple[httpx.Client, Service, Gate]]:
+    gate = Gate()
+    service = Service(settings, load=gate.load)
+    try:
+        with service_client(settings, service) as client:
+            yield client, service, gate
+    finally:
+        gate.open.set()
+
+
+def test_the_result_is_what_predict_writes(settings: ServiceSettings, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "image.nii.gz").write_bytes(image_bytes())
+    (predicted,) = predict(model, tmp_path / "image.nii.gz", tmp_path / "predicted", options=FP32)
+    with service_client(settings) as client:
+        accepted = send(client, image_bytes())
+        assert (accepted.status_code, accepted.json()["state"], accepted.json()["position"]) == (202, "queued", 1)
+        status = wait_for(client, accepted.json()["id"])
+        assert (status["state"], status["progress"], status["input_kind"]) == ("done", 1.0, "nifti")
+        assert status["volumes_ml"] == predicted.record.volumes_ml
+        job = f"{JOBS}/{status['id']}"
+        (tmp_path / "result.nii.gz").write_bytes(client.get(f"{job}/result").content)
+        (tmp_path / "input.nii.gz").write_bytes(client.get(f"{job}/input").content)
+        report = client.get(f"{job}/report").text
+    result, expected = read_label(tmp_path / "result.nii.gz"), read_label(predicted.path)
+    np.testing.assert_array_equal(result.array_ZYX, expected.array_ZYX)
+    assert result.geometry.differences(expected.geometry) == []
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "input.nii.gz").array_CZYX, read_image(tmp_path / "image.nii.gz").array_CZYX
+    )
+    assert "Research use only" in report
+    assert predicted.record.label_digest in report
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
+def test_other_formats_and_forms_give_the_same(settings: ServiceSettings, tmp_path: Path, suffix: str) -> None:
+    kinds = {".nii": "nifti", ".nrrd": "nrrd", ".mha": "metaimage"}
+    content, zipped = image_bytes(suffix=suffix), io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as packed:
+        packed.writestr(f"JOHN DOE/scan{suffix}", content)
+    with service_client(settings) as client:
+        form = client.post(JOBS, params={"model": "tiny"}, files={"files": (f"Jane{suffix}", content)})
+        answers = [send(client, content, name=""), form, send(client, zipped.getvalue(), name="x.zip")]
+        done = [wait_for(client, answer.json()["id"]) for answer in answers]
+        assert {(d["state"], d["input_kind"]) for d in done} == {("done", kinds[suffix])}
+        assert len({client.get(f"{JOBS}/{d['id']}/result").content for d in done}) == 1
+        shown = client.get(f"{JOBS}/{done[2]['id']}/input").content
+    (tmp_path / "shown.nii.gz").write_bytes(shown)
+    (tmp_path / f"sent{suffix}").write_bytes(content)
+    sent, seen = read_image(tmp_path / f"sent{suffix}"), read_image(tmp_path / "shown.nii.gz")
+    np.testing.assert_array_equal(seen.array_CZYX, sent.array_CZYX)
+    assert seen.geometry.differences(sent.geometry) == []
+    assert not [name for name in files_in(settings.data) if "DOE" in name or "Jane" in name]
+
+
+def test_channels_are_several_files(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", n_channels=2)
+    geometry = make_oblique_geometry((12, 16, 14))
+    image = np.random.default_rng(0).normal(50, 9, (2, 12, 16, 14)).astype(np.float32)
+    for channel in (0, 1):
+        write_image(tmp_path / f"c{channel}.nii.gz", image[channel][None], geometry)
+    contents = [(tmp_path / f"c{channel}.nii.gz").read_bytes() for channel in (0, 1)]
+    with service_client(settings_for(model, tmp_path / "data")) as client:
+        numbered = [("files", (f"ID_000{i}.nii.gz", contents[i])) for i in (1, 0)]
+        by_order = [
+            ("files", (name, content)) for name, content in zip(("t1.nii.gz", "t2.nii.gz"), contents, strict=True)
+        ]
+        for form in (numbered, by_order):
+            status = wait_for(client, client.post(JOBS, params={"model": "tiny"}, files=form).json()["id"])
+            assert status["state"] == "done"
+            for channel in (0, 1):
+                path = tmp_path / "shown.nii.gz"
+                path.write_bytes(client.get(f"{JOBS}/{status['id']}/input", params={"channel": channel}).content)
+                np.testing.assert_array_equal(read_image(path).array_CZYX[0], image[channel])
+        one = send(client, contents[0])
+        assert (one.status_code, one.json()["error"]["code"]) == (422, "E-IMAGE-CHANNELS")
+
+
+def test_events_tell_every_change(settings: ServiceSettings) -> None:
+    with gated(settings) as (client, _, gate):
+        first, second = send(client, image_bytes()).json()["id"], send(client, image_bytes(seed=1)).json()["id"]
+        gate.computing.wait()
+        assert client.get(f"{JOBS}/{second}").json()["position"] == 1
+        running = client.get(f"{JOBS}/{first}").json()
+        assert (running["state"], running["progress"], running["position"]) == ("running", 0.525, 0)
+        assert client.get(f"{JOBS}/{first}/result").json()["error"]["code"] == "E-SERVICE-STATE"
+        states = []
+        with client.stream("GET", f"{JOBS}/{second}/events") as events:
+            assert events.headers["x-accel-buffering"] == "no"
+            for line in events.iter_lines():
+                if line.startswith("data: "):
+                    states.append(json.loads(line.removeprefix("data: "))["state"])
+                    gate.open.set()
+        assert (states[0], states[-1]) == ("queued", "done")
+
+
+@pytest.mark.parametrize("which", ["running", "queued"])
+def test_a_deleted_job_leaves_nothing(settings: ServiceSettings, which: str) -> None:
+    with gated(settings) as (client, service, gate):
+        jobs = [send(client, image_bytes()).json()["id"] for _ in range(2)]
+        gate.computing.wait()
+        deleted = jobs[0] if which == "running" else jobs[1]
+        with client.stream("GET", f"{JOBS}/{deleted}/events") as events:
+            lines = (line for line in events.iter_lines() if line.startswith("data"))
+            next(lines)
+            assert client.delete(f"{JOBS}/{deleted}").json()["state"] == "cancelled"
+            assert json.loads([*lines][-1].removeprefix("data: "))["state"] == "cancelled"
+        gate.open.set()
+        other = wait_for(client, (set(jobs) - {deleted}).pop())
+        assert other["state"] == "done"
+        assert client.get(f"{JOBS}/{deleted}").status_code == 404
+        assert client.delete(f"{JOBS}/{deleted}").status_code == 404
+        assert not [name for name in files_in(settings.data) if deleted in name]
+        client.delete(f"{JOBS}/{other['id']}")
+        assert files_in(settings.data) == []
+        database = service.storage.database.read_bytes()
+    assert b"Jane" not in database
+
+
+def test_old_jobs_are_deleted(settings: ServiceSettings) -> None:
+    now = [1000.0]
+    service = Service(settings, clock=lambda: now[0])
+    with service_client(settings, service) as client:
+        job = wait_for(client, send(client, image_bytes()).json()["id"])
+        assert job["expires"] == 1000.0 + 7 * 86400
+        assert service.delete_expired() == 0
+        now[0] += 7 * 86400
+        assert service.delete_expired() == 1
+        assert client.get(f"{JOBS}/{job['id']}").status_code == 404
+        assert files_in(settings.data) == []
+
+
+def test_a_restart_finishes_what_was_accepted_once(settings: ServiceSettings) -> None:
+    with gated(settings) as (client, _, gate):
+        jobs = [send(client, image_bytes(seed=seed)).json()["id"] for seed in range(3)]
+        gate.computing.wait()
+    (settings.data / "incoming" / "cut").mkdir()
+    (settings.data / "incoming" / "cut" / "0").write_bytes(b"half of an upload")
+    (settings.data / "jobs" / ("f" * 32)).mkdir()
+    with service_client(settings) as client:
+        assert [wait_for(client, job)["state"] for job in jobs] == ["done"] * 3
+        results = {job: client.get(f"{JOBS}/{job}/result").content for job in jobs}
+    assert not [name for name in files_in(settings.data) if "cut" in name or "fff" in name]
+    with service_client(settings) as client:
+        assert {job: client.get(f"{JOBS}/{job}/result").content for job in jobs} == results
+
+
+def test_a_job_that_ends_the_process_is_not_tried_for_ever(settings: ServiceSettings) -> None:
+    with gated(settings) as (client, service, gate):
+        job = send(client, image_bytes()).json()["id"]
+        gate.computing.wait()
+    service = Service(settings)
+    for _ in range(MAX_STARTS - 1):
+        service.store.requeue_running()
+        service.store.take_next()
+    with service_client(settings, service) as client:
+        assert wait_for(client, job)["error"]["code"] == "E-SERVICE-CRASH"
+
+
+def test_too_much_is_refused_and_later_accepted(model: Path, tmp_path: Path) -> None:
+    settings = settings_for(model, tmp_path / "data", limits={"waiting_jobs": 1, "image_bytes": 400_000})
+    with gated(settings) as (client, _, gate):
+        first = send(client, image_bytes())
+        gate.computing.wait()
+        waiting, refused = send(client, image_bytes()), send(client, image_bytes())
+        assert [a.status_code for a in (first, waiting, refused)] == [202, 202, 429]
+        assert (refused.json()["error"]["code"], refused.headers["retry-after"]) == ("E-SERVICE-BUSY", "10")
+        gate.open.set()
+        wait_for(client, waiting.json()["id"])
+        large = send(client, image_bytes((60, 60, 60)))
+        assert (large.status_code, large.json()["error"]["code"]) == (413, "E-SERVICE-SIZE")
+        assert send(client, image_bytes()).status_code == 202
+
+
+def test_a_job_that_takes_too_long_ends(model: Path, tmp_path: Path) -> None:
+    settings = settings_for(model, tmp_path / "data", limits={"job_seconds": 0.0})
+    with service_client(settings) as client:
+        status = wait_for(client, send(client, image_bytes()).json()["id"])
+        assert (status["state"], status["error"]["code"]) == ("failed", "E-SERVICE-TIME")
+        result = client.get(f"{JOBS}/{status['id']}/result")
+        assert (result.status_code, result.json()["error"]["code"]) == (409, "E-SERVICE-STATE")
+
+
+def test_a_failed_computation_does_not_stop_the_others(settings: ServiceSettings) -> None:
+    def load(folder: Path, options: Any) -> Predictor:
+        predictor = load_predictor(folder, options)
+        prepare, n_calls = predictor.prepare, []
+
+        def fail_first(image: Any, case_id: str = "") -> Any:
+            n_calls.append(case_id)
+            if len(n_calls) == 1:
+                raise ValueError("of the patient Jane Doe")
+            return prepare(image, case_id)
+
+        predictor.prepare = fail_first  # type: ignore[method-assign]
+        return predictor
+
+    with service_client(settings, Service(settings, load=load)) as client:
+        failed = wait_for(client, send(client, image_bytes()).json()["id"])
+        assert (failed["state"], failed["error"]["code"]) == ("failed", "E-SERVICE")
+        assert "Jane" not in failed["error"]["message"]
+        assert wait_for(client, send(client, image_bytes()).json()["id"])["state"] == "done"
+
+
+@pytest.fixture(scope="module")
+def protected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Path]]:
+    data = tmp_path_factory.mktemp("protected") / "data"
+    limits = {"upload_bytes": LIMIT, "image_bytes": 50_000_000}
+    settings = settings_for(
+        model,
+        data,
+        token=TOKEN,
+        limits=limits,
+        allow_origins=("https://viewer.example.org",),
+        allow_hosts=("seg.example",),
+    )
+    with service_client(settings) as client:
+        yield client, data
+
+
+HOSTILE = hostile_requests(upload_limit=LIMIT)
+
+
+def test_there_are_enough_hostile_requests() -> None:
+    assert len({case.name for case in HOSTILE}) == len(HOSTILE) >= 60
+
+
+@pytest.mark.parametrize("case", HOSTILE, ids=[case.name for case in HOSTILE])
+def test_hostile_requests_get_a_clear_answer(protected: tuple[httpx.Client, Path], case: Hostile) -> None:
+    client, data = protected
+    answer = client.request(**case.request())
+    assert answer.status_code in case.status, answer.text
+    error = answer.json()["error"]
+    assert error["code"].startswith(case.code)
+    assert error["message"]
+    assert str(data) not in answer.text
+    assert files_in(data) == []
+    assert client.get("/health/ready").status_code == 200
+
+
+def test_the_token_opens_and_a_cookie_stands_for_it(protected: tuple[httpx.Client, Path]) -> None:
+    client, _ = protected
+    assert client.get("/api/v1/models").status_code == 200
+    login = client.post("/api/v1/login", json={"token": TOKEN}, headers={"Authorization": ""})
+    cookie = login.headers["set-cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Path=/"))
+    assert TOKEN not in cookie
+    address = str(client.base_url)
+    with httpx.Client(base_url=address, cookies=login.cookies) as with_cookie:
+        assert with_cookie.get("/api/v1/models").status_code == 200
+        assert with_cookie.get("/metrics").text.count("decathlete_jobs") > 1
+    name, _, value = cookie.split(";")[0].partition("=")
+    forged = f"{int(value.split('.')[0]) + 1}.{value.split('.')[1]}"
+    with httpx.Client(base_url=address, cookies={name: forged}) as with_forged:
+        assert with_forged.get("/api/v1/models").status_code == 401
+
+
+def test_other_sites_need_permission(protected: tuple[httpx.Client, Path]) -> None:
+    client, _ = protected
+    allowed = client.get("/api/v1/models", headers={"Origin": "https://viewer.example.org"})
+    assert allowed.headers["access-control-allow-origin"] == "https://viewer.example.org"
+    asked = {"Origin": "https://viewer.example.org", "Access-Control-Request-Method": "POST"}
+    preflight = client.options(JOBS, headers=asked | {"Access-Control-Request-Headers": "authorization"})
+    assert preflight.status_code == 200
+    same = client.get("/api/v1/models", headers={"Origin": "https://seg.example", "Host": "seg.example"})
+    assert (same.status_code, "access-control-allow-origin" in same.headers) == (200, False)
+
+
+def test_the_pages_of_the_api_need_no_other_site(protected: tuple[httpx.Client, Path]) -> None:
+    client, _ = protected
+    page = client.get("/docs", headers={"Authorization": ""})
+    assert page.status_code == 200
+    assert "<script" not in page.text
+    assert page.text.count("http://") == page.text.count("http://127.0.0.1:8080")
+    assert "https://" not in page.text
+    described = client.get("/openapi.json").json()["paths"]
+    assert {f"{JOBS}/{{job_id}}/result", JOBS, "/api/v1/models", "/metrics"} <= set(described)
+    assert all(path in page.text for path in described)
+    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+
+
+def test_a_sender_who_goes_away_leaves_nothing(protected: tuple[httpx.Client, Path]) -> None:
+    client, data = protected
+    port = client.base_url.port
+    assert port
+    head = f"POST {JOBS}?model=tiny HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    for length in ("Content-Length: 200000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n20000\r\n"):
+        with socket.create_connection(("127.0.0.1", port)) as sender:
+            sender.sendall((head + length).encode() + b"x" * 5000)
+            wait_until(lambda: any((data / "incoming").iterdir()))
+        wait_until(lambda: not any((data / "incoming").iterdir()))
+    assert files_in(data) == []
+
+
+def test_a_body_of_unknown_length_is_limited(protected: tuple[httpx.Client, Path]) -> None:
+    client, data = protected
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(50):
+            yield b"\0" * 20_000
+
+    for url in (f"{JOBS}?model=tiny", "/api/v1/login"):
+        answer = client.post(url, content=pieces())
+        assert answer.status_code in (400, 413, 422)
+        assert answer.json()["error"]["code"].startswith("E-SERVICE")
+    assert files_in(data) == []
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_logs_name_jobs_and_no_patients(settings: ServiceSettings, caplog: pytest.LogCaptureFixture) -> None:
+    root = logging.getLogger()
+    caplog.set_level(logging.INFO)
+    with private_logging(), service_client(settings) as client:
+        assert caplog.handler in root.handlers
+        job = wait_for(client, send(client, image_bytes(), name="Doe%5EJane.nii.gz").json()["id"])
+        send(client, b"nothing", name="Doe^Jane.nii.gz")
+        logging.getLogger("decathlete.io.images").warning("the image of Doe^Jane is odd")
+        logging.getLogger("pydicom").warning("Doe^Jane")
+    assert "Doe" not in caplog.text
+    assert f"job {job['id']}: done" in caplog.text
+
+
+def test_warnings_about_the_image_belong_to_its_job(settings: ServiceSettings) -> None:
+    def load(folder: Path, options: Any) -> Predictor:
+        predictor = load_predictor(folder, options)
+        prepare = predictor.prepare
+
+        def warn(image: Any, case_id: str = "") -> Any:
+            logging.getLogger("decathlete.io.dicom_grid").warning("%s: slices are uneven", settings.data / "jobs")
+            return prepare(image, case_id)
+
+        predictor.prepare = warn  # type: ignore[method-assign]
+        return predictor
+
+    with private_logging(), service_client(settings, Service(settings, load=load)) as client:
+        assert wait_for(client, send(client, image_bytes()).json()["id"])["warnings"] == ["jobs: slices are uneven"]
+
+
+def test_several_models_share_the_memory(tmp_path: Path) -> None:
+    models = [save_model(tmp_path / name, seed=seed, dataset=name) for seed, name in enumerate(("One", "Two"))]
+    sources = tuple(ModelSource(folder=folder) for folder in models)
+    limit = max(sum(p.stat().st_size for p in m.rglob("*") if p.is_file()) for m in models) + 10
+    settings = settings_for(models[0], tmp_path / "data", models=sources, model_memory_bytes=limit)
+    with service_client(settings) as client:
+        listed = client.get("/api/v1/models").json()
+        assert [m["name"] for m in listed] == ["One", "Two"]
+        jobs = [send(client, image_bytes(), model=name).json()["id"] for name in ("One", "Two", "Two", "One")]
+        done = [wait_for(client, job) for job in jobs]
+        assert {d["state"] for d in done} == {"done"}
+        results = [client.get(f"{JOBS}/{job}/result").content for job in jobs]
+        assert results[0] == results[3] != results[1] == results[2]
+        assert "decathlete_models_loaded 1.0" in client.get("/metrics").text

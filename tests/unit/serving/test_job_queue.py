@@ -1,0 +1,114 @@
+"""The queue: order, states, restarts, deletion and expiry."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from decathlete.serving.jobs import JobError, JobStore
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[JobStore]:
+    opened = JobStore(tmp_path / "jobs.sqlite", clock=clock)
+    yield opened
+    opened.close()
+
+
+def add(store: JobStore, *ids: str) -> None:
+    for job_id in ids:
+        store.add(job_id, model="m", input_kind="nifti", keep_seconds=100)
+
+
+def test_jobs_start_in_the_order_of_acceptance(store: JobStore) -> None:
+    add(store, "c", "a", "b")
+    waiting = [store.get(i) for i in "cab"]
+    assert [store.position(job) for job in waiting if job] == [1, 2, 3]
+    started = [store.take_next() for _ in range(4)]
+    assert [job and job.id for job in started] == ["c", "a", "b", None]
+    assert all(job.starts == 1 and job.state == "running" for job in started if job)
+
+
+def test_a_finished_job_keeps_what_it_was_told(store: JobStore, clock: Clock) -> None:
+    add(store, "a", "b")
+    store.take_next()
+    clock.now += 4
+    assert store.publish("a", volumes_ml={"liver": 1.5}, warnings=["spacing"])
+    store.take_next()
+    assert store.fail("b", JobError(code="E-IMAGE", message="cut", remedy="send it again"))
+    done, failed = store.get("a"), store.get("b")
+    assert done
+    assert (done.state, done.volumes_ml, done.warnings, done.finished) == ("done", {"liver": 1.5}, ("spacing",), 1004.0)
+    assert failed
+    assert failed.error == JobError(code="E-IMAGE", message="cut", remedy="send it again")
+    assert store.mean_seconds() == 4.0
+    assert store.count() == {"queued": 0, "running": 0, "done": 1, "failed": 1}
+
+
+def test_a_result_is_published_once_and_never_for_a_deleted_job(store: JobStore) -> None:
+    add(store, "a", "b")
+    store.take_next()
+    assert store.publish("a", volumes_ml={}, warnings=[])
+    assert not store.publish("a", volumes_ml={}, warnings=[])
+    store.take_next()
+    store.delete("b")
+    assert not store.publish("b", volumes_ml={}, warnings=[])
+    assert not store.fail("b", JobError(code="E", message=""))
+    assert store.ids() == {"a"}
+
+
+def test_a_restart_computes_the_interrupted_job_first(tmp_path: Path, clock: Clock) -> None:
+    killed = JobStore(tmp_path / "jobs.sqlite", clock=clock)
+    add(killed, "a", "b")
+    killed.take_next()
+    later = JobStore(tmp_path / "jobs.sqlite", clock=clock)  # the first one is not closed, as after SIGKILL
+    assert later.requeue_running() == 1
+    first, second = later.take_next(), later.take_next()
+    assert first
+    assert second
+    assert (first.id, first.starts, second.id, second.starts) == ("a", 2, "b", 1)
+    later.close()
+    killed.close()
+
+
+def test_old_jobs_expire_whatever_their_state(store: JobStore, clock: Clock) -> None:
+    add(store, "a")
+    clock.now += 60
+    add(store, "b")
+    clock.now += 40
+    assert store.expired() == ["a"]
+    clock.now += 60
+    assert store.expired() == ["a", "b"]
+
+
+def test_many_threads_take_each_job_once(store: JobStore) -> None:
+    add(store, *(f"{n:03d}" for n in range(40)))
+    taken: list[str] = []
+
+    def take() -> None:
+        while job := store.take_next():
+            taken.append(job.id)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [f"{n:03d}" for n in range(40)]

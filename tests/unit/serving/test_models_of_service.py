@@ -1,0 +1,71 @@
+"""Models are loaded once, and unloaded when memory is short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from decathlete.errors import ModelError, OptionError, ServiceError
+from decathlete.inference.options import PredictOptions
+from decathlete.inference.predict import Predictor
+from decathlete.serving.model_cache import ModelCache, load_predictor, stored_bytes
+from decathlete.serving.settings import ModelSource
+from service_support import FP32, save_model
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("models")
+    return [save_model(root / f"m{i}" / "model", seed=i, dataset=f"Data {i}").parent for i in range(3)]
+
+
+def sources(folders: list[Path]) -> list[ModelSource]:
+    return [ModelSource(folder=folder) for folder in folders]
+
+
+def test_every_model_is_described_and_loaded_once(folders: list[Path]) -> None:
+    cache = ModelCache(sources(folders), FP32)
+    for _ in range(2):
+        for name in cache.infos:
+            with cache.use(name) as predictor:
+                assert predictor.settings.models[0].digest == cache.info(name).digest
+    assert cache.n_loads == 3
+    info = cache.info("Data_1")
+    assert [(label.name, label.value) for label in info.labels] == [("c1", 1), ("c2", 2)]
+    assert (info.channels, info.dimension, len({label.color for label in info.labels})) == (("channel0",), 3, 2)
+    with pytest.raises(ServiceError, match="Data_0, Data_1, Data_2"):
+        cache.info("other")
+
+
+def test_the_least_recently_used_model_is_unloaded(folders: list[Path]) -> None:
+    two = 2 * max(stored_bytes(folder) for folder in folders) + 10
+    cache = ModelCache(sources(folders), FP32, limit_bytes=two)
+    assert cache.loaded_names == ["Data_1", "Data_2"]
+    with cache.use("Data_1"):
+        pass
+    with cache.use("Data_0"):
+        assert cache.loaded_names == ["Data_1", "Data_0"]
+    assert cache.loaded_bytes <= two
+    assert cache.n_loads == 4
+
+
+def test_what_cannot_work_is_found_at_the_start(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--model-memory is 10 bytes"):
+        ModelCache(sources(folders), FP32, limit_bytes=10)
+    with pytest.raises(OptionError, match="two models are called"):
+        ModelCache([ModelSource(folder=folder, name="a") for folder in folders], FP32)
+    with pytest.raises(ModelError):
+        ModelCache([ModelSource(folder=tmp_path / "missing")], FP32)
+
+
+def test_a_model_that_was_replaced_is_not_used(folders: list[Path]) -> None:
+    def load(folder: Path, options: PredictOptions) -> Predictor:
+        n_loads.append(folder)
+        return load_predictor(folders[2] if len(n_loads) > 2 else folder, options)
+
+    n_loads: list[Path] = []
+    one = max(stored_bytes(folder) for folder in folders) + 10
+    cache = ModelCache(sources(folders[:2]), FP32, limit_bytes=one, load=load)
+    with pytest.raises(ModelError, match="was replaced"), cache.use("Data_0"):
+        pass

@@ -192,7 +192,7 @@ def test_corrections_are_stored_beside_the_service_and_never_in_the_studies(
         ({"image": "nothing"}, None, (404, "E-SERVICE-DATASTORE")),
         ({"image": "../../case_1"}, None, (404, "E-SERVICE-DATASTORE")),
         ({"image": "case_1", "tag": "../../up"}, None, (422, "E-SERVICE-REQUEST")),
-        ({"image": "case_1"}, ("label.nii.gz", b"no image"), (422, "E-IMAGE-FORMAT")),
+        ({"image": "case_1"}, ("label.nii.gz", b"no image"), (422, "E-IMAGE-DAMAGED")),
         ({"image": "case_1"}, ("label.bin", b"\1" * 10), (422, "E-IMAGE-GEOMETRY")),
         ({"image": "case_1"}, ("label.nii.gz", (10, 24, 18)), (422, "E-IMAGE-GEOMETRY")),
     ],

@@ -4,16 +4,18 @@
 # make robustness malformed inputs, kills and faults, all of them (about an hour); the outcomes go to robustness-results/
 # make docs      the documentation site, in site/
 # make fake-cuda a separate environment with torch's CUDA build (4.7 GB), and the tests of CUDA that need no GPU
+# make viewers   the client of MONAI Label that 3D Slicer uses, and its OHIF, in .viewers (for make test-full)
 # make peers     an environment of its own with the programs that Decathlete is compared with
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 FAKE_CUDA ?= .venv-cuda
+VIEWERS ?= .viewers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-full robustness fake-cuda check docs venv peers clean
+.PHONY: demo test test-full robustness fake-cuda check docs venv peers viewers clean
 
 venv: $(VENV)/.installed
 
@@ -31,6 +33,15 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
 	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt torch==2.13.0
 	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt \
 		-r benchmarks/peers/requirements.txt
+	touch $@
+
+viewers: $(VIEWERS)/.downloaded
+
+# The wheel is only unpacked: it would install another web server and MONAI.
+$(VIEWERS)/.downloaded: | venv
+	mkdir -p $(VIEWERS)
+	$(PIP) download --quiet --no-deps --only-binary=:all: --python-version 3.12 -d $(VIEWERS) monailabel==0.8.5
+	$(BIN)/python -m zipfile -e $(VIEWERS)/monailabel-0.8.5*.whl $(VIEWERS)
 	touch $@
 
 fake-cuda: $(FAKE_CUDA)/.installed
@@ -63,7 +74,7 @@ test: check
 
 # With DECATHLETE_PEERS, the environment named there is used as it is. The tests of CUDA without a GPU run where
 # `make fake-cuda` has made their environment.
-test-full: check $(if $(DECATHLETE_PEERS),,peers) $(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
+test-full: check viewers $(if $(DECATHLETE_PEERS),,peers) $(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
 	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8,slurm]"
 	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
 		--hypothesis-profile random
@@ -76,4 +87,4 @@ robustness: venv
 	done; exit $$status
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(FAKE_CUDA) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FAKE_CUDA) $(VIEWERS) .pytest_cache .mypy_cache .ruff_cache

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
+from fastapi import FastAPI
 
 from decathlete.core.geometry import Geometry
 from decathlete.inference.options import PredictOptions
@@ -69,10 +70,12 @@ def settings_for(model: Path, data: Path, **changes: Any) -> ServiceSettings:
 
 
 @contextmanager
-def service_client(settings: ServiceSettings, service: Service | None = None) -> Iterator[httpx.Client]:
+def service_client(
+    settings: ServiceSettings, service: Service | None = None, *, app: FastAPI | None = None
+) -> Iterator[httpx.Client]:
     """A client of a real server in a thread of this process; with the token, if there is one."""
     config = uvicorn.Config(
-        create_app(settings, service),
+        app or create_app(settings, service),
         host="127.0.0.1",
         port=0,
         log_config=None,

@@ -1,0 +1,170 @@
+"""OHIF with MONAI Label's plug-in, prebuilt in the wheel, segments a series of a real PACS with a service."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from starlette.staticfiles import StaticFiles
+
+from decathlete.io.images import read_label
+from decathlete.serving.http.app import create_app
+from decathlete.workflows.predict import predict
+from service_support import FP32, save_model, service_client, settings_for
+from viewer_support import VIEWERS, browser_page
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
+
+OHIF = VIEWERS / "monailabel" / "endpoints" / "static" / "ohif"
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+STUDY, SERIES = (str(generate_uid(entropy_srcs=["decathlete", name])) for name in ("study", "series"))
+
+
+def write_ct(folder: Path, n_slices: int = 12) -> Path:
+    """A CT of noise around two values; the order of names is not the order of positions."""
+    folder.mkdir()
+    voxels = np.random.default_rng(0).normal(0, 30, (n_slices, 32, 40))
+    voxels[:5, :16] += 400
+    for k, plane in enumerate(voxels.astype(np.int16)):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
+        meta.MediaStorageSOPInstanceUID = str(generate_uid(entropy_srcs=["decathlete", str(k)]))
+        ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = STUDY, SERIES, f"{STUDY}.1"
+        ds.PatientName, ds.PatientID, ds.StudyID, ds.AccessionNumber = "Test^Case", "T1", "1", "1"
+        ds.PatientBirthDate, ds.PatientSex, ds.ReferringPhysicianName = "20000101", "O", ""
+        ds.StudyDate = ds.SeriesDate = "20200101"
+        ds.StudyTime = ds.SeriesTime = "101010"
+        ds.Modality, ds.SeriesNumber, ds.InstanceNumber, ds.SeriesDescription = "CT", 1, k + 1, "CT"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [-20, -16, 2.5 * k], [1, 0, 0, 0, 1, 0]
+        ds.PixelSpacing, ds.SliceThickness, ds.RescaleSlope, ds.RescaleIntercept = [1, 1], 2.5, 1, 0
+        ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = *plane.shape, 1, "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+        ds.WindowCenter, ds.WindowWidth = 100, 800
+        ds.PixelData = plane.tobytes()
+        pydicom.dcmwrite(folder / f"{(k * 7) % n_slices:02d}.dcm", ds, enforce_file_format=True)
+    return folder
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[str]:
+    """The DICOMweb address of an Orthanc of this test."""
+    program = shutil.which("Orthanc") or shutil.which("orthanc")
+    if program is None or not PLUGIN.is_file():
+        pytest.skip("Orthanc with its DICOMweb plug-in is not installed")
+    port, dicom_port = free_port(), free_port()
+    settings = {
+        "StorageDirectory": str(tmp_path / "orthanc"),
+        "IndexDirectory": str(tmp_path / "orthanc"),
+        "HttpPort": port,
+        "DicomPort": dicom_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [str(PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
+    with (tmp_path / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen([program, str(tmp_path / "orthanc.json")], stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (tmp_path / "orthanc.log").read_text()
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/system").raise_for_status()
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/dicom-web"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def store(pacs: str, folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        httpx.post(f"{pacs.removesuffix('/dicom-web')}/instances", content=path.read_bytes()).raise_for_status()
+
+
+def test_a_series_of_a_pacs_is_segmented_by_its_uid(pacs, tmp_path) -> None:
+    model = save_model(tmp_path / "model")
+    series = write_ct(tmp_path / "series")
+    store(pacs, series)
+    predict(model, series, tmp_path / "predicted", options=FP32)
+    expected = read_label(tmp_path / "predicted" / "series.nii.gz").array_ZYX
+    settings = settings_for(model, tmp_path / "data", studies=pacs)
+    with service_client(settings) as client:
+        assert client.get("/info/").json()["datastore"] == {"total": 1, "completed": 0}
+        found = client.get("/proxy/dicom/qido/studies").json()
+        assert found[0]["0020000D"]["Value"] == [STUDY]
+        asked = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False}
+        answer = client.post(
+            "/infer/tiny",
+            params={"image": SERIES, "output": "image"},
+            files={"params": (None, json.dumps(asked))},
+        )
+        assert answer.content.endswith(expected.astype(np.uint8).tobytes())
+        files = {"label": ("label.bin", expected.astype(np.uint8).tobytes())}
+        assert client.put("/datastore/label", params={"image": SERIES}, files=files).status_code == 200
+        stored = client.get("/datastore/label", params={"label": SERIES, "tag": "final"})
+        (tmp_path / "stored.nii.gz").write_bytes(stored.content)
+        np.testing.assert_array_equal(read_label(tmp_path / "stored.nii.gz").array_ZYX, expected)
+
+
+def test_ohif_runs_a_segmentation(pacs, tmp_path) -> None:
+    if not (OHIF / "index.html").is_file():
+        pytest.skip(f"{OHIF} is missing: run `make viewers`")
+    model = save_model(tmp_path / "model")
+    store(pacs, write_ct(tmp_path / "series"))
+    settings = settings_for(model, tmp_path / "data", studies=pacs)
+    app = create_app(settings)
+    app.mount("/ohif", _Pages(directory=OHIF, html=True))
+    answers: list[tuple[str, int]] = []
+    context = {"viewport": {"width": 1400, "height": 850}, "bypass_csp": True}
+    with service_client(settings, app=app) as client, browser_page(**context) as page:
+        page.set_default_timeout(900_000)
+        page.on("response", lambda response: answers.append((response.url, response.status)))
+        page.goto(f"{client.base_url}/ohif/monai-label?StudyInstanceUIDs={STUDY}")
+        _connect(page, f"{client.base_url}/")
+        with page.expect_response(lambda response: "/infer/tiny" in response.url) as inferred:
+            page.get_by_role("button", name="Run", exact=True).last.click()
+        assert inferred.value.status == 200
+        page.get_by_text("Running Segmentation - Successful").first.wait_for()  # the plug-in has read the label map
+    assert not [entry for entry in answers if "/infer/" in entry[0] and entry[1] != 200]
+
+
+def _connect(page: Any, address: str) -> None:
+    page.locator("#monailabelServerURL").wait_for()
+    page.wait_for_timeout(10_000)
+    confirm = page.get_by_text("Confirm and Hide")
+    if confirm.count():
+        confirm.click()
+    page.fill("#monailabelServerURL", address)
+    page.locator(".settingsTable button").first.click()
+    page.get_by_text("Auto-Segmentation").wait_for()
+
+
+class _Pages(StaticFiles):
+    """Files of an application that routes in the browser: its start page answers for every other address."""
+
+    def lookup_path(self, path: str) -> Any:
+        found = super().lookup_path(path)
+        return found if found[1] is not None else super().lookup_path("index.html")

@@ -1,0 +1,136 @@
+"""Images from DICOMweb, the proxy for viewers, and the names of structures in answers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from decathlete.core.geometry import Geometry
+from decathlete.errors import ServiceError
+from decathlete.io.volumes import LabelMap
+from decathlete.serving.monai_label.answers import InferAnswer, InferParams, write_answer_image
+from decathlete.serving.monai_label.dicomweb_proxy import make_dicomweb_proxy
+from decathlete.serving.monai_label.image_sources import DicomWebImages
+
+SERIES = "1.2.3"
+
+
+class FakeInstance:
+    def save_as(self, path: Path, *, enforce_file_format: bool) -> None:
+        assert enforce_file_format
+        path.write_bytes(b"DICM" * 25)
+
+
+class FakeServer:
+    """A client of DICOMweb with one CT series of three slices."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def search_for_series(self, *, search_filters: dict[str, str]) -> list[dict[str, Any]]:
+        series = {"0020000D": {"Value": ["1.2"]}, "0020000E": {"Value": [SERIES]}}
+        matches = search_filters in ({"Modality": "CT"}, {"SeriesInstanceUID": SERIES})
+        return [series, {}] if matches else []
+
+    def iter_series(self, study: str, series: str, *, media_types: Any) -> list[FakeInstance]:
+        assert (study, series) == ("1.2", SERIES)
+        return [FakeInstance()] * 3
+
+
+def test_series_are_downloaded_by_their_uid(tmp_path) -> None:
+    images = DicomWebImages("http://pacs/dicom-web/", limit_bytes=300, make_client=FakeServer)
+    assert images.url == "http://pacs/dicom-web"
+    assert images.ids() == [SERIES]
+    files = images.copy_files(SERIES, tmp_path)
+    assert [file.name for file in files] == ["series/00000.dcm", "series/00001.dcm", "series/00002.dcm"]
+    assert all(file.path.read_bytes().startswith(b"DICM") for file in files)
+
+
+def test_a_series_that_is_unknown_or_too_large_is_refused(tmp_path) -> None:
+    images = DicomWebImages("http://pacs", limit_bytes=150, make_client=FakeServer)
+    for image_id in ("1.2.4", "../1.2.3", "*"):
+        with pytest.raises(ServiceError) as caught:
+            images.copy_files(image_id, tmp_path)
+        assert caught.value.code == "E-SERVICE-DATASTORE"
+    with pytest.raises(ServiceError) as caught:
+        images.copy_files(SERIES, tmp_path)
+    assert caught.value.code == "E-SERVICE-SIZE"
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path) -> None:
+    class Broken(FakeServer):
+        def search_for_series(self, *, search_filters: dict[str, str]) -> list[dict[str, Any]]:
+            raise ConnectionError("refused")
+
+    with pytest.raises(ServiceError) as caught:
+        DicomWebImages("http://pacs", limit_bytes=1, make_client=Broken).ids()
+    assert caught.value.code == "E-SERVICE-DICOMWEB"
+
+
+class FakeAnswer:
+    status_code = 200
+    headers = {"content-type": "application/dicom+json", "server": "pacs"}
+
+    def __enter__(self) -> FakeAnswer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def iter_content(self, size: int) -> list[bytes]:
+        return [b"[", b"]"]
+
+
+def test_the_proxy_reads_addresses_of_dicomweb_and_no_others() -> None:
+    asked: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def get(address: str, *, params: list[tuple[str, str]], **_: Any) -> FakeAnswer:
+        asked.append((address, params))
+        return FakeAnswer()
+
+    app = FastAPI()
+    app.include_router(make_dicomweb_proxy("http://pacs/dicom-web", get=get))
+    wrong = ("patients/1", "studies/..%2F..%2Fsystem", "studies/%2e%2e/x", "studies/1%3Fx=1", "http:%2F%2Fother")
+    asyncio.run(_ask_proxy(app, wrong))
+    assert asked == [
+        ("http://pacs/dicom-web/studies/1.2/series", [("limit", "1"), ("limit", "2")]),
+        ("http://pacs/dicom-web/studies/1.2/series/1.2.3/metadata", []),
+    ]
+
+
+async def _ask_proxy(app: FastAPI, wrong: tuple[str, ...]) -> None:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost/proxy/dicom") as client:
+        answer = await client.get("/qido/studies/1.2/series?limit=1&limit=2")
+        assert (answer.text, answer.headers["content-type"]) == ("[]", "application/dicom+json")
+        assert "server" not in answer.headers
+        assert (await client.get("/wado/studies/1.2/series/1.2.3/metadata")).status_code == 200
+        for path in wrong:
+            assert (await client.get(f"/qido/{path}")).status_code == 500  # the service turns the error into a 4xx
+        assert (await client.post("/stow/studies")).status_code in (404, 405)
+
+
+def test_only_structures_that_were_found_are_named_in_the_order_of_their_values() -> None:
+    label = LabelMap(array_ZYX=np.array([[[0, 7, 3]]]), geometry=Geometry.plain((1, 1, 3)))
+    answer = InferAnswer(
+        label=Path("x"),
+        labels={"spleen": 7, "liver": 3, "colon": 5},
+        status={"volumes_ml": {}, "warnings": []},
+        seconds=1,
+    )
+    assert list(answer.params(label)["label_names"].items()) == [("liver", 3), ("spleen", 7)]
+
+
+def test_a_number_type_that_is_too_small_is_refused(tmp_path) -> None:
+    label = LabelMap(array_ZYX=np.array([[[0, 300]]]), geometry=Geometry.plain((1, 1, 2)))
+    asked = InferParams.parse('{"result_extension": ".nrrd", "result_dtype": "uint8", "other": 1}')
+    with pytest.raises(ServiceError, match="300"):
+        write_answer_image(label, asked, tmp_path)
+    wider = asked.model_copy(update={"result_dtype": "uint16"})
+    assert write_answer_image(label, wider, tmp_path).is_file()

@@ -35,6 +35,7 @@ from .errors import (
     OutputError as OutputError,
     PlanError as PlanError,
     StoreError as StoreError,
+    TritonError as TritonError,
 )
 from .evaluation.cross_validation import CrossValidation as CrossValidation
 from .evaluation.evaluate import evaluate as evaluate
@@ -43,6 +44,7 @@ from .evaluation.scores import (
     Scores as Scores,
 )
 from .export.exporters import ExportResult as ExportResult
+from .export.triton_options import TritonSettings as TritonSettings
 from .inference.options import PredictOptions as PredictOptions
 from .inference.predict import (
     Prediction as Prediction,
@@ -78,6 +80,18 @@ from .planning.options import PlanOptions as PlanOptions
 from .planning.overrides import preset_options as preset_options
 from .planning.plan import Plan as Plan
 from .preprocessing.store import PreparedStore as PreparedStore
+from .serving.triton.benchmark import (
+    TritonBenchmarkOptions as TritonBenchmarkOptions,
+    triton_benchmark as triton_benchmark,
+)
+from .serving.triton.server import (
+    TritonServerOptions as TritonServerOptions,
+    triton_start as triton_start,
+)
+from .serving.triton.verify import (
+    TritonVerifyOptions as TritonVerifyOptions,
+    triton_verify as triton_verify,
+)
 from .training.config import (
     TrainConfig as TrainConfig,
     ValidationConfig as ValidationConfig,
@@ -103,6 +117,7 @@ from .workflows.export_model import (
     export_onnx as export_onnx,
     export_openvino as export_openvino,
 )
+from .workflows.export_triton import export_triton as export_triton
 from .workflows.fold import FoldResult as FoldResult
 from .workflows.predict import predict as predict
 from .workflows.prepare_for_model import prepare_for_model as prepare_for_model

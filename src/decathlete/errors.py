@@ -18,6 +18,7 @@ exits with its ``exit_code``; a script catches one class.
     ├── ArchiveError             an archive that is damaged or not safe to unpack
     ├── InsufficientMemoryError  the memory of the computer or the device is too small
     ├── ClusterError             a cluster that cannot be reached or used, or workers that were lost
+    ├── TritonError              a Triton Inference Server that is missing, fails or gives other results
     ├── OutputError              a place that cannot be written, or that holds other results
     ├── CasesFailedError         some of many cases failed; the others are finished
     ├── FoldsFailedError         some folds of a cross-validation failed; the others are finished
@@ -199,6 +200,12 @@ class ClusterError(DecathleteError):
     """A cluster that cannot be reached or used, or whose workers were lost."""
 
     code = "E-CLUSTER"
+
+
+class TritonError(DecathleteError):
+    """A Triton Inference Server that is missing, does not answer, or does not compute what the model computes."""
+
+    code = "E-TRITON"
 
 
 class OutputError(DecathleteError):

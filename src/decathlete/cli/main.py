@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from decathlete.cli import benchmark, components, convert, data, download, exports, imports, models, run, scores
+from decathlete.cli import benchmark, components, convert, data, download, exports, imports, models, run, scores, triton
 from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.core.error_codes import documentation_of
@@ -65,6 +65,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
     "export": ("Export trained models to other programs.", exports.COMMANDS),
+    "triton": ("Start, verify and measure NVIDIA's Triton Inference Server.", triton.COMMANDS),
 }
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(expand_option_groups(_function))

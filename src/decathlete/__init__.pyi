@@ -36,6 +36,7 @@ from .errors import (
     PlanError as PlanError,
     ServiceError as ServiceError,
     StoreError as StoreError,
+    TritonError as TritonError,
 )
 from .evaluation.cross_validation import CrossValidation as CrossValidation
 from .evaluation.evaluate import evaluate as evaluate
@@ -44,6 +45,7 @@ from .evaluation.scores import (
     Scores as Scores,
 )
 from .export.exporters import ExportResult as ExportResult
+from .export.triton_options import TritonSettings as TritonSettings
 from .inference.options import PredictOptions as PredictOptions
 from .inference.predict import (
     Prediction as Prediction,
@@ -85,6 +87,18 @@ from .serving.settings import (
     ServiceLimits as ServiceLimits,
     ServiceSettings as ServiceSettings,
 )
+from .serving.triton.benchmark import (
+    TritonBenchmarkOptions as TritonBenchmarkOptions,
+    triton_benchmark as triton_benchmark,
+)
+from .serving.triton.server import (
+    TritonServerOptions as TritonServerOptions,
+    triton_start as triton_start,
+)
+from .serving.triton.verify import (
+    TritonVerifyOptions as TritonVerifyOptions,
+    triton_verify as triton_verify,
+)
 from .training.config import (
     TrainConfig as TrainConfig,
     ValidationConfig as ValidationConfig,
@@ -110,6 +124,7 @@ from .workflows.export_model import (
     export_onnx as export_onnx,
     export_openvino as export_openvino,
 )
+from .workflows.export_triton import export_triton as export_triton
 from .workflows.fold import FoldResult as FoldResult
 from .workflows.predict import predict as predict
 from .workflows.prepare_for_model import prepare_for_model as prepare_for_model

@@ -19,6 +19,7 @@ exits with its ``exit_code``; a script catches one class.
     ├── InsufficientMemoryError  the memory of the computer or the device is too small
     ├── ClusterError             a cluster that cannot be reached or used, or workers that were lost
     ├── ServiceError             a request that the service cannot fulfil
+    ├── TritonError              a Triton Inference Server that is missing, fails or gives other results
     ├── OutputError              a place that cannot be written, or that holds other results
     ├── CasesFailedError         some of many cases failed; the others are finished
     ├── FoldsFailedError         some folds of a cross-validation failed; the others are finished
@@ -206,6 +207,12 @@ class ServiceError(DecathleteError):
     """A request that the service (``decathlete serve``) rejects or cannot fulfil."""
 
     code = "E-SERVICE"
+
+
+class TritonError(DecathleteError):
+    """A Triton Inference Server that is missing, does not answer, or does not compute what the model computes."""
+
+    code = "E-TRITON"
 
 
 class OutputError(DecathleteError):

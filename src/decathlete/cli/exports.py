@@ -1,4 +1,4 @@
-"""Commands that write trained models for other programs: ``export nnunet``, ``onnx``, ``openvino``, and plug-ins."""
+"""Commands that write trained models for other programs: ``export nnunet``, ``onnx``, ``openvino``, ``triton``, plug-ins."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from typer.core import TyperGroup
 
 from decathlete.cli import options as o
 from decathlete.cli.terminal import echo
+from decathlete.cli.triton_options import (
+    TritonAcceleratorArguments,
+    TritonBatchingArguments,
+    TritonModelArguments,
+    to_settings,
+)
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.errors import OptionError
 
@@ -101,6 +107,53 @@ def export_openvino(
         _export("openvino", model, output, inputs=input_, overwrite=overwrite)
 
 
+def export_triton(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model repository.")],
+    models: TritonModelArguments,
+    batching: TritonBatchingArguments,
+    accelerators: TritonAcceleratorArguments,
+    input_: Inputs = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="PATH",
+            show_default="the run's training cases",
+            help="Calibration data of int8: a dataset, an image, a folder of images, or prepared cases.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            "--dataset",
+            metavar="DIR",
+            show_default="the run's",
+            help="Validation data of int8: the raw dataset, if it has moved, or labelled cases where none was held out.",
+        ),
+    ] = None,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Export a model to a repository of Triton Inference Server: the network, and the pipeline from image to label map.
+
+    A network whose logits differ from the model's is not written. Models of other names in the repository stay.
+    """
+    from decathlete.cli.progress import TerminalReporter
+    from decathlete.workflows.export_triton import export_triton as export
+
+    result = export(
+        model,
+        output,
+        settings=to_settings(models, batching, accelerators),
+        inputs=input_,
+        dataset=dataset,
+        calibration=calibration,
+        overwrite=overwrite,
+        progress=TerminalReporter().cases("validate") if models.precision == "int8" else None,
+    )
+    echo(result.summary)
+
+
 def _check_int8_options(*, int8: bool, **paths: Path | None) -> None:
     """Reject options that would have no effect."""
     ineffective = [f"--{name}" for name, value in paths.items() if value is not None and (name == "input") == int8]
@@ -133,6 +186,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "nnunet": export_nnunet,
     "onnx": export_onnx,
     "openvino": export_openvino,
+    "triton": export_triton,
 }
 """Exporters with options of their own."""
 

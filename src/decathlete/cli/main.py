@@ -24,6 +24,7 @@ from decathlete.cli import (
     scores,
     select,
     serve,
+    triton,
 )
 from decathlete.cli.terminal import echo
 from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
@@ -80,6 +81,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {"nnunet": imports.import_nnunet, "dynunet": imports.import_dynunet},
     ),
     "export": ("Export trained models to other programs.", exports.COMMANDS),
+    "triton": ("Start, verify and measure NVIDIA's Triton Inference Server.", triton.COMMANDS),
 }
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=SectionedCommand)(expand_option_groups(_function))

@@ -696,6 +696,45 @@ _ENTRIES = (
         remedy="Compare the request with the API page of the service, `/docs`.",
     ),
     ErrorCode(
+        code="E-TRITON",
+        error="TritonError",
+        title="Triton Inference Server cannot be used",
+        meaning="Something that is needed to work with Triton Inference Server went wrong; the message says what.",
+        remedy="Follow the line with the arrow, and look at the log of the server.",
+    ),
+    ErrorCode(
+        code="E-TRITON-MISSING",
+        error="TritonError",
+        title="No Triton Inference Server is installed",
+        meaning="`tritonserver` is not on the PATH, nvidia-pytriton is not installed, or the server has no Python "
+        "backend for this version of Python.",
+        remedy="Run `make triton` in Decathlete's folder, name an installation with `--server`, or use NVIDIA's "
+        "container.",
+    ),
+    ErrorCode(
+        code="E-TRITON-SERVER",
+        error="TritonError",
+        title="The server does not start or does not answer",
+        meaning="The server exited, or it did not become ready or answer within the time limit. A model that cannot be "
+        "loaded keeps a server from being ready.",
+        remedy="Read the log of the server for the reason, and check address, port and `--timeout`.",
+    ),
+    ErrorCode(
+        code="E-TRITON-REQUEST",
+        error="TritonError",
+        title="The server rejected a request",
+        meaning="A model is not loaded, its inputs have another shape or type, or it could not compute the request.",
+        remedy="Check the name of the model (`--name`) and that it was exported from the model that you name.",
+    ),
+    ErrorCode(
+        code="E-TRITON-VERIFY",
+        error="TritonError",
+        title="The server gives other results than the model",
+        meaning="Logits or label maps from the server differ from those of the model here by more than the thresholds "
+        "of `triton verify` allow.",
+        remedy="Export the model again, and check that the server loaded it. A low precision needs wider thresholds.",
+    ),
+    ErrorCode(
         code="E-OUTPUT",
         error="OutputError",
         title="The output cannot be written",

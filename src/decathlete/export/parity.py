@@ -45,7 +45,7 @@ def check_windows(plan: Plan, source: Path | None = None) -> list[Tensor]:
     return first_middles(images_of(plan, source), plan, N_WINDOWS)
 
 
-def difference(program: Engine, model: Sequence[Engine], windows: Sequence[Tensor]) -> float:
+def difference(program: Callable[[Tensor], Tensor], model: Sequence[Engine], windows: Sequence[Tensor]) -> float:
     """Return the greatest difference of logits, as a share of the model's greatest logit; NaN if any logit is NaN."""
     shares = []
     for window in windows:

@@ -69,7 +69,7 @@ def export_model(
     return component.cls(chosen).export(
         bundle,
         path,
-        windows=lambda: _windows(Path(model), bundle.record.output_plan, inputs),
+        windows=lambda: comparison_windows(Path(model), bundle.record.output_plan, inputs),
         overwrite=overwrite,
     )
 
@@ -159,7 +159,8 @@ def _settings(exporter: str | ComponentSettings, values: Mapping[str, Any]) -> C
         ) from None
 
 
-def _windows(model: Path, plan: Plan, inputs: str | Path | None) -> CheckWindows:
+def comparison_windows(model: Path, plan: Plan, inputs: str | Path | None) -> CheckWindows:
+    """Return the windows of ``inputs``, or else those of :func:`load_comparison_windows`."""
     if inputs is not None:
         return CheckWindows(windows=check_windows(plan, Path(inputs)), origin="what --input names")
     return load_comparison_windows(model, plan)

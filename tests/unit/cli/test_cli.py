@@ -43,6 +43,10 @@ COMMANDS = [
     "export nnunet",
     "export onnx",
     "export openvino",
+    "export triton",
+    "triton start",
+    "triton verify",
+    "triton benchmark",
 ]
 
 
@@ -97,6 +101,14 @@ OPTIONS = {
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",
+    "export triton": "accelerator calibration code cuda-graphs dataset dynamic-shapes engine environment format input "
+    "instance-kind instances max-batch-size max-shape min-shape models name opt-shape output overwrite precision "
+    "preferred-batch-sizes priority queue-delay resource response-cache threads version version-policy warmup-requests",
+    "triton start": "grpc-port host http-port load metrics-port model-control server",
+    "triton verify": "at-once dump engine grpc http input json max-cases max-changed max-logit-difference max-margin "
+    "min-dice models name protocol retries send timeout",
+    "triton benchmark": "at-once batch-sizes clients grpc http input max-windows models name output protocol retries "
+    "shared-memory stability timeout warmup-requests window",
     "import nnunet": "checkpoint configuration folds output overwrite",
     "import dynunet": "brats channels ct-stats dataset dim labels modality negative-slope norm output overwrite "
     "patch-size regions spacing task",
@@ -153,6 +165,10 @@ OF_THEIR_OWN = {
     ("export onnx", "input"),  # to check the program on
     ("export openvino", "input"),
     ("export openvino", "dataset"),  # or labelled cases to validate on
+    *(("export triton", name) for name in ("calibration", "dataset", "engine", "input", "name", "output", "precision")),
+    ("export triton", "warmup-requests"),  # that the server computes
+    *(("triton verify", name) for name in ("engine", "input", "protocol")),  # of the pipeline; to send
+    *(("triton benchmark", name) for name in ("input", "models", "output", "protocol")),  # one at a time
     ("import dynunet", "output"),
     ("import dynunet", "task"),  # of the recipe
     ("import dynunet", "dataset"),  # for its names alone

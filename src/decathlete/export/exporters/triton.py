@@ -1,0 +1,293 @@
+"""Model repositories of NVIDIA's Triton Inference Server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from decathlete.core.extras import import_optional
+from decathlete.core.files import replace_folder, write_text
+from decathlete.core.locks import locked_output
+from decathlete.core.schema import Schema
+from decathlete.errors import DecathleteError, ModelError, OutputError
+from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
+from decathlete.export.parity import check_difference, difference, measure_rounding
+from decathlete.export.programs import ProgramSource
+from decathlete.export.triton_config import network_config, pipeline_config
+from decathlete.export.triton_options import TritonSettings
+from decathlete.export.triton_pipeline import write_pipeline, write_warmup
+from decathlete.export.triton_programs import Compute, check_format, other_window, write_program
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.models.bundle import ModelBundle
+from decathlete.version import __version__
+
+CONFIG_FILE, RECORD_FILE = "config.pbtxt", "decathlete.json"
+LOW_PRECISION_TOLERANCE = 0.05
+"""Greatest difference of the logits of a program in fp16 or bf16, as a share of the model's greatest logit. Both have 8
+to 11 bits of mantissa; a wrong program differs by 1 or so."""
+
+
+class RepositoryRecord(Schema):
+    """What ``decathlete.json`` says of one model of a repository.
+
+    Attributes:
+        decathlete: version that wrote it.
+        kind: ``network`` or ``pipeline``.
+        model: digest of the bundle.
+        format: of a network; empty for a pipeline.
+        difference: of a network's logits from the model's, as a share of the greatest; ``None`` for a pipeline.
+    """
+
+    decathlete: str
+    kind: str
+    model: str
+    format: str
+    precision: str
+    difference: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonRepository(ExportResult):
+    """Models in a repository of Triton Inference Server.
+
+    Attributes:
+        models: names of the models that were written.
+        difference: of the network's logits from the model's, as a share of the greatest; NaN without a network.
+        windows_of: what the network was compared on, in words.
+    """
+
+    models: tuple[str, ...]
+    difference: float
+    windows_of: str
+
+    @property
+    def summary(self) -> str:
+        """Where the models are, how well the network agrees, and the command that starts the server."""
+        compared = (
+            f"; the network's logits differ from the model's by {self.difference:.1e} of the greatest, on {self.windows_of}"
+            if self.windows_of
+            else ""
+        )
+        return (
+            f"Triton model repository {self.path} with {' and '.join(self.models)}{compared}\n"
+            f"start a server with: decathlete triton start {self.path}"
+        )
+
+
+@EXPORTERS.register("triton")
+class TritonExporter(Exporter):
+    """Write a model repository for Triton Inference Server: the network, and the pipeline from image to label map."""
+
+    Settings = TritonSettings
+
+    def __init__(self, settings: TritonSettings) -> None:
+        super().__init__(settings)
+        self._options = settings
+
+    @classmethod
+    def check_available(cls) -> None:
+        """Import the protocol buffers of Triton's client."""
+        import_optional("tritonclient.grpc.model_config_pb2", title="Triton's client", extra="triton")
+
+    def export(
+        self, model: ModelBundle, output: Path, *, windows: Callable[[], CheckWindows], overwrite: bool
+    ) -> TritonRepository:
+        """Write ``NAME_network`` and ``NAME_pipeline`` into the repository; models of other names in it stay."""
+        return self._export(model, output, windows=windows, overwrite=overwrite, int8=None)
+
+    def export_int8(
+        self, model: ModelBundle, output: Path, *, windows: Callable[[], CheckWindows], overwrite: bool, program: Path
+    ) -> TritonRepository:
+        """Write a repository whose network is an int8 program that :func:`decathlete.export_int8` accepted.
+
+        Args:
+            program: its folder.
+        """
+        return self._export(model, output, windows=windows, overwrite=overwrite, int8=program)
+
+    def _export(
+        self,
+        model: ModelBundle,
+        output: Path,
+        *,
+        windows: Callable[[], CheckWindows],
+        overwrite: bool,
+        int8: Path | None,
+    ) -> TritonRepository:
+        options = self._options
+        if options.with_network and int8 is None:
+            check_format(options)
+        _require_one_plan(model, options)
+        base = options.name or model_base_name(model)
+        names = [f"{base}_{kind}" for kind in ("network", "pipeline") if options.models in ("both", kind)]
+        max_difference, origin = nan, ""
+        with locked_output(output), repository_folders(output, names, overwrite=overwrite) as folders:
+            for name, folder in zip(names, folders, strict=True):
+                if name.endswith("_network"):
+                    check = windows()
+                    max_difference = self._write_network(model, name, folder, check, int8)
+                    origin = f"{len(check.windows)} windows of {check.origin}"
+                else:
+                    self._write_pipeline(model, name, folder)
+        return TritonRepository(path=output, models=tuple(names), difference=max_difference, windows_of=origin)
+
+    def _write_network(
+        self, model: ModelBundle, name: str, folder: Path, windows: CheckWindows, int8: Path | None
+    ) -> float:
+        options, source = self._options, ProgramSource.of(model, windows)
+        version = folder / str(options.version)
+        version.mkdir()
+        if int8 is None:
+            compute = write_program(source, options, version)
+            max_difference: float | None = _check(source, compute, options)
+        else:
+            for file in ("model.xml", "model.bin"):
+                shutil.copyfile(int8 / file, version / file)
+            max_difference = None
+        record = source.record
+        config = network_config(options, name, window=record.window, n_outputs=record.output[0])
+        self._finish(folder, config, kind="network", model=model, max_difference=max_difference)
+        return nan if max_difference is None else max_difference
+
+    def _write_pipeline(self, model: ModelBundle, name: str, folder: Path) -> None:
+        options, plan = self._options, model.members[0].plan
+        write_pipeline(model, folder / str(options.version), code=options.code)
+        if options.warmup:
+            shape_ZYX = (*(1,) * (3 - plan.dims), *plan.patch_size)
+            write_warmup(folder, n_channels=len(plan.channels), shape_ZYX=shape_ZYX)
+        config = pipeline_config(
+            options, name, patch=plan.patch_size, n_channels=len(plan.channels), labels=plan.labels
+        )
+        self._finish(folder, config, kind="pipeline", model=model, max_difference=None)
+
+    def _finish(
+        self, folder: Path, config: str, *, kind: str, model: ModelBundle, max_difference: float | None
+    ) -> None:
+        write_text(folder / CONFIG_FILE, config)
+        RepositoryRecord(
+            decathlete=__version__,
+            kind=kind,
+            model=model.digest,
+            format=self._options.format if kind == "network" else "",
+            precision=self._options.precision,
+            difference=max_difference,
+        ).save(folder / RECORD_FILE)
+
+
+def model_base_name(model: ModelBundle) -> str:
+    """Return the name of a model in repositories, before ``_network`` or ``_pipeline``: its dataset's."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", model.members[0].plan.dataset)
+
+
+@contextmanager
+def repository_folders(repository: Path, names: list[str], *, overwrite: bool) -> Iterator[list[Path]]:
+    """Yield new folders that become those of models in a repository at the end, unless an error occurs.
+
+    Raises:
+        OutputError: ``repository`` holds something else than models, or a model exists and may not be replaced.
+    """
+    others = [path.name for path in sorted(repository.iterdir()) if not _is_model(path)] if repository.is_dir() else []
+    if others or (repository.exists() and not repository.is_dir()):
+        raise OutputError(
+            f"is not a model repository of Triton{f': it contains {others[0]}' if others else ''}",
+            where=repository,
+            remedy="choose another --output",
+            code="E-OUTPUT-EXISTS",
+        )
+    for name in names:
+        _check_replaceable(repository / name, overwrite=overwrite)
+    is_new = not repository.exists()
+    try:
+        with ExitStack() as stack:
+            yield [stack.enter_context(replace_folder(repository / name)) for name in names]
+    except BaseException:
+        if is_new and repository.is_dir() and not any(repository.iterdir()):
+            repository.rmdir()
+        raise
+
+
+def _is_model(folder: Path) -> bool:
+    return folder.name.startswith(".") or (folder / CONFIG_FILE).is_file()
+
+
+def _check_replaceable(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    try:
+        RepositoryRecord.load(folder / RECORD_FILE)
+    except DecathleteError:
+        raise OutputError(
+            "is a model that Decathlete did not write",
+            where=folder,
+            remedy="choose another --output or --name",
+            code="E-OUTPUT-EXISTS",
+        ) from None
+    if not overwrite:
+        raise OutputError(
+            "already exists",
+            where=folder,
+            remedy="use --overwrite, or choose another --output or --name",
+            code="E-OUTPUT-EXISTS",
+        )
+
+
+def _require_one_plan(model: ModelBundle, options: TritonSettings) -> None:
+    if options.with_network and len(model.members) > 1:
+        raise ModelError(
+            f"has {len(model.members)} members with plans of their own, which one network cannot represent",
+            where=model.folder,
+            remedy="export the pipeline alone (--models pipeline), or each member by itself",
+        )
+
+
+def _check(source: ProgramSource, compute: Compute, options: TritonSettings) -> float:
+    """Return the difference of a program from its model, also on larger windows if it accepts them.
+
+    Raises:
+        ModelError: it is too large.
+    """
+    windows = list(source.windows.windows)
+    if options.dynamic_shapes:
+        windows.append(_larger(windows[0], source))
+    networks = [source.bundle.build(i) for i in range(source.record.networks)]
+    reference = [TorchEngine(network, device="cpu", precision="fp32") for network in networks]
+    max_difference = difference(compute, reference, windows)
+    if options.precision != "fp32":
+        _check_low_precision(max_difference, source)
+    else:
+        check_difference(
+            max_difference,
+            rounding=lambda: measure_rounding(networks, windows),
+            title=options.format,
+            where=source.bundle.folder,
+        )
+    return max_difference
+
+
+def _check_low_precision(max_difference: float, source: ProgramSource) -> None:
+    if not max_difference <= LOW_PRECISION_TOLERANCE:
+        raise ModelError(
+            f"its logits in low precision differ by {max_difference:.2g} of the greatest, and "
+            f"{LOW_PRECISION_TOLERANCE} is allowed; nothing was written",
+            where=source.bundle.folder,
+            remedy="choose --precision fp32",
+            code="E-MODEL-ACCURACY",
+        )
+
+
+def _larger(window: Tensor, source: ProgramSource) -> Tensor:
+    """Return a window one step of the network's strides larger along each axis, by reflection."""
+    shape = other_window(source.record.window, getattr(source.record.plan.network, "strides", ((1,) * 3,)))
+    for axis, size in enumerate(shape[1:], start=2):
+        places = torch.arange(size) % (2 * window.shape[axis])
+        places = torch.where(places < window.shape[axis], places, 2 * window.shape[axis] - 1 - places)
+        window = window.index_select(axis, places)
+    return window

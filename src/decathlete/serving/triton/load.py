@@ -1,0 +1,172 @@
+"""Keep a constant number of requests under way, and measure until the figures are stable."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from decathlete.core.schema import Schema
+
+Send = Callable[[], None]
+"""Sends one request and waits for its answer."""
+
+
+class Latency(Schema):
+    """Times of requests, ms."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Latency:
+        """Return the statistics of some requests.
+
+        >>> Latency.of([0.001, 0.003]).mean
+        2.0
+        """
+        ms = 1000 * np.asarray(seconds)
+        p50, p90, p95, p99 = (float(value) for value in np.percentile(ms, (50, 90, 95, 99)))
+        return cls(mean=float(ms.mean()), p50=p50, p90=p90, p95=p95, p99=p99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How long is measured.
+
+    Attributes:
+        warmup: requests of each client that are not measured.
+        window_s: length of a measurement window, s.
+        stability: the last three windows are stable if their throughput and mean latency are within this share of their
+            mean.
+        max_windows: after so many windows the measurement ends, stable or not.
+    """
+
+    warmup: int = 2
+    window_s: float = 5.0
+    stability: float = 0.1
+    max_windows: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What was measured in the windows that count: the last three, or all if there are fewer."""
+
+    seconds: tuple[float, ...]
+    duration_s: float
+    stable: bool
+
+    @property
+    def requests_per_s(self) -> float:
+        """Throughput."""
+        return len(self.seconds) / self.duration_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window:
+    seconds: list[float]
+    duration_s: float
+
+    @property
+    def throughput(self) -> float:
+        return len(self.seconds) / self.duration_s
+
+    @property
+    def latency(self) -> float:
+        return float(np.mean(self.seconds)) if self.seconds else float("nan")
+
+
+class ClosedLoop:
+    """Clients that each send the next request when the last one is answered.
+
+    Args:
+        senders: one for each client, each used by one thread.
+    """
+
+    def __init__(self, senders: Sequence[Send]) -> None:
+        self._senders = senders
+        self._finished: list[float] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._problem: BaseException | None = None
+
+    def measure(self, options: LoadOptions, *, on_start: Callable[[], None] = lambda: None) -> Measurement:
+        """Measure until the last three windows are stable.
+
+        Args:
+            on_start: called once, after the warm-up.
+
+        Raises:
+            TritonError: a request failed.
+        """
+        for send in self._senders:
+            for _ in range(options.warmup):
+                send()
+        on_start()
+        threads = [threading.Thread(target=self._run, args=(send,), daemon=True) for send in self._senders]
+        for thread in threads:
+            thread.start()
+        windows: list[_Window] = []
+        try:
+            while not self._is_finished(windows, options):
+                windows.append(self._window(options.window_s))
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+        if self._problem is not None:
+            raise self._problem
+        kept = windows[-3:]
+        return Measurement(
+            seconds=tuple(value for window in kept for value in window.seconds),
+            duration_s=sum(window.duration_s for window in kept),
+            stable=is_stable([(w.throughput, w.latency) for w in kept], options.stability),
+        )
+
+    def _is_finished(self, windows: Sequence[_Window], options: LoadOptions) -> bool:
+        if self._problem is not None:
+            return True
+        has_some = any(window.seconds for window in windows[-3:])
+        if len(windows) >= options.max_windows and has_some:
+            return True
+        return is_stable([(w.throughput, w.latency) for w in windows[-3:]], options.stability)
+
+    def _window(self, window_s: float) -> _Window:
+        began = time.perf_counter()
+        self._stop.wait(window_s)
+        with self._lock:
+            seconds, self._finished = self._finished, []
+        return _Window(seconds=seconds, duration_s=time.perf_counter() - began)
+
+    def _run(self, send: Send) -> None:
+        while not self._stop.is_set():
+            began = time.perf_counter()
+            try:
+                send()
+            except BaseException as problem:  # raised by measure, in the thread of the caller
+                self._problem = problem
+                self._stop.set()
+                return
+            with self._lock:
+                self._finished.append(time.perf_counter() - began)
+
+
+def is_stable(windows: Sequence[tuple[float, float]], stability: float) -> bool:
+    """Return whether throughput and latency of three windows are within a share of their means.
+
+    >>> is_stable([(10, 1), (10.5, 1), (9.9, 1)], 0.1)
+    True
+    >>> is_stable([(10, 1), (14, 1), (10, 1)], 0.1)
+    False
+    """
+    if len(windows) < 3:
+        return False
+    values = np.asarray(windows, np.float64)
+    means = values.mean(axis=0)
+    return bool(np.isfinite(values).all() and (np.abs(values - means) <= stability * means).all())

@@ -1,0 +1,161 @@
+"""The pipeline that Triton's Python backend runs: images in, label maps on the images' own grids out.
+
+A request holds one image, either as ``volume`` (channel, z, y, x) with ``affine``, or as the bytes of a ``file``:
+NIfTI, NRRD, or a zip of a DICOM series. ``affine`` maps the voxel (x, y, z) to mm in RAS+, as in NIfTI. The parameter
+``probabilities`` of a request asks for the output of this name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from decathlete.core.documents import parse_json
+from decathlete.core.geometry import Geometry
+from decathlete.core.parallel import Outcome
+from decathlete.core.scratch import scratch_folder
+from decathlete.errors import DecathleteError, ImageError, OptionError
+from decathlete.inference.batching.cases import predict_cases
+from decathlete.inference.batching.shared_batches import CaseRequest
+from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.probabilities import ProbabilityArray
+from decathlete.inference.predict import Prediction, Predictor
+from decathlete.inference.sources import as_image
+from decathlete.io.images import Image, read_image
+from decathlete.serving.triton.tensors import check_exchange, make_tensor, read_tensor
+from decathlete.transfer.zips import unpack_zip
+
+UNPACKED_BYTES = 8 * 2**30
+"""Greatest size of a zip's content."""
+_XYZ = [2, 1, 0, 3]  # columns of an affine for voxels (x, y, z) from one for arrays (z, y, x), and back
+_SUFFIXES = ((b"\x1f\x8b", ".nii.gz"), (b"PK\x03\x04", ".zip"), (b"NRRD", ".nrrd"))
+
+
+class PipelineModel:
+    """A Decathlete model for Triton. Its methods have the names that the Python backend calls."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load the model once, for all requests."""
+        import triton_python_backend_utils  # type: ignore[import-not-found]  # exists only in Triton's process
+
+        self._backend: Any = triton_python_backend_utils
+        check_exchange(self._backend)
+        parameters = {k: v["string_value"] for k, v in parse_json(args["model_config"]).get("parameters", {}).items()}
+        if int(parameters.get("threads", "0")):
+            torch.set_num_threads(int(parameters["threads"]))
+        on_gpu = args["model_instance_kind"] == "GPU"
+        self._predictor = Predictor.load(
+            Path(args["model_repository"]) / args["model_version"] / "bundle",
+            options=PredictOptions(
+                device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
+                engine=parameters.get("engine", "auto"),
+                precision=parameters.get("precision", "auto"),
+            ),
+        )
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Segment the images of the requests that Triton has batched; small ones share batches of windows."""
+        cases = (self._read(str(number), request) for number, request in enumerate(requests))
+        answers: dict[str, Any] = {}
+        for finished in predict_cases(self._predictor, cases):
+            for outcome in finished:
+                answers[outcome.case_id] = (
+                    self._fail(outcome.error or "failed") if outcome.value is None else self._respond(outcome.value[1])
+                )
+        return [answers[str(number)] for number in range(len(requests))]
+
+    def finalize(self) -> None:
+        """Release the model."""
+        del self._predictor
+
+    def _read(self, case_id: str, request: Any) -> Outcome[CaseRequest[None]]:
+        try:
+            prepared = self._predictor.prepare(self._image(request))
+        except DecathleteError as problem:
+            return Outcome(case_id=case_id, error=f"{problem.code}: {problem}")
+        asked = bool(parse_json(request.parameters() or "{}").get("probabilities"))
+        store = ProbabilityArray if asked else None
+        return Outcome(case_id=case_id, value=CaseRequest(prepared=prepared, payload=None, probabilities=store))
+
+    def _image(self, request: Any) -> Image:
+        volume, affine, file = (read_tensor(request, n, self._backend) for n in ("volume", "affine", "file"))
+        if (volume is None) == (file is None) or (volume is None) != (affine is None):
+            raise OptionError(
+                "a request needs either the inputs volume and affine, or the input file",
+                remedy="send an image in one of these ways",
+            )
+        for tensor in (volume, affine, file):
+            if tensor is not None and len(tensor) != 1:
+                raise OptionError("a request holds one image, so the first axis of its inputs is 1")
+        if file is not None:
+            return read_bytes(file[0].numpy().tobytes())
+        assert volume is not None  # for the type checker: checked above
+        assert affine is not None
+        return image_of(volume[0].numpy(), affine[0].numpy())
+
+    def _respond(self, prediction: Prediction) -> Any:
+        outputs = {
+            "label": torch.from_numpy(np.ascontiguousarray(prediction.label_ZYX)),
+            "label_affine": torch.from_numpy(np.ascontiguousarray(prediction.geometry.matrix[:, _XYZ])),
+            "volumes_ml": torch.tensor(list(prediction.volumes_ml.values()), dtype=torch.float64),
+            "report": torch.frombuffer(bytearray(report_of(prediction).encode()), dtype=torch.uint8),
+        }
+        if prediction.probabilities_KZYX is not None:
+            outputs["probabilities"] = torch.from_numpy(np.ascontiguousarray(prediction.probabilities_KZYX))
+        return self._backend.InferenceResponse([self._output(name, value) for name, value in outputs.items()])
+
+    def _output(self, name: str, value: Tensor) -> Any:
+        return make_tensor(name, value.unsqueeze(0), self._backend)
+
+    def _fail(self, message: str) -> Any:
+        error = self._backend.TritonError(message, self._backend.TritonError.INVALID_ARG)
+        return self._backend.InferenceResponse(output_tensors=[], error=error)
+
+
+def report_of(prediction: Prediction) -> str:
+    """Return the report of a prediction as JSON: volumes by name, warnings, seconds."""
+    return json.dumps(
+        {"volumes_ml": prediction.volumes_ml, "warnings": list(prediction.warnings), "seconds": prediction.seconds}
+    )
+
+
+def image_of(volume_CZYX: np.ndarray[Any, Any], affine_XYZ: np.ndarray[Any, Any]) -> Image:
+    """Return an image from an array and its NIfTI affine.
+
+    Raises:
+        ImageError: the affine is no grid.
+    """
+    _, z, y, x = volume_CZYX.shape
+    try:
+        geometry = Geometry.from_matrix((z, y, x), np.asarray(affine_XYZ, np.float64)[:, _XYZ])
+    except ValueError as problem:
+        raise ImageError(f"the affine is no grid ({problem})", remedy="send the affine of the NIfTI header") from None
+    return as_image(volume_CZYX, geometry=geometry)
+
+
+def read_bytes(content: bytes) -> Image:
+    """Read an image from the bytes of a file; a zip holds the files of one DICOM series.
+
+    Raises:
+        ImageError, ArchiveError: they cannot be read.
+    """
+    suffix = next((suffix for magic, suffix in _SUFFIXES if content.startswith(magic)), ".nii")
+    with scratch_folder() as folder:
+        path = folder / f"image{suffix}"
+        path.write_bytes(content)
+        if suffix != ".zip":
+            return read_image(path)
+        unpack_zip(path, folder / "series", limit_bytes=UNPACKED_BYTES)
+        return read_image(_series_folder(folder / "series"))
+
+
+def _series_folder(folder: Path) -> Path:
+    """Return the folder of the files, where a zip holds one folder in another."""
+    inside = list(folder.iterdir())
+    return _series_folder(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder

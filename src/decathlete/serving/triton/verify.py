@@ -1,0 +1,223 @@
+"""Verify that a Triton Inference Server computes what a model computes here, on real cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from decathlete.core.progress import CaseProgress
+from decathlete.core.schema import Schema
+from decathlete.errors import OptionError
+from decathlete.export.exporters.triton import model_base_name
+from decathlete.inference.options import PredictOptions
+from decathlete.inference.predict import Predictor
+from decathlete.models.bundle import ModelBundle
+from decathlete.serving.triton.cases import Cases, find_cases
+from decathlete.serving.triton.client import ClientOptions, TritonClient
+from decathlete.serving.triton.comparison import CaseComparison, Comparison
+
+Models = Literal["both", "network", "pipeline"]
+SendAs = Literal["volume", "file"]
+
+
+class Thresholds(Schema):
+    """Limits of the differences between server and model.
+
+    Attributes:
+        logits: greatest difference of logits, as a share of the greatest logit.
+        changed: share of voxels, over all cases, whose label may differ.
+        margin: greatest difference between the probabilities of the two best classes in such voxels.
+        dice: least Dice of a structure in a case.
+    """
+
+    logits: float = 1e-4
+    changed: float = 1e-5
+    margin: float = 1e-4
+    dice: float = 0.999
+
+
+class ModelVerification(Schema):
+    """The comparison of one model over one protocol."""
+
+    model: str
+    protocol: str
+    sent_as: str
+    cases: tuple[CaseComparison, ...]
+
+    @property
+    def logit_difference(self) -> float | None:
+        """Greatest over the cases."""
+        return max((c.logit_difference for c in self.cases if c.logit_difference is not None), default=None)
+
+    @property
+    def changed(self) -> float:
+        """Share of voxels with another label."""
+        return sum(c.n_changed for c in self.cases) / sum(c.n_voxels for c in self.cases)
+
+    def problems(self, limits: Thresholds) -> list[str]:
+        """Return what exceeds the thresholds, a clause each."""
+        found = [
+            f"{case.case_id}: {name} {value:.3g} ({relation} {limit:g} is allowed)"
+            for case in self.cases
+            for name, value, relation, limit, is_wrong in _judge(case, limits)
+            if is_wrong
+        ]
+        found += [f"{case.case_id}: other {', '.join(case.differing)}" for case in self.cases if case.differing]
+        if not self.changed <= limits.changed:
+            found.append(f"{self.changed:.3g} of all voxels differ (at most {limits.changed:g} is allowed)")
+        return [f"{self.model} over {self.protocol}: {problem}" for problem in found]
+
+
+class VerificationReport(Schema):
+    """What ``decathlete triton verify`` found.
+
+    Attributes:
+        problems: what exceeds the thresholds; empty: the server computes what the model computes.
+    """
+
+    thresholds: Thresholds
+    models: tuple[ModelVerification, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def table(self) -> str:
+        """One line for each model and protocol."""
+        rows = [("model", "protocol", "cases", "logit difference", "voxels changed", "greatest margin", "least Dice")]
+        for found in self.models:
+            dice = [value for case in found.cases for value in case.dice.values()]
+            logits = "-" if found.logit_difference is None else f"{found.logit_difference:.2e}"
+            rows.append(
+                (
+                    found.model,
+                    f"{found.protocol}, {found.sent_as}",
+                    str(len(found.cases)),
+                    logits,
+                    f"{sum(c.n_changed for c in found.cases)} of {sum(c.n_voxels for c in found.cases)}",
+                    f"{max(c.margin for c in found.cases):.2e}",
+                    f"{min(dice):.5f}" if dice else "-",
+                )
+            )
+        return format_table(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonVerifyOptions:
+    """How a server is verified.
+
+    Attributes:
+        name: of the models, without ``_network`` and ``_pipeline``; empty: the dataset's.
+        models: which of the two.
+        send_as: how images are sent to the pipeline.
+        clients: one for each protocol.
+        thresholds: limits of the differences.
+        cases: number of cases; ``None``: all.
+        engine: of the model here, for the pipeline; ``None``: that of the pipeline's configuration.
+        dump: folder for inputs and outputs.
+    """
+
+    name: str = ""
+    models: Models = "both"
+    send_as: SendAs = "volume"
+    clients: tuple[ClientOptions, ...] = (
+        ClientOptions(protocol="http", address="127.0.0.1:8000"),
+        ClientOptions(protocol="grpc", address="127.0.0.1:8001"),
+    )
+    thresholds: Thresholds = Thresholds()
+    cases: int | None = 20
+    engine: str | None = None
+    dump: Path | None = None
+
+
+def triton_verify(
+    model: str | Path,
+    *,
+    inputs: str | Path | None = None,
+    options: TritonVerifyOptions = TritonVerifyOptions(),
+    progress: CaseProgress | None = None,
+) -> VerificationReport:
+    """Send real cases to a server and compare its answers with those of the model here.
+
+    Args:
+        model: a run's folder or a model folder, from which the repository was exported.
+        inputs: an image or a folder of images; ``None``: the held-out cases of the run.
+        progress: called after each case.
+
+    Raises:
+        TritonError: the server does not answer, has no such model, or rejects a request.
+        ModelError: there is no model. ImageError, DatasetError: there are no images.
+    """
+    folder = Path(model)
+    bundle = ModelBundle.load(folder)
+    n_channels = len(bundle.members[0].plan.channels)
+    cases = find_cases(folder, None if inputs is None else Path(inputs), n_channels=n_channels, limit=options.cases)
+    if options.send_as == "file" and any(len(files) != 1 or files[0].is_dir() for files in cases.values()):
+        raise OptionError("--send file needs one file for each case", remedy="use --send volume")
+    base = options.name or model_base_name(bundle)
+    found = list(_verify_all(folder, base, cases, options, progress))
+    problems = [problem for each in found for problem in each.problems(options.thresholds)]
+    return VerificationReport(thresholds=options.thresholds, models=tuple(found), problems=tuple(problems))
+
+
+def _verify_all(
+    folder: Path, base: str, cases: Cases, options: TritonVerifyOptions, progress: CaseProgress | None
+) -> Iterator[ModelVerification]:
+    kinds = ("network", "pipeline") if options.models == "both" else (options.models,)
+    total, done = len(cases) * len(kinds) * len(options.clients), 0
+    for kind in kinds:
+        predictor: Predictor | None = None
+        for client_options in options.clients:
+            with TritonClient.connect(client_options) as client:
+                name = f"{base}_{kind}"
+                predictor = predictor or _load(folder, kind, client, name, options)
+                comparison = Comparison(client=client, model=name, predictor=predictor, dump=options.dump)
+                compare = _comparer(comparison, kind, options)
+                results = []
+                for case_id, files in cases.items():
+                    results.append(compare(case_id, files))
+                    done += 1
+                    if progress is not None:
+                        progress(done, total, case_id)
+            sent_as = "windows" if kind == "network" else options.send_as
+            yield ModelVerification(model=name, protocol=client_options.protocol, sent_as=sent_as, cases=tuple(results))
+
+
+def _comparer(
+    comparison: Comparison, kind: str, options: TritonVerifyOptions
+) -> Callable[[str, tuple[Path, ...]], CaseComparison]:
+    if kind == "network":
+        return comparison.network
+    return lambda case_id, files: comparison.pipeline(case_id, files, as_file=options.send_as == "file")
+
+
+def _load(folder: Path, kind: str, client: TritonClient, name: str, options: TritonVerifyOptions) -> Predictor:
+    """Load the model here: a network in fp32 with PyTorch, a pipeline as its configuration says."""
+    if kind == "network":
+        return Predictor.load(folder, options=PredictOptions(engine="torch", precision="fp32", device="cpu"))
+    parameters = client.parameters(name)
+    engine = options.engine or parameters.get("engine", "auto")
+    return Predictor.load(folder, options=PredictOptions(engine=engine, precision="fp32", device="cpu"))
+
+
+def _judge(case: CaseComparison, limits: Thresholds) -> Iterator[tuple[str, float, str, float, bool]]:
+    """Yield what has a threshold: name, value, relation, limit and whether it is exceeded; NaN exceeds all."""
+    if case.logit_difference is not None:
+        value = case.logit_difference
+        yield "logit difference", value, "at most", limits.logits, not value <= limits.logits
+    yield "margin of changed voxels", case.margin, "at most", limits.margin, not case.margin <= limits.margin
+    for structure, value in case.dice.items():
+        yield f"Dice of {structure}", value, "at least", limits.dice, not value >= limits.dice
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a text table with aligned columns.
+
+    >>> print(format_table([("model", "cases"), ("a", "20")]))
+    model  cases
+    a      20
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

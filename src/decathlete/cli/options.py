@@ -95,6 +95,12 @@ Task = Annotated[
 Dataset = Annotated[
     str, typer.Argument(help="Dataset: a folder with dataset.json, or its name or number under --data.")
 ]
+OptionalDataset = Annotated[
+    str | None,
+    typer.Argument(
+        help="Dataset: a folder with dataset.json, or its name or number under --data; with --images, its new name."
+    ),
+]
 Dims = Annotated[Dim, typer.Option("--dim", help="Dimensions of the model: 2 (slices) or 3 (volumes).")]
 ConfigurationName = Annotated[
     Configuration | None,

@@ -13,6 +13,7 @@ from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.cluster_options import open_workers
 from decathlete.cli.config_file import explicit_options
+from decathlete.cli.plain_folders import PlainFolderArguments
 from decathlete.cli.plan_options import Adapt, FullPlanArguments
 from decathlete.cli.prediction_options import SlidingWindowArguments
 from decathlete.cli.terminal import echo
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 def run(
     context: typer.Context,
-    dataset: o.Dataset,
     plan: FullPlanArguments,
     training: FullTrainArguments,
     windows: SlidingWindowArguments,
+    folders: PlainFolderArguments,
+    dataset: o.OptionalDataset = None,
     dim: o.Dims = "3",
     configuration: o.ConfigurationName = None,
     preset: o.Preset = None,
@@ -104,10 +106,11 @@ def run(
     dims = dims_of(which)
     held_out = o.parse_fold(fold)
     assigned = split_assignments(plan.set_ or ())
+    workspace, reporter = Workspace(data=data, prepared=prepared, results=results), TerminalReporter()
     options: PipelineOptions = {
         "dims": dims,
         "configuration": which,
-        "workspace": Workspace(data=data, prepared=prepared, results=results),
+        "workspace": workspace,
         "plan_options": replace(plan.to_plan_options(), preset=preset, overrides=assigned.plan),
         "spacing": o.parse_spacing(spacing),
         "config": training.to_train_config(
@@ -124,8 +127,16 @@ def run(
         "metrics": o.parse_metrics(metrics),
         "fold_resources": None if fold_resources is None else parse_resources(fold_resources),
         "overwrite": overwrite,
-        "reporter": TerminalReporter(),
+        "reporter": reporter,
     }
+    task = folders.describe(
+        dataset,
+        workspace=workspace,
+        group_by=plan.group_by,
+        spacing=o.parse_spacing(spacing),
+        overwrite=overwrite,
+        reporter=reporter,
+    )
     with open_workers(context, cluster, workers) as case_workers:
         options["workers"] = case_workers
         if configurations is not None:
@@ -136,12 +147,12 @@ def run(
                 assigned=assigned.train,
             )
             _run_configurations(
-                dataset, configurations, folds, total_time, max_members, config_2d=config_2d, options=options
+                task, configurations, folds, total_time, max_members, config_2d=config_2d, options=options
             )
         elif folds is None:
-            _run_fold(dataset, held_out, options)
+            _run_fold(task, held_out, options)
         else:
-            _run_folds(dataset, folds, options)
+            _run_folds(task, folds, options)
 
 
 def _check_selection_options(explicit: Mapping[str, Any], configurations: str | None) -> None:

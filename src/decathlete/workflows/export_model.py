@@ -88,7 +88,7 @@ def _export_each_plan(
             exporter.export(
                 part,
                 path / part.folder.name,
-                windows=partial(_windows, part.folder, part.record.output_plan, inputs),
+                windows=partial(comparison_windows, part.folder, part.record.output_plan, inputs),
                 overwrite=overwrite,
             )
             for part in split_by_plan(bundle, scratch)

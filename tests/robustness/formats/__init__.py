@@ -14,7 +14,7 @@ Files = dict[str, bytes]
 
 FileMutation = Callable[[Files, Random], Files]
 
-_MODULES = ("nifti", "nrrd", "meta_image", "dicom", "models", "stores", "schemas", "archives")
+_MODULES = ("nifti", "nrrd", "meta_image", "mgh", "pictures", "dicom", "models", "stores", "schemas", "archives")
 
 
 @dataclass(frozen=True, kw_only=True)

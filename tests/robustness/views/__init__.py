@@ -19,6 +19,7 @@ SPACING_LIMITS_MM = (1e-6, 200.0)
 
 _MODULE_OF_SUFFIX = {".nii": "nifti", ".gz": "nifti", ".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "meta_image"}
 _MODULE_OF_SUFFIX |= {".mhd": "meta_image", ".dcm": "dicom", "": "dicom"}
+_MODULE_OF_SUFFIX |= {".mgh": "mgh", ".mgz": "mgh", **dict.fromkeys((".png", ".bmp", ".jpg", ".tif"), "pictures")}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

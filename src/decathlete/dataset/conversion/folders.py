@@ -95,7 +95,7 @@ def _match_files(
     folders: Folders, paths: dict[str, Path], problems: list[str]
 ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     unused: Unused = {}
-    images, labels = _training_files(folders, paths, problems, unused)
+    images, labels = training_files(folders, paths, problems, unused)
     training = _cases(images, folders, problems, unused)
     label_of = _labels(labels, folders, problems, unused)
     test_files = _image_files(paths["test images"], unused) if "test images" in paths else []
@@ -121,10 +121,15 @@ def _image_files(folder: Path, unused: Unused) -> list[Path]:
     return sorted(images)
 
 
-def _training_files(
+def training_files(
     folders: Folders, paths: dict[str, Path], problems: list[str], unused: Unused
 ) -> tuple[list[Path], list[Path]]:
-    """Find the files of images and of label maps; one folder may contain both, or contain the other folder."""
+    """Find the files of images and of label maps; one folder may contain both, or contain the other folder.
+
+    Args:
+        paths: the folders ``images`` and ``labels``.
+        problems, unused: what does not fit is added to them.
+    """
 
     def files_of(folder: Path) -> list[Path]:
         inner = [other for other in paths.values() if other != folder and other.is_relative_to(folder)]

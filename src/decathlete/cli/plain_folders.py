@@ -1,0 +1,111 @@
+"""Options of ``run`` for folders of images and label maps without a ``dataset.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from decathlete.cli.terminal import echo
+from decathlete.core.geometry import Triple
+from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.cli.progress import TerminalReporter
+    from decathlete.dataset.plain_folders import PlainDataset
+    from decathlete.workflows.workspace import Workspace
+
+FOLDERS = "Plain folders, instead of a dataset.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainFolderArguments:
+    """Options for files without a ``dataset.json``; nothing is written beside them."""
+
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", rich_help_panel=FOLDERS, help="Folder of the images.")
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", rich_help_panel=FOLDERS, show_default="with the images", help="Folder of the label maps."
+        ),
+    ] = None
+    test_images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", rich_help_panel=FOLDERS, help="Folder of images without label maps, to predict."),
+    ] = None
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            rich_help_panel=FOLDERS,
+            show_default="found in the files",
+            help="Names of the channels, with the suffixes of their files: MRI, or CT,PET, or T1=_t1,T2=_t2. The name "
+            "CT selects CT normalisation.",
+        ),
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            rich_help_panel=FOLDERS,
+            show_default="every value that occurs",
+            help="Names of the classes: liver,tumour (values 1, 2), or liver=1,tumour=4,ignore=9.",
+        ),
+    ] = None
+    label_suffix: Annotated[
+        str, typer.Option(metavar="TEXT", rich_help_panel=FOLDERS, help="Suffix of the names of label maps: _seg.")
+    ] = ""
+
+    def describe(
+        self,
+        name: str | None,
+        *,
+        workspace: Workspace,
+        group_by: str | None,
+        spacing: Triple | None,
+        overwrite: bool,
+        reporter: TerminalReporter,
+    ) -> str:
+        """Return the dataset of a command: ``name``, or the description of the folders, which is printed.
+
+        Raises:
+            OptionError: there is neither a name nor a folder of images, or the other options have no effect.
+        """
+        if self.images is None:
+            return self._require_name(name)
+        from decathlete.dataset.conversion.plain_sources import FileNames
+        from decathlete.workflows.plain_dataset import describe_folders
+
+        def show(found: PlainDataset) -> None:
+            echo("\n".join(found.describe()))
+
+        folder = describe_folders(
+            FileNames(**vars(self)),
+            name=name,
+            workspace=workspace,
+            group_by=group_by,
+            spacing=spacing,
+            overwrite=overwrite,
+            progress=reporter.cases("read labels"),
+            on_found=show,
+        )
+        echo(f"dataset: {folder} (use it for other commands; the files stay where they are)")
+        return str(folder)
+
+    def _require_name(self, name: str | None) -> str:
+        if vars(self) != vars(PlainFolderArguments()):
+            raise OptionError(
+                "--labels, --test-images, --channels, --classes and --label-suffix have no effect without --images",
+                remedy="add --images DIR, or leave them out",
+                code="E-OPTION-CONFLICT",
+            )
+        if name is None:
+            raise OptionError(
+                "there is no dataset",
+                remedy="name a folder with dataset.json (DATASET), or use --images DIR --labels DIR",
+            )
+        return name

@@ -1,0 +1,143 @@
+"""Use two folders of images and label maps as a dataset: what they contain is found by names and headers."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from decathlete.core.geometry import Triple
+from decathlete.core.progress import CaseProgress
+from decathlete.dataset.conversion.folders import Folders, training_files
+from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
+from decathlete.dataset.layouts import ManifestContent, decathlon_manifest
+from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.errors import DatasetError
+from decathlete.io.format_lookup import is_picture, suffix_of
+from decathlete.io.image_files import group_channels
+from decathlete.io.images import is_grey, read_grid, read_volume
+
+N_SAMPLED = 20
+"""RGB pictures that are read to find out whether they are grey."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainDataset:
+    """What was understood from two folders.
+
+    Attributes:
+        folders: of images, label maps and test images.
+        spec: cases, channels and labels.
+        found_channels: whether the channels were found in the files, not named by the user.
+        unit: of lengths; ``pixel`` if the files have no spacing.
+    """
+
+    folders: tuple[Path, ...]
+    spec: DatasetSpec
+    found_channels: bool
+    unit: str
+
+    def manifest(self, name: str) -> dict[str, object]:
+        """Make a ``dataset.json`` that lists the files where they are."""
+        spec = self.spec
+        given = spec.groups_from != "names"  # a guess must not become a fact
+        content = ManifestContent(
+            name=name,
+            channels=spec.channels,
+            labels=spec.labels,
+            training=(),
+            groups={case.id: case.group for case in spec.cases if given and case.group is not None},
+        )
+        return decathlon_manifest(content) | {
+            "numTraining": len(spec.cases),
+            "numTest": len(spec.test_cases),
+            "training": [{"image": _listed(case.images), "label": str(case.label)} for case in spec.cases],
+            "test": [
+                {"image": images} if isinstance(images := _listed(case.images), list) else images
+                for case in spec.test_cases
+            ],
+        }
+
+    def describe(self) -> list[str]:
+        """Return what was understood, one line for each thing."""
+        spec, images = self.spec, [path for case in self.spec.cases for path in case.images]
+        kinds = Counter(suffix_of(path.name) or "folder" for path in images)
+        by = "found in the files; --channels names them" if self.found_channels else "by --channels"
+        classes = ", ".join(f"{c.value} = {c.name}" for c in spec.labels.classes)
+        ignore = "" if spec.labels.ignore is None else f", {spec.labels.ignore} = ignore"
+        lines = [
+            f"images: {len(spec.cases)} cases in {self.folders[0]} ({', '.join(sorted(kinds))})",
+            f"label maps: {self.folders[1]}, matched by name",
+            f"channels: {', '.join(spec.channels)} ({by})",
+            f"label values: {classes}{ignore}",
+            "lengths: in pixels, the files have no spacing" if self.unit == "pixel" else "lengths: mm",
+        ]
+        n_groups = len({case.group for case in spec.cases})
+        if spec.groups_from is not None:
+            lines.append(f"patients: {n_groups}, by {'--group-by' if spec.groups_from == 'option' else 'their names'}")
+        return [*lines, f"test images: {len(spec.test_cases)}"] if spec.test_cases else lines
+
+
+def read_plain_folders(
+    names: FileNames,
+    *,
+    group_by: str | None = None,
+    spacing: Triple | None = None,
+    workers: int = 2,
+    progress: CaseProgress | None = None,
+) -> PlainDataset:
+    """Find cases, channels and labels of two folders; nothing is written.
+
+    Args:
+        names: the folders, relative to the current one, and the names of files, channels and classes.
+        progress: called after each label map that is read to find its values.
+
+    Raises:
+        DatasetError: files do not fit together; lists every problem.
+    """
+    folders = tuple(
+        folder.resolve() for folder in (names.images, names.labels or names.images, names.test_images) if folder
+    )
+    root = Path(os.path.commonpath(folders))
+    absolute = replace(
+        names, images=folders[0], labels=folders[1], test_images=folders[2] if len(folders) > 2 else None
+    )
+    found = names.channels is None
+    if found:
+        absolute = replace(absolute, channels=",".join(_find_channels(root, absolute)))
+    spec = read_plain_source(
+        root, absolute, group_by=group_by, spacing=spacing, workers=workers, progress=progress
+    ).spec
+    _, geometry = read_grid(spec.cases[0].images[0], spacing=spacing)
+    return PlainDataset(folders=folders, spec=spec, found_channels=found, unit=geometry.unit)
+
+
+def _listed(images: Sequence[Path]) -> str | list[str]:
+    return str(images[0]) if len(images) == 1 else [str(path) for path in images]
+
+
+def _find_channels(root: Path, names: FileNames) -> list[str]:
+    """Return names of the channels, from the names of files and the header of the first image."""
+    assert names.images is not None  # for the type checker: the caller has set it
+    labels = names.labels or names.images
+    folders = Folders(root=root, images=names.images, labels=labels, channels={}, label_suffix=names.label_suffix)
+    for folder in (names.images, labels):
+        if not folder.is_dir():
+            raise DatasetError(
+                "is not a folder", where=folder, remedy="check --images and --labels", code="E-DATASET-NOT-FOUND"
+            )
+    problems: list[str] = []
+    files, _ = training_files(folders, {"images": names.images, "labels": labels}, problems, {})
+    cases = [Case(id=case_id, images=paths) for case_id, paths in group_channels(files).items()]
+    if not cases:
+        detail = problems[0] if problems else "contains no images"
+        raise DatasetError(detail, where=names.images, remedy="check --images, --labels and --label-suffix")
+    n_files = max(len(case.images) for case in cases)
+    n_channels = n_files if n_files > 1 else read_grid(cases[0].images[0])[0]
+    pictures = [case.images[0] for case in cases if n_files == 1 and is_picture(case.images[0])]
+    if pictures:
+        sample = (read_volume(path).array_CZYX for path in pictures[:N_SAMPLED])
+        return ["grey"] if all(len(image) == 1 or is_grey(image) for image in sample) else ["red", "green", "blue"]
+    return ["image"] if n_channels == 1 else [f"channel {number}" for number in range(n_channels)]

@@ -1,0 +1,80 @@
+"""Describe two folders of images and label maps by a ``dataset.json`` elsewhere, so that every command can use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from decathlete.core.documents import read_json
+from decathlete.core.files import check_output_path, check_outside, write_json
+from decathlete.core.geometry import Triple
+from decathlete.core.locks import locked_output
+from decathlete.core.progress import CaseProgress
+from decathlete.dataset.conversion.plain_sources import FileNames
+from decathlete.dataset.manifest import MANIFEST
+from decathlete.dataset.plain_folders import PlainDataset, read_plain_folders
+from decathlete.errors import ManifestError, OutputError
+from decathlete.workflows.workspace import Workspace
+
+DATASETS = "datasets"
+"""Folder below the prepared data."""
+
+
+def describe_folders(
+    files: FileNames,
+    *,
+    name: str | None = None,
+    workspace: Workspace = Workspace(),
+    group_by: str | None = None,
+    spacing: Triple | None = None,
+    workers: int = 2,
+    overwrite: bool = False,
+    progress: CaseProgress | None = None,
+    on_found: Callable[[PlainDataset], None] = lambda _: None,
+) -> Path:
+    """Write a ``dataset.json`` that lists the files of plain folders, and return its folder.
+
+    Nothing is written beside the files. The result is a dataset for every other function.
+
+    Args:
+        files: the folders (``images``, ``labels``), and what their names mean; channels are found without
+            ``channels``.
+        name: of the dataset; default: that of the folder with the images, or of the folder above it.
+        workspace: the result is ``workspace.prepared / "datasets" / name``.
+        group_by: regular expression with one group that matches a case's patient.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
+        overwrite: replace the description of other files.
+        progress: called after each label map that is read.
+        on_found: receives what was understood.
+
+    Raises:
+        DatasetError: files do not fit together; lists every problem.
+        OutputError: the folder describes other files, or cannot be written.
+    """
+    found = read_plain_folders(files, group_by=group_by, spacing=spacing, workers=workers, progress=progress)
+    on_found(found)
+    called = name or _default_name(found)
+    folder = workspace.prepared / DATASETS / called
+    for source in found.folders:
+        check_outside(folder, source)
+    check_output_path(workspace.prepared)
+    manifest = found.manifest(called)
+    with locked_output(folder):
+        path = folder / MANIFEST
+        if path.exists() and read_json(path, error=ManifestError) != manifest and not overwrite:
+            raise OutputError(
+                "describes other files, or the same files with other names of channels or classes",
+                where=path,
+                remedy="choose another name for the dataset (the argument DATASET), or add --overwrite",
+                code="E-OUTPUT-EXISTS",
+            )
+        if not path.exists() or overwrite:
+            write_json(path, manifest)
+    return folder
+
+
+def _default_name(found: PlainDataset) -> str:
+    """Return the name of the folder of images, or that of the folder above if it only says what it holds."""
+    images = found.folders[0]
+    general = images.name.lower().startswith(("image", "img", "scan", "raw")) or images.name.lower() in ("data", "x")
+    return images.parent.name or images.name if general else images.name

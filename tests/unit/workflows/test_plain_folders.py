@@ -1,0 +1,126 @@
+"""Two folders become a dataset: channels, classes and patients are found, printed, and written elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from decathlete.core.geometry import Geometry
+from decathlete.dataset.conversion.plain_sources import FileNames
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.plain_folders import PlainDataset
+from decathlete.errors import DatasetError, OutputError
+from decathlete.io.images import write_image, write_label
+from decathlete.workflows.check import check
+from decathlete.workflows.plain_dataset import describe_folders
+from decathlete.workflows.workspace import Workspace
+
+LABEL = (np.arange(400).reshape(20, 20) % 3).astype(np.uint8)
+
+
+def make_pictures(root: Path, *, colours: bool, image_suffix: str = ".png", mode: str | None = None) -> FileNames:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for case in ("P1-IM-1", "P1-IM-2", "P2-IM-1"):
+        shape = (20, 20, 3) if colours else (20, 20)
+        picture = Pillow.fromarray(random.integers(0, 256, shape, dtype=np.uint8))
+        (picture.convert(mode) if mode else picture).save(root / "images" / f"{case}{image_suffix}")
+        Pillow.fromarray(LABEL).save(root / "masks" / f"{case}.png")
+    return FileNames(images=root / "images", labels=root / "masks")
+
+
+def describe(root: Path, names: FileNames, **options: object) -> tuple[Path, PlainDataset]:
+    found: list[PlainDataset] = []
+    place = Workspace(prepared=root.parent / "prepared")
+    folder = describe_folders(names, workspace=place, on_found=found.append, **options)  # type: ignore[arg-type]
+    return folder, found[0]
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("colours", "mode", "channels"),
+    [(True, None, ("red", "green", "blue")), (False, None, ("grey",)), (False, "RGB", ("grey",))],
+    ids=["rgb", "grey", "grey saved as rgb"],
+)
+def test_channels_of_pictures_are_found(
+    tmp_path: Path, colours: bool, mode: str | None, channels: tuple[str, ...]
+) -> None:
+    root = tmp_path / "Cells"
+    names = make_pictures(root, colours=colours, mode=mode)
+    before = snapshot(root)
+    folder, found = describe(root, names, group_by="(P.)")
+    assert folder == tmp_path / "prepared" / "datasets" / "Cells"
+    spec = read_dataset(folder)
+    assert spec.channels == channels
+    assert {case.id: case.group for case in spec.cases} == {"P1-IM-1": "P1", "P1-IM-2": "P1", "P2-IM-1": "P2"}
+    assert [c.value for c in spec.labels.classes] == [0, 1, 2]
+    assert snapshot(root) == before
+    text = "\n".join(found.describe())
+    for part in (f"channels: {', '.join(channels)}", "3 cases", "(.png)", "in pixels", "1 = label 1", "patients: 2"):
+        assert part in text
+    assert not check(folder).errors
+
+
+def test_jpeg_images_may_have_png_label_maps(tmp_path: Path) -> None:
+    folder, _ = describe(tmp_path / "Cells", make_pictures(tmp_path / "Cells", colours=True, image_suffix=".jpg"))
+    assert {case.images[0].suffix for case in read_dataset(folder).cases} == {".jpg"}
+    assert not check(folder).errors
+
+
+def test_channels_of_volumes_are_found_by_names_and_headers(tmp_path: Path) -> None:
+    grid = Geometry.plain((4, 5, 6), (3.0, 1.0, 1.0))
+    for case in ("a", "b"):
+        for channel in range(2):
+            write_image(tmp_path / "s" / "scans" / f"{case}_000{channel}.nii.gz", np.ones((1, 4, 5, 6)), grid)
+        write_label(tmp_path / "s" / "seg" / f"{case}.nii.gz", np.ones((4, 5, 6), int), grid)
+    names = FileNames(images=tmp_path / "s" / "scans", labels=tmp_path / "s" / "seg", classes="liver")
+    folder, found = describe(tmp_path / "s", names, name="Mine")
+    spec = read_dataset(folder)
+    assert spec.channels == ("channel 0", "channel 1")
+    assert [len(case.images) for case in spec.cases] == [2, 2]
+    assert found.unit == "mm"
+    assert "1 = liver" in "\n".join(found.describe())
+
+
+def test_label_maps_beside_their_images(tmp_path: Path) -> None:
+    root = tmp_path / "Cells"
+    make_pictures(root, colours=False)
+    for path in sorted((root / "masks").iterdir()):
+        path.rename(root / "images" / f"{path.stem}_mask.png")
+    folder, _ = describe(root, FileNames(images=root / "images", label_suffix="_mask"))
+    assert next(case.label and case.label.name for case in read_dataset(folder).cases) == "P1-IM-1_mask.png"
+
+
+def test_another_description_is_not_replaced_unasked(tmp_path: Path) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=False)
+    folder, _ = describe(tmp_path / "Cells", names)
+    assert describe(tmp_path / "Cells", names)[0] == folder
+    (tmp_path / "Cells" / "masks" / "P2-IM-1.png").unlink()
+    (tmp_path / "Cells" / "images" / "P2-IM-1.png").unlink()
+    with pytest.raises(OutputError, match="describes other files"):
+        describe(tmp_path / "Cells", names)
+    describe(tmp_path / "Cells", names, overwrite=True)
+    assert len(read_dataset(folder).cases) == 2
+
+
+def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=False)
+    (tmp_path / "Cells" / "masks" / "P2-IM-1.png").unlink()
+    with pytest.raises(DatasetError, match=r"P2-IM-1.png has no label map"):
+        describe(tmp_path / "Cells", names)
+    with pytest.raises(DatasetError, match="is not a folder"):
+        describe(tmp_path / "Cells", FileNames(images=tmp_path / "none"))
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_the_description_does_not_lie_among_the_files(tmp_path: Path) -> None:
+    names = make_pictures(tmp_path / "Cells", colours=False)
+    with pytest.raises(OutputError):
+        describe_folders(names, workspace=Workspace(prepared=tmp_path / "Cells" / "images"))

@@ -152,18 +152,26 @@ def _prepare_label(
 def foreground_sample(
     label_ZYX: NDArray[np.uint8], case_id: str, n_classes: int = IGNORE_INDEX
 ) -> dict[int, NDArray[np.int64]]:
-    """Class index -> flat places of at most :data:`FOREGROUND_SAMPLES` of its voxels, ascending; no absent class."""
+    """Class index -> flat places of at most :data:`FOREGROUND_SAMPLES` of its voxels, ascending; no absent class.
+
+    Of a label map with ignored voxels, ``IGNORE_INDEX`` has places of the others, so that patches can be cut there.
+    """
+    sample = {}
+    if (label_ZYX == IGNORE_INDEX).any() and (annotated := np.flatnonzero(label_ZYX != IGNORE_INDEX)).size:
+        sample[IGNORE_INDEX] = _some_places(annotated, case_id, IGNORE_INDEX)
     places = np.flatnonzero(foreground_mask(label_ZYX, n_classes))
     if not places.size:
-        return {}
+        return sample
     values = label_ZYX.reshape(-1)[places]
     by_class = np.argsort(values, kind="stable")
     present, first = np.unique(values[by_class], return_index=True)
-    sample = {}
     for value, members in zip(present.tolist(), np.split(by_class, first[1:]), strict=True):
-        kept = places[members]
-        if len(kept) > FOREGROUND_SAMPLES:
-            chosen = stream(0, "foreground", case_id, value).choice(len(kept), FOREGROUND_SAMPLES, replace=False)
-            kept = kept[np.sort(chosen)]
-        sample[value] = kept.astype(np.int64)
+        sample[value] = _some_places(places[members], case_id, value)
     return sample
+
+
+def _some_places(places: NDArray[np.int64], case_id: str, value: int) -> NDArray[np.int64]:
+    if len(places) > FOREGROUND_SAMPLES:
+        chosen = stream(0, "foreground", case_id, value).choice(len(places), FOREGROUND_SAMPLES, replace=False)
+        places = places[np.sort(chosen)]
+    return places.astype(np.int64)

@@ -126,6 +126,7 @@ from .workflows.export_model import (
 )
 from .workflows.export_triton import export_triton as export_triton
 from .workflows.fold import FoldResult as FoldResult
+from .workflows.merge import merge_datasets as merge_datasets
 from .workflows.plain_dataset import describe_folders as describe_folders
 from .workflows.predict import predict as predict
 from .workflows.prepare_for_model import prepare_for_model as prepare_for_model

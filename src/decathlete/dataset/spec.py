@@ -29,6 +29,7 @@ class Case:
         group: the patient; cases of one group are never split. ``None``: a group of its own.
         spacing: z, y, x in mm, for axes whose spacing its files do not contain; ``None``: such files are errors.
         structures: of a label that is a DICOM SEG object or RT structure set; ``None``: the label is an image.
+        unannotated: values of the classes that were not annotated; empty: all were. One of ``LabelSet.unannotated``.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Case:
     group: str | None = None
     spacing: Triple | None = None
     structures: LabelStructures | None = None
+    unannotated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ class DatasetSpec:
         files = [stamp(p) for c in self.cases for p in (*c.images, *([c.label] if c.label else []))]
         reading: list[object] = [] if self.spacing is None else [self.spacing]
         reading += [case.structures.names for case in self.cases if case.structures is not None]
+        partial = {case.id: case.unannotated for case in self.cases if case.unannotated}
+        reading += [partial] if partial else []
         return value_digest([self.name, self.channels, self.labels.model_dump(), files, *reading])
 
 

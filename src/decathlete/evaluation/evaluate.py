@@ -122,6 +122,7 @@ def evaluate_pairs(
     metrics: Sequence[Metric] | None = None,
     spacing: Triple | None = None,
     structures: Mapping[str, LabelStructures] | None = None,
+    unannotated: Mapping[str, Sequence[int]] | None = None,
     workers: Workers = 2,
 ) -> Scores:
     """Score files: case id -> (prediction, truth).
@@ -130,6 +131,7 @@ def evaluate_pairs(
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
         structures: case id -> how its truth is read, for those that are DICOM SEG objects or RT structure sets.
+        unannotated: case id -> values of the classes that were not annotated in it, which are not scored.
 
     Raises:
         GridMismatchError: some pairs do not share a grid; all of them are named.
@@ -147,7 +149,10 @@ def evaluate_pairs(
     _check_grids(with_grid, spacing)
     scored: list[CaseScores] = []
     problems: list[str] = []
-    work = {case_id: (case_id, *pair, structures.get(case_id)) for case_id, pair in pairs.items()}
+    work = {
+        case_id: (case_id, *pair, structures.get(case_id), tuple((unannotated or {}).get(case_id, ())))
+        for case_id, pair in pairs.items()
+    }
     score = partial(_score_files, labels=labels, metrics=used, spacing=spacing)
     for outcome in map_cases(score, work, workers=workers):
         if outcome.value is not None:
@@ -192,16 +197,24 @@ def _compare_grids(pair: Pair, spacing: Triple | None) -> list[str]:
 
 
 def _score_files(
-    item: tuple[str, Path, Path, LabelStructures | None],
+    item: tuple[str, Path, Path, LabelStructures | None, tuple[int, ...]],
     *,
     labels: LabelSet,
     metrics: Sequence[Metric],
     spacing: Triple | None,
 ) -> CaseScores:
-    case_id, prediction_path, truth_path, structures = item
+    case_id, prediction_path, truth_path, structures, unannotated = item
     truth = _read_declared(truth_path, labels, spacing, structures)
     prediction = _read_declared(prediction_path, labels, spacing)
-    return score_case(prediction.array_ZYX, truth.array_ZYX, truth.geometry, labels, metrics=metrics, case_id=case_id)
+    return score_case(
+        prediction.array_ZYX,
+        truth.array_ZYX,
+        truth.geometry,
+        labels,
+        metrics=metrics,
+        unannotated=unannotated,
+        case_id=case_id,
+    )
 
 
 def _read_declared(

@@ -94,7 +94,7 @@ def _prepare_case(
         return True
     label = read_label(case.label, spacing=case.spacing, structures=case.structures) if case.label else None
     image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
-    prepared = prepare(image, plan, label=label, case_id=case.id)
+    prepared = prepare(image, plan, label=label, unannotated=case.unannotated, case_id=case.id)
     if predicted is not None:
         prepared = add_previous_stage(prepared, read_label(predicted, spacing=case.spacing).array_ZYX, plan)
     raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None

@@ -23,6 +23,7 @@ from decathlete.core.files import (
 )
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.locks import require_no_readers
+from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
@@ -78,6 +79,7 @@ def case_digest(case: Case, plan: Plan, predicted: Path | None = None) -> str:
     stamps = [(p.name, i.st_size, i.st_mtime_ns) for p in files for i in [p.stat()]]
     reading: list[object] = [] if case.spacing is None else [case.spacing]
     reading += [] if case.structures is None else [case.structures.names]
+    reading += [case.unannotated] if case.unannotated else []
     previous = [] if predicted is None else [file_digest(predicted)]
     return value_digest([preparation_digest(plan), case.id, stamps, *reading, *previous])
 
@@ -111,6 +113,7 @@ def begin(
         case_ids=tuple(case.id for case in spec.cases),
         splits_digest=_splits_digest(splits),
         spacing=spec.spacing,
+        annotated=annotated_of(spec),
     ).save(folder / "source.json")
 
 

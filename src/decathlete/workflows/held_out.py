@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decathlete.core.geometry import Triple
+from decathlete.dataset.annotated import Annotated
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, OptionError
@@ -28,14 +29,18 @@ def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None)
         raise OptionError(
             "this model was trained on every case: none is held out", where=run, remedy="train one fold (--fold 0)"
         )
-    return load_cases(record.val, dataset_root or Path(record.dataset_root or ""), spacing=record.spacing)
+    root = dataset_root or Path(record.dataset_root or "")
+    return load_cases(record.val, root, spacing=record.spacing, annotated=record.annotated or None)
 
 
-def load_cases(case_ids: Sequence[str], root: Path, *, spacing: Triple | None = None) -> list[Case]:
+def load_cases(
+    case_ids: Sequence[str], root: Path, *, spacing: Triple | None = None, annotated: Annotated | None = None
+) -> list[Case]:
     """Load cases of a raw dataset by their ids.
 
     Args:
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        annotated: case id -> classes that were annotated in it; ``None``: as the manifest says.
 
     Raises:
         DatasetError: the raw dataset is missing or lacks held-out cases.
@@ -47,7 +52,7 @@ def load_cases(case_ids: Sequence[str], root: Path, *, spacing: Triple | None = 
             remedy="use --dataset FOLDER with its new path",
             code="E-DATASET-NOT-FOUND",
         )
-    by_id = {c.id: c for c in read_dataset(root, spacing=spacing).cases}
+    by_id = {c.id: c for c in read_dataset(root, spacing=spacing, annotated=annotated).cases}
     missing = [i for i in case_ids if i not in by_id]
     if missing:
         raise DatasetError(

@@ -67,7 +67,7 @@ def prepare_for_model(
             remedy="predict the images themselves with `decathlete predict`",
         )
     plan = record.plan
-    spec = read_dataset(workspace.dataset(task), spacing=spacing)
+    spec = read_dataset(workspace.dataset(task), spacing=spacing, annotated={})
     cases = spec.cases if mode == "val" else spec.test_cases
     if not cases:
         raise DatasetError(

@@ -32,6 +32,7 @@ class _Truth:
 
     case_id: str
     truth_ZYX: LabelZYX
+    unannotated: tuple[int, ...] = ()
 
 
 def score_on_prepared_grid(
@@ -78,6 +79,7 @@ def _score(predictor: Predictor, predicted: CaseResult[_Truth], *, metrics: Sequ
         prediction.geometry,
         predictor.labels,
         metrics=metrics,
+        unannotated=truth.unannotated,
         case_id=truth.case_id,
     )
 
@@ -101,5 +103,9 @@ def _read(predictor: Predictor, case: Case) -> CaseRequest[_Truth]:
             warnings=(),
             previous=predictor.prepare_previous(image, [prepared], case.id),
         ),
-        payload=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, on_prepared_grid, plan.labels)),
+        payload=_Truth(
+            case_id=case.id,
+            truth_ZYX=restore_label(prepared.label_ZYX, on_prepared_grid, plan.labels),
+            unannotated=case.unannotated,
+        ),
     )

@@ -13,6 +13,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
+from decathlete.dataset.annotated import read_annotated
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.manifest import read_dataset
@@ -78,7 +79,8 @@ def preprocess(
     """
     which = configuration or folder_name(dims)
     folder = check_output_folder(workspace.prepared_folder(task, which))
-    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing)
+    annotated = None if options.annotated is None else read_annotated(options.annotated)
+    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing, annotated=annotated)
     with locked_output(folder, wait_for="prepared"):
         # a cascade's data also depend on its first stage
         may_reuse = reuse and not overwrite and which != "3d_cascade"

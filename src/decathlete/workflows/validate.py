@@ -149,8 +149,15 @@ def _validate(
     paths = {p.case_id: p.path for p in predictions}
     pairs = {c.id: (paths[c.id], c.label) for c in cases if c.label is not None}
     structures = {c.id: c.structures for c in cases if c.structures is not None}
+    unannotated = {c.id: c.unannotated for c in cases if c.unannotated}
     scores = evaluate_pairs(
-        pairs, labels, metrics=metrics, spacing=record.spacing, structures=structures, workers=workers
+        pairs,
+        labels,
+        metrics=metrics,
+        spacing=record.spacing,
+        structures=structures,
+        unannotated=unannotated,
+        workers=workers,
     )
     return _save(scores, origin, run)
 

@@ -189,7 +189,7 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
     assert first.origin.models == (ModelBundle.load(run / "model").digest,)
     before = _times(run)
     with monkeypatch.context() as patch:
-        patch.setattr("decathlete.workflows.validate.evaluate_pairs", lambda *_, **__: pytest.fail("scored again"))
+        patch.setattr("decathlete.workflows.validate.score_held_out", lambda *_, **__: pytest.fail("scored again"))
         assert validate(run, dataset_root=data, options=options) == first
     del before[run / "scores.csv"]
     assert before.items() <= _times(run).items()

@@ -105,6 +105,13 @@ def make_plan(
         fingerprint_digest=fingerprint.digest(),
         user_set=network_options_set(options, find_architecture(options)),
     )
+    mirroring = {"mirror_axes": explain.why_mirroring()}
+    mirroring |= explain.why_mirror_pairs(plan.mirror_pairs, found=options.mirror_pairs == AUTO)
+    if previous_stage is not None and plan.side_swap is not None:
+        # The channels of the previous stage would have to change sides, too.
+        axes_kept = tuple(axis for axis in range(dims) if axis != plan.side_swap.axis)
+        plan = plan.revised(mirror_axes=axes_kept, mirror_pairs=())
+        mirroring = {"mirror_axes": explain.why_sides_are_not_mirrored()}
     reasons = {
         "orientation": explain.why_orientation(fingerprint.orientation),
         "axis_order": explain.set_by("")
@@ -114,8 +121,7 @@ def make_plan(
         "target_spacing": explain.why_spacing(dims, coarse=grid.coarse, unit=fingerprint.unit),
         "normalization": explain.why_normalization(plan, fingerprint),
         "resampling": explain.why_resampling(Resampling()),
-        "mirror_axes": explain.why_mirroring(),
-        **explain.why_mirror_pairs(plan.mirror_pairs, found=options.mirror_pairs == AUTO),
+        **mirroring,
         **explain.why_foreground_channel(options.foreground_channel),
         **explain.why_previous_stage(previous_stage),
         **explain.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),

@@ -1,15 +1,20 @@
-"""Loads held-out cases of the raw dataset."""
+"""Loads held-out cases of the raw dataset, and scores their predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from decathlete.core.geometry import Triple
+from decathlete.core.labels import LabelSet
+from decathlete.core.parallel import Workers
 from decathlete.dataset.annotated import Annotated
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, OptionError
+from decathlete.evaluation.evaluate import evaluate_pairs
+from decathlete.evaluation.metrics import Metric
+from decathlete.evaluation.scores import Scores
 from decathlete.training.reporting.records import RunRecord
 
 
@@ -61,3 +66,34 @@ def load_cases(
             remedy="use the dataset of its training",
         )
     return [by_id[i] for i in case_ids]
+
+
+def score_held_out(
+    cases: Iterable[Case],
+    predictions: Mapping[str, Path],
+    labels: LabelSet,
+    *,
+    metrics: Sequence[Metric],
+    spacing: Triple | None,
+    workers: Workers,
+) -> Scores:
+    """Score the predictions of held-out cases against their label maps.
+
+    Args:
+        predictions: case id -> label map; cases without a label map of their own are left out.
+        labels: the model's, because its regions may differ from those of the dataset.
+        spacing: z, y, x in mm, for files that do not contain their spacing.
+
+    Raises:
+        GridMismatchError, DatasetError: see :func:`~decathlete.evaluation.evaluate.evaluate_pairs`.
+    """
+    labelled = {case.id: case for case in cases if case.label is not None}
+    return evaluate_pairs(
+        {i: (predictions[i], case.label) for i, case in labelled.items() if case.label is not None},
+        labels,
+        metrics=metrics,
+        spacing=spacing,
+        structures={i: case.structures for i, case in labelled.items() if case.structures is not None},
+        unannotated={i: case.unannotated for i, case in labelled.items() if case.unannotated},
+        workers=workers,
+    )

@@ -10,7 +10,6 @@ from decathlete.core.locks import locked_folder
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import ModelError
-from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
@@ -18,7 +17,7 @@ from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict_files import predict_files
 from decathlete.training.reporting.records import RunRecord
-from decathlete.workflows.held_out import load_held_out_cases
+from decathlete.workflows.held_out import load_held_out_cases, score_held_out
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
 from decathlete.workflows.scores_reuse import load_reusable_scores, make_scores_origin
 from decathlete.workflows.selection.validation import find_selection_folder, validate_selection
@@ -147,18 +146,7 @@ def _validate(
         existing.save_csv(run / "scores.csv")  # it may have been removed or changed
         return existing
     paths = {p.case_id: p.path for p in predictions}
-    pairs = {c.id: (paths[c.id], c.label) for c in cases if c.label is not None}
-    structures = {c.id: c.structures for c in cases if c.structures is not None}
-    unannotated = {c.id: c.unannotated for c in cases if c.unannotated}
-    scores = evaluate_pairs(
-        pairs,
-        labels,
-        metrics=metrics,
-        spacing=record.spacing,
-        structures=structures,
-        unannotated=unannotated,
-        workers=workers,
-    )
+    scores = score_held_out(cases, paths, labels, metrics=metrics, spacing=record.spacing, workers=workers)
     return _save(scores, origin, run)
 
 

@@ -12,14 +12,13 @@ from decathlete.core.parallel import Workers
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
 from decathlete.errors import DecathleteError, ModelError
-from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.inference.predict_files import predict_files
-from decathlete.workflows.held_out import load_held_out_cases
+from decathlete.workflows.held_out import load_held_out_cases, score_held_out
 from decathlete.workflows.selection.configurations import TrainedConfiguration, TrainedFold
 from decathlete.workflows.validate import validate
 
@@ -185,9 +184,13 @@ def score_pair(
         )
         records |= {file.case_id: file.record for file in predicted}
         predictions |= {file.case_id: file.path for file in predicted}
-        pairs = {case.id: (predictions[case.id], case.label) for case in held_out if case.label is not None}
-        scores = evaluate_pairs(
-            pairs, runs[0].labels, metrics=make_metrics([DICE]), spacing=spacing, workers=setup.workers
+        scores = score_held_out(
+            held_out,
+            predictions,
+            runs[0].labels,
+            metrics=make_metrics([DICE]),
+            spacing=spacing,
+            workers=setup.workers,
         )
         scored += scores.cases
     return _result(scored, records, predictions)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
 from decathlete.evaluation.comparison import Difference
@@ -87,6 +89,7 @@ class Selection(Schema):
         held_out: fold -> its held-out cases.
         dataset_root: folder of the raw dataset.
         spacing: z, y, x in mm, that files without a spacing are read with.
+        annotated: case id -> annotated classes, of cases in which not all classes were annotated.
         max_members: greatest number of networks that was allowed.
         selected: name of the selected candidate.
         reason: why it was selected, in words.
@@ -99,6 +102,7 @@ class Selection(Schema):
     dataset: str
     dataset_root: str
     spacing: Triple | None = None
+    annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
     folds: tuple[int, ...]
     held_out: dict[int, tuple[str, ...]]
     max_members: int

@@ -206,7 +206,7 @@ class _Work:
         first = self.configurations[0].folds[self.folds[0]].record
         root = self.setup.dataset_root or Path(first.dataset_root or "")
         cases = load_cases(self.configurations[0], self.folds, self.setup.dataset_root)
-        spec = read_dataset(root, group_by=group_by, spacing=first.spacing)
+        spec = read_dataset(root, group_by=group_by, spacing=first.spacing, annotated=first.annotated or None)
         patients = groups_in_force(spec, len(self.folds))
         results = self._score(cases)
         best = self._best(results)
@@ -218,6 +218,7 @@ class _Work:
             dataset=first.dataset,
             dataset_root=str(root.resolve()),
             spacing=first.spacing,
+            annotated=first.annotated,
             folds=tuple(self.folds),
             held_out={fold: tuple(case.id for case in held_out) for fold, held_out in cases.items()},
             max_members=max_members,
@@ -266,7 +267,13 @@ class _Work:
         self, result: HeldOutResult, cases: Mapping[int, Sequence[Case]], patients: Mapping[str, str]
     ) -> PostprocessingDecision:
         held_out = {
-            case.id: HeldOutCase(prediction=result.predictions[case.id], truth=case.label, spacing=case.spacing)
+            case.id: HeldOutCase(
+                prediction=result.predictions[case.id],
+                truth=case.label,
+                spacing=case.spacing,
+                structures=case.structures,
+                unannotated=case.unannotated,
+            )
             for of_fold in cases.values()
             for case in of_fold
             if case.label is not None

@@ -16,6 +16,7 @@ from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.labels import LabelSet, Region
 from decathlete.evaluation.overlap import joint_box
 from decathlete.inference.output.apply_postprocessing import Step, build_steps, postprocess
+from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.images import read_label
 from decathlete.models.record import PostprocessingStep
 
@@ -33,11 +34,15 @@ class HeldOutCase:
 
     Attributes:
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        structures: of a truth that is a DICOM SEG object or RT structure set.
+        unannotated: values of the classes that the truth does not annotate; their structures have no Dice.
     """
 
     prediction: Path
     truth: Path
     spacing: Triple | None = None
+    structures: LabelStructures | None = None
+    unannotated: tuple[int, ...] = ()
 
 
 def candidate_steps(structure: str, smallest_truth_ml: float | None) -> list[PostprocessingStep]:
@@ -77,7 +82,7 @@ def measure_steps(
         The Dice without post-processing; and by the index of each step that changes the prediction, the Dice with it.
     """
     prediction_ZYX, truth_ZYX, geometry = _read(case)
-    counts = _Counts(prediction_ZYX, truth_ZYX, labels)
+    counts = _Counts(prediction_ZYX, truth_ZYX, labels, unannotated=case.unannotated)
     boxes = ndimage.find_objects(prediction_ZYX)
     changed = {}
     for index, step in enumerate(build_steps(steps, labels)):
@@ -96,13 +101,14 @@ def measure_all_steps(case: HeldOutCase, *, labels: LabelSet, steps: Sequence[Po
     """Return the Dice of each structure after all steps, one after the other."""
     prediction_ZYX, truth_ZYX, geometry = _read(case)
     run: tuple[Step, ...] = build_steps(steps, labels)
-    return _Counts(postprocess(prediction_ZYX, geometry, labels, run), truth_ZYX, labels).dice()
+    after_ZYX = postprocess(prediction_ZYX, geometry, labels, run)
+    return _Counts(after_ZYX, truth_ZYX, labels, unannotated=case.unannotated).dice()
 
 
 def _read(case: HeldOutCase) -> tuple[LabelZYX, LabelZYX, Geometry]:
     """Read prediction and truth, cropped to the box around the foreground of both."""
     prediction = read_label(case.prediction, spacing=case.spacing)
-    truth = read_label(case.truth, spacing=case.spacing)
+    truth = read_label(case.truth, spacing=case.spacing, structures=case.structures)
     box = joint_box(prediction.array_ZYX, truth.array_ZYX, margin=1).slices
     return prediction.array_ZYX[box].astype(np.int32), truth.array_ZYX[box].astype(np.int32), truth.geometry
 
@@ -121,7 +127,10 @@ def _box(boxes: Sequence[Any], structure: Region, shape: Sequence[int]) -> tuple
 class _Counts:
     """Voxels by predicted and true value, from which the Dice of every structure follows."""
 
-    def __init__(self, prediction_ZYX: LabelZYX, truth_ZYX: LabelZYX, labels: LabelSet) -> None:
+    def __init__(
+        self, prediction_ZYX: LabelZYX, truth_ZYX: LabelZYX, labels: LabelSet, *, unannotated: Sequence[int] = ()
+    ) -> None:
+        self._is_annotated = labels.annotated_structures(unannotated)
         values = sorted({int(v) for v in labels.values} | ({labels.ignore} if labels.ignore is not None else set()))
         self._index = {value: index for index, value in enumerate(values)}
         self._values = np.array(values)
@@ -161,7 +170,8 @@ class _Counts:
         predicted, true = self._members @ table.sum(1), self._members @ table.sum(0)
         both = ((self._members @ table) * self._members).sum(1)
         return tuple(
-            None if p + t == 0 else float(2 * b / (p + t)) for p, t, b in zip(predicted, true, both, strict=True)
+            float(2 * b / (p + t)) if scored and p + t else None
+            for p, t, b, scored in zip(predicted, true, both, self._is_annotated, strict=True)
         )
 
 

@@ -11,13 +11,12 @@ from decathlete.core.parallel import Workers
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
 from decathlete.errors import ModelError, OptionError
-from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.batching.case_predictor import CasePredictor, make_case_predictor
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict_files import PredictedFile, predict_files
-from decathlete.workflows.held_out import load_cases
+from decathlete.workflows.held_out import load_cases, score_held_out
 from decathlete.workflows.scores_reuse import load_reusable_scores, make_scores_origin
 from decathlete.workflows.selection.record import SELECTION, Selection
 
@@ -71,9 +70,9 @@ def validate_selection(
         if existing is not None and all(prediction.kept for prediction in predictions.values()):
             existing.save_csv(folder / "scores.csv")  # it may have been removed or changed
             return existing
-        pairs = {case.id: (predictions[case.id].path, case.label) for case in every_case if case.label is not None}
-        scores = evaluate_pairs(
-            pairs, first.labels, metrics=metrics, spacing=selection.spacing, workers=workers
+        paths = {case_id: prediction.path for case_id, prediction in predictions.items()}
+        scores = score_held_out(
+            every_case, paths, first.labels, metrics=metrics, spacing=selection.spacing, workers=workers
         ).revised(origin=origin)
         scores.save_files(folder)
         return scores
@@ -87,7 +86,10 @@ def load_fold_cases(selection: Selection, dataset_root: Path | None) -> dict[int
     """
     root = dataset_root or Path(selection.dataset_root)
     folds = selection.selected_candidate.folds
-    return {fold: load_cases(selection.held_out[fold], root, spacing=selection.spacing) for fold in folds}
+    spacing, annotated = selection.spacing, selection.annotated or None
+    return {
+        fold: load_cases(selection.held_out[fold], root, spacing=spacing, annotated=annotated) for fold in folds
+    }
 
 
 def _predict(

@@ -64,7 +64,8 @@ def export_model(
     component = EXPORTERS.resolve(chosen.component)
     component.cls.check_available()
     bundle = ModelBundle.load(Path(model))
-    if len({member.plan.digest for member in bundle.outputs}) > 1:
+    n_plans = len({member.plan.digest for member in bundle.outputs})
+    if n_plans > 1 and not component.cls.takes_several_plans:
         return _export_each_plan(component.cls(chosen), bundle, path, inputs=inputs, overwrite=overwrite)
     return component.cls(chosen).export(
         bundle,

@@ -56,7 +56,14 @@ class ExportResult:
 
 
 class Exporter(ABC):
-    """Writes a trained model in another form. Called with its settings."""
+    """Writes a trained model in another form. Called with its settings.
+
+    Attributes:
+        takes_several_plans: whether it is given a model of several plans as a whole, instead of the networks of each
+            plan by themselves.
+    """
+
+    takes_several_plans: ClassVar[bool] = False
 
     class Settings(ComponentSettings):
         """None, unless the exporter has some."""

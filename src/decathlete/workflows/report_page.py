@@ -70,7 +70,7 @@ class Page:
 def make_page(run: RunData) -> Page:
     """Collect the content of the report of a run."""
     notes = list(run.notes)
-    plan = run.model.plan if run.model else None
+    plan = run.model.output_plan if run.model else None
     colours = _colours(plan, run.scores)
     ranked = rank_cases(run.scores) if run.scores else []
     return Page(

@@ -69,6 +69,7 @@ def _member(member: MemberRecord) -> str:
         ("Dataset", plan.dataset),
         ("Dimensions", f"{plan.dims}D"),
         ("Networks", str(len(member.networks))),
+        *([("Previous stage", member.previous_stage)] if member.previous_stage else []),
         *_folds(member),
         ("Target spacing, mm", spacing),
         ("Patch size", " × ".join(map(str, plan.patch_size))),

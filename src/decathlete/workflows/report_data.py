@@ -61,7 +61,7 @@ def read_run(folder: Path, *, dataset_root: Path | None = None) -> RunData:
         raise ModelError(
             "is not the folder of a run (no run.json, no model/model.json)",
             where=folder,
-            remedy="use the folder that `decathlete train` made (results/<dataset>/<2d|3d>/fold_<k>)",
+            remedy="use the folder that `decathlete train` made (results/<dataset>/<configuration>/fold_<k>)",
             code="E-MODEL-NOT-FOUND",
         )
     notes: list[str] = []

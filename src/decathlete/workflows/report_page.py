@@ -70,7 +70,7 @@ class Page:
 def make_page(run: RunData) -> Page:
     """Collect the content of the report of a run."""
     notes = list(run.notes)
-    plan = run.model.plan if run.model else None
+    plan = run.model.output_plan if run.model else None
     colours = _colours(plan, run.scores)
     ranked = rank_cases(run.scores) if run.scores else []
     return Page(
@@ -199,13 +199,19 @@ def _data(run: RunData, plan: Plan | None) -> Facts:
         facts += [("Training cases", str(len(run.record.train))), ("Held-out cases", str(len(run.record.val)))]
     if plan:
         facts += [
-            ("Channels", ", ".join([*plan.channels, *(["foreground mask"] if plan.foreground_channel else [])])),
+            ("Channels", ", ".join(_input_channels(plan))),
             ("Classes", ", ".join(f"{c.name} ({c.value})" for c in plan.labels.foreground)),
             *([("Regions", "; ".join(region_lines(plan.labels)))] if plan.labels.regions else []),
             ("Spacing", _ranges(plan.training_ranges.spacing, "mm")),
             ("Extent", _ranges(plan.training_ranges.size, "mm")),
         ]
     return facts
+
+
+def _input_channels(plan: Plan) -> list[str]:
+    foreground = ["foreground mask"] if plan.foreground_channel else []
+    previous = [f"prediction of {plan.previous_stage}"] if plan.previous_stage else []
+    return [*plan.channels, *foreground, *previous]
 
 
 def _ranges(ranges: tuple[Range, ...], unit: str) -> str:

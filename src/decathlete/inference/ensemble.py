@@ -106,9 +106,7 @@ def _open(folder: Path, builder: EngineBuilder, fold: int | None) -> list[_Model
     weights = bundle.record.combination.weights or (1.0,) * len(bundle.members)
     by_name = dict(zip((member.record.name for member in bundle.members), weights, strict=True))
     return [
-        _member_model(bundle, member, by_name, builder, fold)
-        for member in bundle.outputs
-        if _networks_of(member, fold)
+        _member_model(bundle, member, by_name, builder, fold) for member in bundle.outputs if _networks_of(member, fold)
     ]
 
 

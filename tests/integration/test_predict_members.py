@@ -214,7 +214,7 @@ def test_a_model_of_several_plans_is_exported_as_a_program_of_each(models, image
     assert [part.path for part in exported.parts] == [tmp_path / "programs" / name for name in ("3d", "2d")]
     assert f"--model {tmp_path / 'programs' / '3d'} --model {tmp_path / 'programs' / '2d'}" in exported.summary
     expected = run(combined.folder, image)
-    programs = Predictor.load([part.path for part in exported.parts], device="cpu", precision="fp32")
+    programs = Predictor.load([part.path for part in exported.parts], device="cpu")
     found = programs.predict(image, spacing=SPACING, probabilities=True)
     np.testing.assert_allclose(found.probabilities_KZYX, expected.probabilities_KZYX, atol=1e-4)
     with pytest.raises(OutputError, match="exists"):

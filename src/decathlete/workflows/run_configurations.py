@@ -17,7 +17,7 @@ from decathlete.dataset.split_cases import split_cases
 from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError, OptionError
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import Scores
-from decathlete.planning.configurations import CONFIGURATIONS, dims_of, offered_configurations
+from decathlete.planning.configurations import dims_of, offered_configurations
 from decathlete.training.config import TrainConfig
 from decathlete.training.run_folder import record_in
 from decathlete.workflows.cross_validate import describe_failure, write_summary
@@ -27,13 +27,17 @@ from decathlete.workflows.folds import FoldSelection, format_folds
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.preprocess import load_or_make_fingerprint
 from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, SelectResult, select
-from decathlete.workflows.training_jobs import TRAINING_SHARE, Job, JobState, divide_time
+from decathlete.workflows.training_jobs import (
+    AUTO,
+    FIRST_STAGE,
+    TRAINING_SHARE,
+    Job,
+    JobState,
+    divide_time,
+    parse_configurations,
+)
 
 log = logging.getLogger(__name__)
-
-AUTO = "auto"
-FIRST_STAGE: dict[Configuration, Configuration] = {"3d_cascade": "3d_lowres"}
-"""Configurations that need another one: every fold of it must be trained before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,29 +94,6 @@ def run_configurations(
     study.check(chosen)
     study.train(study.plan_jobs(chosen, selection))
     return study.select(chosen, max_members)
-
-
-def parse_configurations(names: str | Sequence[str]) -> tuple[Configuration, ...]:
-    """Return the named configurations in the order in which they are trained; of ``"auto"``, none.
-
-    A first stage that a configuration needs is added.
-
-    >>> parse_configurations("3d_cascade,2d")
-    ('2d', '3d_lowres', '3d_cascade')
-
-    Raises:
-        OptionError: an unknown name, or none.
-    """
-    given = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    if given == [AUTO]:
-        return ()
-    if unknown := [name for name in given if name not in CONFIGURATIONS]:
-        raise OptionError(
-            f"there is no configuration called {', '.join(map(repr, unknown))}",
-            remedy=f"choose among {', '.join(CONFIGURATIONS)}, or auto",
-        )
-    wanted = {*given, *(FIRST_STAGE[name] for name in CONFIGURATIONS if name in given and name in FIRST_STAGE)}
-    return tuple(name for name in CONFIGURATIONS if name in wanted)
 
 
 def _check_metrics(pipeline: FoldPipeline) -> None:

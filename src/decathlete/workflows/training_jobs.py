@@ -9,13 +9,17 @@ from typing import Literal
 from decathlete.core.choices import Configuration
 from decathlete.core.durations import format_duration
 from decathlete.errors import OptionError
+from decathlete.planning.configurations import CONFIGURATIONS
 
+AUTO = "auto"
+FIRST_STAGE: dict[Configuration, Configuration] = {"3d_cascade": "3d_lowres"}
+"""Configurations that need another one: every fold of it must be trained before."""
 TRAINING_SHARE = 0.85
 """Share of the total time that is divided among the trainings; the rest is for preparing, scoring and selecting."""
 SHORTEST_S = 1.0
 """Shortest training, seconds."""
 
-JobStatus = Literal["waiting", "preparing", "training", "scoring", "finished", "failed"]
+JobStatus = Literal["waiting", "training", "scoring", "finished", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,29 @@ class JobState:
     def is_open(self) -> bool:
         """Whether there is something left to do."""
         return self.status not in ("finished", "failed")
+
+
+def parse_configurations(names: str | Sequence[str]) -> tuple[Configuration, ...]:
+    """Return the named configurations in the order in which they are trained; of ``"auto"``, none.
+
+    A first stage that a configuration needs is added.
+
+    >>> parse_configurations("3d_cascade,2d")
+    ('2d', '3d_lowres', '3d_cascade')
+
+    Raises:
+        OptionError: an unknown name, or none.
+    """
+    given = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    if given == [AUTO]:
+        return ()
+    if unknown := [name for name in given if name not in CONFIGURATIONS]:
+        raise OptionError(
+            f"there is no configuration called {', '.join(map(repr, unknown))}",
+            remedy=f"choose among {', '.join(CONFIGURATIONS)}, or auto",
+        )
+    wanted = {*given, *(FIRST_STAGE[name] for name in CONFIGURATIONS if name in given and name in FIRST_STAGE)}
+    return tuple(name for name in CONFIGURATIONS if name in wanted)
 
 
 def divide_time(total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job]) -> dict[Job, float]:

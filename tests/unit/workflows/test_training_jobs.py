@@ -9,9 +9,14 @@ import pytest
 from decathlete.errors import OptionError
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.progress import ProgressReporter
-from decathlete.workflows.run_configurations import parse_configurations
-from decathlete.workflows.training_jobs import TRAINING_SHARE, Job, JobState, divide_time, time_left
-from training_support import SimulatedClock
+from decathlete.workflows.training_jobs import (
+    TRAINING_SHARE,
+    Job,
+    JobState,
+    divide_time,
+    parse_configurations,
+    time_left,
+)
 
 JOBS = [Job(configuration=name, fold=fold) for name in ("2d", "3d") for fold in range(5)]
 
@@ -62,6 +67,15 @@ def test_the_time_of_trainings_by_epochs_is_estimated_from_the_first():
     assert time_left(states) is None, "nothing is known yet"
     half = replace(states[0], status="training", share=0.5, training_s=50)
     assert time_left([half, states[1]]) == 50 + 100
+
+
+class SimulatedClock:
+    """A clock that moves only when a test moves it."""
+
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
 
 
 class Heard(ProgressReporter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import sqlite3
 import threading
 import time
@@ -13,8 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from decathlete.core.locks import locked_folder
+from decathlete.errors import OptionError, OutputError
 from decathlete.io.images import read_label
-from service_support import JOBS, TOKEN, ServiceProcess, image_bytes, jobs_in_log, save_model, send, wait_for
+from decathlete.serving.http.server import serve
+from service_support import JOBS, ServiceProcess, image_bytes, jobs_in_log, save_model, send, settings_for, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +53,20 @@ class Clients:
         self._pool.shutdown()
 
     def _upload(self) -> None:
-        while True:
-            with self._lock:
-                seed = next(self._seeds, None)
-            if seed is None:
-                return
-            content = image_bytes((12, 14, 16), seed=seed)
-            while not self._send(content, seed):
-                time.sleep(0.05)
+        with httpx.Client(base_url=self._service.address, timeout=600) as client:
+            while True:
+                with self._lock:
+                    seed = next(self._seeds, None)
+                if seed is None:
+                    return
+                content = image_bytes((12, 14, 16), seed=seed)
+                while not self._send(client, content, seed):
+                    time.sleep(0.2)
 
-    def _send(self, content: bytes, seed: int) -> bool:
+    def _send(self, client: httpx.Client, content: bytes, seed: int) -> bool:
         """Send an image; ``False``: the service was killed before it answered."""
         try:
-            with httpx.Client(base_url=self._service.address, timeout=120) as client:
-                answer = send(client, content)
+            answer = send(client, content)
         except httpx.TransportError:
             return False
         with self._lock:
@@ -74,7 +78,7 @@ class Clients:
 
 
 def results_of(service: ServiceProcess, jobs: Sequence[str]) -> dict[str, bytes]:
-    with httpx.Client(base_url=service.address, timeout=300) as client:
+    with httpx.Client(base_url=service.address, timeout=600) as client:
         assert {wait_for(client, job)["state"] for job in jobs} == {"done"}
         return {job: client.get(f"{JOBS}/{job}/result").content for job in jobs}
 
@@ -94,7 +98,7 @@ def kill_and_restart(model: Path, folder: Path, *, n_kills: int, n_uploads: int,
         clients = Clients(service, n_clients=n_clients, n_uploads=n_uploads)
         for _ in range(n_kills):
             time.sleep(generator.uniform(0.0, 1.0))
-            with httpx.Client(base_url=service.address, timeout=60) as client:
+            with httpx.Client(base_url=service.address, timeout=600) as client:
                 for job in list(clients.accepted):
                     if job not in seen and client.get(f"{JOBS}/{job}").json()["state"] == "done":
                         seen[job] = client.get(f"{JOBS}/{job}/result").content
@@ -107,7 +111,8 @@ def kill_and_restart(model: Path, folder: Path, *, n_kills: int, n_uploads: int,
         for job, seed in clients.accepted.items():
             twin = next(other for other, other_seed in clients.accepted.items() if other_seed == seed)
             assert voxels(results[job], folder) == voxels(results[twin], folder)
-        assert service.stop() == 0
+        with httpx.stream("GET", f"{service.address}{JOBS}/{next(iter(results))}/events", timeout=600):
+            assert service.stop() == 0
     finished = jobs_in_log(service.log, "done")
     assert len(finished) == len(set(finished))  # none was computed again after it was published
     assert not any((folder / "data" / "incoming").iterdir())
@@ -116,6 +121,20 @@ def kill_and_restart(model: Path, folder: Path, *, n_kills: int, n_uploads: int,
 
 def test_a_killed_service_finishes_what_it_accepted(model: Path, tmp_path: Path) -> None:
     kill_and_restart(model, tmp_path, n_kills=1, n_uploads=6, n_clients=3)
+
+
+def test_one_service_uses_a_folder(model: Path, tmp_path: Path) -> None:
+    settings = settings_for(model, tmp_path / "data", port=0)
+    with ThreadPoolExecutor(1) as other, locked_folder(settings.data), pytest.raises(OutputError) as refused:
+        other.submit(serve, settings).result()
+    assert refused.value.code == "E-OUTPUT-LOCKED"
+
+
+def test_an_address_in_use_is_an_error_before_any_model_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = settings_for(tmp_path / "missing", tmp_path / "data", port=other.getsockname()[1])
+        with pytest.raises(OptionError, match="cannot listen at"):
+            serve(settings)
 
 
 @pytest.mark.full
@@ -136,20 +155,3 @@ def test_sixteen_clients_send_two_hundred_images(model: Path, tmp_path: Path) ->
     database.close()
     assert [number for number, _ in rows] == sorted(number for number, _ in rows)  # nobody is overtaken
     assert {starts for _, starts in rows} == {1}
-
-
-def test_one_service_uses_a_folder_and_other_computers_need_a_token(model: Path, tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text(TOKEN)
-    with ServiceProcess(model, tmp_path / "data", "--token-file", str(token)) as first:
-        assert httpx.get(f"{first.address}/api/v1/models").status_code == 401
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        assert httpx.get(f"{first.address}/api/v1/models", headers=headers).json()[0]["name"] == "tiny"
-        second = ServiceProcess(model, tmp_path / "data")
-        with pytest.raises(AssertionError, match="E-OUTPUT-LOCKED"):
-            second.start()
-        with httpx.Client(base_url=first.address, headers=headers) as client:
-            job = send(client, image_bytes()).json()["id"]
-            with client.stream("GET", f"{JOBS}/{job}/events"):
-                assert first.stop() == 0
-    assert TOKEN not in first.log.read_text()

@@ -14,7 +14,12 @@ from decathlete.workflows.predict import predict
 from service_support import FP32, TOKEN, image_bytes, save_model, service_client, settings_for
 from viewer_support import monai_label_client
 
-pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of cgi, which the client uses
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # the client does not close its files and connections
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")

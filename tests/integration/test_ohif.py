@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from starlette.staticfiles import StaticFiles
@@ -99,6 +100,12 @@ def pacs(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
+def read_by_gdcm(folder: Path) -> Any:
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return reader.Execute()
+
+
 def store(pacs: str, folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         httpx.post(f"{pacs.removesuffix('/dicom-web')}/instances", content=path.read_bytes()).raise_for_status()
@@ -122,6 +129,11 @@ def test_a_series_of_a_pacs_is_segmented_by_its_uid(pacs, tmp_path) -> None:
             files={"params": (None, json.dumps(asked))},
         )
         assert answer.content.endswith(expected.astype(np.uint8).tobytes())
+        (tmp_path / "answer.nrrd").write_bytes(answer.content)
+        segmented, by_gdcm = sitk.ReadImage(str(tmp_path / "answer.nrrd")), read_by_gdcm(series)
+        assert segmented.GetSize() == by_gdcm.GetSize()  # the same voxels in the same order as for other readers
+        np.testing.assert_allclose(segmented.GetOrigin(), by_gdcm.GetOrigin(), atol=1e-4)
+        np.testing.assert_allclose(segmented.GetDirection(), by_gdcm.GetDirection(), atol=1e-6)
         files = {"label": ("label.bin", expected.astype(np.uint8).tobytes())}
         assert client.put("/datastore/label", params={"image": SERIES}, files=files).status_code == 200
         stored = client.get("/datastore/label", params={"label": SERIES, "tag": "final"})

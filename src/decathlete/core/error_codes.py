@@ -671,7 +671,7 @@ _ENTRIES = (
         error="ServiceError",
         title="There is no such image, label map or session",
         meaning="A viewer named an image, a label map or a session that does not exist or has expired.",
-        remedy="Upload the image again, or use an id from `GET /datastore/?output=all`. `--studies` names a folder with "
+        remedy="Upload the image again, or use an id from `GET /datastore/?output=all`. `--studies` names a folder of "
         "images.",
     ),
     ErrorCode(

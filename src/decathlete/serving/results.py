@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from decathlete.core.choices import DicomKind
 from decathlete.errors import ServiceError
+from decathlete.inference.output.dicom import write_dicom_result
 from decathlete.inference.output.files import Job as OutputFiles
 from decathlete.inference.output.files import write_outputs
-from decathlete.inference.output.provenance import inputs_digest
+from decathlete.inference.output.provenance import PredictionRecord, inputs_digest
 from decathlete.inference.predict import Prediction, Predictor
+from decathlete.io.images import read_label
 from decathlete.serving.model_cache import ModelInfo
 
 LABEL_FILE = "segmentation.nii.gz"
 RECORD_FILE = "segmentation.json"
+_DICOM_FILES: dict[DicomKind, str] = {"dicom-seg": "segmentation.seg.dcm", "rtstruct": "segmentation.rtstruct.dcm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +59,33 @@ def _nifti(job: FinishedJob) -> Path:
     return job.result / LABEL_FILE
 
 
+def _dicom(kind: DicomKind, job: FinishedJob) -> Path:
+    path = job.result / _DICOM_FILES[kind]
+    if not path.is_file():
+        write_dicom_result(
+            path,
+            kind,
+            read_label(job.result / LABEL_FILE).array_ZYX,
+            labels=job.model.label_set,
+            source=job.images[0],
+            settings=PredictionRecord.load(job.result / RECORD_FILE).settings,
+        )
+    return path
+
+
+def _dicom_format(kind: DicomKind) -> ResultFormat:
+    return ResultFormat(
+        media_type="application/dicom",
+        file_name=_DICOM_FILES[kind],
+        write=partial(_dicom, kind),
+        input_kinds=("dicom",),
+    )
+
+
 RESULT_FORMATS: dict[str, ResultFormat] = {
-    "nifti": ResultFormat(media_type="application/gzip", file_name=LABEL_FILE, write=_nifti)
+    "nifti": ResultFormat(media_type="application/gzip", file_name=LABEL_FILE, write=_nifti),
+    "dicom-seg": _dicom_format("dicom-seg"),
+    "rtstruct": _dicom_format("rtstruct"),
 }
 """Formats by their names in the API."""
 

@@ -1,0 +1,88 @@
+"""The service offers DICOM objects for DICOM images, and the node segments with a model of the service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from tests.dicom_support import write_series
+from tests.factories import make_test_plan
+
+from decathlete.errors import OptionError, ServiceError
+from decathlete.inference.options import PredictOptions
+from decathlete.io.dicom_structures import list_structures, read_structure_masks
+from decathlete.io.images import read_grid, read_label
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.networks.build import build_network
+from decathlete.serving.dicom_node.model_segment import make_node
+from decathlete.serving.dicom_node.settings import DicomNodeSettings
+from decathlete.serving.model_cache import ModelCache
+from decathlete.serving.results import FinishedJob, find_format, formats_for, write_result
+from decathlete.serving.settings import ModelSource
+
+
+def make_models(folder: Path, n_channels: int = 1) -> ModelCache:
+    plan = make_test_plan(n_channels=n_channels)
+    ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
+    options = PredictOptions(device="cpu", precision="fp32", engine="torch")
+    return ModelCache([ModelSource(folder=folder, name="m")], options)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ModelCache:
+    return make_models(tmp_path_factory.mktemp("models") / "m")
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    voxels = np.random.default_rng(0).normal(0, 300, (9, 18, 20)).astype(np.int16)
+    return write_series(tmp_path / "series", voxels)
+
+
+def paint(path: Path, source: Path) -> Any:
+    _, geometry = read_grid(source)
+    painted = np.zeros(geometry.shape_ZYX, int)
+    for mask in read_structure_masks(path, geometry, frozenset(s.number for s in list_structures(path))):
+        painted[mask.indices_ZYX] = mask.number
+    return painted
+
+
+def test_results_as_dicom_equal_the_label_map(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    with models.use("m") as predictor:
+        write_result(tmp_path, [series], predictor.predict(series), predictor)
+    job = FinishedJob(images=[series], result=tmp_path, input_kind="dicom", model=models.info("m"))
+    truth = read_label(find_format("nifti", "dicom").write(job)).array_ZYX
+    assert truth.any()
+    for name in ("dicom-seg", "rtstruct"):
+        path = find_format(name, "dicom").write(job)
+        np.testing.assert_array_equal(paint(path, series), truth)
+        assert find_format(name, "dicom").write(job).stat().st_mtime_ns == path.stat().st_mtime_ns
+    assert formats_for("nifti") == ["nifti"]
+    with pytest.raises(ServiceError, match="dicom-seg need an input of the kind dicom"):
+        find_format("dicom-seg", "nifti")
+
+
+def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
+    node = make_node(settings, models, "m")
+    now = 0.0
+    for file in series.iterdir():
+        one = pydicom.dcmread(file)
+        uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
+        node.store.add_instance(file.read_bytes(), origin="web", now=now, **uids)
+    assert node.compute_next()
+    (job,) = node.store.jobs()
+    (result,) = (node.store.job_folder(job) / "results").iterdir()
+    assert job.state == "computed"
+    assert paint(result, series).any()
+    assert pydicom.dcmread(result).DeviceSerialNumber == models.info("m").digest
+    node.stop()
+
+
+def test_a_model_of_several_channels_is_refused(tmp_path: Path) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
+    with pytest.raises(OptionError, match="needs 2 channels"):
+        make_node(settings, make_models(tmp_path / "m", n_channels=2), "m")

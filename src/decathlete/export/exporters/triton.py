@@ -72,7 +72,8 @@ class TritonRepository(ExportResult):
     def summary(self) -> str:
         """Where the models are, how well the network agrees, and the command that starts the server."""
         compared = (
-            f"; the network's logits differ from the model's by {self.difference:.1e} of the greatest, on {self.windows_of}"
+            f"; the network's logits differ from the model's by {self.difference:.1e} of the greatest, on "
+            f"{self.windows_of}"
             if self.windows_of
             else ""
         )

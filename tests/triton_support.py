@@ -95,7 +95,7 @@ class FakeResponse:
 
 class FakeRequest:
     def __init__(self, *, parameters: str = "", **inputs: np.ndarray) -> None:
-        self.inputs = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}
+        self.inputs = {name: torch.from_numpy(np.array(value)) for name, value in inputs.items()}
         self._parameters = parameters
 
     def parameters(self) -> str:

@@ -56,8 +56,8 @@ def test_the_right_network_passes_and_is_dumped(model: Path, tmp_path: Path) -> 
     assert done.exit_code == 0, done.output
     assert "Test_network" in done.output
     assert "0 of" in done.output
-    first = np.load(sorted((tmp_path / "dump" / "Test_network" / "http" / "c0").iterdir())[0])
-    np.testing.assert_allclose(first["model"], first["server"], atol=1e-4)
+    with np.load(sorted((tmp_path / "dump" / "Test_network" / "http" / "c0").iterdir())[0]) as first:
+        np.testing.assert_allclose(first["model"], first["server"], atol=1e-4)
 
 
 def test_a_wrong_network_fails(model: Path) -> None:

@@ -5,17 +5,19 @@
 # make docs      the documentation site, in site/
 # make fake-cuda a separate environment with torch's CUDA build (4.7 GB), and the tests of CUDA that need no GPU
 # make viewers   the client of MONAI Label that 3D Slicer uses, and its OHIF, in .viewers (for make test-full)
+# make triton    an environment of its own with Triton Inference Server (nvidia-pytriton, 413 MB), for `decathlete triton`
 # make peers     an environment of its own with the programs that Decathlete is compared with
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 FAKE_CUDA ?= .venv-cuda
 VIEWERS ?= .viewers
+TRITON ?= .venv-triton
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: demo test test-full robustness fake-cuda check docs venv peers viewers clean
+.PHONY: demo test test-full robustness fake-cuda triton check docs venv peers viewers clean
 
 venv: $(VENV)/.installed
 
@@ -56,6 +58,15 @@ $(FAKE_CUDA)/.installed: pyproject.toml constraints.txt
 	$(FAKE_CUDA)/bin/python -c "import sys, torch; torch.backends.cuda.is_built() or sys.exit('torch has no CUDA')"
 	touch $@
 
+# Without constraints.txt: nvidia-pytriton needs an older numpy. Only the server's files are used; models compute in
+# $(VENV), whose Python must have a shared library (Debian's libpython3.11, for example).
+triton: $(TRITON)/.installed
+
+$(TRITON)/.installed:
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip --disable-pip-version-check install --quiet nvidia-pytriton==0.7.0 "numpy<2"
+	touch $@
+
 demo: venv
 	$(BIN)/decathlete demo --folder demo
 
@@ -72,11 +83,13 @@ docs: venv
 test: check
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not full"
 
-# With DECATHLETE_PEERS, the environment named there is used as it is. The tests of CUDA without a GPU run where
-# `make fake-cuda` has made their environment.
-test-full: check viewers $(if $(DECATHLETE_PEERS),,peers) $(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
+# With DECATHLETE_PEERS or DECATHLETE_TRITON, the environment named there is used as it is. The tests of CUDA without a
+# GPU run where `make fake-cuda` has made their environment.
+test-full: check viewers $(if $(DECATHLETE_PEERS),,peers) $(if $(DECATHLETE_TRITON),,triton) \
+		$(if $(wildcard $(FAKE_CUDA)/.installed),fake-cuda)
 	$(PIP) install --quiet -c constraints.txt -e ".[test-full,dali,openvino,onnx,int8,slurm]"
-	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
+	DECATHLETE_PEERS=$(abspath $(or $(DECATHLETE_PEERS),$(PEERS))) \
+		DECATHLETE_TRITON=$(abspath $(or $(DECATHLETE_TRITON),$(TRITON))) $(BIN)/pytest -n $(WORKERS) --dist worksteal \
 		--hypothesis-profile random
 
 # Each part prints a table of outcomes and fails if there was a fault; the others run all the same.
@@ -87,4 +100,4 @@ robustness: venv
 	done; exit $$status
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(FAKE_CUDA) $(VIEWERS) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FAKE_CUDA) $(VIEWERS) $(TRITON) .pytest_cache .mypy_cache .ruff_cache

@@ -18,7 +18,8 @@ from dockerfile import DOCKERFILE, ROOT, copied_from_context, in_context, read_s
 
 BUILD, SHIPPED = read_stages()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+COMPOSED = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+SERVICES = {name: service for name, service in COMPOSED.items() if name != "triton"}
 
 
 def test_bases_are_pinned_to_one_version() -> None:
@@ -102,6 +103,18 @@ def test_device_chooses_the_build_of_torch(tmp_path: Path, device: str, index: s
     )
     assert (done.returncode == 0) == expected.startswith("install")
     assert expected in done.stdout + done.stderr
+
+
+def test_triton_listens_on_this_machine_alone_and_reads_its_repository() -> None:
+    triton = COMPOSED["triton"]
+    assert triton["profiles"] == ["triton"]
+    assert all(port.startswith("127.0.0.1:") for port in triton["ports"])
+    (volume,) = triton["volumes"]
+    assert (volume["target"], volume["read_only"]) == ("/models", True)
+    dockerfile = (ROOT / triton["build"]["dockerfile"]).read_text("utf-8")
+    assert "--model-repository=/models" in dockerfile
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", dockerfile, re.MULTILINE)
+    assert all("-c constraints.txt" in line for line in dockerfile.splitlines() if "pip install" in line)
 
 
 @pytest.mark.parametrize("name", SERVICES)

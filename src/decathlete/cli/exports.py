@@ -1,4 +1,4 @@
-"""Commands that write trained models for other programs: ``export nnunet``, ``onnx``, ``openvino``, ``triton``, plug-ins."""
+"""Commands that write trained models for other programs: ``export nnunet``, ``onnx``, ``triton``, ..., and plug-ins."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def export_triton(
             "--dataset",
             metavar="DIR",
             show_default="the run's",
-            help="Validation data of int8: the raw dataset, if it has moved, or labelled cases where none was held out.",
+            help="Validation data of int8: the raw dataset, if it has moved, or labelled cases where "
+            "none was held out.",
         ),
     ] = None,
     overwrite: o.Overwrite = False,

@@ -53,6 +53,9 @@ RECIPE_STEPS = [
     "an axis above ratio 2", "loss: (1 - Dice) + cross entropy", "the Dice leaves out the background", "batch Dice",
     "validation by sliding window", "AMP", "TF32", "DDP, one machine", "DDP, several machines", "Docker",
     "notebook: custom dataset", "notebook: BraTS", "deployment by Triton Inference Server",
+    "Triton: conversion", "Triton: configuration", "Triton: run inference on the framework",
+    "Triton: run inference on Triton", "Triton: calculate metrics", "Triton: offline performance",
+    "Triton: online performance",
 ]  # fmt: skip
 """How the rows begin that are of no option: scripts, network, loss, machine, augmentation, preprocessing."""
 MODES_AND_ARTIFACTS = [
@@ -67,7 +70,9 @@ NO_OPTION = {
     "scripts/train", "scripts/inference", "scripts/benchmark --logname", "cascaded U-Net", "crop to non-zero",
     "pad to the patch", "2D: centre-cropped or padded to the patch", "loss: (1 - Dice) + cross entropy",
     "the Dice leaves out the background", "TF32", "Docker", "notebook: custom dataset", "notebook: BraTS",
-    "deployment by Triton Inference Server",
+    "deployment by Triton Inference Server", "Triton: conversion to a deployable format",
+    "Triton: configuration of the model", "Triton: run inference on the framework", "Triton: run inference on Triton",
+    "Triton: calculate metrics", "Triton: offline performance", "Triton: online performance",
 }  # fmt: skip
 """Rows whose answer is not an option or a field: a command, a file, something that is always done."""
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from decathlete.errors import TritonError
 
 Protocol = Literal["http", "grpc"]
 Arrays = Mapping[str, NDArray[Any]]
+Answer = TypeVar("Answer")
 _BACKOFF_S = 0.2
 _TYPES = {"float32": "FP32", "float64": "FP64", "uint8": "UINT8"}
 
@@ -161,7 +162,7 @@ class TritonClient(ABC):
         """
         return ServerStatistics.of(self._with_retries(lambda: self._statistics(model)))
 
-    def _with_retries(self, call: Callable[[], Any]) -> Any:
+    def _with_retries(self, call: Callable[[], Answer]) -> Answer:
         for attempt in range(self.options.retries + 1):
             try:
                 return call()

@@ -105,9 +105,10 @@ class Comparison:
             if folder is not None:
                 arrays = dict(request.inputs) | {f"served_{name}": value for name, value in served.items()}
                 np.savez(folder / "case.npz", **arrays, label=prediction.label_ZYX)
+        # Warnings about two transforms that disagree need the header, which only a file has.
         same = {
             "volumes_ml": report["volumes_ml"] == json.loads(json.dumps(prediction.volumes_ml)),
-            "warnings": as_file is False or report["warnings"] == list(prediction.warnings),
+            "warnings": not as_file or report["warnings"] == list(prediction.warnings),
             "label_affine": np.allclose(served["label_affine"], image.geometry.matrix[:, _XYZ], atol=1e-6),
         }
         differing = tuple(name for name, is_same in same.items() if not is_same)

@@ -30,7 +30,7 @@ class NetworkBackend(ABC):
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the program."""
-        import triton_python_backend_utils  # type: ignore[import-not-found]  # exists only in Triton's process
+        import triton_python_backend_utils  # exists only in Triton's process
 
         self._backend: Any = triton_python_backend_utils
         check_exchange(self._backend)

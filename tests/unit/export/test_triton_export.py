@@ -1,0 +1,163 @@
+"""``export triton``: the configuration is what the options say, and the programs compute the model's logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from decathlete.errors import ModelError, OptionError, OutputError
+from decathlete.export.triton_config import network_config, parse_config, pipeline_config
+from decathlete.export.triton_options import TritonSettings, check_profile
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.networks.build import build_network
+from decathlete.workflows.export_triton import export_triton
+from factories import make_test_plan
+
+pytest.importorskip("tritonclient.grpc")
+PLAN = make_test_plan(3)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    networks = [build_network(PLAN.network, seed=seed) for seed in (0, 1)]
+    return ModelBundle.save(tmp_path / "m", TrainedMember(plan=PLAN, networks=networks)).folder
+
+
+def configured(**fields: object):
+    return parse_config(network_config(TritonSettings(**fields), "a", window=(1, 16, 16, 16), n_outputs=3))
+
+
+def test_options_are_in_the_configuration() -> None:
+    config = configured(
+        max_batch_size=4,
+        preferred_batch_sizes=(2, 4),
+        queue_delay_ms=1.5,
+        instances=2,
+        instance_kind="cpu",
+        threads=3,
+        warmup=2,
+        resources={"R": 2},
+        priority=1,
+        response_cache=True,
+        version_policy="specific:1,3",
+    )
+    assert (config.name, config.backend, config.max_batch_size) == ("a", "onnxruntime", 4)
+    assert list(config.dynamic_batching.preferred_batch_size) == [2, 4]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 1500
+    (group,) = config.instance_group
+    assert (group.count, group.Kind.Name(group.kind)) == (2, "KIND_CPU")
+    assert (group.rate_limiter.priority, group.rate_limiter.resources[0].name) == (1, "R")
+    assert config.parameters["intra_op_thread_count"].string_value == "3"
+    assert config.model_warmup[0].count == 2
+    assert config.response_cache.enable
+    assert list(config.version_policy.specific.versions) == [1, 3]
+    assert list(config.input[0].dims) == [1, 16, 16, 16]
+
+
+def test_shapes_and_accelerators_are_in_the_configuration() -> None:
+    config = configured(dynamic_shapes=True, accelerator="tensorrt", max_shape=(32, 32, 32), precision="fp16")
+    assert list(config.input[0].dims) == [1, -1, -1, -1]
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.parameters["trt_profile_max_shapes"] == "windows:8x1x32x32x32"
+    assert accelerator.parameters["precision_mode"] == "FP16"
+    assert configured(format="tensorrt", cuda_graphs=True).optimization.cuda.graphs
+    assert configured(format="openvino", precision="bf16").parameters["HINT_BF16"].string_value == "YES"
+    torchscript = configured(format="torchscript-trace")
+    assert (torchscript.platform, torchscript.input[0].name) == ("pytorch_libtorch", "windows__0")
+
+
+def test_a_pipeline_accepts_images_of_any_size() -> None:
+    text = pipeline_config(
+        TritonSettings(environment="/env"), "p", patch=PLAN.patch_size, n_channels=1, labels=PLAN.labels
+    )
+    config = parse_config(text)
+    assert all(field.allow_ragged_batch and field.optional for field in config.input)
+    assert "BYTES" not in text
+    assert config.parameters["EXECUTION_ENV_PATH"].string_value == "/env"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"format": "openvino", "precision": "fp16"}, "has no precision fp16"),
+        ({"format": "onnx", "cuda_graphs": True}, "ignores CUDA graphs"),
+        ({"format": "openvino", "accelerator": "tensorrt"}, "ignores the accelerator"),
+        ({"format": "openvino", "instance_kind": "gpu"}, "no instances of the kind gpu"),
+        ({"format": "aotinductor", "dynamic_shapes": True}, "cannot accept dynamic shapes"),
+        ({"format": "onnx", "dynamic_shapes": True, "max_shape": (32, 32, 32)}, "ignores a profile"),
+        ({"format": "tensorrt", "max_shape": (32, 32, 32)}, "no effect without dynamic shapes"),
+        ({"format": "tensorrt", "threads": 2}, "ignores the number of threads"),
+        ({"preferred_batch_sizes": (16,)}, "exceeds the max batch size"),
+        ({"models": "network", "environment": "/env"}, "no effect without the pipeline"),
+        ({"models": "pipeline", "format": "openvino"}, "no effect without the network"),
+        ({"version_policy": "newest"}, "no version policy"),
+    ],
+)
+def test_options_without_effect_are_rejected(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TritonSettings(**fields)
+
+
+@pytest.mark.parametrize("shapes", [{"min_shape": (16, 16)}, {"min_shape": (24, 24, 24)}, {"max_shape": (8, 8, 8)}])
+def test_a_profile_contains_the_patch(shapes: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(OptionError):
+        check_profile(TritonSettings(format="tensorrt", dynamic_shapes=True, **shapes), (16, 16, 16))
+
+
+@pytest.mark.parametrize("text", ["name: 3", 'nome: "a"', "{"])
+def test_a_damaged_configuration_is_an_error(text: str) -> None:
+    with pytest.raises(ModelError):
+        parse_config(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({"format": "onnx", "dynamic_shapes": True}, 1e-5),
+        ({"format": "onnx", "precision": "fp16"}, 0.05),
+        ({"format": "torchscript-script", "dynamic_shapes": True}, 1e-5),
+        ({"format": "torchscript-trace", "precision": "bf16"}, 0.05),
+    ],
+)
+def test_programs_compute_the_models_logits(
+    fields: dict[str, object], limit: float, model: Path, tmp_path: Path
+) -> None:
+    result = export_triton(model, tmp_path / "r", settings=TritonSettings(models="network", **fields))
+    assert result.difference < limit
+    assert result.models == ("Test_network",)
+
+
+def test_both_models_and_others_share_a_repository(model: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "r"
+    export_triton(model, repository, settings=TritonSettings(name="a", warmup=1))
+    export_triton(model, repository, settings=TritonSettings(name="b", models="pipeline", code=False))
+    assert sorted(path.name for path in repository.iterdir()) == ["a_network", "a_pipeline", "b_pipeline"]
+    pipeline = repository / "a_pipeline"
+    assert (pipeline / "1" / "bundle" / "model.json").is_file()
+    assert (pipeline / "1" / "code" / "decathlete" / "version.py").is_file()
+    assert (pipeline / "warmup" / "volume").stat().st_size == 4 * 16**3
+    assert not (repository / "b_pipeline" / "1" / "code").exists()
+    with pytest.raises(OutputError, match="--overwrite"):
+        export_triton(model, repository, settings=TritonSettings(name="a"))
+
+
+def test_a_foreign_model_is_never_replaced(model: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "r" / "a_pipeline"
+    foreign.mkdir(parents=True)
+    (foreign / "config.pbtxt").write_text('name: "a_pipeline"')
+    with pytest.raises(OutputError, match="did not write"):
+        export_triton(model, tmp_path / "r", settings=TritonSettings(name="a", models="pipeline"), overwrite=True)
+    assert [path.name for path in foreign.iterdir()] == ["config.pbtxt"]
+
+
+def test_tensorrt_says_what_is_missing(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="missing here"):
+        export_triton(model, tmp_path / "r", settings=TritonSettings(format="tensorrt", models="network"))
+    assert not (tmp_path / "r").exists()
+
+
+def test_options_of_int8_alone_are_rejected(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="without --precision int8"):
+        export_triton(model, tmp_path / "r", calibration=tmp_path)

@@ -1,0 +1,119 @@
+"""``triton verify`` passes on the right network and fails on a wrong one; lost connections are retried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from decathlete.cli.main import app
+from decathlete.errors import OptionError, TritonError
+from decathlete.models.bundle import ModelBundle, TrainedMember
+from decathlete.networks.build import build_network
+from decathlete.serving.triton.client import ClientOptions, InferenceRequest, TritonClient
+from decathlete.serving.triton.load import ClosedLoop, LoadOptions
+from decathlete.serving.triton.server import TritonServerOptions, read_configs
+from factories import make_test_plan, make_volumes
+from triton_support import Compute, fake_server
+
+pytest.importorskip("tritonclient.http")
+PLAN = make_test_plan(3)
+
+
+def network(seed: int) -> Compute:
+    net = build_network(PLAN.network, seed=seed).eval()
+
+    def compute(windows: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return net(torch.from_numpy(windows.copy())).numpy()
+
+    return compute
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    for number in range(2):
+        image, _ = make_volumes((14 + number, 18, 20), seed=number)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(image[0].T, np.eye(4)), tmp_path / "images" / f"c{number}.nii.gz")
+    networks = [build_network(PLAN.network, seed=0)]
+    return ModelBundle.save(tmp_path / "m", TrainedMember(plan=PLAN, networks=networks)).folder
+
+
+def verify(model: Path, address: str, *more: str):
+    images = model.parent / "images"
+    arguments = ["--http", address, "--protocol", "http", "--models", "network", "--input", str(images), *more]
+    return CliRunner().invoke(app, ["triton", "verify", str(model), *arguments])
+
+
+def test_the_right_network_passes_and_is_dumped(model: Path, tmp_path: Path) -> None:
+    with fake_server(network(0), fail_first=2) as address:
+        done = verify(model, address, "--dump", str(tmp_path / "dump"))
+    assert done.exit_code == 0, done.output
+    assert "Test_network" in done.output
+    assert "0 of" in done.output
+    with np.load(sorted((tmp_path / "dump" / "Test_network" / "http" / "c0").iterdir())[0]) as first:
+        np.testing.assert_allclose(first["model"], first["server"], atol=1e-4)
+
+
+def test_a_wrong_network_fails(model: Path) -> None:
+    with fake_server(network(7)) as address:
+        done = verify(model, address)
+    assert isinstance(done.exception, TritonError)
+    assert done.exception.code == "E-TRITON-VERIFY"
+    assert "logit difference" in str(done.exception)
+    assert "Dice of c1" in str(done.exception)
+
+
+def test_no_server_and_a_missing_model_are_named(model: Path) -> None:
+    with fake_server(network(0)) as address:
+        done = verify(model, address, "--retries", "0")
+        with TritonClient.connect(ClientOptions(protocol="http", address=address)) as client:
+            with pytest.raises(TritonError, match="unknown model") as rejected:
+                client.metadata("other")
+            assert rejected.value.code == "E-TRITON-REQUEST"
+    assert done.exit_code == 0
+    done = verify(model, address, "--retries", "0")
+    assert isinstance(done.exception, TritonError)
+    assert done.exception.code == "E-TRITON-SERVER"
+
+
+def test_answers_come_in_the_order_of_the_requests() -> None:
+    windows = [np.full((1, 1, 2, 2, 2), value, np.float32) for value in range(20)]
+    requests = [InferenceRequest(model="a_network", inputs={"windows": value}) for value in windows]
+    with (
+        fake_server(lambda values: values + 1) as address,
+        TritonClient.connect(ClientOptions(protocol="http", address=address, at_once=3)) as client,
+    ):
+        answers = [outputs["logits"].flat[0] for outputs in client.infer_all(requests)]
+    assert answers == [value + 1 for value in range(20)]
+
+
+def test_load_is_measured_until_the_windows_are_over() -> None:
+    sent: list[int] = []
+    options = LoadOptions(warmup=1, window_s=0.01, stability=0.0, max_windows=4)
+    found = ClosedLoop([lambda: sent.append(0), lambda: sent.append(1)]).measure(options)
+    assert {*sent} == {0, 1}
+    assert found.requests_per_s > 0
+    assert not found.stable or len(found.seconds) > 0
+
+    def fail() -> None:
+        raise TritonError("gone")
+
+    with pytest.raises(TritonError, match="gone"):
+        ClosedLoop([fail]).measure(options)
+
+
+def test_a_server_is_not_started_with_options_that_do_not_fit(tmp_path: Path) -> None:
+    for options in ({"load": ("a",)}, {"control": "explicit"}, {"http_port": 8001}):
+        with pytest.raises(OptionError):
+            TritonServerOptions(**options)
+    done = CliRunner().invoke(app, ["triton", "start", str(tmp_path), "--server", str(tmp_path)])
+    assert isinstance(done.exception, TritonError)
+    assert done.exception.code == "E-TRITON-MISSING"
+    with pytest.raises(Exception, match="not a model repository"):
+        read_configs(tmp_path)

@@ -104,6 +104,7 @@ from .workflows.export_model import (
     export_openvino as export_openvino,
 )
 from .workflows.fold import FoldResult as FoldResult
+from .workflows.merge import merge_datasets as merge_datasets
 from .workflows.predict import predict as predict
 from .workflows.prepare_for_model import prepare_for_model as prepare_for_model
 from .workflows.preprocess import preprocess as preprocess

@@ -87,3 +87,31 @@ def test_it_is_chosen_by_name_and_has_no_state(name: str) -> None:
     assert TrainConfig(loss=name).loss.component == name
     assert LOSSES.resolve(name).summary
     assert not loss_of(name, CLASSES).state_dict()
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_loss_for_partial_labels_does_not_punish_what_was_not_annotated(name: str, kind: str) -> None:
+    if not LOSSES.resolve(name).cls.supports_partial_labels:
+        pytest.skip("rejected for partially annotated cases")
+    labels = LABELS[kind]
+    hidden = labels.classes[-1].value
+    partial = labels.revised(unannotated=((hidden,),))
+    logits, label = batch(labels)
+    label[label == labels.n_classes - 1] = 0
+    label[0][label[0] == 0] = partial.unannotated_index((hidden,))
+    loss = loss_of(name, partial)
+    value = loss(logits, label)
+    value.backward()
+    unknown = label[0] == partial.unannotated_index((hidden,))
+    if labels.regions:  # the regions that contain the class get no gradient there
+        assert logits.grad is not None
+        assert (logits.grad[0][:, unknown] == 0).all()
+        return
+    # probability that moves from the background to the hidden class changes nothing
+    with torch.no_grad():
+        probability = logits.softmax(1)
+        moved = probability.clone()
+        moved[0, 0][unknown] = probability[0, 0][unknown] * 0.3
+        moved[0, -1][unknown] += probability[0, 0][unknown] * 0.7
+    assert loss(moved.log(), label).item() == pytest.approx(value.item(), rel=1e-5)
+    assert loss_of(name, labels)(moved.log(), label.clamp(max=0)).item() != pytest.approx(value.item(), rel=1e-2)

@@ -11,6 +11,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import DatasetLayout
+from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.dataset.conversion.plain_sources import FileNames
@@ -73,10 +74,12 @@ class FileArguments:
 
 
 def convert(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            help="Source: a dataset (folder, or name or number under --data), a plain folder, or a CSV file."
+            metavar="SOURCE...",
+            help="Source: a dataset (folder, or name or number under --data), a plain folder, or a CSV file. Several "
+            "datasets with --merge.",
         ),
     ],
     to: Annotated[
@@ -90,6 +93,14 @@ def convert(
         ),
     ],
     files: FileArguments,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge/--no-merge",
+            help="Unite several datasets with different classes: classes of the same name become one, and the new "
+            "dataset.json lists which classes were annotated in each case.",
+        ),
+    ] = False,
     copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to them.")] = False,
     suffix: Annotated[
         str | None,
@@ -110,13 +121,22 @@ def convert(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Convert a dataset to another layout. The source is not changed; files are linked where possible."""
+    if merge:
+        _reject_ignored(files, regions, regions_order, brats, group_by, spacing)
+        _merge(sources, output, to=to, suffix=suffix, copy=copy, data=data, workers=workers, overwrite=overwrite)
+        return
+    if len(sources) > 1:
+        raise OptionError(
+            f"{len(sources)} sources are given, a conversion has one",
+            remedy="add --merge to unite them, or convert one after the other",
+        )
     from decathlete.cli.progress import TerminalReporter
     from decathlete.core.regions import parse_order
     from decathlete.workflows.convert import convert as convert_dataset
     from decathlete.workflows.workspace import Workspace
 
     record = convert_dataset(
-        source,
+        sources[0],
         output,
         to=to,
         files=files.to_file_names(),
@@ -133,6 +153,68 @@ def convert(
         listen=TerminalReporter().cases,
     )
     echo("\n".join(_summary_lines(output, record)))
+
+
+def _merge(
+    sources: list[str],
+    output: Path,
+    *,
+    to: DatasetLayout,
+    suffix: str | None,
+    copy: bool,
+    data: Path,
+    workers: int,
+    overwrite: bool,
+) -> None:
+    from decathlete.cli.progress import TerminalReporter
+    from decathlete.dataset.manifest import read_dataset
+    from decathlete.workflows.merge import merge_datasets
+    from decathlete.workflows.workspace import Workspace
+
+    record = merge_datasets(
+        sources,
+        output,
+        to=to,
+        suffix=suffix,
+        copy=copy,
+        workspace=Workspace(data=data),
+        workers=workers,
+        overwrite=overwrite,
+        listen=TerminalReporter().cases,
+    )
+    spec = read_dataset(output)
+    n_partial = sum(bool(case.unannotated) for case in spec.cases)
+    echo("\n".join(_summary_lines(output, record)))
+    echo("classes: " + ", ".join(f"{c.value} {c.name}" for c in spec.labels.foreground))
+    echo(f"{n_partial} of {len(spec.cases)} cases have annotations of some of these classes only")
+
+
+def _reject_ignored(
+    files: FileArguments,
+    regions: str | None,
+    regions_order: str | None,
+    brats: bool,
+    group_by: str | None,
+    spacing: str | None,
+) -> None:
+    """Reject options that a merge does not use.
+
+    Raises:
+        OptionError: one of them is set.
+    """
+    given = {
+        "--regions": regions,
+        "--regions-order": regions_order,
+        "--brats": brats,
+        "--group-by": group_by,
+        "--spacing": spacing,
+    } | {f"--{name.replace('_', '-')}": value for name, value in vars(files).items()}
+    if used := [name for name, value in given.items() if value]:
+        raise OptionError(
+            f"{', '.join(used)} cannot be combined with --merge",
+            remedy="convert each dataset with these options first, then merge the results",
+            code="E-OPTION-CONFLICT",
+        )
 
 
 def _summary_lines(output: Path, record: Record) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PLACES, MACHINE, PREDICTION, SPLIT = "Folders", "Machine", "Prediction", "Split"
 REGIONS = "Overlapping regions"
+PARTIAL = "Partially annotated cases"
 """Sections of ``--help``. An option without a section is listed under Options."""
 
 Dim = Literal["2", "3"]
@@ -175,6 +176,17 @@ GroupBy = Annotated[
         show_default="guessed from the names",
         help=r"Regular expression that finds the patient in a case's name: '^(P\d+)_'. Cases of one "
         "patient stay in one fold.",
+    ),
+]
+AnnotatedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--annotated",
+        metavar="FILE",
+        rich_help_panel=PARTIAL,
+        show_default="dataset.json's, or all classes",
+        help="CSV file with the columns case and annotated (classes separated by semicolons), for cases in which not "
+        "all classes were annotated.",
     ),
 ]
 Spacing = Annotated[

@@ -93,6 +93,7 @@ class PlanArguments:
     split_seed: o.SplitSeed = PlanOptions.split_seed
     splits: o.SplitsFile = None
     group_by: o.GroupBy = None
+    annotated: o.AnnotatedFile = None
 
     def to_plan_options(self) -> PlanOptions:
         """Return the options as the planner's :class:`PlanOptions`."""
@@ -112,6 +113,7 @@ class PlanArguments:
             split_seed=self.split_seed,
             splits=self.splits,
             group_by=self.group_by,
+            annotated=self.annotated,
         )
 
 

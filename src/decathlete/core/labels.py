@@ -7,12 +7,14 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from decathlete.core.schema import Schema
 
 IGNORE_INDEX = 255
 """Class index of voxels without a reference label, in prepared label maps."""
+_LAST_UNANNOTATED = 254
+"""Index of the first set of ``LabelSet.unannotated`` in prepared label maps; the others count down from it."""
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -42,12 +44,15 @@ class LabelSet(Schema):
         region_order: the value that is written for each region, in the order of ``regions``; later regions overwrite
             earlier ones.
         ignore: the value of voxels without a reference label, if there is one.
+        unannotated: sets of class values that were not annotated in some cases. In the prepared label map of such a
+            case, the background has an index of its own (:meth:`unannotated_index`), because it may hide these classes.
     """
 
     classes: tuple[LabelClass, ...]
     regions: tuple[Region, ...] = ()
     region_order: tuple[int, ...] = ()
     ignore: int | None = None
+    unannotated: tuple[tuple[int, ...], ...] = Field(default=(), exclude_if=lambda sets: not sets)
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -59,8 +64,13 @@ class LabelSet(Schema):
             problems.append(f"class values must be distinct and ascending, found {values}")
         if len({c.name for c in self.classes}) != len(values):
             problems.append("two classes have the same name")
-        if len(values) > 254:
-            problems.append(f"{len(values)} classes are more than the 254 that are supported")
+        if len(values) > 254 - len(self.unannotated):
+            sets = f" with {len(self.unannotated)} sets of classes that are not annotated" if self.unannotated else ""
+            problems.append(f"{len(values)} classes{sets} are more than the 254 that are supported")
+        if len(set(self.unannotated)) < len(self.unannotated):
+            problems.append("two sets of unannotated classes are equal")
+        if wrong := sorted({v for members in self.unannotated for v in members} - set(values[1:])):
+            problems.append(f"unannotated contains values that are no foreground class: {wrong}")
         if self.ignore is not None and self.ignore in values:
             problems.append(f"the ignore value {self.ignore} is also a class")
         for region in self.regions:
@@ -119,19 +129,42 @@ class LabelSet(Schema):
         """The function from logits to probabilities: ``sigmoid`` for overlapping regions, else ``softmax``."""
         return "sigmoid" if self.regions else "softmax"
 
+    def unannotated_index(self, values: Sequence[int]) -> int:
+        """Return the index of the background where the classes ``values`` are not annotated: 254, 253, ..."""
+        return _LAST_UNANNOTATED - self.unannotated.index(tuple(values))
+
+    @property
+    def possible_indices(self) -> dict[int, tuple[int, ...]]:
+        """Index of an unannotated background -> the class indices that its voxels may have, 0 first."""
+        return {
+            self.unannotated_index(members): (0, *(self.values.index(value) for value in members))
+            for members in self.unannotated
+        }
+
+    def annotated_structures(self, unannotated: Sequence[int]) -> tuple[bool, ...]:
+        """Return which structures have a reference in a case without annotations of the classes ``unannotated``."""
+        return tuple(not set(structure.values) & set(unannotated) for structure in self.structures)
+
     def find_undeclared_values(self, label: NDArray[Any]) -> list[float]:
         """Return the values of ``label`` that are neither a class nor the ignore value, ascending."""
         known = set(self.values) | ({self.ignore} if self.ignore is not None else set())
         return [v for v in np.unique(label).tolist() if v not in known]
 
-    def to_indices(self, label: NDArray[Any]) -> NDArray[np.uint8]:
-        """Convert file values to class indices; ``ignore`` becomes :data:`IGNORE_INDEX`, undeclared values become 0."""
-        out = np.zeros(label.shape, np.uint8)
-        known = list(zip(self.values[1:], range(1, self.n_classes), strict=True))
+    def to_indices(self, label: NDArray[Any], *, unannotated: Sequence[int] = ()) -> NDArray[np.uint8]:
+        """Convert file values to class indices; ``ignore`` becomes :data:`IGNORE_INDEX`, undeclared values become 0.
+
+        Args:
+            unannotated: values of the classes that were not annotated in this case; one of the sets of
+                ``self.unannotated``. Background and these classes get the index of this set.
+        """
+        background = self.unannotated_index(unannotated) if unannotated else 0
+        out = np.full(label.shape, background, np.uint8)
+        indices = enumerate(self.values[1:], start=1)
+        known = [(value, background if value in unannotated else index) for index, value in indices]
         if self.ignore is not None:
             known.append((self.ignore, IGNORE_INDEX))
         if label.dtype in (np.uint8, np.int8, np.uint16, np.int16):
-            _look_up(known, label, out)
+            _look_up(known, label, out, background)
         else:
             for value, index in known:
                 out[label == value] = index
@@ -143,15 +176,20 @@ class LabelSet(Schema):
         return np.asarray(table.astype(np.min_scalar_type(int(table.max())))[indices])
 
 
-def _look_up(known: Sequence[tuple[int, int]], label: NDArray[Any], out: NDArray[np.uint8]) -> None:
+def _look_up(known: Sequence[tuple[int, int]], label: NDArray[Any], out: NDArray[np.uint8], background: int) -> None:
     """Write the class index of each voxel to ``out`` with a table of all values of a small integer type.
 
     One pass for any number of classes; slice by slice, since NumPy converts every index to 8 bytes.
     """
     limits = np.iinfo(label.dtype)
-    table = np.zeros(limits.max - limits.min + 1, np.uint8)
+    table = np.full(limits.max - limits.min + 1, background, np.uint8)
     for value, index in known:
         if limits.min <= value <= limits.max:
             table[value] = index  # negative values index from the end of the table, as in the lookup below
     for plane in range(len(out)):
         out[plane] = table[label[plane]]
+
+
+def foreground_mask(indices: NDArray[np.uint8], n_classes: int) -> NDArray[np.bool_]:
+    """Return where a map of class indices has a foreground class; ignored and unannotated voxels are none."""
+    return np.asarray((indices > 0) & (indices < n_classes))

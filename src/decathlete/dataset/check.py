@@ -234,6 +234,15 @@ class _CaseChecker:
                 "declare them under labels, or remove them from the label map",
             )
         present = set(values.tolist())
+        if extra := [c.name for c in self.spec.labels.classes if c.value in present & set(self.case.unannotated)]:
+            self._add(
+                "warning",
+                "E-DATASET-LABELS",
+                path,
+                f"contains classes that are listed as not annotated in this case: {', '.join(extra)}",
+                "list them as annotated; otherwise their voxels are not used",
+            )
+        present -= set(self.case.unannotated)
         self.classes = {c.value for c in self.spec.labels.classes if c.value in present}
         if not self.classes - {0}:
             self._add(

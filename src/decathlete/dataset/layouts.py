@@ -17,6 +17,7 @@ class ManifestContent:
         training, test: case ids, from which the names of the files follow.
         suffix: suffix of all files, e.g. ``.nii.gz``.
         groups: case id -> patient.
+        annotated: case id -> annotated classes, of cases in which not all classes were annotated.
         texts: description, licence and similar fields, copied unchanged.
     """
 
@@ -27,6 +28,7 @@ class ManifestContent:
     test: Sequence[str] = ()
     suffix: str = DEFAULT_SUFFIX
     groups: Mapping[str, str] = field(default_factory=dict)
+    annotated: Mapping[str, Sequence[str]] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -41,7 +43,7 @@ def decathlon_manifest(content: ManifestContent) -> dict[str, object]:
         "modality": _numbered(content.channels),
         "labels": names if labels.ignore is None else names | {str(labels.ignore): "ignore"},
         **({"regions": _regions(labels), "regions_class_order": list(labels.region_order)} if labels.regions else {}),
-        **_groups(content),
+        **_of_cases(content),
         "numTraining": len(content.training),
         "numTest": len(content.test),
         "training": [
@@ -62,7 +64,7 @@ def nnunet_manifest(content: ManifestContent) -> dict[str, object]:
         "channel_names": _numbered(content.channels),
         "labels": declared if labels.ignore is None else declared | {"ignore": labels.ignore},
         **({"regions_class_order": list(labels.region_order)} if labels.regions else {}),
-        **_groups(content),
+        **_of_cases(content),
         "numTraining": len(content.training),
         "file_ending": content.suffix,
     }
@@ -77,5 +79,7 @@ def _regions(labels: LabelSet) -> dict[str, object]:
     return {r.name: list(r.values) if len(r.values) > 1 else r.values[0] for r in labels.regions}
 
 
-def _groups(content: ManifestContent) -> dict[str, object]:
-    return {"groups": dict(content.groups)} if content.groups else {}
+def _of_cases(content: ManifestContent) -> dict[str, object]:
+    """Return what the manifest says of single cases: groups and annotated classes."""
+    groups: dict[str, object] = {"groups": dict(content.groups)} if content.groups else {}
+    return groups | ({"annotated": {i: list(n) for i, n in content.annotated.items()}} if content.annotated else {})

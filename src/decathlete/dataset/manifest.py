@@ -16,6 +16,8 @@ from decathlete.core.documents import read_json
 from decathlete.core.geometry import Triple
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
+from decathlete.dataset.annotated import Annotated as AnnotatedClasses
+from decathlete.dataset.annotated import with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
@@ -47,6 +49,7 @@ class _Common(BaseModel):
     name: str | None = None
     labels: dict[str, Any]
     groups: dict[str, str] = {}
+    annotated: dict[str, list[str]] = {}
     regions: dict[str, Any] | None = None
     regions_class_order: list[int] | None = None
     numTraining: Any = None
@@ -68,16 +71,21 @@ class _NnUNet(_Common):
     test: Any = None
 
 
-def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | None = None) -> DatasetSpec:
+def read_dataset(
+    root: Path, *, group_by: str | None = None, spacing: Triple | None = None, annotated: AnnotatedClasses | None = None
+) -> DatasetSpec:
     """Read the manifest of the dataset in ``root``.
 
     Args:
         group_by: a regular expression with one group, whose match in a case's id is the case's patient. Without it,
             patients follow from the manifest's ``groups`` object, or from names like ``patient001_frame02``.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        annotated: case id -> names of its annotated classes, instead of the manifest's ``annotated`` object. All
+            classes were annotated in a case without an entry.
 
     Raises:
-        ManifestError: the manifest is missing or not valid; lists every problem.
+        ManifestError: the manifest is missing or not valid, or ``annotated`` names unknown cases or classes; lists
+            every problem.
     """
     manifest = _load(root)
     problems = path_problems(root)
@@ -108,7 +116,9 @@ def read_dataset(root: Path, *, group_by: str | None = None, spacing: Triple | N
         n_declared=(whole_number(manifest.numTraining), whole_number(manifest.numTest)),
         unused=unused,
     )
-    return spec.with_spacing(spacing)
+    spec = spec.with_spacing(spacing)
+    partial = manifest.annotated if annotated is None else annotated
+    return with_annotated(spec, partial, where=root / MANIFEST) if partial else spec
 
 
 def resolve_task(task: str, data_root: Path) -> Path:

@@ -27,6 +27,7 @@ class Case:
         label: path of the label map; ``None`` for test cases.
         group: the patient; cases of one group are never split. ``None``: a group of its own.
         spacing: z, y, x in mm, for axes whose spacing its files do not contain; ``None``: such files are errors.
+        unannotated: values of the classes that were not annotated; empty: all were. One of ``LabelSet.unannotated``.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Case:
     label: Path | None = None
     group: str | None = None
     spacing: Triple | None = None
+    unannotated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,9 @@ class DatasetSpec:
 
         files = [stamp(p) for c in self.cases for p in (*c.images, *([c.label] if c.label else []))]
         reading = [] if self.spacing is None else [self.spacing]
-        return value_digest([self.name, self.channels, self.labels.model_dump(), files, *reading])
+        partial = {case.id: case.unannotated for case in self.cases if case.unannotated}
+        annotated = [partial] if partial else []
+        return value_digest([self.name, self.channels, self.labels.model_dump(), files, *reading, *annotated])
 
 
 def id_problems(cases: Iterable[Case], part: str) -> list[str]:

@@ -23,6 +23,7 @@ def score_case(
     labels: LabelSet,
     *,
     metrics: Sequence[Metric] | None = None,
+    unannotated: Sequence[int] = (),
     case_id: str = "",
 ) -> CaseScores:
     """Score one predicted label map; both arrays hold file values on the grid ``geometry``.
@@ -32,6 +33,7 @@ def score_case(
 
     Args:
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
+        unannotated: values of the classes that the truth does not annotate; their structures are not scored.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -43,20 +45,32 @@ def score_case(
             remedy="predict on the grid of the image that the label map belongs to",
         )
     used = make_metrics() if metrics is None else metrics
+    pairs = _mask_pairs(prediction_ZYX, truth_ZYX, labels, geometry)
     return CaseScores.of(
         case_id,
-        [_score_pair(name, pair, used) for name, pair in _mask_pairs(prediction_ZYX, truth_ZYX, labels, geometry)],
+        [
+            _score_pair(name, pair, used) if is_annotated else _unscored(name, pair, used)
+            for (name, pair), is_annotated in zip(pairs, labels.annotated_structures(unannotated), strict=True)
+        ],
     )
 
 
-def mean_dice(prediction_ZYX: NDArray[np.integer], truth_ZYX: NDArray[np.integer], labels: LabelSet) -> float | None:
+def mean_dice(
+    prediction_ZYX: NDArray[np.integer],
+    truth_ZYX: NDArray[np.integer],
+    labels: LabelSet,
+    *,
+    unannotated: Sequence[int] = (),
+) -> float | None:
     """Return the mean Dice of :func:`score_case` alone, about a hundred times as fast.
 
     Returns:
-        The mean over structures; ``None`` where neither side has any of them.
+        The mean over annotated structures; ``None`` where neither side has any of them.
     """
     dice = METRICS.build(METRICS.settings("dice"))
-    return mean(dice.score(pair) for _, pair in _mask_pairs(prediction_ZYX, truth_ZYX, labels, None))
+    pairs = _mask_pairs(prediction_ZYX, truth_ZYX, labels, None)
+    annotated = labels.annotated_structures(unannotated)
+    return mean(dice.score(pair) for (_, pair), scored in zip(pairs, annotated, strict=True) if scored)
 
 
 def _mask_pairs(
@@ -92,6 +106,17 @@ def _score_pair(name: str, pair: MaskPair, metrics: Sequence[Metric]) -> ClassSc
         values={metric.name: metric.score(pair) for metric in metrics},
         truth_ml=pair.overlap.n_truth * ml,
         prediction_ml=pair.overlap.n_prediction * ml,
+    )
+
+
+def _unscored(name: str, pair: MaskPair, metrics: Sequence[Metric]) -> ClassScores:
+    """Return the entry of a structure that was not annotated: no value, and no volume of the truth."""
+    return ClassScores(
+        name=name,
+        presence="not annotated",
+        values={metric.name: None for metric in metrics},
+        truth_ml=0.0,
+        prediction_ml=pair.overlap.n_prediction * pair.voxel_volume_mm3 / 1000,
     )
 
 

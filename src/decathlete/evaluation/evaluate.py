@@ -120,6 +120,7 @@ def evaluate_pairs(
     *,
     metrics: Sequence[Metric] | None = None,
     spacing: Triple | None = None,
+    unannotated: Mapping[str, Sequence[int]] | None = None,
     workers: Workers = 2,
 ) -> Scores:
     """Score files: case id -> (prediction, truth).
@@ -127,6 +128,7 @@ def evaluate_pairs(
     Args:
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        unannotated: case id -> values of the classes that were not annotated in it, which are not scored.
 
     Raises:
         GridMismatchError: some pairs do not share a grid; all of them are named.
@@ -142,7 +144,7 @@ def evaluate_pairs(
     _check_grids(pairs, spacing)
     scored: list[CaseScores] = []
     problems: list[str] = []
-    work = {case_id: (case_id, *pair) for case_id, pair in pairs.items()}
+    work = {case_id: (case_id, *pair, tuple((unannotated or {}).get(case_id, ()))) for case_id, pair in pairs.items()}
     score = partial(_score_files, labels=labels, metrics=used, spacing=spacing)
     for outcome in map_cases(score, work, workers=workers):
         if outcome.value is not None:
@@ -187,12 +189,24 @@ def _compare_grids(pair: Pair, spacing: Triple | None) -> list[str]:
 
 
 def _score_files(
-    item: tuple[str, Path, Path], *, labels: LabelSet, metrics: Sequence[Metric], spacing: Triple | None
+    item: tuple[str, Path, Path, tuple[int, ...]],
+    *,
+    labels: LabelSet,
+    metrics: Sequence[Metric],
+    spacing: Triple | None,
 ) -> CaseScores:
-    case_id, prediction_path, truth_path = item
+    case_id, prediction_path, truth_path, unannotated = item
     truth = _read_declared(truth_path, labels, spacing)
     prediction = _read_declared(prediction_path, labels, spacing)
-    return score_case(prediction.array_ZYX, truth.array_ZYX, truth.geometry, labels, metrics=metrics, case_id=case_id)
+    return score_case(
+        prediction.array_ZYX,
+        truth.array_ZYX,
+        truth.geometry,
+        labels,
+        metrics=metrics,
+        unannotated=unannotated,
+        case_id=case_id,
+    )
 
 
 def _read_declared(path: Path, labels: LabelSet, spacing: Triple | None) -> LabelMap:

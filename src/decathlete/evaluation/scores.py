@@ -2,7 +2,8 @@
 
 Two conventions for a structure that neither the truth nor the prediction has in a case: the *headline* leaves it out;
 the figures ``with_absent`` count it with the value that the metric declares (Dice and NSD: 1). Where only one side has
-it, Dice, IoU and NSD are 0 and HD95 is undefined (``null``), which is counted and shown.
+it, Dice, IoU and NSD are 0 and HD95 is undefined (``null``), which is counted and shown. A structure that was not
+annotated in a case has no value and counts nowhere.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from decathlete.evaluation.scores_v1 import upgrade_scores
 
 SCORES_STEMS: dict[Grid, str] = {"original": "scores", "prepared": "scores_prepared"}
 
-Presence = Literal["both", "truth only", "prediction only", "neither"]
+Presence = Literal["both", "truth only", "prediction only", "neither", "not annotated"]
+UNSCORED: tuple[Presence, ...] = ("neither", "not annotated")
+"""Presence of a structure whose values the headline leaves out."""
 Values = dict[str, float | None]
 """Registered name of a metric -> its value; ``None``: undefined."""
 
@@ -198,6 +201,7 @@ class ClassSummary(Schema):
     @classmethod
     def of(cls, scores: Sequence[ClassScores], metrics: Sequence[MetricInfo]) -> Self:
         """From the scores of one structure in every case (at least one)."""
+        annotated = [s for s in scores if s.presence != "not annotated"]
         counts = {p: sum(s.presence == p for s in scores) for p in ("both", "truth only", "prediction only", "neither")}
         return cls(
             name=scores[0].name,
@@ -207,8 +211,8 @@ class ClassSummary(Schema):
             n_missed=counts["truth only"],
             n_invented=counts["prediction only"],
             n_absent=counts["neither"],
-            truth_ml=float(np.mean([s.truth_ml for s in scores])),
-            prediction_ml=float(np.mean([s.prediction_ml for s in scores])),
+            truth_ml=mean(s.truth_ml for s in annotated) or 0.0,
+            prediction_ml=mean(s.prediction_ml for s in annotated) or 0.0,
         )
 
     def mean(self, metric: str) -> float | None:
@@ -242,7 +246,7 @@ class Headline(Schema):
         """From all cases."""
         pairs = [s for c in cases for s in c.classes]
         over = {"cases": [c.values for c in cases], "pairs": [s.values for s in pairs]}
-        present = [s for s in pairs if s.presence != "neither"]
+        present = [s for s in pairs if s.presence not in UNSCORED]
         return cls(
             values={m.name: mean(values[m.name] for values in over[m.headline_mean]) for m in metrics},
             with_absent={
@@ -252,7 +256,7 @@ class Headline(Schema):
             },
             n_undefined={m.name: sum(s.values[m.name] is None for s in present) for m in metrics},
             n_cases=len(cases),
-            n_left_out=sum(all(s.presence == "neither" for s in c.classes) for c in cases),
+            n_left_out=sum(all(s.presence in UNSCORED for s in c.classes) for c in cases),
         )
 
     @property

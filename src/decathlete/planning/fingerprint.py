@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from decathlete.core.choices import Orientation
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import Geometry, Shape, Triple, Unit, nonzero_box, reorientation
-from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.core.labels import IGNORE_INDEX, LabelSet, foreground_mask
 from decathlete.core.parallel import Workers, map_cases
 from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
@@ -181,7 +181,10 @@ def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_sampl
         class_voxels=tuple(counts[: spec.labels.n_classes].tolist()),
         channel_means=tuple(means.tolist()),
     )
-    return _Measured(case=measured, sample_CN=_sample(image_CZYX, label_ZYX, case.id, n_samples))
+    return _Measured(
+        case=measured,
+        sample_CN=_sample(image_CZYX, foreground_mask(label_ZYX, spec.labels.n_classes), case.id, n_samples),
+    )
 
 
 def _read(
@@ -200,18 +203,18 @@ def _read(
             remedy="run `decathlete check`, it lists all such cases",
         )
     axes = reorientation(image.geometry, orientation)
-    indices_ZYX = labels.to_indices(label.array_ZYX)
+    indices_ZYX = labels.to_indices(label.array_ZYX, unannotated=case.unannotated)
     return axes.apply(image.array_CZYX), axes.apply(indices_ZYX), axes.geometry(image.geometry)
 
 
 def _sample(
-    image_CZYX: NDArray[np.float32], label_ZYX: NDArray[np.uint8], case_id: str, n_samples: int
+    image_CZYX: NDArray[np.float32], foreground_ZYX: NDArray[np.bool_], case_id: str, n_samples: int
 ) -> NDArray[np.float32]:
-    foreground = np.flatnonzero((label_ZYX > 0) & (label_ZYX != IGNORE_INDEX))
+    foreground = np.flatnonzero(foreground_ZYX)
     if not foreground.size:
         return np.zeros((len(image_CZYX), 0), np.float32)
     drawn = foreground[stream(0, "fingerprint", case_id).integers(foreground.size, size=n_samples)]
-    z, y, x = np.unravel_index(drawn, label_ZYX.shape)
+    z, y, x = np.unravel_index(drawn, foreground_ZYX.shape)
     return np.asarray(image_CZYX[:, z, y, x], np.float32)
 
 

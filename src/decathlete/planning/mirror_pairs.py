@@ -26,7 +26,9 @@ _LEFT = ("left", "l", "lt", "lh", "links", "linke", "linker", "linkes", "gauche"
          "sinistro", "sinister", "sin", "esquerda", "esquerdo")  # fmt: skip
 _RIGHT = ("right", "r", "rt", "rh", "rechts", "rechte", "rechter", "rechtes", "droite", "droit", "derecha", "derecho",
           "destra", "destro", "dexter", "dex", "direita", "direito")  # fmt: skip
-_SIDES: dict[str, _Side] = dict.fromkeys(_LEFT, "left") | dict.fromkeys(_RIGHT, "right")
+_SIDES = dict[str, _Side]()
+_SIDES.update(dict.fromkeys(_LEFT, "left"))
+_SIDES.update(dict.fromkeys(_RIGHT, "right"))
 _HEART = frozenset({"heart", "cardiac", "atrium", "atrial", "ventricle", "ventricular", "myocardium"})
 """Chambers of the heart have sides in their names, but do not mirror each other."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-zäöüß]+|\d+")
@@ -118,12 +120,28 @@ def make_side_swap(labels: LabelSet, pairs: Sequence[MirrorPair], *, axis: int) 
     partners = _partners(pairs)
     names = [c.name for c in labels.classes]
     classes = [names.index(partners.get(name, name)) for name in names]
+    indices = dict(enumerate((*classes, *range(len(classes), 256))))
+    for members in labels.unannotated:
+        indices[labels.unannotated_index(members)] = labels.unannotated_index(_swapped(members, labels, partners))
     regions = [index for index in _swapped_regions(labels, partners) if index is not None]
     return SideSwap(
         axis=axis,
-        indices=(*classes, *range(len(classes), 256)),
+        indices=tuple(indices[index] for index in range(256)),
         outputs=tuple(regions if labels.regions else classes),
     )
+
+
+def with_swapped_annotations(labels: LabelSet, pairs: Sequence[MirrorPair]) -> LabelSet:
+    """Return labels that also have the sets of unannotated classes that flips from left to right make."""
+    partners = _partners(pairs)
+    swapped = {_swapped(members, labels, partners) for members in labels.unannotated}
+    return labels.revised(unannotated=(*labels.unannotated, *sorted(swapped - set(labels.unannotated))))
+
+
+def _swapped(values: Sequence[int], labels: LabelSet, partners: dict[str, str]) -> tuple[int, ...]:
+    """Return the values of the partners of classes, ascending."""
+    value_of = {c.name: c.value for c in labels.classes}
+    return tuple(sorted(value_of[partners.get(c.name, c.name)] for c in labels.classes if c.value in values))
 
 
 def _partners(pairs: Iterable[MirrorPair]) -> dict[str, str]:

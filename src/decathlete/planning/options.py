@@ -48,6 +48,8 @@ class PlanOptions:
         split_seed: seed of the split.
         splits: file with a list of folds, as nnU-Net's ``splits_final.json``, instead of dealt ones.
         group_by: regular expression with one group that matches a case's patient; the split keeps patients together.
+        annotated: CSV file with the annotated classes of each case in which not all were annotated, instead of the
+            manifest's ``annotated``.
 
     Raises:
         OptionError: with every problem together.
@@ -77,6 +79,7 @@ class PlanOptions:
     split_seed: int = SEED
     splits: Path | None = None
     group_by: str | None = None
+    annotated: Path | None = None
 
     @property
     def split(self) -> SplitOptions:

@@ -18,7 +18,13 @@ from decathlete.planning.architectures import architecture_of, find_architecture
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, Spacing, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, memory_fraction
-from decathlete.planning.mirror_pairs import AUTO, MirrorPair, find_mirror_pairs, parse_mirror_pairs
+from decathlete.planning.mirror_pairs import (
+    AUTO,
+    MirrorPair,
+    find_mirror_pairs,
+    parse_mirror_pairs,
+    with_swapped_annotations,
+)
 from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.normalizations import ChannelStatistics, normalization_for_channel
 from decathlete.planning.options import PlanOptions
@@ -64,7 +70,9 @@ def make_plan(
             orientation or with other channels.
     """
     _check(spec, fingerprint, dims=dims, options=options)
-    spec = replace(spec, labels=_labels(spec, options))
+    labels = _labels(spec, options)
+    pairs = _mirror_pairs(labels, options)
+    spec = replace(spec, labels=with_swapped_annotations(labels, pairs))
     grid = working_grid(fingerprint, axes, spacing)
     sized = _size(grid, spec, dims=dims, options=options, n_cases=len(fingerprint.cases))
     plan = Plan(
@@ -82,7 +90,7 @@ def make_plan(
         batch_size=sized.batch_size,
         normalization=_normalization(spec.channels, fingerprint),
         foreground_channel=options.foreground_channel,
-        mirror_pairs=_mirror_pairs(spec.labels, options),
+        mirror_pairs=pairs,
         network=sized.network,
         training_ranges=_training_ranges(fingerprint, grid.order),
         fingerprint_digest=fingerprint.digest(),

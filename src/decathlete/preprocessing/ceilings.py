@@ -81,7 +81,8 @@ def _measure(case: Case, *, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[
     label = read_label(case.label)
     axes = plan.axes(label.geometry)
     spacing = axes.geometry(label.geometry).spacing_ZYX
-    label_ZYX = torch.from_numpy(np.ascontiguousarray(axes.apply(plan.labels.to_indices(label.array_ZYX))))
+    indices_ZYX = plan.labels.to_indices(label.array_ZYX, unannotated=case.unannotated)
+    label_ZYX = torch.from_numpy(np.ascontiguousarray(axes.apply(indices_ZYX)))
     dice_SK = np.full((len(spacings), len(plan.labels.structures)), np.nan)
     for index, values in enumerate(plan.labels.structure_indices):
         mask_ZYX = torch.isin(label_ZYX, torch.tensor(values, dtype=torch.uint8))

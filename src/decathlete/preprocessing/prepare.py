@@ -7,13 +7,14 @@ cropped likewise), then normalisation and resampling in the plan's order. Paddin
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import nonzero_box
-from decathlete.core.labels import IGNORE_INDEX
+from decathlete.core.labels import IGNORE_INDEX, foreground_mask
 from decathlete.core.rng import stream
 from decathlete.errors import GridMismatchError, ImageError, ModelError
 from decathlete.io.volumes import Image, LabelMap
@@ -28,12 +29,15 @@ FOREGROUND_SAMPLES = 10_000
 """Voxels of each class whose places are kept for foreground oversampling."""
 
 
-def prepare(image: Image, plan: Plan, *, label: LabelMap | None = None, case_id: str = "") -> PreparedCase:
+def prepare(
+    image: Image, plan: Plan, *, label: LabelMap | None = None, unannotated: Sequence[int] = (), case_id: str = ""
+) -> PreparedCase:
     """Make a case ready for the network.
 
     Args:
         image: as read, on its own grid.
         label: file values, on the image's grid; without it the case is prepared for prediction.
+        unannotated: values of the classes that were not annotated in this case.
         case_id: names the case in messages and seeds its foreground sample.
 
     Raises:
@@ -58,13 +62,13 @@ def prepare(image: Image, plan: Plan, *, label: LabelMap | None = None, case_id:
     cropped_CZYX = np.ascontiguousarray(image_CZYX[:, *crop.slices], dtype=np.float32)
     label_ZYX = None
     if label is not None:
-        indices_ZYX = axes.apply(plan.labels.to_indices(label.array_ZYX))
+        indices_ZYX = axes.apply(plan.labels.to_indices(label.array_ZYX, unannotated=unannotated))
         label_ZYX = _prepare_label(indices_ZYX, restoration, plan, case_id)
     return PreparedCase(
         case_id=case_id,
         image_CZYX=_prepare_image(cropped_CZYX, restoration, plan),
         label_ZYX=label_ZYX,
-        foreground={} if label_ZYX is None else foreground_sample(label_ZYX, case_id),
+        foreground={} if label_ZYX is None else foreground_sample(label_ZYX, case_id, plan.labels.n_classes),
         restoration=restoration,
     )
 
@@ -138,29 +142,36 @@ def _prepare_label(
 ) -> NDArray[np.uint8]:
     crop = restoration.crop
     cropped_ZYX = np.ascontiguousarray(indices_ZYX[crop.slices])
-    lost = np.count_nonzero(_is_foreground(indices_ZYX)) - np.count_nonzero(_is_foreground(cropped_ZYX))
+    n_classes = plan.labels.n_classes
+    lost = int(foreground_mask(indices_ZYX, n_classes).sum() - foreground_mask(cropped_ZYX, n_classes).sum())
     if lost:
         log.warning("case %s: %d labelled voxels lie outside the image's non-zero box and are lost", case_id, lost)
-    return _resampled_label(cropped_ZYX, restoration, plan.labels.n_classes)
+    return _resampled_label(cropped_ZYX, restoration, n_classes)
 
 
-def _is_foreground(indices_ZYX: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return np.asarray((indices_ZYX > 0) & (indices_ZYX != IGNORE_INDEX))
+def foreground_sample(
+    label_ZYX: NDArray[np.uint8], case_id: str, n_classes: int = IGNORE_INDEX
+) -> dict[int, NDArray[np.int64]]:
+    """Class index -> flat places of at most :data:`FOREGROUND_SAMPLES` of its voxels, ascending; no absent class.
 
-
-def foreground_sample(label_ZYX: NDArray[np.uint8], case_id: str) -> dict[int, NDArray[np.int64]]:
-    """Class index -> flat places of at most :data:`FOREGROUND_SAMPLES` of its voxels, ascending; no absent class."""
-    places = np.flatnonzero(_is_foreground(label_ZYX))
+    Of a label map with ignored voxels, ``IGNORE_INDEX`` has places of the others, so that patches can be cut there.
+    """
+    sample = {}
+    if (label_ZYX == IGNORE_INDEX).any() and (annotated := np.flatnonzero(label_ZYX != IGNORE_INDEX)).size:
+        sample[IGNORE_INDEX] = _some_places(annotated, case_id, IGNORE_INDEX)
+    places = np.flatnonzero(foreground_mask(label_ZYX, n_classes))
     if not places.size:
-        return {}
+        return sample
     values = label_ZYX.reshape(-1)[places]
     by_class = np.argsort(values, kind="stable")
     present, first = np.unique(values[by_class], return_index=True)
-    sample = {}
     for value, members in zip(present.tolist(), np.split(by_class, first[1:]), strict=True):
-        kept = places[members]
-        if len(kept) > FOREGROUND_SAMPLES:
-            chosen = stream(0, "foreground", case_id, value).choice(len(kept), FOREGROUND_SAMPLES, replace=False)
-            kept = kept[np.sort(chosen)]
-        sample[value] = kept.astype(np.int64)
+        sample[value] = _some_places(places[members], case_id, value)
     return sample
+
+
+def _some_places(places: NDArray[np.int64], case_id: str, value: int) -> NDArray[np.int64]:
+    if len(places) > FOREGROUND_SAMPLES:
+        chosen = stream(0, "foreground", case_id, value).choice(len(places), FOREGROUND_SAMPLES, replace=False)
+        places = places[np.sort(chosen)]
+    return places.astype(np.int64)

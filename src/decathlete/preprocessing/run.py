@@ -82,7 +82,7 @@ def _prepare_case(case: Case, *, plan: Plan, folder: Path, describe_image: Paylo
         return True
     label = read_label(case.label, spacing=case.spacing) if case.label else None
     image = read_channels(case.images, spacing=case.spacing)
-    prepared = prepare(image, plan, label=label, case_id=case.id)
+    prepared = prepare(image, plan, label=label, unannotated=case.unannotated, case_id=case.id)
     raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None
     write_case(folder / case.id, prepared, digest=digest, dims=plan.dims, raw=raw)
     return False

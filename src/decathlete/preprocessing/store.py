@@ -20,7 +20,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from decathlete.core.geometry import Box, Shape, Triple
 from decathlete.core.schema import Schema
@@ -47,6 +47,7 @@ class StoreSource(Schema):
         case_ids: all cases that the store must hold.
         splits_digest: of ``splits.json``, to write it again if it is damaged; ``None``: written by an older release.
         spacing: that raw files without a spacing were read with (z, y, x, mm).
+        annotated: case id -> annotated classes, of cases in which not all classes were annotated.
     """
 
     has_checksum = True
@@ -58,6 +59,7 @@ class StoreSource(Schema):
     case_ids: tuple[str, ...]
     splits_digest: str | None = None
     spacing: Triple | None = None
+    annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
 
 
 class RawImage(Schema):

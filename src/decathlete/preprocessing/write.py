@@ -22,6 +22,7 @@ from decathlete.core.files import (
 )
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.locks import require_no_readers
+from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
@@ -73,7 +74,8 @@ def case_digest(case: Case, plan: Plan) -> str:
     files = [*case.images, *([case.label] if case.label else [])]
     stamps = [(p.name, i.st_size, i.st_mtime_ns) for p in files for i in [p.stat()]]
     reading = [] if case.spacing is None else [case.spacing]
-    return value_digest([preparation_digest(plan), case.id, stamps, *reading])
+    partial = [case.unannotated] if case.unannotated else []
+    return value_digest([preparation_digest(plan), case.id, stamps, *reading, *partial])
 
 
 def begin(
@@ -105,6 +107,7 @@ def begin(
         case_ids=tuple(case.id for case in spec.cases),
         splits_digest=_splits_digest(splits),
         spacing=spec.spacing,
+        annotated=annotated_of(spec),
     ).save(folder / "source.json")
 
 

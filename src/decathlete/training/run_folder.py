@@ -14,6 +14,7 @@ from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
+from decathlete.training.objective.losses import LOSSES
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.version import __version__
 
@@ -120,6 +121,15 @@ def make_record(
             "sync_batchnorm is for several devices, one is requested",
             remedy="leave sync_batchnorm out: one device's batch norms see the whole batch anyway",
         )
+    if plan.labels.unannotated and not getattr(
+        LOSSES.resolve(config.loss.component).cls, "supports_partial_labels", False
+    ):
+        raise OptionError(
+            f"the loss {config.loss.component} would punish classes that were not annotated in some cases",
+            where=store.folder,
+            remedy="use the loss cross_entropy or focal, or leave partially annotated cases out",
+            code="E-OPTION-CONFLICT",
+        )
     # Here, not when the first batch is read: by then the folder is claimed.
     batch = (config.batch_size or plan.batch_size) * config.devices * config.nodes
     sampler = SAMPLERS.resolve(config.sampler.component).cls
@@ -141,6 +151,7 @@ def make_record(
         plan=plan,
         store_plan_digest=store.plan.digest,
         spacing=store.source.spacing,
+        annotated=store.source.annotated,
     )
 
 

@@ -9,6 +9,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
+from decathlete.dataset.annotated import read_annotated
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.check_report import CheckReport
 from decathlete.dataset.manifest import read_dataset
@@ -27,6 +28,7 @@ def check(
     split_seed: int = SEED,
     splits: Path | None = None,
     group_by: str | None = None,
+    annotated: Path | None = None,
     spacing: Triple | None = None,
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
@@ -42,6 +44,8 @@ def check(
             cases and their classes.
         workers: number of cases that are checked in parallel, or an executor (:func:`decathlete.connect_cluster`).
         group_by: regular expression with one group that matches a case's patient; checked against every case.
+        annotated: CSV file with the annotated classes of partially annotated cases, see
+            :class:`~decathlete.PlanOptions`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; checked against the labels.
 
@@ -55,7 +59,8 @@ def check(
     split = SplitOptions(n_folds=n_folds, seed=split_seed, file=splits)
     if problems := list(split.problems()):
         raise problems_found(problems, where="options of the split", remedy="fix these options", kind=OptionError)
-    spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing)
+    listed = None if annotated is None else read_annotated(annotated)
+    spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing, annotated=listed)
     labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
     require_shared(workers, reads=[spec.root])
     report = check_dataset(replace(spec, labels=labels), split=split, workers=workers, progress=progress)

@@ -12,6 +12,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.locks import locked_output
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
+from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
 from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
 from decathlete.dataset.conversion.source import Source, read_source
@@ -91,7 +92,7 @@ def convert(
         return run_jobs(
             survey(original.spec, target, workers=workers, progress=listen("read headers")),
             folder,
-            source=origin,
+            source=str(origin.resolve()),
             manifest=_manifest(original, new_labels, target),
             folds=original.folds,
             values=values,
@@ -144,6 +145,7 @@ def _manifest(original: Source, labels: LabelSet, target: Target) -> dict[str, o
         test=[case.id for case in original.spec.test_cases],
         suffix=target.suffix,
         groups={case.id: case.group for case in original.spec.cases if given and case.group is not None},
+        annotated=annotated_of(original.spec),
         texts=original.texts,
     )
     return nnunet_manifest(content) if target.layout == "nnunet" else decathlon_manifest(content)

@@ -29,6 +29,7 @@ class _Case:
     prepared: PreparedInput | None
     truth_ZYX: NDArray[np.integer[Any]]
     label_ZYX: NDArray[np.integer[Any]] | None = None
+    unannotated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,9 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
     def read(case: Case) -> _Case:
         image = read_channels(case.images, spacing=case.spacing)
-        return _Case(prepared=predictor.prepare(image, case.id), truth_ZYX=_truth(case, plan))
+        return _Case(
+            prepared=predictor.prepare(image, case.id), truth_ZYX=_truth(case, plan), unannotated=case.unannotated
+        )
 
     def compute(case: _Case) -> _Case:
         assert case.prepared is not None  # for the type checker: just read
@@ -56,7 +59,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
     def score(case: _Case) -> _Dice:
         assert case.label_ZYX is not None  # for the type checker: just computed
-        return _Dice(value=mean_dice(case.label_ZYX, case.truth_ZYX, plan.labels))
+        return _Dice(value=mean_dice(case.label_ZYX, case.truth_ZYX, plan.labels, unannotated=case.unannotated))
 
     found: dict[str, float | None] = {}
     failures: dict[str, str] = {}

@@ -58,7 +58,11 @@ def choose_cases(model: Path, plan: Plan, *, dataset: Path | None = None, calibr
         validation = load_held_out_cases(run, record, dataset)
     elif dataset is not None:
         validation, others = _split_dataset(
-            read_dataset(dataset, spacing=record.spacing if record else None),
+            read_dataset(
+                dataset,
+                spacing=record.spacing if record else None,
+                annotated=(record.annotated or None) if record else None,
+            ),
             record,
             for_calibration=not (calibration or record),
         )

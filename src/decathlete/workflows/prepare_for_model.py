@@ -59,7 +59,7 @@ def prepare_for_model(
     """
     check_output_folder(workspace.prepared / workspace.dataset(task).resolve().name)
     plan = ModelBundle.load(model).record.plan
-    spec = read_dataset(workspace.dataset(task), spacing=spacing)
+    spec = read_dataset(workspace.dataset(task), spacing=spacing, annotated={})
     cases = spec.cases if mode == "val" else spec.test_cases
     if not cases:
         raise DatasetError(

@@ -32,6 +32,7 @@ class _Truth:
 
     case_id: str
     truth_ZYX: LabelZYX
+    unannotated: tuple[int, ...] = ()
 
 
 def score_on_prepared_grid(
@@ -78,6 +79,7 @@ def _score(predictor: Predictor, predicted: CaseResult[_Truth], *, metrics: Sequ
         prediction.geometry,
         predictor.labels,
         metrics=metrics,
+        unannotated=truth.unannotated,
         case_id=truth.case_id,
     )
 
@@ -98,5 +100,9 @@ def _read(predictor: Predictor, case: Case) -> CaseRequest[_Truth]:
         prepared=PreparedInput(
             geometry=on_prepared_grid.geometry, cases=(replace(prepared, restoration=on_prepared_grid),), warnings=()
         ),
-        payload=_Truth(case_id=case.id, truth_ZYX=restore_label(prepared.label_ZYX, on_prepared_grid, plan.labels)),
+        payload=_Truth(
+            case_id=case.id,
+            truth_ZYX=restore_label(prepared.label_ZYX, on_prepared_grid, plan.labels),
+            unannotated=case.unannotated,
+        ),
     )

@@ -13,6 +13,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
+from decathlete.dataset.annotated import read_annotated
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.manifest import read_dataset
@@ -73,7 +74,8 @@ def preprocess(
         CasesFailedError: some cases could not be prepared.
     """
     folder = check_output_folder(workspace.prepared_folder(task, dims))
-    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing)
+    annotated = None if options.annotated is None else read_annotated(options.annotated)
+    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing, annotated=annotated)
     with locked_output(folder, wait_for="prepared"):
         store = _finished_store(folder, spec) if reuse and not overwrite else None
         if store is not None and (training is None or training.max_time_s is None):

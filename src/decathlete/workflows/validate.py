@@ -135,7 +135,10 @@ def _validate(
         return existing
     paths = {p.case_id: p.path for p in predictions}
     pairs = {c.id: (paths[c.id], c.label) for c in cases if c.label is not None}
-    scores = evaluate_pairs(pairs, labels, metrics=metrics, spacing=record.spacing, workers=workers)
+    unannotated = {c.id: c.unannotated for c in cases if c.unannotated}
+    scores = evaluate_pairs(
+        pairs, labels, metrics=metrics, spacing=record.spacing, unannotated=unannotated, workers=workers
+    )
     return _save(scores, origin, run)
 
 
@@ -169,7 +172,8 @@ def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None)
             remedy="use --dataset FOLDER with its new path",
             code="E-DATASET-NOT-FOUND",
         )
-    by_id = {c.id: c for c in read_dataset(root, spacing=record.spacing).cases}
+    spec = read_dataset(root, spacing=record.spacing, annotated=record.annotated or None)
+    by_id = {c.id: c for c in spec.cases}
     missing = [i for i in record.val if i not in by_id]
     if missing:
         raise DatasetError(

@@ -60,23 +60,24 @@ def _commands(group: Any) -> dict[str, Any]:
 NETWORK = "architecture deep-supervision depth filters heads min-fmap negative-slope wide-encoder"
 REGIONS = "brats regions regions-order"
 PLAN = (
-    f"{NETWORK} {REGIONS} block adapt foreground-channel group-by memory mirror-pairs n-folds norm order orientation set "
-    "split-seed splits"
+    f"{NETWORK} {REGIONS} annotated block adapt foreground-channel group-by memory mirror-pairs n-folds norm order "
+    "orientation set split-seed splits"
 )
 TRAINING = (
-    "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal gradient-clip "
-    "layout learning-rate loader logger loss lr-patience max-time min-epochs mlflow-uri momentum nvol optimizer "
-    "oversampling patience precision readers restarts sampler schedule seed skip-first steps steps-per-epoch "
-    "sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap wandb-mode warmup weight-decay"
+    "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal freeze- "
+    "stages gradient-clip layout learning-rate loader logger loss lr-patience max-time min-epochs mlflow-uri "
+    "momentum nvol optimizer oversampling patience precision pretrained readers restarts sampler schedule seed "
+    "skip-first steps steps-per-epoch sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap "
+    "wandb-mode warmup weight-decay"
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend cluster data dim engine fold fold-resources folds metrics overlap overwrite "
     "prepared preset results spacing tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
-    "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels output overwrite spacing "
-    "suffix test-images to workers",
-    "check": f"{REGIONS} cluster data group-by json n-folds spacing split-seed splits workers",
+    "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels merge output overwrite "
+    "spacing suffix test-images to workers",
+    "check": f"{REGIONS} annotated cluster data group-by json n-folds spacing split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster data dim max-time mode model overwrite prepared preset "
     "spacing task workers",
     "train": f"{TRAINING} data dim adapt fold nodes overwrite prepared preset results resume set task",

@@ -81,7 +81,7 @@ def run_jobs(
     jobs: Mapping[str, tuple[Job, ...]],
     folder: Path,
     *,
-    source: Path,
+    source: str,
     manifest: Mapping[str, object],
     folds: tuple[Fold, ...] = (),
     values: Mapping[int, int],
@@ -94,6 +94,7 @@ def run_jobs(
 
     Args:
         jobs: case -> jobs of its files.
+        source: absolute path of the source, for the record.
         overwrite: replace the result of another conversion; other files are never replaced.
 
     Raises:
@@ -104,7 +105,7 @@ def run_jobs(
     n_placed = sum(isinstance(job, PlaceFile) for job in all_jobs)
     record = Record(
         digest=_digest(all_jobs, folder, [manifest, [f.model_dump() for f in folds], dict(values), copy]),
-        source=str(source.resolve()),
+        source=source,
         linked=0 if copy else n_placed,
         written=sum(len(job.targets) for job in all_jobs) - (0 if copy else n_placed),
         values=dict(values),

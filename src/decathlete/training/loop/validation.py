@@ -143,9 +143,24 @@ def _read(case: StoredCase) -> tuple[Tensor, Tensor]:
 
 
 def dice_per_structure(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
-    """Return the Dice of each structure over the voxels that have a truth; ``None``: it is in neither mask."""
+    """Return the Dice of each structure over the voxels that have a truth.
+
+    ``None``: it is in neither mask, or it was not annotated.
+    """
     counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # one wait for the device, for all structures
-    return tuple(2 * both / (predicted + true) if predicted + true else None for both, predicted, true in counts)
+    scored = _annotated(label_ZYX, labels)
+    return tuple(
+        2 * both / (predicted + true) if is_scored and predicted + true else None
+        for is_scored, (both, predicted, true) in zip(scored, counts, strict=True)
+    )
+
+
+def _annotated(label_ZYX: Tensor, labels: LabelSet) -> tuple[bool, ...]:
+    """Return which structures were annotated in a case: its background has an index that says so."""
+    for members in labels.unannotated:
+        if (label_ZYX == labels.unannotated_index(members)).any():
+            return labels.annotated_structures(members)
+    return (True,) * len(labels.structures)
 
 
 def voxel_counts(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet) -> Tensor:

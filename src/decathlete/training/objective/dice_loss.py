@@ -23,6 +23,10 @@ class DiceCompoundLoss(StructureLoss):
     The Dice leaves out the background. Voxels labelled ``IGNORE_INDEX`` count nowhere. A class absent from the batch
     adds a constant: its Dice is about 0 whatever the network says, and its gradient about 0 (as in nnU-Net).
 
+    In the background of cases where classes were not annotated, the marginal loss of Shi et al. (Medical Image Analysis
+    70, 101979, 2021) is used: cross entropy of the summed probability of the background and of these classes, which
+    the Dice leaves out there.
+
     While gradients are recorded, batch-Dice sums and voxel counts are taken over all ranks.
     """
 
@@ -47,7 +51,7 @@ class DiceCompoundLoss(StructureLoss):
         valid_B = self.valid(label_B)
         compare = self._compare_classes if self.exclusive else self._compare_regions
         probabilities_BF, truth_BF, entropy = compare(logits_BK, label_B, valid_B)
-        return self._dice(probabilities_BF, truth_BF, valid_B), entropy
+        return self._dice(probabilities_BF, truth_BF, self.known(label_B)), entropy
 
     def voxel_loss(self, entropy: Tensor) -> Tensor:
         """The loss of each voxel from its cross entropy ``-log p``, p the probability of the truth."""
@@ -60,7 +64,12 @@ class DiceCompoundLoss(StructureLoss):
         index_B = label_B.long()
         if valid_B is not None:
             index_B = index_B * valid_B
-        entropy_B = self.voxel_loss(-log_BK.gather(1, index_B.unsqueeze(1)).squeeze(1))
+        if self.labels.unannotated:
+            index_B = index_B * (index_B < self.labels.n_classes)
+        log_B = log_BK.gather(1, index_B.unsqueeze(1)).squeeze(1)
+        for index, possible in self.labels.possible_indices.items():
+            log_B = torch.where(label_B == index, log_BK[:, possible].logsumexp(dim=1), log_B)
+        entropy_B = self.voxel_loss(-log_B)
         return log_BK[:, 1:].exp(), self.truth(label_B), mean_over_valid(entropy_B, valid_B)
 
     def _compare_regions(
@@ -68,12 +77,15 @@ class DiceCompoundLoss(StructureLoss):
     ) -> tuple[Tensor, Tensor, Tensor]:
         truth_BF = self.truth(label_B)
         entropy_BF = functional.binary_cross_entropy_with_logits(logits_BK, truth_BF.float(), reduction="none")
-        return logits_BK.sigmoid(), truth_BF, mean_over_valid(self.voxel_loss(entropy_BF).mean(dim=1), valid_B)
+        loss_BF = self.voxel_loss(entropy_BF)
+        if self.labels.unannotated:
+            return logits_BK.sigmoid(), truth_BF, mean_over_valid(loss_BF, self.known(label_B))
+        return logits_BK.sigmoid(), truth_BF, mean_over_valid(loss_BF.mean(dim=1), valid_B)
 
-    def _dice(self, probabilities_BF: Tensor, truth_BF: Tensor, valid_B: Tensor | None) -> Tensor:
+    def _dice(self, probabilities_BF: Tensor, truth_BF: Tensor, known_BF: Tensor | None) -> Tensor:
         """1 - the mean Dice over structures (and over samples, unless ``batch_dice``)."""
-        if valid_B is not None:
-            probabilities_BF = probabilities_BF * valid_B.unsqueeze(1)
+        if known_BF is not None:
+            probabilities_BF = probabilities_BF * known_BF
         space = tuple(range(2, truth_BF.ndim))
         axes = (0, *space) if self.batch_dice else space
         both = (probabilities_BF * truth_BF).sum(axes)

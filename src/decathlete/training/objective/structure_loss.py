@@ -6,7 +6,7 @@ Shapes: B batch, K outputs of the network, F structures that count (every foregr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,16 @@ from decathlete.training.objective.losses import LossContext
 class StructureLoss(nn.Module):
     """Base of losses that compare each structure's probability with its truth.
 
+    Attributes:
+        supports_partial_labels: whether the loss leaves out what was not annotated (:meth:`known`); others are rejected
+            for datasets with partially annotated cases. A loss declares it in its own class.
+
     Args:
         settings: of the loss.
         context: see :class:`~decathlete.training.objective.losses.LossContext`.
     """
+
+    supports_partial_labels: ClassVar[bool] = False
 
     def __init__(self, settings: Any, context: LossContext) -> None:  # noqa: ARG002 - every loss is called with both
         super().__init__()
@@ -32,10 +38,23 @@ class StructureLoss(nn.Module):
         self.has_ignore = context.labels.ignore is not None
         self.members_RI: Tensor | None
         self.register_buffer("members_RI", None if self.exclusive else _members(context.labels), persistent=False)
+        self.known_FI: Tensor | None
+        partial = bool(context.labels.unannotated)
+        self.register_buffer("known_FI", _known(context.labels) if partial else None, persistent=False)
 
     def valid(self, label_B: Tensor) -> Tensor | None:
         """Voxels that have a truth, (batch, *spatial); ``None`` where the dataset has no ignore label."""
         return label_B != IGNORE_INDEX if self.has_ignore else None
+
+    def known(self, label_B: Tensor) -> Tensor | None:
+        """Whether the truth of each structure is known, (batch, F or 1, *spatial); ``None``: everywhere.
+
+        A structure is unknown in voxels that are ignored, and in the background of cases where it was not annotated.
+        """
+        if self.known_FI is not None:
+            return self.known_FI[:, label_B.long()].transpose(0, 1)
+        valid_B = self.valid(label_B)
+        return None if valid_B is None else valid_B.unsqueeze(1)
 
     def probabilities(self, logits_BK: Tensor) -> Tensor:
         """Probability of each structure, (batch, F, *spatial)."""
@@ -75,6 +94,15 @@ def mean_over_valid(loss_B: Tensor, valid_B: Tensor | None) -> Tensor:
         dist.all_reduce(count)
         count = count / world_size()
     return torch.where(valid_B, loss_B, 0.0).sum() / count.clamp(min=1e-6)
+
+
+def _known(labels: LabelSet) -> Tensor:
+    """Whether class index i says if a voxel belongs to structure f, (F, 256)."""
+    known_FI = torch.ones(len(labels.structures), IGNORE_INDEX + 1, dtype=torch.bool)
+    known_FI[:, IGNORE_INDEX] = labels.ignore is None
+    for members in labels.unannotated:
+        known_FI[:, labels.unannotated_index(members)] = torch.tensor(labels.annotated_structures(members))
+    return known_FI
 
 
 def _members(labels: LabelSet) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from decathlete.core.files import write_text
 from decathlete.core.geometry import Triple
@@ -66,6 +66,7 @@ class RunRecord(Schema):
     Attributes:
         dataset_root: of the raw images, if known, for validation on original grids.
         spacing: that raw files without a spacing are read with (z, y, x, mm).
+        annotated: case id -> annotated classes, of cases in which not all classes were annotated.
         train, val: case ids.
         dataset_digest, plan_digest: of what the weights depend on.
         plan: that it trains by; ``None`` in records from before it was kept.
@@ -89,6 +90,7 @@ class RunRecord(Schema):
     plan: Plan | None = None
     store_plan_digest: str | None = None
     spacing: Triple | None = None
+    annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
 
     @field_validator("config", mode="before")
     @classmethod

@@ -9,3 +9,5 @@ from decathlete.training.objective.losses import LOSSES
 @LOSSES.register("cross_entropy")
 class DiceCrossEntropyLoss(DiceCompoundLoss):
     """Sum of 1 - mean Dice and cross entropy; binary cross entropy for each region of region-based labels."""
+
+    supports_partial_labels = True

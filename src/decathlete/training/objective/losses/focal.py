@@ -14,6 +14,8 @@ from decathlete.training.objective.losses import LOSSES, LossContext
 class DiceFocalLoss(DiceCompoundLoss):
     """Sum of 1 - mean Dice and focal loss, which gives less weight to voxels that are easy."""
 
+    supports_partial_labels = True
+
     class Settings(DiceCompoundLoss.Settings):
         gamma: float = Field(default=2.0, ge=0)
         """Exponent of the weight ``(1 - p)^gamma``, p the probability of the truth; 0 is the cross entropy."""

@@ -1,0 +1,88 @@
+"""Which classes were annotated in each case, where not all were: from the manifest or a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from decathlete.core.files import read_text
+from decathlete.core.labels import LabelSet
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.errors import ManifestError, problems_found
+
+Annotated = Mapping[str, Sequence[str]]
+"""Case id -> names of the foreground classes that were annotated in it; all others in cases without an entry."""
+
+COLUMNS = ("case", "annotated")
+_HELP = "write the columns case and annotated, the classes separated by semicolons: P1,liver;left kidney"
+
+
+def read_annotated(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read a CSV file with the columns ``case`` and ``annotated`` (classes separated by semicolons).
+
+    Raises:
+        ManifestError: the file cannot be read or has other columns, or a case has two rows; lists every problem.
+    """
+    text = read_text(path, error=ManifestError, remedy=_HELP)
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+    if missing := [name for name in COLUMNS if not rows or name not in rows[0]]:
+        raise ManifestError(f"lacks the column(s) {', '.join(missing)}", where=path, remedy=_HELP)
+    annotated: dict[str, tuple[str, ...]] = {}
+    problems = []
+    for number, row in enumerate(rows, start=2):
+        case_id, names = (row["case"] or "").strip(), (row["annotated"] or "").split(";")
+        if not case_id or None in row or case_id in annotated:
+            problems.append(f"line {number}: " + (f"case {case_id!r} occurs twice" if case_id else "has no case"))
+        annotated[case_id] = tuple(name.strip() for name in names if name.strip())
+    if problems:
+        raise problems_found(problems, where=path, remedy=_HELP, kind=ManifestError)
+    return annotated
+
+
+def annotation_problems(annotated: Annotated, labels: LabelSet, case_ids: Sequence[str]) -> list[str]:
+    """Return the problems of a list of annotated classes: unknown cases and classes, and cases without any."""
+    names, known = {c.name for c in labels.foreground}, set(case_ids)
+    problems = [f"annotated: there is no case {case_id!r}" for case_id in annotated if case_id not in known]
+    for case_id, classes in annotated.items():
+        if unknown := sorted(set(classes) - names):
+            problems.append(f"annotated.{case_id}: classes that are not declared: {', '.join(unknown)}")
+        if not classes:
+            problems.append(f"annotated.{case_id} names no class: leave the case out of the dataset")
+    return problems
+
+
+def with_annotated(spec: DatasetSpec, annotated: Annotated, *, where: Path) -> DatasetSpec:
+    """Return a copy of a dataset whose cases have these annotated classes.
+
+    Args:
+        where: file that lists them, for messages.
+
+    Raises:
+        ManifestError: unknown cases or classes; lists every problem.
+    """
+    if problems := annotation_problems(annotated, spec.labels, [case.id for case in spec.cases]):
+        remedy = f"correct these; the dataset declares: {', '.join(c.name for c in spec.labels.foreground)}"
+        raise problems_found(problems, where=where, remedy=remedy, kind=ManifestError)
+    value_of = {c.name: c.value for c in spec.labels.foreground}
+    missing = {
+        case_id: tuple(value for name, value in value_of.items() if name not in classes)
+        for case_id, classes in annotated.items()
+    }
+    sets = sorted({values for values in missing.values() if values})
+    return replace(
+        spec,
+        labels=spec.labels.revised(unannotated=tuple(sets)),
+        cases=tuple(replace(case, unannotated=missing.get(case.id, ())) for case in spec.cases),
+    )
+
+
+def annotated_of(spec: DatasetSpec) -> dict[str, tuple[str, ...]]:
+    """Return the annotated classes of the cases that lack some, by case id."""
+    return {
+        case.id: tuple(c.name for c in spec.labels.foreground if c.value not in case.unannotated)
+        for case in spec.cases
+        if case.unannotated
+    }

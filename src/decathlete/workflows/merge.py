@@ -1,0 +1,114 @@
+"""Merge datasets with different classes into one dataset: unite labels, survey every file, link or write each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from decathlete.core.choices import DatasetLayout
+from decathlete.core.files import check_writable_path
+from decathlete.core.locks import locked_output
+from decathlete.core.progress import CaseProgress
+from decathlete.dataset.conversion.jobs import Job
+from decathlete.dataset.conversion.merge import Merged, merge_sources
+from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
+from decathlete.dataset.conversion.source import read_source
+from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
+from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
+from decathlete.errors import OptionError
+from decathlete.workflows.workspace import Workspace
+
+Listen = Callable[[str], CaseProgress | None]
+
+
+def merge_datasets(
+    sources: Sequence[str | Path],
+    output: str | Path,
+    *,
+    to: DatasetLayout,
+    suffix: str | None = None,
+    copy: bool = False,
+    workspace: Workspace = Workspace(),
+    workers: int = 2,
+    overwrite: bool = False,
+    listen: Listen = lambda _: None,
+) -> Record:
+    """Create one dataset from several in the folder ``output``; unchanged files become links.
+
+    Classes with the same name become one class. The manifest lists for each case which classes were annotated, so that
+    training neither punishes nor scores the others.
+
+    Args:
+        sources: datasets with ``dataset.json``: paths, folder names or numbers under ``workspace.data``.
+        to: ``decathlon`` or ``nnunet`` (v2; the folder must have a name like ``Dataset123_Name``).
+        suffix, copy, overwrite, listen: see :func:`~decathlete.convert`.
+
+    Raises:
+        DatasetError: a source is not valid, or the sources contradict each other; lists every problem. Nothing was
+            written.
+        OptionError: fewer than two sources.
+        OutputError: ``output`` may not be written, or contains other files.
+        CasesFailedError: at the end, if some cases could not be converted.
+    """
+    folder, roots = check_writable_path(output), [workspace.dataset(source) for source in sources]
+    if len({root.resolve() for root in roots}) < 2:
+        raise OptionError("--merge needs at least two different datasets", remedy="name them: --merge A B")
+    check_output(folder, roots[0], source_folders=roots, nnunet=to == "nnunet")
+    with locked_output(folder):
+        check_replaceable(folder)
+        merged = merge_sources([read_source(root) for root in roots])
+        chosen = suffix or _common_suffix(merged)
+        jobs: dict[str, tuple[Job, ...]] = {}
+        for part in merged.parts:
+            target = Target(
+                layout=to,
+                folder=folder,
+                suffix=chosen,
+                channels=len(merged.channels),
+                values=part.values,
+                known=part.known,
+            )
+            jobs |= survey(part.spec, target, workers=workers, progress=listen(f"read headers of {part.spec.name}"))
+        return run_jobs(
+            jobs,
+            folder,
+            source=" + ".join(str(root.resolve()) for root in roots),
+            manifest=_manifest(merged, folder, to, chosen),
+            values={},
+            copy=copy,
+            overwrite=overwrite,
+            workers=workers,
+            progress=listen("merge"),
+        )
+
+
+def _common_suffix(merged: Merged) -> str:
+    """Return the suffix of the files of all datasets.
+
+    Raises:
+        DatasetError: they have several.
+        OptionError: the datasets have different ones.
+    """
+    found = {part.spec.name: choose_suffix(part.spec, None) for part in merged.parts}
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"{name} {suffix}" for name, suffix in found.items())
+        raise OptionError(
+            f"the datasets have files of different formats ({listed})",
+            remedy=f"add e.g. --suffix {next(iter(found.values()))}: the other files are converted",
+        )
+    return next(iter(found.values()))
+
+
+def _manifest(merged: Merged, folder: Path, layout: DatasetLayout, suffix: str) -> dict[str, object]:
+    content = ManifestContent(
+        name=folder.name,
+        channels=merged.channels,
+        labels=merged.labels,
+        training=[case.id for part in merged.parts for case in part.spec.cases],
+        test=[case.id for part in merged.parts for case in part.spec.test_cases],
+        suffix=suffix,
+        groups=merged.groups,
+        annotated=merged.annotated,
+        texts=merged.texts,
+    )
+    return nnunet_manifest(content) if layout == "nnunet" else decathlon_manifest(content)

@@ -1,0 +1,176 @@
+"""Partially annotated cases: read, checked, converted, merged, prepared and scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from decathlete import check, convert, read_dataset
+from decathlete.cli.main import app
+from decathlete.core.geometry import Geometry
+from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.dataset.annotated import annotated_of, read_annotated
+from decathlete.errors import DatasetError, ManifestError, OptionError
+from decathlete.evaluation.case import mean_dice, score_case
+from decathlete.evaluation.metrics import make_metrics
+from decathlete.evaluation.scores import Scores
+from decathlete.io.images import read_label, write_image, write_label
+from decathlete.planning.fingerprint import make_fingerprint
+from decathlete.workflows.merge import merge_datasets
+
+GRID = Geometry.plain((6, 7, 8))
+
+
+def make_dataset(folder: Path, classes: dict[str, int], n_cases: int = 2, **changes: Any) -> Path:
+    """Cases ``p0``, ``p1``, ... with a block of each class in the order of its value."""
+    for number in range(n_cases):
+        label = np.zeros(GRID.shape_ZYX, np.uint8)
+        for place, value in enumerate(sorted(classes.values())):
+            label[place + 1, 1:4, 1:4] = value
+        random = np.random.default_rng(number)
+        image = (random.uniform(1, 2, GRID.shape_ZYX) + label)[None].astype(np.float32)
+        (folder / "imagesTr").mkdir(parents=True, exist_ok=True)
+        (folder / "labelsTr").mkdir(exist_ok=True)
+        write_image(folder / "imagesTr" / f"p{number}_0000.nii.gz", image, GRID)
+        write_label(folder / "labelsTr" / f"p{number}.nii.gz", label, GRID)
+    content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0} | classes, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(content | changes))
+    return folder
+
+
+def test_the_manifest_or_a_csv_file_says_what_was_annotated(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "set", {"liver": 1, "spleen": 2}, annotated={"p1": ["liver"]})
+    spec = read_dataset(root)
+    assert [case.unannotated for case in spec.cases] == [(), (2,)]
+    assert spec.labels.unannotated == ((2,),)
+    assert annotated_of(spec) == {"p1": ("liver",)}
+    (tmp_path / "list.csv").write_text("\ufeffcase,annotated\np0,spleen\np1,liver; spleen\n")
+    other = read_dataset(root, annotated=read_annotated(tmp_path / "list.csv"))
+    assert annotated_of(other) == {"p0": ("spleen",)}
+    assert len({spec.digest(), other.digest(), read_dataset(root, annotated={}).digest()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("annotated", "problem"),
+    [
+        ({"p9": ["liver"]}, "there is no case 'p9'"),
+        ({"p0": ["liver", "kidney"]}, "not declared: kidney"),
+        ({"p0": []}, "names no class"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_rejected(tmp_path: Path, annotated: dict[str, list[str]], problem: str) -> None:
+    root = make_dataset(tmp_path / "set", {"liver": 1, "spleen": 2}, annotated=annotated)
+    with pytest.raises(ManifestError, match=problem):
+        read_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "lacks the column"),
+        ("case,classes\np0,liver\n", "lacks the column.*annotated"),
+        ("case,annotated\np0,liver\np0,spleen\n", "line 3: case 'p0' occurs twice"),
+        ("case,annotated\n,liver\n", "line 2: has no case"),
+    ],
+)
+def test_a_damaged_table_is_rejected(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(ManifestError, match=problem):
+        read_annotated(tmp_path / "list.csv")
+
+
+def test_the_background_of_a_partial_case_has_an_index_of_its_own() -> None:
+    labels = LabelSet.from_names(["a", "b"]).revised(ignore=9, unannotated=((1,), (1, 2)))
+    values = np.array([[0, 1, 2, 9]])
+    for kind in (np.uint8, np.int64):
+        label = values.astype(kind)
+        assert labels.to_indices(label).tolist() == [[0, 1, 2, IGNORE_INDEX]]
+        assert labels.to_indices(label, unannotated=(1,)).tolist() == [[254, 254, 2, IGNORE_INDEX]]
+        assert labels.to_indices(label, unannotated=(1, 2)).tolist() == [[253, 253, 253, IGNORE_INDEX]]
+    assert labels.possible_indices == {254: (0, 1), 253: (0, 1, 2)}
+    assert "unannotated" not in LabelSet.from_names(["a"]).model_dump(mode="json")  # digests stay as they were
+
+
+def test_statistics_and_the_check_know_only_annotated_classes(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "set", {"liver": 1, "spleen": 2}, annotated={"p1": ["liver"]})
+    fingerprint = make_fingerprint(read_dataset(root), workers=1)
+    assert [case.class_voxels[2] > 0 for case in fingerprint.cases] == [True, False]
+    assert fingerprint.presence(read_dataset(root).labels)["p1"] == {"liver"}
+    report = check(root, workers=1, n_folds=2)
+    assert any("not annotated in this case: spleen" in problem.message for problem in report.problems)
+
+
+def test_unannotated_structures_are_not_scored() -> None:
+    labels = LabelSet.from_names(["a", "b"])
+    truth, prediction = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
+    truth[:2], prediction[:2], prediction[2] = 1, 1, 2
+    full, partial = (
+        score_case(prediction, truth, Geometry.plain((4, 4, 4)), labels, unannotated=unannotated, case_id=name)
+        for name, unannotated in (("full", ()), ("partial", (2,)))
+    )
+    assert (full.dice, partial.dice) == (0.5, 1.0)
+    assert partial.classes[1].presence == "not annotated"
+    assert mean_dice(prediction, truth, labels, unannotated=(2,)) == 1.0
+    scores = Scores.of([full, partial], make_metrics())
+    assert scores.headline.n_undefined["dice"] == 0
+    assert scores.headline.with_absent["dice"] == 0.75
+    assert (scores.classes[1].n_invented, scores.classes[1].n_absent) == (1, 0)
+    assert Scores.model_validate_json(scores.model_dump_json()) == scores
+
+
+def test_merged_datasets_unite_classes_by_name(tmp_path: Path) -> None:
+    first = make_dataset(tmp_path / "A", {"liver": 1, "spleen": 2})
+    second = make_dataset(tmp_path / "B", {"kidney": 1, "liver": 3, "ignore": 4})
+    output = tmp_path / "Dataset900_Both"
+    said = CliRunner().invoke(app, ["convert", "--merge", str(first), str(second), "--to", "nnunet", "-o", str(output)])
+    assert said.exit_code == 0, said.output
+    assert "classes: 1 liver, 2 spleen, 3 kidney" in said.output
+    assert "4 of 4 cases have annotations of some of these classes only" in said.output
+    spec = read_dataset(output)
+    assert [case.id for case in spec.cases] == ["A_p0", "A_p1", "B_p0", "B_p1"]
+    assert annotated_of(spec)["A_p0"] == ("liver", "spleen")
+    assert annotated_of(spec)["B_p1"] == ("liver", "kidney")
+    assert spec.labels.ignore == 4
+    assert np.unique(read_label(output / "labelsTr" / "B_p0.nii.gz").array_ZYX).tolist() == [0, 1, 3, 4]
+    again = merge_datasets([first, second], output, to="nnunet")
+    assert again.written == 2  # the labels of B; all other files are links
+    layout = convert(output, tmp_path / "decathlon", to="decathlon")
+    assert layout.written >= 0
+    assert annotated_of(read_dataset(tmp_path / "decathlon")) == annotated_of(spec)
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes", "problem"),
+    [
+        ({"Liver": 1}, {}, "one class may have several spellings: 'liver' in A, 'Liver' in B"),
+        ({"kidney": 1}, {"channel_names": {"0": "CT"}}, "B has the channels CT; A has MRI"),
+        (
+            {"whole": [1, 2], "core": 2},
+            {"regions_class_order": [1, 2]},
+            "B declares overlapping regions",
+        ),
+    ],
+)
+def test_contradictions_are_rejected_before_anything_is_written(
+    tmp_path: Path, labels: dict[str, Any], changes: dict[str, Any], problem: str
+) -> None:
+    first = make_dataset(tmp_path / "A", {"liver": 1})
+    second = make_dataset(tmp_path / "B", {"kidney": 1}, **(changes | {"labels": {"background": 0} | labels}))
+    with pytest.raises(DatasetError, match=problem):
+        merge_datasets([first, second], tmp_path / "out", to="decathlon")
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_a_merge_needs_two_datasets_and_no_options_of_a_conversion(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "A", {"liver": 1})
+    with pytest.raises(OptionError, match="at least two"):
+        merge_datasets([root, root], tmp_path / "out", to="decathlon")
+    command = ["convert", str(root), str(root), "--to", "decathlon", "-o", str(tmp_path / "out")]
+    assert "add --merge" in str(CliRunner().invoke(app, command).exception)
+    said = CliRunner().invoke(app, [*command, "--merge", "--regions", "a=1"])
+    assert "--regions cannot be combined with --merge" in str(said.exception)

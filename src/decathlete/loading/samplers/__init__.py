@@ -23,12 +23,14 @@ class SamplerContext:
         patch_size: 2 or 3 numbers, voxels, in working order.
         global_batch: samples per step over all ranks.
         seed: of every draw.
+        has_ignore: whether label maps may have ignored voxels.
     """
 
     case_ids: tuple[str, ...]
     patch_size: Axes
     global_batch: int
     seed: int
+    has_ignore: bool = False
 
 
 class Sampler(Protocol):
@@ -52,7 +54,8 @@ class Sampler(Protocol):
 
         Args:
             shape: of the case, Z, Y, X.
-            foreground: class index -> flat places of some of its voxels; absent classes have no entry.
+            foreground: class index -> flat places of some of its voxels; absent classes have no entry. In a case with
+                ignored voxels, ``IGNORE_INDEX`` has places of voxels that are not ignored.
         """
         ...
 

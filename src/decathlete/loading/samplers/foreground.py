@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from decathlete.core.geometry import Shape
+from decathlete.core.labels import IGNORE_INDEX
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.rng import stream
 from decathlete.errors import OptionError
@@ -20,6 +21,7 @@ from decathlete.loading.samplers import SAMPLERS, SamplerContext
 class ForegroundSampler:
     """Patches anywhere, and a share of each batch centred on a voxel of the foreground.
 
+    In a case with ignored voxels, the other patches are centred on a voxel that is not ignored, as in nnU-Net.
     The last samples of the global batch are centred, as far as the volume's border allows; the class is drawn first,
     each class of the case with the same probability.
     """
@@ -64,9 +66,10 @@ class ForegroundSampler:
         A case without foreground is cut anywhere.
         """
         random = stream(self.context.seed, "patch", step, index)
-        if self._forced(index, random.random()) and foreground:
-            classes = sorted(foreground)
-            voxels = foreground[classes[int(random.integers(len(classes)))]]
+        forced = self._forced(index, random.random())
+        classes = sorted(value for value in foreground if value != IGNORE_INDEX) if forced else []
+        if classes or (self.context.has_ignore and IGNORE_INDEX in foreground):
+            voxels = foreground[classes[int(random.integers(len(classes)))] if classes else IGNORE_INDEX]
             centre = np.unravel_index(int(voxels[int(random.integers(len(voxels)))]), shape)
             start = [int(c) - p // 2 for c, p in zip(centre, self._box_size, strict=True)]
         else:

@@ -56,6 +56,7 @@ def make_sampler(task: TrainTask) -> Sampler:
         patch_size=task.plan.patch_size,
         global_batch=task.plan.batch_size * ranks.world_size(),
         seed=task.config.seed,
+        has_ignore=task.plan.labels.ignore is not None,
     )
     return SAMPLERS.build(task.config.sampler, context)
 

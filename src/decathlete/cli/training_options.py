@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -105,6 +106,25 @@ class TrainArguments:
             help="Bit-for-bit repeatable training on CUDA, slower; on CPUs it always is.",
         ),
     ] = False
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            rich_help_panel=TRAINING,
+            show_default="random weights",
+            help="Folder of a run or model whose weights the training starts from; channels and classes are matched by "
+            "name. The learning rate is then a tenth, with a warm-up.",
+        ),
+    ] = None
+    freeze_stages: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            rich_help_panel=TRAINING,
+            help="First stages of the encoder that keep the weights of --pretrained.",
+        ),
+    ] = 0
     precision: o.Precision = "auto"
     layout: o.Layout = "auto"
     device: o.Device = "auto"

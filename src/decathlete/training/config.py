@@ -94,6 +94,8 @@ class TrainConfig(Schema):
         loader: provides the batches.
         loggers: where curves go beside ``logs.json``; ``None``: TensorBoard, if it is installed; ``()``: nowhere.
         validation: of held-out cases during the training.
+        pretrained: folder of a trained model whose weights the training starts from; ``None``: random weights.
+        freeze_stages: number of the encoder's first stages whose weights are not trained.
         seed: of weights, patches and augmentation.
         save_every_s: seconds between checkpoints inside long epochs.
         precision: ``auto`` is bf16 where the device has it in hardware, else fp32 (on CUDA TF32); ``fp16`` scales the
@@ -125,6 +127,8 @@ class TrainConfig(Schema):
     loader: LoaderSettings = Field(default="threads", validate_default=True)
     loggers: tuple[LoggerSettings, ...] | None = None
     validation: ValidationConfig = ValidationConfig()
+    pretrained: str | None = Field(default=None, exclude_if=lambda folder: folder is None)
+    freeze_stages: int = Field(default=0, ge=0, exclude_if=lambda n: n == 0)
     seed: int = 1
     save_every_s: float = Field(default=600.0, gt=0)
     precision: PrecisionChoice = "auto"
@@ -156,6 +160,8 @@ class TrainConfig(Schema):
             yield "patience needs validations: val_cases must be 1 or more"
         if self.min_epochs is not None and self.patience is None:
             yield "min_epochs limits patience: set patience too, or neither"
+        if self.freeze_stages and self.pretrained is None:
+            yield "freeze_stages keeps the weights of a pretrained model: set pretrained too, or neither"
         schedule = self.make_schedule()
         yield from schedule.problems(n_epochs=self.n_epochs, timed=self.timed)
         if schedule.plateau is not None and self.validation.cases == 0:

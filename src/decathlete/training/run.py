@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from decathlete.core.locks import locked_folder
 from decathlete.errors import InterruptedRunError
+from decathlete.networks.build import build_network
 from decathlete.networks.kernels import fast_kernels, restore_determinism
 from decathlete.networks.precision import supported_precision
 from decathlete.planning.overrides import with_batch_size
@@ -34,7 +35,8 @@ from decathlete.training.loop.callbacks import EpochEnd, StepReporter
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import restore_signal_handlers
 from decathlete.training.loop.state import UNLEARNED_DICE, RunState
-from decathlete.training.loop.task import TrainTask
+from decathlete.training.loop.task import LAST, TrainTask
+from decathlete.training.pretrained import freeze_stages, load_pretrained
 from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
@@ -87,6 +89,8 @@ def train(
     check_loader(config)
     plan = with_batch_size(plan or store.plan, config.batch_size)
     check_plan(plan, store)
+    if config.pretrained is not None and not (output / LAST).is_file():
+        _try_pretrained(plan, config, Path(config.pretrained))
     fresh = make_record(store, plan, fold, config, dataset_root)
     hardware = choose_hardware(config)
     precision = supported_precision(hardware.precision, plan.network, requested=config.precision)
@@ -113,6 +117,18 @@ def train(
             clock=clock,
         )
         return _run(task, record, progress or LogProgress(), rendezvous)
+
+
+def _try_pretrained(plan: Plan, config: TrainConfig, folder: Path) -> None:
+    """Log what a training takes over from a trained model, before its folder is claimed.
+
+    Raises:
+        ModelError: the model does not fit. OptionError: there are not so many stages to freeze.
+    """
+    network = build_network(plan.network, seed=config.seed)
+    for line in load_pretrained(network, plan, folder).lines:
+        log.info("%s", line)
+    freeze_stages(network, config.freeze_stages)
 
 
 def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:

@@ -23,12 +23,18 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.presets import load_preset
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.config import TrainConfig
+from decathlete.training.pretrained import with_pretrained_network
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.results import TrainResult
 from decathlete.training.run import train as train_on_store
 from decathlete.training.run_folder import record_in
 from decathlete.workflows.budget import compute_budget
 from decathlete.workflows.workspace import FoldName, Workspace
+
+FINE_TUNING_RATE = 0.1
+"""Peak learning rate of a training that starts from trained weights, share of the optimizer's default."""
+FINE_TUNING_WARMUP = 0.1
+"""Warm-up of such a training, share of its length."""
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +122,8 @@ def make_training_plan(
     if adapt:
         adapted = adapt_plan(plan, compute_budget(config, plan.network))
         plan = override(adapted, overrides)  # again, because overrides take precedence over the adaptation
+    if config.pretrained is not None:
+        plan = with_pretrained_network(plan, Path(config.pretrained))
     return _set_mirror_axes(plan, config.augmentation)
 
 
@@ -171,6 +179,7 @@ def train_config(
     focal: bool | None = None,
     logger: str | None = None,
     preset: PresetName | None = None,
+    pretrained: str | Path | None = None,
     dims: Dims | None = None,
     fold: FoldName | None = None,
     **fields: Any,
@@ -184,6 +193,8 @@ def train_config(
         focal: focal loss instead of cross entropy.
         logger: names separated by commas (``tensorboard,wandb``), or ``none``.
         preset: source of defaults for options that are not set, including the augmentation.
+        pretrained: folder of a trained model to start from. The peak learning rate is then a tenth of the optimizer's
+            default, with a warm-up, unless they are set.
         dims: dimensions of the model; a preset needs them.
         fold: held-out fold; with ``"all"`` there is no validation.
         fields: fields of :class:`TrainConfig`; ``None``: the field's own default, also with a preset.
@@ -205,7 +216,17 @@ def train_config(
     if augment is False:
         fields["augmentation"] = AugmentationConfig.none()
     defaults = {} if preset is None else _preset_defaults(preset, dims or 3, fields)
+    if pretrained is not None:
+        fields["pretrained"] = str(Path(pretrained).resolve())
+        defaults |= _fine_tuning_defaults(fields.get("optimizer") or defaults.get("optimizer") or "sgd")
     return TrainConfig.make(defaults=defaults, dims=dims, fold=fold, **fields)
+
+
+def _fine_tuning_defaults(optimizer: Any) -> dict[str, Any]:
+    """Return the settings for a training that starts from trained weights; a random start needs larger steps."""
+    settings = TrainConfig.make(optimizer=optimizer).optimizer
+    rate = type(settings)().learning_rate
+    return {"learning_rate": FINE_TUNING_RATE * rate, "warmup": FINE_TUNING_WARMUP}
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -37,6 +38,7 @@ from decathlete.training.objective.optimizer_steps import (
     restore_optimizer,
     set_learning_rate,
 )
+from decathlete.training.pretrained import freeze_stages, load_pretrained
 
 MOST_SKIPPED_IN_A_ROW = 100
 _PARTS = ("state", "network", "ema", "optimizer", "scaler")
@@ -74,6 +76,10 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         """Build the network in the process that trains it."""
         task = self.task
         self.network = build_network(task.plan.network, seed=task.config.seed)
+        if task.config.pretrained is not None:
+            if not task.last_checkpoint.is_file():
+                load_pretrained(self.network, task.plan, Path(task.config.pretrained))
+            freeze_stages(self.network, task.config.freeze_stages)
         if task.config.sync_batchnorm:
             convert_to_sync_batch_norm(self.network)
         hardware = task.hardware
@@ -85,7 +91,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> Optimizer:
         """Build the config's optimizer."""
-        return build_optimizer(self.network.parameters(), self.task.config.optimizer)
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        return build_optimizer(weights, self.task.config.optimizer)
 
     def train_dataloader(self) -> Iterable[RawBatch]:
         """Return the open epoch's batches."""

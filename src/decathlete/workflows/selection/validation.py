@@ -87,9 +87,7 @@ def load_fold_cases(selection: Selection, dataset_root: Path | None) -> dict[int
     root = dataset_root or Path(selection.dataset_root)
     folds = selection.selected_candidate.folds
     spacing, annotated = selection.spacing, selection.annotated or None
-    return {
-        fold: load_cases(selection.held_out[fold], root, spacing=spacing, annotated=annotated) for fold in folds
-    }
+    return {fold: load_cases(selection.held_out[fold], root, spacing=spacing, annotated=annotated) for fold in folds}
 
 
 def _predict(

@@ -42,6 +42,7 @@ def write_pipeline(model: ModelBundle, version: Path, *, code: bool) -> None:
 def write_warmup(folder: Path, *, n_channels: int, shape_ZYX: Sequence[int]) -> None:
     """Write the image that a pipeline segments before it is ready: random numbers, on a plain grid."""
     volume_CZYX = stream(0, "triton warm-up").normal(size=(n_channels, *shape_ZYX)).astype(np.float32)
+    contents = (volume_CZYX.tobytes(), np.eye(4).tobytes())
     (folder / "warmup").mkdir()
-    for name, values in zip(WARMUP_FILES, (volume_CZYX, np.eye(4)), strict=True):
-        (folder / "warmup" / name).write_bytes(values.tobytes())
+    for name, content in zip(WARMUP_FILES, contents, strict=True):
+        (folder / "warmup" / name).write_bytes(content)

@@ -119,10 +119,12 @@ def _write_torchscript(source: ProgramSource, settings: TritonSettings, path: Pa
         if by_script:
             script = _script(module)
         else:
-            script = torch.jit.trace(module, _example(source), check_trace=False)
+            script = torch.jit.trace(  # type: ignore[no-untyped-call]
+                module, _example(source), check_trace=False
+            )
         torch.jit.freeze(script).save(str(path))
     with _no_warnings():
-        loaded = torch.jit.load(str(path))
+        loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return _in_inference_mode(loaded)
 
 

@@ -89,7 +89,7 @@ class TritonRepository(ExportResult):
 class TritonExporter(Exporter):
     """Write a model repository for Triton Inference Server: the network, and the pipeline from image to label map."""
 
-    Settings = TritonSettings
+    Settings = TritonSettings  # type: ignore[assignment]  # the command line and scripts make them, too
 
     def __init__(self, settings: TritonSettings) -> None:
         super().__init__(settings)

@@ -105,16 +105,12 @@ def _without_training_paths(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _networks(source: ProgramSource) -> list[nn.Module]:
-    return [source.bundle.build(i) for i in range(source.record.networks)]
-
-
 def _example(source: ProgramSource) -> Tensor:
     return torch.zeros(2, *source.record.window)
 
 
 def _write_torchscript(source: ProgramSource, settings: TritonSettings, path: Path, *, by_script: bool) -> Compute:
-    module = ProgramModule(_networks(source), settings.precision).eval()
+    module = ProgramModule(source.networks(), settings.precision).eval()
     with _no_warnings(), torch.no_grad(), _named_failure("TorchScript"):
         if by_script:
             script = _script(module)
@@ -146,7 +142,7 @@ def _write_aotinductor(source: ProgramSource, settings: TritonSettings, path: Pa
             "an AOTInductor package for a GPU is compiled on one, and there is none here",
             remedy="choose --instance-kind cpu, or export where the GPU is",
         )
-    module = ProgramModule(_networks(source), settings.precision).eval().to(device)
+    module = ProgramModule(source.networks(), settings.precision).eval().to(device)
     batch = torch.export.Dim("n", min=1, max=settings.max_batch_size) if settings.max_batch_size > 1 else None
     example = _example(source)[: min(2, settings.max_batch_size)].to(device)
     with _no_warnings(), torch.no_grad(), _named_failure("AOTInductor"):

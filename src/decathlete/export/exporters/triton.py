@@ -89,6 +89,7 @@ class TritonRepository(ExportResult):
 class TritonExporter(Exporter):
     """Write a model repository for Triton Inference Server: the network, and the pipeline from image to label map."""
 
+    takes_several_plans = True  # the pipeline runs them all
     Settings = TritonSettings  # type: ignore[assignment]  # the command line and scripts make them, too
 
     def __init__(self, settings: TritonSettings) -> None:
@@ -260,7 +261,7 @@ def _check(source: ProgramSource, compute: Compute, options: TritonSettings) -> 
     windows = list(source.windows.windows)
     if options.dynamic_shapes:
         windows.append(_larger(windows[0], source))
-    networks = [source.bundle.build(i) for i in range(source.record.networks)]
+    networks = source.networks()
     reference = [TorchEngine(network, device="cpu", precision="fp32") for network in networks]
     max_difference = difference(compute, reference, windows)
     if options.precision != "fp32":
@@ -270,7 +271,7 @@ def _check(source: ProgramSource, compute: Compute, options: TritonSettings) -> 
             max_difference,
             rounding=lambda: measure_rounding(networks, windows),
             title=options.format,
-            where=source.bundle.folder,
+            where=source.members[0].folder,
         )
     return max_difference
 
@@ -280,7 +281,7 @@ def _check_low_precision(max_difference: float, source: ProgramSource) -> None:
         raise ModelError(
             f"its logits in low precision differ by {max_difference:.2g} of the greatest, and "
             f"{LOW_PRECISION_TOLERANCE} is allowed; nothing was written",
-            where=source.bundle.folder,
+            where=source.members[0].folder,
             remedy="choose --precision fp32",
             code="E-MODEL-ACCURACY",
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
+import os
 import re
 import signal
 import socket
@@ -21,8 +23,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pydicom
 import uvicorn
 from fastapi import FastAPI
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from decathlete.core.geometry import Geometry
 from decathlete.inference.options import PredictOptions
@@ -59,6 +64,29 @@ def image_bytes(shape: tuple[int, int, int] = (20, 24, 18), *, seed: int = 0, su
         path = Path(folder) / f"image{suffix}"
         write_image(path, array, geometry)
         return path.read_bytes()
+
+
+def dicom_series(folder: Path, *, n_slices: int = 12) -> Path:
+    """An axial CT series of Jane Doe; the order of names is not that of positions."""
+    folder.mkdir()
+    voxels = np.random.default_rng(0).integers(0, 1000, (n_slices, 16, 18), dtype=np.int16)
+    for k in range(n_slices):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(k)])
+        slice_ = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        slice_.SOPClassUID, slice_.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        slice_.StudyInstanceUID, slice_.SeriesInstanceUID = (
+            generate_uid(entropy_srcs=[n]) for n in ("study", "series")
+        )
+        slice_.PatientName, slice_.Modality, slice_.InstanceNumber = "Doe^Jane", "CT", k + 1
+        slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [-9, 8, 1.5 * k], [1, 0, 0, 0, 1, 0]
+        slice_.PixelSpacing, slice_.SliceThickness, slice_.Rows, slice_.Columns = [1.1, 0.9], 1.5, 16, 18
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 16, 16, 15, 1
+        slice_.PixelData = voxels[k].tobytes()
+        pydicom.dcmwrite(folder / f"Doe Jane {(k * 7) % n_slices}", slice_, enforce_file_format=True)
+    return folder
 
 
 def settings_for(model: Path, data: Path, **changes: Any) -> ServiceSettings:
@@ -115,55 +143,81 @@ def wait_for(client: httpx.Client, job_id: str) -> dict[str, Any]:
     raise AssertionError("the job was not finished")
 
 
+class Launcher:
+    """A process that has imported everything, from which services are forked; see :mod:`service_launcher`."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("service_launcher.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, **request: Any) -> int:
+        """Send a request; its answer."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it and every process that it started."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
 class ServiceProcess:
     """``decathlete serve`` as a process of its own, which can be killed and started again.
 
     Args:
+        launcher: starts the process.
         arguments: further options.
     """
 
-    def __init__(self, model: Path, data: Path, *arguments: str) -> None:
+    def __init__(self, launcher: Launcher, model: Path, data: Path, *arguments: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = data.with_name(f"{data.name}.log")
-        self._command = [sys.executable, "-m", "decathlete.cli.main", "serve", "--model", f"tiny={model}"]
-        self._command += ["--data", str(data), "--port", str(self.port), "--device", "cpu", "--engine", "torch"]
-        self._command += ["--precision", "fp32", *arguments]
-        self.process: subprocess.Popen[bytes] | None = None
+        self._launcher, self._pid = launcher, 0
+        self._command = ["serve", "--model", f"tiny={model}", "--data", str(data), "--port", str(self.port)]
+        self._command += ["--device", "cpu", "--engine", "torch", "--precision", "fp32", *arguments]
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        """Start it and wait until it listens, which it does when its models are loaded."""
+        self._pid = self._launcher.ask(start=self._command, log=str(self.log))
         deadline = time.monotonic() + _WAIT_S
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()
             try:
                 with socket.create_connection(("127.0.0.1", self.port)):
-                    return  # it listens when its models are loaded
+                    return
             except OSError:
-                time.sleep(0.1)
-        raise AssertionError("the service did not start")
+                time.sleep(0.05)
+        raise AssertionError(f"the service did not start: {self.log.read_text()}")
 
     def kill(self) -> None:
         """Kill it as a power failure would."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        self._end(signal.SIGKILL)
 
     def stop(self) -> int:
         """Ask it to end; its exit status."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(_WAIT_S)
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        os.kill(self._pid, number)
+        status = self._launcher.ask(wait=self._pid)
+        self._pid = 0
+        return status
 
     def __enter__(self) -> ServiceProcess:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self._pid:
             self.kill()
 
 

@@ -32,6 +32,7 @@ from service_support import (
     JOBS,
     TOKEN,
     Hostile,
+    dicom_series,
     hostile_requests,
     image_bytes,
     save_model,
@@ -132,6 +133,42 @@ def test_other_formats_and_forms_give_the_same(settings: ServiceSettings, tmp_pa
     np.testing.assert_array_equal(seen.array_CZYX, sent.array_CZYX)
     assert seen.geometry.differences(sent.geometry) == []
     assert not [name for name in files_in(settings.data) if "DOE" in name or "Jane" in name]
+
+
+def test_a_dicom_series_is_a_form_or_a_zip_file(settings: ServiceSettings, model: Path, tmp_path: Path) -> None:
+    series, zipped = dicom_series(tmp_path / "series"), io.BytesIO()
+    (predicted,) = predict(model, series, tmp_path / "predicted", options=FP32)
+    with zipfile.ZipFile(zipped, "w") as packed:
+        for path in series.iterdir():
+            packed.write(path, f"Doe Jane/CT/{path.name}")
+        packed.writestr("Doe Jane/DICOMDIR", b"a directory")
+    form = [("files", (f"Doe Jane/{path.name}", path.read_bytes())) for path in series.iterdir()]
+    with service_client(settings) as client:
+        answers = [
+            client.post(JOBS, params={"model": "tiny"}, files=form),
+            send(client, zipped.getvalue(), name="a.zip"),
+        ]
+        for answer in answers:
+            status = wait_for(client, answer.json()["id"])
+            assert (status["state"], status["input_kind"]) == ("done", "dicom")
+            assert status["volumes_ml"] == predicted.record.volumes_ml
+            (tmp_path / "shown.nii.gz").write_bytes(client.get(f"{JOBS}/{status['id']}/input").content)
+            (tmp_path / "result.nii.gz").write_bytes(client.get(f"{JOBS}/{status['id']}/result").content)
+            shown, sent = read_image(tmp_path / "shown.nii.gz"), read_image(series)
+            np.testing.assert_array_equal(shown.array_CZYX, sent.array_CZYX)
+            result, expected = read_label(tmp_path / "result.nii.gz"), read_label(predicted.path)
+            np.testing.assert_array_equal(result.array_ZYX, expected.array_ZYX)
+            assert result.geometry.differences(expected.geometry) == []
+        assert not [name for name in files_in(settings.data) if "Doe" in name]
+
+
+def test_formats_of_dicom_need_dicom(settings: ServiceSettings) -> None:
+    with service_client(settings) as client:
+        status = wait_for(client, send(client, image_bytes()).json()["id"])
+        assert status["formats"] == ["nifti"]
+        for name in ("dicom-seg", "rtstruct", "../input"):
+            answer = client.get(f"{JOBS}/{status['id']}/result", params={"format": name})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (422, "E-SERVICE-REQUEST")
 
 
 def test_channels_are_several_files(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +18,29 @@ from decathlete.core.locks import locked_folder
 from decathlete.errors import OptionError, OutputError
 from decathlete.io.images import read_label
 from decathlete.serving.http.server import serve
-from service_support import JOBS, ServiceProcess, image_bytes, jobs_in_log, save_model, send, settings_for, wait_for
+from service_support import (
+    JOBS,
+    Launcher,
+    ServiceProcess,
+    image_bytes,
+    jobs_in_log,
+    save_model,
+    send,
+    settings_for,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    started = Launcher()
+    yield started
+    started.close()
 
 
 class Clients:
@@ -89,10 +106,12 @@ def voxels(content: bytes, folder: Path) -> bytes:
     return read_label(path).array_ZYX.tobytes()
 
 
-def kill_and_restart(model: Path, folder: Path, *, n_kills: int, n_uploads: int, n_clients: int) -> None:
+def kill_and_restart(
+    launcher: Launcher, model: Path, folder: Path, *, n_kills: int, n_uploads: int, n_clients: int
+) -> None:
     """Kill a service at random moments while clients upload; every accepted job is finished, once."""
     generator = random.Random(0)
-    service = ServiceProcess(model, folder / "data")
+    service = ServiceProcess(launcher, model, folder / "data")
     seen: dict[str, bytes] = {}
     with service:
         clients = Clients(service, n_clients=n_clients, n_uploads=n_uploads)
@@ -119,8 +138,8 @@ def kill_and_restart(model: Path, folder: Path, *, n_kills: int, n_uploads: int,
     assert {p.name for p in (folder / "data" / "jobs").iterdir()} >= set(clients.accepted)
 
 
-def test_a_killed_service_finishes_what_it_accepted(model: Path, tmp_path: Path) -> None:
-    kill_and_restart(model, tmp_path, n_kills=1, n_uploads=6, n_clients=3)
+def test_a_killed_service_finishes_what_it_accepted(launcher: Launcher, model: Path, tmp_path: Path) -> None:
+    kill_and_restart(launcher, model, tmp_path, n_kills=1, n_uploads=6, n_clients=3)
 
 
 def test_one_service_uses_a_folder(model: Path, tmp_path: Path) -> None:
@@ -138,13 +157,15 @@ def test_an_address_in_use_is_an_error_before_any_model_is_loaded(tmp_path: Path
 
 
 @pytest.mark.full
-def test_a_service_killed_at_twenty_moments_finishes_every_job_once(model: Path, tmp_path: Path) -> None:
-    kill_and_restart(model, tmp_path, n_kills=20, n_uploads=200, n_clients=4)
+def test_a_service_killed_at_twenty_moments_finishes_every_job_once(
+    launcher: Launcher, model: Path, tmp_path: Path
+) -> None:
+    kill_and_restart(launcher, model, tmp_path, n_kills=20, n_uploads=200, n_clients=4)
 
 
 @pytest.mark.full
-def test_sixteen_clients_send_two_hundred_images(model: Path, tmp_path: Path) -> None:
-    with ServiceProcess(model, tmp_path / "data") as service:
+def test_sixteen_clients_send_two_hundred_images(launcher: Launcher, model: Path, tmp_path: Path) -> None:
+    with ServiceProcess(launcher, model, tmp_path / "data") as service:
         clients = Clients(service, n_clients=16, n_uploads=200)
         clients.join()
         assert (len(clients.accepted), clients.refused) == (200, [])

@@ -89,7 +89,7 @@ OPTIONS = {
     "report": "dataset model",
     "components": "json",
     "serve": "allow-host allow-origin batch-size blend data device engine host keep layout max-image max-jobs max-time "
-    "max-upload memory model model-memory overlap port precision token-file tta",
+    "max-upload memory model model-memory overlap port precision studies token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",

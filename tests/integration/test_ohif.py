@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
 
 OHIF = VIEWERS / "monailabel" / "endpoints" / "static" / "ohif"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-STUDY, SERIES = (str(generate_uid(entropy_srcs=["decathlete", name])) for name in ("study", "series"))
+STUDY, SERIES, FRAME = (str(generate_uid(entropy_srcs=["decathlete", name])) for name in ("study", "series", "frame"))
 
 
 def write_ct(folder: Path, n_slices: int = 12) -> Path:
@@ -44,7 +44,7 @@ def write_ct(folder: Path, n_slices: int = 12) -> Path:
         meta.MediaStorageSOPInstanceUID = str(generate_uid(entropy_srcs=["decathlete", str(k)]))
         ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
         ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = STUDY, SERIES, f"{STUDY}.1"
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = STUDY, SERIES, FRAME
         ds.PatientName, ds.PatientID, ds.StudyID, ds.AccessionNumber = "Test^Case", "T1", "1", "1"
         ds.PatientBirthDate, ds.PatientSex, ds.ReferringPhysicianName = "20000101", "O", ""
         ds.StudyDate = ds.SeriesDate = "20200101"

@@ -98,7 +98,7 @@ OPTIONS = {
     "components": "json",
     "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-host dicom-node dicomweb "
     "dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory overlap "
-    "port precision send-to token-file tta",
+    "port precision send-to studies token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",

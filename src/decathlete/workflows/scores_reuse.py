@@ -23,8 +23,9 @@ def make_scores_origin(settings: RecordedSettings, cases: Sequence[Case], labels
         DatasetError: a file cannot be read.
     """
     prediction = settings.model_dump(mode="json")
-    if settings.spacing is None:
-        del prediction["spacing"]  # as older releases recorded it
+    for later in ("spacing", "output"):
+        if prediction[later] is None:
+            del prediction[later]  # as older releases recorded it
     models = tuple(model.pop("digest") for model in prediction["models"])
     try:
         truths = {case.id: file_digest(case.label) for case in cases if case.label is not None}
@@ -35,10 +36,11 @@ def make_scores_origin(settings: RecordedSettings, cases: Sequence[Case], labels
             where=problem.filename,
             remedy="restore this file; scores need every held-out case",
         ) from None
+    structures = [case.structures.names for case in cases if case.structures is not None]
     return ScoresOrigin(
         models=models,
         prediction=prediction,
-        truths=value_digest([labels.model_dump(mode="json"), truths]),
+        truths=value_digest([labels.model_dump(mode="json"), truths, *structures]),
         images=value_digest(images),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +89,15 @@ def unusable_source(path: Path, problem: str) -> OutputError:
 
 
 def _read_header(path: Path) -> Any:
-    dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
-    for element in dataset:  # now, so that a damaged value is an error of reading
-        _ = element.value
+    log = logging.getLogger("pydicom")
+    before = log.level
+    log.setLevel(logging.ERROR)  # it warns about values of the source that are too long
+    try:
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        for element in dataset:  # now, so that a damaged value is an error of reading
+            _ = element.value
+    finally:
+        log.setLevel(before)
     return dataset
 
 

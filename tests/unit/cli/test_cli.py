@@ -64,8 +64,8 @@ PLAN = (
     "orientation set split-seed splits"
 )
 TRAINING = (
-    "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal freeze- "
-    "stages gradient-clip layout learning-rate loader logger loss lr-patience max-time min-epochs mlflow-uri "
+    "affinity augment batch-size compile deterministic device devices ema-decay epochs factor focal "
+    "freeze-stages gradient-clip layout learning-rate loader logger loss lr-patience max-time min-epochs mlflow-uri "
     "momentum nvol optimizer oversampling patience precision pretrained readers restarts sampler schedule seed "
     "skip-first steps steps-per-epoch sync-batchnorm val-batch-size val-blend val-cases val-every val-overlap "
     "wandb-mode warmup weight-decay"

@@ -11,9 +11,11 @@ from decathlete.core.choices import Block, Norm, Order, Orientation, PresetName
 from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
-from decathlete.planning.mirror_pairs import AUTO
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
+
+AUTO = "auto"
+"""Value of ``mirror_pairs`` that finds the pairs by the names of the classes."""
 
 
 @dataclass(frozen=True, kw_only=True)

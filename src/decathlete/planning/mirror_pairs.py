@@ -18,7 +18,7 @@ from decathlete.errors import OptionError, problems_found
 
 MirrorPair = tuple[str, str]
 """Names of the class on one side and of its partner on the other side."""
-AUTO, NONE = "auto", "none"
+NONE = "none"
 REMEDY = "write e.g. --mirror-pairs 'left kidney=right kidney;left lung=right lung', or --mirror-pairs none"
 
 _Side = Literal["left", "right"]

@@ -11,10 +11,12 @@ from decathlete.core.choices import Block, NetworkName, Norm, Order, Orientation
 from decathlete.core.regions import GivenRegions, parse_regions
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
-from decathlete.planning.mirror_pairs import AUTO
 from decathlete.planning.network_presets import DEFAULT_MEMORY_GB, NETWORK_PRESETS, MedNeXtSize
 
 CHOICES: dict[str, Any] = {"orientation": Orientation, "order": Order, "block": Block, "norm": Norm}
+
+AUTO = "auto"
+"""Value of ``mirror_pairs`` that finds the pairs by the names of the classes."""
 
 
 @dataclass(frozen=True, kw_only=True)

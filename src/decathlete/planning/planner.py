@@ -20,7 +20,6 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, Spacing, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, memory_fraction
 from decathlete.planning.mirror_pairs import (
-    AUTO,
     MirrorPair,
     find_mirror_pairs,
     parse_mirror_pairs,
@@ -28,7 +27,7 @@ from decathlete.planning.mirror_pairs import (
 )
 from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.normalizations import ChannelStatistics, normalization_for_channel
-from decathlete.planning.options import PlanOptions
+from decathlete.planning.options import AUTO, PlanOptions
 from decathlete.planning.plan import Plan, Range, Resampling, TrainingRanges
 from decathlete.planning.topology import Topology, make_topology, shrink, smallest_poolable
 

@@ -96,7 +96,8 @@ def load_pretrained(network: nn.Module, plan: Plan, folder: Path) -> Transfer:
     trained = member.build(0).state_dict()
     names = _Names.of(member.plan, plan)
     state = network.state_dict()
-    carried, fresh = [], []
+    carried: list[str] = []
+    fresh: list[str] = []
     for name, value in state.items():
         found = names.fit(name, trained.get(name), value)
         (fresh if found is None else carried).append(name)

@@ -57,7 +57,7 @@ def test_installed_components_are_listed_with_their_distribution(plugin: Path, w
     listed = json.loads(succeeded(decathlete("components", "--json", plugin=plugin, folder=workspace)))
     mine = {(c["kind"], c["name"]) for c in listed if c["distribution"] == "my-components"}
     assert mine == entry_points()
-    (tversky,) = [c for c in listed if c["name"] == "tversky"]
+    (tversky,) = [c for c in listed if c["name"] == "my_tversky"]
     assert tversky["version"] == "1.2"
     (alpha,) = tversky["settings"]
     assert (alpha["default"], alpha["allowed"]) == (0.3, "≥ 0, ≤ 1")
@@ -72,10 +72,10 @@ def entry_points() -> set[tuple[str, str]]:
 
 def test_installed_components_train(plugin: Path, workspace: Path) -> None:
     transform = ("--set", "augmentation.bias_field.probability=1")
-    chosen = ("--loss", "tversky", "--set", "loss.alpha=0.6", "--optimizer", "rmsprop", *transform)
+    chosen = ("--loss", "my_tversky", "--set", "loss.alpha=0.6", "--optimizer", "rmsprop", *transform)
     succeeded(decathlete("run", "data/Task01_Small", *TRAIN, *chosen, "--no-adapt", plugin=plugin, folder=workspace))
     config = recorded(workspace)["config"]
-    assert config["loss"] == {"name": "tversky", "alpha": 0.6}
+    assert config["loss"] == {"name": "my_tversky", "alpha": 0.6}
     assert config["optimizer"]["name"] == "rmsprop"
     assert config["augmentation"]["bias_field"]["probability"] == 1
 
@@ -101,7 +101,7 @@ def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path
     chosen = ("--loss", "my_components.tversky:TverskyLoss", "--plugin", "my_components.rmsprop", "--optimizer")
     arguments = ("run", "data/Task01_Small", *TRAIN, *chosen, "rmsprop", "--no-adapt")
     succeeded(decathlete(*arguments, plugin=loose, folder=tmp_path))
-    assert recorded(tmp_path)["config"]["loss"] == {"name": "tversky", "alpha": 0.3}  # never the module's path
-    done = decathlete("run", "data/Task01_Small", "--loss", "tversky", plugin=loose, folder=tmp_path)
+    assert recorded(tmp_path)["config"]["loss"] == {"name": "my_tversky", "alpha": 0.3}  # never the module's path
+    done = decathlete("run", "data/Task01_Small", "--loss", "my_tversky", plugin=loose, folder=tmp_path)
     assert done.returncode == 2
-    assert "'tversky' is not known" in done.stderr
+    assert "'my_tversky' is not known" in done.stderr

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, RootModel, SerializeAsAny, create_model, model_validator
 from pydantic_core import PydanticUndefined
 
+from decathlete.augmentation.policies import policy_settings
 from decathlete.augmentation.transforms import TRANSFORMS, Patch, TransformSettings
 from decathlete.augmentation.transforms.mirroring import Mirroring
 from decathlete.augmentation.transforms.rotation import Rotation
@@ -45,6 +46,13 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
     The defaults are nnU-Net's (Isensee et al., Nature Methods 2021, supplementary note 4). Intensities are those of
     normalised images, so 1 is one standard deviation under z-score and CT normalisation.
 
+    ``policy`` chooses other defaults by name (:mod:`~decathlete.augmentation.policies`): ``{"policy": "light"}``, or
+    the name alone, ``"light"``.
+
+    >>> AugmentationConfig("heavy")["cutout"].probability
+    0.2
+    >>> AugmentationConfig({"policy": "light", "gamma": {"probability": 0.3}})["gamma"].probability
+    0.3
     >>> config = AugmentationConfig({"gamma": {"probability": 0.5}})
     >>> config["gamma"].probability, config["rotation"].probability
     (0.5, 0.2)
@@ -58,7 +66,7 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
         """Add the defaults, and check the settings of each transform by its own schema."""
         if isinstance(value, cls):
             return value
-        given = {} if value is PydanticUndefined else value
+        given = _apply_policy({} if value is PydanticUndefined else value)
         names = dict.fromkeys((*DEFAULT_TRANSFORMS, *(given if isinstance(given, Mapping) else ())))
         schema = _schema_of(names)
         return dict(zip(names, (settings for _, settings in schema.model_validate(given)), strict=True))
@@ -150,6 +158,19 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
         if not mirroring.chance:
             return ()
         return tuple(range(dims)) if mirroring.axes is None else tuple(sorted(mirroring.axes))
+
+
+def _apply_policy(given: Any) -> Any:
+    """Replace ``policy`` by its settings; those that are given beside it count."""
+    if isinstance(given, str):
+        return policy_settings(given)
+    if not isinstance(given, Mapping) or "policy" not in given:
+        return given
+    merged: dict[str, Any] = dict(policy_settings(str(given["policy"])))
+    for name, change in given.items():
+        if name != "policy":
+            merged[name] = {**merged.get(name, {}), **dict(change)} if isinstance(change, Mapping) else change
+    return merged
 
 
 def _schema_of(names: Iterable[str]) -> type[Schema]:

@@ -90,7 +90,8 @@ class TrainConfig(Schema):
         ema_decay: decay of the averaged weights, at most; shorter windows apply early and in short runs; 0: no
             averaging.
         sampler: where patches are cut.
-        augmentation: ``None``: the loader's defaults for the plan's dimensions.
+        augmentation: transforms and their settings, or a policy (``"none"``, ``"light"``, ``"standard"``,
+            ``"heavy"``); ``None``: the loader's defaults for the plan's dimensions.
         loader: provides the batches.
         loggers: where curves go beside ``logs.json``; ``None``: TensorBoard, if it is installed; ``()``: nowhere.
         validation: of held-out cases during the training.

@@ -77,8 +77,9 @@ TRAINING = (
     "wandb-mode warmup weight-decay"
 )
 OPTIONS = {
-    "run": f"{PLAN} {TRAINING} blend cluster configuration configurations max-members total-time data dim engine "
-    "fold fold-resources folds metrics overlap overwrite prepared preset results spacing tta workers",
+    "run": f"{PLAN} {TRAINING} blend channels classes cluster configuration configurations max-members total-time data "
+    "dim engine fold fold-resources folds images label-suffix labels metrics overlap overwrite prepared preset results "
+    "spacing test-images tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels merge output overwrite "
@@ -181,6 +182,9 @@ OF_THEIR_OWN = {
     ("import dynunet", "channels"),  # names, not how files are called
     ("import dynunet", "labels"),
     ("import dynunet", "spacing"),  # the target, not that of files
+    *(
+        ("run", name) for name in ("images", "labels", "test-images", "channels", "classes", "label-suffix")
+    ),  # no SOURCE
     ("import nnunet", "folds"),  # of nnU-Net, that are there
 }
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn import functional
 
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.training.distributed.collectives import SumOverRanks, world_size
@@ -67,6 +68,35 @@ class StructureLoss(nn.Module):
         classes_F = torch.arange(1, self.labels.n_classes, device=label_B.device, dtype=label_B.dtype)
         return label_B.unsqueeze(1) == classes_F.view(1, -1, *[1] * (label_B.ndim - 1))
 
+    def overlap(self, logits_BK: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over the global batch for each structure: shared, predicted and true, (F,), in voxels."""
+        valid_B = self.valid(label_B)
+        probability_BF, truth_BF = self.probabilities(logits_BK), self.truth(label_B)
+        return overlap_sums(probability_BF, truth_BF, valid_B)
+
+    def voxel_entropy(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
+        """Cross entropy of each voxel, (batch, *spatial), nats; of regions the mean of their binary ones.
+
+        The value of ignored voxels has no meaning.
+        """
+        if not self.exclusive:
+            truth_BF = self.truth(label_B).float()
+            return functional.binary_cross_entropy_with_logits(logits_BK, truth_BF, reduction="none").mean(dim=1)
+        index_B, valid_B = label_B.long(), self.valid(label_B)
+        index_B = index_B if valid_B is None else index_B * valid_B
+        return functional.cross_entropy(logits_BK, index_B, reduction="none")
+
+
+def overlap_sums(probability_BF: Tensor, truth_BF: Tensor, valid_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over batch, space and ranks: of probability times truth, of the probability, and of the truth, (F,)."""
+    if valid_B is not None:
+        probability_BF = probability_BF * valid_B.unsqueeze(1)
+    axes = (0, *range(2, truth_BF.ndim))
+    both = (probability_BF * truth_BF).sum(axes)
+    sums = torch.stack([both, probability_BF.sum(axes), truth_BF.sum(axes, dtype=both.dtype)])
+    shared_F, predicted_F, true_F = sum_over_ranks(sums).unbind()
+    return shared_F, predicted_F, true_F
+
 
 def sums_are_joint() -> bool:
     """Whether sums are taken over ranks: only in training steps, which all ranks make together."""
@@ -89,11 +119,16 @@ def mean_over_valid(loss_B: Tensor, valid_B: Tensor | None) -> Tensor:
     """Mean over voxels that have a truth. Ranks differ in how many: each divides by the mean of their counts."""
     if valid_B is None:
         return loss_B.mean()
-    count = valid_B.sum().to(loss_B.dtype)
-    if sums_are_joint():
-        dist.all_reduce(count)
-        count = count / world_size()
-    return torch.where(valid_B, loss_B, 0.0).sum() / count.clamp(min=1e-6)
+    return torch.where(valid_B, loss_B, 0.0).sum() / mean_over_ranks(valid_B.sum().to(loss_B.dtype)).clamp(min=1e-6)
+
+
+def mean_over_ranks(count: Tensor) -> Tensor:
+    """The mean over ranks of a count, in a training step; elsewhere ``count``."""
+    if not sums_are_joint():
+        return count
+    count = count.clone()
+    dist.all_reduce(count)
+    return count / world_size()
 
 
 def _known(labels: LabelSet) -> Tensor:

@@ -124,8 +124,9 @@ class AugmentationConfig(RootModel[dict[str, SerializeAsAny[TransformSettings]]]
         Args:
             source: whose settings of these transforms are used, if it has them.
         """
-        settings = {} if source is None else source.root
-        added = {name: settings.get(name, {}) for name in CASCADE_TRANSFORMS if name not in self.root}
+        given: Mapping[str, TransformSettings] = {} if source is None else source.root
+        missing = [name for name in CASCADE_TRANSFORMS if name not in self.root]
+        added: dict[str, TransformSettings | Mapping[str, Any]] = {name: given.get(name, {}) for name in missing}
         return self.revised(**added)
 
     def patch(self, size: Axes) -> Patch:

@@ -447,7 +447,7 @@ _ENTRIES = (
         error="ModelError",
         title="The model was not found",
         meaning="The path does not exist or is not a model or a run.",
-        remedy="Name the folder of a run (`results/<dataset>/<configuration>/fold_<k>`) or the `model` folder inside it.",
+        remedy="Name the folder of a run (`results/<dataset>/<configuration>/fold_<k>`) or its folder `model`.",
     ),
     ErrorCode(
         code="E-MODEL-DAMAGED",

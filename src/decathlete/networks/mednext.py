@@ -9,6 +9,7 @@ Weights are drawn as torch's layers do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,10 @@ from decathlete.planning.network_spec import Axes, Dims
 
 if TYPE_CHECKING:
     from decathlete.networks.onnx_graph import OnnxGraph
+
+_Layer = Callable[..., nn.Module]  # torch types its layers by 2 or 3 axes; here the number of axes is a value
+_CONV: dict[Dims, _Layer] = {2: nn.Conv2d, 3: Conv3d}
+_TRANSPOSED: dict[Dims, _Layer] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 class MedNeXt(nn.Module):
@@ -127,8 +132,7 @@ class FloatTransposed(nn.Module):
 
 def _conv(dims: Dims, before: int, after: int, *, kernel: Axes = (), stride: Axes = (), groups: int = 1) -> nn.Module:
     kernel = kernel or (1,) * dims
-    layer = nn.Conv2d if dims == 2 else Conv3d
-    return layer(  # type: ignore[no-any-return, operator]
+    return _CONV[dims](
         before,
         after,
         kernel_size=kernel,
@@ -140,8 +144,7 @@ def _conv(dims: Dims, before: int, after: int, *, kernel: Axes = (), stride: Axe
 
 def _transposed(dims: Dims, before: int, after: int, *, kernel: Axes, stride: Axes, groups: int = 1) -> nn.Module:
     """Return a transposed convolution whose output is exactly ``stride`` times as long."""
-    layer = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
-    conv = layer(  # type: ignore[operator]
+    conv = _TRANSPOSED[dims](
         before,
         after,
         kernel_size=kernel,

@@ -105,7 +105,7 @@ class OnnxGraph:
 
     def _convolution(self, module: _ConvNd, x: str) -> str:
         transposed = isinstance(module, _ConvTransposeNd)
-        longer = {"output_padding": module.output_padding} if any(module.output_padding) else {}
+        longer: dict[str, Any] = {"output_padding": module.output_padding} if any(module.output_padding) else {}
         weights = [self.constant(value) for value in (module.weight, module.bias) if value is not None]
         return self.node(
             "ConvTranspose" if transposed else "Conv",

@@ -64,7 +64,7 @@ class Plan(Schema):
     """Every decision about one model of one dataset.
 
     Attributes:
-        configuration: name of the configuration; ``None``: of an older release, ``2d`` or ``3d`` by ``dims``.
+        configuration: name of the configuration; if it is not given: ``2d`` or ``3d``, by ``dims``.
         previous_stage: of a cascade: the configuration whose prediction is an additional input of the network, a mask
             for each structure.
         preprocessing_order: order of the preprocessing steps.
@@ -141,6 +141,8 @@ class Plan(Schema):
             return data
         data = upgrade(data) if is_version_1(data) else dict(data)
         _check_installed(data.pop("requires", None))
+        if data.get("configuration") is None and data.get("dims") in (2, 3):  # of an older release
+            data["configuration"] = f"{data['dims']}d"
         return data
 
     @model_validator(mode="after")
@@ -203,7 +205,7 @@ class Plan(Schema):
 
     @property
     def configuration_name(self) -> Configuration:
-        """Name of the configuration, also of plans of older releases."""
+        """Name of the configuration."""
         return self.configuration or ("2d" if self.dims == 2 else "3d")
 
     @property

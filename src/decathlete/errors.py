@@ -253,7 +253,7 @@ class FoldsFailedError(DecathleteError):
     code = "E-FOLDS-FAILED"
 
     def __init__(self, failures: Mapping[int, str] | Mapping[str, str], *, n_done: int) -> None:
-        self.failures: dict[int | str, str] = {**failures}
+        self.failures: dict[int | str, str] = dict(failures.items())
         self.n_done = n_done
         names = {fold: fold if isinstance(fold, str) else f"fold {fold}" for fold in self.failures}
         lines = "\n".join(f"  {names[fold]}: {message}" for fold, message in self.failures.items())

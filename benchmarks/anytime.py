@@ -50,7 +50,7 @@ def dice_of_stopped(task: str, workspace: Workspace, share: float, training: Tra
     """
     began_s = time.monotonic()
     try:
-        train(task, workspace=workspace, config=training, adapt=False, overwrite=True, progress=StopAt(share))
+        train(task, workspace=workspace, config=training, overwrite=True, progress=StopAt(share))
     except InterruptedRunError:
         seconds = time.monotonic() - began_s
         return held_out_dice(workspace.run_folder(task, 3, 0)), seconds
@@ -65,12 +65,12 @@ def held_out_dice(run: Path) -> float:
 def compare(task: str, workspace: Workspace, *, seed: int, max_time_s: float, share: float) -> tuple[float, float]:
     """Return the Dice of the stopped training, and of the one that was planned for the same seconds.
 
-    Both train by the same plan, that of the prepared data, so that only the stop differs.
+    Each trains by the plan that is adapted to the time that it was started with, as a user's training does.
     """
     stopped = Workspace(data=workspace.data, prepared=workspace.prepared, results=workspace.results / "stopped")
     planned = Workspace(data=workspace.data, prepared=workspace.prepared, results=workspace.results / "planned")
     first, seconds = dice_of_stopped(task, stopped, share, config(max_time_s, seed))
-    train(task, workspace=planned, config=config(seconds, seed), adapt=False, overwrite=True)
+    train(task, workspace=planned, config=config(seconds, seed), overwrite=True)
     return first, held_out_dice(planned.run_folder(task, 3, 0))
 
 

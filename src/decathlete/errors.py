@@ -267,6 +267,8 @@ class FoldsFailedError(DecathleteError):
 class InterruptedRunError(DecathleteError):
     """A signal stopped the work, after saving; ``exit_code`` is 128 + the signal, as in shells.
 
+    A training that made enough steps has also left a model, which a resumption replaces.
+
     Args:
         signal_number: e.g. 15, SIGTERM.
     """

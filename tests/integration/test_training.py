@@ -135,6 +135,7 @@ def test_sigterm_saves_first_and_says_so(trained, store, tmp_path):
     _, said = process.communicate(timeout=HANG_S)
     assert process.returncode == 143, said
     assert "--resume" in said
+    assert "training step(s) are too few for one" in said
     state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]
     assert state["epoch"] == 1
     assert state["step"] in (6, 7)

@@ -792,7 +792,8 @@ _ENTRIES = (
         code="E-INTERRUPTED",
         error="InterruptedRunError",
         title="The work was interrupted",
-        meaning="A signal stopped the work (Ctrl-C, or the end of a job's time). What is needed to resume was saved.",
+        meaning="A signal stopped the work (Ctrl-C, or the end of a job's time). What is needed to resume was saved. "
+        "The message says whether a stopped training has a model of its weights so far.",
         remedy="Run the same command again; `decathlete train` needs `--resume`.",
     ),
     ErrorCode(

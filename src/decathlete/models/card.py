@@ -15,6 +15,7 @@ _FACTS = {
     "held_out_cases": "Held-out cases",
     "epochs": "Epochs",
     "steps": "Steps",
+    "stopped_at": "Stopped, share of the planned training",
     "training_seconds": "Training time, s",
     "validation_dice": "Mean Dice during training, prepared grid",
     "machine": "Machine",

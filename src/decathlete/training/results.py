@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from decathlete.core.choices import Weights
+from decathlete.core.files import remove
 from decathlete.errors import DecathleteError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.combine import first_stage
@@ -18,11 +19,13 @@ from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, lo
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.records import RunRecord
-from decathlete.training.run_folder import RUN, now
+from decathlete.training.run_folder import DERIVED_FILES, RUN, now
 from decathlete.version import __version__
 
 MODEL = "model"
 MODEL_BEST = "model_best"
+STOPPED_AT = "stopped_at"
+"""Entry of the provenance of a stopped training's model: the share of the planned training that was made."""
 _CIRCUMSTANCES = frozenset({"decathlete", "torch", "machine", "precision", "finished"})
 """Fields of the provenance that do not say which weights the model has."""
 
@@ -64,6 +67,19 @@ def finish(task: TrainTask, record: RunRecord) -> str:
     finished = now()
     record.revised(finished=finished).save(task.folder / RUN)
     return finished
+
+
+def save_stopped_model(task: TrainTask, record: RunRecord) -> None:
+    """Write the model of a stopped training; the run stays unfinished.
+
+    Raises:
+        ModelError: its weights are damaged or not finite. OutputError: it cannot be written.
+    """
+    path = task.stopped_checkpoint
+    content = load_checkpoint(path, parts=("state", "ema", "stopped_at"))
+    state, stopped_at = _state_in(content, path), content["stopped_at"]
+    _save_bundle(task, record, state, _weights_in(content, path), "final", epoch=state.epoch, stopped_at=stopped_at)
+    remove(path)
 
 
 def load_state(task: TrainTask) -> RunState:
@@ -123,9 +139,15 @@ def _save_bundle(
     kind: Weights,
     *,
     epoch: int,
+    stopped_at: float | None = None,
 ) -> None:
     folder = task.folder / (MODEL if kind == "final" else MODEL_BEST)
     stages = [first_stage(task.previous_stage)] if task.previous_stage else []
+    provenance = _provenance(task, record, state, kind, epoch=epoch)
+    if stopped_at is not None:
+        provenance[STOPPED_AT] = round(stopped_at, 4)
+    if kind == "final":
+        _remove_derived(folder)
     member = TrainedMember(
         plan=task.plan,
         networks=[weights],
@@ -133,10 +155,21 @@ def _save_bundle(
         folds=[str(record.fold)],
         mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
         weights=kind,
-        provenance=_keep_circumstances(_provenance(task, record, state, kind, epoch=epoch), folder),
+        provenance=_keep_circumstances(provenance, folder),
         previous_stage=stages[0].name if stages else None,
     )
     ModelBundle.save(folder, [*stages, member], overwrite=True)
+
+
+def _remove_derived(model: Path) -> None:
+    """Remove scores and predictions of a stopped training's model, which another one is about to replace."""
+    try:
+        existing = ModelBundle.load(model).record.training_provenance
+    except DecathleteError:
+        return
+    if STOPPED_AT in existing:
+        for name in DERIVED_FILES:
+            remove(model.parent / name)
 
 
 def _provenance(
@@ -173,7 +206,7 @@ def _keep_circumstances(provenance: dict[str, JsonValue], folder: Path) -> dict[
         existing = ModelBundle.load(folder).record.training_provenance
     except DecathleteError:
         return provenance
-    fixed = provenance.keys() - _CIRCUMSTANCES
-    if any(existing.get(name) != provenance[name] for name in fixed):
+    fixed = provenance.keys() - _CIRCUMSTANCES | ({STOPPED_AT} & existing.keys())
+    if any(existing.get(name) != provenance.get(name) for name in fixed):
         return provenance
     return provenance | {name: existing[name] for name in _CIRCUMSTANCES if name in existing}

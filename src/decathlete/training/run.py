@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from decathlete.core.files import remove
 from decathlete.core.locks import locked_folder
 from decathlete.errors import InterruptedRunError
 from decathlete.networks.build import build_network
@@ -29,11 +30,12 @@ from decathlete.training.distributed.devices import choose_hardware, launcher
 from decathlete.training.distributed.failures import as_user_error
 from decathlete.training.distributed.processors import pinned_to_cpus
 from decathlete.training.distributed.rendezvous import Rendezvous
-from decathlete.training.distributed.spawn import spawn
+from decathlete.training.distributed.spawn import ended_at_once, spawn
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.loop.callbacks import EpochEnd, StepReporter
+from decathlete.training.loop.finishing import FEW_STEPS
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.loop.signals import restore_signal_handlers
+from decathlete.training.loop.signals import EndNow, restore_signal_handlers
 from decathlete.training.loop.state import UNLEARNED_DICE, RunState
 from decathlete.training.loop.task import LAST, TrainTask
 from decathlete.training.pretrained import freeze_stages, load_pretrained
@@ -41,11 +43,8 @@ from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
-from decathlete.training.results import TrainResult, finish, load_state, result_of
+from decathlete.training.results import MODEL, TrainResult, finish, load_state, result_of, save_stopped_model
 from decathlete.training.run_folder import check_plan, claim, make_record, require_space
-
-FEW_STEPS = 20
-"""With fewer, a model is little more than the random weights that it began with."""
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,8 @@ def train(
 
     Raises:
         OutputError: ``output`` holds another run, another process works in it, or it cannot be written.
-        InterruptedRunError: SIGTERM or SIGINT came; everything is saved, and ``resume`` continues.
+        InterruptedRunError: SIGTERM or SIGINT came; everything is saved, and ``resume`` continues. After enough steps
+            ``model/`` holds a model of the stopped run, which a resumption replaces.
         DecathleteError: the training diverged, or options, plan or store do not fit.
     """
     started = clock()
@@ -140,7 +140,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
         return result_of(task, state)
     if state is None or state.outcome != "complete":
         require_space(task.folder, task.plan, n_checkpoints=2 if state is None else 1)
-        state = _fit(task, progress)
+        state = _fit(task, record, progress)
     if task.config.timed and state.step < FEW_STEPS:
         log.warning(
             "the time was over after %d training step(s): the model has hardly learned anything; train longer, "
@@ -161,12 +161,14 @@ def _saved_state(task: TrainTask) -> RunState | None:
     return load_state(task)
 
 
-def _fit(task: TrainTask, progress: TrainingProgress) -> RunState:
+def _fit(task: TrainTask, record: RunRecord, progress: TrainingProgress) -> RunState:
     """Train in this process or in spawned ones; return the last state.
 
     Raises:
         InterruptedRunError: by a signal.
     """
+    if task.hardware.can_finish:
+        remove(task.stopped_checkpoint)  # a kill may have left it
     with restore_signal_handlers():
         if task.hardware.spawned:
             spawn(fit_here, task, progress)
@@ -176,9 +178,24 @@ def _fit(task: TrainTask, progress: TrainingProgress) -> RunState:
     if state is None or state.outcome != "complete":
         number = signal.SIGTERM if state is None else state.stopped_by or signal.SIGTERM
         raise InterruptedRunError(
-            "training was stopped by a signal; it is saved", signal_number=number, where=task.folder
+            f"training was stopped by a signal; it is saved, {_describe_model(task, record, state)}",
+            signal_number=number,
+            where=task.folder,
         )
     return state
+
+
+def _describe_model(task: TrainTask, record: RunRecord, state: RunState | None) -> str:
+    """Write the model of a stopped training, if it has one; return what became of it, in words."""
+    if not task.hardware.can_finish:
+        return "without a model: torchrun and srun leave no time for one"
+    if task.stopped_checkpoint.is_file():
+        save_stopped_model(task, record)
+        return f"and a model of its weights so far is in {MODEL}/"
+    steps = 0 if state is None else state.step - state.skipped
+    if steps < FEW_STEPS:
+        return f"without a model: {steps} training step(s) are too few for one"
+    return "without a model"  # a warning said why
 
 
 def fit_here(task: TrainTask, progress: TrainingProgress, environment: ClusterEnvironment | None = None) -> None:
@@ -208,8 +225,13 @@ def fit_module(
                 trainer.fit(module)
         except SIGTERMException:  # Lightning noticed SIGTERM before our handler was in its place; all is saved
             log.debug("stopped by Lightning's handler")
+        except EndNow as request:
+            raise ended_at_once(request, module.task) from None
         except Exception as problem:
             error = as_user_error(problem)
+            if error is not None and module.finishing is not None:  # the stop itself succeeded
+                log.warning("the stopped training has no model: %s", error)
+                return
             if error is None or error is problem:
                 raise
             raise error from problem

@@ -67,6 +67,11 @@ class Hardware:
         return self.devices > 1 and self.nodes == 1 and launcher() is None
 
     @property
+    def can_finish(self) -> bool:
+        """Whether a stopped training may go on for seconds: launchers end all processes when the first one ends."""
+        return self.world == 1 or self.spawned
+
+    @property
     def lightning_precision(self) -> LightningPrecision:
         """Lightning's name of the precision."""
         return _LIGHTNING[self.precision]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,9 +16,9 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from decathlete.core.log_format import stderr_handler
 from decathlete.core.parallel import end_with_parent
-from decathlete.errors import DecathleteError
+from decathlete.errors import DecathleteError, InterruptedRunError
 from decathlete.training.distributed.failures import read_failure, write_failure
-from decathlete.training.loop.signals import forward
+from decathlete.training.loop.signals import EndNow, forward
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 
@@ -79,13 +80,14 @@ Fit = Callable[[TrainTask, TrainingProgress, SpawnedEnvironment], None]
 
 
 def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
-    """Run ``fit`` in one process per device and wait for all; signals are forwarded to them.
+    """Run ``fit`` in one process per device and wait for all; a signal is forwarded to them, a second one ends them.
 
     Args:
         fit: a function of a module (it is found by its name).
 
     Raises:
         DecathleteError: that one of them raised; or one was killed.
+        InterruptedRunError: by a second signal.
     """
     arguments = (fit, task, _portable(progress), _free_port())
     n = task.hardware.devices
@@ -94,6 +96,11 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
     try:
         while not processes.join():
             pass
+    except EndNow as request:
+        _send(processes.pids(), signal.SIGKILL)
+        for process in processes.processes:
+            process.join()
+        raise ended_at_once(request, task) from None
     except ProcessRaisedException:
         error = read_failure(task)
         if error is None:
@@ -106,6 +113,15 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
             remedy="look whether the machine ran out of memory; lower --devices or --batch-size, then --resume",
             code="E-TRAINING-PROCESS",
         ) from None
+
+
+def ended_at_once(request: EndNow, task: TrainTask) -> InterruptedRunError:
+    """Return the error about a training that a second signal ended."""
+    return InterruptedRunError(
+        "training was ended by a second signal; the last checkpoint is kept",
+        signal_number=request.signal_number,
+        where=task.folder,
+    )
 
 
 def _worker(rank: int, fit: Fit, task: TrainTask, progress: TrainingProgress, port: int) -> None:

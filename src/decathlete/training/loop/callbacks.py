@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +15,8 @@ from decathlete.training.loop.validation import Validation, Validator, choose_ev
 from decathlete.training.reporting.curves import Curves
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord, write_logs
+
+log = logging.getLogger(__name__)
 
 __all__ = ["EpochEnd", "StepReporter", "TrainingProgress"]
 
@@ -37,6 +40,8 @@ class StepReporter(pl.Callback):  # type: ignore[misc]
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
+        if pl_module.finishing is not None:  # these steps are none of the training's, whose checkpoint is kept
+            return
         state = pl_module.state
         if trainer.is_global_zero:
             self._progress.on_step(state.step, state.progress)
@@ -48,7 +53,8 @@ class StepReporter(pl.Callback):  # type: ignore[misc]
 class EpochEnd(pl.Callback):  # type: ignore[misc]
     """Closes epochs: validates the averaged weights, writes record, logs and checkpoints, decides whether to stop.
 
-    A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later.
+    A request to stop leaves the epoch open; the checkpoint then holds all that is needed to close it later. Some more
+    steps then anneal the weights in memory, which become the model of the stopped run.
     """
 
     def __init__(self, progress: TrainingProgress) -> None:
@@ -71,6 +77,10 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Close the epoch, or save it open."""
         module: SegmentationModule = pl_module
+        if module.finishing is not None:
+            module.save_stopped()
+            trainer.should_stop = True
+            return
         state = module.state
         trained_s = module.clock.elapsed() - state.epoch_start_s
         finished = module.budget.finished(state)  # asked before validation, whose time is set aside for
@@ -83,7 +93,18 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         if state.outcome == "running" and (finished or self._out_of_patience(module)):
             state.outcome = "complete"
         module.save()
-        trainer.should_stop = state.outcome != "running"
+        if state.outcome == "interrupted":
+            self._start_finishing(module)
+        trainer.should_stop = state.outcome != "running" and module.finishing is None
+
+    @staticmethod
+    def _start_finishing(module: SegmentationModule) -> None:
+        if not module.task.hardware.can_finish:
+            return
+        module.start_finishing()
+        if module.finishing is not None and ranks.rank() == 0:
+            seconds = module.finishing.expected_s(module.state)
+            log.warning("stopped and saved; finishing: %.0f s for a model (a second signal ends at once)", seconds)
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: ARG002
         """Close the loggers."""

@@ -23,6 +23,7 @@ from decathlete.training.distributed import collectives as ranks
 from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
 from decathlete.training.loop.batches import UNENDING, device_augmenter, make_loader
 from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, load_checkpoint, save_checkpoint
+from decathlete.training.loop.finishing import Finishing
 from decathlete.training.loop.signals import StopRequest
 from decathlete.training.loop.state import Clock, RunState
 from decathlete.training.loop.step import Batch, clip_gradients, make_gradients, pack_loss_and_finite
@@ -64,6 +65,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.budget: StopCriterion = make_stop_criterion(task.config)
         self.state = RunState(val_every=task.config.validation.every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
+        self.finishing: Finishing | None = None
         self._ticked_s = 0.0
         loss = LOSSES.build(task.config.loss, LossContext(labels=task.plan.labels))
         self.loss = DeepSupervision(loss, heads=task.plan.network.heads)
@@ -137,7 +139,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
                 remedy="train with a lower --learning-rate, or with --precision fp32",
                 code="E-TRAINING-DIVERGED",
             )
-        self.state.progress = self.budget.progress(self.state)
+        if self.finishing is None:
+            self.state.progress = self.budget.progress(self.state)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip gradients here with loss scaling, after unscaling them."""
@@ -153,6 +156,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     @property
     def learning_rate(self) -> float:
         """The learning rate at the present progress."""
+        if self.finishing is not None:
+            return self.finishing.rate(self.state)
         config, state = self.task.config, self.state
         factor = self.schedule.factor(state.progress, n_epochs=config.n_epochs, plateau_factor=state.plateau_factor)
         return config.optimizer.learning_rate * factor
@@ -182,7 +187,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         bad, elapsed_s, step_s, number = ranks.all_reduce_max(local, self.device)
         self._ticked_s = now_s
         self.state.time_step(elapsed_s=elapsed_s, step_s=step_s)
-        self.state.stopped_by = int(number)
+        self.state.stopped_by = int(number) if self.finishing is None else 0
         return None if bad else float(value)
 
     def _update(self) -> bool:
@@ -197,8 +202,11 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def _average(self) -> None:
         state, limit = self.state, self.task.config.ema_decay
-        progress = self.budget.progress(state)
-        self.ema.update(self.network, ema_decay(state.step, progress=progress, limit=limit))
+        if self.finishing is not None:
+            decay = self.finishing.average_decay(state, limit=limit)
+        else:
+            decay = ema_decay(state.step, progress=self.budget.progress(state), limit=limit)
+        self.ema.update(self.network, decay)
 
     @property
     def _scaler(self) -> torch.amp.GradScaler | None:
@@ -233,6 +241,25 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             }
             save_checkpoint(self.task.last_checkpoint, content)
         (self.state.save_cost_s,) = ranks.all_reduce_max([self.clock.elapsed() - began], self.device)
+
+    def start_finishing(self) -> None:
+        """Begin the last steps of a stopped training, once it was saved, if enough steps were made for a model."""
+        state = self.state
+        self.finishing = Finishing.make(state, self.task.config, learning_rate=self.learning_rate)
+        if self.finishing is not None:
+            state.stopped_by = 0
+            state.elapsed_s = self.finishing.began_s
+
+    def save_stopped(self) -> None:
+        """Write the averaged weights of a stopped training (on the first rank)."""
+        finishing = self.finishing
+        if ranks.rank() == 0 and finishing is not None:
+            content = {
+                "state": self.state.to_dict(),
+                "ema": self.ema.state_dict(),
+                "stopped_at": finishing.stopped_at,
+            }
+            save_checkpoint(self.task.stopped_checkpoint, content)
 
     def _restore(self, content: dict[str, Any]) -> None:
         try:
@@ -269,9 +296,15 @@ class EpochBatches:
             if self._batches is None:
                 self._batches = iter(make_loader(module.task, module.device, first_step=module.state.step))
             yield next(self._batches)
-        if module.state.stopped_by or module.budget.finished(module.state):
+        if self._ended():
             self._batches = None  # no more are wanted: ends the readers
 
     def _paused(self) -> bool:
-        budget, state = self._module.budget, self._module.state
-        return bool(self._module.state.stopped_by) or budget.finished(state) or budget.epoch_over(state)
+        module = self._module
+        return self._ended() or (module.finishing is None and module.budget.epoch_over(module.state))
+
+    def _ended(self) -> bool:
+        module, state = self._module, self._module.state
+        if module.finishing is not None:
+            return module.finishing.finished(state)
+        return bool(state.stopped_by) or module.budget.finished(state)

@@ -15,6 +15,7 @@ from decathlete.training.distributed.devices import Hardware
 
 LAST = "checkpoints/last.ckpt"
 BEST = "checkpoints/best.ckpt"
+STOPPED = "checkpoints/stopped.ckpt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +64,8 @@ class TrainTask:
     def best_checkpoint(self) -> Path:
         """Averaged weights of the epoch with the best validation Dice."""
         return self.folder / BEST
+
+    @property
+    def stopped_checkpoint(self) -> Path:
+        """Averaged weights of a stopped training, until its model is written."""
+        return self.folder / STOPPED

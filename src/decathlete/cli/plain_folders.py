@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from decathlete.cli.terminal import echo
-from decathlete.core.geometry import Triple
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.cli.progress import TerminalReporter
+    from decathlete.core.geometry import Triple
     from decathlete.dataset.plain_folders import PlainDataset
     from decathlete.workflows.workspace import Workspace
 

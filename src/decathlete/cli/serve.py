@@ -40,7 +40,7 @@ def serve(
     ] = None,
     host: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", rich_help_panel=PROTECTION, help="Address to listen at; 0.0.0.0: every one."),
+        typer.Option(metavar="ADDRESS", help="Address to listen at; 0.0.0.0: every one."),
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, rich_help_panel=PROTECTION, help="Port; 0: any free one.")

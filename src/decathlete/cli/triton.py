@@ -80,7 +80,7 @@ class ConnectionArguments:
 def start(
     repository: Annotated[Path, typer.Argument(metavar="REPOSITORY", help="Folder that `export triton` wrote.")],
     host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0 is every network.")
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen at; 0.0.0.0: every one.")
     ] = "127.0.0.1",
     http_port: Annotated[int, typer.Option("--http-port", metavar="PORT", help="Port of the HTTP service.")] = 8000,
     grpc_port: Annotated[int, typer.Option("--grpc-port", metavar="PORT", help="Port of the gRPC service.")] = 8001,

@@ -35,7 +35,6 @@ class TritonModelArguments:
         Literal["both", "network", "pipeline"],
         typer.Option(
             "--models",
-            rich_help_panel=MODELS,
             help="Network (windows to logits), pipeline (image to label map), or both.",
         ),
     ] = "both"

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1]
 def builtin_names(package: str) -> tuple[str, ...]:
     """Return the sorted names of the components in a package; modules that begin with ``_`` are not components.
 
-    >>> builtin_names("decathlete.training.objective.losses")
-    ('cross_entropy', 'focal')
+    >>> builtin_names("decathlete.training.objective.optimizers")
+    ('adam', 'adamw', 'sgd')
     """
     folder = PACKAGE.joinpath(*package.split(".")[1:])
     return tuple(sorted(m.name for m in iter_modules([str(folder)]) if not m.name.startswith("_")))

@@ -27,7 +27,8 @@ from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from decathlete.core.component_names import builtin_names
@@ -299,6 +300,9 @@ class ComponentField:
             self._validated,
             serialization=core_schema.plain_serializer_function_ser_schema(ComponentSettings.to_config),
         )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, {"type": "object"}]}
 
     def _validated(self, value: Any) -> ComponentSettings:
         """As :meth:`Registry.settings`, with its problems as those of the field."""

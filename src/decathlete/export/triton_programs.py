@@ -280,7 +280,7 @@ def _require_tensorrt() -> Any:
     if missing:
         raise OptionError(
             f"a TensorRT plan is built on the GPU that computes it; missing here: {' and '.join(missing)}",
-            remedy="export on the machine with the GPU (pip install tensorrt), or choose --format onnx with "
+            remedy="export on the machine with the GPU, with the package tensorrt, or choose --format onnx with "
             "--accelerator tensorrt, which builds the plan when the server loads the model",
         )
     return trt

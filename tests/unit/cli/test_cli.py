@@ -147,6 +147,7 @@ OF_THEIR_OWN = {
     ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
     ("predict", "memory"),
     ("select", "memory"),
+    ("export triton", "format"),  # of the network, not of label maps
     ("select", "batch-size"),
     ("predict", "model"),  # or several
     ("serve", "model"),  # with names

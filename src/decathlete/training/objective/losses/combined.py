@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class CombinedLoss(nn.Module):
     ``loss: {name: combined, terms: [{loss: dice}, {loss: {name: topk, share: 0.2}, weight: 0.5}]}`` in a file of
     options.
     """
+
+    supports_partial_labels: ClassVar[bool] = False
 
     class Settings(ComponentSettings):
         terms: tuple[Term, ...] = Field(default_factory=_default_terms, min_length=1)

@@ -49,7 +49,7 @@ class OversamplingSampler(ABC):
         self._box_size = box_size(context.patch_size)
 
     @classmethod
-    def problems(cls, settings: Any, *, dims: int, global_batch: int | None) -> Iterator[str]:  # noqa: ARG003 - none
+    def problems(cls, settings: Any, *, dims: int, global_batch: int | None) -> Iterator[str]:  # noqa: ARG003
         """See :class:`~decathlete.loading.samplers.Sampler`."""
         yield from ()
 

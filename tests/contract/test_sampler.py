@@ -15,7 +15,17 @@ pytestmark = pytest.mark.parametrize("name", SAMPLERS.names())
 
 
 def sampler(name: str, patch_size: tuple[int, ...], *, seed: int = 0) -> Sampler:
-    context = SamplerContext(case_ids=("a", "b", "c"), patch_size=patch_size, global_batch=4, seed=seed)
+    label_ZYX = np.zeros(SHAPE, np.uint8)
+    for index, places in FOREGROUND.items():
+        label_ZYX.ravel()[places] = index
+    context = SamplerContext(
+        case_ids=("a", "b", "c"),
+        patch_size=patch_size,
+        global_batch=4,
+        seed=seed,
+        class_volumes=lambda: {case_id: {1: 3.0, 3: 1.0} for case_id in "abc"},
+        read_label=lambda case_id: label_ZYX,
+    )
     return SAMPLERS.build(SAMPLERS.settings(name), context)
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from decathlete.augmentation.displacement import Displacement
 from decathlete.planning.network_spec import Axes
 
 
@@ -27,11 +28,13 @@ class SpatialParams:
         flips: whether each axis is mirrored.
         matrix: from an offset to the patch's centre in the result to the offset in the source, both in voxels,
             mirroring included; ``None``: no interpolation is needed (mirroring alone needs none).
+        displacements: added to an offset before the matrix; only with a matrix.
     """
 
     size: Axes
     flips: tuple[bool, ...]
     matrix: tuple[tuple[float, ...], ...] | None = None
+    displacements: tuple[Displacement, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

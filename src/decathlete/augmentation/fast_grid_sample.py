@@ -49,7 +49,11 @@ def is_in_plane(affine_DE: Matrix) -> bool:
 
 
 def resample_volume(
-    image_CZYX: Tensor, label_ZYX: Tensor, affine_DE: Matrix, patch_size: tuple[int, ...]
+    image_CZYX: Tensor,
+    label_ZYX: Tensor,
+    affine_DE: Matrix,
+    patch_size: tuple[int, ...],
+    shift_DZYX: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Resample a volume of 2 planes or more at the voxels of a patch: image linearly, label by the nearest voxel.
 
@@ -58,6 +62,7 @@ def resample_volume(
 
     Args:
         affine_DE: from an offset to the patch's centre (last column for 1) to a voxel of the source; both in voxels.
+        shift_DZYX: added to the source coordinates of each voxel of the patch, voxels; ``None``: nothing.
 
     Returns:
         image [channel, *patch_size], label [*patch_size].
@@ -71,7 +76,7 @@ def resample_volume(
         volume.as_strided((1, 2, (n_planes - 1) * rows, columns), (0, rows * columns, columns, 1))
         for volume in image_CZYX
     ]
-    for part, at in _chunks(affine_DE, patch_size, (n_planes, rows, columns)):
+    for part, at in _chunks(affine_DE, patch_size, (n_planes, rows, columns), shift_DZYX):
         size = at.z.shape
         nearest = at.grid(at.z.round(), rows=rows, height=n_planes * rows)
         label[part] = F.grid_sample(
@@ -103,7 +108,7 @@ class _SourceCoordinates(NamedTuple):
 
 
 def _chunks(
-    affine_DE: Matrix, patch_size: tuple[int, ...], source_size: tuple[int, ...]
+    affine_DE: Matrix, patch_size: tuple[int, ...], source_size: tuple[int, ...], shift_DZYX: Tensor | None
 ) -> Iterator[tuple[slice, _SourceCoordinates]]:
     """Yield runs of the patch's planes, with the source coordinates of their voxels."""
     terms = [_terms(row, patch_size) for row in affine_DE]
@@ -115,6 +120,10 @@ def _chunks(
     for first in range(0, patch_size[0], step):
         part = slice(first, first + step)
         z, y, grid_x = (along[k][part, None, None] + in_plane[k] for k in range(3))
+        if shift_DZYX is not None:
+            z += shift_DZYX[0, part]
+            y += shift_DZYX[1, part]
+            grid_x += shift_DZYX[2, part] * scale
         yield part, _SourceCoordinates(z.clamp_(0, source_size[0] - 1), y.clamp_(0, source_size[1] - 1), grid_x)
 
 

@@ -5,7 +5,7 @@ Offsets are in voxels, from the centre of the patch, as nnU-Net's are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from decathlete.augmentation.batch import RawBatch, SpatialParams
 from decathlete.augmentation.device import put_rows, to_device
+from decathlete.augmentation.displacement import Displacement
 from decathlete.augmentation.draws import TransformStreams
 from decathlete.augmentation.transforms import Matrix, SpatialTransform
 from decathlete.augmentation.warp import warp
@@ -37,6 +38,7 @@ class SpatialSampler:
     def draw(self, step: int, index: int) -> SpatialParams:
         """Draw what happens to sample ``index`` of the global batch in ``step``."""
         matrix: Matrix | None = None
+        displacements: list[Displacement] = []
         flips = (False,) * len(self._patch_size)
         streams = TransformStreams(self._seed, step)
         for name, transform in self._transforms.items():
@@ -47,20 +49,30 @@ class SpatialSampler:
                 matrix = change.matrix if matrix is None else matrix @ change.matrix
             if change.flips is not None:
                 flips = tuple(a != b for a, b in zip(flips, change.flips, strict=True))
-        if matrix is None:
+            if change.displacement is not None:
+                displacements.append(change.displacement)
+        if matrix is None and not displacements:
             return SpatialParams(size=self._patch_size, flips=flips)
-        size = enclosing_size(matrix, self._patch_size)
+        if matrix is None:
+            matrix = np.eye(len(flips))
+        size = enclosing_size(matrix, self._patch_size, displacements)
         matrix = matrix @ np.diag([-1.0 if flip else 1.0 for flip in flips])
-        return SpatialParams(size=size, flips=flips, matrix=tuple(tuple(float(v) for v in row) for row in matrix))
+        return SpatialParams(
+            size=size,
+            flips=flips,
+            matrix=tuple(tuple(float(v) for v in row) for row in matrix),
+            displacements=tuple(displacements),
+        )
 
 
-def enclosing_size(matrix: Matrix, patch_size: Axes) -> Axes:
-    """Return the smallest box around the patch's centre that holds every voxel ``matrix`` maps the patch to.
+def enclosing_size(matrix: Matrix, patch_size: Axes, displacements: Sequence[Displacement] = ()) -> Axes:
+    """Return the smallest box around the patch's centre that holds every voxel the patch is mapped to.
 
-    It differs from the patch by an even number along each axis, so that both have one centre.
+    It differs from the patch by an even number along each axis, so that both have one centre. With displacements, it
+    is as large as the greatest ones can need.
     """
     half = (np.array(patch_size) - 1) / 2
-    reach = np.abs(matrix) @ half
+    reach = np.abs(matrix) @ sum((d.reach() for d in displacements), start=half)
     # 1e-6 voxels: a rotation by 0 degrees must not read one voxel more because of rounding.
     return tuple(p + 2 * ceil(r - h - 1e-6) for p, r, h in zip(patch_size, reach, half, strict=True))
 

@@ -19,7 +19,7 @@ from decathlete.planning.network_spec import Axes
 def warp(
     image_WCZYX: Tensor, label_WZYX: Tensor, draws: Sequence[SpatialParams], patch_size: Axes
 ) -> tuple[Tensor, Tensor]:
-    """Resample each sample by its matrix: images linearly, labels by the nearest voxel.
+    """Resample each sample by its displacements and its matrix: images linearly, labels by the nearest voxel.
 
     The nearest voxel keeps every class index as it is, ``IGNORE_INDEX`` too.
     """
@@ -29,6 +29,10 @@ def warp(
         return _warp_volumes(image_WCZYX, label_WZYX, draws, patch_size)
     affine_WDE = to_device(grid_affines(draws, source_size), device)
     grid = sampling_grid(affine_WDE, patch_size)
+    for sample, draw in enumerate(draws):
+        if draw.displacements:
+            shift_DZYX = _source_shift(draw, affine_WDE[sample, :, :-1], patch_size)
+            grid[sample] += shift_DZYX.flip(0).movedim(0, -1)
     image = F.grid_sample(image_WCZYX, grid, mode="bilinear", padding_mode="border", align_corners=True)
     label = F.grid_sample(label_WZYX[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=True)
     return image, label[:, 0].to(label_WZYX.dtype)
@@ -40,12 +44,31 @@ def _warp_volumes(
     images, labels = [], []
     for image_CZYX, label_ZYX, draw in zip(image_WCZYX, label_WZYX, draws, strict=True):
         affine_DE = _source_affine(draw)
-        resample = resample_in_plane if is_in_plane(affine_DE) else resample_volume
         box = tuple(slice(n) for n in draw.size)  # without the padding, which would change the rounding
-        image, label = resample(image_CZYX[:, *box].contiguous(), label_ZYX[box].contiguous(), affine_DE, patch_size)
+        source = image_CZYX[:, *box].contiguous(), label_ZYX[box].contiguous()
+        if draw.displacements:
+            matrix_DD = to_device(affine_DE[:, :-1], image_CZYX.device)
+            shift_DZYX = _source_shift(draw, matrix_DD, patch_size)
+            image, label = resample_volume(*source, affine_DE, patch_size, shift_DZYX)
+        else:
+            resample = resample_in_plane if is_in_plane(affine_DE) else resample_volume
+            image, label = resample(*source, affine_DE, patch_size)
         images.append(image)
         labels.append(label)
     return torch.stack(images), torch.stack(labels)
+
+
+def _source_shift(draw: SpatialParams, matrix_DD: Tensor, patch_size: Axes) -> Tensor:
+    """Return by how much the displacements move the source coordinates of each voxel: [D, *patch_size].
+
+    Args:
+        matrix_DD: from an offset in the result to the source coordinates.
+    """
+    first, *others = [d.at_voxels(patch_size, matrix_DD.device) for d in draw.displacements]
+    field_DZYX = sum(others, start=first)
+    # Sums of terms, as in :func:`sampling_grid`: autocast would compute a matrix product in half precision.
+    columns = [column.reshape(-1, *[1] * len(patch_size)) for column in matrix_DD.unbind(1)]
+    return sum((c * d for c, d in zip(columns, field_DZYX, strict=True)), start=torch.zeros_like(field_DZYX))
 
 
 def _source_affine(draw: SpatialParams) -> Matrix:

@@ -71,9 +71,10 @@ def load_windows(task: BenchmarkTask, device: torch.device) -> list[Tensor]:
     augmenter = Augmenter(AugmentationConfig.none(), patch_size=task.plan.patch_size, seed=task.config.seed)
     if not task.options.real:
         return [augmenter(make_random_batch(task, augmenter, 0), device)[0]]
+    store = PreparedStore.open(task.store)
     loader = PatchLoader(
-        PreparedStore.open(task.store),
-        make_sampler(task),
+        store,
+        make_sampler(task, store),
         augmenter,
         batch_size=task.plan.batch_size,
         steps=range(N_READY_BATCHES),

@@ -92,6 +92,16 @@ def preprocess(
             "coarser grid.",
         ),
     ] = None,
+    plan_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            rich_help_panel=PLAN,
+            show_default="plan for these images",
+            help="Folder of a run or model whose plan is reused: network, patch, spacing, and normalisation of "
+            "channels with the same names.",
+        ),
+    ] = None,
     spacing: o.Spacing = None,
     data: o.Data = Path("data"),
     prepared: o.Prepared = Path("prepared"),
@@ -117,7 +127,8 @@ def preprocess(
             or preset is not None
             or dim != "3"
             or configuration is not None
-            or max_time is not None,
+            or max_time is not None
+            or plan_from is not None,
         )
         with open_workers(context, cluster, workers) as case_workers:
             store = prepare_for_model(
@@ -142,6 +153,7 @@ def preprocess(
             options=replace(plan.to_plan_options(), preset=preset),
             spacing=o.parse_spacing(spacing),
             training=None if max_time is None else train_config(max_time=max_time),
+            plan_from=plan_from,
             workers=case_workers,
             overwrite=overwrite,
             on_plan=reporter.plan,
@@ -166,8 +178,8 @@ def _require_model(mode: PreparedFor, model: Path | None, *, has_plan_options: b
     if has_plan_options:
         raise OptionError(
             f"--mode {mode} uses the dimensions, plan and network of the model",
-            remedy="leave out --dim, --configuration, --preset, --max-time and the options of plan, network, regions "
-            "and split",
+            remedy="leave out --dim, --configuration, --preset, --max-time, --plan-from and the options of plan, "
+            "network, regions and split",
             code="E-OPTION-CONFLICT",
         )
     return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,15 @@ class Fingerprint(Schema):
         names = [c.name for c in labels.foreground]
         return {
             case.case_id: frozenset(name for name, n in zip(names, case.class_voxels[1:], strict=True) if n)
+            for case in self.cases
+        }
+
+    def class_volumes(self) -> dict[str, dict[int, float]]:
+        """Return the volume of each foreground class that a case contains: case id -> class index -> mm³."""
+        return {
+            case.case_id: {
+                index: n * prod(case.spacing) for index, n in enumerate(case.class_voxels) if index > 0 and n > 0
+            }
             for case in self.cases
         }
 

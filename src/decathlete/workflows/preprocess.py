@@ -21,16 +21,19 @@ from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits
-from decathlete.errors import DecathleteError
+from decathlete.errors import DecathleteError, OptionError
 from decathlete.planning.configurations import plan_configuration
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan import Plan
+from decathlete.planning.plan_from import options_with
+from decathlete.planning.plan_from import plan_from as derive_plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.cascade import find_first_stage
+from decathlete.workflows.plan_source import read_source_plan
 from decathlete.workflows.resolution import plan_resolution
 from decathlete.workflows.workspace import Workspace, folder_name
 
@@ -46,6 +49,7 @@ def preprocess(
     options: PlanOptions = PlanOptions(),
     spacing: Triple | None = None,
     training: TrainConfig | None = None,
+    plan_from: Path | None = None,
     workers: Workers = 2,
     fold_resources: Mapping[str, float] | None = None,
     overwrite: bool = False,
@@ -63,6 +67,8 @@ def preprocess(
         spacing: z, y, x in mm, for files that do not contain their spacing.
         training: settings of the training whose time limit and device may make the grid coarser; ``None``: full
             resolution.
+        plan_from: folder of a trained model whose plan is reused: network, patch, spacing, and normalisation of
+            the channels with the same names.
         workers: number of cases that are processed in parallel, or an executor (:func:`decathlete.connect_cluster`).
         fold_resources: with an executor and ``training``, what a worker offers that trains a fold, e.g.
             ``{"MEMORY": 64e9}``.
@@ -71,7 +77,9 @@ def preprocess(
         checking, progress: called after each checked and each prepared case.
 
     Raises:
-        ModelError: the first stage of a cascade is not finished.
+        ModelError: the first stage of a cascade is not finished; or ``plan_from`` is no model, or has no plan of the
+            configuration.
+        OptionError: options of the plan that contradict each other or ``plan_from``.
         DatasetError: the check found errors; lists all of them.
         OutputError: the folder contains data that were prepared with another plan, and ``overwrite`` is not given; or
             another process reads them, or the folder cannot be written.
@@ -79,6 +87,9 @@ def preprocess(
     """
     which = configuration or folder_name(dims)
     folder = check_output_folder(workspace.prepared_folder(task, which))
+    source = None if plan_from is None else _read_source(plan_from, which, training)
+    if source is not None:
+        options = options_with(source, options)
     annotated = None if options.annotated is None else read_annotated(options.annotated)
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing, annotated=annotated)
     with locked_output(folder, wait_for="prepared"):
@@ -94,7 +105,10 @@ def preprocess(
             fingerprint = load_or_make_fingerprint(
                 spec, folder.parent, options.orientation, workers=workers, progress=checking
             )
-            plan = plan_configuration(spec, fingerprint, which, options=options)
+            if source is None:
+                plan = plan_configuration(spec, fingerprint, which, options=options)
+            else:
+                plan = _derive_plan(source, spec, fingerprint, which, options=options, origin=str(plan_from))
             if training is not None:
                 plan = plan_resolution(
                     plan,
@@ -148,6 +162,32 @@ def choose_folds(
     for warning in choice.warnings:
         log.warning("%s", warning)
     return choice.splits
+
+
+def _read_source(model: Path, configuration: Configuration, training: TrainConfig | None) -> Plan:
+    if training is not None and training.max_time_s is not None:
+        raise OptionError(
+            "--plan-from reuses the resolution of a model, and --max-time would choose another",
+            remedy="leave out one of them",
+            code="E-OPTION-CONFLICT",
+        )
+    return read_source_plan(model, configuration)
+
+
+def _derive_plan(
+    source: Plan,
+    spec: DatasetSpec,
+    fingerprint: Fingerprint,
+    configuration: Configuration,
+    *,
+    options: PlanOptions,
+    origin: str,
+) -> Plan:
+    """Return the plan with the decisions of ``source``, and log what was reused."""
+    derived = derive_plan(source, spec, fingerprint, configuration=configuration, options=options, origin=origin)
+    for line in derived.lines:
+        log.info("%s", line)
+    return derived.plan
 
 
 def _recorded_plan(folder: Path) -> Plan | None:

@@ -86,7 +86,7 @@ OPTIONS = {
     "spacing structures suffix test-images to workers",
     "check": f"{REGIONS} annotated cluster data group-by json n-folds spacing split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster configuration data dim max-time mode model overwrite "
-    "prepared preset results spacing task workers",
+    "plan-from prepared preset results spacing task workers",
     "train": f"{TRAINING} configuration data dim adapt fold nodes overwrite prepared preset results resume set task",
     "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap "
     "overwrite precision set tolerance tta workers",

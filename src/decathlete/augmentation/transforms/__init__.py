@@ -1,9 +1,10 @@
 """Transforms: random changes of training patches. Here are the registry, the roles and their settings.
 
 A transform has one of these roles. A :class:`SpatialTransform` contributes to the one matrix by which a sample is
-resampled, or to its flips; image, masks and label follow together. An :class:`IntensityTransform` changes the values of
-*rows*, each one channel of one sample; labels and masks are never passed to it. A third role is for cascades alone: a
-``MaskTransform`` (in ``_masks.py``) corrupts the masks of the previous stage. A plug-in is one module::
+resampled, to its flips, or to its displacement field; image, masks and label follow together. An
+:class:`IntensityTransform` changes the values of *rows*, each one channel of one sample; labels and masks are never
+passed to it. A third role is for cascades alone: a ``MaskTransform`` (in ``_masks.py``) corrupts the masks of the
+previous stage. A plug-in is one module::
 
     @TRANSFORMS.register("offset")
     class Offset(IntensityTransform):
@@ -36,6 +37,7 @@ from decathlete.planning.network_spec import Axes
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from decathlete.augmentation.displacement import Displacement
     from decathlete.augmentation.draws import RowContext
 
 Matrix = NDArray[np.float64]
@@ -112,10 +114,13 @@ class SpatialChange:
         matrix: from an offset to the patch's centre in the result to the offset in the source, voxels, [D, D];
             ``None``: no interpolation is needed.
         flips: whether each axis is mirrored, besides the matrix.
+        displacement: added to an offset to the patch's centre in the result, before every matrix; those of several
+            transforms are added.
     """
 
     matrix: Matrix | None = None
     flips: tuple[bool, ...] | None = None
+    displacement: Displacement | None = None
 
 
 class SpatialTransform(ABC):

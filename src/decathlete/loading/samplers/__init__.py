@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,9 @@ class SamplerContext:
         global_batch: samples per step over all ranks.
         seed: of every draw.
         has_ignore: whether label maps may have ignored voxels.
+        class_volumes: returns the volume of each class that a case contains: case id -> class index -> mm³ (of images
+            without a spacing: voxels).
+        read_label: reads the whole prepared label ZYX of a case, by its id.
     """
 
     case_ids: tuple[str, ...]
@@ -31,6 +34,8 @@ class SamplerContext:
     global_batch: int
     seed: int
     has_ignore: bool = False
+    class_volumes: Callable[[], Mapping[str, Mapping[int, float]]] | None = None
+    read_label: Callable[[str], NDArray[np.uint8]] | None = None
 
 
 class Sampler(Protocol):

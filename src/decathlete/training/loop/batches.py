@@ -39,9 +39,10 @@ def device_augmenter(task: TrainTask) -> Augmenter:
 def make_loader(task: TrainTask, device: torch.device, *, first_step: int) -> Iterable[RawBatch]:
     """Return this process's batches from ``first_step`` on, for :func:`device_augmenter` on ``device``."""
     config, plan = task.config, task.plan
+    store = PreparedStore.open(task.store)
     context = LoaderContext(
-        store=PreparedStore.open(task.store),
-        sampler=make_sampler(task),
+        store=store,
+        sampler=make_sampler(task, store),
         augmenter=_augmenter(task, task.augmentation),
         n_channels=plan.network.in_channels,
         batch_size=plan.batch_size,
@@ -52,14 +53,16 @@ def make_loader(task: TrainTask, device: torch.device, *, first_step: int) -> It
     return LOADERS.build(config.loader).batches(context)
 
 
-def make_sampler(task: TrainTask) -> Sampler:
-    """Build the config's sampler of the training cases."""
+def make_sampler(task: TrainTask, store: PreparedStore) -> Sampler:
+    """Build the config's sampler of the training cases, which ``store`` contains."""
     context = SamplerContext(
         case_ids=task.train_ids,
         patch_size=task.plan.patch_size,
         global_batch=task.plan.batch_size * ranks.world_size(),
         seed=task.config.seed,
         has_ignore=task.plan.labels.ignore is not None,
+        class_volumes=store.fingerprint.class_volumes,
+        read_label=lambda case_id: store.case(case_id).read_label(),
     )
     return SAMPLERS.build(task.config.sampler, context)
 

@@ -1,7 +1,7 @@
 """How much memory and disk space work needs, estimated from sizes alone; nothing is read, and the machine is not asked.
 
 The factors of the host's memory are growths of the peak resident memory between cases of 128 and 200 voxels per edge,
-with one and three channels and 3 and 20 classes, rounded up. They are listed in ``docs/reference/limits.md``.
+with one and three channels and 3 and 20 classes, rounded up: ``docs/reference/limits.md``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Estimates follow the sizes; what does not fit lowers the number of cases at a time, or is an error before the work."""
+"""Estimates follow the sizes; what does not fit lowers the number of cases at a time, or is an error."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,8 +100,13 @@ def test_enough_memory_says_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pyt
 
 
 def test_the_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: asked.append(path) or type("U", (), {"free": 5})())
+    asked: list[Path] = []
+
+    def disk_usage(path: Path) -> SimpleNamespace:
+        asked.append(path)
+        return SimpleNamespace(free=5)
+
+    monkeypatch.setattr("shutil.disk_usage", disk_usage)
     with pytest.raises(OutputError, match=r"10 bytes are needed for it, but the disk has 5 bytes free") as raised:
         require_disk_space(tmp_path / "new" / "folder", 10, needed_for="for it", remedy="free space")
     assert (raised.value.code, raised.value.where) == ("E-DISK-FULL", tmp_path / "new" / "folder")

@@ -33,11 +33,12 @@ class ProcessesOfWhichOneIsKilled:
 
 
 def test_the_message_names_process_signal_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("decathlete.training.distributed.spawn.start_processes", lambda *_, **__: made)
+    monkeypatch.setattr(
+        "decathlete.training.distributed.spawn.start_processes", lambda *_, **__: ProcessesOfWhichOneIsKilled()
+    )
     monkeypatch.setattr("decathlete.training.distributed.spawn.forward", lambda _: None)
     monkeypatch.setattr("decathlete.training.distributed.spawn.count_oom_kills", lambda: 3)
     monkeypatch.setattr("decathlete.core.process_end.count_oom_kills", lambda: 4)
-    made = ProcessesOfWhichOneIsKilled()
     hardware = SimpleNamespace(devices=2, kind="cpu")
     task = SimpleNamespace(folder=tmp_path, hardware=hardware, log_level=30)
     with pytest.raises(DecathleteError) as raised:

@@ -18,7 +18,9 @@ from multiprocessing.connection import Connection
 
 from decathlete.cluster.logs import LogLine, forward_logs
 from decathlete.cluster.payload import dumps, loads
+from decathlete.core.machine import count_oom_kills
 from decathlete.core.parallel import attempt
+from decathlete.core.process_end import describe_end
 from decathlete.errors import ClusterError
 
 POLL_S = 1.0
@@ -69,6 +71,7 @@ def _receive(
     is_cancelled: Callable[[], bool],
     on_log: Callable[[LogLine], None],
 ) -> bytes:
+    oom_kills = count_oom_kills()
     while True:
         if not messages.poll(POLL_S):
             if is_cancelled():
@@ -78,11 +81,11 @@ def _receive(
         try:
             kind, content = loads(messages.recv_bytes())
         except EOFError:
-            code = process.wait()
-            ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            ended = describe_end(process.wait(), oom_kills_before=oom_kills)
             raise ClusterError(
                 f"its process {ended}",
-                remedy="look at the log of the worker (lack of memory?), then run the same command again to resume",
+                remedy="look at the log of the worker; if memory ran out, start workers with more of it; then run the "
+                "same command again to resume",
                 code="E-CLUSTER-CRASH",
             ) from None
         if kind == "log":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from decathlete.core.machine import free_disk_bytes
 from decathlete.errors import OutputError
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -26,13 +26,13 @@ def require_disk_space(folder: Path, n_bytes: int, *, needed_for: str, remedy: s
     """Check that the disk has enough free space, before work that would otherwise fill it.
 
     Args:
-        folder: an existing folder on the disk.
+        folder: a folder on the disk; it need not exist yet.
         needed_for: the end of the sentence "48.0 MB are needed ...".
 
     Raises:
         OutputError: fewer than ``n_bytes`` are free.
     """
-    free = shutil.disk_usage(folder).free
+    free = free_disk_bytes(folder)
     if free < n_bytes:
         raise OutputError(
             f"{format_bytes(n_bytes)} are needed {needed_for}, but the disk has {format_bytes(free)} free",

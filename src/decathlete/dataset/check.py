@@ -12,8 +12,10 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from decathlete.core.estimates import check_bytes
 from decathlete.core.geometry import Triple
 from decathlete.core.header_transforms import describe_disagreement
+from decathlete.core.limits import limit_workers
 from decathlete.core.parallel import Workers, map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
@@ -27,6 +29,7 @@ from decathlete.errors import DecathleteError
 from decathlete.io.folder_tree import name_some
 from decathlete.io.format_lookup import is_picture
 from decathlete.io.images import Image, LabelMap, is_grey, match_channels, read_image, read_label
+from decathlete.io.largest_images import sizes_of_largest
 
 GRID_TOLERANCE_MM = 1e-2
 """Greatest allowed difference of spacing and origin between files of one case, mm."""
@@ -70,6 +73,7 @@ def check_dataset(
     cases = {f"train {c.id}": c for c in spec.cases} | {f"test {c.id}": c for c in spec.test_cases}
     findings: dict[str, _CaseFindings] = {}
     declared = replace(spec, cases=(), test_cases=())  # all that one case is compared with
+    workers = _limit_workers(workers, spec, cases)
     for outcome in map_cases(partial(_check_case, declared), cases, workers=workers):
         case_id = cases[outcome.case_id].id
         findings[outcome.case_id] = outcome.value or _failed_check(cases[outcome.case_id], outcome.cause)
@@ -95,6 +99,15 @@ def check_dataset(
         problems=tuple(problems),
         notes=notes,
     )
+
+
+def _limit_workers(workers: Workers, spec: DatasetSpec, cases: Mapping[str, Case]) -> Workers:
+    """Lower ``workers`` to the number of cases that fit into memory; an executor is returned as it is."""
+    if not isinstance(workers, int):
+        return workers
+    images = {key: case.images for key, case in cases.items()}
+    sizes = sizes_of_largest(images, workers, spacing=spec.spacing)
+    return limit_workers(workers, {cases[key].id: check_bytes(size) for key, size in sizes.items()}, doing="check")
 
 
 def _note_grey(spec: DatasetSpec, n_grey: int, n_cases: int) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from decathlete.core.estimates import score_bytes
 from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
+from decathlete.core.limits import limit_workers
 from decathlete.core.locks import locked_folder
 from decathlete.core.parallel import Workers, attempt, map_cases, require_shared
 from decathlete.core.regions import GivenRegions
@@ -25,6 +27,7 @@ from decathlete.evaluation.saved import check_scores, save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.images import read_grid, read_label
+from decathlete.io.largest_images import sizes_of_largest
 from decathlete.io.volumes import LabelMap
 
 Pair = tuple[Path, Path]
@@ -101,6 +104,7 @@ def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
 def _labels_seen(pairs: dict[str, Pair], spacing: Triple | None, *, workers: Workers) -> LabelSet:
     seen: set[int] = set()
     problems = []
+    workers = _limit_workers(workers, pairs, spacing)
     for outcome in map_cases(partial(_values, spacing=spacing), pairs, workers=workers):
         seen |= outcome.value or set()
         if outcome.error is not None:
@@ -109,6 +113,14 @@ def _labels_seen(pairs: dict[str, Pair], spacing: Triple | None, *, workers: Wor
         where = next(iter(pairs.values()))[0].parent
         raise problems_found(sorted(problems), where=where, remedy="fix these files; nothing was scored")
     return labels_of_values(seen)
+
+
+def _limit_workers(workers: Workers, pairs: Mapping[str, Pair], spacing: Triple | None) -> Workers:
+    """Lower ``workers`` to the number of pairs that fit into memory; an executor is returned as it is."""
+    if not isinstance(workers, int):
+        return workers
+    sizes = sizes_of_largest({case_id: (truth,) for case_id, (_, truth) in pairs.items()}, workers, spacing=spacing)
+    return limit_workers(workers, {case_id: score_bytes(size) for case_id, size in sizes.items()}, doing="score")
 
 
 def _values(pair: Pair, *, spacing: Triple | None) -> set[int]:
@@ -153,6 +165,7 @@ def evaluate_pairs(
         case_id: (case_id, *pair, structures.get(case_id), tuple((unannotated or {}).get(case_id, ())))
         for case_id, pair in pairs.items()
     }
+    workers = _limit_workers(workers, with_grid, spacing)
     score = partial(_score_files, labels=labels, metrics=used, spacing=spacing)
     for outcome in map_cases(score, work, workers=workers):
         if outcome.value is not None:

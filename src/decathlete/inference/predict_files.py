@@ -31,6 +31,7 @@ from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor, PreparedInput
 from decathlete.inference.prepared_inputs import read_stored
+from decathlete.inference.requirements import limit_prediction
 from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
 
@@ -93,8 +94,8 @@ def predict_files(
         progress: called after each case.
 
     Raises:
-        OutputError: ``output`` cannot be written, holds the inputs, or holds other files (and not ``overwrite``), or
-            another process works in it; before any work is done.
+        OutputError: ``output`` cannot be written, its disk has too little free space, it holds the inputs, or it holds
+            other files (and not ``overwrite``), or another process works in it; before any work is done.
         ImageError: there is nothing to predict.
         OptionError: an input cannot be written as this kind.
         CasesFailedError: at the end, if some cases failed.
@@ -124,6 +125,7 @@ def predict_files(
         if not overwrite:
             conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
+        limit_prediction(models, open_jobs, output, spacing=spacing)
         failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
         if not isinstance(models, LocalCasePredictor):
             remove_partials(output)  # of worker processes that were killed

@@ -210,6 +210,12 @@ class ModelBundle:
         return next((m for m in self.members if m.record.name == name), None)
 
     @property
+    def n_weights_bytes(self) -> int:
+        """Size of the files with the weights of all networks."""
+        files = (self.folder / network.file for member in self.record.members for network in member.networks)
+        return sum(file.stat().st_size for file in files)
+
+    @property
     def model_card(self) -> str | None:
         """Text of the model card; ``None`` if there is none.
 

@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.choices import Orientation
+from decathlete.core.estimates import fingerprint_bytes
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import Geometry, Shape, Triple, Unit, nonzero_box, reorientation
 from decathlete.core.labels import IGNORE_INDEX, LabelSet, foreground_mask
+from decathlete.core.limits import limit_workers
 from decathlete.core.parallel import Workers, map_cases
 from decathlete.core.rng import stream
 from decathlete.core.schema import Schema
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import CasesFailedError, DatasetError, GridMismatchError, ImageError
 from decathlete.io.images import read_channels, read_label
+from decathlete.io.largest_images import sizes_of_largest
 
 FINGERPRINT_VERSION = 1
 
@@ -148,6 +151,9 @@ def make_fingerprint(
     n_samples = min(max(SAMPLE_TOTAL // len(cases), low), high)
     declared = replace(spec, cases=(), test_cases=())
     measure = partial(_measure, spec=declared, orientation=orientation, n_samples=n_samples)
+    if isinstance(workers, int):
+        sizes = sizes_of_largest({i: case.images for i, case in cases.items()}, workers, spacing=spec.spacing)
+        workers = limit_workers(workers, {i: fingerprint_bytes(size) for i, size in sizes.items()}, doing="measure")
     done, failures = {}, {}
     for outcome in map_cases(measure, cases, workers=workers):
         if outcome.value is None:

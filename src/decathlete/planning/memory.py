@@ -37,6 +37,14 @@ def batch_that_fits(
     return round(ratio * reference.batch_size)
 
 
+def training_bytes(network: NetworkSpec, patch_size: Axes, batch_size: int) -> int:
+    """Return the memory in which a network is trained with a batch, bytes, by the calibration for GPUs."""
+    architecture = architecture_of(network)
+    reference = architecture.memory_reference
+    share = architecture.feature_map_elements(patch_size) * batch_size / (reference.elements * reference.batch_size)
+    return round(share * reference.memory_gb * 1e9)
+
+
 def _allowed(reference: MemoryReference, memory_gb: float) -> float:
     return reference.elements * memory_gb / reference.memory_gb
 

@@ -20,6 +20,7 @@ from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import Restoration
 from decathlete.preprocessing.previous_stage import add_previous_stage
+from decathlete.preprocessing.requirements import limit_preparation
 from decathlete.preprocessing.store import PreparedStore, RawImage
 from decathlete.preprocessing.write import begin, case_digest, is_current, write_case
 
@@ -54,11 +55,12 @@ def preprocess(
         overwrite: replace data that another plan made.
 
     Raises:
-        OutputError: ``folder`` cannot be written, or holds something else and ``overwrite`` is not given, or another
-            process reads what would be replaced.
+        OutputError: ``folder`` cannot be written, or its disk has too little free space; or it holds something else and
+            ``overwrite`` is not given, or another process reads what would be replaced.
         CasesFailedError: some cases could not be prepared; the others are done and kept.
     """
     with locked_output(folder, wait_for="prepared"):
+        workers = limit_preparation(spec, plan, folder, fingerprint=fingerprint, workers=workers)
         begin(folder, spec, plan, fingerprint=fingerprint, splits=splits, overwrite=overwrite)
         require_shared(workers, reads=[spec.root], writes=[folder / "cases"])
         one = partial(

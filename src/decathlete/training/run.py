@@ -43,6 +43,7 @@ from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
+from decathlete.training.requirements import warn_of_memory
 from decathlete.training.results import MODEL, TrainResult, finish, load_state, result_of, save_stopped_model
 from decathlete.training.run_folder import check_plan, claim, make_record, require_space
 
@@ -140,6 +141,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
         return result_of(task, state)
     if state is None or state.outcome != "complete":
         require_space(task.folder, task.plan, n_checkpoints=2 if state is None else 1)
+        warn_of_memory(task)
         state = _fit(task, record, progress)
     if task.config.timed and state.step < FEW_STEPS:
         log.warning(

@@ -14,6 +14,7 @@ from decathlete.core.files import check_output_path
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
 from decathlete.core.scratch import scratch_folder
+from decathlete.core.sizes import require_disk_space
 from decathlete.errors import DecathleteError, OptionError, problems_found
 from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
 from decathlete.export.parity import N_WINDOWS, check_windows
@@ -27,6 +28,7 @@ from decathlete.workflows.run_images import load_run_images
 from decathlete.workflows.validate import find_run_folder
 
 NOISE = "smooth noise, since no case that belongs to the model was found (name images to compare on with --input)"
+_REMEDY = "free disk space, or choose an output on another disk"
 
 
 def export_model(
@@ -64,6 +66,7 @@ def export_model(
     component = EXPORTERS.resolve(chosen.component)
     component.cls.check_available()
     bundle = ModelBundle.load(Path(model))
+    require_disk_space(path.parent, bundle.n_weights_bytes, needed_for="for the exported weights", remedy=_REMEDY)
     n_plans = len({member.plan.digest for member in bundle.outputs})
     if n_plans > 1 and not component.cls.takes_several_plans:
         return _export_each_plan(component.cls(chosen), bundle, path, inputs=inputs, overwrite=overwrite)

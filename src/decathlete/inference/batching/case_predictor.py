@@ -110,10 +110,16 @@ def make_case_predictor(
 
 
 class LocalCasePredictor:
-    """Predicts in this process: the next case is read and the last one written while one is computed."""
+    """Predicts in this process: the next case is read and the last one written while one is computed.
+
+    Attributes:
+        predictor: the loaded models.
+        one_at_a_time: finish each case before the next is read, so that only one is in memory.
+    """
 
     def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+        self.predictor = predictor
+        self.one_at_a_time = predictor.window.memory_gb is not None
         self.facts = PredictorFacts.of(predictor)
 
     def require_shared(self, *, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
@@ -125,10 +131,10 @@ class LocalCasePredictor:
         """See :meth:`CasePredictor.run`."""
         return run_pipeline(
             items,
-            read=partial(read, self._predictor),
-            compute=partial(predict_cases, self._predictor),
-            write=partial(write, self._predictor),
-            one_at_a_time=self._predictor.window.memory_gb is not None,
+            read=partial(read, self.predictor),
+            compute=partial(predict_cases, self.predictor),
+            write=partial(write, self.predictor),
+            one_at_a_time=self.one_at_a_time,
         )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pydantic import Field
 
+from decathlete.core.estimates import batch_bytes, batches_that_fit
+from decathlete.core.machine import available_memory_bytes
 from decathlete.core.registry import ComponentSettings, Registry
+from decathlete.core.sizes import format_bytes
 from decathlete.planning.network_spec import Dims
 
 if TYPE_CHECKING:
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
     from decathlete.augmentation.pipeline import Augmenter
     from decathlete.loading.samplers import Sampler
     from decathlete.preprocessing.store import PreparedStore
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,23 @@ class LoaderContext:
     steps: range
     rank: int
     device: torch.device
+
+    def n_ahead(self, prefetch: int) -> int:
+        """Return how many batches are read ahead: at most ``prefetch``, and so many as fit into memory."""
+        n_bytes = batch_bytes(
+            batch_size=self.batch_size, patch_voxels=prod(self.augmenter.patch_size), n_channels=self.n_channels
+        )
+        available = available_memory_bytes()
+        n_ahead = batches_that_fit(prefetch, n_bytes, available)
+        if n_ahead < prefetch:
+            log.info(
+                "read %d instead of %d batches ahead: each needs about %s of memory, %s are free",
+                n_ahead,
+                prefetch,
+                format_bytes(n_bytes),
+                format_bytes(available),
+            )
+        return n_ahead
 
 
 class ReaderSettings(ComponentSettings):

@@ -44,6 +44,6 @@ class DaliInputLoader:
             steps=context.steps,
             rank=context.rank,
             n_readers=self.settings.readers,
-            prefetch=self.settings.prefetch,
+            prefetch=context.n_ahead(self.settings.prefetch),
         )
         return DaliLoader(reader, n_channels=context.n_channels, device=context.device, n_threads=self.settings.readers)

@@ -42,6 +42,6 @@ class ThreadLoader:
             steps=context.steps,
             rank=context.rank,
             n_readers=self.settings.readers,
-            prefetch=self.settings.prefetch,
+            prefetch=context.n_ahead(self.settings.prefetch),
             pin_for=context.device if context.device.type == "cuda" else None,
         )

@@ -15,7 +15,9 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from decathlete.core.log_format import stderr_handler
+from decathlete.core.machine import count_oom_kills
 from decathlete.core.parallel import end_with_parent
+from decathlete.core.process_end import describe_end
 from decathlete.errors import DecathleteError, InterruptedRunError
 from decathlete.training.distributed.failures import read_failure, write_failure
 from decathlete.training.loop.signals import EndNow, forward
@@ -90,7 +92,7 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
         InterruptedRunError: by a second signal.
     """
     arguments = (fit, task, _portable(progress), _free_port())
-    n = task.hardware.devices
+    n, oom_kills = task.hardware.devices, count_oom_kills()
     processes = start_processes(_worker, arguments, nprocs=n, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
     forward(lambda number: _send(processes.pids(), number))
     try:
@@ -107,10 +109,11 @@ def spawn(fit: Fit, task: TrainTask, progress: TrainingProgress) -> None:
             raise
         raise error from None
     except ProcessExitedException as problem:
+        ended = describe_end(problem.exit_code, oom_kills_before=oom_kills)
         raise DecathleteError(
-            f"a training process exited unexpectedly ({problem})",
+            f"training process {problem.error_index} of {n} {ended}",
             where=task.folder,
-            remedy="look whether the machine ran out of memory; lower --devices or --batch-size, then --resume",
+            remedy="look at its output; if memory ran out, lower --devices or --batch-size, then use --resume",
             code="E-TRAINING-PROCESS",
         ) from None
 

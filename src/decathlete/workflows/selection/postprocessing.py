@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
+from decathlete.core.estimates import score_bytes
 from decathlete.core.labels import LabelSet
+from decathlete.core.limits import limit_workers
 from decathlete.core.parallel import Workers, map_cases
 from decathlete.errors import CasesFailedError
 from decathlete.evaluation.comparison import CONFIDENCE, CaseValues, Difference
 from decathlete.evaluation.scores import mean
+from decathlete.io.largest_images import sizes_of_largest
 from decathlete.models.record import PostprocessingStep
 from decathlete.workflows.selection.record import PostprocessingDecision, StepDecision
 from decathlete.workflows.selection.step_effects import (
@@ -72,6 +75,9 @@ def decide_postprocessing(
 def _map(function: Callable[[HeldOutCase], Out], cases: Mapping[str, HeldOutCase], workers: Workers) -> dict[str, Out]:
     found: dict[str, Out] = {}
     failures = {}
+    if isinstance(workers, int):
+        sizes = sizes_of_largest({case_id: (case.prediction,) for case_id, case in cases.items()}, workers)
+        workers = limit_workers(workers, {i: score_bytes(size) for i, size in sizes.items()}, doing="post-process")
     for outcome in map_cases(function, cases, workers=workers):
         if outcome.value is None:
             failures[outcome.case_id] = outcome.error or "failed"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from decathlete.core import sizes
+from decathlete.core import machine
 from decathlete.core.geometry import AxisTransform, Box, Geometry, HeaderCodes
 from decathlete.core.labels import LabelSet
 from decathlete.errors import OutputError
@@ -72,7 +72,7 @@ def test_one_class_of_a_file_is_read_without_the_others(n_outputs, header, tmp_p
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(sizes.shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
     with pytest.raises(
         OutputError, match=r"2.9 kB are needed for the prob.* 2.0 kB free[^\n]*\n\s+→ .*leave out --save"
     ):

@@ -1,0 +1,131 @@
+"""How much memory and disk space work needs, estimated from sizes alone; nothing is read, and the machine is not asked.
+
+The factors of the host's memory are growths of the peak resident memory between cases of 128 and 200 voxels per edge,
+with one and three channels and 3 and 20 classes, rounded up: ``docs/reference/limits.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FLOAT_BYTES = 4
+MEMORY_SHARE = 0.9
+"""Share of the free memory that cases may fill; the rest is for all that is not estimated."""
+CHECK_BYTES = (4, 4)
+"""Checking: bytes per voxel of a file, and for each channel besides."""
+FINGERPRINT_BYTES = (0, 10)
+"""Measuring the fingerprint: bytes per voxel of a file, and for each channel besides."""
+PREPARE_BYTES = (6, 9)
+"""Preparing without resampling: bytes per voxel of a file, and for each channel besides."""
+RESAMPLE_BYTES, RESAMPLED_BYTES = (3, 15), (0, 7)
+"""Preparing with resampling: the same, per voxel of the file and per voxel of the prepared grid."""
+SCORE_BYTES = 6
+"""Scoring: bytes per voxel of a file."""
+LEAST_STORED_SHARE, USUAL_STORED_SHARE = 0.4, 0.7
+"""Compressed size of prepared data as a share of their size in memory: the least and about the mean of six datasets."""
+LABEL_BYTES_PER_VOXEL = 0.02
+"""Compressed label maps: 0.002 to 0.024 bytes per voxel in five datasets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseSize:
+    """The size of one case.
+
+    Attributes:
+        n_voxels: voxels of a channel in the file.
+        n_channels: channels of the file.
+        n_prepared: voxels of a channel on the prepared grid; 0: not known, or not needed.
+    """
+
+    n_voxels: int
+    n_channels: int = 1
+    n_prepared: int = 0
+
+
+def check_bytes(size: CaseSize) -> int:
+    """Return the memory in which a case is read and checked, bytes."""
+    return _per_voxel(CHECK_BYTES, size.n_channels) * size.n_voxels
+
+
+def fingerprint_bytes(size: CaseSize) -> int:
+    """Return the memory in which a case is measured for the fingerprint, bytes."""
+    return _per_voxel(FINGERPRINT_BYTES, size.n_channels) * size.n_voxels
+
+
+def prepare_bytes(size: CaseSize) -> int:
+    """Return the memory in which a case is read, normalised, resampled and compressed, bytes."""
+    if size.n_prepared == size.n_voxels:
+        return _per_voxel(PREPARE_BYTES, size.n_channels) * size.n_voxels
+    before, after = (_per_voxel(factors, size.n_channels) for factors in (RESAMPLE_BYTES, RESAMPLED_BYTES))
+    return before * size.n_voxels + after * size.n_prepared
+
+
+def score_bytes(size: CaseSize) -> int:
+    """Return the memory in which a prediction is scored against its label map, bytes."""
+    return SCORE_BYTES * size.n_voxels
+
+
+def stored_bytes(sizes: Sequence[CaseSize], *, share: float = LEAST_STORED_SHARE) -> int:
+    """Return the disk space of prepared cases: float32 channels and a label of one byte, compressed to ``share``."""
+    return round(share * sum((FLOAT_BYTES * size.n_channels + 1) * size.n_prepared for size in sizes))
+
+
+def prediction_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) -> int:
+    """Return the memory in which a prepared image is predicted, bytes, without that of the network.
+
+    Args:
+        n_outputs: channels of the logits.
+        sums_limit: most bytes of the window sums; the others are spilled to disk. ``None``: all stay in memory.
+    """
+    sums = FLOAT_BYTES * n_outputs * size.n_prepared
+    held = sums if sums_limit is None else min(sums, sums_limit)
+    return FLOAT_BYTES * size.n_channels * size.n_prepared + held + 2 * size.n_voxels
+
+
+def spilled_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) -> int:
+    """Return the disk space of the window sums that do not stay in memory; arguments as :func:`prediction_bytes`."""
+    if sums_limit is None:
+        return 0
+    return max(0, FLOAT_BYTES * n_outputs * size.n_prepared - sums_limit)
+
+
+def predicted_files_bytes(n_voxels: int, n_outputs: int, *, probabilities: bool) -> int:
+    """Return the disk space of predictions of ``n_voxels`` in all: label maps, and float32 of each output if asked."""
+    return round(LABEL_BYTES_PER_VOXEL * n_voxels) + (FLOAT_BYTES * n_outputs * n_voxels if probabilities else 0)
+
+
+def batch_bytes(*, batch_size: int, patch_voxels: int, n_channels: int) -> int:
+    """Return the memory of a batch that was read ahead, bytes: float32 channels, a label of one byte."""
+    return batch_size * patch_voxels * (FLOAT_BYTES * n_channels + 1)
+
+
+def batches_that_fit(n_ahead: int, bytes_of_batch: int, available_bytes: int) -> int:
+    """Return how many batches are read ahead in half of the free memory; at least 1, at most ``n_ahead``.
+
+    >>> batches_that_fit(4, bytes_of_batch=100, available_bytes=500)
+    2
+    """
+    return max(1, min(n_ahead, available_bytes // 2 // max(bytes_of_batch, 1)))
+
+
+def weights_bytes(n_parameters: int, *, n_networks: int = 1) -> int:
+    """Return the size of the weights of networks, float32."""
+    return FLOAT_BYTES * n_parameters * n_networks
+
+
+def workers_that_fit(n_workers: int, case_bytes: Sequence[int], available_bytes: int) -> int:
+    """Return how many cases fit into the memory at a time, even if the largest ones meet; at least 1.
+
+    >>> workers_that_fit(4, [100, 30, 30, 30], available_bytes=200)
+    3
+    """
+    largest = sorted(case_bytes, reverse=True)
+    room = MEMORY_SHARE * available_bytes
+    fitting = [n for n in range(1, n_workers + 1) if sum(largest[:n]) <= room]
+    return max(fitting, default=1)
+
+
+def _per_voxel(factors: tuple[int, int], n_channels: int) -> int:
+    fixed, per_channel = factors
+    return fixed + per_channel * n_channels

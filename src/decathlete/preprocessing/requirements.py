@@ -1,0 +1,77 @@
+"""The memory and the disk space that preparing a dataset needs, by its fingerprint or the headers of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+
+from decathlete.core.estimates import USUAL_STORED_SHARE, CaseSize, prepare_bytes, stored_bytes
+from decathlete.core.geometry import Geometry
+from decathlete.core.limits import limit_workers, warn_of_disk_space
+from decathlete.core.parallel import Workers
+from decathlete.core.sizes import require_disk_space
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.errors import DecathleteError
+from decathlete.io.largest_images import size_of_image
+from decathlete.planning.fingerprint import CaseFingerprint, Fingerprint
+from decathlete.planning.grid import permute
+from decathlete.planning.plan import Plan
+from decathlete.preprocessing.resample import resampled_shape
+
+
+def limit_preparation(
+    spec: DatasetSpec, plan: Plan, folder: Path, *, fingerprint: Fingerprint, workers: Workers
+) -> Workers:
+    """Check that the prepared cases fit on the disk; return how many of them fit into memory at a time.
+
+    Cases that are in ``folder`` already need no further space, even if they are prepared again.
+
+    Raises:
+        OutputError: the disk of ``folder`` has too little free space, even if the data are compressed well.
+    """
+    sizes = prepared_sizes(spec, plan, fingerprint)
+    new = [size for case, size in sizes.items() if not (folder / "cases" / case).exists()]
+    needed_for = f"for {len(new)} prepared cases"
+    remedy = "free disk space, or choose a folder on another disk (--prepared)"
+    require_disk_space(folder, stored_bytes(new), needed_for=needed_for, remedy=remedy)
+    warn_of_disk_space(folder, stored_bytes(new, share=USUAL_STORED_SHARE), needed_for=needed_for)
+    return limit_workers(workers, {case: prepare_bytes(size) for case, size in sizes.items()}, doing="prepare")
+
+
+def prepared_sizes(spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint) -> dict[str, CaseSize]:
+    """Return the size of each case before and after it is prepared.
+
+    Cases without a fingerprint are sized by their headers; those that cannot be read are left out.
+    """
+    measured = {case.case_id: case for case in fingerprint.cases}
+    sizes = {}
+    for case in spec.cases:
+        if case.id in measured:
+            sizes[case.id] = _size_of_measured(measured[case.id], plan)
+        else:
+            with suppress(DecathleteError, OSError):
+                sizes[case.id] = size_of_image(case.images, spacing=case.spacing, prepared=prepared_voxels(plan))
+    return sizes
+
+
+def prepared_voxels(plan: Plan) -> Callable[[Geometry], int]:
+    """Return a function that returns the voxels of an image on the prepared grid, if nothing is cropped."""
+
+    def count(geometry: Geometry) -> int:
+        working = plan.axes(geometry).geometry(geometry)
+        spacing = working.spacing_ZYX
+        return prod(resampled_shape(working.shape_ZYX, spacing, plan.target(spacing)))
+
+    return count
+
+
+def _size_of_measured(case: CaseFingerprint, plan: Plan) -> CaseSize:
+    spacing, shape = permute(case.spacing, plan.axis_order), permute(case.shape, plan.axis_order)
+    z, y, x = (round(edge) for edge in shape)
+    return CaseSize(
+        n_voxels=round(prod(case.shape) / case.crop_ratio),
+        n_channels=len(plan.channels) + plan.foreground_channel,
+        n_prepared=prod(resampled_shape((z, y, x), spacing, plan.target(spacing))),
+    )

@@ -1,0 +1,72 @@
+"""A disk that is too small for the prepared cases is an error before the work; little memory lowers the workers."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from decathlete.core import machine, sizes
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.splits import make_splits
+from decathlete.errors import OutputError
+from decathlete.planning.fingerprint import CaseFingerprint, Fingerprint
+from decathlete.preprocessing.requirements import prepared_sizes
+from decathlete.preprocessing.run import preprocess
+from decathlete.synthetic.phantoms import make_phantoms
+from factories import make_test_plan
+
+FINGERPRINT = Fingerprint(dataset_digest="x", cases=(), intensity=())
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> DatasetSpec:
+    return read_dataset(make_phantoms(tmp_path / "Task98_Own", n_cases=3, shape_ZYX=(10, 12, 14)))
+
+
+def test_a_small_disk_is_an_error_before_anything_is_written(
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "prepared"
+    with monkeypatch.context() as patch:
+        patch.setattr(sizes, "free_disk_bytes", lambda _: 10)
+        with pytest.raises(OutputError, match="are needed for 3 prepared cases, but the disk has 10 bytes") as raised:
+            preprocess(spec, make_test_plan(), folder, fingerprint=FINGERPRINT, splits=make_splits(spec, n_folds=2))
+    assert (raised.value.code, raised.value.where) == ("E-DISK-FULL", folder)
+    assert not (folder / "plan.json").exists()
+
+
+def test_cases_that_exist_need_no_space(spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = make_splits(spec, n_folds=2)
+    preprocess(spec, make_test_plan(), tmp_path / "p", fingerprint=FINGERPRINT, splits=splits)
+    monkeypatch.setattr(sizes, "free_disk_bytes", lambda _: 0)
+    preprocess(spec, make_test_plan(), tmp_path / "p", fingerprint=FINGERPRINT, splits=splits)
+
+
+def test_little_memory_prepares_one_case_at_a_time(
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 30_000)
+    with caplog.at_level(logging.INFO, "decathlete"):
+        preprocess(
+            spec,
+            make_test_plan(),
+            tmp_path / "p",
+            fingerprint=FINGERPRINT,
+            splits=make_splits(spec, n_folds=2),
+            workers=3,
+        )
+    assert any("prepare 1 instead of 3 cases at a time" in record.getMessage() for record in caplog.records)
+
+
+def test_a_fingerprint_says_the_sizes_without_its_files(spec: DatasetSpec) -> None:
+    plan = make_test_plan()
+    first = spec.cases[0].id
+    case = CaseFingerprint(
+        case_id=first, shape=(20, 10, 10), spacing=(1, 1, 1), crop_ratio=0.5, class_voxels=(1, 1), channel_means=(0,)
+    )
+    found = prepared_sizes(spec, plan, FINGERPRINT.model_copy(update={"cases": (case,)}))
+    assert found[first].n_voxels == 4000
+    assert found[spec.cases[1].id].n_voxels == 10 * 12 * 14

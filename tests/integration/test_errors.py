@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from decathlete.cli.main import main
+from decathlete.core.geometry import Geometry
+from decathlete.io.images import write_volume
 from decathlete.synthetic.phantoms import make_phantoms
 
 if TYPE_CHECKING:
@@ -291,11 +293,25 @@ def test_mistaken_inputs_of_every_kind_fail_alone_and_together_at_the_end(
 
 
 def test_a_picture_given_for_a_scan_is_named(fails: Run, trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    for source in (tmp_path / "a.png", tmp_path):
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    for source in (tmp_path / "a.gif", tmp_path):
         said = fails("predict", "--model", trained, "--device", "cpu", "--input", source, "--output", tmp_path / "out")
+        assert "a.gif" in said
         assert ".nii.gz" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_cut_or_lacks_a_channel_is_named(fails: Run, trained: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "images", tmp_path / "out"
+    write_volume(folder / "a.png", np.zeros((1, 1, 16, 16), np.uint8), Geometry.pixels((1, 16, 16)))
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:8])
+    for source, problems in (
+        (folder / "b.png", ("b.png: is truncated",)),
+        (folder, ("a: has 1 channel", "b.png: is truncated")),
+    ):
+        said = fails("predict", "--model", trained, "--device", "cpu", "--input", source, "--output", out)
+        assert all(problem in said for problem in problems), said
+        assert not list(out.iterdir())
 
 
 @pytest.mark.parametrize("cases_before", [0, 2])

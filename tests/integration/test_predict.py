@@ -19,7 +19,7 @@ from decathlete.core.locks import LOCK_NAME
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import CasesFailedError, DatasetError, ImageError, ModelError, OptionError, OutputError
 from decathlete.inference.options import PredictOptions
-from decathlete.inference.output import files as outputs
+from decathlete.inference.output import output_kind
 from decathlete.inference.output.probabilities import ProbabilityArray, ProbabilityFile
 from decathlete.inference.output.restore import restore
 from decathlete.inference.predict import Predictor
@@ -271,7 +271,6 @@ KILLED = """
 import os, signal, sys
 from functools import partial
 from pathlib import Path
-from decathlete.inference.output import files as outputs
 from decathlete.inference.predict_files import predict_files
 from decathlete.inference.predict import Predictor
 from decathlete.inference.output.probabilities import ProbabilityFile
@@ -302,11 +301,11 @@ def test_a_killed_run_leaves_no_probabilities_and_is_repeated(model, images, tmp
 
 def test_within_a_limit_of_memory_one_case_is_there_at_a_time(model, images, tmp_path, monkeypatch):
     there, most = [], []
-    prepare, write = Predictor.prepare, outputs.write_label
+    prepare, write = Predictor.prepare, output_kind.write_label
     monkeypatch.setattr(Predictor, "prepare", lambda *a: (there.append(1), most.append(len(there)), prepare(*a))[-1])
-    monkeypatch.setattr(outputs, "write_label", lambda *a: (there.pop(), write(*a))[-1])
+    monkeypatch.setattr(output_kind, "write_label", lambda *a: (there.pop(), write(*a))[-1])
     predict_files(load(model, memory_gb=1), images, tmp_path / "out")
-    assert most == [1, 1, 1]
+    assert (most, there) == ([1, 1, 1], [])
     for name in "abc":
         expected = load(model).predict(images / f"{name}.nii.gz").label_ZYX
         np.testing.assert_array_equal(read_label(tmp_path / "out" / f"{name}.nii.gz").array_ZYX, expected)

@@ -460,6 +460,7 @@ def test_warnings_about_the_image_belong_to_its_job(settings: ServiceSettings) -
         assert wait_for(client, send(client, image_bytes()).json()["id"])["warnings"] == ["jobs: slices are uneven"]
 
 
+@pytest.mark.full
 def test_several_models_share_the_memory(tmp_path: Path) -> None:
     models = [save_model(tmp_path / name, seed=seed, dataset=name) for seed, name in enumerate(("One", "Two"))]
     sources = tuple(ModelSource(folder=folder) for folder in models)

@@ -138,6 +138,7 @@ def kill_and_restart(
     assert {p.name for p in (folder / "data" / "jobs").iterdir()} >= set(clients.accepted)
 
 
+@pytest.mark.full
 def test_a_killed_service_finishes_what_it_accepted(launcher: Launcher, model: Path, tmp_path: Path) -> None:
     kill_and_restart(launcher, model, tmp_path, n_kills=1, n_uploads=6, n_clients=3)
 

@@ -58,7 +58,8 @@ class PreparedCase:
         image_CZYX: float32, normalised, working axis order, on the target spacing; a foreground channel comes last.
         label_ZYX: uint8 class indices (``IGNORE_INDEX`` where there is no truth), ``None`` for prediction.
         foreground: class index -> flat indices (int64) into ``label_ZYX`` of at most ``FOREGROUND_SAMPLES`` voxels of
-            it, drawn evenly and seeded by the case's id; classes that are absent have no entry.
+            it, drawn evenly and seeded by the case's id; classes that are absent have no entry. If some voxels are
+            ignored, the entry ``IGNORE_INDEX`` holds voxels that are not ignored.
     """
 
     case_id: str

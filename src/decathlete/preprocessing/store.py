@@ -154,7 +154,11 @@ class StoredCase:
 
     @property
     def foreground(self) -> Mapping[int, NDArray[np.int64]]:
-        """Class index -> flat places (ascending) of a sample of its voxels; absent classes have no entry."""
+        """Class index -> flat places (ascending) of a sample of its voxels; absent classes have no entry.
+
+        If some voxels are ignored, ``IGNORE_INDEX`` has places of voxels that are not ignored. Stores of early
+        versions do not have this entry.
+        """
         return ForegroundOnDisk(self._verify(FOREGROUND))
 
     @property

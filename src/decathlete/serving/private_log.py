@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class PrivacyFilter(logging.Filter):
-    """Passes records of the service itself; those of readers of images are collected for their job."""
+    """Passes only records of the service itself."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is written to the log."""
@@ -26,22 +26,34 @@ class PrivacyFilter(logging.Filter):
             if record.exc_info:  # its message may quote a file
                 record.exc_info, record.exc_text = None, None
             return True
-        collected: list[str] | None = getattr(_job, "warnings", None)
-        if collected is not None and record.name.startswith("decathlete") and record.levelno >= logging.WARNING:
-            collected.append(record.getMessage())
         return False
+
+
+class JobWarningHandler(logging.Handler):
+    """Collects the warnings of the readers of images for the job of the current thread."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add the message of a record to the warnings of the job, if a job is computed."""
+        collected: list[str] | None = getattr(_job, "warnings", None)
+        if collected is not None and record.name.startswith("decathlete") and not record.name.startswith(_OWN):
+            collected.append(record.getMessage())
 
 
 @contextmanager
 def private_logging() -> Iterator[None]:
-    """Let only the service's own messages into the log of this process."""
-    privacy, root = PrivacyFilter(), logging.getLogger()
+    """Write only the service's own messages to the log of this process, and collect warnings for jobs."""
+    privacy, warnings, root = PrivacyFilter(), JobWarningHandler(), logging.getLogger()
     handlers = list(root.handlers)
     for handler in handlers:
         handler.addFilter(privacy)
+    root.addHandler(warnings)  # one handler: with several log handlers, a filter would see each record several times
     try:
         yield
     finally:
+        root.removeHandler(warnings)
         for handler in handlers:
             handler.removeFilter(privacy)
 

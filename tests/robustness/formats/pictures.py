@@ -31,8 +31,9 @@ def _saved(kind: str) -> bytes:
 def _stack() -> bytes:
     stream = BytesIO()
     image_ZYX = make_phantom()[0].transpose(2, 1, 0).astype(np.uint16)
-    sizes = {"PhysicalSizeX": 1000.0, "PhysicalSizeY": 1250.0, "PhysicalSizeZ": 2000.0}
-    tifffile.imwrite(stream, image_ZYX, photometric="minisblack", ome=True, metadata={"axes": "ZYX", **sizes})
+    metadata = {"axes": "ZYX", "PhysicalSizeX": 1000.0, "PhysicalSizeY": 1250.0, "PhysicalSizeZ": 2000.0}
+    metadata |= {"UUID": "00000000-0000-1000-8000-000000000000"}  # else a new one in each process
+    tifffile.imwrite(stream, image_ZYX, photometric="minisblack", ome=True, metadata=metadata)
     return stream.getvalue()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from decathlete.core.labels import IGNORE_INDEX
@@ -24,6 +26,18 @@ def test_patches_are_centred_on_voxels_that_are_not_ignored() -> None:
     label[12, 13, 21] = 2
     assert all(label[tuple(centre)] == 2 for centre in sampled_centres(label, 1.0))
     assert all(label[tuple(centre)] != IGNORE_INDEX for centre in sampled_centres(label, 0.0))
+
+
+def test_cases_of_a_store_without_these_places_are_cut_anywhere() -> None:
+    """Early versions stored places of foreground alone."""
+    context = SamplerContext(case_ids=("a",), patch_size=(8, 8, 8), global_batch=2, seed=1, has_ignore=True)
+    for name in ("foreground", "lesion"):
+        settings = SAMPLERS.settings({"name": name, "oversampling": 0.0})
+        with_label = replace(context, read_label=lambda _: np.zeros((32, 32, 32), np.uint8))
+        sampler = SAMPLERS.build(settings, with_label)
+        starts = {sampler.start((32, 32, 32), {}, step, 0) for step in range(50)}
+        assert len(starts) > 40
+        assert all(0 <= s <= 24 for start in starts for s in start)
 
 
 def test_the_places_are_bounded_and_only_kept_where_voxels_are_ignored() -> None:

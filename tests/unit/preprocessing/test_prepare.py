@@ -201,7 +201,11 @@ def test_values_with_gaps_and_the_ignore_value_become_indices():
         label=LabelMap(array_ZYX=values, geometry=geometry),
     )
     assert case.label_ZYX[:, 0, 0].tolist() == [0, 1, 2, IGNORE_INDEX, 0, 0]
-    assert set(case.foreground) == {1, 2}
+    assert set(case.foreground) == {1, 2, IGNORE_INDEX}
+    annotated = np.flatnonzero(case.label_ZYX != IGNORE_INDEX)
+    assert case.foreground[IGNORE_INDEX].tolist() == annotated.tolist()
+    for index in (1, 2):
+        assert case.foreground[index].tolist() == np.flatnonzero(case.label_ZYX == index).tolist()
 
 
 def test_the_foreground_sample_is_bounded_even_and_seeded():

@@ -48,6 +48,10 @@ class Receiver(Protocol):
         """
         ...
 
+    def close_file(self) -> None:
+        """Close the file that is being written, if there is one, without checks."""
+        ...
+
 
 class RawReceiver:
     """Writes a body that is one file."""
@@ -63,9 +67,13 @@ class RawReceiver:
 
     def close(self) -> None:
         """End the file."""
-        self._stream.close()
+        self.close_file()
         if self._n_bytes == 0:
             raise ServiceError("the upload is empty", remedy="send an image", code="E-SERVICE-REQUEST")
+
+    def close_file(self) -> None:
+        """Close the file, without checks."""
+        self._stream.close()
 
 
 class MultipartReceiver:
@@ -114,10 +122,10 @@ class MultipartReceiver:
         return {name: value.decode("utf-8", "replace") for name, value in self._fields.items()}
 
     def close_file(self) -> None:
-        """End the file that is being written, if there is one."""
+        """Close the file that is being written, if there is one, without checks."""
         if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+            stream, self._stream = self._stream, None
+            stream.close()
 
     def _begin(self) -> None:
         self._name = self._field = ""
@@ -200,6 +208,15 @@ async def receive_files(request: Request, service: Service, folder: Path, *, nam
 
 
 async def _receive_in_time(request: Request, service: Service, folder: Path, receiver: Receiver) -> None:
+    """Write the body of a request; its file is closed also if the request fails or the sender disconnects."""
+    try:
+        await _receive_checked(request, service, folder, receiver)
+    finally:
+        with suppress(OSError):  # such as a full disk, which was reported before
+            receiver.close_file()
+
+
+async def _receive_checked(request: Request, service: Service, folder: Path, receiver: Receiver) -> None:
     limits = service.settings.limits
     declared = int(request.headers.get("content-length", "0"))
     require_disk_space(folder, declared, needed_for="for the upload", remedy=_REMEDY)

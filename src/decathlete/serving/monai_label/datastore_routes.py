@@ -54,7 +54,8 @@ def make_datastore_router(service: Service, datastore: Datastore) -> APIRouter:
         datastore.remove_image(id)
         return {}
 
-    @router.api_route("/image", methods=["GET", "HEAD"], response_class=FileResponse)
+    @router.get("/image", response_class=FileResponse)
+    @router.head("/image", response_class=FileResponse, include_in_schema=False)
     def get_image(image: ImageId) -> Response:
         """Return an image as NIfTI."""
         with ExitStack() as stack:
@@ -80,7 +81,8 @@ def make_datastore_router(service: Service, datastore: Datastore) -> APIRouter:
             label = await run_in_threadpool(datastore.save_label, image, tag or FINAL, file, folder, record)
         return {"image": image, "label": label}
 
-    @router.api_route("/label", methods=["GET", "HEAD"], response_class=FileResponse)
+    @router.get("/label", response_class=FileResponse)
+    @router.head("/label", response_class=FileResponse, include_in_schema=False)
     def get_label(label: ImageId, tag: Tag = FINAL) -> FileResponse:
         """Return a label map."""
         path = datastore.label_path(label, tag)

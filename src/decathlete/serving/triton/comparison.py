@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -107,7 +106,7 @@ class Comparison:
                 np.savez(folder / "case.npz", **arrays, label=prediction.label_ZYX)
         # Warnings about two transforms that disagree need the header, which only a file has.
         same = {
-            "volumes_ml": report["volumes_ml"] == json.loads(json.dumps(prediction.volumes_ml)),
+            "volumes_ml": report["volumes_ml"] == prediction.volumes_ml,
             "warnings": not as_file or report["warnings"] == list(prediction.warnings),
             "label_affine": np.allclose(served["label_affine"], image.geometry.matrix[:, _XYZ], atol=1e-6),
         }

@@ -8,8 +8,6 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from tests.dicom_support import OBLIQUE, uid, write_series
-from tests.factories import make_test_plan
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
@@ -17,6 +15,8 @@ from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
+from dicom_support import OBLIQUE, uid, write_series
+from factories import make_test_plan
 
 
 @pytest.fixture(scope="module")

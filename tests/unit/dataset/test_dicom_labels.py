@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.dicom_support import AXIAL, OBLIQUE, write_series
 from typer.testing import CliRunner
 
 from decathlete.cli.main import app
@@ -23,6 +22,7 @@ from decathlete.io.contour_fill import fill_contours
 from decathlete.io.dicom_label import read_structure_label
 from decathlete.io.dicom_structures import list_structures
 from decathlete.io.images import read_grid, read_label
+from dicom_support import AXIAL, OBLIQUE, write_series
 
 USE = ModelUse(digest="0" * 64, dataset="T", dims=3, weights="final", engine="torch", precision="fp32")
 SETTINGS = RecordedSettings(models=(USE,), tta=False, overlap=0.5, blend="gaussian")

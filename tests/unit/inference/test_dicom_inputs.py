@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.dicom_support import CORONAL, SAGITTAL, write_enhanced, write_series
 
 from decathlete.errors import ImageError, OptionError
 from decathlete.inference.dicom_inputs import choose_series
 from decathlete.io.dicom_series import find_series
 from decathlete.io.images import find_inputs, read_grid
 from decathlete.io.series_rules import SeriesRule, default_rules, parse_series_rules
+from dicom_support import CORONAL, SAGITTAL, write_enhanced, write_series
 
 ZEROS = np.zeros((5, 6, 7), np.int16)
 

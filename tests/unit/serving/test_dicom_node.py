@@ -14,7 +14,6 @@ import pydicom
 import pynetdicom
 import pytest
 from pynetdicom import evt
-from tests.dicom_support import uid, write_series
 
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ImageError, OptionError
@@ -25,6 +24,7 @@ from decathlete.io.images import read_image
 from decathlete.io.series_rules import SeriesRule
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings, Peer, parse_listen
+from dicom_support import uid, write_series
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 CT = "1.2.840.10008.5.1.4.1.1.2"

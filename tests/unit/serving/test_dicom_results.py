@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from tests.dicom_support import write_series
-from tests.factories import make_test_plan
 
 from decathlete.errors import OptionError, ServiceError
 from decathlete.inference.options import PredictOptions
@@ -22,6 +20,8 @@ from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
 from decathlete.serving.results import FinishedJob, find_format, formats_for, write_result
 from decathlete.serving.settings import ModelSource
+from dicom_support import write_series
+from factories import make_test_plan
 
 
 def make_models(folder: Path, n_channels: int = 1) -> ModelCache:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from tests.dicom_support import ORIENTATIONS, uid, write_enhanced, write_series
 
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import MissingPackageError, OutputError
@@ -20,6 +19,7 @@ from decathlete.inference.output.dicom.result import NOTHING_FOUND
 from decathlete.inference.output.provenance import ModelUse, RecordedSettings
 from decathlete.io.dicom_structures import list_structures, read_structure_masks, referenced_series
 from decathlete.io.images import read_grid, read_image
+from dicom_support import ORIENTATIONS, uid, write_enhanced, write_series
 
 DIGEST = "ab" * 32
 USE = ModelUse(digest=DIGEST, dataset="Task09_Spleen", dims=3, weights="final", engine="torch", precision="fp32")

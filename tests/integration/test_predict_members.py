@@ -209,6 +209,7 @@ def test_exported_programs_keep_temperature_and_post_processing(models, tmp_path
 
 
 def test_a_model_of_several_plans_is_exported_as_a_program_of_each(models, image, tmp_path):
+    pytest.importorskip("onnxruntime")
     combined = combine_bundles(models[:2], tmp_path / "both", temperature=2.0, postprocessing=[LARGEST])
     exported = export_model("onnx", combined.folder, tmp_path / "programs")
     assert [part.path for part in exported.parts] == [tmp_path / "programs" / name for name in ("3d", "2d")]

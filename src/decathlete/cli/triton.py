@@ -12,6 +12,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.terminal import echo
+from decathlete.cli.triton_options import Models
 
 if TYPE_CHECKING:
     from decathlete.serving.triton.client import ClientOptions
@@ -127,10 +128,7 @@ def verify(
     model: Model,
     connection: ConnectionArguments,
     name: Name = "",
-    models: Annotated[
-        Literal["both", "network", "pipeline"],
-        typer.Option("--models", help="Network (windows to logits), pipeline (image to label map), or both."),
-    ] = "both",
+    models: Models = "both",
     protocol: Annotated[
         Literal["both", "http", "grpc"], typer.Option("--protocol", help="Protocol of the requests.")
     ] = "both",

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 MODELS, BATCHING, ACCELERATION = "Models", "Batches and instances", "Acceleration"
 Format = Literal["onnx", "torchscript-script", "torchscript-trace", "aotinductor", "openvino", "tensorrt"]
+Models = Annotated[
+    Literal["both", "network", "pipeline"],
+    typer.Option(
+        "--models",
+        rich_help_panel=MODELS,
+        help="Network (windows to logits), pipeline (image to label map), or both.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +39,7 @@ class TritonModelArguments:
             help="Name of the models: NAME_network and NAME_pipeline.",
         ),
     ] = ""
-    models: Annotated[
-        Literal["both", "network", "pipeline"],
-        typer.Option(
-            "--models",
-            help="Network (windows to logits), pipeline (image to label map), or both.",
-        ),
-    ] = "both"
+    models: Models = "both"
     format: Annotated[
         Format,
         typer.Option(

@@ -7,7 +7,7 @@ import signal
 from decathlete.core.machine import count_oom_kills
 
 _CAUSES = {
-    signal.SIGBUS: "a file in memory has lost its disk space: look at free space, also of /dev/shm",
+    signal.SIGBUS: "a memory-mapped file could not be accessed; check the free disk space, also of /dev/shm",
     signal.SIGSEGV: "a compiled library crashed",
     signal.SIGABRT: "a compiled library stopped",
     signal.SIGTERM: "another program, or the batch system, ended it",

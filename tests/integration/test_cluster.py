@@ -91,11 +91,15 @@ def contents(folder: Path, pattern: str) -> dict[str, bytes]:
     return files
 
 
-def test_folds_on_a_cluster_equal_those_on_one_machine(cluster: Cluster, root: Path, local: Printed) -> None:
+def test_folds_on_a_cluster_equal_those_on_one_machine(
+    cluster: Cluster, root: Path, local: Printed, caplog: pytest.LogCaptureFixture
+) -> None:
     assert local.code == 0, local.err
+    caplog.clear()
     done = run(root, "cluster", "--folds", "0-1", "--cluster", cluster.address)
     assert done.code == 0, done.err
     assert "Folds 0-1, as tasks of the cluster" in done.err
+    assert any(text.startswith("fold 1: epoch 0") for text in caplog.messages), caplog.messages
     assert done.out.replace("/cluster/results", "/local/results") == local.out
     for pattern in ("*.safetensors", "*.nii.gz", "*.b2nd", "*.npz", "plan.json", "splits.json", "fingerprint.json"):
         assert contents(root / "cluster", pattern) == contents(root / "local", pattern), pattern
@@ -104,12 +108,6 @@ def test_folds_on_a_cluster_equal_those_on_one_machine(cluster: Cluster, root: P
         mine, other = (Scores.load(root / name / scores.format(fold)) for name in ("cluster", "local"))
         # the digest of a model covers the seconds of its training
         assert mine.revised(origin=None) == other.revised(origin=None)
-
-
-def test_messages_of_a_fold_are_shown(cluster: Cluster, root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    done = run(root, "messages", "--fold", "1", "--cluster", cluster.address)
-    assert done.code == 0, done.err
-    assert any(text.startswith("fold 1: epoch 0") for text in caplog.messages), caplog.messages
 
 
 def test_predictions_equal_though_a_worker_dies(cluster: Cluster, root: Path, local: Printed) -> None:

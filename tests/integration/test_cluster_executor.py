@@ -62,7 +62,7 @@ def test_the_workers_are_free_again_after_an_aborted_map(executor: DaskExecutor,
     assert len(list(executor.map(support.square, items(tmp_path, 4)))) == 4
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.full), 1])
 def test_workers_killed_at_random_change_nothing(
     cluster: Cluster, executor: DaskExecutor, tmp_path: Path, seed: int
 ) -> None:

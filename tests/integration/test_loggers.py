@@ -149,6 +149,7 @@ def test_a_logger_that_joins_on_resuming_hears_of_earlier_epochs(store: Prepared
     assert tensorboard_steps(tmp_path / "run") == [2, 4]
 
 
+@pytest.mark.full
 def test_of_several_processes_the_first_alone_tells(store: PreparedStore, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = tiny_config(epochs=1, steps_per_epoch=1, devices=2, val_cases=0, loggers=("tensorboard",))

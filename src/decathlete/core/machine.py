@@ -19,6 +19,7 @@ torch = lazy_import("torch")
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 _VMSTAT = Path("/proc/vmstat")
+_TASKS = Path("/proc/self/task")
 _UNLIMITED = 1 << 60
 """A limit of cgroups of version 1 that is greater than this means: no limit."""
 
@@ -40,6 +41,20 @@ def free_device_memory_bytes(device: str) -> int | None:
     if not device.startswith("cuda"):
         return None
     return int(torch.cuda.mem_get_info(torch.device(device))[0])
+
+
+def thread_wait_s(tasks: Path = _TASKS) -> float | None:
+    """Return the seconds that the threads of this process have waited for a processor that others used (Linux only).
+
+    Args:
+        tasks: folder with the system's figures of each thread.
+    """
+    waits_ns = []
+    with suppress(OSError):
+        for folder in tasks.iterdir():
+            with suppress(OSError, ValueError, IndexError):  # a thread may have ended
+                waits_ns.append(int((folder / "schedstat").read_bytes().split()[1]))
+    return sum(waits_ns) / 1e9 if waits_ns else None
 
 
 def cgroup_memory_bytes(root: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> Iterator[int]:

@@ -33,6 +33,7 @@ from decathlete.training.distributed.rendezvous import Rendezvous
 from decathlete.training.distributed.spawn import ended_at_once, spawn
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.loop.callbacks import EpochEnd, StepReporter
+from decathlete.training.loop.contention import AdaptThreads
 from decathlete.training.loop.finishing import FEW_STEPS
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import EndNow, restore_signal_handlers
@@ -206,7 +207,7 @@ def fit_here(task: TrainTask, progress: TrainingProgress, environment: ClusterEn
     Raises:
         DecathleteError: what a user can do something about.
     """
-    fit_module(SegmentationModule(task), [StepReporter(progress), EpochEnd(progress)], environment)
+    fit_module(SegmentationModule(task), [StepReporter(progress), AdaptThreads(), EpochEnd(progress)], environment)
 
 
 def fit_module(

@@ -16,7 +16,7 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ["startup", "labels", pytest.param("memory", marks=pytest.mark.full)])
 def test_a_benchmark_prints_a_row_for_each_measurement(name: str) -> None:
     options, rows = SCRIPTS[name]
     script = BENCHMARKS / f"{name}.py"

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from decathlete.core.parallel import end_with_parent, map_cases
-from decathlete.training.distributed.spawn import spawn
 from guards import HANG_S
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -39,6 +38,9 @@ def fit(task: Any, progress: Any, environment: Any) -> None:
 
 def use_training(path: Path) -> None:
     """A parent that trains with two processes."""
+    # Imported here, since it is slow and every process of these tests imports this module.
+    from decathlete.training.distributed.spawn import spawn
+
     hardware = SimpleNamespace(devices=2, kind="cpu")
     spawn(fit, SimpleNamespace(folder=path, hardware=hardware, log_level=30), SimpleNamespace())  # type: ignore[arg-type]
 
@@ -60,8 +62,17 @@ def start(parent: Any, path: Path, there: Connection) -> None:
     parent(path)
 
 
-@pytest.mark.parametrize("parent", [use_process, use_pool, use_training])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+@pytest.mark.parametrize(
+    ("parent", "number"),
+    [
+        (use_process, signal.SIGKILL),
+        (use_process, signal.SIGABRT),
+        (use_pool, signal.SIGKILL),
+        (use_pool, signal.SIGABRT),
+        (use_training, signal.SIGKILL),
+        pytest.param(use_training, signal.SIGABRT, marks=pytest.mark.full),
+    ],
+)
 def test_workers_end_with_a_parent_that_is_killed(parent: Any, number: int, tmp_path: Path) -> None:
     path = tmp_path / "workers"
     os.mkfifo(path)

@@ -78,6 +78,7 @@ class TiledAccumulator:
         self._memory_bytes = memory_bytes
         self.held_bytes = 0
         self._n_added = 0  # windows
+        self._windows: dict[Key, list[int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +176,7 @@ class TiledAccumulator:
             if tile_ZKYX is not None:
                 self.held_bytes -= tile_ZKYX.numel() * FLOAT_BYTES
             self._spill.drop((place, y, x))
+            self._windows.pop((place, y, x), None)
 
     def _make_room(self, needed_bytes: int, keep: list[Key]) -> None:
         """Spill tiles, those that are needed last first, until ``needed_bytes`` fit; never those in ``keep``."""
@@ -189,11 +191,20 @@ class TiledAccumulator:
 
     def _next_use(self, key: Key) -> int:
         """Return the number of the next window that covers a tile, or of the first after its planes are yielded."""
-        covering = [axis.windows_over(place) for axis, place in zip(self._axes, key, strict=True)]
+        windows = self._windows_over(key)
+        later = bisect_right(windows, self._n_added - 1)
+        if later < len(windows):
+            return windows[later]
         n_y, n_x = (len(axis.starts) for axis in self._axes[1:])
-        uses = [(z * n_y + y) * n_x + x for z, y, x in product(*covering)]
-        later = bisect_right(uses, self._n_added - 1)
-        return uses[later] if later < len(uses) else (covering[0][-1] + 1) * n_y * n_x
+        return (self._axes[0].windows_over(key[0])[-1] + 1) * n_y * n_x
+
+    def _windows_over(self, key: Key) -> list[int]:
+        """Return the numbers of the windows that cover a tile, in order; kept, since every spill asks for all tiles."""
+        if key not in self._windows:
+            covering = [axis.windows_over(place) for axis, place in zip(self._axes, key, strict=True)]
+            n_y, n_x = (len(axis.starts) for axis in self._axes[1:])
+            self._windows[key] = [(z * n_y + y) * n_x + x for z, y, x in product(*covering)]
+        return self._windows[key]
 
 
 def _empty(shape: Sequence[int], device: torch.device) -> Tensor:

@@ -45,7 +45,7 @@ def swept(grid, **options):
 
 GRIDS = [
     WindowGrid(shape=(41, 20, 17), patch=(16, 8, 8), overlap=0.5),
-    WindowGrid(shape=(30, 30, 30), patch=(8, 12, 10), overlap=0.7),
+    WindowGrid(shape=(18, 24, 22), patch=(8, 12, 10), overlap=0.7),
     WindowGrid(shape=(5, 30, 9), patch=(16, 16, 16), overlap=0.5),
     WindowGrid(shape=(9, 20, 33), patch=(1, 16, 16), overlap=0.0),
     WindowGrid(shape=(16, 16, 16), patch=(16, 16, 16), overlap=0.5),

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.cluster_options import open_workers
+from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.option_values import parse_metrics, parse_spacing
 from decathlete.cli.terminal import echo
 
 
@@ -16,6 +17,7 @@ def evaluate(
     context: typer.Context,
     preds: Annotated[Path, typer.Option("--preds", metavar="DIR", help="Folder of predicted label maps.")],
     lbls: Annotated[Path, typer.Option("--lbls", metavar="DIR", help="Folder of true label maps, same file names.")],
+    case_workers: WorkerArguments,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -29,8 +31,6 @@ def evaluate(
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
-    workers: o.Workers = 2,
-    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -39,18 +39,18 @@ def evaluate(
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as evaluate_predictions
 
-    with open_workers(context, cluster, workers) as case_workers:
+    with case_workers.open(context) as workers:
         scores = evaluate_predictions(
             preds,
             lbls,
             output=output,
             overwrite=overwrite,
-            spacing=o.parse_spacing(spacing),
+            spacing=parse_spacing(spacing),
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
-            metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
-            workers=case_workers,
+            metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            workers=workers,
         )
     if as_json:
         print_json(scores)

@@ -27,7 +27,8 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from decathlete.core.documents import read_json
-from decathlete.core.files import output_code, remove_partials, writable_folder
+from decathlete.core.files import output_code, remove_partials
+from decathlete.core.output_paths import writable_folder
 from decathlete.errors import DecathleteError, OutputError
 
 LOCK_NAME = ".decathlete-lock"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout
-from decathlete.core.files import check_writable_path
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_writable_path
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.jobs import Job
 from decathlete.dataset.conversion.merge import Merged, merge_sources

@@ -221,7 +221,7 @@ class _Map:
     def _lose(self, running: _Running, dispatch: Dispatch) -> Iterator[Outcome[Any]]:
         case_id, address = running.case_id, running.member.address
         if dispatch.lose(case_id, running.member):
-            log.warning("the worker %s was lost; %s is given to another one", address, case_id)
+            log.warning("worker %s was lost; %s is assigned to another worker", address, case_id)
             return
         cause = ClusterError(
             f"{MAX_REASSIGNMENTS + 1} workers died while they processed it, the last one at {address}",
@@ -233,7 +233,7 @@ class _Map:
 
 def _no_workers(seconds: float) -> ClusterError:
     return ClusterError(
-        f"all workers were lost, and none came back for {seconds:g} s",
+        f"all workers were lost, and none has returned for {seconds:g} s",
         remedy="start workers and run the same command again; finished cases are kept",
         code="E-CLUSTER-WORKERS",
     )

@@ -185,7 +185,7 @@ SplitsFile = Annotated[
         "--splits",
         metavar="FILE",
         rich_help_panel=SPLIT,
-        show_default="splits_final.json beside dataset.json, if there is one",
+        show_default="splits_final.json in the dataset's folder, if it exists",
         help="List of folds instead of a random split, in the form of nnU-Net's splits_final.json.",
     ),
 ]

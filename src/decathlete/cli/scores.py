@@ -34,7 +34,7 @@ def evaluate(
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Score label maps against the true ones. Dice, IoU, surface Dice, HD95, volumes: per class and case."""
+    """Score predicted label maps by the true ones: Dice, IoU, surface Dice, HD95 and volumes, per class and case."""
     from decathlete.cli.progress import print_json
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as evaluate_predictions

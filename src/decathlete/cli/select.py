@@ -30,7 +30,7 @@ def select(
             "--output",
             "-o",
             metavar="DIR",
-            show_default="selected, beside the configurations",
+            show_default="selected, in the folder of the configurations",
             help="Folder of the selected model and its report.",
         ),
     ] = None,

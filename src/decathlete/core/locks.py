@@ -82,14 +82,14 @@ class Owner:
         return f"pid {self.pid}, host {self.host}, since {self.since}"
 
 
-class _Held(threading.local):
+class _HeldLocks(threading.local):
     """The lock files that the current thread holds."""
 
     def __init__(self) -> None:
         self.paths: set[Path] = set()
 
 
-_held = _Held()
+_held = _HeldLocks()
 
 
 @contextmanager

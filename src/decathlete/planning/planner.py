@@ -36,7 +36,7 @@ INITIAL_EDGE: dict[int, int] = {2: 2048, 3: 256}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sized:
+class _NetworkSize:
     """A patch, its network and the batch that fits; ``shrunk``: whether the patch is smaller than the first one."""
 
     topology: Topology
@@ -174,7 +174,7 @@ def _mirror_pairs(labels: LabelSet, options: PlanOptions) -> tuple[MirrorPair, .
 
 def _size(
     grid: WorkingGrid, spec: DatasetSpec, *, n_inputs: int, dims: Dims, options: PlanOptions, n_cases: int
-) -> _Sized:
+) -> _NetworkSize:
     """Return the largest patch that fits, shrunk from the median image, and the batch for it."""
     spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_target_gb
     architecture = find_architecture(options)
@@ -211,7 +211,7 @@ def _size(
         patch_size=topology.patch_size,
         dataset_share=reference.dataset_share,
     )
-    return _Sized(
+    return _NetworkSize(
         topology=topology,
         network=network,
         batch_size=batch,
@@ -221,7 +221,7 @@ def _size(
     )
 
 
-def _why_sized(sized: _Sized, median: Sequence[float], memory_gb: float) -> dict[str, str]:
+def _why_sized(sized: _NetworkSize, median: Sequence[float], memory_gb: float) -> dict[str, str]:
     return {
         "patch_size": explain.why_patch(median, sized.topology, shrunk=sized.shrunk, memory_gb=memory_gb),
         "batch_size": explain.why_batch(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import DatasetLayout
 from decathlete.errors import OptionError
@@ -116,7 +115,7 @@ class ReadingArguments:
         """Return the options as arguments of a conversion."""
         from decathlete.core.regions import parse_order
 
-        parsed = {"regions_order": parse_order(self.regions_order), "spacing": parse_spacing(self.spacing)}
+        parsed = {"regions_order": parse_order(self.regions_order), "spacing": o.parse_spacing(self.spacing)}
         return vars(self) | parsed
 
 

@@ -10,7 +10,6 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
-from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import PLAN, FullPlanArguments
 from decathlete.cli.terminal import echo
@@ -50,7 +49,7 @@ def check(
             splits=splits,
             group_by=group_by,
             annotated=annotated,
-            spacing=parse_spacing(spacing),
+            spacing=o.parse_spacing(spacing),
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
@@ -128,7 +127,7 @@ def preprocess(
                 model=source,
                 mode=mode,
                 workspace=folders.to_workspace(),
-                spacing=parse_spacing(spacing),
+                spacing=o.parse_spacing(spacing),
                 workers=workers,
                 overwrite=overwrite,
                 progress=reporter.cases("prepare"),
@@ -139,7 +138,7 @@ def preprocess(
                 configuration=configuration.choose(context),
                 workspace=folders.to_workspace(),
                 options=replace(plan.to_plan_options(), preset=configuration.preset),
-                spacing=parse_spacing(spacing),
+                spacing=o.parse_spacing(spacing),
                 training=None if max_time is None else train_config(max_time=max_time),
                 plan_from=plan_from,
                 workers=workers,

@@ -11,7 +11,6 @@ from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.cluster_options import WorkerArguments, open_cluster
 from decathlete.cli.config_file import explicit_options
-from decathlete.cli.option_values import parse_fold, parse_metrics, parse_spacing
 from decathlete.cli.output_options import OutputArguments
 from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import Adapt, Set
@@ -48,7 +47,7 @@ def train(
     from decathlete.workflows.train import train as train_on_task
 
     which = configuration.choose(context)
-    held_out = parse_fold(fold)
+    held_out = o.parse_fold(fold)
     assigned = split_assignments(set_ or ())
     result = train_on_task(
         task,
@@ -102,7 +101,7 @@ def validate(
             dataset_root=dataset,
             options=device.to_predict_options(windows),
             workers=workers,
-            metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
             grid=grid,
             overwrite=overwrite,
             progress=TerminalReporter().cases("predict"),
@@ -164,7 +163,7 @@ def predict(
             options=device.to_predict_options(windows),
             cases=cases,
             save_probabilities=save_probabilities,
-            spacing=parse_spacing(spacing),
+            spacing=o.parse_spacing(spacing),
             kind=output_files.to_output_kind(),
             series=output_files.series or (),
             overwrite=overwrite,

@@ -1,9 +1,10 @@
-"""Options that several commands share."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +14,10 @@ from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import Configuration, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
 from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.core.geometry import Triple
+    from decathlete.evaluation.metrics import Metric
 
 PLACES, MACHINE, PREDICTION, SPLIT, SELECTION = "Folders", "Machine", "Prediction", "Split", "Selection"
 REGIONS = "Overlapping regions"
@@ -389,3 +394,98 @@ WindowBatchSize = Annotated[
         help="Windows (2D: slices) per batch, of several images if these are small; fewer need less memory.",
     ),
 ]
+
+
+def parse_metrics(
+    names: str | None, *, tolerance_mm: float | None = None, settings: list[str] | None = None
+) -> tuple[Metric, ...] | None:
+    """Make the metrics of ``--metrics``, ``--tolerance`` and ``--set``; ``None`` if none of them is set.
+
+    Raises:
+        OptionError: metrics or their settings are unknown or not allowed.
+    """
+    if names is None and tolerance_mm is None and not settings:
+        return None
+    from decathlete.evaluation.metrics import make_metrics
+
+    listed = None if names is None else parse_names(names)
+    return make_metrics(listed, tolerance_mm=tolerance_mm, settings=settings or ())
+
+
+def parse_dims(dim: Dim) -> Literal[2, 3]:
+    """Parse the value of ``--dim``."""
+    return 2 if dim == "2" else 3
+
+
+def parse_integers(text: str | None, *, flag: str) -> tuple[int, ...] | None:
+    """Parse a list of whole numbers, e.g. ``128,128,128``. ``None`` stays ``None``.
+
+    Raises:
+        OptionError: the text is not a list of whole numbers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise OptionError(
+            f"{flag} {text!r} is not a list of whole numbers",
+            remedy=f"write e.g. {flag} 128,128,128",
+            code="E-OPTION-SYNTAX",
+        )
+    return tuple(int(part) for part in parts)
+
+
+def parse_decimals(text: str | None, *, flag: str, example: str) -> tuple[float, ...] | None:
+    """Parse a list of numbers, e.g. ``1,0.8,0.8``. ``None`` stays ``None``.
+
+    Raises:
+        OptionError: the text is not a list of numbers.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(
+            f"{flag} {text!r} is not a list of numbers", remedy=f"write e.g. {flag} {example}", code="E-OPTION-SYNTAX"
+        ) from None
+
+
+def parse_spacing(text: str | None) -> Triple | None:
+    """Parse the value of ``--spacing``. ``None`` stays ``None``.
+
+    Raises:
+        OptionError: the text is not three positive numbers.
+    """
+    values = parse_decimals(text, flag="--spacing", example="3,0.8,0.8")
+    if values is None:
+        return None
+    if len(values) != 3 or not all(isfinite(v) and v > 0 for v in values):
+        raise OptionError(
+            f"--spacing {text!r} is not three positive numbers",
+            remedy="write the distances of slices, rows and columns in mm, e.g. --spacing 3,0.8,0.8",
+            code="E-OPTION-SYNTAX",
+        )
+    return (values[0], values[1], values[2])
+
+
+def parse_names(text: str | None) -> tuple[str, ...]:
+    """Parse a list of names, e.g. ``liver,cancer``. ``None`` is an empty list."""
+    return tuple(name for part in (text or "").split(",") if (name := part.strip()))
+
+
+def parse_fold(text: str | None) -> int | Literal["all"]:
+    """Parse the value of ``--fold``. ``None`` is fold 0.
+
+    Raises:
+        OptionError: the value is neither a whole number nor ``all``.
+    """
+    if text is None:
+        return 0
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise OptionError(
+            f"--fold {text!r} is not a fold", remedy="use a whole number from 0, or all", code="E-OPTION-FOLD"
+        )
+    return int(text)

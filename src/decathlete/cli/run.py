@@ -13,7 +13,6 @@ from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.cluster_options import WorkerArguments
 from decathlete.cli.config_file import explicit_options
-from decathlete.cli.option_values import parse_fold, parse_metrics, parse_spacing
 from decathlete.cli.pipeline_options import ConfigurationArguments, SelectionArguments, WorkspaceArguments
 from decathlete.cli.plain_folders import PlainFolderArguments
 from decathlete.cli.plan_options import Adapt, FullPlanArguments
@@ -75,7 +74,7 @@ def run(
     explicit = explicit_options(context)
     _reject_conflicts(fold, folds, fold_resources, case_workers.cluster)
     selection.check(explicit)
-    which, held_out = configuration.choose(context), parse_fold(fold)
+    which, held_out = configuration.choose(context), o.parse_fold(fold)
     assigned = split_assignments(plan.set_ or ())
     if selection.total_time is not None:
         explicit |= {"max_time": selection.total_time}
@@ -86,13 +85,13 @@ def run(
         "configuration": which,
         "workspace": folders.to_workspace(),
         "plan_options": replace(plan.to_plan_options(), preset=configuration.preset, overrides=assigned.plan),
-        "spacing": parse_spacing(spacing),
+        "spacing": o.parse_spacing(spacing),
         "config": make_config(dims=dims_of(which), fold=held_out),
         "adapt": adapt,
         "predict_options": windows.to_predict_options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
         ),
-        "metrics": parse_metrics(metrics),
+        "metrics": o.parse_metrics(metrics),
         "fold_resources": None if fold_resources is None else parse_resources(fold_resources),
         "overwrite": overwrite,
         "reporter": reporter,

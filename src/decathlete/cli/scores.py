@@ -9,7 +9,6 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
-from decathlete.cli.option_values import parse_metrics, parse_spacing
 from decathlete.cli.terminal import echo
 
 
@@ -45,11 +44,11 @@ def evaluate(
             lbls,
             output=output,
             overwrite=overwrite,
-            spacing=parse_spacing(spacing),
+            spacing=o.parse_spacing(spacing),
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
-            metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
             workers=workers,
         )
     if as_json:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.option_values import parse_integers
 from decathlete.cli.terminal import echo
 from decathlete.cli.triton_options import Models
 
@@ -327,7 +326,7 @@ def benchmark(
     from decathlete.serving.triton.benchmark_files import to_markdown, write_benchmark
     from decathlete.serving.triton.load import LoadOptions
 
-    sizes = parse_integers(batch_sizes, flag="--batch-sizes")
+    sizes = o.parse_integers(batch_sizes, flag="--batch-sizes")
     report = triton_benchmark(
         model,
         inputs=input_,
@@ -336,7 +335,7 @@ def benchmark(
             kind=models,
             client=connection.to_options(protocol),
             batch_sizes=None if sizes is None else tuple(sizes),
-            clients=tuple(parse_integers(clients, flag="--clients") or ()),
+            clients=tuple(o.parse_integers(clients, flag="--clients") or ()),
             shared_memory=shared_memory == "system",
             load=LoadOptions(warmup=warmup, window_s=window, stability=stability, max_windows=max_windows),
         ),

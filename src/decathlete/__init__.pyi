@@ -47,11 +47,9 @@ from .evaluation.scores import (
 from .export.exporters import ExportResult as ExportResult
 from .export.triton_options import TritonSettings as TritonSettings
 from .inference.options import PredictOptions as PredictOptions
-from .inference.predict import (
-    Prediction as Prediction,
-    Predictor as Predictor,
-)
+from .inference.predict import Predictor as Predictor
 from .inference.predict_files import PredictedFile as PredictedFile
+from .inference.prediction import Prediction as Prediction
 from .interop.dynunet import (
     DynUNetImportResult as DynUNetImportResult,
     import_dynunet as import_dynunet,
@@ -141,10 +139,8 @@ from .workflows.run_configurations import (
     run_configurations as run_configurations,
 )
 from .workflows.selection.record import Selection as Selection
-from .workflows.selection.select import (
-    SelectResult as SelectResult,
-    select as select,
-)
+from .workflows.selection.result import SelectResult as SelectResult
+from .workflows.selection.select import select as select
 from .workflows.train import (
     train as train,
     train_config as train_config,

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from decathlete.core.geometry import Triple
 from decathlete.evaluation.mask_pair import MaskPair
+from decathlete.evaluation.metric_info import MetricInfo
 from decathlete.evaluation.metrics import METRICS, Metric, make_metrics
-from decathlete.evaluation.scores import MetricInfo
 
 SHAPE = (9, 16, 14)
 SPACING: Triple = (2.5, 0.7, 0.9)

@@ -21,7 +21,7 @@ from decathlete.io.images import write_volume
 from decathlete.synthetic.phantoms import make_phantoms
 
 if TYPE_CHECKING:
-    from decathlete.inference.predict import Prediction, PreparedInput
+    from decathlete.inference.prediction import Prediction, PreparedInput
 
 Run = Callable[..., str]
 

@@ -64,6 +64,12 @@ def test_installed_components_are_listed_with_their_distribution(plugin: Path, w
     assert "false negatives" in alpha["description"]
 
 
+def test_installed_components_are_listed_by_name(plugin: Path, workspace: Path) -> None:
+    listed = succeeded(decathlete("components", plugin=plugin, folder=workspace)).splitlines()
+    (line,) = [line for line in listed if line.startswith("  my_tversky ")]
+    assert line.endswith("(my-components)")
+
+
 def entry_points() -> set[tuple[str, str]]:
     """Kind and name of the page's components."""
     text = dict(BLOCK.findall(PAGE.read_text("utf-8")))["pyproject.toml"]
@@ -78,6 +84,14 @@ def test_installed_components_train(plugin: Path, workspace: Path) -> None:
     assert config["loss"] == {"name": "my_tversky", "alpha": 0.6}
     assert config["optimizer"]["name"] == "rmsprop"
     assert config["augmentation"]["bias_field"]["probability"] == 1
+    model = json.loads((workspace / "results/Task01_Small/3d/fold_0/model/model.json").read_text())
+    origins = {(c["kind"], c["name"]): c["distribution"] for c in model["members"][0]["components"]}
+    assert {kind_and_name for kind_and_name, distribution in origins.items() if distribution == "my-components"} == {
+        ("loss", "my_tversky"),
+        ("optimizer", "rmsprop"),
+        ("transform", "bias_field"),
+    }
+    assert {origins[kind] for kind in (("architecture", "unet"), ("loader", "threads"))} == {"decathlete"}
 
 
 def test_an_installed_network_metric_format_and_engine_work_together(plugin: Path, tmp_path: Path) -> None:

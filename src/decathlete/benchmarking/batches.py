@@ -43,7 +43,7 @@ def make_random_batch(task: BenchmarkTask, augmenter: Augmenter, step: int) -> R
 class RandomBatches:
     """Random batches for a training, one for each step.
 
-    The declared length is unlimited, as :class:`~decathlete.training.loop.module.EpochBatches` does.
+    The declared length is unlimited, as :class:`~decathlete.training.loop.epoch_batches.EpochBatches` does.
     """
 
     def __init__(self, module: SegmentationModule, task: BenchmarkTask) -> None:

@@ -28,7 +28,7 @@ def find_task_setting(task: str) -> TaskSetting:
     if setting is None:
         last = max(t.number for t in preset.tasks)
         raise OptionError(
-            f"--task {task!r} is not a Decathlon task (01 to {last}), whose patch size random data need",
+            f"--task {task!r} is not a Decathlon task (01 to {last}), which sets the patch size of random data",
             remedy="use one of these tasks, or --real for your own prepared data",
         )
     return setting

@@ -21,8 +21,9 @@ from decathlete.benchmarking.random_plan import RANDOM_VOLUME_SHAPE, make_random
 from decathlete.benchmarking.record import BenchmarkRecord, Latency, Settings, combine_memory, sum_throughput
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measurement
 from decathlete.benchmarking.training import measure_training
-from decathlete.core.files import check_output_folder, remove_partials, writable_folder
+from decathlete.core.files import remove_partials
 from decathlete.core.locks import reading
+from decathlete.core.output_paths import check_output_folder, writable_folder
 from decathlete.core.scratch import scratch_folder
 from decathlete.errors import InterruptedRunError, OptionError
 from decathlete.networks.build import build_network

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.pipeline_options import WorkspaceArguments
 from decathlete.cli.plan_options import PLAN, NetworkArguments, Set
 from decathlete.cli.prediction_options import SlidingWindowArguments
 from decathlete.cli.terminal import echo
@@ -26,7 +26,8 @@ class WorkloadArguments(NetworkArguments):
     task: Annotated[
         str,
         typer.Option(
-            "--task", help="Decathlon task (01 to 12) whose patch size the random data have; with --real any dataset."
+            "--task",
+            help="Decathlon task (01 to 12) that sets the patch size of the random data; with --real: any dataset.",
         ),
     ] = "01"
     real: Annotated[
@@ -116,9 +117,7 @@ def benchmark(
     workload: WorkloadArguments,
     windows: SlidingWindowArguments,
     measurement: MeasurementArguments,
-    data: o.Data = Path("data"),
-    prepared: o.Prepared = Path("prepared"),
-    results: o.Results = Path("results"),
+    folders: WorkspaceArguments,
     as_json: o.AsJson = False,
 ) -> None:
     """Measure training steps or predictions. Throughput, latency and memory go to the screen and to a dated JSON in
@@ -126,11 +125,10 @@ def benchmark(
     from decathlete.benchmarking.options import BenchmarkOptions
     from decathlete.benchmarking.run import benchmark as run_benchmark
     from decathlete.cli.progress import print_json
-    from decathlete.workflows.workspace import Workspace
 
     result = run_benchmark(
         BenchmarkOptions(mode=mode, **workload.to_fields(), **vars(windows), **measurement.to_fields()),
-        workspace=Workspace(data=data, prepared=prepared, results=results),
+        workspace=folders.to_workspace(),
     )
     if as_json:
         print_json(result.record)

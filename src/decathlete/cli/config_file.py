@@ -45,49 +45,76 @@ def load_config_file(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    options = option_spellings(context.command)
-    all_names = frozenset(_spellings_below(context.find_root().command))
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    foreign: list[str] = []
-    assignments: list[str] = []
+    content = _FileContent(context)
     for key, value in _read(path).items():
-        name = str(key).replace("_", "-")
-        if _is_section(value):
-            if not _accepts_section(name, options):
-                foreign.append(name)
-                continue
-            if isinstance(value, dict) and name in options and isinstance(value.get("name"), str):
-                values[options[name].name] = value["name"]
-                value = {k: item for k, item in value.items() if k != "name"}
-            assignments += _assignments(name.replace("-", "_"), value)
-        elif name not in options:
-            if new := successor(name, options):
-                problems.append(f"{key}: the option was renamed, use {new}")
-            elif name in all_names:
-                foreign.append(name)
-            else:
-                problems.append(_unknown(str(key), {*options, *all_names}))
-        elif options[name].name in values:
-            problems.append(f"{key}: is set twice")
-        else:
-            try:
-                values[options[name].name] = (
-                    None if value is None else _to_command_line(options[name], name, value, context)
-                )
-            except ValueError as problem:
-                problems.append(f"{key}: {problem}")
-    if assignments:
-        values[SET] = [*assignments, *(values.get(SET) or ())]
-    if problems:
+        content.add(str(key), value)
+    if content.assignments:
+        content.values[SET] = [*content.assignments, *(content.values.get(SET) or ())]
+    if content.problems:
         raise problems_found(
-            problems, where=path, remedy="fix these lines; `--help` lists the options", kind=OptionError
+            content.problems, where=path, remedy="fix these lines; `--help` lists the options", kind=OptionError
         )
-    if foreign:
-        log.info("%s: options of other commands, ignored here: %s", path, ", ".join(foreign))
-    context.meta[FROM_FILE] = values
+    if content.foreign:
+        log.info("%s: options of other commands, ignored here: %s", path, ", ".join(content.foreign))
+    context.meta[FROM_FILE] = content.values
     _set_defaults(context, lower=context.default_map or {})
     return path
+
+
+class _FileContent:
+    """The content of a configuration file, sorted by what it sets in one command.
+
+    Attributes:
+        values: name of an option -> its value.
+        assignments: values of ``--set``, from nested sections.
+        foreign: options of other commands.
+        problems: unknown keys and wrong values, in words.
+    """
+
+    def __init__(self, context: typer.Context) -> None:
+        self.context = context
+        self.options = option_spellings(context.command)
+        self.all_names = frozenset(_spellings_below(context.find_root().command))
+        self.values: dict[str, Any] = {}
+        self.assignments: list[str] = []
+        self.foreign: list[str] = []
+        self.problems: list[str] = []
+
+    def add(self, key: str, value: Any) -> None:
+        """Add one entry of the file."""
+        name = key.replace("_", "-")
+        if _is_section(value):
+            self._add_section(name, value)
+        elif name not in self.options:
+            self._add_unknown(key, name)
+        elif self.options[name].name in self.values:
+            self.problems.append(f"{key}: is set twice")
+        else:
+            self._add_option(key, name, value)
+
+    def _add_section(self, name: str, value: Any) -> None:
+        if not _accepts_section(name, self.options):
+            self.foreign.append(name)
+            return
+        if isinstance(value, dict) and name in self.options and isinstance(value.get("name"), str):
+            self.values[self.options[name].name] = value["name"]
+            value = {k: item for k, item in value.items() if k != "name"}
+        self.assignments += _assignments(name.replace("-", "_"), value)
+
+    def _add_unknown(self, key: str, name: str) -> None:
+        if new := successor(name, self.options):
+            self.problems.append(f"{key}: the option was renamed, use {new}")
+        elif name in self.all_names:
+            self.foreign.append(name)
+        else:
+            self.problems.append(_unknown(key, {*self.options, *self.all_names}))
+
+    def _add_option(self, key: str, name: str, value: Any) -> None:
+        option = self.options[name]
+        try:
+            self.values[option.name] = None if value is None else _to_command_line(option, name, value, self.context)
+        except ValueError as problem:
+            self.problems.append(f"{key}: {problem}")
 
 
 def apply_preset(context: typer.Context, name: PresetName | None) -> PresetName | None:

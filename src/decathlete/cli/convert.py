@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,7 +65,6 @@ class FileArguments:
         str,
         typer.Option(metavar="TEXT", rich_help_panel=FILES, help="Suffix of the names of label maps: _seg."),
     ] = ""
-
     structures: Annotated[
         str | None,
         typer.Option(
@@ -81,6 +80,43 @@ class FileArguments:
         from decathlete.dataset.conversion.plain_sources import FileNames
 
         return FileNames(**vars(self))
+
+
+Merge = Annotated[
+    bool,
+    typer.Option(
+        "--merge/--no-merge",
+        help="Unite several datasets with different classes: classes of the same name become one, and the new "
+        "dataset.json lists which classes were annotated in each case.",
+    ),
+]
+Suffix = Annotated[
+    str | None,
+    typer.Option(
+        "--suffix",
+        metavar="SUFFIX",
+        show_default="the source's",
+        help="File format of all images: .nii.gz, .nii, .nrrd, .mha, or a plug-in's; others are converted.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingArguments:
+    """Options of the way in which one source is read. A merge has none of them."""
+
+    regions: o.Regions = None
+    regions_order: o.RegionsOrder = None
+    brats: o.Brats = False
+    group_by: o.GroupBy = None
+    spacing: o.Spacing = None
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the options as arguments of a conversion."""
+        from decathlete.core.regions import parse_order
+
+        parsed = {"regions_order": parse_order(self.regions_order), "spacing": o.parse_spacing(self.spacing)}
+        return vars(self) | parsed
 
 
 def convert(
@@ -103,123 +139,51 @@ def convert(
         ),
     ],
     files: FileArguments,
-    merge: Annotated[
-        bool,
-        typer.Option(
-            "--merge/--no-merge",
-            help="Unite several datasets with different classes: classes of the same name become one, and the new "
-            "dataset.json lists which classes were annotated in each case.",
-        ),
-    ] = False,
+    reading: ReadingArguments,
+    merge: Merge = False,
     copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to them.")] = False,
-    suffix: Annotated[
-        str | None,
-        typer.Option(
-            "--suffix",
-            metavar="SUFFIX",
-            show_default="the source's",
-            help="File format of all images: .nii.gz, .nii, .nrrd, .mha, or a plug-in's; others are converted.",
-        ),
-    ] = None,
-    regions: o.Regions = None,
-    regions_order: o.RegionsOrder = None,
-    brats: o.Brats = False,
-    group_by: o.GroupBy = None,
-    spacing: o.Spacing = None,
+    suffix: Suffix = None,
     data: o.Data = Path("data"),
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Convert a dataset to another layout. The source is not changed; files are linked where possible."""
     if merge:
-        _reject_ignored(files, regions, regions_order, brats, group_by, spacing)
-        _merge(sources, output, to=to, suffix=suffix, copy=copy, data=data, workers=workers, overwrite=overwrite)
-        return
-    if len(sources) > 1:
+        _reject_ignored(files, reading)
+    elif len(sources) > 1:
         raise OptionError(
             f"{len(sources)} sources are given, a conversion has one",
             remedy="add --merge to unite them, or convert one after the other",
         )
     from decathlete.cli.progress import TerminalReporter
-    from decathlete.core.regions import parse_order
     from decathlete.workflows.convert import convert as convert_dataset
-    from decathlete.workflows.workspace import Workspace
-
-    record = convert_dataset(
-        sources[0],
-        output,
-        to=to,
-        files=files.to_file_names(),
-        suffix=suffix,
-        copy=copy,
-        regions=regions,
-        regions_order=parse_order(regions_order),
-        brats=brats,
-        group_by=group_by,
-        spacing=o.parse_spacing(spacing),
-        workspace=Workspace(data=data),
-        workers=workers,
-        overwrite=overwrite,
-        listen=TerminalReporter().cases,
-    )
-    echo("\n".join(_summary_lines(output, record)))
-
-
-def _merge(
-    sources: list[str],
-    output: Path,
-    *,
-    to: DatasetLayout,
-    suffix: str | None,
-    copy: bool,
-    data: Path,
-    workers: int,
-    overwrite: bool,
-) -> None:
-    from decathlete.cli.progress import TerminalReporter
-    from decathlete.dataset.manifest import read_dataset
     from decathlete.workflows.merge import merge_datasets
     from decathlete.workflows.workspace import Workspace
 
-    record = merge_datasets(
-        sources,
-        output,
-        to=to,
-        suffix=suffix,
-        copy=copy,
-        workspace=Workspace(data=data),
-        workers=workers,
-        overwrite=overwrite,
-        listen=TerminalReporter().cases,
-    )
-    spec = read_dataset(output)
-    n_partial = sum(bool(case.unannotated) for case in spec.cases)
-    echo("\n".join(_summary_lines(output, record)))
-    echo("classes: " + ", ".join(f"{c.value} {c.name}" for c in spec.labels.foreground))
-    echo(f"{n_partial} of {len(spec.cases)} cases have annotations of some of these classes only")
+    writing: dict[str, Any] = {
+        "to": to,
+        "suffix": suffix,
+        "copy": copy,
+        "workspace": Workspace(data=data),
+        "workers": workers,
+        "overwrite": overwrite,
+        "listen": TerminalReporter().cases,
+    }
+    if merge:
+        record = merge_datasets(sources, output, **writing)
+    else:
+        record = convert_dataset(sources[0], output, files=files.to_file_names(), **reading.to_fields(), **writing)
+    echo("\n".join([*_summary_lines(output, record), *(_merged_lines(output) if merge else ())]))
 
 
-def _reject_ignored(
-    files: FileArguments,
-    regions: str | None,
-    regions_order: str | None,
-    brats: bool,
-    group_by: str | None,
-    spacing: str | None,
-) -> None:
+def _reject_ignored(files: FileArguments, reading: ReadingArguments) -> None:
     """Reject options that a merge does not use.
 
     Raises:
         OptionError: one of them is set.
     """
-    given = {
-        "--regions": regions,
-        "--regions-order": regions_order,
-        "--brats": brats,
-        "--group-by": group_by,
-        "--spacing": spacing,
-    } | {f"--{name.replace('_', '-')}": value for name, value in vars(files).items()}
-    if used := [name for name, value in given.items() if value]:
+    used = [f"--{name.replace('_', '-')}" for name, value in (vars(reading) | vars(files)).items() if value]
+    if used:
         raise OptionError(
             f"{', '.join(used)} cannot be combined with --merge",
             remedy="convert each dataset with these options first, then merge the results",
@@ -231,3 +195,15 @@ def _summary_lines(output: Path, record: Record) -> list[str]:
     changed = ", ".join(f"{old} is now {new}" for old, new in record.values.items())
     files = f"{record.linked} files linked, {record.written} written"
     return [f"{output}: {files}", *([f"label values are renumbered: {changed}"] if changed else [])]
+
+
+def _merged_lines(output: Path) -> list[str]:
+    """Return the classes of a merged dataset, and how many of its cases have annotations of some of them only."""
+    from decathlete.dataset.manifest import read_dataset
+
+    spec = read_dataset(output)
+    n_partial = sum(bool(case.unannotated) for case in spec.cases)
+    return [
+        "classes: " + ", ".join(f"{c.value} {c.name}" for c in spec.labels.foreground),
+        f"{n_partial} of {len(spec.cases)} cases have annotations of some of these classes only",
+    ]

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.cluster_options import open_workers
+from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import PLAN, FullPlanArguments
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import PreparedFor
@@ -20,6 +21,7 @@ from decathlete.planning.options import PlanOptions
 def check(
     context: typer.Context,
     dataset: o.Dataset,
+    case_workers: WorkerArguments,
     n_folds: o.NFolds = PlanOptions.n_folds,
     split_seed: o.SplitSeed = PlanOptions.split_seed,
     splits: o.SplitsFile = None,
@@ -30,8 +32,6 @@ def check(
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
     data: o.Data = Path("data"),
-    workers: o.Workers = 2,
-    cluster: o.Cluster = None,
     as_json: o.AsJson = False,
 ) -> None:
     """List every problem of a dataset with its solution. Nothing is changed."""
@@ -40,7 +40,7 @@ def check(
     from decathlete.workflows.check import check as check_dataset
     from decathlete.workflows.workspace import Workspace
 
-    with open_workers(context, cluster, workers) as case_workers:
+    with case_workers.open(context) as workers:
         report = check_dataset(
             dataset,
             workspace=Workspace(data=data),
@@ -53,7 +53,7 @@ def check(
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
-            workers=case_workers,
+            workers=workers,
             progress=TerminalReporter().cases("check"),
         )
     if as_json:
@@ -64,50 +64,51 @@ def check(
         raise typer.Exit(2)
 
 
+PreparedForOption = Annotated[
+    PreparedFor,
+    typer.Option(
+        help="Purpose: train; or prediction with the plan of --model: of the labelled cases (val) or "
+        "the test images (test)."
+    ),
+]
+PlanModel = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="DIR", help="Folder of the run or model whose plan is used, for val and test."),
+]
+PlannedTime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        show_default="full resolution",
+        rich_help_panel=PLAN,
+        help="Training time that the resolution is planned for: 90s, 20m, 1h30m. A short training learns more on a "
+        "coarser grid.",
+    ),
+]
+PlanFrom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=PLAN,
+        show_default="plan for these images",
+        help="Folder of a run or model whose plan is reused: network, patch, spacing, and normalisation of "
+        "channels with the same names.",
+    ),
+]
+
+
 def preprocess(
     context: typer.Context,
     task: o.Task,
     plan: FullPlanArguments,
-    dim: o.Dims = "3",
-    configuration: o.ConfigurationName = None,
-    preset: o.Preset = None,
-    mode: Annotated[
-        PreparedFor,
-        typer.Option(
-            help="Purpose: train; or prediction with the plan of --model: of the labelled cases (val) or "
-            "the test images (test)."
-        ),
-    ] = "train",
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="DIR", help="Folder of the run or model whose plan is used, for val and test."),
-    ] = None,
-    max_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            show_default="full resolution",
-            rich_help_panel=PLAN,
-            help="Training time that the resolution is planned for: 90s, 20m, 1h30m. A short training learns more on a "
-            "coarser grid.",
-        ),
-    ] = None,
-    plan_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            rich_help_panel=PLAN,
-            show_default="plan for these images",
-            help="Folder of a run or model whose plan is reused: network, patch, spacing, and normalisation of "
-            "channels with the same names.",
-        ),
-    ] = None,
+    configuration: ConfigurationArguments,
+    folders: WorkspaceArguments,
+    case_workers: WorkerArguments,
+    mode: PreparedForOption = "train",
+    model: PlanModel = None,
+    max_time: PlannedTime = None,
+    plan_from: PlanFrom = None,
     spacing: o.Spacing = None,
-    data: o.Data = Path("data"),
-    prepared: o.Prepared = Path("prepared"),
-    results: o.Results = Path("results"),
-    workers: o.Workers = 2,
-    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Check and plan a dataset and prepare every case. The plan is printed with its reasons."""
@@ -115,60 +116,50 @@ def preprocess(
     from decathlete.workflows.prepare_for_model import prepare_for_model
     from decathlete.workflows.preprocess import preprocess as preprocess_dataset
     from decathlete.workflows.train import train_config
-    from decathlete.workflows.workspace import Workspace
 
+    is_planned = plan.to_plan_options() != PlanOptions() or configuration != ConfigurationArguments()
+    source = _model_for(mode, model, has_plan_options=is_planned or max_time is not None or plan_from is not None)
     reporter = TerminalReporter()
-    workspace = Workspace(data=data, prepared=prepared, results=results)
-    if mode != "train":
-        model = _require_model(
-            mode,
-            model,
-            has_plan_options=plan.to_plan_options() != PlanOptions()
-            or preset is not None
-            or dim != "3"
-            or configuration is not None
-            or max_time is not None
-            or plan_from is not None,
-        )
-        with open_workers(context, cluster, workers) as case_workers:
+    with case_workers.open(context) as workers:
+        if mode != "train" and source is not None:
             store = prepare_for_model(
                 task,
-                model=model,
+                model=source,
                 mode=mode,
-                workspace=workspace,
+                workspace=folders.to_workspace(),
                 spacing=o.parse_spacing(spacing),
-                workers=case_workers,
+                workers=workers,
                 overwrite=overwrite,
                 progress=reporter.cases("prepare"),
             )
-        echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
-        return
-    if model is not None:
-        raise OptionError("--model has no effect with --mode train", remedy="use --mode val or test, or leave it out")
-    with open_workers(context, cluster, workers) as case_workers:
-        store = preprocess_dataset(
-            task,
-            configuration=o.choose_configuration(context, configuration, dim),
-            workspace=workspace,
-            options=replace(plan.to_plan_options(), preset=preset),
-            spacing=o.parse_spacing(spacing),
-            training=None if max_time is None else train_config(max_time=max_time),
-            plan_from=plan_from,
-            workers=case_workers,
-            overwrite=overwrite,
-            on_plan=reporter.plan,
-            checking=reporter.cases("check"),
-            progress=reporter.cases("prepare"),
-        )
+        else:
+            store = preprocess_dataset(
+                task,
+                configuration=configuration.choose(context),
+                workspace=folders.to_workspace(),
+                options=replace(plan.to_plan_options(), preset=configuration.preset),
+                spacing=o.parse_spacing(spacing),
+                training=None if max_time is None else train_config(max_time=max_time),
+                plan_from=plan_from,
+                workers=workers,
+                overwrite=overwrite,
+                on_plan=reporter.plan,
+                checking=reporter.cases("check"),
+                progress=reporter.cases("prepare"),
+            )
     echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
 
 
-def _require_model(mode: PreparedFor, model: Path | None, *, has_plan_options: bool) -> Path:
-    """Return the model whose plan is used.
+def _model_for(mode: PreparedFor, model: Path | None, *, has_plan_options: bool) -> Path | None:
+    """Return the model whose plan is used, or ``None`` for ``--mode train``.
 
     Raises:
-        OptionError: no model is given, or other options would change its plan.
+        OptionError: a model is missing or has no effect, or other options would change its plan.
     """
+    if mode == "train":
+        if model is None:
+            return None
+        raise OptionError("--model has no effect with --mode train", remedy="use --mode val or test, or leave it out")
     if model is None:
         raise OptionError(
             f"--mode {mode} needs the plan of a trained model",

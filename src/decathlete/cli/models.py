@@ -9,11 +9,12 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
-from decathlete.cli.cluster_options import open_cluster, open_workers
+from decathlete.cli.cluster_options import WorkerArguments, open_cluster
 from decathlete.cli.config_file import explicit_options
 from decathlete.cli.output_options import OutputArguments
+from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import Adapt, Set
-from decathlete.cli.prediction_options import PredictionArguments
+from decathlete.cli.prediction_options import DeviceArguments, PredictionArguments
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import Grid
 
@@ -22,9 +23,8 @@ def train(
     context: typer.Context,
     task: o.Task,
     training: FullTrainArguments,
-    dim: o.Dims = "3",
-    configuration: o.ConfigurationName = None,
-    preset: o.Preset = None,
+    configuration: ConfigurationArguments,
+    folders: WorkspaceArguments,
     fold: o.Fold = None,
     nodes: Annotated[
         int,
@@ -37,9 +37,6 @@ def train(
     ] = 1,
     set_: Set = None,
     adapt: Adapt = True,
-    data: o.Data = Path("data"),
-    prepared: o.Prepared = Path("prepared"),
-    results: o.Results = Path("results"),
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Resume a stopped run.")] = False,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -48,20 +45,19 @@ def train(
     from decathlete.planning.configurations import dims_of
     from decathlete.workflows.assignments import split_assignments
     from decathlete.workflows.train import train as train_on_task
-    from decathlete.workflows.workspace import Workspace
 
-    which = o.choose_configuration(context, configuration, dim)
+    which = configuration.choose(context)
     held_out = o.parse_fold(fold)
     assigned = split_assignments(set_ or ())
     result = train_on_task(
         task,
         configuration=which,
         fold=held_out,
-        workspace=Workspace(data=data, prepared=prepared, results=results),
+        workspace=folders.to_workspace(),
         config=training.to_train_config(
             explicit_options(context),
             nodes=nodes,
-            preset=preset,
+            preset=configuration.preset,
             dims=dims_of(which),
             fold=held_out,
             assigned=assigned.train,
@@ -79,6 +75,8 @@ def validate(
     context: typer.Context,
     model: o.Model,
     windows: PredictionArguments,
+    device: DeviceArguments,
+    case_workers: WorkerArguments,
     dataset: o.RawDataset = None,
     metrics: o.Metrics = None,
     tolerance: o.Tolerance = None,
@@ -90,12 +88,6 @@ def validate(
             "to scores_prepared.json; not for publication)."
         ),
     ] = "original",
-    precision: o.Precision = "auto",
-    layout: o.Layout = "auto",
-    engine: o.Engine = "auto",
-    device: o.Device = "auto",
-    workers: o.Workers = 2,
-    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -103,12 +95,12 @@ def validate(
     from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.workflows.validate import validate as validate_model
 
-    with open_workers(context, cluster, workers) as case_workers:
+    with case_workers.open(context) as workers:
         scores = validate_model(
             model,
             dataset_root=dataset,
-            options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
-            workers=case_workers,
+            options=device.to_predict_options(windows),
+            workers=workers,
             metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
             grid=grid,
             overwrite=overwrite,
@@ -142,6 +134,7 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the predictions.")],
     windows: PredictionArguments,
+    device: DeviceArguments,
     output_files: OutputArguments,
     cases: Annotated[
         int | None,
@@ -155,10 +148,6 @@ def predict(
         ),
     ] = False,
     spacing: o.Spacing = None,
-    precision: o.Precision = "auto",
-    layout: o.Layout = "auto",
-    engine: o.Engine = "auto",
-    device: o.Device = "auto",
     cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -171,7 +160,7 @@ def predict(
             model,
             input_,
             output,
-            options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
+            options=device.to_predict_options(windows),
             cases=cases,
             save_probabilities=save_probabilities,
             spacing=o.parse_spacing(spacing),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from decathlete.cli.component_name import ComponentName
-from decathlete.cli.config_file import apply_preset, explicit_options, load_config_file
+from decathlete.cli.config_file import apply_preset, load_config_file
 from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import Configuration, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
@@ -166,7 +166,10 @@ Model = Annotated[
 RawDataset = Annotated[
     Path | None,
     typer.Option(
-        "--dataset", metavar="DIR", show_default="where it was", help="Folder of the raw dataset, if it has moved."
+        "--dataset",
+        metavar="DIR",
+        show_default="its folder during training",
+        help="Folder of the raw dataset, if it has moved.",
     ),
 ]
 MaxMembers = Annotated[
@@ -176,7 +179,7 @@ MaxMembers = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=SELECTION,
-        help="Greatest number of networks of the selected model; each adds its time to a prediction.",
+        help="Maximum number of networks in the selected model; each adds its time to a prediction.",
     ),
 ]
 NFolds = Annotated[int, typer.Option(metavar="N", min=2, rich_help_panel=SPLIT, help="Number of folds.")]
@@ -187,7 +190,7 @@ SplitsFile = Annotated[
         "--splits",
         metavar="FILE",
         rich_help_panel=SPLIT,
-        show_default="splits_final.json beside dataset.json, if there is one",
+        show_default="splits_final.json in the dataset's folder, if it exists",
         help="List of folds instead of a random split, in the form of nnU-Net's splits_final.json.",
     ),
 ]
@@ -302,7 +305,7 @@ Cluster = Annotated[
         rich_help_panel=MACHINE,
         show_default="this machine",
         help="Dask scheduler whose workers do the work: tcp://HOST:8786 or tls://HOST:8786. All machines need the same "
-        "storage. Dask runs whatever it is sent: use private networks or TLS.",
+        "storage. Dask runs all code that it receives: use private networks or TLS.",
     ),
 ]
 Device = Annotated[
@@ -412,24 +415,6 @@ def parse_metrics(
 def parse_dims(dim: Dim) -> Literal[2, 3]:
     """Parse the value of ``--dim``."""
     return 2 if dim == "2" else 3
-
-
-def choose_configuration(context: typer.Context, configuration: Configuration | None, dim: Dim) -> Configuration:
-    """Return the configuration that ``--configuration`` or else ``--dim`` names.
-
-    Raises:
-        OptionError: the user gave both, and they contradict each other.
-    """
-    by_dim: Configuration = "2d" if dim == "2" else "3d"
-    if configuration is None:
-        return by_dim
-    if configuration[:2] != by_dim and "dim" in explicit_options(context):
-        raise OptionError(
-            f"--configuration {configuration} and --dim {dim} contradict each other",
-            remedy="leave out --dim",
-            code="E-OPTION-CONFLICT",
-        )
-    return configuration
 
 
 def parse_integers(text: str | None, *, flag: str) -> tuple[int, ...] | None:

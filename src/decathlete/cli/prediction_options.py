@@ -37,3 +37,17 @@ class PredictionArguments(SlidingWindowArguments):
 
     batch_size: o.WindowBatchSize = None
     memory_gb: o.MemoryLimit = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceArguments:
+    """Options of the device that predicts, for commands that do not train."""
+
+    precision: o.Precision = "auto"
+    layout: o.Layout = "auto"
+    engine: o.Engine = "auto"
+    device: o.Device = "auto"
+
+    def to_predict_options(self, windows: SlidingWindowArguments) -> PredictOptions:
+        """Return these options and those of sliding windows as :class:`PredictOptions`."""
+        return windows.to_predict_options(**vars(self))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
-from decathlete.cli.cluster_options import open_workers
+from decathlete.cli.cluster_options import WorkerArguments
 from decathlete.cli.config_file import explicit_options
+from decathlete.cli.pipeline_options import ConfigurationArguments, SelectionArguments, WorkspaceArguments
 from decathlete.cli.plain_folders import PlainFolderArguments
 from decathlete.cli.plan_options import Adapt, FullPlanArguments
 from decathlete.cli.prediction_options import SlidingWindowArguments
@@ -23,65 +24,44 @@ if TYPE_CHECKING:
     from decathlete.training.config import TrainConfig
     from decathlete.workflows.fold import PipelineOptions
 
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDS",
+        show_default="one, --fold",
+        help="Folds of a cross-validation: 0-4, 0,2 or 0- (every fold). --max-time applies to each fold.",
+    ),
+]
+FoldResources = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=AMOUNT,...",
+        rich_help_panel=o.MACHINE,
+        show_default="GPU=DEVICES on GPUs",
+        help="With --cluster: what a Dask worker must offer for one fold, as in `dask worker --resources`: "
+        "GPU=1,MEMORY=64e9.",
+    ),
+]
+
 
 def run(
     context: typer.Context,
     plan: FullPlanArguments,
     training: FullTrainArguments,
     windows: SlidingWindowArguments,
-    folders: PlainFolderArguments,
+    plain_folders: PlainFolderArguments,
+    configuration: ConfigurationArguments,
+    selection: SelectionArguments,
+    folders: WorkspaceArguments,
+    case_workers: WorkerArguments,
     dataset: o.OptionalDataset = None,
-    dim: o.Dims = "3",
-    configuration: o.ConfigurationName = None,
-    preset: o.Preset = None,
     fold: o.Fold = None,
-    folds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDS",
-            show_default="one, --fold",
-            help="Folds of a cross-validation: 0-4, 0,2 or 0- (every fold). --max-time applies to each fold.",
-        ),
-    ] = None,
-    configurations: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            rich_help_panel=o.SELECTION,
-            show_default="one, --configuration",
-            help="Configurations to train and compare: auto (those that the images justify), or e.g. 2d,3d. The best "
-            "one or pair becomes the model (see `decathlete select`).",
-        ),
-    ] = None,
-    total_time: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            rich_help_panel=o.SELECTION,
-            show_default="--max-time or --epochs of each fold",
-            help="With --configurations: time of everything, 10h or 2d, divided among the trainings.",
-        ),
-    ] = None,
-    max_members: o.MaxMembers = 10,
+    folds: Folds = None,
     adapt: Adapt = True,
     spacing: o.Spacing = None,
-    data: o.Data = Path("data"),
-    prepared: o.Prepared = Path("prepared"),
-    results: o.Results = Path("results"),
     engine: o.Engine = "auto",
     metrics: o.Metrics = None,
-    workers: o.Workers = 2,
-    cluster: o.Cluster = None,
-    fold_resources: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME=AMOUNT,...",
-            rich_help_panel=o.MACHINE,
-            show_default="GPU=DEVICES on GPUs",
-            help="With --cluster: what a Dask worker must offer for one fold, as in `dask worker --resources`: "
-            "GPU=1,MEMORY=64e9.",
-        ),
-    ] = None,
+    fold_resources: FoldResources = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Run all steps for one fold or several: check, plan, prepare, train, score, report, predict imagesTs. A stopped
@@ -90,36 +70,23 @@ def run(
     from decathlete.cluster.resources import parse_resources
     from decathlete.planning.configurations import dims_of
     from decathlete.workflows.assignments import split_assignments
-    from decathlete.workflows.workspace import Workspace
 
-    if fold is not None and folds is not None:
-        raise OptionError("--fold and --folds exclude each other", remedy="use one of them", code="E-OPTION-CONFLICT")
-    if fold_resources is not None and cluster is None:
-        raise OptionError(
-            "--fold-resources has no effect without --cluster",
-            remedy="leave it out, or use --cluster",
-            code="E-OPTION-CONFLICT",
-        )
     explicit = explicit_options(context)
-    _check_selection_options(explicit, configurations)
-    which = o.choose_configuration(context, configuration, dim)
-    dims = dims_of(which)
-    held_out = o.parse_fold(fold)
+    _reject_conflicts(fold, folds, fold_resources, case_workers.cluster)
+    selection.check(explicit)
+    which, held_out = configuration.choose(context), o.parse_fold(fold)
     assigned = split_assignments(plan.set_ or ())
-    workspace, reporter = Workspace(data=data, prepared=prepared, results=results), TerminalReporter()
+    if selection.total_time is not None:
+        explicit |= {"max_time": selection.total_time}
+    make_config = partial(training.to_train_config, explicit, preset=configuration.preset, assigned=assigned.train)
+    reporter = TerminalReporter()
     options: PipelineOptions = {
-        "dims": dims,
+        "dims": dims_of(which),
         "configuration": which,
-        "workspace": workspace,
-        "plan_options": replace(plan.to_plan_options(), preset=preset, overrides=assigned.plan),
+        "workspace": folders.to_workspace(),
+        "plan_options": replace(plan.to_plan_options(), preset=configuration.preset, overrides=assigned.plan),
         "spacing": o.parse_spacing(spacing),
-        "config": training.to_train_config(
-            explicit | ({} if total_time is None else {"max_time": total_time}),
-            preset=preset,
-            dims=dims,
-            fold=held_out,
-            assigned=assigned.train,
-        ),
+        "config": make_config(dims=dims_of(which), fold=held_out),
         "adapt": adapt,
         "predict_options": windows.to_predict_options(
             device=training.device, precision=training.precision, layout=training.layout, engine=engine
@@ -129,25 +96,19 @@ def run(
         "overwrite": overwrite,
         "reporter": reporter,
     }
-    task = folders.describe(
+    task = plain_folders.describe(
         dataset,
-        workspace=workspace,
+        workspace=options["workspace"],
         group_by=plan.group_by,
-        spacing=o.parse_spacing(spacing),
+        spacing=options["spacing"],
         overwrite=overwrite,
         reporter=reporter,
     )
-    with open_workers(context, cluster, workers) as case_workers:
-        options["workers"] = case_workers
-        if configurations is not None:
-            config_2d = training.to_train_config(
-                explicit | ({} if total_time is None else {"max_time": total_time}),
-                preset=preset,
-                dims=2,
-                assigned=assigned.train,
-            )
+    with case_workers.open(context) as workers:
+        options["workers"] = workers
+        if selection.configurations is not None:
             _run_configurations(
-                task, configurations, folds, total_time, max_members, config_2d=config_2d, options=options
+                task, selection.configurations, folds, selection, config_2d=make_config(dims=2), options=options
             )
         elif folds is None:
             _run_fold(task, held_out, options)
@@ -155,36 +116,32 @@ def run(
             _run_folds(task, folds, options)
 
 
-def _check_selection_options(explicit: Mapping[str, Any], configurations: str | None) -> None:
-    """Reject options that contradict ``--configurations``, or that have no effect without it."""
-    if configurations is None:
-        if useless := [name for name in ("total_time", "max_members") if name in explicit]:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
-            raise OptionError(
-                f"{flags} has no effect without --configurations",
-                remedy="leave it out, or use --configurations auto",
-                code="E-OPTION-CONFLICT",
-            )
-        return
-    excluded = ["dim", "configuration", "fold", *(["max_time", "epochs"] if "total_time" in explicit else [])]
-    if contradicting := [name for name in excluded if explicit.get(name) is not None]:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in contradicting)
-        other = "--total-time" if contradicting[0] in ("max_time", "epochs") else "--configurations"
-        raise OptionError(f"{flags} contradicts {other}", remedy=f"leave out {flags}", code="E-OPTION-CONFLICT")
+def _reject_conflicts(fold: str | None, folds: str | None, fold_resources: str | None, cluster: str | None) -> None:
+    """Reject options that exclude each other, or that have no effect.
+
+    Raises:
+        OptionError: there are such options.
+    """
+    if fold is not None and folds is not None:
+        raise OptionError("--fold and --folds exclude each other", remedy="use one of them", code="E-OPTION-CONFLICT")
+    if fold_resources is not None and cluster is None:
+        raise OptionError(
+            "--fold-resources has no effect without --cluster",
+            remedy="leave it out, or use --cluster",
+            code="E-OPTION-CONFLICT",
+        )
 
 
 def _run_configurations(
     dataset: str,
     configurations: str,
     folds: str | None,
-    total_time: str | None,
-    max_members: int,
+    selection: SelectionArguments,
     *,
     config_2d: TrainConfig,
     options: PipelineOptions,
 ) -> None:
     from decathlete.cli.jobs_table import JobsReporter
-    from decathlete.core.durations import parse_duration
     from decathlete.workflows.run_configurations import run_configurations
 
     options["reporter"] = JobsReporter()
@@ -192,17 +149,17 @@ def _run_configurations(
         dataset,
         configurations=configurations,
         folds=folds,
-        total_time_s=None if total_time is None else parse_duration(total_time),
-        max_members=max_members,
+        total_time_s=selection.total_seconds(),
+        max_members=selection.max_members,
         config_2d=config_2d,
         **options,
     )
-    selection = result.selection
-    echo(selection.summary())
-    echo(f"\nmodel in {selection.model}; report in {selection.report}")
+    selected = result.selection
+    echo(selected.summary())
+    echo(f"\nmodel in {selected.model}; report in {selected.report}")
     if result.predictions:
         echo(f"predictions in {result.predictions}")
-    echo(selection.scores.headline_line())
+    echo(selected.scores.headline_line())
     if result.failed_tests is not None:
         raise result.failed_tests
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.cluster_options import open_workers
+from decathlete.cli.cluster_options import WorkerArguments
 from decathlete.cli.terminal import echo
 
 
@@ -16,6 +16,7 @@ def evaluate(
     context: typer.Context,
     preds: Annotated[Path, typer.Option("--preds", metavar="DIR", help="Folder of predicted label maps.")],
     lbls: Annotated[Path, typer.Option("--lbls", metavar="DIR", help="Folder of true label maps, same file names.")],
+    case_workers: WorkerArguments,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -29,17 +30,15 @@ def evaluate(
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
-    workers: o.Workers = 2,
-    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Score label maps against the true ones. Dice, IoU, surface Dice, HD95, volumes: per class and case."""
+    """Score predicted label maps by the true ones: Dice, IoU, surface Dice, HD95 and volumes, per class and case."""
     from decathlete.cli.progress import print_json
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as evaluate_predictions
 
-    with open_workers(context, cluster, workers) as case_workers:
+    with case_workers.open(context) as workers:
         scores = evaluate_predictions(
             preds,
             lbls,
@@ -50,7 +49,7 @@ def evaluate(
             regions_order=parse_order(regions_order),
             brats=brats,
             metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
-            workers=case_workers,
+            workers=workers,
         )
     if as_json:
         print_json(scores)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.cluster_options import open_workers
-from decathlete.cli.prediction_options import PredictionArguments
+from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.prediction_options import DeviceArguments, PredictionArguments
 from decathlete.cli.terminal import echo
 
 
@@ -22,25 +22,21 @@ def select(
         ),
     ],
     windows: PredictionArguments,
+    device: DeviceArguments,
+    case_workers: WorkerArguments,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="DIR",
-            show_default="selected, beside the configurations",
+            show_default="selected, in the folder of the configurations",
             help="Folder of the selected model and its report.",
         ),
     ] = None,
     max_members: o.MaxMembers = 10,
     group_by: o.GroupBy = None,
     dataset: o.RawDataset = None,
-    precision: o.Precision = "auto",
-    layout: o.Layout = "auto",
-    engine: o.Engine = "auto",
-    device: o.Device = "auto",
-    workers: o.Workers = 2,
-    cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -49,15 +45,15 @@ def select(
     from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.workflows.selection.select import select as select_model
 
-    with open_workers(context, cluster, workers) as case_workers:
+    with case_workers.open(context) as workers:
         result = select_model(
             results,
             output=output,
             dataset_root=dataset,
-            options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
+            options=device.to_predict_options(windows),
             max_members=max_members,
             group_by=group_by,
-            workers=case_workers,
+            workers=workers,
             overwrite=overwrite,
             reporter=TerminalReporter(),
         )

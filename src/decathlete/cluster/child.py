@@ -49,7 +49,7 @@ def call_in_child(
         [sys.executable, "-m", "decathlete.cluster", str(writer)],
         stdin=subprocess.PIPE,
         pass_fds=[writer],
-        env=os.environ
+        env=os.environ  # inherited as by every child process; no setting is read from it
         | dict.fromkeys(_THREADS, str(n_threads))
         | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )

@@ -34,7 +34,7 @@ NO_WORKERS_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Running:
+class _RunningCase:
     """A case that a worker has."""
 
     case_id: str
@@ -82,10 +82,10 @@ class DaskExecutor:
         Raises:
             ClusterError: no worker offers what the calls need, or all workers were lost.
         """
-        return _Map(self._client, self._members, function, cases, needs, self._plugins, self._no_workers_s).run()
+        return _MapCall(self._client, self._members, function, cases, needs, self._plugins, self._no_workers_s).run()
 
 
-class _Map:
+class _MapCall:
     """One :meth:`DaskExecutor.map`."""
 
     def __init__(
@@ -106,7 +106,7 @@ class _Map:
         self._plugins = tuple(plugins)
         self._no_workers_s = no_workers_s
         self._topic = f"decathlete-{uuid.uuid4().hex}"
-        self._running: dict[Any, _Running] = {}
+        self._running: dict[Any, _RunningCase] = {}
 
     def run(self) -> Iterator[Outcome[Any]]:
         """Yield the outcome of each case when it is there."""
@@ -169,7 +169,7 @@ class _Map:
             retries=0,
             pure=False,
         )
-        self._running[future] = _Running(case_id=case_id, member=member)
+        self._running[future] = _RunningCase(case_id=case_id, member=member)
 
     def _collect(self, dispatch: Dispatch) -> Iterator[Outcome[Any]]:
         """Wait a moment for cases that end; yield their outcomes."""
@@ -218,10 +218,10 @@ class _Map:
                 future.cancel()
                 yield from self._lose(running, dispatch)
 
-    def _lose(self, running: _Running, dispatch: Dispatch) -> Iterator[Outcome[Any]]:
+    def _lose(self, running: _RunningCase, dispatch: Dispatch) -> Iterator[Outcome[Any]]:
         case_id, address = running.case_id, running.member.address
         if dispatch.lose(case_id, running.member):
-            log.warning("the worker %s was lost; %s is given to another one", address, case_id)
+            log.warning("worker %s was lost; %s is assigned to another worker", address, case_id)
             return
         cause = ClusterError(
             f"{MAX_REASSIGNMENTS + 1} workers died while they processed it, the last one at {address}",
@@ -233,7 +233,7 @@ class _Map:
 
 def _no_workers(seconds: float) -> ClusterError:
     return ClusterError(
-        f"all workers were lost, and none came back for {seconds:g} s",
+        f"all workers were lost, and none has returned for {seconds:g} s",
         remedy="start workers and run the same command again; finished cases are kept",
         code="E-CLUSTER-WORKERS",
     )

@@ -27,7 +27,8 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from decathlete.core.documents import read_json
-from decathlete.core.files import output_code, remove_partials, writable_folder
+from decathlete.core.files import output_code, remove_partials
+from decathlete.core.output_paths import writable_folder
 from decathlete.errors import DecathleteError, OutputError
 
 LOCK_NAME = ".decathlete-lock"
@@ -81,14 +82,14 @@ class Owner:
         return f"pid {self.pid}, host {self.host}, since {self.since}"
 
 
-class _Held(threading.local):
+class _HeldLocks(threading.local):
     """The lock files that the current thread holds."""
 
     def __init__(self) -> None:
         self.paths: set[Path] = set()
 
 
-_held = _Held()
+_held = _HeldLocks()
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class ComponentSettings(Schema):
     free_on_resume: ClassVar[frozenset[str]] = frozenset()
 
     def to_config(self) -> dict[str, Any]:
-        """The component as a file holds it: its name, then its settings."""
+        """Return the component as a file has it: its name, then its settings."""
         return {"name": self.component, **self.model_dump(mode="json")}
 
 
@@ -146,7 +146,7 @@ class Registry(Generic[T]):
         return decorate
 
     def names(self) -> tuple[str, ...]:
-        """All known names, sorted: built in, registered, and of installed plug-ins. No component is imported."""
+        """Return all known names, sorted: built in, registered, and of installed plug-ins. No component is imported."""
         return tuple(sorted({*self.installed_names, *self._registered}))
 
     @property
@@ -168,7 +168,7 @@ class Registry(Generic[T]):
         return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
 
     def resolve(self, name: str) -> Component[T]:
-        """The component called ``name``: registered, built in, or of an installed plug-in.
+        """Return the component called ``name``: registered, built in, or of an installed plug-in.
 
         Raises:
             OptionError: there is none, or the plug-in that has it cannot be imported. A name of the form
@@ -192,7 +192,7 @@ class Registry(Generic[T]):
         return self._registered[name]
 
     def load(self, name: str) -> Component[T]:
-        """As :meth:`resolve`, and import ``module:Class``: for what the user of this process wrote.
+        """Find a component as :meth:`resolve` does, and import ``module:Class``: for names that the user wrote.
 
         Raises:
             OptionError: there is no such component.
@@ -228,12 +228,12 @@ class Registry(Generic[T]):
             raise self._invalid(name, settings, problem) from None
 
     def build(self, settings: ComponentSettings, *args: Any, **kwargs: Any) -> T:
-        """An instance of the component that ``settings`` belong to."""
+        """Make an instance of the component that ``settings`` belong to."""
         make: Callable[..., T] = self.resolve(settings.component).cls
         return make(settings, *args, **kwargs)
 
     def __iter__(self) -> Iterator[Component[T]]:
-        """All components, each imported; a plug-in that cannot be imported is left out, with a warning."""
+        """Yield all components, each imported; a plug-in that cannot be imported is left out, with a warning."""
         for name in self.names():
             try:
                 component = self.resolve(name)
@@ -243,15 +243,10 @@ class Registry(Generic[T]):
                 yield component
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
-        found = {}
-        for entry_point in _all_entry_points():
-            kind, _, name = entry_point.name.partition(".")
-            if kind.replace("_", " ") == self.kind:
-                found[name] = entry_point
-        return found
+        return entry_points_of(self.kind)
 
     def _find_registered(self, loaded: object, name: str) -> Component[T]:
-        """The component that importing ``loaded`` (a class, or a module) has registered."""
+        """Return the component that the import of ``loaded`` (a class or a module) has registered."""
         mine = [c for c in self._registered.values() if loaded is c.cls or c.cls.__module__ == _module_name(loaded)]
         exact = [c for c in mine if loaded is c.cls] or [c for c in mine if c.name == name] or mine
         if not exact:
@@ -305,7 +300,7 @@ class ComponentField:
         return {"anyOf": [{"type": "string"}, {"type": "object"}]}
 
     def _validated(self, value: Any) -> ComponentSettings:
-        """As :meth:`Registry.settings`, with its problems as those of the field."""
+        """Validate as :meth:`Registry.settings` does; its problems become those of the field."""
         try:
             return self._registry.settings(value)
         except OptionError as problem:
@@ -313,12 +308,22 @@ class ComponentField:
 
 
 def registries() -> dict[str, Registry[Any]]:
-    """Every registry that has been imported, by kind."""
+    """Return every registry that has been imported, by kind."""
     return dict(sorted(_registries.items()))
 
 
+def entry_points_of(kind: str) -> dict[str, metadata.EntryPoint]:
+    """Return the entry points of installed plug-ins that have components of a kind, by the component's name."""
+    found = {}
+    for entry_point in _all_entry_points():
+        prefix, _, name = entry_point.name.partition(".")
+        if prefix.replace("_", " ") == kind:
+            found[name] = entry_point
+    return found
+
+
 def _settings_of(cls: type[Any], name: str) -> type[ComponentSettings]:
-    """The ``Settings`` of ``cls``, which know the component's name; inherited ones get a subclass of their own."""
+    """Return the ``Settings`` of ``cls`` with the component's name; inherited ones get a subclass of their own."""
     own = cls.__dict__.get("Settings")
     shared = isinstance(own, type) and own.__dict__.get("component", name) != name  # by two components
     if own is None or shared:

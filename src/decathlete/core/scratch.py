@@ -33,10 +33,10 @@ def scratch_folder() -> Iterator[Path]:
     lock_file = folder.with_name(f"{folder.name}.lock")
     lock = FileLock(lock_file, thread_local=False)
     remedy = "free space there, or set TMPDIR to another folder"
-    with translate_os_error("cannot hold temporary files", where=parent, remedy=remedy):
+    with translate_os_error("cannot store temporary files", where=parent, remedy=remedy):
         lock.acquire()
     try:
-        with translate_os_error("cannot hold temporary files", where=parent, remedy=remedy):
+        with translate_os_error("cannot store temporary files", where=parent, remedy=remedy):
             folder.mkdir(mode=0o700)
         yield folder
     finally:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from decathlete.core.choices import BucketRegion
-from decathlete.core.files import atomic_path, remove, writable_folder
+from decathlete.core.files import atomic_path, remove
+from decathlete.core.output_paths import writable_folder
 from decathlete.core.sizes import require_disk_space
 from decathlete.dataset.decathlon import DecathlonTask, find_task, locate_archive
 from decathlete.dataset.manifest import MANIFEST

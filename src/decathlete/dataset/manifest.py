@@ -48,7 +48,7 @@ class _TestFiles(BaseModel):
     image: _Image
 
 
-class _Common(BaseModel):
+class _ManifestFields(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str | None = None
@@ -63,13 +63,13 @@ class _Common(BaseModel):
     validation: Any = None
 
 
-class _Decathlon(_Common):
+class _Decathlon(_ManifestFields):
     modality: dict[str, str] = Field(min_length=1)
     training: list[_Files] = Field(min_length=1)
     test: list[str | _TestFiles] = []
 
 
-class _NnUNet(_Common):
+class _NnUNet(_ManifestFields):
     channel_names: dict[str, str] = Field(min_length=1)
     file_ending: str
     dataset: dict[str, dict[str, Any]] | None = None

@@ -84,14 +84,14 @@ def _dealt(
 
 
 def _ignored_list_before(recorded: Splits | None, given: Splits, spec: DatasetSpec, options: SplitOptions) -> bool:
-    """Whether the recorded folds were dealt although the dataset has a list of folds, as release 0.1 did."""
+    """Return whether the folds were dealt although the dataset has a list of folds, as release 0.1 did."""
     if recorded is None or recorded.source is not None or options.file is not None or recorded.folds == given.folds:
         return False
     return _answers(recorded, make_splits(spec, n_folds=options.n_folds, seed=options.seed), spec, options)
 
 
 def _answers(recorded: Splits, fresh: Splits, spec: DatasetSpec, options: SplitOptions) -> bool:
-    """Whether the recorded folds were dealt for these options."""
+    """Return whether the recorded folds were dealt for these options."""
     if recorded.source is not None:
         return False
     group_of = groups_in_force(spec, options.n_folds)

@@ -85,7 +85,9 @@ def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345, prese
 def _nothing_to_hold_out(spec: DatasetSpec) -> DatasetError:
     if len(spec.cases) == 1 or spec.groups_from is None:
         return DatasetError(
-            f"{len(spec.cases)} case is too few: none can be held out", where=spec.root, remedy="add cases"
+            f"has {len(spec.cases)} case(s), but needs at least 2, because a case must be held out",
+            where=spec.root,
+            remedy="add cases",
         )
     return DatasetError(
         f"all {len(spec.cases)} cases belong to one patient, so that none can be held out",

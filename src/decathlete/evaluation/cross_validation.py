@@ -19,8 +19,9 @@ from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
 from decathlete.errors import DatasetError, printable
 from decathlete.evaluation.consistency import cross_validation_problems, reject_disagreement
+from decathlete.evaluation.metric_info import MetricInfo, metric_differences
 from decathlete.evaluation.origin import ScoresOrigin
-from decathlete.evaluation.scores import CaseScores, MetricInfo, Scores, Statistics, Values, metric_differences
+from decathlete.evaluation.scores import CaseScores, Scores, Statistics, Values
 from decathlete.evaluation.scores_v1 import upgrade_cross_validation
 
 OVERALL = "all classes"
@@ -44,16 +45,16 @@ class Spread(Schema):
 
     @classmethod
     def of(cls, name: str, items: Sequence[Means | CaseScores]) -> Self:
-        """Over ``items``, each counting once in every metric that it has."""
+        """Compute the spread over ``items``; each counts once in every metric that it has."""
         return cls(name=name, values={m: Statistics.of(i.values[m] for i in items) for m in items[0].values})
 
     @property
     def dice(self) -> Statistics | None:
-        """Of the Dice; ``None`` also where it was not computed."""
+        """Statistics of the Dice; ``None`` also if it was not computed."""
         return self.values.get("dice")
 
     def mean(self, metric: str) -> float | None:
-        """Mean of a metric; ``None`` where it has no value."""
+        """Return the mean of a metric; ``None`` if it has no value."""
         found = self.values.get(metric)
         return None if found is None else found.mean
 
@@ -83,7 +84,7 @@ class FoldScores(Schema):
 
     @classmethod
     def of(cls, fold: int, scores: Scores) -> Self:
-        """From a fold's ``scores.json``."""
+        """Make the record of a fold from its ``scores.json``."""
         names = [m.name for m in scores.metrics]
         return cls(
             fold=fold,
@@ -127,7 +128,7 @@ class CrossValidation(Schema):
 
     @classmethod
     def of(cls, scores: Mapping[int, Scores], **facts: Any) -> Self:
-        """From the scores of each fold (at least one).
+        """Make a cross-validation from the scores of each fold (at least one).
 
         Args:
             facts: ``dataset``, ``dims``, ``n_folds``, ``failed``.
@@ -164,7 +165,7 @@ class CrossValidation(Schema):
         return (*classes, Spread.of(OVERALL, self.pooled.cases))
 
     def headline_line(self) -> str:
-        """For example ``mean Dice 0.873 ± 0.012 · NSD ... · HD95 ... mm · 5 folds · 41 cases, pooled Dice 0.871``."""
+        """Return e.g. ``mean Dice 0.873 ± 0.012 · NSD ... · HD95 ... · 5 folds · 41 cases, pooled Dice 0.871``."""
         figures = " · ".join(
             f"{m.title} {self.overall.cell(m, of=len(self.folds))} {m.unit}".rstrip()
             for m in self.pooled.headline_metrics
@@ -178,7 +179,7 @@ class CrossValidation(Schema):
         return f"mean {figures} · {folds} · {_count(pooled.n_cases, 'case')}{together}"
 
     def table(self) -> str:
-        """For a terminal: a line per class, over folds and over all cases."""
+        """Return a table for a terminal: one line per class, over folds and over all cases."""
         n_folds, n_cases = len(self.folds), self.pooled.headline.n_cases
         metrics = self.pooled.headline_metrics
         over_folds = _lines(f"mean ± std over {_count(n_folds, 'fold')}", self.over_folds, metrics, n_folds)
@@ -186,7 +187,7 @@ class CrossValidation(Schema):
         return "\n".join([*over_folds, "", *pooled])
 
     def save_csv(self, path: Path) -> None:
-        """A row per class for each fold, for mean and std over folds, and for mean and std over all cases."""
+        """Write one row per class for each fold, for mean and std over folds, and for mean and std over all cases."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         names = [m.name for m in self.metrics]
@@ -207,10 +208,10 @@ def _check_folds_match(scores: Mapping[int, Scores]) -> None:
     held_out: dict[str, int] = {}
     for fold, found in scores.items():
         if [c.name for c in found.classes] != [c.name for c in first.classes]:
-            raise DatasetError(f"fold {fold} is scored on other classes than the rest", remedy=REMEDY)
+            raise DatasetError(f"fold {fold} has scores of other classes than the other folds", remedy=REMEDY)
         if differences := metric_differences(found.metrics, first.metrics):
             raise DatasetError(
-                f"fold {fold} is scored with other metrics than the rest: {', '.join(differences)}",
+                f"fold {fold} has scores of other metrics than the other folds: {', '.join(differences)}",
                 remedy="score it again with `decathlete validate --overwrite` and the metrics of the others",
             )
         for case in found.cases:

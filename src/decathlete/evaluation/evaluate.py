@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from decathlete.core.estimates import score_bytes
-from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.limits import limit_workers
 from decathlete.core.locks import locked_folder
+from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers, attempt, map_cases, require_shared
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.regions import resolve_labels

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from decathlete.errors import DecathleteError, OutputError
+from decathlete.evaluation.metric_info import MetricInfo, metric_differences
 from decathlete.evaluation.metrics import Metric
-from decathlete.evaluation.scores import MetricInfo, Scores, metric_differences
+from decathlete.evaluation.scores import Scores
 
 SCORES = "scores.json"
 

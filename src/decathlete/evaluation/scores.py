@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from decathlete.core.choices import Grid
 from decathlete.core.files import write_text
 from decathlete.core.schema import Schema
 from decathlete.errors import printable
 from decathlete.evaluation.consistency import reject_disagreement, scores_problems
-from decathlete.evaluation.metrics import Direction, HeadlineMean, Metric
+from decathlete.evaluation.metric_info import MetricInfo, headline_metrics, main_metric
+from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores_v1 import upgrade_scores
 
@@ -33,78 +34,6 @@ UNSCORED: tuple[Presence, ...] = ("neither", "not annotated")
 """Presence of a structure whose values the headline leaves out."""
 Values = dict[str, float | None]
 """Registered name of a metric -> its value; ``None``: undefined."""
-
-
-class MetricInfo(Schema):
-    """A metric as it was used, so that scores can be shown where the metric is not installed.
-
-    Attributes:
-        name: registered name: key and column of its values.
-        title, long_title, unit, direction, digits, if_one_empty, absent_value, headline_mean,
-            in_headline: see :class:`~decathlete.evaluation.metrics.Metric`.
-        is_share: whether values lie between 0 and 1, so that a bar can show them.
-        settings: of the component.
-    """
-
-    name: str
-    title: str
-    long_title: str
-    unit: str
-    direction: Direction
-    is_share: bool
-    digits: int
-    if_one_empty: float | None
-    absent_value: float | None
-    headline_mean: HeadlineMean
-    in_headline: bool
-    settings: dict[str, JsonValue]
-
-    @classmethod
-    def of(cls, metric: Metric) -> Self:
-        """Describe a metric."""
-        return cls(
-            name=metric.name,
-            title=metric.title,
-            long_title=metric.long_title,
-            unit=metric.unit,
-            direction=metric.direction,
-            is_share=metric.limits == (0.0, 1.0),
-            digits=metric.digits,
-            if_one_empty=metric.if_one_empty,
-            absent_value=metric.absent_value,
-            headline_mean=metric.headline_mean,
-            in_headline=metric.in_headline,
-            settings=metric.settings.model_dump(mode="json"),
-        )
-
-    @property
-    def heading(self) -> str:
-        """Title and unit, for the head of a table.
-
-        >>> from decathlete.evaluation.metrics import make_metrics
-        >>> [MetricInfo.of(metric).heading for metric in make_metrics()]
-        ['Dice', 'IoU', 'NSD', 'HD95 mm']
-        """
-        return f"{self.title} {self.unit}".rstrip()
-
-    @property
-    def identity(self) -> tuple[str, dict[str, JsonValue]]:
-        """What makes two metrics the same: name and settings."""
-        return self.name, self.settings
-
-    def format(self, value: float | None, *, undefined: str = "undefined") -> str:
-        """A value with the metric's decimals, without its unit."""
-        return undefined if value is None else f"{value:.{self.digits}f}"
-
-    def describe(self) -> str:
-        """Name and settings in words, for messages.
-
-        >>> from decathlete.evaluation.metrics import make_metrics
-        >>> [MetricInfo.of(metric).describe() for metric in make_metrics(["dice", "nsd"])]
-        ['dice', 'nsd (tolerance_mm 1)']
-        """
-        settings = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.settings.items())
-        return f"{self.name} ({settings})" if settings else self.name
 
 
 class ClassScores(Schema):
@@ -141,7 +70,7 @@ class CaseScores(Schema):
 
     @classmethod
     def of(cls, case_id: str, classes: Sequence[ClassScores]) -> Self:
-        """From the structures of one case (at least one)."""
+        """Make the scores of a case from those of its structures (at least one)."""
         means = {name: mean(c.values[name] for c in classes) for name in classes[0].values}
         return cls(case_id=case_id, classes=tuple(classes), values=means)
 
@@ -152,7 +81,7 @@ class CaseScores(Schema):
 
 
 class Statistics(Schema):
-    """Of one metric over cases."""
+    """Statistics of one metric over cases."""
 
     mean: float
     std: float
@@ -163,7 +92,7 @@ class Statistics(Schema):
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Self | None:
-        """Over the values that are defined; ``None`` when none is. ``std`` is that of the population."""
+        """Compute statistics of the values that are defined; ``None``: none is. ``std`` is that of the population."""
         known = np.array([v for v in values if v is not None], dtype=np.float64)
         if not known.size:
             return None
@@ -200,7 +129,7 @@ class ClassSummary(Schema):
 
     @classmethod
     def of(cls, scores: Sequence[ClassScores], metrics: Sequence[MetricInfo]) -> Self:
-        """From the scores of one structure in every case (at least one)."""
+        """Summarise one structure by its scores in every case (at least one)."""
         annotated = [s for s in scores if s.presence != "not annotated"]
         counts = {p: sum(s.presence == p for s in scores) for p in ("both", "truth only", "prediction only", "neither")}
         return cls(
@@ -216,7 +145,7 @@ class ClassSummary(Schema):
         )
 
     def mean(self, metric: str) -> float | None:
-        """Mean of a metric; ``None`` where it has no value."""
+        """Return the mean of the values that are defined; ``None``: none is."""
         summary = self.values.get(metric)
         return None if summary is None else summary.mean
 
@@ -243,7 +172,7 @@ class Headline(Schema):
 
     @classmethod
     def of(cls, cases: Sequence[CaseScores], metrics: Sequence[MetricInfo]) -> Self:
-        """From all cases."""
+        """Make the headline from all cases."""
         pairs = [s for c in cases for s in c.classes]
         over = {"cases": [c.values for c in cases], "pairs": [s.values for s in pairs]}
         present = [s for s in pairs if s.presence not in UNSCORED]
@@ -296,7 +225,7 @@ class Scores(Schema):
 
     @classmethod
     def of(cls, cases: Iterable[CaseScores], metrics: Iterable[Metric | MetricInfo]) -> Self:
-        """From the cases (at least one), all with the same structures and these metrics."""
+        """Make the scores from cases (at least one) that all have the same structures and these metrics."""
         ordered = sorted(cases, key=lambda c: c.case_id)
         infos = tuple(m if isinstance(m, MetricInfo) else MetricInfo.of(m) for m in metrics)
         by_class = zip(*(c.classes for c in ordered), strict=True)
@@ -323,13 +252,13 @@ class Scores(Schema):
         return headline_metrics(self.metrics)
 
     def ranked(self) -> list[CaseScores]:
-        """All cases, the worst by the main metric first; those without a value last."""
+        """Return all cases, the worst by the main metric first; those without a value last."""
         sign = 1 if self.main_metric.direction == "higher" else -1
         name = self.main_metric.name
         return sorted(self.cases, key=lambda c: (c.values[name] is None, sign * (c.values[name] or 0.0), c.case_id))
 
     def headline_line(self) -> str:
-        """For example ``mean Dice 0.873 · NSD 0.912 · HD95 1.40 mm · 41 cases``."""
+        """Return the headline, for example ``mean Dice 0.873 · NSD 0.912 · HD95 1.40 mm · 41 cases``."""
         h = self.headline
         cases = f"{h.n_cases} case" + ("s" if h.n_cases != 1 else "")
         if h.n_left_out:
@@ -343,7 +272,7 @@ class Scores(Schema):
         return f"{metric.title} {figure}" + (f" (undefined {n_undefined}x)" if n_undefined else "")
 
     def table(self) -> str:
-        """A line per structure for a terminal: means, and how often only one side has the structure."""
+        """Return a table for a terminal: for each structure the means, and how often only one side has it."""
         width = max(len("class"), *(len(c.name) for c in self.classes))
         widths = [max(5, len(m.heading) + 1) for m in self.metrics]
         head = [f"{m.heading:>{w}}" for m, w in zip(self.metrics, widths, strict=True)]
@@ -375,27 +304,8 @@ class Scores(Schema):
         write_text(path, printable(rows.getvalue()))
 
 
-def main_metric(metrics: Sequence[MetricInfo]) -> MetricInfo:
-    """Dice, or the first metric where there is no Dice."""
-    return next((m for m in metrics if m.name == "dice"), metrics[0])
-
-
-def headline_metrics(metrics: Sequence[MetricInfo]) -> tuple[MetricInfo, ...]:
-    """The main metric, then all others that a headline shows."""
-    main = main_metric(metrics)
-    return (main, *(m for m in metrics if m.in_headline and m is not main))
-
-
-def metric_differences(first: Sequence[MetricInfo], second: Sequence[MetricInfo]) -> list[str]:
-    """List the metrics that only one of two sequences has, in words; the order has no effect."""
-    before, after = ([m.identity for m in metrics] for metrics in (first, second))
-    return [m.describe() for m in first if m.identity not in after] + [
-        f"no {m.describe()}" for m in second if m.identity not in before and m.name not in {f.name for f in first}
-    ]
-
-
 def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that are defined, ``None`` when none is."""
+    """Return the mean of the values that are defined; ``None``: none is."""
     known = [v for v in values if v is not None]
     return float(np.mean(known)) if known else None
 

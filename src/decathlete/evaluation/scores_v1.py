@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from decathlete.errors import OptionError
+from decathlete.evaluation.metric_info import MetricInfo
 from decathlete.evaluation.metrics import make_metrics
 
 _METRICS = ("dice", "iou", "nsd", "hd95_mm")
@@ -28,7 +29,7 @@ def upgrade_cross_validation(data: Any) -> Any:
 
 
 def _has_version_1(data: Any) -> bool:
-    """Version 1, or none: then another key distinguishes version 1 from fields that a program sets."""
+    """Return whether data have version 1, or none: then another key distinguishes them from a program's fields."""
     return isinstance(data, Mapping) and data.get("version", 1) == 1
 
 
@@ -40,8 +41,6 @@ def _upgrade(upgrade: Callable[[Mapping[str, Any]], Any], data: Mapping[str, Any
 
 
 def _scores(data: Mapping[str, Any]) -> dict[str, Any]:
-    from decathlete.evaluation.scores import MetricInfo
-
     rest = {key: value for key, value in data.items() if key != "tolerance_mm"}
     metrics = make_metrics(_METRICS, tolerance_mm=data["tolerance_mm"])
     return rest | {
@@ -78,7 +77,7 @@ def _with_absent(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _headline(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Only HD95 could be undefined where a side has the class."""
+    """Convert a headline; only HD95 could be undefined where a side has the class."""
     rest = {key: value for key, value in _with_absent(data).items() if key != "n_hd95_undefined"}
     return rest | {"n_undefined": dict.fromkeys(_METRICS, 0) | {"hd95_mm": data["n_hd95_undefined"]}}
 

@@ -247,7 +247,7 @@ def check_replaceable(path: Path, is_exported: Callable[[Path], bool], *, overwr
 
 
 def _is_program_folder(folder: Path) -> bool:
-    """Whether ``folder`` holds an exported program, of whatever version, and nothing else."""
+    """Return whether ``folder`` holds an exported program, of whatever version, and nothing else."""
     try:
         record: dict[str, Any] = read_json(folder / RECORD_FILE)
         names = {RECORD_FILE, *record["sha256"]}

@@ -128,7 +128,7 @@ class ExportedFolder:
     def _find_previous(self) -> Path | None:
         expected = self.record.previous_stage
         if (expected is None) != (self.record.plan.previous_stage is None):
-            raise ModelError("is half of a cascade", where=self.folder, remedy=_EXPORT_AGAIN)
+            raise ModelError("is one of the two programs of a cascade", where=self.folder, remedy=_EXPORT_AGAIN)
         if expected is None:
             return None
         path = self.folder / PREVIOUS_STAGE_FOLDER / RECORD_FILE
@@ -161,7 +161,7 @@ class ExportedFolder:
 
 
 def is_program(folder: Path) -> bool:
-    """Whether ``folder`` holds an exported program, not a model bundle."""
+    """Return whether ``folder`` holds an exported program, not a model bundle."""
     return (folder / RECORD_FILE).is_file()
 
 

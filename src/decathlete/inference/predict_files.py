@@ -29,7 +29,8 @@ from decathlete.inference.output.files import (
 from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings
-from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor, PreparedInput
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
+from decathlete.inference.prediction import PreparedInput
 from decathlete.inference.prepared_inputs import read_stored
 from decathlete.inference.requirements import limit_prediction
 from decathlete.io.images import find_inputs, read_channels

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import StoreError
-from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor, PreparedInput
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
+from decathlete.inference.prediction import PreparedInput
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.store import PreparedStore, StoredCase
 from decathlete.preprocessing.write import preparation_digest
 
 
 def is_store(folder: Path) -> bool:
-    """Whether ``folder`` holds prepared cases, not images."""
+    """Return whether ``folder`` holds prepared cases, not images."""
     return (folder / "source.json").is_file() and (folder / "plan.json").is_file()
 
 

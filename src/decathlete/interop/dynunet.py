@@ -12,8 +12,9 @@ import torch
 from pydantic import JsonValue
 
 from decathlete.core.choices import Norm
-from decathlete.core.files import check_output_path, file_digest
+from decathlete.core.files import file_digest
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_output_path
 from decathlete.errors import ModelError, OptionError, problems_found
 from decathlete.interop.dynunet_names import WeightsMismatchError
 from decathlete.interop.dynunet_options import DynUNetOptions

@@ -107,7 +107,7 @@ def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = ", ".join(list(tensors)[:MAX_LISTED]) or "no tensors"
         problem = "several networks" if prefixes else "no DynUNet"
         raise WeightsMismatchError(
-            f"contains {problem}: it has {names}, ...; expected are names like {', '.join(EXPECTED)}"
+            f"contains {problem}: it has {names}, ...; it needs names like {', '.join(EXPECTED)}"
         )
     (prefix,) = prefixes
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

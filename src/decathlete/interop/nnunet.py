@@ -12,8 +12,9 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from decathlete.core.choices import Norm, Weights
-from decathlete.core.files import check_output_path, file_digest
+from decathlete.core.files import file_digest
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_output_path
 from decathlete.errors import ModelError
 from decathlete.interop.nnunet_files import (
     Plans,

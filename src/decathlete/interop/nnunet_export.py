@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from decathlete.core.files import atomic_path, check_output_path, replace_folder, write_json
+from decathlete.core.files import atomic_path, replace_folder, write_json
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_output_path
 from decathlete.core.schema import Schema
 from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.interop.nnunet_export_plan import (
@@ -113,7 +114,7 @@ def _is_exported(folder: Path, origin: Origin, *, overwrite: bool) -> bool:
         return False
     if not (folder / "plans.json").is_file():
         raise OutputError(
-            "exists and is not a nnU-Net model", where=folder, remedy="choose another folder", code="E-OUTPUT-EXISTS"
+            "exists and is not an nnU-Net model", where=folder, remedy="choose another folder", code="E-OUTPUT-EXISTS"
         )
     try:
         if Origin.load(folder / ORIGIN) == origin:

@@ -50,7 +50,7 @@ def augmentation_graph(
 
 
 def _zoom(volume: Node, roi: Node, patch_size: Axes, interpolation: Any) -> Node:
-    """The region ``roi`` (first and last corner, voxels from the low corner's edge) in as many voxels as a patch has.
+    """Zoom the region ``roi`` (first and last corner, voxels from the low corner's edge) to the patch's size.
 
     The same place is looked up in image and label: both take voxels' centres at half numbers.
     """
@@ -66,7 +66,7 @@ def _flip(volume: Node, flips: Node, patch_size: Axes) -> Node:
 
 
 def _change_row(row: Node, changed_T: Node, strength_T: Node, factor_T: Node) -> Node:
-    """One channel's blur, brightness and contrast; ``factor_T`` is ``strength_T`` on the row's device."""
+    """Blur one channel, and change its brightness and contrast; ``factor_T`` is ``strength_T`` on the row's device."""
     if changed_T[0]:
         row = fn.gaussian_blur(row, sigma=strength_T[0])
     if changed_T[1]:

@@ -27,11 +27,12 @@ from decathlete.core.locks import locked_output
 from decathlete.core.schema import describe
 from decathlete.errors import ModelError, OptionError, OutputError, printable, problems_found
 from decathlete.models.card import CARD_FILE, model_card
-from decathlete.models.components import component_origins
+from decathlete.models.components import component_origins, merge_origins
 from decathlete.models.record import (
     RECORD_FILE,
     WEIGHTS_FOLDER,
     Combination,
+    ComponentOrigin,
     MemberRecord,
     ModelRecord,
     NetworkRecord,
@@ -56,6 +57,7 @@ class TrainedMember:
         folds: fold of each network; empty: unknown.
         previous_stage: of a cascade: name of the member whose prediction is an additional input.
         mirror_axes, weights, provenance: see :class:`~decathlete.models.record.MemberRecord`.
+        components: origins of components beside those of the plan.
     """
 
     plan: Plan
@@ -66,6 +68,7 @@ class TrainedMember:
     weights: Weights = "final"
     provenance: Mapping[str, JsonValue] = field(default_factory=dict)
     previous_stage: str | None = None
+    components: Sequence[ComponentOrigin] = ()
 
     def __post_init__(self) -> None:
         if self.folds and len(self.folds) != len(self.networks):
@@ -282,7 +285,7 @@ def _write_member(folder: Path, member: TrainedMember, *, where: Path) -> Member
         networks=tuple(networks),
         weights=member.weights,
         previous_stage=member.previous_stage,
-        components=component_origins(member.plan),
+        components=merge_origins(*component_origins(member.plan), *member.components),
         provenance=dict(member.provenance),
     )
 
@@ -298,7 +301,7 @@ def _by_file(record: ModelRecord) -> Iterator[tuple[list[NetworkRecord], list[Ne
 
 
 def _find(path: Path) -> Path:
-    """The bundle's folder: ``path`` or ``path/model``."""
+    """Return the bundle's folder: ``path`` or ``path/model``."""
     if not path.exists():
         raise ModelError(
             "does not exist", where=path, remedy="name the folder of a run or of a model", code="E-MODEL-NOT-FOUND"

@@ -30,7 +30,7 @@ _FACTS = {
 
 
 def model_card(record: ModelRecord) -> str:
-    """The text of ``MODEL_CARD.md``. It lists only facts that ``record`` holds."""
+    """Return the text of ``MODEL_CARD.md``. It lists only facts that ``record`` contains."""
     dataset = " and ".join(dict.fromkeys(_text(member.plan.dataset) for member in record.members))
     parts = [f"# {dataset}: segmentation model", _purpose(), _structures(record), _prediction(record)]
     parts += [_member(member) for member in record.members]
@@ -101,6 +101,6 @@ def _table(header: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _text(value: str) -> str:
-    """On one line, with Markdown's and HTML's own characters escaped."""
+    """Return a text on one line, with the special characters of Markdown and HTML escaped."""
     line = " ".join(value.split())
     return "".join(f"\\{character}" if character in "\\`*[]<>|#" else character for character in line)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from decathlete.core.files import check_output_path
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_output_path
 from decathlete.core.sizes import require_disk_space
 from decathlete.errors import ModelError, OptionError
 from decathlete.models.bundle import BundleMember, ModelBundle, TrainedMember, check_place
@@ -118,7 +118,7 @@ class PredictionSettings:
 
     @classmethod
     def of(cls, bundle: ModelBundle) -> PredictionSettings:
-        """The settings of a bundle."""
+        """Return the settings of a bundle."""
         record = bundle.record
         return cls(
             folder=bundle.folder,
@@ -128,7 +128,7 @@ class PredictionSettings:
         )
 
     def differences(self, other: PredictionSettings) -> dict[str, bool]:
-        """Which settings keep the two models from predicting together as they are."""
+        """Return the settings that keep the two models from predicting together as they are."""
         return {
             "temperature": self.temperature != other.temperature,
             "postprocessing": self.postprocessing != other.postprocessing,
@@ -190,6 +190,7 @@ def first_stage(models: Sequence[Path], *, name: str = "3d_lowres") -> TrainedMe
         mirror_axes=first.mirror_axes,
         weights=first.weights,
         provenance=first.provenance,
+        components=first.components,
     )
 
 
@@ -261,6 +262,7 @@ def _copy_member(member: BundleMember, names: Mapping[str, str]) -> TrainedMembe
     folds = [network.fold for network in record.networks]
     return TrainedMember(
         name=names[record.name],
+        components=record.components,
         plan=record.plan,
         networks=StoredNetworks(member.folder, record.networks),
         folds=[fold for fold in folds if fold is not None] if None not in folds else (),

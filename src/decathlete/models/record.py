@@ -88,7 +88,7 @@ class MemberRecord(Schema):
         weights: averaged weights of the end of training (``final``) or of the best validation (``best``).
         previous_stage: of a cascade: the member whose prediction is an additional input. That member is no output of
             the model.
-        components: origins of the components that the plan names.
+        components: origins of the components that the plan names, and of those of the training.
         provenance: data, settings, time and software of the training.
     """
 
@@ -289,7 +289,7 @@ def common_plan(members: Sequence[MemberRecord]) -> Plan:
 
 
 def _from_version_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a version 2 record; unknown fields stay, to be rejected."""
+    """Return the content of a version 2 record; unknown fields stay and are rejected later."""
     unknown = {name: value for name, value in content.items() if name not in (*_VERSION_1_FIELDS, "version")}
     n_networks = content.get("networks", 1)
     if not isinstance(n_networks, int) or not 1 <= n_networks <= _MAX_NETWORKS:
@@ -314,7 +314,7 @@ def _from_version_1(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _version_1_folds(provenance: Any, n_networks: int) -> list[str | None]:
-    """The fold of each network, where the provenance records it."""
+    """Return the fold of each network, if the provenance records it."""
     known = provenance if isinstance(provenance, Mapping) else {}
     folds = known.get("folds", [known["fold"]] if "fold" in known else [])
     if isinstance(folds, list) and len(folds) == n_networks:

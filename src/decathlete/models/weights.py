@@ -84,7 +84,7 @@ class NetworkTensors:
 
     @classmethod
     def of(cls, spec: NetworkSpec) -> NetworkTensors:
-        """The tensors of the network that ``spec`` describes."""
+        """Return the tensors of the network that ``spec`` describes."""
         with torch.device("meta"):
             network = build_network(spec)
         return cls(
@@ -95,12 +95,12 @@ class NetworkTensors:
 
 
 def describe(state: Mapping[str, Tensor]) -> dict[str, TensorType]:
-    """Name, shape and type of every tensor of a state dict."""
+    """Return the name, shape and type of every tensor of a state dict."""
     return {name: TensorType(tuple(value.shape), value.dtype) for name, value in state.items()}
 
 
 def state_of(network: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of ``network``, on the CPU and contiguous."""
+    """Return the state dict of ``network``, on the CPU and contiguous."""
     state = network.state_dict() if isinstance(network, nn.Module) else network
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
@@ -192,7 +192,7 @@ def check_file(folder: Path, networks: Sequence[NetworkRecord], specs: Sequence[
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, without it.
+    """Read the tensors whose names begin with ``prefix``; the prefix is removed.
 
     Raises:
         ModelError: the file cannot be read any more.
@@ -269,7 +269,7 @@ def _digest(path: Path) -> str:
 
 
 def _stored_types(path: Path) -> dict[str, TensorType]:
-    """From the header alone, which also finds a truncated file."""
+    """Read the types of the tensors from the header alone, which also finds a truncated file."""
     try:
         with safe_open(path, framework="pt") as weights:
             slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118

@@ -124,7 +124,7 @@ class OnnxGraph:
         return self.node("Mul", [self.node("Mul", [x, share]), self.constant(torch.tensor(0.5))])
 
     def _group_norm(self, module: nn.GroupNorm, x: str) -> str:
-        """Each group as one channel; the scale and shift of the channels come after (opset 17 has no group norm)."""
+        """Normalise each group as one channel, then scale and shift the channels (opset 17 has no group norm)."""
         groups, axes = module.num_groups, (-1, *(1,) * self.dims)
         flat = self.node("Reshape", [x, self.constant(torch.tensor([0, groups, -1]))])
         plain = [self.constant(torch.ones(groups)), self.constant(torch.zeros(groups))]

@@ -112,7 +112,7 @@ class Fingerprint(Schema):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Measured:
+class _MeasuredCase:
     """One case's measurements, and the sample of its foreground (channels, samples) for the statistics."""
 
     case: CaseFingerprint
@@ -167,7 +167,7 @@ def make_fingerprint(
     return _pool(spec, [done[case_id] for case_id in cases], orientation)
 
 
-def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_samples: int) -> _Measured:
+def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_samples: int) -> _MeasuredCase:
     image_CZYX, label_ZYX, grid = _read(case, spec.labels, orientation, len(spec.channels))
     if image_CZYX.shape[0] != len(spec.channels):
         raise ImageError(
@@ -197,7 +197,7 @@ def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_sampl
         class_voxels=tuple(counts[: spec.labels.n_classes].tolist()),
         channel_means=tuple(means.tolist()),
     )
-    return _Measured(
+    return _MeasuredCase(
         case=measured,
         sample_CN=_sample(image_CZYX, foreground_mask(label_ZYX, spec.labels.n_classes), case.id, n_samples),
     )
@@ -234,7 +234,7 @@ def _sample(
     return np.asarray(image_CZYX[:, z, y, x], np.float32)
 
 
-def _check_units(spec: DatasetSpec, measured: Sequence[_Measured]) -> None:
+def _check_units(spec: DatasetSpec, measured: Sequence[_MeasuredCase]) -> None:
     in_pixels = [m.case.case_id for m in measured if m.case.unit == "pixel"]
     if in_pixels and len(in_pixels) < len(measured):
         raise DatasetError(
@@ -246,7 +246,7 @@ def _check_units(spec: DatasetSpec, measured: Sequence[_Measured]) -> None:
         )
 
 
-def _pool(spec: DatasetSpec, measured: Sequence[_Measured], orientation: Orientation) -> Fingerprint:
+def _pool(spec: DatasetSpec, measured: Sequence[_MeasuredCase], orientation: Orientation) -> Fingerprint:
     _check_units(spec, measured)
     samples_CN = np.concatenate([m.sample_CN for m in measured], axis=1)
     if not samples_CN.size:

@@ -36,7 +36,7 @@ INITIAL_EDGE: dict[int, int] = {2: 2048, 3: 256}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sized:
+class _NetworkSize:
     """A patch, its network and the batch that fits; ``shrunk``: whether the patch is smaller than the first one."""
 
     topology: Topology
@@ -78,8 +78,7 @@ def make_plan(
     spec = replace(spec, labels=with_swapped_annotations(labels, pairs))
     grid = working_grid(fingerprint, axes, spacing)
     previous_stage: Configuration | None = "3d_lowres" if configuration == "3d_cascade" else None
-    n_inputs = len(spec.channels) + options.foreground_channel
-    n_inputs += 0 if previous_stage is None else len(spec.labels.structures)
+    n_inputs = _n_inputs(spec, options, previous_stage)
     sized = _size(grid, spec, n_inputs=n_inputs, dims=dims, options=options, n_cases=len(fingerprint.cases))
     plan = Plan(
         dataset=spec.name,
@@ -113,9 +112,7 @@ def make_plan(
         mirroring = {"mirror_axes": explain.why_sides_are_not_mirrored()}
     reasons = {
         "orientation": explain.why_orientation(fingerprint.orientation),
-        "axis_order": explain.set_by("")
-        if axes is not None
-        else explain.why_axis_order(grid.order, grid.spacing, unit=fingerprint.unit),
+        "axis_order": _why_axis_order(grid, fingerprint, is_set=axes is not None),
         "preprocessing_order": explain.why_preprocessing_order(options.order),
         "target_spacing": explain.why_spacing(dims, coarse=grid.coarse, unit=fingerprint.unit),
         "normalization": explain.why_normalization(plan, fingerprint),
@@ -128,6 +125,18 @@ def make_plan(
         **{field: explain.set_by(option) for field, option in plan.user_set.items()},
     }
     return plan.revised(reasons=reasons)
+
+
+def _n_inputs(spec: DatasetSpec, options: PlanOptions, previous_stage: Configuration | None) -> int:
+    """Return the number of the network's input channels: image, foreground, and structures of the previous stage."""
+    n_previous = 0 if previous_stage is None else len(spec.labels.structures)
+    return len(spec.channels) + options.foreground_channel + n_previous
+
+
+def _why_axis_order(grid: WorkingGrid, fingerprint: Fingerprint, *, is_set: bool) -> str:
+    if is_set:
+        return explain.set_by("")
+    return explain.why_axis_order(grid.order, grid.spacing, unit=fingerprint.unit)
 
 
 def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions) -> None:
@@ -165,7 +174,7 @@ def _mirror_pairs(labels: LabelSet, options: PlanOptions) -> tuple[MirrorPair, .
 
 def _size(
     grid: WorkingGrid, spec: DatasetSpec, *, n_inputs: int, dims: Dims, options: PlanOptions, n_cases: int
-) -> _Sized:
+) -> _NetworkSize:
     """Return the largest patch that fits, shrunk from the median image, and the batch for it."""
     spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_target_gb
     architecture = find_architecture(options)
@@ -202,7 +211,7 @@ def _size(
         patch_size=topology.patch_size,
         dataset_share=reference.dataset_share,
     )
-    return _Sized(
+    return _NetworkSize(
         topology=topology,
         network=network,
         batch_size=batch,
@@ -212,7 +221,7 @@ def _size(
     )
 
 
-def _why_sized(sized: _Sized, median: Sequence[float], memory_gb: float) -> dict[str, str]:
+def _why_sized(sized: _NetworkSize, median: Sequence[float], memory_gb: float) -> dict[str, str]:
     return {
         "patch_size": explain.why_patch(median, sized.topology, shrunk=sized.shrunk, memory_gb=memory_gb),
         "batch_size": explain.why_batch(

@@ -29,7 +29,7 @@ _BLOCK = 64
 
 
 def coordinates(n_in: int, n_out: int) -> NDArray[np.float64]:
-    """Where the ``n_out`` output voxels lie on the input axis, in input voxels."""
+    """Return the positions of the ``n_out`` output voxels on the input axis, in input voxels."""
     return (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
 
 
@@ -50,24 +50,24 @@ class Taps:
 
     @classmethod
     def nearest(cls, n_in: int, n_out: int) -> Taps:
-        """The nearest voxel (the later one of two equally near)."""
+        """Interpolate by the nearest voxel (the later one of two equally near)."""
         index = torch.from_numpy(np.floor(np.clip(coordinates(n_in, n_out), 0, n_in - 1) + 0.5).astype(np.int64))
         return cls(index, index, torch.zeros(n_out), blends=False)
 
     @classmethod
     def linear(cls, n_in: int, n_out: int) -> Taps:
-        """Between the two nearest voxels."""
+        """Interpolate between the two nearest voxels."""
         at = torch.from_numpy(np.clip(coordinates(n_in, n_out), 0, n_in - 1))
         low = at.floor()
         weight = (at - low).float()
         return cls(low.long(), (low + 1).clamp(max=n_in - 1).long(), weight, blends=bool(weight.any()))
 
     def to(self, device: torch.device) -> Taps:
-        """The same, on ``device``."""
+        """Return a copy on ``device``."""
         return Taps(self.low.to(device), self.high.to(device), self.weight.to(device), self.blends)
 
     def part(self, start: int, stop: int, *, offset: int = 0) -> Taps:
-        """Of the outputs ``start`` to ``stop`` alone, on an input without its first ``offset`` voxels."""
+        """Return the part for the outputs ``start`` to ``stop``, on an input without its first ``offset`` voxels."""
         low, high = self.low[start:stop] - offset, self.high[start:stop] - offset
         return Taps(low, high, self.weight[start:stop], self.blends)
 
@@ -87,7 +87,7 @@ class Taps:
 
 @lru_cache(maxsize=64)
 def spline_matrix(n_in: int, n_out: int) -> Tensor:
-    """The ``n_out`` x ``n_in`` float32 matrix of cubic B-spline interpolation; its rows add up to 1."""
+    """Return the ``n_out`` x ``n_in`` float32 matrix of cubic B-spline interpolation; its rows add up to 1."""
     voxels = np.pad(np.eye(n_in), ((_PAD, _PAD), (0, 0)), mode="edge")
     coefficients = ndimage.spline_filter1d(voxels, order=3, axis=0, mode="mirror")
     at = coordinates(n_in, n_out) + _PAD
@@ -101,7 +101,7 @@ def spline_matrix(n_in: int, n_out: int) -> Tensor:
 
 
 def _cubic_bspline(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The centred cubic B-spline, whose support is -2..2."""
+    """Return the centred cubic B-spline, whose support is -2..2."""
     x = np.abs(x)
     inner = 2 / 3 - x**2 + x**3 / 2
     outer = (2 - x) ** 3 / 6
@@ -132,7 +132,7 @@ def cubic(x: Tensor, n_out: int, axis: int) -> Tensor:
 
 
 def _product(x: Tensor, first: int, matrix: Tensor, axis: int) -> Tensor:
-    """The product of ``matrix`` (out x in) with ``x`` from the voxel ``first`` on."""
+    """Return the product of ``matrix`` (out x in) with ``x`` from the voxel ``first`` on."""
     x, matrix = x.narrow(axis, first, matrix.shape[1]), matrix.to(x.device)
     if axis == x.ndim - 1:
         return x @ matrix.T

@@ -41,7 +41,7 @@ class Restoration(Schema):
         return given
 
     def staying(self, spacing: Triple) -> Restoration:
-        """The way back of an image that is to stay on its prepared grid, of ``spacing`` (working order, mm)."""
+        """Return the restoration of an image that stays on its prepared grid, of ``spacing`` (working order, mm)."""
         return Restoration(
             geometry=Geometry.plain(self.shape, spacing),
             axes=AxisTransform(),

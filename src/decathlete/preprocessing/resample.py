@@ -20,13 +20,13 @@ _ROUNDING = 1e-5
 
 
 def resampled_shape(shape: Shape, spacing: Triple, target: Triple) -> Shape:
-    """Voxels that cover the same extent at the target spacing, at least one per axis."""
+    """Return the shape that covers the same extent at the target spacing, at least one voxel per axis."""
     z, y, x = (max(1, round(n * (s / t))) for n, s, t in zip(shape, spacing, target, strict=True))
     return (z, y, x)
 
 
 def separated_axis(resampling: Resampling, spacing: Triple, target: Triple) -> int | None:
-    """The axis to resample by nearest neighbour, if any: the coarsest, before or else after resampling.
+    """Return the axis to resample by nearest neighbour, if any: the coarsest before or else after resampling.
 
     None where two axes are equally coarse: then neither is "the" slice axis. nnU-Net does the same.
 
@@ -45,7 +45,7 @@ def separated_axis(resampling: Resampling, spacing: Triple, target: Triple) -> i
 
 
 def _coarsest(spacing: Triple) -> int | None:
-    """The axis of the greatest spacing, if there is only one."""
+    """Return the axis of the greatest spacing, if there is only one."""
     found = [axis for axis in range(3) if spacing[axis] > max(spacing) * (1 - _ROUNDING)]
     return found[0] if len(found) == 1 else None
 
@@ -101,7 +101,7 @@ def resample_logits(logits_KZYX: Tensor, shape: Shape, *, separate_axis: int | N
 
 
 def resample_in_plane(logits_KZYX: Tensor, taps: tuple[Taps, Taps, Taps]) -> Tensor:
-    """As :func:`resample_logits` along the last two axes alone, so each plane by itself: they may be streamed."""
+    """Resample as :func:`resample_logits`, along the last two axes alone, so that planes can be streamed."""
     size = (len(taps[1].low), len(taps[2].low))
     if tuple(logits_KZYX.shape[2:]) == size:
         return logits_KZYX
@@ -140,7 +140,7 @@ Slices = tuple[slice, slice, slice]
 
 
 def _share(mask_ZYX: Tensor, taps: tuple[Taps, Taps, Taps]) -> tuple[Tensor, Slices]:
-    """A class resampled (0..1) in the box of the output outside which it is 0; and that box."""
+    """Return a resampled class (0..1) in the box of the output outside which it is 0; and that box."""
     share_ZYX, slices = mask_ZYX, []
     for axis, along in enumerate(taps):
         hit = mask_ZYX.movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()

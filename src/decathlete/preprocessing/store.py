@@ -132,7 +132,7 @@ class StoredCase:
 
     @classmethod
     def of(cls, folder: Path, record: CaseRecord) -> StoredCase:
-        """The case in ``folder`` that ``record`` describes."""
+        """Return the case in ``folder`` that ``record`` describes."""
         return cls(
             folder=folder,
             case_id=record.case_id,
@@ -167,12 +167,12 @@ class StoredCase:
         return prod(self.shape) * (4 * self.n_channels + 1) + self.record.sizes[FOREGROUND]
 
     def read_image(self, box: Box | None = None) -> NDArray[np.float32]:
-        """The image CZYX in ``box`` (which lies inside the volume), or all of it."""
+        """Read the image CZYX in ``box`` (inside the volume), or all of it."""
         where = (slice(None), *box.slices) if box else ()
         return read_array(self._verify(IMAGE), where, shape=(self.n_channels, *self.shape), dtype=np.float32)
 
     def read_label(self, box: Box | None = None) -> NDArray[np.uint8]:
-        """The class indices ZYX in ``box`` (which lies inside the volume), or all of them.
+        """Read the class indices ZYX in ``box`` (inside the volume), or all of them.
 
         Raises:
             StoreError: the case has no label.
@@ -270,7 +270,7 @@ class PreparedStore:
         return tuple(self._cases)
 
     def case(self, case_id: str) -> StoredCase:
-        """One case.
+        """Open one case.
 
         Raises:
             StoreError: it is not in this store.
@@ -281,7 +281,7 @@ class PreparedStore:
 
 
 def open_case(folder: Path) -> StoredCase:
-    """One case, checked to be whole.
+    """Open one case, and check that it is whole.
 
     Raises:
         StoreError: it is missing or damaged.
@@ -290,7 +290,7 @@ def open_case(folder: Path) -> StoredCase:
 
 
 def read_finished_record(folder: Path) -> CaseRecord:
-    """The record of a case whose files are all there.
+    """Return the record of a case whose files are all present.
 
     Raises:
         StoreError: it is missing or damaged.

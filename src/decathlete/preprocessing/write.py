@@ -19,10 +19,10 @@ from decathlete.core.files import (
     remove_partials,
     translate_native_write_error,
     value_digest,
-    writable_folder,
 )
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.locks import require_no_readers
+from decathlete.core.output_paths import writable_folder
 from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
@@ -138,12 +138,12 @@ def _find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Spli
 
 
 def _is_hidden_or_empty(path: Path) -> bool:
-    """Whether a path is hidden, or a folder without visible content, such as one that is only locked."""
+    """Return whether a path is hidden, or a folder without visible content, such as one that is only locked."""
     return path.name.startswith(".") or (path.is_dir() and all(p.name.startswith(".") for p in path.iterdir()))
 
 
 def _contains_only(folder: Path, cases: Sequence[Case], plan: Plan) -> bool:
-    """Whether all cases that can be read were prepared by ``plan``: then only the file of their plan is damaged."""
+    """Return whether all readable cases were prepared by ``plan``: then only the file of their plan is damaged."""
     found = []
     for case in cases:
         with suppress(StoreError):
@@ -152,7 +152,7 @@ def _contains_only(folder: Path, cases: Sequence[Case], plan: Plan) -> bool:
 
 
 def _other_split(folder: Path, splits: Splits) -> str | None:
-    """A new deal of the cases would let models of other folds be scored on cases that they were trained on."""
+    """Return the error for other folds: models would be scored on cases that they were trained on."""
     if not (folder / "splits.json").is_file():
         return None
     try:
@@ -177,7 +177,7 @@ def _splits_digest(splits: Splits) -> str:
 
 
 def is_current(folder: Path, digest: str) -> bool:
-    """Whether the case's folder holds, whole, what would be made again.
+    """Return whether the case's folder contains, complete, what would be made again.
 
     Every file is read once and compared with its checksum (0.45 s for each GB in the page cache). A case that an older
     release wrote without checksums is decompressed instead, and gets them.

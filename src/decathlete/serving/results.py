@@ -13,7 +13,8 @@ from decathlete.inference.output.dicom import write_dicom_result
 from decathlete.inference.output.files import Job as OutputFiles
 from decathlete.inference.output.files import write_outputs
 from decathlete.inference.output.provenance import PredictionRecord, inputs_digest
-from decathlete.inference.predict import Prediction, Predictor
+from decathlete.inference.predict import Predictor
+from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_label
 from decathlete.serving.model_cache import ModelInfo
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from decathlete.core.files import temporary_folder
 from decathlete.core.memory import is_out_of_memory, translate_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError, ServiceError
-from decathlete.inference.predict import IMAGE_TOO_LARGE, Prediction, Predictor
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
+from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_channels
 from decathlete.serving.jobs import Job, JobError, JobStore
 from decathlete.serving.model_cache import ModelCache

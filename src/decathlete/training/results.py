@@ -15,6 +15,7 @@ from decathlete.core.files import remove
 from decathlete.errors import DecathleteError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.combine import first_stage
+from decathlete.training.component_origins import training_origins
 from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, load_checkpoint
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
@@ -126,7 +127,7 @@ def result_of(task: TrainTask, state: RunState) -> TrainResult:
 
 
 def _last_dice(state: RunState) -> float | None:
-    """Mean Dice of the last validation; ``None`` if there was none."""
+    """Return the mean Dice of the last validation; ``None`` if there was none."""
     dice = [record.mean_dice for record in state.history if record.mean_dice is not None]
     return dice[-1] if dice else None
 
@@ -157,6 +158,7 @@ def _save_bundle(
         weights=kind,
         provenance=_keep_circumstances(provenance, folder),
         previous_stage=stages[0].name if stages else None,
+        components=training_origins(task.config, task.augmentation),
     )
     ModelBundle.save(folder, [*stages, member], overwrite=True)
 

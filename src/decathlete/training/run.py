@@ -146,7 +146,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
         state = _fit(task, record, progress)
     if task.config.timed and state.step < FEW_STEPS:
         log.warning(
-            "the time was over after %d training step(s): the model has hardly learned anything; train longer, "
+            "the training time ended after %d step(s): the model has hardly learned anything; train longer, "
             "or with a smaller patch, batch or network",
             state.step,
         )

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 from pydantic import JsonValue
 
-from decathlete.core.registry import Component, Registry, registries
+from decathlete.core.component_names import builtin_names
+from decathlete.core.component_sources import find_source, read_summary
+from decathlete.core.registry import Component, Registry, entry_points_of, registries
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 
-REGISTRIES = (
-    "decathlete.augmentation.transforms",
-    "decathlete.evaluation.metrics",
-    "decathlete.export.exporters",
-    "decathlete.inference.engines",
-    "decathlete.inference.output.postprocessing",
-    "decathlete.io.formats",
-    "decathlete.loading.loaders",
-    "decathlete.loading.samplers",
-    "decathlete.planning.architectures",
-    "decathlete.planning.normalizations",
-    "decathlete.training.objective.losses",
-    "decathlete.training.objective.optimizers",
-    "decathlete.training.objective.schedules",
-    "decathlete.training.reporting.loggers",
-)
-"""The modules that hold a registry: one for each kind."""
+PACKAGES = {
+    "architecture": "decathlete.networks.architectures",
+    "engine": "decathlete.inference.engines",
+    "exporter": "decathlete.export.exporters",
+    "image format": "decathlete.io.formats",
+    "loader": "decathlete.loading.loaders",
+    "logger": "decathlete.training.reporting.loggers",
+    "loss": "decathlete.training.objective.losses",
+    "metric": "decathlete.evaluation.metrics",
+    "normalization": "decathlete.preprocessing.normalizations",
+    "optimizer": "decathlete.training.objective.optimizers",
+    "postprocessing": "decathlete.inference.output.postprocessing",
+    "sampler": "decathlete.loading.samplers",
+    "schedule": "decathlete.training.objective.schedules",
+    "transform": "decathlete.augmentation.transforms",
+}
+"""Every kind of component, and the package of the built-in ones. It holds the registry, too, unless ``HOMES`` names
+another module."""
+
+HOMES = {
+    "architecture": "decathlete.planning.architectures",
+    "normalization": "decathlete.planning.normalizations",
+}
+"""Kinds whose registry does not need the packages of the components, and the module that holds it."""
 
 
 class SettingInfo(Schema):
@@ -55,30 +65,71 @@ class ComponentInfo(Schema):
     settings: tuple[SettingInfo, ...]
 
 
+class ComponentEntry(Schema):
+    """One component in a list of names.
+
+    Attributes:
+        distribution: installed package that has it; ``None`` for a loose module.
+    """
+
+    kind: str
+    name: str
+    summary: str
+    distribution: str | None
+
+
 def all_registries() -> dict[str, Registry[Any]]:
-    """Every registry of Decathlete, by kind."""
-    for module in REGISTRIES:
-        import_module(module)
-    known = set(REGISTRIES)
-    return {kind: r for kind, r in registries().items() if r.home in known}
+    """Return every registry of Decathlete, by kind."""
+    for kind, package in PACKAGES.items():
+        import_module(HOMES.get(kind, package))
+    return {kind: registries()[kind] for kind in PACKAGES}
 
 
 def components(kind: str | None = None) -> tuple[ComponentInfo, ...]:
-    """Every component, or those of one kind; built-ins and plug-ins are imported.
+    """Describe every component, or those of one kind; built-ins and plug-ins are imported.
 
     Raises:
         OptionError: there is no such kind.
     """
-    by_kind = all_registries()
-    wanted = kind and kind.replace("_", " ").replace("-", " ")
-    if wanted is not None and wanted not in by_kind:
-        raise OptionError(f"there is no kind of component called {kind}", remedy=f"choose among {', '.join(by_kind)}")
-    chosen = by_kind if wanted is None else {wanted: by_kind[wanted]}
-    return tuple(describe(component) for registry in chosen.values() for component in registry)
+    if kind is None:
+        return tuple(describe(component) for registry in all_registries().values() for component in registry)
+    wanted = kind.replace("_", " ").replace("-", " ")
+    if wanted not in PACKAGES:
+        raise OptionError(f"there is no kind of component called {kind}", remedy=f"choose among {', '.join(PACKAGES)}")
+    import_module(HOMES.get(wanted, PACKAGES[wanted]))
+    return tuple(describe(component) for component in registries()[wanted])
+
+
+def list_components() -> tuple[ComponentEntry, ...]:
+    """List the names of all components with their summaries; no component is imported."""
+    return tuple(entry for kind in PACKAGES for entry in sorted(_list_kind(kind), key=lambda entry: entry.name))
+
+
+def _list_kind(kind: str) -> Iterator[ComponentEntry]:
+    package = PACKAGES[kind]
+    builtin, installed = builtin_names(package), entry_points_of(kind)
+    for name in builtin:
+        summary = _summary_in(f"{package}.{name}", name)
+        yield ComponentEntry(kind=kind, name=name, summary=summary, distribution="decathlete")
+    for name, entry_point in installed.items():
+        distribution = entry_point.dist.name if entry_point.dist else None
+        summary = _summary_in(entry_point.module, name)
+        yield ComponentEntry(kind=kind, name=name, summary=summary, distribution=distribution)
+    registry = registries().get(kind)  # it exists if modules of --plugin have registered components
+    for name in registry.registered_names if registry else ():
+        if name not in (*builtin, *installed) and registry:
+            component = registry.resolve(name)
+            distribution = component.origin.distribution
+            yield ComponentEntry(kind=kind, name=name, summary=component.summary, distribution=distribution)
+
+
+def _summary_in(module: str, name: str) -> str:
+    source = find_source(module)
+    return "" if source is None else read_summary(source, name)
 
 
 def describe(component: Component[Any]) -> ComponentInfo:
-    """What a component is and can be set to."""
+    """Describe a component and its settings."""
     schema = component.settings.model_json_schema()
     properties: dict[str, Any] = schema.get("properties", {})
     return ComponentInfo(

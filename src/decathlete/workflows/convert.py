@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout
-from decathlete.core.files import check_writable_path
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_writable_path
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
 from decathlete.dataset.annotated import annotated_of

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.extras import import_optional
-from decathlete.core.files import check_output_folder
 from decathlete.core.locks import locked_folder
+from decathlete.core.output_paths import check_output_folder
 from decathlete.dataset.manifest import read_dataset
 from decathlete.io.images import read_image, read_label
 from decathlete.synthetic.brain_cohort import CohortOptions, make_brain_cohort

@@ -17,7 +17,8 @@ from decathlete.evaluation.scores import mean
 from decathlete.inference.batching.pipeline import compute_each, run_pipeline
 from decathlete.inference.engines import Engine
 from decathlete.inference.ensemble import PlanEnsemble
-from decathlete.inference.predict import Predictor, PreparedInput
+from decathlete.inference.predict import Predictor
+from decathlete.inference.prediction import PreparedInput
 from decathlete.io.images import read_channels, read_label
 from decathlete.planning.plan import Plan
 

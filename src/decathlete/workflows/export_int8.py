@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from decathlete.core.files import check_output_path, temporary_folder
+from decathlete.core.files import temporary_folder
 from decathlete.core.memory import translate_out_of_memory
+from decathlete.core.output_paths import check_output_path
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import ModelError
 from decathlete.export.exporters import CheckWindows

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from decathlete.core.files import check_output_path
+from decathlete.core.output_paths import check_output_path
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
 from decathlete.core.scratch import scratch_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from decathlete.core.files import check_output_path
+from decathlete.core.output_paths import check_output_path
 from decathlete.core.progress import CaseProgress
 from decathlete.core.scratch import scratch_folder
 from decathlete.errors import OptionError

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from decathlete.core.choices import Configuration
-from decathlete.core.files import check_output_folder, check_outside
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output, reading
+from decathlete.core.output_paths import check_output_folder, check_outside
 from decathlete.core.parallel import Workers
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError

@@ -52,7 +52,7 @@ def load_cases(
     """
     if not (root / "dataset.json").is_file():
         raise DatasetError(
-            "the raw dataset is not where it was in training",
+            "the raw dataset is not at the path that it had in training",
             where=root,
             remedy="use --dataset FOLDER with its new path",
             code="E-DATASET-NOT-FOUND",

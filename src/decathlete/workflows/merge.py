@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from decathlete.core.choices import DatasetLayout
-from decathlete.core.files import check_writable_path
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_writable_path
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.jobs import Job
-from decathlete.dataset.conversion.merge import Merged, merge_sources
+from decathlete.dataset.conversion.merge import MergedDatasets, merge_sources
 from decathlete.dataset.conversion.run import Record, check_output, check_replaceable, run_jobs
 from decathlete.dataset.conversion.source import read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
@@ -82,7 +82,7 @@ def merge_datasets(
         )
 
 
-def _common_suffix(merged: Merged) -> str:
+def _common_suffix(merged: MergedDatasets) -> str:
     """Return the suffix of the files of all datasets.
 
     Raises:
@@ -99,7 +99,7 @@ def _common_suffix(merged: Merged) -> str:
     return next(iter(found.values()))
 
 
-def _manifest(merged: Merged, folder: Path, layout: DatasetLayout, suffix: str) -> dict[str, object]:
+def _manifest(merged: MergedDatasets, folder: Path, layout: DatasetLayout, suffix: str) -> dict[str, object]:
     content = ManifestContent(
         name=folder.name,
         channels=merged.channels,

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from decathlete.core.documents import read_json
-from decathlete.core.files import check_output_path, check_outside, write_json
+from decathlete.core.files import write_json
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_output
+from decathlete.core.output_paths import check_output_path, check_outside
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.manifest import MANIFEST

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from decathlete.core.files import check_output_folder, temporary_folder, writable_folder
+from decathlete.core.files import temporary_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import reading
+from decathlete.core.output_paths import check_output_folder, writable_folder
 from decathlete.core.parallel import CaseExecutor
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import OptionError

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
+from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.manifest import read_dataset

@@ -19,7 +19,8 @@ from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.inference.batching.case_predictor import CasePredictor
 from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
 from decathlete.inference.output.restore import restore_label
-from decathlete.inference.predict import Predictor, PreparedInput
+from decathlete.inference.predict import Predictor
+from decathlete.inference.prediction import PreparedInput
 from decathlete.io.images import read_channels, read_label
 from decathlete.preprocessing.prepare import prepare
 

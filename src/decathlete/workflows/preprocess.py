@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from decathlete.core.choices import Configuration, Orientation
-from decathlete.core.files import check_output_folder
 from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output
+from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.annotated import read_annotated
@@ -97,18 +97,13 @@ def preprocess(
         may_reuse = reuse and not overwrite and which != "3d_cascade"
         store = _finished_store(folder, spec) if may_reuse else None
         if store is not None and (training is None or training.max_time_s is None):
-            if on_plan:
-                on_plan(store.plan)
-            return store
+            return _reuse(store, on_plan)
         with locked_folder(folder.parent, wait_for="checked the dataset of"):
             require_shared(workers, reads=[spec.root], writes=[folder.parent])
             fingerprint = load_or_make_fingerprint(
                 spec, folder.parent, options.orientation, workers=workers, progress=checking
             )
-            if source is None:
-                plan = plan_configuration(spec, fingerprint, which, options=options)
-            else:
-                plan = _derive_plan(source, spec, fingerprint, which, options=options, origin=str(plan_from))
+            plan = _make_plan(source, spec, fingerprint, which, options=options, origin=str(plan_from))
             if training is not None:
                 plan = plan_resolution(
                     plan,
@@ -121,10 +116,10 @@ def preprocess(
                     workers=workers,
                     fold_resources=fold_resources,
                 )
-        if on_plan:
-            on_plan(plan if store is None else store.plan)
         if store is not None:
-            return store
+            return _reuse(store, on_plan)
+        if on_plan:
+            on_plan(plan)
         splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
         stage = None if plan.previous_stage is None else find_first_stage(workspace, task, plan, splits)
         return prepare_store(
@@ -138,6 +133,12 @@ def preprocess(
             overwrite=overwrite,
             progress=progress,
         )
+
+
+def _reuse(store: PreparedStore, on_plan: Callable[[Plan], None] | None) -> PreparedStore:
+    if on_plan:
+        on_plan(store.plan)
+    return store
 
 
 def choose_folds(
@@ -174,8 +175,8 @@ def _read_source(model: Path, configuration: Configuration, training: TrainConfi
     return read_source_plan(model, configuration)
 
 
-def _derive_plan(
-    source: Plan,
+def _make_plan(
+    source: Plan | None,
     spec: DatasetSpec,
     fingerprint: Fingerprint,
     configuration: Configuration,
@@ -183,7 +184,9 @@ def _derive_plan(
     options: PlanOptions,
     origin: str,
 ) -> Plan:
-    """Return the plan with the decisions of ``source``, and log what was reused."""
+    """Return the plan by the rules, or with the decisions of ``source``; log what was reused."""
+    if source is None:
+        return plan_configuration(spec, fingerprint, configuration, options=options)
     derived = derive_plan(source, spec, fingerprint, configuration=configuration, options=options, origin=origin)
     for line in derived.lines:
         log.info("%s", line)
@@ -206,7 +209,7 @@ def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
 
 
 def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:
-    """Whether the recorded folds are kept; a list of folds beside the manifest that is not used is logged."""
+    """Return whether the recorded folds are kept; a list of folds beside the manifest that is not used is logged."""
     try:
         given = find_given_splits(spec)
     except DecathleteError as problem:

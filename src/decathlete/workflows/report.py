@@ -7,7 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from decathlete.core.durations import format_duration
-from decathlete.core.files import check_output_path, write_text
+from decathlete.core.files import write_text
+from decathlete.core.output_paths import check_output_path
 from decathlete.errors import ModelError, printable
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.scores import Scores

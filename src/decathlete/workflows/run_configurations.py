@@ -26,7 +26,8 @@ from decathlete.workflows.fold_tasks import FoldOutcome, run_folds
 from decathlete.workflows.folds import FoldSelection, format_folds
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.preprocess import load_or_make_fingerprint
-from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, SelectResult, select
+from decathlete.workflows.selection.result import SelectResult
+from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, select
 from decathlete.workflows.training_jobs import (
     AUTO,
     FIRST_STAGE,

@@ -10,9 +10,10 @@ from decathlete.core.files import file_digest, value_digest
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
+from decathlete.evaluation.metric_info import MetricInfo, metric_differences
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.origin import ScoresOrigin
-from decathlete.evaluation.scores import SCORES_STEMS, MetricInfo, Scores, metric_differences
+from decathlete.evaluation.scores import SCORES_STEMS, Scores
 from decathlete.inference.output.provenance import RecordedSettings, inputs_digest
 
 

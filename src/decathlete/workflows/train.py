@@ -11,8 +11,8 @@ from typing import Any
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import Configuration, PresetName
 from decathlete.core.durations import parse_duration
-from decathlete.core.files import check_output_folder
 from decathlete.core.locks import reading
+from decathlete.core.output_paths import check_output_folder
 from decathlete.dataset.split_cases import describe_untrained
 from decathlete.errors import OptionError
 from decathlete.planning.architectures import architecture_of
@@ -83,14 +83,7 @@ def train(
         _warn_of_untrained_classes(store, fold)
         plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
         plan = plan or make_training_plan(store, config, adapt=adapt, overrides=overrides)
-        if "budget" in plan.reasons:
-            log.info(
-                "the plan is adapted to the machine and the training time: patch %s, batch %d, features %s; %s",
-                plan.patch_size,
-                plan.batch_size,
-                architecture_of(plan.network).width,
-                plan.reasons["budget"],
-            )
+        _log_changed_plan(plan, store.plan)
         previous_stage: tuple[Path, ...] = ()
         if plan.previous_stage is not None:
             previous_stage = find_first_stage(workspace, task, plan, store.splits).models_for(fold)
@@ -107,6 +100,20 @@ def train(
             progress=progress,
             clock=clock,
         )
+
+
+def _log_changed_plan(plan: Plan, prepared: Plan) -> None:
+    """Log the patch, batch and network of a training if they are not those of the prepared data's plan."""
+    if all(getattr(plan, field) == getattr(prepared, field) for field in ("patch_size", "batch_size", "network")):
+        return
+    reason = plan.reasons.get("budget")
+    log.info(
+        "the plan is adapted to this training: patch %s, batch %d, features %s%s",
+        plan.patch_size,
+        plan.batch_size,
+        architecture_of(plan.network).width,
+        f"; {reason}" if reason else "",
+    )
 
 
 def _warn_of_untrained_classes(store: PreparedStore, fold: FoldName) -> None:

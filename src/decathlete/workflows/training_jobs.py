@@ -30,7 +30,7 @@ class Job:
     fold: int
 
     def __str__(self) -> str:
-        """For example ``3d_lowres fold 2``."""
+        """Return the job in words, for example ``3d_lowres fold 2``."""
         return f"{self.configuration} fold {self.fold}"
 
 

@@ -245,6 +245,14 @@ def test_flags_win_over_sections_and_set_adds_to_them(tmp_path: Path, monkeypatc
     assert heard["config"].batch_size == 3
 
 
+def test_set_reaches_settings_of_groups_and_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    assigned = ("validation.every=3", "validation.window.overlap=0.25", "sampler.oversampling=0.5")
+    flags = [part for text in assigned for part in ("--set", text)]
+    config = trained(monkeypatch, "--epochs", "9", *flags)["config"]
+    assert (config.validation.every, config.validation.window.overlap) == (3, 0.25)
+    assert config.sampler.to_config()["oversampling"] == 0.5
+
+
 def test_short_forms_on_the_command_line_win_over_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(NESTED)

@@ -22,10 +22,10 @@ from decathlete.core.files import (
     replace_folder,
     translate_os_error,
     value_digest,
-    writable_folder,
     write_json,
     write_text,
 )
+from decathlete.core.output_paths import writable_folder
 from decathlete.errors import OptionError, OutputError
 
 Fail = Callable[[str, int], None]

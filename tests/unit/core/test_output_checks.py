@@ -9,15 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.core.files import (
-    TEMPORARY_PREFIX,
-    atomic_path,
-    check_output_folder,
-    check_output_path,
-    check_outside,
-    remove_partials,
-    temporary_name,
-)
+from decathlete.core.files import TEMPORARY_PREFIX, atomic_path, remove_partials, temporary_name
+from decathlete.core.output_paths import check_output_folder, check_output_path, check_outside
 from decathlete.core.scratch import PREFIX, scratch_folder
 from decathlete.errors import DecathleteError, OutputError
 

@@ -22,8 +22,9 @@ from decathlete.evaluation.case import score_case
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.evaluate import evaluate
 from decathlete.evaluation.mask_pair import MaskPair
+from decathlete.evaluation.metric_info import MetricInfo
 from decathlete.evaluation.metrics import METRICS, make_metrics
-from decathlete.evaluation.scores import MetricInfo, Scores
+from decathlete.evaluation.scores import Scores
 from decathlete.io.images import write_label
 from decathlete.workflows.report import render_cross_validation, report
 from decathlete.workflows.report_charts import draw_distribution

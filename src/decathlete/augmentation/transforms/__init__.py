@@ -87,7 +87,7 @@ class TransformSettings(ComponentSettings):
 
 
 class IntensitySettings(TransformSettings):
-    """What all intensity transforms can be set to; a subclass gives ``between`` a default and a description."""
+    """Settings of every intensity transform; a subclass sets the default and the description of ``between``."""
 
     channel_probability: ChannelProbability = 1.0
     between: Interval

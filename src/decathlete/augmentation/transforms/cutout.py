@@ -30,7 +30,7 @@ def _at_most_one(interval: tuple[float, float]) -> tuple[float, float]:
 
 @TRANSFORMS.register("cutout")
 class Cutout(IntensityTransform):
-    """Replace the intensities of a box by the channel's mean, in all channels alike; the label stays."""
+    """Replace the intensities of a box by the channel's mean, equally in all channels; the label stays."""
 
     class Settings(IntensitySettings):
         """Probability and size of the box."""

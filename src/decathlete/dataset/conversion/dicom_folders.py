@@ -27,7 +27,7 @@ _REMEDY = "check the folders --images and --labels, and the names of the channel
 
 
 @dataclass
-class _Sorted:
+class _SortedSeries:
     """What the folders contain.
 
     Attributes:
@@ -119,11 +119,11 @@ def lies_alone_or_file(series: DicomSeries, label: Path) -> bool:
     return len(series.files) == 1 or lies_alone(series, besides=(label,))
 
 
-def _sort(images: Path, labels: Path) -> _Sorted:
+def _sort(images: Path, labels: Path) -> _SortedSeries:
     files = {path for folder in {images, labels} for path in FolderTree(root=folder).files() if is_slice(path)}
     label_files = sorted(path for path in files if path.is_relative_to(labels) and structure_kind(path))
     scan = sort_series(sorted(path for path in files - set(label_files) if path.is_relative_to(images)))
-    found = _Sorted(series=scan.series, unused=dict(scan.skipped))
+    found = _SortedSeries(series=scan.series, unused=dict(scan.skipped))
     for path in label_files:
         try:
             for uid in referenced_series(path):
@@ -134,7 +134,7 @@ def _sort(images: Path, labels: Path) -> _Sorted:
 
 
 def _cases_of_channels(
-    found: _Sorted, channels: Sequence[str], problems: list[str]
+    found: _SortedSeries, channels: Sequence[str], problems: list[str]
 ) -> list[tuple[tuple[DicomSeries, ...], Path]]:
     rules = default_rules(channels)
     if len(channels) == 1 and not any(rules[0].fits(series) for series in found.series):

@@ -30,7 +30,7 @@ class MergedPart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Merged:
+class MergedDatasets:
     """The united dataset.
 
     Attributes:
@@ -46,7 +46,7 @@ class Merged:
     texts: Mapping[str, str]
 
 
-def merge_sources(sources: Sequence[Source]) -> Merged:
+def merge_sources(sources: Sequence[Source]) -> MergedDatasets:
     """Unite datasets: classes with the same name become one class, whatever their values are.
 
     Values are numbered anew in the order in which the names appear. A class that a dataset does not declare is listed
@@ -67,7 +67,7 @@ def merge_sources(sources: Sequence[Source]) -> Merged:
         )
     labels = _unite_labels(specs)
     renamed = [_renamed(spec, prefix=_have_equal_ids(specs)) for spec in specs]
-    return Merged(
+    return MergedDatasets(
         labels=labels,
         channels=specs[0].channels,
         parts=tuple(_part(spec, labels) for spec in renamed),

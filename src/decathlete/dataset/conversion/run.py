@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from decathlete.core.files import check_output_path, remove, remove_partials, value_digest, write_json
+from decathlete.core.files import remove, remove_partials, value_digest, write_json
+from decathlete.core.output_paths import check_output_path
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
@@ -65,7 +66,7 @@ def check_output(folder: Path, source: Path, *, source_folders: Sequence[Path], 
         number = re.match(r"(?:Task|Dataset)(\d+)_(.+)", source.resolve().name)
         example = f"Dataset{int(number[1]):03d}_{number[2]}" if number else f"Dataset100_{source.resolve().stem}"
         raise OutputError(
-            "does not have a name by which nnU-Net finds a dataset",
+            "does not have a name that nnU-Net recognises as a dataset",
             where=folder,
             remedy=f"use Dataset, three digits, underscore, name: {folder.parent / example}",
         )
@@ -73,7 +74,9 @@ def check_output(folder: Path, source: Path, *, source_folders: Sequence[Path], 
         same = [p.name for p in folder.parent.glob(f"Dataset{match[1]}_*") if p.name != folder.name]
         if same:
             raise OutputError(
-                f"has the number of {same[0]}: nnU-Net would reject both", where=folder, remedy="choose another number"
+                f"has the same number as {same[0]}: nnU-Net would reject both",
+                where=folder,
+                remedy="choose another number",
             )
 
 

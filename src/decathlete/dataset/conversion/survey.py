@@ -16,7 +16,7 @@ from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.header_transforms import TRANSFORM_TOLERANCE_MM, transform_distance_mm
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
-from decathlete.dataset.check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
+from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found

@@ -72,10 +72,10 @@ class Metric(ABC):
 
     @abstractmethod
     def __call__(self, pair: MaskPair) -> float | None:
-        """The value for two masks that both have at least one voxel; ``None`` where it is undefined."""
+        """Return the value for two masks that have at least one voxel each; ``None``: it is undefined."""
 
     def score(self, pair: MaskPair) -> float | None:
-        """The value for any two masks: the declared one where a mask is empty."""
+        """Return the value for any two masks; an empty mask gives the declared value."""
         n_empty = (not pair.overlap.n_prediction) + (not pair.overlap.n_truth)
         if n_empty:
             return self.if_both_empty if n_empty == 2 else self.if_one_empty
@@ -95,7 +95,7 @@ def make_metrics(
     tolerance_mm: float | None = None,
     settings: Iterable[str] = (),
 ) -> tuple[Metric, ...]:
-    """The chosen metrics, in the order in which tables show them.
+    """Make the chosen metrics, in the order in which tables show them.
 
     Args:
         metrics: ``None``: Dice, IoU, NSD and HD95.
@@ -126,7 +126,7 @@ def make_metrics(
 
 
 def _config(choice: MetricChoice) -> dict[str, Any]:
-    """A choice as name and settings; a ``module:Class`` is imported."""
+    """Return a choice as name and settings; a ``module:Class`` is imported."""
     if isinstance(choice, Metric):
         choice = choice.settings
     if isinstance(choice, ComponentSettings):
@@ -141,5 +141,5 @@ def _assignment(text: str) -> tuple[str, str, Any]:
     name, separator, value = text.partition("=")
     metric, dot, setting = name.strip().replace("-", "_").partition(".")
     if not (separator and dot and setting and value.strip()):
-        raise OptionError(f"--set {text}: is not METRIC.SETTING=VALUE", remedy="write e.g. --set nsd.tolerance_mm=2")
+        raise OptionError(f"--set {text} is not METRIC.SETTING=VALUE", remedy="write e.g. --set nsd.tolerance_mm=2")
     return metric, setting, parse_value(value.strip())

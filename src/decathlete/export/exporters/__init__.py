@@ -66,7 +66,7 @@ class Exporter(ABC):
     takes_several_plans: ClassVar[bool] = False
 
     class Settings(ComponentSettings):
-        """None, unless the exporter has some."""
+        """Settings of the exporter; there are none unless a subclass adds some."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

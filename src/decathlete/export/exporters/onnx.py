@@ -49,7 +49,7 @@ class OnnxExporter(ProgramExporter):
 
 
 def _is_exported_file(path: Path) -> bool:
-    """Whether ``path`` is an exported ONNX program: its metadata contain a record."""
+    """Return whether ``path`` is an exported ONNX program: its metadata contain a record."""
     if not path.is_file():
         return False
     onnx = require_onnx()

@@ -20,7 +20,8 @@ from torch import Tensor
 from decathlete.core.parallel import Outcome, attempt
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityStore
 from decathlete.inference.output.restore import Restorer
-from decathlete.inference.predict import Prediction, Predictor, PreparedInput, translate_compute_error
+from decathlete.inference.predict import Predictor, translate_compute_error
+from decathlete.inference.prediction import Prediction, PreparedInput
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.sweep import VolumeSweep
 

@@ -47,7 +47,7 @@ class Engine(ABC):
     """
 
     class Settings(ComponentSettings):
-        """None, unless the engine has some."""
+        """Settings of the engine; there are none unless a subclass adds some."""
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
@@ -83,7 +83,7 @@ class Engine(ABC):
 
     @classmethod
     def supports(cls, plan: Plan) -> bool:  # noqa: ARG003 - for engines that cannot compute every network
-        """Whether the engine computes networks of this plan's architecture."""
+        """Return whether the engine computes networks of this plan's architecture."""
         return True
 
     @classmethod

@@ -41,7 +41,7 @@ def build_steps(steps: Sequence[PostprocessingStep], labels: LabelSet) -> tuple[
 
 
 def postprocess(label_ZYX: LabelZYX, geometry: Geometry, labels: LabelSet, steps: Sequence[Step]) -> LabelZYX:
-    """The label map after all steps; ``label_ZYX`` itself is not modified.
+    """Return the label map after all steps; ``label_ZYX`` itself is not modified.
 
     A voxel that leaves a structure gets the label of the last structure that it is still part of, in the order of
     painting, or background. A voxel that joins a structure gets that structure's label, or that of a later structure
@@ -97,7 +97,7 @@ def _change_structure(
 
 
 def _without(values: LabelZYX, removed: Region, labels: LabelSet) -> LabelZYX:
-    """New values of voxels that leave a structure."""
+    """Return the new values of voxels that leave a structure."""
     out = np.zeros_like(values)
     for structure, painted in zip(labels.structures, labels.structure_values, strict=True):
         if painted not in removed.values:
@@ -106,7 +106,7 @@ def _without(values: LabelZYX, removed: Region, labels: LabelSet) -> LabelZYX:
 
 
 def _with(values: LabelZYX, index: int, labels: LabelSet) -> LabelZYX:
-    """New values of voxels that join a structure."""
+    """Return the new values of voxels that join a structure."""
     joined = labels.structures[index]
     out = values.copy()
     for number, (structure, painted) in enumerate(zip(labels.structures, labels.structure_values, strict=True)):

@@ -22,7 +22,7 @@ from decathlete.core.geometry import Geometry
 from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.output.probabilities import ProbabilityFile, is_complete_file
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, inputs_digest
-from decathlete.inference.predict import Prediction
+from decathlete.inference.prediction import Prediction
 from decathlete.io.images import output_suffix, write_label
 from decathlete.preprocessing.store import StoredCase
 

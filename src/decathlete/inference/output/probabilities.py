@@ -186,14 +186,14 @@ class ProbabilityFile:
     @contextmanager
     def _open(self, mode: Literal["w+b", "r+b"] = "r+b") -> Iterator[BufferedRandom]:
         with (
-            translate_os_error("cannot hold the probabilities of an image", where=self.path.parent, remedy=_REMEDY),
+            translate_os_error("cannot store the probabilities of an image", where=self.path.parent, remedy=_REMEDY),
             self.path.open(mode) as stream,
         ):
             yield stream
 
 
 def is_complete_file(path: Path) -> bool:
-    """Whether an uncompressed NIfTI file exists and is as long as its header says."""
+    """Return whether an uncompressed NIfTI file exists and is as long as its header says."""
     try:
         return path.stat().st_size == stored_bytes(path)
     except (OSError, ImageError):

@@ -29,7 +29,7 @@ _BATCH_VALUES = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restored:
+class RestoredPrediction:
     """A prediction on the grid of its file.
 
     Attributes:
@@ -196,12 +196,12 @@ def restoring_bytes(restoration: Restoration, labels: LabelSet) -> int:
 
 def restore(
     logits_KZYX: Tensor, restoration: Restoration, labels: LabelSet, *, probabilities: bool = False
-) -> Restored:
+) -> RestoredPrediction:
     """Restore a whole volume of logits at once."""
     store = ProbabilityArray(labels.n_outputs, restoration.geometry, restoration.axes) if probabilities else None
     restorer = Restorer(restoration, labels, probabilities=store)
     restorer.add(logits_KZYX)
-    return Restored(label_ZYX=restorer.finish(), probabilities_KZYX=store.array_KZYX if store else None)
+    return RestoredPrediction(label_ZYX=restorer.finish(), probabilities_KZYX=store.array_KZYX if store else None)
 
 
 def restore_label(label_ZYX: NDArray[np.uint8], restoration: Restoration, labels: LabelSet) -> NDArray[np.integer[Any]]:

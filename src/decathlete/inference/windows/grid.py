@@ -94,7 +94,7 @@ class WindowGrid:
         return [Box(start=(z, y, x), stop=(z + pz, y + py, x + px)) for z, y, x in product(*self.starts)]
 
     def pad(self, image_CZYX: Tensor) -> Tensor:
-        """The volume with zeros around it where it is smaller than a window (itself if nowhere)."""
+        """Pad the volume with zeros where it is smaller than a window; return it as it is if it is nowhere smaller."""
         if self.padded == self.shape:
             return image_CZYX
         flat = [n for before_after in reversed(self.padding) for n in before_after]

@@ -305,7 +305,7 @@ class DiskSpill:
 
     def _translate_error(self) -> AbstractContextManager[None]:
         return translate_os_error(
-            "cannot hold the sums that a prediction spills to disk",
+            "cannot store the sums that a prediction spills to disk",
             where=self._scratch or Path(tempfile.gettempdir()),
             remedy="free space there, choose another output folder, or set a larger --memory",
         )

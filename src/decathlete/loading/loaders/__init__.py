@@ -94,15 +94,15 @@ class InputLoader(Protocol):
         ...
 
     def default_augmentation(self, dims: Dims) -> AugmentationConfig:
-        """The augmentation where the user chooses none."""
+        """Return the augmentation that is used if the user chooses none."""
         ...
 
     def on_device(self, augmentation: AugmentationConfig) -> AugmentationConfig:
-        """What is left of ``augmentation`` to be done on the training device."""
+        """Return the part of ``augmentation`` that the training device does."""
         ...
 
     def batches(self, context: LoaderContext) -> Iterable[RawBatch]:
-        """This process's batches, in order."""
+        """Yield the batches of this process, in order."""
         ...
 
 

@@ -27,11 +27,11 @@ class DaliInputLoader:
         check_dali(augmentation)
 
     def default_augmentation(self, dims: Dims) -> AugmentationConfig:
-        """The recipe's."""
+        """Return the augmentation of NVIDIA's recipe."""
         return AugmentationConfig.recipe(dims)
 
     def on_device(self, augmentation: AugmentationConfig) -> AugmentationConfig:  # noqa: ARG002
-        """Nothing: DALI has done it."""
+        """Return an empty augmentation, because DALI has done it."""
         return AugmentationConfig.none()
 
     def batches(self, context: LoaderContext) -> Iterable[RawBatch]:

@@ -22,14 +22,14 @@ class ThreadLoader:
         self.settings = settings
 
     def check(self, augmentation: AugmentationConfig | None) -> None:
-        """Nothing is needed but Decathlete itself."""
+        """Accept every augmentation; no other package is needed."""
 
     def default_augmentation(self, dims: Dims) -> AugmentationConfig:
-        """nnU-Net's."""
+        """Return the augmentation of nnU-Net."""
         return AugmentationConfig.default(dims)
 
     def on_device(self, augmentation: AugmentationConfig) -> AugmentationConfig:
-        """All of it."""
+        """Return the whole augmentation."""
         return augmentation
 
     def batches(self, context: LoaderContext) -> Iterable[RawBatch]:

@@ -51,11 +51,11 @@ class Sampler(Protocol):
         ...
 
     def case_id(self, step: int, index: int) -> str:
-        """The case that sample ``index`` of the global batch is cut from."""
+        """Return the case that sample ``index`` of the global batch is cut from."""
         ...
 
     def start(self, shape: Shape, foreground: Mapping[int, NDArray[np.int64]], step: int, index: int) -> Shape:
-        """The first voxel of the patch; negative along axes where the volume is smaller.
+        """Return the first voxel of the patch; negative along axes where the volume is smaller.
 
         Args:
             shape: of the case, Z, Y, X.

@@ -22,7 +22,8 @@ from decathlete.core.scratch import scratch_folder
 from decathlete.errors import TritonError
 from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.restore import Restorer
-from decathlete.inference.predict import Predictor, PreparedInput
+from decathlete.inference.predict import Predictor
+from decathlete.inference.prediction import PreparedInput
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.sweep import VolumeSweep
 from decathlete.io.images import Image, read_channels

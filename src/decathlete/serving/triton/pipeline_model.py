@@ -25,7 +25,8 @@ from decathlete.inference.batching.cases import predict_cases
 from decathlete.inference.batching.shared_batches import CaseRequest
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.probabilities import ProbabilityArray
-from decathlete.inference.predict import Prediction, Predictor
+from decathlete.inference.predict import Predictor
+from decathlete.inference.prediction import Prediction
 from decathlete.inference.sources import as_image
 from decathlete.io.images import Image, read_image
 from decathlete.serving.triton.tensors import check_exchange, make_tensor, read_tensor

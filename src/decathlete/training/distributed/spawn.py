@@ -47,30 +47,30 @@ class SpawnedEnvironment(ClusterEnvironment):  # type: ignore[misc]
 
     @property
     def main_port(self) -> int:
-        """Address at which rank 0 listens."""
+        """Port at which rank 0 listens."""
         return self._port
 
     @staticmethod
     def detect() -> bool:
-        """This environment is never detected; it is given."""
+        """Return ``False``: this environment is chosen, never detected."""
         return False
 
     def world_size(self) -> int:
-        """Number of processes."""
+        """Return the number of processes."""
         return self._world
 
     def set_world_size(self, size: int) -> None:
-        """Nothing: the number is fixed."""
+        """Do nothing: the number is fixed."""
 
     def global_rank(self) -> int:
-        """Rank of this process."""
+        """Return the rank of this process."""
         return self._rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Nothing: the rank is fixed."""
+        """Do nothing: the rank is fixed."""
 
     def local_rank(self) -> int:
-        """Rank of this process on this machine."""
+        """Return the rank of this process on this machine."""
         return self._rank
 
     def node_rank(self) -> int:

@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
                 torch.save({"version": CHECKPOINT_VERSION, **content}, partial)
         except RuntimeError as problem:
             raise OutputError(
-                f"cannot be written ({problem})", where=path, remedy="choose a folder with room on its disk"
+                f"cannot be written ({problem})", where=path, remedy="choose a folder on a disk with free space"
             ) from problem
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,9 @@ from decathlete.networks.layout import apply_layout
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.distributed import collectives as ranks
 from decathlete.training.distributed.sync_batch_norm import convert_to_sync_batch_norm
-from decathlete.training.loop.batches import UNENDING, device_augmenter, make_loader
+from decathlete.training.loop.batches import device_augmenter
 from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, load_checkpoint, save_checkpoint
+from decathlete.training.loop.epoch_batches import EpochBatches
 from decathlete.training.loop.finishing import Finishing
 from decathlete.training.loop.signals import StopRequest
 from decathlete.training.loop.state import Clock, RunState
@@ -275,36 +276,3 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
             self._scaler.load_state_dict(content["scaler"])
         self.state = RunState.from_dict(content["state"])
         self.state.outcome, self.state.stopped_by = "running", 0
-
-
-class EpochBatches:
-    """The open epoch's batches: each ``iter`` continues where the last stopped, until the epoch is over.
-
-    It declares an unending length, for without one Lightning would fetch a batch ahead and lose it at the end.
-    """
-
-    def __init__(self, module: SegmentationModule) -> None:
-        self._module = module
-        self._batches: Iterator[RawBatch] | None = None
-
-    def __len__(self) -> int:
-        return UNENDING
-
-    def __iter__(self) -> Iterator[RawBatch]:
-        module = self._module
-        while not self._paused():
-            if self._batches is None:
-                self._batches = iter(make_loader(module.task, module.device, first_step=module.state.step))
-            yield next(self._batches)
-        if self._ended():
-            self._batches = None  # no more are wanted: ends the readers
-
-    def _paused(self) -> bool:
-        module = self._module
-        return self._ended() or (module.finishing is None and module.budget.epoch_over(module.state))
-
-    def _ended(self) -> bool:
-        module, state = self._module, self._module.state
-        if module.finishing is not None:
-            return module.finishing.finished(state)
-        return bool(state.stopped_by) or module.budget.finished(state)

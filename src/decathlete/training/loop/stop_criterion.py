@@ -59,23 +59,23 @@ class StepLimit:
         self.val_every = val_every
 
     def progress(self, state: RunState) -> float:
-        """Steps made of all steps."""
+        """Return the share of the steps that are done, 0..1."""
         return min(state.step / (self.steps_per_epoch * self.n_epochs), 1.0)
 
     def epoch_over(self, state: RunState) -> bool:
-        """After its number of steps."""
+        """Return whether the epoch has made its number of steps."""
         return state.steps_in_epoch >= self.steps_per_epoch
 
     def finished(self, state: RunState) -> bool:
-        """After the last epoch's steps."""
+        """Return whether the steps of all epochs are done."""
         return state.step >= self.steps_per_epoch * self.n_epochs
 
     def validation_due(self, state: RunState) -> bool:
-        """Every ``val_every`` epochs and after the last."""
+        """Return whether a validation follows: every ``val_every`` epochs and after the last."""
         return (state.epoch + 1) % self.val_every == 0 or self.finished(state)
 
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
-        """Return the configured values: time must not decide where a run has to repeat."""
+        """Return the configured values, because a run that must repeat exactly cannot depend on time."""
         return most, self.val_every
 
 
@@ -90,34 +90,34 @@ class TimeLimit:
         self.n_slices = n_slices
 
     def deadline(self, state: RunState) -> float:
-        """Elapsed seconds at which the last step must have ended."""
+        """Return the elapsed seconds at which the last step must have ended."""
         known = state.save_cost_s * FINAL_SAVES + (state.val_cost_s if self._affordable(state) else 0.0)
         reserve = max(known, EARLY_RESERVE_SHARE * self.max_time_s)
         return self.max_time_s - min(reserve, MOST_RESERVE_SHARE * self.max_time_s)
 
     def progress(self, state: RunState) -> float:
-        """Elapsed time of the time until the deadline; 1 when no further step fits."""
+        """Return the elapsed share of the time until the deadline; 1 when no further step fits."""
         return min(max(state.progress, (state.elapsed_s + state.step_s) / self.deadline(state)), 1.0)
 
     def epoch_over(self, state: RunState) -> bool:
-        """At the first slice boundary after the epoch's start, one step made at least."""
+        """Return whether the slice of the epoch is over; an epoch has at least one step."""
         deadline = self.deadline(state)
         slice_s = deadline / self.n_slices
         boundary = min((math.floor(state.epoch_start_s / slice_s) + 1) * slice_s, deadline)
         return state.steps_in_epoch > 0 and (state.elapsed_s >= boundary or self.finished(state))
 
     def finished(self, state: RunState) -> bool:
-        """When another step could end after the deadline; never before the first."""
+        """Return whether another step could end after the deadline; at least one step is made."""
         return state.step > 0 and state.elapsed_s + STEP_MARGIN * state.step_s > self.deadline(state)
 
     def validation_due(self, state: RunState) -> bool:
-        """Every so many epochs and after the last, for which room is left in validation's share of the time."""
+        """Return whether a validation follows, every few epochs and after the last, if its share of the time allows."""
         if self.finished(state):
             return self._affordable(state)
         return self._affordable(state, times=2) and (state.epoch + 1) % state.val_every == 0
 
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
-        """As many cases as fit into a slice's share; if not one fits, one case every few slices."""
+        """Return the cases that fit into a slice's share; if not one fits, one case every few slices."""
         share_s = PLANNED_VALIDATION_SHARE * self.max_time_s / self.n_slices
         fitting = int(share_s / max(seconds_per_case, 1e-6))
         if fitting >= 1:

@@ -25,7 +25,7 @@ class DeepSupervision(nn.Module):
         self.weights = supervision_weights(heads)
 
     def forward(self, outputs: Tensor | Sequence[Tensor], label_B: Tensor) -> Tensor:
-        """The loss of a batch, a scalar.
+        """Return the loss of a batch, a scalar.
 
         Args:
             outputs: logits of each head, finest first, each (batch, K, *spatial / an integer per axis), any float
@@ -46,6 +46,6 @@ def supervision_weights(heads: int) -> tuple[float, ...]:
 
 
 def downsample(label_B: Tensor, shape: Sequence[int]) -> Tensor:
-    """Every n-th voxel of each spatial axis: where a strided convolution's outputs are centred."""
+    """Return every n-th voxel of each spatial axis: where a strided convolution's outputs are centred."""
     steps = [have // want for have, want in zip(label_B.shape[1:], shape, strict=True)]
     return label_B[(slice(None), *(slice(None, None, step) for step in steps))]

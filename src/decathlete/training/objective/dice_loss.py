@@ -54,7 +54,7 @@ class DiceCompoundLoss(StructureLoss):
         return self._dice(probabilities_BF, truth_BF, self.known(label_B)), entropy
 
     def voxel_loss(self, entropy: Tensor) -> Tensor:
-        """The loss of each voxel from its cross entropy ``-log p``, p the probability of the truth."""
+        """Return the loss of each voxel from its cross entropy ``-log p``, p the probability of the truth."""
         return entropy
 
     def _compare_classes(

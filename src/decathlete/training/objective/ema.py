@@ -33,7 +33,7 @@ class EMA:
             average.copy_(buffer)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights, under the trained network's names."""
+        """Return the averaged weights, under the trained network's names."""
         return self.network.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -42,7 +42,7 @@ class EMA:
 
 
 def ema_decay(step: int, *, progress: float, limit: float) -> float:
-    """The decay of the averaged weights after ``step`` steps (the one just made included).
+    """Return the decay of the averaged weights after ``step`` steps (the last one included).
 
     Its window (1 / (1 - decay), in steps) is at most ``limit``'s, at most ``EMA_WINDOW_SHARE`` of the steps that
     the whole training is expected to make (``step / progress``), and at most about a ninth of the steps made, so

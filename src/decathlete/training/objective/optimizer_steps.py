@@ -15,7 +15,7 @@ FUSED_DEVICES = ("cuda",)
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
-    """The optimizer of ``settings``, fused where the weights lie on a GPU that can.
+    """Build the optimizer of ``settings``, fused where the weights are on a GPU that supports it.
 
     The learning rate is set before each step by the schedule.
     """
@@ -34,7 +34,7 @@ def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
 
 
 def has_fused_unscaling(optimizer: Optimizer) -> bool:
-    """Whether the optimizer's step undoes loss scaling (fused ones do), so that nothing has done it before."""
+    """Return whether the optimizer's step undoes loss scaling, as fused ones do: nothing has done it before."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 

@@ -44,11 +44,11 @@ class StructureLoss(nn.Module):
         self.register_buffer("known_FI", _known(context.labels) if partial else None, persistent=False)
 
     def valid(self, label_B: Tensor) -> Tensor | None:
-        """Voxels that have a truth, (batch, *spatial); ``None`` where the dataset has no ignore label."""
+        """Return the voxels that have a truth, (batch, *spatial); ``None`` where the dataset has no ignore label."""
         return label_B != IGNORE_INDEX if self.has_ignore else None
 
     def known(self, label_B: Tensor) -> Tensor | None:
-        """Whether the truth of each structure is known, (batch, F or 1, *spatial); ``None``: everywhere.
+        """Return whether the truth of each structure is known, (batch, F or 1, *spatial); ``None``: everywhere.
 
         A structure is unknown in voxels that are ignored, and in the background of cases where it was not annotated.
         """
@@ -62,7 +62,7 @@ class StructureLoss(nn.Module):
         return logits_BK.softmax(dim=1)[:, 1:] if self.exclusive else logits_BK.sigmoid()
 
     def truth(self, label_B: Tensor) -> Tensor:
-        """Whether each voxel belongs to each structure, (batch, F, *spatial), bool; ignored voxels to none."""
+        """Return whether each voxel belongs to each structure, (batch, F, *spatial), bool; ignored voxels to none."""
         if self.members_RI is not None:
             return self.members_RI[:, label_B.long()].transpose(0, 1)
         classes_F = torch.arange(1, self.labels.n_classes, device=label_B.device, dtype=label_B.dtype)
@@ -99,12 +99,12 @@ def overlap_sums(probability_BF: Tensor, truth_BF: Tensor, valid_B: Tensor | Non
 
 
 def sums_are_joint() -> bool:
-    """Whether sums are taken over ranks: only in training steps, which all ranks make together."""
+    """Return whether sums are taken over ranks: only in training steps, which all ranks make together."""
     return torch.is_grad_enabled() and world_size() > 1
 
 
 def sum_over_ranks(sums: Tensor) -> Tensor:
-    """The sum of ``sums`` over all ranks in a training step, differentiable; elsewhere ``sums``.
+    """Return the sum of ``sums`` over all ranks in a training step, differentiable; elsewhere ``sums``.
 
     The mean of the ranks' gradients, which DDP forms, is then that of one process with all their patches. Every rank
     must call the loss equally often.
@@ -116,14 +116,14 @@ def sum_over_ranks(sums: Tensor) -> Tensor:
 
 
 def mean_over_valid(loss_B: Tensor, valid_B: Tensor | None) -> Tensor:
-    """Mean over voxels that have a truth. Ranks differ in how many: each divides by the mean of their counts."""
+    """Return the mean over voxels that have a truth. Every rank divides by the mean of all ranks' counts."""
     if valid_B is None:
         return loss_B.mean()
     return torch.where(valid_B, loss_B, 0.0).sum() / mean_over_ranks(valid_B.sum().to(loss_B.dtype)).clamp(min=1e-6)
 
 
 def mean_over_ranks(count: Tensor) -> Tensor:
-    """The mean over ranks of a count, in a training step; elsewhere ``count``."""
+    """Return the mean over ranks of a count, in a training step; elsewhere ``count``."""
     if not sums_are_joint():
         return count
     count = count.clone()
@@ -132,7 +132,7 @@ def mean_over_ranks(count: Tensor) -> Tensor:
 
 
 def _known(labels: LabelSet) -> Tensor:
-    """Whether class index i says if a voxel belongs to structure f, (F, 256)."""
+    """Return whether class index i says if a voxel belongs to structure f, (F, 256)."""
     known_FI = torch.ones(len(labels.structures), IGNORE_INDEX + 1, dtype=torch.bool)
     known_FI[:, IGNORE_INDEX] = labels.ignore is None
     for members in labels.unannotated:
@@ -141,7 +141,7 @@ def _known(labels: LabelSet) -> Tensor:
 
 
 def _members(labels: LabelSet) -> Tensor:
-    """Whether class index i belongs to region r, (regions, 256)."""
+    """Return whether class index i belongs to region r, (regions, 256)."""
     members_RI = torch.zeros(len(labels.structures), IGNORE_INDEX + 1, dtype=torch.bool)
     for row, indices in zip(members_RI, labels.structure_indices, strict=True):
         row[list(indices)] = True

@@ -70,7 +70,7 @@ class Curves:
             self._run_safely(name, partial(self._begin, name, logger, known.get(name), state))
 
     def on_step(self, step: int, progress: float) -> None:
-        """Nothing: means of epochs are logged."""
+        """Do nothing: means of epochs are logged."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Log the epoch's figures, each a curve over steps."""

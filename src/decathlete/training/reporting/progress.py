@@ -26,7 +26,7 @@ class LogProgress:
     """Writes a line to the log for each epoch."""
 
     def on_step(self, step: int, progress: float) -> None:
-        """Nothing: there are too many steps."""
+        """Do nothing: there are too many steps."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Log the epoch's figures."""

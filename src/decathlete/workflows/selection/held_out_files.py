@@ -12,7 +12,8 @@ from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.files import Job, make_jobs, read_finished, write_outputs
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, volumes_ml
-from decathlete.inference.predict import Prediction, Predictor
+from decathlete.inference.predict import Predictor
+from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_label
 from decathlete.models.bundle import ModelBundle
 

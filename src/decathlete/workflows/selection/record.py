@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
@@ -116,3 +116,17 @@ class Selection(Schema):
     def selected_candidate(self) -> CandidateRecord:
         """The record of the selected candidate."""
         return next(candidate for candidate in self.candidates if candidate.name == self.selected)
+
+    def provenance(self) -> dict[str, JsonValue]:
+        """Return what the record of the selected model keeps of the selection."""
+        total = self.postprocessing.total
+        return {
+            "selected": self.selected,
+            "held_out_dice": self.selected_candidate.dice,
+            "held_out_dice_with_postprocessing": None if total is None else total.after,
+            "postprocessing": [
+                {"step": decision.step.model_dump(mode="json"), "gain": decision.gain.model_dump(mode="json")}
+                for decision in self.postprocessing.tried
+                if decision.used and decision.gain is not None
+            ],
+        }

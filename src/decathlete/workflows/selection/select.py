@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
-
-from decathlete.core.files import check_output_folder, value_digest
+from decathlete.core.files import value_digest
 from decathlete.core.locks import locked_folder
+from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers
 from decathlete.dataset.groups import groups_in_force
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
-from decathlete.errors import DatasetError, DecathleteError, OptionError, OutputError
-from decathlete.evaluation.comparison import Difference
-from decathlete.evaluation.scores import Scores
+from decathlete.errors import OptionError
 from decathlete.inference.options import PredictOptions
-from decathlete.models.bundle import ModelBundle, check_place
+from decathlete.models.bundle import check_place
 from decathlete.models.combine import combine_bundles
 from decathlete.workflows.progress import ProgressReporter
-from decathlete.workflows.report import write_selection_page
 from decathlete.workflows.selection.candidates import (
     Candidate,
     HeldOutResult,
@@ -31,43 +26,21 @@ from decathlete.workflows.selection.candidates import (
     score_configuration,
     score_pair,
 )
+from decathlete.workflows.selection.compare import CANDIDATES, find_best, make_records
 from decathlete.workflows.selection.configurations import TrainedConfiguration, common_folds, find_configurations
 from decathlete.workflows.selection.held_out_files import write_held_out_files
 from decathlete.workflows.selection.postprocessing import decide_postprocessing
-from decathlete.workflows.selection.record import SELECTION, CandidateRecord, PostprocessingDecision, Selection
+from decathlete.workflows.selection.record import SELECTION, PostprocessingDecision, Selection
+from decathlete.workflows.selection.result import SelectResult, load_existing, make_result
 from decathlete.workflows.selection.step_effects import HeldOutCase
-from decathlete.workflows.selection.summary import explain_choice, summarize
+from decathlete.workflows.selection.summary import explain_choice
 from decathlete.workflows.selection.validation import MODEL, VALIDATION, load_fold_cases
 from decathlete.workflows.validate import validate
 
 SELECTED = "selected"
 """Name of the default output folder, beside the configurations."""
-CANDIDATES = "candidates"
 DEFAULT_MAX_MEMBERS = 10
 """A pair of configurations with five folds each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectResult:
-    """The result of a selection.
-
-    Attributes:
-        folder: contains ``model``, ``selection.json``, ``selection.html``, ``scores.json`` and ``validation``.
-        model: the model, for ``predict``, ``validate`` and ``export``.
-        scores: scores of the held-out cases with post-processing, on their original grids.
-        selection: comparison and decisions.
-        report: ``selection.html``.
-    """
-
-    folder: Path
-    model: Path
-    scores: Scores
-    selection: Selection
-    report: Path
-
-    def summary(self) -> str:
-        """Return the comparison as a table, and the decisions in words."""
-        return summarize(self.selection)
 
 
 def select(
@@ -111,12 +84,12 @@ def select(
     candidates = make_candidates(configurations, folds, max_members=max_members)
     if not any(candidate.folds for candidate in candidates):
         raise OptionError(
-            f"no configuration has a model of at most {max_members} networks", remedy="use a greater --max-members"
+            f"no configuration has a model of at most {max_members} networks", remedy="use a larger --max-members"
         )
     folder = check_output_folder(output or configurations[0].folder.parent / SELECTED)
     key = _key(configurations, folds, options, max_members, group_by)
     with locked_folder(folder):
-        existing = _existing(folder, key, overwrite=overwrite)
+        existing = load_existing(folder, key, overwrite=overwrite)
         if existing is not None:
             return existing
         check_place(folder / MODEL, overwrite=True)
@@ -127,7 +100,9 @@ def select(
             overwrite_runs=overwrite,
             progress=reporter.cases("predict"),
         )
-        return _Work(folder, configurations, folds, candidates, setup, reporter).run(key, max_members, group_by)
+        return _SelectionSteps(folder, configurations, folds, candidates, setup, reporter).run(
+            key, max_members, group_by
+        )
 
 
 def _key(
@@ -142,47 +117,7 @@ def _key(
     return value_digest([models, list(folds), options.model_dump(mode="json"), max_members, group_by])
 
 
-def _existing(folder: Path, key: str, *, overwrite: bool) -> SelectResult | None:
-    """Return the finished selection of the same models and options in ``folder``.
-
-    Raises:
-        OutputError: it contains another selection, and ``overwrite`` is not set.
-    """
-    if not (folder / SELECTION).exists():
-        return None
-    difference = "a selection of other models or options"
-    try:
-        selection = Selection.load(folder / SELECTION)
-    except DecathleteError as problem:
-        difference = f"a damaged selection ({problem.problem})"
-    else:
-        if selection.key == key:
-            return _finished(folder, selection)
-    if overwrite:
-        return None
-    raise OutputError(
-        f"contains {difference}",
-        where=folder,
-        remedy="use --overwrite to replace it, or choose another --output",
-        code="E-OUTPUT-EXISTS",
-    )
-
-
-def _finished(folder: Path, selection: Selection) -> SelectResult | None:
-    """Return a selection whose files are all there; ``None``: it was stopped before its end, or a file is damaged."""
-    try:
-        ModelBundle.load(folder / MODEL)
-        return _result(folder, selection, Scores.load(folder / "scores.json"))
-    except DecathleteError:
-        return None
-
-
-def _result(folder: Path, selection: Selection, scores: Scores) -> SelectResult:
-    page = write_selection_page(folder)
-    return SelectResult(folder=folder, model=folder / MODEL, scores=scores, selection=selection, report=page)
-
-
-class _Work:
+class _SelectionSteps:
     """The steps of one selection."""
 
     def __init__(
@@ -209,7 +144,7 @@ class _Work:
         spec = read_dataset(root, group_by=group_by, spacing=first.spacing, annotated=first.annotated or None)
         patients = groups_in_force(spec, len(self.folds))
         results = self._score(cases)
-        best = self._best(results)
+        best = find_best(self.candidates, results, folder=self.folder)
         result = results[best.name]
         self.reporter.step("Decide on post-processing")
         decision = self._postprocessing(result, cases, patients)
@@ -224,7 +159,7 @@ class _Work:
             max_members=max_members,
             selected=best.name,
             reason="",
-            candidates=self._records(results, best, patients, max_members),
+            candidates=make_records(self.candidates, results, best=best, patients=patients, max_members=max_members),
             postprocessing=decision,
             device=result.device,
         )
@@ -246,22 +181,6 @@ class _Work:
             folder.mkdir(parents=True, exist_ok=True)
             result.scores.save_files(folder)
         return results
-
-    def _best(self, results: Mapping[str, HeldOutResult]) -> Candidate:
-        """Return the candidate with the highest mean Dice; of equal ones, that with the fewest networks."""
-        scored = [
-            (dice, -candidate.n_networks, candidate)
-            for candidate in self.candidates
-            if candidate.folds and (dice := results[candidate.name].scores.headline.dice) is not None
-        ]
-        if not scored:
-            raise DatasetError(
-                "no held-out case has any foreground: there is nothing to compare",
-                where=self.folder,
-                remedy="use cases whose label maps have a foreground",
-                code="E-DATASET-LABELS",
-            )
-        return max(scored, key=lambda entry: entry[:2])[2]
 
     def _postprocessing(
         self, result: HeldOutResult, cases: Mapping[int, Sequence[Case]], patients: Mapping[str, str]
@@ -287,43 +206,13 @@ class _Work:
             held_out, labels, smallest_truth_ml=volumes, patients=patients, workers=self.setup.workers
         )
 
-    def _records(
-        self, results: Mapping[str, HeldOutResult], best: Candidate, patients: Mapping[str, str], max_members: int
-    ) -> tuple[CandidateRecord, ...]:
-        """Return the records of all candidates, the best first."""
-        records = [self._record(candidate, results, best, patients, max_members) for candidate in self.candidates]
-        return tuple(sorted(records, key=lambda r: (r.name != best.name, -(r.dice or -1.0), r.networks)))
-
-    def _record(
-        self,
-        candidate: Candidate,
-        results: Mapping[str, HeldOutResult],
-        best: Candidate,
-        patients: Mapping[str, str],
-        max_members: int,
-    ) -> CandidateRecord:
-        result = results.get(candidate.name)
-        alone = [results[configuration.name].median_seconds for configuration in candidate.configurations]
-        return CandidateRecord(
-            name=candidate.name,
-            configurations=tuple(configuration.name for configuration in candidate.configurations),
-            folds=candidate.folds,
-            networks=candidate.n_networks,
-            seconds_per_case=sum(alone) * len(candidate.folds) if candidate.folds else None,
-            dice=result.scores.headline.dice if result else None,
-            classes={c.name: c.mean("dice") for c in result.scores.classes} if result else {},
-            behind=_difference(results[best.name], result, patients) if result and candidate is not best else None,
-            scores=f"{CANDIDATES}/{candidate.name}/scores.json" if result else None,
-            excluded=None if candidate.folds else f"needs more than {max_members} networks (--max-members)",
-        )
-
     def _write(self, best: Candidate, result: HeldOutResult, selection: Selection) -> SelectResult:
         """Write the model, its held-out predictions and their scores, and the page."""
         bundle = combine_bundles(
             [run.folder for run in best.runs],
             self.folder / MODEL,
             postprocessing=selection.postprocessing.steps,
-            provenance={"selection": _provenance(selection)},
+            provenance={"selection": selection.provenance()},
             overwrite=True,
         )
         kept = load_fold_cases(selection, self.setup.dataset_root)
@@ -338,26 +227,4 @@ class _Work:
             overwrite=True,
             progress=self.setup.progress,
         )
-        return _result(self.folder, selection, scores)
-
-
-def _difference(best: HeldOutResult, other: HeldOutResult, patients: Mapping[str, str]) -> Difference | None:
-    """Compare another candidate with the best one."""
-    before, after = ({case.case_id: case.dice for case in result.scores.cases} for result in (best, other))
-    return Difference.of(before, after, patients=patients)
-
-
-def _provenance(selection: Selection) -> dict[str, JsonValue]:
-    """Return what the model's record keeps of the selection."""
-    total = selection.postprocessing.total
-    used = [decision for decision in selection.postprocessing.tried if decision.used]
-    return {
-        "selected": selection.selected,
-        "held_out_dice": selection.selected_candidate.dice,
-        "held_out_dice_with_postprocessing": None if total is None else total.after,
-        "postprocessing": [
-            {"step": decision.step.model_dump(mode="json"), "gain": decision.gain.model_dump(mode="json")}
-            for decision in used
-            if decision.gain is not None
-        ],
-    }
+        return make_result(self.folder, selection, scores)

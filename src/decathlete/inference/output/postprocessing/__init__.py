@@ -21,7 +21,7 @@ class Postprocessing(Protocol):
     """A step, made by ``cls(settings)`` with its nested ``Settings``."""
 
     def __call__(self, mask_ZYX: NDArray[np.bool_], voxel_volume_mm3: float) -> NDArray[np.bool_]:
-        """The changed mask of a structure.
+        """Return the changed mask of a structure.
 
         Args:
             mask_ZYX: of the structure, on the image's own grid, cut to the box that holds it and a border of one voxel

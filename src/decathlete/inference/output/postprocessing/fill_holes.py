@@ -23,7 +23,7 @@ class FillHoles:
         self.settings = settings
 
     def __call__(self, mask_ZYX: NDArray[np.bool_], voxel_volume_mm3: float) -> NDArray[np.bool_]:  # noqa: ARG002
-        """The mask without holes."""
+        """Return the mask without holes."""
         if mask_ZYX.size == 1:
             return mask_ZYX
         # Padded, so that everything outside is one component; a single slice stays one, or its holes would be open.

@@ -21,6 +21,6 @@ class KeepLargestComponent:
         self.settings = settings
 
     def __call__(self, mask_ZYX: NDArray[np.bool_], voxel_volume_mm3: float) -> NDArray[np.bool_]:  # noqa: ARG002
-        """The largest component alone."""
+        """Return the largest component."""
         components_ZYX, counts = label_components(mask_ZYX, self.settings.connectivity)
         return np.asarray(components_ZYX == counts.argmax()) & mask_ZYX

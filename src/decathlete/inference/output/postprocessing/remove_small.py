@@ -24,7 +24,7 @@ class RemoveSmall:
         self.settings = settings
 
     def __call__(self, mask_ZYX: NDArray[np.bool_], voxel_volume_mm3: float) -> NDArray[np.bool_]:
-        """The components that are large enough."""
+        """Return the components that are large enough."""
         components_ZYX, counts = label_components(mask_ZYX, self.settings.connectivity)
         stays = counts * (voxel_volume_mm3 / 1000) >= self.settings.min_volume_ml
         return np.asarray(stays[components_ZYX])

@@ -32,7 +32,7 @@ class Loss(Protocol):
     """
 
     def __call__(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
-        """The loss of one head.
+        """Return the loss of one head.
 
         Args:
             logits_BK: float32, (batch, K outputs, *spatial).

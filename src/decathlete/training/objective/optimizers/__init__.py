@@ -29,7 +29,7 @@ class Optimizer(Protocol):
     """An optimizer is made with its settings, which derive from :class:`OptimizerSettings`."""
 
     def build(self, weights: Iterable[nn.Parameter], *, fused: bool | None) -> TorchOptimizer:
-        """The optimizer of ``weights``.
+        """Build the optimizer of ``weights``.
 
         Args:
             fused: step all weights in one kernel, for optimizers that can; ``None``: torch's own choice.

@@ -17,7 +17,7 @@ class Schedule(Protocol):
     """A schedule is made with its settings. It follows progress, whether epochs or time measure it."""
 
     def factor(self, progress: float, *, n_epochs: int, plateau_factor: float) -> float:
-        """The share of the peak learning rate at ``progress``.
+        """Return the share of the peak learning rate at ``progress``.
 
         Args:
             progress: 0 at the start, 1 at the end of the training.
@@ -47,7 +47,7 @@ class BaseSchedule:
     """Base of schedules that fit every training and are not lowered on plateaus."""
 
     def problems(self, *, n_epochs: int, timed: bool) -> Iterator[str]:  # noqa: ARG002
-        """None, unless a schedule has some."""
+        """Return the problems of the settings with a training; a schedule without any returns none."""
         yield from ()
 
     @property
@@ -72,7 +72,7 @@ class WarmupSchedule(BaseSchedule):
         return self.after_warmup(progress, n_epochs=n_epochs, plateau_factor=plateau_factor)
 
     def after_warmup(self, progress: float, *, n_epochs: int, plateau_factor: float) -> float:
-        """The share of the peak at ``progress``, once the warm-up is over."""
+        """Return the share of the peak at ``progress``, once the warm-up is over."""
         raise NotImplementedError
 
     def since_warmup(self, progress: float) -> float:

@@ -42,11 +42,11 @@ class TrainingLogger(Protocol):
 
     @classmethod
     def is_installed(cls) -> bool:
-        """Whether its package is installed; nothing is imported."""
+        """Return whether its package is installed; nothing is imported."""
         ...
 
     def open(self, context: LoggerContext, run_id: str | None) -> tuple[LightningLogger, str]:
-        """The open logger, and the id of its run: ``run_id`` where a run is resumed."""
+        """Open the logger; return it and the id of its run, which is ``run_id`` if a run is resumed."""
         ...
 
     def describe(self, logger: LightningLogger, parameters: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class PackageLogger:
 
     @classmethod
     def is_installed(cls) -> bool:
-        """Whether the package is there (a folder that happens to have its name is none)."""
+        """Return whether the package is there (a folder that happens to have its name is none)."""
         spec = importlib.util.find_spec(cls.package)
         return spec is not None and spec.origin is not None
 

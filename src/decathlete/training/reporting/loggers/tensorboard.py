@@ -30,7 +30,7 @@ class TensorBoard(PackageLogger):
         return logger, FOLDER
 
     def describe(self, logger: Logger, parameters: dict[str, Any]) -> None:
-        """As text too: hyperparameters are kept in hparams.yaml, and shown only beside a metric of their own."""
+        """Log a text, too: hyperparameters are kept in hparams.yaml, and shown only with a metric of their own."""
         super().describe(logger, parameters)
         experiment: Any = logger.experiment
         experiment.add_text("plan and config", _as_markdown(parameters))

@@ -1,0 +1,45 @@
+"""The batches of one epoch, whose length is known only when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from decathlete.augmentation.batch import RawBatch
+from decathlete.training.loop.batches import UNENDING, make_loader
+
+if TYPE_CHECKING:
+    from decathlete.training.loop.module import SegmentationModule
+
+
+class EpochBatches:
+    """The open epoch's batches: each ``iter`` continues where the last stopped, until the epoch is over.
+
+    It declares an unending length, for without one Lightning would fetch a batch ahead and lose it at the end.
+    """
+
+    def __init__(self, module: SegmentationModule) -> None:
+        self._module = module
+        self._batches: Iterator[RawBatch] | None = None
+
+    def __len__(self) -> int:
+        return UNENDING
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        module = self._module
+        while not self._paused():
+            if self._batches is None:
+                self._batches = iter(make_loader(module.task, module.device, first_step=module.state.step))
+            yield next(self._batches)
+        if self._ended():
+            self._batches = None  # no more are wanted: ends the readers
+
+    def _paused(self) -> bool:
+        module = self._module
+        return self._ended() or (module.finishing is None and module.budget.epoch_over(module.state))
+
+    def _ended(self) -> bool:
+        module, state = self._module, self._module.state
+        if module.finishing is not None:
+            return module.finishing.finished(state)
+        return bool(state.stopped_by) or module.budget.finished(state)

@@ -26,7 +26,8 @@ from decathlete.inference.predict import Predictor, PreparedInput
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.sweep import VolumeSweep
 from decathlete.io.images import Image, read_channels
-from decathlete.serving.triton.client import InferenceRequest, TritonClient
+from decathlete.serving.triton.client import TritonClient
+from decathlete.serving.triton.protocol import InferenceRequest
 
 _XYZ = [2, 1, 0, 3]
 

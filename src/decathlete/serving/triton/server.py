@@ -22,7 +22,7 @@ from decathlete.core.scratch import scratch_folder
 from decathlete.errors import ModelError, OptionError, TritonError
 from decathlete.export.exporters.triton import CONFIG_FILE
 from decathlete.export.triton_config import parse_config
-from decathlete.serving.triton.backend_folder import write_backends
+from decathlete.serving.triton.backend_folder import python_library_folder, write_backends
 from decathlete.serving.triton.installed_server import ServerInstallation, find_server
 
 ModelControl = Literal["none", "poll", "explicit"]
@@ -119,12 +119,18 @@ def server_environment(server: ServerInstallation, environment: Mapping[str, str
 
     Args:
         environment: of this process.
+
+    Raises:
+        TritonError: Python's shared library is not installed, which the Python backend of a wheel's server loads.
     """
     found = dict(environment)
+    libraries = [server.libraries]
     if server.stubs is not None:
         found["PATH"] = os.pathsep.join([str(Path(sys.prefix) / "bin"), found.get("PATH", os.defpath)])
-    if server.libraries is not None:
-        found["LD_LIBRARY_PATH"] = str(server.libraries)
+        libraries.append(python_library_folder())
+    folders = [*(str(folder) for folder in libraries if folder is not None), found.get("LD_LIBRARY_PATH", "")]
+    if any(folders):
+        found["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, folders))
     return found
 
 

@@ -93,7 +93,7 @@ def server_command(
 
     Raises:
         ModelError: there is no repository, or a configuration is not valid.
-        OptionError: a model to load is not in the repository.
+        OptionError: a model to load is not in the repository, or the server cannot load it.
     """
     configs = read_configs(repository)
     unknown = sorted(set(options.load) - set(configs))
@@ -101,6 +101,8 @@ def server_command(
         raise OptionError(
             f"the repository has no model {unknown[0]}", where=repository, remedy=f"choose of {', '.join(configs)}"
         )
+    if server.stubs is not None:
+        _check_platforms({name: configs[name] for name in options.load or configs}, repository)
     command = [str(server.program), f"--model-repository={repository.resolve()}", "--disable-auto-complete-config"]
     command += [f"--backend-directory={backends or server.backends}", f"--model-control-mode={options.control}"]
     command += [f"--load-model={name}" for name in options.load]
@@ -112,6 +114,18 @@ def server_command(
     if any(group.HasField("rate_limiter") for config in configs.values() for group in config.instance_group):
         command.append("--rate-limit=execution_count")
     return command
+
+
+def _check_platforms(configs: Mapping[str, Any], repository: Path) -> None:
+    """Check that a wheel's server knows the platforms of the models to load."""
+    for name, config in configs.items():
+        if config.platform == "torch_aoti":
+            raise OptionError(
+                f"{name} is an AOTInductor package, which the server of nvidia-pytriton cannot load",
+                where=repository,
+                remedy="start the repository in NVIDIA's container, or name the other models with --model-control "
+                "explicit --load NAME",
+            )
 
 
 def server_environment(server: ServerInstallation, environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,8 +16,14 @@ Compute = Callable[[np.ndarray], np.ndarray]
 
 
 @contextmanager
-def fake_server(compute: Compute, *, fail_first: int = 0) -> Iterator[str]:
-    """Serve a network named NAME_network over HTTP; the first requests are answered with 503."""
+def fake_server(
+    compute: Compute, *, fail_first: int = 0, regions: list[tuple[str, Any]] | None = None
+) -> Iterator[str]:
+    """Serve a network named NAME_network over HTTP; the first requests are answered with 503.
+
+    Args:
+        regions: receives the requests about shared memory: path and body.
+    """
     failures = [fail_first]
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,7 +49,11 @@ def fake_server(compute: Compute, *, fail_first: int = 0) -> Iterator[str]:
             self.answer(200, json.dumps(about).encode())
 
         def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"]))
+            content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if "sharedmemory" in self.path and regions is not None:
+                regions.append((self.path, json.loads(content or b"{}")))
+                self.answer(200, b"")
+                return
             if failures[0]:
                 failures[0] -= 1
                 self.answer(503, b"")

@@ -104,7 +104,7 @@ class MissingPackageError(OptionError):
 
     Attributes:
         package: the module that could not be imported.
-        extra: the extra of ``pyproject.toml`` that installs the package.
+        extra: the extra of ``pyproject.toml`` that installs the package; empty: there is none.
         broken: whether the package is installed but cannot be imported.
     """
 

@@ -7,81 +7,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 
-from decathlete.errors import DecathleteError, TritonError
+from decathlete.errors import TritonError
 from decathlete.export.triton_options import TritonSettings
-from decathlete.models.bundle import ModelBundle, TrainedMember
-from decathlete.networks.build import build_network
 from decathlete.serving.triton.benchmark import TritonBenchmarkOptions, triton_benchmark
 from decathlete.serving.triton.benchmark_files import write_benchmark
-from decathlete.serving.triton.client import ClientOptions, InferenceRequest, TritonClient
-from decathlete.serving.triton.installed_server import find_server
+from decathlete.serving.triton.client import TritonClient
 from decathlete.serving.triton.load import LoadOptions
-from decathlete.serving.triton.server import (
-    TritonServerOptions,
-    free_ports,
-    running_server,
-    wait_until_ready,
-)
+from decathlete.serving.triton.protocol import ClientOptions, InferenceRequest
 from decathlete.serving.triton.verify import TritonVerifyOptions, triton_verify
 from decathlete.workflows.export_triton import export_triton
-from factories import make_oblique_geometry, make_test_plan, make_volumes
+from factories import make_volumes
+from triton_server_support import require_server, save_images, save_model, serving
 
 pytestmark = pytest.mark.full
-PLAN = make_test_plan(3)
-XYZ = [2, 1, 0, 3]
 
 
 @dataclass(frozen=True)
 class Served:
     model: Path
     images: Path
-    clients: tuple[ClientOptions, ...]
-
-
-def save_model(folder: Path, seed: int) -> Path:
-    networks = [build_network(PLAN.network, seed=seed)]
-    return ModelBundle.save(folder, TrainedMember(plan=PLAN, networks=networks)).folder
+    clients: tuple[ClientOptions, ClientOptions]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("triton")
-    try:
-        server = find_server(Path(os.environ.get("DECATHLETE_TRITON", ".venv-triton")))
-    except DecathleteError as problem:
-        pytest.skip(problem.problem)
+    server = require_server()
     model, wrong = save_model(folder / "m", 0), save_model(folder / "wrong", 9)
     repository = folder / "repository"
     settings = TritonSettings(name="right", engine="torch", warmup=1, preferred_batch_sizes=(2, 4))
     export_triton(model, repository, settings=settings)
     script = TritonSettings(name="script", models="network", format="torchscript-script", dynamic_shapes=True)
     export_triton(model, repository, settings=script)
-    export_triton(wrong, repository, settings=TritonSettings(name="wrong", models="network", format="openvino"))
-    images = folder / "images"
-    images.mkdir()
-    for number, shape in enumerate([(14, 18, 20), (17, 16, 15)]):
-        image, _ = make_volumes(shape, seed=number)
-        affine = make_oblique_geometry(shape, (1.2, 0.9, 0.9)).matrix[:, XYZ]
-        nibabel.save(nibabel.Nifti1Image(image[0].T, affine), images / f"c{number}.nii.gz")
-    http, grpc, metrics = free_ports(3)
-    options = TritonServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
-    with running_server(
-        repository, options=options, server=server, environment=os.environ, log=folder / "log"
-    ) as process:
-        wait_until_ready(process, options, timeout_s=900)
-        clients = (
-            ClientOptions(protocol="http", address=f"127.0.0.1:{http}"),
-            ClientOptions(protocol="grpc", address=f"127.0.0.1:{grpc}"),
-        )
+    export_triton(wrong, repository, settings=TritonSettings(name="wrong", format="openvino", engine="torch"))
+    images = save_images(folder / "images", 20)
+    with serving(repository, server, folder / "log") as clients:
         yield Served(model, images, clients)
 
 
-@pytest.mark.parametrize("name", ["right", "script"])
-@pytest.mark.parametrize("send", ["volume", "file"])
+@pytest.mark.parametrize(("name", "send"), [("right", "volume"), ("right", "file"), ("script", "volume")])
 def test_the_server_computes_what_the_model_computes(served: Served, name: str, send: str) -> None:
     models = "both" if name == "right" else "network"
     options = TritonVerifyOptions(name=name, models=models, send_as=send, clients=served.clients)
@@ -91,9 +58,13 @@ def test_the_server_computes_what_the_model_computes(served: Served, name: str, 
 
 
 def test_a_wrong_model_is_found(served: Served) -> None:
-    options = TritonVerifyOptions(name="wrong", models="network", clients=served.clients)
+    options = TritonVerifyOptions(name="wrong", cases=3, clients=served.clients)
     report = triton_verify(served.model, inputs=served.images, options=options)
-    assert any("logit difference" in problem for problem in report.problems)
+    for protocol in ("http", "grpc"):
+        of_network = [problem for problem in report.problems if f"wrong_network over {protocol}" in problem]
+        assert any("logit difference" in problem for problem in of_network)
+        of_pipeline = [problem for problem in report.problems if f"wrong_pipeline over {protocol}" in problem]
+        assert any("Dice" in problem for problem in of_pipeline)
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -124,9 +95,9 @@ def test_probabilities_come_on_request(served: Served) -> None:
     np.testing.assert_array_equal(asked["label"], plain["label"])
 
 
-@pytest.mark.parametrize("shared_memory", [False, True])
+@pytest.mark.parametrize("shared_memory", ["none", "system"])
 @pytest.mark.parametrize("kind", ["network", "pipeline"])
-def test_a_benchmark_measures_client_and_server(served: Served, kind: str, shared_memory: bool, tmp_path: Path) -> None:
+def test_a_benchmark_measures_client_and_server(served: Served, kind: str, shared_memory: str, tmp_path: Path) -> None:
     report = triton_benchmark(
         served.model,
         options=TritonBenchmarkOptions(

@@ -34,6 +34,24 @@ Inputs = Annotated[
         help="Images for the comparison with the model: a file, a folder of images, or prepared cases.",
     ),
 ]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="PATH",
+        show_default="the run's training cases",
+        help="Calibration data of int8: a dataset, an image, a folder of images, or prepared cases.",
+    ),
+]
+ValidationData = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset",
+        metavar="DIR",
+        show_default="the run's",
+        help="Validation data of int8: the raw dataset, if it has moved, or labelled cases where none was held out.",
+    ),
+]
 
 
 def export_nnunet(
@@ -71,25 +89,8 @@ def export_openvino(
             help="Quantise convolutions to int8. Rejected if the mean Dice of validation cases falls by 0.002 or more.",
         ),
     ] = False,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration",
-            metavar="PATH",
-            show_default="the run's training cases",
-            help="Calibration data of --int8: a dataset, an image, a folder of images, or prepared cases.",
-        ),
-    ] = None,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(
-            "--dataset",
-            metavar="DIR",
-            show_default="the run's",
-            help="Validation data of --int8: the raw dataset, if it has moved, or labelled cases where "
-            "none was held out.",
-        ),
-    ] = None,
+    calibration: Calibration = None,
+    dataset: ValidationData = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Export a model to OpenVINO, Intel's runtime. A program whose logits differ from the model's is not written."""
@@ -114,25 +115,8 @@ def export_triton(
     batching: TritonBatchingArguments,
     accelerators: TritonAcceleratorArguments,
     input_: Inputs = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration",
-            metavar="PATH",
-            show_default="the run's training cases",
-            help="Calibration data of int8: a dataset, an image, a folder of images, or prepared cases.",
-        ),
-    ] = None,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(
-            "--dataset",
-            metavar="DIR",
-            show_default="the run's",
-            help="Validation data of int8: the raw dataset, if it has moved, or labelled cases where "
-            "none was held out.",
-        ),
-    ] = None,
+    calibration: Calibration = None,
+    dataset: ValidationData = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Export a model to a repository of Triton Inference Server: the network, and the pipeline from image to label map.

@@ -17,13 +17,25 @@ def how_to_install(*extras: str) -> str:
     return f'in Decathlete\'s folder: pip install ".[{",".join(extras)}]"'
 
 
-def import_optional(module: str, *, title: str, extra: str, alternative: str | None = None) -> ModuleType:
+def how_to_install_package(package: str) -> str:
+    """Return the command that installs a package which no extra contains, as the remedy of an error.
+
+    >>> how_to_install_package("tensorrt")
+    'pip install tensorrt'
+    """
+    return f"pip install {package}"
+
+
+def import_optional(
+    module: str, *, title: str, extra: str = "", package: str = "", alternative: str | None = None
+) -> ModuleType:
     """Import a package that only some installations have.
 
     Args:
         module: name of the module, e.g. ``"onnxruntime"``.
         title: name of the package in messages, e.g. ``"ONNX Runtime"``.
         extra: the extra of ``pyproject.toml`` that installs the package.
+        package: name of the package on PyPI, if no extra installs it.
         alternative: what to do without the package, in the imperative.
 
     Raises:
@@ -33,9 +45,10 @@ def import_optional(module: str, *, title: str, extra: str, alternative: str | N
         return import_module(module)
     except ImportError as problem:
         broken = not isinstance(problem, ModuleNotFoundError)
+        remedy = how_to_install(extra) if extra else how_to_install_package(package)
         raise MissingPackageError(
             f"this needs {title}, which {f'does not load: {problem}' if broken else 'is not installed'}",
-            remedy=how_to_install(extra) + (f", or {alternative}" if alternative else ""),
+            remedy=remedy + (f", or {alternative}" if alternative else ""),
             package=module,
             extra=extra,
             broken=broken,

@@ -20,6 +20,8 @@ from decathlete.inference.engines import Engine
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.planning.plan import Plan
 
+Compute = Callable[[Tensor], Tensor]
+"""Computes the logits of a program for windows (batch, channel, *patch)."""
 TOLERANCE = 1e-3
 """Greatest difference between the logits of program and model, as a share of the model's greatest logit. Float32 sums
 in another order differ by 1e-6 to 1e-4."""
@@ -45,7 +47,7 @@ def check_windows(plan: Plan, source: Path | None = None) -> list[Tensor]:
     return first_middles(images_of(plan, source), plan, N_WINDOWS)
 
 
-def difference(program: Callable[[Tensor], Tensor], model: Sequence[Engine], windows: Sequence[Tensor]) -> float:
+def difference(program: Compute, model: Sequence[Engine], windows: Sequence[Tensor]) -> float:
     """Return the greatest difference of logits, as a share of the model's greatest logit; NaN if any logit is NaN."""
     shares = []
     for window in windows:

@@ -10,23 +10,23 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from decathlete.core.extras import import_optional
 from decathlete.core.files import translate_native_write_error
 from decathlete.errors import ModelError, OptionError
+from decathlete.export.onnx_graphs import convert_to_half, make_axes_dynamic
+from decathlete.export.parity import Compute
 from decathlete.export.programs import ProgramSource
 from decathlete.export.triton_options import TritonSettings, check_profile
+from decathlete.export.triton_tensorrt import require_tensorrt, write_tensorrt
 from decathlete.inference.engines.openvino import import_openvino, openvino_core
 from decathlete.networks.convolutions import Conv3d, ConvTranspose3d
 from decathlete.networks.instance_norm import EPS, InstanceNorm
-from decathlete.networks.onnx_program import INPUT, OUTPUT, require_onnx
+from decathlete.networks.onnx_program import INPUT, require_onnx
 
-Compute = Callable[[Tensor], Tensor]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_TENSORRT_WORKSPACE_BYTES = 4 << 30
 
 
 def write_program(source: ProgramSource, settings: TritonSettings, folder: Path) -> Compute:
@@ -45,7 +45,7 @@ def write_program(source: ProgramSource, settings: TritonSettings, folder: Path)
         "torchscript-trace": lambda: _write_torchscript(source, settings, path, by_script=False),
         "aotinductor": lambda: _write_aotinductor(source, settings, path),
         "openvino": lambda: _write_openvino(source, settings, path),
-        "tensorrt": lambda: _write_tensorrt(source, settings, path),
+        "tensorrt": lambda: write_tensorrt(source, settings, path),
     }
     return writers[settings.format]()
 
@@ -64,7 +64,7 @@ def check_format(settings: TritonSettings) -> None:
         require_onnx()
         import_openvino()
     elif settings.format == "tensorrt":
-        _require_tensorrt()
+        require_tensorrt()
 
 
 class ProgramModule(nn.Module):
@@ -158,45 +158,11 @@ def _write_onnx(source: ProgramSource, settings: TritonSettings, path: Path) -> 
     if settings.dynamic_shapes:
         make_axes_dynamic(model)
     if settings.precision == "fp16":
-        convert_to_fp16(model)
+        convert_to_half(model, settings.precision)
     with translate_native_write_error(path):
         onnx.save(model, str(path))
     session = _onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda windows: torch.from_numpy(session.run(None, {INPUT: windows.numpy()})[0])
-
-
-def make_axes_dynamic(model: Any) -> None:
-    """Let an ``onnx.ModelProto`` accept windows of any size that its network can halve."""
-    for value in (*model.graph.input, *model.graph.output):
-        for place, axis in enumerate(value.type.tensor_type.shape.dim):
-            if place >= 2:
-                axis.Clear()
-                axis.dim_param = f"size{place - 2}"
-
-
-def convert_to_fp16(model: Any) -> None:
-    """Let an ``onnx.ModelProto`` compute in float16; its input and output stay float32."""
-    onnx = require_onnx()
-    single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
-    graph = model.graph
-    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
-    for tensor in tensors:
-        if tensor.data_type == single:
-            values = onnx.numpy_helper.to_array(tensor)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), tensor.name))
-    inside = {graph.input[0].name: f"{INPUT}_fp16", graph.output[0].name: f"{OUTPUT}_fp16"}
-    for node in graph.node:
-        node.input[:] = [inside.get(name, name) for name in node.input]
-        node.output[:] = [inside.get(name, name) for name in node.output]
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == single:
-                attribute.i = half
-    (first, first_fp16), (last, last_fp16) = inside.items()
-    begin = onnx.helper.make_node("Cast", [first], [first_fp16], to=half, name="to_fp16")
-    end = onnx.helper.make_node("Cast", [last_fp16], [last], to=single, name="to_fp32")
-    nodes = [begin, *graph.node, end]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
 
 
 def _write_openvino(source: ProgramSource, settings: TritonSettings, path: Path) -> Compute:
@@ -214,76 +180,6 @@ def openvino_compute(path: Path, precision: str) -> Compute:
     hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
     compiled = openvino_core().compile_model(str(path), "CPU", hint)
     return lambda windows: torch.from_numpy(compiled(windows.numpy())[0].copy())
-
-
-def _write_tensorrt(source: ProgramSource, settings: TritonSettings, path: Path) -> Compute:
-    """Build a plan with one profile; on this GPU, for GPUs of its kind and this version of TensorRT."""
-    trt = _require_tensorrt()
-    logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
-    onnx = require_onnx()
-    model = onnx.load_from_string(source.onnx_program())
-    if settings.dynamic_shapes:
-        make_axes_dynamic(model)
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(model.SerializeToString()):
-        reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-        raise ModelError(f"TensorRT cannot read the network ({reasons[:300]})", remedy="choose --format onnx")
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _TENSORRT_WORKSPACE_BYTES)
-    if settings.precision != "fp32":
-        config.set_flag(trt.BuilderFlag.FP16 if settings.precision == "fp16" else trt.BuilderFlag.BF16)
-    profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT, *_profile(settings, source.record.window))
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise ModelError("TensorRT builds no plan of this network", remedy="choose --format onnx")
-    path.write_bytes(bytes(plan))
-    return _tensorrt_compute(trt, logger, path, n_outputs=source.record.output[0])
-
-
-def _profile(settings: TritonSettings, window: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Return the smallest, best and largest batch of windows."""
-    low, best, high = (shape or window[1:] for shape in (settings.min_shape, settings.opt_shape, settings.max_shape))
-    most = settings.max_batch_size
-    middle = max([1, *settings.preferred_batch_sizes]) if settings.preferred_batch_sizes else most
-    return (1, window[0], *low), (middle, window[0], *best), (most, window[0], *high)
-
-
-def _tensorrt_compute(trt: Any, logger: Any, path: Path, *, n_outputs: int) -> Compute:
-    engine = trt.Runtime(logger).deserialize_cuda_engine(path.read_bytes())
-    context = engine.create_execution_context()
-
-    def compute(windows: Tensor) -> Tensor:
-        there = windows.cuda().contiguous()
-        logits = torch.empty((len(there), n_outputs, *there.shape[2:]), device="cuda")
-        context.set_input_shape(INPUT, tuple(there.shape))
-        context.set_tensor_address(INPUT, there.data_ptr())
-        context.set_tensor_address(OUTPUT, logits.data_ptr())
-        stream = torch.cuda.current_stream()
-        context.execute_async_v3(stream.cuda_stream)
-        stream.synchronize()
-        return logits.cpu()
-
-    return compute
-
-
-def _require_tensorrt() -> Any:
-    missing = [] if torch.cuda.is_available() else ["a CUDA GPU (or a torch that uses it)"]
-    try:
-        trt = import_optional("tensorrt", title="TensorRT", extra="triton")
-    except OptionError:
-        trt = None
-        missing.insert(0, "the Python package tensorrt")
-    if missing:
-        raise OptionError(
-            f"a TensorRT plan is built on the GPU that computes it; missing here: {' and '.join(missing)}",
-            remedy="export on the machine with the GPU, with the package tensorrt, or choose --format onnx with "
-            "--accelerator tensorrt, which builds the plan when the server loads the model",
-        )
-    return trt
 
 
 def other_window(window: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[int, ...]:

@@ -8,10 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from decathlete.errors import ModelError, OptionError, OutputError
+from decathlete.export.onnx_graphs import convert_to_half
 from decathlete.export.triton_config import network_config, parse_config, pipeline_config
 from decathlete.export.triton_options import TritonSettings, check_profile
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
+from decathlete.networks.onnx_program import onnx_program
 from decathlete.workflows.export_triton import export_triton
 from factories import make_test_plan
 
@@ -156,11 +158,27 @@ def test_a_foreign_model_is_never_replaced(model: Path, tmp_path: Path) -> None:
 
 
 def test_tensorrt_says_what_is_missing(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="missing here"):
+    with pytest.raises(OptionError, match=r"missing here: .*pip install tensorrt.* and a CUDA GPU") as problem:
         export_triton(model, tmp_path / "r", settings=TritonSettings(format="tensorrt", models="network"))
+    assert ".[triton]" not in str(problem.value)
     assert not (tmp_path / "r").exists()
 
 
 def test_options_of_int8_alone_are_rejected(model: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="without --precision int8"):
         export_triton(model, tmp_path / "r", calibration=tmp_path)
+
+
+@pytest.mark.parametrize(("precision", "name"), [("fp16", "FLOAT16"), ("bf16", "BFLOAT16")])
+def test_a_graph_in_low_precision_has_consistent_types(precision: str, name: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    network = build_network(PLAN.network, seed=0)
+    graph = onnx.load_from_string(onnx_program([network], window=(1, *PLAN.patch_size), n_outputs=3, metadata={}))
+    convert_to_half(graph, precision)
+    types = {tensor.data_type for tensor in graph.graph.initializer}
+    assert getattr(onnx.TensorProto, name) in types
+    assert onnx.TensorProto.FLOAT not in types
+    inferred = onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph
+    inside = {value.type.tensor_type.elem_type for value in inferred.value_info}
+    assert onnx.TensorProto.FLOAT not in inside
+    assert {value.type.tensor_type.elem_type for value in inferred.output} == {onnx.TensorProto.FLOAT}

@@ -85,7 +85,7 @@ def test_a_bad_request_is_an_error_and_others_are_answered(pipeline: PipelineMod
     image, good = volume_request((12, 12, 12), Geometry.plain((12, 12, 12)))
     bad = {
         "either": FakeRequest(volume=image[None]),
-        "E-IMAGE": FakeRequest(file=np.zeros((1, 100), np.uint8)),
+        "E-IMAGE-DAMAGED: input file: is truncated": FakeRequest(file=np.zeros((1, 100), np.uint8)),
         "no grid": FakeRequest(volume=image[None], affine=np.zeros((1, 4, 4))),
         "one image": FakeRequest(volume=np.stack([image, image]), affine=np.stack([np.eye(4)] * 2)),
     }

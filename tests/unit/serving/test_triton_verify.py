@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 from pathlib import Path
 
 import nibabel
@@ -14,9 +16,12 @@ from decathlete.cli.main import app
 from decathlete.errors import OptionError, TritonError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
-from decathlete.serving.triton.client import ClientOptions, InferenceRequest, TritonClient
+from decathlete.serving.triton import backend_folder
+from decathlete.serving.triton.client import TritonClient
+from decathlete.serving.triton.installed_server import ServerInstallation
 from decathlete.serving.triton.load import ClosedLoop, LoadOptions
-from decathlete.serving.triton.server import TritonServerOptions, read_configs
+from decathlete.serving.triton.protocol import ClientOptions, InferenceRequest
+from decathlete.serving.triton.server import TritonServerOptions, read_configs, server_environment
 from factories import make_test_plan, make_volumes
 from triton_support import Compute, fake_server
 
@@ -117,3 +122,19 @@ def test_a_server_is_not_started_with_options_that_do_not_fit(tmp_path: Path) ->
     assert done.exception.code == "E-TRITON-MISSING"
     with pytest.raises(Exception, match="not a model repository"):
         read_configs(tmp_path)
+
+
+def test_the_server_finds_python_and_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    (tmp_path / f"libpython{version}.so.1.0").touch()
+    monkeypatch.setattr(sysconfig, "get_config_var", {"LIBDIR": str(tmp_path)}.get)
+    wheel = ServerInstallation(program=tmp_path, backends=tmp_path, libraries=tmp_path / "libs", stubs=tmp_path)
+    given = {"PATH": "/bin", "LD_LIBRARY_PATH": "/opt/lib"}
+    found = server_environment(wheel, given)
+    assert found["PATH"] == f"{Path(sys.prefix) / 'bin'}:/bin"
+    assert found["LD_LIBRARY_PATH"] == f"{tmp_path / 'libs'}:{tmp_path}:/opt/lib"
+    assert server_environment(ServerInstallation(program=tmp_path, backends=tmp_path), given) == given
+    monkeypatch.setattr(sysconfig, "get_config_var", {"LIBDIR": str(tmp_path / "none")}.get)
+    monkeypatch.setattr(backend_folder, "find_library", lambda _: None)
+    with pytest.raises(TritonError, match="shared library of Python"):
+        server_environment(wheel, given)

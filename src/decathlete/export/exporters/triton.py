@@ -19,12 +19,12 @@ from decathlete.core.locks import locked_output
 from decathlete.core.schema import Schema
 from decathlete.errors import DecathleteError, ModelError, OutputError
 from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, ExportResult
-from decathlete.export.parity import check_difference, difference, measure_rounding
+from decathlete.export.parity import Compute, check_difference, difference, measure_rounding
 from decathlete.export.programs import ProgramSource
 from decathlete.export.triton_config import network_config, pipeline_config
 from decathlete.export.triton_options import TritonSettings
 from decathlete.export.triton_pipeline import write_pipeline, write_warmup
-from decathlete.export.triton_programs import Compute, check_format, other_window, write_program
+from decathlete.export.triton_programs import check_format, other_window, write_program
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.models.bundle import ModelBundle
 from decathlete.version import __version__

@@ -32,7 +32,7 @@ def predict_cases(
         for case in cases:
             request = case.value
             if request is None:
-                yield [Outcome(case_id=case.case_id, error=case.error)]
+                yield [Outcome(case_id=case.case_id, error=case.error, cause=case.cause)]
                 continue
             held_bytes = small_case_bytes(predictor, request)
             if held_bytes is None or small.held_bytes + held_bytes > SHARED_BYTES:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+import sysconfig
+from ctypes.util import find_library
 from pathlib import Path
 
 import decathlete
@@ -41,7 +43,7 @@ def write_backends(server: ServerInstallation, folder: Path) -> Path | None:
 
 
 def _copy_python_backend(server: ServerInstallation, folder: Path) -> None:
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    version = python_version()
     assert server.stubs is not None  # for the type checker: only such a server needs the copy
     stub = server.stubs / version / _STUB
     if not stub.is_file():
@@ -53,3 +55,28 @@ def _copy_python_backend(server: ServerInstallation, folder: Path) -> None:
         )
     shutil.copytree(server.backends / "python", folder)
     shutil.copy2(stub, folder / _STUB)
+
+
+def python_version() -> str:
+    """Return the version of Python whose backend runs the models, for example ``3.11``."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def python_library_folder() -> Path | None:
+    """Return the folder of Python's shared library, which the backend loads; ``None``: the system knows it.
+
+    Raises:
+        TritonError: there is none.
+    """
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
+    name = f"libpython{python_version()}.so.1.0"
+    if (folder / name).is_file():
+        return folder
+    if find_library(f"python{python_version()}") is None:
+        raise TritonError(
+            f"needs the shared library of Python ({name}), which is not installed",
+            where=sys.executable,
+            remedy=f"install it (Debian: apt-get install libpython{python_version()})",
+            code="E-TRITON-MISSING",
+        )
+    return None

@@ -17,6 +17,11 @@ PUBLISHED = {
     "A100": (26.1, 38.0, 48.8),
 }
 """Inferences per second that the recipe published: FP16, windows of 4x128^3, batch 1, 2 and 4, on each GPU."""
+_MEMORY = {
+    "none": "tensors over the connection",
+    "system": "tensors in the system's shared memory",
+    "cuda": "tensors in shared memory of the GPU",
+}
 _HEADER = (
     "mode", "batch", "clients", "mean ms", "50 % ms", "90 % ms", "95 % ms", "99 % ms", "inferences/s", "volumes/min",
     "queue ms", "input ms", "infer ms", "output ms", "mean batch", "requests", "stable",
@@ -64,12 +69,11 @@ def to_csv(rows: Sequence[BenchmarkRow]) -> str:
 
 def to_markdown(report: BenchmarkReport) -> str:
     """Return the rows as a Markdown table; with a GPU also the recipe's published figures."""
-    memory = "shared memory" if report.shared_memory else "the connection"
     size = " x ".join(str(n) for n in report.input_shape)
     lines = [
         f"# {report.model}",
         "",
-        f"{report.data}, inputs of {size}, {report.protocol}, tensors in {memory}.",
+        f"{report.data}, inputs of {size}, {report.protocol}, {_MEMORY[report.shared_memory]}.",
         "",
         *_table([_HEADER, *[cells(row) for row in report.rows]]),
     ]

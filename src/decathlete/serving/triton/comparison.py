@@ -27,7 +27,8 @@ from decathlete.inference.prediction import PreparedInput
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.sweep import VolumeSweep
 from decathlete.io.images import Image, read_channels
-from decathlete.serving.triton.client import InferenceRequest, TritonClient
+from decathlete.serving.triton.client import TritonClient
+from decathlete.serving.triton.protocol import InferenceRequest
 
 _XYZ = [2, 1, 0, 3]
 

@@ -38,8 +38,6 @@ class NetworkBackend(ABC):
         self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         file = config.get("default_model_filename") or self.file
-        if config.get("platform") == "torch_aoti":
-            file = "model.pt2"
         path = Path(args["model_repository"]) / args["model_version"] / file
         self._compute = self.load(path, parameters)
 
@@ -110,7 +108,7 @@ class OpenVinoBackend(NetworkBackend):
 
 
 class TorchBackend(NetworkBackend):
-    """Takes the place of the backend ``pytorch``: TorchScript, and AOTInductor packages for the CPU."""
+    """Takes the place of the backend ``pytorch``, for TorchScript."""
 
     file = "model.pt"
 
@@ -118,8 +116,7 @@ class TorchBackend(NetworkBackend):
         """Load the program with torch, on the CPU."""
         if "INTRA_OP_THREAD_COUNT" in parameters:
             torch.set_num_threads(int(parameters["INTRA_OP_THREAD_COUNT"]))
-        load = torch._inductor.aoti_load_package if path.suffix == ".pt2" else torch.jit.load
-        program = load(str(path))
+        program = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
 
         def compute(windows: Tensor) -> Tensor:
             with torch.inference_mode():

@@ -8,7 +8,9 @@ NIfTI, NRRD, or a zip of a DICOM series. ``affine`` maps the voxel (x, y, z) to 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import Outcome
 from decathlete.core.scratch import scratch_folder
 from decathlete.errors import DecathleteError, ImageError, OptionError
-from decathlete.inference.batching.cases import predict_cases
-from decathlete.inference.batching.shared_batches import CaseRequest
+from decathlete.inference.batching.case_predictor import LocalCasePredictor
+from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
@@ -51,7 +53,7 @@ class PipelineModel:
         if int(parameters.get("threads", "0")):
             torch.set_num_threads(int(parameters["threads"]))
         on_gpu = args["model_instance_kind"] == "GPU"
-        self._predictor = Predictor.load(
+        predictor = Predictor.load(
             Path(args["model_repository"]) / args["model_version"] / "bundle",
             options=PredictOptions(
                 device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
@@ -59,48 +61,36 @@ class PipelineModel:
                 precision=parameters.get("precision", "auto"),
             ),
         )
+        self._cases = LocalCasePredictor(predictor)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Segment the images of the requests that Triton has batched; small ones share batches of windows."""
-        cases = (self._read(str(number), request) for number, request in enumerate(requests))
-        answers: dict[str, Any] = {}
-        for finished in predict_cases(self._predictor, cases):
-            for outcome in finished:
-                answers[outcome.case_id] = (
-                    self._fail(outcome.error or "failed") if outcome.value is None else self._respond(outcome.value[1])
-                )
-        return [answers[str(number)] for number in range(len(requests))]
+        """Segment the images of the requests that Triton has batched, as ``decathlete predict`` does it.
+
+        Small images share batches of windows; the next image is prepared while one is computed. A request that fails
+        does not affect the others.
+        """
+        inputs = {str(number): self._inputs(request) for number, request in enumerate(requests)}
+        outcomes = self._cases.run(inputs, read=_read, write=_prediction)
+        responses = {outcome.case_id: self._respond(outcome) for outcome in outcomes}
+        return [responses[case_id] for case_id in inputs]
 
     def finalize(self) -> None:
         """Release the model."""
-        del self._predictor
+        del self._cases
 
-    def _read(self, case_id: str, request: Any) -> Outcome[CaseRequest[None]]:
-        try:
-            prepared = self._predictor.prepare(self._image(request))
-        except DecathleteError as problem:
-            return Outcome(case_id=case_id, error=f"{problem.code}: {problem}")
-        asked = bool(parse_json(request.parameters() or "{}").get("probabilities"))
-        store = ProbabilityArray if asked else None
-        return Outcome(case_id=case_id, value=CaseRequest(prepared=prepared, payload=None, probabilities=store))
-
-    def _image(self, request: Any) -> Image:
+    def _inputs(self, request: Any) -> _Inputs:
         volume, affine, file = (read_tensor(request, n, self._backend) for n in ("volume", "affine", "file"))
-        if (volume is None) == (file is None) or (volume is None) != (affine is None):
-            raise OptionError(
-                "a request needs either the inputs volume and affine, or the input file",
-                remedy="send an image in one of these ways",
-            )
-        for tensor in (volume, affine, file):
-            if tensor is not None and len(tensor) != 1:
-                raise OptionError("a request holds one image, so the first axis of its inputs is 1")
-        if file is not None:
-            return read_bytes(file[0].numpy().tobytes())
-        assert volume is not None  # for the type checker: checked above
-        assert affine is not None
-        return image_of(volume[0].numpy(), affine[0].numpy())
+        asked = bool(parse_json(request.parameters() or "{}").get("probabilities"))
+        return _Inputs(volume=volume, affine=affine, file=file, probabilities=asked)
 
-    def _respond(self, prediction: Prediction) -> Any:
+    def _respond(self, outcome: Outcome[Prediction]) -> Any:
+        if outcome.value is not None:
+            return self._answer(outcome.value)
+        code = "" if outcome.cause is None else f"{outcome.cause.code}: "
+        error = self._backend.TritonError(f"{code}{outcome.error}", self._backend.TritonError.INVALID_ARG)
+        return self._backend.InferenceResponse(output_tensors=[], error=error)
+
+    def _answer(self, prediction: Prediction) -> Any:
         outputs = {
             "label": torch.from_numpy(np.ascontiguousarray(prediction.label_ZYX)),
             "label_affine": torch.from_numpy(np.ascontiguousarray(prediction.geometry.matrix[:, _XYZ])),
@@ -114,9 +104,44 @@ class PipelineModel:
     def _output(self, name: str, value: Tensor) -> Any:
         return make_tensor(name, value.unsqueeze(0), self._backend)
 
-    def _fail(self, message: str) -> Any:
-        error = self._backend.TritonError(message, self._backend.TritonError.INVALID_ARG)
-        return self._backend.InferenceResponse(output_tensors=[], error=error)
+
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """The tensors of a request, and whether it asks for probabilities."""
+
+    volume: Tensor | None
+    affine: Tensor | None
+    file: Tensor | None
+    probabilities: bool
+
+    def image(self) -> Image:
+        """Return the image.
+
+        Raises:
+            OptionError: there is none, or several. ImageError: it cannot be read.
+        """
+        if (self.volume is None) == (self.file is None) or (self.volume is None) != (self.affine is None):
+            raise OptionError(
+                "a request needs either the inputs volume and affine, or the input file",
+                remedy="send an image in one of these ways",
+            )
+        for tensor in (self.volume, self.affine, self.file):
+            if tensor is not None and len(tensor) != 1:
+                raise OptionError("a request holds one image, so the first axis of its inputs is 1")
+        if self.file is not None:
+            return read_bytes(self.file[0].numpy().tobytes())
+        assert self.volume is not None  # for the type checker: checked above
+        assert self.affine is not None
+        return image_of(self.volume[0].numpy(), self.affine[0].numpy())
+
+
+def _read(predictor: Predictor, inputs: _Inputs) -> CaseRequest[None]:
+    store = ProbabilityArray if inputs.probabilities else None
+    return CaseRequest(prepared=predictor.prepare(inputs.image()), payload=None, probabilities=store)
+
+
+def _prediction(_: Predictor, result: CaseResult[None]) -> Prediction:
+    return result[1]
 
 
 def report_of(prediction: Prediction) -> str:
@@ -147,13 +172,23 @@ def read_bytes(content: bytes) -> Image:
         ImageError, ArchiveError: they cannot be read.
     """
     suffix = next((suffix for magic, suffix in _SUFFIXES if content.startswith(magic)), ".nii")
-    with scratch_folder() as folder:
+    with scratch_folder() as folder, _named_by_input():
         path = folder / f"image{suffix}"
         path.write_bytes(content)
         if suffix != ".zip":
             return read_image(path)
         unpack_zip(path, folder / "series", limit_bytes=UNPACKED_BYTES)
         return read_image(_series_folder(folder / "series"))
+
+
+@contextmanager
+def _named_by_input() -> Iterator[None]:
+    """Let errors name the input instead of a temporary file of the server."""
+    try:
+        yield
+    except DecathleteError as problem:
+        problem.where = "input file"
+        raise
 
 
 def _series_folder(folder: Path) -> Path:

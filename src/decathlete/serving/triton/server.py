@@ -22,7 +22,7 @@ from decathlete.core.scratch import scratch_folder
 from decathlete.errors import ModelError, OptionError, TritonError
 from decathlete.export.exporters.triton import CONFIG_FILE
 from decathlete.export.triton_config import parse_config
-from decathlete.serving.triton.backend_folder import write_backends
+from decathlete.serving.triton.backend_folder import python_library_folder, write_backends
 from decathlete.serving.triton.installed_server import ServerInstallation, find_server
 
 ModelControl = Literal["none", "poll", "explicit"]
@@ -93,7 +93,7 @@ def server_command(
 
     Raises:
         ModelError: there is no repository, or a configuration is not valid.
-        OptionError: a model to load is not in the repository.
+        OptionError: a model to load is not in the repository, or the server cannot load it.
     """
     configs = read_configs(repository)
     unknown = sorted(set(options.load) - set(configs))
@@ -101,6 +101,8 @@ def server_command(
         raise OptionError(
             f"the repository has no model {unknown[0]}", where=repository, remedy=f"choose of {', '.join(configs)}"
         )
+    if server.stubs is not None:
+        _check_platforms({name: configs[name] for name in options.load or configs}, repository)
     command = [str(server.program), f"--model-repository={repository.resolve()}", "--disable-auto-complete-config"]
     command += [f"--backend-directory={backends or server.backends}", f"--model-control-mode={options.control}"]
     command += [f"--load-model={name}" for name in options.load]
@@ -114,17 +116,35 @@ def server_command(
     return command
 
 
+def _check_platforms(configs: Mapping[str, Any], repository: Path) -> None:
+    """Check that a wheel's server knows the platforms of the models to load."""
+    for name, config in configs.items():
+        if config.platform == "torch_aoti":
+            raise OptionError(
+                f"{name} is an AOTInductor package, which the server of nvidia-pytriton cannot load",
+                where=repository,
+                remedy="start the repository in NVIDIA's container, or name the other models with --model-control "
+                "explicit --load NAME",
+            )
+
+
 def server_environment(server: ServerInstallation, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a server: the Python backend finds its interpreter by the PATH.
 
     Args:
         environment: of this process.
+
+    Raises:
+        TritonError: Python's shared library is not installed, which the Python backend of a wheel's server loads.
     """
     found = dict(environment)
+    libraries = [server.libraries]
     if server.stubs is not None:
         found["PATH"] = os.pathsep.join([str(Path(sys.prefix) / "bin"), found.get("PATH", os.defpath)])
-    if server.libraries is not None:
-        found["LD_LIBRARY_PATH"] = str(server.libraries)
+        libraries.append(python_library_folder())
+    folders = [*(str(folder) for folder in libraries if folder is not None), found.get("LD_LIBRARY_PATH", "")]
+    if any(folders):
+        found["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, folders))
     return found
 
 

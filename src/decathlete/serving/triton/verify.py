@@ -15,8 +15,9 @@ from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
 from decathlete.models.bundle import ModelBundle
 from decathlete.serving.triton.cases import Cases, find_cases
-from decathlete.serving.triton.client import ClientOptions, TritonClient
+from decathlete.serving.triton.client import TritonClient
 from decathlete.serving.triton.comparison import CaseComparison, Comparison
+from decathlete.serving.triton.protocol import ClientOptions
 
 Models = Literal["both", "network", "pipeline"]
 SendAs = Literal["volume", "file"]

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pydicom
 import pytest
@@ -23,13 +18,13 @@ from starlette.staticfiles import StaticFiles
 from decathlete.io.images import read_label
 from decathlete.serving.http.app import create_app
 from decathlete.workflows.predict import predict
+from pacs_support import Orthanc, orthanc
 from service_support import FP32, save_model, service_client, settings_for
 from viewer_support import VIEWERS, browser_page
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
 
 OHIF = VIEWERS / "monailabel" / "endpoints" / "static" / "ohif"
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 STUDY, SERIES, FRAME = (str(generate_uid(entropy_srcs=["decathlete", name])) for name in ("study", "series", "frame"))
 
 
@@ -61,43 +56,10 @@ def write_ct(folder: Path, n_slices: int = 12) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
-def pacs(tmp_path: Path) -> Iterator[str]:
-    """The DICOMweb address of an Orthanc of this test."""
-    program = shutil.which("Orthanc") or shutil.which("orthanc")
-    if program is None or not PLUGIN.is_file():
-        pytest.skip("Orthanc with its DICOMweb plug-in is not installed")
-    port, dicom_port = free_port(), free_port()
-    settings = {
-        "StorageDirectory": str(tmp_path / "orthanc"),
-        "IndexDirectory": str(tmp_path / "orthanc"),
-        "HttpPort": port,
-        "DicomPort": dicom_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "Plugins": [str(PLUGIN)],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
-    with (tmp_path / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(tmp_path / "orthanc.json")], stdout=log, stderr=log)
-    try:
-        for _ in range(600):
-            assert process.poll() is None, (tmp_path / "orthanc.log").read_text()
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/system").raise_for_status()
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/dicom-web"
-    finally:
-        process.terminate()
-        process.wait()
+def archive(tmp_path: Path) -> Iterator[Orthanc]:
+    with orthanc(tmp_path / "orthanc") as running:
+        yield running
 
 
 def read_by_gdcm(folder: Path) -> Any:
@@ -106,18 +68,13 @@ def read_by_gdcm(folder: Path) -> Any:
     return reader.Execute()
 
 
-def store(pacs: str, folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
-        httpx.post(f"{pacs.removesuffix('/dicom-web')}/instances", content=path.read_bytes()).raise_for_status()
-
-
-def test_a_series_of_a_pacs_is_segmented_by_its_uid(pacs, tmp_path) -> None:
+def test_a_series_of_a_pacs_is_segmented_by_its_uid(archive, tmp_path) -> None:
     model = save_model(tmp_path / "model")
     series = write_ct(tmp_path / "series")
-    store(pacs, series)
+    archive.store(series)
     predict(model, series, tmp_path / "predicted", options=FP32)
     expected = read_label(tmp_path / "predicted" / "series.nii.gz").array_ZYX
-    settings = settings_for(model, tmp_path / "data", studies=pacs)
+    settings = settings_for(model, tmp_path / "data", studies=archive.web)
     with service_client(settings) as client:
         assert client.get("/info/").json()["datastore"] == {"total": 1, "completed": 0}
         found = client.get("/proxy/dicom/qido/studies").json()
@@ -141,12 +98,12 @@ def test_a_series_of_a_pacs_is_segmented_by_its_uid(pacs, tmp_path) -> None:
         np.testing.assert_array_equal(read_label(tmp_path / "stored.nii.gz").array_ZYX, expected)
 
 
-def test_ohif_runs_a_segmentation(pacs, tmp_path) -> None:
+def test_ohif_runs_a_segmentation(archive, tmp_path) -> None:
     if not (OHIF / "index.html").is_file():
         pytest.skip(f"{OHIF} is missing: run `make viewers`")
     model = save_model(tmp_path / "model")
-    store(pacs, write_ct(tmp_path / "series"))
-    settings = settings_for(model, tmp_path / "data", studies=pacs)
+    archive.store(write_ct(tmp_path / "series"))
+    settings = settings_for(model, tmp_path / "data", studies=archive.web)
     app = create_app(settings)
     app.mount("/ohif", _Pages(directory=OHIF, html=True))
     answers: list[tuple[str, int]] = []

@@ -127,7 +127,7 @@ def make_plan(
         **_why_sized(sized, grid.median[-dims:], options.memory_target_gb),
         **{field: explain.set_by(option) for field, option in plan.user_set.items()},
     }
-    return plan.revised(reasons=reasons)
+    return plan.revised(reasons=reasons).with_codes(spec.structure_codes)
 
 
 def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: PlanOptions) -> None:

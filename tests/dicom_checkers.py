@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from decathlete.core.geometry import Geometry
+from decathlete.io.images import read_image, write_image
 
 
 def find_program(name: str) -> str:
@@ -32,28 +32,28 @@ def dciodvfy_errors(path: Path) -> list[str]:
 
 def dcmqi_voxels(path: Path, folder: Path, numbers: Sequence[int], geometry: Geometry) -> dict[int, np.ndarray]:
     """Number of each segment -> indices z, y, x (sorted) of its voxels, as dcmqi reads them."""
-    import SimpleITK as sitk
-
     folder.mkdir(exist_ok=True)
     command = [find_program("segimage2itkimage"), "--inputDICOM", path, "--outputDirectory", folder]
     subprocess.run([*command, "--outputType", "nrrd"], check=True, capture_output=True)
-    return {number: _voxels(sitk.ReadImage(str(folder / f"{number}.nrrd")), geometry) for number in numbers}
+    return {number: _voxels(folder / f"{number}.nrrd", geometry) for number in numbers}
 
 
-def plastimatch_masks(path: Path, series: Path, folder: Path) -> dict[str, Any]:
-    """Name of each structure -> its mask on the grid of the series (SimpleITK), as plastimatch fills the contours."""
-    import SimpleITK as sitk
-
+def plastimatch_voxels(path: Path, series: Path, folder: Path) -> dict[str, np.ndarray]:
+    """Name of each structure -> indices z, y, x (sorted) of the voxels that plastimatch fills on the series' grid."""
+    folder.mkdir(exist_ok=True)
+    image = read_image(series)
+    write_image(folder / "grid.nrrd", image.array_CZYX, image.geometry)
     command = [find_program("plastimatch"), "convert", "--input", path, "--referenced-ct", series]
-    command += ["--output-prefix", folder, "--prefix-format", "nrrd", "--fixed", series]
+    command += ["--output-prefix", folder / "masks", "--prefix-format", "nrrd", "--fixed", folder / "grid.nrrd"]
     subprocess.run(command, check=True, capture_output=True)
-    return {file.stem: sitk.ReadImage(str(file)) for file in sorted(folder.glob("*.nrrd"))}
+    return {file.stem: _voxels(file, image.geometry) for file in (folder / "masks").glob("*.nrrd")}
 
 
-def _voxels(image: Any, geometry: Geometry) -> np.ndarray:
+def _voxels(path: Path, geometry: Geometry) -> np.ndarray:
     """Indices in ``geometry`` of the voxels of a mask on any part of its grid."""
     import SimpleITK as sitk
 
+    image = sitk.ReadImage(str(path))
     inside = np.argwhere(sitk.GetArrayFromImage(image))
     points = np.array([image.TransformIndexToPhysicalPoint(i[::-1]) for i in inside.tolist()])
     ras = points.reshape(-1, 3) * [-1, -1, 1]

@@ -17,7 +17,7 @@ from decathlete.inference.output.dicom.result import NOTHING_FOUND
 from decathlete.inference.output.provenance import ModelUse, RecordedSettings
 from decathlete.io.dicom_structures import list_structures, read_structure_masks, referenced_series
 from decathlete.io.images import read_grid, read_image
-from dicom_checkers import dciodvfy_errors, dcmqi_voxels
+from dicom_checkers import dciodvfy_errors, dcmqi_voxels, plastimatch_voxels
 from dicom_support import ORIENTATIONS, uid, write_enhanced, write_series
 
 DIGEST = "ab" * 32
@@ -209,3 +209,17 @@ def test_dcmqi_reads_the_same_voxels(orientation: str, tmp_path: Path) -> None:
     found = dcmqi_voxels(tmp_path / "r.dcm", tmp_path / "read", (1, 2), geometry)
     for number, value in ((1, 1), (2, 4)):
         np.testing.assert_array_equal(found[number], np.argwhere(make_label() == value))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_plastimatch_fills_the_same_voxels(orientation: str, tmp_path: Path) -> None:
+    """Without holes: plastimatch fills these, too."""
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16), orientation=ORIENTATIONS[orientation])
+    label = np.zeros(SHAPE, np.uint8)
+    label[1:5, 2:8, 3:10], label[2:4, 1:3, 1:3] = 1, 1
+    label[3, 0, 0] = label[3, 9, 11] = label[6, 5, 5] = 4
+    write(tmp_path / "r.dcm", "rtstruct", label, source)
+    found = plastimatch_voxels(tmp_path / "r.dcm", source, tmp_path / "read")
+    for name, value in (("liver", 1), ("Q", 4)):
+        np.testing.assert_array_equal(found[name], np.argwhere(label == value))

@@ -16,7 +16,8 @@ from decathlete.io.dicom_series import DicomSeries, sort_series, stage_series
 from decathlete.serving.dicom_node.archive import Archive
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.delivery import send_by_store, send_by_web
-from decathlete.serving.dicom_node.node_store import NodeJob, NodeStore
+from decathlete.serving.dicom_node.node_job import NodeJob
+from decathlete.serving.dicom_node.node_store import NodeStore
 from decathlete.serving.dicom_node.receiver import Receiver
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 
@@ -79,8 +80,12 @@ class DicomNode:
         Raises:
             OptionError: the port cannot be used.
         """
+        settings, channels = self.settings, ", ".join(self._choice.channels)
         if self._receiver is not None:
             self._receiver.start()
+            log.info("%s receives series at %s:%d (channels: %s)", settings.aet, settings.host, self.port, channels)
+        if self._archive is not None:
+            log.info("%s is queried every %g s (channels: %s)", settings.dicomweb, settings.poll_seconds, channels)
         for thread in self._threads:
             thread.start()
 

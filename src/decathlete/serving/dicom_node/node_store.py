@@ -1,11 +1,6 @@
 """Instances and jobs of a DICOM node in SQLite and files; every change is on the disk when a method returns.
 
 A job belongs to a *unit*: a series, or a study whose series are the channels of a model.
-
-States of a job::
-
-    queued -> computed -> sent      each result is kept until it was accepted
-           -> skipped | failed
 """
 
 from __future__ import annotations
@@ -14,19 +9,16 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from decathlete.core.files import atomic_path, remove
 from decathlete.serving.dicom_node.choice import Unit
-
-Origin = Literal["store", "web"]
-NodeJobState = Literal["queued", "computed", "sent", "skipped", "failed"]
+from decathlete.serving.dicom_node.node_job import NodeJob, NodeJobState, Origin
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances (
-    sop_uid TEXT PRIMARY KEY,
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    sop_uid TEXT NOT NULL UNIQUE,
     series_uid TEXT NOT NULL,
     study_uid TEXT NOT NULL,
     digest TEXT NOT NULL,
@@ -42,6 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     unit_uid TEXT NOT NULL,
     origin TEXT NOT NULL,
     content TEXT NOT NULL UNIQUE,
+    last_instance INTEGER NOT NULL,
     state TEXT NOT NULL,
     created REAL NOT NULL,
     starts INTEGER NOT NULL DEFAULT 0,
@@ -52,29 +45,6 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 """
 _BUSY_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeJob:
-    """The segmentation of one state of a series or study.
-
-    Attributes:
-        number: identifies the job in logs.
-        unit_uid: identifier of the series or study.
-        content: digest of its instances.
-        starts: how many times it was computed.
-        attempts: how many times its results were sent in vain.
-        reason: why it was skipped or failed.
-    """
-
-    number: int
-    unit_uid: str
-    origin: Origin
-    content: str
-    state: NodeJobState
-    starts: int
-    attempts: int
-    reason: str | None
 
 
 class NodeStore:
@@ -123,7 +93,9 @@ class NodeStore:
             with atomic_path(path) as partial:
                 partial.write_bytes(content)
             self._database.execute(
-                "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO instances "
+                "(sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (sop_uid, series_uid, study_uid, digest, file, len(content), origin, now),
             )
         return True
@@ -158,16 +130,16 @@ class NodeStore:
         with self._lock:
             waiting = {uid for series_uid in busy for uid in self._units_of(series_uid)}
             quiet = self._rows(
-                f"SELECT {self._unit} AS uid, MAX(origin) AS origin FROM instances GROUP BY {self._unit} "
-                "HAVING MAX(received) <= ? "
-                f"AND MAX(received) >= COALESCE((SELECT MAX(created) FROM jobs WHERE unit_uid = {self._unit}), 0)",
+                f"SELECT {self._unit} AS uid, MAX(origin) AS origin, MAX(number) AS last FROM instances "
+                f"GROUP BY {self._unit} HAVING MAX(received) <= ? "
+                f"AND last > COALESCE((SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit}), 0)",
                 quiet_since,
             )
             for row in (one for one in quiet if one["uid"] not in waiting):
                 made = self._database.execute(
-                    "INSERT OR IGNORE INTO jobs (unit_uid, origin, content, state, created) "
-                    "VALUES (?, ?, ?, 'queued', ?)",
-                    (row["uid"], row["origin"], self.content_of(row["uid"]), now),
+                    "INSERT OR IGNORE INTO jobs (unit_uid, origin, content, last_instance, state, created) "
+                    "VALUES (?, ?, ?, ?, 'queued', ?)",
+                    (row["uid"], row["origin"], self.content_of(row["uid"]), row["last"], now),
                 )
                 n_new += made.rowcount
         return n_new
@@ -177,11 +149,11 @@ class NodeStore:
         rows = self._rows(
             "SELECT * FROM jobs WHERE state = ? AND next_attempt <= ? ORDER BY next_attempt, number LIMIT 1", state, now
         )
-        return _job(rows[0]) if rows else None
+        return NodeJob.of(rows[0]) if rows else None
 
     def jobs(self) -> tuple[NodeJob, ...]:
         """Return all jobs in the order in which they were made."""
-        return tuple(_job(row) for row in self._rows("SELECT * FROM jobs ORDER BY number"))
+        return tuple(NodeJob.of(row) for row in self._rows("SELECT * FROM jobs ORDER BY number"))
 
     def count_start(self, job: NodeJob) -> None:
         """Count that the computation of a job begins."""
@@ -250,16 +222,3 @@ class NodeStore:
 def _name(uid: str) -> str:
     """Return a name of a file that contains nothing of an identifier."""
     return hashlib.sha256(uid.encode()).hexdigest()[:24]
-
-
-def _job(row: sqlite3.Row) -> NodeJob:
-    return NodeJob(
-        number=row["number"],
-        unit_uid=row["unit_uid"],
-        origin=row["origin"],
-        content=row["content"],
-        state=row["state"],
-        starts=row["starts"],
-        attempts=row["attempts"],
-        reason=row["reason"],
-    )

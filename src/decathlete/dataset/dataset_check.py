@@ -25,7 +25,7 @@ def check_manifest(spec: DatasetSpec) -> list[Problem]:
         ("numTraining", spec.n_declared[0], {len(spec.cases), n_listed}, len(spec.cases), "training cases"),
         ("numTest", spec.n_declared[1], {len(spec.test_cases)}, len(spec.test_cases), "test images"),
     )
-    known = {structure.name for structure in (*spec.labels.classes, *spec.labels.regions)}
+    known = {one.name for one in spec.labels.classes} | {region.name for region in spec.labels.regions}
     uncoded = ", ".join(sorted(set(spec.structure_codes) - known))
     problems = [
         _warning(

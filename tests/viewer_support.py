@@ -18,12 +18,17 @@ VIEWERS = Path(os.environ.get("DECATHLETE_VIEWERS", Path(__file__).parents[1] / 
 
 # WebGL 2 without a GPU.
 _FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+_INSIDE = ("http://127.0.0.1:", "data:", "blob:")
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @contextmanager
-def browser_page(**context: Any) -> Iterator[Any]:
-    """A page in a headless Chromium that fails the test if it asks for anything outside this computer."""
+def browser_page(*, other_sites: tuple[str, ...] = (), **context: Any) -> Iterator[Any]:
+    """A page in a headless Chromium that fails the test if it asks for anything outside this computer.
+
+    Args:
+        other_sites: beginnings of addresses that it may ask for, in vain.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if program is None:
@@ -37,16 +42,15 @@ def browser_page(**context: Any) -> Iterator[Any]:
             page.set_default_timeout(240_000)
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on("console", lambda m: errors.append(m.text) if "Content Security Policy" in m.text else None)
-            page.on("request", lambda request: _is_inside(request.url) or outside.append(request.url))
+            page.on(
+                "request",
+                lambda request: request.url.startswith((*_INSIDE, *other_sites)) or outside.append(request.url),
+            )
             yield page
         finally:
             browser.close()
     assert outside == []
     assert errors == []
-
-
-def _is_inside(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
 def monai_label_client() -> Any:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import json
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from matplotlib.image import imread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from starlette.staticfiles import StaticFiles
 
+from decathlete.inference.output.output_kind import OutputKind
 from decathlete.io.images import read_label
 from decathlete.serving.http.app import create_app
 from decathlete.workflows.predict import predict
+from pacs_support import Orthanc, orthanc
 from service_support import FP32, save_model, service_client, settings_for
 from viewer_support import VIEWERS, browser_page
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
 
 OHIF = VIEWERS / "monailabel" / "endpoints" / "static" / "ohif"
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 STUDY, SERIES, FRAME = (str(generate_uid(entropy_srcs=["decathlete", name])) for name in ("study", "series", "frame"))
+
+CODES = {
+    "c1": {"code": "10200004", "meaning": "Liver", "color": [221, 130, 101]},
+    "c2": {"code": "78961009", "meaning": "Spleen", "color": [30, 110, 250]},
+}
 
 
 def write_ct(folder: Path, n_slices: int = 12) -> Path:
@@ -61,43 +64,41 @@ def write_ct(folder: Path, n_slices: int = 12) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ohif")
 
 
-@pytest.fixture
-def pacs(tmp_path: Path) -> Iterator[str]:
-    """The DICOMweb address of an Orthanc of this test."""
-    program = shutil.which("Orthanc") or shutil.which("orthanc")
-    if program is None or not PLUGIN.is_file():
-        pytest.skip("Orthanc with its DICOMweb plug-in is not installed")
-    port, dicom_port = free_port(), free_port()
-    settings = {
-        "StorageDirectory": str(tmp_path / "orthanc"),
-        "IndexDirectory": str(tmp_path / "orthanc"),
-        "HttpPort": port,
-        "DicomPort": dicom_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "Plugins": [str(PLUGIN)],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
-    with (tmp_path / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(tmp_path / "orthanc.json")], stdout=log, stderr=log)
-    try:
-        for _ in range(600):
-            assert process.poll() is None, (tmp_path / "orthanc.log").read_text()
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/system").raise_for_status()
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/dicom-web"
-    finally:
-        process.terminate()
-        process.wait()
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Path:
+    return save_model(folder / "model", structure_codes=CODES)
+
+
+@pytest.fixture(scope="module")
+def series(folder: Path) -> Path:
+    return write_ct(folder / "series")
+
+
+@pytest.fixture(scope="module")
+def archive(folder: Path, series: Path) -> Iterator[Orthanc]:
+    """An archive with the series."""
+    with orthanc(folder / "orthanc") as running:
+        running.store(series)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def viewer(folder: Path, model: Path, archive: Orthanc) -> Iterator[tuple[Any, str]]:
+    """OHIF beside a service, and their address."""
+    if not (OHIF / "index.html").is_file():
+        pytest.skip(f"{OHIF} is missing: run `make viewers`")
+    settings = settings_for(model, folder / "data", studies=archive.web)
+    app = create_app(settings)
+    app.mount("/ohif", _Pages(directory=OHIF, html=True))
+    context = {"viewport": {"width": 1400, "height": 850}, "bypass_csp": True, "other_sites": ("https://fonts.",)}
+    with service_client(settings, app=app) as client, browser_page(**context) as page:
+        page.set_default_timeout(900_000)
+        yield page, str(client.base_url)
 
 
 def read_by_gdcm(folder: Path) -> Any:
@@ -106,18 +107,10 @@ def read_by_gdcm(folder: Path) -> Any:
     return reader.Execute()
 
 
-def store(pacs: str, folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
-        httpx.post(f"{pacs.removesuffix('/dicom-web')}/instances", content=path.read_bytes()).raise_for_status()
-
-
-def test_a_series_of_a_pacs_is_segmented_by_its_uid(pacs, tmp_path) -> None:
-    model = save_model(tmp_path / "model")
-    series = write_ct(tmp_path / "series")
-    store(pacs, series)
+def test_a_series_of_a_pacs_is_segmented_by_its_uid(model, archive, series, tmp_path) -> None:
     predict(model, series, tmp_path / "predicted", options=FP32)
     expected = read_label(tmp_path / "predicted" / "series.nii.gz").array_ZYX
-    settings = settings_for(model, tmp_path / "data", studies=pacs)
+    settings = settings_for(model, tmp_path / "data", studies=archive.web)
     with service_client(settings) as client:
         assert client.get("/info/").json()["datastore"] == {"total": 1, "completed": 0}
         found = client.get("/proxy/dicom/qido/studies").json()
@@ -141,26 +134,58 @@ def test_a_series_of_a_pacs_is_segmented_by_its_uid(pacs, tmp_path) -> None:
         np.testing.assert_array_equal(read_label(tmp_path / "stored.nii.gz").array_ZYX, expected)
 
 
-def test_ohif_runs_a_segmentation(pacs, tmp_path) -> None:
-    if not (OHIF / "index.html").is_file():
-        pytest.skip(f"{OHIF} is missing: run `make viewers`")
-    model = save_model(tmp_path / "model")
-    store(pacs, write_ct(tmp_path / "series"))
-    settings = settings_for(model, tmp_path / "data", studies=pacs)
-    app = create_app(settings)
-    app.mount("/ohif", _Pages(directory=OHIF, html=True))
+def test_ohif_runs_a_segmentation(viewer) -> None:
+    page, address = viewer
     answers: list[tuple[str, int]] = []
-    context = {"viewport": {"width": 1400, "height": 850}, "bypass_csp": True}
-    with service_client(settings, app=app) as client, browser_page(**context) as page:
-        page.set_default_timeout(900_000)
-        page.on("response", lambda response: answers.append((response.url, response.status)))
-        page.goto(f"{client.base_url}/ohif/monai-label?StudyInstanceUIDs={STUDY}")
-        _connect(page, f"{client.base_url}/")
-        with page.expect_response(lambda response: "/infer/tiny" in response.url) as inferred:
-            page.get_by_role("button", name="Run", exact=True).last.click()
-        assert inferred.value.status == 200
-        page.get_by_text("Running Segmentation - Successful").first.wait_for()  # the plug-in has read the label map
+    page.on("response", lambda response: answers.append((response.url, response.status)))
+    page.goto(f"{address}/ohif/monai-label?StudyInstanceUIDs={STUDY}")
+    _connect(page, f"{address}/")
+    assert not is_coloured(page).any()
+    with page.expect_console_message(lambda message: "updated the segmentation's scalar data" in message.text):
+        page.get_by_role("button", name="Run", exact=True).last.click()  # the plug-in reads the label map
+    wait_for_colour(page)
+    assert [entry for entry in answers if "/infer/" in entry[0]]
     assert not [entry for entry in answers if "/infer/" in entry[0] and entry[1] != 200]
+
+
+def test_ohif_shows_a_segmentation_of_the_archive(viewer, model, archive, series, tmp_path) -> None:
+    (result,) = predict(model, series, tmp_path / "seg", options=FP32, kind=OutputKind(format="dicom-seg"))
+    archive.store(result.path)
+    page, address = viewer
+    page.goto(f"{address}/ohif/segmentation?StudyInstanceUIDs={STUDY}")
+    entry = page.get_by_text("Decathlete: Tiny").first
+    entry.wait_for()
+    page.wait_for_timeout(10_000)
+    assert not is_blue(page).any()
+    entry.dblclick()
+    page.get_by_role("button", name="Yes").click()
+    page.get_by_text("c2", exact=True).wait_for()  # the name of a segment
+    wait_for_colour(page, is_blue)
+
+
+def pixels(page: Any) -> np.ndarray:
+    """The first view of the image, as a person sees it."""
+    return imread(io.BytesIO(page.locator(".cornerstone-canvas").first.screenshot()))[..., :3]
+
+
+def is_coloured(page: Any) -> np.ndarray:
+    """Pixels that are neither of the grey image nor of OHIF's cyan texts."""
+    picture = pixels(page)
+    return (np.ptp(picture, axis=-1) > 0.4) & (np.abs(picture[..., 1] - picture[..., 2]) > 0.25)
+
+
+def is_blue(page: Any) -> np.ndarray:
+    """Pixels that have the colour of the second structure."""
+    picture = pixels(page)
+    return (picture[..., 2] - picture[..., 0] > 0.4) & (picture[..., 2] > picture[..., 1] + 0.2)
+
+
+def wait_for_colour(page: Any, is_drawn: Callable[[Any], np.ndarray] = is_coloured) -> None:
+    for _ in range(60):
+        if np.count_nonzero(is_drawn(page)) > 100:
+            return
+        page.wait_for_timeout(1000)
+    raise AssertionError("the segmentation is not drawn")
 
 
 def _connect(page: Any, address: str) -> None:

@@ -72,6 +72,26 @@ def test_finished_objects_are_kept_until_options_change(model: Path, series: Pat
     assert pydicom.dcmread(tmp_path / "case.seg.dcm").SegmentationType == "LABELMAP"
 
 
+def test_codes_come_from_the_model_or_from_a_file(model: Path, series: Path, tmp_path: Path) -> None:
+    first, second = (c.name for c in make_test_plan().labels.foreground)
+    codes = {name: {"code": "T-0", "scheme": "99M", "meaning": f"Of model {name}"} for name in (first, second)}
+    coded, plan = tmp_path / "coded", make_test_plan(structure_codes=codes)
+    ModelBundle.save(coded, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
+    (tmp_path / "dataset.json").write_text(
+        f'{{"dicom_codes": {{"{second}": {{"code": "T-1", "scheme": "99X", "meaning": "Thing"}}}}}}'
+    )
+    base = ("--model", coded, "--input", series, "--format", "dicom-seg", "--output")
+    call(*base, tmp_path / "plain")
+    call(*base, tmp_path / "given", "--dicom-codes", tmp_path / "dataset.json")
+    meanings = {
+        name: [s.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for s in segments.SegmentSequence]
+        for name in ("plain", "given")
+        for segments in [pydicom.dcmread(tmp_path / name / "case.seg.dcm")]
+    }
+    assert meanings["plain"] == [f"Of model {first}", f"Of model {second}"]
+    assert meanings["given"] == [f"Of model {first}", "Thing"]
+
+
 def test_codes_come_from_dataset_json(model: Path, series: Path, tmp_path: Path) -> None:
     name = make_test_plan().labels.foreground[0].name
     (tmp_path / "dataset.json").write_text(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from decathlete.cli.service_options import LOCAL
 from decathlete.core.extras import import_optional
 from decathlete.errors import OptionError
 
@@ -44,7 +45,7 @@ class DicomNodeArguments:
         typer.Option(
             metavar="ADDRESS",
             rich_help_panel=NODE,
-            show_default="127.0.0.1",
+            show_default=LOCAL,
             help="Address that the node listens at; 0.0.0.0: every one.",
         ),
     ] = None
@@ -52,6 +53,16 @@ class DicomNodeArguments:
         str | None,
         typer.Option(
             metavar="AET@HOST:PORT", rich_help_panel=NODE, help="Receiver of the results of series that were sent."
+        ),
+    ] = None
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[CHANNEL=]RULE",
+            rich_help_panel=NODE,
+            show_default="the modality of the channel",
+            help="Series that the node segments, as in decathlete predict: modality:CT,description:*thorax*. For "
+            "models of several channels, repeat it: PET=modality:PT.",
         ),
     ] = None
     dicomweb: Annotated[
@@ -96,9 +107,10 @@ class DicomNodeArguments:
             data=data / "dicom-node",
             aet=aet,
             port=port,
-            host=self.dicom_host or "127.0.0.1",
+            host=self.dicom_host or LOCAL,
             callers=tuple(self.dicom_caller or ()),
             send_to=Peer.parse(self.send_to) if self.send_to is not None else None,
+            series=tuple(self.series or ()),
             dicomweb=self.dicomweb,
             poll_seconds=self.dicomweb_every or 60.0,
             keep_seconds=keep_seconds,
@@ -110,6 +122,7 @@ class DicomNodeArguments:
         for needed, value, options in (
             ("--dicom-node", self.dicom_node, of_node),
             ("--dicomweb", self.dicomweb, of_web),
+            ("--dicom-node or --dicomweb", self.dicom_node or self.dicomweb, {"--series": self.series}),
         ):
             if value is None and (useless := [name for name, given in options.items() if given is not None]):
                 raise OptionError(

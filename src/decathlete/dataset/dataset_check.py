@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from decathlete.core.structure_codes import FIELD
 from decathlete.dataset.case_measures import CaseMeasures
 from decathlete.dataset.check_report import Problem
 from decathlete.dataset.cohort import Deviation, find_deviations
@@ -18,13 +19,23 @@ MANIFEST = "dataset.json"
 
 
 def check_manifest(spec: DatasetSpec) -> list[Problem]:
-    """Compare the declared numbers of cases with the cases."""
+    """Compare the declared numbers of cases with the cases, and the structures that have codes with the labels."""
     n_listed = len(spec.cases) - len(spec.validation)
     counts = (
         ("numTraining", spec.n_declared[0], {len(spec.cases), n_listed}, len(spec.cases), "training cases"),
         ("numTest", spec.n_declared[1], {len(spec.test_cases)}, len(spec.test_cases), "test images"),
     )
-    return [
+    known = {one.name for one in spec.labels.classes} | {region.name for region in spec.labels.regions}
+    uncoded = ", ".join(sorted(set(spec.structure_codes) - known))
+    problems = [
+        _warning(
+            "E-DATASET-MANIFEST",
+            f"{FIELD} has codes for structures that are neither classes nor regions: {uncoded}",
+            "use the names of labels and regions, unless --regions or --brats declares these",
+            file=MANIFEST,
+        )
+    ]
+    return (problems if uncoded else []) + [
         _warning(
             "E-DATASET-MANIFEST",
             f"{field} is {declared}, but there are {n} {what}",

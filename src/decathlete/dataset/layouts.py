@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from decathlete.core.labels import LabelSet
+from decathlete.core.structure_codes import FIELD, StructureCode
 from decathlete.io.format_lookup import DEFAULT_SUFFIX
 
 
@@ -18,6 +19,7 @@ class ManifestContent:
         suffix: suffix of all files, e.g. ``.nii.gz``.
         groups: case id -> patient.
         annotated: case id -> annotated classes, of cases in which not all classes were annotated.
+        structure_codes: class or region -> its code in DICOM objects.
         texts: description, licence and similar fields, copied unchanged.
     """
 
@@ -29,6 +31,7 @@ class ManifestContent:
     suffix: str = DEFAULT_SUFFIX
     groups: Mapping[str, str] = field(default_factory=dict)
     annotated: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    structure_codes: Mapping[str, StructureCode] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -43,6 +46,7 @@ def decathlon_manifest(content: ManifestContent) -> dict[str, object]:
         "modality": _numbered(content.channels),
         "labels": names if labels.ignore is None else names | {str(labels.ignore): "ignore"},
         **({"regions": _regions(labels), "regions_class_order": list(labels.region_order)} if labels.regions else {}),
+        **_codes(content),
         **_of_cases(content),
         "numTraining": len(content.training),
         "numTest": len(content.test),
@@ -64,6 +68,7 @@ def nnunet_manifest(content: ManifestContent) -> dict[str, object]:
         "channel_names": _numbered(content.channels),
         "labels": declared if labels.ignore is None else declared | {"ignore": labels.ignore},
         **({"regions_class_order": list(labels.region_order)} if labels.regions else {}),
+        **_codes(content),
         **_of_cases(content),
         "numTraining": len(content.training),
         "file_ending": content.suffix,
@@ -77,6 +82,11 @@ def _numbered(channels: Sequence[str]) -> dict[str, str]:
 def _regions(labels: LabelSet) -> dict[str, object]:
     """Return name -> values; nnU-Net writes a region of one value as a number."""
     return {r.name: list(r.values) if len(r.values) > 1 else r.values[0] for r in labels.regions}
+
+
+def _codes(content: ManifestContent) -> dict[str, object]:
+    codes = content.structure_codes
+    return {FIELD: {name: code.model_dump(exclude_none=True) for name, code in codes.items()}} if codes else {}
 
 
 def _of_cases(content: ManifestContent) -> dict[str, object]:

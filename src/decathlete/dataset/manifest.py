@@ -19,6 +19,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
+from decathlete.core.structure_codes import StructureCode
 from decathlete.dataset.annotated import Annotated as AnnotatedClasses
 from decathlete.dataset.annotated import with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
@@ -55,6 +56,7 @@ class _ManifestFields(BaseModel):
     labels: dict[str, Any]
     groups: dict[str, str] = {}
     dicom_structures: dict[str, str] = {}
+    dicom_codes: dict[str, StructureCode] = {}
     annotated: dict[str, list[str]] = {}
     regions: dict[str, Any] | None = None
     regions_class_order: list[int] | None = None
@@ -122,6 +124,7 @@ def read_dataset(
         validation=tuple(c.id for c in validation),
         n_declared=(whole_number(manifest.numTraining), whole_number(manifest.numTest)),
         unused=unused,
+        structure_codes=manifest.dicom_codes,
     )
     spec = spec.with_spacing(spacing)
     partial = manifest.annotated if annotated is None else annotated

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from decathlete.core.documents import is_unicode
 from decathlete.core.files import value_digest
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
+from decathlete.core.structure_codes import StructureCode
 from decathlete.io.dicom_label import LabelStructures
 
 GroupSource = Literal["option", "manifest", "names"]
@@ -53,6 +54,7 @@ class DatasetSpec:
         n_declared: numbers of training cases and test images that the manifest declares, if it does.
         unused: parts of the manifest that are not used, each with the reason.
         spacing: of every case, see :class:`Case`.
+        structure_codes: class or region -> its code in DICOM objects, which trained models keep.
     """
 
     name: str
@@ -67,6 +69,7 @@ class DatasetSpec:
     n_declared: tuple[int | None, int | None] = (None, None)
     unused: tuple[str, ...] = ()
     spacing: Triple | None = None
+    structure_codes: Mapping[str, StructureCode] = field(default_factory=dict)
 
     def with_spacing(self, spacing: Triple | None) -> DatasetSpec:
         """Return a copy whose files are read with ``spacing`` where they contain none."""

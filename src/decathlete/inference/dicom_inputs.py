@@ -10,7 +10,7 @@ from pathlib import Path
 from decathlete.errors import ImageError
 from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series, stage_series
 from decathlete.io.folder_tree import describe_unused, is_slice, log_unused
-from decathlete.io.series_rules import SeriesRule, default_rules, parse_series_rules
+from decathlete.io.series_rules import SeriesRule, choose_channels, default_rules, parse_series_rules
 
 Inputs = Mapping[str, tuple[Path, ...]]
 _REMEDY = "choose series with --series (modality, description, orientation, slices), or name the folder of one series"
@@ -128,27 +128,13 @@ def _choose_channels(
         studies[series.study_uid].append(series)
     chosen: dict[str, tuple[DicomSeries, ...]] = {}
     for of_study in studies.values():
-        parts = tuple(_best(of_study, rule, name, root) for rule, name in zip(rules, channels, strict=True))
+        parts = choose_channels(of_study, rules, channels, where=root)
         for series in of_study:
             if series not in parts:
                 reason = f"{series.summary()}: no channel of the model"
                 found.skipped.update(dict.fromkeys(series.files, reason))
         chosen[_unused_name(_study_name(of_study, root), chosen)] = parts
     return chosen
-
-
-def _best(of_study: Sequence[DicomSeries], rule: SeriesRule, channel: str, root: Path) -> DicomSeries:
-    fitting = sorted((s for s in of_study if rule.fits(s)), key=lambda s: s.n_slices, reverse=True)
-    if fitting and (len(fitting) == 1 or fitting[0].n_slices > fitting[1].n_slices):
-        return fitting[0]
-    listed = "; ".join(series.summary() for series in of_study)
-    problem = "several series of a study fit" if fitting else "no series of a study fits"
-    raise ImageError(
-        f"{problem} the channel {channel} (the study has {listed})",
-        where=root,
-        remedy=f"choose it with --series, such as --series '{channel}=description:*{channel}*'",
-        code="E-IMAGE-CHANNELS",
-    )
 
 
 def _study_name(of_study: Sequence[DicomSeries], root: Path) -> str:

@@ -21,6 +21,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.scratch import scratch_folder
 from decathlete.core.sliding_window import SlidingWindow
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.inference.engine_selection import EngineBuilder
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
@@ -131,6 +132,13 @@ class Predictor:
     def labels(self) -> LabelSet:
         """What is segmented."""
         return self.ensembles[0].plan.labels
+
+    @property
+    def structure_codes(self) -> dict[str, StructureCode]:
+        """Codes of structures in DICOM objects, where the dataset declared them."""
+        return {
+            name: code for ensemble in reversed(self.ensembles) for name, code in ensemble.plan.structure_codes.items()
+        }
 
     def predict(
         self,

@@ -209,7 +209,13 @@ def _write_job(
 ) -> PredictionRecord:
     read_job, prediction = computed
     settings = kind.recorded(_with_spacing(predictor.settings, spacing))
-    write = partial(kind.write, labels=predictor.labels, source=read_job.job.images[0], settings=settings)
+    write = partial(
+        kind.write,
+        labels=predictor.labels,
+        source=read_job.job.images[0],
+        settings=settings,
+        codes=predictor.structure_codes,
+    )
     with translate_out_of_memory("the files to write", remedy=IMAGE_TOO_LARGE):
         return write_outputs(
             read_job.job,

@@ -35,9 +35,10 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[St
             remedy="export it as a BINARY or LABELMAP segmentation",
             code="E-IMAGE-FORMAT",
         )
-    per_frame = list(header.PerFrameFunctionalGroupsSequence)
+    per_frame, shared = list(header.PerFrameFunctionalGroupsSequence), header.SharedFunctionalGroupsSequence[0]
     for place, (groups, frame_YX) in enumerate(zip(per_frame, _frames(header), strict=True)):
-        for number, mask_YX in _segments(groups, frame_YX, kind):
+        segment = _item(groups, shared, "SegmentIdentificationSequence", path) if kind == "BINARY" else None
+        for number, mask_YX in _segments(segment, frame_YX):
             if number in numbers and mask_YX.any():
                 corner = _Placement(header, groups, geometry, path, place)
                 yield StructureMask(number=number, indices_ZYX=corner.indices(mask_YX))
@@ -56,9 +57,10 @@ def _frames(dataset: Any) -> Iterator[NDArray[Any]]:
         yield bits.reshape(dataset.Rows, dataset.Columns)
 
 
-def _segments(groups: Any, frame_YX: NDArray[Any], kind: str) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    if kind == "BINARY":
-        yield int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber), frame_YX != 0
+def _segments(segment: Any, frame_YX: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Yield numbers and masks of the segments of a frame; ``segment`` identifies the only one of a bit mask."""
+    if segment is not None:
+        yield int(segment.ReferencedSegmentNumber), frame_YX != 0
         return
     for number in np.unique(frame_YX).tolist():
         if number:

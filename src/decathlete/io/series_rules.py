@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
-from decathlete.errors import OptionError
+from decathlete.errors import ImageError, OptionError
 from decathlete.io.dicom_series import DicomSeries
 
 _ORIENTATIONS = ("axial", "coronal", "sagittal", "oblique")
@@ -78,6 +79,31 @@ def parse_series_rules(texts: Sequence[str], channels: Sequence[str]) -> tuple[S
         given.add(channel)
         rules[channel] = _parse(conditions, text)
     return tuple(rules.values())
+
+
+def choose_channels(
+    of_study: Sequence[DicomSeries], rules: Sequence[SeriesRule], channels: Sequence[str], *, where: Path | None = None
+) -> tuple[DicomSeries, ...]:
+    """Return the series of a study for each channel: of several that fit, the one with the most slices.
+
+    Raises:
+        ImageError: no series fits a channel, or several fit it equally. The message does not contain descriptions.
+    """
+    return tuple(_best(of_study, rule, name, where) for rule, name in zip(rules, channels, strict=True))
+
+
+def _best(of_study: Sequence[DicomSeries], rule: SeriesRule, channel: str, where: Path | None) -> DicomSeries:
+    fitting = sorted((s for s in of_study if rule.fits(s)), key=lambda s: s.n_slices, reverse=True)
+    if fitting and (len(fitting) == 1 or fitting[0].n_slices > fitting[1].n_slices):
+        return fitting[0]
+    listed = "; ".join(series.summary() for series in of_study)
+    problem = "several series of a study fit" if fitting else "no series of a study fits"
+    raise ImageError(
+        f"{problem} the channel {channel} (the study has {listed})",
+        where=where,
+        remedy=f"choose it with --series, such as --series '{channel}=description:*{channel}*'",
+        code="E-IMAGE-CHANNELS",
+    )
 
 
 def _parse(conditions: str, text: str) -> SeriesRule:

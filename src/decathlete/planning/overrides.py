@@ -44,6 +44,7 @@ READ_ONLY_FIELDS: dict[str, str] = {
     "orientation": "the fingerprint depends on it; choose it with --orientation",
     "fingerprint_digest": "it identifies the fingerprint that the plan was made from",
     "training_ranges": "they are measured on the training images",
+    "structure_codes": "declare them as dicom_codes in dataset.json",
     "mirror_pairs": "choose them with --mirror-pairs",
     "median_shape": "it is measured; set target_spacing instead",
     "spacing_unit": "it follows from the format of the images; use --spacing for images without a spacing",

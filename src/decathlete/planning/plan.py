@@ -18,6 +18,7 @@ from decathlete.core.geometry import AxisTransform, Geometry, Shape, Triple, Uni
 from decathlete.core.labels import LabelSet
 from decathlete.core.registry import Registry
 from decathlete.core.schema import Schema
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.planning.architectures import ARCHITECTURES, AnyNetworkSpec
 from decathlete.planning.mirror_pairs import MirrorPair, SideSwap, make_side_swap, pair_problems
@@ -82,6 +83,8 @@ class Plan(Schema):
         foreground_rule: definition of the foreground: the ``object`` (non-zero voxels, holes filled), or the voxels
             where every normalised channel is ``positive``, as in NVIDIA's recipe.
         network: specification of the network, of any architecture.
+        structure_codes: codes of structures in DICOM objects, where the dataset declares them. No decision depends on
+            them.
         training_ranges: of the training images.
         reasons: field -> why it has this value, in words for the reader. No decision depends on them.
         user_set: field -> option by which the user set it (``--set patch_size=40,56,40``); the planner and the compute
@@ -114,6 +117,7 @@ class Plan(Schema):
     network: AnyNetworkSpec
     mirror_axes: Axes | None = None
     mirror_pairs: tuple[MirrorPair, ...] = Field(default=(), exclude_if=lambda pairs: not pairs)
+    structure_codes: dict[str, StructureCode] = Field(default={}, exclude_if=lambda codes: not codes)
     training_ranges: TrainingRanges
     fingerprint_digest: str
     reasons: dict[str, str] = {}
@@ -196,6 +200,11 @@ class Plan(Schema):
     def digest(self) -> str:
         """Digest of every decision, without the reasons. It does not change with the version of the schema."""
         return value_digest(digest_form(self.model_dump(mode="json")))
+
+    def with_codes(self, codes: Mapping[str, StructureCode]) -> Self:
+        """Return a copy with the codes of those structures that it has."""
+        names = [structure.name for structure in self.labels.structures]
+        return self.revised(structure_codes={name: codes[name] for name in names if name in codes})
 
     @property
     def n_inputs(self) -> int:

@@ -25,7 +25,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 """Normalisation of version 1 -> the settings that it used."""
 _SET_BY_HAND = re.compile(r"set by hand(?: \((.*)\))?", re.DOTALL)
 """How the reason of a field that the user had set began in version 1."""
-_WITHOUT_EFFECT = frozenset({"reasons", "user_set", "requires", "configuration"})
+_WITHOUT_EFFECT = frozenset({"reasons", "user_set", "requires", "configuration", "structure_codes"})
 """Fields that no decision depends on."""
 
 

@@ -124,7 +124,7 @@ def make_plan(
         **_why_sized(sized, grid.median[-dims:], options.memory_target_gb),
         **{field: explain.set_by(option) for field, option in plan.user_set.items()},
     }
-    return plan.revised(reasons=reasons)
+    return plan.revised(reasons=reasons).with_codes(spec.structure_codes)
 
 
 def _n_inputs(spec: DatasetSpec, options: PlanOptions, previous_stage: Configuration | None) -> int:

@@ -1,5 +1,7 @@
 """Uploaded files become the image of a job: archives are unpacked, and the image is read once before it is accepted.
 
+DICOM files of several series are sorted, and the series of the channels are chosen as by ``decathlete predict``.
+
 The names of files may contain the name of a patient. Files are stored under numbers; only suffixes and the numbers of
 channels (``_0000``) are kept.
 """
@@ -16,6 +18,7 @@ from decathlete.core.files import remove
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.sizes import format_bytes
 from decathlete.errors import ImageError, ServiceError
+from decathlete.inference.dicom_inputs import choose_series
 from decathlete.inference.predict import IMAGE_TOO_LARGE
 from decathlete.io.format_lookup import find_format, suffix_of
 from decathlete.io.images import find_inputs, read_channels, read_grid, strip_suffix
@@ -52,7 +55,7 @@ def make_image(
     """Move the files of one image into ``folder/input``, read them, and return that folder and the kind of image.
 
     Args:
-        files: one image, one file per channel, the slices of a DICOM series, or a zip file of any of these.
+        files: one image, one file per channel, the slices of DICOM series, or a zip file of any of these.
         folder: new files are written here.
         channels: of the model.
         image_bytes: greatest size of the image in memory, and of an unpacked archive.
@@ -73,13 +76,13 @@ def make_image(
         files = [ReceivedFile(name=str(p.relative_to(unpacked)), path=p) for p in sorted(unpacked.rglob("*"))]
         files = [file for file in files if file.path.is_file() and not _is_hidden(file.name)]
     _move_numbered(files, numbered)
-    paths = _one_case(find_inputs(numbered, n_channels=len(channels)))
+    paths = _one_case(_choose_series(find_inputs(numbered, n_channels=len(channels)), channels, numbered))
     check_image(paths, channels=channels, image_bytes=image_bytes)
     image = folder / "image"
     image.mkdir()
     for number, path in enumerate(paths):
         suffix = "" if path.is_dir() else suffix_of(path.name) or ""
-        path.rename(image / f"channel_{number:04d}{suffix}")
+        _move(path, image / f"channel_{number:04d}{suffix}")
     found = find_format(next(image.iterdir()))
     name = found.Settings.component if found else "nifti"
     return image, _KINDS.get(name, name)
@@ -163,6 +166,31 @@ def _suffix_of_content(path: Path) -> str | None:
     if start[:10] == b"ObjectType":
         return ".mha"
     return ".nii" if start[344:347] in (b"n+1", b"ni1") or start[4:7] == b"n+2" else None
+
+
+def _choose_series(
+    cases: Mapping[str, tuple[Path, ...]], channels: Sequence[str], folder: Path
+) -> Mapping[str, tuple[Path, ...]]:
+    links = folder.with_name("links")
+    links.mkdir()
+    try:
+        return choose_series(cases, channels, folder, make_folder=links.joinpath)
+    except ImageError as problem:
+        raise ImageError(
+            problem.problem,
+            remedy=f"send the series of the model's channels alone ({', '.join(channels)}), or NIfTI files",
+            code=problem.code,
+        ) from problem
+
+
+def _move(path: Path, target: Path) -> None:
+    """Move a file or folder; a folder of links becomes one of the files themselves."""
+    if not path.is_dir() or not any(file.is_symlink() for file in path.iterdir()):
+        path.rename(target)
+        return
+    target.mkdir()
+    for link in path.iterdir():
+        link.resolve().rename(target / link.name)
 
 
 def _one_case(cases: Mapping[str, Sequence[Path]]) -> Sequence[Path]:

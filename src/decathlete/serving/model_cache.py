@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from decathlete.core.labels import LabelSet
 from decathlete.core.sizes import format_bytes
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import ModelError, OptionError, ServiceError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
@@ -51,6 +52,7 @@ class ModelInfo:
         dimension: 2 (slices) or 3; 3 if the model has members of both.
         n_bytes: size of its files, by which ``--model-memory`` counts.
         label_set: the same structures, for writers of results.
+        structure_codes: their codes in DICOM objects, where the dataset declared them.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ModelInfo:
     dimension: int
     n_bytes: int
     label_set: LabelSet
+    structure_codes: Mapping[str, StructureCode]
 
 
 def load_predictor(folder: Path, options: PredictOptions) -> Predictor:
@@ -205,6 +208,7 @@ def describe_model(predictor: Predictor, *, name: str | None = None, n_bytes: in
         dimension=max(ensemble.plan.dims for ensemble in predictor.ensembles),
         n_bytes=n_bytes,
         label_set=labels,
+        structure_codes=predictor.structure_codes,
     )
 
 

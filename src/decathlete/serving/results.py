@@ -70,6 +70,7 @@ def _dicom(kind: DicomKind, job: FinishedJob) -> Path:
             labels=job.model.label_set,
             source=job.images[0],
             settings=PredictionRecord.load(job.result / RECORD_FILE).settings,
+            codes=job.model.structure_codes,
         )
     return path
 

@@ -146,6 +146,7 @@ def _manifest(original: Source, labels: LabelSet, target: Target) -> dict[str, o
         suffix=target.suffix,
         groups={case.id: case.group for case in original.spec.cases if given and case.group is not None},
         annotated=annotated_of(original.spec),
+        structure_codes=original.spec.structure_codes,
         texts=original.texts,
     )
     return nnunet_manifest(content) if target.layout == "nnunet" else decathlon_manifest(content)

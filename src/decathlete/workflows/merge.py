@@ -109,6 +109,9 @@ def _manifest(merged: MergedDatasets, folder: Path, layout: DatasetLayout, suffi
         suffix=suffix,
         groups=merged.groups,
         annotated=merged.annotated,
+        structure_codes={
+            name: code for part in reversed(merged.parts) for name, code in part.spec.structure_codes.items()
+        },
         texts=merged.texts,
     )
     return nnunet_manifest(content) if layout == "nnunet" else decathlon_manifest(content)

@@ -205,7 +205,13 @@ def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
         unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
     except DecathleteError:
         return None
-    return store if unchanged and _keeps_folds(store.splits, spec, folder) else None
+    if not unchanged or not _keeps_folds(store.splits, spec, folder):
+        return None
+    plan = store.plan.with_codes(spec.structure_codes)
+    if plan == store.plan:
+        return store
+    plan.save(folder / "plan.json")  # codes for DICOM objects, which no prepared data depend on
+    return PreparedStore.open(folder)
 
 
 def _keeps_folds(recorded: Splits, spec: DatasetSpec, folder: Path) -> bool:

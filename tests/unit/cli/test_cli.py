@@ -99,7 +99,7 @@ OPTIONS = {
     "components": "json",
     "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-host dicom-node dicomweb "
     "dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory overlap "
-    "port precision send-to studies token-file tta",
+    "port precision send-to series studies token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",
@@ -163,6 +163,7 @@ OF_THEIR_OWN = {
     ("import nnunet", "output"),  # the model
     ("import nnunet", "configuration"),  # nnU-Net's
     ("export nnunet", "output"),  # nnU-Net's model
+    ("serve", "series"),  # of the DICOM node
     ("export onnx", "output"),  # a file, or a folder
     ("export openvino", "output"),
     ("export onnx", "input"),  # to check the program on

@@ -19,9 +19,9 @@ from decathlete.core.labels import LabelSet
 from decathlete.errors import ImageError, OptionError
 from decathlete.inference.output.dicom import write_dicom_result
 from decathlete.inference.output.provenance import ModelUse, RecordedSettings
-from decathlete.io.dicom_structures import referenced_series
+from decathlete.io.dicom_structures import read_structure_masks, referenced_series
 from decathlete.io.images import read_image
-from decathlete.io.series_rules import SeriesRule
+from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings, Peer, parse_listen
 from dicom_support import uid, write_series
@@ -78,11 +78,12 @@ def clock() -> Clock:
     return Clock()
 
 
-def segment(source: Path, output: Path) -> Sequence[Path]:
-    label = (read_image(source).array_CZYX[0] > 0).astype(np.uint8)
-    path = output / "a.seg.dcm"
+def segment(sources: Sequence[Path], output: Path) -> Sequence[Path]:
+    """Mark where the sum of all channels is positive."""
+    label = (sum(read_image(source).array_CZYX[0] for source in sources) > 0).astype(np.uint8)
+    path = output / f"{len(list(output.iterdir()))}.seg.dcm"
     labels = LabelSet.from_names(["liver"])
-    write_dicom_result(path, "dicom-seg", label, labels=labels, source=source, settings=SETTINGS)
+    write_dicom_result(path, "dicom-seg", label, labels=labels, source=sources[0], settings=SETTINGS)
     return (path,)
 
 
@@ -91,10 +92,11 @@ def make_node(tmp_path: Path, archive: Archive, clock: Clock) -> Iterator[Callab
     """A node that listens and whose steps the test makes itself."""
     nodes: list[DicomNode] = []
 
-    def make(segment_: Any = segment, **changes: Any) -> DicomNode:
+    def make(segment_: Any = segment, *, channels: Sequence[str] = ("CT",), **changes: Any) -> DicomNode:
         fields = {"port": 0, "callers": ("SCANNER",), "send_to": archive.peer} | changes
         settings = DicomNodeSettings(data=tmp_path / "node", **fields)
-        node = DicomNode(settings, segment_, rule=SeriesRule(modality="CT"), digests=(DIGEST,), clock=clock)
+        choice = SeriesChoice.of_model(channels, settings.series)
+        node = DicomNode(settings, segment_, choice=choice, digests=(DIGEST,), clock=clock)
         if node._receiver is not None:
             node._receiver.start()
         nodes.append(node)
@@ -105,11 +107,16 @@ def make_node(tmp_path: Path, archive: Archive, clock: Clock) -> Iterator[Callab
         node.stop()
 
 
+def datasets_of(folder: Path, name: str, *, n_slices: int = 5, **attributes: Any) -> list[Any]:
+    """The slices of a series of noise, in their order; series of one study have the same grid."""
+    voxels = np.random.default_rng(len(name)).normal(0, 99, (n_slices, 8, 9)).astype(np.int16)
+    path = write_series(folder / name, voxels, series=name, **attributes)
+    return sorted((pydicom.dcmread(p) for p in path.iterdir()), key=lambda d: d.InstanceNumber)
+
+
 @pytest.fixture
 def series(tmp_path: Path) -> list[Any]:
-    voxels = np.random.default_rng(0).normal(0, 99, (5, 8, 9)).astype(np.int16)
-    folder = write_series(tmp_path / "series", voxels)
-    return sorted((pydicom.dcmread(p) for p in folder.iterdir()), key=lambda d: d.InstanceNumber)
+    return datasets_of(tmp_path, "series")
 
 
 def send(node: DicomNode, datasets: Sequence[Any], *, caller: str = "SCANNER", called: str = "DECATHLETE") -> list[int]:
@@ -126,6 +133,15 @@ def open_association(node: DicomNode, *, caller: str = "SCANNER", called: str = 
     entity = pynetdicom.AE(ae_title=caller)
     entity.add_requested_context(CT, "1.2.840.10008.1.2.1")
     return entity.associate("127.0.0.1", node.port, ae_title=called)
+
+
+def wait_until_closed(node: DicomNode) -> None:
+    """Wait for the node to learn that an association was released."""
+    for _ in range(500):
+        if not node._receiver.busy_series():
+            return
+        time.sleep(0.02)
+    raise AssertionError("the association is still open")
 
 
 def states(node: DicomNode) -> list[str]:
@@ -164,10 +180,7 @@ def test_an_open_association_is_waited_for(make_node: Any, archive: Archive, ser
         assert association.send_c_store(dataset).Status == 0
     association.release()
     clock.now += 11
-    for _ in range(100):  # the node hears of the release a moment later
-        if not node._receiver.busy_series():
-            break
-        time.sleep(0.02)
+    wait_until_closed(node)
     finish(node)
     assert len(archive.received) == 1
 
@@ -265,8 +278,8 @@ def test_a_receiver_that_is_away_is_tried_again(make_node: Any, series: Any, clo
 
 
 def test_series_of_other_kinds_and_failures_end_with_a_reason(make_node: Any, tmp_path: Path, clock: Clock) -> None:
-    def fail(source: Path, output: Path) -> Sequence[Path]:
-        raise ImageError("of Müller", where=source, code="E-IMAGE-VALUES")
+    def fail(sources: Sequence[Path], output: Path) -> Sequence[Path]:
+        raise ImageError("of Müller", where=sources[0], code="E-IMAGE-VALUES")
 
     node = make_node(fail)
     for modality in ("MR", "CT"):
@@ -299,12 +312,119 @@ def test_instances_are_refused_when_there_is_no_room(make_node: Any, series: Any
     assert statuses[0] == 0
 
 
+PET_CT = ("CT", "PET")
+
+
+def counts_of_references(archive: Archive) -> list[int]:
+    return [len(result.ReferencedSeriesSequence[0].ReferencedInstanceSequence) for result in archive.received]
+
+
+def test_series_of_a_study_are_the_channels_of_a_model(
+    make_node: Any, archive: Archive, clock: Clock, tmp_path: Path
+) -> None:
+    ct, pet = (datasets_of(tmp_path, name, modality=modality) for name, modality in (("ct", "CT"), ("pet1", "PT")))
+    scout = datasets_of(tmp_path, "scout", n_slices=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    other_study = datasets_of(tmp_path, "other", study="other")
+    node = make_node(channels=PET_CT)
+    assert set(send(node, [*scout, *pet, *other_study])) == {0}
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["skipped", "skipped"]  # each lacks a channel
+    assert all("fits the channel" in job.reason for job in node.store.jobs())
+    send(node, ct)
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["skipped", "skipped", "sent"]
+    (result,) = archive.received
+    assert result.ReferencedSeriesSequence[0].SeriesInstanceUID == uid("series", "ct")
+    pydicom.dcmwrite(tmp_path / "seg.dcm", result, enforce_file_format=True)
+    images = [read_image(tmp_path / name) for name in ("ct", "pet1")]
+    marked = np.zeros(images[0].geometry.shape_ZYX, bool)
+    for mask in read_structure_masks(tmp_path / "seg.dcm", images[0].geometry, frozenset({1})):
+        marked[mask.indices_ZYX] = True
+    np.testing.assert_array_equal(marked, sum(image.array_CZYX[0] for image in images) > 0)
+
+
+def test_late_slices_of_one_channel_start_a_new_job_and_other_series_do_not(
+    make_node: Any, archive: Archive, clock: Clock, tmp_path: Path
+) -> None:
+    ct, pet = (datasets_of(tmp_path, name, modality=modality) for name, modality in (("ct", "CT"), ("pet1", "PT")))
+    node = make_node(channels=PET_CT)
+    send(node, [*ct[:4], *pet[:4]])
+    clock.now += 11
+    finish(node)
+    node.stop()
+    node = make_node(channels=PET_CT)
+    send(node, [*ct[4:], *pet[4:]])
+    clock.now += 11
+    finish(node)
+    assert (states(node), counts_of_references(archive)) == (["sent", "sent"], [4, 5])
+    send(node, datasets_of(tmp_path, "scout", n_slices=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
+    send(node, datasets_of(tmp_path, "thin", n_slices=2))  # fewer slices than the CT that was segmented
+    clock.now += 11
+    finish(node)
+    assert (states(node), counts_of_references(archive)) == (["sent", "sent", "skipped"], [4, 5])
+    assert node.store.jobs()[-1].reason == "job 2 segmented the same series"
+
+
+def test_a_study_is_waited_for_while_one_of_its_series_arrives(
+    make_node: Any, archive: Archive, clock: Clock, tmp_path: Path
+) -> None:
+    ct, pet = (datasets_of(tmp_path, name, modality=modality) for name, modality in (("ct", "CT"), ("pet1", "PT")))
+    node = make_node(channels=PET_CT)
+    send(node, pet)
+    association = open_association(node)
+    assert association.send_c_store(ct[0]).Status == 0
+    clock.now += 100
+    finish(node)
+    assert states(node) == []
+    for dataset in ct[1:]:
+        assert association.send_c_store(dataset).Status == 0
+    association.release()
+    wait_until_closed(node)
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_rules_choose_among_the_series_of_a_study(
+    make_node: Any, archive: Archive, clock: Clock, tmp_path: Path
+) -> None:
+    names = ("t1", "t1_again", "flair")
+    parts = [datasets_of(tmp_path, name, modality="MR", SeriesDescription=f"AX {name}") for name in names]
+    node = make_node(channels=("T1", "FLAIR"), series=("T1=description:*t1",))
+    send(node, [dataset for part in parts for dataset in part])
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+    assert archive.received[0].ReferencedSeriesSequence[0].SeriesInstanceUID == uid("series", "t1")
+    node.stop()
+    shutil.rmtree(tmp_path / "node")
+    node = make_node(channels=("T1", "FLAIR"))  # by the names, both T1 series fit
+    send(node, [dataset for part in parts for dataset in part])
+    clock.now += 11
+    finish(node)
+    (job,) = node.store.jobs()
+    assert job.state == "skipped"
+    assert "several series of a study fit the channel T1" in job.reason
+    assert "AX" not in job.reason  # a description may name a patient
+    with pytest.raises(OptionError, match="names no channel"):
+        make_node(channels=("T1", "FLAIR"), series=("T2=modality:MR",))
+
+
+WEB = "http://127.0.0.1:1/dicom-web"
+
+
 class FakeWeb:
     """A DICOMweb client in front of a list of datasets."""
 
     def __init__(self, datasets: Sequence[Any]) -> None:
         self.datasets = list(datasets)
         self.fails = False
+
+    @property
+    def segmentations(self) -> list[Any]:
+        return [one for one in self.datasets if one.Modality == "SEG"]
 
     def search_for_series(self, study: str | None = None, *, search_filters: Any, **paging: Any) -> list[Any]:
         if self.fails:
@@ -333,10 +453,18 @@ class FakeWeb:
         return pydicom.Dataset()
 
 
+def poll_twice(node: DicomNode, clock: Clock) -> None:
+    """Find series, see that they do not grow, copy them, and wait until they are complete."""
+    for _ in range(2):
+        clock.now += 61
+        node.poll()
+    clock.now += 11
+
+
 def test_an_archive_is_polled_and_its_series_are_segmented_once(
     make_node: Any, series: Any, clock: Clock, tmp_path: Path
 ) -> None:
-    node = make_node(port=None, dicomweb="http://127.0.0.1:1/dicom-web", callers=(), send_to=None)
+    node = make_node(port=None, dicomweb=WEB, callers=(), send_to=None)
     web = node._archive.client = FakeWeb(series)
     assert not node.poll()  # the series may be growing
     clock.now += 61
@@ -351,15 +479,37 @@ def test_an_archive_is_polled_and_its_series_are_segmented_once(
     finish(node)
     (result,) = (one for one in web.datasets if one.Modality == "SEG")
     assert result.StudyInstanceUID == uid("study", "study")
-    pydicom.dcmwrite(tmp_path / "seg.dcm", result)
+    pydicom.dcmwrite(tmp_path / "seg.dcm", result, enforce_file_format=True)
     assert referenced_series(tmp_path / "seg.dcm") == {uid("series", "series")}
     node.stop()
     shutil.rmtree(tmp_path / "node")  # as another node with the same model
-    other = make_node(port=None, dicomweb="http://127.0.0.1:1/dicom-web", callers=(), send_to=None)
+    other = make_node(port=None, dicomweb=WEB, callers=(), send_to=None)
     other._archive.client = web
     for _ in range(3):
         clock.now += 61
         assert not other.poll()
+
+
+def test_an_archive_is_polled_for_the_channels_of_a_study(make_node: Any, clock: Clock, tmp_path: Path) -> None:
+    ct, pet = (datasets_of(tmp_path, name, modality=modality) for name, modality in (("ct", "CT"), ("pet1", "PT")))
+    node = make_node(port=None, dicomweb=WEB, callers=(), send_to=None, channels=PET_CT)
+    web = node._archive.client = FakeWeb([*ct[:4], *pet[:4], *datasets_of(tmp_path, "alone", study="other")])
+    poll_twice(node, clock)
+    finish(node)
+    assert sorted(states(node)) == ["sent", "skipped"]
+    web.datasets += [ct[4], pet[4]]  # slices that came late
+    poll_twice(node, clock)
+    finish(node)
+    assert sorted(states(node)) == ["sent", "sent", "skipped"]
+    assert [len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) for seg in web.segmentations] == [4, 5]
+    node.stop()
+    shutil.rmtree(tmp_path / "node")  # as another node with the same model
+    other = make_node(port=None, dicomweb=WEB, callers=(), send_to=None, channels=PET_CT)
+    other._archive.client = web
+    poll_twice(other, clock)
+    finish(other)
+    assert sorted(states(other)) == ["skipped"]  # the study with one series; the other one was segmented
+    assert len(web.segmentations) == 2
 
 
 @pytest.mark.parametrize(

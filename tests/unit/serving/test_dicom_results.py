@@ -9,13 +9,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from decathlete.errors import OptionError, ServiceError
+from decathlete.errors import ServiceError
 from decathlete.inference.options import PredictOptions
 from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.dicom_node.model_segment import make_node
+from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
 from decathlete.serving.results import FinishedJob, find_format, formats_for, write_result
@@ -23,9 +24,19 @@ from decathlete.serving.settings import ModelSource
 from dicom_support import write_series
 from factories import make_test_plan
 
+CODE = {"code": "T-1", "scheme": "99X", "meaning": "Thing"}
+
+
+def meaning_of(path: Path) -> str:
+    """The meaning of the first structure's code."""
+    made = pydicom.dcmread(path)
+    if "SegmentSequence" in made:
+        return str(made.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning)
+    return str(made.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence[0].CodeMeaning)
+
 
 def make_models(folder: Path, n_channels: int = 1) -> ModelCache:
-    plan = make_test_plan(n_channels=n_channels)
+    plan = make_test_plan(n_channels=n_channels, structure_codes={"c1": CODE})
     ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
     options = PredictOptions(device="cpu", precision="fp32", engine="torch")
     return ModelCache([ModelSource(folder=folder, name="m")], options)
@@ -59,30 +70,47 @@ def test_results_as_dicom_equal_the_label_map(models: ModelCache, series: Path, 
     for name in ("dicom-seg", "rtstruct"):
         path = find_format(name, "dicom").write(job)
         np.testing.assert_array_equal(paint(path, series), truth)
+        assert meaning_of(path) == "Thing"  # of the model
         assert find_format(name, "dicom").write(job).stat().st_mtime_ns == path.stat().st_mtime_ns
     assert formats_for("nifti") == ["nifti"]
     with pytest.raises(ServiceError, match="dicom-seg need an input of the kind dicom"):
         find_format("dicom-seg", "nifti")
 
 
+def store_series(node: DicomNode, *folders: Path) -> None:
+    for file in (file for folder in folders for file in folder.iterdir()):
+        one = pydicom.dcmread(file)
+        uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
+        node.store.add_instance(file.read_bytes(), origin="web", now=0.0, **uids)
+
+
 def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_path: Path) -> None:
     settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
     node = make_node(settings, models, "m")
-    now = 0.0
-    for file in series.iterdir():
-        one = pydicom.dcmread(file)
-        uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
-        node.store.add_instance(file.read_bytes(), origin="web", now=now, **uids)
+    store_series(node, series)
     assert node.compute_next()
     (job,) = node.store.jobs()
     (result,) = (node.store.job_folder(job) / "results").iterdir()
     assert job.state == "computed"
     assert paint(result, series).any()
+    assert meaning_of(result) == "Thing"
     assert pydicom.dcmread(result).DeviceSerialNumber == models.info("m").digest
     node.stop()
 
 
-def test_a_model_of_several_channels_is_refused(tmp_path: Path) -> None:
-    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
-    with pytest.raises(OptionError, match="needs 2 channels"):
-        make_node(settings, make_models(tmp_path / "m", n_channels=2), "m")
+def test_the_node_segments_a_study_with_a_model_of_several_channels(series: Path, tmp_path: Path) -> None:
+    models = make_models(tmp_path / "m", n_channels=2)
+    other = write_series(tmp_path / "other", np.full((9, 18, 20), 7, np.int16), series="other", modality="PT")
+    rules = ("channel0=modality:CT", "channel1=modality:PT")
+    node = make_node(
+        DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", series=rules), models, "m"
+    )
+    store_series(node, series, other)
+    assert node.compute_next()
+    (job,) = node.store.jobs()
+    assert job.state == "computed", job.reason
+    (result,) = (node.store.job_folder(job) / "results").iterdir()
+    with models.use("m") as predictor:
+        truth = predictor.predict([series, other]).label_ZYX
+    np.testing.assert_array_equal(paint(result, series), truth)
+    node.stop()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from decathlete.core.choices import OutputFormat
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.inference.output.dicom import DicomOptions, require_dicom_packages, write_dicom_result
 from decathlete.inference.output.provenance import RecordedSettings
@@ -74,11 +75,13 @@ class OutputKind:
         labels: LabelSet,
         source: Path,
         settings: RecordedSettings,
+        codes: Mapping[str, StructureCode] | None = None,
     ) -> None:
         """Write a label map.
 
         Args:
             source: the image, or its first channel.
+            codes: of the structures in DICOM objects, from the model.
 
         Raises:
             OutputError: the file cannot be written, or no DICOM object can refer to the image.
@@ -86,8 +89,8 @@ class OutputKind:
         if self.format is None or self.format == "nifti":
             write_label(path, label_ZYX, geometry)
             return
-        write = partial(write_dicom_result, labels=labels, source=source, settings=settings, options=self.dicom)
-        write(path, self.format, label_ZYX)
+        write = partial(write_dicom_result, labels=labels, source=source, settings=settings)
+        write(path, self.format, label_ZYX, options=self.dicom, codes=codes)
 
 
 def _is_dicom(path: Path) -> bool:

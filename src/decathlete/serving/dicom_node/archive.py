@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from decathlete.core.extras import import_optional
 from decathlete.core.lazy_import import lazy_import
+from decathlete.serving.dicom_node.choice import Unit
 from decathlete.serving.dicom_node.node_store import NodeStore
 
 pydicom = lazy_import("pydicom")
@@ -27,33 +29,40 @@ class Archive:
         url: address of its services.
         modalities: of the series that are segmented.
         digests: of the models; a series with a SEG that names one of them was segmented before.
+        unit: ``study``: so was a study, if one of its series was.
 
     Raises:
         MissingPackageError: the package dicomweb-client is not installed.
     """
 
-    def __init__(self, url: str, *, modalities: Sequence[str], digests: Sequence[str]) -> None:
+    def __init__(self, url: str, *, modalities: Sequence[str], digests: Sequence[str], unit: Unit = "series") -> None:
         api = import_optional("dicomweb_client.api", title="dicomweb-client", extra="serve")
         self.client: Any = api.DICOMwebClient(url)
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
+        self._unit = unit
         self._sizes: dict[str, int] = {}
-        self._finished: set[str] = set()
+        self._finished: set[tuple[str, int]] = set()
 
     def fetch_new(self, store: NodeStore, *, now: float) -> int:
         """Copy series that are new and did not grow since the last call into the store; return their number."""
-        n_new = 0
+        studies: dict[str, dict[str, int]] = defaultdict(dict)
         for study_uid, series_uid, n_instances in self._search():
-            if series_uid in self._finished or store.count_instances(series_uid) >= n_instances:
-                continue
-            if self._sizes.get(series_uid) != n_instances:  # it may still be growing
-                self._sizes[series_uid] = n_instances
-                continue
-            if self._is_segmented(study_uid, series_uid, n_instances):
-                self._finished.add(series_uid)
-                continue
-            self._copy(study_uid, series_uid, store, now)
-            n_new += 1
-        return n_new
+            studies[study_uid][series_uid] = n_instances
+        return sum(self._fetch_study(study_uid, sizes, store, now) for study_uid, sizes in studies.items())
+
+    def _fetch_study(self, study_uid: str, sizes: Mapping[str, int], store: NodeStore, now: float) -> int:
+        """Copy the series of a study (identifier -> number of instances) that are to be segmented."""
+        new = {uid: n for uid, n in sizes.items() if (uid, n) not in self._finished and store.count_instances(uid) < n}
+        ready = {uid: n for uid, n in new.items() if self._sizes.get(uid) == n}  # others may still be growing
+        self._sizes.update(new)
+        segmented = self._segmented(study_uid, sizes) if ready else frozenset()
+        if segmented and self._unit == "study":
+            segmented = frozenset(sizes)
+        self._finished |= {(uid, n) for uid, n in ready.items() if uid in segmented}
+        to_copy = [uid for uid in ready if uid not in segmented]
+        for uid in to_copy:
+            self._copy(study_uid, uid, store, now)
+        return len(to_copy)
 
     def _search(self) -> Iterator[tuple[str, str, int]]:
         for modality in self._modalities:
@@ -72,19 +81,14 @@ class Archive:
                     break
                 offset += len(found)
 
-    def _is_segmented(self, study_uid: str, series_uid: str, n_instances: int) -> bool:
-        """Return whether the study has a SEG of all instances of this series by one of the models."""
+    def _segmented(self, study_uid: str, sizes: Mapping[str, int]) -> frozenset[str]:
+        """Return the series of a study of which a SEG by one of the models refers to all instances."""
+        found: set[str] = set()
         for one in self.client.search_for_series(study_uid, search_filters={"Modality": "SEG"}):
             for instance in self.client.retrieve_series_metadata(study_uid, _value(one, _SERIES)):
-                referenced = instance.get(_REFERENCED, {}).get("Value", [])
-                is_of_series = any(
-                    _value(item, _SERIES) == series_uid
-                    and len(item.get(_INSTANCES, {}).get("Value", [])) >= n_instances
-                    for item in referenced
-                )
-                if is_of_series and (_value(instance, _DEVICE) in self._digests or self._names_digest(instance)):
-                    return True
-        return False
+                if _value(instance, _DEVICE) in self._digests or self._names_digest(instance):
+                    found |= _referenced(instance, sizes)
+        return frozenset(found)
 
     def _names_digest(self, content: Any) -> bool:
         """Return whether the parameters of an algorithm, at any depth, contain a digest of the models."""
@@ -111,6 +115,13 @@ class Archive:
                 now=now,
             )
         log.info("copied a series of %d instances from the archive", len(instances))
+
+
+def _referenced(instance: Any, sizes: Mapping[str, int]) -> set[str]:
+    """Return the series of which an object refers to all instances."""
+    items = instance.get(_REFERENCED, {}).get("Value", [])
+    counts = {_value(item, _SERIES): len(item.get(_INSTANCES, {}).get("Value", [])) for item in items}
+    return {uid for uid, n_instances in sizes.items() if counts.get(uid, -1) >= n_instances}
 
 
 def _value(element_set: Any, tag: str) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from decathlete.errors import OptionError
 from decathlete.inference.output.dicom import require_dicom_packages, write_dicom_result
-from decathlete.io.series_rules import default_rules
+from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
@@ -20,7 +18,7 @@ def running_node(settings: DicomNodeSettings | None, models: ModelCache) -> Iter
     """Run a DICOM node beside a service, with its first model; ``None``: run none.
 
     Raises:
-        OptionError: the model has several channels, or the port cannot be used.
+        OptionError: a rule of ``settings.series`` is not valid, or the port cannot be used.
         MissingPackageError: the extra ``[dicom]`` is not installed.
     """
     if settings is None:
@@ -38,35 +36,34 @@ def make_node(settings: DicomNodeSettings, models: ModelCache, name: str) -> Dic
     """Return a node that segments with one model of a service.
 
     Raises:
-        OptionError: the model has several channels.
+        OptionError: a rule of ``settings.series`` is not valid.
         MissingPackageError: the extra ``[dicom]`` is not installed.
     """
     require_dicom_packages("dicom-seg")
-    info = models.info(name)
-    if len(info.channels) != 1:
-        raise OptionError(
-            f"the model {name} needs {len(info.channels)} channels ({', '.join(info.channels)}), and a DICOM node "
-            "segments series one by one",
-            remedy="name a model of one channel first, or use decathlete predict --series",
-        )
+    choice = SeriesChoice.of_model(models.info(name).channels, settings.series)
     with models.use(name) as predictor:
         digests = tuple(use.digest for use in predictor.settings.models)
-    (rule,) = default_rules(info.channels)
-    modalities = (rule.modality,) if rule.modality else settings.modalities
-    segment = _ModelSegment(models, name)
-    return DicomNode(replace(settings, modalities=modalities), segment, rule=rule, digests=digests)
+    return DicomNode(settings, _ModelSegment(models, name), choice=choice, digests=digests)
 
 
 class _ModelSegment:
-    """Segments one series and writes a SEG object."""
+    """Segments one image and writes a SEG object that refers to the series of its first channel."""
 
     def __init__(self, models: ModelCache, name: str) -> None:
         self._models, self._name = models, name
 
-    def __call__(self, source: Path, output: Path) -> Sequence[Path]:
+    def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
         with self._models.use(self._name) as predictor:
-            prediction = predictor.predict(source)
-            labels, settings = predictor.labels, predictor.settings
+            prediction = predictor.predict(sources)
+            labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
-        write_dicom_result(path, "dicom-seg", prediction.label_ZYX, labels=labels, source=source, settings=settings)
+        write_dicom_result(
+            path,
+            "dicom-seg",
+            prediction.label_ZYX,
+            labels=labels,
+            source=sources[0],
+            settings=settings,
+            codes=codes,
+        )
         return (path,)

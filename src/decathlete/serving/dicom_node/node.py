@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from decathlete.core.files import remove
-from decathlete.errors import DecathleteError, ServiceError
-from decathlete.io.dicom_series import sort_series, stage_series
-from decathlete.io.series_rules import SeriesRule
+from decathlete.errors import DecathleteError, ImageError, ServiceError
+from decathlete.io.dicom_series import DicomSeries, sort_series, stage_series
 from decathlete.serving.dicom_node.archive import Archive
+from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.delivery import send_by_store, send_by_web
-from decathlete.serving.dicom_node.node_store import NodeJob, NodeStore, linked_files
+from decathlete.serving.dicom_node.node_job import NodeJob
+from decathlete.serving.dicom_node.node_store import NodeStore
 from decathlete.serving.dicom_node.receiver import Receiver
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 
-Segment = Callable[[Path, Path], Sequence[Path]]
-"""Segments the series in a folder (or file), writes objects into another folder, and returns their files."""
+Segment = Callable[[Sequence[Path], Path], Sequence[Path]]
+"""Segments an image (a folder or file for each channel), writes objects into a folder, and returns their files."""
 
 MAX_STARTS = 3
 """How many times a job is computed: one that ends the whole process each time must not do so for ever."""
@@ -30,11 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class DicomNode:
-    """Receives series, segments them with a model of one channel, and sends the results.
+    """Receives series, segments them with a model, and sends the results.
 
     Args:
-        segment: computes one series.
-        rule: of the series that the model segments; others are skipped.
+        segment: computes one image.
+        choice: of the series that are segmented; others are skipped.
         digests: of the model, by which series of an archive that were segmented before are known.
         clock: seconds since 1970.
     """
@@ -44,16 +47,23 @@ class DicomNode:
         settings: DicomNodeSettings,
         segment: Segment,
         *,
-        rule: SeriesRule = SeriesRule(),
+        choice: SeriesChoice = SeriesChoice(),
         digests: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        self.store = NodeStore(settings.data)
-        self._segment, self._rule, self._clock = segment, rule, clock
+        self.store = NodeStore(settings.data, unit=choice.unit)
+        self._segment, self._choice, self._clock = segment, choice, clock
         self._receiver = Receiver(settings, self.store, clock=clock) if settings.port is not None else None
         self._archive = (
-            Archive(settings.dicomweb, modalities=settings.modalities, digests=digests) if settings.dicomweb else None
+            Archive(
+                settings.dicomweb,
+                modalities=choice.modalities or settings.modalities,
+                digests=digests,
+                unit=choice.unit,
+            )
+            if settings.dicomweb
+            else None
         )
         self._next_poll = 0.0
         self._stopping = threading.Event()
@@ -70,8 +80,12 @@ class DicomNode:
         Raises:
             OptionError: the port cannot be used.
         """
+        settings, channels = self.settings, ", ".join(self._choice.channels)
         if self._receiver is not None:
             self._receiver.start()
+            log.info("%s receives series at %s:%d (channels: %s)", settings.aet, settings.host, self.port, channels)
+        if self._archive is not None:
+            log.info("%s is queried every %g s (channels: %s)", settings.dicomweb, settings.poll_seconds, channels)
         for thread in self._threads:
             thread.start()
 
@@ -98,7 +112,7 @@ class DicomNode:
             return False
 
     def compute_next(self) -> bool:
-        """Make jobs of complete series, and compute one; return whether there was one."""
+        """Make jobs of what is complete, and compute one; return whether there was one."""
         now = self._clock()
         busy = self._receiver.busy_series() if self._receiver is not None else frozenset()
         self.store.open_jobs(quiet_since=now - self.settings.quiet_seconds, busy=busy, now=now)
@@ -145,34 +159,43 @@ class DicomNode:
         if job.starts >= MAX_STARTS:
             self.store.finish(job, "failed", f"its computation ended the program {MAX_STARTS} times")
             return
-        if job.content != self.store.content_of(job.series_uid):
-            self.store.finish(job, "skipped", "more instances arrived, which a later job segments, too")
+        if job.content != self.store.content_of(job.unit_uid):
+            self._skip(job, "more instances arrived, which a later job segments, too")
             return
         self.store.count_start(job)
-        folder = self.store.job_folder(job)
-        with linked_files(self.store.files(job.series_uid), folder / "received") as received:
-            scan = sort_series(sorted(received.iterdir()))
-            fitting = [series for series in scan.series if self._rule.fits(series)]
-            if not fitting:
-                reasons = [series.summary() for series in scan.series] or sorted(set(scan.skipped.values()))
-                self.store.finish(job, "skipped", f"not what the model segments: {'; '.join(reasons)}")
-                log.info("job %d: skipped", job.number)
-                return
-            remove(folder / "series")
-            remove(folder / "results")
-            (folder / "results").mkdir(parents=True)
+        with linked_files(self.store.files(job.unit_uid), self.store.job_folder(job) / "received") as received:
             try:
-                for number, series in enumerate(fitting):
-                    source = stage_series(series, folder / "series" / str(number))
-                    self._segment(source, folder / "results")
-            except DecathleteError as problem:
-                self.store.finish(job, "failed", f"{problem.code}: {type(problem).__name__}")
-                log.warning("job %d: failed (%s)", job.number, problem.code)
+                images = self._choice.choose(sort_series(sorted(received.iterdir())))
+            except ImageError as problem:
+                self._skip(job, problem.problem)
                 return
-            except Exception as problem:
-                self.store.finish(job, "failed", type(problem).__name__)
-                log.error("job %d: failed unexpectedly (%s)", job.number, type(problem).__name__)
+            sources = [file for image in images for series in image for file in series.files]
+            if (earlier := self.store.claim_sources(job, sources)) is not None:
+                self._skip(job, f"job {earlier} segmented the same series")
                 return
+            self._segment_images(job, images)
+
+    def _skip(self, job: NodeJob, reason: str) -> None:
+        self.store.finish(job, "skipped", reason)
+        log.info("job %d: skipped", job.number)
+
+    def _segment_images(self, job: NodeJob, images: Sequence[Sequence[DicomSeries]]) -> None:
+        folder = self.store.job_folder(job)
+        remove(folder / "series")
+        remove(folder / "results")
+        (folder / "results").mkdir(parents=True)
+        try:
+            for number, image in enumerate(images):
+                sources = [stage_series(one, folder / "series" / f"{number}_{c}") for c, one in enumerate(image)]
+                self._segment(sources, folder / "results")
+        except DecathleteError as problem:
+            self.store.finish(job, "failed", f"{problem.code}: {type(problem).__name__}")
+            log.warning("job %d: failed (%s)", job.number, problem.code)
+            return
+        except Exception as problem:
+            self.store.finish(job, "failed", type(problem).__name__)
+            log.error("job %d: failed unexpectedly (%s)", job.number, type(problem).__name__)
+            return
         self.store.finish(job, "computed")
         log.info("job %d: computed", job.number)
 
@@ -183,3 +206,16 @@ class DicomNode:
             send_by_store(files, self.settings.send_to, self.settings.aet)
         else:
             raise ServiceError("the receiver of its results is no longer configured", remedy="name it again")
+
+
+@contextmanager
+def linked_files(files: Sequence[Path], folder: Path) -> Iterator[Path]:
+    """Provide a folder with links to files, and remove it at the end."""
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        for file in files:
+            os.link(file, folder / file.name)
+        yield folder
+    finally:
+        remove(folder)

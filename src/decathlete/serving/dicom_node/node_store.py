@@ -1,31 +1,24 @@
 """Instances and jobs of a DICOM node in SQLite and files; every change is on the disk when a method returns.
 
-States of a job::
-
-    queued -> computed -> sent      each result is kept until it was accepted
-           -> skipped | failed
+A job belongs to a *unit*: a series, or a study whose series are the channels of a model.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from decathlete.core.files import atomic_path, remove
-
-Origin = Literal["store", "web"]
-NodeJobState = Literal["queued", "computed", "sent", "skipped", "failed"]
+from decathlete.serving.dicom_node.choice import Unit
+from decathlete.serving.dicom_node.node_job import NodeJob, NodeJobState, Origin
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances (
-    sop_uid TEXT PRIMARY KEY,
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    sop_uid TEXT NOT NULL UNIQUE,
     series_uid TEXT NOT NULL,
     study_uid TEXT NOT NULL,
     digest TEXT NOT NULL,
@@ -35,42 +28,23 @@ CREATE TABLE IF NOT EXISTS instances (
     received REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
+CREATE INDEX IF NOT EXISTS instances_by_study ON instances (study_uid);
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    series_uid TEXT NOT NULL,
+    unit_uid TEXT NOT NULL,
     origin TEXT NOT NULL,
     content TEXT NOT NULL UNIQUE,
+    last_instance INTEGER NOT NULL,
     state TEXT NOT NULL,
     created REAL NOT NULL,
     starts INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_attempt REAL NOT NULL DEFAULT 0,
+    sources TEXT,
     reason TEXT
 );
 """
 _BUSY_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeJob:
-    """The segmentation of one state of a series.
-
-    Attributes:
-        number: identifies the job in logs.
-        content: digest of the instances.
-        starts: how many times it was computed.
-        attempts: how many times its results were sent in vain.
-        reason: why it was skipped or failed.
-    """
-
-    number: int
-    series_uid: str
-    origin: Origin
-    content: str
-    state: NodeJobState
-    starts: int
-    attempts: int
-    reason: str | None
 
 
 class NodeStore:
@@ -78,10 +52,12 @@ class NodeStore:
 
     Args:
         folder: of the database and the files.
+        unit: what one job segments.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, unit: Unit = "series") -> None:
         self.folder = folder
+        self._unit = f"{unit}_uid"
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
@@ -117,7 +93,9 @@ class NodeStore:
             with atomic_path(path) as partial:
                 partial.write_bytes(content)
             self._database.execute(
-                "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO instances "
+                "(sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (sop_uid, series_uid, study_uid, digest, file, len(content), origin, now),
             )
         return True
@@ -130,37 +108,38 @@ class NodeStore:
         """Return the size of all instances."""
         return int(self._rows("SELECT COALESCE(SUM(n_bytes), 0) AS n FROM instances")[0]["n"])
 
-    def files(self, series_uid: str) -> tuple[Path, ...]:
-        """Return the files of a series."""
-        rows = self._rows("SELECT file FROM instances WHERE series_uid = ? ORDER BY file", series_uid)
+    def files(self, unit_uid: str) -> tuple[Path, ...]:
+        """Return the files of a unit."""
+        rows = self._rows(f"SELECT file FROM instances WHERE {self._unit} = ? ORDER BY file", unit_uid)
         return tuple(self.folder / "series" / row["file"] for row in rows)
 
-    def content_of(self, series_uid: str) -> str:
-        """Return the digest of the instances of a series that are stored now."""
-        rows = self._rows("SELECT sop_uid, digest FROM instances WHERE series_uid = ? ORDER BY sop_uid", series_uid)
-        return hashlib.sha256("\n".join(f"{r['sop_uid']} {r['digest']}" for r in rows).encode()).hexdigest()
+    def content_of(self, unit_uid: str) -> str:
+        """Return the digest of the instances of a unit that are stored now."""
+        statement = f"SELECT sop_uid, digest FROM instances WHERE {self._unit} = ? ORDER BY sop_uid"
+        lines = [self._unit, unit_uid, *(f"{r['sop_uid']} {r['digest']}" for r in self._rows(statement, unit_uid))]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def open_jobs(self, *, quiet_since: float, busy: frozenset[str], now: float) -> int:
-        """Make a job for each series that is complete and has instances that no job has seen; return their number.
+        """Make a job for each unit that is complete and has instances that no job has seen; return their number.
 
         Args:
-            quiet_since: time since which no instance of the series may have arrived.
+            quiet_since: time since which no instance of the unit may have arrived.
             busy: series of associations that are open.
         """
         n_new = 0
         with self._lock:
-            last = self._rows(
-                "SELECT series_uid, MAX(origin) AS origin FROM instances GROUP BY series_uid HAVING MAX(received) <= ?",
+            waiting = {uid for series_uid in busy for uid in self._units_of(series_uid)}
+            quiet = self._rows(
+                f"SELECT {self._unit} AS uid, MAX(origin) AS origin, MAX(number) AS last FROM instances "
+                f"GROUP BY {self._unit} HAVING MAX(received) <= ? "
+                f"AND last > COALESCE((SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit}), 0)",
                 quiet_since,
             )
-            for row in last:
-                if row["series_uid"] in busy:
-                    continue
-                content = self.content_of(row["series_uid"])
+            for row in (one for one in quiet if one["uid"] not in waiting):
                 made = self._database.execute(
-                    "INSERT OR IGNORE INTO jobs (series_uid, origin, content, state, created) "
-                    "VALUES (?, ?, ?, 'queued', ?)",
-                    (row["series_uid"], row["origin"], content, now),
+                    "INSERT OR IGNORE INTO jobs (unit_uid, origin, content, last_instance, state, created) "
+                    "VALUES (?, ?, ?, ?, 'queued', ?)",
+                    (row["uid"], row["origin"], self.content_of(row["uid"]), row["last"], now),
                 )
                 n_new += made.rowcount
         return n_new
@@ -170,15 +149,28 @@ class NodeStore:
         rows = self._rows(
             "SELECT * FROM jobs WHERE state = ? AND next_attempt <= ? ORDER BY next_attempt, number LIMIT 1", state, now
         )
-        return _job(rows[0]) if rows else None
+        return NodeJob.of(rows[0]) if rows else None
 
     def jobs(self) -> tuple[NodeJob, ...]:
         """Return all jobs in the order in which they were made."""
-        return tuple(_job(row) for row in self._rows("SELECT * FROM jobs ORDER BY number"))
+        return tuple(NodeJob.of(row) for row in self._rows("SELECT * FROM jobs ORDER BY number"))
 
     def count_start(self, job: NodeJob) -> None:
         """Count that the computation of a job begins."""
         self._execute("UPDATE jobs SET starts = starts + 1 WHERE number = ?", job.number)
+
+    def claim_sources(self, job: NodeJob, sources: Sequence[Path]) -> int | None:
+        """Record which stored files a job segments; return the number of a job that segmented the same ones, if any."""
+        digest = hashlib.sha256("\n".join(sorted(file.name for file in sources)).encode()).hexdigest()
+        with self._lock:
+            done = self._rows(
+                "SELECT number FROM jobs WHERE sources = ? AND number != ? AND state IN ('computed', 'sent')",
+                digest,
+                job.number,
+            )
+            if not done:
+                self._execute("UPDATE jobs SET sources = ? WHERE number = ?", digest, job.number)
+        return int(done[0]["number"]) if done else None
 
     def finish(self, job: NodeJob, state: NodeJobState, reason: str | None = None) -> None:
         """Set the state of a job."""
@@ -193,22 +185,30 @@ class NodeStore:
         return self.folder / "jobs" / str(job.number)
 
     def delete_old(self, before: float) -> int:
-        """Delete series and jobs that are finished and older than a time; return the number of series."""
+        """Delete units and jobs that are finished and older than a time; return the number of units."""
         with self._lock:
             old = self._rows(
-                "SELECT series_uid FROM instances WHERE series_uid NOT IN "
-                "(SELECT series_uid FROM jobs WHERE state IN ('queued', 'computed')) "
-                "GROUP BY series_uid HAVING MAX(received) < ?",
+                f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN "
+                "(SELECT unit_uid FROM jobs WHERE state IN ('queued', 'computed')) "
+                f"GROUP BY {self._unit} HAVING MAX(received) < ?",
                 before,
             )
             for row in old:
-                uid = row["series_uid"]
-                for job in (one for one in self.jobs() if one.series_uid == uid):
-                    remove(self.job_folder(job))
-                remove(self.folder / "series" / _name(uid))
-                self._database.execute("DELETE FROM jobs WHERE series_uid = ?", (uid,))
-                self._database.execute("DELETE FROM instances WHERE series_uid = ?", (uid,))
+                self._delete(row["uid"])
         return len(old)
+
+    def _delete(self, unit_uid: str) -> None:
+        for job in (one for one in self.jobs() if one.unit_uid == unit_uid):
+            remove(self.job_folder(job))
+        series = self._rows(f"SELECT DISTINCT series_uid FROM instances WHERE {self._unit} = ?", unit_uid)
+        for row in series:
+            remove(self.folder / "series" / _name(row["series_uid"]))
+        self._database.execute("DELETE FROM jobs WHERE unit_uid = ?", (unit_uid,))
+        self._database.execute(f"DELETE FROM instances WHERE {self._unit} = ?", (unit_uid,))
+
+    def _units_of(self, series_uid: str) -> list[str]:
+        rows = self._rows(f"SELECT DISTINCT {self._unit} AS uid FROM instances WHERE series_uid = ?", series_uid)
+        return [row["uid"] for row in rows]
 
     def _rows(self, statement: str, *values: object) -> list[sqlite3.Row]:
         with self._lock:
@@ -219,32 +219,6 @@ class NodeStore:
             self._database.execute(statement, values)
 
 
-@contextmanager
-def linked_files(files: tuple[Path, ...], folder: Path) -> Iterator[Path]:
-    """Provide a folder with links to files, and remove it at the end."""
-    remove(folder)
-    folder.mkdir(parents=True)
-    try:
-        for file in files:
-            os.link(file, folder / file.name)
-        yield folder
-    finally:
-        remove(folder)
-
-
 def _name(uid: str) -> str:
     """Return a name of a file that contains nothing of an identifier."""
     return hashlib.sha256(uid.encode()).hexdigest()[:24]
-
-
-def _job(row: sqlite3.Row) -> NodeJob:
-    return NodeJob(
-        number=row["number"],
-        series_uid=row["series_uid"],
-        origin=row["origin"],
-        content=row["content"],
-        state=row["state"],
-        starts=row["starts"],
-        attempts=row["attempts"],
-        reason=row["reason"],
-    )

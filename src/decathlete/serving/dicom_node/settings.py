@@ -50,7 +50,9 @@ class DicomNodeSettings:
         callers: application entity titles that may send.
         send_to: receives the results of series that came by C-STORE.
         dicomweb: address of an archive whose series are segmented, and which receives their results; ``None``: none.
-        modalities: of the series that are taken from the archive.
+        series: rules that choose the series, as those of ``decathlete predict --series``; empty: by the names of the
+            model's channels.
+        modalities: of the series that are copied from the archive, if the rules allow any.
         quiet_seconds: a series is complete when its associations are closed and no instance came for this time.
         poll_seconds: between two queries of the archive.
         retry_seconds: before a result that was not accepted is sent again; doubled each time, up to ten minutes.
@@ -65,6 +67,7 @@ class DicomNodeSettings:
     callers: tuple[str, ...] = ()
     send_to: Peer | None = None
     dicomweb: str | None = None
+    series: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ("CT", "MR", "PT")
     quiet_seconds: float = 10.0
     poll_seconds: float = 60.0

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from decathlete.inference.output.dicom.codes import StructureCode, read_structure_codes
+from decathlete.core.structure_codes import StructureCode
+from decathlete.inference.output.dicom.codes import read_structure_codes
 from decathlete.inference.output.dicom.result import DicomOptions, require_dicom_packages, write_dicom_result
 
 __all__ = [

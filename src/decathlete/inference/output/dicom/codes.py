@@ -19,13 +19,12 @@ from pydantic import ValidationError
 
 from decathlete.core.documents import read_json
 from decathlete.core.files import value_digest
-from decathlete.core.schema import Schema, describe
+from decathlete.core.schema import describe
+from decathlete.core.structure_codes import FIELD, Code, StructureCode
 from decathlete.errors import OptionError, problems_found
 
 PRIVATE_SCHEME = "99DECATHLETE"
 """Coding scheme of structures without a known code; DICOM reserves names that begin with 99 for private schemes."""
-FIELD = "dicom_codes"
-"""Field of ``dataset.json`` that adds codes."""
 _MAX_MEANING = 64
 _STOP_WORDS = {"of", "the", "and", "structure", "label"}
 _LESIONS = {
@@ -46,34 +45,9 @@ _AMBIGUOUS = {"enhancing", "non", "anterior", "posterior", "nucleus", "cell"}
 """Words that change or hide what the others name: a part of a structure, or another meaning."""
 
 
-class Code(Schema):
-    """A coded concept: value, coding scheme and meaning."""
-
-    code: str
-    scheme: str = "SCT"
-    meaning: str
-
-
 ANATOMY = Code(code="91723000", meaning="Anatomical Structure")
 ABNORMALITY = Code(code="49755003", meaning="Morphologically Abnormal Structure")
 _SIDES = {"left": Code(code="7771000", meaning="Left"), "right": Code(code="24028007", meaning="Right")}
-
-
-class StructureCode(Schema):
-    """Code, category, side and colour of one structure.
-
-    Attributes:
-        category: class of the structure; ``None``: an anatomical structure.
-        modifier: side.
-        color: red, green, blue, 0..255; ``None``: by the place of the structure in the model.
-    """
-
-    code: str
-    scheme: str = "SCT"
-    meaning: str
-    category: Code | None = None
-    modifier: Code | None = None
-    color: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

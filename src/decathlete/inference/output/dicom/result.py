@@ -17,8 +17,9 @@ from decathlete.core.choices import DicomKind, SegmentationType
 from decathlete.core.extras import import_optional
 from decathlete.core.files import atomic_path, value_digest
 from decathlete.core.labels import LabelSet
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OutputError
-from decathlete.inference.output.dicom.codes import Description, StructureCode, describe_structures
+from decathlete.inference.output.dicom.codes import Description, describe_structures
 from decathlete.inference.output.dicom.source import SourceSeries, read_source_series, unusable_source
 from decathlete.inference.output.provenance import RecordedSettings
 
@@ -33,7 +34,7 @@ class DicomOptions:
     Attributes:
         segmentation_type: of SEG objects: ``binary`` (one bit mask for each structure) or ``labelmap`` (one map of
             numbers: smaller, for exclusive classes).
-        codes: structure -> its code, which precedes the dictionary of known names.
+        codes: structure -> its code, which precedes that of the model and the dictionary of known names.
     """
 
     segmentation_type: SegmentationType = "binary"
@@ -95,6 +96,7 @@ def write_dicom_result(
     source: Path,
     settings: RecordedSettings,
     options: DicomOptions = DicomOptions(),
+    codes: Mapping[str, StructureCode] | None = None,
 ) -> None:
     """Write a segmentation as a DICOM object that refers to every slice of its series, whole or not at all.
 
@@ -106,6 +108,7 @@ def write_dicom_result(
         label_ZYX: label values on the grid of ``source``.
         source: folder of the slices, or a file with all frames.
         settings: models and settings of the prediction.
+        codes: of the structures, from the model.
 
     Raises:
         MissingPackageError: the extra ``[dicom]`` is not installed.
@@ -119,7 +122,7 @@ def write_dicom_result(
         source=series,
         label_ZYX=label_ZYX,
         labels=labels,
-        structures=describe_structures(tuple(s.name for s in labels.structures), options.codes),
+        structures=describe_structures(tuple(s.name for s in labels.structures), {**(codes or {}), **options.codes}),
         digests=tuple(use.digest for use in settings.models),
         model_names=", ".join(dict.fromkeys(use.dataset for use in settings.models)),
         key=_key(kind, label_ZYX, series, settings, options),

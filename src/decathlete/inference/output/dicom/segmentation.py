@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.lazy_import import lazy_import
+from decathlete.core.structure_codes import Code
 from decathlete.errors import OutputError
-from decathlete.inference.output.dicom.codes import Code, Description
+from decathlete.inference.output.dicom.codes import Description
 from decathlete.inference.output.dicom.source import SourceSeries
 from decathlete.inference.output.provenance import NOTICE
 from decathlete.version import __version__

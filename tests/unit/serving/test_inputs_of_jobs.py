@@ -1,0 +1,69 @@
+"""Uploads of several DICOM series: the series of the model's channels are chosen as by `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from decathlete.errors import ImageError
+from decathlete.io.images import read_channels
+from decathlete.serving.inputs import ReceivedFile, make_image
+from dicom_support import write_enhanced, write_series
+
+VOXELS = np.random.default_rng(0).normal(0, 300, (6, 16, 18)).astype(np.int16)
+
+
+def upload(folder: Path, *sources: Path) -> list[ReceivedFile]:
+    """The files of folders as they arrive: under numbers, all from one folder of the sender."""
+    folder.mkdir(parents=True)
+    files = [file for source in sources for file in sorted(source.rglob("*.dcm"))]
+    received = [ReceivedFile(name=f"Doe Jane/{file.name}", path=folder / str(k)) for k, file in enumerate(files)]
+    for file, one in zip(files, received, strict=True):
+        one.path.write_bytes(file.read_bytes())
+    return received
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> list[Path]:
+    """A localizer, a CT, and a PET of the same grid."""
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "series": "scout"}
+    return [
+        write_series(tmp_path / "scout", VOXELS[:1], **scout),
+        write_series(tmp_path / "ct", VOXELS, series="ct"),
+        write_series(tmp_path / "pet", VOXELS // 2, series="pet", modality="PT"),
+    ]
+
+
+@pytest.mark.parametrize(("channels", "n_series"), [(("CT",), 1), (("CT", "PET"), 2)])
+def test_the_series_of_the_channels_are_chosen(study, tmp_path, channels, n_series) -> None:
+    files = upload(tmp_path / "up" / "in", *study)
+    image, kind = make_image(files, tmp_path / "up", channels=channels, image_bytes=10**9)
+    paths = sorted(image.iterdir())
+    assert kind == "dicom"
+    np.testing.assert_array_equal(read_channels(paths).array_CZYX, np.stack([VOXELS, VOXELS // 2][:n_series]))
+    kept = [file for path in paths for file in path.iterdir()]
+    assert len(kept) == 6 * n_series
+    assert not any(file.is_symlink() for file in kept)  # the folder can be moved
+
+
+def test_a_file_with_all_frames_is_chosen_from_a_study(study, tmp_path) -> None:
+    write_enhanced(tmp_path / "enhanced" / "a.dcm", VOXELS[:5])
+    image, _ = make_image(
+        upload(tmp_path / "up" / "in", study[0], tmp_path / "enhanced"),
+        tmp_path / "up",
+        channels=("CT",),
+        image_bytes=10**9,
+    )
+    np.testing.assert_array_equal(read_channels(sorted(image.iterdir())).array_CZYX, VOXELS[None, :5])
+
+
+@pytest.mark.parametrize(
+    ("channels", "problem"),
+    [(("T1", "FLAIR"), "no series of a study fits the channel T1"), (("image",), "contains 2 images")],
+)
+def test_a_choice_that_is_not_clear_is_an_error(study, tmp_path, channels, problem) -> None:
+    with pytest.raises(ImageError, match=problem) as caught:
+        make_image(upload(tmp_path / "up" / "in", *study), tmp_path / "up", channels=channels, image_bytes=10**9)
+    assert "--series" not in str(caught.value)

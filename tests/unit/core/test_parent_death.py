@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from decathlete.core.parallel import end_with_parent, map_cases
+from decathlete.core.parallel import end_with_parent
 from decathlete.training.distributed.spawn import spawn
 from guards import HANG_S
 
@@ -24,12 +24,6 @@ def wait_for_ever(path: Path) -> None:
     """Say that the worker runs, by a FIFO whose writing end closes with the process, and wait."""
     os.open(path, os.O_WRONLY)
     signal.pause()
-
-
-def use_pool(path: Path) -> None:
-    """A parent whose pool works on two cases."""
-    for _ in map_cases(wait_for_ever, {"a": path, "b": path}, workers=2, kind="process"):
-        pass
 
 
 def fit(task: Any, progress: Any, environment: Any) -> None:
@@ -60,7 +54,7 @@ def start(parent: Any, path: Path, there: Connection) -> None:
     parent(path)
 
 
-@pytest.mark.parametrize("parent", [use_process, use_pool, use_training])
+@pytest.mark.parametrize("parent", [use_process, use_training])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_workers_end_with_a_parent_that_is_killed(parent: Any, number: int, tmp_path: Path) -> None:
     path = tmp_path / "workers"

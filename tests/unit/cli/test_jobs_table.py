@@ -54,3 +54,20 @@ def test_a_log_gets_a_line_per_change() -> None:
 
 def test_nothing_is_left_at_the_end() -> None:
     assert describe_time_left([STATES[0]]) == "1 of 1 trainings done"
+
+
+def test_cases_are_shown_below_the_table_while_it_is_there() -> None:
+    """A second live display would fail, or move the cursor into the table."""
+    text, reporter = io.StringIO(), JobsReporter()
+    reporter.console = Console(file=text, force_terminal=True, width=100, color_system=None)
+    reporter.jobs(STATES)
+    progress = reporter.cases("prepare")
+    progress(12, 40, "case_07")
+    reporter.jobs_end()
+    assert "prepare 12/40" in text.getvalue()
+    assert text.getvalue().index("waiting") < text.getvalue().index("prepare 12/40")
+    text.truncate(0)
+    reporter.jobs(STATES)
+    progress(40, 40, None)
+    reporter.jobs_end()
+    assert "prepare" not in text.getvalue(), "it is finished"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from decathlete.cli.jobs_table import JobsReporter, describe_time_left, make_table
+from decathlete.cli.progress import Bar
 from decathlete.workflows.training_jobs import Job, JobState
 
 STATES = [
@@ -71,3 +74,15 @@ def test_cases_are_shown_below_the_table_while_it_is_there() -> None:
     progress(40, 40, None)
     reporter.jobs_end()
     assert "prepare" not in text.getvalue(), "it is finished"
+
+
+def test_the_time_left_of_a_second_round_of_cases_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bar shows the folds of a selection, one after the other."""
+    clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
+    monkeypatch.setattr("decathlete.cli.progress.time", clock)
+    text = io.StringIO()
+    bar = Bar(Console(file=text, width=100), "predict")
+    for now_s, done in ((60.0, 8), (80.0, 1)):
+        clock.now_s = now_s
+        bar.cases(done, 8, None)
+    assert text.getvalue().splitlines() == ["predict 8/8 in 1 min 0 s", "predict 1/8 in 20 s, about 2 min 20 s left"]

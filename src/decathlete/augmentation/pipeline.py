@@ -66,14 +66,20 @@ class Augmenter:
         """Draw what happens in space to sample ``index`` of the global batch in ``step``; cut its ``size``."""
         return self._spatial.draw(step, index)
 
-    def swap_sides(self, label_ZYX: NDArray[np.uint8], draw: SpatialParams) -> NDArray[np.uint8]:
-        """Return the label of a patch as it is after the flips of ``draw``: left classes become right ones.
+    def swap_sides(
+        self, image_CZYX: NDArray[np.float32], label_ZYX: NDArray[np.uint8], draw: SpatialParams
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return image and label of a patch as they are after the flips of ``draw``: left classes become right ones.
 
-        The loader calls this when it cuts the patch, so that flips need no knowledge of classes.
+        In the image, masks of a cascade's previous stage change places. The loader calls this when it cuts the patch,
+        so that flips need no knowledge of classes.
         """
-        if self._side_swap is None or self._swapped_indices is None or not draw.flips[self._side_swap.axis]:
-            return label_ZYX
-        return self._swapped_indices[label_ZYX]
+        swap = self._side_swap
+        if swap is None or self._swapped_indices is None or not draw.flips[swap.axis]:
+            return image_CZYX, label_ZYX
+        if swap.swaps_inputs:
+            image_CZYX = image_CZYX[list(swap.inputs)]
+        return image_CZYX, self._swapped_indices[label_ZYX]
 
     @torch.no_grad()
     def __call__(self, batch: RawBatch, device: torch.device | str) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from decathlete.cli.progress import LINE_EVERY_S, TerminalReporter
 from decathlete.core.durations import format_duration
+from decathlete.core.progress import CaseProgress
 from decathlete.planning.plan import Plan
 from decathlete.workflows.training_jobs import JobState, time_left
 
@@ -23,16 +27,27 @@ class JobsReporter(TerminalReporter):
     def __init__(self) -> None:
         super().__init__()
         self._live: Live | None = None
+        self._states: Sequence[JobState] = ()
+        self._caption = ""
         self._last: dict[str, JobState] = {}
         self._last_line = time.monotonic()
 
     def plan(self, plan: Plan) -> None:
         """Show nothing: the plan is in the report of each training."""
 
+    def cases(self, doing: str) -> CaseProgress:
+        """Show cases below the table while there is one: a terminal has one live display at a time."""
+        return super().cases(doing) if self._live is None else partial(self._show_cases, doing)
+
+    def _show_cases(self, doing: str, done: int, total: int, case_id: str | None) -> None:  # noqa: ARG002 - protocol
+        self._caption = f"{doing} {done}/{total}" if done < total else ""
+        self._draw()
+
     def jobs(self, states: Sequence[JobState]) -> None:
         """Show the states."""
+        self._states = states
         if self.console.is_terminal:
-            self._draw(states)
+            self._draw()
         else:
             self._write_lines(states)
 
@@ -42,8 +57,8 @@ class JobsReporter(TerminalReporter):
             self._live.stop()
             self._live = None
 
-    def _draw(self, states: Sequence[JobState]) -> None:
-        table = make_table(states)
+    def _draw(self) -> None:
+        table = make_table(self._states, caption=self._caption)
         if self._live is None:
             self._live = Live(table, console=self.console, refresh_per_second=2, transient=False)
             self._live.start()
@@ -82,10 +97,10 @@ def describe_time_left(states: Sequence[JobState]) -> str:
     return f"{n_done} of {len(states)} trainings done{left}"
 
 
-def make_table(states: Sequence[JobState]) -> Table:
-    """Return the table of all trainings: a row for each configuration, a column for each fold."""
+def make_table(states: Sequence[JobState], *, caption: str = "") -> Group:
+    """Return the table of all trainings, a row for each configuration, a column for each fold; and lines around it."""
     folds = sorted({state.job.fold for state in states})
-    table = Table(title=describe_time_left(states), title_justify="left", title_style="bold")
+    table = Table()
     table.add_column("configuration")
     for fold in folds:
         table.add_column(f"fold {fold}")
@@ -93,4 +108,5 @@ def make_table(states: Sequence[JobState]) -> Table:
     for name in dict.fromkeys(state.job.configuration for state in states):
         found = [by_job.get((name, fold)) for fold in folds]
         table.add_row(name, *("" if state is None else describe_status(state) for state in found))
-    return table
+    # A title of the table itself would be wrapped at the width of the table.
+    return Group(Text(describe_time_left(states), style="bold"), table, *([Text(caption)] if caption else []))

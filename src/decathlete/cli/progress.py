@@ -102,6 +102,8 @@ class Bar:
         left = elapsed / done * (total - done) if done else 0.0
         note = f", about {format_duration(left)} left" if left else ""
         self._console.print(f"{self._doing} {done}/{total} in {format_duration(elapsed)}{note}")
+        if done == total:
+            self._started = now  # one bar may show several folds, one after the other
 
 
 class EpochLines:

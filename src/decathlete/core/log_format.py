@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 from decathlete.errors import printable
 
@@ -16,8 +17,16 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that time: a live table replaces it, to print messages above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def stderr_handler() -> logging.Handler:
     """Return a handler that writes ``LEVEL: message`` to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     return handler

@@ -7,17 +7,10 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from decathlete.core.memory import is_out_of_memory
 from decathlete.errors import DecathleteError, InsufficientMemoryError
@@ -118,21 +111,14 @@ def require_shared(workers: Workers, *, reads: Sequence[Path] = (), writes: Sequ
         workers.require_shared(reads=reads, writes=writes)
 
 
-def map_cases(
-    function: Callable[[In], Out],
-    cases: Mapping[str, In],
-    *,
-    workers: Workers,
-    kind: Literal["thread", "process"] = "thread",
-) -> Iterator[Outcome[Out]]:
+def map_cases(function: Callable[[In], Out], cases: Mapping[str, In], *, workers: Workers) -> Iterator[Outcome[Out]]:
     """Apply ``function`` to every case and yield outcomes in the order in which they finish.
 
     Any exception of one case becomes its outcome and does not stop the others. At most ``2 * workers`` cases are
-    submitted at a time, so that ten thousand cases need no memory. Processes are spawned, never forked (torch and
-    blosc2 have threads).
+    submitted at a time, so that ten thousand cases need no memory.
 
     Args:
-        workers: number of threads or processes, or an executor, which then chooses both.
+        workers: number of threads, or an executor, which calls ``function`` in other processes.
     """
     if not isinstance(workers, int):
         yield from workers.map(function, cases)
@@ -141,7 +127,7 @@ def map_cases(
         for case_id, item in cases.items():
             yield attempt(case_id, function, item)
         return
-    with _executor(workers, kind) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         running: set[Future[Outcome[Out]]] = set()
         for case_id, item in cases.items():
             running.add(pool.submit(attempt, case_id, function, item))
@@ -151,12 +137,6 @@ def map_cases(
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
-
-
-def _executor(workers: int, kind: Literal["thread", "process"]) -> Executor:
-    if kind == "thread":
-        return ThreadPoolExecutor(workers)
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
 
 def end_with_parent() -> None:

@@ -85,7 +85,7 @@ class Difference(Schema):
     def __str__(self) -> str:
         """Return the change and its interval, for example ``+0.012 (95 % interval 0.004 to 0.021)``."""
         percent = f"{100 * self.confidence:.3g}"
-        return f"{self.gain:+.3f} ({percent} % interval {self.low:.3f} to {self.high:.3f})"
+        return f"{self.gain:+z.3f} ({percent} % interval {self.low:z.3f} to {self.high:z.3f})"
 
 
 def _bootstrap(

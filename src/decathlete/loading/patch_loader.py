@@ -122,7 +122,7 @@ class PatchLoader:
             case = self._cache.get(self._store.case(case_id))
             start = self._sampler.start(case.shape, case.foreground, step, index)
             image, label = read_patch(case, box_start(start, draw.size, self.augmenter.patch_size), draw.size)
-            return image, self.augmenter.swap_sides(label, draw)
+            return self.augmenter.swap_sides(image, label, draw)
         except DecathleteError:
             raise
         except (OSError, ValueError, RuntimeError, MemoryError) as problem:

@@ -180,11 +180,18 @@ def training_steps(plan: Plan, budget: ComputeBudget) -> int:
     return _steps(_size_of(plan), budget)
 
 
+def steps_after_adaptation(plan: Plan, budget: ComputeBudget) -> int:
+    """Return the estimated number of training steps in a time limit, once ``plan`` is adapted to it."""
+    return _steps(_choose(plan, _size_of(plan), budget), budget)
+
+
 def _adapt_size(plan: Plan, budget: ComputeBudget) -> Plan:
     if budget.max_time_s is None and budget.device != "cpu":
         return plan
     planned = _size_of(plan)
     chosen = _choose(plan, planned, budget)
+    if budget.max_time_s is not None and _steps(chosen, budget) < FEWEST_STEPS:
+        logger.warning("only about %d training steps fit into %s", _steps(chosen, budget), _time(budget.max_time_s))
     return plan if chosen == planned else _apply_size(plan, planned, chosen, budget)
 
 
@@ -205,10 +212,7 @@ def _choose(plan: Plan, planned: _Size, budget: ComputeBudget) -> _Size:
     best = max(range(len(sizes)), key=lambda index: _learned_share(plan, thin[index], budget))
     if _steps(thin[best], budget) >= FEWEST_STEPS:
         return thin[best]
-    last = _narrow(plan, sizes[best], NARROWEST_FEATURES)
-    if _steps(last, budget) < FEWEST_STEPS:
-        logger.warning("only about %d training steps fit into %s", _steps(last, budget), _time(budget.max_time_s))
-    return last
+    return _narrow(plan, sizes[best], NARROWEST_FEATURES)
 
 
 def _learned_share(plan: Plan, size: _Size, budget: ComputeBudget) -> float:

@@ -223,11 +223,6 @@ def why_mirroring() -> str:
     return "each axis at random, as nnU-Net does: more shapes from few cases, and test-time augmentation may flip"
 
 
-def why_sides_are_not_mirrored() -> str:
-    """Return the reason why a cascade with mirror pairs does not flip from left to right."""
-    return "each axis at random but from left to right, where paired structures would change sides in the cascade"
-
-
 def set_by(option: str) -> str:
     """Return the reason for a field that the user set with ``option``."""
     return f"set by {option}" if option else "set by the user"

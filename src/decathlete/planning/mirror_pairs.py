@@ -42,11 +42,19 @@ class SideSwap:
         axis: axis of the patch that runs from left to right, from 0.
         indices: of each class index of a label map, 0..255, the index after the flip.
         outputs: of each output channel of the network, the channel that a flipped image shows it in.
+        inputs: of each input channel, the channel that takes its place in a flipped image: the previous stage's masks
+            of paired structures change places. Empty: all channels keep their places.
     """
 
     axis: int
     indices: tuple[int, ...]
     outputs: tuple[int, ...]
+    inputs: tuple[int, ...] = ()
+
+    @property
+    def swaps_inputs(self) -> bool:
+        """Whether input channels change places."""
+        return self.inputs != tuple(range(len(self.inputs)))
 
 
 def find_mirror_pairs(labels: LabelSet) -> tuple[MirrorPair, ...]:
@@ -115,8 +123,15 @@ def pair_problems(pairs: Sequence[MirrorPair], labels: LabelSet) -> list[str]:
     ]
 
 
-def make_side_swap(labels: LabelSet, pairs: Sequence[MirrorPair], *, axis: int) -> SideSwap:
-    """Return what a flip along ``axis`` does, for pairs that fit the labels."""
+def make_side_swap(
+    labels: LabelSet, pairs: Sequence[MirrorPair], *, axis: int, first_mask: int | None = None
+) -> SideSwap:
+    """Return what a flip along ``axis`` does, for pairs that fit the labels.
+
+    Args:
+        first_mask: of a cascade: the input channel with the previous stage's mask of the first structure; those of the
+            others follow.
+    """
     partners = _partners(pairs)
     names = [c.name for c in labels.classes]
     classes = [names.index(partners.get(name, name)) for name in names]
@@ -124,10 +139,13 @@ def make_side_swap(labels: LabelSet, pairs: Sequence[MirrorPair], *, axis: int) 
     for members in labels.unannotated:
         indices[labels.unannotated_index(members)] = labels.unannotated_index(_swapped(members, labels, partners))
     regions = [index for index in _swapped_regions(labels, partners) if index is not None]
+    structures = regions if labels.regions else [index - 1 for index in classes[1:]]  # without the background
+    masks = [] if first_mask is None else [*range(first_mask), *(first_mask + index for index in structures)]
     return SideSwap(
         axis=axis,
         indices=tuple(indices[index] for index in range(256)),
         outputs=tuple(regions if labels.regions else classes),
+        inputs=tuple(masks),
     )
 
 

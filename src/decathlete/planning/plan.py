@@ -235,7 +235,10 @@ class Plan(Schema):
     def side_swap(self) -> SideSwap | None:
         """What a flip from left to right does; ``None`` without pairs or if the patch has no axis in this direction."""
         axis = self.axis_order.index(2) - (3 - self.dims)
-        return make_side_swap(self.labels, self.mirror_pairs, axis=axis) if self.mirror_pairs and axis >= 0 else None
+        if not self.mirror_pairs or axis < 0:
+            return None
+        first_mask = None if self.previous_stage is None else self.n_inputs - self.n_previous
+        return make_side_swap(self.labels, self.mirror_pairs, axis=axis, first_mask=first_mask)
 
     @property
     def network_spacing(self) -> tuple[float, ...]:

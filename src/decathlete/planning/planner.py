@@ -105,11 +105,6 @@ def make_plan(
     )
     mirroring = {"mirror_axes": explain.why_mirroring()}
     mirroring |= explain.why_mirror_pairs(plan.mirror_pairs, found=options.mirror_pairs == AUTO)
-    if previous_stage is not None and plan.side_swap is not None:
-        # The channels of the previous stage would have to change sides, too.
-        axes_kept = tuple(axis for axis in range(dims) if axis != plan.side_swap.axis)
-        plan = plan.revised(mirror_axes=axes_kept, mirror_pairs=())
-        mirroring = {"mirror_axes": explain.why_sides_are_not_mirrored()}
     reasons = {
         "orientation": explain.why_orientation(fingerprint.orientation),
         "axis_order": _why_axis_order(grid, fingerprint, is_set=axes is not None),

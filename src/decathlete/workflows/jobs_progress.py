@@ -37,6 +37,10 @@ class JobsProgress(ProgressReporter):
         """The state of every job."""
         return tuple(self._states.values())
 
+    def limit(self, job: Job, max_time_s: float | None) -> None:
+        """Set the time of a job that has not begun."""
+        self._states[job] = replace(self._states[job], max_time_s=max_time_s)
+
     def begin(self, job: Job) -> None:
         """Report that a job begins."""
         self._current = job
@@ -59,7 +63,7 @@ class JobsProgress(ProgressReporter):
         """Report the cases of a job as its status; those of other work to the reporter."""
         if self._current is None:
             return self._reporter.cases(doing)
-        if doing == "predict":
+        if doing == "predict" and not self._is_finished(self._current):
             self._update(self._current, status="scoring")
         return None
 
@@ -68,13 +72,15 @@ class JobsProgress(ProgressReporter):
         if self._current is None:
             return self._reporter.training()
         self._training_began_s = self._clock()
-        self._update(self._current, status="training")
+        if not self._is_finished(self._current):
+            self._update(self._current, status="training")
         return self
 
     def on_step(self, step: int, progress: float) -> None:  # noqa: ARG002 - part of the protocol
         """Report the progress of the current training."""
         if self._current is not None:
-            self._update(self._current, share=progress, training_s=self._clock() - self._training_began_s)
+            training_s = self._clock() - self._training_began_s
+            self._update(self._current, status="training", share=progress, training_s=training_s)
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Do nothing: the logs of the run contain the epochs."""
@@ -83,6 +89,10 @@ class JobsProgress(ProgressReporter):
         """Report a step that belongs to no job."""
         if self._current is None:
             self._reporter.step(title)
+
+    def _is_finished(self, job: Job) -> bool:
+        """Whether a job was finished by an earlier command: its files are checked again, without a step."""
+        return self._states[job].status == "finished"
 
     def _update(self, job: Job, **changes: Any) -> None:
         self._states[job] = replace(self._states[job], **changes)

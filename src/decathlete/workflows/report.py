@@ -109,7 +109,7 @@ def _environment() -> Environment:
 
 def _format_figure(value: float | None, digits: int = 3) -> str:
     """Format a number for a table; an undefined number is a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:z.{digits}f}"
 
 
 def _format_volume(millilitres: float) -> str:

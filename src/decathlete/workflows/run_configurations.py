@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -17,9 +18,12 @@ from decathlete.dataset.split_cases import split_cases
 from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError, OptionError
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import Scores
-from decathlete.planning.configurations import dims_of, offered_configurations
+from decathlete.planning.compute_budget import steps_after_adaptation
+from decathlete.planning.configurations import ConfigurationOffer, dims_of, offered_configurations
+from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.run_folder import record_in
+from decathlete.workflows.budget import budget_of_folds
 from decathlete.workflows.cross_validate import describe_failure, write_summary
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.fold_tasks import FoldOutcome, run_folds
@@ -30,12 +34,14 @@ from decathlete.workflows.selection.result import SelectResult
 from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, select
 from decathlete.workflows.training_jobs import (
     AUTO,
-    FIRST_STAGE,
     TRAINING_SHARE,
     Job,
     JobState,
     divide_time,
+    leave_out_short_trainings,
+    list_jobs,
     parse_configurations,
+    time_that_fits,
 )
 
 log = logging.getLogger(__name__)
@@ -73,10 +79,12 @@ def run_configurations(
 
     Args:
         task: as in :func:`decathlete.run`.
-        configurations: names separated by commas or in a list; ``"auto"``: those that the images justify.
+        configurations: names separated by commas or in a list; ``"auto"``: those that the images justify, without
+            those for which ``total_time_s`` is too short.
         folds: as in :func:`decathlete.cross_validate`.
         total_time_s: time of everything, seconds. A part of it is divided equally among the trainings; trainings that
-            were started before keep their time. ``None``: each training ends as ``config`` says.
+            were started before keep their time, and later ones get less if other work takes longer than expected.
+            ``None``: each training ends as ``config`` says.
         max_members: see :func:`decathlete.select`.
         config_2d: settings of 2D trainings; ``None``: ``config`` of ``options``.
         options: as in :func:`decathlete.run`, without ``dims`` and ``configuration``.
@@ -91,7 +99,7 @@ def run_configurations(
     pipeline = FoldPipeline(task=task, **options)
     _check_metrics(pipeline)
     study = _Study(pipeline, config_2d or pipeline.config, total_time_s)
-    chosen = study.choose(configurations)
+    chosen = study.choose(configurations, selection)
     study.check(chosen)
     study.train(study.plan_jobs(chosen, selection))
     return study.select(chosen, max_members)
@@ -105,13 +113,22 @@ def _check_metrics(pipeline: FoldPipeline) -> None:
 class _Study:
     """The trainings of one call."""
 
-    def __init__(self, pipeline: FoldPipeline, config_2d: TrainConfig, total_time_s: float | None) -> None:
+    def __init__(
+        self,
+        pipeline: FoldPipeline,
+        config_2d: TrainConfig,
+        total_time_s: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.pipeline = pipeline
         self.configs = {2: config_2d, 3: pipeline.config}
         self.total_time_s = total_time_s
         self.n_folds = 0
+        self._clock = clock
+        self._began_s = clock()
 
-    def choose(self, names: str | Sequence[str]) -> tuple[Configuration, ...]:
+    def choose(self, names: str | Sequence[str], selection: FoldSelection) -> tuple[Configuration, ...]:
         """Check the dataset, count its folds, and return the configurations to train."""
         pipeline, workspace = self.pipeline, self.pipeline.workspace
         named = parse_configurations(names)
@@ -131,9 +148,30 @@ class _Study:
         if named:
             return named
         offers = offered_configurations(spec, fingerprint, options=options)
+        if self.total_time_s is not None:
+            offers = self._leave_out(offers, selection.resolve(self.n_folds), self.total_time_s)
         for offer in offers:
             log.info("%s is %s: %s", offer.name, "trained" if offer.offered else "not trained", offer.reason)
         return tuple(offer.name for offer in offers if offer.offered)
+
+    def _leave_out(
+        self, offers: Sequence[ConfigurationOffer], folds: Sequence[int], total_time_s: float
+    ) -> tuple[ConfigurationOffer, ...]:
+        """Return the offers without configurations for which the time is too short."""
+
+        def time_of(names: Sequence[Configuration]) -> float:
+            return TRAINING_SHARE * total_time_s / len(list_jobs(names, folds, n_folds=self.n_folds))
+
+        def steps_of(plan: Plan, time_s: float) -> int:
+            pipeline, config = self.pipeline, self.configs[plan.dims].revised(max_time_s=time_s)
+            budget = budget_of_folds(
+                config, plan.network, workers=pipeline.workers, fold_resources=pipeline.fold_resources
+            )
+            return steps_after_adaptation(plan, budget)
+
+        offered = [offer.name for offer in offers if offer.offered]
+        started = {job.configuration for job in self._started(list_jobs(offered, folds, n_folds=self.n_folds))}
+        return leave_out_short_trainings(offers, time_of=time_of, steps_of=steps_of, started=started)
 
     def check(self, configurations: Sequence[Configuration]) -> None:
         """Check options and folders of every configuration before any training."""
@@ -142,13 +180,7 @@ class _Study:
 
     def plan_jobs(self, configurations: Sequence[Configuration], selection: FoldSelection) -> dict[Job, TrainConfig]:
         """Return every training with its settings, in the order in which they run."""
-        folds = selection.resolve(self.n_folds)
-        stages = {FIRST_STAGE[name] for name in configurations if name in FIRST_STAGE}
-        jobs = [
-            Job(configuration=name, fold=fold)
-            for name in configurations
-            for fold in (range(self.n_folds) if name in stages else folds)
-        ]
+        jobs = list_jobs(configurations, selection.resolve(self.n_folds), n_folds=self.n_folds)
         configs = {job: self.configs[dims_of(job.configuration)] for job in jobs}
         if self.total_time_s is None:
             self._announce(jobs, None)
@@ -194,12 +226,35 @@ class _Study:
         try:
             for name in dict.fromkeys(job.configuration for job in configs):
                 mine = {job: config for job, config in configs.items() if job.configuration == name}
+                mine = self._within_time(name, mine, progress)
                 failures |= self._train_configuration(name, mine, progress)
         finally:
             self.pipeline.reporter.jobs_end()
         if failures:
             n_done = sum(state.status == "finished" for state in progress.states)
             raise FoldsFailedError(failures, n_done=n_done)
+
+    def _within_time(
+        self, name: Configuration, configs: Mapping[Job, TrainConfig], progress: JobsProgress
+    ) -> Mapping[Job, TrainConfig]:
+        """Return the settings of one configuration with the time that is left; all its folds need the same plan."""
+        if self.total_time_s is None or self._started(list(configs)):
+            return configs
+        planned_s = max(config.max_time_s or 0.0 for config in configs.values())
+        earlier_s = sum(s.max_time_s or 0.0 for s in progress.states if s.status == "finished" and s.total_s is None)
+        left_s = self.total_time_s - (self._clock() - self._began_s) - earlier_s / TRAINING_SHARE
+        time_s = time_that_fits(planned_s, left_s=left_s, states=progress.states)
+        if time_s == planned_s:
+            return configs
+        log.warning(
+            "%s: each training gets %s instead of %s, since preparing and scoring take longer than expected",
+            name,
+            format_duration(time_s),
+            format_duration(planned_s),
+        )
+        for job in configs:
+            progress.limit(job, time_s)
+        return {job: config.revised(max_time_s=time_s) for job, config in configs.items()}
 
     def _train_configuration(
         self, name: Configuration, configs: Mapping[Job, TrainConfig], progress: JobsProgress

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from decathlete.core.choices import Configuration
 from decathlete.core.durations import format_duration
 from decathlete.errors import OptionError
-from decathlete.planning.configurations import CONFIGURATIONS
+from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffer
+from decathlete.planning.plan import Plan
 
 AUTO = "auto"
 FIRST_STAGE: dict[Configuration, Configuration] = {"3d_cascade": "3d_lowres"}
@@ -18,6 +19,11 @@ TRAINING_SHARE = 0.85
 """Share of the total time that is divided among the trainings; the rest is for preparing, scoring and selecting."""
 SHORTEST_S = 1.0
 """Shortest training, seconds."""
+WORTHWHILE_STEPS = 100
+"""Fewest steps of a configuration that ``auto`` trains: about half of what can be learned is learned in them
+(:mod:`decathlete.planning.learning_curve`)."""
+LEAST_SHARE_OF_PLANNED = 0.5
+"""A training that begins late still gets this share of its time, so that it can be compared with the others."""
 
 JobStatus = Literal["waiting", "training", "scoring", "finished", "failed"]
 
@@ -83,11 +89,65 @@ def parse_configurations(names: str | Sequence[str]) -> tuple[Configuration, ...
     return tuple(name for name in CONFIGURATIONS if name in wanted)
 
 
+def list_jobs(configurations: Sequence[Configuration], folds: Sequence[int], *, n_folds: int) -> list[Job]:
+    """Return every training in the order in which they run; a first stage is trained on all ``n_folds`` folds.
+
+    >>> [str(job) for job in list_jobs(["3d_lowres", "3d_cascade"], [1], n_folds=2)]
+    ['3d_lowres fold 0', '3d_lowres fold 1', '3d_cascade fold 1']
+    """
+    stages = {FIRST_STAGE[name] for name in configurations if name in FIRST_STAGE}
+    return [
+        Job(configuration=name, fold=fold)
+        for name in configurations
+        for fold in (range(n_folds) if name in stages else folds)
+    ]
+
+
+def leave_out_short_trainings(
+    offers: Sequence[ConfigurationOffer],
+    *,
+    time_of: Callable[[Sequence[Configuration]], float],
+    steps_of: Callable[[Plan, float], int],
+    started: Collection[Configuration],
+) -> tuple[ConfigurationOffer, ...]:
+    """Return the offers without those whose trainings would be too short to be worth it.
+
+    As long as one is, the configuration with the fewest steps is left out, and its time is divided among the others.
+    The last one is always kept.
+
+    Args:
+        time_of: returns the time of each training, seconds, if these configurations are trained.
+        steps_of: returns the number of steps of a plan in a time.
+        started: configurations with trainings of an earlier command, which are kept.
+    """
+    kept = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
+    left_out: dict[Configuration, str] = {}
+    while len(kept) > 1:
+        time_s = time_of(tuple(kept))
+        steps = {name: steps_of(plan, time_s) for name, plan in kept.items() if name not in started}
+        name = min(reversed(steps), key=steps.__getitem__, default=None)
+        if name is None or steps[name] >= WORTHWHILE_STEPS:
+            break
+        reason = (
+            f"the time is too short: {format_duration(time_s)} for each training are about {steps[name]} steps, fewer "
+            f"than {WORTHWHILE_STEPS}"
+        )
+        second_stages = [second for second, first in FIRST_STAGE.items() if first == name and second in kept]
+        for dropped in (name, *second_stages):
+            del kept[dropped]
+            left_out[dropped] = reason
+    return tuple(
+        replace(offer, offered=False, reason=left_out[offer.name]) if offer.name in left_out else offer
+        for offer in offers
+    )
+
+
 def divide_time(total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job]) -> dict[Job, float]:
     """Return the training time of each job, seconds: equal shares of :data:`TRAINING_SHARE` of the total time.
 
     Trainings that were started keep their time, so that a command that is repeated resumes them; what is left is
-    divided among the others.
+    divided among the others. Further folds of a configuration get no more time than those that were started: the plan
+    depends on it.
 
     >>> jobs = [Job(configuration="3d", fold=fold) for fold in range(5)]
     >>> divide_time(1000, {}, jobs)[jobs[0]]
@@ -111,7 +171,32 @@ def divide_time(total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job]) 
             f"--total-time {format_duration(total_s)} leaves no time for {len(open_jobs)} of {len(jobs)} trainings",
             remedy="use a longer --total-time, fewer --folds or fewer --configurations",
         )
-    return {job: kept.get(job, equal_s) for job in jobs}
+    limits: dict[Configuration, float] = {}
+    for job, time_s in kept.items():
+        limits[job.configuration] = min(time_s, limits.get(job.configuration, time_s))
+    return {job: kept.get(job, min(equal_s, limits.get(job.configuration, equal_s))) for job in jobs}
+
+
+def time_that_fits(planned_s: float, *, left_s: float, states: Sequence[JobState]) -> float:
+    """Return the time of each training that has not begun: as planned, or less if other work takes long.
+
+    What is left must also suffice to score the open trainings and to select: each pair of configurations is predicted
+    again. Both are estimated by the trainings that are scored; before the first of them, the planned time is kept.
+
+    Args:
+        planned_s: by :func:`divide_time`.
+        left_s: of the total time, seconds.
+        states: of all trainings.
+    """
+    scored = [state.total_s - state.training_s for state in states if state.total_s is not None]
+    n_open = sum(state.is_open for state in states)
+    if not scored or not n_open:
+        return planned_s
+    scoring_s = sum(scored) / len(scored)
+    n_configurations = len({state.job.configuration for state in states})
+    other_s = scoring_s * (n_open + len(states) * (n_configurations - 1))
+    fitting_s = (left_s - other_s) / n_open
+    return float(int(min(planned_s, max(fitting_s, LEAST_SHARE_OF_PLANNED * planned_s))))
 
 
 def time_left(states: Sequence[JobState]) -> float | None:

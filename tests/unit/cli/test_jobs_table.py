@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from decathlete.cli.jobs_table import JobsReporter, describe_time_left, make_table
+from decathlete.cli.progress import Bar
 from decathlete.workflows.training_jobs import Job, JobState
 
 STATES = [
@@ -54,3 +57,32 @@ def test_a_log_gets_a_line_per_change() -> None:
 
 def test_nothing_is_left_at_the_end() -> None:
     assert describe_time_left([STATES[0]]) == "1 of 1 trainings done"
+
+
+def test_cases_are_shown_below_the_table_while_it_is_there() -> None:
+    """A second live display would fail, or move the cursor into the table."""
+    text, reporter = io.StringIO(), JobsReporter()
+    reporter.console = Console(file=text, force_terminal=True, width=100, color_system=None)
+    reporter.jobs(STATES)
+    progress = reporter.cases("prepare")
+    progress(12, 40, "case_07")
+    reporter.jobs_end()
+    assert "prepare 12/40" in text.getvalue()
+    assert text.getvalue().index("waiting") < text.getvalue().index("prepare 12/40")
+    text.truncate(0)
+    reporter.jobs(STATES)
+    progress(40, 40, None)
+    reporter.jobs_end()
+    assert "prepare" not in text.getvalue(), "it is finished"
+
+
+def test_the_time_left_of_a_second_round_of_cases_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bar shows the folds of a selection, one after the other."""
+    clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
+    monkeypatch.setattr("decathlete.cli.progress.time", clock)
+    text = io.StringIO()
+    bar = Bar(Console(file=text, width=100), "predict")
+    for now_s, done in ((60.0, 8), (80.0, 1)):
+        clock.now_s = now_s
+        bar.cases(done, 8, None)
+    assert text.getvalue().splitlines() == ["predict 8/8 in 1 min 0 s", "predict 1/8 in 20 s, about 2 min 20 s left"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from decathlete.core.parallel import end_with_parent, map_cases
+from decathlete.core.parallel import end_with_parent
 from guards import HANG_S
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -23,12 +23,6 @@ def wait_for_ever(path: Path) -> None:
     """Say that the worker runs, by a FIFO whose writing end closes with the process, and wait."""
     os.open(path, os.O_WRONLY)
     signal.pause()
-
-
-def use_pool(path: Path) -> None:
-    """A parent whose pool works on two cases."""
-    for _ in map_cases(wait_for_ever, {"a": path, "b": path}, workers=2, kind="process"):
-        pass
 
 
 def fit(task: Any, progress: Any, environment: Any) -> None:
@@ -67,8 +61,6 @@ def start(parent: Any, path: Path, there: Connection) -> None:
     [
         (use_process, signal.SIGKILL),
         (use_process, signal.SIGABRT),
-        (use_pool, signal.SIGKILL),
-        (use_pool, signal.SIGABRT),
         (use_training, signal.SIGKILL),
         pytest.param(use_training, signal.SIGABRT, marks=pytest.mark.full),
     ],

@@ -14,7 +14,7 @@ from decathlete.core.labels import IGNORE_INDEX, LabelSet, Region
 from decathlete.errors import OptionError
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.planning.mirror_pairs import SideSwap, find_mirror_pairs, parse_mirror_pairs
-from factories import make_test_plan
+from factories import make_test_network, make_test_plan
 
 KIDNEYS = LabelSet.from_names(["left kidney", "spleen", "right kidney"])
 PAIR = (("left kidney", "right kidney"),)
@@ -126,7 +126,8 @@ def test_labels_change_sides_only_in_flips_from_left_to_right() -> None:
     label = np.array([0, 1, 2, 3, IGNORE_INDEX], np.uint8)
 
     def swapped(*flips: bool) -> list[int]:
-        return augmenter.swap_sides(label, SpatialParams(size=(4, 4, 4), flips=flips)).tolist()
+        image = np.zeros((1, 5), np.float32)
+        return augmenter.swap_sides(image, label, SpatialParams(size=(4, 4, 4), flips=flips))[1].tolist()
 
     assert swapped(True, True, False) == [0, 1, 2, 3, IGNORE_INDEX]
     assert swapped(False, False, True) == swapped(True, False, True) == [0, 3, 2, 1, IGNORE_INDEX]
@@ -147,3 +148,53 @@ def test_outputs_of_flipped_windows_are_swapped_back() -> None:
     torch.testing.assert_close(mean_over_flips([network], window, (0, 1), side_swap=swap), alone)
     confused = mean_over_flips([network], window, (0, 1))
     assert torch.equal(confused[:, 1], confused[:, 2])
+
+
+REGIONS = LabelSet.from_names(["left kidney", "spleen", "right kidney"]).revised(
+    regions=(
+        Region(name="left", values=(1, 2)),
+        Region(name="right", values=(2, 3)),
+        Region(name="all", values=(1, 2, 3)),
+    ),
+    region_order=(1, 3, 2),
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [(KIDNEYS, (0, 1, 4, 3, 2)), (REGIONS, (0, 1, 3, 2, 4))],
+    ids=["classes", "regions"],
+)
+def test_masks_of_the_previous_stage_change_sides_too(labels: LabelSet, expected: tuple[int, ...]) -> None:
+    changes = {"labels": labels, "mirror_pairs": PAIR, "foreground_channel": True}
+    network = make_test_network(in_channels=5, out_channels=labels.n_outputs)
+    cascade = make_test_plan(**changes, previous_stage="3d_lowres", network=network)
+    swap = cascade.side_swap
+    assert swap is not None
+    assert swap.inputs == expected, "image and foreground stay, then one mask for each structure"
+    augmenter = Augmenter(AugmentationConfig.default(3), patch_size=(4, 4, 4), seed=1, side_swap=swap)
+    image, label = np.arange(5, dtype=np.float32)[:, None], np.zeros(1, np.uint8)
+
+    def swapped(*flips: bool) -> tuple[int, ...]:
+        flipped, _ = augmenter.swap_sides(image, label, SpatialParams(size=(4, 4, 4), flips=flips))
+        return tuple(flipped[:, 0].astype(int))
+
+    assert swapped(True, True, False) == (0, 1, 2, 3, 4)
+    assert swapped(False, False, True) == expected
+    alone = make_test_plan(labels=labels, mirror_pairs=PAIR, network=make_test_network(out_channels=labels.n_outputs))
+    assert alone.side_swap is not None
+    assert not alone.side_swap.swaps_inputs
+
+
+def test_a_flipped_window_shows_the_masks_of_the_other_side() -> None:
+    """A network that copies the masks of the previous stage: flips must not change what it says."""
+    swap = SideSwap(axis=1, indices=tuple(range(256)), outputs=(0, 2, 1), inputs=(0, 2, 1))
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        return windows.clone()
+
+    window = torch.rand(1, 3, 4, 6)
+    torch.testing.assert_close(mean_over_flips([network], window, (0, 1), side_swap=swap), window)
+    kept = window.clone()
+    mean_over_flips([network], window, (1,), side_swap=swap)
+    assert torch.equal(window, kept)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from decathlete.errors import OptionError
+from decathlete.planning.configurations import ConfigurationOffer
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.training_jobs import (
@@ -14,9 +15,13 @@ from decathlete.workflows.training_jobs import (
     Job,
     JobState,
     divide_time,
+    leave_out_short_trainings,
+    list_jobs,
     parse_configurations,
     time_left,
+    time_that_fits,
 )
+from factories import make_test_plan
 
 JOBS = [Job(configuration=name, fold=fold) for name in ("2d", "3d") for fold in range(5)]
 
@@ -43,6 +48,62 @@ def test_what_is_left_is_divided_among_new_trainings():
     times = divide_time(7200, kept, JOBS)
     assert {times[job] for job in JOBS[:5]} == {600.0}
     assert {times[job] for job in JOBS[5:]} == {float(int((TRAINING_SHARE * 7200 - 3000) / 5))}
+
+
+def test_another_fold_gets_the_time_of_the_folds_before_it():
+    """With another time, it would have another plan than they."""
+    times = divide_time(7200, dict.fromkeys(JOBS[:2], 400.0), JOBS)
+    assert {times[job] for job in JOBS[2:5]} == {400.0}
+    assert {times[job] for job in JOBS[5:]} == {665.0}
+
+
+def offers(*names):
+    return tuple(ConfigurationOffer(name=n, offered=True, reason="", plan=make_test_plan(3)) for n in names)
+
+
+def left_out(names, *, total_s, steps_per_s, started=()):
+    """Return the configurations of one fold each that are left out; every training makes ``steps_per_s``."""
+    found = leave_out_short_trainings(
+        offers(*names),
+        time_of=lambda kept: total_s / len(list_jobs(kept, [0], n_folds=2)),
+        steps_of=lambda plan, time_s: int(steps_per_s * time_s),
+        started=started,
+    )
+    return {offer.name: offer.reason for offer in found if not offer.offered}
+
+
+def test_auto_leaves_out_what_the_time_is_too_short_for_and_says_so():
+    every = ["2d", "3d", "3d_lowres", "3d_cascade"]  # 5 trainings: a first stage needs both folds
+    assert left_out(every, total_s=500, steps_per_s=1) == {}
+    short = left_out(every, total_s=400, steps_per_s=1)
+    assert set(short) == {"3d_cascade"}
+    assert (
+        short["3d_cascade"] == "the time is too short: 1 min 20 s for each training are about 80 steps, fewer than 100"
+    )
+    assert set(left_out(every, total_s=100, steps_per_s=1)) == {"3d", "3d_lowres", "3d_cascade"}
+    assert set(left_out(every, total_s=1, steps_per_s=1)) == {"3d", "3d_lowres", "3d_cascade"}, "one is always trained"
+
+
+def test_what_was_started_and_the_first_stage_of_a_cascade_belong_together():
+    assert set(left_out(["2d", "3d"], total_s=10, steps_per_s=1, started=["3d"])) == {"2d"}
+    counts = iter([50, 200])
+    slow_first = leave_out_short_trainings(
+        offers("2d", "3d_lowres", "3d_cascade"),
+        time_of=lambda kept: 100.0,
+        steps_of=lambda plan, time_s: next(counts),
+        started=["2d"],
+    )
+    assert [offer.name for offer in slow_first if not offer.offered] == ["3d_lowres", "3d_cascade"]
+
+
+def test_later_trainings_get_less_time_if_scoring_takes_long():
+    done = JobState(job=JOBS[0], status="finished", share=1.0, training_s=100, total_s=110, max_time_s=100)
+    waiting = [JobState(job=job, max_time_s=100) for job in JOBS[5:7]]
+    states = [done, *waiting]  # scoring 10 s each; selecting 30 s
+    assert time_that_fits(100, left_s=250, states=states) == 100
+    assert time_that_fits(100, left_s=210, states=states) == 80
+    assert time_that_fits(100, left_s=20, states=states) == 50, "never less than half"
+    assert time_that_fits(100, left_s=20, states=waiting) == 100, "nothing is known yet"
 
 
 def test_too_little_time_is_an_error_and_none_for_finished_ones_is_not():
@@ -113,6 +174,22 @@ def test_the_progress_of_one_training_after_the_other_becomes_one_state_of_all()
     seen = [states[0][1] for states in heard.states]
     assert list(dict.fromkeys(seen)) == ["training", "scoring", "finished"]
     assert heard.states[-1] == [("2d fold 0", "finished"), ("2d fold 1", "failed")]
+
+
+def test_a_training_that_was_finished_before_stays_finished_while_its_files_are_checked():
+    heard = Heard()
+    finished = JobState(job=JOBS[0], status="finished", share=1.0, dice=0.9)
+    progress = JobsProgress([finished, JobState(job=JOBS[1])], heard, clock=SimulatedClock())
+    progress.begin(JOBS[0])
+    progress.training()
+    progress.cases("predict")
+    progress.finish(JOBS[0], dice=0.9)
+    assert {states[0][1] for states in heard.states} == {"finished"}
+    assert progress.states[0].total_s is None, "it took no time in this command"
+    progress.begin(JOBS[0])
+    progress.training()
+    progress.on_step(0, 0.1)
+    assert progress.states[0].status == "training", "it is trained again after all"
 
 
 def test_configurations_are_named_or_chosen_by_the_planner():

@@ -33,13 +33,14 @@ def mean_over_flips(
         networks: each computes logits of windows.
         windows: (batch, channel, then the spatial axes).
         mirror_axes: spatial axes, counted from 0 after batch and channel; empty: each network computes once.
-        side_swap: outputs that change sides in flips from left to right; they are swapped back.
+        side_swap: outputs that change sides in flips from left to right; they are swapped back. Masks of a previous
+            stage among the inputs are swapped, too.
     """
     flips = flip_sets(mirror_axes)
     total: Tensor | None = None
     for predict in networks:
         for axes in flips:
-            logits = predict(windows.flip([axis + 2 for axis in axes]) if axes else windows)
+            logits = predict(_flipped(windows, axes, side_swap))
             if total is None:
                 total = logits
             else:
@@ -48,6 +49,14 @@ def mean_over_flips(
     assert total is not None  # for the type checker: there is a network, and the empty combination of axes
     n = len(networks) * len(flips)
     return total.div_(n) if n > 1 else total
+
+
+def _flipped(windows: Tensor, axes: Sequence[int], side_swap: SideSwap | None) -> Tensor:
+    if not axes:
+        return windows
+    if side_swap is not None and side_swap.axis in axes and side_swap.swaps_inputs:
+        windows = windows[:, list(side_swap.inputs)]
+    return windows.flip([axis + 2 for axis in axes])
 
 
 def _add_flipped(total: Tensor, logits: Tensor, axes: Sequence[int], side_swap: SideSwap | None) -> None:

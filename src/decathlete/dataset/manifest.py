@@ -346,8 +346,9 @@ def _folder_cases(root: Path, part: Literal["Tr", "Ts"], ending: str, n_channels
     files_of = group_channels(_with_ending(images, ending))
     if part == "Tr":
         labelled = {p.name[: -len(ending)] for p in _with_ending(labels, ending)}
-        files_of = _without_first_channel(files_of, labelled)
-        ids = files_of.keys() | labelled
+        files_of = _group_by_labels(files_of, labelled, n_channels)
+        misnamed = {p.name[: -len(ending)] for i, files in files_of.items() if i not in labelled for p in files}
+        ids = files_of.keys() | (labelled - misnamed)
     else:
         ids = set(files_of)
     cases = []
@@ -371,10 +372,18 @@ def _content(folder: Path) -> str:
     return f", which contains {', '.join(names[:3])}{more}" if names else ", which is empty"
 
 
-def _without_first_channel(files_of: dict[str, tuple[Path, ...]], labelled: set[str]) -> dict[str, tuple[Path, ...]]:
-    """Give ``ID_0001`` to the case ``ID`` if that has a label: its first channel, ``ID_0000``, is missing."""
+def _group_by_labels(
+    files_of: dict[str, tuple[Path, ...]], labelled: set[str], n_channels: int
+) -> dict[str, tuple[Path, ...]]:
+    """Correct the grouping of channels by the names of the label maps.
+
+    ``ID_0001`` belongs to the case ``ID`` if that has a label: its first channel, ``ID_0000``, is missing. Files that
+    have a label each are cases, whose names lack the number of the channel, if they are too many for one case.
+    """
     found: dict[str, tuple[Path, ...]] = {}
     for case_id, files in files_of.items():
+        if case_id not in labelled and len(files) > n_channels and all(strip_suffix(p.name) in labelled for p in files):
+            continue  # their labels are the cases
         match = _NUMBERED.fullmatch(case_id)
         is_channel = match is not None and case_id not in labelled and match["id"] in labelled
         key = match["id"] if match is not None and is_channel else case_id

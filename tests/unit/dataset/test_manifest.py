@@ -83,7 +83,7 @@ def test_nnunet_labels_with_the_number_of_a_channel_are_no_cases(tmp_path: Path)
 
 
 def test_without_images_the_content_of_the_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="in imagesTr, which contains a_0000.NRRD"):
+    with pytest.raises(ManifestError, match=r"in imagesTr, which contains a_0000\.NRRD"):
         read_dataset(written(tmp_path / "a", NNUNET, "imagesTr/a_0000.NRRD"))
     with pytest.raises(ManifestError, match="in imagesTr, which does not exist"):
         read_dataset(written(tmp_path / "b", NNUNET))

@@ -1,15 +1,22 @@
-"""The page of error codes, generated from :mod:`decathlete.core.error_codes`."""
+"""The page of error codes, generated from :mod:`decathlete.core.error_codes`.
+
+Messages name the page, so it is in the repository: ``python docs/_site/errors.py`` writes it, and a test compares it.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from decathlete import errors
 from decathlete.core.error_codes import CODES, ErrorCode
 from decathlete.errors import DecathleteError
 from text import code, summary, table
 
+PAGE = Path(__file__).parents[1] / "reference" / "errors.md"
 
-def pages() -> dict[str, str]:
-    """Return the page of error codes by its place in the docs folder."""
+
+def make_page() -> str:
+    """Return the content of the page."""
     rows = [
         (f"[`{entry.code}`](#{entry.code.lower()})", entry.title, code(entry.error))
         for entry in sorted(CODES.values(), key=lambda entry: entry.code)
@@ -19,8 +26,7 @@ def pages() -> dict[str, str]:
         ("class", "also caught as", "meaning", "exit code"),
         [(code(cls.__name__), _parents(cls), summary(cls), _exit_code(cls)) for cls in _classes()],
     )
-    return {
-        "reference/errors.md": f"""# Error codes
+    return f"""# Error codes
 
 Every error that a user can correct has a stable code. The command line prints the code, what is wrong, where, and what
 to do, and exits with a status other than 0:
@@ -28,7 +34,7 @@ to do, and exits with a status other than 0:
 ```text
 error E-IMAGE-DAMAGED: case_01.nii.gz: cannot be read
   → export the image again
-  (documentation: reference/errors#e-image-damaged)
+  (documentation: docs/reference/errors.md#e-image-damaged)
 ```
 
 In Python, catch `decathlete.DecathleteError` or one of its [subclasses](#classes) and compare its attribute `code`.
@@ -42,12 +48,11 @@ Messages may change in any version; codes do not. `decathlete check --json` give
 
 {classes}
 """
-    }
 
 
 def _section(entry: ErrorCode) -> str:
     return (
-        f"## {entry.code} {{ #{entry.code.lower()} }}\n\n**{entry.title}.** {entry.meaning}\n\n"
+        f"## {entry.code}\n\n**{entry.title}.** {entry.meaning}\n\n"
         f"{entry.remedy}\n\nClass: {code(f'decathlete.errors.{entry.error}')}"
     )
 
@@ -64,3 +69,7 @@ def _parents(cls: type[DecathleteError]) -> str:
 
 def _exit_code(cls: type[DecathleteError]) -> str:
     return "128 + the signal's number" if cls is errors.InterruptedRunError else str(cls.exit_code)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(make_page(), encoding="utf-8")

@@ -16,7 +16,6 @@ from mkdocs.structure.pages import Page
 import api
 import commands
 import components
-import errors
 import repository
 
 HIDDEN = {"index.md": ["navigation"], "reference/files.md": ["toc"], "reference/recipe.md": ["toc"]}
@@ -26,7 +25,7 @@ ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):<code>~?([\w.]+)</code>")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages and expand the folders of the navigation."""
-    pages = commands.pages() | api.pages() | errors.pages() | components.component_pages() | repository.pages()
+    pages = commands.pages() | api.pages() | components.component_pages() | repository.pages()
     for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
     for uri, path in repository.assets().items():

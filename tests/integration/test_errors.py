@@ -62,7 +62,7 @@ def test_check_names_a_missing_folder(fails: Run) -> None:
     said = fails("check", "nowhere")
     assert said.startswith("error E-DATASET-NOT-FOUND: ")
     assert "nowhere" in said
-    assert said.endswith("(documentation: reference/errors#e-dataset-not-found)\n")
+    assert said.endswith("(documentation: docs/reference/errors.md#e-dataset-not-found)\n")
 
 
 def test_check_names_a_missing_manifest(fails: Run, tmp_path: Path) -> None:

@@ -192,6 +192,8 @@ IMAGE_ACTIONS: dict[str, Action] = {"read": read, "check": check, "predict": pre
 
 def load_actions() -> dict[str, Action]:
     """Return all actions by name."""
+    from robustness.folder_actions import FOLDER_ACTIONS
+    from robustness.service_actions import SERVICE_ACTIONS
     from robustness.work_actions import WORK_ACTIONS
 
-    return {**IMAGE_ACTIONS, **WORK_ACTIONS}
+    return {**IMAGE_ACTIONS, **WORK_ACTIONS, **FOLDER_ACTIONS, **SERVICE_ACTIONS}

@@ -6,6 +6,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from robustness import disturbances
@@ -29,8 +30,9 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
 
 def run(options: argparse.Namespace) -> int:
     """Run the faults and print the table."""
-    with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
-        outcomes = list(_all_faults(options, Path(temporary)))
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="robustness-") as temporary, suppress(KeyboardInterrupt):
+        outcomes.extend(_all_faults(options, Path(temporary)))
     print(f"\n{table(outcomes)}\n\n{causes(outcomes)}")
     if options.json:
         save(outcomes, options.json)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 
 from robustness.formats import load_formats
 from robustness.outcomes import Case, Outcome, causes, save, table
@@ -30,7 +31,7 @@ def choose_cases(
 ) -> list[Case]:
     """Return about ``n_inputs`` inputs, shared by the formats' weights and evenly by kind, each with all actions.
 
-    The inputs of all formats are mixed, so that a run that is stopped has seen each.
+    The inputs of all formats are shuffled, so that a run that is stopped has seen each; the order is repeatable.
     """
     chosen = [form for name, form in load_formats().items() if not formats or name in formats]
     total = sum(form.weight for form in chosen)
@@ -43,7 +44,8 @@ def choose_cases(
             for action in form.actions:
                 if not actions or action in actions:
                     cases.append(Case(format=form.name, kind=kind, number=number, action=action))
-    return sorted(cases, key=lambda case: case.number)
+    Random(first).shuffle(cases)
+    return cases
 
 
 def read_seeds(path: Path = SEEDS) -> list[Case]:
@@ -79,9 +81,10 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         outcomes = run_cases(cases, workers=options.workers, cache=work, on_outcome=tell)
-    n_inputs = len({(c.format, c.kind, c.number) for c in cases if c.kind != "honest"})
+    done = [outcome.case for outcome in outcomes]
+    n_inputs = len({(c.format, c.kind, c.number) for c in done if c.kind != "honest"})
     took = time.monotonic() - started
-    print(f"{n_inputs} malformed inputs, {len(cases)} cases, {took:.0f} s\n\n{table(outcomes)}\n\n{causes(outcomes)}")
+    print(f"{n_inputs} malformed inputs, {len(done)} cases, {took:.0f} s\n\n{table(outcomes)}\n\n{causes(outcomes)}")
     if options.json:
         save(outcomes, options.json, n_inputs=n_inputs, seconds=round(took))
     if options.seeds:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -140,9 +141,11 @@ def run(options: argparse.Namespace) -> int:
     """Kill the commands and print the table."""
     chosen = [s for s in SCENARIOS if not options.only or s.name in options.only]
     share = max(1, round(options.kills / len(chosen)))
-    with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
-        folder = Path(temporary)
-        outcomes = list(_all_kills(chosen, share, options, folder))
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="robustness-") as temporary, suppress(KeyboardInterrupt):
+        for outcome in _all_kills(chosen, share, options, Path(temporary)):
+            print(f"{outcome.case}: {outcome.result} {outcome.cause}", flush=True)
+            outcomes.append(outcome)
     n_kills = sum(outcome.result != FINISHED for outcome in outcomes)
     print(f"{n_kills} kills\n\n{table(outcomes)}\n\n{causes(outcomes)}")
     if options.json:
@@ -151,13 +154,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _all_kills(scenarios: list[Scenario], share: int, options: argparse.Namespace, folder: Path) -> Iterator[Outcome]:
-    inputs: dict[str, Files] = {}
-    for scenario in scenarios:
-        if scenario.needs not in inputs:
-            inputs[scenario.needs] = make_inputs(scenario.needs)
-        reference = make_reference(scenario, inputs[scenario.needs], folder)
-        numbers = range(options.first, options.first + share)
-        with ThreadPoolExecutor(options.workers) as pool:
-            for outcome in pool.map(lambda n, r=reference: kill_once(r, n, folder), numbers):
-                print(f"{outcome.case}: {outcome.result} {outcome.cause}", flush=True)
-                yield outcome
+    """Kill each command once, then each once more, so that a run that is stopped has seen all."""
+    references = _make_references(scenarios, folder)
+    with ThreadPoolExecutor(options.workers) as pool:
+        for number in range(options.first, options.first + share):
+            yield from pool.map(lambda reference, n=number: kill_once(reference, n, folder), references)
+
+
+def _make_references(scenarios: list[Scenario], folder: Path) -> list[Reference]:
+    inputs = {needs: make_inputs(needs) for needs in dict.fromkeys(s.needs for s in scenarios)}
+    return [make_reference(scenario, inputs[scenario.needs], folder) for scenario in scenarios]

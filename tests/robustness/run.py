@@ -1,8 +1,12 @@
-"""Run the robustness harness: ``python -m tests.robustness.run [fuzz|replay|kill|fault] ...``."""
+"""Run the robustness harness: ``python -m tests.robustness.run [fuzz|replay|kill|fault] ...``.
+
+Ctrl-C or SIGTERM ends it with the table of what was done until then.
+"""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +35,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Run one part and return the exit code: 1 if there was a fault."""
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.part in ("fuzz", "replay"):
         return fuzz.run(options)
     from importlib import import_module

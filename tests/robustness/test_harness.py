@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 
 import numpy as np
 import pytest
 
 from decathlete.errors import ImageError
-from robustness import pool
+from robustness import folder_actions, pool
 from robustness.actions import Input, Shared, read
 from robustness.commands import CommandResult
 from robustness.datasets import write_files
+from robustness.folder_actions import check_cohort, predict_folder, read_structures
 from robustness.formats import load_formats
 from robustness.formats.nifti import set_field
 from robustness.fuzz import add_seeds, choose_cases, read_seeds
@@ -31,11 +33,17 @@ from robustness.outcomes import (
     causes,
     table,
 )
+from robustness.phantom import make_phantom
 from robustness.pool import Child
+from robustness.service_actions import judge_answer
 from robustness.views import MustFailError, UnsureError, view
+from robustness.views.structures import count_voxels
 
-IMAGES = [name for name, form in load_formats().items() if "read" in form.actions]
-SINGLE_SLICES = ("png", "bmp", "jpeg")
+COMPRESSED = ("dicom_rle", "dicom_jpeg2000")
+"""Formats whose voxels the independent readers do not decode."""
+
+IMAGES = [name for name, form in load_formats().items() if "read" in form.actions and name not in COMPRESSED]
+SINGLE_SLICES = ("png", "png_colours", "png_palette", "bmp", "jpeg", "tiff_deflate")
 """Formats that hold one slice."""
 
 
@@ -50,7 +58,8 @@ def as_input(name: str, folder, kind: str = "honest", number: int = 0) -> Input:
 def test_honest_images_are_read_as_the_independent_reader_sees_them(name, tmp_path):
     assert read(as_input(name, tmp_path)).result == EQUAL
     found = view(tmp_path / load_formats()[name].entry)
-    assert found.array_CZYX.shape == (1, 1 if name in SINGLE_SLICES else 8, 10, 12)
+    n_channels, n_slices = 3 if name == "png_colours" else 1, 1 if name in SINGLE_SLICES else 8
+    assert found.array_CZYX.shape == (n_channels, n_slices, 10, 12)
     assert found.affines
 
 
@@ -181,3 +190,47 @@ def test_inputs_are_shared_by_formats_and_kinds():
         if form.weight == 1:
             assert {kind for other, kind in kinds if other == name} == set(form.mutations)
     assert np.isclose(sum(name == "nifti" for name, _, _ in inputs), sum(name == "mha" for name, _, _ in inputs))
+
+
+@pytest.mark.parametrize("name", ["dicom_seg", "rtstruct"])
+def test_voxels_of_structures_are_counted_independently(name, tmp_path, monkeypatch):
+    from decathlete.io import dicom_label
+
+    case = as_input(name, tmp_path)
+    assert read_structures(case).result == DIFFERENT
+    counts = count_voxels(case.entry / "label.dcm")
+    assert {n: c - (make_phantom()[1] == v).sum() for v, (n, (c, _)) in enumerate(counts.items(), 1)} == {
+        "ball": 0,
+        "cube": 0,
+    }
+    real = dicom_label.read_structure_label
+
+    def without_first_class(*arguments):
+        label = real(*arguments)
+        return type(label)(array_ZYX=label.array_ZYX * (label.array_ZYX > 1), geometry=label.geometry)
+
+    monkeypatch.setattr(dicom_label, "read_structure_label", without_first_class)
+    assert read_structures(case).result == WRONG
+
+
+def test_what_is_not_said_about_folders_is_seen(tmp_path, monkeypatch):
+    silent = CommandResult(code=0, output="no problems found")
+    monkeypatch.setattr(folder_actions, "run_command", lambda arguments: silent)
+    assert predict_folder(as_input("mixed_inputs", tmp_path / "a")).cause == "a file is neither used nor named"
+    case = dataclasses.replace(as_input("cohort", tmp_path / "b", "spacing", 0), names={"case_3.nii"})
+    assert check_cohort(case).cause == "check does not name a case with another spacing"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "result"),
+    [
+        (500, b"", TRACEBACK),
+        (422, b'{"error": {"code": "E-SERVICE-REQUEST", "message": "x"}}', CLEAN),
+        (422, b'{"error": {"code": "E-NOT-A-CODE", "message": "x"}}', VAGUE),
+        (404, b"Not Found", VAGUE),
+        (400, b"Invalid HTTP request received.", CLEAN),
+        (202, b"{}", DIFFERENT),
+    ],
+)
+def test_answers_of_the_service_are_judged(status, body, result):
+    assert judge_answer(status, body).result == result

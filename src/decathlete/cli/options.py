@@ -13,6 +13,7 @@ from decathlete.cli.config_file import apply_preset, load_config_file
 from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import Configuration, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
+from decathlete.core.digits import parse_digits
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -425,14 +426,15 @@ def parse_integers(text: str | None, *, flag: str) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    parts = [parse_digits(part.strip()) for part in text.split(",")]
+    numbers = tuple(number for number in parts if number is not None)
+    if len(numbers) < len(parts):
         raise OptionError(
             f"{flag} {text!r} is not a list of whole numbers",
             remedy=f"write e.g. {flag} 128,128,128",
             code="E-OPTION-SYNTAX",
         )
-    return tuple(int(part) for part in parts)
+    return numbers
 
 
 def parse_decimals(text: str | None, *, flag: str, example: str) -> tuple[float, ...] | None:
@@ -484,8 +486,9 @@ def parse_fold(text: str | None) -> int | Literal["all"]:
         return 0
     if text == "all":
         return "all"
-    if not text.isdecimal():
+    number = parse_digits(text)
+    if number is None:
         raise OptionError(
             f"--fold {text!r} is not a fold", remedy="use a whole number from 0, or all", code="E-OPTION-FOLD"
         )
-    return int(text)
+    return number

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from decathlete.cli import options as o
+from decathlete.core.digits import parse_digits
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -283,8 +284,9 @@ def to_settings(
 def _parse_resources(given: list[str]) -> dict[str, int]:
     resources = {}
     for item in given:
-        name, _, count = item.partition("=")
-        if not name or not count.isdigit():
+        name, _, text = item.partition("=")
+        count = parse_digits(text)
+        if not name or count is None:
             raise OptionError(f"--resource {item} is not NAME=N", remedy="write for example --resource GPU_MEMORY=2")
-        resources[name] = int(count)
+        resources[name] = count
     return resources

@@ -1,7 +1,8 @@
 """The catalogue of error codes: what each one means and what to do about it.
 
-The command line prints a code with every error, and the documentation's page ``reference/errors`` is generated from
-this catalogue. A code never changes its meaning; scripts may compare it. The sentences of messages may change.
+The command line prints a code with every error, and the page ``docs/reference/errors.md`` is generated from this
+catalogue (``python docs/_site/errors.py``). A code never changes its meaning; scripts may compare it. The sentences of
+messages may change.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ def documentation_of(code: str) -> str:
     """Return the place in the documentation that explains ``code``.
 
     >>> documentation_of("E-MEMORY")
-    'reference/errors#e-memory'
+    'docs/reference/errors.md#e-memory'
     """
-    return f"reference/errors#{code.lower()}"
+    return f"docs/reference/errors.md#{code.lower()}"
 
 
 _ENTRIES = (

@@ -20,6 +20,7 @@ _MAX_ENTRIES = 20_000  # of a folder: more are not listed
 _MAX_COMPARED = 500  # of a folder: more are not compared letter by letter
 _LISTED = 3
 _NUMBERS = re.compile(r"\d+")
+_CHANNEL = re.compile(r"(?<=[0-9])_[0-9]{4}$")
 _ENDING = re.compile(r"(\.[A-Za-z]+(\.gz)?)$")
 
 
@@ -45,13 +46,16 @@ def nearest_names(path: Path) -> list[str]:
 
     Kinds, in this order: the same name in another Unicode form, or in upper and lower case; names that begin with the
     stem of the missing one (``a.nii`` or ``a_0000.nii.gz`` for ``a.nii.gz``); names whose stem is the beginning
-    (``a.nii.gz`` for ``a_0000.nii.gz``); similar names with the same numbers.
+    (``a.nii.gz`` for ``a_0000.nii.gz``); other channels of a numbered case (``a1_0002.nii.gz`` for ``a1_0001.nii.gz``);
+    similar names with the same numbers.
     """
     folder = _folder(path.parent)
     if folder is None:
         return []
     key, stem = _key(path.name), _stem(_key(path.name))
     matches = folder.names_of.get(key) or list(folder.starting_with(stem)) or folder.with_beginning(stem)
+    if not matches and (channel := _CHANNEL.search(stem)):
+        matches = [n for n in folder.starting_with(stem[: channel.start()]) if _CHANNEL.search(_stem(n))]
     if not matches and len(folder.keys) <= _MAX_COMPARED:
         numbers = _NUMBERS.findall(key)  # of the case: a name with other numbers is of another case
         alike = [other for other in folder.keys if _NUMBERS.findall(other) == numbers]

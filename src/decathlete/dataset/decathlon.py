@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from decathlete.core.choices import BucketRegion
+from decathlete.core.digits import parse_digits
 from decathlete.errors import DownloadError, OptionError
 
 BUCKETS: dict[BucketRegion, str] = {
@@ -71,7 +72,7 @@ def find_task(text: str | int) -> DecathlonTask:
     name = _letters(str(text))
     for task in TASKS:
         names = {_letters(task.folder), _letters(task.organ), f"task{task.number:02d}", f"task{task.number}"}
-        if name in names or (name.isdecimal() and int(name) == task.number):
+        if name in names or parse_digits(name) == task.number:
             return task
     raise OptionError(
         f"--task {str(text)!r} is not a task of the Medical Segmentation Decathlon",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from decathlete.core.digits import parse_digits
 from decathlete.core.documents import read_json
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
@@ -31,6 +32,7 @@ from decathlete.io.format_lookup import is_picture
 from decathlete.io.image_files import group_channels, image_suffixes, is_image_name, strip_suffix
 
 MANIFEST = "dataset.json"
+_NUMBERED = re.compile(r"(?P<id>.+)_[0-9]{4}")
 _HELP = "correct dataset.json (layouts: Medical Segmentation Decathlon, nnU-Net v2)"
 
 
@@ -156,14 +158,22 @@ def resolve_task(task: str, data_root: Path) -> Path:
     Raises:
         DatasetError: there is no such dataset, or the number fits several.
     """
+    number = parse_digits(task)
     for folder in (Path(task), data_root / task):
         if (folder / MANIFEST).is_file():
             return folder
     for folder in (Path(task), data_root / task):
-        if folder.is_dir() and not task.isdigit():
+        if folder.is_dir() and number is None:
             return folder  # read_dataset reports what this folder lacks
+    if Path(task).is_file():
+        raise DatasetError(
+            "is a file, not the folder of a dataset",
+            where=task,
+            remedy=f"use the folder with its {MANIFEST}{_nearby_dataset(Path(task))}",
+            code="E-DATASET-NOT-FOUND",
+        )
     known = sorted(p.parent for p in data_root.glob(f"*/{MANIFEST}")) if data_root.is_dir() else []
-    numbered = [p for p in known if task.isdigit() and _number(p.name) == int(task)]
+    numbered = [p for p in known if number is not None and _number(p.name) == number]
     if len(numbered) == 1:
         return numbered[0]
     if numbered:
@@ -183,9 +193,19 @@ def resolve_task(task: str, data_root: Path) -> Path:
     )
 
 
+def _nearby_dataset(path: Path) -> str:
+    """Return the dataset around ``path``, or the first ones in it, as a clause; an empty text if there is none."""
+    around = next((p for p in (path.parent, *path.resolve().parents[:2]) if (p / MANIFEST).is_file()), None)
+    if around is not None:
+        return f" ({around})"
+    inside = sorted(p.parent.name for p in path.glob(f"*/{MANIFEST}")) if path.is_dir() else []
+    more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+    return f" ({path} has {', '.join(inside[:3])}{more})" if inside else ""
+
+
 def _number(name: str) -> int | None:
     match = re.match(r"(?:Task|Dataset)(\d+)_", name)
-    return int(match[1]) if match else None
+    return parse_digits(match[1]) if match else None
 
 
 def _load(root: Path) -> _Decathlon | _NnUNet:
@@ -194,7 +214,9 @@ def _load(root: Path) -> _Decathlon | _NnUNet:
         raise ManifestError(
             "is not a folder", where=root, remedy=f"use the folder that contains {MANIFEST}", code="E-DATASET-NOT-FOUND"
         )
-    remedy = "correct it, or write one" if path.exists() else f"use the folder that contains {MANIFEST}, or write one"
+    remedy = "correct it, or write one"
+    if not path.exists():
+        remedy = f"use the folder that contains {MANIFEST}{_nearby_dataset(root)}, or write one"
     raw = read_json(path, error=ManifestError, remedy=remedy)
     if not isinstance(raw, dict):
         raise ManifestError("must be a JSON object", where=path, remedy=_HELP)
@@ -243,7 +265,7 @@ def _cases(
         problems.append(problem.problem)
         return (), ()
     if not cases:
-        problems.append(f"there are no images *{ending} in imagesTr")
+        problems.append(f"there are no images *{ending} in imagesTr{_content(root / 'imagesTr')}")
     return cases, test_cases
 
 
@@ -325,9 +347,13 @@ def _folder_cases(root: Path, part: Literal["Tr", "Ts"], ending: str, n_channels
     """
     images, labels = root / f"images{part}", root / f"labels{part}"
     files_of = group_channels(_with_ending(images, ending))
-    ids = set(files_of)
     if part == "Tr":
-        ids |= {p.name[: -len(ending)] for p in _with_ending(labels, ending)}
+        labelled = {p.name[: -len(ending)] for p in _with_ending(labels, ending)}
+        files_of = _group_by_labels(files_of, labelled, n_channels)
+        misnamed = {p.name[: -len(ending)] for i, files in files_of.items() if i not in labelled for p in files}
+        ids = files_of.keys() | (labelled - misnamed)
+    else:
+        ids = set(files_of)
     cases = []
     for case_id in sorted(ids):
         files = files_of.get(case_id, ())
@@ -338,6 +364,34 @@ def _folder_cases(root: Path, part: Literal["Tr", "Ts"], ending: str, n_channels
         label = labels / f"{case_id}{ending}" if part == "Tr" else None
         cases.append(Case(id=case_id, images=(*expected, *extra), label=label))
     return tuple(cases)
+
+
+def _content(folder: Path) -> str:
+    """Return what a folder contains instead of what is expected there, as a clause."""
+    if not folder.is_dir():
+        return ", which does not exist"
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f", which contains {', '.join(names[:3])}{more}" if names else ", which is empty"
+
+
+def _group_by_labels(
+    files_of: dict[str, tuple[Path, ...]], labelled: set[str], n_channels: int
+) -> dict[str, tuple[Path, ...]]:
+    """Correct the grouping of channels by the names of the label maps.
+
+    ``ID_0001`` belongs to the case ``ID`` if that has a label: its first channel, ``ID_0000``, is missing. Files that
+    have a label each are cases, whose names lack the number of the channel, if they are too many for one case.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    for case_id, files in files_of.items():
+        if case_id not in labelled and len(files) > n_channels and all(strip_suffix(p.name) in labelled for p in files):
+            continue  # their labels are the cases
+        match = _NUMBERED.fullmatch(case_id)
+        is_channel = match is not None and case_id not in labelled and match["id"] in labelled
+        key = match["id"] if match is not None and is_channel else case_id
+        found[key] = (*found.get(key, ()), *files)
+    return found
 
 
 def _with_ending(folder: Path, ending: str) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from decathlete.core.digits import parse_digits
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import OptionError
 
@@ -186,10 +187,9 @@ def parse_version_policy(text: str) -> tuple[str, tuple[int, ...]]:
     kind, _, numbers = text.partition(":")
     if text == "all":
         return "all", ()
-    if kind in ("latest", "specific") and all(part.isdigit() and int(part) > 0 for part in numbers.split(",")):
-        found = tuple(int(part) for part in numbers.split(","))
-        if kind == "specific" or len(found) == 1:
-            return kind, found
+    found = tuple(parse_digits(part) or 0 for part in numbers.split(","))
+    if all(found) and (kind == "specific" or (kind == "latest" and len(found) == 1)):
+        return kind, found
     raise ValueError(f"{text!r} is no version policy: write latest:N, all, or specific:1,3")
 
 

@@ -84,6 +84,9 @@ def _find(cases: Inputs) -> _Found:
             found.others[case_id] = paths
             continue
         scan = sort_series(files)
+        if scan.damaged and len(scan.series) <= 1:  # a series without some of its slices would be another image
+            found.others[case_id] = paths
+            continue
         found.series += [(case_id, series) for series in scan.series]
         found.skipped |= scan.skipped
     return found

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from decathlete.core.choices import Norm, Orientation
+from decathlete.core.digits import parse_digits
 from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
 from decathlete.core.registry import ComponentSettings
@@ -253,4 +254,5 @@ def _triple(values: list[int]) -> tuple[int, int, int]:
 
 def _channel_key(key: str) -> tuple[int, str]:
     """Return a sort key: channel numbers are sorted as numbers, not as strings."""
-    return (int(key), key) if key.isdecimal() else (len(key) + 10**6, key)
+    number = parse_digits(key)
+    return (len(key) + 10**6 if number is None else number, key)

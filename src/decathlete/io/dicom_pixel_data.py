@@ -20,6 +20,8 @@ _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_RATIO = 64  # two bytes of run length make at most 128
+_JPEG_RATIO = 2**17
+"""Bytes of voxels per byte of JPEG, JPEG-LS or JPEG 2000: 4096 x 4096 equal voxels of 16 bits need 300 bytes."""
 
 
 def check_pixel_data(
@@ -60,8 +62,9 @@ def check_pixel_data(
     _check_trailing_elements(stream, dataset, stream.tell(), end)
     if len(lengths) < n_frames:
         raise _wrong_length(path, f"has {len(lengths)} compressed frames, and its header declares {n_frames}")
-    if dataset.file_meta.TransferSyntaxUID == _RLE and sum(lengths) * _RLE_RATIO < n_bytes:
-        raise _wrong_length(path, f"has {sum(lengths)} bytes of RLE data, too few for {n_bytes} bytes of voxels")
+    ratio = _RLE_RATIO if dataset.file_meta.TransferSyntaxUID == _RLE else _JPEG_RATIO
+    if sum(lengths) * ratio < n_bytes:
+        raise _wrong_length(path, f"has {sum(lengths)} compressed bytes, too few for {n_bytes} bytes of voxels")
 
 
 def _read_length(stream: BinaryIO, dataset: Any) -> int:

@@ -68,7 +68,7 @@ def _segments(segment: Any, frame_YX: NDArray[Any]) -> Iterator[tuple[int, NDArr
 
 
 class _Placement:
-    """Where the voxels of a frame lie on the grid: an index of its first voxel, and whole steps along its axes."""
+    """Where the voxels of a frame lie on the grid: the index of its first voxel, and steps to the next voxels."""
 
     def __init__(self, header: Any, groups: Any, geometry: Geometry, path: Path, place: int) -> None:
         shared = header.SharedFunctionalGroupsSequence[0]
@@ -81,7 +81,8 @@ class _Placement:
         exact = np.array([voxels[0], voxels[1] - voxels[0], voxels[2] - voxels[0]])
         rounded = np.rint(exact)
         away = np.abs(exact - rounded)
-        if away[0].max() > _TOLERANCE or away[1:].max() * size > 2 * _TOLERANCE:
+        near = away[0].max() <= _TOLERANCE and away[1:].max() * size <= 2 * _TOLERANCE  # False for NaN
+        if not near or not _are_neighbours(rounded[1:]):
             raise misplaced(path, f"frame {place + 1} does not lie on the voxels of the image")
         self._start, self._along_row, self._along_column = rounded.astype(np.int64)
         self._shape_ZYX, self._path, self._place = geometry.shape_ZYX, path, place
@@ -96,6 +97,12 @@ class _Placement:
             if index.min() < 0 or index.max() >= size:
                 raise misplaced(self._path, f"frame {self._place + 1} has voxels beyond the image")
         return z, y, x
+
+
+def _are_neighbours(steps: NDArray[np.float64]) -> bool:
+    """Return whether two steps lead to the next voxel, each along its own axis: a coarser frame would leave gaps."""
+    lengths = np.abs(steps)
+    return bool((lengths.sum(axis=1) == 1).all() and (lengths.sum(axis=0) <= 1).all())
 
 
 def _item(groups: Any, shared: Any, name: str, path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ SeriesOrientation = Literal["axial", "coronal", "sagittal", "oblique", "unknown"
 _PLANES: tuple[SeriesOrientation, ...] = ("sagittal", "coronal", "axial")
 _STRAIGHT = 0.8
 """Least cosine between the normal of slices and an axis of the body that names their orientation."""
+_INTEGER = re.compile(r"-?[0-9]{1,12}")  # the longest that DICOM allows
+_SCAN = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|4|20|128)(\.[0-9]+)*")  # CT, MR, NM, PET
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _TAGS = (
     *("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Modality"),
@@ -67,10 +70,12 @@ class SeriesScan:
 
     Attributes:
         skipped: file -> why it belongs to no series that can be segmented.
+        damaged: those that should be slices and cannot be read.
     """
 
     series: tuple[DicomSeries, ...]
     skipped: dict[Path, str] = field(default_factory=dict)
+    damaged: frozenset[Path] = frozenset()
 
 
 def find_series(folder: Path) -> SeriesScan:
@@ -86,18 +91,22 @@ def sort_series(files: Iterable[Path]) -> SeriesScan:
     """
     groups: dict[tuple[str, object], list[tuple[Path, Any]]] = defaultdict(list)
     skipped: dict[Path, str] = {}
+    damaged = set()
     for path in files:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-            reason = _reason_to_skip(header)
+            reason = "an index of DICOM files" if path.name.upper() == "DICOMDIR" else _reason_to_skip(header)
             key = (_text(header, "SeriesInstanceUID"), _grid_key(path, header))
+            hash(key)  # several values where one is expected cannot be a key
+            _series([(path, header)])  # all that is used later can be read
         except Exception as problem:  # pydicom raises anything for a damaged file
             reason, key, header = f"cannot be read: {type(problem).__name__}", ("", None), None
+            damaged.add(path)
         if reason:
             skipped[path] = reason
         else:
             groups[key].append((path, header))
-    return SeriesScan(series=_largest_of_each(groups, skipped), skipped=skipped)
+    return SeriesScan(series=_largest_of_each(groups, skipped), skipped=skipped, damaged=frozenset(damaged))
 
 
 def stage_series(series: DicomSeries, folder: Path) -> Path:
@@ -134,6 +143,8 @@ def _reason_to_skip(header: Any) -> str | None:
     if kind := kind_without_voxels(sop_class):
         return kind
     if not header.get("Rows"):
+        if not sop_class or _SCAN.fullmatch(sop_class):
+            raise ValueError("Rows is missing")
         return "a DICOM object without voxels"
     if sop_class.startswith(_SECONDARY_CAPTURE):
         return "a secondary capture"
@@ -172,17 +183,25 @@ def _largest_of_each(
 
 def _series(members: Sequence[tuple[Path, Any]]) -> DicomSeries:
     header = members[0][1]
-    number = _text(header, "SeriesNumber")
     return DicomSeries(
         study_uid=_text(header, "StudyInstanceUID"),
         series_uid=_text(header, "SeriesInstanceUID"),
         files=tuple(sorted(path for path, _ in members)),
         modality=_text(header, "Modality").upper(),
         description=_text(header, "SeriesDescription"),
-        number=int(number) if number.lstrip("-").isdecimal() else None,
+        number=_number(header),
         orientation=_orientation(header),
         n_slices=sum(_frame_count(one) for _, one in members),
     )
+
+
+def _number(header: Any) -> int | None:
+    """Return the number of the series, which only names it; one that is not valid is left out."""
+    try:
+        text = _text(header, "SeriesNumber")
+    except Exception:  # pydicom raises anything
+        return None
+    return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def _orientation(header: Any) -> SeriesOrientation:

@@ -20,7 +20,7 @@ pydicom = lazy_import("pydicom")
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _FLATNESS = 0.25
-"""Greatest distance of a contour's points from the plane of its slice, slices."""
+"""Greatest distance between a contour's points along the normal, and of their mean from its slice, slices."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,11 @@ def _slice_of(path: Path, contour: Any, geometry: Geometry) -> tuple[int, NDArra
     if len(numbers) % 3 or len(numbers) < 9 or not np.isfinite(numbers).all():
         raise damaged(path, ValueError("a contour is not a list of at least three points"))
     voxels = voxels_of_points(numbers.reshape(-1, 3), geometry)
-    place = int(np.floor(voxels[:, 0].mean() + 0.5))
-    if geometry.shape_ZYX[0] > 1 and np.ptp(voxels[:, 0]) > _FLATNESS:
-        raise misplaced(path, "its contours are not drawn on the slices of this image: they cross several of them")
+    height = float(voxels[:, 0].mean())
+    place = int(np.floor(height + 0.5))
+    if geometry.shape_ZYX[0] > 1:  # the distance of a single slice is not known well
+        if np.ptp(voxels[:, 0]) > _FLATNESS:
+            raise misplaced(path, "its contours are not drawn on the slices of this image: they cross several of them")
+        if abs(height - place) > _FLATNESS:  # two contours would become one slice, and erase each other
+            raise misplaced(path, "its contours are not drawn on the slices of this image: they lie between them")
     return place, voxels[:, :0:-1]

@@ -224,6 +224,13 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
 def _format(path: Path) -> ImageFormat:
     if not (path.is_file() or path.is_dir()):
         raise missing_image(path)
+    if path.is_file() and path.stat().st_size == 0:
+        raise ImageError(
+            "is empty (0 bytes)",
+            where=path,
+            remedy="copy, download or export this file again",
+            code="E-IMAGE-DAMAGED",
+        )
     found = find_format(path)
     if found is None:
         raise ImageError(

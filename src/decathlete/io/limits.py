@@ -23,6 +23,9 @@ MIN_SPACING_MM = 1e-6
 MAX_SPACING_MM = 200.0
 """Range of plausible distances between neighbouring voxels, mm: from electron microscopes to whole-body localisers."""
 
+GZIP_MARK = b"\x1f\x8b"
+"""First bytes of a file that is compressed by gzip."""
+
 MAX_INFLATION = 1032
 """Deflate stores 258 bytes in two bits at best: https://zlib.net/zlib_tech.html."""
 
@@ -78,6 +81,25 @@ def damage_error(path: Path, detail: str) -> ImageError:
 def excess_error(path: Path) -> ImageError:
     """Return the error of a file that holds more voxels than its header declares."""
     return damage_error(path, "the file contains more voxels than the header declares")
+
+
+def check_gzip(path: Path) -> None:
+    """Reject a file that is not compressed although its name says so (``.gz``, ``.mgz``).
+
+    Raises:
+        ImageError: it does not begin with the mark of gzip.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        if stream.read(2) == GZIP_MARK:
+            return
+    plain = path.name[:-3] if path.name.lower().endswith(".gz") else f"{path.name[:-4]}.mgh"
+    raise ImageError(
+        f"is not compressed by gzip, but its name ends with {path.suffix}",
+        where=path,
+        remedy=f"rename it to {plain} if it is an image that is not compressed, or export this file again",
+        code="E-IMAGE-FORMAT",
+    )
 
 
 def check_sizes(path: Path, sizes: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ from decathlete.core.nearest_files import nearest_files, nearest_names
 from decathlete.errors import ImageError
 from decathlete.io.format_lookup import suffix_of
 
-_CHANNEL = re.compile(r"_\d{4}$")
+_CHANNEL = re.compile(r"_[0-9]{4}$")
 
 
 def missing_image(path: Path) -> ImageError:
@@ -29,6 +29,11 @@ def missing_image(path: Path) -> ImageError:
 def _remedy(path: Path) -> str:
     names = nearest_names(path) if path.parent.is_dir() else []
     stem, stems = _stem(path.name), [_stem(name) for name in names]
+    if any(name.casefold() == path.name.casefold() for name in names):
+        return (
+            "rename the files so that both names are equal, or write the suffix as the files have it into dataset.json "
+            "(file_ending)"
+        )
     if stem in stems:
         return "convert or compress this file, or correct the suffix of its name where it is listed"
     if any(_CHANNEL.sub("", other) == stem and other != stem for other in stems):
@@ -45,6 +50,8 @@ def _remedy(path: Path) -> str:
             "remove the additional ending from the names of the files, or list them by these names; "
             "`decathlete convert --images DIR --label-suffix TEXT` reads them as they are"
         )
+    if names and _CHANNEL.search(stem) and _CHANNEL.sub("", stem) in {_CHANNEL.sub("", other) for other in stems}:
+        return "number the channels of each case from _0000 without gaps, one file for each channel of dataset.json"
     return "if one of these is meant, rename it, or correct the name where it is listed" if names else "check the path"
 
 

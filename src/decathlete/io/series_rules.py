@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from decathlete.core.digits import parse_digits
 from decathlete.errors import ImageError, OptionError
 from decathlete.io.dicom_series import DicomSeries
 
@@ -109,12 +110,12 @@ def _best(of_study: Sequence[DicomSeries], rule: SeriesRule, channel: str, where
 def _parse(conditions: str, text: str) -> SeriesRule:
     parts = [tuple(part.strip() for part in entry.partition(":")) for entry in conditions.split(",")]
     values = {key: value for key, _, value in parts}
-    orientation, slices = values.get("orientation"), values.get("slices", "1")
+    orientation, n_slices = values.get("orientation"), parse_digits(values.get("slices", "1"))
     if (
         any(key not in _KEYS or not value for key, _, value in parts)
         or len(values) < len(parts)
         or orientation not in (None, *_ORIENTATIONS)
-        or not (slices.isdecimal() and int(slices) > 0)
+        or not n_slices
     ):
         raise OptionError(
             f"--series {text!r} is not a list of conditions ({', '.join(_KEYS)}; orientations: "
@@ -127,7 +128,7 @@ def _parse(conditions: str, text: str) -> SeriesRule:
         modality=modality.upper() if modality else None,
         description=values.get("description"),
         orientation=orientation,
-        slices=int(slices),
+        slices=n_slices,
     )
 
 

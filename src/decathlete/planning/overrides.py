@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from decathlete.core.choices import Configuration, PresetName
+from decathlete.core.digits import parse_digits
 from decathlete.core.documents import parse_json
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
@@ -54,7 +55,7 @@ READ_ONLY_FIELDS: dict[str, str] = {
     "network.architecture": "choose it with --architecture",
 }
 """Fields that the user cannot set, and what to do instead."""
-_NORMALIZATION_NAME = re.compile(r"normalization\.(\d+)\.name")
+_NORMALIZATION_NAME = re.compile(r"normalization\.([0-9]{1,9})\.name")
 
 Assignment = tuple[str, str]
 
@@ -262,8 +263,9 @@ def _entry(place: Any, key: str, flag: str) -> Any:
         if isinstance(place[key], tuple):
             place[key] = list(place[key])
         return place[key]
-    if isinstance(place, list) and key.isdigit() and int(key) < len(place):
-        return place[int(key)]
+    number = parse_digits(key)
+    if isinstance(place, list) and number is not None and number < len(place):
+        return place[number]
     names = [*place] if isinstance(place, dict) else [str(i) for i in range(len(place))]
     names = [name for name in names if name not in READ_ONLY_FIELDS]
     close = difflib.get_close_matches(key, names, n=1)

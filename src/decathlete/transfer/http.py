@@ -18,6 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from decathlete.core.digits import parse_digits
 from decathlete.core.durations import format_duration
 from decathlete.core.files import output_code, value_digest
 from decathlete.core.sizes import format_bytes
@@ -241,7 +242,7 @@ def _full_size(response: _Body) -> int | None:
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
     else:
         size = response.headers.get("Content-Length", "")
-    return int(size) if size.isdecimal() else None
+    return parse_digits(size)
 
 
 def _size_error(url: str, announced: int | None, limit_bytes: int) -> DownloadError:

@@ -9,7 +9,7 @@ from typing import Self
 
 from decathlete.errors import OptionError
 
-_PART = re.compile(r"(\d+)(-(\d*))?")
+_PART = re.compile(r"([0-9]{1,4})(-([0-9]{0,4}))?")
 _REMEDY = "write 0-4, or 0,2,4, or 0- for every fold of the split"
 
 

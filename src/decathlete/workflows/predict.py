@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from decathlete.core.locks import reading
 from decathlete.core.output_paths import check_output_folder, writable_folder
 from decathlete.core.parallel import CaseExecutor
 from decathlete.core.progress import CaseProgress
-from decathlete.errors import OptionError
+from decathlete.errors import CasesFailedError, OptionError
 from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.dicom_inputs import choose_series
 from decathlete.inference.options import PredictOptions
@@ -67,32 +67,37 @@ def predict(
     predictor = make_case_predictor(models, options, executor)
     facts = predictor.facts
     with ExitStack() as stack:
+        links = _LinkFolders(folder, source, stack)
         inputs_: Sequence[StoredCase] | dict[str, tuple[Path, ...]]
         if is_store(source):
             stack.enter_context(reading(source))
             inputs_ = stored_cases(source, facts.preparation_digests)[:cases]
         else:
-            links = _LinkFolders(folder, stack)
             found = find_inputs(source, n_channels=facts.n_channels)
             found = choose_series(found, facts.channels, source, rules=series, make_folder=links.path)
             inputs_ = dict(islice(found.items(), cases))
-        return predict_files(
-            predictor,
-            inputs_,
-            folder,
-            save_probabilities=save_probabilities,
-            spacing=spacing,
-            kind=kind,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        with links.named_by_sources():
+            return predict_files(
+                predictor,
+                inputs_,
+                folder,
+                save_probabilities=save_probabilities,
+                spacing=spacing,
+                kind=kind,
+                overwrite=overwrite,
+                progress=progress,
+            )
 
 
 class _LinkFolders:
-    """Places for the links to the slices of series that lie mixed with others, in a temporary folder of the output."""
+    """Places for the links to the slices of series that lie mixed with others, in a temporary folder of the output.
 
-    def __init__(self, output: Path, stack: ExitStack) -> None:
-        self._output, self._stack = output, stack
+    Args:
+        source: the input of the prediction.
+    """
+
+    def __init__(self, output: Path, source: Path, stack: ExitStack) -> None:
+        self._output, self._source, self._stack = output, source, stack
         self._folder: Path | None = None
 
     def path(self, name: str) -> Path:
@@ -100,3 +105,25 @@ class _LinkFolders:
         if self._folder is None:
             self._folder = self._stack.enter_context(temporary_folder(writable_folder(self._output)))
         return self._folder / name
+
+    @contextmanager
+    def named_by_sources(self) -> Iterator[None]:
+        """Let the messages of failed cases name the folders of the slices, not those of their links."""
+        try:
+            yield
+        except CasesFailedError as problem:
+            messages = {case_id: self._rename(message) for case_id, message in problem.failures.items()}
+            raise CasesFailedError(messages, n_done=problem.n_done, doing="predict") from problem
+
+    def _rename(self, message: str) -> str:
+        for folder in sorted(self._folder.iterdir()) if self._folder is not None else ():
+            if folder.is_dir():  # links, or copies where the file system has none
+                original = next(file.resolve().parent for file in folder.iterdir())
+                shown = original.name if original.is_relative_to(folder) else self._shown(original)
+                message = message.replace(str(folder), str(shown))
+        return message
+
+    def _shown(self, folder: Path) -> Path:
+        """Return a folder in the input as the user would write it."""
+        root = self._source.resolve()
+        return self._source / folder.relative_to(root) if folder.is_relative_to(root) else folder

@@ -14,7 +14,10 @@ Files = dict[str, bytes]
 
 FileMutation = Callable[[Files, Random], Files]
 
-_MODULES = ("nifti", "nrrd", "meta_image", "mgh", "pictures", "dicom", "models", "stores", "schemas", "archives")
+_MODULES = (
+    *("nifti", "nrrd", "meta_image", "mgh", "pictures", "dicom", "dicom_labels"),
+    *("models", "stores", "schemas", "archives", "folders", "requests"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

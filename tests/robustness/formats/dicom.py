@@ -7,10 +7,20 @@ from collections.abc import Callable
 from io import BytesIO
 from random import Random
 
+import imagecodecs
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+    generate_uid,
+)
 
 from robustness.byte_mutations import ByteMutation
 from robustness.formats import FileMutation, Files, Format, byte_mutations, on_any_file, on_file
@@ -61,12 +71,14 @@ _TEXTS = {
 def find_element(data: bytes, name: str, *, last: bool = False) -> tuple[int, int, int] | None:
     """Return where an element of explicit little endian starts, where its value starts, and its length."""
     group, element, kind = TAGS[name]
-    mark = struct.pack("<HH", group, element) + kind.encode()
-    at = data.rfind(mark) if last else data.find(mark)
+    kinds = (b"OW", b"OB") if kind == "OW" else (kind.encode(),)
+    marks = [struct.pack("<HH", group, element) + name for name in kinds]
+    at = max(data.rfind(mark) if last else data.find(mark) for mark in marks)
     if at < 0:
         return None
     if kind == "OW":
-        return at, at + 12, struct.unpack_from("<I", data, at + 8)[0]
+        length = struct.unpack_from("<I", data, at + 8)[0]
+        return at, at + 12, min(length, len(data) - at - 12)  # without a length: to the end
     return at, at + 8, struct.unpack_from("<H", data, at + 6)[0]
 
 
@@ -203,6 +215,29 @@ def _series() -> Files:
     return {f"{_FOLDER}/{k}.dcm": _slice(k) for k in range(make_phantom()[0].shape[2])}
 
 
+def _compressed(syntax: str) -> Callable[[], Files]:
+    """Return a maker of the series with each slice compressed."""
+
+    def make() -> Files:
+        return {name: _compress(content, syntax) for name, content in _series().items()}
+
+    make.__name__ = f"make_{syntax}"  # honest inputs are kept by this name
+    return make
+
+
+def _compress(content: bytes, syntax: str) -> bytes:
+    dataset, stream = pydicom.dcmread(BytesIO(content)), BytesIO()
+    if syntax == RLELossless:
+        dataset.compress(syntax, generate_instance_uid=False)
+    else:  # pydicom's encoder needs larger slices
+        coded = imagecodecs.jpeg2k_encode(dataset.pixel_array, level=0, codecformat="j2k", resolutions=1)
+        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        dataset.PixelData = encapsulate([coded])
+        dataset["PixelData"].VR = "OB"
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
 def _enhanced() -> Files:
     return {_ENHANCED: make_enhanced(list(range(make_phantom()[0].shape[2])))}
 
@@ -264,5 +299,9 @@ _IN_ENHANCED: dict[str, FileMutation] = {
 _ACTIONS = ("read", "check", "predict")
 FORMATS = (
     Format(name="dicom_series", make=_series, entry=_FOLDER, mutations=_IN_SERIES, actions=_ACTIONS),
+    *(
+        Format(name=name, make=_compressed(syntax), entry=_FOLDER, mutations=_IN_SERIES, actions=_ACTIONS, weight=0.5)
+        for name, syntax in (("dicom_rle", RLELossless), ("dicom_jpeg2000", JPEG2000Lossless))
+    ),
     Format(name="dicom_enhanced", make=_enhanced, entry=_ENHANCED, mutations=_IN_ENHANCED, actions=_ACTIONS),
 )

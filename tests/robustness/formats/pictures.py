@@ -18,13 +18,25 @@ from robustness.phantom import make_phantom
 _NUMBERS = (0, 1, 2, 3, 4, 7, 8, 16, 24, 32, 255, 256, 32767, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 
 
-def _slice() -> np.ndarray:
-    return np.clip(make_phantom()[0][:, :, 4].T, 0, 255).astype(np.uint8)
-
-
-def _saved(kind: str) -> bytes:
+def slice_picture(array_XYZ: np.ndarray, kind: str = "PNG", *, mode: str = "L", **options: object) -> bytes:
+    """Return a slice of a volume as a picture."""
+    slice_YX = np.clip(array_XYZ[:, :, 4].T, 0, 255).astype(np.uint8)
     stream = BytesIO()
-    Image.fromarray(_slice()).save(stream, kind)
+    Image.fromarray(slice_YX).convert(mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _saved(kind: str, **options: object) -> bytes:
+    return slice_picture(make_phantom()[0], kind, **options)  # type: ignore[arg-type]
+
+
+def _pages() -> bytes:
+    """A TIFF of several pages, as ImageJ writes it: big-endian, with the spacing in its tags."""
+    stream = BytesIO()
+    image_ZYX = make_phantom()[0].transpose(2, 1, 0).astype(np.uint16)
+    resolution = (1 / 1.0, 1 / 1.25)
+    metadata = {"spacing": 2.0, "unit": "mm", "axes": "ZYX"}
+    tifffile.imwrite(stream, image_ZYX, imagej=True, resolution=resolution, metadata=metadata)
     return stream.getvalue()
 
 
@@ -75,10 +87,12 @@ def in_header(length: int) -> ByteMutation:
 def in_directory(data: bytes, random: Random) -> bytes:
     """Change a tag of a TIFF directory: its type, number of values or content; or the next directory."""
     changed = bytearray(data)
-    (at,) = struct.unpack("<I", data[4:8])
-    (n_tags,) = struct.unpack("<H", data[at : at + 2])
+    order = "<" if data[:2] == b"II" else ">"
+    (at,) = struct.unpack(order + "I", data[4:8])
+    (n_tags,) = struct.unpack(order + "H", data[at : at + 2])
     entry = at + 2 + 12 * random.randrange(n_tags + 1)
-    place, kind = random.choice(((0, "<H"), (2, "<H"), (4, "<I"), (8, "<I")))
+    place, size = random.choice(((0, "H"), (2, "H"), (4, "I"), (8, "I")))
+    kind = order + size
     if entry + place + 4 <= len(data):
         struct.pack_into(
             kind, changed, entry + place, random.choice((*_NUMBERS, at)) % 2 ** (8 * struct.calcsize(kind))
@@ -105,7 +119,15 @@ def in_description(data: bytes, random: Random) -> bytes:
     return data.replace(old, new)
 
 
-def _format(name: str, entry: str, content: bytes, special: dict[str, ByteMutation]) -> Format:
+def _format(
+    name: str,
+    entry: str,
+    content: bytes,
+    special: dict[str, ByteMutation],
+    *,
+    weight: float = 0.5,
+    actions: tuple[str, ...] = ("read", "check"),
+) -> Format:
     near = {f"{kind}_in_header": near_start(BYTE_MUTATIONS[kind], 60) for kind in ("flip_bits", "set_bytes")}
     chosen = {kind: on_file(entry, mutation) for kind, mutation in (special | near).items()}
 
@@ -118,14 +140,21 @@ def _format(name: str, entry: str, content: bytes, special: dict[str, ByteMutati
         make=make,
         entry=entry,
         mutations=byte_mutations(entry) | chosen,
-        actions=("read", "check"),
-        weight=0.5,
+        actions=actions,
+        weight=weight,
     )
 
 
+_PNG: dict[str, ByteMutation] = {"fields": change_png_field, "chunks": add_png_chunk}
+_JPEG = {"fields": in_header(330)}
 FORMATS = (
-    _format("png", "mutant.png", _saved("PNG"), {"fields": change_png_field, "chunks": add_png_chunk}),
+    _format("png", "mutant.png", _saved("PNG"), _PNG),
+    _format("png_colours", "mutant.png", _saved("PNG", mode="RGB"), _PNG, weight=0.25),
+    _format("png_palette", "mutant.png", _saved("PNG", mode="P"), _PNG, weight=0.25),
     _format("bmp", "mutant.bmp", _saved("BMP"), {"fields": in_header(54)}),
-    _format("jpeg", "mutant.jpg", _saved("JPEG"), {"fields": in_header(330)}),
+    _format("jpeg", "mutant.jpg", _saved("JPEG"), _JPEG),
+    _format("jpeg_colours", "mutant.jpg", _saved("JPEG", mode="RGB"), _JPEG, weight=0.25, actions=("check",)),
+    _format("tiff_pages", "mutant.tif", _pages(), {"tags": in_directory}),
+    _format("tiff_deflate", "mutant.tif", _saved("TIFF", compression="tiff_adobe_deflate"), {"tags": in_directory}),
     _format("tiff", "mutant.ome.tif", _stack(), {"tags": in_directory, "description": in_description}),
 )

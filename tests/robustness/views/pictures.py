@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -13,24 +14,50 @@ from PIL import Image, ImageSequence
 from robustness.views import UnsureError, View, check_spacing
 
 _DECODERS = {".png": imagecodecs.png_decode, ".bmp": imagecodecs.bmp_decode, ".jpg": imagecodecs.jpeg8_decode}
-_DESCRIPTION = 270
-"""Tag of TIFF."""
+_DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
+"""Tags of TIFF."""
+_PALETTE = 3
+"""Colour type of PNG."""
 
 _PIXEL_GRID = np.eye(4)
 """Affine of a picture, which has no spacing: neighbours are one pixel apart."""
 
 
 def view(path: Path) -> View:
-    """Return grey slices; colours and palettes are not judged. A TIFF has a grid if OME-XML declares it."""
+    """Return grey or coloured slices. A TIFF has a grid if OME-XML or ImageJ's description declares it."""
     if path.suffix == ".tif":
         with Image.open(path) as image:
-            description = str(image.tag_v2.get(_DESCRIPTION, ""))  # type: ignore[attr-defined]
+            affines = _tiff_affines(image.tag_v2)  # type: ignore[attr-defined]
             pages = [np.asarray(page) for page in ImageSequence.Iterator(image)]
-        return View(array_CZYX=np.stack(pages)[None], affines=_ome_affines(description))
-    pixels_YX = _DECODERS[path.suffix](path.read_bytes())
-    if pixels_YX.ndim != 2:
-        raise UnsureError("colours")
-    return View(array_CZYX=pixels_YX[None, None], affines=(_PIXEL_GRID,))
+        if pages[0].ndim != 2:
+            raise UnsureError("colours")
+        return View(array_CZYX=np.stack(pages)[None], affines=affines)
+    content = path.read_bytes()
+    pixels = _DECODERS[path.suffix](content)
+    if pixels.ndim == 2:
+        return View(array_CZYX=pixels[None, None], affines=(_PIXEL_GRID,))
+    if pixels.shape[-1] != 3 or path.suffix != ".png":
+        raise UnsureError("alpha, or colours that decoders round")
+    if content[25] == _PALETTE and (pixels == pixels[..., :1]).all():  # a palette of greys, unless others are not used
+        pixels = pixels[..., :1]
+    return View(array_CZYX=np.moveaxis(pixels, -1, 0)[:, None], affines=(_PIXEL_GRID,))
+
+
+def _tiff_affines(tags: Any) -> tuple[NDArray[np.float64], ...]:
+    description = str(tags.get(_DESCRIPTION, ""))
+    if description.startswith("ImageJ="):
+        return _imagej_affines(description, tags)
+    return _ome_affines(description) if "<" in description else (_PIXEL_GRID,)
+
+
+def _imagej_affines(description: str, tags: Any) -> tuple[NDArray[np.float64], ...]:
+    fields = dict(line.partition("=")[::2] for line in description.splitlines())
+    resolution = [tags.get(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+    if fields.get("unit") != "mm" or "spacing" not in fields or not all(resolution):
+        return ()
+    affine = np.diag([*(1 / float(n) for n in resolution), float(fields["spacing"]), 1.0])
+    check_spacing(affine)
+    return (affine,)
 
 
 def _ome_affines(description: str) -> tuple[NDArray[np.float64], ...]:

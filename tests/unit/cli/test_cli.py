@@ -18,7 +18,7 @@ from decathlete.cli.main import app
 from decathlete.cli.plan_options import FullPlanArguments, PlanArguments
 from decathlete.cli.prediction_options import PredictionArguments, SlidingWindowArguments
 from decathlete.cli.training_options import TrainArguments
-from decathlete.errors import OptionError
+from decathlete.errors import DecathleteError, OptionError
 from decathlete.planning.overrides import preset_options
 from decathlete.workflows.train import train_config
 
@@ -529,3 +529,30 @@ def test_two_values_of_one_setting_are_rejected(options, message) -> None:
     result = CliRunner().invoke(app, ["run", "somewhere", *options.split()])
     assert isinstance(result.exception, OptionError)
     assert message in str(result.exception)
+
+
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize("text", [HUGE, "²", "٣" * 20], ids=["5000 digits", "superscript", "other digits"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "{}"),
+        ("train", "--task", "{}"),
+        ("train", "--task", "x", "--fold", "{}"),
+        ("run", "x", "--folds", "{}"),
+        ("run", "x", "--folds", "0-{}"),
+        ("run", "x", "--max-time", "{}h"),
+        ("preprocess", "--task", "x", "--filters", "{}"),
+        ("download", "--task", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_texts_that_are_nearly_numbers_are_rejected(
+    arguments: tuple[str, ...], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [part.format(text) for part in arguments])
+    assert isinstance(done.exception, OSError | DecathleteError | SystemExit), done.exception
+    assert done.exit_code != 0

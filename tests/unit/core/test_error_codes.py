@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -78,4 +79,12 @@ def test_an_error_has_the_code_of_its_class_unless_it_has_its_own() -> None:
 
 @pytest.mark.parametrize("code", ["E-IMAGE-GEOMETRY", "E-MEMORY"])
 def test_the_documentation_of_a_code_is_a_place_on_one_page(code: str) -> None:
-    assert documentation_of(code) == f"reference/errors#{code.lower()}"
+    assert documentation_of(code) == f"docs/reference/errors.md#{code.lower()}"
+
+
+def test_the_page_of_the_documentation_is_made_from_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = SOURCE.parents[1] / "docs" / "_site"
+    monkeypatch.syspath_prepend(str(folder))
+    page = runpy.run_path(str(folder / "errors.py"))
+    assert page["PAGE"].read_text(encoding="utf-8") == page["make_page"](), "run `python docs/_site/errors.py`"
+    assert page["PAGE"].relative_to(SOURCE.parents[1]).as_posix() == documentation_of("E-MEMORY").partition("#")[0]

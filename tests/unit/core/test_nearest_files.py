@@ -28,6 +28,12 @@ CASES = {
     "decomposed channel": (NFC, [NFD.replace("_1", "_1_0000")], [NFD.replace("_1", "_1_0000")]),
     "upper case": ("case.nii.gz", ["CASE.NII.GZ"], ["CASE.NII.GZ"]),
     "misspelt": ("liver_03.nii.gz", ["livr_03.nii.gz", "livr_04.nii.gz"], ["livr_03.nii.gz"]),
+    "other channels": (
+        "a_1_0001.nii.gz",
+        ["a_1_0000.nii.gz", "a_1_0002.nii.gz", "a_2_0001.nii.gz"],
+        ["a_1_0000.nii.gz", "a_1_0002.nii.gz"],
+    ),
+    "another case with four digits": ("word_0001.nii.gz", ["word_0002.nii.gz"], []),
     "another case": ("liver_03.nii.gz", ["liver_04.nii.gz"], []),
     "nothing like it": ("a.nii.gz", ["readme.txt"], []),
     "empty folder": ("a.nii.gz", [], []),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
@@ -128,6 +129,31 @@ def test_missing_structures_and_other_images_are_errors(tree: Any, tmp_path: Pat
     damaged.write_bytes(label.read_bytes()[:-900])
     with pytest.raises(ImageError):
         read_structure_label(damaged, read_grid(root / "A" / "CT" / "image")[1], [("liver", 1)])
+
+
+@pytest.mark.parametrize("spacing", [(0.0, 0.0), (1.8, 2.2), (1.8, 1.1)])
+def test_frames_of_another_resolution_are_rejected(tree: Any, tmp_path: Path, spacing: tuple[float, float]) -> None:
+    root, _ = tree
+    dataset = pydicom.dcmread(root / "B" / "CT" / "mask" / "L.dcm")
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = list(spacing)
+    dataset.save_as(tmp_path / "L.dcm")
+    _, grid = read_grid(root / "B" / "CT" / "image")
+    with pytest.raises(ImageError, match="does not lie on the voxels"):
+        read_structure_label(tmp_path / "L.dcm", grid, [("liver", 1)])
+
+
+def test_contours_between_slices_are_rejected(tree: Any, tmp_path: Path) -> None:
+    """Two contours of one slice would be read as an outline and a hole."""
+    root, _ = tree
+    dataset = pydicom.dcmread(root / "A" / "CT" / "mask" / "L.dcm")
+    (_, liver) = dataset.ROIContourSequence
+    contour = liver.ContourSequence[0]
+    contour.ContourData = [v + (1.0 if k % 3 == 2 else 0.0) for k, v in enumerate(map(float, contour.ContourData))]
+    dataset.save_as(tmp_path / "L.dcm")
+    _, grid = read_grid(root / "A" / "CT" / "image")
+    with pytest.raises(ImageError, match="lie between them"):
+        read_structure_label(tmp_path / "L.dcm", grid, [("liver", 1)])
+    assert read_structure_label(tmp_path / "L.dcm", grid, [("gtv*", 1)]).array_ZYX.any()
 
 
 def test_contours_are_filled_by_the_centres_of_pixels() -> None:

@@ -83,7 +83,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], d
         assert not list(data.glob(".partial-*"))
         error, _, documentation = said.err[said.err.index("error E-") :].strip().rpartition("\n")
         code = error.removeprefix("error ").partition(":")[0]
-        assert documentation == f"  (documentation: reference/errors#{code.lower()})"
+        assert documentation == f"  (documentation: docs/reference/errors.md#{code.lower()})"
         return error
 
     return run
@@ -383,7 +383,7 @@ def test_a_server_that_is_not_there_is_said_by_the_program_itself(data: Path) ->
     assert said.stderr == (
         f"downloading {url}/{ARCHIVE}\n"
         f"error E-DOWNLOAD-NETWORK: {url}/{ARCHIVE}: cannot be reached (Connection refused){CHECK_NETWORK}\n"
-        "  (documentation: reference/errors#e-download-network)\n"
+        "  (documentation: docs/reference/errors.md#e-download-network)\n"
     )
 
 

@@ -61,6 +61,46 @@ def test_nnunet_finds_channels_and_what_is_missing(tmp_path: Path) -> None:
     assert spec.test_cases[0].label is None
 
 
+def test_nnunet_channels_that_are_not_numbered_from_0_belong_to_the_case_of_the_label(tmp_path: Path) -> None:
+    files = ("imagesTr/a_0001.nrrd", "labelsTr/a.nrrd", "imagesTr/word_0002.nrrd", "labelsTr/word_0002.nrrd")
+    spec = read_dataset(written(tmp_path, NNUNET, *files))
+    assert {c.id: [p.name for p in c.images] for c in spec.cases} == {
+        "a": ["a_0000.nrrd", "a_0001.nrrd"],
+        "word_0002": ["word_0002_0000.nrrd"],
+    }
+
+
+def test_nnunet_files_with_a_label_each_are_cases(tmp_path: Path) -> None:
+    files = [f"{part}/word_{k:04d}.nrrd" for k in range(3) for part in ("imagesTr", "labelsTr")]
+    spec = read_dataset(written(tmp_path, NNUNET, *files))
+    assert [c.id for c in spec.cases] == ["word_0000", "word_0001", "word_0002"]
+    assert [p.name for p in spec.cases[1].images] == ["word_0001_0000.nrrd"]
+
+
+def test_nnunet_labels_with_the_number_of_a_channel_are_no_cases(tmp_path: Path) -> None:
+    spec = read_dataset(written(tmp_path, NNUNET, "imagesTr/a1_0000.nrrd", "labelsTr/a1_0000.nrrd"))
+    assert [(c.id, c.label and c.label.name) for c in spec.cases] == [("a1", "a1.nrrd")]
+
+
+def test_without_images_the_content_of_the_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"in imagesTr, which contains a_0000\.NRRD"):
+        read_dataset(written(tmp_path / "a", NNUNET, "imagesTr/a_0000.NRRD"))
+    with pytest.raises(ManifestError, match="in imagesTr, which does not exist"):
+        read_dataset(written(tmp_path / "b", NNUNET))
+
+
+def test_the_dataset_around_or_below_a_path_is_named(tmp_path: Path) -> None:
+    folder = written(tmp_path / "Task01_A", NNUNET, "imagesTr/a_0000.nrrd")
+    for inside in (folder / "dataset.json", folder / "imagesTr" / "a_0000.nrrd"):
+        with pytest.raises(DatasetError, match="is a file") as caught:
+            resolve_task(str(inside), tmp_path / "data")
+        assert f"({folder})" in str(caught.value)
+    for path, named in ((folder / "imagesTr", str(folder)), (tmp_path, "has Task01_A")):
+        with pytest.raises(ManifestError, match="does not exist") as other:
+            read_dataset(path)
+        assert named in str(other.value)
+
+
 def test_nnunet_keeps_a_channel_too_many_for_the_check(tmp_path: Path) -> None:
     spec = read_dataset(written(tmp_path, NNUNET, "imagesTr/a_0000.nrrd", "imagesTr/a_0001.nrrd"))
     assert len(spec.cases[0].images) == 2

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from decathlete.errors import ImageError, OptionError
 from decathlete.inference.dicom_inputs import choose_series
 from decathlete.io.dicom_series import find_series
-from decathlete.io.images import find_inputs, read_grid
+from decathlete.io.images import find_inputs, read_grid, read_image
 from decathlete.io.series_rules import SeriesRule, default_rules, parse_series_rules
 from dicom_support import CORONAL, SAGITTAL, write_enhanced, write_series
 
@@ -66,6 +67,30 @@ def test_every_series_that_fits_is_a_case(tmp_path: Path) -> None:
     found = shapes(choose(tmp_path / "in", tmp_path / "links"))
     assert sorted(shape[0] for (shape,) in found.values()) == [4, 4, 5]
     assert {"in_2", "in_3"} <= set(found)
+
+
+@pytest.mark.parametrize("change", [{"Rows": [5, 5]}, {"SeriesNumber": "--5"}, {"SeriesNumber": "9" * 5000}])
+def test_a_damaged_header_concerns_only_its_file(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_series(tmp_path / "in", ZEROS, series="a")
+    write_series(tmp_path / "in", ZEROS[:1], series="odd")
+    (path,) = (tmp_path / "in").glob("*_odd.dcm")
+    dataset = pydicom.dcmread(path)
+    with pydicom.config.disable_value_validation():
+        for name, value in change.items():
+            dataset[name]._value = value
+        dataset.save_as(path)
+    assert max(series.n_slices for series in find_series(tmp_path / "in").series) == 5
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_a_slice_that_cannot_be_read_is_not_left_out(tmp_path: Path, place: int) -> None:
+    """Without its first or last slice, the series would be another, shorter image."""
+    write_series(tmp_path / "in", ZEROS)
+    (tmp_path / "in" / f"{place * 7:02d}_series.dcm").write_bytes(b"")
+    chosen = choose(tmp_path / "in", tmp_path / "links")
+    assert chosen == {"in": (tmp_path / "in",)}
+    with pytest.raises(ImageError, match=f"{place * 7:02d}_series.dcm"):
+        read_image(tmp_path / "in")
 
 
 def test_slices_of_other_directions_in_a_series_are_left_out(tmp_path: Path) -> None:

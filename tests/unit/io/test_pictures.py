@@ -267,3 +267,28 @@ def test_a_file_that_declares_more_than_it_holds_is_refused_before_memory_is_use
     with pytest.raises(ImageError) as caught:
         read_image(tmp_path / name)
     assert caught.value.remedy
+
+
+def test_a_tile_larger_than_its_bytes_can_hold_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "t.tif", STACK[0], tile=(16, 16), compression="zlib", metadata=None)
+    content = bytearray((tmp_path / "t.tif").read_bytes())
+    for tag in (322, 323):  # width and length of a tile
+        at = content.index(struct.pack("<HHII", tag, 4, 1, 16))
+        struct.pack_into("<HHII", content, at, tag, 4, 1, 16384)
+    (tmp_path / "t.tif").write_bytes(bytes(content))
+    with pytest.raises(ImageError, match="declares"):
+        read_image(tmp_path / "t.tif")
+
+
+def test_pages_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    """Else a small file with many directories would fill the memory."""
+    page, directory = bytes(4000), []
+    for number in range(60):
+        tags = ((256, 40), (257, 100), (258, 8), (259, 1), (262, 1), (273, 8), (278, 100), (279, 4000))
+        after = 8 + 4000 + (number + 1) * (6 + 12 * len(tags))
+        body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        directory.append(struct.pack("<H", len(tags)) + body + struct.pack("<I", 0 if number == 59 else after))
+    content = b"II*\0" + struct.pack("<I", 4008) + page + b"".join(directory)
+    (tmp_path / "p.tif").write_bytes(content)
+    with pytest.raises(ImageError, match="than the file can hold"):
+        read_image(tmp_path / "p.tif")

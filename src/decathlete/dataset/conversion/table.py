@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from decathlete.core.digits import parse_digits
 from decathlete.core.files import read_text
 from decathlete.dataset.manifest import listed_file
 from decathlete.dataset.spec import Case, id_problems
@@ -117,7 +118,7 @@ def _parse_row(row: dict[str, str], line: int, columns: tuple[str, ...], folder:
     paths = [row.get(column, "") for column in columns]
     problems += [f"line {line}: no file for {c!r}" for c, p in zip(columns, paths, strict=True) if not p]
     label, split = row.get("label", ""), row.get("split", "").lower()
-    if split not in _SPLITS and not split.isdecimal():
+    if split not in _SPLITS and parse_digits(split) is None:
         problems.append(f"line {line}: split {row['split']!r} is not train, val, test or the number of a fold")
     case = Case(
         id=row.get("case") or strip_suffix(listed_file(folder, paths[0]).name),
@@ -130,8 +131,8 @@ def _parse_row(row: dict[str, str], line: int, columns: tuple[str, ...], folder:
 
 def _folds(rows: Sequence[_Row], problems: list[str]) -> tuple[Fold, ...]:
     """Make the folds of the column ``split``: one per number, or a single one from ``val``."""
-    numbers = {row.split for row in rows if row.split.isdecimal()}
-    if numbers and any(not row.split.isdecimal() for row in rows):
+    numbers = {row.split for row in rows if parse_digits(row.split) is not None}
+    if numbers and any(row.split not in numbers for row in rows):
         problems.append("split is the number of a fold in some rows and not in others")
         return ()
     held_out = sorted(numbers, key=int) or (["val"] if any(row.split == "val" for row in rows) else [])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.io.headers.text import header_error
-from decathlete.io.limits import check_claim, check_sizes, damage_error
+from decathlete.io.limits import check_claim, check_gzip, check_sizes, damage_error
 
 VOXELS_AT = 284
 MAX_FOOTER = 2**24
@@ -56,6 +56,8 @@ def read_mgh(path: Path) -> MghHeader:
         ImageError: the header is not valid, or the file cannot hold what it declares.
         OSError, EOFError: the file cannot be read.
     """
+    if is_compressed(path):
+        check_gzip(path)
     with gzip.open(path) if is_compressed(path) else path.open("rb") as stream:
         content = stream.read(_FORM.size)
     if len(content) < _FORM.size:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import header_error
-from decathlete.io.limits import check_claim, check_sizes, damage_error
+from decathlete.io.limits import GZIP_MARK, check_claim, check_gzip, check_sizes, damage_error
 
 _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128} | {
     32: 64,
@@ -22,7 +22,6 @@ _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64,
 
 _COLOURS = {128: "RGB", 2304: "RGBA"}
 _COMPLEX = {32, 1792, 2048}
-_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,8 @@ def read_nifti(path: Path) -> NiftiHeader:
         OSError, EOFError: the file cannot be read.
     """
     compressed = path.name.lower().endswith(".gz")
+    if compressed:
+        check_gzip(path)
     with gzip.open(path) if compressed else path.open("rb") as stream:
         fields = _parse(stream.read(540), path)
     _check_voxel_type(fields, path)
@@ -78,7 +79,7 @@ def read_nifti(path: Path) -> NiftiHeader:
 
 
 def _parse(content: bytes, path: Path) -> _Fields:
-    if content[:2] == _GZIP:
+    if content[:2] == GZIP_MARK:
         raise ImageError(
             "is compressed, but its name does not end with .gz",
             where=path,

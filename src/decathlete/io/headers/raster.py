@@ -70,9 +70,11 @@ class Raster:
         """Compare what is declared with what the files can hold.
 
         Raises:
-            ImageError: an axis is too long, or a file too short or too long.
+            ImageError: an axis is too long, a file too short or too long, or one is named twice.
         """
         n_voxels = check_sizes(self.path, self.sizes)
+        if len({file.path for file in self.files}) < len(self.files):
+            raise header_error(self.path, "names the same file with voxels several times")
         if n_voxels % len(self.files):
             raise header_error(self.path, f"divides {n_voxels:,} voxels among {len(self.files)} files")
         for file in self.files:

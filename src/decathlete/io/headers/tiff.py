@@ -82,6 +82,7 @@ class _Reader:
         self.path = path
         self.stream = stream
         self.size = path.stat().st_size
+        self.needed = 0
         start = self._read(0, min(16, self.size))
         order = {b"II": "<", b"MM": ">"}.get(start[:2])
         if order is None or len(start) < 8:
@@ -127,7 +128,7 @@ class _Reader:
         bits = self._same(tags, 258, 1)
         self._check_kind(tags, samples, compression)
         kind = _KINDS[self._one(tags, 262)]
-        self._check_parts(tags, width * height * samples * bits // 8, compression, (width, height))
+        self._check_parts(tags, (width, height), samples * bits, compression)
         return TiffPage(
             number=number,
             width=width,
@@ -160,24 +161,31 @@ class _Reader:
             )
 
     def _check_parts(
-        self, tags: Mapping[int, tuple[int, int, bytes]], claimed: int, compression: int, size: tuple[int, int]
+        self, tags: Mapping[int, tuple[int, int, bytes]], size: tuple[int, int], bits: int, compression: int
     ) -> None:
         """Compare strips or tiles with the file, and the declared voxels with what they can hold."""
         tiled = 324 in tags
-        if tiled and not all(1 <= self._one(tags, tag, 0) <= 2 * max(MAX_AXIS, *size) for tag in (322, 323)):
-            raise header_error(self.path, "has tiles of an impossible size")
-        if tiled and prod(self._one(tags, tag) for tag in (322, 323)) > 2**28:
-            raise header_error(self.path, "has tiles of an impossible size")
+        largest = prod(size)
+        if tiled:
+            tile = [self._one(tags, tag, 0) for tag in (322, 323)]
+            if not all(1 <= n <= 2 * max(MAX_AXIS, *size) for n in tile) or prod(tile) > 2**28:
+                raise header_error(self.path, "has tiles of an impossible size")
+            largest = max(largest, prod(tile))  # a tile is decoded whole, also beyond the edge of the image
+        claimed = largest * bits // 8
         offsets, counts = (self._values(tags, tag) for tag in ((324, 325) if tiled else (273, 279)))
         if not offsets or len(offsets) != len(counts):
             raise header_error(self.path, f"has {len(offsets)} parts and the sizes of {len(counts)}")
         if any(offset + count > self.size for offset, count in zip(offsets, counts, strict=True)):
             raise damage_error(self.path, "the file ends before its pixels")
-        possible = sum(counts) * _INFLATION.get(compression, _JPEG_INFLATION)
+        inflation = _INFLATION.get(compression, _JPEG_INFLATION)
+        possible = sum(counts) * inflation
         if claimed > possible:
             raise damage_error(
                 self.path, f"the header declares {claimed:,} bytes of voxels, where at most {possible:,} can be stored"
             )
+        self.needed += claimed // inflation
+        if self.needed > self.size:  # many directories may name the same bytes
+            raise damage_error(self.path, "its pages declare more voxels than the file can hold")
 
     def _palette(self, tags: Mapping[int, tuple[int, int, bytes]], bits: int) -> tuple[tuple[int, int, int], ...]:
         values = self._values(tags, 320)

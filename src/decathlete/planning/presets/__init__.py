@@ -10,8 +10,8 @@ from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
 from decathlete.planning.network_spec import Axes, Dims
 
-_NUMBERED = re.compile(r"(?:Task|Dataset)(\d+)_(.+)")
-_TASK_NAME = re.compile(r"(?:Task)?(\d+)(?:_.*)?", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:Task|Dataset)([0-9]{1,9})_(.+)")
+_TASK_NAME = re.compile(r"(?:Task)?([0-9]{1,9})(?:_.*)?", re.IGNORECASE)
 
 
 class CtStatistics(Schema):

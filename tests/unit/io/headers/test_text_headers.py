@@ -315,6 +315,15 @@ def test_voxels_beside_the_header_are_read(tmp_path: Path, suffix, way) -> None:
 
 
 @pytest.mark.parametrize("suffix", DETACHED)
+def test_a_file_that_is_listed_twice_is_refused(tmp_path: Path, suffix) -> None:
+    """Else a header of a few bytes would fill the memory with one file, again and again."""
+    (tmp_path / "part.raw").write_bytes(RAW[:84])
+    path = write(tmp_path / f"x.{suffix}", DETACHED[suffix][0].format("\n".join(["LIST", *["part.raw"] * 5])), b"")
+    with pytest.raises(ImageError, match="several times"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", DETACHED)
 @pytest.mark.parametrize(
     "name",
     ["{folder}/other.raw", "../other.raw", "sub/other.raw", "..", ".", "..\\other.raw", "c:other.raw", "/etc/passwd"],

@@ -58,7 +58,7 @@ class TritonClient(ABC):
         self.close()
 
     def infer(self, request: InferenceRequest) -> dict[str, NDArray[Any]]:
-        """Send one request and return the outputs by name.
+        """Send one request and return the outputs by name, without those in shared memory.
 
         Raises:
             TritonError: the server rejected it, or did not answer after all retries.

@@ -45,7 +45,7 @@ class GrpcClient(TritonClient):
                 client_timeout=self.options.timeout_s,
             )
         names = [output.name for output in result.get_response().outputs]
-        return {name: value for name in names if (value := result.as_numpy(name)) is not None}
+        return {name: result.as_numpy(name) for name in names if name not in request.regions}
 
     def _metadata(self, model: str) -> ModelMetadata:
         with _GrpcErrors(self):

@@ -54,7 +54,7 @@ class HttpClient(TritonClient):
             answer, header_length=int(length) if length is not None else None
         )
         names = [output["name"] for output in result.get_response()["outputs"]]
-        return {name: value for name in names if (value := result.as_numpy(name)) is not None}
+        return {name: result.as_numpy(name) for name in names if name not in request.regions}
 
     def _metadata(self, model: str) -> ModelMetadata:
         return ModelMetadata.of(self._json(f"/v2/models/{model}"))

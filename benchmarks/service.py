@@ -70,14 +70,14 @@ class Clients:
 def watch(address: str, process: psutil.Process, n_jobs: int, began: float) -> list[tuple[float, int, float]]:
     """Wait until all jobs are finished; samples of (seconds, finished jobs, resident MB)."""
     samples = []
-    while True:
-        lines = httpx.get(f"{address}/metrics", timeout=600).text.splitlines()
-        counts = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("decath")}
-        finished = sum(counts.get(f'decathlete_jobs{{state="{state}"}}', 0) for state in ("done", "failed"))
-        samples.append((time.perf_counter() - began, int(finished), process.memory_info().rss / 1e6))
-        if samples[-1][1] >= n_jobs:
-            return samples
-        time.sleep(0.5)
+    with httpx.Client(base_url=address, timeout=600) as client:
+        while not samples or samples[-1][1] < n_jobs:
+            lines = client.get("/metrics").text.splitlines()
+            counts = dict(line.rsplit(" ", 1) for line in lines if line.startswith("decathlete_jobs{"))
+            finished = sum(float(counts[f'decathlete_jobs{{state="{state}"}}']) for state in ("done", "failed"))
+            samples.append((time.perf_counter() - began, int(finished), process.memory_info().rss / 1e6))
+            time.sleep(0.5)
+    return samples
 
 
 def order(data: Path) -> tuple[int, list[float]]:
@@ -115,7 +115,8 @@ def measure(given: argparse.Namespace, folder: Path) -> str:
             accepted_s, samples = time.perf_counter() - began, watching.result()
         total_s = time.perf_counter() - began
         jobs = [job for accepted in by_client for job in accepted]
-        states = Counter(httpx.get(f"{address}{JOBS}/{job}", timeout=60).json()["state"] for job, _ in jobs)
+        with httpx.Client(base_url=address, timeout=600) as client:
+            states = Counter(client.get(f"{JOBS}/{job}").json()["state"] for job, _ in jobs)
     finally:
         process.terminate()
         process.wait()

@@ -5,7 +5,7 @@
 # make docs      the documentation site, in site/
 # make fake-cuda a separate environment with torch's CUDA build (4.7 GB), and the tests of CUDA that need no GPU
 # make viewers   the client of MONAI Label that 3D Slicer uses, and its OHIF, in .viewers (for make test-full)
-# make triton    an environment of its own with Triton Inference Server (nvidia-pytriton, 413 MB), for `decathlete triton`
+# make triton    an environment of its own with Triton Inference Server (nvidia-pytriton, 370 MB), for `decathlete triton`
 # make peers     an environment of its own with the programs that Decathlete is compared with
 PYTHON ?= python3
 VENV ?= .venv

@@ -24,6 +24,7 @@ from decathlete.cli.triton_options import Models
 if TYPE_CHECKING:
     from decathlete.serving.triton.verify import VerificationReport
 
+_PROBLEMS_SHOWN = 12
 Repository = Annotated[Path, typer.Argument(metavar="REPOSITORY", help="Folder that `export triton` wrote.")]
 Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen at; 0.0.0.0: every one.")]
 HttpPort = Annotated[int, typer.Option("--http-port", metavar="PORT", help="Port of the HTTP service.")]
@@ -147,8 +148,11 @@ def _require_no_problems(report: VerificationReport) -> None:
     from decathlete.errors import TritonError
 
     if report.problems:
+        lines = [*report.problems[:_PROBLEMS_SHOWN]]
+        if len(report.problems) > len(lines):
+            lines.append(f"and {len(report.problems) - len(lines)} more, which --json lists")
         raise TritonError(
-            "the server does not compute what the model computes:\n  " + "\n  ".join(report.problems),
+            "the server does not compute what the model computes:\n  " + "\n  ".join(lines),
             remedy="export the model again, or widen the thresholds where a lower precision is wanted",
             code="E-TRITON-VERIFY",
         )

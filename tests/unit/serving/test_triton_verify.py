@@ -22,6 +22,7 @@ from decathlete.serving.triton.installed_server import ServerInstallation
 from decathlete.serving.triton.load import ClosedLoop, LoadOptions
 from decathlete.serving.triton.protocol import ClientOptions, InferenceRequest
 from decathlete.serving.triton.server import TritonServerOptions, read_configs, server_environment
+from decathlete.serving.triton.verify import Thresholds, VerificationReport
 from factories import make_test_plan, make_volumes
 from triton_support import Compute, fake_server
 
@@ -72,6 +73,16 @@ def test_a_wrong_network_fails(model: Path) -> None:
     assert done.exception.code == "E-TRITON-VERIFY"
     assert "logit difference" in str(done.exception)
     assert "Dice of c1" in str(done.exception)
+
+
+def test_of_many_problems_the_first_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = VerificationReport(thresholds=Thresholds(), models=(), problems=tuple(f"p{n}" for n in range(100)))
+    monkeypatch.setattr("decathlete.serving.triton.verify.triton_verify", lambda *_, **__: report)
+    done = CliRunner().invoke(app, ["triton", "verify", str(tmp_path), "--json"])
+    assert "p0\n" in str(done.exception)
+    assert "p99" not in str(done.exception)
+    assert "and 88 more" in str(done.exception)
+    assert '"p99"' in done.stdout
 
 
 def test_no_server_and_a_missing_model_are_named(model: Path) -> None:

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -137,4 +138,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:  # threads of a service must not keep a process that has failed
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)

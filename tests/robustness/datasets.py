@@ -30,7 +30,7 @@ TRAINING = ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "2", "--d
 def nifti_bytes(array_XYZ: np.ndarray) -> bytes:
     """Return an uncompressed NIfTI with equal qform and sform."""
     affine = np.diag([*SPACING_XYZ, 1.0])
-    image = nibabel.Nifti1Image(array_XYZ, affine)
+    image = nibabel.Nifti1Image(array_XYZ, affine, dtype=array_XYZ.dtype)
     image.set_qform(affine, 1)
     image.set_sform(affine, 1)
     image.header.set_xyzt_units("mm")

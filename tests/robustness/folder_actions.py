@@ -89,7 +89,10 @@ def _unnamed(paths: list[Path], output: str) -> Finding:
 
 
 def _is_named(path: Path, output: str) -> bool:
-    names = (path.name, path.parent.name) if path.parent.name not in ("images", "labels", "mutant") else (path.name,)
+    """Whether a message names a file, the folder around it, or its case as one that failed."""
+    names = [path.name, f"{path.name.partition('.')[0]} failed"]
+    if path.parent.name not in ("images", "labels", "mutant"):
+        names.append(path.parent.name)
     return any(printable(name) in output or name in output for name in names)
 
 

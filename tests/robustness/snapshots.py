@@ -18,8 +18,8 @@ _DIGEST = re.compile(r"digest|^models$")
 _ONLY_PRESENT = {".ckpt", ".html", ".csv", ".md", ".xml", ".log"}
 _IGNORED = re.compile(r"(^|/)tensorboard/|\.lock$|(^|/)\.decathlete-(lock|reader)[^/]*$|(^|/)loggers\.json$")
 _TEMPORARY = re.compile(r"partial|\.tmp|\.part$|^tmp")
-_OF_OTHERS = re.compile(r"torchinductor|matplotlib|pymp-")
-"""Temporary folders that torch and Python make and keep."""
+_OF_OTHERS = re.compile(r"torchinductor|matplotlib|pymp-|^\.ses$")
+"""Temporary files and folders that torch, Python and ONNX Runtime (``.ses``) make and keep."""
 
 Snapshot = dict[str, str]
 """File below a folder -> digest of what it says."""

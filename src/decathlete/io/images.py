@@ -29,7 +29,7 @@ from decathlete.io.format_lookup import (
 )
 from decathlete.io.formats import ImageFormat
 from decathlete.io.image_files import find_inputs, strip_suffix
-from decathlete.io.limits import check_grid
+from decathlete.io.limits import check_grid, damage_error
 from decathlete.io.missing_files import missing_image
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Image, LabelMap, Volume, smallest_integer
@@ -225,12 +225,7 @@ def _format(path: Path) -> ImageFormat:
     if not (path.is_file() or path.is_dir()):
         raise missing_image(path)
     if path.is_file() and path.stat().st_size == 0:
-        raise ImageError(
-            "is empty (0 bytes)",
-            where=path,
-            remedy="copy, download or export this file again",
-            code="E-IMAGE-DAMAGED",
-        )
+        raise damage_error(path, "it is empty (0 bytes)")
     found = find_format(path)
     if found is None:
         raise ImageError(

@@ -83,21 +83,24 @@ def excess_error(path: Path) -> ImageError:
     return damage_error(path, "the file contains more voxels than the header declares")
 
 
-def check_gzip(path: Path) -> None:
-    """Reject a file that is not compressed although its name says so (``.gz``, ``.mgz``).
+def check_gzip(path: Path, *, plain_marks: tuple[bytes, ...]) -> None:
+    """Reject an image that is not compressed although its name says so (``.gz``, ``.mgz``).
+
+    Args:
+        plain_marks: beginnings of files of this format that are not compressed.
 
     Raises:
-        ImageError: it does not begin with the mark of gzip.
+        ImageError: it begins with one of them.
         OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
-        if stream.read(2) == GZIP_MARK:
+        if not stream.read(8).startswith(plain_marks):
             return
     plain = path.name[:-3] if path.name.lower().endswith(".gz") else f"{path.name[:-4]}.mgh"
     raise ImageError(
         f"is not compressed by gzip, but its name ends with {path.suffix}",
         where=path,
-        remedy=f"rename it to {plain} if it is an image that is not compressed, or export this file again",
+        remedy=f"rename it to {plain}, or compress it",
         code="E-IMAGE-FORMAT",
     )
 

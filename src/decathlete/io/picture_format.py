@@ -78,7 +78,13 @@ class PictureFormat(ImageFormat):
 
 
 def spread_palette(indices: NDArray[Any], palette: tuple[tuple[int, int, int], ...]) -> NDArray[np.uint8]:
-    """Return the colour of each index along a new last axis: red, green, blue, or grey alone if all are grey."""
+    """Return the colour of each index along a new last axis: red, green, blue, or grey alone if all are grey.
+
+    Raises:
+        ValueError: an index is beyond the palette.
+    """
+    if indices.size and indices.max() >= len(palette):
+        raise ValueError(f"a pixel has the colour {indices.max()} of a palette with {len(palette)} colours")
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = palette
     spread: NDArray[np.uint8] = colours[indices]

@@ -67,7 +67,7 @@ def predict(
     predictor = make_case_predictor(models, options, executor)
     facts = predictor.facts
     with ExitStack() as stack:
-        links = _LinkFolders(folder, source, stack)
+        links = LinkFolders(folder, source, stack)
         inputs_: Sequence[StoredCase] | dict[str, tuple[Path, ...]]
         if is_store(source):
             stack.enter_context(reading(source))
@@ -89,7 +89,7 @@ def predict(
             )
 
 
-class _LinkFolders:
+class LinkFolders:
     """Places for the links to the slices of series that lie mixed with others, in a temporary folder of the output.
 
     Args:

@@ -292,3 +292,22 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_label(tmp_path / name / "x.nii.gz", label_on(grid()), grid())
     assert (tmp_path / "a" / "x.nii.gz").read_bytes() == (tmp_path / "b" / "x.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize(("suffix", "renamed"), [(".nii.gz", "x.nii"), (".NII.GZ", "x.NII"), (".mgz", "x.mgh")])
+def test_a_file_that_is_not_compressed_although_its_name_says_so(tmp_path: Path, suffix: str, renamed: str) -> None:
+    plain = ".mgh" if suffix == ".mgz" else ".nii"
+    image_class = nibabel.MGHImage if suffix == ".mgz" else nibabel.Nifti1Image
+    nibabel.save(image_class(np.ones((2, 3, 4), np.float32), np.eye(4)), tmp_path / f"plain{plain}")
+    (tmp_path / f"plain{plain}").rename(tmp_path / f"x{suffix}")
+    with pytest.raises(ImageError, match="is not compressed by gzip") as caught:
+        read_image(tmp_path / f"x{suffix}")
+    assert f"rename it to {renamed}" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".mgz", ".png", ".tif", ".dcm"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"x{suffix}").touch()
+    for read in (read_image, read_label, read_grid):
+        with pytest.raises(ImageError, match="is empty"):
+            read(tmp_path / f"x{suffix}")

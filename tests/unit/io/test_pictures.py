@@ -292,3 +292,22 @@ def test_pages_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.tif").write_bytes(content)
     with pytest.raises(ImageError, match="than the file can hold"):
         read_image(tmp_path / "p.tif")
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png"])
+def test_a_pixel_beyond_the_palette_is_damage(tmp_path: Path, suffix: str) -> None:
+    """Decoders differ in what they show for it."""
+    path = tmp_path / f"x{suffix}"
+    picture = Pillow.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).convert("P")
+    picture.save(path)
+    content = bytearray(path.read_bytes())
+    if suffix == ".bmp":
+        struct.pack_into("<I", content, 46, 5)
+    else:
+        at = content.index(b"PLTE")
+        (length,) = struct.unpack(">I", content[at - 4 : at])
+        entry = b"PLTE" + bytes(content[at + 4 : at + 19])
+        content[at - 4 : at + 8 + length] = struct.pack(">I", 15) + entry + struct.pack(">I", zlib.crc32(entry))
+    path.write_bytes(bytes(content))
+    with pytest.raises(ImageError, match="of a palette with 5 colours"):
+        read_image(path)

@@ -16,6 +16,7 @@ from decathlete.io.headers.text import header_error
 from decathlete.io.limits import check_claim, check_gzip, check_sizes, damage_error
 
 VOXELS_AT = 284
+_VERSION = struct.pack(">i", 1)
 MAX_FOOTER = 2**24
 """Bytes after the voxels: scan parameters and the history of commands."""
 
@@ -57,7 +58,7 @@ def read_mgh(path: Path) -> MghHeader:
         OSError, EOFError: the file cannot be read.
     """
     if is_compressed(path):
-        check_gzip(path)
+        check_gzip(path, plain_marks=(_VERSION,))
     with gzip.open(path) if is_compressed(path) else path.open("rb") as stream:
         content = stream.read(_FORM.size)
     if len(content) < _FORM.size:

@@ -20,6 +20,9 @@ _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64,
 }
 """Bits per voxel of each data type: numbers, then complex numbers and colours."""
 
+_MARKS = tuple(struct.pack(f"{order}i", size) for order in "<>" for size in (348, 540))
+"""First bytes of a header: its size, in either byte order."""
+
 _COLOURS = {128: "RGB", 2304: "RGBA"}
 _COMPLEX = {32, 1792, 2048}
 
@@ -64,7 +67,7 @@ def read_nifti(path: Path) -> NiftiHeader:
     """
     compressed = path.name.lower().endswith(".gz")
     if compressed:
-        check_gzip(path)
+        check_gzip(path, plain_marks=_MARKS)
     with gzip.open(path) if compressed else path.open("rb") as stream:
         fields = _parse(stream.read(540), path)
     _check_voxel_type(fields, path)

@@ -86,7 +86,8 @@ def candidate_spacings(plan: Plan) -> tuple[Spacing, ...]:
     The finest axes are coarsened first: thick slices keep their distance until the voxels are as long in plane.
     """
     finest = min(plan.network_spacing)
-    return tuple(dict.fromkeys(_coarsened(plan.target_spacing, factor * finest) for factor in FACTORS))
+    coarser = (_coarsened(plan.target_spacing, factor * finest) for factor in FACTORS[1:])
+    return tuple(dict.fromkeys((plan.target_spacing, *coarser)))
 
 
 def _coarsened(spacing: Spacing, least: float) -> Spacing:

@@ -49,6 +49,12 @@ def test_slices_of_a_2d_model_keep_their_distance():
     assert {s[0] for s in candidate_spacings(planned(dims=2))} == {None}
 
 
+def test_full_resolution_is_the_plan_itself_whatever_its_digits():
+    """A rounded spacing would be planned again, as if the user had set it."""
+    fine = (0.9765624, 0.9765624, 0.9765624)
+    assert candidate_spacings(planned(spacing=fine))[0] == fine
+
+
 def test_a_short_time_on_a_large_image_makes_the_grid_coarser():
     plan = planned()
     coarse = chosen(plan, lambda spacing: 1 - 0.02 * (spacing - 1))

@@ -225,8 +225,7 @@ class _Study:
         try:
             for name in dict.fromkeys(job.configuration for job in configs):
                 mine = {job: config for job, config in configs.items() if job.configuration == name}
-                mine = self._within_time(name, mine, progress)
-                failures |= self._train_configuration(name, mine, progress)
+                failures |= self._train_configuration(name, self._within_time(name, mine, progress), progress)
         finally:
             self.pipeline.reporter.jobs_end()
         if failures:

@@ -225,9 +225,8 @@ class _Study:
         failures: dict[str, str] = {}
         try:
             for name in dict.fromkeys(job.configuration for job in configs):
-                planned = {job: config for job, config in configs.items() if job.configuration == name}
-                mine = self._within_time(name, planned, progress)
-                failures |= self._train_configuration(name, mine, progress)
+                mine = {job: config for job, config in configs.items() if job.configuration == name}
+                failures |= self._train_configuration(name, self._within_time(name, mine, progress), progress)
         finally:
             self.pipeline.reporter.jobs_end()
         if failures:

@@ -224,8 +224,6 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
 def _format(path: Path) -> ImageFormat:
     if not (path.is_file() or path.is_dir()):
         raise missing_image(path)
-    if path.is_file() and path.stat().st_size == 0:
-        raise damage_error(path, "it is empty (0 bytes)")
     found = find_format(path)
     if found is None:
         raise ImageError(
@@ -234,6 +232,8 @@ def _format(path: Path) -> ImageFormat:
             remedy=f"use one of these kinds: {', '.join(image_suffixes())}, or a folder of DICOM slices",
             code="E-IMAGE-FORMAT",
         )
+    if path.is_file() and path.stat().st_size == 0:
+        raise damage_error(path, "it is empty (0 bytes)")
     return found
 
 

@@ -259,7 +259,7 @@ def test_nnunets_names_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="Dataset007_Blobs"):
         convert(first, tmp_path / "blobs", to="nnunet", workers=1)
     (tmp_path / "Dataset007_Other").mkdir()
-    with pytest.raises(OutputError, match="number of Dataset007_Other"):
+    with pytest.raises(OutputError, match="same number as Dataset007_Other"):
         convert(first, tmp_path / "Dataset007_Blobs", to="nnunet", workers=1)
 
 

@@ -97,8 +97,8 @@ def test_what_is_saved_comes_back_and_the_csv_holds_the_same(tmp_path: Path) -> 
     ("other", "said"),
     [
         (fold(a=(0.1, 0.1)), "a is held out in folds 0 and 1"),
-        (fold(names=["organ", "cyst"], c=(0.1, 0.1)), "fold 1 is scored on other classes"),
-        (fold(tolerance_mm=2, c=(0.1, 0.1)), r"fold 1 is scored with other metrics.*nsd \(tolerance_mm 2\)"),
+        (fold(names=["organ", "cyst"], c=(0.1, 0.1)), "fold 1 has scores of other classes"),
+        (fold(tolerance_mm=2, c=(0.1, 0.1)), r"fold 1 has scores of other metrics.*nsd \(tolerance_mm 2\)"),
     ],
 )
 def test_folds_that_do_not_belong_together_are_refused(other: Scores, said: str) -> None:

@@ -93,7 +93,7 @@ def test_places_that_are_not_there_or_not_free(tmp_path: Path) -> None:
 
 def test_another_network_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     path = changed("plain_3d", tmp_path, state_dict={"model.filters.0.weight": torch.ones(2)})
-    with pytest.raises(ModelError, match=r"model\.filters\.0\.weight.*expected are names like input_block"):
+    with pytest.raises(ModelError, match=r"model\.filters\.0\.weight.*it needs names like input_block"):
         import_dynunet(path, tmp_path / "model")
 
 

@@ -264,7 +264,7 @@ def test_what_is_there_is_kept_or_refused(tmp_path: Path) -> None:
     assert "3d_fullres" in json.loads((place / "plans.json").read_text())["configurations"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(OutputError, match="not a nnU-Net model"):
+    with pytest.raises(OutputError, match="not an nnU-Net model"):
         export_nnunet(other.folder, tmp_path / "mine", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2d", "mine", "regions", "theirs"]
 

@@ -92,7 +92,7 @@ def test_images_and_label_maps_survive(tmp_path: Path) -> None:
 def test_a_damaged_file_is_an_image_error_though_the_format_says_nothing_of_it(tmp_path: Path, share: float) -> None:
     write_image(tmp_path / "x.npz", np.zeros((1, 16, 16, 16)), GRID)
     (tmp_path / "x.npz").write_bytes((content := (tmp_path / "x.npz").read_bytes())[: int(len(content) * share)])
-    with pytest.raises(ImageError, match="cannot be read as NumPy archive: truncated, damaged"):
+    with pytest.raises(ImageError, match="truncated, damaged"):
         read_image(tmp_path / "x.npz")
 
 

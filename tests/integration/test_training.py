@@ -300,7 +300,7 @@ def test_time_for_hardly_a_step_is_warned_of(store, tmp_path, caplog):
     config = tiny_config(epochs=None, max_time_s=0.01, val_cases=0)
     result = train(store, 0, tmp_path / "run", config, clock=lambda: float(next(readings)))
     assert result.steps == 1
-    assert "over after 1 training step" in caplog.text
+    assert "ended after 1 step" in caplog.text
 
 
 def test_time_spent_before_an_interruption_counts(store, tmp_path, clock):

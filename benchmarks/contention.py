@@ -54,7 +54,7 @@ class Rates:
         self.epochs: list[tuple[float, float]] = []
 
     def on_step(self, step: int, progress: float) -> None:
-        """Nothing: epochs say it."""
+        """Do nothing; rates come from the epochs."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Keep the end and the rate of an epoch."""

@@ -14,6 +14,9 @@ import pytest
 from decathlete.core.geometry import Geometry
 from decathlete.io.images import read_image, write_image
 
+OBJECTS = ("Segmentation", "LabelMapSegmentation", "RTStructureSet", "LabelmapSegmentation")
+"""What dciodvfy calls an object that it has recognised."""
+
 
 def find_program(name: str) -> str:
     """Return the path of a program beside Python or on the PATH; without it, the test is skipped."""
@@ -27,7 +30,9 @@ def find_program(name: str) -> str:
 def dciodvfy_errors(path: Path) -> list[str]:
     """Errors that the checker of dicom3tools finds in an object."""
     done = subprocess.run([find_program("dciodvfy"), "-new", path], capture_output=True, text=True, check=False)
-    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+    lines = (done.stdout + done.stderr).splitlines()
+    assert any(line in OBJECTS for line in lines), f"the object was not checked: {lines}"
+    return [line for line in lines if line.startswith("Error")]
 
 
 def dcmqi_voxels(path: Path, folder: Path, numbers: Sequence[int], geometry: Geometry) -> dict[int, np.ndarray]:

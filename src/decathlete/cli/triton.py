@@ -12,6 +12,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.terminal import echo
 from decathlete.cli.triton_client_options import (
+    AtOnce,
     ConnectionArguments,
     MeasurementArguments,
     Model,
@@ -109,6 +110,7 @@ def verify(
     model: Model,
     connection: ConnectionArguments,
     thresholds: ThresholdArguments,
+    at_once: AtOnce = 4,
     name: Name = "",
     models: Models = "both",
     protocol: Protocols = "both",
@@ -130,7 +132,9 @@ def verify(
         name=name,
         models=models,
         send_as=send,
-        clients=tuple(connection.to_options(each) for each in ("http", "grpc") if protocol in ("both", each)),
+        clients=tuple(
+            connection.to_options(each, at_once=at_once) for each in ("http", "grpc") if protocol in ("both", each)
+        ),
         thresholds=thresholds.to_thresholds(),
         cases=cases,
         engine=engine,

@@ -29,6 +29,14 @@ Name = Annotated[
 ]
 
 
+AtOnce = Annotated[
+    int,
+    typer.Option(
+        "--at-once", metavar="N", min=1, rich_help_panel=CONNECTION, help="Most requests under way at a time."
+    ),
+]
+
+
 def images_option(default: str) -> Any:
     """Return the option for images to send; ``default`` says what is sent without it."""
     return typer.Option(
@@ -48,12 +56,6 @@ class ConnectionArguments:
         str,
         typer.Option("--grpc", metavar="HOST:PORT", rich_help_panel=CONNECTION, help="Address of the gRPC service."),
     ] = "127.0.0.1:8001"
-    at_once: Annotated[
-        int,
-        typer.Option(
-            "--at-once", metavar="N", min=1, rich_help_panel=CONNECTION, help="Most requests under way at a time."
-        ),
-    ] = 4
     timeout: Annotated[
         float,
         typer.Option(
@@ -71,14 +73,14 @@ class ConnectionArguments:
         ),
     ] = 2
 
-    def to_options(self, protocol: Literal["http", "grpc"]) -> ClientOptions:
-        """Return the options of a client."""
+    def to_options(self, protocol: Literal["http", "grpc"], *, at_once: int = 1) -> ClientOptions:
+        """Return the options of a client with at most ``at_once`` requests under way."""
         from decathlete.serving.triton.protocol import ClientOptions
 
         return ClientOptions(
             protocol=protocol,
             address=self.http if protocol == "http" else self.grpc,
-            at_once=self.at_once,
+            at_once=at_once,
             timeout_s=self.timeout,
             retries=self.retries,
         )

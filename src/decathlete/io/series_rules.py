@@ -24,7 +24,7 @@ _MODALITIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesRule:
-    """What the series of a channel has to be; ``None``: anything.
+    """Rules for the series of a channel; ``None``: anything.
 
     Attributes:
         description: pattern with ``*`` for the series' description, in any case.
@@ -87,20 +87,36 @@ def choose_channels(
 ) -> tuple[DicomSeries, ...]:
     """Return the series of a study for each channel: of several that fit, the one with the most slices.
 
+    No series is used twice: a channel that few series fit is chosen first, so that ``T1c`` is not also ``T1``.
+
     Raises:
-        ImageError: no series fits a channel, or several fit it equally. The message does not contain descriptions.
+        ImageError: no series fits a channel, several fit it equally, or the same ones fit two channels. The message
+            does not contain descriptions.
     """
-    return tuple(_best(of_study, rule, name, where) for rule, name in zip(rules, channels, strict=True))
+    fitting = {name: [s for s in of_study if rule.fits(s)] for name, rule in zip(channels, rules, strict=True)}
+    chosen: dict[str, DicomSeries] = {}
+    for name in sorted(channels, key=lambda name: len(fitting[name])):
+        if fitting[name] and any(fitting[name] == fitting[other] for other in chosen):
+            raise _channel_error("the same series of a study fit two channels, one of them", name, of_study, where)
+        free = [s for s in fitting[name] if s not in chosen.values()]
+        chosen[name] = _longest(free, name, of_study, where)
+    return tuple(chosen[name] for name in channels)
 
 
-def _best(of_study: Sequence[DicomSeries], rule: SeriesRule, channel: str, where: Path | None) -> DicomSeries:
-    fitting = sorted((s for s in of_study if rule.fits(s)), key=lambda s: s.n_slices, reverse=True)
-    if fitting and (len(fitting) == 1 or fitting[0].n_slices > fitting[1].n_slices):
-        return fitting[0]
+def _longest(
+    fitting: Sequence[DicomSeries], channel: str, of_study: Sequence[DicomSeries], where: Path | None
+) -> DicomSeries:
+    longest = sorted(fitting, key=lambda s: s.n_slices, reverse=True)
+    if longest and (len(longest) == 1 or longest[0].n_slices > longest[1].n_slices):
+        return longest[0]
+    problem = "several series of a study fit the channel" if longest else "no series of a study fits the channel"
+    raise _channel_error(problem, channel, of_study, where)
+
+
+def _channel_error(problem: str, channel: str, of_study: Sequence[DicomSeries], where: Path | None) -> ImageError:
     listed = "; ".join(series.summary() for series in of_study)
-    problem = "several series of a study fit" if fitting else "no series of a study fits"
-    raise ImageError(
-        f"{problem} the channel {channel} (the study has {listed})",
+    return ImageError(
+        f"{problem} {channel} (the study has {listed})",
         where=where,
         remedy=f"choose it with --series, such as --series '{channel}=description:*{channel}*'",
         code="E-IMAGE-CHANNELS",

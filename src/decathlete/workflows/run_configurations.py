@@ -18,7 +18,7 @@ from decathlete.dataset.split_cases import split_cases
 from decathlete.errors import CasesFailedError, DecathleteError, FoldsFailedError, InterruptedRunError, OptionError
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import Scores
-from decathlete.planning.compute_budget import steps_after_adaptation
+from decathlete.planning.compute_budget import steps_after_adaptation, training_steps
 from decathlete.planning.configurations import ConfigurationOffer, dims_of, offered_configurations
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
@@ -167,7 +167,7 @@ class _Study:
             budget = budget_of_folds(
                 config, plan.network, workers=pipeline.workers, fold_resources=pipeline.fold_resources
             )
-            return steps_after_adaptation(plan, budget)
+            return (steps_after_adaptation if pipeline.adapt else training_steps)(plan, budget)
 
         offered = [offer.name for offer in offers if offer.offered]
         started = {job.configuration for job in self._started(list_jobs(offered, folds, n_folds=self.n_folds))}
@@ -246,7 +246,7 @@ class _Study:
         if time_s == planned_s:
             return configs
         log.warning(
-            "%s: each training gets %s instead of %s, since preparing and scoring take longer than expected",
+            "%s: each training gets %s instead of %s, since scoring takes longer than expected",
             name,
             format_duration(time_s),
             format_duration(planned_s),

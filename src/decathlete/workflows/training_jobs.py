@@ -133,9 +133,11 @@ def leave_out_short_trainings(
             f"than {WORTHWHILE_STEPS}"
         )
         second_stages = [second for second, first in FIRST_STAGE.items() if first == name and second in kept]
-        for dropped in (name, *second_stages):
-            del kept[dropped]
-            left_out[dropped] = reason
+        if len(kept) == 1 + len(second_stages):  # a first stage is kept rather than nothing
+            left_out |= dict.fromkeys(second_stages, reason)
+            break
+        left_out |= {name: reason} | dict.fromkeys(second_stages, f"its first stage is left out: {reason}")
+        kept = {other: plan for other, plan in kept.items() if other not in left_out}
     return tuple(
         replace(offer, offered=False, reason=left_out[offer.name]) if offer.name in left_out else offer
         for offer in offers
@@ -196,7 +198,7 @@ def time_that_fits(planned_s: float, *, left_s: float, states: Sequence[JobState
     n_configurations = len({state.job.configuration for state in states})
     other_s = scoring_s * (n_open + len(states) * (n_configurations - 1))
     fitting_s = (left_s - other_s) / n_open
-    return float(int(min(planned_s, max(fitting_s, LEAST_SHARE_OF_PLANNED * planned_s))))
+    return float(max(SHORTEST_S, int(min(planned_s, max(fitting_s, LEAST_SHARE_OF_PLANNED * planned_s)))))
 
 
 def time_left(states: Sequence[JobState]) -> float | None:

@@ -109,7 +109,7 @@ OPTIONS = {
     "triton start": "grpc-port host http-port load metrics-port model-control server",
     "triton verify": "at-once dump engine grpc http input json max-cases max-changed max-logit-difference max-margin "
     "min-dice models name protocol retries send timeout",
-    "triton benchmark": "at-once batch-sizes clients grpc http input max-windows models name output protocol retries "
+    "triton benchmark": "batch-sizes clients grpc http input max-windows models name output protocol retries "
     "shared-memory stability timeout warmup-requests window",
     "import nnunet": "checkpoint configuration folds output overwrite",
     "import dynunet": "brats channels ct-stats dataset dim labels modality negative-slope norm output overwrite "

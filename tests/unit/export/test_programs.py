@@ -90,7 +90,7 @@ def test_an_onnx_file_alone_is_enough_and_the_command_makes_it(model, tmp_path):
     needs("onnx")
     told = CliRunner().invoke(app, f"export onnx {model} --output {tmp_path / 'net.onnx'}".split())
     assert told.exit_code == 0
-    assert "of the greatest, on 3 windows of smooth noise, because no case" in told.output
+    assert "of the greatest, on 3 windows of smooth noise, since no case" in told.output
     record = ProgramRecord.model_validate_json(inner_record("onnx", tmp_path / "net.onnx"))
     assert record.model == ModelBundle.load(model).digest
     with pytest.raises(OutputError, match="--overwrite"):

@@ -133,6 +133,15 @@ def test_series_that_fit_a_channel_equally_are_an_error(tmp_path: Path) -> None:
     assert len(choose(tmp_path / "in", tmp_path / "links", ("FLAIR", "T1c"), rules)["in"]) == 2
 
 
+def test_a_series_that_only_one_channel_can_use_is_not_used_by_another(tmp_path: Path) -> None:
+    for name, n in (("T1", 4), ("T1c", 5)):
+        write_series(tmp_path / "in", ZEROS[:n], series=name, modality="MR", SeriesDescription=f"ax {name}")
+    ((case, paths),) = choose(tmp_path / "in", tmp_path / "links", ("T1", "T1c")).items()
+    assert [len(read_image(path).array_CZYX[0]) for path in paths] == [4, 5], case
+    with pytest.raises(ImageError, match="the same series of a study fit two channels"):
+        choose(tmp_path / "in", tmp_path / "other", ("T1", "T1c"), ("T1=modality:MR", "T1c=modality:MR"))
+
+
 def test_rules_are_checked() -> None:
     assert default_rules(("CT",)) == (SeriesRule(modality="CT"),)
     assert parse_series_rules(["PET=modality:pt"], ("CT", "PET"))[1] == SeriesRule(modality="PT")

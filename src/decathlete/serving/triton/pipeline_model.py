@@ -69,10 +69,16 @@ class PipelineModel:
         Small images share batches of windows; the next image is prepared while one is computed. A request that fails
         does not affect the others.
         """
-        inputs = {str(number): self._inputs(request) for number, request in enumerate(requests)}
+        inputs: dict[str, _Inputs] = {}
+        responses: dict[str, Any] = {}
+        for number, request in enumerate(requests):
+            try:
+                inputs[str(number)] = self._inputs(request)
+            except Exception as problem:  # whatever is wrong with its tensors or parameters
+                responses[str(number)] = self._error(str(problem))
         outcomes = self._cases.run(inputs, read=_read, write=_prediction)
-        responses = {outcome.case_id: self._respond(outcome) for outcome in outcomes}
-        return [responses[case_id] for case_id in inputs]
+        responses |= {outcome.case_id: self._respond(outcome) for outcome in outcomes}
+        return [responses[str(number)] for number in range(len(requests))]
 
     def finalize(self) -> None:
         """Release the model."""
@@ -87,7 +93,10 @@ class PipelineModel:
         if outcome.value is not None:
             return self._answer(outcome.value)
         code = "" if outcome.cause is None else f"{outcome.cause.code}: "
-        error = self._backend.TritonError(f"{code}{outcome.error}", self._backend.TritonError.INVALID_ARG)
+        return self._error(f"{code}{outcome.error}")
+
+    def _error(self, text: str) -> Any:
+        error = self._backend.TritonError(text, self._backend.TritonError.INVALID_ARG)
         return self._backend.InferenceResponse(output_tensors=[], error=error)
 
     def _answer(self, prediction: Prediction) -> Any:

@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.digits import parse_digits
+from decathlete.errors import OptionError
+
 Protocol = Literal["http", "grpc"]
 Arrays = Mapping[str, NDArray[Any]]
 _TYPES = {"float32": "FP32", "float64": "FP64", "uint8": "UINT8"}
@@ -31,6 +34,15 @@ class ClientOptions:
     at_once: int = 4
     timeout_s: float = 300.0
     retries: int = 2
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        if not host or "/" in host or not parse_digits(port):
+            raise OptionError(
+                f"{self.address!r} is no address of a {self.protocol} service",
+                remedy="write host and port, such as 127.0.0.1:8000",
+                code="E-OPTION-SYNTAX",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,6 +130,14 @@ class TritonVerifyOptions:
     engine: str | None = None
     dump: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.models == "network" and (self.engine is not None or self.send_as != "volume"):
+            raise OptionError(
+                "--engine and --send have no effect on the network model",
+                remedy="remove them, or verify the pipeline (--models pipeline or both)",
+                code="E-OPTION-CONFLICT",
+            )
+
 
 def triton_verify(
     model: str | Path,

@@ -19,14 +19,15 @@ from decathlete.core.machine import thread_wait_s
 WINDOW_S = 4.0
 """Seconds of training that are compared."""
 WINDOW_STEPS = 3
-"""Fewest steps in them, unless they take `SLOW_S`."""
+"""Fewest steps in them, unless they take ``SLOW_S``."""
 SLOW_S = 12.0
+"""A window ends after this time, seconds, even with fewer steps."""
 BUSY_SHARE = 0.15
 """Share of the time that a thread waits for a processor, above which fewer threads are tried."""
 FIRST_PAUSE_S = 20.0
 LONGEST_PAUSE_S = 300.0
 """Pause between two trials; it doubles while they confirm the present number."""
-WORTH = 0.95
+MOST_STEP_SHARE = 0.95
 """Another number of threads is kept if a step takes at most this share of the time."""
 
 log = logging.getLogger(__name__)
@@ -36,20 +37,20 @@ class ThreadChoice:
     """Chooses the number of threads by the durations of steps.
 
     Args:
-        most: threads of a machine that does nothing else.
+        n_threads: threads of a machine that does nothing else.
     """
 
-    def __init__(self, most: int) -> None:
-        self.threads = most
-        self._most = most
-        self._alternative = most
+    def __init__(self, n_threads: int) -> None:
+        self.threads = n_threads
+        self._n_threads = n_threads
+        self._alternative = n_threads
         self._step_s = 0.0  # with the present number, when it was last compared
         self._trial = False
         self._pause_s = FIRST_PAUSE_S
         self._next_trial_s = 0.0
 
     def record_window(self, now_s: float, *, step_s: float, waiting: float) -> None:
-        """Update `threads` after some steps.
+        """Update ``threads`` after some steps.
 
         Args:
             now_s: time, seconds.
@@ -58,25 +59,25 @@ class ThreadChoice:
         """
         if self._trial:
             self._end_trial(now_s, step_s)
-        elif now_s >= self._next_trial_s and (self.threads < self._most or waiting > BUSY_SHARE):
+        elif now_s >= self._next_trial_s and (self.threads < self._n_threads or waiting > BUSY_SHARE):
             self._begin_trial(step_s, waiting)
 
     def _begin_trial(self, step_s: float, waiting: float) -> None:
-        fewer = min(self._most - 1, max(1, round(self._most * (1 - waiting))))
+        fewer = min(self._n_threads - 1, max(1, round(self._n_threads * (1 - waiting))))
         self._step_s, self._alternative, self._trial = step_s, self.threads, True
-        self.threads = fewer if self.threads == self._most else self._most
+        self.threads = fewer if self.threads == self._n_threads else self._n_threads
 
     def _end_trial(self, now_s: float, step_s: float) -> None:
         self._trial = False
-        if step_s <= WORTH * self._step_s:
+        if step_s <= MOST_STEP_SHARE * self._step_s:
             self._pause_s = FIRST_PAUSE_S
             log.info(
                 "training with %d of %d threads: a step takes %.2g s instead of %.2g s%s",
                 self.threads,
-                self._most,
+                self._n_threads,
                 step_s,
                 self._step_s,
-                " while other programs use the processors" if self.threads < self._most else "",
+                " while other programs use the processors" if self.threads < self._n_threads else "",
             )
         else:
             self.threads = self._alternative
@@ -98,23 +99,25 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         set_threads: Callable[[int], None] = torch.set_num_threads,
     ) -> None:
         self._wait_s, self._set_threads = wait_s, set_threads
-        self._most = torch.get_num_threads()
-        self._choice = ThreadChoice(self._most)
+        self._n_threads = torch.get_num_threads()
+        self._choice = ThreadChoice(self._n_threads)
         self._steps_s: list[float] = []  # durations of the window's steps
         self._waited_s = 0.0  # in the window, before the last mark
-        self._mark_s = self._mark_wait_s = 0.0  # of the last step; where waiting is counted from
+        self._last_step_s = self._last_wait_s = 0.0  # of the last step; where waiting is counted from
 
-    def _serves(self, trainer: pl.Trainer, pl_module: Any) -> bool:
+    def _is_active(self, trainer: pl.Trainer, pl_module: Any) -> bool:
         on_cpu = trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1
-        return on_cpu and self._most > 1 and pl_module.task.config.timed
+        return on_cpu and self._n_threads > 1 and pl_module.task.config.timed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        """Continue the window: what lies between two epochs is no step."""
-        self._mark_s, self._mark_wait_s = pl_module.clock.elapsed(), self._wait_s() or 0.0
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Continue the window: what happens between two epochs is no step."""
+        if self._is_active(trainer, pl_module):
+            self._last_step_s, self._last_wait_s = pl_module.clock.elapsed(), self._wait_s() or 0.0
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Pause the window."""
-        self._waited_s += self._waited_since_mark()
+        if self._is_active(trainer, pl_module):
+            self._waited_s += self._waited_since()
 
     def on_train_batch_end(
         self,
@@ -125,27 +128,34 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Compare, at the end of a window."""
-        if not self._serves(trainer, pl_module):
+        if not self._is_active(trainer, pl_module):
             return
         now_s = pl_module.clock.elapsed()
-        self._steps_s.append(now_s - self._mark_s)
-        self._mark_s = now_s
+        self._steps_s.append(now_s - self._last_step_s)
+        self._last_step_s = now_s
         seconds = sum(self._steps_s)
         if seconds >= SLOW_S or (seconds >= WINDOW_S and len(self._steps_s) >= WINDOW_STEPS):
             self._close_window(now_s, seconds)
 
     def _close_window(self, now_s: float, seconds: float) -> None:
         threads = self._choice.threads
-        waited_s = self._waited_s + self._waited_since_mark()
+        waited_s = self._waited_s + self._waited_since()
         self._choice.record_window(now_s, step_s=median(self._steps_s), waiting=waited_s / seconds / threads)
         if self._choice.threads != threads:
             self._set_threads(self._choice.threads)
-        self._steps_s, self._waited_s, self._mark_wait_s = [], 0.0, self._wait_s() or 0.0
+        self._steps_s, self._waited_s, self._last_wait_s = [], 0.0, self._wait_s() or 0.0
 
-    def _waited_since_mark(self) -> float:
-        return max(0.0, (self._wait_s() or 0.0) - self._mark_wait_s)
+    def _waited_since(self) -> float:
+        return max(0.0, (self._wait_s() or 0.0) - self._last_wait_s)
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: ARG002
-        """Set the number of threads that was found."""
-        if self._choice.threads != self._most:
-            self._set_threads(self._most)
+        """Restore the number of threads from before the training."""
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
+        """Restore the number of threads from before the training."""
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._choice.threads != self._n_threads:
+            self._set_threads(self._n_threads)

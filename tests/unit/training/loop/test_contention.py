@@ -101,11 +101,16 @@ def test_fewer_threads_that_are_slower_are_given_back(monkeypatch: pytest.Monkey
     assert machine.threads == 4
 
 
-def test_the_number_of_threads_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_number_of_threads_is_restored(monkeypatch: pytest.MonkeyPatch, failed: bool) -> None:
     machine = Machine(monkeypatch)
     machine.busy = 1
     machine.train(60)
-    machine.callback.teardown(machine.trainer, machine.module, "fit")
+    assert machine.threads == 3
+    if failed:
+        machine.callback.on_exception(machine.trainer, machine.module, OSError())
+    else:
+        machine.callback.teardown(machine.trainer, machine.module, "fit")
     assert machine.threads == 4
 
 

@@ -16,7 +16,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +25,8 @@ import httpx
 import psutil
 
 JOBS = "/api/v1/jobs"
+START_S = 120
+"""Longest time that the service may take to load its model."""
 
 
 def start(model: Path, data: Path, options: list[str]) -> tuple[subprocess.Popen[bytes], str]:
@@ -33,12 +36,14 @@ def start(model: Path, data: Path, options: list[str]) -> tuple[subprocess.Popen
     command = [sys.executable, "-m", "decathlete", "serve", "--model", f"model={model}", "--data", str(data)]
     process = subprocess.Popen([*command, "--port", str(port), *options], stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
-    while process.poll() is None:
-        try:
+    end = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < end:
+        with suppress(httpx.TransportError):
             if httpx.get(f"{address}/health/ready", timeout=60).status_code == 200:
                 return process, address
-        except httpx.TransportError:
-            time.sleep(0.1)
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
     raise SystemExit("the service did not start")
 
 
@@ -86,7 +91,9 @@ def order(data: Path) -> tuple[int, list[float]]:
     rows = database.execute("SELECT number, created, finished FROM jobs ORDER BY finished").fetchall()
     database.close()
     numbers = [number for number, _, _ in rows]
-    return sum(b < a for a, b in pairwise(numbers)), [finished - created for _, created, finished in rows]
+    least_later = accumulate(reversed(numbers), min)  # of this job and those that finished after it
+    n_overtaking = sum(least < number for number, least in zip(reversed(numbers), least_later, strict=True))
+    return n_overtaking, [finished - created for _, created, finished in rows]
 
 
 def memory_table(samples: Sequence[tuple[float, int, float]], n_jobs: int) -> str:

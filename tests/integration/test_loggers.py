@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from decathlete.errors import InterruptedRunError, OptionError
+from decathlete.models.bundle import ModelBundle
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.training.reporting.curves import LoggerRuns, figures
 from decathlete.training.reporting.loggers import LOGGERS, PackageLogger
@@ -104,6 +105,7 @@ def test_by_default_tensorboard_is_told_where_it_is_installed(
     config = tiny_config(epochs=1, steps_per_epoch=1, val_cases=0, loggers=None)
     train(store, 0, tmp_path / "without", config)
     assert not (tmp_path / "without" / "tensorboard").exists()
+    assert recorded_loggers(tmp_path / "without") == []
     with pytest.raises(OptionError, match="wandb,mlflow: not installed") as caught:
         train(store, 0, tmp_path / "no", config.revised(loggers=("wandb", "mlflow")))
     assert 'pip install ".[wandb,mlflow]"' in str(caught.value)
@@ -112,6 +114,7 @@ def test_by_default_tensorboard_is_told_where_it_is_installed(
     pytest.importorskip("tensorboard")
     train(store, 0, tmp_path / "with", config)
     assert list((tmp_path / "with" / "tensorboard").glob("events.*"))
+    assert recorded_loggers(tmp_path / "with") == ["tensorboard"]
 
 
 def test_a_logger_that_fails_costs_a_warning_and_nothing_else(
@@ -129,6 +132,12 @@ def test_a_logger_that_fails_costs_a_warning_and_nothing_else(
     said = [record.message for record in caplog.records if "is disabled" in record.message]
     assert len(said) == 1
     assert "No space left on device" in said[0]
+
+
+def recorded_loggers(folder: Path) -> list[str]:
+    """The loggers among the components that the model was trained with."""
+    (member,) = ModelBundle.load(folder / "model").record.members
+    return [origin.name for origin in member.components if origin.kind == "logger"]
 
 
 def tensorboard_steps(folder: Path) -> list[int]:

@@ -60,7 +60,7 @@ class DicomNodeArguments:
         typer.Option(
             metavar="[CHANNEL=]RULE",
             rich_help_panel=NODE,
-            show_default="the modality of the channel",
+            show_default="by the names of the channels",
             help="Series that the node segments, as in decathlete predict: modality:CT,description:*thorax*. For "
             "models of several channels, repeat it: PET=modality:PT.",
         ),

@@ -34,7 +34,7 @@ class OutputArguments:
         typer.Option(
             metavar="[CHANNEL=]RULE",
             rich_help_panel=DICOM,
-            show_default="the modality of the channel",
+            show_default="by the names of the channels",
             help="Series to segment: modality:CT,description:*thorax*,orientation:axial,slices:20 (at least). For "
             "models of several channels, repeat it: PET=modality:PT.",
         ),

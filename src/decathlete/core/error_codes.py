@@ -106,7 +106,7 @@ _ENTRIES = (
         error="MissingPackageError",
         title="An optional package is missing",
         meaning="The work needs an optional Python package that is not installed or cannot be imported.",
-        remedy="Install the extra that the message names, or choose the alternative that it offers.",
+        remedy="Install the package or the extra that the message names, or choose the alternative that it offers.",
     ),
     ErrorCode(
         code="E-COMPONENT-UNKNOWN",

@@ -40,7 +40,10 @@ def import_optional(
 
     Raises:
         MissingPackageError: the package is not installed or cannot be imported.
+        ValueError: neither an extra nor a package is named.
     """
+    if not extra and not package:
+        raise ValueError("name an extra or a package")
     try:
         return import_module(module)
     except ImportError as problem:

@@ -18,6 +18,7 @@ from decathlete.errors import printable
 
 _MAX_ENTRIES = 20_000  # of a folder: more are not listed
 _MAX_COMPARED = 500  # of a folder: more are not compared letter by letter
+_MAX_CHANNELS = 20  # of a case: greater numbers at the end of a name are those of cases
 _LISTED = 3
 _NUMBERS = re.compile(r"\d+")
 _CHANNEL = re.compile(r"(?<=[0-9])_[0-9]{4}$")
@@ -54,8 +55,8 @@ def nearest_names(path: Path) -> list[str]:
         return []
     key, stem = _key(path.name), _stem(_key(path.name))
     matches = folder.names_of.get(key) or list(folder.starting_with(stem)) or folder.with_beginning(stem)
-    if not matches and (channel := _CHANNEL.search(stem)):
-        matches = [n for n in folder.starting_with(stem[: channel.start()]) if _CHANNEL.search(_stem(n))]
+    if not matches:
+        matches = folder.other_channels(stem)
     if not matches and len(folder.keys) <= _MAX_COMPARED:
         numbers = _NUMBERS.findall(key)  # of the case: a name with other numbers is of another case
         alike = [other for other in folder.keys if _NUMBERS.findall(other) == numbers]
@@ -79,6 +80,15 @@ class _Folder:
                 return
             if not key[len(stem) : len(stem) + 1].isalnum():
                 yield from self.names_of[key]
+
+    def other_channels(self, stem: str) -> list[str]:
+        """Return the names of other channels of a case; numbers that are too great for channels are those of cases."""
+        channel = _CHANNEL.search(stem)
+        if channel is None:
+            return []
+        names = [n for n in self.starting_with(stem[: channel.start()]) if _CHANNEL.search(_stem(n))]
+        numbers = (int(_stem(name)[-4:]) for name in (stem, *names))
+        return names if all(number < _MAX_CHANNELS for number in numbers) else []
 
     def with_beginning(self, stem: str) -> list[str]:
         """Return the names whose stem is the longest possible beginning of ``stem``, up to ``_``, ``-`` or ``.``."""

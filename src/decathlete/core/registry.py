@@ -152,7 +152,7 @@ class Registry(Generic[T]):
     @property
     def installed_names(self) -> tuple[str, ...]:
         """The names of built-ins and of installed plug-ins. No component is imported."""
-        return tuple(sorted({*self.builtin_names, *self._entry_points()}))
+        return tuple(sorted({*self.builtin_names, *entry_points_of(self.kind)}))
 
     @property
     def registered_names(self) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ class Registry(Generic[T]):
             return found
         if name in self.builtin_names:
             importlib.import_module(f"{self.package}.{name}")
-        elif name in (entry_points := self._entry_points()):
+        elif name in (entry_points := entry_points_of(self.kind)):
             try:
                 loaded = entry_points[name].load()
             except Exception as problem:  # a plug-in's module may raise anything
@@ -241,9 +241,6 @@ class Registry(Generic[T]):
                 _log.warning("%s", problem.problem)
             else:
                 yield component
-
-    def _entry_points(self) -> dict[str, metadata.EntryPoint]:
-        return entry_points_of(self.kind)
 
     def _find_registered(self, loaded: object, name: str) -> Component[T]:
         """Return the component that the import of ``loaded`` (a class or a module) has registered."""

@@ -27,15 +27,17 @@ def check_manifest(spec: DatasetSpec) -> list[Problem]:
     )
     known = {one.name for one in spec.labels.classes} | {region.name for region in spec.labels.regions}
     uncoded = ", ".join(sorted(set(spec.structure_codes) - known))
-    problems = [
-        _warning(
-            "E-DATASET-MANIFEST",
-            f"{FIELD} has codes for structures that are neither classes nor regions: {uncoded}",
-            "use the names of labels and regions, unless --regions or --brats declares these",
-            file=MANIFEST,
+    problems = []
+    if uncoded:
+        problems.append(
+            _warning(
+                "E-DATASET-MANIFEST",
+                f"{FIELD} has codes for structures that are neither classes nor regions: {uncoded}",
+                "use the names of labels and regions, unless --regions or --brats declares these",
+                file=MANIFEST,
+            )
         )
-    ]
-    return (problems if uncoded else []) + [
+    problems.extend(
         _warning(
             "E-DATASET-MANIFEST",
             f"{field} is {declared}, but there are {n} {what}",
@@ -44,7 +46,8 @@ def check_manifest(spec: DatasetSpec) -> list[Problem]:
         )
         for field, declared, expected, n, what in counts
         if declared is not None and declared not in expected
-    ]
+    )
+    return problems
 
 
 def check_cohort(spec: DatasetSpec, measured: Sequence[tuple[Case, CaseMeasures]]) -> list[Problem]:

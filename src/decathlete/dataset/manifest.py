@@ -165,7 +165,7 @@ def resolve_task(task: str, data_root: Path) -> Path:
     for folder in (Path(task), data_root / task):
         if folder.is_dir() and number is None:
             return folder  # read_dataset reports what this folder lacks
-    if Path(task).is_file():
+    if number is None and Path(task).is_file():
         raise DatasetError(
             "is a file, not the folder of a dataset",
             where=task,

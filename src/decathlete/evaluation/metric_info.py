@@ -65,7 +65,7 @@ class MetricInfo(Schema):
 
     @property
     def identity(self) -> tuple[str, dict[str, JsonValue]]:
-        """What makes two metrics the same: name and settings."""
+        """Name and settings: equal for the same metric."""
         return self.name, self.settings
 
     def format(self, value: float | None, *, undefined: str = "undefined") -> str:
@@ -84,7 +84,7 @@ class MetricInfo(Schema):
 
 
 def main_metric(metrics: Sequence[MetricInfo]) -> MetricInfo:
-    """Dice, or the first metric where there is no Dice."""
+    """Return Dice, or the first metric where there is no Dice."""
     return next((m for m in metrics if m.name == "dice"), metrics[0])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +23,13 @@ class _Found:
     Attributes:
         series: id of the case it was found in, and the series.
         skipped: file -> why it is not used.
+        damaged: files that should be slices and cannot be read.
         others: cases that are no DICOM.
     """
 
     series: list[tuple[str, DicomSeries]] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
+    damaged: set[Path] = field(default_factory=set)
     others: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
@@ -73,7 +75,7 @@ def choose_series(
             remedy=_REMEDY,
             code="E-IMAGE-NOT-FOUND",
         )
-    return dict(sorted((found.others | _place(chosen, make_folder)).items()))
+    return dict(sorted((found.others | _place(chosen, found.damaged, make_folder)).items()))
 
 
 def _find(cases: Inputs) -> _Found:
@@ -84,11 +86,12 @@ def _find(cases: Inputs) -> _Found:
             found.others[case_id] = paths
             continue
         scan = sort_series(files)
-        if scan.damaged and len(scan.series) <= 1:  # a series without some of its slices would be another image
+        if scan.damaged and len(scan.series) <= 1:  # the reader of the folder reports them
             found.others[case_id] = paths
             continue
         found.series += [(case_id, series) for series in scan.series]
         found.skipped |= scan.skipped
+        found.damaged |= scan.damaged
     return found
 
 
@@ -154,13 +157,20 @@ def _unused_name(name: str, used: Mapping[str, object]) -> str:
 
 
 def _place(
-    chosen: Mapping[str, tuple[DicomSeries, ...]], make_folder: Callable[[str], Path]
+    chosen: Mapping[str, tuple[DicomSeries, ...]], damaged: Iterable[Path], make_folder: Callable[[str], Path]
 ) -> dict[str, tuple[Path, ...]]:
+    damaged_in: dict[Path, list[Path]] = defaultdict(list)
+    for path in sorted(damaged):
+        damaged_in[path.parent].append(path)
+
+    def place(series: DicomSeries, name: str) -> Path:
+        if not _needs_staging(series):
+            return series.folder
+        return stage_series(series, make_folder(name), damaged=damaged_in[series.folder])
+
     return {
         case_id: tuple(
-            series.folder
-            if not _needs_staging(series)
-            else stage_series(series, make_folder(case_id if len(parts) == 1 else f"{case_id}_{channel:04d}"))
+            place(series, case_id if len(parts) == 1 else f"{case_id}_{channel:04d}")
             for channel, series in enumerate(parts)
         )
         for case_id, parts in chosen.items()

@@ -96,29 +96,29 @@ def sort_series(files: Iterable[Path]) -> SeriesScan:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
             reason = "an index of DICOM files" if path.name.upper() == "DICOMDIR" else _reason_to_skip(header)
-            key = (_text(header, "SeriesInstanceUID"), _grid_key(path, header))
-            hash(key)  # several values where one is expected cannot be a key
-            _series([(path, header)])  # all that is used later can be read
+            if reason is None:
+                _series([(path, header)])  # all that is used later can be read
+                groups[_text(header, "SeriesInstanceUID"), _grid_key(path, header)].append((path, header))
         except Exception as problem:  # pydicom raises anything for a damaged file
-            reason, key, header = f"cannot be read: {type(problem).__name__}", ("", None), None
+            reason = f"cannot be read: {type(problem).__name__}"
             damaged.add(path)
-        if reason:
+        if reason is not None:
             skipped[path] = reason
-        else:
-            groups[key].append((path, header))
     return SeriesScan(series=_largest_of_each(groups, skipped), skipped=skipped, damaged=frozenset(damaged))
 
 
-def stage_series(series: DicomSeries, folder: Path) -> Path:
+def stage_series(series: DicomSeries, folder: Path, *, damaged: Iterable[Path] = ()) -> Path:
     """Return a path at which the series lies alone: its file, or a new folder of links to its slices.
 
     Args:
         folder: the folder to make; its name is the name of the case.
+        damaged: files beside the slices that may be slices of the series; they are linked, too, so that the reader
+            reports them: without some of its slices, the series would be another image.
     """
     if len(series.files) == 1 and series.n_slices > 1:
         return series.files[0]
     folder.mkdir(parents=True)
-    for file in series.files:
+    for file in (*series.files, *damaged):
         target = folder / file.name
         try:
             target.symlink_to(file.resolve())

@@ -29,11 +29,14 @@ def missing_image(path: Path) -> ImageError:
 def _remedy(path: Path) -> str:
     names = nearest_names(path) if path.parent.is_dir() else []
     stem, stems = _stem(path.name), [_stem(name) for name in names]
-    if any(name.casefold() == path.name.casefold() for name in names):
+    same = [_stem(name) for name in names if name.casefold() == path.name.casefold()]
+    if stem in same:
         return (
             "rename the files so that both names are equal, or write the suffix as the files have it into dataset.json "
             "(file_ending)"
         )
+    if same:
+        return "rename the file, or correct the name where it is listed"
     if stem in stems:
         return "convert or compress this file, or correct the suffix of its name where it is listed"
     if any(_CHANNEL.sub("", other) == stem and other != stem for other in stems):

@@ -11,7 +11,7 @@ from decathlete.core.registry import Component
 from decathlete.models.components import origin_of
 from decathlete.models.record import ComponentOrigin
 from decathlete.training.config import TrainConfig
-from decathlete.training.reporting.loggers import LOGGERS
+from decathlete.training.reporting.loggers import LOGGERS, chosen_loggers
 from decathlete.training.short_forms import COMPONENTS
 
 
@@ -23,7 +23,7 @@ def training_origins(config: TrainConfig, augmentation: AugmentationConfig) -> t
 def _used(config: TrainConfig, augmentation: AugmentationConfig) -> Iterator[Component[Any]]:
     for field, (registry, _) in COMPONENTS.items():
         yield registry.resolve(getattr(config, field).component)
-    for settings in config.loggers or ():
+    for settings in chosen_loggers(config.loggers):
         yield LOGGERS.resolve(settings.component)
     for name in augmentation.names:
         if augmentation[name].chance:

@@ -12,7 +12,7 @@ from decathlete.core.component_names import builtin_names
 from decathlete.core.component_sources import find_source, read_summary
 from decathlete.core.registry import Component, Registry, entry_points_of, registries
 from decathlete.core.schema import Schema
-from decathlete.errors import OptionError
+from decathlete.errors import DecathleteError, OptionError
 
 PACKAGES = {
     "architecture": "decathlete.networks.architectures",
@@ -112,20 +112,28 @@ def _list_kind(kind: str) -> Iterator[ComponentEntry]:
         summary = _summary_in(f"{package}.{name}", name)
         yield ComponentEntry(kind=kind, name=name, summary=summary, distribution="decathlete")
     for name, entry_point in installed.items():
+        if name in builtin:
+            continue  # it cannot be chosen
         distribution = entry_point.dist.name if entry_point.dist else None
         summary = _summary_in(entry_point.module, name)
         yield ComponentEntry(kind=kind, name=name, summary=summary, distribution=distribution)
-    registry = registries().get(kind)  # it exists if modules of --plugin have registered components
-    for name in registry.registered_names if registry else ():
-        if name not in (*builtin, *installed) and registry:
+    registry = registries().get(kind)
+    if registry is None:
+        return  # no module of --plugin has registered components
+    for name in registry.registered_names:
+        if name not in (*builtin, *installed):
             component = registry.resolve(name)
             distribution = component.origin.distribution
             yield ComponentEntry(kind=kind, name=name, summary=component.summary, distribution=distribution)
 
 
 def _summary_in(module: str, name: str) -> str:
-    source = find_source(module)
-    return "" if source is None else read_summary(source, name)
+    """Return the summary of a component; empty: its source cannot be read, which is an error where it is used."""
+    try:
+        source = find_source(module)
+        return "" if source is None else read_summary(source, name)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, DecathleteError):  # the parser's own, and read_text's
+        return ""
 
 
 def describe(component: Component[Any]) -> ComponentInfo:

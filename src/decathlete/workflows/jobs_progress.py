@@ -91,7 +91,7 @@ class JobsProgress(ProgressReporter):
             self._reporter.step(title)
 
     def _is_finished(self, job: Job) -> bool:
-        """Whether a job was finished by an earlier command: its files are checked again, without a step."""
+        """Return whether a job was finished by an earlier command: its files are checked again, without a step."""
         return self._states[job].status == "finished"
 
     def _update(self, job: Job, **changes: Any) -> None:

@@ -116,10 +116,11 @@ class LinkFolders:
             raise CasesFailedError(messages, n_done=problem.n_done, doing="predict") from problem
 
     def _rename(self, message: str) -> str:
-        for folder in sorted(self._folder.iterdir()) if self._folder is not None else ():
+        folders = self._folder.iterdir() if self._folder is not None else ()
+        for folder in sorted(folders, reverse=True):  # study_31 before study_3, which it starts with
             if folder.is_dir():  # links, or copies where the file system has none
                 original = next(file.resolve().parent for file in folder.iterdir())
-                shown = original.name if original.is_relative_to(folder) else self._shown(original)
+                shown = original.name if original == folder.resolve() else self._shown(original)
                 message = message.replace(str(folder), str(shown))
         return message
 

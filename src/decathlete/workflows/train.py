@@ -174,7 +174,7 @@ def load_run_plan(folder: Path, store: PreparedStore, *, overrides: tuple[str, .
     """Return the plan of the run in ``folder`` if the plan of the prepared data has not changed, else ``None``.
 
     A resumed run needs its own plan: on a machine with another number of processors, the plan would be adapted
-    differently.
+    differently. Only the codes of structures are those of the prepared data, which may have got new ones.
 
     Raises:
         OptionError: an override is not valid.
@@ -183,7 +183,7 @@ def load_run_plan(folder: Path, store: PreparedStore, *, overrides: tuple[str, .
     record = record_in(folder)
     if record is None or record.plan is None or record.store_plan_digest != store.plan.digest:
         return None
-    return override(record.plan, overrides)
+    return override(record.plan, overrides).with_codes(store.plan.structure_codes)
 
 
 def train_config(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.core.extras import how_to_install
+from decathlete.core.extras import how_to_install, import_optional
 
 ROOT = Path(__file__).parents[3]
 EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
@@ -19,6 +19,11 @@ FOR_USERS = EXTRAS - {"docs", "test", "test-full"}
 
 def test_the_advice_is_what_pip_takes() -> None:
     assert how_to_install("wandb", "mlflow") == 'in Decathlete\'s folder: pip install ".[wandb,mlflow]"'
+
+
+def test_a_package_that_nothing_installs_is_refused() -> None:
+    with pytest.raises(ValueError, match="name an extra or a package"):
+        import_optional("math", title="Mathematics")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

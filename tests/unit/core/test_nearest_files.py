@@ -33,6 +33,7 @@ CASES = {
         ["a_1_0000.nii.gz", "a_1_0002.nii.gz", "a_2_0001.nii.gz"],
         ["a_1_0000.nii.gz", "a_1_0002.nii.gz"],
     ),
+    "another case of a year": ("la_2018_0007.nii.gz", ["la_2018_0008.nii.gz", "la_2018_0020.nii.gz"], []),
     "another case with four digits": ("word_0001.nii.gz", ["word_0002.nii.gz"], []),
     "another case": ("liver_03.nii.gz", ["liver_04.nii.gz"], []),
     "nothing like it": ("a.nii.gz", ["readme.txt"], []),
@@ -63,6 +64,15 @@ def test_names_that_look_alike_are_told_apart(tmp_path: Path) -> None:
     )
     (tmp_path / "case.nii").touch()
     assert nearest_files(tmp_path / "Case.nii").endswith("which differs in upper and lower case")
+
+
+def test_upper_case_in_a_name_is_not_an_upper_case_suffix(tmp_path: Path) -> None:
+    for present, missing, has_suffix in (("case_01.nii", "Case_01.nii", False), ("a.NII", "a.nii", True)):
+        (tmp_path / present).touch()
+        with pytest.raises(ImageError) as caught:
+            read_grid(tmp_path / missing)
+        assert ("file_ending" in str(caught.value.remedy)) == has_suffix
+        assert "rename" in str(caught.value.remedy)
 
 
 def test_a_missing_folder_and_a_broken_link_are_named(tmp_path: Path) -> None:

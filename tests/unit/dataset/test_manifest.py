@@ -237,6 +237,14 @@ def test_broken_and_missing_manifests(tmp_path: Path) -> None:
         read_dataset(tmp_path / "none")
 
 
+def test_a_file_that_is_named_like_a_number_hides_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    written(tmp_path / "data" / "Task04_Hippocampus", DECATHLON)
+    (tmp_path / "4").touch()
+    monkeypatch.chdir(tmp_path)
+    assert resolve_task("4", Path("data")) == Path("data", "Task04_Hippocampus")
+
+
 def test_tasks_by_number_name_and_path(tmp_path: Path) -> None:
     for name in ("Task04_Hippocampus", "Dataset027_ACDC", "Task05_A", "Dataset005_B", "Mine"):
         written(tmp_path / name, DECATHLON)

@@ -93,6 +93,34 @@ def test_a_slice_that_cannot_be_read_is_not_left_out(tmp_path: Path, place: int)
         read_image(tmp_path / "in")
 
 
+@pytest.mark.parametrize("damage", ["empty", "truncated", "no rows"])
+def test_a_slice_that_cannot_be_read_fails_the_series_that_is_chosen(tmp_path: Path, damage: str) -> None:
+    write_series(tmp_path / "in", ZEROS, series="ct", SeriesNumber=1)
+    write_series(tmp_path / "in", ZEROS, series="pt", modality="PT", SeriesNumber=2)
+    path = tmp_path / "in" / "28_ct.dcm"
+    if damage == "no rows":
+        dataset = pydicom.dcmread(path)
+        del dataset.Rows
+        dataset.save_as(path)
+    else:
+        path.write_bytes(path.read_bytes()[:400] if damage == "truncated" else b"")
+    ((folder,),) = choose(tmp_path / "in", tmp_path / "links").values()
+    with pytest.raises(ImageError, match=r"28_ct\.dcm"):
+        read_image(folder)
+
+
+def test_an_object_that_is_skipped_is_not_damaged(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", ZEROS, series="a")
+    write_series(tmp_path / "in", ZEROS[:1], series="seg", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")
+    (path,) = (tmp_path / "in").glob("*_seg.dcm")
+    dataset = pydicom.dcmread(path)
+    with pydicom.config.disable_value_validation():
+        dataset["SeriesNumber"]._value = "--5"
+        dataset.save_as(path)
+    scan = find_series(tmp_path / "in")
+    assert (scan.damaged, list(scan.skipped)) == (frozenset(), [path])
+
+
 def test_slices_of_other_directions_in_a_series_are_left_out(tmp_path: Path) -> None:
     write_series(tmp_path / "in", ZEROS, series="a")
     uid = find_series(tmp_path / "in").series[0].series_uid

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
+import pytest
+
+from decathlete.core import registry
 from decathlete.workflows.components import PACKAGES, all_registries, components, list_components
 
 LISTED_WITHOUT_TORCH = """
@@ -23,6 +28,28 @@ def test_the_list_agrees_with_the_components() -> None:
     listed = {(entry.kind, entry.name, entry.summary, entry.distribution) for entry in list_components()}
     described = {(c.kind, c.name, c.summary, c.distribution) for c in components()}
     assert listed == described
+
+
+@pytest.mark.parametrize("content", [b"def", b"a = '\0'", b"\xff\xfe\xff", b"x = " + b"-" * 20_000 + b"1"])
+def test_a_plugin_with_a_broken_source_is_listed(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_source_of_loss.py").write_bytes(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    offer(monkeypatch, "loss.broken")
+    assert [(entry.kind, entry.summary) for entry in list_components() if entry.name == "broken"] == [("loss", "")]
+
+
+def test_a_plugin_with_the_name_of_a_builtin_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list_components()
+    offer(monkeypatch, "loss.cross_entropy")
+    assert list_components() == before
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let an installed distribution have a component."""
+    entry_point = metadata.EntryPoint(name, "broken_source_of_loss", registry.ENTRY_POINTS)
+    monkeypatch.setattr(registry, "_all_entry_points", lambda: (entry_point,))
 
 
 def test_names_are_listed_without_torch() -> None:

@@ -15,6 +15,9 @@ from decathlete.errors import ManifestError
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.training.config import TrainConfig
+from decathlete.training.run_folder import make_record
+from decathlete.workflows.train import load_run_plan
 
 LIVER = {"code": "10200004", "meaning": "Liver", "color": [1, 2, 3]}
 
@@ -58,6 +61,19 @@ def test_prepared_data_that_are_reused_get_new_codes(root: Path) -> None:
     declare(root, {})
     assert prepare(root, reuse=True).plan.structure_codes == {}
     assert case.stat().st_mtime_ns == prepared
+
+
+def test_a_resumed_run_gets_new_codes(root: Path) -> None:
+    before = prepare(root)
+    plan = before.plan.revised(batch_size=7)  # as adapted to the machine that began the run
+    folder = root.parent / "run"
+    folder.mkdir()
+    make_record(before, plan, 0, TrainConfig.make(), None).save(folder / "run.json")
+    declare(root, {structure(root): LIVER})
+    resumed = load_run_plan(folder, prepare(root, reuse=True))
+    assert resumed is not None
+    assert resumed.structure_codes == {structure(root): StructureCode(**LIVER)}
+    assert resumed.batch_size == 7
 
 
 @pytest.mark.parametrize(

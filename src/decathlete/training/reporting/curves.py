@@ -18,7 +18,7 @@ from decathlete.errors import DecathleteError, OptionError
 from decathlete.training.config import TrainConfig
 from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import TrainTask
-from decathlete.training.reporting.loggers import LOGGERS, LoggerContext, TrainingLogger
+from decathlete.training.reporting.loggers import LOGGERS, LoggerContext, TrainingLogger, chosen_loggers
 from decathlete.training.reporting.plain_names import plain_names
 from decathlete.training.reporting.records import EpochRecord
 from decathlete.version import __version__
@@ -34,9 +34,7 @@ def check_loggers(config: TrainConfig) -> dict[str, TrainingLogger]:
     Raises:
         OptionError: one that the config names is not installed.
     """
-    chosen = config.loggers
-    if chosen is None:
-        chosen = tuple(s for s in (LOGGERS.settings("tensorboard"),) if LOGGERS.resolve(s.component).cls.is_installed())
+    chosen = chosen_loggers(config.loggers)
     missing = [s.component for s in chosen if not LOGGERS.resolve(s.component).cls.is_installed()]
     if missing:
         raise OptionError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from decathlete.core.registry import Registry
+from decathlete.core.registry import ComponentSettings, Registry
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger as LightningLogger
@@ -56,6 +56,14 @@ class TrainingLogger(Protocol):
     def close(self, logger: LightningLogger, *, complete: bool) -> None:
         """Write everything; a run that was stopped is marked so."""
         ...
+
+
+def chosen_loggers(selected: tuple[ComponentSettings, ...] | None) -> tuple[ComponentSettings, ...]:
+    """Return the settings of the loggers of a training; ``None`` selects TensorBoard, if it is installed."""
+    if selected is not None:
+        return selected
+    default = LOGGERS.settings("tensorboard")
+    return (default,) if LOGGERS.resolve(default.component).cls.is_installed() else ()
 
 
 class PackageLogger:

@@ -74,7 +74,10 @@ class Archive:
         segmented = self._segmented(study_uid, sizes) if ready else frozenset()
         if segmented and self._unit == "study":
             segmented = frozenset(sizes)
-        self._finished |= {(uid, n) for uid, n in ready.items() if uid in segmented}
+        finished = {(uid, n) for uid, n in ready.items() if uid in segmented}
+        if finished:
+            log.info("series of the archive that were segmented before: %d", len(finished))
+        self._finished |= finished
         to_copy = [uid for uid in ready if uid not in segmented]
         self._busy |= {study_uid} if to_copy else set()
         for uid in to_copy:

@@ -93,6 +93,11 @@ def n_referenced(path: Path) -> int:
     return len(pydicom.dcmread(path).ReferencedSeriesSequence[0].ReferencedInstanceSequence)
 
 
+def n_computed(service: ServiceProcess) -> int:
+    """Number of computations in the log, which is kept when the service starts again."""
+    return service.log.read_text().count(": computed")
+
+
 def test_a_study_that_is_sent_is_segmented_once(launcher, model, archive, study, tmp_path) -> None:
     port = free_port()
     options = ["--dicom-node", f"DECATHLETE:{port}", "--dicom-caller", "SCANNER", "--send-to", archive.peer]
@@ -112,6 +117,7 @@ def test_a_study_that_is_sent_is_segmented_once(launcher, model, archive, study,
         time.sleep(14)
         found = archive.segmentations(tmp_path / "found")
         assert [n_referenced(path) for path in found] == [8, 9]
+        assert n_computed(service) == 2  # the archive keeps an object that it gets twice once
         assert service.stop() == 0
     expected = load_predictor(model, FP32).predict([study["ct"], study["pet"]]).label_ZYX
     assert expected.any()
@@ -131,11 +137,14 @@ def test_a_study_of_an_archive_is_segmented_once(launcher, model, archive, study
         service.start()
         wait_for(lambda: len(archive.segmentations(tmp_path / "found")) == 1, service)
         assert service.stop() == 0
+    before = n_computed(service)
+    assert before == 1
     shutil.rmtree(tmp_path / "data")
     with ServiceProcess(launcher, model, tmp_path / "data", *options) as service:  # a node that knows nothing of it
-        time.sleep(16)
+        wait_for(lambda: "series of the archive that were segmented before: 3" in service.log.read_text(), service)
         (found,) = archive.segmentations(tmp_path / "found")
         assert service.stop() == 0
+    assert n_computed(service) == before
     expected = load_predictor(model, FP32).predict([study["ct"], study["pet"]]).label_ZYX
     np.testing.assert_array_equal(labels_in(found, study["ct"]), expected)
     assert dciodvfy_errors(found) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import socket
 import time
@@ -462,7 +463,7 @@ def poll_twice(node: DicomNode, clock: Clock) -> None:
 
 
 def test_an_archive_is_polled_and_its_series_are_segmented_once(
-    make_node: Any, series: Any, clock: Clock, tmp_path: Path
+    make_node: Any, series: Any, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = make_node(port=None, dicomweb=WEB, callers=(), send_to=None)
     web = node._archive.client = FakeWeb(series)
@@ -485,9 +486,11 @@ def test_an_archive_is_polled_and_its_series_are_segmented_once(
     shutil.rmtree(tmp_path / "node")  # as another node with the same model
     other = make_node(port=None, dicomweb=WEB, callers=(), send_to=None)
     other._archive.client = web
-    for _ in range(3):
-        clock.now += 61
-        assert not other.poll()
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            clock.now += 61
+            assert not other.poll()
+    assert caplog.text.count("series of the archive that were segmented before: 1") == 1
 
 
 def test_an_archive_is_polled_for_the_channels_of_a_study(make_node: Any, clock: Clock, tmp_path: Path) -> None:

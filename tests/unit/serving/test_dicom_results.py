@@ -17,6 +17,7 @@ from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.dicom_node.model_segment import make_node
 from decathlete.serving.dicom_node.node import DicomNode
+from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
 from decathlete.serving.results import FinishedJob, find_format, formats_for, write_result
@@ -81,7 +82,7 @@ def store_series(node: DicomNode, *folders: Path) -> None:
     for file in (file for folder in folders for file in folder.iterdir()):
         one = pydicom.dcmread(file)
         uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
-        node.store.add_instance(file.read_bytes(), origin="web", now=0.0, **uids)
+        node.store.add_instances([Instance(content=file.read_bytes(), origin="web", **uids)], now=0.0)
 
 
 def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from decathlete.core.extras import import_optional
 from decathlete.core.lazy_import import lazy_import
 from decathlete.serving.dicom_node.choice import Unit
+from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.node_store import NodeStore
 
 pydicom = lazy_import("pydicom")
@@ -29,28 +30,43 @@ class Archive:
         url: address of its services.
         modalities: of the series that are segmented.
         digests: of the models; a series with a SEG that names one of them was segmented before.
-        unit: ``study``: so was a study, if one of its series was.
+        unit: with ``study``, a SEG of one series counts for the whole study.
+        clock: seconds since 1970.
 
     Raises:
         MissingPackageError: the package dicomweb-client is not installed.
     """
 
-    def __init__(self, url: str, *, modalities: Sequence[str], digests: Sequence[str], unit: Unit = "series") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        modalities: Sequence[str],
+        digests: Sequence[str],
+        unit: Unit = "series",
+        clock: Callable[[], float],
+    ) -> None:
         api = import_optional("dicomweb_client.api", title="dicomweb-client", extra="serve")
         self.client: Any = api.DICOMwebClient(url)
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
-        self._unit = unit
+        self._unit, self._clock = unit, clock
+        self._busy: frozenset[str] = frozenset()
         self._sizes: dict[str, int] = {}
         self._finished: set[tuple[str, int]] = set()
 
-    def fetch_new(self, store: NodeStore, *, now: float) -> int:
+    def busy_studies(self) -> frozenset[str]:
+        """Return the studies of which some series are not copied yet; none, if each series is segmented by itself."""
+        return self._busy if self._unit == "study" else frozenset()
+
+    def fetch_new(self, store: NodeStore) -> int:
         """Copy series that are new and did not grow since the last call into the store; return their number."""
         studies: dict[str, dict[str, int]] = defaultdict(dict)
         for study_uid, series_uid, n_instances in self._search():
             studies[study_uid][series_uid] = n_instances
-        return sum(self._fetch_study(study_uid, sizes, store, now) for study_uid, sizes in studies.items())
+        self._busy &= studies.keys()
+        return sum(self._fetch_study(study_uid, sizes, store) for study_uid, sizes in studies.items())
 
-    def _fetch_study(self, study_uid: str, sizes: Mapping[str, int], store: NodeStore, now: float) -> int:
+    def _fetch_study(self, study_uid: str, sizes: Mapping[str, int], store: NodeStore) -> int:
         """Copy the series of a study (identifier -> number of instances) that are to be segmented."""
         new = {uid: n for uid, n in sizes.items() if (uid, n) not in self._finished and store.count_instances(uid) < n}
         ready = {uid: n for uid, n in new.items() if self._sizes.get(uid) == n}  # others may still be growing
@@ -58,10 +74,15 @@ class Archive:
         segmented = self._segmented(study_uid, sizes) if ready else frozenset()
         if segmented and self._unit == "study":
             segmented = frozenset(sizes)
-        self._finished |= {(uid, n) for uid, n in ready.items() if uid in segmented}
+        finished = {(uid, n) for uid, n in ready.items() if uid in segmented}
+        if finished:
+            log.info("series of the archive that were segmented before: %d", len(finished))
+        self._finished |= finished
         to_copy = [uid for uid in ready if uid not in segmented]
+        self._busy |= {study_uid} if to_copy else set()
         for uid in to_copy:
-            self._copy(study_uid, uid, store, now)
+            self._copy(study_uid, uid, store)
+        self._busy -= {study_uid}  # not after an error: the next call copies the other series
         return len(to_copy)
 
     def _search(self) -> Iterator[tuple[str, str, int]]:
@@ -101,20 +122,27 @@ class Archive:
             self._names_digest(element.get("Value")) for element in content.values() if element.get("vr") == "SQ"
         )
 
-    def _copy(self, study_uid: str, series_uid: str, store: NodeStore, now: float) -> None:
-        instances = self.client.retrieve_series(study_uid, series_uid, media_types=(("application/dicom", "*"),))
-        for dataset in instances:
-            buffer = io.BytesIO()
-            pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-            store.add_instance(
-                buffer.getvalue(),
+    def _copy(self, study_uid: str, series_uid: str, store: NodeStore) -> None:
+        """Copy a series; it is stored when it was received as a whole, since parts of it would be segmented."""
+        datasets = self.client.retrieve_series(study_uid, series_uid, media_types=(("application/dicom", "*"),))
+        instances = (
+            Instance(
+                content=_encode(dataset),
                 sop_uid=str(dataset.SOPInstanceUID),
                 series_uid=series_uid,
                 study_uid=study_uid,
                 origin="web",
-                now=now,
             )
-        log.info("copied a series of %d instances from the archive", len(instances))
+            for dataset in datasets
+        )
+        store.add_instances(instances, now=self._clock())
+        log.info("copied a series of %d instances from the archive", len(datasets))
+
+
+def _encode(dataset: Any) -> bytes:
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def _referenced(instance: Any, sizes: Mapping[str, int]) -> set[str]:

@@ -16,7 +16,7 @@ Unit = Literal["series", "study"]
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesChoice:
-    """What the series of each channel of a model have to be.
+    """Rules for the series of each channel.
 
     Attributes:
         channels: names of the model's channels.
@@ -51,8 +51,12 @@ class SeriesChoice:
         """Return the images to segment, each with a series for each channel.
 
         Raises:
-            ImageError: there is none. The message contains nothing of the patient.
+            ImageError: there is none, or a slice cannot be read (without it, a series would be another image). The
+                message contains nothing of the patient.
         """
+        if scan.damaged:
+            slices = "1 slice" if len(scan.damaged) == 1 else f"{len(scan.damaged)} slices"
+            raise ImageError(f"{slices} cannot be read", remedy="send the series again")
         if self.unit == "study" and scan.series:
             return (choose_channels(scan.series, self.rules, self.channels),)
         fitting = tuple((series,) for series in scan.series if self.rules[0].fits(series))

@@ -29,7 +29,10 @@ def send_by_store(files: Sequence[Path], peer: Peer, aet: str) -> None:
     for sop_class, syntax in {(str(d.SOPClassUID), str(d.file_meta.TransferSyntaxUID)) for d in datasets}:
         entity.add_requested_context(sop_class, syntax)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = _TIMEOUT_S
-    association = entity.associate(peer.host, peer.port, ae_title=peer.aet)
+    try:
+        association = entity.associate(peer.host, peer.port, ae_title=peer.aet)
+    except OSError as problem:  # such as a name that cannot be resolved
+        raise _not_delivered(f"{peer.aet} cannot be reached ({type(problem).__name__})") from problem
     if not association.is_established:
         raise _not_delivered(f"{peer.aet} does not answer, or rejects the association")
     try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from decathlete.core.files import remove
-from decathlete.errors import DecathleteError, ImageError, ServiceError
+from decathlete.errors import DecathleteError, ImageError, InsufficientMemoryError, OutputError, ServiceError
 from decathlete.io.dicom_series import DicomSeries, sort_series, stage_series
 from decathlete.serving.dicom_node.archive import Archive
 from decathlete.serving.dicom_node.choice import SeriesChoice
@@ -25,8 +25,9 @@ Segment = Callable[[Sequence[Path], Path], Sequence[Path]]
 """Segments an image (a folder or file for each channel), writes objects into a folder, and returns their files."""
 
 MAX_STARTS = 3
-"""How many times a job is computed: one that ends the whole process each time must not do so for ever."""
+"""How many times a job is computed, so that a crash does not repeat without end."""
 _LONGEST_RETRY_S = 600.0
+_MAX_DOUBLINGS = 10
 _STEP_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class DicomNode:
     Args:
         segment: computes one image.
         choice: of the series that are segmented; others are skipped.
-        digests: of the model, by which series of an archive that were segmented before are known.
+        digests: digests of the model; series with a SEG that names one are skipped.
         clock: seconds since 1970.
     """
 
@@ -52,7 +53,7 @@ class DicomNode:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        self.store = NodeStore(settings.data, unit=choice.unit)
+        self.store = NodeStore(settings.data, unit=choice.unit, digests=digests)
         self._segment, self._choice, self._clock = segment, choice, clock
         self._receiver = Receiver(settings, self.store, clock=clock) if settings.port is not None else None
         self._archive = (
@@ -61,6 +62,7 @@ class DicomNode:
                 modalities=choice.modalities or settings.modalities,
                 digests=digests,
                 unit=choice.unit,
+                clock=clock,
             )
             if settings.dicomweb
             else None
@@ -106,7 +108,7 @@ class DicomNode:
             return False
         self._next_poll = now + self.settings.poll_seconds
         try:
-            return self._archive.fetch_new(self.store, now=now) > 0
+            return self._archive.fetch_new(self.store) > 0
         except Exception as problem:  # of requests, in many kinds; the archive may be back at the next poll
             log.warning("the archive could not be queried (%s)", type(problem).__name__)
             return False
@@ -115,9 +117,10 @@ class DicomNode:
         """Make jobs of what is complete, and compute one; return whether there was one."""
         now = self._clock()
         busy = self._receiver.busy_series() if self._receiver is not None else frozenset()
+        busy |= self._archive.busy_studies() if self._archive is not None else frozenset()
         self.store.open_jobs(quiet_since=now - self.settings.quiet_seconds, busy=busy, now=now)
         self.store.delete_old(now - self.settings.keep_seconds)
-        job = self.store.next_job("queued")
+        job = self.store.next_job("queued", now=now)
         if job is None:
             return False
         self._compute(job)
@@ -128,13 +131,11 @@ class DicomNode:
         job = self.store.next_job("computed", now=self._clock())
         if job is None:
             return False
-        files = sorted((self.store.job_folder(job) / "results").iterdir())
         try:
-            self._send(job, files)
-        except ServiceError as problem:
-            wait = min(self.settings.retry_seconds * 2**job.attempts, _LONGEST_RETRY_S)
-            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, problem.problem, wait)
-            self.store.postpone(job, self._clock() + wait)
+            self._send(job, sorted((self.store.job_folder(job) / "results").iterdir()))
+        except Exception as problem:  # other results must not wait for this one, whatever is wrong with it
+            reason = problem.problem if isinstance(problem, ServiceError) else type(problem).__name__
+            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, reason, self._postpone(job))
             return True
         self.store.finish(job, "sent")
         remove(self.store.job_folder(job))
@@ -155,6 +156,13 @@ class DicomNode:
             if not worked:
                 self._stopping.wait(_STEP_S)
 
+    def _postpone(self, job: NodeJob) -> float:
+        """Let a job wait before its next attempt; return for how many seconds."""
+        doubled: float = self.settings.retry_seconds * 2 ** min(job.attempts, _MAX_DOUBLINGS)
+        wait = min(doubled, _LONGEST_RETRY_S)
+        self.store.postpone(job, self._clock() + wait)
+        return wait
+
     def _compute(self, job: NodeJob) -> None:
         if job.starts >= MAX_STARTS:
             self.store.finish(job, "failed", f"its computation ended the program {MAX_STARTS} times")
@@ -163,6 +171,24 @@ class DicomNode:
             self._skip(job, "more instances arrived, which a later job segments, too")
             return
         self.store.count_start(job)
+        try:
+            self._segment_job(job)
+        except Exception as problem:
+            reason = problem.code if isinstance(problem, DecathleteError) else type(problem).__name__
+            if _is_temporary(problem) and self._clock() < job.created + self.settings.keep_seconds:
+                log.warning("job %d: not computed (%s); tried again in %.0f s", job.number, reason, self._postpone(job))
+            else:
+                self._fail(job, problem)
+
+    def _fail(self, job: NodeJob, problem: Exception) -> None:
+        if isinstance(problem, DecathleteError):
+            self.store.finish(job, "failed", f"{problem.code}: {type(problem).__name__}")
+            log.warning("job %d: failed (%s)", job.number, problem.code)
+        else:
+            self.store.finish(job, "failed", type(problem).__name__)
+            log.error("job %d: failed unexpectedly (%s)", job.number, type(problem).__name__)
+
+    def _segment_job(self, job: NodeJob) -> None:
         with linked_files(self.store.files(job.unit_uid), self.store.job_folder(job) / "received") as received:
             try:
                 images = self._choice.choose(sort_series(sorted(received.iterdir())))
@@ -177,25 +203,16 @@ class DicomNode:
 
     def _skip(self, job: NodeJob, reason: str) -> None:
         self.store.finish(job, "skipped", reason)
-        log.info("job %d: skipped", job.number)
+        log.info("job %d: skipped (%s)", job.number, reason)
 
     def _segment_images(self, job: NodeJob, images: Sequence[Sequence[DicomSeries]]) -> None:
         folder = self.store.job_folder(job)
         remove(folder / "series")
         remove(folder / "results")
         (folder / "results").mkdir(parents=True)
-        try:
-            for number, image in enumerate(images):
-                sources = [stage_series(one, folder / "series" / f"{number}_{c}") for c, one in enumerate(image)]
-                self._segment(sources, folder / "results")
-        except DecathleteError as problem:
-            self.store.finish(job, "failed", f"{problem.code}: {type(problem).__name__}")
-            log.warning("job %d: failed (%s)", job.number, problem.code)
-            return
-        except Exception as problem:
-            self.store.finish(job, "failed", type(problem).__name__)
-            log.error("job %d: failed unexpectedly (%s)", job.number, type(problem).__name__)
-            return
+        for number, image in enumerate(images):
+            sources = [stage_series(one, folder / "series" / f"{number}_{c}") for c, one in enumerate(image)]
+            self._segment(sources, folder / "results")
         self.store.finish(job, "computed")
         log.info("job %d: computed", job.number)
 
@@ -206,6 +223,13 @@ class DicomNode:
             send_by_store(files, self.settings.send_to, self.settings.aet)
         else:
             raise ServiceError("the receiver of its results is no longer configured", remedy="name it again")
+
+
+def _is_temporary(problem: Exception) -> bool:
+    """Return whether a computation may succeed later: the disk or the memory was full or could not be used."""
+    if isinstance(problem, OutputError):
+        return problem.code != "E-OUTPUT-DICOM"  # the series lacks what a segmentation object needs
+    return isinstance(problem, OSError | InsufficientMemoryError)
 
 
 @contextmanager

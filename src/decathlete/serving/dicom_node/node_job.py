@@ -1,4 +1,4 @@
-"""Jobs of a DICOM node.
+"""Instances and jobs of a DICOM node.
 
 States of a job::
 
@@ -17,15 +17,27 @@ NodeJobState = Literal["queued", "computed", "sent", "skipped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Instance:
+    """An instance that arrived, as a file in DICOM."""
+
+    content: bytes
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeJob:
     """The segmentation of one state of a series or study.
 
     Attributes:
         number: identifies the job in logs.
         unit_uid: identifier of the series or study.
-        content: digest of its instances.
+        content: digest of the models and of its instances.
+        created: seconds since 1970.
         starts: how many times it was computed.
-        attempts: how many times its results were sent in vain.
+        attempts: failed deliveries, or computations that were postponed.
         reason: why it was skipped or failed.
     """
 
@@ -34,6 +46,7 @@ class NodeJob:
     origin: Origin
     content: str
     state: NodeJobState
+    created: float
     starts: int
     attempts: int
     reason: str | None
@@ -47,6 +60,7 @@ class NodeJob:
             origin=row["origin"],
             content=row["content"],
             state=row["state"],
+            created=row["created"],
             starts=row["starts"],
             attempts=row["attempts"],
             reason=row["reason"],

@@ -8,43 +8,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
-from decathlete.core.files import atomic_path, remove
+from decathlete.core.files import remove
 from decathlete.serving.dicom_node.choice import Unit
-from decathlete.serving.dicom_node.node_job import NodeJob, NodeJobState, Origin
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS instances (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    sop_uid TEXT NOT NULL UNIQUE,
-    series_uid TEXT NOT NULL,
-    study_uid TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    file TEXT NOT NULL,
-    n_bytes INTEGER NOT NULL,
-    origin TEXT NOT NULL,
-    received REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
-CREATE INDEX IF NOT EXISTS instances_by_study ON instances (study_uid);
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    unit_uid TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    content TEXT NOT NULL UNIQUE,
-    last_instance INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    created REAL NOT NULL,
-    starts INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    next_attempt REAL NOT NULL DEFAULT 0,
-    sources TEXT,
-    reason TEXT
-);
-"""
-_BUSY_S = 30.0
+from decathlete.serving.dicom_node.instance_files import InstanceFiles, StoredInstance
+from decathlete.serving.dicom_node.node_database import open_database, transaction
+from decathlete.serving.dicom_node.node_job import Instance, NodeJob, NodeJobState
 
 
 class NodeStore:
@@ -53,52 +25,50 @@ class NodeStore:
     Args:
         folder: of the database and the files.
         unit: what one job segments.
+        digests: of the models; another model has jobs of its own for the same instances.
+
+    Raises:
+        OutputError: the database was made by another version of Decathlete.
     """
 
-    def __init__(self, folder: Path, *, unit: Unit = "series") -> None:
+    def __init__(self, folder: Path, *, unit: Unit = "series", digests: Sequence[str] = ()) -> None:
         self.folder = folder
         self._unit = f"{unit}_uid"
-        folder.mkdir(parents=True, exist_ok=True)
+        self._models = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(
-            folder / "node.sqlite", check_same_thread=False, isolation_level=None, timeout=_BUSY_S
-        )
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        self._database.execute("PRAGMA secure_delete = ON")
-        self._database.executescript(_SCHEMA)
+        self._database = open_database(folder)
+        self._files = InstanceFiles(folder / "series")
 
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._database.close()
 
-    def add_instance(
-        self, content: bytes, *, sop_uid: str, series_uid: str, study_uid: str, origin: Origin, now: float
-    ) -> bool:
-        """Store an instance; return whether it is new or has new content. Copies change nothing.
+    def add_instances(self, instances: Iterable[Instance], *, now: float) -> int:
+        """Store all instances or, after an error, none; return how many are new or have new content.
+
+        A copy of a stored instance changes nothing, but a failed job of its unit is computed again.
 
         Raises:
             OutputError: the disk cannot be written.
         """
-        digest = hashlib.sha256(content).hexdigest()
+        new: list[StoredInstance] = []
         with self._lock:
-            rows = self._rows("SELECT digest FROM instances WHERE sop_uid = ?", sop_uid)
-            if rows and rows[0]["digest"] == digest:
-                return False
-            file = f"{_name(series_uid)}/{_name(sop_uid)}-{digest[:8]}.dcm"
-            path = self.folder / "series" / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as partial:
-                partial.write_bytes(content)
-            self._database.execute(
-                "INSERT OR REPLACE INTO instances "
-                "(sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (sop_uid, series_uid, study_uid, digest, file, len(content), origin, now),
-            )
-        return True
+            try:
+                for instance in instances:
+                    row = StoredInstance.of(instance)
+                    if self._is_stored(row):
+                        self._note_copy(row, now)
+                    else:
+                        new.append(row)
+                        self._files.write(row.file, instance.content)
+                with transaction(self._database):
+                    replaced = [file for row in new for file in self._insert(row, now)]
+            except BaseException:
+                self._files.remove(row.file for row in new)
+                raise
+            self._files.remove(replaced)
+        return len(new)
 
     def count_instances(self, series_uid: str) -> int:
         """Return the number of stored instances of a series."""
@@ -111,43 +81,55 @@ class NodeStore:
     def files(self, unit_uid: str) -> tuple[Path, ...]:
         """Return the files of a unit."""
         rows = self._rows(f"SELECT file FROM instances WHERE {self._unit} = ? ORDER BY file", unit_uid)
-        return tuple(self.folder / "series" / row["file"] for row in rows)
+        return tuple(self._files.path(row["file"]) for row in rows)
 
     def content_of(self, unit_uid: str) -> str:
-        """Return the digest of the instances of a unit that are stored now."""
+        """Return the digest of the models and of the instances of a unit that are stored now."""
         statement = f"SELECT sop_uid, digest FROM instances WHERE {self._unit} = ? ORDER BY sop_uid"
-        lines = [self._unit, unit_uid, *(f"{r['sop_uid']} {r['digest']}" for r in self._rows(statement, unit_uid))]
+        lines = [self._models, self._unit, unit_uid]
+        lines += [f"{r['sop_uid']} {r['digest']}" for r in self._rows(statement, unit_uid)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def open_jobs(self, *, quiet_since: float, busy: frozenset[str], now: float) -> int:
         """Make a job for each unit that is complete and has instances that no job has seen; return their number.
 
+        A failed job whose instances were received again is queued again.
+
         Args:
             quiet_since: time since which no instance of the unit may have arrived.
-            busy: series of associations that are open.
+            busy: series that are arriving, or their studies.
         """
         n_new = 0
         with self._lock:
-            waiting = {uid for series_uid in busy for uid in self._units_of(series_uid)}
+            waiting = {*busy, *(uid for series_uid in busy for uid in self._units_of(series_uid))}
+            self._queue_again(quiet_since, waiting)
             quiet = self._rows(
                 f"SELECT {self._unit} AS uid, MAX(origin) AS origin, MAX(number) AS last FROM instances "
-                f"GROUP BY {self._unit} HAVING MAX(received) <= ? "
-                f"AND last > COALESCE((SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit}), 0)",
+                f"GROUP BY {self._unit} HAVING MAX(received) <= ? AND last > COALESCE("
+                f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?), 0)",
                 quiet_since,
+                self._models,
             )
             for row in (one for one in quiet if one["uid"] not in waiting):
+                values = (self._unit, row["uid"], self._models, row["origin"], self.content_of(row["uid"]), row["last"])
                 made = self._database.execute(
-                    "INSERT OR IGNORE INTO jobs (unit_uid, origin, content, last_instance, state, created) "
-                    "VALUES (?, ?, ?, ?, 'queued', ?)",
-                    (row["uid"], row["origin"], self.content_of(row["uid"]), row["last"], now),
+                    "INSERT OR IGNORE INTO jobs "
+                    "(unit, unit_uid, models, origin, content, last_instance, state, created) "
+                    "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
+                    (*values, now),
                 )
                 n_new += made.rowcount
         return n_new
 
     def next_job(self, state: NodeJobState, *, now: float = float("inf")) -> NodeJob | None:
-        """Return the oldest job in a state whose next attempt is due."""
+        """Return the oldest job in a state whose next attempt is due; queued ones only of the models of this node."""
         rows = self._rows(
-            "SELECT * FROM jobs WHERE state = ? AND next_attempt <= ? ORDER BY next_attempt, number LIMIT 1", state, now
+            "SELECT * FROM jobs WHERE state = ? AND next_attempt <= ? "
+            "AND (state != 'queued' OR (unit = ? AND models = ?)) ORDER BY next_attempt, number LIMIT 1",
+            state,
+            now,
+            self._unit,
+            self._models,
         )
         return NodeJob.of(rows[0]) if rows else None
 
@@ -161,7 +143,8 @@ class NodeStore:
 
     def claim_sources(self, job: NodeJob, sources: Sequence[Path]) -> int | None:
         """Record which stored files a job segments; return the number of a job that segmented the same ones, if any."""
-        digest = hashlib.sha256("\n".join(sorted(file.name for file in sources)).encode()).hexdigest()
+        names = sorted(file.name for file in sources)
+        digest = hashlib.sha256("\n".join([self._models, *names]).encode()).hexdigest()
         with self._lock:
             done = self._rows(
                 "SELECT number FROM jobs WHERE sources = ? AND number != ? AND state IN ('computed', 'sent')",
@@ -174,37 +157,75 @@ class NodeStore:
 
     def finish(self, job: NodeJob, state: NodeJobState, reason: str | None = None) -> None:
         """Set the state of a job."""
-        self._execute("UPDATE jobs SET state = ?, reason = ? WHERE number = ?", state, reason, job.number)
+        statement = "UPDATE jobs SET state = ?, reason = ?, attempts = 0, next_attempt = 0 WHERE number = ?"
+        self._execute(statement, state, reason, job.number)
 
     def postpone(self, job: NodeJob, until: float) -> None:
-        """Send the results of a job again later."""
-        self._execute("UPDATE jobs SET attempts = attempts + 1, next_attempt = ? WHERE number = ?", until, job.number)
+        """Compute a job, or send its results, again later; the start counted since ``job`` was read does not count."""
+        statement = "UPDATE jobs SET starts = ?, attempts = attempts + 1, next_attempt = ? WHERE number = ?"
+        self._execute(statement, job.starts, until, job.number)
 
     def job_folder(self, job: NodeJob) -> Path:
         """Return the folder of a job's input and results."""
         return self.folder / "jobs" / str(job.number)
 
     def delete_old(self, before: float) -> int:
-        """Delete units and jobs that are finished and older than a time; return the number of units."""
+        """Delete units that are finished and older than a time, and their jobs; return the number of units."""
         with self._lock:
             old = self._rows(
-                f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN "
-                "(SELECT unit_uid FROM jobs WHERE state IN ('queued', 'computed')) "
+                f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN (SELECT unit_uid FROM jobs "
+                "WHERE state = 'computed' OR (state = 'queued' AND unit = ? AND models = ?)) "
                 f"GROUP BY {self._unit} HAVING MAX(received) < ?",
+                self._unit,
+                self._models,
                 before,
             )
             for row in old:
-                self._delete(row["uid"])
+                self._delete_instances(row["uid"])
+            self._delete_jobs_without_instances()
         return len(old)
 
-    def _delete(self, unit_uid: str) -> None:
-        for job in (one for one in self.jobs() if one.unit_uid == unit_uid):
-            remove(self.job_folder(job))
+    def _delete_instances(self, unit_uid: str) -> None:
         series = self._rows(f"SELECT DISTINCT series_uid FROM instances WHERE {self._unit} = ?", unit_uid)
         for row in series:
-            remove(self.folder / "series" / _name(row["series_uid"]))
-        self._database.execute("DELETE FROM jobs WHERE unit_uid = ?", (unit_uid,))
+            self._files.remove_series(row["series_uid"])
         self._database.execute(f"DELETE FROM instances WHERE {self._unit} = ?", (unit_uid,))
+
+    def _delete_jobs_without_instances(self) -> None:
+        """Delete jobs, also of other models and other units, except those whose results were not sent yet."""
+        rows = self._rows(
+            "SELECT * FROM jobs WHERE state != 'computed' AND NOT EXISTS "
+            "(SELECT 1 FROM instances WHERE series_uid = jobs.unit_uid OR study_uid = jobs.unit_uid)"
+        )
+        for job in map(NodeJob.of, rows):
+            remove(self.job_folder(job))
+            self._execute("DELETE FROM jobs WHERE number = ?", job.number)
+
+    def _is_stored(self, row: StoredInstance) -> bool:
+        stored = self._rows("SELECT 1 FROM instances WHERE sop_uid = ? AND digest = ?", row.sop_uid, row.digest)
+        return bool(stored)
+
+    def _note_copy(self, row: StoredInstance, now: float) -> None:
+        uid = row.series_uid if self._unit == "series_uid" else row.study_uid
+        statement = "UPDATE jobs SET received_again = ? WHERE state = 'failed' AND unit_uid = ? AND models = ?"
+        self._execute(statement, now, uid, self._models)
+
+    def _queue_again(self, quiet_since: float, waiting: set[str]) -> None:
+        rows = self._rows("SELECT * FROM jobs WHERE state = 'failed' AND received_again <= ?", quiet_since)
+        for job in map(NodeJob.of, rows):
+            if job.unit_uid not in waiting and job.content == self.content_of(job.unit_uid):
+                self._execute("UPDATE jobs SET starts = 0, received_again = NULL WHERE number = ?", job.number)
+                self.finish(job, "queued")
+
+    def _insert(self, row: StoredInstance, now: float) -> list[str]:
+        """Insert or replace an instance; return the file that is no longer used, if any."""
+        old = self._rows("SELECT file FROM instances WHERE sop_uid = ?", row.sop_uid)
+        self._database.execute(
+            "INSERT OR REPLACE INTO instances "
+            "(sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*astuple(row), now),
+        )
+        return [one["file"] for one in old if one["file"] != row.file]
 
     def _units_of(self, series_uid: str) -> list[str]:
         rows = self._rows(f"SELECT DISTINCT {self._unit} AS uid FROM instances WHERE series_uid = ?", series_uid)
@@ -217,8 +238,3 @@ class NodeStore:
     def _execute(self, statement: str, *values: object) -> None:
         with self._lock:
             self._database.execute(statement, values)
-
-
-def _name(uid: str) -> str:
-    """Return a name of a file that contains nothing of an identifier."""
-    return hashlib.sha256(uid.encode()).hexdigest()[:24]

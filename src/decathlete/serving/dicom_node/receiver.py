@@ -10,6 +10,7 @@ from typing import Any
 
 from decathlete.core.lazy_import import lazy_import
 from decathlete.errors import DecathleteError, OptionError
+from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.node_store import NodeStore
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 
@@ -110,19 +111,23 @@ class Receiver:
             )
             if not (sop_uid and series_uid) or sop_uid != event.request.AffectedSOPInstanceUID:
                 return _NOT_UNDERSTOOD
-            content = event.encoded_dataset()
+            instance = Instance(
+                content=event.encoded_dataset(),
+                sop_uid=sop_uid,
+                series_uid=series_uid,
+                study_uid=study_uid,
+                origin="store",
+            )
         except Exception as problem:  # pydicom raises anything for what is not DICOM
             log.warning("an instance could not be read (%s) and was rejected", type(problem).__name__)
             return _NOT_UNDERSTOOD
-        if not self._has_room(len(content)):
+        if not self._has_room(len(instance.content)):
             log.error("an instance was rejected: there is no room for it (limit of the stored series, or of the disk)")
             return _NO_RESOURCES
         with self._lock:
             self._open.setdefault(event.assoc, set()).add(series_uid)
         try:
-            self._store.add_instance(
-                content, sop_uid=sop_uid, series_uid=series_uid, study_uid=study_uid, origin="store", now=self._clock()
-            )
+            self._store.add_instances([instance], now=self._clock())
         except (DecathleteError, OSError) as problem:
             log.error("an instance could not be stored: %s", type(problem).__name__)
             return _NO_RESOURCES

@@ -1,0 +1,81 @@
+"""Files of the instances of a DICOM node. Their names contain nothing of an identifier."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from decathlete.core.files import atomic_path, remove
+from decathlete.serving.dicom_node.node_job import Instance, Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredInstance:
+    """An instance without its content.
+
+    Attributes:
+        digest: of the content.
+        file: path below the folder of all series.
+        n_bytes: size of the content.
+    """
+
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    digest: str
+    file: str
+    n_bytes: int
+    origin: Origin
+
+    @classmethod
+    def of(cls, instance: Instance) -> Self:
+        """Return what the database contains of an instance."""
+        digest = hashlib.sha256(instance.content).hexdigest()
+        return cls(
+            sop_uid=instance.sop_uid,
+            series_uid=instance.series_uid,
+            study_uid=instance.study_uid,
+            digest=digest,
+            file=f"{_name(instance.series_uid)}/{_name(instance.sop_uid)}-{digest[:8]}.dcm",
+            n_bytes=len(instance.content),
+            origin=instance.origin,
+        )
+
+
+class InstanceFiles:
+    """A folder of all series; each is a folder of its instances."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, file: str) -> Path:
+        """Return the path of the file of an instance."""
+        return self._folder / file
+
+    def write(self, file: str, content: bytes) -> None:
+        """Write an instance; it is on the disk when this returns.
+
+        Raises:
+            OutputError: the disk cannot be written.
+        """
+        with atomic_path(self.path(file)) as partial:
+            partial.write_bytes(content)
+
+    def remove(self, files: Iterable[str]) -> None:
+        """Remove instances, and the folders of series of which none is left."""
+        for file in files:
+            remove(self.path(file))
+            with suppress(OSError):  # other instances of the series are in it
+                self.path(file).parent.rmdir()
+
+    def remove_series(self, series_uid: str) -> None:
+        """Remove all instances of a series."""
+        remove(self._folder / _name(series_uid))
+
+
+def _name(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:24]

@@ -1,0 +1,436 @@
+"""The DICOM node when something goes wrong: slow copies, other models, bad results, full disks, damaged slices."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pynetdicom
+import pytest
+
+from decathlete.errors import ImageError, InsufficientMemoryError, OutputError, ServiceError
+from decathlete.serving.dicom_node.choice import SeriesChoice
+from decathlete.serving.dicom_node.delivery import send_by_store
+from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
+from decathlete.serving.dicom_node.node_job import Instance
+from decathlete.serving.dicom_node.settings import DicomNodeSettings, Peer
+from dicom_support import write_series
+
+PET_CT = ("CT", "PET")
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+class Clock:
+    """Time that only tests move."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Web:
+    """A DICOMweb client in front of lists of datasets, one for each series."""
+
+    def __init__(self) -> None:
+        self.series: list[list[Any]] = []
+        self.delivered: list[Any] = []
+        self.fails = False
+        self.on_copy: Callable[[list[Any]], Any] = list
+
+    def search_for_series(self, *_: Any, search_filters: Any, **__: Any) -> list[Any]:
+        return [
+            {
+                "0020000D": {"Value": [str(one[0].StudyInstanceUID)]},
+                "0020000E": {"Value": [str(one[0].SeriesInstanceUID)]},
+                "00201209": {"Value": [len(one)]},
+            }
+            for one in self.series
+            if one[0].Modality == search_filters["Modality"]
+        ]
+
+    def retrieve_series(self, _study: str, series_uid: str, **_: Any) -> Any:
+        return self.on_copy(next(one for one in self.series if one[0].SeriesInstanceUID == series_uid))
+
+    def store_instances(self, datasets: Sequence[Any]) -> Any:
+        if self.fails:
+            raise ConnectionError
+        self.delivered += datasets
+        return pydicom.Dataset()
+
+
+def segment(sources: Sequence[Path], output: Path) -> Sequence[Path]:
+    """Write an object: the first slice."""
+    path = output / f"{len(list(output.iterdir()))}.dcm"
+    shutil.copyfile(min(sources[0].iterdir()), path)
+    return (path,)
+
+
+class Failing:
+    """Fails with the errors of a list, one for each call, and then segments."""
+
+    def __init__(self, *problems: Exception) -> None:
+        self.problems = list(problems)
+
+    def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
+        if self.problems:
+            raise self.problems.pop(0)
+        return segment(sources, output)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def web() -> Web:
+    return Web()
+
+
+@pytest.fixture
+def make_node(tmp_path: Path, clock: Clock, web: Web) -> Iterator[Callable[..., DicomNode]]:
+    """A node that polls an archive and whose steps the test makes itself."""
+    nodes: list[DicomNode] = []
+
+    def make(segment_: Any = segment, *, channels: Sequence[str] = ("CT",), digest: str = "a", **changes: Any) -> Any:
+        settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", **changes)
+        choice = SeriesChoice.of_model(channels)
+        node = DicomNode(settings, segment_, choice=choice, digests=(digest * 64,), clock=clock)
+        node._archive.client = web  # type: ignore[union-attr]
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.stop()
+
+
+def slices(folder: Path, name: str, *, n_slices: int = 3, **attributes: Any) -> list[Any]:
+    """The slices of a series of the study that all series have, in their order."""
+    path = write_series(folder / name, np.full((n_slices, 4, 5), len(name), np.int16), series=name, **attributes)
+    return sorted((pydicom.dcmread(p) for p in path.iterdir()), key=lambda d: d.InstanceNumber)
+
+
+def instance_of(dataset: Any, folder: Path) -> Instance:
+    path = folder / "one.dcm"
+    dataset.save_as(path)
+    uids = [str(dataset[key].value) for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")]
+    names = ("sop_uid", "series_uid", "study_uid")
+    return Instance(content=path.read_bytes(), origin="web", **dict(zip(names, uids, strict=True)))
+
+
+@pytest.fixture
+def add(tmp_path: Path, clock: Clock) -> Callable[..., int]:
+    """Store instances as if they had arrived now."""
+
+    def store(node: DicomNode, datasets: Sequence[Any]) -> int:
+        return node.store.add_instances([instance_of(one, tmp_path) for one in datasets], now=clock())
+
+    return store
+
+
+def finish(node: DicomNode) -> None:
+    while node.compute_next() or node.deliver_next():
+        pass
+
+
+def states(node: DicomNode) -> list[str]:
+    return [job.state for job in node.store.jobs()]
+
+
+def files_of_series(node: DicomNode) -> list[Path]:
+    return [path for path in (node.store.folder / "series").rglob("*") if path.is_file()]
+
+
+def test_no_job_begins_while_a_series_is_copied(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
+    node = make_node()
+    web.series = [slices(tmp_path, "ct")]
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        node.compute_next()
+        seen.append(states(node))
+
+    def slowly(datasets: list[Any]) -> list[Any]:
+        clock.now += 60
+        return [Slow(one, look) for one in datasets]
+
+    class Slow:
+        """An instance before whose storage another thread computes."""
+
+        def __init__(self, dataset: Any, before: Callable[[], Any]) -> None:
+            self.dataset, self.before = dataset, before
+
+        @property
+        def SOPInstanceUID(self) -> str:
+            clock.now += 60
+            self.before()
+            return str(self.dataset.SOPInstanceUID)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.dataset, name)
+
+    def encode(dataset: Slow) -> bytes:
+        return instance_of(dataset.dataset, tmp_path).content
+
+    web.on_copy = slowly
+    node.poll()
+    clock.now += 61
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("decathlete.serving.dicom_node.archive._encode", encode)
+        assert node.poll()
+    assert seen == [[], [], []]
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_a_series_is_quiet_from_the_end_of_its_copy(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
+    node = make_node()
+    web.series = [slices(tmp_path, "ct")]
+
+    def slowly(datasets: list[Any]) -> list[Any]:
+        clock.now += 60
+        return datasets
+
+    web.on_copy = slowly
+    node.poll()
+    clock.now += 61
+    assert node.poll()
+    finish(node)
+    assert states(node) == []
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_a_copy_that_fails_leaves_nothing(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
+    node = make_node()
+    (series,) = web.series = [slices(tmp_path, "ct")]
+    web.on_copy = lambda datasets: [*datasets[:2], object()]  # cannot be written
+    for _ in range(2):
+        assert not node.poll()
+        clock.now += 61
+    assert node.store.count_instances(series[0].SeriesInstanceUID) == 0
+    assert files_of_series(node) == []
+    web.on_copy = list
+    assert node.poll()
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_a_study_waits_until_all_its_series_are_copied(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
+    node = make_node(channels=PET_CT)
+    web.series = [slices(tmp_path, "ct"), slices(tmp_path, "pet1", modality="PT")]
+    seen: list[list[str]] = []
+
+    def lose_pet(datasets: list[Any]) -> list[Any]:
+        clock.now += 60
+        node.compute_next()
+        seen.append(states(node))
+        if datasets[0].Modality == "PT":
+            raise ConnectionError
+        return datasets
+
+    web.on_copy = lose_pet
+    node.poll()
+    clock.now += 61
+    assert not node.poll()
+    clock.now += 61
+    finish(node)
+    assert (seen, states(node)) == ([[], []], [])
+    web.on_copy = list
+    assert node.poll()
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_another_model_segments_the_same_series(
+    make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path
+) -> None:
+    series = slices(tmp_path, "ct")
+    for digest, n_jobs in (("a", 1), ("b", 2), ("a", 2)):
+        node = make_node(digest=digest)
+        add(node, series)
+        clock.now += 11
+        finish(node)
+        assert states(node) == ["sent"] * n_jobs
+        node.stop()
+    assert len(web.delivered) == 2
+
+
+def test_a_job_of_another_model_waits_for_it(make_node: Any, add: Any, clock: Clock, tmp_path: Path) -> None:
+    node = make_node(digest="a")
+    add(node, slices(tmp_path, "ct"))
+    node.store.open_jobs(quiet_since=clock() + 1, busy=frozenset(), now=clock())
+    node.stop()
+    other = make_node(digest="b")
+    clock.now += 11
+    finish(other)
+    assert states(other) == ["queued", "sent"]
+
+
+def test_a_result_that_cannot_be_read_does_not_stop_the_others(
+    make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path
+) -> None:
+    node = make_node()
+    for name in ("ct", "other"):
+        add(node, slices(tmp_path, name))
+    clock.now += 11
+    while node.compute_next():
+        pass
+    first, _ = node.store.jobs()
+    for file in (node.store.job_folder(first) / "results").iterdir():
+        file.write_bytes(b"")
+    finish(node)
+    assert states(node) == ["computed", "sent"]
+    shutil.rmtree(node.store.job_folder(first))
+    clock.now += 11
+    finish(node)
+    assert [job.attempts for job in node.store.jobs()] == [2, 0]
+
+
+def test_a_name_that_cannot_be_resolved_is_a_failed_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(pynetdicom.AE, "associate", fail)
+    with pytest.raises(ServiceError, match="PACS cannot be reached"):
+        send_by_store([], Peer(aet="PACS", host="pacs", port=104), "NODE")
+
+
+def test_a_delivery_that_failed_very_often_is_tried_again(
+    make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path
+) -> None:
+    node = make_node()
+    add(node, slices(tmp_path, "ct"))
+    clock.now += 11
+    node.compute_next()
+    node.store._execute("UPDATE jobs SET attempts = 5000")
+    web.fails = True
+    assert node.deliver_next()
+    assert not node.deliver_next()
+    web.fails = False
+    clock.now += 601
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [FULL, OutputError("cannot be written", code="E-DISK-FULL"), InsufficientMemoryError("out of memory")],
+    ids=lambda problem: type(problem).__name__,
+)
+def test_a_computation_waits_for_disk_and_memory(
+    make_node: Any, add: Any, clock: Clock, tmp_path: Path, problem: Exception
+) -> None:
+    node = make_node(Failing(*[problem] * (MAX_STARTS + 1)))
+    add(node, slices(tmp_path, "ct"))
+    clock.now += 11
+    for n_tries in range(1, MAX_STARTS + 2):
+        finish(node)
+        (job,) = node.store.jobs()
+        assert (job.state, job.starts, job.attempts) == ("queued", 0, n_tries)
+        clock.now += 601
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_a_disk_on_which_nothing_can_be_linked_is_waited_for(
+    make_node: Any, add: Any, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise FULL
+
+    node = make_node()
+    add(node, slices(tmp_path, "ct"))
+    clock.now += 11
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", fail)
+        finish(node)
+    (job,) = node.store.jobs()
+    assert (job.state, job.starts) == ("queued", 0)
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_a_computation_is_not_tried_longer_than_series_are_kept(
+    make_node: Any, add: Any, clock: Clock, tmp_path: Path
+) -> None:
+    node = make_node(Failing(*[FULL] * 9), keep_seconds=100.0)
+    add(node, slices(tmp_path, "ct"))
+    clock.now += 11
+    finish(node)
+    clock.now += 101
+    node.compute_next()
+    assert states(node) == ["failed"]
+
+
+def test_a_failed_job_is_computed_again_if_its_series_is_received_again(
+    make_node: Any, add: Any, clock: Clock, tmp_path: Path
+) -> None:
+    series = slices(tmp_path, "ct")
+    unusable = OutputError("lacks identifiers", code="E-OUTPUT-DICOM")
+    node = make_node(Failing(unusable, ImageError("damaged")))
+    add(node, series)
+    for reason in ("E-OUTPUT-DICOM: OutputError", "E-IMAGE: ImageError"):
+        clock.now += 11
+        finish(node)
+        clock.now += 1000
+        finish(node)
+        (job,) = node.store.jobs()
+        assert (job.state, job.reason) == ("failed", reason)
+        assert add(node, series) == 0
+        finish(node)
+        assert states(node) == ["failed"]  # not before it is complete
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
+def test_the_reason_of_a_job_is_logged(
+    make_node: Any, add: Any, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = make_node()
+    add(node, slices(tmp_path, "mr", modality="MR", PatientName="Müller", SeriesDescription="of Müller"))
+    clock.now += 11
+    with caplog.at_level(logging.INFO):
+        finish(node)
+    assert "job 1: skipped (not what the model segments: series 3: MR, axial, 3 slices)" in caplog.text
+    assert "Müller" not in caplog.text
+
+
+@pytest.mark.parametrize("channels", [("CT",), PET_CT])
+def test_a_series_with_a_slice_that_cannot_be_read_is_skipped(
+    make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path, channels: Sequence[str]
+) -> None:
+    node = make_node(channels=channels)
+    whole, pet = (
+        slices(tmp_path, "ct", n_slices=4),
+        slices(tmp_path, "pet1", modality="PT") if channels == PET_CT else [],
+    )
+    damaged = copy.deepcopy(whole[1])
+    del damaged.Rows
+    add(node, [whole[0], damaged, *whole[2:], *pet])
+    clock.now += 11
+    finish(node)
+    (job,) = node.store.jobs()
+    assert (job.state, job.reason) == ("skipped", "1 slice cannot be read")
+    add(node, whole)  # sent again, this time whole
+    clock.now += 11
+    finish(node)
+    assert (states(node), len(web.delivered)) == (["skipped", "sent"], 1)

@@ -1,0 +1,122 @@
+"""The database and the files of the DICOM node: permissions, replaced instances, versions, ages."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decathlete.errors import OutputError
+from decathlete.serving.dicom_node.node_job import Instance
+from decathlete.serving.dicom_node.node_store import NodeStore
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "node"
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[NodeStore]:
+    with closing(NodeStore(folder)) as opened:
+        yield opened
+
+
+def instance(content: bytes = b"one", **changes: str) -> Instance:
+    uids: dict[str, Any] = {"sop_uid": "1.1", "series_uid": "1.2", "study_uid": "1.3"}
+    return Instance(content=content, origin="store", **uids | changes)
+
+
+def contents(store: NodeStore) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((store.folder / "series").rglob("*.dcm"))]
+
+
+def open_jobs(store: NodeStore, now: float = 20.0) -> int:
+    return store.open_jobs(quiet_since=now - 10, busy=frozenset(), now=now)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_others_cannot_read_the_folder(folder: Path, exists: bool) -> None:
+    if exists:
+        folder.mkdir()
+        folder.chmod(0o755)
+    with closing(NodeStore(folder)):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_an_instance_that_is_replaced_leaves_no_file(store: NodeStore) -> None:
+    assert store.add_instances([instance(b"one")], now=0.0) == 1
+    assert store.add_instances([instance(b"another")], now=1.0) == 1
+    assert (contents(store), store.stored_bytes()) == ([b"another"], 7)
+    assert store.add_instances([instance(b"moved", series_uid="1.9")], now=2.0) == 1
+    assert contents(store) == [b"moved"]
+    assert len(list((store.folder / "series").iterdir())) == 1
+    (file,) = store.files("1.9")
+    assert file.read_bytes() == b"moved"
+    assert store.files("1.2") == ()
+
+
+def test_all_instances_are_stored_or_none(store: NodeStore) -> None:
+    def broken() -> Iterator[Instance]:
+        yield instance(b"new", sop_uid="1.7")
+        raise ConnectionError
+
+    store.add_instances([instance()], now=0.0)
+    with pytest.raises(ConnectionError):
+        store.add_instances(broken(), now=1.0)
+    assert (contents(store), store.count_instances("1.2")) == ([b"one"], 1)
+    assert store.add_instances([instance(b"new", sop_uid="1.7")], now=2.0) == 1  # the database still works
+
+
+@pytest.mark.parametrize("version", [0, 99])
+def test_a_database_of_another_version_is_not_used(folder: Path, version: int) -> None:
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "node.sqlite")) as database:
+        database.execute("CREATE TABLE jobs (number INTEGER)")
+        database.execute(f"PRAGMA user_version = {version}")
+        database.commit()
+    with pytest.raises(OutputError, match=f"format {version}, not 1") as caught:
+        NodeStore(folder)
+    assert "another --data" in str(caught.value.remedy)
+
+
+def test_a_database_is_used_again(folder: Path) -> None:
+    with closing(NodeStore(folder)) as store:
+        store.add_instances([instance()], now=0.0)
+    with closing(NodeStore(folder)) as store:
+        assert store.count_instances("1.2") == 1
+
+
+def test_jobs_of_series_are_deleted_by_a_model_of_several_channels(folder: Path) -> None:
+    with closing(NodeStore(folder, unit="series", digests=["a"])) as store:
+        store.add_instances([instance(), instance(b"other", sop_uid="2.1", series_uid="2.2")], now=0.0)
+        assert open_jobs(store) == 2
+        sent, _queued = store.jobs()
+        store.finish(sent, "sent")
+        store.job_folder(sent).mkdir(parents=True)
+    with closing(NodeStore(folder, unit="study", digests=["b"])) as store:
+        assert open_jobs(store) == 1
+        job = store.next_job("queued")
+        assert job is not None
+        assert job.unit_uid == "1.3"
+        assert store.delete_old(before=100.0) == 0  # its job is not finished
+        store.finish(job, "sent")
+        assert store.delete_old(before=100.0) == 1
+        assert (store.jobs(), contents(store)) == ((), [])
+        assert not store.job_folder(sent).exists()
+
+
+def test_results_that_were_not_sent_are_kept(folder: Path) -> None:
+    with closing(NodeStore(folder, unit="series")) as store:
+        store.add_instances([instance()], now=0.0)
+        open_jobs(store)
+        store.finish(store.jobs()[0], "computed")
+    with closing(NodeStore(folder, unit="study")) as store:
+        assert store.delete_old(before=100.0) == 1
+        (job,) = store.jobs()
+        assert store.next_job("computed") == job

@@ -48,7 +48,7 @@ def test_regions_with_an_ignore_label_are_learned_scored_and_exported(tmp_path: 
         dims=2,
         workspace=Workspace(prepared=tmp_path / "prepared", results=tmp_path / "results"),
         config=train_config(
-            epochs=1, steps_per_epoch=80, batch_size=8, learning_rate=0.02, device="cpu", precision="fp32",
+            epochs=1, steps_per_epoch=240, batch_size=8, learning_rate=0.02, device="cpu", precision="fp32",
             augment=False, logger="none",
         ),
         plan_options=PlanOptions(splits=tmp_path / "splits.json", filters=(8, 16, 32)),

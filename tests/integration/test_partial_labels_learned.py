@@ -51,7 +51,7 @@ def mean_dice(root: Path, work: Path, splits: Path) -> float:
         dims=2,
         workspace=Workspace(prepared=work / "prepared", results=work / "results"),
         config=train_config(
-            epochs=1, steps_per_epoch=100, batch_size=8, learning_rate=0.02, device="cpu", precision="fp32",
+            epochs=1, steps_per_epoch=250, batch_size=8, learning_rate=0.02, device="cpu", precision="fp32",
             augment=False, logger="none",
         ),
         plan_options=PlanOptions(splits=splits, filters=(8, 16, 32)),

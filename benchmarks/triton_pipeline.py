@@ -2,7 +2,7 @@
 
 decathlete export triton RUN --output repository --models pipeline --engine torch --threads 1
 decathlete triton start repository
-python benchmarks/triton.py --model RUN --images images --engine torch --threads 1
+python benchmarks/triton_pipeline.py --model RUN --images images --engine torch --threads 1
 
 Each round takes a few images at a time through all four ways in turn: one image after another here and on the server,
 several together here (small ones share batches, as in `decathlete predict`), and by several clients. The ratios of a

@@ -270,9 +270,9 @@ _ENTRIES = (
         error="ImageError",
         title="The header of an image is not valid",
         meaning="A line or a field of the header is missing, unknown, too long or unreadable, there are too many or "
-        "too few numbers, the size of a voxel is not declared, or the voxels are said to lie in another folder.",
+        "too few numbers, the size of a voxel is not declared, or the header names a file of voxels in another folder.",
         remedy="Correct the field that the message names, or export the file again. Voxels in a file of their own must "
-        "lie beside the header.",
+        "be in the folder of the header.",
     ),
     ErrorCode(
         code="E-IMAGE-RANGE",

@@ -25,8 +25,9 @@ SLOW_S = 12.0
 BUSY_SHARE = 0.15
 """Share of the time that a thread waits for a processor, above which fewer threads are tried."""
 FIRST_PAUSE_S = 20.0
+"""Pause after a trial that changed the number of threads."""
 LONGEST_PAUSE_S = 300.0
-"""Pause between two trials; it doubles while they confirm the present number."""
+"""Longest pause between two trials; it doubles while they confirm the present number."""
 MOST_STEP_SHARE = 0.95
 """Another number of threads is kept if a step takes at most this share of the time."""
 
@@ -102,8 +103,9 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         self._n_threads = torch.get_num_threads()
         self._choice = ThreadChoice(self._n_threads)
         self._steps_s: list[float] = []  # durations of the window's steps
-        self._waited_s = 0.0  # in the window, before the last mark
-        self._last_step_s = self._last_wait_s = 0.0  # of the last step; where waiting is counted from
+        self._last_step_s = 0.0  # when the last step ended
+        # Waiting between epochs does not count: it is kept at the end of an epoch, and counted from a new mark.
+        self._waited_s = self._wait_at_mark_s = 0.0
 
     def _is_active(self, trainer: pl.Trainer, pl_module: Any) -> bool:
         on_cpu = trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1
@@ -112,12 +114,12 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Continue the window: what happens between two epochs is no step."""
         if self._is_active(trainer, pl_module):
-            self._last_step_s, self._last_wait_s = pl_module.clock.elapsed(), self._wait_s() or 0.0
+            self._last_step_s, self._wait_at_mark_s = pl_module.clock.elapsed(), self._wait_s() or 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Pause the window."""
         if self._is_active(trainer, pl_module):
-            self._waited_s += self._waited_since()
+            self._waited_s += self._wait_after_mark()
 
     def on_train_batch_end(
         self,
@@ -139,14 +141,14 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
 
     def _close_window(self, now_s: float, seconds: float) -> None:
         threads = self._choice.threads
-        waited_s = self._waited_s + self._waited_since()
+        waited_s = self._waited_s + self._wait_after_mark()
         self._choice.record_window(now_s, step_s=median(self._steps_s), waiting=waited_s / seconds / threads)
         if self._choice.threads != threads:
             self._set_threads(self._choice.threads)
-        self._steps_s, self._waited_s, self._last_wait_s = [], 0.0, self._wait_s() or 0.0
+        self._steps_s, self._waited_s, self._wait_at_mark_s = [], 0.0, self._wait_s() or 0.0
 
-    def _waited_since(self) -> float:
-        return max(0.0, (self._wait_s() or 0.0) - self._last_wait_s)
+    def _wait_after_mark(self) -> float:
+        return max(0.0, (self._wait_s() or 0.0) - self._wait_at_mark_s)
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:  # noqa: ARG002
         """Restore the number of threads from before the training."""

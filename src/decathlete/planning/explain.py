@@ -9,6 +9,7 @@ from decathlete.core.choices import Configuration, Order, Orientation
 from decathlete.core.geometry import Triple, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.planning.architectures import PlanRow, architecture_of
+from decathlete.planning.connected import Groups
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.mirror_pairs import MirrorPair
 from decathlete.planning.normalizations import NORMALIZATIONS, ChannelStatistics
@@ -50,6 +51,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         *architecture_of(plan.network).rows(),
         ("supervision", f"{plan.network.heads} output(s)", ("network.heads",)),
         ("mirroring", _mirroring(plan), ("mirror_axes", "mirror_pairs")),
+        *([("components", _kept_components(plan.keep_largest), ("keep_largest",))] if plan.keep_largest else []),
     ]
     shown = {key for _, _, keys in rows for key in keys}
     others = [key for key in plan.reasons if key not in shown]
@@ -59,6 +61,10 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
 def _mirroring(plan: Plan) -> str:
     axes = plan.mirrored_axes
     return f"along axes {', '.join(map(str, axes))} of the patch" if axes else "none"
+
+
+def _kept_components(groups: Groups) -> str:
+    return f"of {'; '.join(' + '.join(group) for group in groups)} the largest is kept"
 
 
 def _channels(plan: Plan) -> str:
@@ -216,6 +222,16 @@ def why_mirror_pairs(pairs: Sequence[MirrorPair], *, found: bool) -> dict[str, s
     listed = ", ".join(f"{left} and {right}" for left, right in pairs[:4]) + (", ..." if len(pairs) > 4 else "")
     origin = "found by their names" if found else set_by("--mirror-pairs")
     return {"mirror_pairs": f"{len(pairs)} pair(s) change sides in flips from left to right: {listed}; {origin}"}
+
+
+def why_keep_largest(groups: Groups) -> dict[str, str]:
+    """Return the reason for the groups whose largest component alone is kept; empty without groups."""
+    if not groups:
+        return {}
+    return {
+        "keep_largest": "connected in the label maps of the training cases: further components of a prediction are "
+        "removed"
+    }
 
 
 def why_mirroring() -> str:

@@ -25,10 +25,16 @@ _REMEDY = "fix the step, or combine the model again with other post-processing"
 
 @dataclass(frozen=True)
 class Step:
-    """A step that is ready to run, and the indices of the structures that it changes."""
+    """A step that is ready to run.
+
+    Attributes:
+        structures: indices of those that it changes.
+        together: whether it changes their union, not one after the other.
+    """
 
     run: Postprocessing
     structures: tuple[int, ...]
+    together: bool = False
 
 
 def build_steps(steps: Sequence[PostprocessingStep], labels: LabelSet) -> tuple[Step, ...]:
@@ -52,6 +58,9 @@ def postprocess(label_ZYX: LabelZYX, geometry: Geometry, labels: LabelSet, steps
     """
     label_ZYX = label_ZYX.copy()
     for step in steps:
+        if step.together:
+            _remove_from_union(label_ZYX, step, labels, geometry.voxel_volume_mm3)
+            continue
         for index in step.structures:
             _change_structure(label_ZYX, step.run, index, labels, geometry.voxel_volume_mm3)
     return label_ZYX
@@ -73,7 +82,8 @@ def _build_step(step: PostprocessingStep, labels: LabelSet) -> Step:
             remedy=f"choose among {', '.join(names)}",
             code="E-MODEL-POSTPROCESSING",
         )
-    return Step(POSTPROCESSING.build(settings), tuple(names.index(name) for name in chosen))
+    together = isinstance(settings, PostprocessingSettings) and settings.together
+    return Step(POSTPROCESSING.build(settings), tuple(names.index(name) for name in chosen), together)
 
 
 def _change_structure(
@@ -81,19 +91,42 @@ def _change_structure(
 ) -> None:
     """Change one structure of ``label_ZYX`` in place."""
     structure = labels.structures[index]
-    mask_ZYX = np.isin(label_ZYX, structure.values)
-    boxes = ndimage.find_objects(mask_ZYX.astype(np.uint8))
-    if not boxes:
+    cut = _cut_out(label_ZYX, structure.values)
+    if cut is None:
         return
-    # With a border of one voxel, so that an axis has size 1 only if the image has.
-    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in boxes[0])
-    inside_ZYX, part_ZYX = mask_ZYX[box], label_ZYX[box]  # a view, through which the label map is changed
+    inside_ZYX, part_ZYX = cut
     changed_ZYX = run(inside_ZYX, voxel_volume_mm3)
     removed_ZYX, added_ZYX = inside_ZYX & ~changed_ZYX, changed_ZYX & ~inside_ZYX
     if labels.activation == "softmax":  # exclusive classes
         added_ZYX &= part_ZYX == 0
     part_ZYX[removed_ZYX] = _without(part_ZYX[removed_ZYX], structure, labels)
     part_ZYX[added_ZYX] = _with(part_ZYX[added_ZYX], index, labels)
+
+
+def _remove_from_union(label_ZYX: LabelZYX, step: Step, labels: LabelSet, voxel_volume_mm3: float) -> None:
+    """Remove voxels from all structures of a step in place, where it removes them from their union."""
+    structures = [labels.structures[index] for index in step.structures]
+    cut = _cut_out(label_ZYX, sorted({value for structure in structures for value in structure.values}))
+    if cut is None:
+        return
+    inside_ZYX, part_ZYX = cut
+    removed_ZYX = inside_ZYX & ~step.run(inside_ZYX, voxel_volume_mm3)
+    for structure in structures:
+        leaving_ZYX = removed_ZYX & np.isin(part_ZYX, structure.values)
+        part_ZYX[leaving_ZYX] = _without(part_ZYX[leaving_ZYX], structure, labels)
+
+
+def _cut_out(label_ZYX: LabelZYX, values: Sequence[int]) -> tuple[NDArray[np.bool_], LabelZYX] | None:
+    """Return the mask of some values and a view of the label map, in the box that contains them; ``None`` without any.
+
+    The box has a border of one voxel, so that an axis has size 1 only if the image has.
+    """
+    mask_ZYX = np.isin(label_ZYX, values)
+    boxes = ndimage.find_objects(mask_ZYX.astype(np.uint8))
+    if not boxes:
+        return None
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in boxes[0])
+    return mask_ZYX[box], label_ZYX[box]
 
 
 def _without(values: LabelZYX, removed: Region, labels: LabelSet) -> LabelZYX:

@@ -153,3 +153,21 @@ def test_steps_that_cannot_be_run_are_rejected(step, message):
     with pytest.raises(ModelError, match=message) as caught:
         apply(line(1), ORGANS, step)
     assert caught.value.code == "E-MODEL-POSTPROCESSING"
+
+
+def test_structures_together_keep_the_largest_component_of_their_union():
+    label_ZYX = line(1, 1, 2, 0, 2, 2, 0, 1)
+    together = ("keep_largest_component", {"structures": ["organ", "tumour"], "together": True})
+    assert apply(label_ZYX, ORGANS, together).ravel().tolist() == [1, 1, 2, 0, 0, 0, 0, 0]
+    alone = ("keep_largest_component", {"structures": ["organ", "tumour"]})
+    assert apply(label_ZYX, ORGANS, alone).ravel().tolist() == [1, 1, 0, 0, 2, 2, 0, 0]
+
+
+def test_regions_together_leave_no_region_behind():
+    together = ("keep_largest_component", {"together": True})
+    assert apply(line(2, 2, 1, 3, 0, 3, 1, 0, 2), BRATS, together).ravel().tolist() == [2, 2, 1, 3, 0, 0, 0, 0, 0]
+
+
+def test_a_union_only_loses_voxels():
+    hollow = np.array([[[1, 1, 2], [1, 0, 2], [1, 2, 2]]], np.uint8)
+    assert apply(hollow, ORGANS, ("fill_holes", {"together": True}))[0, 1, 1] == 0

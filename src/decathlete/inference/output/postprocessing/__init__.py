@@ -15,6 +15,8 @@ class PostprocessingSettings(ComponentSettings):
 
     structures: tuple[str, ...] = ()
     """Names of the structures (classes or regions) to change, in this order; empty: all."""
+    together: bool = False
+    """Whether their union is changed as one mask, from which voxels can only be removed."""
 
 
 class Postprocessing(Protocol):

@@ -31,6 +31,8 @@ from decathlete.workflows.train import train_config
 from decathlete.workflows.workspace import Workspace
 
 EDGE, PLATE, PATCH = 48, 8, 16
+GAP = 4
+"""Distance of the balls' centres from the middle, at least, voxels: at low resolution, too, each is on one side."""
 N_CASES, N_BALLS = 8, 10
 
 
@@ -62,7 +64,8 @@ def _balls(random: np.random.Generator) -> np.ndarray:
     label_ZYX = np.zeros((EDGE,) * 3, np.uint8)
     places = np.indices(label_ZYX.shape)
     for _ in range(N_BALLS):
-        z = random.uniform(PLATE + 4, EDGE - PLATE - 4)
+        side = random.choice([-1, 1])
+        z = EDGE / 2 + side * random.uniform(GAP, EDGE / 2 - PLATE - 4)
         centre = np.array([z, *random.uniform(4, EDGE - 4, 2)]).round()
         radius = random.uniform(2.6, 3.6)
         inside = sum((places[a] - centre[a]) ** 2 for a in range(3)) <= radius**2

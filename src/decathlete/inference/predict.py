@@ -38,7 +38,7 @@ from decathlete.inference.sources import Source, as_image
 from decathlete.inference.windows.memory import sums_limit
 from decathlete.inference.windows.sweep import ReportShare, sweep, windows_per_batch
 from decathlete.io.images import Image
-from decathlete.models.record import PostprocessingStep, planned_postprocessing
+from decathlete.models.record import PostprocessingStep
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.previous_stage import add_previous_stage
@@ -62,7 +62,7 @@ class Predictor:
         ensembles: models by plan; logits are averaged within a plan, probabilities over plans.
         device: of the networks.
         window: how the networks are moved over an image.
-        postprocessing: steps that change the finished label map, in order, after those that the plans prescribe.
+        postprocessing: steps that change the finished label map, in order.
 
     Raises:
         OptionError: ``window.memory_gb`` with an accelerator.
@@ -85,8 +85,7 @@ class Predictor:
         self.ensembles = tuple(ensembles)
         self.device = device
         self.window = window
-        steps = (*planned_postprocessing([ensemble.plan for ensemble in self.ensembles]), *postprocessing)
-        self.postprocessing = build_steps(steps, self.labels) if steps else ()
+        self.postprocessing = build_steps(postprocessing, self.labels) if postprocessing else ()
         self.settings = RecordedSettings.of([use for ensemble in ensembles for use in ensemble.models], window)
         if window.tta and not any(ensemble.mirror_axes for ensemble in ensembles):
             log.warning("--tta has no effect: the model was trained without mirroring")

@@ -21,7 +21,8 @@ from decathlete.workflows.fold import PipelineOptions
 from decathlete.workflows.workspace import Workspace
 
 CONFIG = TrainConfig(epochs=1, steps_per_epoch=3, device="cpu", val_cases=1)
-PLAN = PlanOptions(overrides=("patch_size=16,16,16", "batch_size=2"), filters=(4, 8, 8), n_folds=2)
+PLAN = PlanOptions(overrides=("patch_size=16,16,16", "batch_size=2", "keep_largest=true"), filters=(4, 8, 8), n_folds=2)
+"""The first stage keeps its largest component: so must the masks that the second stage sees."""
 
 
 @pytest.fixture(scope="module")

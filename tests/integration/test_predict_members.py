@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ModelError, OptionError, OutputError
@@ -235,20 +234,3 @@ def test_weights_that_are_equal_change_nothing(models, image, tmp_path):
     assert bundle.record.combination == Combination()
     equal = combine_bundles(models[:2], tmp_path / "equal", weights=[2, 2])
     assert np.array_equal(run(equal.folder, image).label_ZYX, run(models[:2], image).label_ZYX)
-
-
-def test_the_plan_says_which_components_are_kept(tmp_path, image):
-    plan = make_test_plan(3)
-    names = tuple(structure.name for structure in plan.labels.structures)
-    network = build_network(plan.network, seed=0)
-    whole, kept = (
-        ModelBundle.save(tmp_path / name, TrainedMember(plan=plan.revised(keep_largest=groups), networks=[network]))
-        for name, groups in (("whole", ()), ("kept", (names,)))
-    )
-    every, largest = (run(model.folder, image).label_ZYX for model in (whole, kept))
-    components_ZYX, n = ndimage.label(every > 0, np.ones((3, 3, 3)))
-    assert n > 1
-    assert np.array_equal(
-        largest, np.where(components_ZYX == np.bincount(components_ZYX.flat)[1:].argmax() + 1, every, 0)
-    )
-    assert "keep_largest_component" in (kept.folder / "MODEL_CARD.md").read_text()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -177,6 +179,26 @@ def test_a_finished_run_is_returned_and_never_lost_by_mistake(trained, store):
     with pytest.raises(OutputError, match="epochs: 2 -> 3"):
         train(store, 0, result.folder, tiny_config(epochs=3), resume=True)
     assert (result.model / "weights" / "3d_fold_0.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_finished_run_without_its_checkpoints_is_returned_too(trained, store, tmp_path):
+    result, _ = trained
+    shutil.copytree(result.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    again = train(store, 0, tmp_path / "run", tiny_config(), resume=True)
+    assert replace(again, seconds=result.seconds) == replace(
+        result, folder=tmp_path / "run", model=tmp_path / "run" / "model", model_best=tmp_path / "run" / "model_best"
+    )
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_plan_that_keeps_the_largest_component_gives_the_model_this_step(store, tmp_path):
+    train(store, "all", tmp_path / "kept", tiny_config(epochs=1), plan=store.plan.revised(keep_largest=True))
+    kept = ModelBundle.load(tmp_path / "kept")
+    assert [(step.name, step.settings) for step in kept.record.postprocessing] == [
+        ("keep_largest_component", {"together": True})
+    ]
+    assert "keep_largest_component" in (kept.folder / "MODEL_CARD.md").read_text()
 
 
 def test_overwrite_begins_anew_and_spares_other_files(store, tmp_path):

@@ -20,6 +20,8 @@ PREPARE_BYTES = (6, 9)
 """Preparing without resampling: bytes per voxel of a file, and for each channel besides."""
 RESAMPLE_BYTES, RESAMPLED_BYTES = (3, 15), (0, 7)
 """Preparing with resampling: the same, per voxel of the file and per voxel of the prepared grid."""
+POSTPROCESS_BYTES = 9
+"""Keeping the largest component of a prediction, once its sums are gone: bytes per voxel of a file, at most."""
 SCORE_BYTES = 6
 """Scoring: bytes per voxel of a file."""
 LEAST_STORED_SHARE, USUAL_STORED_SHARE = 0.4, 0.7
@@ -81,7 +83,8 @@ def prediction_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) 
     """
     sums = FLOAT_BYTES * n_outputs * size.n_prepared
     held = sums if sums_limit is None else min(sums, sums_limit)
-    return FLOAT_BYTES * size.n_channels * size.n_prepared + held + 2 * size.n_voxels
+    afterwards = POSTPROCESS_BYTES * size.n_voxels
+    return FLOAT_BYTES * size.n_channels * size.n_prepared + max(held, afterwards) + 2 * size.n_voxels
 
 
 def spilled_bytes(size: CaseSize, n_outputs: int, *, sums_limit: int | None) -> int:

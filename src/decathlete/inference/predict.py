@@ -38,7 +38,7 @@ from decathlete.inference.sources import Source, as_image
 from decathlete.inference.windows.memory import sums_limit
 from decathlete.inference.windows.sweep import ReportShare, sweep, windows_per_batch
 from decathlete.io.images import Image
-from decathlete.models.record import PostprocessingStep
+from decathlete.models.record import PostprocessingStep, planned_postprocessing
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.previous_stage import add_previous_stage
@@ -336,6 +336,9 @@ class Predictor:
         if ensemble.previous is not None:
             assert previous is not None  # for the type checker: ``prepare`` made it
             first_ZYX = self._sweep_and_restore(ensemble.previous, previous.case, None, scratch, None)
+            # As in the predictions that the second stage was trained on.
+            steps = build_steps(planned_postprocessing(ensemble.previous.plan), self.labels)
+            first_ZYX = postprocess(first_ZYX, previous.case.restoration.geometry, self.labels, steps)
             case = add_previous_stage(case, first_ZYX, ensemble.plan, restoration=previous.restoration)
         restorer = Restorer(case.restoration, self.labels, probabilities=store, temperature=ensemble.temperature)
         slabs = sweep(

@@ -180,6 +180,6 @@ def _notes(bundle: ModelBundle) -> list[str]:
         notes.append("nnU-Net's NibabelIOWithReorient reorients images to RAS and reads only NIfTI files")
     if record.temperature != 1:
         notes.append(f"its temperature {record.temperature:g} is left out, because nnU-Net does not scale its logits")
-    if record.postprocessing or record.plan.keep_largest:
+    if record.postprocessing:
         notes.append("its post-processing is left out, because nnU-Net predicts without it")
     return notes

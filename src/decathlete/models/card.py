@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
 
-from decathlete.models.record import MemberRecord, ModelRecord, planned_postprocessing
+from decathlete.models.record import MemberRecord, ModelRecord
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -58,9 +58,8 @@ def _prediction(record: ModelRecord) -> str:
         lines.append(f"- Weights of the members' plans: {', '.join(f'{w:g}' for w in record.combination.weights)}")
     if record.temperature != 1:
         lines.append(f"- Temperature: {record.temperature:g}")
-    steps = (*planned_postprocessing([member.plan for member in record.outputs]), *record.postprocessing)
-    if steps:
-        lines.append(f"- Post-processing: {', '.join(step.name for step in steps)}")
+    if record.postprocessing:
+        lines.append(f"- Post-processing: {', '.join(step.name for step in record.postprocessing)}")
     return "## Prediction\n\n" + "\n".join(lines)
 
 

@@ -138,16 +138,11 @@ class PostprocessingStep(Schema):
     settings: dict[str, JsonValue] = {}
 
 
-def planned_postprocessing(plans: Sequence[Plan]) -> tuple[PostprocessingStep, ...]:
-    """Return the steps that the plans of models that predict together prescribe; none if they differ.
-
-    They come before those of the models.
-    """
-    groups = {plan.keep_largest for plan in plans}
-    return tuple(
-        PostprocessingStep(name="keep_largest_component", settings={"structures": list(group), "together": True})
-        for group in (groups.pop() if len(groups) == 1 else ())
-    )
+def planned_postprocessing(plan: Plan) -> tuple[PostprocessingStep, ...]:
+    """Return the steps that a plan gives to the models that are trained by it."""
+    if not plan.keep_largest:
+        return ()
+    return (PostprocessingStep(name="keep_largest_component", settings={"together": True}),)
 
 
 class ModelRecord(Schema):

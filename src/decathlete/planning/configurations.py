@@ -12,7 +12,7 @@ from typing import get_args
 
 from decathlete.core.choices import Configuration
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.errors import PlanError
+from decathlete.errors import OptionError, PlanError
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing, is_flat
@@ -77,11 +77,14 @@ def offered_configurations(
 def _low_resolution_offers(
     spec: DatasetSpec, fingerprint: Fingerprint, full: Plan, options: PlanOptions
 ) -> tuple[ConfigurationOffer, ConfigurationOffer]:
-    low = _plan_low(spec, fingerprint, full, options)
     covered = f"a patch at full resolution covers {min(image_coverage(full), 1):.0%} of the median image"
+    enough = image_coverage(full) >= LEAST_COVERAGE
+    reason = f"{covered}, which is enough" if enough else f"{covered}, but the images would hardly become smaller"
+    try:
+        low = _plan_low(spec, fingerprint, full, options)
+    except OptionError as problem:
+        low, reason = None, f"the network that was set does not fit it ({problem.problem})"
     if low is None:
-        enough = image_coverage(full) >= LEAST_COVERAGE
-        reason = f"{covered}, which is enough" if enough else f"{covered}, but the images would hardly become smaller"
         return (
             ConfigurationOffer(name="3d_lowres", offered=False, reason=reason),
             ConfigurationOffer(name="3d_cascade", offered=False, reason="there is no low resolution for a first stage"),

@@ -9,7 +9,6 @@ from decathlete.core.choices import Configuration, Order, Orientation
 from decathlete.core.geometry import Triple, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.planning.architectures import PlanRow, architecture_of
-from decathlete.planning.connected import Groups
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.mirror_pairs import MirrorPair
 from decathlete.planning.normalizations import NORMALIZATIONS, ChannelStatistics
@@ -51,7 +50,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         *architecture_of(plan.network).rows(),
         ("supervision", f"{plan.network.heads} output(s)", ("network.heads",)),
         ("mirroring", _mirroring(plan), ("mirror_axes", "mirror_pairs")),
-        *([("components", _kept_components(plan.keep_largest), ("keep_largest",))] if plan.keep_largest else []),
+        ("components", "the largest is kept" if plan.keep_largest else "all are kept", ("keep_largest",)),
     ]
     shown = {key for _, _, keys in rows for key in keys}
     others = [key for key in plan.reasons if key not in shown]
@@ -61,10 +60,6 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
 def _mirroring(plan: Plan) -> str:
     axes = plan.mirrored_axes
     return f"along axes {', '.join(map(str, axes))} of the patch" if axes else "none"
-
-
-def _kept_components(groups: Groups) -> str:
-    return f"of {'; '.join(' + '.join(group) for group in groups)} the largest is kept"
 
 
 def _channels(plan: Plan) -> str:
@@ -224,14 +219,11 @@ def why_mirror_pairs(pairs: Sequence[MirrorPair], *, found: bool) -> dict[str, s
     return {"mirror_pairs": f"{len(pairs)} pair(s) change sides in flips from left to right: {listed}; {origin}"}
 
 
-def why_keep_largest(groups: Groups) -> dict[str, str]:
-    """Return the reason for the groups whose largest component alone is kept; empty without groups."""
-    if not groups:
+def why_keep_largest(*, keep: bool) -> dict[str, str]:
+    """Return the reason why predictions keep only the largest component; empty if they keep all."""
+    if not keep:
         return {}
-    return {
-        "keep_largest": "connected in the label maps of the training cases: further components of a prediction are "
-        "removed"
-    }
+    return {"keep_largest": "the foreground of the training cases is connected: further components are errors"}
 
 
 def why_mirroring() -> str:

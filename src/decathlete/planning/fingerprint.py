@@ -24,7 +24,7 @@ from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import CasesFailedError, DatasetError, GridMismatchError, ImageError
 from decathlete.io.images import read_channels, read_label
 from decathlete.io.largest_images import sizes_of_largest
-from decathlete.planning.connected import largest_shares
+from decathlete.planning.connected import largest_share
 
 FINGERPRINT_VERSION = 1
 
@@ -55,8 +55,8 @@ class CaseFingerprint(Schema):
         class_voxels: voxels of each class index (background first).
         channel_means: mean intensity of each channel inside the crop box.
         unit: of the spacing; ``pixel`` if the file format has none.
-        largest_shares: share of the voxels in the largest component, 0..1: of the whole foreground, then of each
-            foreground class; 0 where there is none; empty in fingerprints of older releases.
+        largest_share: share of the foreground that is in its largest connected component, 0..1; ``None`` if unknown, as
+            in fingerprints of older releases.
     """
 
     case_id: str
@@ -66,7 +66,7 @@ class CaseFingerprint(Schema):
     class_voxels: tuple[int, ...]
     channel_means: tuple[float, ...]
     unit: Unit = "mm"
-    largest_shares: tuple[float, ...] = Field(default=(), exclude_if=lambda shares: not shares)
+    largest_share: float | None = Field(default=None, exclude_if=lambda share: share is None)
 
 
 class Fingerprint(Schema):
@@ -111,7 +111,7 @@ class Fingerprint(Schema):
         """Return the digest of the measurements that prepared data depend on."""
         values = self.model_dump()
         for case in values["cases"]:
-            case.pop("largest_shares", None)
+            case.pop("largest_share", None)
             if case["unit"] == "mm":  # fingerprints of older releases keep their digest
                 del case["unit"]
         return value_digest(values)
@@ -202,7 +202,7 @@ def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_sampl
         crop_ratio=float(np.prod(box.shape) / label_ZYX.size),
         class_voxels=tuple(counts[: spec.labels.n_classes].tolist()),
         channel_means=tuple(means.tolist()),
-        largest_shares=largest_shares(label_ZYX, spec.labels.n_classes),
+        largest_share=largest_share(label_ZYX, spec.labels.n_classes),
     )
     return _MeasuredCase(
         case=measured,

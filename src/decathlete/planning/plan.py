@@ -21,7 +21,6 @@ from decathlete.core.schema import Schema
 from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.planning.architectures import ARCHITECTURES, AnyNetworkSpec
-from decathlete.planning.connected import Groups
 from decathlete.planning.mirror_pairs import MirrorPair, SideSwap, make_side_swap, pair_problems
 from decathlete.planning.network_spec import Axes, Dims
 from decathlete.planning.normalizations import NORMALIZATIONS, AnyNormalization
@@ -84,8 +83,7 @@ class Plan(Schema):
         foreground_rule: definition of the foreground: the ``object`` (non-zero voxels, holes filled), or the voxels
             where every normalised channel is ``positive``, as in NVIDIA's recipe.
         network: specification of the network, of any architecture.
-        keep_largest: groups of structures; of the union of each group, a prediction keeps the largest connected
-            component.
+        keep_largest: whether predictions keep only the largest connected component of the foreground.
         structure_codes: codes of structures in DICOM objects, where the dataset declares them. No decision depends on
             them.
         training_ranges: of the training images.
@@ -120,7 +118,7 @@ class Plan(Schema):
     network: AnyNetworkSpec
     mirror_axes: Axes | None = None
     mirror_pairs: tuple[MirrorPair, ...] = Field(default=(), exclude_if=lambda pairs: not pairs)
-    keep_largest: Groups = Field(default=(), exclude_if=lambda groups: not groups)
+    keep_largest: bool = False
     structure_codes: dict[str, StructureCode] = Field(default={}, exclude_if=lambda codes: not codes)
     training_ranges: TrainingRanges
     fingerprint_digest: str
@@ -182,9 +180,6 @@ class Plan(Schema):
                 problems.append(
                     "mirror_pairs need the orientation canonical: left and right are unknown in stored axes"
                 )
-        known = {structure.name for structure in self.labels.structures}
-        if unknown := [name for group in self.keep_largest for name in group if name not in known]:
-            problems.append(f"keep_largest names unknown structures: {', '.join(unknown)}")
         if self.network.dims != self.dims:
             problems.append(f"the network is {self.network.dims}D, the plan {self.dims}D")
         unset = tuple(s is None for s in self.target_spacing)

@@ -25,8 +25,8 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 """Normalisation of version 1 -> the settings that it used."""
 _SET_BY_HAND = re.compile(r"set by hand(?: \((.*)\))?", re.DOTALL)
 """How the reason of a field that the user had set began in version 1."""
-_WITHOUT_EFFECT = frozenset({"reasons", "user_set", "requires", "configuration", "structure_codes"})
-"""Fields that no decision depends on."""
+_WITHOUT_EFFECT = frozenset({"reasons", "user_set", "requires", "configuration", "structure_codes", "keep_largest"})
+"""Fields that neither weights nor prepared data depend on."""
 
 
 def is_version_1(data: Mapping[str, Any]) -> bool:

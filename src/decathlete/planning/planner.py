@@ -16,7 +16,7 @@ from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning import explain
 from decathlete.planning.architectures import architecture_of, find_architecture, network_options_set
-from decathlete.planning.connected import find_connected
+from decathlete.planning.connected import is_connected
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, Spacing, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, memory_fraction
@@ -99,9 +99,7 @@ def make_plan(
         normalization=_normalization(spec.channels, fingerprint),
         foreground_channel=options.foreground_channel,
         mirror_pairs=pairs,
-        keep_largest=find_connected(
-            labels, fingerprint.cases, partial=[case.id for case in spec.cases if case.unannotated]
-        ),
+        keep_largest=is_connected(labels, fingerprint.cases),
         network=sized.network,
         training_ranges=_training_ranges(fingerprint, grid.order),
         fingerprint_digest=fingerprint.digest(),
@@ -119,7 +117,7 @@ def make_plan(
         **mirroring,
         **explain.why_foreground_channel(options.foreground_channel),
         **explain.why_previous_stage(previous_stage),
-        **explain.why_keep_largest(plan.keep_largest),
+        **explain.why_keep_largest(keep=plan.keep_largest),
         **explain.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),
         **_why_sized(sized, grid.median[-dims:], options.memory_target_gb),
         **{field: explain.set_by(option) for field, option in plan.user_set.items()},

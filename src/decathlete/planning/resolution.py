@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from decathlete.core.schema import Schema
+from decathlete.errors import OptionError, PlanError
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, describe_budget, training_steps
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.grid import Spacing
@@ -112,7 +113,9 @@ def choose_resolution(
         ceilings: of each candidate (:func:`candidate_spacings`), finest first.
         replan: returns the plan at another target spacing.
     """
-    full, *coarser = (_candidate(plan, ceiling, budget, replan=replan) for ceiling in ceilings)
+    full, *others = (_candidate(plan, ceiling, budget, replan=replan) for ceiling in ceilings)
+    assert full is not None  # for the type checker: it is not planned again
+    coarser = [candidate for candidate in others if candidate is not None]
     best = max(coarser, key=lambda candidate: candidate.expected_dice, default=full)
     if best.expected_dice < full.expected_dice + SMALLEST_GAIN:
         return plan
@@ -120,8 +123,14 @@ def choose_resolution(
     return best.plan.revised(reasons=best.plan.reasons | {"target_spacing": reason})
 
 
-def _candidate(plan: Plan, ceiling: Ceiling, budget: ComputeBudget, *, replan: Callable[[Spacing], Plan]) -> Candidate:
-    planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
+def _candidate(
+    plan: Plan, ceiling: Ceiling, budget: ComputeBudget, *, replan: Callable[[Spacing], Plan]
+) -> Candidate | None:
+    """Return the candidate of a grid; ``None`` if the network that the user set does not fit it."""
+    try:
+        planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
+    except (OptionError, PlanError):
+        return None
     adapted = adapt_plan(planned, budget)
     return Candidate(
         plan=planned,

@@ -39,16 +39,22 @@ class Transfer:
 
 
 def open_pretrained(folder: Path, plan: Plan) -> BundleMember:
-    """Return the first member of a model whose network has the plan's dimensions and architecture.
+    """Return the member of a model whose network has the plan's dimensions and architecture.
+
+    Of several, one with the plan's configuration is preferred: of a cascade, the stage that is trained.
 
     Raises:
         ModelError: there is no model, or it has no such member.
     """
     bundle = ModelBundle.load(folder)
-    for member in bundle.members:
-        network = member.plan.network
-        if (network.dims, network.architecture) == (plan.dims, plan.network.architecture):
-            return member
+    fitting = [
+        member
+        for member in bundle.members
+        if (member.plan.dims, member.plan.network.architecture) == (plan.dims, plan.network.architecture)
+    ]
+    if fitting:
+        same = [member for member in fitting if member.plan.configuration_name == plan.configuration_name]
+        return (same or fitting)[0]
     found = ", ".join(f"{m.plan.dims}D {m.plan.network.architecture}" for m in bundle.members)
     raise ModelError(
         f"has networks of other kinds ({found}) than the training ({plan.dims}D {plan.network.architecture})",
@@ -205,7 +211,8 @@ def _line(title: str, old: Sequence[str], new: Sequence[str], *, unknown: str) -
 
 
 def _input_names(plan: Plan) -> tuple[str, ...]:
-    return (*plan.channels, *([FOREGROUND] if plan.foreground_channel else []))
+    masks = [f"(previous stage) {structure.name}" for structure in plan.labels.structures] if plan.n_previous else []
+    return (*plan.channels, *([FOREGROUND] if plan.foreground_channel else []), *masks)
 
 
 def _output_names(plan: Plan) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from decathlete.core.files import remove
 from decathlete.errors import DecathleteError
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.models.combine import first_stage
+from decathlete.models.record import planned_postprocessing
 from decathlete.training.component_origins import training_origins
 from decathlete.training.loop.checkpoint import CONTENT_ERRORS, damage_error, load_checkpoint
 from decathlete.training.loop.state import RunState
@@ -126,6 +128,33 @@ def result_of(task: TrainTask, state: RunState) -> TrainResult:
     )
 
 
+def finished_result(task: TrainTask) -> TrainResult:
+    """Return the result of a finished run whose checkpoints were removed, from its models.
+
+    Raises:
+        ModelError: the model is missing or damaged.
+    """
+    final = ModelBundle.load(task.folder / MODEL).record.training_provenance
+    has_best = (task.folder / MODEL_BEST).is_dir()
+    best = ModelBundle.load(task.folder / MODEL_BEST).record.training_provenance if has_best else {}
+    return TrainResult(
+        folder=task.folder,
+        model=task.folder / MODEL,
+        model_best=task.folder / MODEL_BEST if has_best else None,
+        epochs=int(_number(final, "epochs") or 0),
+        steps=int(_number(final, "steps") or 0),
+        seconds=_number(final, "training_seconds") or 0.0,
+        mean_dice=_number(final, "validation_dice"),
+        best_dice=_number(best, "validation_dice"),
+        best_epoch=int(_number(best, "epoch") or 0) if has_best else None,
+    )
+
+
+def _number(provenance: Mapping[str, JsonValue], name: str) -> float | None:
+    value = provenance.get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
 def _last_dice(state: RunState) -> float | None:
     """Return the mean Dice of the last validation; ``None`` if there was none."""
     dice = [record.mean_dice for record in state.history if record.mean_dice is not None]
@@ -160,7 +189,7 @@ def _save_bundle(
         previous_stage=stages[0].name if stages else None,
         components=training_origins(task.config, task.augmentation),
     )
-    ModelBundle.save(folder, [*stages, member], overwrite=True)
+    ModelBundle.save(folder, [*stages, member], postprocessing=planned_postprocessing(task.plan), overwrite=True)
 
 
 def _remove_derived(model: Path) -> None:

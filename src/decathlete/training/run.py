@@ -45,7 +45,15 @@ from decathlete.training.reporting.progress import LogProgress, TrainingProgress
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.training.reporting.silence import silence_lightning
 from decathlete.training.requirements import warn_of_memory
-from decathlete.training.results import MODEL, TrainResult, finish, load_state, result_of, save_stopped_model
+from decathlete.training.results import (
+    MODEL,
+    TrainResult,
+    finish,
+    finished_result,
+    load_state,
+    result_of,
+    save_stopped_model,
+)
 from decathlete.training.run_folder import check_plan, claim, make_record, require_space
 
 log = logging.getLogger(__name__)
@@ -138,8 +146,8 @@ def _try_pretrained(plan: Plan, config: TrainConfig, folder: Path) -> None:
 
 def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezvous: Rendezvous) -> TrainResult:
     state = _saved_state(task)
-    if record.finished and state is not None:
-        return result_of(task, state)
+    if record.finished:
+        return finished_result(task) if state is None else result_of(task, state)
     if state is None or state.outcome != "complete":
         require_space(task.folder, task.plan, n_checkpoints=2 if state is None else 1)
         warn_of_memory(task)

@@ -25,7 +25,7 @@ def compute_budget(config: TrainConfig, network: NetworkSpec) -> ComputeBudget:
     return ComputeBudget(
         device=device,
         max_time_s=config.max_time_s,
-        threads=max(1, usable_threads() // n_sharing),
+        threads=max(1, min(usable_threads(), torch.get_num_threads()) // n_sharing),
         arithmetic=cpu_arithmetic(precision),
         steps=config.total_steps,
     )

@@ -137,6 +137,15 @@ def test_ignored_voxels_are_no_lesion():
         assert all(s >= 0 for s in free)
 
 
+@pytest.mark.parametrize("merge_classes", [False, True])
+def test_background_that_is_not_annotated_is_no_lesion(merge_classes):
+    label_ZYX = label_of((IGNORE_INDEX - 1, (0, 0, 0), 10), (2, (12, 30, 30), 3))
+    patches = sampler("lesion", {"a": label_ZYX}, merge_classes=merge_classes)
+    foreground = {2: np.flatnonzero(label_ZYX == 2)}
+    for step in range(40):
+        assert label_ZYX[tuple(s + 1 for s in patches.start(SHAPE, foreground, step, 1))] == 2
+
+
 @pytest.mark.parametrize("name", ["class_balanced", "lesion"])
 @pytest.mark.parametrize("patch_size", [PATCH, (3, 3)], ids=["3d", "2d"])
 def test_a_training_that_resumes_at_a_step_draws_the_same(name, patch_size, rare):

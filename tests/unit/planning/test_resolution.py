@@ -8,9 +8,10 @@ import math
 import pytest
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
+from decathlete.errors import OptionError
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.overrides import plan_with
+from decathlete.planning.overrides import plan_at, plan_with
 from decathlete.planning.resolution import Ceiling, candidate_spacings, choose_resolution, resolution_is_open
 
 SHAPE = (160, 192, 160)
@@ -64,6 +65,22 @@ def test_a_short_time_on_a_large_image_makes_the_grid_coarser():
     assert "coarser than full resolution (1 × 1 × 1 mm" in coarse.reasons["target_spacing"]
     assert "labels keep a Dice of" in coarse.reasons["target_spacing"]
     assert "for 5 min on a CPU with 2 threads" in coarse.reasons["target_spacing"]
+
+
+def test_a_network_that_the_user_set_keeps_the_grids_that_it_fits():
+    """Coarse grids of a small image have fewer levels than the network that was set."""
+    spec, fingerprint = made_up_spec(), made_up_fingerprint([(36, 50, 35)] * 20, [(1, 1, 1)] * 20)
+    options = PlanOptions(overrides=("network.features=24,48,96,192",))
+    plan = plan_with(spec, fingerprint, dims=3, options=options)
+    ceilings = [Ceiling(spacing=s, dice=(1.0,)) for s in candidate_spacings(plan)]
+
+    def replan(spacing):
+        return plan_at(spacing, spec, fingerprint, dims=3, options=options, configuration="3d")
+
+    with pytest.raises(OptionError, match="network"):
+        replan(ceilings[-1].spacing)
+    found = choose_resolution(plan, ceilings, MINUTES, replan=replan)
+    assert found.network.features == (24, 48, 96, 192)
 
 
 def test_fine_structures_keep_full_resolution():

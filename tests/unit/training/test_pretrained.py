@@ -54,6 +54,26 @@ def test_channels_and_classes_are_matched_by_name(tmp_path: Path) -> None:
     )
 
 
+def test_a_cascade_takes_over_the_stage_that_is_trained_with_its_masks(tmp_path: Path) -> None:
+    low, high = (
+        make_test_plan(3, configuration=configuration, **changes)
+        for configuration, changes in (
+            ("3d_lowres", {}),
+            ("3d_cascade", {"previous_stage": "3d_lowres", "network": make_test_network(in_channels=3)}),
+        )
+    )
+    first = TrainedMember(plan=low, networks=[build_network(low.network, seed=1)], name="3d_lowres")
+    second = TrainedMember(
+        plan=high, networks=[build_network(high.network, seed=2)], name="3d_cascade", previous_stage="3d_lowres"
+    )
+    bundle = ModelBundle.save(tmp_path / "old", [first, second])
+    network = build_network(high.network, seed=3)
+    transfer = load_pretrained(network, high, bundle.folder)
+    assert transfer.fresh == ()
+    trained = bundle.members[1].build(0).state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
+
+
 def test_regions_do_not_take_over_classes(tmp_path: Path) -> None:
     bundle = save_model(tmp_path / "old", make_plan(("T1",), ["rim", "core"]))
     labels = LabelSet.from_names(["rim", "core"]).revised(

@@ -111,6 +111,23 @@ def test_few_patients_decide_nothing(tmp_path):
     assert "fewer than 5" in found.note
 
 
+def test_few_patients_with_a_structure_decide_nothing_on_it(tmp_path):
+    """An interval over one patient has no width."""
+
+    def drawn(number):
+        prediction, truth = draw(number)
+        if number:
+            prediction[prediction == 1] = 0
+            truth[truth == 1] = 0
+        return prediction, truth
+
+    found = decide(write_cases(tmp_path, drawn=drawn))
+    assert found.steps == ()
+    assert {d.reason for d in found.tried if d.structure == "organ" and d.gain} == {
+        "only 1 held-out patient(s) have the structure"
+    }
+
+
 def test_a_gain_in_few_cases_is_no_clear_gain(tmp_path):
     """Islands in one case of eight may be chance."""
 

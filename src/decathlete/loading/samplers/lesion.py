@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Lock
 
 import numpy as np
@@ -59,26 +59,27 @@ class LesionSampler(OversamplingSampler):
         self, foreground: Foreground, step: int, index: int, random: np.random.Generator
     ) -> NDArray[np.int64] | None:
         """Return voxels of one lesion of the case."""
-        if all(value == IGNORE_INDEX for value in foreground):
+        classes = [value for value in foreground if value != IGNORE_INDEX]
+        if not classes:
             return None
-        lesions = self._lesions_of(self.case_id(step, index))
+        lesions = self._lesions_of(self.case_id(step, index), classes)
         if not lesions:
             return None
         of_class = lesions[sorted(lesions)[int(random.integers(len(lesions)))]]
         return of_class[int(random.integers(len(of_class)))]
 
-    def _lesions_of(self, case_id: str) -> Lesions:
+    def _lesions_of(self, case_id: str, classes: Sequence[int]) -> Lesions:
         found = self._lesions.get(case_id)
         if found is None:
             with self._lock:  # one case at a time: labelling needs several times the label's memory
                 found = self._lesions.get(case_id)
                 if found is None:
-                    found = self._lesions[case_id] = self._find_lesions(case_id)
+                    found = self._lesions[case_id] = self._find_lesions(case_id, classes)
         return found
 
-    def _find_lesions(self, case_id: str) -> Lesions:
+    def _find_lesions(self, case_id: str, classes: Sequence[int]) -> Lesions:
         label_ZYX = self._read_label(case_id)
-        foreground_ZYX = (label_ZYX > 0) & (label_ZYX != IGNORE_INDEX)
+        foreground_ZYX = np.isin(label_ZYX, classes)  # neither ignored voxels nor background that is not annotated
         if self.settings.merge_classes:
             masks = {MERGED: foreground_ZYX} if foreground_ZYX.any() else {}
         else:

@@ -104,6 +104,7 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         self._choice = ThreadChoice(self._n_threads)
         self._steps_s: list[float] = []  # durations of the window's steps
         self._last_step_s = 0.0  # when the last step ended
+        self._is_first_step = True  # it prepares kernels: slower than all others
         # Waiting between epochs does not count: it is kept at the end of an epoch, and counted from a new mark.
         self._waited_s = self._wait_at_mark_s = 0.0
 
@@ -133,8 +134,11 @@ class AdaptThreads(pl.Callback):  # type: ignore[misc]
         if not self._is_active(trainer, pl_module):
             return
         now_s = pl_module.clock.elapsed()
-        self._steps_s.append(now_s - self._last_step_s)
-        self._last_step_s = now_s
+        step_s, self._last_step_s = now_s - self._last_step_s, now_s
+        if self._is_first_step:
+            self._is_first_step, self._wait_at_mark_s = False, self._wait_s() or 0.0
+            return
+        self._steps_s.append(step_s)
         seconds = sum(self._steps_s)
         if seconds >= SLOW_S or (seconds >= WINDOW_S and len(self._steps_s) >= WINDOW_STEPS):
             self._close_window(now_s, seconds)

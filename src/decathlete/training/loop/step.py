@@ -1,7 +1,7 @@
 """The parts of a training step that queue work on the device without synchronising.
 
 That they ask nothing of the device is tested on torch's ``meta`` device, where asking is an error. A training asks once
-a step, for what :func:`report` holds.
+a step, for what :func:`pack_loss_and_finite` holds.
 """
 
 from __future__ import annotations

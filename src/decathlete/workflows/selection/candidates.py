@@ -72,7 +72,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutResult:
-    """The held-out cases of a candidate, predicted without post-processing by models that did not see them.
+    """The held-out cases of a candidate, predicted by models that did not see them.
 
     Attributes:
         scores: Dice of every case.

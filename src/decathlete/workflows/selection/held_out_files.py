@@ -32,7 +32,7 @@ def write_held_out_files(
 
     Args:
         cases: held-out cases of each fold of the model.
-        predictions: case id -> label map without post-processing; its record is beside it.
+        predictions: case id -> label map by the candidate's models; its record is beside it.
         folder: receives label maps and records.
 
     Raises:

@@ -26,7 +26,7 @@ from decathlete.workflows.selection.step_effects import (
 )
 
 MIN_PATIENTS = 5
-"""Held-out patients, at least. With fewer, chance alone can make every one of them better."""
+"""Held-out patients with the structure, at least. With fewer, chance alone can make every one of them better."""
 _FILTERS = ("keep_largest_component", "remove_small")
 """Steps that exclude each other: the one with the greater gain is used."""
 
@@ -49,7 +49,7 @@ def decide_postprocessing(
     filters (largest component, smallest volume), the one with the greatest gain is used; holes are filled afterwards.
 
     Args:
-        cases: predictions without post-processing, and truths.
+        cases: predictions by the runs' models (with the steps of their plan), and truths.
         smallest_truth_ml: structure -> its smallest true volume in a case, mL.
         patients: case id -> patient.
 
@@ -127,6 +127,10 @@ def _decide_step(
     own = names.index(name)
     gain = Difference.of(gather(before, own), gather(after, own), patients=patients, confidence=confidence)
     worse = [n for i, n in enumerate(names) if i != own and _is_worse(gather(before, i), gather(after, i))]
+    n_patients = len({patients.get(case, case) for case, dice in before.items() if dice[own] is not None})
+    if n_patients < MIN_PATIENTS:
+        reason = f"only {n_patients} held-out patient(s) have the structure"
+        return StepDecision(structure=name, step=step, gain=gain, helps=False, reason=reason)
     helps = gain is not None and gain.low > 0 and not worse
     return StepDecision(structure=name, step=step, gain=gain, helps=helps, reason=_reason(gain, worse))
 

@@ -14,7 +14,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import OptionError
 from decathlete.inference.options import PredictOptions
-from decathlete.models.bundle import check_place
+from decathlete.models.bundle import ModelBundle, check_place
 from decathlete.models.combine import combine_bundles
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.selection.candidates import (
@@ -208,10 +208,12 @@ class _SelectionSteps:
 
     def _write(self, best: Candidate, result: HeldOutResult, selection: Selection) -> SelectResult:
         """Write the model, its held-out predictions and their scores, and the page."""
+        runs = [run.folder for run in best.runs]
+        planned = ModelBundle.load(runs[0]).record.postprocessing  # in the held-out predictions, too
         bundle = combine_bundles(
-            [run.folder for run in best.runs],
+            runs,
             self.folder / MODEL,
-            postprocessing=selection.postprocessing.steps,
+            postprocessing=(*planned, *selection.postprocessing.steps),
             provenance={"selection": selection.provenance()},
             overwrite=True,
         )

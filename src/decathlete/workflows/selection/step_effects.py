@@ -79,7 +79,7 @@ def measure_steps(
         steps: each changes one structure.
 
     Returns:
-        The Dice without post-processing; and by the index of each step that changes the prediction, the Dice with it.
+        The Dice of the prediction as it is; and by the index of each step that changes it, the Dice with the step.
     """
     prediction_ZYX, truth_ZYX, geometry = _read(case)
     counts = _Counts(prediction_ZYX, truth_ZYX, labels, unannotated=case.unannotated)

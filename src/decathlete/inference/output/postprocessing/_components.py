@@ -25,6 +25,8 @@ def label_components(
     structure = ndimage.generate_binary_structure(3, _RANKS[connectivity])
     components_ZYX = np.empty(mask_ZYX.shape, np.int32)
     n = ndimage.label(mask_ZYX, structure, output=components_ZYX)
-    counts = np.bincount(components_ZYX.ravel(), minlength=n + 1)
+    counts = np.zeros(n + 1, np.int64)
+    for components_YX in components_ZYX:  # slice by slice: bincount converts every voxel to 8 bytes
+        counts += np.bincount(components_YX.ravel(), minlength=n + 1)
     counts[0] = 0
     return components_ZYX, counts

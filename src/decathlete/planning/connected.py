@@ -9,16 +9,12 @@ alone tell it before training, and for a single fold.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from decathlete.core.labels import LabelSet, foreground_mask
-
-if TYPE_CHECKING:
-    from decathlete.planning.fingerprint import CaseFingerprint
 
 LEAST_SHARE = 0.99
 """Share of the foreground in its largest component from which it counts as connected: a few stray voxels of an
@@ -54,16 +50,14 @@ def largest_share(label_ZYX: NDArray[np.uint8], n_classes: int) -> float | None:
     return float(counts.max() / counts.sum())
 
 
-def is_connected(labels: LabelSet, cases: Sequence[CaseFingerprint]) -> bool:
-    """Return whether the structures together are one connected component in (nearly) all training cases.
+def is_connected(shares: Sequence[float | None]) -> bool:
+    """Return whether the foreground is one component in (nearly) all cases, by their :func:`largest_share`."""
+    known = [share for share in shares if share is not None]
+    n_connected = sum(share >= LEAST_SHARE for share in known)
+    return len(known) >= FEWEST_CASES and n_connected >= LEAST_CASES_SHARE * len(known)
 
-    Regions that leave a class out are not: whether they are connected was not measured.
-    """
+
+def cover_foreground(labels: LabelSet) -> bool:
+    """Return whether every foreground class is part of a structure; regions may leave some out."""
     covered = {value for structure in labels.structures for value in structure.values}
-    shares = [case.largest_share for case in cases if case.largest_share is not None]
-    connected = sum(share >= LEAST_SHARE for share in shares)
-    return (
-        covered >= {label.value for label in labels.foreground}
-        and len(shares) >= FEWEST_CASES
-        and connected >= LEAST_CASES_SHARE * len(shares)
-    )
+    return covered >= {label.value for label in labels.foreground}

@@ -24,7 +24,7 @@ from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import CasesFailedError, DatasetError, GridMismatchError, ImageError
 from decathlete.io.images import read_channels, read_label
 from decathlete.io.largest_images import sizes_of_largest
-from decathlete.planning.connected import largest_share
+from decathlete.planning.connected import is_connected, largest_share
 
 FINGERPRINT_VERSION = 1
 
@@ -55,8 +55,6 @@ class CaseFingerprint(Schema):
         class_voxels: voxels of each class index (background first).
         channel_means: mean intensity of each channel inside the crop box.
         unit: of the spacing; ``pixel`` if the file format has none.
-        largest_share: share of the foreground that is in its largest connected component, 0..1; ``None`` if unknown, as
-            in fingerprints of older releases.
     """
 
     case_id: str
@@ -66,7 +64,6 @@ class CaseFingerprint(Schema):
     class_voxels: tuple[int, ...]
     channel_means: tuple[float, ...]
     unit: Unit = "mm"
-    largest_share: float | None = Field(default=None, exclude_if=lambda share: share is None)
 
 
 class Fingerprint(Schema):
@@ -75,6 +72,8 @@ class Fingerprint(Schema):
     Attributes:
         dataset_digest: digest of the manifest and of the files' sizes and times; it changes with the dataset.
         orientation: axes of ``cases``: canonical (superior, anterior, right) or as stored.
+        connected: whether the foreground is one connected component in nearly all cases; unknown in fingerprints of
+            older releases.
     """
 
     has_checksum = True
@@ -84,6 +83,7 @@ class Fingerprint(Schema):
     orientation: Orientation = "canonical"
     cases: tuple[CaseFingerprint, ...]
     intensity: tuple[IntensityStatistics, ...]
+    connected: bool = Field(default=False, exclude_if=lambda connected: not connected)
 
     @property
     def unit(self) -> Unit:
@@ -109,9 +109,8 @@ class Fingerprint(Schema):
 
     def digest(self) -> str:
         """Return the digest of the measurements that prepared data depend on."""
-        values = self.model_dump()
+        values = self.model_dump(exclude={"connected"})
         for case in values["cases"]:
-            case.pop("largest_share", None)
             if case["unit"] == "mm":  # fingerprints of older releases keep their digest
                 del case["unit"]
         return value_digest(values)
@@ -119,10 +118,16 @@ class Fingerprint(Schema):
 
 @dataclass(frozen=True, kw_only=True)
 class _MeasuredCase:
-    """One case's measurements, and the sample of its foreground (channels, samples) for the statistics."""
+    """One case's measurements, and what only the whole dataset's are made from.
+
+    Attributes:
+        sample_CN: intensities of the foreground (channels, samples).
+        largest_share: of the foreground, see :func:`~decathlete.planning.connected.largest_share`.
+    """
 
     case: CaseFingerprint
     sample_CN: NDArray[np.float32]
+    largest_share: float | None
 
 
 def make_fingerprint(
@@ -202,10 +207,10 @@ def _measure(case: Case, *, spec: DatasetSpec, orientation: Orientation, n_sampl
         crop_ratio=float(np.prod(box.shape) / label_ZYX.size),
         class_voxels=tuple(counts[: spec.labels.n_classes].tolist()),
         channel_means=tuple(means.tolist()),
-        largest_share=largest_share(label_ZYX, spec.labels.n_classes),
     )
     return _MeasuredCase(
         case=measured,
+        largest_share=largest_share(label_ZYX, spec.labels.n_classes),
         sample_CN=_sample(image_CZYX, foreground_mask(label_ZYX, spec.labels.n_classes), case.id, n_samples),
     )
 
@@ -268,6 +273,7 @@ def _pool(spec: DatasetSpec, measured: Sequence[_MeasuredCase], orientation: Ori
         orientation=orientation,
         cases=tuple(m.case for m in measured),
         intensity=tuple(_statistics(channel) for channel in samples_CN),
+        connected=is_connected([m.largest_share for m in measured]),
     )
 
 

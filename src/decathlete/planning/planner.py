@@ -16,7 +16,7 @@ from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning import explain
 from decathlete.planning.architectures import architecture_of, find_architecture, network_options_set
-from decathlete.planning.connected import is_connected
+from decathlete.planning.connected import cover_foreground
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, Spacing, WorkingGrid, is_flat, permute, working_grid
 from decathlete.planning.memory import batch_that_fits, cap_batch, memory_fraction
@@ -99,7 +99,7 @@ def make_plan(
         normalization=_normalization(spec.channels, fingerprint),
         foreground_channel=options.foreground_channel,
         mirror_pairs=pairs,
-        keep_largest=is_connected(labels, fingerprint.cases),
+        keep_largest=fingerprint.connected and cover_foreground(labels),
         network=sized.network,
         training_ranges=_training_ranges(fingerprint, grid.order),
         fingerprint_digest=fingerprint.digest(),

@@ -11,6 +11,7 @@ import pytest
 from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import CasesFailedError, DatasetError
+from decathlete.planning.connected import FEWEST_CASES
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 
 LABELS = LabelSet(
@@ -105,3 +106,13 @@ def test_a_dataset_without_foreground_or_labels_is_refused(tmp_path):
         make_fingerprint(spec_of(tmp_path, empty))
     with pytest.raises(DatasetError, match="label"):
         make_fingerprint(spec_of(tmp_path, Case(id="empty", images=empty.images)))
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_whether_the_foreground_is_connected_in_all_cases(tmp_path, connected):
+    label = np.zeros((10, 12, 14), np.uint8)
+    label[3:5, 4:6, 5:7], label[5:7, 4:6, 5:7] = 1, 4
+    label[7, 8, 9] = 0 if connected else 1
+    cases = [write_case(tmp_path, f"case{number}", label=label) for number in range(FEWEST_CASES)]
+    assert make_fingerprint(spec_of(tmp_path, *cases)).connected == connected
+    assert not make_fingerprint(spec_of(tmp_path, *cases[1:])).connected

@@ -67,7 +67,7 @@ MODES_AND_ARTIFACTS = [
 """Each mode of the recipe, and each kind of file that it writes."""
 NO_OPTION = {
     "main --exec_mode", "main --logname", "main --data2d_dim", "main --save_ckpt", "main --ckpt_store_dir",
-    "scripts/train", "scripts/inference", "scripts/benchmark --logname", "cascaded U-Net", "crop to non-zero",
+    "scripts/train", "scripts/inference", "scripts/benchmark --logname", "crop to non-zero",
     "pad to the patch", "2D: centre-cropped or padded to the patch", "loss: (1 - Dice) + cross entropy",
     "the Dice leaves out the background", "TF32", "Docker", "notebook: custom dataset", "notebook: BraTS",
     "deployment by Triton Inference Server", "Triton: conversion to a deployable format",

@@ -205,9 +205,9 @@ def defaults_of(span: str) -> tuple[str, str] | None:
         each = (AugmentationConfig.default(3), AugmentationConfig.recipe(3))
         ours, theirs = (strength(config[field]) for config in each)
         return ours, theirs
-    if schema == "TrainConfig" and field in SHORT_FORMS:
+    if schema == "TrainConfig" and (field in SHORT_FORMS or "." in field):
         value: Any = TrainConfig()
-        for name in SHORT_FORMS[field].split("."):
+        for name in SHORT_FORMS.get(field, field).split("."):
             value = getattr(value, name)
         return plain(value), "same"
     info = SCHEMAS[schema].model_fields[field]

@@ -110,7 +110,7 @@ class TrainArguments:
         typer.Option(
             "--deterministic/--no-deterministic",
             rich_help_panel=TRAINING,
-            help="Bit-for-bit repeatable training by --epochs on CUDA, slower; on CPUs it always is repeatable.",
+            help="Bit-for-bit repeatable training by --epochs on CUDA, slower; CPUs always repeat it.",
         ),
     ] = False
     pretrained: Annotated[

@@ -3,8 +3,8 @@
 #   docker build -t decathlete:gpu .
 #   docker build -t decathlete:cpu --build-arg DEVICE=cpu --build-arg TORCH_INDEX=... .
 #
-# torch's wheels bring the CUDA libraries along, so a plain Python image does for both; what a GPU needs besides, the
-# driver, comes from the host through the NVIDIA container toolkit.
+# torch's wheels contain the CUDA libraries, so both images are based on a plain Python image. The GPU's driver comes from
+# the host, through the NVIDIA container toolkit.
 ARG BASE=python:3.11.14-slim-bookworm
 
 FROM ${BASE} AS build
@@ -24,7 +24,7 @@ COPY constraints.txt ./
 RUN case "$DEVICE" in \
         gpu) pip --python /opt/decathlete/bin/python install -c constraints.txt torch ;; \
         cpu) pip --python /opt/decathlete/bin/python install -c constraints.txt --no-deps \
-            --index-url "${TORCH_INDEX:?say where the CPU builds of torch are: --build-arg TORCH_INDEX=URL}" torch ;; \
+            --index-url "${TORCH_INDEX:?set the index of the CPU builds of torch: --build-arg TORCH_INDEX=URL}" torch ;; \
         *) echo "DEVICE is '$DEVICE': choose cpu or gpu" >&2; exit 1 ;; \
     esac
 

@@ -1,7 +1,7 @@
-# make demo      a virtual environment, then a brain cohort made, trained on and reported
-# make test      a virtual environment, then the checks and the tests that decide (under 15 minutes)
-# make test-full what is long or needs big packages, too
-# make robustness malformed inputs, kills and faults, all of them (about an hour); the outcomes go to robustness-results/
+# make demo      a virtual environment, then `decathlete demo`
+# make test      a virtual environment, then style, types, import contracts and tests
+# make test-full also the tests that are long or need large packages
+# make robustness all malformed inputs, kills and faults (about an hour); outcomes in robustness-results/
 # make docs      the documentation site, in site/
 # make fake-cuda a separate environment with torch's CUDA build (4.7 GB), and the tests of CUDA that need no GPU
 # make viewers   the client of MONAI Label that 3D Slicer uses, and its OHIF, in .viewers (for make test-full)

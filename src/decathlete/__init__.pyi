@@ -45,8 +45,12 @@ from .evaluation.scores import (
     Scores as Scores,
 )
 from .export.exporters import ExportResult as ExportResult
+from .export.exporters.triton import TritonRepository as TritonRepository
+from .export.programs import ExportedProgram as ExportedProgram
 from .export.triton_options import TritonSettings as TritonSettings
 from .inference.options import PredictOptions as PredictOptions
+from .inference.output.dicom.result import DicomOptions as DicomOptions
+from .inference.output.output_kind import OutputKind as OutputKind
 from .inference.predict import Predictor as Predictor
 from .inference.predict_files import PredictedFile as PredictedFile
 from .inference.prediction import Prediction as Prediction
@@ -79,6 +83,7 @@ from .planning.options import PlanOptions as PlanOptions
 from .planning.overrides import preset_options as preset_options
 from .planning.plan import Plan as Plan
 from .preprocessing.store import PreparedStore as PreparedStore
+from .serving.dicom_node.settings import DicomNodeSettings as DicomNodeSettings
 from .serving.http.server import serve as serve
 from .serving.settings import (
     ModelSource as ModelSource,
@@ -97,6 +102,7 @@ from .serving.triton.verify import (
     TritonVerifyOptions as TritonVerifyOptions,
     triton_verify as triton_verify,
 )
+from .synthetic.brain_cohort import CohortOptions as CohortOptions
 from .training.config import (
     TrainConfig as TrainConfig,
     ValidationConfig as ValidationConfig,
@@ -116,7 +122,10 @@ from .workflows.demo import (
     DemoResult as DemoResult,
     demo as demo,
 )
-from .workflows.export_int8 import export_int8 as export_int8
+from .workflows.export_int8 import (
+    Int8Program as Int8Program,
+    export_int8 as export_int8,
+)
 from .workflows.export_model import (
     export_model as export_model,
     export_onnx as export_onnx,
@@ -129,6 +138,7 @@ from .workflows.plain_dataset import describe_folders as describe_folders
 from .workflows.predict import predict as predict
 from .workflows.prepare_for_model import prepare_for_model as prepare_for_model
 from .workflows.preprocess import preprocess as preprocess
+from .workflows.progress import ProgressReporter as ProgressReporter
 from .workflows.report import report as report
 from .workflows.run import (
     RunResult as RunResult,

@@ -21,8 +21,8 @@ def components(
     ] = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """List components: losses, optimizers, networks, transforms, image formats, metrics, ... Name a kind to see their
-    settings."""
+    """List losses, optimizers, networks and other components. With the name of a kind, also
+    show their settings."""
     from decathlete.workflows.components import components as describe_components
     from decathlete.workflows.components import list_components
 

@@ -96,7 +96,8 @@ Suffix = Annotated[
         "--suffix",
         metavar="SUFFIX",
         show_default="the source's",
-        help="File format of all images: .nii.gz, .nii, .nrrd, .mha, or a plug-in's; others are converted.",
+        help="File format of all images and label maps, which are converted if needed: .nii.gz, .nii, .nrrd, .mha, "
+        ".mgz, .png, .bmp, .tif, .ome.tif, or a plug-in's.",
     ),
 ]
 

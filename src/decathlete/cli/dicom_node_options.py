@@ -37,7 +37,7 @@ class DicomNodeArguments:
         typer.Option(
             metavar="AET",
             rich_help_panel=NODE,
-            help="Title of an application that may send to the node. Repeat it for several.",
+            help="Title of an application that may send to the node. Can be repeated.",
         ),
     ] = None
     dicom_host: Annotated[
@@ -46,7 +46,7 @@ class DicomNodeArguments:
             metavar="ADDRESS",
             rich_help_panel=NODE,
             show_default=LOCAL,
-            help="Address that the node listens at; 0.0.0.0: every one.",
+            help="Address that the node listens on; 0.0.0.0: all addresses.",
         ),
     ] = None
     send_to: Annotated[
@@ -61,8 +61,8 @@ class DicomNodeArguments:
             metavar="[CHANNEL=]RULE",
             rich_help_panel=NODE,
             show_default="by the names of the channels",
-            help="Series that the node segments, as in decathlete predict: modality:CT,description:*thorax*. For "
-            "models of several channels, repeat it: PET=modality:PT.",
+            help="Series that the node segments, as in decathlete predict: modality:CT,description:*thorax*. Can "
+            "be repeated, for models of several channels: PET=modality:PT.",
         ),
     ] = None
     dicomweb: Annotated[

@@ -119,9 +119,10 @@ def export_triton(
     dataset: ValidationData = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Export a model to a repository of Triton Inference Server: the network, and the pipeline from image to label map.
+    """Export a model to a repository of Triton Inference Server.
 
-    A network whose logits differ from the model's is not written. Models of other names in the repository stay.
+    It contains the network, and the pipeline from image to label map. A network whose logits differ from the model's
+    is not written. Models of other names in the repository stay.
     """
     from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.export_triton import export_triton as export
@@ -220,7 +221,7 @@ def _plugin_command(name: str) -> Any:
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help=f"Setting of the exporter. May be given several times. {described}",
+            help=f"Setting of the exporter. Can be repeated. {described}",
             hidden=not fields,
         ),
     ]

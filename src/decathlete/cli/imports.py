@@ -204,9 +204,10 @@ def import_dynunet(
     settings: CheckpointArguments,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Import a checkpoint of NVIDIA's nnU-Net for PyTorch (network: MONAI's DynUNet) for `predict`.
+    """Import a checkpoint of NVIDIA's nnU-Net for PyTorch.
 
-    The settings of the model are printed, each with its reason.
+    Its network is MONAI's DynUNet; `predict` uses the imported model. The settings of the model are printed, each with
+    its reason.
     """
     from decathlete.interop.dynunet import import_dynunet as import_model
     from decathlete.planning.explain import explain

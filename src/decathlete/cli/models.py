@@ -91,7 +91,7 @@ def validate(
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Predict and score the held-out cases of a model, on their original grids."""
+    """Predict and score the held-out cases of a model. By default, scores are on the original grids of the images."""
     from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.workflows.validate import validate as validate_model
 
@@ -119,7 +119,7 @@ def predict(
         typer.Option(
             "--model",
             metavar="DIR",
-            help="Model: folder of a run, a model or an exported program. Repeat it for an ensemble.",
+            help="Model: folder of a run, a model or an exported program. Can be repeated, for an ensemble.",
         ),
     ],
     input_: Annotated[

@@ -337,8 +337,8 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         rich_help_panel=MACHINE,
-        help="Memory layout of feature maps: channels-first (NCDHW), channels-last (NDHWC), or auto: channels-last on "
-        "CPUs, channels-first elsewhere. Results differ by rounding only.",
+        help="Memory layout of feature maps: channels_first (NCDHW), channels_last (NDHWC), or auto: channels_last on "
+        "CPUs, channels_first elsewhere. Results differ by rounding only.",
     ),
 ]
 

@@ -35,8 +35,8 @@ class OutputArguments:
             metavar="[CHANNEL=]RULE",
             rich_help_panel=DICOM,
             show_default="by the names of the channels",
-            help="Series to segment: modality:CT,description:*thorax*,orientation:axial,slices:20 (at least). For "
-            "models of several channels, repeat it: PET=modality:PT.",
+            help="Series to segment: modality:CT,description:*thorax*,orientation:axial,slices:20 (at least). Can "
+            "be repeated, for models of several channels: PET=modality:PT.",
         ),
     ] = None
     segmentation_type: Annotated[

@@ -64,8 +64,8 @@ def run(
     fold_resources: FoldResources = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Run all steps for one fold or several: check, plan, prepare, train, score, report, predict imagesTs. A stopped
-    run is resumed when the command is repeated."""
+    """Run all steps for one fold or several. The steps are: check, plan, prepare, train, score, report, predict
+    imagesTs. A stopped run is resumed when the command is repeated."""
     from decathlete.cli.progress import TerminalReporter
     from decathlete.cluster.resources import parse_resources
     from decathlete.planning.configurations import dims_of

@@ -33,7 +33,7 @@ def evaluate(
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Score predicted label maps by the true ones: Dice, IoU, surface Dice, HD95 and volumes, per class and case."""
+    """Compare predicted label maps with the true ones. The scores are Dice, IoU, surface Dice, HD95 and volumes."""
     from decathlete.cli.progress import print_json
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as evaluate_predictions
@@ -62,7 +62,7 @@ def report(
     model: o.Model,
     dataset: o.RawDataset = None,
 ) -> None:
-    """Write report.html of a run: plan, curves, scores, and images of the best, median and worst case."""
+    """Write report.html of a run. It shows plan, curves, scores, and images of the best, median and worst case."""
     from decathlete.workflows.report import report as write_report
 
     echo(f"report in {write_report(model, dataset_root=dataset)}")

@@ -40,8 +40,8 @@ def select(
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Compare trained configurations and pairs of them by their held-out cases, decide on post-processing, and write
-    the best as one model."""
+    """Compare trained configurations and write the best model. Configurations and pairs of them are compared by their
+    held-out cases, and post-processing is selected."""
     from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.workflows.selection.select import select as select_model
 

@@ -18,8 +18,8 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="[NAME=]DIR",
-        help="Model to offer: folder of a run, a model or an exported program. Repeat it for several models; NAME is "
-        "its name in the API.",
+        help="Model to offer: folder of a run, a model or an exported program. Can be repeated; NAME is its name in "
+        "the API.",
     ),
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the queue, the uploads and the results.")]

@@ -17,7 +17,7 @@ LOCAL = "127.0.0.1"
 """Address that only this computer can reach."""
 
 ListenAddress = Annotated[
-    str, typer.Option("--host", metavar="ADDRESS", help="Address to listen at; 0.0.0.0: every one.")
+    str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all addresses.")
 ]
 
 
@@ -41,7 +41,7 @@ class ProtectionArguments:
         typer.Option(
             metavar="NAME",
             rich_help_panel=PROTECTION,
-            help="Further name under which the service is reached, e.g. through a proxy. Repeat it for several.",
+            help="Further name under which the service is reached, e.g. through a proxy. Can be repeated.",
         ),
     ] = None
     allow_origin: Annotated[
@@ -49,7 +49,7 @@ class ProtectionArguments:
         typer.Option(
             metavar="URL",
             rich_help_panel=PROTECTION,
-            help="Other site whose pages may use the API, e.g. https://viewer.example.org. Repeat it for several.",
+            help="Other site whose pages may use the API, e.g. https://viewer.example.org. Can be repeated.",
         ),
     ] = None
 
@@ -89,7 +89,7 @@ class LimitArguments:
         ),
     ] = 8.0
     max_jobs: Annotated[
-        int, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Greatest number of jobs that wait.")
+        int, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Maximum number of waiting jobs.")
     ] = 1000
     max_time: Annotated[
         str,

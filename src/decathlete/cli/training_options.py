@@ -81,7 +81,13 @@ class TrainArguments:
         str, o.component_option("decathlete.training.objective.schedules", "Learning-rate schedule", TRAINING)
     ] = "cosine"
     loss: Annotated[
-        str, o.component_option("decathlete.training.objective.losses", "Loss added to the Dice", TRAINING)
+        str,
+        o.component_option(
+            "decathlete.training.objective.losses",
+            "Loss",
+            TRAINING,
+            note="cross_entropy and focal contain the Dice; the others are used alone, or as terms of combined",
+        ),
     ] = "cross_entropy"
     augment: Annotated[
         bool,
@@ -96,7 +102,7 @@ class TrainArguments:
         typer.Option(
             metavar="N",
             rich_help_panel=TRAINING,
-            help="Seed of initial weights, patches and augmentation; the same seed repeats a training.",
+            help="Seed of initial weights, patches and augmentation; with --epochs, the same seed repeats a training.",
         ),
     ] = 1
     deterministic: Annotated[
@@ -104,7 +110,7 @@ class TrainArguments:
         typer.Option(
             "--deterministic/--no-deterministic",
             rich_help_panel=TRAINING,
-            help="Bit-for-bit repeatable training on CUDA, slower; on CPUs it always is.",
+            help="Bit-for-bit repeatable training by --epochs on CUDA, slower; CPUs always repeat it.",
         ),
     ] = False
     pretrained: Annotated[

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PROBLEMS_SHOWN = 12
 Repository = Annotated[Path, typer.Argument(metavar="REPOSITORY", help="Folder that `export triton` wrote.")]
-Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen at; 0.0.0.0: every one.")]
+Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all addresses.")]
 HttpPort = Annotated[int, typer.Option("--http-port", metavar="PORT", help="Port of the HTTP service.")]
 GrpcPort = Annotated[int, typer.Option("--grpc-port", metavar="PORT", help="Port of the gRPC service.")]
 MetricsPort = Annotated[int, typer.Option("--metrics-port", metavar="PORT", help="Port of the Prometheus metrics.")]
@@ -41,7 +41,7 @@ ModelControl = Annotated[
 ]
 Load = Annotated[
     list[str] | None,
-    typer.Option("--load", metavar="NAME", help="Model to load, with explicit. May be given several times."),
+    typer.Option("--load", metavar="NAME", help="Model to load, with explicit. Can be repeated."),
 ]
 Server = Annotated[
     Path | None,
@@ -92,7 +92,7 @@ def start(
     load: Load = None,
     server: Server = None,
 ) -> None:
-    """Start Triton Inference Server for a model repository, and run it until ctrl-C."""
+    """Start Triton Inference Server for a model repository. It runs until Ctrl-C."""
     from decathlete.serving.triton.server import TritonServerOptions, triton_start
 
     options = TritonServerOptions(
@@ -121,9 +121,9 @@ def verify(
     dump: Dump = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """Send real cases to a server, and compare its logits and label maps with those of the model here.
+    """Compare the answers of a server with those of the model.
 
-    The exit status is 2 if a threshold is exceeded.
+    Real cases are sent, and logits and label maps are compared. The exit status is 2 if a threshold is exceeded.
     """
     from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.serving.triton.verify import TritonVerifyOptions, triton_verify
@@ -172,7 +172,7 @@ def benchmark(
     input_: Annotated[Path | None, images_option("random numbers")] = None,
     output: Output = None,
 ) -> None:
-    """Measure latency and throughput of a model on a server: offline in batches, and online with several clients."""
+    """Measure latency and throughput of a model on a server. Offline in batches, online with several clients."""
     from decathlete.cli.progress import TerminalReporter
     from decathlete.serving.triton.benchmark import triton_benchmark
     from decathlete.serving.triton.benchmark_files import to_markdown, write_benchmark

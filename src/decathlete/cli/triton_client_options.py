@@ -32,7 +32,7 @@ Name = Annotated[
 AtOnce = Annotated[
     int,
     typer.Option(
-        "--at-once", metavar="N", min=1, rich_help_panel=CONNECTION, help="Most requests under way at a time."
+        "--at-once", metavar="N", min=1, rich_help_panel=CONNECTION, help="Maximum number of concurrent requests."
     ),
 ]
 
@@ -94,15 +94,17 @@ class ThresholdArguments:
         float,
         typer.Option(
             "--max-logit-difference",
+            metavar="SHARE",
             min=0,
             rich_help_panel=THRESHOLDS,
-            help="Greatest difference of logits, share of the greatest logit.",
+            help="Maximum difference of logits, as a share of the largest logit.",
         ),
     ] = 1e-4
     max_changed: Annotated[
         float,
         typer.Option(
             "--max-changed",
+            metavar="SHARE",
             min=0,
             rich_help_panel=THRESHOLDS,
             help="Share of all voxels whose label may differ.",
@@ -112,14 +114,22 @@ class ThresholdArguments:
         float,
         typer.Option(
             "--max-margin",
+            metavar="PROBABILITY",
             min=0,
             rich_help_panel=THRESHOLDS,
-            help="Greatest difference between the probabilities of the two best classes in such voxels.",
+            help="Maximum difference between the probabilities of the two best classes in such voxels.",
         ),
     ] = 1e-4
     min_dice: Annotated[
         float,
-        typer.Option("--min-dice", min=0, max=1, rich_help_panel=THRESHOLDS, help="Least Dice of a structure."),
+        typer.Option(
+            "--min-dice",
+            metavar="DICE",
+            min=0,
+            max=1,
+            rich_help_panel=THRESHOLDS,
+            help="Minimum Dice of each structure.",
+        ),
     ] = 0.999
 
     def to_thresholds(self) -> Thresholds:
@@ -183,6 +193,7 @@ class MeasurementArguments:
         float,
         typer.Option(
             "--stability",
+            metavar="SHARE",
             min=0,
             rich_help_panel=MEASUREMENT,
             help="The measurement ends when three windows agree within this share.",

@@ -171,7 +171,7 @@ class TritonBatchingArguments:
             "--resource",
             metavar="NAME=N",
             rich_help_panel=BATCHING,
-            help="Resource of the rate limiter that an instance needs while it computes. May be given several times.",
+            help="Resource of the rate limiter that an instance needs while it computes. Can be repeated.",
         ),
     ] = None
     priority: Annotated[

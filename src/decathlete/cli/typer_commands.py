@@ -97,8 +97,10 @@ class SectionedCommand(TyperCommand):
     def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """Write the sections: Arguments, Options, then the others in the order of their options."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        as_declared = copy(ctx)
+        as_declared.token_normalize_func = None  # choices are shown as files and folders spell them: 3d_lowres
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = parameter.get_help_record(as_declared)
             if record is not None:
                 record = (record[0], insert_names(record[1]))
                 kind = "Arguments" if parameter.param_type_name == "argument" else "Options"

@@ -180,9 +180,9 @@ _ENTRIES = (
     ErrorCode(
         code="E-DATASET-FOLDS",
         error="DatasetError",
-        title="A fold is not as it should be",
+        title="The folds have a problem",
         meaning="A fold trains without a class that it holds out, or given folds leave out cases, hold cases out "
-        "twice, or separate cases of one patient. Dealt folds train on every class wherever that is possible.",
+        "twice, or separate cases of one patient. Random folds train on every class wherever that is possible.",
         remedy="Add cases with the class that the message names, or list other folds in a file for `--splits`.",
     ),
     ErrorCode(
@@ -192,7 +192,7 @@ _ENTRIES = (
         meaning="The file of `--splits`, or `splits_final.json` beside `dataset.json`, is not a list of folds, or it "
         "does not fit the cases of the dataset.",
         remedy="Correct the file. Its form: a list with one object for each fold, whose `train` and `val` are lists of "
-        "case names. Without the file, the folds are dealt at random.",
+        "case names. Without the file, the cases are split at random.",
     ),
     ErrorCode(
         code="E-DATASET-UNUSED",

@@ -115,8 +115,8 @@ def _find_unsupported(plans: Plans, name: str, configuration: Configuration) -> 
         yield f"{name} is the first stage of a cascade, which Decathlete does not support"
     if plans.image_reader_writer not in _READERS:
         yield (
-            f"its images are read by {plans.image_reader_writer}: only {', '.join(_READERS)} are supported "
-            "(Decathlete reads neither TIFF nor PNG)"
+            f"its images are read by {plans.image_reader_writer}: only models with the readers "
+            f"{', '.join(_READERS)} can be imported"
         )
     if configuration.preprocessor_name != "DefaultPreprocessor":
         yield f"its images are prepared by {configuration.preprocessor_name}: only DefaultPreprocessor is supported"

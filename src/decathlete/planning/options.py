@@ -51,7 +51,7 @@ class PlanOptions:
         overrides: ``field=value`` assignments to fields of the plan, applied last.
         n_folds: number of folds of the split, at least 2.
         split_seed: seed of the split.
-        splits: file with a list of folds, as nnU-Net's ``splits_final.json``, instead of dealt ones.
+        splits: file with a list of folds, as nnU-Net's ``splits_final.json``, instead of a random split.
         group_by: regular expression with one group that matches a case's patient; the split keeps patients together.
         annotated: CSV file with the annotated classes of each case in which not all were annotated, instead of the
             manifest's ``annotated``.

@@ -22,11 +22,10 @@ from decathlete.planning.plan import Plan
 FACTORS = tuple(2 ** (k / 3) for k in range(7))
 """How many times coarser than full resolution a grid may be: 1 to 4, in steps that halve the number of voxels."""
 CEILING_POWER = 1.5
-"""A network loses more on a coarse grid than the labels: on ACDC, 10 minutes reached 0.905 at 2.5 mm and 0.878 at 3 mm,
-where the labels lose 0.01."""
+"""Exponent of the ceiling: a network loses more on a coarse grid than labels do (docs/explanation/recipe-search.md)."""
 SMALLEST_GAIN = 0.03
-"""A coarser grid must promise at least this much more Dice, since easy structures are learned faster than estimated: on
-the hippocampus, 2 minutes at 1.59 mm reached 0.873, at full resolution 0.879."""
+"""Least gain in expected Dice of a coarser grid, since easy structures are learned faster than estimated. See
+docs/explanation/recipe-search.md."""
 
 
 class Ceiling(Schema):

@@ -217,6 +217,30 @@ def test_help_groups_options_and_shows_defaults_choices_and_units(columns: int) 
         assert part in said
 
 
+def test_help_shows_choices_as_folders_are_called_and_both_spellings_are_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = " ".join(CliRunner().invoke(app, ["run", "--help"]).output.split())
+    for shown in ("<2d|3d|3d_lowres|3d_cascade>", "socket_unique_interleaved|", "<auto|channels_first|channels_last>"):
+        assert shown in said
+    heard: list[Any] = []
+
+    def listen(task: str, **arguments: Any) -> None:
+        heard.append(arguments["configuration"])
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.run.run", listen)
+    for spelling in ("3d_lowres", "3d-lowres"):
+        CliRunner().invoke(app, ["run", "somewhere", "--configuration", spelling])
+    assert heard == ["3d_lowres", "3d_lowres"]
+
+
+@pytest.mark.parametrize("group", [[], ["import"], ["export"], ["triton"]])
+def test_the_list_of_commands_fits_on_80_columns(group: list[str]) -> None:
+    said = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(app, [*group, "--help"]).output
+    assert "..." not in said.partition("Commands:")[2]
+
+
 def test_run_hands_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: dict[str, Any] = {}
 

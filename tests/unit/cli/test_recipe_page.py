@@ -67,7 +67,7 @@ MODES_AND_ARTIFACTS = [
 """Each mode of the recipe, and each kind of file that it writes."""
 NO_OPTION = {
     "main --exec_mode", "main --logname", "main --data2d_dim", "main --save_ckpt", "main --ckpt_store_dir",
-    "scripts/train", "scripts/inference", "scripts/benchmark --logname", "cascaded U-Net", "crop to non-zero",
+    "scripts/train", "scripts/inference", "scripts/benchmark --logname", "crop to non-zero",
     "pad to the patch", "2D: centre-cropped or padded to the patch", "loss: (1 - Dice) + cross entropy",
     "the Dice leaves out the background", "TF32", "Docker", "notebook: custom dataset", "notebook: BraTS",
     "deployment by Triton Inference Server", "Triton: conversion to a deployable format",
@@ -205,9 +205,9 @@ def defaults_of(span: str) -> tuple[str, str] | None:
         each = (AugmentationConfig.default(3), AugmentationConfig.recipe(3))
         ours, theirs = (strength(config[field]) for config in each)
         return ours, theirs
-    if schema == "TrainConfig" and field in SHORT_FORMS:
+    if schema == "TrainConfig" and (field in SHORT_FORMS or "." in field):
         value: Any = TrainConfig()
-        for name in SHORT_FORMS[field].split("."):
+        for name in SHORT_FORMS.get(field, field).split("."):
             value = getattr(value, name)
         return plain(value), "same"
     info = SCHEMAS[schema].model_fields[field]

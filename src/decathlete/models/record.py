@@ -11,6 +11,7 @@ label maps, but would repeat the plan for every fold.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
@@ -36,12 +37,12 @@ _VERSION_1_FIELDS = ("plan", "mirror_axes", "networks", "weights", "provenance",
 
 
 class ComponentOrigin(Schema):
-    """A component that the network or its input needs, and the package that it comes from.
+    """A component that a model needs or was trained with, and the package that it comes from.
 
     Attributes:
         kind: e.g. ``"architecture"``.
         name: registered name.
-        distribution: installed package; ``None`` for a loose module.
+        distribution: installed package; ``None`` for a loose module, or where it was not installed.
         version: version of ``distribution``.
     """
 
@@ -146,6 +147,7 @@ class ModelRecord(Schema):
         combination: how the members' outputs are combined.
         postprocessing: steps that change the label map, in order; empty: none.
         temperature: logits are divided by it before they become probabilities, 1e-6..1e6; above 1: less confident.
+        components: origins of the steps of post-processing; models without steps have none.
         provenance: origin of the model as a whole, beside that of its members.
     """
 
@@ -155,6 +157,7 @@ class ModelRecord(Schema):
     combination: Combination = Combination()
     postprocessing: tuple[PostprocessingStep, ...] = ()
     temperature: float = Field(default=1.0, ge=1e-6, le=1e6, allow_inf_nan=False)
+    components: tuple[ComponentOrigin, ...] = Field(default=(), exclude_if=operator.not_)
     provenance: dict[str, JsonValue] = {}
 
     @model_validator(mode="before")

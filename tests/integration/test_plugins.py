@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def test_installed_components_are_listed_with_their_distribution(plugin: Path, w
     (alpha,) = tversky["settings"]
     assert (alpha["default"], alpha["allowed"]) == (0.3, "≥ 0, ≤ 1")
     assert "false negatives" in alpha["description"]
+    settings = {c["name"]: [setting["name"] for setting in c["settings"]] for c in listed}
+    assert (settings["double"], settings["numpy_archive"]) == (["max_windows"], ["is_compressed"])
 
 
 def test_installed_components_are_listed_by_name(plugin: Path, workspace: Path) -> None:
@@ -103,8 +106,16 @@ def test_an_installed_network_metric_format_and_engine_work_together(plugin: Pat
     chosen = ("--architecture", "dilated_chain", *TRAIN, "--no-adapt")
     succeeded(decathlete("run", "data/Dataset001_Small", *chosen, plugin=plugin, folder=tmp_path))
     (model,) = tmp_path.glob("results/**/3d/fold_0")
-    predict = ("predict", "--model", model, "--input", images, "--output", "predictions", "--engine", "double")
-    succeeded(decathlete(*predict, plugin=plugin, folder=tmp_path))
+    engine = ("--engine", "double", "--set", "engine.max_windows=2")
+    form = ("--set", "image_format.numpy_archive.is_compressed=false")
+    predict = ("predict", "--model", model, "--input", images, "--output", "predictions")
+    succeeded(decathlete(*predict, *engine, *form, plugin=plugin, folder=tmp_path))
+    for path in (tmp_path / "predictions").glob("*.json"):
+        used = json.loads(path.read_text())["settings"]
+        assert [model["engine_settings"] for model in used["models"]] == [{"max_windows": 2}]
+        assert used["image_formats"] == {"numpy_archive": {"is_compressed": False}}
+        with zipfile.ZipFile(path.with_suffix(".npz")) as archive:
+            assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
     score = ("evaluate", "--preds", "predictions", "--lbls", images.parent / "labelsTr")
     shown = succeeded(decathlete(*score, "--metrics", "dice,volume_error_ml", plugin=plugin, folder=tmp_path))
     assert "Volume error mL" in shown

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decathlete.cli import options as o
+from decathlete.cli.option_values import parse_integers
 from decathlete.core.digits import parse_digits
 from decathlete.errors import OptionError
 
@@ -270,7 +270,7 @@ def to_settings(
     fields: dict[str, Any] = {**vars(models), **vars(batching), **vars(accelerators)}
     for name in ("preferred_batch_sizes", "min_shape", "opt_shape", "max_shape"):
         flag = f"--{name.replace('_', '-')}"
-        fields[name] = tuple(o.parse_integers(fields[name], flag=flag) or ())
+        fields[name] = tuple(parse_integers(fields[name], flag=flag) or ())
     fields["queue_delay_ms"] = fields.pop("queue_delay")
     fields["resources"] = _parse_resources(fields.pop("resource") or [])
     try:

@@ -264,7 +264,8 @@ class Registry(Generic[T]):
         known = ", ".join(settings.model_fields) or "none"
         problems = [f"{field} is not a setting of the {self.kind} {name} (which has {known})" for field in unknown]
         problems += [text for text in describe(problem) if text.partition(":")[0] not in unknown]
-        return OptionError("; ".join(problems), remedy=f"see `decathlete components {self.kind}`")
+        kind = self.kind.replace(" ", "-")
+        return OptionError("; ".join(problems), remedy=f"see `decathlete components {kind}`")
 
     def _unknown(self, name: str) -> OptionError:
         close = difflib.get_close_matches(name, self.names(), n=1)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,9 +33,8 @@ SHAPE = (6, 24, 20)
 
 
 @pytest.fixture(autouse=True)
-def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _engine() -> Iterator[None]:
     """An engine with a setting that changes what it predicts."""
-    monkeypatch.setattr(ENGINES, "_registered", dict(ENGINES._registered))
 
     @ENGINES.register("biased")
     class BiasedEngine(TorchEngine):
@@ -54,6 +57,9 @@ def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
             with torch.inference_mode():
                 logits[:, self.settings.preferred or 0] += self.settings.bias
             return logits
+
+    yield
+    del ENGINES._registered["biased"]
 
 
 @pytest.fixture
@@ -97,6 +103,17 @@ def test_all_ways_to_choose_an_engine_are_equal() -> None:
     assert PredictOptions(engine={"name": "biased", "bias": 2}) == PredictOptions(engine=settings)
     assert PredictOptions(engine={"name": "auto"}) == PredictOptions(engine={}) == PredictOptions()
     assert PredictOptions(engine=settings).updated(tta=True).engine == settings
+
+
+def test_another_process_gets_the_same_settings() -> None:
+    """A worker of a cluster, which has not imported the engine."""
+    code = (
+        "import pickle, sys; options = pickle.loads(sys.stdin.buffer.read());"
+        "print(options.engine.component, options.engine.threads)"
+    )
+    options = pickle.dumps(PredictOptions(engine={"name": "onnx", "threads": 3}))
+    done = subprocess.run([sys.executable, "-c", code], input=options, capture_output=True, check=True)
+    assert done.stdout.decode().split() == ["onnx", "3"]
 
 
 @pytest.mark.parametrize(

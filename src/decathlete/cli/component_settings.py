@@ -63,10 +63,20 @@ def choose_engine(name: str, assignments: Sequence[str]) -> EngineChoice:
     Raises:
         OptionError: an assignment that is malformed, or none to a setting of the engine.
     """
+    settings = parse_engine_settings(assignments)
+    return {"name": name, **settings} if settings else name
+
+
+def parse_engine_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the values of ``engine.SETTING=VALUE`` by the setting's name.
+
+    Raises:
+        OptionError: an assignment that is malformed, or none to a setting of the engine.
+    """
     settings = _settings_of(ENGINE, assignments, example="engine.threads=2")
     if "name" in settings:
         raise OptionError("the name of the engine is not a setting", remedy="use --engine NAME", code="E-OPTION-SYNTAX")
-    return {"name": name, **settings} if settings else name
+    return settings
 
 
 def engine_assignments(assignments: Sequence[str] | None) -> list[str]:

@@ -153,7 +153,7 @@ def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
         return False
     if section == "engine":
         return "engine" in options
-    writes_images = "format" in options or "suffix" in options  # label maps, or a dataset
+    writes_images = "save-probabilities" in options or "suffix" in options  # predictions, or a dataset
     if section == "image_format":
         return writes_images
     if "optimizer" in options:

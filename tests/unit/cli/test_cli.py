@@ -105,7 +105,8 @@ OPTIONS = {
     "export openvino": "calibration dataset input int8 output overwrite",
     "export triton": "accelerator calibration code cuda-graphs dataset dynamic-shapes engine environment format input "
     "instance-kind instances max-batch-size max-shape min-shape models name opt-shape output overwrite precision "
-    "preferred-batch-sizes priority queue-delay resource response-cache threads version version-policy warmup-requests",
+    "preferred-batch-sizes priority queue-delay resource response-cache set threads version version-policy "
+    "warmup-requests",
     "triton start": "grpc-port host http-port load metrics-port model-control server",
     "triton verify": "at-once dump engine grpc http input json max-cases max-changed max-logit-difference max-margin "
     "min-dice models name protocol retries send timeout",
@@ -173,7 +174,10 @@ OF_THEIR_OWN = {
     ("export onnx", "input"),  # to check the program on
     ("export openvino", "input"),
     ("export openvino", "dataset"),  # or labelled cases to validate on
-    *(("export triton", name) for name in ("calibration", "dataset", "engine", "input", "name", "output", "precision")),
+    *(
+        ("export triton", name)
+        for name in ("calibration", "dataset", "engine", "input", "name", "output", "precision", "set")
+    ),
     ("export triton", "warmup-requests"),  # that the server computes
     *(("triton verify", name) for name in ("engine", "input", "protocol")),  # of the pipeline; to send
     *(("triton benchmark", name) for name in ("input", "models", "output", "protocol")),  # one at a time

@@ -87,6 +87,23 @@ def test_validate_sets_metrics_and_the_engine(monkeypatch: pytest.MonkeyPatch) -
     assert nsd.settings.tolerance_mm == 2
 
 
+def test_export_triton_sets_the_engine_of_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {}
+
+    def listen(*_: Any, **given: Any) -> None:
+        found.update(given)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.export_triton.export_triton", listen)
+    (tmp_path / "c.yaml").write_text(
+        "engine: {name: onnx, threads: 2}\nimage_format: {nifti: {compression_level: 9}}\n"
+    )
+    for given in (ENGINE, ("--config", str(tmp_path / "c.yaml"))):
+        result = CliRunner().invoke(app, ["export", "triton", "m", "--output", "r", *given])
+        assert str(result.exception) == "enough", result.output
+        assert (found["settings"].engine, found["settings"].engine_settings) == ("onnx", {"threads": 2})
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

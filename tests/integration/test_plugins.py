@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from decathlete.synthetic.phantoms import make_phantoms
-from plugin_support import BLOCK, PAGE, decathlete, write_plugin
+from plugin_support import BLOCK, PAGE, ROOT, decathlete, write_plugin
 
 TRAIN = ("--epochs", 1, "--steps-per-epoch", 3, "--device", "cpu", "--precision", "fp32", "--logger", "none")
 
@@ -38,7 +40,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def succeeded(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -119,6 +121,33 @@ def test_an_installed_network_metric_format_and_engine_work_together(plugin: Pat
     score = ("evaluate", "--preds", "predictions", "--lbls", images.parent / "labelsTr")
     shown = succeeded(decathlete(*score, "--metrics", "dice,volume_error_ml", plugin=plugin, folder=tmp_path))
     assert "Volume error mL" in shown
+
+
+@pytest.mark.full
+def test_installed_components_pass_the_contract_tests(plugin: Path) -> None:
+    names = sorted(name for _, name in entry_points())
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+            "tests/contract",
+            "-k",
+            " or ".join(names),
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin), os.environ.get("PYTHONPATH", "")])},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    passed = [line for line in succeeded(done).splitlines() if " PASSED" in line]
+    assert [name for name in names if not any(name in line for line in passed)] == []
 
 
 def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path) -> None:

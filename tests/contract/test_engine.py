@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from torch import Tensor
 from decathlete.errors import MissingPackageError
 from decathlete.inference.engines import ENGINES, Engine
 from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.output.provenance import RecordedSettings
+from decathlete.inference.predict import Predictor
+from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.networks.devices import resolve_device
 from decathlete.planning.plan import Plan
@@ -79,6 +83,26 @@ def test_it_describes_itself_for_the_record(name: str) -> None:
     engine, _ = engines(name, make_test_plan(2, n_channels=2))
     assert (engine.name, engine.precision) == (name, "fp32")
     assert engine.device.type in engine.devices
+
+
+def test_its_settings_are_documented_and_have_defaults(name: str) -> None:
+    settings = ENGINES.resolve(name).settings
+    assert all(field.description for field in settings.model_fields.values())
+    assert ENGINES.settings(settings().to_config()) == settings()
+
+
+def test_a_prediction_records_its_settings(name: str, tmp_path: Path) -> None:
+    """As JSON that gives the same settings again."""
+    component = ENGINES.resolve(name)
+    plan = make_test_plan(2, n_channels=2)
+    chosen = engines(name, plan)[0].device
+    network = build_network(plan.network, seed=1)
+    ModelBundle.save(tmp_path / "m", TrainedMember(plan=plan, networks=[network]))
+    predictor = Predictor.load(tmp_path / "m", engine=component.settings(), precision="fp32", device=str(chosen))
+    (used,) = predictor.settings.models
+    again = RecordedSettings.model_validate_json(predictor.settings.model_dump_json())
+    assert again == predictor.settings
+    assert ENGINES.settings({"name": used.engine, **used.engine_settings}) == component.settings()
 
 
 def why_missing(cls: type[Engine]) -> MissingPackageError | None:

@@ -10,6 +10,7 @@ import pytest
 from decathlete.core.geometry import Geometry, HeaderCodes
 from decathlete.errors import ImageError, OutputError
 from decathlete.io.format_lookup import find_format, known_formats, output_suffix, suffix_of
+from decathlete.io.format_settings import format_settings
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.images import (
     find_inputs,
@@ -234,3 +235,20 @@ def test_a_format_says_what_it_is(kind: ImageFormat) -> None:
     assert all(s.startswith(".") and s == s.lower() for s in kind.suffixes)
     others = [s for f in FORMATS if f is not kind for s in f.suffixes]
     assert not set(kind.suffixes) & set(others), "two formats with one suffix"
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda f: f.settings.component)
+def test_settings_of_a_format_are_documented_and_have_defaults(kind: ImageFormat) -> None:
+    settings = IMAGE_FORMATS.resolve(kind.settings.component).settings
+    assert all(field.description for field in settings.model_fields.values())
+    assert IMAGE_FORMATS.settings(settings().to_config()) == kind.settings
+    assert kind.settings == settings()
+
+
+@writers
+def test_a_file_is_written_with_settings_that_are_named(kind: ImageFormat, suffix: str, tmp_path: Path) -> None:
+    shape = (3 if kind.written_axes == 3 else 1, 4, 5)
+    settings = format_settings({kind.settings.component: kind.settings.model_dump(mode="json")})
+    for path, used in ((tmp_path / f"a{suffix}", settings), (tmp_path / f"b{suffix}", ())):
+        write_label(path, np.ones(shape, int), grid(shape), settings=used)
+        np.testing.assert_array_equal(read_label(path).array_ZYX, np.ones(shape, int))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ from decathlete.evaluation.scores import Scores
 from decathlete.synthetic.phantoms import make_phantoms
 
 pytest.importorskip("distributed")
+
+HAS_OPENVINO = find_spec("openvino") is not None and find_spec("onnx") is not None
+ENGINE = ("--engine", "openvino", "--set", "engine.threads=1") if HAS_OPENVINO else ("--engine", "torch")
+"""Its logits are those of one machine: one thread, whatever the worker has."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def test_folds_on_a_cluster_equal_those_on_one_machine(
 def test_predictions_equal_though_a_worker_dies(cluster: Cluster, root: Path, local: Printed) -> None:
     model, images = root / "local/results/Task07_Balls/3d/fold_0", root / "data/Task07_Balls/imagesTs"
     output = root / "predicted"
-    options = ("--model", model, "--input", images, "--save-probabilities", "--device", "cpu")
+    options = ("--model", model, "--input", images, "--save-probabilities", "--device", "cpu", *ENGINE)
     assert command("predict", *options, "--output", root / "expected").code == 0
     with killing(cluster, lambda: any(output.glob("phantom_*.json"))) as killed:
         done = command("predict", *options, "--output", output, "--cluster", cluster.address)

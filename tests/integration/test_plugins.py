@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from decathlete.synthetic.phantoms import make_phantoms
-from plugin_support import BLOCK, PAGE, decathlete, write_plugin
+from plugin_support import BLOCK, PAGE, ROOT, decathlete, write_plugin
 
 TRAIN = ("--epochs", 1, "--steps-per-epoch", 3, "--device", "cpu", "--precision", "fp32", "--logger", "none")
 
@@ -37,7 +40,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def succeeded(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -62,6 +65,8 @@ def test_installed_components_are_listed_with_their_distribution(plugin: Path, w
     (alpha,) = tversky["settings"]
     assert (alpha["default"], alpha["allowed"]) == (0.3, "≥ 0, ≤ 1")
     assert "false negatives" in alpha["description"]
+    settings = {c["name"]: [setting["name"] for setting in c["settings"]] for c in listed}
+    assert (settings["double"], settings["numpy_archive"]) == (["max_windows"], ["is_compressed"])
 
 
 def test_installed_components_are_listed_by_name(plugin: Path, workspace: Path) -> None:
@@ -103,11 +108,46 @@ def test_an_installed_network_metric_format_and_engine_work_together(plugin: Pat
     chosen = ("--architecture", "dilated_chain", *TRAIN, "--no-adapt")
     succeeded(decathlete("run", "data/Dataset001_Small", *chosen, plugin=plugin, folder=tmp_path))
     (model,) = tmp_path.glob("results/**/3d/fold_0")
-    predict = ("predict", "--model", model, "--input", images, "--output", "predictions", "--engine", "double")
-    succeeded(decathlete(*predict, plugin=plugin, folder=tmp_path))
+    engine = ("--engine", "double", "--set", "engine.max_windows=2")
+    form = ("--set", "image_format.numpy_archive.is_compressed=false")
+    predict = ("predict", "--model", model, "--input", images, "--output", "predictions")
+    succeeded(decathlete(*predict, *engine, *form, plugin=plugin, folder=tmp_path))
+    for path in (tmp_path / "predictions").glob("*.json"):
+        used = json.loads(path.read_text())["settings"]
+        assert [model["engine_settings"] for model in used["models"]] == [{"max_windows": 2}]
+        assert used["image_formats"] == {"numpy_archive": {"is_compressed": False}}
+        with zipfile.ZipFile(path.with_suffix(".npz")) as archive:
+            assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
     score = ("evaluate", "--preds", "predictions", "--lbls", images.parent / "labelsTr")
     shown = succeeded(decathlete(*score, "--metrics", "dice,volume_error_ml", plugin=plugin, folder=tmp_path))
     assert "Volume error mL" in shown
+
+
+@pytest.mark.full
+def test_installed_components_pass_the_contract_tests(plugin: Path) -> None:
+    names = sorted(name for _, name in entry_points())
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+            "tests/contract",
+            "-k",
+            " or ".join(names),
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(plugin), os.environ.get("PYTHONPATH", "")])},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    passed = [line for line in succeeded(done).splitlines() if " PASSED" in line]
+    assert [name for name in names if not any(name in line for line in passed)] == []
 
 
 def test_a_loose_module_is_named_on_the_command_line(loose: Path, tmp_path: Path) -> None:

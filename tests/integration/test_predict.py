@@ -303,7 +303,7 @@ def test_within_a_limit_of_memory_one_case_is_there_at_a_time(model, images, tmp
     there, most = [], []
     prepare, write = Predictor.prepare, output_kind.write_label
     monkeypatch.setattr(Predictor, "prepare", lambda *a: (there.append(1), most.append(len(there)), prepare(*a))[-1])
-    monkeypatch.setattr(output_kind, "write_label", lambda *a: (there.pop(), write(*a))[-1])
+    monkeypatch.setattr(output_kind, "write_label", lambda *a, **k: (there.pop(), write(*a, **k))[-1])
     predict_files(load(model, memory_gb=1), images, tmp_path / "out")
     assert (most, there) == ([1, 1, 1], [])
     for name in "abc":

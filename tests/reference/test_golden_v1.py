@@ -45,7 +45,7 @@ TRAIN = ("--epochs", "3", "--ema-decay", "0.9", "--seed", "3", "--logger", "none
          "--precision", "fp32", "--readers", "1")  # fmt: skip
 RESUME_3D = ("train", "--task", "7", "--dim", "3", *TRAIN, "--steps-per-epoch", "25", "--resume")
 FOLDS_2D = ("run", "7", "--dim", "2", *TRAIN, "--steps-per-epoch", "80", "--filters", "4,8,16", "--n-folds", "2",
-            "--set", "batch_size=6", "--set", "mirror_axes=0,1", "--folds", "0-1")  # fmt: skip
+            "--set", "batch_size=6", "--set", "mirror_axes=0,1", "--folds", "0-1", "--engine", "torch")  # fmt: skip
 PLAN_3D = decathlete.PlanOptions(filters=(4, 8, 16), overrides=("batch_size=2", "mirror_axes=0,1,2"), n_folds=2)
 FP32 = decathlete.PredictOptions(device="cpu", precision="fp32", engine="torch")
 PREPARED: dict[str, tuple[tuple[int, ...], float, float, list[int]]] = {

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
-
-import numpy as np
+from typing import Literal
 
 from decathlete.benchmarking.machine import Machine, Versions
 from decathlete.benchmarking.task import Measurement
 from decathlete.core.choices import BenchmarkMode, Blend, Layout
+from decathlete.core.latency import Latency
 from decathlete.core.schema import Schema
 from decathlete.core.sizes import format_bytes
 from decathlete.planning.architectures import AnyNetworkSpec
 from decathlete.planning.network_spec import Axes, Dims
 
 RECORD_VERSION = 1
-
-
-class Latency(Schema):
-    """Latency of single steps or predictions over all processes, ms. ``p99`` is the 99th percentile."""
-
-    mean: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-
-    @classmethod
-    def from_seconds(cls, seconds: Sequence[float]) -> Self:
-        """Compute the latency from the seconds of each step. Percentiles are interpolated linearly."""
-        ms = 1e3 * np.asarray(seconds)
-        p50, p90, p95, p99 = np.percentile(ms, [50, 90, 95, 99]).tolist()
-        return cls(mean=float(ms.mean()), p50=p50, p90=p90, p95=p95, p99=p99)
 
 
 class Throughput(Schema):

@@ -18,10 +18,11 @@ from decathlete.benchmarking.machine import describe_machine, read_versions
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.prediction import measure_prediction
 from decathlete.benchmarking.random_plan import RANDOM_VOLUME_SHAPE, make_random_plan
-from decathlete.benchmarking.record import BenchmarkRecord, Latency, Settings, combine_memory, sum_throughput
+from decathlete.benchmarking.record import BenchmarkRecord, Settings, combine_memory, sum_throughput
 from decathlete.benchmarking.task import TRACE, BenchmarkTask, Measurement
 from decathlete.benchmarking.training import measure_training
 from decathlete.core.files import remove_partials
+from decathlete.core.latency import Latency
 from decathlete.core.locks import reading
 from decathlete.core.output_paths import check_output_folder, writable_folder
 from decathlete.core.scratch import scratch_folder

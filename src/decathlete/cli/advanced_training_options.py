@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.prediction_options import blend_option, overlap_option
 from decathlete.cli.training_options import LENGTH, TRAINING, TrainArguments
 from decathlete.core.choices import Affinity, Blend, WandbMode
 
@@ -178,8 +179,8 @@ class FullTrainArguments(TrainArguments):
             help="Maximum number of held-out cases in each validation; 0: no validation.",
         ),
     ] = 20
-    val_overlap: Annotated[float, o.overlap_option(VALIDATION)] = 0.5
-    val_blend: Annotated[Blend, o.blend_option(VALIDATION)] = "gaussian"
+    val_overlap: Annotated[float, overlap_option(VALIDATION)] = 0.5
+    val_blend: Annotated[Blend, blend_option(VALIDATION)] = "gaussian"
     val_batch_size: Annotated[
         int,
         typer.Option(metavar="N", min=1, rich_help_panel=VALIDATION, help="Windows per batch; fewer need less memory."),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.option_values import parse_dims, parse_integers
 from decathlete.cli.pipeline_options import WorkspaceArguments
 from decathlete.cli.plan_options import PLAN, NetworkArguments, Set
 from decathlete.cli.prediction_options import SlidingWindowArguments
@@ -54,11 +55,11 @@ class WorkloadArguments(NetworkArguments):
     def to_fields(self) -> dict[str, Any]:
         """Return the options as fields of :class:`BenchmarkOptions`."""
         return {
-            "dims": o.parse_dims(self.dim),
+            "dims": parse_dims(self.dim),
             "task": self.task,
             "real": self.real,
             "batch_size": self.batch_size,
-            "patch": o.parse_integers(self.patch, flag="--patch"),
+            "patch": parse_integers(self.patch, flag="--patch"),
             "plan": self.apply_to(PlanOptions(overrides=tuple(self.set_ or ()))),
         }
 
@@ -109,7 +110,7 @@ class MeasurementArguments:
 
     def to_fields(self) -> dict[str, Any]:
         """Return the options as fields of :class:`BenchmarkOptions`."""
-        return vars(self) | {"shape": o.parse_integers(self.shape, flag="--shape")}
+        return vars(self) | {"shape": parse_integers(self.shape, flag="--shape")}
 
 
 def benchmark(

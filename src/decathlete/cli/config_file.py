@@ -147,16 +147,26 @@ def _is_section(value: Any) -> bool:
 
 
 def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
-    """Return whether a command uses a nested section: of the training, of metrics, or of the plan."""
-    if "set" not in options or "optimizer" in options:
-        return "set" in options
+    """Return whether a command uses a nested section: of the engine, formats, the training, metrics, or the plan."""
+    section = name.replace("-", "_")
+    if "set" not in options:
+        return False
+    if section == "engine":
+        return "engine" in options
+    writes_images = "save-probabilities" in options or "suffix" in options  # predictions, or a dataset
+    if section == "image_format":
+        return writes_images
+    if "optimizer" in options:
+        return True
     if "metrics" in options:
         from decathlete.evaluation.metrics import METRICS
 
-        return name.replace("-", "_") in METRICS.names()
+        return section in METRICS.names()
+    if "engine" in options or writes_images:  # it has a plan, or none
+        return False
     from decathlete.planning.plan import Plan
 
-    return name.replace("-", "_") in Plan.model_fields
+    return section in Plan.model_fields
 
 
 def _assignments(path: str, value: Any) -> Iterator[str]:
@@ -177,7 +187,7 @@ def apply_precedence(context: Any) -> None:
     if from_file.get(SET):
         flags = [name for name in context.params if _source(context, name) == "COMMANDLINE"]
         # Settings of a component do not apply to another component that the command line selects.
-        paths = _paths_set_by(flags)
+        paths = _paths_set_by(flags) if "optimizer" in context.params else set()
         assignments = [
             text
             for text in from_file[SET]

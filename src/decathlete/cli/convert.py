@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.component_settings import FormatSettings, only_image_formats
+from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import DatasetLayout
 from decathlete.errors import OptionError
@@ -82,6 +84,23 @@ class FileArguments:
         return FileNames(**vars(self))
 
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Source: a dataset (folder, or name or number under --data), a plain folder, or a CSV file. Several "
+        "datasets with --merge.",
+    ),
+]
+Layout = Annotated[
+    DatasetLayout,
+    typer.Option("--to", help="Layout of the new dataset: Medical Segmentation Decathlon or nnU-Net v2."),
+]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="DIR", help="Folder of the new dataset; for nnU-Net e.g. Dataset004_Liver."),
+]
+Copy = Annotated[bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to them.")]
 Merge = Annotated[
     bool,
     typer.Option(
@@ -116,46 +135,26 @@ class ReadingArguments:
         """Return the options as arguments of a conversion."""
         from decathlete.core.regions import parse_order
 
-        parsed = {"regions_order": parse_order(self.regions_order), "spacing": o.parse_spacing(self.spacing)}
+        parsed = {"regions_order": parse_order(self.regions_order), "spacing": parse_spacing(self.spacing)}
         return vars(self) | parsed
 
 
 def convert(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Source: a dataset (folder, or name or number under --data), a plain folder, or a CSV file. Several "
-            "datasets with --merge.",
-        ),
-    ],
-    to: Annotated[
-        DatasetLayout,
-        typer.Option("--to", help="Layout of the new dataset: Medical Segmentation Decathlon or nnU-Net v2."),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="DIR", help="Folder of the new dataset; for nnU-Net e.g. Dataset004_Liver."
-        ),
-    ],
+    sources: Sources,
+    to: Layout,
+    output: Output,
     files: FileArguments,
     reading: ReadingArguments,
     merge: Merge = False,
-    copy: Annotated[bool, typer.Option("--copy/--no-copy", help="Copy files instead of linking to them.")] = False,
+    copy: Copy = False,
     suffix: Suffix = None,
+    set_: FormatSettings = None,
     data: o.Data = Path("data"),
     workers: o.Workers = 2,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Convert a dataset to another layout. The source is not changed; files are linked where possible."""
-    if merge:
-        _reject_ignored(files, reading)
-    elif len(sources) > 1:
-        raise OptionError(
-            f"{len(sources)} sources are given, a conversion has one",
-            remedy="add --merge to unite them, or convert one after the other",
-        )
+    _check_sources(sources, files, reading, merge=merge)
     from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.convert import convert as convert_dataset
     from decathlete.workflows.merge import merge_datasets
@@ -165,6 +164,7 @@ def convert(
         "to": to,
         "suffix": suffix,
         "copy": copy,
+        "image_formats": only_image_formats(set_),
         "workspace": Workspace(data=data),
         "workers": workers,
         "overwrite": overwrite,
@@ -175,6 +175,21 @@ def convert(
     else:
         record = convert_dataset(sources[0], output, files=files.to_file_names(), **reading.to_fields(), **writing)
     echo("\n".join([*_summary_lines(output, record), *(_merged_lines(output) if merge else ())]))
+
+
+def _check_sources(sources: list[str], files: FileArguments, reading: ReadingArguments, *, merge: bool) -> None:
+    """Check that there is one source, or that several are merged without options of one source.
+
+    Raises:
+        OptionError: it is not so.
+    """
+    if merge:
+        _reject_ignored(files, reading)
+    elif len(sources) > 1:
+        raise OptionError(
+            f"{len(sources)} sources are given, a conversion has one",
+            remedy="add --merge to unite them, or convert one after the other",
+        )
 
 
 def _reject_ignored(files: FileArguments, reading: ReadingArguments) -> None:

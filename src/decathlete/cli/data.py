@@ -10,6 +10,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import PLAN, FullPlanArguments
 from decathlete.cli.terminal import echo
@@ -49,7 +50,7 @@ def check(
             splits=splits,
             group_by=group_by,
             annotated=annotated,
-            spacing=o.parse_spacing(spacing),
+            spacing=parse_spacing(spacing),
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
@@ -127,7 +128,7 @@ def preprocess(
                 model=source,
                 mode=mode,
                 workspace=folders.to_workspace(),
-                spacing=o.parse_spacing(spacing),
+                spacing=parse_spacing(spacing),
                 workers=workers,
                 overwrite=overwrite,
                 progress=reporter.cases("prepare"),
@@ -138,7 +139,7 @@ def preprocess(
                 configuration=configuration.choose(context),
                 workspace=folders.to_workspace(),
                 options=replace(plan.to_plan_options(), preset=configuration.preset),
-                spacing=o.parse_spacing(spacing),
+                spacing=parse_spacing(spacing),
                 training=None if max_time is None else train_config(max_time=max_time),
                 plan_from=plan_from,
                 workers=workers,

@@ -23,7 +23,6 @@ from decathlete.errors import OptionError
 if TYPE_CHECKING:
     from decathlete.workflows.export_int8 import Int8Program
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or the model folder in it.")]
 Inputs = Annotated[
     Path | None,
     typer.Option(
@@ -55,7 +54,7 @@ ValidationData = Annotated[
 
 
 def export_nnunet(
-    model: Model,
+    model: o.ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the nnU-Net model.")],
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -64,7 +63,7 @@ def export_nnunet(
 
 
 def export_onnx(
-    model: Model,
+    model: o.ModelArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="File NAME.onnx, or a folder for model.onnx.")
     ],
@@ -79,7 +78,7 @@ def export_onnx(
 
 
 def export_openvino(
-    model: Model,
+    model: o.ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the OpenVINO program.")],
     input_: Inputs = None,
     int8: Annotated[
@@ -109,7 +108,7 @@ def export_openvino(
 
 
 def export_triton(
-    model: Model,
+    model: o.ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model repository.")],
     models: TritonModelArguments,
     batching: TritonBatchingArguments,
@@ -208,7 +207,7 @@ def _plugin_command(name: str) -> Any:
     described = "; ".join(f"{field}: {info.description or info.annotation}" for field, info in fields.items())
 
     def export_plugin(
-        model: Model,
+        model: o.ModelArgument,
         output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="File or folder to write.")],
         set_: list[str] | None = None,
         input_: Inputs = None,

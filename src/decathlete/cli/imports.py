@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.option_values import parse_decimals, parse_dims, parse_integers, parse_names
 from decathlete.cli.terminal import echo
 from decathlete.core.choices import Modality, Norm, Weights
 
@@ -183,14 +184,14 @@ class CheckpointArguments:
 
         return DynUNetOptions(
             task=self.task,
-            dims=None if self.dim is None else o.parse_dims(self.dim),
-            patch_size=o.parse_integers(self.patch_size, flag="--patch-size"),
-            spacing=o.parse_decimals(self.spacing, flag="--spacing", example="1,0.8,0.8"),
+            dims=None if self.dim is None else parse_dims(self.dim),
+            patch_size=parse_integers(self.patch_size, flag="--patch-size"),
+            spacing=parse_decimals(self.spacing, flag="--spacing", example="1,0.8,0.8"),
             modality=self.modality,
-            ct_stats=o.parse_decimals(self.ct_stats, flag="--ct-stats", example="-17,201,99.4,39.36"),
+            ct_stats=parse_decimals(self.ct_stats, flag="--ct-stats", example="-17,201,99.4,39.36"),
             dataset=self.dataset,
-            channels=o.parse_names(self.channels),
-            labels=o.parse_names(self.labels),
+            channels=parse_names(self.channels),
+            labels=parse_names(self.labels),
             brats=self.brats,
             regions=self.regions,
             norm=self.norm,

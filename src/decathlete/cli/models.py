@@ -10,12 +10,23 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.cluster_options import WorkerArguments, open_cluster
+from decathlete.cli.component_settings import (
+    ENGINE,
+    IMAGE_FORMAT,
+    EngineAndFormatSettings,
+    EngineAndMetricSettings,
+    image_format_settings,
+    reject_others,
+)
 from decathlete.cli.config_file import explicit_options
+from decathlete.cli.metric_options import Metrics, Tolerance, parse_metrics
+from decathlete.cli.option_values import parse_fold, parse_spacing
 from decathlete.cli.output_options import OutputArguments
 from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import Adapt, Set
 from decathlete.cli.prediction_options import DeviceArguments, PredictionArguments
 from decathlete.cli.terminal import echo
+from decathlete.core.assignments import split_assignments_of
 from decathlete.core.choices import Grid
 
 
@@ -47,7 +58,7 @@ def train(
     from decathlete.workflows.train import train as train_on_task
 
     which = configuration.choose(context)
-    held_out = o.parse_fold(fold)
+    held_out = parse_fold(fold)
     assigned = split_assignments(set_ or ())
     result = train_on_task(
         task,
@@ -78,9 +89,9 @@ def validate(
     device: DeviceArguments,
     case_workers: WorkerArguments,
     dataset: o.RawDataset = None,
-    metrics: o.Metrics = None,
-    tolerance: o.Tolerance = None,
-    set_: o.MetricSettings = None,
+    metrics: Metrics = None,
+    tolerance: Tolerance = None,
+    set_: EngineAndMetricSettings = None,
     grid: Annotated[
         Grid,
         typer.Option(
@@ -95,13 +106,14 @@ def validate(
     from decathlete.cli.progress import TerminalReporter, print_json
     from decathlete.workflows.validate import validate as validate_model
 
+    of_engine, of_metrics = split_assignments_of([ENGINE], set_ or ())
     with case_workers.open(context) as workers:
         scores = validate_model(
             model,
             dataset_root=dataset,
-            options=device.to_predict_options(windows),
+            options=device.to_predict_options(windows, engine_settings=of_engine),
             workers=workers,
-            metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=of_metrics),
             grid=grid,
             overwrite=overwrite,
             progress=TerminalReporter().cases("predict"),
@@ -148,6 +160,7 @@ def predict(
         ),
     ] = False,
     spacing: o.Spacing = None,
+    set_: EngineAndFormatSettings = None,
     cluster: o.Cluster = None,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -155,16 +168,19 @@ def predict(
     from decathlete.cli.progress import TerminalReporter
     from decathlete.workflows.predict import predict as predict_images
 
+    of_engine, others = split_assignments_of([ENGINE], set_ or ())
+    of_formats, unknown = split_assignments_of([IMAGE_FORMAT], others)
+    reject_others(unknown, "engine.SETTING=VALUE or image_format.NAME.SETTING=VALUE")
     with open_cluster(context, cluster) as executor:
         predictions = predict_images(
             model,
             input_,
             output,
-            options=device.to_predict_options(windows),
+            options=device.to_predict_options(windows, engine_settings=of_engine),
             cases=cases,
             save_probabilities=save_probabilities,
-            spacing=o.parse_spacing(spacing),
-            kind=output_files.to_output_kind(),
+            spacing=parse_spacing(spacing),
+            kind=output_files.to_output_kind(image_format_settings(of_formats)),
             series=output_files.series or (),
             overwrite=overwrite,
             executor=executor,

@@ -1,26 +1,19 @@
-"""Options that several commands share, and parsers of their values."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from decathlete.cli.component_name import ComponentName
 from decathlete.cli.config_file import apply_preset, load_config_file
-from decathlete.core.choices import Blend as BlendName
 from decathlete.core.choices import Configuration, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
-from decathlete.core.digits import parse_digits
 from decathlete.errors import OptionError
 
-if TYPE_CHECKING:
-    from decathlete.core.geometry import Triple
-    from decathlete.evaluation.metrics import Metric
-
-PLACES, MACHINE, PREDICTION, SPLIT, SELECTION = "Folders", "Machine", "Prediction", "Split", "Selection"
+PLACES, MACHINE, SPLIT, SELECTION = "Folders", "Machine", "Split", "Selection"
 REGIONS = "Overlapping regions"
 PARTIAL = "Partially annotated cases"
 """Sections of ``--help``. An option without a section is listed under Options."""
@@ -57,24 +50,6 @@ def component_option(package: str, title: str, section: str, *, note: str = "") 
         metavar="NAME",
         rich_help_panel=section,
         help=f"{title}: {', '.join(kind.builtin)}; a plug-in's name or module:Class{more}.",
-    )
-
-
-def overlap_option(section: str) -> Any:
-    """Return the option for the overlap of sliding windows, in a section of ``--help``."""
-    return typer.Option(
-        metavar="SHARE",
-        min=0.0,
-        max=0.95,
-        rich_help_panel=section,
-        help="Overlap of neighbouring windows, share of the patch.",
-    )
-
-
-def blend_option(section: str) -> Any:
-    """Return the option for the weights of overlapping windows, in a section of ``--help``."""
-    return typer.Option(
-        rich_help_panel=section, help="Weights of overlapping windows: gaussian (most in the centre) or constant."
     )
 
 
@@ -164,6 +139,7 @@ Model = Annotated[
     Path,
     typer.Option("--model", metavar="DIR", help="Folder of a run (results/.../fold_0), or the model folder in it."),
 ]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or the model folder in it.")]
 RawDataset = Annotated[
     Path | None,
     typer.Option(
@@ -250,35 +226,6 @@ Brats = Annotated[
         "BraTS regions: whole tumour, core and enhancing tumour, found by the names of the labels.", default=True
     ),
 ]
-Metrics = Annotated[
-    str | None,
-    typer.Option(
-        "--metrics",
-        metavar="NAMES",
-        show_default="dice,iou,nsd,hd95_mm",
-        help="Metrics, separated by commas: names (`decathlete components metric` lists them) or module:Class.",
-    ),
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        "--tolerance",
-        metavar="MM",
-        min=0.001,
-        show_default="1",
-        help="Tolerance of the normalised surface Dice, mm; the same as nsd.tolerance_mm.",
-    ),
-]
-MetricSettings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="METRIC.SETTING=VALUE",
-        show_default=False,
-        help="Setting of a metric, e.g. nsd.tolerance_mm=2. Can be repeated.",
-    ),
-]
-
 Data = Annotated[
     Path,
     typer.Option("--data", metavar="DIR", rich_help_panel=PLACES, help="Folder of the raw datasets (read only)."),
@@ -350,145 +297,3 @@ Compile = Annotated[
         help="Compile the network with torch.compile: a slow first step, then faster steps, mainly on GPUs.",
     ),
 ]
-
-Engine = Annotated[
-    str,
-    typer.Option(
-        "--engine",
-        metavar="NAME",
-        rich_help_panel=MACHINE,
-        help="Inference engine: auto, {names:decathlete.inference.engines:ENGINES}, or module:Class. auto: openvino on "
-        "a CPU where it is installed, else torch.",
-    ),
-]
-
-Tta = Annotated[
-    bool,
-    typer.Option(
-        "--tta/--no-tta",
-        rich_help_panel=PREDICTION,
-        help="Test-time augmentation: average over the flips that training used (short trainings: "
-        "none); up to 8 times slower.",
-    ),
-]
-Overlap = Annotated[float, overlap_option(PREDICTION)]
-Blend = Annotated[BlendName, blend_option(PREDICTION)]
-MemoryLimit = Annotated[
-    float | None,
-    typer.Option(
-        "--memory",
-        metavar="GB",
-        min=0.5,
-        show_default="2 GB for sums of logits",
-        rich_help_panel=PREDICTION,
-        help="Memory limit of a prediction on a CPU; sums beyond it are kept on disk, in the output folder.",
-    ),
-]
-WindowBatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size",
-        metavar="N",
-        min=1,
-        show_default="the plan's; few on a CPU",
-        rich_help_panel=PREDICTION,
-        help="Windows (2D: slices) per batch, of several images if these are small; fewer need less memory.",
-    ),
-]
-
-
-def parse_metrics(
-    names: str | None, *, tolerance_mm: float | None = None, settings: list[str] | None = None
-) -> tuple[Metric, ...] | None:
-    """Make the metrics of ``--metrics``, ``--tolerance`` and ``--set``; ``None`` if none of them is set.
-
-    Raises:
-        OptionError: metrics or their settings are unknown or not allowed.
-    """
-    if names is None and tolerance_mm is None and not settings:
-        return None
-    from decathlete.evaluation.metrics import make_metrics
-
-    listed = None if names is None else parse_names(names)
-    return make_metrics(listed, tolerance_mm=tolerance_mm, settings=settings or ())
-
-
-def parse_dims(dim: Dim) -> Literal[2, 3]:
-    """Parse the value of ``--dim``."""
-    return 2 if dim == "2" else 3
-
-
-def parse_integers(text: str | None, *, flag: str) -> tuple[int, ...] | None:
-    """Parse a list of whole numbers, e.g. ``128,128,128``. ``None`` stays ``None``.
-
-    Raises:
-        OptionError: the text is not a list of whole numbers.
-    """
-    if text is None:
-        return None
-    parts = [parse_digits(part.strip()) for part in text.split(",")]
-    numbers = tuple(number for number in parts if number is not None)
-    if len(numbers) < len(parts):
-        raise OptionError(
-            f"{flag} {text!r} is not a list of whole numbers",
-            remedy=f"write e.g. {flag} 128,128,128",
-            code="E-OPTION-SYNTAX",
-        )
-    return numbers
-
-
-def parse_decimals(text: str | None, *, flag: str, example: str) -> tuple[float, ...] | None:
-    """Parse a list of numbers, e.g. ``1,0.8,0.8``. ``None`` stays ``None``.
-
-    Raises:
-        OptionError: the text is not a list of numbers.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(
-            f"{flag} {text!r} is not a list of numbers", remedy=f"write e.g. {flag} {example}", code="E-OPTION-SYNTAX"
-        ) from None
-
-
-def parse_spacing(text: str | None) -> Triple | None:
-    """Parse the value of ``--spacing``. ``None`` stays ``None``.
-
-    Raises:
-        OptionError: the text is not three positive numbers.
-    """
-    values = parse_decimals(text, flag="--spacing", example="3,0.8,0.8")
-    if values is None:
-        return None
-    if len(values) != 3 or not all(isfinite(v) and v > 0 for v in values):
-        raise OptionError(
-            f"--spacing {text!r} is not three positive numbers",
-            remedy="write the distances of slices, rows and columns in mm, e.g. --spacing 3,0.8,0.8",
-            code="E-OPTION-SYNTAX",
-        )
-    return (values[0], values[1], values[2])
-
-
-def parse_names(text: str | None) -> tuple[str, ...]:
-    """Parse a list of names, e.g. ``liver,cancer``. ``None`` is an empty list."""
-    return tuple(name for part in (text or "").split(",") if (name := part.strip()))
-
-
-def parse_fold(text: str | None) -> int | Literal["all"]:
-    """Parse the value of ``--fold``. ``None`` is fold 0.
-
-    Raises:
-        OptionError: the value is neither a whole number nor ``all``.
-    """
-    if text is None:
-        return 0
-    if text == "all":
-        return "all"
-    number = parse_digits(text)
-    if number is None:
-        raise OptionError(
-            f"--fold {text!r} is not a fold", remedy="use a whole number from 0, or all", code="E-OPTION-FOLD"
-        )
-    return number

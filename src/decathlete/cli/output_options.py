@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,8 +59,11 @@ class OutputArguments:
         ),
     ] = None
 
-    def to_output_kind(self) -> OutputKind:
+    def to_output_kind(self, image_formats: Mapping[str, Any]) -> OutputKind:
         """Return the options as :class:`OutputKind`.
+
+        Args:
+            image_formats: settings of image formats by the format's name.
 
         Raises:
             OptionError: an option has no effect with this format, or the codes cannot be read.
@@ -75,7 +79,7 @@ class OutputArguments:
             segmentation_type=self.segmentation_type or "binary",
             codes=read_structure_codes(self.dicom_codes) if self.dicom_codes is not None else {},
         )
-        return OutputKind(format=self.format, dicom=options)
+        return OutputKind(format=self.format, dicom=options, image_formats=image_formats)
 
 
 def _without_effect(option: str, formats: str) -> OptionError:

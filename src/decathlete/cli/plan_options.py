@@ -21,8 +21,9 @@ Set = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         rich_help_panel=PLAN,
-        help="Value of a field of the plan (patch_size=40,56,40) or of the training (loss.gamma=1.5, "
-        "augmentation.gamma.probability=0.1). Can be repeated.",
+        help="Value of a field of the plan (patch_size=40,56,40), of the training (loss.gamma=1.5, "
+        "augmentation.gamma.probability=0.1) or, in `run`, of the inference engine (engine.threads=2). "
+        "Can be repeated.",
     ),
 ]
 Adapt = Annotated[

@@ -12,12 +12,16 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.component_settings import ENGINE, choose_engine
 from decathlete.cli.config_file import explicit_options
+from decathlete.cli.metric_options import Metrics, parse_metrics
+from decathlete.cli.option_values import parse_fold, parse_spacing
 from decathlete.cli.pipeline_options import ConfigurationArguments, SelectionArguments, WorkspaceArguments
 from decathlete.cli.plain_folders import PlainFolderArguments
 from decathlete.cli.plan_options import Adapt, FullPlanArguments
-from decathlete.cli.prediction_options import SlidingWindowArguments
+from decathlete.cli.prediction_options import Engine, SlidingWindowArguments
 from decathlete.cli.terminal import echo
+from decathlete.core.assignments import split_assignments_of
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -59,8 +63,8 @@ def run(
     folds: Folds = None,
     adapt: Adapt = True,
     spacing: o.Spacing = None,
-    engine: o.Engine = "auto",
-    metrics: o.Metrics = None,
+    engine: Engine = "auto",
+    metrics: Metrics = None,
     fold_resources: FoldResources = None,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -74,8 +78,9 @@ def run(
     explicit = explicit_options(context)
     _reject_conflicts(fold, folds, fold_resources, case_workers.cluster)
     selection.check(explicit)
-    which, held_out = configuration.choose(context), o.parse_fold(fold)
-    assigned = split_assignments(plan.set_ or ())
+    which, held_out = configuration.choose(context), parse_fold(fold)
+    of_engine, others = split_assignments_of([ENGINE], plan.set_ or ())
+    assigned = split_assignments(others)
     if selection.total_time is not None:
         explicit |= {"max_time": selection.total_time}
     make_config = partial(training.to_train_config, explicit, preset=configuration.preset, assigned=assigned.train)
@@ -85,13 +90,16 @@ def run(
         "configuration": which,
         "workspace": folders.to_workspace(),
         "plan_options": replace(plan.to_plan_options(), preset=configuration.preset, overrides=assigned.plan),
-        "spacing": o.parse_spacing(spacing),
+        "spacing": parse_spacing(spacing),
         "config": make_config(dims=dims_of(which), fold=held_out),
         "adapt": adapt,
         "predict_options": windows.to_predict_options(
-            device=training.device, precision=training.precision, layout=training.layout, engine=engine
+            device=training.device,
+            precision=training.precision,
+            layout=training.layout,
+            engine=choose_engine(engine, of_engine),
         ),
-        "metrics": o.parse_metrics(metrics),
+        "metrics": parse_metrics(metrics),
         "fold_resources": None if fold_resources is None else parse_resources(fold_resources),
         "overwrite": overwrite,
         "reporter": reporter,

@@ -9,6 +9,8 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.metric_options import Metrics, MetricSettings, Tolerance, parse_metrics
+from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
 
 
@@ -23,9 +25,9 @@ def evaluate(
             "--output", "-o", metavar="DIR", show_default="only printed", help="Folder for scores.json and scores.csv."
         ),
     ] = None,
-    metrics: o.Metrics = None,
-    tolerance: o.Tolerance = None,
-    set_: o.MetricSettings = None,
+    metrics: Metrics = None,
+    tolerance: Tolerance = None,
+    set_: MetricSettings = None,
     spacing: o.Spacing = None,
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
@@ -44,11 +46,11 @@ def evaluate(
             lbls,
             output=output,
             overwrite=overwrite,
-            spacing=o.parse_spacing(spacing),
+            spacing=parse_spacing(spacing),
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
-            metrics=o.parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
             workers=workers,
         )
     if as_json:

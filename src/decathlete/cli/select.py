@@ -9,6 +9,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.component_settings import EngineSettings, engine_assignments
 from decathlete.cli.prediction_options import DeviceArguments, PredictionArguments
 from decathlete.cli.terminal import echo
 
@@ -37,6 +38,7 @@ def select(
     max_members: o.MaxMembers = 10,
     group_by: o.GroupBy = None,
     dataset: o.RawDataset = None,
+    set_: EngineSettings = None,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -50,7 +52,7 @@ def select(
             results,
             output=output,
             dataset_root=dataset,
-            options=device.to_predict_options(windows),
+            options=device.to_predict_options(windows, engine_settings=engine_assignments(set_)),
             max_members=max_members,
             group_by=group_by,
             workers=workers,

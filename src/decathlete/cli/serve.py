@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.component_settings import EngineSettings, choose_engine, engine_assignments
 from decathlete.cli.dicom_node_options import DicomNodeArguments
-from decathlete.cli.prediction_options import PredictionArguments
+from decathlete.cli.prediction_options import Engine, PredictionArguments
 from decathlete.cli.service_options import LOCAL, LimitArguments, ListenAddress, ProtectionArguments
 from decathlete.cli.terminal import echo
 
@@ -43,7 +44,8 @@ def serve(
     host: ListenAddress = LOCAL,
     precision: o.Precision = "auto",
     layout: o.Layout = "auto",
-    engine: o.Engine = "auto",
+    engine: Engine = "auto",
+    set_: EngineSettings = None,
     device: o.Device = "auto",
 ) -> None:
     """Segment images that people and programs send over HTTP. Jobs survive a restart; Ctrl-C ends the service."""
@@ -65,7 +67,12 @@ def serve(
         allow_origins=tuple(protection.allow_origin or ()),
         model_memory_bytes=limits.model_memory_bytes,
         limits=limits.to_limits(),
-        options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
+        options=windows.to_predict_options(
+            device=device,
+            precision=precision,
+            layout=layout,
+            engine=choose_engine(engine, engine_assignments(set_)),
+        ),
     )
     serve_models(
         settings,

@@ -15,7 +15,6 @@ from decathlete.cli.triton_client_options import (
     AtOnce,
     ConnectionArguments,
     MeasurementArguments,
-    Model,
     Name,
     ThresholdArguments,
     images_option,
@@ -107,7 +106,7 @@ def start(
 
 
 def verify(
-    model: Model,
+    model: o.ModelArgument,
     connection: ConnectionArguments,
     thresholds: ThresholdArguments,
     at_once: AtOnce = 4,
@@ -163,7 +162,7 @@ def _require_no_problems(report: VerificationReport) -> None:
 
 
 def benchmark(
-    model: Model,
+    model: o.ModelArgument,
     connection: ConnectionArguments,
     measurement: MeasurementArguments,
     name: Name = "",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decathlete.cli import options as o
+from decathlete.cli.option_values import parse_integers
 
 if TYPE_CHECKING:
     from decathlete.serving.triton.benchmark import TritonBenchmarkOptions
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from decathlete.serving.triton.verify import Thresholds
 
 THRESHOLDS, CONNECTION, MEASUREMENT = "Thresholds", "Connection", "Measurement"
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or the model folder in it.")]
 Name = Annotated[
     str,
     typer.Option(
@@ -216,13 +214,13 @@ class MeasurementArguments:
         """Return the options of a benchmark."""
         from decathlete.serving.triton.benchmark import TritonBenchmarkOptions
 
-        sizes = o.parse_integers(self.batch_sizes, flag="--batch-sizes")
+        sizes = parse_integers(self.batch_sizes, flag="--batch-sizes")
         return TritonBenchmarkOptions(
             name=name,
             kind=models,
             client=client,
             batch_sizes=None if sizes is None else tuple(sizes),
-            clients=tuple(o.parse_integers(self.clients, flag="--clients") or ()),
+            clients=tuple(parse_integers(self.clients, flag="--clients") or ()),
             shared_memory=self.shared_memory,
             load=self._to_load(),
         )

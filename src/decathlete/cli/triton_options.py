@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decathlete.cli import options as o
+from decathlete.cli.component_settings import EngineSettings, engine_assignments, parse_engine_settings
+from decathlete.cli.option_values import parse_integers
 from decathlete.core.digits import parse_digits
 from decathlete.errors import OptionError
 
@@ -60,6 +61,7 @@ class TritonModelArguments:
         str,
         typer.Option("--engine", metavar="NAME", rich_help_panel=MODELS, help="Inference engine of the pipeline."),
     ] = "auto"
+    set_: EngineSettings = None
     environment: Annotated[
         str,
         typer.Option(
@@ -270,8 +272,11 @@ def to_settings(
     fields: dict[str, Any] = {**vars(models), **vars(batching), **vars(accelerators)}
     for name in ("preferred_batch_sizes", "min_shape", "opt_shape", "max_shape"):
         flag = f"--{name.replace('_', '-')}"
-        fields[name] = tuple(o.parse_integers(fields[name], flag=flag) or ())
+        fields[name] = tuple(parse_integers(fields[name], flag=flag) or ())
     fields["queue_delay_ms"] = fields.pop("queue_delay")
+    settings = fields.pop("set_")
+    if settings:
+        fields["engine_settings"] = parse_engine_settings(engine_assignments(settings))
     fields["resources"] = _parse_resources(fields.pop("resource") or [])
     try:
         return TritonSettings(**fields)

@@ -263,8 +263,12 @@ class Registry(Generic[T]):
         unknown = [str(e["loc"][0]) for e in problem.errors() if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
         known = ", ".join(settings.model_fields) or "none"
         problems = [f"{field} is not a setting of the {self.kind} {name} (which has {known})" for field in unknown]
-        problems += [text for text in describe(problem) if text.partition(":")[0] not in unknown]
-        return OptionError("; ".join(problems), remedy=f"see `decathlete components {self.kind}`")
+        values = [text for text in describe(problem) if text.partition(":")[0] not in unknown]
+        return OptionError(
+            "; ".join([*problems, *values]),
+            where=f"{self.kind} {name}" if values else None,
+            remedy=f"see `decathlete components {self.kind.replace(' ', '-')}`",
+        )
 
     def _unknown(self, name: str) -> OptionError:
         close = difflib.get_close_matches(name, self.names(), n=1)

@@ -15,7 +15,7 @@ from decathlete.core.files import atomic_path, remove
 from decathlete.core.output_paths import writable_folder
 from decathlete.core.sizes import require_disk_space
 from decathlete.dataset.decathlon import DecathlonTask, find_task, locate_archive
-from decathlete.dataset.manifest import MANIFEST
+from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.errors import ArchiveError, DownloadError, OptionError, OutputError
 from decathlete.transfer.archive import unpack_tar
 from decathlete.transfer.http import ByteProgress, Patience, download_file, without_query

@@ -5,80 +5,23 @@ No image is opened, and files need not exist: ``check`` reports missing files.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-
-from decathlete.core.digits import parse_digits
-from decathlete.core.documents import read_json
 from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import whole_number
-from decathlete.core.schema import describe
-from decathlete.core.structure_codes import StructureCode
 from decathlete.dataset.annotated import Annotated as AnnotatedClasses
 from decathlete.dataset.annotated import with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
+from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.groups import assign_groups
+from decathlete.dataset.manifest_cases import read_cases, read_validation_cases
+from decathlete.dataset.manifest_schema import REMEDY, DecathlonManifest, Manifest, load_manifest
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
-from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
+from decathlete.errors import ManifestError, problems_found
 from decathlete.io.dicom_label import LabelStructures, is_structure_file, structure_names
-from decathlete.io.format_lookup import is_picture
-from decathlete.io.image_files import group_channels, image_suffixes, is_image_name, strip_suffix
-
-MANIFEST = "dataset.json"
-_NUMBERED = re.compile(r"(?P<id>.+)_[0-9]{4}")
-_HELP = "correct dataset.json (layouts: Medical Segmentation Decathlon, nnU-Net v2)"
-
-
-_Image = str | Annotated[list[str], Field(min_length=1)]
-"""One file with all channels, or a list with one file per channel."""
-
-
-class _Files(BaseModel):
-    """A training case of a Decathlon manifest."""
-
-    image: _Image
-    label: str
-
-
-class _TestFiles(BaseModel):
-    image: _Image
-
-
-class _ManifestFields(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    name: str | None = None
-    labels: dict[str, Any]
-    groups: dict[str, str] = {}
-    dicom_structures: dict[str, str] = {}
-    dicom_codes: dict[str, StructureCode] = {}
-    annotated: dict[str, list[str]] = {}
-    regions: dict[str, Any] | None = None
-    regions_class_order: list[int] | None = None
-    numTraining: Any = None
-    numTest: Any = None
-    validation: Any = None
-
-
-class _Decathlon(_ManifestFields):
-    modality: dict[str, str] = Field(min_length=1)
-    training: list[_Files] = Field(min_length=1)
-    test: list[str | _TestFiles] = []
-
-
-class _NnUNet(_ManifestFields):
-    channel_names: dict[str, str] = Field(min_length=1)
-    file_ending: str
-    dataset: dict[str, dict[str, Any]] | None = None
-    training: Any = None
-    test: Any = None
 
 
 def read_dataset(
@@ -97,7 +40,7 @@ def read_dataset(
         ManifestError: the manifest is missing or not valid, or ``annotated`` names unknown cases or classes; lists
             every problem.
     """
-    manifest = _load(root)
+    manifest = load_manifest(root)
     problems = path_problems(root)
     channels = _channels(manifest, problems)
     if not manifest.labels:
@@ -105,19 +48,19 @@ def read_dataset(
         labels = None
     else:
         labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
-    cases, test_cases = _cases(manifest, root, len(channels), problems)
-    validation, unused = _validation_cases(manifest, root, cases)
+    cases, test_cases = read_cases(manifest, root, len(channels), problems)
+    validation, unused = read_validation_cases(manifest, root, cases)
     known = set(cases)
     cases += tuple(case for case in validation if case not in known)  # a case of both lists is held out
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
     if problems or labels is None:
-        raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
+        raise problems_found(problems, where=root / MANIFEST, remedy=REMEDY, kind=ManifestError)
     cases = _with_structures(cases, labels, manifest.dicom_structures, root)
     groups = assign_groups([c.id for c in cases], group_by=group_by, declared=manifest.groups)
     spec = DatasetSpec(
         name=root.resolve().name,
         root=root,
-        layout="decathlon" if isinstance(manifest, _Decathlon) else "nnunet",
+        layout="decathlon" if isinstance(manifest, DecathlonManifest) else "nnunet",
         channels=channels,
         labels=labels,
         cases=tuple(replace(case, group=groups.of.get(case.id)) for case in cases),
@@ -152,249 +95,12 @@ def _with_structures(
     )
 
 
-def resolve_task(task: str, data_root: Path) -> Path:
-    """Find a dataset folder by path, by its name below ``data_root``, or by number (``04``, ``4``).
-
-    Raises:
-        DatasetError: there is no such dataset, or the number fits several.
-    """
-    number = parse_digits(task)
-    for folder in (Path(task), data_root / task):
-        if (folder / MANIFEST).is_file():
-            return folder
-    for folder in (Path(task), data_root / task):
-        if folder.is_dir() and number is None:
-            return folder  # read_dataset reports what this folder lacks
-    if number is None and Path(task).is_file():
-        raise DatasetError(
-            "is a file, not the folder of a dataset",
-            where=task,
-            remedy=f"use the folder with its {MANIFEST}{_nearby_dataset(Path(task))}",
-            code="E-DATASET-NOT-FOUND",
-        )
-    known = sorted(p.parent for p in data_root.glob(f"*/{MANIFEST}")) if data_root.is_dir() else []
-    numbered = [p for p in known if number is not None and _number(p.name) == number]
-    if len(numbered) == 1:
-        return numbered[0]
-    if numbered:
-        names = ", ".join(p.name for p in numbered)
-        raise DatasetError(
-            f"task {task} fits several datasets: {names}",
-            where=data_root,
-            remedy="use the folder's name",
-            code="E-DATASET-NOT-FOUND",
-        )
-    known_names = f"datasets there: {', '.join(p.name for p in known)}" if known else "there is no dataset in it"
-    raise DatasetError(
-        f"no dataset {task!r} ({known_names})",
-        where=data_root,
-        remedy=f"use a folder with a {MANIFEST}, its name below --data, or its number (Task04_..., Dataset004_...)",
-        code="E-DATASET-NOT-FOUND",
+def _channels(manifest: Manifest, problems: list[str]) -> tuple[str, ...]:
+    field: Literal["modality", "channel_names"] = (
+        "modality" if isinstance(manifest, DecathlonManifest) else "channel_names"
     )
-
-
-def _nearby_dataset(path: Path) -> str:
-    """Return the dataset around ``path``, or the first ones in it, as a clause; an empty text if there is none."""
-    around = next((p for p in (path.parent, *path.resolve().parents[:2]) if (p / MANIFEST).is_file()), None)
-    if around is not None:
-        return f" ({around})"
-    inside = sorted(p.parent.name for p in path.glob(f"*/{MANIFEST}")) if path.is_dir() else []
-    more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
-    return f" ({path} has {', '.join(inside[:3])}{more})" if inside else ""
-
-
-def _number(name: str) -> int | None:
-    match = re.match(r"(?:Task|Dataset)(\d+)_", name)
-    return parse_digits(match[1]) if match else None
-
-
-def _load(root: Path) -> _Decathlon | _NnUNet:
-    path = root / MANIFEST
-    if not root.is_dir():
-        raise ManifestError(
-            "is not a folder", where=root, remedy=f"use the folder that contains {MANIFEST}", code="E-DATASET-NOT-FOUND"
-        )
-    remedy = "correct it, or write one"
-    if not path.exists():
-        remedy = f"use the folder that contains {MANIFEST}{_nearby_dataset(root)}, or write one"
-    raw = read_json(path, error=ManifestError, remedy=remedy)
-    if not isinstance(raw, dict):
-        raise ManifestError("must be a JSON object", where=path, remedy=_HELP)
-    kind: type[_Decathlon] | type[_NnUNet]
-    if "channel_names" in raw:
-        kind = _NnUNet
-    elif "training" in raw:
-        kind = _Decathlon
-    else:
-        raise ManifestError(
-            "declares neither 'training' (Decathlon layout) nor 'channel_names' (nnU-Net v2 layout)",
-            where=path,
-            remedy=_HELP,
-        )
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as problem:
-        raise problems_found(describe(problem), where=path, remedy=_HELP, kind=ManifestError) from None
-
-
-def _channels(manifest: _Decathlon | _NnUNet, problems: list[str]) -> tuple[str, ...]:
-    field: Literal["modality", "channel_names"] = "modality" if isinstance(manifest, _Decathlon) else "channel_names"
     declared: dict[str, str] = getattr(manifest, field)
     if sorted(declared) != sorted(map(str, range(len(declared)))):
         problems.append(f"{field} must number the channels 0, 1, ...; it has {', '.join(declared)}")
         return tuple(declared.values())
     return tuple(declared[str(c)] for c in range(len(declared)))
-
-
-def _cases(
-    manifest: _Decathlon | _NnUNet, root: Path, n_channels: int, problems: list[str]
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    if isinstance(manifest, _Decathlon):
-        return _decathlon_cases(manifest, root)
-    ending = manifest.file_ending
-    if not ending.startswith(".") or not f"x{ending}".lower().endswith(image_suffixes()):
-        problems.append(f"file_ending {ending!r} is not one of {', '.join(image_suffixes())}")
-        return (), ()
-    try:
-        if manifest.dataset is not None:
-            cases = _listed_cases(manifest.dataset, root, problems)
-        else:
-            cases = _folder_cases(root, "Tr", ending, n_channels)
-        test_cases = _folder_cases(root, "Ts", ending, n_channels)
-    except ImageError as problem:
-        problems.append(problem.problem)
-        return (), ()
-    if not cases:
-        problems.append(f"there are no images *{ending} in imagesTr{_content(root / 'imagesTr')}")
-    return cases, test_cases
-
-
-def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    def images(files: str | list[str]) -> tuple[Path, ...]:
-        return tuple(listed_file(root, f) for f in ([files] if isinstance(files, str) else files))
-
-    training = [(images(t.image), listed_file(root, t.label)) for t in manifest.training]
-    test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
-    return (
-        tuple(
-            Case(id=case_id, images=files, label=label)
-            for case_id, (files, label) in zip(_ids([f for f, _ in training], root), training, strict=True)
-        ),
-        tuple(Case(id=case_id, images=files) for case_id, files in zip(_ids(test, root), test, strict=True)),
-    )
-
-
-def _validation_cases(
-    manifest: _Decathlon | _NnUNet, root: Path, cases: Sequence[Case]
-) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Return the cases of the manifest's validation list, and what the manifest lists in vain, with the reason."""
-    if isinstance(manifest, _NnUNet):
-        reason = "nnU-Net finds cases by the names of their files, and folds in splits_final.json"
-        listed = [name for name in ("training", "validation", "test") if getattr(manifest, name)]
-        return (), tuple(f"{name!r} in {MANIFEST} is not used: {reason}" for name in listed)
-    if not manifest.validation:
-        return (), ()
-    try:
-        files = TypeAdapter(list[_Files]).validate_python(manifest.validation)
-    except ValidationError:
-        reason = "it must list an image and a label map for each case, as 'training' does"
-        return (), (f"'validation' in {MANIFEST} is not used: {reason}",)
-    found, _ = _decathlon_cases(manifest.model_copy(update={"training": files, "test": []}), root)
-    if set(cases) <= set(found):
-        return (), (f"'validation' in {MANIFEST} is not used: it lists every case of 'training'",)
-    return found, ()
-
-
-def _ids(cases: Sequence[tuple[Path, ...]], root: Path) -> list[str]:
-    """Return the names of the images; of DICOM folders with equal names (PATIENT/CT) their paths: PATIENT_CT."""
-    ids = [_id(images) for images in cases]
-    counts = Counter(ids)
-    return [
-        "_".join(images[0].relative_to(root).parts)
-        if counts[case_id] > 1 and images[0].is_dir() and images[0].is_relative_to(root)
-        else case_id
-        for case_id, images in zip(ids, cases, strict=True)
-    ]
-
-
-def _id(images: tuple[Path, ...]) -> str:
-    return strip_suffix(images[0].name).removesuffix("_0000" if len(images) > 1 else "")
-
-
-def listed_file(root: Path, text: str) -> Path:
-    """Return the path of a file that a manifest or a table lists; back slashes of Windows separate folders, too."""
-    path = root / text
-    return root / text.replace("\\", "/") if "\\" in text and not path.exists() else path
-
-
-def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[str]) -> tuple[Case, ...]:
-    """Read nnU-Net v2's ``dataset`` object: id -> images (a list) and label, relative to the folder or absolute."""
-    cases = []
-    for case_id, entry in listed.items():
-        images, label = entry.get("images"), entry.get("label")
-        if not isinstance(images, list) or not images or not isinstance(label, str):
-            problems.append(f"dataset.{case_id} needs 'images' (a list of files) and 'label' (a file)")
-            continue
-        files = tuple(listed_file(root, str(f)) for f in images)
-        cases.append(Case(id=case_id, images=files, label=listed_file(root, label)))
-    return tuple(cases)
-
-
-def _folder_cases(root: Path, part: Literal["Tr", "Ts"], ending: str, n_channels: int) -> tuple[Case, ...]:
-    """Find the cases of ``imagesTr`` or ``imagesTs``, with all channels that are declared or exist.
-
-    A label without an image is a case whose image is missing.
-    """
-    images, labels = root / f"images{part}", root / f"labels{part}"
-    files_of = group_channels(_with_ending(images, ending))
-    if part == "Tr":
-        labelled = {p.name[: -len(ending)] for p in _with_ending(labels, ending)}
-        files_of = _group_by_labels(files_of, labelled, n_channels)
-        misnamed = {p.name[: -len(ending)] for i, files in files_of.items() if i not in labelled for p in files}
-        ids = files_of.keys() | (labelled - misnamed)
-    else:
-        ids = set(files_of)
-    cases = []
-    for case_id in sorted(ids):
-        files = files_of.get(case_id, ())
-        expected = [images / f"{case_id}_{c:04d}{ending}" for c in range(n_channels)]
-        if len(files) == 1 and n_channels > 1 and is_picture(files[0]):
-            expected = [files[0]]  # nnU-Net's RGB images: all channels are in ID_0000
-        extra = [p for p in files if p not in expected and p.name != f"{case_id}{ending}"]
-        label = labels / f"{case_id}{ending}" if part == "Tr" else None
-        cases.append(Case(id=case_id, images=(*expected, *extra), label=label))
-    return tuple(cases)
-
-
-def _content(folder: Path) -> str:
-    """Return what a folder contains instead of what is expected there, as a clause."""
-    if not folder.is_dir():
-        return ", which does not exist"
-    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f", which contains {', '.join(names[:3])}{more}" if names else ", which is empty"
-
-
-def _group_by_labels(
-    files_of: dict[str, tuple[Path, ...]], labelled: set[str], n_channels: int
-) -> dict[str, tuple[Path, ...]]:
-    """Correct the grouping of channels by the names of the label maps.
-
-    ``ID_0001`` belongs to the case ``ID`` if that has a label: its first channel, ``ID_0000``, is missing. Files that
-    have a label each are cases, whose names lack the number of the channel, if they are too many for one case.
-    """
-    found: dict[str, tuple[Path, ...]] = {}
-    for case_id, files in files_of.items():
-        if case_id not in labelled and len(files) > n_channels and all(strip_suffix(p.name) in labelled for p in files):
-            continue  # their labels are the cases
-        match = _NUMBERED.fullmatch(case_id)
-        is_channel = match is not None and case_id not in labelled and match["id"] in labelled
-        key = match["id"] if match is not None and is_channel else case_id
-        found[key] = (*found.get(key, ()), *files)
-    return found
-
-
-def _with_ending(folder: Path, ending: str) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if is_image_name(p) and p.name.endswith(ending))

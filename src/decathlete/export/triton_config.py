@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,6 +190,8 @@ def _backend_parameters(settings: TritonSettings) -> dict[str, str]:
 
 def _pipeline_parameters(settings: TritonSettings) -> dict[str, str]:
     parameters = {"engine": settings.engine, "precision": settings.precision, "threads": str(settings.threads)}
+    if settings.engine_settings:
+        parameters["engine_settings"] = json.dumps(settings.engine_settings)
     if settings.environment:
         parameters["EXECUTION_ENV_PATH"] = settings.environment
     return parameters

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from decathlete.core.digits import parse_digits
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import OptionError
+from decathlete.inference.engines import ENGINES
+from decathlete.inference.options import AUTO
 
 NetworkFormat = Literal["onnx", "torchscript-script", "torchscript-trace", "aotinductor", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -127,8 +129,10 @@ class TritonSettings(ComponentSettings):
     """Number of the version that is written."""
     threads: int = Field(default=0, ge=0)
     """Threads of an instance on a CPU; 0: as many as the backend chooses."""
-    engine: str = "auto"
+    engine: str = AUTO
     """Inference engine of the pipeline."""
+    engine_settings: dict[str, JsonValue] = {}
+    """Settings of the engine of the pipeline, by name."""
     environment: str = ""
     """Folder of the Python environment of the pipeline, on the server; empty: the server's."""
     code: bool = True
@@ -230,14 +234,30 @@ def _find_problems(settings: TritonSettings) -> list[str]:
         problems += _network_options(settings, "without the network")
     if not settings.with_pipeline:
         given = {
-            "engine": settings.engine != "auto",
+            "engine": settings.engine != AUTO or bool(settings.engine_settings),
             "environment": settings.environment != "",
             "code": not settings.code,
         }
         problems += [f"{option} has no effect without the pipeline" for option, is_given in given.items() if is_given]
+    problems += _engine_problems(settings)
     if settings.with_pipeline and settings.models == "pipeline" and settings.precision == "int8":
         problems.append("int8 is a precision of OpenVINO networks, not of the pipeline")
     return problems
+
+
+def _engine_problems(settings: TritonSettings) -> list[str]:
+    """Return settings that the engine of the pipeline does not have, as far as it is known here."""
+    if not settings.engine_settings:
+        return []
+    if settings.engine == AUTO:
+        return ["the engine auto has no settings: name an engine"]
+    if settings.engine not in ENGINES.names():
+        return []  # the server has it
+    try:
+        ENGINES.settings({**settings.engine_settings, "name": settings.engine})
+    except OptionError as problem:
+        return [problem.problem]
+    return []
 
 
 def _network_problems(settings: TritonSettings) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,15 +12,13 @@ from torch import nn
 
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import MissingPackageError, ModelError, OptionError
-from decathlete.inference.engines import ENGINES, Engine
-from decathlete.inference.options import PredictOptions
+from decathlete.inference.engines import ENGINES, USE_TORCH, Engine
+from decathlete.inference.options import AUTO, PredictOptions
 from decathlete.networks.devices import resolve_device
 from decathlete.networks.precision import resolve_precision
 from decathlete.planning.plan import Plan
 
 log = logging.getLogger(__name__)
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +61,7 @@ class EngineBuilder:
 
     def __init__(self, options: PredictOptions) -> None:
         selection = select_engines(options)
+        self._settings = {settings.component: settings for settings in selection.engines}
         self._candidates = list(selection.engines)
         self._options = options
         self.device = selection.device
@@ -83,6 +83,13 @@ class EngineBuilder:
                 log.warning("%s; %s predicts instead", problem.problem, fallback.component)
                 del self._candidates[0]
 
+    def settings_of(self, engine: type[Engine]) -> ComponentSettings:
+        """Return the settings of the engines of a class: those that the user chose, or the class's defaults.
+
+        An exported program is computed by its own engine, which may be another one than those of the models.
+        """
+        return self._settings.get(engine.Settings.component) or engine.Settings()
+
     def _engine(self, settings: ComponentSettings, network: nn.Module, plan: Plan) -> Engine:
         cls = _class_of(settings)
         if not cls.supports(plan):
@@ -91,9 +98,10 @@ class EngineBuilder:
                 remedy="choose another --engine, or leave --engine out",
             )
         options = self._options
-        return cls.from_network(
-            settings, network, plan, device=self.device, precision=options.precision, layout=options.layout
-        )
+        with _suggest_torch():
+            return cls.from_network(
+                settings, network, plan, device=self.device, precision=options.precision, layout=options.layout
+            )
 
 
 def _select_fastest(options: PredictOptions) -> EngineSelection:
@@ -150,8 +158,24 @@ def _select_by_name(settings: ComponentSettings, options: PredictOptions) -> Eng
             )
     if options.layout != AUTO and not cls.follows_layout:
         raise OptionError(f"the engine {name} has a memory layout of its own", remedy="leave out --layout")
-    cls.check_available()
+    with _suggest_torch():
+        cls.check_available()
     return EngineSelection(engines=(settings,), device=device)
+
+
+@contextmanager
+def _suggest_torch() -> Iterator[None]:
+    """Let the error of a missing package say that torch predicts without it. Where a program is exported, it cannot."""
+    try:
+        yield
+    except MissingPackageError as problem:
+        raise MissingPackageError(
+            problem.problem,
+            package=problem.package,
+            extra=problem.extra,
+            broken=problem.broken,
+            remedy=f"{problem.remedy}, or {USE_TORCH}",
+        ) from problem
 
 
 def _class_of(settings: ComponentSettings) -> type[Engine]:

@@ -64,7 +64,7 @@ def load_ensembles(
     groups: dict[str, list[_Model]] = {}
     for model in models:
         groups.setdefault(model.plan.digest, []).append(model)
-    return tuple(_load_group(group) for group in groups.values())
+    return tuple(_load_group(group, builder) for group in groups.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def _open(folder: Path, builder: EngineBuilder, fold: int | None) -> list[_Model
                     postprocessing=program.record.postprocessing,
                 ),
                 weight=1.0,
-                load=lambda: [program.load()],
+                load=lambda: [program.load(settings=builder.settings_of(program.engine))],
                 previous=_open(program.previous, builder, None)[0] if program.previous is not None else None,
             )
         ]
@@ -137,7 +137,7 @@ def _build(builder: EngineBuilder, member: BundleMember, numbers: Sequence[int])
     return builder.build([member.build(number) for number in numbers], member.plan)
 
 
-def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
+def _load_group(models: Sequence[_Model], builder: EngineBuilder) -> PlanEnsemble:
     engines = [model.load() for model in models]
     mirrored = set.intersection(*(set(model.mirror_axes) for model in models))
     previous = [model.previous for model in models if model.previous is not None]
@@ -145,11 +145,11 @@ def _load_group(models: Sequence[_Model]) -> PlanEnsemble:
         plan=models[0].plan,
         engines=tuple(engine for of_model in engines for engine in of_model),
         mirror_axes=tuple(sorted(mirrored)),
-        models=tuple(_use(model, of_model[0]) for model, of_model in zip(models, engines, strict=True)),
+        models=tuple(_use(model, of_model[0], builder) for model, of_model in zip(models, engines, strict=True)),
         weight=models[0].weight,
         temperature=models[0].settings.temperature,
         postprocessing=models[0].settings.postprocessing,
-        previous=_load_group(_same_plan(previous)) if previous else None,
+        previous=_load_group(_same_plan(previous), builder) if previous else None,
     )
 
 
@@ -170,13 +170,15 @@ def _same_plan(stages: Sequence[_Model]) -> Sequence[_Model]:
     return stages
 
 
-def _use(model: _Model, engine: Engine) -> ModelUse:
+def _use(model: _Model, engine: Engine, builder: EngineBuilder) -> ModelUse:
+    settings = builder.settings_of(type(engine))
     return ModelUse(
         digest=model.digest,
         dataset=model.plan.dataset,
         dims=model.plan.dims,
         weights=model.weights,
         engine=engine.name,
+        engine_settings=settings.model_dump(mode="json", exclude_none=True),
         precision=engine.precision,
     )
 

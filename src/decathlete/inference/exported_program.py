@@ -9,11 +9,11 @@ from typing import Literal
 from pydantic import Field
 
 from decathlete.core.files import access_error, file_digest
+from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OptionError
-from decathlete.inference.engine_selection import AUTO
 from decathlete.inference.engines import ENGINES, Engine
-from decathlete.inference.options import PredictOptions
+from decathlete.inference.options import AUTO, PredictOptions
 from decathlete.inference.output.provenance import NOTICE
 from decathlete.models.record import PostprocessingStep
 from decathlete.networks.devices import resolve_device
@@ -115,14 +115,20 @@ class ExportedFolder:
         self.previous = self._find_previous()
         self.digest = file_digest(folder / RECORD_FILE)
 
-    def load(self, *, precision: str | None = None) -> Engine:
+    def load(self, *, precision: str | None = None, settings: ComponentSettings | None = None) -> Engine:
         """Return the engine that computes the program, in the program's own precision.
+
+        Args:
+            settings: of the engine; ``None``: its defaults.
 
         Raises:
             MissingPackageError: a package of the engine is missing, or does not load.
         """
         return self.engine.from_program(
-            self.engine.Settings(), self.file, window=self.record.window, precision=precision or self.record.precision
+            settings or self.engine.Settings(),
+            self.file,
+            window=self.record.window,
+            precision=precision or self.record.precision,
         )
 
     def _find_previous(self) -> Path | None:

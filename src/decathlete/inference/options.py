@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self, TypedDict, Unpack
 
 from pydantic import ValidationError, field_validator
@@ -13,6 +14,12 @@ from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError, problems_found
 from decathlete.inference.engines import ENGINES
 
+AUTO = "auto"
+"""Device, precision, layout or engine that Decathlete chooses."""
+
+EngineChoice = str | Mapping[str, Any] | ComponentSettings
+"""An engine as users choose it: name, ``module:Class``, ``{"name": ..., **settings}``, or its settings."""
+
 
 class PredictFields(TypedDict, total=False):
     """The fields of :class:`PredictOptions`, and as short forms those of its ``window``."""
@@ -21,7 +28,7 @@ class PredictFields(TypedDict, total=False):
     device: str
     precision: str
     layout: Layout
-    engine: str | ComponentSettings
+    engine: EngineChoice
     overlap: float
     blend: Blend
     tta: bool
@@ -40,7 +47,8 @@ class PredictOptions(Schema):
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         precision: ``auto`` (the fastest that the engine has on the device), ``fp32``, ``bf16`` or ``fp16``.
         layout: order of feature maps in memory; it changes speed, and results by rounding only.
-        engine: name of the inference engine, or its settings; ``auto``: the fastest one that is installed.
+        engine: inference engine: its name, ``{"name": "openvino", "threads": 2}``, or its settings; ``auto``: the
+            fastest one that is installed.
 
     Raises:
         OptionError: an unknown option, or a value out of range; all problems together.
@@ -50,7 +58,7 @@ class PredictOptions(Schema):
     device: str = "auto"
     precision: str = "auto"
     layout: Layout = "auto"
-    engine: str | ComponentSettings = "auto"
+    engine: str | ComponentSettings = AUTO
 
     def __init__(self, **fields: Unpack[PredictFields]) -> None:
         given: dict[str, Any] = dict(fields)
@@ -68,10 +76,31 @@ class PredictOptions(Schema):
         """Return a copy with some options, or options of the window, replaced."""
         return type(self)(**{**dict(self), **changes})
 
-    @field_validator("engine")
+    @field_validator("engine", mode="before")
     @classmethod
-    def _known(cls, engine: str | ComponentSettings) -> str | ComponentSettings:
-        """Find an engine that does not exist now, not after a training."""
-        if isinstance(engine, str) and engine not in ("auto", *ENGINES.names()):
+    def _find_engine(cls, engine: Any) -> Any:
+        """Find an engine, or a setting of it, that does not exist now, not after a training."""
+        if isinstance(engine, Mapping):
+            return _find_settings(dict(engine))
+        if isinstance(engine, str) and engine not in (AUTO, *ENGINES.names()):
             ENGINES.load(engine)
         return engine
+
+
+def _find_settings(engine: dict[str, Any]) -> str | ComponentSettings:
+    """Return the settings of ``{"name": ..., **settings}``; a ``module:Class`` is imported.
+
+    Raises:
+        OptionError: an unknown engine, settings that it does not have, or settings of ``auto``.
+    """
+    name = engine.get("name", AUTO)
+    if name == AUTO:
+        settings = ", ".join(sorted(engine.keys() - {"name"}))
+        if not settings:
+            return AUTO
+        raise OptionError(
+            f"the engine auto has no settings ({settings}): it may be any of several engines",
+            remedy="choose an engine by its name: --engine NAME",
+            code="E-OPTION-CONFLICT",
+        )
+    return ENGINES.settings({**engine, "name": ENGINES.load(name).name if isinstance(name, str) else name})

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -15,44 +14,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import AxisTransform, Geometry, Triple
+from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.header_transforms import describe_disagreement
 from decathlete.core.labels import LabelSet
 from decathlete.core.memory import translate_out_of_memory
-from decathlete.core.scratch import scratch_folder
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
+from decathlete.inference.compute import LabelMapComputer, translate_compute_error
 from decathlete.inference.engine_selection import EngineBuilder
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
 from decathlete.inference.exported_program import options_for_programs
 from decathlete.inference.input_range import channel_means, input_range_warnings
 from decathlete.inference.options import PredictFields, PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
-from decathlete.inference.output.averaging import average
-from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
+from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityStore
 from decathlete.inference.output.provenance import RecordedSettings, volumes_ml
-from decathlete.inference.output.restore import Restorer
 from decathlete.inference.prediction import Prediction, PreparedInput, PreviousInput
 from decathlete.inference.sources import Source, as_image
-from decathlete.inference.windows.memory import sums_limit
-from decathlete.inference.windows.sweep import ReportShare, sweep, windows_per_batch
+from decathlete.inference.windows.sweep import ReportShare, windows_per_batch
 from decathlete.io.images import Image
-from decathlete.models.record import PostprocessingStep, planned_postprocessing
+from decathlete.models.record import PostprocessingStep
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.prepared import PreparedCase
-from decathlete.preprocessing.previous_stage import add_previous_stage
 
 log = logging.getLogger(__name__)
 
 IMAGE_TOO_LARGE = "use a computer with more memory, or crop the image to the region of interest"
 """What to do where memory is too small for an image."""
-_PREDICTION_TOO_LARGE = (
-    "choose a smaller --batch-size, set --memory (sums beyond it are written to disk), choose --device cpu if an "
-    "accelerator's memory is full, or use a computer with more memory"
-)
-
-_LabelMap = tuple[NDArray[np.integer[Any]], ProbabilityStore | None]
 
 
 class Predictor:
@@ -235,9 +224,9 @@ class Predictor:
             OutputError: the disk is too small for what is spilled.
         """
         began = time.perf_counter()
+        computer = LabelMapComputer(self.ensembles, device=self.device, window=self.window)
         with translate_compute_error():
-            compute = self._compute_average if len(self.ensembles) > 1 else self._compute_single
-            label_ZYX, store = compute(prepared, probabilities, scratch, progress)
+            label_ZYX, store = computer.compute(prepared, probabilities, scratch, progress)
         with ExitStack() as on_failure:
             if store is not None:
                 on_failure.callback(store.discard)
@@ -271,12 +260,6 @@ class Predictor:
             probabilities=store,
         )
 
-    @property
-    def _plan_weights(self) -> Sequence[float]:
-        """Weight of each plan in the mean of probabilities; empty: all count equally."""
-        weights = [ensemble.weight for ensemble in self.ensembles]
-        return weights if len(set(weights)) > 1 else ()
-
     def batch_size(self, ensemble: PlanEnsemble) -> int:
         """Windows of ``ensemble`` that are computed together."""
         return windows_per_batch(self.window, plan=ensemble.plan, device=self.device)
@@ -284,89 +267,3 @@ class Predictor:
     def flip_axes(self, ensemble: PlanEnsemble) -> Sequence[int]:
         """Axes that windows of ``ensemble`` are flipped along."""
         return ensemble.mirror_axes if self.window.tta else ()
-
-    def _compute_single(
-        self, prepared: PreparedInput, make: MakeStore | None, scratch: Path | None, progress: ReportShare | None
-    ) -> _LabelMap:
-        case = prepared.cases[0]
-        with ExitStack() as on_failure:
-            store = self._make_store(make, prepared.geometry, case.restoration.axes, on_failure)
-            previous = prepared.previous_of(0)
-            label_ZYX = self._sweep_and_restore(self.ensembles[0], case, store, scratch, progress, previous)
-            on_failure.pop_all()
-        return label_ZYX, store
-
-    def _compute_average(
-        self, prepared: PreparedInput, make: MakeStore | None, scratch: Path | None, progress: ReportShare | None
-    ) -> _LabelMap:
-        """Compute plan after plan; probabilities of each are written to disk, for memory would not hold them all."""
-        with ExitStack() as on_failure, ExitStack() as always:
-            folder = scratch or always.enter_context(scratch_folder())
-            store = self._make_store(make, prepared.geometry, AxisTransform(), on_failure)
-            parts = []
-            for number, (ensemble, case) in enumerate(zip(self.ensembles, prepared.cases, strict=True)):
-                part = ProbabilityFile(folder, self.labels.n_outputs, prepared.geometry, case.restoration.axes)
-                always.callback(part.discard)
-                of_all = partial(_report_part, progress, number, len(self.ensembles)) if progress else None
-                self._sweep_and_restore(ensemble, case, part, scratch, of_all, prepared.previous_of(number))
-                parts.append(part)
-            label_ZYX = average(parts, self.labels, prepared.geometry.shape_ZYX, store, weights=self._plan_weights)
-            on_failure.pop_all()
-        return label_ZYX, store
-
-    def _make_store(
-        self, make: MakeStore | None, geometry: Geometry, axes: AxisTransform, on_failure: ExitStack
-    ) -> ProbabilityStore | None:
-        if make is None:
-            return None
-        store = make(self.labels.n_outputs, geometry, axes)
-        on_failure.callback(store.discard)
-        return store
-
-    @torch.inference_mode()
-    def _sweep_and_restore(
-        self,
-        ensemble: PlanEnsemble,
-        case: PreparedCase,
-        store: ProbabilityStore | None,
-        scratch: Path | None,
-        progress: ReportShare | None,
-        previous: PreviousInput | None = None,
-    ) -> NDArray[np.integer[Any]]:
-        if ensemble.previous is not None:
-            assert previous is not None  # for the type checker: ``prepare`` made it
-            first_ZYX = self._sweep_and_restore(ensemble.previous, previous.case, None, scratch, None)
-            # As in the predictions that the second stage was trained on.
-            steps = build_steps(planned_postprocessing(ensemble.previous.plan), self.labels)
-            first_ZYX = postprocess(first_ZYX, previous.case.restoration.geometry, self.labels, steps)
-            case = add_previous_stage(case, first_ZYX, ensemble.plan, restoration=previous.restoration)
-        restorer = Restorer(case.restoration, self.labels, probabilities=store, temperature=ensemble.temperature)
-        slabs = sweep(
-            ensemble.engines,
-            case.image_CZYX,
-            plan=ensemble.plan,
-            window=self.window,
-            mirror_axes=ensemble.mirror_axes,
-            sums_bytes=sums_limit(
-                self.window,
-                plan=ensemble.plan,
-                restoration=case.restoration,
-                engines=ensemble.engines,
-                device=self.device,
-            ),
-            scratch=scratch,
-            progress=progress,
-        )
-        for slab_KZYX in slabs:
-            restorer.add(slab_KZYX)
-        return restorer.finish()
-
-
-def _report_part(progress: ReportShare, number: int, n_parts: int, share: float) -> None:
-    """Report the share of part ``number`` of ``n_parts`` equal ones as a share of all."""
-    progress((number + share) / n_parts)
-
-
-def translate_compute_error() -> AbstractContextManager[None]:
-    """Raise memory that runs out inside as a InsufficientMemoryError about the prediction."""
-    return translate_out_of_memory("the prediction of this case", remedy=_PREDICTION_TOO_LARGE)

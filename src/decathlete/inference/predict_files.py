@@ -33,6 +33,7 @@ from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import PreparedInput
 from decathlete.inference.prepared_inputs import read_stored
 from decathlete.inference.requirements import limit_prediction
+from decathlete.io.format_settings import check_effect
 from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
 
@@ -118,6 +119,7 @@ def predict_files(
     else:
         kind.check({case.case_id: (case.folder,) for case in cases})
         jobs = stored_jobs(cases, output, save_probabilities=save_probabilities, suffix=kind.suffix)
+    check_effect(kind.settings_of_formats, [job.label for job in jobs.values()])
     settings = kind.recorded(_with_spacing(models.facts.settings, spacing))
     with locked_folder(output):
         models.require_shared(reads=_example_inputs(jobs), writes=[output])

@@ -6,7 +6,7 @@ a file is an error if its format has a field for the spacing, and an image in pi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
+from decathlete.core.registry import ComponentSettings
 from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures, read_structure_label
 from decathlete.io.format_lookup import (
     find_format,
-    format_of_suffix,
     image_suffixes,
     is_picture,
     output_suffix,
     suffix_of,
     writable_suffixes,
 )
+from decathlete.io.format_settings import writer_of_suffix
 from decathlete.io.formats import ImageFormat
 from decathlete.io.image_files import find_inputs, strip_suffix
 from decathlete.io.limits import check_grid, damage_error
@@ -182,15 +183,20 @@ def read_grid(path: Path, *, spacing: Triple | None = None) -> tuple[int, Geomet
     return channels, geometry
 
 
-def write_label(path: Path, label_ZYX: NDArray[Any], geometry: Geometry) -> None:
+def write_label(
+    path: Path, label_ZYX: NDArray[Any], geometry: Geometry, *, settings: Iterable[ComponentSettings] = ()
+) -> None:
     """Write a label map whole or not at all: smallest integer type, slope 1, codes and units of ``geometry``.
+
+    Args:
+        settings: of image formats; those of the format that is written are used.
 
     Raises:
         ImageError: values are not integers.
         OutputError: the place, or an image of this suffix, cannot be written.
     """
     values = _integers(label_ZYX, path)
-    write_volume(path, values.astype(smallest_integer(values))[None], geometry)
+    write_volume(path, values.astype(smallest_integer(values))[None], geometry, settings=settings)
 
 
 def write_image(path: Path, image_CZYX: NDArray[Any], geometry: Geometry) -> None:
@@ -202,8 +208,13 @@ def write_image(path: Path, image_CZYX: NDArray[Any], geometry: Geometry) -> Non
     write_volume(path, image_CZYX.astype(np.float32, copy=False), geometry)
 
 
-def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
+def write_volume(
+    path: Path, array_CZYX: NDArray[Any], geometry: Geometry, *, settings: Iterable[ComponentSettings] = ()
+) -> None:
     """Write an image in the array's own number type, whole or not at all; several channels become the last axis.
+
+    Args:
+        settings: of image formats; those of the format that is written are used.
 
     Raises:
         OutputError: the place, or an image of this suffix, cannot be written.
@@ -218,7 +229,7 @@ def write_volume(path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> No
             remedy=f"use one of {', '.join(writable_suffixes())}",
         )
     with atomic_path(path) as partial:
-        format_of_suffix(suffix).write_volume(partial, array_CZYX, geometry)
+        writer_of_suffix(suffix, settings).write_volume(partial, array_CZYX, geometry)
 
 
 def _format(path: Path) -> ImageFormat:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, HeaderCodes, Triple
+from decathlete.core.registry import ComponentSettings
 from decathlete.errors import ImageError
 from decathlete.io.formats import ImageFormat
 from decathlete.io.headers.raster import Raster
@@ -24,7 +25,15 @@ _ANY_SPACING = (1.0, 1.0, 1.0)
 class RasterFormat(ImageFormat):
     """Base of these formats: 2D, 3D, 4D with the channels as the slowest axis, or vector voxels."""
 
+    class Settings(ComponentSettings):
+        is_compressed: bool = True
+        """Whether the voxels of written files are compressed."""
+
     takes_spacing = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.is_compressed = settings.is_compressed
 
     @abstractmethod
     def read_raster(self, path: Path, *, spacing: Triple | None = None) -> Raster:
@@ -54,8 +63,8 @@ class RasterFormat(ImageFormat):
         return self.read_raster(path, spacing=_ANY_SPACING).dtype.kind in "iu"
 
     def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
-        """Write a compressed file; several channels become vector voxels."""
-        write_itk(path, array_CZYX, geometry)
+        """Write a file, compressed by default; several channels become vector voxels."""
+        write_itk(path, array_CZYX, geometry, is_compressed=self.is_compressed)
 
 
 def _grid(raster: Raster) -> tuple[int, Geometry]:

@@ -27,7 +27,7 @@ from decathlete.core.locks import locked_output
 from decathlete.core.schema import describe
 from decathlete.errors import ModelError, OptionError, OutputError, printable, problems_found
 from decathlete.models.card import CARD_FILE, model_card
-from decathlete.models.components import component_origins, merge_origins
+from decathlete.models.components import component_origins, merge_origins, step_origins
 from decathlete.models.record import (
     RECORD_FILE,
     WEIGHTS_FOLDER,
@@ -133,6 +133,7 @@ class ModelBundle:
         combination: Combination = Combination(),
         postprocessing: Sequence[PostprocessingStep] = (),
         temperature: float = 1.0,
+        components: Sequence[ComponentOrigin] = (),
         provenance: Mapping[str, JsonValue] | None = None,
         overwrite: bool = False,
     ) -> ModelBundle:
@@ -141,6 +142,7 @@ class ModelBundle:
         Args:
             combination, postprocessing, temperature, provenance: see
                 :class:`~decathlete.models.record.ModelRecord`.
+            components: recorded origins of steps that come from another model; those of other steps are added.
 
         Raises:
             ModelError: weights do not fit their plan or are not finite, or the members do not fit each other.
@@ -157,6 +159,7 @@ class ModelBundle:
                 combination=combination,
                 postprocessing=tuple(postprocessing),
                 temperature=temperature,
+                components=step_origins(postprocessing, components),
                 provenance=dict(provenance or {}),
             )
             return cls.load(folder)

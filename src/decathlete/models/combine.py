@@ -93,6 +93,7 @@ def _combine(
         combination=_combination(bundles, weights),
         temperature=first.temperature if temperature is None else temperature,
         postprocessing=first.postprocessing if postprocessing is None else postprocessing,
+        components=first.components if postprocessing is None else (),
         provenance={
             "decathlete": __version__,
             "combined_from": [bundle.digest for bundle in bundles],
@@ -224,6 +225,7 @@ def split_by_plan(bundle: ModelBundle, folder: Path) -> list[ModelBundle]:
             _with_stages(bundle, members),
             temperature=record.temperature,
             postprocessing=record.postprocessing,
+            components=record.components,
             provenance={**record.provenance, "part_of": bundle.digest},
         )
         for members in groups.values()

@@ -1,16 +1,12 @@
-"""The record of a trained model: what ``model.json`` holds, version 2, and the reader of version 1.
+"""The record of a trained model: what ``model.json`` holds, version 2.
 
 A model has one or more *members*. A member is one plan and its networks, e.g. the folds of a cross-validation. Members
 may have the same plan or different ones (2D and 3D); see :class:`Combination` for what prediction does with them.
-
-Version 1 had one plan and one weights file, in which the tensors of several networks had the prefixes ``0.``, ``1.``,
-... It is read as one member with as many networks, each with its prefix: prediction averages the logits of a plan's
-networks in their order, so that it computes what it computed before. Members of one network each would give the same
-label maps, but would repeat the plan for every fold.
 """
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
@@ -21,27 +17,22 @@ from decathlete.core.choices import Weights
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError
+from decathlete.models.record_versions import MAX_NETWORKS, MODEL_VERSION, VERSION_1_WEIGHTS_FILE, from_version_1
 from decathlete.planning.plan import Plan
 
-MODEL_VERSION: Literal[2] = 2
 RECORD_FILE = "model.json"
 WEIGHTS_FOLDER = "weights"
-VERSION_1_WEIGHTS_FILE = "weights.safetensors"
 
 FloatType = Literal["float32", "float16", "bfloat16"]
 
-_MAX_NETWORKS = 1000
-"""Networks of a member; more are a damaged or hostile file."""
-_VERSION_1_FIELDS = ("plan", "mirror_axes", "networks", "weights", "provenance", "weights_sha256")
-
 
 class ComponentOrigin(Schema):
-    """A component that the network or its input needs, and the package that it comes from.
+    """A component that a model needs or was trained with, and the package that it comes from.
 
     Attributes:
         kind: e.g. ``"architecture"``.
         name: registered name.
-        distribution: installed package; ``None`` for a loose module.
+        distribution: installed package; ``None`` for a loose module, or where it was not installed.
         version: version of ``distribution``.
     """
 
@@ -95,7 +86,7 @@ class MemberRecord(Schema):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
     plan: Plan
     mirror_axes: tuple[int, ...] = ()
-    networks: tuple[NetworkRecord, ...] = Field(min_length=1, max_length=_MAX_NETWORKS)
+    networks: tuple[NetworkRecord, ...] = Field(min_length=1, max_length=MAX_NETWORKS)
     weights: Weights = "final"
     previous_stage: str | None = None
     components: tuple[ComponentOrigin, ...] = ()
@@ -153,6 +144,7 @@ class ModelRecord(Schema):
         combination: how the members' outputs are combined.
         postprocessing: steps that change the label map, in order; empty: none.
         temperature: logits are divided by it before they become probabilities, 1e-6..1e6; above 1: less confident.
+        components: origins of the steps of post-processing; models without steps have none.
         provenance: origin of the model as a whole, beside that of its members.
     """
 
@@ -162,6 +154,7 @@ class ModelRecord(Schema):
     combination: Combination = Combination()
     postprocessing: tuple[PostprocessingStep, ...] = ()
     temperature: float = Field(default=1.0, ge=1e-6, le=1e6, allow_inf_nan=False)
+    components: tuple[ComponentOrigin, ...] = Field(default=(), exclude_if=operator.not_)
     provenance: dict[str, JsonValue] = {}
 
     @model_validator(mode="before")
@@ -172,7 +165,7 @@ class ModelRecord(Schema):
         version = content.get("version", 1 if "plan" in content else MODEL_VERSION)
         if version not in (1, MODEL_VERSION):
             raise ValueError(f"version {version} is unknown: this release reads versions 1 and {MODEL_VERSION}")
-        return _from_version_1(content) if version == 1 else content
+        return from_version_1(content) if version == 1 else content
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -293,37 +286,3 @@ def common_plan(members: Sequence[MemberRecord]) -> Plan:
             code="E-MODEL-SEVERAL-PLANS",
         )
     return members[0].plan
-
-
-def _from_version_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a version 2 record; unknown fields stay and are rejected later."""
-    unknown = {name: value for name, value in content.items() if name not in (*_VERSION_1_FIELDS, "version")}
-    n_networks = content.get("networks", 1)
-    if not isinstance(n_networks, int) or not 1 <= n_networks <= _MAX_NETWORKS:
-        raise ValueError(f"networks must be a number from 1 to {_MAX_NETWORKS}, it is {n_networks!r}")
-    provenance = content.get("provenance", {})
-    folds = _version_1_folds(provenance, n_networks)
-    member = {"name": "model", "networks": [
-        {
-            "file": VERSION_1_WEIGHTS_FILE,
-            "prefix": f"{number}." if n_networks > 1 else "",
-            "sha256": content.get("weights_sha256"),
-            "fold": fold,
-        }
-        for number, fold in enumerate(folds)
-    ]}  # fmt: skip
-    for name in ("plan", "mirror_axes", "weights", "provenance"):
-        if name in content:
-            member[name] = content[name]
-    plan = content.get("plan")
-    labels = plan.labels if isinstance(plan, Plan) else plan.get("labels") if isinstance(plan, Mapping) else None
-    return unknown | {"version": MODEL_VERSION, "labels": labels, "members": [member]}
-
-
-def _version_1_folds(provenance: Any, n_networks: int) -> list[str | None]:
-    """Return the fold of each network, if the provenance records it."""
-    known = provenance if isinstance(provenance, Mapping) else {}
-    folds = known.get("folds", [known["fold"]] if "fold" in known else [])
-    if isinstance(folds, list) and len(folds) == n_networks:
-        return [str(fold) for fold in folds]
-    return [None] * n_networks

@@ -28,8 +28,6 @@ LARGEST_BYTES = 2**31 - 2**24
 INPUT, OUTPUT = "windows", "logits"
 """Names of the program's input and output."""
 
-_WITHOUT_ONNX = "choose --engine torch to predict without it"
-
 
 def onnx_program(
     networks: Sequence[nn.Module],
@@ -67,7 +65,7 @@ def require_onnx() -> Any:
     Raises:
         MissingPackageError: it is missing, or does not load.
     """
-    return import_optional("onnx", title="ONNX", extra="onnx", alternative=_WITHOUT_ONNX)
+    return import_optional("onnx", title="ONNX", extra="onnx")
 
 
 def _written(networks: Sequence[nn.Module], window: tuple[int, ...], n_outputs: int, onnx: Any) -> Any:
@@ -90,7 +88,7 @@ def _written(networks: Sequence[nn.Module], window: tuple[int, ...], n_outputs: 
 
 def _exported(networks: Sequence[nn.Module], window: tuple[int, ...]) -> Any:
     """Return an ``onnx.ModelProto`` of any networks."""
-    import_optional("onnxscript", title="ONNX Script", extra="onnx", alternative=_WITHOUT_ONNX)
+    import_optional("onnxscript", title="ONNX Script", extra="onnx")
     windows = torch.zeros(2, *window)
     try:
         with _silent_export():

@@ -223,7 +223,9 @@ def why_keep_largest(*, keep: bool) -> dict[str, str]:
     """Return the reason why predictions keep only the largest component; empty if they keep all."""
     if not keep:
         return {}
-    return {"keep_largest": "the foreground of the training cases is connected: further components are taken for errors"}
+    return {
+        "keep_largest": "the foreground of the training cases is connected: further components are taken for errors"
+    }
 
 
 def why_mirroring() -> str:

@@ -1,7 +1,6 @@
 """``--set field=value``: set any decision of the plan, validated; fields that depend on it are planned again.
 
-Values: numbers, words, ``true``/``false``, ``none``; lists with commas (``patch_size=40,56,40``), lists of lists with
-semicolons (``network.strides=1,1,1;2,2,2``), or JSON. Dots address nested fields (``normalization.0.name=zscore``).
+:mod:`decathlete.core.assignments` describes the values. Dots address nested fields (``normalization.0.name=zscore``).
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
+from decathlete.core.assignments import parse_value
 from decathlete.core.choices import Configuration, PresetName
 from decathlete.core.digits import parse_digits
-from decathlete.core.documents import parse_json
 from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
@@ -193,34 +192,6 @@ def _split(text: str) -> Assignment:
 
 def _flag(path: str, text: str) -> str:
     return f"--set {path}={text}"
-
-
-def parse_value(text: str) -> Any:
-    """Return the value of an assignment: JSON, or the short form with ``;`` between lists and ``,`` within them."""
-    try:
-        return parse_json(text)
-    except ValueError:
-        pass
-    if ";" in text:
-        return [_items(part) for part in text.split(";") if part.strip()]
-    return _items(text) if "," in text else _scalar(text)
-
-
-def _items(text: str) -> list[Any]:
-    return [_scalar(part) for part in text.split(",") if part.strip()]
-
-
-def _scalar(text: str) -> Any:
-    word = text.strip()
-    constants = {"none": None, "null": None, "true": True, "false": False}
-    if word.lower() in constants:
-        return constants[word.lower()]
-    for number in (int, float):
-        try:
-            return number(word)
-        except ValueError:
-            continue
-    return word
 
 
 def _check_path(path: str) -> None:

@@ -105,20 +105,8 @@ def make_plan(
         fingerprint_digest=fingerprint.digest(),
         user_set=network_options_set(options, find_architecture(options)),
     )
-    mirroring = {"mirror_axes": explain.why_mirroring()}
-    mirroring |= explain.why_mirror_pairs(plan.mirror_pairs, found=options.mirror_pairs == AUTO)
     reasons = {
-        "orientation": explain.why_orientation(fingerprint.orientation),
-        "axis_order": _why_axis_order(grid, fingerprint, is_set=axes is not None),
-        "preprocessing_order": explain.why_preprocessing_order(options.order),
-        "target_spacing": explain.why_spacing(dims, coarse=grid.coarse, unit=fingerprint.unit),
-        "normalization": explain.why_normalization(plan, fingerprint),
-        "resampling": explain.why_resampling(Resampling()),
-        **mirroring,
-        **explain.why_foreground_channel(options.foreground_channel),
-        **explain.why_previous_stage(previous_stage),
-        **explain.why_keep_largest(keep=plan.keep_largest),
-        **explain.why_regions(spec.labels, brats=options.brats, given=options.regions is not None),
+        **_why_decided(plan, fingerprint, grid, options, is_order_set=axes is not None),
         **_why_sized(sized, grid.median[-dims:], options.memory_target_gb),
         **{field: explain.set_by(option) for field, option in plan.user_set.items()},
     }
@@ -217,6 +205,26 @@ def _size(
         dataset_share=reference.dataset_share,
         shrunk=shrunk,
     )
+
+
+def _why_decided(
+    plan: Plan, fingerprint: Fingerprint, grid: WorkingGrid, options: PlanOptions, *, is_order_set: bool
+) -> dict[str, str]:
+    """Return the reasons for the decisions of preprocessing and labels, by field."""
+    return {
+        "orientation": explain.why_orientation(fingerprint.orientation),
+        "axis_order": _why_axis_order(grid, fingerprint, is_set=is_order_set),
+        "preprocessing_order": explain.why_preprocessing_order(options.order),
+        "target_spacing": explain.why_spacing(plan.dims, coarse=grid.coarse, unit=fingerprint.unit),
+        "normalization": explain.why_normalization(plan, fingerprint),
+        "resampling": explain.why_resampling(Resampling()),
+        "mirror_axes": explain.why_mirroring(),
+        **explain.why_mirror_pairs(plan.mirror_pairs, found=options.mirror_pairs == AUTO),
+        **explain.why_foreground_channel(options.foreground_channel),
+        **explain.why_previous_stage(plan.previous_stage),
+        **explain.why_keep_largest(keep=plan.keep_largest),
+        **explain.why_regions(plan.labels, brats=options.brats, given=options.regions is not None),
+    }
 
 
 def _why_sized(sized: _NetworkSize, median: Sequence[float], memory_gb: float) -> dict[str, str]:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from decathlete.core.assignments import parse_value
 from decathlete.errors import OptionError
-from decathlete.planning.overrides import READ_ONLY_FIELDS, parse_value
+from decathlete.planning.overrides import READ_ONLY_FIELDS
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.short_forms import SHORT_FORMS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Triple
@@ -18,11 +19,12 @@ from decathlete.dataset.conversion.run import Record, check_output, check_replac
 from decathlete.dataset.conversion.source import Source, read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.conversion.values import nnunet_values
+from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
-from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, OptionError
 from decathlete.io.format_lookup import writable_suffixes
+from decathlete.io.format_settings import format_settings
 from decathlete.workflows.workspace import Workspace
 
 Listen = Callable[[str], CaseProgress | None]
@@ -36,6 +38,7 @@ def convert(
     files: FileNames = FileNames(),
     suffix: str | None = None,
     copy: bool = False,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
     brats: bool = False,
@@ -55,6 +58,8 @@ def convert(
         files: file names and content of a source without ``dataset.json``.
         suffix: suffix of all new files; needed only if the files of the source have several.
         copy: copy files instead of linking them.
+        image_formats: settings of the formats of the files that are written, by the name of the format, e.g.
+            ``{"nifti": {"compression_level": 9}}``.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; written to the new ``dataset.json``.
         group_by: regular expression with one group that matches a case's patient; the groups are kept.
         spacing: z, y, x in mm, for files that do not contain their spacing; the new files contain it.
@@ -66,10 +71,8 @@ def convert(
         OutputError: ``output`` may not be written, or contains other files.
         CasesFailedError: at the end, if some cases could not be converted.
     """
-    if suffix is not None and suffix not in writable_suffixes():
-        raise OptionError(
-            f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
-        )
+    _check_suffix(suffix)
+    settings = format_settings(image_formats or {})
     folder, nnunet = check_writable_path(output), to == "nnunet"
     has_manifest = files.images is None and Path(source).suffix.lower() != ".csv"
     origin = workspace.dataset(source) if has_manifest else Path(source)
@@ -81,14 +84,7 @@ def convert(
         )
         labels = resolve_labels(original.spec.labels, regions=regions, order=regions_order, brats=brats)
         new_labels, values = nnunet_values(labels, origin) if nnunet else (labels, {})
-        target = Target(
-            layout=to,
-            folder=folder,
-            suffix=choose_suffix(original.spec, suffix),
-            channels=len(original.spec.channels),
-            values=values,
-            known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
-        )
+        target = _target(original, labels, values, layout=to, folder=folder, suffix=suffix)
         return run_jobs(
             survey(original.spec, target, workers=workers, progress=listen("read headers")),
             folder,
@@ -97,10 +93,43 @@ def convert(
             folds=original.folds,
             values=values,
             copy=copy,
+            image_formats=settings,
             overwrite=overwrite,
             workers=workers,
             progress=listen("convert"),
         )
+
+
+def _check_suffix(suffix: str | None) -> None:
+    """Check that files of this suffix can be written.
+
+    Raises:
+        OptionError: they cannot.
+    """
+    if suffix is not None and suffix not in writable_suffixes():
+        raise OptionError(
+            f"files with the suffix {suffix!r} cannot be written", remedy=f"use one of {', '.join(writable_suffixes())}"
+        )
+
+
+def _target(
+    original: Source,
+    labels: LabelSet,
+    values: Mapping[int, int],
+    *,
+    layout: DatasetLayout,
+    folder: Path,
+    suffix: str | None,
+) -> Target:
+    """Describe the new dataset: where and how its files are written."""
+    return Target(
+        layout=layout,
+        folder=folder,
+        suffix=choose_suffix(original.spec, suffix),
+        channels=len(original.spec.channels),
+        values=values,
+        known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
+    )
 
 
 def _read(

@@ -29,7 +29,7 @@ from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.inference.exported_program import ProgramRecord, Quantisation
 from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.dice_of_engine import dice_of_engine
-from decathlete.workflows.int8_cases import choose_cases
+from decathlete.workflows.int8_cases import Int8Cases, choose_cases
 
 MAX_DICE_LOSS = 0.002
 """Limit of the difference between the mean validation Dice of the fp32 program and that of the int8 program."""
@@ -84,39 +84,52 @@ def export_int8(
             written.
         OutputError: ``output`` exists and is something else, or it cannot be written.
     """
-    folder_path = check_output_path(output)
+    path = check_output_path(output)
     OpenVinoEngine.check_available()
     import_nncf()
     bundle = ModelBundle.load(Path(model))
-    plan = bundle.record.plan
-    with program_folder(folder_path, overwrite=overwrite) as folder:
-        cases = choose_cases(Path(model), plan, dataset=_to_path(dataset), calibration=_to_path(calibration))
-        with translate_out_of_memory(
-            "the windows to calibrate on", remedy="close other programs, or use a computer with more memory"
-        ):
-            windows = calibration_windows(cases.calibrate, plan)
-        compared = CheckWindows(windows=windows[:N_WINDOWS], origin="the calibration images")
-        source = ProgramSource.of(bundle, compared)
-        fp32 = source.onnx_program()
-        engine_fp32 = OpenVinoEngine(fp32, window=source.record.window, precision="fp32")
-        difference = source.check(engine_fp32, title="OpenVINO")
-        dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
-        program, dice_fp32, dice_int8 = _quantize_best(fp32, windows, source.record, folder, dice)
-        quantisation = Quantisation(
-            calibrated_on=len(windows),
-            validated_on=len(cases.validate),
-            dice_fp32=dice_fp32,
-            dice_int8=dice_int8,
-            nncf=import_nncf().__version__,
+    with program_folder(path, overwrite=overwrite) as folder:
+        cases = choose_cases(
+            Path(model), bundle.record.plan, dataset=_to_path(dataset), calibration=_to_path(calibration)
         )
-        _check_dice(quantisation, where=bundle.folder)
-        record = source.record.revised(precision="int8", quantisation=quantisation)
-        save_openvino(program, folder, record)
-        save_record(folder, record)
-        engine_int8 = OpenVinoEngine(folder / _FILE, window=record.window, precision="int8")
-        seconds = measure_seconds((engine_fp32, engine_int8), windows[0])
+        return _write_program(bundle, cases, folder, path=path, progress=progress)
+
+
+def _write_program(
+    bundle: ModelBundle, cases: Int8Cases, folder: Path, *, path: Path, progress: CaseProgress | None
+) -> Int8Program:
+    """Write the program into ``folder``, which becomes ``path``.
+
+    Raises:
+        ModelError: the fp32 program gives other logits, or int8 lowers the Dice too much.
+    """
+    plan = bundle.record.plan
+    with translate_out_of_memory(
+        "the windows to calibrate on", remedy="close other programs, or use a computer with more memory"
+    ):
+        windows = calibration_windows(cases.calibrate, plan)
+    compared = CheckWindows(windows=windows[:N_WINDOWS], origin="the calibration images")
+    source = ProgramSource.of(bundle, compared)
+    fp32 = source.onnx_program()
+    engine_fp32 = OpenVinoEngine(fp32, window=source.record.window, precision="fp32")
+    difference = source.check(engine_fp32, title="OpenVINO")
+    dice = partial(dice_of_engine, plan=plan, cases=cases.validate, progress=progress)
+    program, dice_fp32, dice_int8 = _quantize_best(fp32, windows, source.record, folder, dice)
+    quantisation = Quantisation(
+        calibrated_on=len(windows),
+        validated_on=len(cases.validate),
+        dice_fp32=dice_fp32,
+        dice_int8=dice_int8,
+        nncf=import_nncf().__version__,
+    )
+    _check_dice(quantisation, where=bundle.folder)
+    record = source.record.revised(precision="int8", quantisation=quantisation)
+    save_openvino(program, folder, record)
+    save_record(folder, record)
+    engine_int8 = OpenVinoEngine(folder / _FILE, window=record.window, precision="int8")
+    seconds = measure_seconds((engine_fp32, engine_int8), windows[0])
     return Int8Program(
-        path=folder_path,
+        path=path,
         record=record,
         difference=difference,
         checked_on=len(compared.windows),

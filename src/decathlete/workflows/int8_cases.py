@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from decathlete.dataset.manifest import MANIFEST, read_dataset
+from decathlete.dataset.find_dataset import MANIFEST
+from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, OptionError
 from decathlete.export.images import Images, case_images, images_of

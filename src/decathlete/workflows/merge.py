@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.locks import locked_output
@@ -16,6 +17,7 @@ from decathlete.dataset.conversion.source import read_source
 from decathlete.dataset.conversion.survey import Target, choose_suffix, survey
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.errors import OptionError
+from decathlete.io.format_settings import format_settings
 from decathlete.workflows.workspace import Workspace
 
 Listen = Callable[[str], CaseProgress | None]
@@ -28,6 +30,7 @@ def merge_datasets(
     to: DatasetLayout,
     suffix: str | None = None,
     copy: bool = False,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     workspace: Workspace = Workspace(),
     workers: int = 2,
     overwrite: bool = False,
@@ -41,15 +44,16 @@ def merge_datasets(
     Args:
         sources: datasets with ``dataset.json``: paths, folder names or numbers under ``workspace.data``.
         to: ``decathlon`` or ``nnunet`` (v2; the folder must have a name like ``Dataset123_Name``).
-        suffix, copy, overwrite, listen: see :func:`~decathlete.convert`.
+        suffix, copy, image_formats, overwrite, listen: see :func:`~decathlete.convert`.
 
     Raises:
         DatasetError: a source is not valid, or the sources contradict each other; lists every problem. Nothing was
             written.
-        OptionError: fewer than two sources.
+        OptionError: fewer than two sources, or settings that an image format does not have.
         OutputError: ``output`` may not be written, or contains other files.
         CasesFailedError: at the end, if some cases could not be converted.
     """
+    settings = format_settings(image_formats or {})
     folder, roots = check_writable_path(output), [workspace.dataset(source) for source in sources]
     if len({root.resolve() for root in roots}) < 2:
         raise OptionError("--merge needs at least two different datasets", remedy="name them: --merge A B")
@@ -76,6 +80,7 @@ def merge_datasets(
             manifest=_manifest(merged, folder, to, chosen),
             values={},
             copy=copy,
+            image_formats=settings,
             overwrite=overwrite,
             workers=workers,
             progress=listen("merge"),

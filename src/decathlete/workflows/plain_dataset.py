@@ -12,7 +12,7 @@ from decathlete.core.locks import locked_output
 from decathlete.core.output_paths import check_output_path, check_outside
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.plain_sources import FileNames
-from decathlete.dataset.manifest import MANIFEST
+from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.plain_folders import PlainDataset, read_plain_folders
 from decathlete.errors import ManifestError, OutputError
 from decathlete.workflows.workspace import Workspace

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from decathlete.dataset.manifest import MANIFEST, read_dataset
+from decathlete.dataset.find_dataset import MANIFEST
+from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DecathleteError
 from decathlete.export.images import Images, case_images, stored_images
 from decathlete.planning.plan import Plan

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from decathlete.core.choices import Configuration
-from decathlete.dataset.manifest import resolve_task
+from decathlete.dataset.find_dataset import resolve_task
 from decathlete.planning.network_spec import Dims
 
 FoldName = int | Literal["all"]

@@ -13,9 +13,10 @@ import torch
 from decathlete.benchmarking.instruments import PeakMemory, Stopwatch
 from decathlete.benchmarking.options import BenchmarkOptions
 from decathlete.benchmarking.random_plan import find_task_setting, make_random_plan
-from decathlete.benchmarking.record import BenchmarkRecord, Latency, combine_memory, sum_throughput
+from decathlete.benchmarking.record import BenchmarkRecord, combine_memory, sum_throughput
 from decathlete.benchmarking.run import benchmark, create_unique_file, make_benchmark_plan
 from decathlete.benchmarking.task import Measurement
+from decathlete.core.latency import Latency
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
 from decathlete.workflows.workspace import Workspace

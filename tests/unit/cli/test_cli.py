@@ -83,7 +83,7 @@ OPTIONS = {
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels merge output overwrite "
-    "spacing structures suffix test-images to workers",
+    "set spacing structures suffix test-images to workers",
     "check": f"{REGIONS} annotated cluster data group-by json n-folds spacing split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster configuration data dim max-time mode model overwrite "
     "plan-from prepared preset results spacing task workers",
@@ -91,21 +91,22 @@ OPTIONS = {
     "validate": "batch-size blend cluster dataset device engine grid json layout memory metrics model overlap "
     "overwrite precision set tolerance tta workers",
     "predict": "batch-size blend cases cluster device dicom-codes engine format input layout memory model output "
-    "overlap overwrite precision save-probabilities segmentation-type series spacing tta",
+    "overlap overwrite precision save-probabilities segmentation-type series set spacing tta",
     "evaluate": f"{REGIONS} cluster json lbls metrics output overwrite preds set spacing tolerance workers",
     "report": "dataset model",
     "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory output "
-    "overlap overwrite precision tta workers",
+    "overlap overwrite precision set tta workers",
     "components": "json",
     "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-host dicom-node dicomweb "
     "dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory overlap "
-    "port precision send-to series studies token-file tta",
+    "port precision send-to series set studies token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",
     "export triton": "accelerator calibration code cuda-graphs dataset dynamic-shapes engine environment format input "
     "instance-kind instances max-batch-size max-shape min-shape models name opt-shape output overwrite precision "
-    "preferred-batch-sizes priority queue-delay resource response-cache threads version version-policy warmup-requests",
+    "preferred-batch-sizes priority queue-delay resource response-cache set threads version version-policy "
+    "warmup-requests",
     "triton start": "grpc-port host http-port load metrics-port model-control server",
     "triton verify": "at-once dump engine grpc http input json max-cases max-changed max-logit-difference max-margin "
     "min-dice models name protocol retries send timeout",
@@ -142,8 +143,12 @@ OF_THEIR_OWN = {
     ("download", "task"),  # one of the Decathlon's, not of --data
     ("validate", "batch-size"),  # windows, not patches to train on
     ("predict", "batch-size"),
-    ("validate", "set"),  # of metrics, not of the plan and the training
+    ("validate", "set"),  # of metrics and the engine, not of the plan and the training
     ("evaluate", "set"),
+    ("predict", "set"),  # of the engine and of image formats
+    ("convert", "set"),  # of image formats
+    ("select", "set"),  # of the engine
+    ("serve", "set"),
     ("validate", "memory"),  # of the computer, not of the GPU that a plan is made for
     ("predict", "memory"),
     ("select", "memory"),
@@ -169,7 +174,10 @@ OF_THEIR_OWN = {
     ("export onnx", "input"),  # to check the program on
     ("export openvino", "input"),
     ("export openvino", "dataset"),  # or labelled cases to validate on
-    *(("export triton", name) for name in ("calibration", "dataset", "engine", "input", "name", "output", "precision")),
+    *(
+        ("export triton", name)
+        for name in ("calibration", "dataset", "engine", "input", "name", "output", "precision", "set")
+    ),
     ("export triton", "warmup-requests"),  # that the server computes
     *(("triton verify", name) for name in ("engine", "input", "protocol")),  # of the pipeline; to send
     *(("triton benchmark", name) for name in ("input", "models", "output", "protocol")),  # one at a time

@@ -501,3 +501,43 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     assert "8 files linked, 3 written" in said
     assert "3 is now 2" in said
     assert [r.values for r in read_dataset(made).labels.regions] == [(1, 2), (2,)]
+
+
+def test_settings_of_an_image_format_reach_the_files_and_are_noticed(tmp_path: Path) -> None:
+    source, target = phantoms(tmp_path / "Task07_Blobs"), tmp_path / "Dataset007_Blobs"
+    image_formats = {"mha": {}}
+    with pytest.raises(OptionError, match="mha have no effect: no file is written in it"):
+        convert(source, target, to="nnunet", workers=1, image_formats=image_formats)  # all files become links
+    assert not target.exists() or not any(target.iterdir())
+    first = convert(source, tmp_path / "mha", to="decathlon", suffix=".mha", workers=1)
+    again = convert(
+        source, tmp_path / "mha", to="decathlon", suffix=".mha", workers=1, image_formats={"mha": {}}
+    )  # no setting differs from the defaults
+    assert again == first
+    smallest = {"nifti": {"compression_level": 9}}
+    sizes = {}
+    for name, chosen in (("fast", None), ("small", smallest)):
+        made = tmp_path / name
+        convert(tmp_path / "mha", made, to="decathlon", suffix=".nii.gz", workers=1, image_formats=chosen)
+        sizes[name] = sum(path.stat().st_size for path in (made / "labelsTr").iterdir())
+    assert sizes["small"] < sizes["fast"]
+    assert_same_cases(tmp_path / "fast", tmp_path / "small")
+    with pytest.raises(OutputError, match="with other settings"):
+        convert(tmp_path / "mha", tmp_path / "small", to="decathlon", suffix=".nii.gz", workers=1)
+
+
+def test_settings_of_an_image_format_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen(*positional: Any, **given: Any) -> None:
+        heard.append(given)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.convert.convert", listen)
+    arguments = ["convert", "source", "--to", "decathlon", "--output", "new"]
+    (tmp_path / "c.yaml").write_text("image_format: {nifti: {compression_level: 9}}\nnetwork: {negative_slope: 0.2}\n")
+    for given in (["--set", "image_format.nifti.compression_level=9"], ["--config", str(tmp_path / "c.yaml")]):
+        assert str(CliRunner().invoke(app, [*arguments, *given]).exception) == "enough"
+    assert [given["image_formats"] for given in heard] == [{"nifti": {"compression_level": 9}}] * 2
+    problem = CliRunner().invoke(app, [*arguments, "--set", "engine.threads=2"]).exception
+    assert "this command has no such setting" in str(problem)

@@ -22,7 +22,7 @@ from decathlete.cli.main import main
 from decathlete.core.sizes import format_bytes
 from decathlete.dataset import decathlon
 from decathlete.dataset.decathlon import BUCKETS, DecathlonTask, find_task, locate_archive
-from decathlete.dataset.manifest import resolve_task
+from decathlete.dataset.find_dataset import resolve_task
 from decathlete.errors import DownloadError, OptionError, OutputError
 from decathlete.transfer.part_file import PartFile
 from mirror import ARCHIVE, FILES, FOLDER, IMAGE, Mirror, md5, member, serving, tar_of

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from decathlete.dataset.find_dataset import resolve_task
 from decathlete.dataset.groups import assign_groups
-from decathlete.dataset.manifest import read_dataset, resolve_task
+from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DatasetError, ManifestError, OptionError
 from decathlete.synthetic.phantoms import make_phantoms
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from decathlete.errors import ModelError, OptionError, OutputError
 from decathlete.export.onnx_graphs import convert_to_half
 from decathlete.export.triton_config import network_config, parse_config, pipeline_config
+from decathlete.export.triton_engine import engine_of
 from decathlete.export.triton_options import TritonSettings, check_profile
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
@@ -80,6 +81,19 @@ def test_a_pipeline_accepts_images_of_any_size() -> None:
     assert config.parameters["EXECUTION_ENV_PATH"].string_value == "/env"
 
 
+def test_a_pipeline_has_the_settings_of_its_engine() -> None:
+    settings = TritonSettings(engine="onnx", engine_settings={"threads": 2})
+    text = pipeline_config(settings, "p", patch=PLAN.patch_size, n_channels=1, labels=PLAN.labels)
+    parameters = {name: value.string_value for name, value in parse_config(text).parameters.items()}
+    assert engine_of(parameters) == {"name": "onnx", "threads": 2}
+    plain = pipeline_config(TritonSettings(engine="onnx"), "p", patch=PLAN.patch_size, n_channels=1, labels=PLAN.labels)
+    assert "engine_settings" not in plain
+    elsewhere = TritonSettings(engine="of_the_server", engine_settings={"fast": True})  # it is not known here
+    assert elsewhere.engine_settings == {"fast": True}
+    with pytest.raises(OptionError, match="no JSON object"):
+        engine_of(parameters | {"engine_settings": "[1"})
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -94,6 +108,10 @@ def test_a_pipeline_accepts_images_of_any_size() -> None:
         ({"preferred_batch_sizes": (16,)}, "exceeds the max batch size"),
         ({"models": "network", "environment": "/env"}, "no effect without the pipeline"),
         ({"models": "pipeline", "format": "openvino"}, "no effect without the network"),
+        ({"engine_settings": {"threads": 2}}, "the engine auto has no settings"),
+        ({"engine": "onnx", "engine_settings": {"threads": 0}}, "greater than or equal to 1"),
+        ({"engine": "torch", "engine_settings": {"threads": 2}}, "not a setting of the engine torch"),
+        ({"models": "network", "engine": "onnx", "engine_settings": {"threads": 2}}, "no effect without the pipeline"),
         ({"version_policy": "newest"}, "no version policy"),
     ],
 )

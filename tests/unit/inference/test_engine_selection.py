@@ -85,6 +85,10 @@ def test_the_error_for_a_missing_package_names_the_extra(engine, missing, extra,
     with pytest.raises(MissingPackageError, match=rf'is not installed\n.*pip install "\.\[{extra}\]"') as problem:
         selected(engine=engine)
     assert (problem.value.package, problem.value.broken) == (missing, False)
+    assert "or choose --engine torch to predict without it" in str(problem.value)
+    with pytest.raises(MissingPackageError) as of_export:  # there, another engine is no help
+        ENGINES.resolve(engine).cls.check_available()
+    assert "--engine" not in str(of_export.value)
 
 
 def test_auto_warns_of_a_package_that_does_not_load(monkeypatch, caplog):

@@ -56,6 +56,11 @@ def test_a_programs_folder_predicts_what_its_model_predicts(export, engine, mode
     (used,) = predictor.settings.models
     assert (used.engine, used.precision, used.digest) == (engine, "fp32", ExportedFolder(tmp_path / "p").digest)
     np.testing.assert_allclose(found[tmp_path / "p"], found[model], atol=1e-4)
+    with_settings = Predictor.load(tmp_path / "p", engine={"name": engine, "threads": 2})
+    assert with_settings.settings.models[0].engine_settings == {"threads": 2}
+    assert with_settings.ensembles[0].engines[0].threads == 2
+    with pytest.raises(OptionError, match="an exported program has its own engine"):
+        Predictor.load(tmp_path / "p", engine={"name": {"onnx": "openvino"}.get(engine, "onnx"), "threads": 2})
     both = Predictor.load([model, tmp_path / "p"], engine="torch", precision="fp32", tta=True)
     assert len(both.ensembles[0].engines) == 2  # one plan, one sweep
     mean = both.predict(image, spacing=(1.0, 1.0, 1.0), probabilities=True).probabilities_KZYX

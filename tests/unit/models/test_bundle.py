@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from decathlete.errors import ModelError, OptionError, OutputError
 from decathlete.models.bundle import ModelBundle, TrainedMember
-from decathlete.models.record import Combination
+from decathlete.models.combine import combine_bundles
+from decathlete.models.record import Combination, PostprocessingStep
 from decathlete.networks.build import build_network
 from decathlete.version import __version__
 from factories import make_test_network, make_test_plan
@@ -314,3 +315,30 @@ def test_components_and_their_origin_are_recorded(tmp_path):
         ("normalization", "zscore", "decathlete"),
     ]
     assert {c.version for c in found} == {__version__}
+
+
+def test_the_origin_of_steps_of_post_processing_is_recorded(tmp_path):
+    steps = [PostprocessingStep(name=name) for name in ("fill_holes", "remove_small", "fill_holes", "sharpen")]
+    saved = ModelBundle.save(tmp_path / "m", make_member(), postprocessing=steps)
+    assert [c.kind for c in saved.record.components] == ["postprocessing"] * 3
+    assert [(c.name, c.distribution, c.version) for c in saved.record.components] == [
+        ("fill_holes", "decathlete", __version__),
+        ("remove_small", "decathlete", __version__),
+        ("sharpen", None, None),  # not installed here
+    ]
+
+
+def test_a_copy_keeps_the_recorded_origin_of_its_steps(tmp_path):
+    """The release that decided on the post-processing, not the one that copies the model."""
+    ModelBundle.save(tmp_path / "m", make_member(), postprocessing=[PostprocessingStep(name="fill_holes")])
+    path = tmp_path / "m" / "model.json"
+    record = json.loads(path.read_text())
+    record["components"][0] |= {"distribution": "my-steps", "version": "0.7"}
+    path.write_text(json.dumps(record))
+    (copied,) = combine_bundles([tmp_path / "m"], tmp_path / "copy", temperature=2.0).record.components
+    assert (copied.name, copied.distribution, copied.version) == ("fill_holes", "my-steps", "0.7")
+    other = [PostprocessingStep(name="remove_small")]
+    (chosen,) = combine_bundles([tmp_path / "m"], tmp_path / "other", postprocessing=other).record.components
+    assert (chosen.name, chosen.distribution) == ("remove_small", "decathlete")
+    assert combine_bundles([tmp_path / "m"], tmp_path / "none", postprocessing=[]).record.components == ()
+    assert "components" not in json.loads((tmp_path / "none" / "model.json").read_text())

@@ -30,9 +30,14 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pipeline(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineModel:
+    return start(bundle, monkeypatch, engine="torch", precision="fp32")
+
+
+def start(bundle: Path, monkeypatch: pytest.MonkeyPatch, **texts: str) -> PipelineModel:
+    """A pipeline with these parameters in its configuration."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", FakeBackend)
     model = PipelineModel()
-    parameters = {"engine": {"string_value": "torch"}, "precision": {"string_value": "fp32"}}
+    parameters = {name: {"string_value": text} for name, text in texts.items()}
     model.initialize(
         {
             "model_config": json.dumps({"parameters": parameters}),
@@ -43,6 +48,14 @@ def pipeline(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineModel:
         }
     )
     return model
+
+
+def test_the_engine_has_the_settings_of_the_configuration(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    model = start(bundle, monkeypatch, engine="onnx", engine_settings='{"threads": 2}', precision="fp32")
+    (used,) = model._cases.predictor.settings.models
+    assert (used.engine, used.engine_settings) == ("onnx", {"threads": 2})
 
 
 def volume_request(shape: tuple[int, int, int], geometry: Geometry, **more: str) -> tuple[np.ndarray, FakeRequest]:

@@ -75,6 +75,19 @@ def test_a_wrong_network_fails(model: Path) -> None:
     assert "Dice of c1" in str(done.exception)
 
 
+def test_a_module_that_a_server_names_is_not_imported(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_a_stranger.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(TritonClient, "parameters", lambda *_: {"engine": "of_a_stranger:Engine"})
+    with fake_server(network(0)) as address:
+        done = verify(model, address, "--models", "pipeline", "--retries", "0")
+    assert isinstance(done.exception, OptionError), done.exception
+    assert "is not imported here" in str(done.exception)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_of_many_problems_the_first_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = VerificationReport(thresholds=Thresholds(), models=(), problems=tuple(f"p{n}" for n in range(100)))
     monkeypatch.setattr("decathlete.serving.triton.verify.triton_verify", lambda *_, **__: report)

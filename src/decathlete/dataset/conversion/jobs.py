@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
+from decathlete.core.registry import ComponentSettings
 from decathlete.errors import ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.images import read_label, read_volume, write_label, write_volume
@@ -85,11 +86,12 @@ class WriteLabel:
 Job = PlaceFile | WriteImage | WriteLabel
 
 
-def run_job(job: Job, *, copy: bool) -> None:
+def run_job(job: Job, *, copy: bool, image_formats: Sequence[ComponentSettings] = ()) -> None:
     """Create the files of a job, unless they exist; each is complete or absent.
 
     Args:
         copy: copy files instead of linking them.
+        image_formats: settings of the formats of the files that are written.
 
     Raises:
         ImageError: a source cannot be read, or a label map contains values that are not declared.
@@ -100,9 +102,9 @@ def run_job(job: Job, *, copy: bool) -> None:
     if isinstance(job, PlaceFile):
         _place(job, copy=copy)
     elif isinstance(job, WriteImage):
-        _write_image(job)
+        _write_image(job, image_formats)
     else:
-        _write_label(job)
+        _write_label(job, image_formats)
 
 
 def _place(job: PlaceFile, *, copy: bool) -> None:
@@ -119,22 +121,22 @@ def _place(job: PlaceFile, *, copy: bool) -> None:
             ) from problem
 
 
-def _write_image(job: WriteImage) -> None:
+def _write_image(job: WriteImage, settings: Sequence[ComponentSettings]) -> None:
     volumes = [read_volume(path, spacing=job.spacing).array_CZYX for path in job.sources]
     kind = np.result_type(*volumes)
     image_CZYX = np.concatenate(volumes).astype(kind if kind.kind in "iu" else np.float32, copy=False)
     if len(job.targets) == 1:
-        write_volume(job.targets[0], image_CZYX, job.geometry)
+        write_volume(job.targets[0], image_CZYX, job.geometry, settings=settings)
         return
     for target, channel_ZYX in zip(job.targets, image_CZYX, strict=True):
-        write_volume(target, channel_ZYX[None], job.geometry)
+        write_volume(target, channel_ZYX[None], job.geometry, settings=settings)
 
 
-def _write_label(job: WriteLabel) -> None:
+def _write_label(job: WriteLabel, settings: Sequence[ComponentSettings]) -> None:
     label_ZYX = read_label(job.source, spacing=job.spacing, structures=job.structures).array_ZYX
     if job.values:
         label_ZYX = _replace_values(label_ZYX.astype(np.int64), job)
-    write_label(job.target, label_ZYX, job.geometry)
+    write_label(job.target, label_ZYX, job.geometry, settings=settings)
 
 
 def _replace_values(

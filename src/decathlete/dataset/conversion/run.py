@@ -11,13 +11,15 @@ from decathlete.core.files import remove, remove_partials, value_digest, write_j
 from decathlete.core.output_paths import check_output_path
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
+from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import Schema
 from decathlete.core.sizes import require_disk_space
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteLabel, run_job
+from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.given_splits import FOLDS
-from decathlete.dataset.manifest import MANIFEST
 from decathlete.dataset.splits import Fold
 from decathlete.errors import CasesFailedError, DecathleteError, OutputError
+from decathlete.io.format_settings import changed_settings, check_effect
 
 RECORD = "conversion.json"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
@@ -89,6 +91,7 @@ def run_jobs(
     folds: tuple[Fold, ...] = (),
     values: Mapping[int, int],
     copy: bool = False,
+    image_formats: Sequence[ComponentSettings] = (),
     overwrite: bool = False,
     workers: int = 2,
     progress: CaseProgress | None = None,
@@ -98,16 +101,22 @@ def run_jobs(
     Args:
         jobs: case -> jobs of its files.
         source: absolute path of the source, for the record.
+        image_formats: settings of the formats of the files that are written.
         overwrite: replace the result of another conversion; other files are never replaced.
 
     Raises:
+        OptionError: no file is written in the format of some settings.
         OutputError: ``folder`` cannot be written, or contains other files.
         CasesFailedError: some cases could not be converted; the others are kept, ``dataset.json`` is not written.
     """
     all_jobs = [job for case_jobs in jobs.values() for job in case_jobs]
+    check_effect(image_formats, [path for job in all_jobs if not isinstance(job, PlaceFile) for path in job.targets])
     n_placed = sum(isinstance(job, PlaceFile) for job in all_jobs)
+    settings: list[object] = [manifest, [f.model_dump() for f in folds], dict(values), copy]
+    if changed := changed_settings(image_formats):
+        settings.append(changed)
     record = Record(
-        digest=_digest(all_jobs, folder, [manifest, [f.model_dump() for f in folds], dict(values), copy]),
+        digest=_digest(all_jobs, folder, settings),
         source=source,
         linked=0 if copy else n_placed,
         written=sum(len(job.targets) for job in all_jobs) - (0 if copy else n_placed),
@@ -118,7 +127,7 @@ def run_jobs(
     if copy:
         _require_space(all_jobs, folder)
     failures = {}
-    convert_case = partial(_convert_case, copy=copy)
+    convert_case = partial(_convert_case, copy=copy, image_formats=image_formats)
     for done, outcome in enumerate(map_cases(convert_case, dict(jobs.items()), workers=workers), start=1):
         if outcome.error is not None:
             failures[outcome.case_id.partition(" ")[2]] = outcome.error
@@ -143,9 +152,9 @@ def _require_space(jobs: list[Job], folder: Path) -> None:
     )
 
 
-def _convert_case(jobs: tuple[Job, ...], *, copy: bool) -> None:
+def _convert_case(jobs: tuple[Job, ...], *, copy: bool, image_formats: Sequence[ComponentSettings]) -> None:
     for job in jobs:
-        run_job(job, copy=copy)
+        run_job(job, copy=copy, image_formats=image_formats)
 
 
 def _digest(jobs: list[Job], folder: Path, settings: list[object]) -> str:

@@ -16,8 +16,9 @@ from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
+from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.given_splits import find_given_splits
-from decathlete.dataset.manifest import MANIFEST, read_dataset
+from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Fold
 from decathlete.dataset.unused_files import unused_files

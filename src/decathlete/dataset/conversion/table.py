@@ -10,7 +10,7 @@ from pathlib import Path
 
 from decathlete.core.digits import parse_digits
 from decathlete.core.files import read_text
-from decathlete.dataset.manifest import listed_file
+from decathlete.dataset.manifest_cases import listed_file
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from decathlete.core.assignments import parse_value
 from decathlete.core.registry import ComponentSettings, Registry
 from decathlete.errors import OptionError
-from decathlete.planning.overrides import parse_value
 
 if TYPE_CHECKING:
     from decathlete.evaluation.mask_pair import MaskPair

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from decathlete.core.parallel import Outcome, attempt
+from decathlete.inference.compute import translate_compute_error
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityStore
 from decathlete.inference.output.restore import Restorer
-from decathlete.inference.predict import Predictor, translate_compute_error
+from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction, PreparedInput
 from decathlete.inference.windows.flips import mean_over_flips
 from decathlete.inference.windows.sweep import VolumeSweep

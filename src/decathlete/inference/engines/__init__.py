@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from decathlete.planning.plan import Plan
 
 
+USE_TORCH = "choose --engine torch to predict without it"
+"""What to do where a model cannot be predicted with another engine."""
+
+
 class Engine(ABC):
     """Computes the logits of windows.
 

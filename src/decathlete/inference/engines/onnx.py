@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from decathlete.core.extras import import_optional
 from decathlete.errors import OptionError
 from decathlete.inference.engines import ENGINES
-from decathlete.inference.engines._program import USE_TORCH, ProgramEngine
+from decathlete.inference.engines._program import ProgramEngine
 from decathlete.networks.onnx_program import require_onnx
+
+if TYPE_CHECKING:
+    import torch
 
 
 @ENGINES.register("onnx")
 class OnnxEngine(ProgramEngine):
-    """Microsoft's ONNX Runtime on the CPU, in fp32, with as many threads as torch."""
+    """Microsoft's ONNX Runtime on the CPU, in fp32."""
 
     title = "ONNX Runtime"
     program_file = "model.onnx"
@@ -52,7 +54,7 @@ class OnnxEngine(ProgramEngine):
     def _compile(self, program: bytes | Path) -> None:
         onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         source = str(program) if isinstance(program, Path) else program
@@ -65,4 +67,4 @@ class OnnxEngine(ProgramEngine):
 
 
 def _import_onnxruntime() -> Any:
-    return import_optional("onnxruntime", title="ONNX Runtime", extra="onnx", alternative=USE_TORCH)
+    return import_optional("onnxruntime", title="ONNX Runtime", extra="onnx")

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from decathlete.core.extras import import_optional
 from decathlete.errors import OptionError
-from decathlete.inference.engines import ENGINES
-from decathlete.inference.engines._program import USE_TORCH, ProgramEngine
+from decathlete.inference.engines import ENGINES, USE_TORCH
+from decathlete.inference.engines._program import ProgramEngine
 from decathlete.networks.onnx_program import require_onnx
+
+if TYPE_CHECKING:
+    import torch
 
 
 @ENGINES.register("openvino")
 class OpenVinoEngine(ProgramEngine):
     """Intel's OpenVINO on the CPU: fp32, or bf16 where the CPU computes in it.
 
-    It uses as many threads as torch. A quantised program contains which operations are int8; the others are fp32.
+    A quantised program contains which operations are int8; the others are fp32.
     """
 
     title = "OpenVINO"
@@ -45,7 +47,7 @@ class OpenVinoEngine(ProgramEngine):
         hint = openvino.Type.bf16 if self.precision == "bf16" else openvino.Type.f32
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": "1",
         }
         try:
@@ -81,7 +83,7 @@ def import_openvino() -> Any:
     Raises:
         MissingPackageError: it is missing, or does not load.
     """
-    return import_optional("openvino", title="OpenVINO", extra="openvino", alternative=USE_TORCH)
+    return import_optional("openvino", title="OpenVINO", extra="openvino")
 
 
 def openvino_core() -> Any:

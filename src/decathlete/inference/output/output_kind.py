@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from decathlete.core.choices import OutputFormat
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
+from decathlete.core.registry import ComponentSettings
 from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.inference.output.dicom import DicomOptions, require_dicom_packages, write_dicom_result
 from decathlete.inference.output.provenance import RecordedSettings
 from decathlete.io.folder_tree import is_slice
 from decathlete.io.format_lookup import DEFAULT_SUFFIX, find_format
+from decathlete.io.format_settings import changed_settings, format_settings
 from decathlete.io.images import output_suffix, write_label
 
 _SUFFIXES = {"nifti": DEFAULT_SUFFIX, "dicom-seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm"}
@@ -32,17 +34,34 @@ class OutputKind:
     Attributes:
         format: ``None``: the input's own format, and NIfTI for DICOM.
         dicom: how DICOM objects are written.
+        image_formats: settings of the image formats that label maps are written in, by the name of the format, e.g.
+            ``{"nifti": {"compression_level": 9}}``.
+
+    Raises:
+        OptionError: settings that an image format does not have, or does not allow.
     """
 
     format: OutputFormat | None = None
     dicom: DicomOptions = DicomOptions()
+    image_formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        format_settings(self.image_formats)  # before any work
+
+    @property
+    def settings_of_formats(self) -> tuple[ComponentSettings, ...]:
+        """The validated settings of image formats."""
+        return format_settings(self.image_formats)
 
     def suffix(self, image: Path) -> str:
         """Return the suffix of the label map of an image."""
         return output_suffix(image) if self.format is None else _SUFFIXES[self.format]
 
     def recorded(self, settings: RecordedSettings) -> RecordedSettings:
-        """Return the settings with what decides the content of a DICOM object."""
+        """Return the settings with what decides the content of the files, beside the label map."""
+        changed = changed_settings(self.settings_of_formats)
+        if changed:
+            settings = settings.revised(image_formats=changed)
         if self.format is None or self.format == "nifti":
             return settings
         return settings.revised(output=self.dicom.as_text(self.format))
@@ -87,7 +106,7 @@ class OutputKind:
             OutputError: the file cannot be written, or no DICOM object can refer to the image.
         """
         if self.format is None or self.format == "nifti":
-            write_label(path, label_ZYX, geometry)
+            write_label(path, label_ZYX, geometry, settings=self.settings_of_formats)
             return
         write = partial(write_dicom_result, labels=labels, source=source, settings=settings)
         write(path, self.format, label_ZYX, options=self.dicom, codes=codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, JsonValue
 
 from decathlete.core.choices import Blend
 from decathlete.core.files import file_digest, value_digest
@@ -30,6 +32,7 @@ class ModelUse(Schema):
         dims: 2 (slices) or 3.
         weights: ``final`` or ``best``.
         engine: registered name, e.g. ``"torch"``.
+        engine_settings: of the engine; those that are ``None`` are left out.
         precision: that the engine computed in.
     """
 
@@ -38,13 +41,15 @@ class ModelUse(Schema):
     dims: Literal[2, 3]
     weights: str
     engine: str
+    engine_settings: dict[str, JsonValue] = Field(default={}, exclude_if=operator.not_)
     precision: str
 
 
 class RecordedSettings(Schema):
     """All that a prediction depends on beside its input: equal settings and inputs give equal predictions.
 
-    Batch size and memory of the sliding window are no part of it: results do not depend on them.
+    Batch size and memory of the sliding window are no part of it: results do not depend on them. Settings of engines
+    and formats are left out of files where there are none, as in older releases, so that records stay equal.
 
     Attributes:
         tta: flips along the axes that training mirrored.
@@ -52,6 +57,8 @@ class RecordedSettings(Schema):
         blend: weights of a window's voxels.
         spacing: z, y, x in mm, that files without a spacing were read with.
         output: kind of the DICOM object and its options; ``None``: an image.
+        image_formats: settings of the formats that label maps are written in, by name, where they differ from the
+            defaults.
     """
 
     models: tuple[ModelUse, ...]
@@ -60,6 +67,7 @@ class RecordedSettings(Schema):
     blend: Blend
     spacing: Triple | None = None
     output: str | None = None
+    image_formats: dict[str, dict[str, JsonValue]] = Field(default={}, exclude_if=operator.not_)
 
     @classmethod
     def of(cls, models: Sequence[ModelUse], window: SlidingWindow) -> Self:

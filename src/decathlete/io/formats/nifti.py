@@ -12,11 +12,14 @@ from typing import Any, Literal
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
+from pydantic import Field
 
 from decathlete.core.geometry import Affine, Geometry, HeaderCodes, Shape, Triple, as_affine
+from decathlete.core.registry import ComponentSettings
 from decathlete.errors import ImageError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.headers.nifti import read_nifti
@@ -35,10 +38,18 @@ _REVERSED = [2, 1, 0, 3]  # nibabel's columns i, j, k to z, y, x
 class Nifti(ImageFormat):
     """NIfTI-1 and NIfTI-2, one file, plain or gzipped: 2D, 3D, or 4D with the channels last."""
 
+    class Settings(ComponentSettings):
+        compression_level: int = Field(default=1, ge=1, le=9)
+        """Level of gzip for written .nii.gz files: 1 (fastest) to 9 (smallest)."""
+
     title = "NIfTI"
     suffixes = (".nii.gz", ".nii")
     written_suffixes = (".nii.gz", ".nii")
     takes_spacing = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.compression_level = settings.compression_level
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the header alone."""
@@ -67,7 +78,13 @@ class Nifti(ImageFormat):
         (both 0, or a shear with a qform alone), the sform is used as well, so that a written volume never moves. One
         channel of a slice that was read with two axes is written with two.
         """
-        _image(array_CZYX, geometry).to_filename(path)
+        image = _image(array_CZYX, geometry)
+        if path.suffix.lower() != ".gz":
+            image.to_filename(path)
+            return
+        # nibabel's opener leaves time and name out of gzip's header, so that equal images are equal files
+        with ImageOpener(str(path), mode="wb", compresslevel=self.compression_level) as opened:
+            image.to_stream(opened.fobj)
 
 
 def image_header(n_channels: int, geometry: Geometry) -> bytes:

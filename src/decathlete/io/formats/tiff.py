@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from decathlete.core.documents import read_json
 from decathlete.core.extras import import_optional
 from decathlete.core.geometry import Geometry, HeaderCodes, Triple
+from decathlete.core.registry import ComponentSettings
 from decathlete.errors import ImageError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.headers.picture import is_grey_palette
@@ -23,6 +24,8 @@ from decathlete.io.spacing import complete_spacing
 from decathlete.io.volumes import Volume
 
 _CHANNEL = re.compile(r"_\d{4}$")
+_COMPRESSIONS = {"deflate": "zlib", "lzw": "lzw", "none": None}
+"""Setting -> tifffile's name."""
 
 
 @IMAGE_FORMATS.register("tiff")
@@ -34,12 +37,20 @@ class Tiff(ImageFormat):
     layout has it: ``{"spacing": [z, y, x]}`` in ``ID.json`` beside ``ID_0000.tif``.
     """
 
+    class Settings(ComponentSettings):
+        compression: Literal["deflate", "lzw", "none"] = "deflate"
+        """Compression of written pages; all of them keep every value."""
+
     title = "TIFF"
     suffixes = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
     written_suffixes = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
     takes_spacing = True
     keeps_grid = False
     is_picture = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.compression = _COMPRESSIONS[settings.compression]
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the directories of the file."""
@@ -76,7 +87,7 @@ class Tiff(ImageFormat):
         return read_tiff(path)[0].sample_kind in "ui"
 
     def write_volume(self, path: Path, array_CZYX: NDArray[Any], geometry: Geometry) -> None:
-        """Write slices as pages, compressed by deflate; OME-XML declares a spacing in mm and several channels."""
+        """Write slices as pages, by default with deflate; OME-XML declares a spacing in mm and several channels."""
         n_channels, n_slices = array_CZYX.shape[:2]
         is_rgb = n_channels == 3 and n_slices == 1 and array_CZYX.dtype == np.uint8 and geometry.unit == "pixel"
         plain = geometry.unit == "pixel" and (n_channels == 1 or is_rgb) and not path.name.lower().endswith(_OME)
@@ -88,7 +99,7 @@ class Tiff(ImageFormat):
             path,
             np.ascontiguousarray(pages),
             photometric="rgb" if is_rgb and plain else "minisblack",
-            compression="zlib",
+            compression=self.compression,
             metadata=None,
             description=None if plain else ome_description(array_CZYX, spacing),
         )

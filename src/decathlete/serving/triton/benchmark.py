@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from decathlete.core.latency import Latency
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
@@ -21,7 +22,7 @@ from decathlete.models.bundle import ModelBundle
 from decathlete.planning.plan import Plan
 from decathlete.serving.triton.benchmark_requests import Kind, RequestData, client_requests, random_data, real_data
 from decathlete.serving.triton.client import TritonClient
-from decathlete.serving.triton.load import ClosedLoop, Latency, LoadOptions
+from decathlete.serving.triton.load import ClosedLoop, LoadOptions
 from decathlete.serving.triton.protocol import ClientOptions, InferenceRequest, ServerStatistics
 from decathlete.serving.triton.shared_memory import SharedMemory, check_shared_memory
 
@@ -187,7 +188,7 @@ def _measure(
         mode=mode,
         batch_size=batch_size,
         clients=clients,
-        latency_ms=Latency.of(measured.seconds),
+        latency_ms=Latency.from_seconds(measured.seconds),
         inferences_per_s=per_s,
         volumes_per_min=60 * per_s / _windows_per_volume(plan, options.kind),
         queue_ms=1000 * spent.queue_s / n,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from decathlete.dataset.manifest import MANIFEST, read_dataset
+from decathlete.dataset.find_dataset import MANIFEST
+from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DatasetError
 from decathlete.io.images import find_inputs
 from decathlete.training.reporting.records import RunRecord

@@ -9,31 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from decathlete.core.schema import Schema
-
 Send = Callable[[], None]
 """Sends one request and waits for its answer."""
-
-
-class Latency(Schema):
-    """Times of requests, ms."""
-
-    mean: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> Latency:
-        """Return the statistics of some requests.
-
-        >>> Latency.of([0.001, 0.003]).mean
-        2.0
-        """
-        ms = 1000 * np.asarray(seconds)
-        p50, p90, p95, p99 = (float(value) for value in np.percentile(ms, (50, 90, 95, 99)))
-        return cls(mean=float(ms.mean()), p50=p50, p90=p90, p95=p95, p99=p99)
 
 
 @dataclass(frozen=True, kw_only=True)

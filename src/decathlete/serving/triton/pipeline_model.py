@@ -23,6 +23,7 @@ from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import Outcome
 from decathlete.core.scratch import scratch_folder
 from decathlete.errors import DecathleteError, ImageError, OptionError
+from decathlete.export.triton_engine import engine_of
 from decathlete.inference.batching.case_predictor import LocalCasePredictor
 from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
 from decathlete.inference.options import PredictOptions
@@ -57,7 +58,7 @@ class PipelineModel:
             Path(args["model_repository"]) / args["model_version"] / "bundle",
             options=PredictOptions(
                 device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
-                engine=parameters.get("engine", "auto"),
+                engine=engine_of(parameters),
                 precision=parameters.get("precision", "auto"),
             ),
         )

@@ -11,6 +11,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 from decathlete.export.exporters.triton import model_base_name
+from decathlete.export.triton_engine import engine_of
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
 from decathlete.models.bundle import ModelBundle
@@ -205,7 +206,12 @@ def _load(folder: Path, kind: str, client: TritonClient, name: str, options: Tri
     if kind == "network":
         return Predictor.load(folder, options=PredictOptions(engine="torch", precision="fp32", device="cpu"))
     parameters = client.parameters(name)
-    engine = options.engine or parameters.get("engine", "auto")
+    if options.engine is None and ":" in parameters.get("engine", ""):
+        raise OptionError(
+            f"the engine of the pipeline is {parameters['engine']}; a module that a server names is not imported here",
+            remedy="name the engine with --engine",
+        )
+    engine = options.engine or engine_of(parameters)
     return Predictor.load(folder, options=PredictOptions(engine=engine, precision="fp32", device="cpu"))
 
 

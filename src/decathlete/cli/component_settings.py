@@ -1,0 +1,134 @@
+"""``--set`` of commands that predict or convert: settings of the inference engine and of image formats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from decathlete.core.assignments import parse_assignments, split_assignments_of
+from decathlete.errors import OptionError
+
+if TYPE_CHECKING:
+    from decathlete.inference.options import EngineChoice
+
+ENGINE, IMAGE_FORMAT = "engine", "image_format"
+
+EngineSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="engine.SETTING=VALUE",
+        show_default=False,
+        help="Setting of the inference engine, e.g. engine.threads=2 (`decathlete components engine` lists them). Can "
+        "be repeated.",
+    ),
+]
+EngineAndMetricSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME.SETTING=VALUE",
+        show_default=False,
+        help="Setting of a metric, e.g. nsd.tolerance_mm=2, or of the inference engine, e.g. engine.threads=2. Can be "
+        "repeated.",
+    ),
+]
+EngineAndFormatSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME.SETTING=VALUE",
+        show_default=False,
+        help="Setting of the inference engine, e.g. engine.threads=2, or of the image format of the label maps, e.g. "
+        "image_format.nifti.compression_level=9. Can be repeated.",
+    ),
+]
+FormatSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="image_format.NAME.SETTING=VALUE",
+        show_default=False,
+        help="Setting of the image format of the new files, e.g. image_format.nifti.compression_level=9. Can be "
+        "repeated.",
+    ),
+]
+
+
+def choose_engine(name: str, assignments: Sequence[str]) -> EngineChoice:
+    """Return the engine called ``name`` with the settings of ``engine.SETTING=VALUE``.
+
+    Raises:
+        OptionError: an assignment that is malformed, or none to a setting of the engine.
+    """
+    settings = parse_engine_settings(assignments)
+    return {"name": name, **settings} if settings else name
+
+
+def parse_engine_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the values of ``engine.SETTING=VALUE`` by the setting's name.
+
+    Raises:
+        OptionError: an assignment that is malformed, or none to a setting of the engine.
+    """
+    settings = _settings_of(ENGINE, assignments, example="engine.threads=2")
+    if "name" in settings:
+        raise OptionError("the name of the engine is not a setting", remedy="use --engine NAME", code="E-OPTION-SYNTAX")
+    return settings
+
+
+def engine_assignments(assignments: Sequence[str] | None) -> list[str]:
+    """Return the assignments of a command that has settings of the engine alone.
+
+    Raises:
+        OptionError: an assignment to something else.
+    """
+    mine, others = split_assignments_of([ENGINE], assignments or ())
+    reject_others(others, "engine.SETTING=VALUE")
+    return mine
+
+
+def image_format_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of ``image_format.NAME.SETTING=VALUE`` by the format's name.
+
+    Raises:
+        OptionError: an assignment is malformed.
+    """
+    return _settings_of(IMAGE_FORMAT, assignments, example="image_format.nifti.compression_level=9")
+
+
+def only_image_formats(assignments: Sequence[str] | None) -> dict[str, Any]:
+    """Return the settings of image formats, for a command that has no other settings.
+
+    Raises:
+        OptionError: an assignment to something else, or one that is malformed.
+    """
+    mine, others = split_assignments_of([IMAGE_FORMAT], assignments or ())
+    reject_others(others, "image_format.NAME.SETTING=VALUE")
+    return image_format_settings(mine)
+
+
+def reject_others(assignments: Sequence[str], forms: str) -> None:
+    """Reject assignments that a command does not have.
+
+    Args:
+        forms: assignments that it has, e.g. ``engine.SETTING=VALUE``.
+
+    Raises:
+        OptionError: there are such assignments.
+    """
+    if assignments:
+        raise OptionError(f"--set {assignments[0]}: this command has no such setting", remedy=f"write --set {forms}")
+
+
+def _settings_of(group: str, assignments: Sequence[str], *, example: str) -> dict[str, Any]:
+    settings = parse_assignments(assignments, example=example).get(group, {})
+    if not isinstance(settings, dict):
+        raise OptionError(
+            f"--set {group}={settings} is not the value of a setting",
+            remedy=f"write e.g. --set {example}",
+            code="E-OPTION-SYNTAX",
+        )
+    return settings

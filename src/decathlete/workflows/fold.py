@@ -199,16 +199,19 @@ class FoldPipeline:
     def _run_folder(self, fold: FoldName) -> Path:
         return self.workspace.run_folder(self.task, self.which, fold)
 
-    def run_fold(self, fold: FoldName) -> FoldResult:
+    def run_fold(self, fold: FoldName, *, plan_time_s: float | None = None) -> FoldResult:
         """Train, score and report one fold of the prepared dataset; finished results are kept.
+
+        Args:
+            plan_time_s: see :func:`decathlete.workflows.train.train`.
 
         Raises:
             DecathleteError: a step failed; results of earlier steps are kept.
         """
         with self.locked_folds([fold]):
-            return self._run_locked_fold(fold)
+            return self._run_locked_fold(fold, plan_time_s)
 
-    def _run_locked_fold(self, fold: FoldName) -> FoldResult:
+    def _run_locked_fold(self, fold: FoldName, plan_time_s: float | None) -> FoldResult:
         self.reporter.step("Train on every case" if fold == "all" else f"Train fold {fold}")
         folder = train(
             self.task,
@@ -217,6 +220,7 @@ class FoldPipeline:
             workspace=self.workspace,
             config=self.config,
             adapt=self.adapt,
+            plan_time_s=plan_time_s,
             resume=not self.overwrite,
             overwrite=self.overwrite,
             progress=self.reporter.training(),

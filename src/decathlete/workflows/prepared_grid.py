@@ -69,7 +69,8 @@ def score_on_prepared_grid(
             progress(len(case_scores) + len(failures), len(labelled), outcome.case_id)
     if failures:
         raise CasesFailedError(failures, n_done=len(case_scores), doing="score")
-    return Scores.of(case_scores, metrics).revised(grid="prepared")
+    (ensemble,) = predictor.ensembles
+    return Scores.of(case_scores, metrics, unit=ensemble.plan.spacing_unit).revised(grid="prepared")
 
 
 def _score(predictor: Predictor, predicted: CaseResult[_Truth], *, metrics: Sequence[Metric]) -> CaseScores:

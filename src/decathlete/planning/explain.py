@@ -89,8 +89,10 @@ def format_spacing(spacing: Sequence[float | None], unit: str = "mm") -> str:
     return " × ".join("as it is" if s is None else f"{s:.4g}" for s in spacing) + f" {unit}"
 
 
-def why_orientation(orientation: Orientation) -> str:
+def why_orientation(orientation: Orientation, *, unit: Unit = "mm") -> str:
     """Return the reason for the orientation."""
+    if unit == "pixel":
+        return "the format of the images has no orientation: arrays are used as the files store them"
     if orientation == "canonical":
         return "all images are turned to one anatomical orientation (RAS), so that files stored differently mix"
     return "arrays are used as the files store them"

@@ -106,7 +106,7 @@ def make_plan(
     mirroring = {"mirror_axes": explain.why_mirroring()}
     mirroring |= explain.why_mirror_pairs(plan.mirror_pairs, found=options.mirror_pairs == AUTO)
     reasons = {
-        "orientation": explain.why_orientation(fingerprint.orientation),
+        "orientation": explain.why_orientation(fingerprint.orientation, unit=fingerprint.unit),
         "axis_order": _why_axis_order(grid, fingerprint, is_set=axes is not None),
         "preprocessing_order": explain.why_preprocessing_order(options.order),
         "target_spacing": explain.why_spacing(dims, coarse=grid.coarse, unit=fingerprint.unit),

@@ -132,7 +132,9 @@ def _candidate(plan: Plan, ceiling: Ceiling, budget: ComputeBudget, *, replan: C
 
 
 def _reason(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
-    finest = f"{format_spacing(full.plan.target_spacing)}: {full.plan.reasons['target_spacing']}"
+    finest = (
+        f"{format_spacing(full.plan.target_spacing, full.plan.spacing_unit)}: {full.plan.reasons['target_spacing']}"
+    )
     return (
         f"coarser than full resolution ({finest}) for {describe_budget(budget)}: {best.steps} steps with patches of "
         f"{best.coverage:.0%} of the image's length instead of {full.steps} with {full.coverage:.0%}; resampled to "
@@ -187,7 +189,8 @@ def _one_step_coarser(spacing: Sequence[float]) -> list[float]:
 
 
 def _why_low(full: Plan, low: Plan) -> str:
+    finest = format_spacing(full.target_spacing, full.spacing_unit)
     return (
-        f"coarser than full resolution ({format_spacing(full.target_spacing)}), where the patch covers "
+        f"coarser than full resolution ({finest}), where the patch covers "
         f"{image_coverage(full):.0%} of the median image; here it covers {min(image_coverage(low), 1):.0%}"
     )

@@ -227,9 +227,16 @@ def _input_channels(plan: Plan) -> list[str]:
 
 def _ranges(ranges: tuple[Range, ...], unit: str) -> str:
     return (
-        " × ".join(f"{r.low:.3g}" if np.isclose(r.low, r.high) else f"{r.low:.3g}–{r.high:.3g}" for r in ranges)
+        " × ".join(
+            _length(r.low) if np.isclose(r.low, r.high) else f"{_length(r.low)}–{_length(r.high)}" for r in ranges
+        )
         + f" {unit}"
     )
+
+
+def _length(value: float) -> str:
+    """Format a length with three digits, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _provenance(run: RunData) -> Facts:

@@ -63,7 +63,7 @@ class View:
     """One slice in three pictures: image, label, and prediction with the outline of the label.
 
     Attributes:
-        title: plane and number of the slice.
+        title: plane and number of the slice; empty for a picture.
         ratio: physical width / height.
         tiles: the pictures.
     """
@@ -88,6 +88,11 @@ class _Volumes:
     spacing: Triple
     start: tuple[int, ...]
     is_oriented: bool
+
+    @property
+    def is_single_picture(self) -> bool:
+        """Whether there is one slice, which needs no name."""
+        return not self.is_oriented and len(self.label) == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +138,8 @@ def make_case_views(case: Case, prediction: Path, plan: Plan, colours: list[str]
             for kind in KINDS
         )
         ratio = cut.label.shape[1] / (cut.label.shape[0] * cut.aspect)
-        views.append(View(title=f"{name} {index + volumes.start[axis] + 1}", ratio=ratio, tiles=tiles))
+        title = "" if volumes.is_single_picture else f"{name} {index + volumes.start[axis] + 1}"
+        views.append(View(title=title, ratio=ratio, tiles=tiles))
     return views
 
 

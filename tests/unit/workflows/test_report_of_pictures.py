@@ -96,6 +96,7 @@ def test_a_picture_is_shown_in_colour_and_upright(cases: dict[str, tuple[Case, P
     ys, _ = np.nonzero(np.abs(image - label).sum(axis=2) > 30)
     assert ys.mean() < height / 2, "the label lies where the cell is"
     assert not any(tile.letters for tile in view.tiles)
+    assert not view.title
 
 
 def test_the_page_names_no_mm_and_no_side_of_a_patient(cases: dict[str, tuple[Case, Path]], tmp_path: Path) -> None:

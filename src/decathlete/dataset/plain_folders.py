@@ -13,6 +13,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.dataset.conversion.dicom_folders import holds_dicom_series
 from decathlete.dataset.conversion.folders import Folders, training_files
 from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
+from decathlete.dataset.groups import all_groups
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError
@@ -79,7 +80,7 @@ class PlainDataset:
     def describe(self) -> list[str]:
         """Return what was understood, one line for each thing."""
         spec, images = self.spec, [path for case in self.spec.cases for path in case.images]
-        kinds = Counter(suffix_of(path.name) or "folder" for path in images)
+        kinds = Counter(suffix_of(path.name) or "DICOM series" for path in images)
         by = "found in the files; --channels names them" if self.found_channels else "by --channels"
         classes = ", ".join(f"{c.value} = {c.name}" for c in spec.labels.classes)
         ignore = "" if spec.labels.ignore is None else f", {spec.labels.ignore} = ignore"
@@ -92,9 +93,9 @@ class PlainDataset:
             f"label values: {classes}{ignore}",
             "lengths: in pixels, the files have no spacing" if self.unit == "pixel" else "lengths: mm",
         ]
-        n_groups = len({case.group for case in spec.cases})
-        if spec.groups_from is not None:
-            lines.append(f"patients: {n_groups}, by {'--group-by' if spec.groups_from == 'option' else 'their names'}")
+        if spec.groups_from in ("option", "manifest"):  # a guess by names is described when the folds are made
+            by = "--group-by" if spec.groups_from == "option" else "the files"
+            lines.append(f"patients: {len(set(all_groups(spec).values()))}, by {by}")
         return [*lines, f"test images: {len(spec.test_cases)}"] if spec.test_cases else lines
 
 

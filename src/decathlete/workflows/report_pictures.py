@@ -203,7 +203,9 @@ def _select_slices(volumes: _Volumes) -> list[tuple[int, int]]:
     if flat:
         return [(flat[0], 0)]
     if volumes.spacing[coarse] > COARSE_RATIO * others:
-        filled = np.flatnonzero(_areas(mask, coarse)) if mask.any() else np.arange(mask.shape[coarse])
+        truth = volumes.label != 0
+        shown = truth if truth.any() else mask  # specks of a prediction lie anywhere
+        filled = np.flatnonzero(_areas(shown, coarse)) if shown.any() else np.arange(mask.shape[coarse])
         indices = sorted({int(v) for v in np.quantile(filled, (0.25, 0.5, 0.75), method="nearest")}, reverse=True)
         return [(coarse, index) for index in indices]
     return [(axis, int(np.argmax(_areas(mask, axis)))) for axis in range(3)]
@@ -233,7 +235,7 @@ def _draw_png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: Labe
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     # Colours have no cmap: they are scaled here.
-    shades = np.clip((cut.image - window[0]) / (window[1] - window[0]), 0, 1)
+    shades = np.clip((cut.image.astype(np.float32) - window[0]) / (window[1] - window[0]), 0, 1)
     axes.imshow(shades, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="bilinear")
     if kind != "image":
         label = cut.label if kind == "label" else cut.prediction

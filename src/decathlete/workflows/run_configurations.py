@@ -27,7 +27,7 @@ from decathlete.workflows.job_limits import JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.selection.result import SelectResult
 from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, select
-from decathlete.workflows.total_time import TotalTime
+from decathlete.workflows.total_time import OtherWork, TotalTime
 from decathlete.workflows.training_jobs import AUTO, Job, JobState, divide_time, list_jobs, parse_configurations
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class _Study:
         self.configs = {2: config_2d, 3: pipeline.config}
         self.total_time_s = total_time_s
         self.max_members = max_members
+        self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self._clock = clock
         self._began_s = clock()
         dataset = check_and_split(pipeline)
@@ -146,7 +147,8 @@ class _Study:
         if self.total_time_s is None:
             self.pipeline.reporter.step(text)
             return configs
-        other_s = self.chooser.other_work(configurations).total_s([job.configuration for job in jobs])
+        self.other = self.chooser.other_work(configurations)
+        other_s = self._clock() - self._began_s + self.other.total_s([job.configuration for job in jobs])
         times = divide_time(self.total_time_s, self._started(jobs), jobs, other_s=other_s)
         self.pipeline.reporter.step(f"{text}. {_describe_times(times, self.total_time_s)}")
         return {job: configs[job].revised(max_time_s=times[job]) for job in jobs}
@@ -201,7 +203,7 @@ class _Study:
             return None
         return TotalTime(
             self.total_time_s,
-            self.chooser.other_work(names),
+            self.other,
             pipeline.workspace.results_folder(pipeline.task, names[0]).parent,
             forget=pipeline.overwrite,
             clock=self._clock,
@@ -266,7 +268,8 @@ class _Study:
 
     def _state(self, job: Job, config: TrainConfig) -> JobState:
         """Return the state of a job at the start: finished ones were scored by an earlier command."""
-        state = JobState(job=job, max_time_s=config.max_time_s)
+        expected_s = self.other.expected_s.get(job.configuration, 0.0)
+        state = JobState(job=job, max_time_s=config.max_time_s, expected_scoring_s=expected_s)
         if self.pipeline.overwrite or not (self._folder(job) / "scores.json").is_file():
             return state
         try:

@@ -46,6 +46,7 @@ class JobState:
     Attributes:
         share: share of the training that is done, 0..1.
         max_time_s: training time; ``None``: it ends after a number of epochs.
+        expected_scoring_s: seconds that its scores are expected to take.
         dice: mean Dice of the held-out cases, once they are scored.
         training_s: seconds of this training so far, in this command.
         total_s: seconds from its start to its scores, in this command; ``None``: not finished in this command.
@@ -55,6 +56,7 @@ class JobState:
     status: JobStatus = "waiting"
     share: float = 0.0
     max_time_s: float | None = None
+    expected_scoring_s: float = 0.0
     dice: float | None = None
     training_s: float = 0.0
     total_s: float | None = None
@@ -197,10 +199,11 @@ def time_left(states: Sequence[JobState]) -> float | None:
     """Estimate the seconds until the last job is finished; ``None``: not known yet.
 
     A training with a time limit takes the rest of that time; another one is estimated by those of its configuration
-    that are finished, or by its own progress. What follows a training takes as long as it did for finished jobs.
+    that are finished, or by its own progress. What follows a training takes as long as it did for finished jobs, or
+    before the first of them as long as expected.
     """
     after_s = [state.total_s - state.training_s for state in states if state.total_s is not None]
-    scoring_s = sum(after_s) / len(after_s) if after_s else 0.0
+    measured_s = sum(after_s) / len(after_s) if after_s else None
     left_s = 0.0
     for state in states:
         if not state.is_open:
@@ -208,7 +211,7 @@ def time_left(states: Sequence[JobState]) -> float | None:
         training_s = _training_time(state, states)
         if training_s is None:
             return None
-        left_s += training_s * (1 - state.share) + scoring_s
+        left_s += training_s * (1 - state.share) + (state.expected_scoring_s if measured_s is None else measured_s)
     return left_s
 
 

@@ -1,4 +1,4 @@
-"""The report of PNG files: in colour and upright, with lengths in pixels, without directions of a patient."""
+"""Pictures in reports: PNG in colour and upright, in pixels, without sides of a patient; slices that show the truth."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import Case
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.scores import Scores
+from decathlete.io.images import write_image, write_label
 from decathlete.models.record import MemberRecord, ModelRecord, NetworkRecord
 from decathlete.planning.plan import Plan
 from decathlete.workflows.report import render_cross_validation, report
@@ -112,3 +114,17 @@ def test_the_page_names_no_mm_and_no_side_of_a_patient(cases: dict[str, tuple[Ca
     assert not re.search(r"\bmm\b|\bmL\b|patient", text)
     both = render_cross_validation(CrossValidation.of({0: scores_of(cases)}, dataset="Cells", dims=2, n_folds=1))
     assert "HD95 px" in both
+
+
+def test_thick_slices_are_chosen_by_the_truth_not_by_specks_of_the_prediction(tmp_path: Path) -> None:
+    grid = Geometry.plain((20, N, N), (5.0, 1.0, 1.0))
+    label_ZYX = np.zeros((20, N, N), np.uint8)
+    label_ZYX[8:13, 4:12, 4:12] = 1
+    specks_ZYX = np.zeros_like(label_ZYX)
+    specks_ZYX[:, 20, 20] = 1
+    write_image(tmp_path / "i.nii.gz", label_ZYX[None].astype(np.float32), grid)
+    write_label(tmp_path / "t.nii.gz", label_ZYX, grid)
+    write_label(tmp_path / "p.nii.gz", specks_ZYX, grid)
+    case = Case(id="a", images=(tmp_path / "i.nii.gz",), label=tmp_path / "t.nii.gz")
+    views = make_case_views(case, tmp_path / "p.nii.gz", make_test_plan(n_foreground=1), ["#E69F00"])
+    assert [view.title for view in views] == ["axial 12", "axial 11", "axial 10"]

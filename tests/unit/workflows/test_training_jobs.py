@@ -118,6 +118,7 @@ def test_too_little_time_is_an_error_and_none_for_finished_ones_is_not():
 def test_the_time_left_counts_what_is_open_and_what_follows_a_training():
     waiting = [JobState(job=job, max_time_s=100) for job in JOBS]
     assert time_left(waiting) == 1000
+    assert time_left([replace(state, expected_scoring_s=7.0) for state in waiting]) == 1070
     finished = replace(waiting[0], status="finished", share=1.0, training_s=100, total_s=130)
     training = replace(waiting[1], status="training", share=0.25, training_s=25)
     assert time_left([finished, training, *waiting[2:4]]) == 75 + 200 + 3 * 30

@@ -201,7 +201,7 @@ def describe_step(step: PostprocessingStep, unit: Unit = "mm") -> str:
     'remove components under 0.5 mL'
     """
     if step.name == "remove_small" and unit == PIXEL:
-        return f"remove components under {1000 * step.settings['min_volume_ml']:g} px"
+        return f"remove components under {1000 * float(str(step.settings['min_volume_ml'])):g} px"
     if step.name == "remove_small":
         return f"remove components under {step.settings['min_volume_ml']:g} mL"
     return step.name.replace("_", " ")

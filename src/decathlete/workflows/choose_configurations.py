@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from statistics import median
 
 from decathlete.core.choices import Configuration
 from decathlete.core.locks import locked_folder
@@ -144,7 +146,8 @@ class ConfigurationChooser:
         time_s = training_time(self.total_time_s) / (n_configurations * len(self.folds))
         budget = self._budget(plan, time_s)
         adapted = adapt_plan(plan, budget, warn=False) if self.pipeline.adapt else plan
-        return expected_case_seconds(adapted, budget, self.pipeline.predict_options.window)
+        n_voxels = median(math.prod(case.shape) for case in self.dataset.fingerprint.cases)
+        return expected_case_seconds(adapted, budget, self.pipeline.predict_options.window, n_voxels=n_voxels)
 
     def _leave_out(self, offers: Sequence[ConfigurationOffer], total_time_s: float) -> tuple[ConfigurationOffer, ...]:
         """Return the offers without configurations for which the time is too short."""

@@ -9,7 +9,7 @@ from decathlete.core.choices import Configuration
 from decathlete.core.durations import format_duration
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.total_time import TotalTime
-from decathlete.workflows.training_jobs import SHORTEST_S, Job
+from decathlete.workflows.training_jobs import SHORTEST_S, Job, JobState
 
 COMPARABLE_SHARE = 0.5
 """If less than this share of the planned time is left for each training, a configuration is left out, if it may be."""
@@ -49,18 +49,18 @@ class JobLimits:
 
     def is_left_out(self, name: Configuration) -> bool:
         """Return whether a configuration that is next is left out, and set the time of its trainings if it is not."""
-        new = [job for job in self._planned_s if job.configuration == name and job not in self._kept]
-        if self.total is not None and new and len(new) == sum(job.configuration == name for job in self._planned_s):
-            self._make_room(max(self._planned_s[job] or 0.0 for job in new))
+        jobs = [job for job in self._planned_s if job.configuration == name]
+        if self.total is not None and not any(job in self._kept for job in jobs):
+            self._make_room(max(self._planned_s[job] or 0.0 for job in jobs))
             if name in self._names():
-                self._shorten(new, f"{name}: each training takes")
+                self._shorten(jobs, f"{name}: each training takes", self._fitting_s(self._progress.states))
         return name not in self._names()
 
     def limit(self, job: Job) -> float | None:
         """Return the time of a job that begins now, seconds; ``None``: it has no time limit."""
         if self.total is not None and job not in self._kept:
-            self._make_room(self._planned_s[job] or 0.0, keep=job.configuration)
-            self._shorten([job], f"{job}: training takes")
+            fitting_s = self._fitting_without_others(job.configuration, self._planned_s[job] or 0.0)
+            self._shorten([job], f"{job}: training takes", fitting_s)
         state = next(state for state in self._progress.states if state.job == job)
         return state.max_time_s
 
@@ -77,21 +77,22 @@ class JobLimits:
     def add_finished(self, job: Job) -> None:
         """Add the time of a job that is finished."""
         if self.total is not None:
-            self.total.add_job(next(state for state in self._progress.states if state.job == job))
+            state = next(state for state in self._progress.states if state.job == job)
+            self.total.add_job(state, is_resumed=job in self._kept)
 
-    def _shorten(self, jobs: Sequence[Job], who: str) -> None:
+    def _shorten(self, jobs: Sequence[Job], who: str, fitting_s: float) -> None:
         """Give jobs that begin now the time that is left for each open job, at most as much as they had."""
         assert self.total is not None
-        fitting_s = self.total.fitting_s(self._progress.states, self._kept)
         planned_s = max(self._planned_s[job] or 0.0 for job in jobs)
-        time_s = float(int(max(SHORTEST_S, LEAST_SHARE * planned_s, min(planned_s, fitting_s))))
+        least_s = (LEAST_SHARE if self.total.is_measured else COMPARABLE_SHARE) * planned_s
+        time_s = float(int(max(SHORTEST_S, least_s, min(planned_s, fitting_s))))
         before_s = max(state.max_time_s or 0.0 for state in self._progress.states if state.job in jobs)
         if time_s >= before_s:
             return
         for job in jobs:
             self._progress.limit(job, time_s)
         level = logging.INFO if time_s >= UNCHANGED_SHARE * before_s else logging.WARNING
-        missing = "; --total-time will be exceeded" if time_s > fitting_s + 1 else ""
+        missing = "; --total-time will be exceeded" if time_s > fitting_s + 1 and self.total.is_measured else ""
         log.log(
             level,
             "%s %s instead of %s: preparing, scoring and selecting take longer than expected%s",
@@ -101,12 +102,28 @@ class JobLimits:
             missing,
         )
 
-    def _make_room(self, planned_s: float, *, keep: Configuration | None = None) -> None:
-        """Leave out the last configurations that have not begun, until enough time is left for each training."""
+    def _fitting_s(self, states: Sequence[JobState]) -> float:
         assert self.total is not None
-        while (fitting_s := self.total.fitting_s(self._progress.states, self._kept)) < COMPARABLE_SHARE * planned_s:
-            names = [name for name in self._not_begun() if name != keep]
-            if not self._may_leave_out or not names or len(self._names()) < 2:
+        return self.total.fitting_s(states, self._kept)
+
+    def _fitting_without_others(self, name: Configuration, planned_s: float) -> float:
+        """Return the time that is left for each training; without configurations that would be left out later."""
+        states = self._progress.states
+        others = [other for other in self._not_begun() if other != name] if self._may_leave_out else []
+        while (fitting_s := self._fitting_s(states)) < COMPARABLE_SHARE * planned_s and others:
+            left_out = others.pop()
+            states = tuple(state for state in states if state.job.configuration != left_out)
+        return fitting_s
+
+    def _make_room(self, planned_s: float) -> None:
+        """Leave out the last configurations that have not begun, until enough time is left for each training.
+
+        Nothing is left out before the scoring of a fold was measured, and one configuration always stays.
+        """
+        assert self.total is not None
+        while (fitting_s := self._fitting_s(self._progress.states)) < COMPARABLE_SHARE * planned_s:
+            names = self._not_begun()
+            if not (self._may_leave_out and self.total.is_measured and names and len(self._names()) > 1):
                 return
             self._progress.leave_out(names[-1])
             log.warning(

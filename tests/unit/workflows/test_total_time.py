@@ -12,7 +12,7 @@ from decathlete.core.choices import Configuration
 from decathlete.workflows.job_limits import COMPARABLE_SHARE, LEAST_SHARE, JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.progress import ProgressReporter
-from decathlete.workflows.total_time import OtherWork, TimeRecord, TotalTime
+from decathlete.workflows.total_time import PAIR_SHARE, OtherWork, TimeRecord, TotalTime
 from decathlete.workflows.training_jobs import Job, JobState, divide_time, list_jobs
 
 TOTAL_S = 1000.0
@@ -44,6 +44,7 @@ class Work:
 
     scoring_s: float
     expected_s: float
+    start_s: float = 0.0  # of the first scoring
     preparing_s: float = 10.0
     n_folds: int = 2
     names: tuple[Configuration, ...] = NAMES
@@ -119,7 +120,7 @@ def _train(
             progress.training()
             _resume(job, seconds, outcome, clock)
             progress.on_step(9, 1.0)
-            clock.pass_time(work.scoring_s)
+            clock.pass_time(work.scoring_s + (0.0 if outcome.finished else work.start_s))
             outcome.finished.add(job)
         progress.finish(job, dice=0.9)
         limits.add_finished(job)
@@ -136,7 +137,7 @@ def _resume(job: Job, seconds: float, outcome: Outcome, clock: SimulatedClock) -
 
 def _selection_s(work: Work, n_configurations: int) -> float:
     """Both configurations of the pair predict every case, and the selected model is scored."""
-    return work.n_folds * work.scoring_s * (3 if n_configurations == 2 else 1)
+    return work.n_folds * work.scoring_s * (2 * PAIR_SHARE + 1 if n_configurations == 2 else 1)
 
 
 @pytest.mark.parametrize("expected_s", [5.0, 20.0, 60.0])
@@ -154,7 +155,7 @@ def test_a_correct_expectation_changes_no_training(tmp_path: Path, caplog: pytes
     outcome = Outcome()
     with caplog.at_level(logging.WARNING, logger="decathlete"):
         run_command(tmp_path, Work(scoring_s=30.0, expected_s=30.0), outcome)
-    planned_s = (TOTAL_S - 4 * 30 - 6 * 30) / 4
+    planned_s = (TOTAL_S - 4 * 30 - _selection_s(Work(scoring_s=30.0, expected_s=30.0), 2)) / 4
     assert all(planned_s - 6 < seconds <= planned_s for seconds in outcome.trained.values()), "less 20 s of preparing"
     assert not caplog.text
     assert outcome.used_s <= TOTAL_S
@@ -168,6 +169,14 @@ def test_a_configuration_without_time_is_left_out_and_a_warning_says_so(
         run_command(tmp_path, Work(scoring_s=90.0, expected_s=5.0), outcome)
     assert outcome.names == ["2d"]
     assert "3d is left out: preparing, scoring and selecting take longer than expected" in caplog.text
+
+
+def test_the_slow_start_of_the_first_scoring_leaves_nothing_out(tmp_path: Path) -> None:
+    outcome = Outcome()
+    run_command(tmp_path, Work(scoring_s=30.0, start_s=60.0, expected_s=20.0), outcome)
+    assert outcome.names == ["2d", "3d"]
+    assert min(outcome.trained.values()) > COMPARABLE_SHARE * max(outcome.trained.values())
+    assert 0.9 * TOTAL_S < outcome.used_s <= TOTAL_S
 
 
 def test_named_configurations_are_shortened_and_never_left_out(
@@ -234,9 +243,9 @@ def test_the_record_holds_the_times_of_finished_work(tmp_path: Path) -> None:
 def test_what_was_not_measured_deviates_as_what_was() -> None:
     other = OtherWork(expected_s={"2d": 10.0, "3d": 30.0}, n_folds=5, tests_per_held_out=0.5)
     assert other.scoring_s({}) == {"2d": 10.0, "3d": 30.0}
-    scoring_s = other.scoring_s({"2d": [18.0, 22.0]})
+    scoring_s = other.scoring_s({"2d": [22.0, 20.0]})
     assert scoring_s == {"2d": 20.0, "3d": 60.0}
     assert other.selection_s(scoring_s, ["2d"]) == 5 * (20 + 0.5 * 20)
-    assert other.selection_s(scoring_s, ["2d", "3d"]) == 5 * (80 + 60 + 0.5 * 80)
+    assert other.selection_s(scoring_s, ["2d", "3d"]) == 5 * (PAIR_SHARE * 80 + 60 + 0.5 * 60)
     alone = replace(other, has_pairs=False)
     assert alone.selection_s(scoring_s, ["2d", "3d"]) == 5 * (60 + 0.5 * 60)

@@ -78,7 +78,7 @@ TRAINING = (
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend channels classes cluster configuration configurations max-members total-time data "
-    "dim engine fold fold-resources folds images label-suffix labels metrics overlap overwrite prepared preset results "
+    "dim engine fold fold-resources folds images label-suffix labels metrics overlap overwrite prepared preset results structures "
     "spacing test-images tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
@@ -185,7 +185,8 @@ OF_THEIR_OWN = {
     ("import dynunet", "labels"),
     ("import dynunet", "spacing"),  # the target, not that of files
     *(
-        ("run", name) for name in ("images", "labels", "test-images", "channels", "classes", "label-suffix")
+        ("run", name)
+        for name in ("images", "labels", "test-images", "channels", "classes", "label-suffix", "structures")
     ),  # no SOURCE
     ("import nnunet", "folds"),  # of nnU-Net, that are there
 }

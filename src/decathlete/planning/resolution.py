@@ -122,7 +122,7 @@ def choose_resolution(
 
 def _candidate(plan: Plan, ceiling: Ceiling, budget: ComputeBudget, *, replan: Callable[[Spacing], Plan]) -> Candidate:
     planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
-    adapted = adapt_plan(planned, budget)
+    adapted = adapt_plan(planned, budget, warn=False)  # the training warns, of the plan that is chosen
     return Candidate(
         plan=planned,
         ceiling=ceiling.mean,

@@ -74,7 +74,7 @@ def test_the_plan_is_in_pixels_and_says_so(tmp_path: Path) -> None:
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
 
-def test_a_coarser_grid_is_in_pixels_too(tmp_path: Path) -> None:
+def test_a_coarser_grid_is_in_pixels_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spec = read_dataset(make_dataset(tmp_path / "Task01_Photos"))
     fingerprint = make_fingerprint(spec)
     plan = make_plan(spec, fingerprint, dims=2)
@@ -86,6 +86,7 @@ def test_a_coarser_grid_is_in_pixels_too(tmp_path: Path) -> None:
     budget = ComputeBudget(device="cpu", max_time_s=0.5, threads=1)
     coarse = choose_resolution(plan, ceilings, budget, replan=replan)
     assert coarse.target_spacing != plan.target_spacing
+    assert not caplog.text, "no warnings about grids that are only compared"
     assert "coarser than full resolution (as it is × 1 × 1 pixel" in coarse.reasons["target_spacing"]
 
 

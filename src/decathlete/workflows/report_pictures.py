@@ -195,20 +195,19 @@ def _window(label: Array, prediction: Array, spacing: Triple) -> tuple[slice, sl
 
 
 def _select_slices(volumes: _Volumes) -> list[tuple[int, int]]:
-    """Return the axis and the index of each slice."""
-    mask = (volumes.label != 0) | (volumes.prediction != 0)
+    """Return the axis and the index of each slice: where the truth is, since errors of a prediction lie anywhere."""
+    truth = volumes.label != 0
+    shown = truth if truth.any() else volumes.prediction != 0
     coarse = int(np.argmax(volumes.spacing))
     others = max(mm for axis, mm in enumerate(volumes.spacing) if axis != coarse)
-    flat = [axis for axis, n in enumerate(mask.shape) if n == 1]
+    flat = [axis for axis, n in enumerate(shown.shape) if n == 1]
     if flat:
         return [(flat[0], 0)]
     if volumes.spacing[coarse] > COARSE_RATIO * others:
-        truth = volumes.label != 0
-        shown = truth if truth.any() else mask  # specks of a prediction lie anywhere
-        filled = np.flatnonzero(_areas(shown, coarse)) if shown.any() else np.arange(mask.shape[coarse])
+        filled = np.flatnonzero(_areas(shown, coarse)) if shown.any() else np.arange(shown.shape[coarse])
         indices = sorted({int(v) for v in np.quantile(filled, (0.25, 0.5, 0.75), method="nearest")}, reverse=True)
         return [(coarse, index) for index in indices]
-    return [(axis, int(np.argmax(_areas(mask, axis)))) for axis in range(3)]
+    return [(axis, int(np.argmax(_areas(shown, axis)))) for axis in range(3)]
 
 
 def _areas(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:

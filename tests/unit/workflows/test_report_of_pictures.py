@@ -116,15 +116,21 @@ def test_the_page_names_no_mm_and_no_side_of_a_patient(cases: dict[str, tuple[Ca
     assert "HD95 px" in both
 
 
-def test_thick_slices_are_chosen_by_the_truth_not_by_specks_of_the_prediction(tmp_path: Path) -> None:
-    grid = Geometry.plain((20, N, N), (5.0, 1.0, 1.0))
+@pytest.mark.parametrize(
+    ("thickness", "titles"),
+    [(5.0, ["axial 12", "axial 11", "axial 10"]), (1.0, ["axial 9", "coronal 5", "sagittal 5"])],
+)
+def test_slices_are_chosen_by_the_truth_not_by_specks_of_the_prediction(
+    tmp_path: Path, thickness: float, titles: list[str]
+) -> None:
+    grid = Geometry.plain((20, N, N), (thickness, 1.0, 1.0))
     label_ZYX = np.zeros((20, N, N), np.uint8)
     label_ZYX[8:13, 4:12, 4:12] = 1
     specks_ZYX = np.zeros_like(label_ZYX)
-    specks_ZYX[:, 20, 20] = 1
+    specks_ZYX[:, 20, 20] = specks_ZYX[0, 14:, 14:] = 1
     write_image(tmp_path / "i.nii.gz", label_ZYX[None].astype(np.float32), grid)
     write_label(tmp_path / "t.nii.gz", label_ZYX, grid)
     write_label(tmp_path / "p.nii.gz", specks_ZYX, grid)
     case = Case(id="a", images=(tmp_path / "i.nii.gz",), label=tmp_path / "t.nii.gz")
     views = make_case_views(case, tmp_path / "p.nii.gz", make_test_plan(n_foreground=1), ["#E69F00"])
-    assert [view.title for view in views] == ["axial 12", "axial 11", "axial 10"]
+    assert [view.title for view in views] == titles

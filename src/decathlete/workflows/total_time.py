@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
+from math import sqrt
 from pathlib import Path
 from statistics import mean, median_low
 from typing import Literal
@@ -66,11 +67,19 @@ class OtherWork:
 
         Configurations that were not measured are expected to deviate from the expectation as the measured ones do.
         """
-        # The first fold also takes the time in which libraries are loaded, so that the lower of two times counts.
-        typical = {name: median_low(times) for name, times in measured.items() if times}
+        typical = {name: self._typical_s(name, times) for name, times in measured.items() if times}
         expected_s = sum(self.expected_s.get(name, 0.0) for name in typical)
         factor = sum(typical.values()) / expected_s if expected_s else 1.0
         return {name: typical.get(name, factor * seconds) for name, seconds in self.expected_s.items()} | typical
+
+    def _typical_s(self, name: Configuration, times: Sequence[float]) -> float:
+        """Return the seconds that scoring one fold takes, from measured ones.
+
+        The first fold also takes the time in which libraries are loaded, and another program may have slowed it down.
+        By itself it counts as much as the expectation (their geometric mean); of two times, the lower one counts.
+        """
+        expected_s = self.expected_s.get(name, 0.0)
+        return sqrt(times[0] * expected_s) if len(times) == 1 and expected_s else median_low(times)
 
     def selection_s(self, scoring_s: Mapping[Configuration, float], names: Collection[Configuration]) -> float:
         """Return the seconds to select one of the configurations ``names``.

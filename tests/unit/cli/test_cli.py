@@ -78,8 +78,8 @@ TRAINING = (
 )
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend channels classes cluster configuration configurations max-members total-time data "
-    "dim engine fold fold-resources folds images label-suffix labels metrics overlap overwrite prepared preset results structures "
-    "spacing test-images tta workers",
+    "dim engine fold fold-resources folds images label-suffix labels metrics overlap overwrite prepared preset results "
+    "spacing structures test-images tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels merge output overwrite "

@@ -182,7 +182,7 @@ def test_the_slow_start_of_the_first_scoring_leaves_nothing_out(tmp_path: Path) 
 def test_named_configurations_are_shortened_and_never_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    work, outcome = Work(scoring_s=60.0, expected_s=5.0, may_leave_out=False), Outcome()
+    work, outcome = Work(scoring_s=60.0, expected_s=20.0, may_leave_out=False), Outcome()
     with caplog.at_level(logging.WARNING, logger="decathlete"):
         run_command(tmp_path, work, outcome)
     assert outcome.names == ["2d", "3d"]
@@ -209,7 +209,7 @@ def test_repeated_commands_keep_the_total_time_together(tmp_path: Path, killed_a
     run_command(tmp_path, work, outcome)
     assert {job: outcome.trained[job] for job in began} == began, "a training that was started keeps its time"
     assert len(outcome.finished) == 2 * len(outcome.names)
-    assert outcome.used_s <= TOTAL_S + work.scoring_s, "only scoring that was interrupted is done again"
+    assert outcome.used_s <= TOTAL_S + 2 * work.scoring_s, "only scoring that was interrupted is done again"
 
 
 def test_times_of_results_that_are_replaced_do_not_count(tmp_path: Path) -> None:
@@ -245,6 +245,7 @@ def test_what_was_not_measured_deviates_as_what_was() -> None:
     assert other.scoring_s({}) == {"2d": 10.0, "3d": 30.0}
     scoring_s = other.scoring_s({"2d": [22.0, 20.0]})
     assert scoring_s == {"2d": 20.0, "3d": 60.0}
+    assert other.scoring_s({"2d": [40.0]}) == {"2d": 20.0, "3d": 60.0}, "one fold may have been slow by chance"
     assert other.selection_s(scoring_s, ["2d"]) == 5 * (20 + 0.5 * 20)
     assert other.selection_s(scoring_s, ["2d", "3d"]) == 5 * (PAIR_SHARE * 80 + 60 + 0.5 * 60)
     alone = replace(other, has_pairs=False)

@@ -53,7 +53,9 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
     ]
     shown = {key for _, _, keys in rows for key in keys}
     others = [key for key in plan.reasons if key not in shown]
-    return [*rows, *((key, "", (key,)) for key in others)]
+    of_network = {plan.reasons[key]: key for key in others if key.startswith("network.")}  # each text once
+    rows = [(t, value, (*keys, *of_network.values()) if t == "network" else keys) for t, value, keys in rows]
+    return [*rows, *((key, "", (key,)) for key in others if not key.startswith("network."))]
 
 
 def _mirroring(plan: Plan) -> str:

@@ -79,6 +79,8 @@ def test_scores_of_each_configuration_and_test_images_are_written(story: Story) 
         (["--configurations", "2d", "--total-time", "1h"], "--epochs contradicts --total-time"),
         (["--configurations", "4d"], "no configuration called '4d'"),
         (["--configurations", "2d", "--metrics", "iou"], "compared by their Dice"),
+        (["--configurations", "2d,3d", "--set", "patch_size=8,8,8"], "patch_size needs 2 numbers"),
+        (["--configurations", "2d,3d_lowres"], "needs no low resolution"),
     ],
 )
 def test_options_that_contradict_each_other_are_named(tmp_path: Path, options: list[str], message: str) -> None:

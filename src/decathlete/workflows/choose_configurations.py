@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,7 +15,6 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.splits import Splits
-from decathlete.errors import DecathleteError
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, steps_after_adaptation, training_steps
 from decathlete.planning.configurations import (
     ConfigurationOffer,
@@ -106,8 +104,15 @@ class ConfigurationChooser:
     started: Callable[[Sequence[Job]], dict[Job, float]]
 
     def choose(self, names: str | Sequence[str]) -> tuple[Configuration, ...]:
-        """Return the named configurations, or for ``"auto"`` those that images and time justify; log why."""
+        """Return the named configurations, or for ``"auto"`` those that images and time justify; log why.
+
+        Raises:
+            OptionError: as of :func:`~decathlete.planning.overrides.plan_with`, before anything is trained.
+            PlanError: the images do not justify a named configuration.
+        """
         if named := parse_configurations(names):
+            for name in named:
+                self._plan(name)
             return named
         offers = offered_configurations(self.dataset.spec, self.dataset.fingerprint, options=self.pipeline.plan_options)
         if self.total_time_s is not None:
@@ -118,13 +123,11 @@ class ConfigurationChooser:
 
     def other_work(self, names: Sequence[Configuration]) -> OtherWork:
         """Return the estimates for scoring and selecting these configurations."""
-        plans: dict[Configuration, Plan] = {}
-        for name in names:
-            with suppress(DecathleteError):  # preparing it will fail, and say so
-                plans[name] = plan_configuration(
-                    self.dataset.spec, self.dataset.fingerprint, name, options=self.pipeline.plan_options
-                )
-        return self._other_work(plans)
+        return self._other_work({name: self._plan(name) for name in names})
+
+    def _plan(self, name: Configuration) -> Plan:
+        dataset = self.dataset
+        return plan_configuration(dataset.spec, dataset.fingerprint, name, options=self.pipeline.plan_options)
 
     def _other_work(self, plans: dict[Configuration, Plan]) -> OtherWork:
         held_out = self.dataset.held_out_per_fold(self.folds)

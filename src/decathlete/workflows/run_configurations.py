@@ -30,6 +30,8 @@ from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, select
 from decathlete.workflows.total_time import OtherWork, TotalTime
 from decathlete.workflows.training_jobs import AUTO, Job, JobState, divide_time, list_jobs, parse_configurations
 
+SAME_REASON = "not run, for the same reason"
+
 log = logging.getLogger(__name__)
 
 
@@ -237,10 +239,11 @@ class _Study:
             raise
         except DecathleteError as problem:  # of preparing the data: the other configurations are trained
             log.error("%s failed: %s", name, problem)
-            for job in configs:
-                if job.fold not in finished and job not in failures:
-                    progress.fail(job)
-            return {name: str(problem)}
+            not_run = [job for job in configs if job.fold not in finished and job not in failures]
+            for job in not_run:
+                progress.fail(job)
+            by_name = {str(job): message for job, message in failures.items()}
+            return by_name | dict.fromkeys(map(str, not_run), SAME_REASON) | {str((*not_run, name)[0]): str(problem)}
         return {str(job): message for job, message in failures.items()}
 
     def select(self, configurations: Sequence[Configuration]) -> ConfigurationsResult:

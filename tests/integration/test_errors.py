@@ -81,6 +81,16 @@ def test_check_reports_all_problems_together(fails: Run, tmp_path: Path) -> None
         assert part in said
 
 
+def test_run_names_a_missing_model_to_start_from_before_it_prepares(fails: Run, tmp_path: Path) -> None:
+    make_phantoms(tmp_path / "Balls", n_cases=2, shape_ZYX=(8, 8, 8))
+    prepared = tmp_path / "prepared"
+    options = [f"--prepared={prepared}", f"--results={tmp_path / 'results'}", "--device=cpu"]
+    said = fails("run", tmp_path / "Balls", "--pretrained", tmp_path / "nothing", *options)
+    assert "nothing" in said
+    assert "E-MODEL-NOT-FOUND" in said
+    assert not prepared.exists()
+
+
 def test_preprocess_names_an_unknown_task(fails: Run, tmp_path: Path) -> None:
     said = fails("preprocess", "--task", "77", "--data", tmp_path)
     assert "77" in said

@@ -9,8 +9,10 @@ import pytest
 
 import decathlete
 from cli_support import Said, run_command
+from decathlete.errors import StoreError
 from decathlete.io.images import read_label
 from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.selection.record import Selection
 
 
@@ -79,6 +81,8 @@ def test_scores_of_each_configuration_and_test_images_are_written(story: Story) 
         (["--configurations", "2d", "--total-time", "1h"], "--epochs contradicts --total-time"),
         (["--configurations", "4d"], "no configuration called '4d'"),
         (["--configurations", "2d", "--metrics", "iou"], "compared by their Dice"),
+        (["--configurations", "2d,3d", "--set", "patch_size=8,8,8"], "patch_size needs 2 numbers"),
+        (["--configurations", "2d,3d_lowres"], "needs no low resolution"),
     ],
 )
 def test_options_that_contradict_each_other_are_named(tmp_path: Path, options: list[str], message: str) -> None:
@@ -87,3 +91,20 @@ def test_options_that_contradict_each_other_are_named(tmp_path: Path, options: l
     assert said.code == 2
     assert message in said.err
     assert not (tmp_path / "results").exists()
+
+
+def test_data_that_cannot_be_prepared_fail_each_fold_and_say_why_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_phantoms(tmp_path / "data" / "Balls", n_cases=2, shape_ZYX=(12, 12, 12))
+
+    def prepare(pipeline: FoldPipeline) -> None:
+        raise StoreError(f"the data of {pipeline.which} cannot be prepared")
+
+    monkeypatch.setattr(FoldPipeline, "prepare", prepare)
+    said = _command(tmp_path, "--configurations", "2d,3d")
+    assert said.code == 2
+    assert "4 of 4 folds failed" in said.err
+    for name in ("2d", "3d"):
+        assert f"{name} fold 0: the data of {name} cannot be prepared" in said.err
+        assert f"{name} fold 1: not run, for the same reason" in said.err

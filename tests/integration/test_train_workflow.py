@@ -75,6 +75,22 @@ def test_a_run_goes_on_by_its_own_plan_on_another_number_of_threads(workspace, m
     assert RunRecord.load(folder / "run.json").plan == plan
 
 
+def test_a_fold_with_less_time_has_the_plan_of_the_others(workspace, monkeypatch):
+    threads(monkeypatch, 4)
+    store = PreparedStore.open(workspace.prepared_folder("Test", 3))
+    other = make_training_plan(store, TIMED.revised(max_time_s=600.0), adapt=True)
+    short = TIMED.revised(max_time_s=4.0)
+    assert make_training_plan(store, short, adapt=True).network != other.network, "by itself it would be another"
+    clock = SimulatedClock()
+    result = train(
+        "Test", workspace=workspace, config=short, plan_time_s=600.0, progress=OneSecondSteps(clock), clock=clock
+    )
+    assert result.steps <= 4
+    record = RunRecord.load(result.folder / "run.json")
+    assert record.plan == other
+    assert record.config.max_time_s == 4.0
+
+
 def test_what_the_user_sets_anew_is_not_passed_over(workspace, monkeypatch):
     config = tiny_config(epochs=1, val_cases=0)
     start(workspace, monkeypatch, config, overrides=("network.features=4,8",))

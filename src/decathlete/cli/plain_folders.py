@@ -59,6 +59,15 @@ class PlainFolderArguments:
     label_suffix: Annotated[
         str, typer.Option(metavar="TEXT", rich_help_panel=FOLDERS, help="Suffix of the names of label maps: _seg.")
     ] = ""
+    structures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            rich_help_panel=FOLDERS,
+            show_default="every name that occurs",
+            help="Classes and their structures in DICOM labels (SEG, RT structure sets): tumour=GTV*,liver=Liver.",
+        ),
+    ] = None
 
     def describe(
         self,
@@ -99,7 +108,8 @@ class PlainFolderArguments:
     def _require_name(self, name: str | None) -> str:
         if vars(self) != vars(PlainFolderArguments()):
             raise OptionError(
-                "--labels, --test-images, --channels, --classes and --label-suffix have no effect without --images",
+                "--labels, --test-images, --channels, --classes, --label-suffix and --structures have no effect "
+                "without --images",
                 remedy="add --images DIR, or leave them out",
                 code="E-OPTION-CONFLICT",
             )

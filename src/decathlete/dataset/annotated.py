@@ -16,11 +16,24 @@ from decathlete.errors import ManifestError, problems_found
 Annotated = Mapping[str, Sequence[str]]
 """Case id -> names of the foreground classes that were annotated in it; all others in cases without an entry."""
 
+
+class AnnotatedFile(dict[str, tuple[str, ...]]):
+    """The content of a CSV file that lists annotated classes.
+
+    Attributes:
+        path: the file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+
 COLUMNS = ("case", "annotated")
 _HELP = "write the columns case and annotated, the classes separated by semicolons: P1,liver;left kidney"
 
 
-def read_annotated(path: Path) -> dict[str, tuple[str, ...]]:
+def read_annotated(path: Path) -> AnnotatedFile:
     """Read a CSV file with the columns ``case`` and ``annotated`` (classes separated by semicolons).
 
     Raises:
@@ -30,7 +43,7 @@ def read_annotated(path: Path) -> dict[str, tuple[str, ...]]:
     rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
     if missing := [name for name in COLUMNS if not rows or name not in rows[0]]:
         raise ManifestError(f"lacks the column(s) {', '.join(missing)}", where=path, remedy=_HELP)
-    annotated: dict[str, tuple[str, ...]] = {}
+    annotated = AnnotatedFile(path)
     problems = []
     for number, row in enumerate(rows, start=2):
         case_id, names = (row["case"] or "").strip(), (row["annotated"] or "").split(";")

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from statistics import median
 
 from decathlete.dataset.spec import DatasetSpec, GroupSource
@@ -70,10 +71,14 @@ def assign_groups(
         return Groups(of=guess, source="names" if guess else None)
     by = f"the pattern {group_by!r}" if group_by is not None else "the manifest's groups"
     if groups.of:
-        _log.info(
-            "%d cases in %d groups, by %s: a group is never split", len(groups.of), len(set(groups.of.values())), by
-        )
+        _log_once(f"{len(groups.of)} cases in {len(set(groups.of.values()))} groups, by {by}: a group is never split")
     return groups
+
+
+@cache
+def _log_once(text: str) -> None:
+    """Log a line that is true of a dataset, which a command reads several times."""
+    _log.info("%s", text)
 
 
 def all_groups(spec: DatasetSpec) -> dict[str, str]:

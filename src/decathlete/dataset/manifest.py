@@ -13,7 +13,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import whole_number
 from decathlete.dataset.annotated import Annotated as AnnotatedClasses
-from decathlete.dataset.annotated import with_annotated
+from decathlete.dataset.annotated import AnnotatedFile, with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.groups import assign_groups
@@ -73,7 +73,8 @@ def read_dataset(
     )
     spec = spec.with_spacing(spacing)
     partial = manifest.annotated if annotated is None else annotated
-    return with_annotated(spec, partial, where=root / MANIFEST) if partial else spec
+    listed_in = annotated.path if isinstance(annotated, AnnotatedFile) else root / MANIFEST
+    return with_annotated(spec, partial, where=listed_in) if partial else spec
 
 
 def _with_structures(

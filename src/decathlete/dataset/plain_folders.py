@@ -10,9 +10,11 @@ from pathlib import Path
 
 from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
+from decathlete.dataset.conversion.dicom_folders import holds_dicom_series
 from decathlete.dataset.conversion.folders import Folders, training_files
 from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
-from decathlete.dataset.layouts import ManifestContent, decathlon_manifest
+from decathlete.dataset.groups import all_groups
+from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError
 from decathlete.io.format_lookup import is_picture, suffix_of
@@ -50,6 +52,15 @@ class PlainDataset:
             training=(),
             groups={case.id: case.group for case in spec.cases if given and case.group is not None},
         )
+        if patterns := self._patterns():  # nnU-Net's layout names cases; files of series do not
+            return nnunet_manifest(replace(content, suffix=".dcm")) | {
+                "dicom_structures": patterns,
+                "numTraining": len(spec.cases),
+                "dataset": {
+                    case.id: {"images": [str(path) for path in case.images], "label": str(case.label)}
+                    for case in spec.cases
+                },
+            }
         return decathlon_manifest(content) | {
             "numTraining": len(spec.cases),
             "numTest": len(spec.test_cases),
@@ -60,23 +71,31 @@ class PlainDataset:
             ],
         }
 
+    def _patterns(self) -> dict[str, str]:
+        """Return class -> names of its structures in DICOM labels; empty if the labels are label maps."""
+        found = next((case.structures for case in self.spec.cases if case.structures is not None), None)
+        by_value = {value: pattern for pattern, value in found.names} if found is not None else {}
+        return {c.name: by_value[c.value] for c in self.spec.labels.foreground if c.value in by_value}
+
     def describe(self) -> list[str]:
         """Return what was understood, one line for each thing."""
         spec, images = self.spec, [path for case in self.spec.cases for path in case.images]
-        kinds = Counter(suffix_of(path.name) or "folder" for path in images)
+        kinds = Counter(suffix_of(path.name) or "DICOM series" for path in images)
         by = "found in the files; --channels names them" if self.found_channels else "by --channels"
         classes = ", ".join(f"{c.value} = {c.name}" for c in spec.labels.classes)
         ignore = "" if spec.labels.ignore is None else f", {spec.labels.ignore} = ignore"
+        patterns = ", ".join(f"{name} = {pattern}" for name, pattern in self._patterns().items())
+        matched = f"by the series that they refer to; structures: {patterns}" if patterns else "by name"
         lines = [
             f"images: {len(spec.cases)} cases in {self.folders[0]} ({', '.join(sorted(kinds))})",
-            f"label maps: {self.folders[1]}, matched by name",
+            f"label maps: {self.folders[1]}, matched {matched}",
             f"channels: {', '.join(spec.channels)} ({by})",
             f"label values: {classes}{ignore}",
             "lengths: in pixels, the files have no spacing" if self.unit == "pixel" else "lengths: mm",
         ]
-        n_groups = len({case.group for case in spec.cases})
-        if spec.groups_from is not None:
-            lines.append(f"patients: {n_groups}, by {'--group-by' if spec.groups_from == 'option' else 'their names'}")
+        if spec.groups_from in ("option", "manifest"):  # a guess by names is described when the folds are made
+            by = "--group-by" if spec.groups_from == "option" else "the files"
+            lines.append(f"patients: {len(set(all_groups(spec).values()))}, by {by}")
         return [*lines, f"test images: {len(spec.test_cases)}"] if spec.test_cases else lines
 
 
@@ -104,7 +123,7 @@ def read_plain_folders(
     absolute = replace(
         names, images=folders[0], labels=folders[1], test_images=folders[2] if len(folders) > 2 else None
     )
-    found = names.channels is None
+    found = names.channels is None and not (folders[0].is_dir() and holds_dicom_series(folders[0]))
     if found:
         absolute = replace(absolute, channels=",".join(_find_channels(root, absolute)))
     spec = read_plain_source(

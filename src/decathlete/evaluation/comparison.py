@@ -16,6 +16,9 @@ from decathlete.evaluation.scores import mean
 CONFIDENCE = 0.95
 """Confidence of an interval, unless it is corrected for several comparisons."""
 N_RESAMPLES = 10_000
+DIGITS, SMALL_DIGITS = 3, 5
+"""Decimals of a change that is shown; the second number is for changes below :data:`HALF_OF_LAST`."""
+HALF_OF_LAST = 0.0005
 _SEED = 20_240_501
 _CHUNK = 1000
 """Resamples whose means are computed at a time, so that ten thousand cases need little memory."""
@@ -82,10 +85,15 @@ class Difference(Schema):
             n_patients=len(set(names)),
         )
 
+    @property
+    def digits(self) -> int:
+        """Decimals that show the change: 3, or 5 for one that would look like none."""
+        return SMALL_DIGITS if 0 < abs(self.gain) < HALF_OF_LAST else DIGITS
+
     def __str__(self) -> str:
         """Return the change and its interval, for example ``+0.012 (95 % interval 0.004 to 0.021)``."""
-        percent = f"{100 * self.confidence:.3g}"
-        return f"{self.gain:+z.3f} ({percent} % interval {self.low:z.3f} to {self.high:z.3f})"
+        percent, n = f"{100 * self.confidence:.3g}", self.digits
+        return f"{self.gain:+z.{n}f} ({percent} % interval {self.low:z.{n}f} to {self.high:z.{n}f})"
 
 
 def _bootstrap(

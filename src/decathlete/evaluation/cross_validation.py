@@ -139,12 +139,13 @@ class CrossValidation(Schema):
         _check_folds_match(scores)
         folds = tuple(FoldScores.of(fold, scores[fold]) for fold in sorted(scores))
         every_case = [case for fold in scores.values() for case in fold.cases]
+        first = next(iter(scores.values()))
         by_class = zip(*(fold.classes for fold in folds), strict=True)
         return cls(
             folds=folds,
             overall=Spread.of(OVERALL, [fold.overall for fold in folds]),
             classes=tuple(Spread.of(means[0].name, means) for means in by_class),
-            pooled=Scores.of(every_case, next(iter(scores.values())).metrics),
+            pooled=Scores.of(every_case, first.metrics, unit=first.unit),
             **facts,
         )
 

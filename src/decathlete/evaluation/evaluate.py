@@ -176,7 +176,8 @@ def evaluate_pairs(
         raise problems_found(
             sorted(problems), where=_folder(pairs), remedy="fix these files; nothing was scored", kind=DatasetError
         )
-    return Scores.of(scored, used)
+    _, grid = read_grid(next(iter(with_grid.values()))[1], spacing=spacing)
+    return Scores.of(scored, used, unit=grid.unit)
 
 
 def _folder(pairs: Mapping[str, Pair]) -> Path:

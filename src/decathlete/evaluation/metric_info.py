@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import JsonValue
 
+from decathlete.core.geometry import PIXEL, Unit
 from decathlete.core.schema import Schema
 from decathlete.evaluation.metrics import Direction, HeadlineMean, Metric
 
@@ -51,6 +52,21 @@ class MetricInfo(Schema):
             headline_mean=metric.headline_mean,
             in_headline=metric.in_headline,
             settings=metric.settings.model_dump(mode="json"),
+        )
+
+    def in_unit(self, unit: Unit) -> Self:
+        """Return the metric as it is shown where lengths are in ``unit``, although its names say mm.
+
+        >>> from decathlete.evaluation.metrics import make_metrics
+        >>> [MetricInfo.of(metric).in_unit("pixel").heading for metric in make_metrics()]
+        ['Dice', 'IoU', 'NSD', 'HD95 px']
+        """
+        if unit != PIXEL:
+            return self
+        return self.revised(
+            unit="px" if self.unit == "mm" else self.unit,
+            title=self.title.replace(" mm", " px"),
+            long_title=self.long_title.replace(" mm", " px"),
         )
 
     @property

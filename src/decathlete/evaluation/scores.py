@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from decathlete.core.choices import Grid
 from decathlete.core.files import write_text
+from decathlete.core.geometry import PIXEL, Unit
 from decathlete.core.schema import Schema
 from decathlete.errors import printable
 from decathlete.evaluation.consistency import reject_disagreement, scores_problems
@@ -202,6 +203,7 @@ class Scores(Schema):
         origin: what the scores are of; ``None`` for a folder of predictions of unknown origin.
         grid: on which they were computed. Scores on the prepared grid are no result to quote: they leave out what
             resampling and cropping cost.
+        unit: of lengths. Where files have no spacing, a pixel counts as 1 mm (and 0.001 mL).
         cases: sorted by case id.
     """
 
@@ -210,6 +212,7 @@ class Scores(Schema):
     headline: Headline
     origin: ScoresOrigin | None = None
     grid: Grid = "original"
+    unit: Unit = Field(default="mm", exclude_if=lambda unit: unit == "mm")
     classes: tuple[ClassSummary, ...]
     cases: tuple[CaseScores, ...]
 
@@ -224,17 +227,23 @@ class Scores(Schema):
         return self
 
     @classmethod
-    def of(cls, cases: Iterable[CaseScores], metrics: Iterable[Metric | MetricInfo]) -> Self:
+    def of(cls, cases: Iterable[CaseScores], metrics: Iterable[Metric | MetricInfo], *, unit: Unit = "mm") -> Self:
         """Make the scores from cases (at least one) that all have the same structures and these metrics."""
         ordered = sorted(cases, key=lambda c: c.case_id)
-        infos = tuple(m if isinstance(m, MetricInfo) else MetricInfo.of(m) for m in metrics)
+        infos = tuple((m if isinstance(m, MetricInfo) else MetricInfo.of(m)).in_unit(unit) for m in metrics)
         by_class = zip(*(c.classes for c in ordered), strict=True)
         return cls(
             metrics=infos,
             headline=Headline.of(ordered, infos),
+            unit=unit,
             classes=tuple(ClassSummary.of(scores, infos) for scores in by_class),
             cases=tuple(ordered),
         )
+
+    @property
+    def is_in_pixels(self) -> bool:
+        """Whether lengths are in pixels, since the files have no spacing."""
+        return self.unit == PIXEL
 
     @property
     def stem(self) -> str:

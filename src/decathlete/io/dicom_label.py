@@ -65,7 +65,7 @@ def read_structure_label(path: Path, geometry: Geometry, names: Sequence[tuple[s
         raise ImageError(
             f"contains none of the structures {', '.join(pattern for pattern, _ in names)} (it has {listed})",
             where=path,
-            remedy="name its structures: convert --structures 'CLASS=NAME', or \"dicom_structures\" in dataset.json",
+            remedy="name its structures: --structures 'CLASS=NAME', or \"dicom_structures\" in dataset.json",
             code="E-IMAGE-VALUES",
         )
     painted_ZYX = np.zeros(geometry.shape_ZYX, np.uint16)

@@ -148,7 +148,7 @@ def step_seconds(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: 
     return batch_size * (flops / (1e9 * speed.gflops) + elements / (1e6 * speed.elements))
 
 
-def adapt_plan(plan: Plan, budget: ComputeBudget) -> Plan:
+def adapt_plan(plan: Plan, budget: ComputeBudget, *, warn: bool = True) -> Plan:
     """Return ``plan``, adapted to the budget if it is too expensive.
 
     A GPU without a time limit changes nothing. A CPU without one gets the small batch and the narrow network. With a
@@ -161,8 +161,11 @@ def adapt_plan(plan: Plan, budget: ComputeBudget) -> Plan:
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 
     Fields in ``plan.user_set`` stay as they are.
+
+    Args:
+        warn: log a warning if only a few steps fit.
     """
-    return _without_mirroring(_adapt_size(plan, budget), budget)
+    return _without_mirroring(_adapt_size(plan, budget, warn=warn), budget)
 
 
 def _without_mirroring(plan: Plan, budget: ComputeBudget) -> Plan:
@@ -185,12 +188,12 @@ def steps_after_adaptation(plan: Plan, budget: ComputeBudget) -> int:
     return _steps(_choose(plan, _size_of(plan), budget), budget)
 
 
-def _adapt_size(plan: Plan, budget: ComputeBudget) -> Plan:
+def _adapt_size(plan: Plan, budget: ComputeBudget, *, warn: bool) -> Plan:
     if budget.max_time_s is None and budget.device != "cpu":
         return plan
     planned = _size_of(plan)
     chosen = _choose(plan, planned, budget)
-    if budget.max_time_s is not None and _steps(chosen, budget) < FEWEST_STEPS:
+    if warn and budget.max_time_s is not None and _steps(chosen, budget) < FEWEST_STEPS:
         logger.warning("only about %d training steps fit into %s", _steps(chosen, budget), _time(budget.max_time_s))
     return plan if chosen == planned else _apply_size(plan, planned, chosen, budget)
 

@@ -54,7 +54,9 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
     ]
     shown = {key for _, _, keys in rows for key in keys}
     others = [key for key in plan.reasons if key not in shown]
-    return [*rows, *((key, "", (key,)) for key in others)]
+    of_network = {plan.reasons[key]: key for key in others if key.startswith("network.")}  # each text once
+    rows = [(t, value, (*keys, *of_network.values()) if t == "network" else keys) for t, value, keys in rows]
+    return [*rows, *((key, "", (key,)) for key in others if not key.startswith("network."))]
 
 
 def _mirroring(plan: Plan) -> str:
@@ -90,8 +92,10 @@ def format_spacing(spacing: Sequence[float | None], unit: str = "mm") -> str:
     return " × ".join("as it is" if s is None else f"{s:.4g}" for s in spacing) + f" {unit}"
 
 
-def why_orientation(orientation: Orientation) -> str:
+def why_orientation(orientation: Orientation, *, unit: Unit = "mm") -> str:
     """Return the reason for the orientation."""
+    if unit == "pixel":
+        return "the format of the images has no orientation: arrays are used as the files store them"
     if orientation == "canonical":
         return "all images are turned to one anatomical orientation (RAS), so that files stored differently mix"
     return "arrays are used as the files store them"

@@ -212,7 +212,7 @@ def _why_decided(
 ) -> dict[str, str]:
     """Return the reasons for the decisions of preprocessing and labels, by field."""
     return {
-        "orientation": explain.why_orientation(fingerprint.orientation),
+        "orientation": explain.why_orientation(fingerprint.orientation, unit=fingerprint.unit),
         "axis_order": _why_axis_order(grid, fingerprint, is_set=is_order_set),
         "preprocessing_order": explain.why_preprocessing_order(options.order),
         "target_spacing": explain.why_spacing(plan.dims, coarse=grid.coarse, unit=fingerprint.unit),

@@ -130,7 +130,7 @@ def _candidate(
         planned = plan if ceiling.spacing == plan.target_spacing else replan(ceiling.spacing)
     except (OptionError, PlanError):
         return None
-    adapted = adapt_plan(planned, budget)
+    adapted = adapt_plan(planned, budget, warn=False)  # the training warns, of the plan that is chosen
     return Candidate(
         plan=planned,
         ceiling=ceiling.mean,
@@ -140,7 +140,9 @@ def _candidate(
 
 
 def _reason(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
-    finest = f"{format_spacing(full.plan.target_spacing)}: {full.plan.reasons['target_spacing']}"
+    finest = (
+        f"{format_spacing(full.plan.target_spacing, full.plan.spacing_unit)}: {full.plan.reasons['target_spacing']}"
+    )
     return (
         f"coarser than full resolution ({finest}) for {describe_budget(budget)}: {best.steps} steps with patches of "
         f"{best.coverage:.0%} of the image's length instead of {full.steps} with {full.coverage:.0%}; resampled to "
@@ -195,7 +197,8 @@ def _one_step_coarser(spacing: Sequence[float]) -> list[float]:
 
 
 def _why_low(full: Plan, low: Plan) -> str:
+    finest = format_spacing(full.target_spacing, full.spacing_unit)
     return (
-        f"coarser than full resolution ({format_spacing(full.target_spacing)}), where the patch covers "
+        f"coarser than full resolution ({finest}), where the patch covers "
         f"{image_coverage(full):.0%} of the median image; here it covers {min(image_coverage(low), 1):.0%}"
     )

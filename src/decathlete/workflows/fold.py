@@ -20,6 +20,7 @@ from decathlete.evaluation.scores import Scores
 from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict_files import predict_files
+from decathlete.models.bundle import ModelBundle
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import PreparedStore
@@ -120,6 +121,7 @@ class FoldPipeline:
         Raises:
             OptionError: several nodes, several processes started by a launcher, two batch sizes, a logger or loader
                 that is not installed, or an unknown metric.
+            ModelError: the model to start from does not exist, or is damaged.
             OutputError: a folder cannot be written, lies in a raw dataset, or contains other results.
         """
         launched = launcher()
@@ -134,6 +136,8 @@ class FoldPipeline:
         check_loggers(self.config)
         check_batch_size(self.config, self.plan_options.overrides)
         check_loader(self.config)
+        if self.config.pretrained is not None:
+            ModelBundle.load(Path(self.config.pretrained))
         dataset = self.workspace.dataset(self.task)
         check_outside(self.workspace.prepared, dataset)
         check_outside(self.workspace.results, dataset)
@@ -199,16 +203,19 @@ class FoldPipeline:
     def _run_folder(self, fold: FoldName) -> Path:
         return self.workspace.run_folder(self.task, self.which, fold)
 
-    def run_fold(self, fold: FoldName) -> FoldResult:
+    def run_fold(self, fold: FoldName, *, plan_time_s: float | None = None) -> FoldResult:
         """Train, score and report one fold of the prepared dataset; finished results are kept.
+
+        Args:
+            plan_time_s: see :func:`decathlete.workflows.train.train`.
 
         Raises:
             DecathleteError: a step failed; results of earlier steps are kept.
         """
         with self.locked_folds([fold]):
-            return self._run_locked_fold(fold)
+            return self._run_locked_fold(fold, plan_time_s)
 
-    def _run_locked_fold(self, fold: FoldName) -> FoldResult:
+    def _run_locked_fold(self, fold: FoldName, plan_time_s: float | None) -> FoldResult:
         self.reporter.step("Train on every case" if fold == "all" else f"Train fold {fold}")
         folder = train(
             self.task,
@@ -217,6 +224,7 @@ class FoldPipeline:
             workspace=self.workspace,
             config=self.config,
             adapt=self.adapt,
+            plan_time_s=plan_time_s,
             resume=not self.overwrite,
             overwrite=self.overwrite,
             progress=self.reporter.training(),

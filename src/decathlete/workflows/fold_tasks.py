@@ -37,10 +37,14 @@ def run_folds(pipeline: FoldPipeline, folds: Sequence[Fold]) -> Iterator[tuple[F
         yield from _run_elsewhere(pipeline, folds, pipeline.workers)
 
 
-def attempt_fold(fold: FoldName, pipeline: FoldPipeline) -> FoldOutcome:
-    """Run one fold; return its error, even that of a bug: it must not cost hours of the other folds."""
+def attempt_fold(fold: FoldName, pipeline: FoldPipeline, *, plan_time_s: float | None = None) -> FoldOutcome:
+    """Run one fold; return its error, even that of a bug: it must not cost hours of the other folds.
+
+    Args:
+        plan_time_s: see :func:`decathlete.workflows.train.train`.
+    """
     try:
-        return pipeline.run_fold(fold)
+        return pipeline.run_fold(fold, plan_time_s=plan_time_s)
     except InterruptedRunError:
         raise
     except Exception as problem:

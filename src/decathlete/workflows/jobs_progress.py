@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from decathlete.core.choices import Configuration
 from decathlete.core.progress import CaseProgress
 from decathlete.training.reporting.progress import TrainingProgress
 from decathlete.training.reporting.records import EpochRecord
@@ -40,6 +41,11 @@ class JobsProgress(ProgressReporter):
     def limit(self, job: Job, max_time_s: float | None) -> None:
         """Set the time of a job that has not begun."""
         self._states[job] = replace(self._states[job], max_time_s=max_time_s)
+
+    def leave_out(self, name: Configuration) -> None:
+        """Remove the jobs of a configuration, none of which has begun."""
+        self._states = {job: state for job, state in self._states.items() if job.configuration != name}
+        self._reporter.jobs(self.states)
 
     def begin(self, job: Job) -> None:
         """Report that a job begins."""

@@ -21,7 +21,7 @@ from decathlete.inference.batching.shared_batches import CaseRequest, CaseResult
 from decathlete.inference.output.restore import restore_label
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import PreparedInput
-from decathlete.io.images import read_channels, read_label
+from decathlete.io.images import read_channels, read_grid, read_label
 from decathlete.preprocessing.prepare import prepare
 
 LabelZYX = NDArray[np.integer[Any]]
@@ -69,7 +69,9 @@ def score_on_prepared_grid(
             progress(len(case_scores) + len(failures), len(labelled), outcome.case_id)
     if failures:
         raise CasesFailedError(failures, n_done=len(case_scores), doing="score")
-    return Scores.of(case_scores, metrics).revised(grid="prepared")
+    first = next(iter(labelled.values()))
+    _, grid = read_grid(first.images[0], spacing=first.spacing)
+    return Scores.of(case_scores, metrics, unit=grid.unit).revised(grid="prepared")
 
 
 def _score(predictor: Predictor, predicted: CaseResult[_Truth], *, metrics: Sequence[Metric]) -> CaseScores:

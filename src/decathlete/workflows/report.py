@@ -104,12 +104,18 @@ def _environment() -> Environment:
     )
     environment.filters["figure"] = _format_figure
     environment.filters["volume"] = _format_volume
+    environment.filters["pixels"] = _format_pixels
     return environment
 
 
 def _format_figure(value: float | None, digits: int = 3) -> str:
     """Format a number for a table; an undefined number is a dash."""
     return "–" if value is None else f"{value:z.{digits}f}"
+
+
+def _format_pixels(millilitres: float) -> str:
+    """Format the size of a structure in images without a spacing, where a pixel counts as 0.001 mL."""
+    return f"{millilitres * 1000:.0f}"
 
 
 def _format_volume(millilitres: float) -> str:

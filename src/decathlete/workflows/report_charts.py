@@ -134,7 +134,7 @@ def _draw_line(
     marker = "o" if len(points) == 1 else None
     axes.plot(x, y, color=colour, linewidth=width, label=name, marker=marker, solid_capstyle="round")
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
 
 
 def _draw_legend(axes: Axes) -> None:

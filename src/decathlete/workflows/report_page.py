@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from decathlete.core.durations import format_duration
+from decathlete.core.geometry import PIXEL
 from decathlete.errors import DecathleteError
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.planning.explain import plan_rows, region_lines
@@ -17,7 +18,7 @@ from decathlete.training.reporting.records import Logs
 from decathlete.version import __version__
 from decathlete.workflows import report_charts as charts
 from decathlete.workflows.report_data import RunData
-from decathlete.workflows.report_pictures import View, make_case_views
+from decathlete.workflows.report_pictures import View, make_case_views, shown_channels
 
 Facts = list[tuple[str, str]]
 
@@ -47,7 +48,8 @@ class Page:
     Attributes:
         colours: class or region -> hex colour.
         ranked: all cases with foreground, the lowest Dice first.
-        channel: name of the channel in the pictures.
+        channel: name of the channel in the pictures, or of the three that are shown as colours.
+        is_oriented: whether the directions in the pictures are known, as of medical images.
     """
 
     title: str
@@ -60,6 +62,7 @@ class Page:
     distribution: Markup | None
     pictures: list[CasePictures]
     channel: str
+    is_oriented: bool
     curves: list[Markup]
     training: Facts
     plan: list[PlanRow]
@@ -73,6 +76,7 @@ def make_page(run: RunData) -> Page:
     plan = run.model.output_plan if run.model else None
     colours = _colours(plan, run.scores)
     ranked = rank_cases(run.scores) if run.scores else []
+    pictures = _pictures(run, plan, ranked, list(colours.values()), notes)
     return Page(
         title=_title(run, plan),
         subtitle=_subtitle(run, plan),
@@ -82,8 +86,9 @@ def make_page(run: RunData) -> Page:
         colours=colours,
         ranked=ranked,
         distribution=Markup(charts.draw_distribution(run.scores)) if run.scores else None,
-        pictures=_pictures(run, plan, ranked, list(colours.values()), notes),
-        channel=plan.channels[0] if plan else "",
+        pictures=pictures,
+        channel=_shown(run, plan, pictures),
+        is_oriented=any(tile.letters for case in pictures for view in case.views for tile in view.tiles),
         curves=_curves(run.logs),
         training=_training(run),
         plan=[PlanRow(title=t, value=v, reasons=_reasons(plan, keys)) for t, v, keys in plan_rows(plan)]
@@ -135,6 +140,11 @@ def _pictures(
             continue
         pictures.append(CasePictures(rank=title, scores=scores, views=views))
     return pictures
+
+
+def _shown(run: RunData, plan: Plan | None, pictures: list[CasePictures]) -> str:
+    """Return the names of the channels in the pictures."""
+    return ", ".join(shown_channels(run.cases[pictures[0].scores.case_id], plan)) if plan and pictures else ""
 
 
 def _select_cases(ranked: list[CaseScores]) -> list[tuple[str, CaseScores]]:
@@ -198,12 +208,13 @@ def _data(run: RunData, plan: Plan | None) -> Facts:
     if run.record:
         facts += [("Training cases", str(len(run.record.train))), ("Held-out cases", str(len(run.record.val)))]
     if plan:
+        in_pixels = plan.spacing_unit == PIXEL
         facts += [
             ("Channels", ", ".join(_input_channels(plan))),
             ("Classes", ", ".join(f"{c.name} ({c.value})" for c in plan.labels.foreground)),
             *([("Regions", "; ".join(region_lines(plan.labels)))] if plan.labels.regions else []),
-            ("Spacing", _ranges(plan.training_ranges.spacing, "mm")),
-            ("Extent", _ranges(plan.training_ranges.size, "mm")),
+            ("Spacing", "none in the files" if in_pixels else _ranges(plan.training_ranges.spacing, "mm")),
+            ("Extent", _ranges(plan.training_ranges.size, "px" if in_pixels else "mm")),
         ]
     return facts
 
@@ -216,9 +227,16 @@ def _input_channels(plan: Plan) -> list[str]:
 
 def _ranges(ranges: tuple[Range, ...], unit: str) -> str:
     return (
-        " × ".join(f"{r.low:.3g}" if np.isclose(r.low, r.high) else f"{r.low:.3g}–{r.high:.3g}" for r in ranges)
+        " × ".join(
+            _length(r.low) if np.isclose(r.low, r.high) else f"{_length(r.low)}–{_length(r.high)}" for r in ranges
+        )
         + f" {unit}"
     )
+
+
+def _length(value: float) -> str:
+    """Format a length with three digits, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _provenance(run: RunData) -> Facts:

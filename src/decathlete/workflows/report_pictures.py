@@ -1,7 +1,8 @@
 """Draws pictures of a case for a report: image, label and prediction, with the physical aspect ratio.
 
 Pictures follow the radiological convention: the patient's right is on the left of the picture. Letters at the edges
-give the direction: R right, L left, A anterior, P posterior, S superior, I inferior.
+give the direction: R right, L left, A anterior, P posterior, S superior, I inferior. Pictures (PNG, TIFF, ...) have
+no such directions: they are shown as they are stored, those with three channels in colour.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError
 from decathlete.evaluation.overlap import joint_box
+from decathlete.io.format_lookup import is_picture
 from decathlete.io.images import read_channels, read_label
 from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.plan import Plan
@@ -37,6 +39,8 @@ MAX_EDGE_PX = 360
 
 # Axis perpendicular to the slice -> name of the plane, and letters at the left, right, top and bottom of the picture.
 _PLANES = {0: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 2: ("sagittal", "APSI")}
+_STORED = {0: ("slice", ""), 1: ("row", ""), 2: ("column", "")}
+N_COLOURS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,7 @@ class Tile:
 
     Attributes:
         png: PNG file, base64.
-        letters: letters at the left, right, top and bottom edge.
+        letters: letters at the left, right, top and bottom edge; empty if these directions are unknown.
         alt: alternative text.
     """
 
@@ -59,7 +63,7 @@ class View:
     """One slice in three pictures: image, label, and prediction with the outline of the label.
 
     Attributes:
-        title: plane and number of the slice.
+        title: plane and number of the slice; empty for a picture.
         ratio: physical width / height.
         tiles: the pictures.
     """
@@ -71,13 +75,24 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class _Volumes:
-    """Volumes in canonical orientation, cropped to the window around the structures."""
+    """Volumes in canonical orientation (without one: as stored), cropped to the window around the structures.
+
+    Attributes:
+        image: (z, y, x), or (z, y, x, 3) with colours.
+        is_oriented: whether the directions of the axes are known.
+    """
 
     image: NDArray[np.float32]
     label: Array
     prediction: Array
     spacing: Triple
     start: tuple[int, ...]
+    is_oriented: bool
+
+    @property
+    def is_single_picture(self) -> bool:
+        """Whether there is one slice, which needs no name."""
+        return not self.is_oriented and len(self.label) == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +103,13 @@ class _Slice:
     aspect: float
 
 
-def make_case_views(case: Case, prediction: Path, plan: Plan, colours: list[str], *, channel: int = 0) -> list[View]:
+def shown_channels(case: Case, plan: Plan) -> tuple[str, ...]:
+    """Return the names of the channels that are shown: the first, or all three of a picture with colours."""
+    is_colour = is_picture(case.images[0]) and len(plan.channels) == N_COLOURS
+    return plan.channels if is_colour else plan.channels[:1]
+
+
+def make_case_views(case: Case, prediction: Path, plan: Plan, colours: list[str]) -> list[View]:
     """Draw up to three slices of a case at the largest cross-sections of its structures.
 
     The slices are three orthogonal planes, or, if the voxels are anisotropic, three slices along the coarse axis.
@@ -98,27 +119,27 @@ def make_case_views(case: Case, prediction: Path, plan: Plan, colours: list[str]
         prediction: predicted label map.
         plan: plan of the model.
         colours: hex colour of each class or region of the plan.
-        channel: channel that is shown.
 
     Raises:
         ImageError: a file cannot be read, or the shapes differ.
     """
-    volumes = _read(case, prediction, channel, plan)
-    window = _grey_range(volumes.image, plan.normalization[channel])
+    volumes = _read(case, prediction, plan)
+    window = _grey_range(volumes.image, plan.normalization[0])
     views = []
     for axis, index in _select_slices(volumes):
-        name, letters = _PLANES[axis]
+        name, letters = (_PLANES if volumes.is_oriented else _STORED)[axis]
         cut = _extract_slice(volumes, axis, index)
         tiles = tuple(
             Tile(
                 png=_draw_png(cut, kind, window, plan.labels, colours),
                 letters=letters,
-                alt=f"{name} slice, {kind}",
+                alt=f"{name} slice, {kind}" if volumes.is_oriented else kind,
             )
             for kind in KINDS
         )
-        ratio = cut.image.shape[1] / (cut.image.shape[0] * cut.aspect)
-        views.append(View(title=f"{name} {index + volumes.start[axis] + 1}", ratio=ratio, tiles=tiles))
+        ratio = cut.label.shape[1] / (cut.label.shape[0] * cut.aspect)
+        title = "" if volumes.is_single_picture else f"{name} {index + volumes.start[axis] + 1}"
+        views.append(View(title=title, ratio=ratio, tiles=tiles))
     return views
 
 
@@ -136,7 +157,7 @@ def _grey_range(image: NDArray[np.float32], normalization: ComponentSettings) ->
     return low, max(high, low + 1e-6)
 
 
-def _read(case: Case, prediction_path: Path, channel: int, plan: Plan) -> _Volumes:
+def _read(case: Case, prediction_path: Path, plan: Plan) -> _Volumes:
     if case.label is None:
         raise ImageError("the case has no label map", where=case.id)
     image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
@@ -147,15 +168,17 @@ def _read(case: Case, prediction_path: Path, channel: int, plan: Plan) -> _Volum
         raise ImageError("image, label and prediction differ in shape", where=case.id)
     truth_ZYX = label.array_ZYX if ignore is None else np.where(label.array_ZYX == ignore, 0, label.array_ZYX)
     axes = reorientation(image.geometry, "canonical")
-    upright = [axes.apply(a) for a in (image.array_CZYX[channel], truth_ZYX, prediction.array_ZYX)]
+    label_ZYX, prediction_ZYX = axes.apply(truth_ZYX), axes.apply(prediction.array_ZYX)
     spacing = axes.geometry(image.geometry).spacing_ZYX
-    box = _window(upright[1], upright[2], spacing)
+    box = _window(label_ZYX, prediction_ZYX, spacing)
+    shown = [axes.apply(channel)[box] for channel in image.array_CZYX[: len(shown_channels(case, plan))]]
     return _Volumes(
-        image=np.nan_to_num(np.asarray(upright[0][box], dtype=np.float32)),
-        label=upright[1][box],
-        prediction=upright[2][box],
+        image=np.nan_to_num(np.asarray(shown[0] if len(shown) == 1 else np.stack(shown, axis=-1), dtype=np.float32)),
+        label=label_ZYX[box],
+        prediction=prediction_ZYX[box],
         spacing=spacing,
         start=tuple(s.start for s in box),
+        is_oriented=not is_picture(case.images[0]),
     )
 
 
@@ -172,18 +195,19 @@ def _window(label: Array, prediction: Array, spacing: Triple) -> tuple[slice, sl
 
 
 def _select_slices(volumes: _Volumes) -> list[tuple[int, int]]:
-    """Return the axis and the index of each slice."""
-    mask = (volumes.label != 0) | (volumes.prediction != 0)
+    """Return the axis and the index of each slice: where the truth is, since errors of a prediction lie anywhere."""
+    truth = volumes.label != 0
+    shown = truth if truth.any() else volumes.prediction != 0
     coarse = int(np.argmax(volumes.spacing))
     others = max(mm for axis, mm in enumerate(volumes.spacing) if axis != coarse)
-    flat = [axis for axis, n in enumerate(mask.shape) if n == 1]
+    flat = [axis for axis, n in enumerate(shown.shape) if n == 1]
     if flat:
         return [(flat[0], 0)]
     if volumes.spacing[coarse] > COARSE_RATIO * others:
-        filled = np.flatnonzero(_areas(mask, coarse)) if mask.any() else np.arange(mask.shape[coarse])
+        filled = np.flatnonzero(_areas(shown, coarse)) if shown.any() else np.arange(shown.shape[coarse])
         indices = sorted({int(v) for v in np.quantile(filled, (0.25, 0.5, 0.75), method="nearest")}, reverse=True)
         return [(coarse, index) for index in indices]
-    return [(axis, int(np.argmax(_areas(mask, axis)))) for axis in range(3)]
+    return [(axis, int(np.argmax(_areas(shown, axis)))) for axis in range(3)]
 
 
 def _areas(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
@@ -191,28 +215,27 @@ def _areas(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
 
 
 def _extract_slice(volumes: _Volumes, axis: int, index: int) -> _Slice:
-    """Extract a slice, flipped so that superior (or anterior) is at the top and right (or anterior) on the left."""
+    """Extract a slice, flipped so that superior (or anterior) is at the top and right (or anterior) on the left.
+
+    Without known directions, it is not flipped.
+    """
     parts: list[Array] = [volumes.image, volumes.label, volumes.prediction]
-    image, label, prediction = (np.asarray(np.take(a, index, axis=axis))[::-1, ::-1] for a in parts)
+    step = -1 if volumes.is_oriented else 1
+    image, label, prediction = (np.asarray(np.take(a, index, axis=axis))[::step, ::step] for a in parts)
     row_mm, column_mm = (mm for a, mm in enumerate(volumes.spacing) if a != axis)
     return _Slice(image=image, label=label, prediction=prediction, aspect=row_mm / column_mm)
 
 
 def _draw_png(cut: _Slice, kind: Kind, window: tuple[float, float], labels: LabelSet, colours: list[str]) -> str:
-    rows, columns = cut.image.shape
+    rows, columns = cut.label.shape
     height, width = rows * cut.aspect, float(columns)
     scale = MAX_EDGE_PX / max(height, width) / 100
     figure = Figure(figsize=(max(width * scale, 0.4), max(height * scale, 0.4)), dpi=100, facecolor="black")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.imshow(
-        cut.image,
-        cmap="gray",
-        vmin=window[0],
-        vmax=window[1],
-        aspect="auto",
-        interpolation="bilinear",
-    )
+    # Colours have no cmap: they are scaled here.
+    shades = np.clip((cut.image.astype(np.float32) - window[0]) / (window[1] - window[0]), 0, 1)
+    axes.imshow(shades, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="bilinear")
     if kind != "image":
         label = cut.label if kind == "label" else cut.prediction
         axes.imshow(_colour_label(label, labels, colours), aspect="auto", interpolation="nearest")

@@ -62,8 +62,8 @@ def plan_resolution(
     log.warning(
         "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
         "--overwrite, or in another folder with --prepared",
-        format_spacing(recorded.target_spacing),
-        format_spacing(chosen.target_spacing),
+        format_spacing(recorded.target_spacing, recorded.spacing_unit),
+        format_spacing(chosen.target_spacing, chosen.spacing_unit),
     )
     kept = plan if recorded.target_spacing == plan.target_spacing else replan(recorded.target_spacing)
     reason = recorded.reasons.get("target_spacing", "")

@@ -50,6 +50,7 @@ def train(
     config: TrainConfig = TrainConfig(),
     overrides: tuple[str, ...] = (),
     adapt: bool = True,
+    plan_time_s: float | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: TrainingProgress | None = None,
@@ -66,6 +67,8 @@ def train(
         config: settings of the training.
         overrides: ``field=value`` assignments for the plan; only fields that do not change the prepared data.
         adapt: adapt the plan to a CPU or a short training: narrower network, smaller batch and patch.
+        plan_time_s: training time that the plan is adapted to, seconds; ``None``: that of ``config``. Folds that train
+            for different times have the same plan with it.
         resume: resume a stopped run with its own plan.
         overwrite: replace another run in the folder.
         progress: receives steps and epochs.
@@ -82,7 +85,8 @@ def train(
         store = PreparedStore.open(workspace.prepared_folder(task, which))
         _warn_of_untrained_classes(store, fold)
         plan = load_run_plan(folder, store, overrides=overrides) if resume and adapt else None
-        plan = plan or make_training_plan(store, config, adapt=adapt, overrides=overrides)
+        planned = config if plan_time_s is None else config.revised(max_time_s=plan_time_s)
+        plan = plan or make_training_plan(store, planned, adapt=adapt, overrides=overrides)
         _log_changed_plan(plan, store.plan)
         previous_stage: tuple[Path, ...] = ()
         if plan.previous_stage is not None:

@@ -16,15 +16,14 @@ AUTO = "auto"
 FIRST_STAGE: dict[Configuration, Configuration] = {"3d_cascade": "3d_lowres"}
 """Configurations that need another one: every fold of it must be trained before."""
 TRAINING_SHARE = 0.85
-"""Share of the total time that is divided among the trainings; the rest is for preparing, scoring and selecting."""
+"""Largest share of the total time that is divided among the trainings."""
+LEAST_TRAINING_SHARE = 0.25
+"""Smallest share, even if scoring and selecting are expected to take longer than the rest."""
 SHORTEST_S = 1.0
 """Shortest training, seconds."""
 WORTHWHILE_STEPS = 100
 """Fewest steps of a configuration that ``auto`` trains: about half of what can be learned is learned in them
 (:mod:`decathlete.planning.learning_curve`)."""
-LEAST_SHARE_OF_PLANNED = 0.5
-"""A training that begins late still gets this share of its time, so that it can be compared with the others."""
-
 JobStatus = Literal["waiting", "training", "scoring", "finished", "failed"]
 
 
@@ -47,6 +46,7 @@ class JobState:
     Attributes:
         share: share of the training that is done, 0..1.
         max_time_s: training time; ``None``: it ends after a number of epochs.
+        expected_scoring_s: seconds that its scores are expected to take.
         dice: mean Dice of the held-out cases, once they are scored.
         training_s: seconds of this training so far, in this command.
         total_s: seconds from its start to its scores, in this command; ``None``: not finished in this command.
@@ -56,6 +56,7 @@ class JobState:
     status: JobStatus = "waiting"
     share: float = 0.0
     max_time_s: float | None = None
+    expected_scoring_s: float = 0.0
     dice: float | None = None
     training_s: float = 0.0
     total_s: float | None = None
@@ -144,9 +145,12 @@ def leave_out_short_trainings(
     )
 
 
-def divide_time(total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job]) -> dict[Job, float]:
-    """Return the training time of each job, seconds: equal shares of :data:`TRAINING_SHARE` of the total time.
+def divide_time(
+    total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job], *, other_s: float = 0.0
+) -> dict[Job, float]:
+    """Return the training time of each job, seconds: equal shares of the total time without that of other work.
 
+    The trainings get at most :data:`TRAINING_SHARE` and at least :data:`LEAST_TRAINING_SHARE` of the total time.
     Trainings that were started keep their time, so that a command that is repeated resumes them; what is left is
     divided among the others. Further folds of a configuration get no more time than those that were started: the plan
     depends on it.
@@ -154,16 +158,19 @@ def divide_time(total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job]) 
     >>> jobs = [Job(configuration="3d", fold=fold) for fold in range(5)]
     >>> divide_time(1000, {}, jobs)[jobs[0]]
     170.0
+    >>> divide_time(1000, {}, jobs, other_s=400)[jobs[0]]
+    120.0
     >>> divide_time(1000, {jobs[0]: 250}, jobs)[jobs[1]]
     150.0
 
     Args:
         kept: time of the jobs that were started before.
+        other_s: expected time of preparing, scoring and selecting, seconds.
 
     Raises:
         OptionError: no time is left for the others.
     """
-    share_s = TRAINING_SHARE * total_s
+    share_s = training_time(total_s, other_s=other_s)
     open_jobs = [job for job in jobs if job not in kept]
     equal_s = float(int(share_s / len(jobs)))
     if any(time_s != equal_s for time_s in kept.values()) and open_jobs:
@@ -174,41 +181,29 @@ def divide_time(total_s: float, kept: Mapping[Job, float], jobs: Sequence[Job]) 
             remedy="use a longer --total-time, fewer --folds or fewer --configurations",
         )
     limits: dict[Configuration, float] = {}
-    for job, time_s in kept.items():
-        limits[job.configuration] = min(time_s, limits.get(job.configuration, time_s))
+    for job, time_s in kept.items():  # the first folds of a configuration have got the time that its plan is made for
+        limits[job.configuration] = max(time_s, limits.get(job.configuration, time_s))
     return {job: kept.get(job, min(equal_s, limits.get(job.configuration, equal_s))) for job in jobs}
 
 
-def time_that_fits(planned_s: float, *, left_s: float, states: Sequence[JobState]) -> float:
-    """Return the time of each training that has not begun: as planned, or less if other work takes long.
+def training_time(total_s: float, *, other_s: float = 0.0) -> float:
+    """Return the part of the total time that is divided among the trainings, seconds.
 
-    What is left must also suffice to score the open trainings and to select: each pair of configurations is predicted
-    again. Both are estimated by the trainings that are scored; before the first of them, the planned time is kept.
-
-    Args:
-        planned_s: by :func:`divide_time`.
-        left_s: of the total time, seconds.
-        states: of all trainings.
+    >>> [training_time(100, other_s=other_s) for other_s in (0, 40, 90)]
+    [85.0, 60, 25.0]
     """
-    scored = [state.total_s - state.training_s for state in states if state.total_s is not None]
-    n_open = sum(state.is_open for state in states)
-    if not scored or not n_open:
-        return planned_s
-    scoring_s = sum(scored) / len(scored)
-    n_configurations = len({state.job.configuration for state in states})
-    other_s = scoring_s * (n_open + len(states) * (n_configurations - 1))
-    fitting_s = (left_s - other_s) / n_open
-    return float(max(SHORTEST_S, int(min(planned_s, max(fitting_s, LEAST_SHARE_OF_PLANNED * planned_s)))))
+    return min(TRAINING_SHARE * total_s, max(total_s - other_s, LEAST_TRAINING_SHARE * total_s))
 
 
 def time_left(states: Sequence[JobState]) -> float | None:
     """Estimate the seconds until the last job is finished; ``None``: not known yet.
 
     A training with a time limit takes the rest of that time; another one is estimated by those of its configuration
-    that are finished, or by its own progress. What follows a training takes as long as it did for finished jobs.
+    that are finished, or by its own progress. What follows a training takes as long as it did for finished jobs, or
+    before the first of them as long as expected.
     """
     after_s = [state.total_s - state.training_s for state in states if state.total_s is not None]
-    scoring_s = sum(after_s) / len(after_s) if after_s else 0.0
+    measured_s = sum(after_s) / len(after_s) if after_s else None
     left_s = 0.0
     for state in states:
         if not state.is_open:
@@ -216,7 +211,7 @@ def time_left(states: Sequence[JobState]) -> float | None:
         training_s = _training_time(state, states)
         if training_s is None:
             return None
-        left_s += training_s * (1 - state.share) + scoring_s
+        left_s += training_s * (1 - state.share) + (state.expected_scoring_s if measured_s is None else measured_s)
     return left_s
 
 

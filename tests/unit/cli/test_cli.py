@@ -79,7 +79,7 @@ TRAINING = (
 OPTIONS = {
     "run": f"{PLAN} {TRAINING} blend channels classes cluster configuration configurations max-members total-time data "
     "dim engine fold fold-resources folds images label-suffix labels metrics overlap overwrite prepared preset results "
-    "spacing test-images tta workers",
+    "spacing structures test-images tta workers",
     "demo": "folder max-time overwrite workers",
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels merge output overwrite "
@@ -193,7 +193,8 @@ OF_THEIR_OWN = {
     ("import dynunet", "labels"),
     ("import dynunet", "spacing"),  # the target, not that of files
     *(
-        ("run", name) for name in ("images", "labels", "test-images", "channels", "classes", "label-suffix")
+        ("run", name)
+        for name in ("images", "labels", "test-images", "channels", "classes", "label-suffix", "structures")
     ),  # no SOURCE
     ("import nnunet", "folds"),  # of nnU-Net, that are there
 }

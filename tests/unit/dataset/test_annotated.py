@@ -43,6 +43,14 @@ def make_dataset(folder: Path, classes: dict[str, int], n_cases: int = 2, **chan
     return folder
 
 
+def test_a_fault_of_the_csv_file_names_it(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "set", {"liver": 1})
+    (tmp_path / "list.csv").write_text("case,annotated\np9,liver\n")
+    with pytest.raises(ManifestError, match="there is no case 'p9'") as caught:
+        read_dataset(root, annotated=read_annotated(tmp_path / "list.csv"))
+    assert caught.value.where == tmp_path / "list.csv"
+
+
 def test_the_manifest_or_a_csv_file_says_what_was_annotated(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "set", {"liver": 1, "spleen": 2}, annotated={"p1": ["liver"]})
     spec = read_dataset(root)

@@ -15,14 +15,18 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import reorientation
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.check import check_dataset
+from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import ImageError, ManifestError
+from decathlete.dataset.plain_folders import PlainDataset
+from decathlete.errors import ImageError, ManifestError, OptionError
 from decathlete.inference.output.dicom import write_dicom_result
 from decathlete.inference.output.provenance import ModelUse, RecordedSettings
 from decathlete.io.contour_fill import fill_contours
 from decathlete.io.dicom_label import read_structure_label
 from decathlete.io.dicom_structures import list_structures
 from decathlete.io.images import read_grid, read_label
+from decathlete.workflows.plain_dataset import describe_folders
+from decathlete.workflows.workspace import Workspace
 from dicom_support import AXIAL, OBLIQUE, write_series
 
 USE = ModelUse(digest="0" * 64, dataset="T", dims=3, weights="final", engine="torch", precision="fp32")
@@ -111,6 +115,29 @@ def test_dataset_json_reads_series_and_labels_directly(tree: Any) -> None:
             read_dataset(root)
     finally:
         (root / "dataset.json").unlink()
+
+
+def test_folders_of_dicom_are_a_dataset_as_they_are(tree: Any, tmp_path: Path) -> None:
+    """As `run --images PATIENTS --channels CT --structures tumour=GTV*` reads them."""
+    root, labels = tree
+    found: list[PlainDataset] = []
+    workspace = Workspace(prepared=tmp_path / "prepared")
+    names = FileNames(images=root, channels="CT", structures="tumour=GTV*")
+    folder = describe_folders(names, name="Sarcoma", workspace=workspace, on_found=found.append)
+    spec = read_dataset(folder)
+    assert [case.id for case in spec.cases] == ["A", "B"]
+    assert {case.group for case in spec.cases} == {"patient001", "patient002"}
+    assert [c.name for c in spec.labels.classes] == ["background", "tumour"]
+    for case in spec.cases:
+        assert case.label is not None
+        read = read_label(case.label, structures=case.structures)
+        np.testing.assert_array_equal(read.array_ZYX, labels[case.id] == 1)
+    assert "by the series that they refer to; structures: tumour = GTV*" in "\n".join(found[0].describe())
+    assert not check_dataset(spec, workers=1).errors
+    every = describe_folders(FileNames(images=root, channels="CT"), name="All", workspace=workspace)
+    assert [c.name for c in read_dataset(every).labels.foreground] == ["GTV_1", "Liver"]
+    with pytest.raises(OptionError, match="channels of the images are not named"):
+        describe_folders(FileNames(images=root), workspace=workspace)
 
 
 def test_missing_structures_and_other_images_are_errors(tree: Any, tmp_path: Path) -> None:

@@ -120,3 +120,11 @@ def test_a_pattern_can_undo_a_guess() -> None:
     ids = repeated("patient{:03d}_frame{:02d}", 20, 2)
     spec = dataset(ids, group_by="(.+)")
     assert len(set(groups_in_force(spec, 5).values())) == 40
+
+
+def test_groups_are_logged_once_however_often_the_dataset_is_read(caplog):
+    names = ["once_1", "once_2", "twice_1"]
+    with caplog.at_level("INFO", logger="decathlete"):
+        for _ in range(3):
+            assign_groups(names, group_by="(.+)_")
+    assert caplog.text.count("3 cases in 2 groups") == 1

@@ -58,3 +58,8 @@ def test_equal_values_have_no_gain():
     found = Difference.of(by_case([0.4, 0.6]), by_case([0.4, 0.6]))
     assert (found.gain, found.low, found.high) == (0.0, 0.0, 0.0)
     assert str(found) == "+0.000 (95 % interval 0.000 to 0.000)"
+
+
+def test_a_small_change_is_not_shown_as_none() -> None:
+    found = Difference(before=0.675, after=0.6752, gain=0.0002, low=0.00004, high=0.0005, confidence=0.95, n_patients=9)
+    assert str(found) == "+0.00020 (95 % interval 0.00004 to 0.00050)"

@@ -8,6 +8,7 @@ from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 from decathlete.errors import OptionError
 from decathlete.networks.build import build_network
 from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
+from decathlete.planning.explain import explain
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_with
 
@@ -98,3 +99,10 @@ def test_what_makes_no_network_is_refused_all_at_once():
         PlanOptions(
             filters=(8,), wide_encoder=True, depth=0, min_fmap=0, negative_slope=2, heads=3, deep_supervision=False
         )
+
+
+@pytest.mark.parametrize("network", ["resenc-m", "mednext-s"])
+def test_the_name_of_the_network_is_a_reason_of_its_row(network: str) -> None:
+    text = explain(made_up_plan(**BIG, network=network))
+    assert text.count(f"set by --network {network}") == 1
+    assert "network." not in text, "no row has the name of a field"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from decathlete.errors import DatasetError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.images import write_image, write_label
 from decathlete.io.volumes import Volume
+from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.explain import explain
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
+from decathlete.planning.grid import Spacing
+from decathlete.planning.options import PlanOptions
+from decathlete.planning.overrides import plan_at
 from decathlete.planning.plan import Plan
 from decathlete.planning.planner import make_plan
+from decathlete.planning.resolution import Ceiling, candidate_spacings, choose_resolution
 
 
 class Picture(ImageFormat):
@@ -64,8 +70,24 @@ def test_the_plan_is_in_pixels_and_says_so(tmp_path: Path) -> None:
     assert (fingerprint.unit, plan.spacing_unit) == ("pixel", "pixel")
     assert "1 × 1 pixel" in explain(plan)
     assert "the format of the images has no spacing" in " ".join(explain(plan).split())
-    assert " mm (" not in explain(plan)
+    assert not re.search(r"[0-9] mm|RAS", explain(plan)), "pictures have no anatomical orientation either"
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_a_coarser_grid_is_in_pixels_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec = read_dataset(make_dataset(tmp_path / "Task01_Photos"))
+    fingerprint = make_fingerprint(spec)
+    plan = make_plan(spec, fingerprint, dims=2)
+
+    def replan(spacing: Spacing) -> Plan:
+        return plan_at(spacing, spec, fingerprint, dims=2, options=PlanOptions(), configuration="2d")
+
+    ceilings = [Ceiling(spacing=spacing, dice=(1.0,)) for spacing in candidate_spacings(plan)]
+    budget = ComputeBudget(device="cpu", max_time_s=0.5, threads=1)
+    coarse = choose_resolution(plan, ceilings, budget, replan=replan)
+    assert coarse.target_spacing != plan.target_spacing
+    assert not caplog.text, "no warnings about grids that are only compared"
+    assert "coarser than full resolution (as it is × 1 × 1 pixel" in coarse.reasons["target_spacing"]
 
 
 def test_a_given_spacing_is_mm(tmp_path: Path) -> None:

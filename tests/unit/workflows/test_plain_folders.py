@@ -68,6 +68,17 @@ def test_channels_of_pictures_are_found(
     assert not check(folder).errors
 
 
+def test_patients_that_names_only_suggest_are_not_stated(tmp_path: Path) -> None:
+    """The folds may not use the guess; the line about the folds says whether they do."""
+    root = tmp_path / "Axons"
+    make_pictures(root, colours=False)
+    for path in sorted(root.rglob("*.png")):
+        path.rename(path.with_name(path.name.replace("P1-IM-", "patient1_frame").replace("P2-IM-", "patient2_frame")))
+    _, found = describe(root, FileNames(images=root / "images", labels=root / "masks"))
+    assert found.spec.groups_from == "names"
+    assert "patients:" not in "\n".join(found.describe())
+
+
 def test_jpeg_images_may_have_png_label_maps(tmp_path: Path) -> None:
     folder, _ = describe(tmp_path / "Cells", make_pictures(tmp_path / "Cells", colours=True, image_suffix=".jpg"))
     assert {case.images[0].suffix for case in read_dataset(folder).cases} == {".jpg"}

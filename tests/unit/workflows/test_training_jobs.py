@@ -19,7 +19,6 @@ from decathlete.workflows.training_jobs import (
     list_jobs,
     parse_configurations,
     time_left,
-    time_that_fits,
 )
 from factories import make_test_plan
 
@@ -96,14 +95,16 @@ def test_what_was_started_and_the_first_stage_of_a_cascade_belong_together():
     assert [offer.name for offer in slow_first if not offer.offered] == ["3d_lowres", "3d_cascade"]
 
 
-def test_later_trainings_get_less_time_if_scoring_takes_long():
-    done = JobState(job=JOBS[0], status="finished", share=1.0, training_s=100, total_s=110, max_time_s=100)
-    waiting = [JobState(job=job, max_time_s=100) for job in JOBS[5:7]]
-    states = [done, *waiting]  # scoring 10 s each; selecting 30 s
-    assert time_that_fits(100, left_s=250, states=states) == 100
-    assert time_that_fits(100, left_s=210, states=states) == 80
-    assert time_that_fits(100, left_s=20, states=states) == 50, "never less than half"
-    assert time_that_fits(100, left_s=20, states=waiting) == 100, "nothing is known yet"
+def test_scoring_and_selecting_are_left_out_of_the_time_of_trainings():
+    assert set(divide_time(1000, {}, JOBS, other_s=400).values()) == {60.0}
+    assert set(divide_time(1000, {}, JOBS, other_s=20).values()) == {85.0}, "at most 85 %"
+    assert set(divide_time(1000, {}, JOBS, other_s=5000).values()) == {25.0}, "at least a quarter"
+
+
+def test_further_folds_get_the_time_that_the_plan_was_made_for():
+    """The second fold began late and got less time than the first."""
+    times = divide_time(7200, {JOBS[0]: 400.0, JOBS[1]: 300.0}, JOBS)
+    assert {times[job] for job in JOBS[2:5]} == {400.0}
 
 
 def test_too_little_time_is_an_error_and_none_for_finished_ones_is_not():
@@ -117,6 +118,7 @@ def test_too_little_time_is_an_error_and_none_for_finished_ones_is_not():
 def test_the_time_left_counts_what_is_open_and_what_follows_a_training():
     waiting = [JobState(job=job, max_time_s=100) for job in JOBS]
     assert time_left(waiting) == 1000
+    assert time_left([replace(state, expected_scoring_s=7.0) for state in waiting]) == 1070
     finished = replace(waiting[0], status="finished", share=1.0, training_s=100, total_s=130)
     training = replace(waiting[1], status="training", share=0.25, training_s=25)
     assert time_left([finished, training, *waiting[2:4]]) == 75 + 200 + 3 * 30

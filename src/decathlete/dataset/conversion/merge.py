@@ -62,7 +62,8 @@ def merge_sources(sources: Sequence[Source]) -> MergedDatasets:
         raise problems_found(
             problems,
             where=" + ".join(str(spec.root) for spec in specs),
-            remedy="change the dataset.json of one of them, so that the same name means the same structure",
+            remedy="give the same structures and channels the same names in each dataset.json; images with other "
+            "channels cannot be merged",
             kind=DatasetError,
         )
     labels = _unite_labels(specs)

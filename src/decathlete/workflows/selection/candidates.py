@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import median
 
+from decathlete.core.geometry import Unit
 from decathlete.core.parallel import Workers
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.spec import Case
@@ -140,6 +141,7 @@ def score_configuration(
     scored: list[CaseScores] = []
     records: dict[str, PredictionRecord] = {}
     predictions: dict[str, Path] = {}
+    unit: Unit = "mm"
     for fold, held_out in cases.items():
         run = configuration.folds[fold].folder
         scores = validate(
@@ -151,11 +153,12 @@ def score_configuration(
             overwrite=setup.overwrite_runs,
             progress=setup.progress,
         )
+        unit = scores.unit
         scored += [_dice_only(case) for case in scores.cases]
         for case in held_out:
             record = PredictionRecord.load(run / "validation" / f"{case.id}.json", error=ModelError)
             records[case.id], predictions[case.id] = record, run / "validation" / record.label
-    return _result(scored, records, predictions)
+    return _result(scored, records, predictions, unit)
 
 
 def score_pair(
@@ -171,6 +174,7 @@ def score_pair(
     scored: list[CaseScores] = []
     records: dict[str, PredictionRecord] = {}
     predictions: dict[str, Path] = {}
+    unit: Unit = "mm"
     for fold, held_out in cases.items():
         runs = [configuration.folds[fold] for configuration in candidate.configurations]
         spacing = runs[0].record.spacing
@@ -192,15 +196,19 @@ def score_pair(
             spacing=spacing,
             workers=setup.workers,
         )
+        unit = scores.unit
         scored += scores.cases
-    return _result(scored, records, predictions)
+    return _result(scored, records, predictions, unit)
 
 
 def _result(
-    scored: Sequence[CaseScores], records: Mapping[str, PredictionRecord], predictions: Mapping[str, Path]
+    scored: Sequence[CaseScores],
+    records: Mapping[str, PredictionRecord],
+    predictions: Mapping[str, Path],
+    unit: Unit,
 ) -> HeldOutResult:
     return HeldOutResult(
-        scores=Scores.of(scored, make_metrics([DICE])),
+        scores=Scores.of(scored, make_metrics([DICE]), unit=unit),
         predictions=predictions,
         seconds={case_id: record.seconds for case_id, record in records.items()},
         device=", ".join(sorted({record.device for record in records.values()})),

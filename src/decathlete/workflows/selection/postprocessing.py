@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from decathlete.core.estimates import score_bytes
+from decathlete.core.geometry import PIXEL, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.core.limits import limit_workers
 from decathlete.core.parallel import Workers, map_cases
@@ -40,6 +41,7 @@ def decide_postprocessing(
     *,
     smallest_truth_ml: Mapping[str, float],
     patients: Mapping[str, str],
+    unit: Unit = "mm",
     workers: Workers,
 ) -> PostprocessingDecision:
     """Try each step on each structure of the held-out predictions, and choose those that help.
@@ -52,6 +54,7 @@ def decide_postprocessing(
         cases: predictions by the runs' models (with the steps of their plan), and truths.
         smallest_truth_ml: structure -> its smallest true volume in a case, mL.
         patients: case id -> patient.
+        unit: of lengths in the files, for the reasons.
 
     Raises:
         CasesFailedError: a prediction or a label map cannot be read.
@@ -67,7 +70,7 @@ def decide_postprocessing(
     tried = [
         decision
         for structure in labels.structures
-        for decision in _decide_structure(structure.name, labels, steps, before, changed, patients)
+        for decision in _decide_structure(structure.name, labels, steps, before, changed, patients, unit)
     ]
     return _combine(tried, cases, labels, before, patients, workers)
 
@@ -95,6 +98,7 @@ def _decide_structure(
     before: Mapping[str, StructureDice],
     changed: Changed,
     patients: Mapping[str, str],
+    unit: Unit,
 ) -> list[StepDecision]:
     """Decide on every step of one structure, each by itself; then use at most one component filter."""
     mine = [i for i, step in enumerate(steps) if step.settings["structures"] == [name]]
@@ -105,7 +109,7 @@ def _decide_structure(
         after = {case: changed[case].get(index, dice) for case, dice in before.items()}
         decide = partial(_decide_step, name, steps[index], labels, before, after, patients, confidence)
         decisions.append(decide() if index in effective else _no_effect(name, steps[index]))
-    return _use_best(decisions)
+    return _use_best(decisions, unit)
 
 
 def _no_effect(name: str, step: PostprocessingStep) -> StepDecision:
@@ -150,14 +154,14 @@ def _reason(gain: Difference | None, worse: Sequence[str]) -> str:
     return f"lowers the Dice of {', '.join(worse)}" if worse else "raises the Dice"
 
 
-def _use_best(decisions: Sequence[StepDecision]) -> list[StepDecision]:
+def _use_best(decisions: Sequence[StepDecision], unit: Unit) -> list[StepDecision]:
     """Mark the steps that are used: the best component filter that helps, and filling holes if that helps."""
     filters = [d for d in decisions if d.helps and d.step.name in _FILTERS]
     best = max(filters, key=_gain, default=None)
     marked = []
     for decision in decisions:
         if decision in filters and decision is not best and best is not None:
-            reason = f"raises the Dice, but not more than {describe_step(best.step)}"
+            reason = f"raises the Dice, but not more than {describe_step(best.step, unit)}"
             marked.append(decision.revised(reason=reason))
         else:
             marked.append(decision.revised(used=decision.helps))
@@ -194,12 +198,14 @@ def _case_means(dice: Mapping[str, StructureDice]) -> dict[str, float | None]:
     return {case: mean(values) for case, values in dice.items()}
 
 
-def describe_step(step: PostprocessingStep) -> str:
-    """Name a step and its settings in words.
+def describe_step(step: PostprocessingStep, unit: Unit = "mm") -> str:
+    """Name a step and its settings in words; sizes in images without a spacing are numbers of pixels.
 
     >>> describe_step(PostprocessingStep(name="remove_small", settings={"structures": ["a"], "min_volume_ml": 0.5}))
     'remove components under 0.5 mL'
     """
+    if step.name == "remove_small" and unit == PIXEL:
+        return f"remove components under {1000 * float(str(step.settings['min_volume_ml'])):g} px"
     if step.name == "remove_small":
         return f"remove components under {step.settings['min_volume_ml']:g} mL"
     return step.name.replace("_", " ")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from decathlete.core.geometry import Triple
+from decathlete.core.geometry import Triple, Unit
 from decathlete.core.schema import Schema
 from decathlete.evaluation.comparison import Difference
 from decathlete.models.record import PostprocessingStep
@@ -89,6 +89,7 @@ class Selection(Schema):
         held_out: fold -> its held-out cases.
         dataset_root: folder of the raw dataset.
         spacing: z, y, x in mm, that files without a spacing are read with.
+        unit: of lengths in the files.
         annotated: case id -> annotated classes, of cases in which not all classes were annotated.
         max_members: greatest number of networks that was allowed.
         selected: name of the selected candidate.
@@ -102,6 +103,7 @@ class Selection(Schema):
     dataset: str
     dataset_root: str
     spacing: Triple | None = None
+    unit: Unit = Field(default="mm", exclude_if=lambda unit: unit == "mm")
     annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
     folds: tuple[int, ...]
     held_out: dict[int, tuple[str, ...]]

@@ -153,6 +153,7 @@ class _SelectionSteps:
             dataset=first.dataset,
             dataset_root=str(root.resolve()),
             spacing=first.spacing,
+            unit=result.scores.unit,
             annotated=first.annotated,
             folds=tuple(self.folds),
             held_out={fold: tuple(case.id for case in held_out) for fold, held_out in cases.items()},
@@ -203,7 +204,12 @@ class _SelectionSteps:
                 volumes[scores.name] = min(scores.truth_ml, volumes.get(scores.name, scores.truth_ml))
         labels = self.configurations[0].labels
         return decide_postprocessing(
-            held_out, labels, smallest_truth_ml=volumes, patients=patients, workers=self.setup.workers
+            held_out,
+            labels,
+            smallest_truth_ml=volumes,
+            patients=patients,
+            unit=result.scores.unit,
+            workers=self.setup.workers,
         )
 
     def _write(self, best: Candidate, result: HeldOutResult, selection: Selection) -> SelectResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from decathlete.core.durations import format_duration
+from decathlete.core.geometry import Unit
 from decathlete.workflows.folds import format_folds
 from decathlete.workflows.selection.postprocessing import describe_step
 from decathlete.workflows.selection.record import CandidateRecord, Selection, StepDecision
@@ -35,10 +36,10 @@ def describe_time(candidate: CandidateRecord, device: str) -> str:
     return f"{networks}, about {format_duration(candidate.seconds_per_case)} per image on {device}"
 
 
-def describe_decision(decision: StepDecision) -> str:
+def describe_decision(decision: StepDecision, unit: Unit) -> str:
     """Return one line about a step of post-processing."""
     gain = f": Dice {decision.gain}" if decision.gain is not None else ""
-    return f"{decision.structure}, {describe_step(decision.step)}{gain}; {decision.reason}"
+    return f"{decision.structure}, {describe_step(decision.step, unit)}{gain}; {decision.reason}"
 
 
 def summarize(selection: Selection) -> str:
@@ -77,5 +78,5 @@ def _postprocessing_lines(selection: Selection) -> list[str]:
     decision = selection.postprocessing
     if decision.total is None:
         return [f"post-processing: none ({decision.note or 'no step clearly helps in the held-out cases'})"]
-    used = [f"  {describe_decision(step)}" for step in decision.tried if step.used]
+    used = [f"  {describe_decision(step, selection.unit)}" for step in decision.tried if step.used]
     return [f"post-processing: mean Dice {decision.total}", *used]

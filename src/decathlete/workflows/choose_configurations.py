@@ -1,0 +1,176 @@
+"""Choose the configurations to train: those that the user names, or those that images and time justify."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from decathlete.core.choices import Configuration
+from decathlete.core.locks import locked_folder
+from decathlete.dataset.annotated import read_annotated
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.split_cases import split_cases
+from decathlete.dataset.splits import Splits
+from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, steps_after_adaptation, training_steps
+from decathlete.planning.configurations import (
+    ConfigurationOffer,
+    offered_configurations,
+    plan_configuration,
+)
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.planning.plan import Plan
+from decathlete.training.config import TrainConfig
+from decathlete.workflows.budget import budget_of_folds
+from decathlete.workflows.fold import FoldPipeline
+from decathlete.workflows.preprocess import load_or_make_fingerprint
+from decathlete.workflows.scoring_time import expected_case_seconds
+from decathlete.workflows.total_time import OtherWork
+from decathlete.workflows.training_jobs import (
+    FIRST_STAGE,
+    Job,
+    leave_out_short_trainings,
+    list_jobs,
+    parse_configurations,
+    training_time,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedDataset:
+    """A dataset that was checked, and its folds."""
+
+    spec: DatasetSpec
+    fingerprint: Fingerprint
+    splits: Splits
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.splits.folds)
+
+    def held_out_per_fold(self, folds: Sequence[int]) -> float:
+        """Return the mean number of held-out cases of ``folds``."""
+        return sum(len(self.splits.folds[fold].val) for fold in folds) / max(len(folds), 1)
+
+
+def check_and_split(pipeline: FoldPipeline) -> CheckedDataset:
+    """Check the dataset, and return it with its folds.
+
+    Raises:
+        DatasetError: the check found errors.
+    """
+    options = pipeline.plan_options
+    annotated = None if options.annotated is None else read_annotated(options.annotated)
+    spec = read_dataset(
+        pipeline.workspace.dataset(pipeline.task),
+        group_by=options.group_by,
+        spacing=pipeline.spacing,
+        annotated=annotated,
+    )
+    pipeline.reporter.step("Check the dataset")
+    folder = pipeline.workspace.prepared_folder(pipeline.task, 3).parent
+    with locked_folder(folder, wait_for="checked the dataset of"):
+        fingerprint = load_or_make_fingerprint(
+            spec, folder, options.orientation, workers=pipeline.workers, progress=pipeline.reporter.cases("check")
+        )
+    splits = split_cases(spec, options.split, fingerprint.presence(spec.labels)).splits
+    return CheckedDataset(spec=spec, fingerprint=fingerprint, splits=splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationChooser:
+    """Chooses configurations for the folds of a dataset, and estimates the time to score them.
+
+    Attributes:
+        folds: numbers of the folds.
+        config_of: returns the settings of trainings in 2 or 3 dimensions.
+        total_time_s: time of everything, seconds; ``None``: not limited.
+        max_members: greatest number of networks of the selected model.
+        started: returns those of the given jobs that were started before, and their times.
+    """
+
+    pipeline: FoldPipeline
+    dataset: CheckedDataset
+    folds: tuple[int, ...]
+    config_of: Callable[[int], TrainConfig]
+    total_time_s: float | None
+    max_members: int
+    started: Callable[[Sequence[Job]], dict[Job, float]]
+
+    def choose(self, names: str | Sequence[str]) -> tuple[Configuration, ...]:
+        """Return the named configurations, or for ``"auto"`` those that images and time justify; log why.
+
+        Raises:
+            OptionError: as of :func:`~decathlete.planning.overrides.plan_with`, before anything is trained.
+            PlanError: the images do not justify a named configuration.
+        """
+        if named := parse_configurations(names):
+            for name in named:
+                self._plan(name)
+            return named
+        offers = offered_configurations(self.dataset.spec, self.dataset.fingerprint, options=self.pipeline.plan_options)
+        if self.total_time_s is not None:
+            offers = self._leave_out(offers, self.total_time_s)
+        for offer in offers:
+            log.info("%s is %s: %s", offer.name, "trained" if offer.offered else "not trained", offer.reason)
+        return tuple(offer.name for offer in offers if offer.offered)
+
+    def other_work(self, names: Sequence[Configuration]) -> OtherWork:
+        """Return the estimates for scoring and selecting these configurations."""
+        return self._other_work({name: self._plan(name) for name in names})
+
+    def _plan(self, name: Configuration) -> Plan:
+        dataset = self.dataset
+        return plan_configuration(dataset.spec, dataset.fingerprint, name, options=self.pipeline.plan_options)
+
+    def _other_work(self, plans: dict[Configuration, Plan]) -> OtherWork:
+        held_out = self.dataset.held_out_per_fold(self.folds)
+        if not isinstance(self.pipeline.workers, int):  # an executor runs folds and cases at once
+            plans = {}
+        expected = {name: held_out * self._case_seconds(plan, len(plans)) for name, plan in plans.items()}
+        for name, first in FIRST_STAGE.items():  # the first stage predicts the same cases again
+            if name in expected:
+                expected[name] += expected.get(first, 0.0)
+        return OtherWork(
+            expected_s=expected,
+            n_folds=len(self.folds),
+            has_pairs=self.max_members > 1,
+            tests_per_held_out=len(self.dataset.spec.test_cases) / max(held_out, 1.0),
+        )
+
+    def _case_seconds(self, plan: Plan, n_configurations: int) -> float:
+        assert self.total_time_s is not None
+        time_s = training_time(self.total_time_s) / (n_configurations * len(self.folds))
+        budget = self._budget(plan, time_s)
+        adapted = adapt_plan(plan, budget, warn=False) if self.pipeline.adapt else plan
+        n_voxels = median(math.prod(case.shape) for case in self.dataset.fingerprint.cases)
+        return expected_case_seconds(adapted, budget, self.pipeline.predict_options.window, n_voxels=n_voxels)
+
+    def _leave_out(self, offers: Sequence[ConfigurationOffer], total_time_s: float) -> tuple[ConfigurationOffer, ...]:
+        """Return the offers without configurations for which the time is too short."""
+        plans = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
+
+        def jobs_of(names: Sequence[Configuration]) -> list[Job]:
+            return list_jobs(names, self.folds, n_folds=self.dataset.n_folds)
+
+        def time_of(names: Sequence[Configuration]) -> float:
+            other = self._other_work({name: plans[name] for name in names})
+            other_s = other.total_s([job.configuration for job in jobs_of(names)])
+            return training_time(total_time_s, other_s=other_s) / len(jobs_of(names))
+
+        def steps_of(plan: Plan, time_s: float) -> int:
+            count = steps_after_adaptation if self.pipeline.adapt else training_steps
+            return count(plan, self._budget(plan, time_s))
+
+        started = {job.configuration for job in self.started(jobs_of(list(plans)))}
+        return leave_out_short_trainings(offers, time_of=time_of, steps_of=steps_of, started=started)
+
+    def _budget(self, plan: Plan, time_s: float) -> ComputeBudget:
+        pipeline, config = self.pipeline, self.config_of(plan.dims).revised(max_time_s=time_s)
+        return budget_of_folds(config, plan.network, workers=pipeline.workers, fold_resources=pipeline.fold_resources)

@@ -27,7 +27,7 @@ from decathlete.training.config import TrainConfig
 from decathlete.workflows.budget import budget_of_folds
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.preprocess import load_or_make_fingerprint
-from decathlete.workflows.scoring_time import expected_case_seconds
+from decathlete.workflows.scoring_time import expected_case_seconds, expected_fold_seconds
 from decathlete.workflows.total_time import OtherWork
 from decathlete.workflows.training_jobs import (
     FIRST_STAGE,
@@ -133,7 +133,9 @@ class ConfigurationChooser:
         held_out = self.dataset.held_out_per_fold(self.folds)
         if not isinstance(self.pipeline.workers, int):  # an executor runs folds and cases at once
             plans = {}
-        expected = {name: held_out * self._case_seconds(plan, len(plans)) for name, plan in plans.items()}
+        expected = {
+            name: expected_fold_seconds(self._case_seconds(plan, len(plans)), held_out) for name, plan in plans.items()
+        }
         for name, first in FIRST_STAGE.items():  # the first stage predicts the same cases again
             if name in expected:
                 expected[name] += expected.get(first, 0.0)

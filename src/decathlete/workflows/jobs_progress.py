@@ -54,9 +54,7 @@ class JobsProgress(ProgressReporter):
 
     def finish(self, job: Job, *, dice: float | None) -> None:
         """Report that a job is finished and scored."""
-        state = self._states[job]
-        trained = state.training_s > 0  # in this command
-        total_s = self._clock() - self._began_s if trained and self._current == job else None
+        total_s = self._clock() - self._began_s if self._current == job and not self._is_finished(job) else None
         self._update(job, status="finished", share=1.0, dice=dice, total_s=total_s)
         self._current = None
 

@@ -9,11 +9,22 @@ from decathlete.inference.windows.grid import window_starts
 from decathlete.planning.compute_budget import TRAINING_PASSES, ComputeBudget, step_seconds
 from decathlete.planning.plan import Plan
 
+FOLD_S = 1.5
+"""Time to start the engine (0.5 s) and to write the report of a fold (1 s), seconds of one processor."""
 CASE_S = 0.03
 """Time to read, check and write a case, seconds of one processor."""
 VOXELS_PER_S = 2.5e6
 """Voxels of one output that are resampled, compared and measured in a second. Beside the network, a case took 0.05 s of
 the hippocampus (0.06 million voxels, 3 outputs) and 0.26 s of DSB2018 (0.36 million, 2 outputs)."""
+
+
+def expected_fold_seconds(case_s: float, n_cases: float) -> float:
+    """Return the expected seconds to score the held-out cases of a fold.
+
+    >>> expected_fold_seconds(0.5, 10)
+    6.5
+    """
+    return FOLD_S + n_cases * case_s
 
 
 def expected_case_seconds(plan: Plan, budget: ComputeBudget, window: SlidingWindow, *, n_voxels: float) -> float:

@@ -178,6 +178,18 @@ def test_the_progress_of_one_training_after_the_other_becomes_one_state_of_all()
     assert heard.states[-1] == [("2d fold 0", "finished"), ("2d fold 1", "failed")]
 
 
+def test_scoring_alone_is_measured_too():
+    """An earlier command was killed while it scored: its training is not repeated."""
+    clock = SimulatedClock()
+    progress = JobsProgress([JobState(job=JOBS[0], max_time_s=10)], Heard(), clock=clock)
+    progress.begin(JOBS[0])
+    progress.training()
+    progress.cases("predict")
+    clock.now_s += 5
+    progress.finish(JOBS[0], dice=0.9)
+    assert (progress.states[0].training_s, progress.states[0].total_s) == (0, 5)
+
+
 def test_a_training_that_was_finished_before_stays_finished_while_its_files_are_checked():
     heard = Heard()
     finished = JobState(job=JOBS[0], status="finished", share=1.0, dice=0.9)

@@ -203,6 +203,8 @@ def describe_step(step: PostprocessingStep, unit: Unit = "mm") -> str:
 
     >>> describe_step(PostprocessingStep(name="remove_small", settings={"structures": ["a"], "min_volume_ml": 0.5}))
     'remove components under 0.5 mL'
+    >>> describe_step(PostprocessingStep(name="remove_small", settings={"min_volume_ml": 0.02}), "pixel")
+    'remove components under 20 px'
     """
     if step.name == "remove_small" and unit == PIXEL:
         return f"remove components under {1000 * float(str(step.settings['min_volume_ml'])):g} px"

@@ -36,8 +36,8 @@ def smallest(level: int = 9) -> dict[str, Any]:
         (".nii.gz", {"nifti": {"compression_level": 1}}, {"nifti": {"compression_level": 9}}),
         (".mha", {"mha": {"is_compressed": False}}, {"mha": {"is_compressed": True}}),
         (".nrrd", {"nrrd": {"is_compressed": False}}, {"nrrd": {"is_compressed": True}}),
-        (".tif", {"tiff": {"compression": "none"}}, {"tiff": {"compression": "lzw"}}),
-        (".tif", {"tiff": {"compression": "none"}}, {"tiff": {"compression": "deflate"}}),
+        (".tif", {"tiff": {"compression": "uncompressed"}}, {"tiff": {"compression": "lzw"}}),
+        (".tif", {"tiff": {"compression": "uncompressed"}}, {"tiff": {"compression": "deflate"}}),
     ],
 )
 def test_compression_changes_the_size_and_no_voxel(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from decathlete.core import registry
+from decathlete.core.assignments import parse_value
 from decathlete.workflows.components import PACKAGES, all_registries, components, list_components
 
 LISTED_WITHOUT_TORCH = """
@@ -54,3 +55,17 @@ def offer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def test_names_are_listed_without_torch() -> None:
     subprocess.run([sys.executable, "-c", LISTED_WITHOUT_TORCH], check=True)
+
+
+def test_every_word_of_a_setting_can_be_written_with_set() -> None:
+    """``none`` and ``true`` are no words there: a setting that has them could not be set."""
+    unwritable = [
+        (component.kind, component.name, setting.name, word)
+        for component in components()
+        if component.kind != "exporter"  # those have options of their own
+        for setting in component.settings
+        if setting.type == "string"
+        for word in filter(str.isidentifier, setting.allowed.split(", "))
+        if parse_value(word) != word
+    ]
+    assert unwritable == []

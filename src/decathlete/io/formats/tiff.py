@@ -24,7 +24,7 @@ from decathlete.io.spacing import complete_spacing
 from decathlete.io.volumes import Volume
 
 _CHANNEL = re.compile(r"_\d{4}$")
-_COMPRESSIONS = {"deflate": "zlib", "lzw": "lzw", "none": None}
+_COMPRESSIONS = {"deflate": "zlib", "lzw": "lzw", "uncompressed": None}
 """Setting -> tifffile's name."""
 
 
@@ -38,8 +38,8 @@ class Tiff(ImageFormat):
     """
 
     class Settings(ComponentSettings):
-        compression: Literal["deflate", "lzw", "none"] = "deflate"
-        """Compression of written pages; all of them keep every value."""
+        compression: Literal["deflate", "lzw", "uncompressed"] = "deflate"
+        """Compression of written pages; each keeps every value."""
 
     title = "TIFF"
     suffixes = (".tif", ".tiff", ".ome.tif", ".ome.tiff")

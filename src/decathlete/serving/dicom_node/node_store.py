@@ -38,6 +38,7 @@ class NodeStore:
         self._lock = threading.RLock()
         self._database = open_database(folder)
         self._files = InstanceFiles(folder / "series")
+        self._files.remove_unknown({row["file"] for row in self._rows("SELECT file FROM instances")})
 
     def close(self) -> None:
         """Close the database."""
@@ -73,6 +74,11 @@ class NodeStore:
     def count_instances(self, series_uid: str) -> int:
         """Return the number of stored instances of a series."""
         return int(self._rows("SELECT COUNT(*) AS n FROM instances WHERE series_uid = ?", series_uid)[0]["n"])
+
+    def studies_of_archive(self) -> frozenset[str]:
+        """Return the studies with instances that were copied from the archive."""
+        rows = self._rows("SELECT DISTINCT study_uid FROM instances WHERE origin = 'web'")
+        return frozenset(row["study_uid"] for row in rows)
 
     def stored_bytes(self) -> int:
         """Return the size of all instances."""

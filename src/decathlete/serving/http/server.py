@@ -47,7 +47,7 @@ def serve(
     """
     with locked_folder(settings.data), _listen(settings) as listener, private_logging(), ExitStack() as stack:
         service = Service(settings)
-        stack.enter_context(running_node(dicom_node, service.models))
+        service.node = stack.enter_context(running_node(dicom_node, service.models))
         host, port = listener.getsockname()[:2]
         on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         config = uvicorn.Config(

@@ -9,6 +9,7 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.dicom_node_options import DicomNodeArguments
+from decathlete.cli.output_options import DicomCodes
 from decathlete.cli.prediction_options import PredictionArguments
 from decathlete.cli.service_options import LOCAL, LimitArguments, ListenAddress, ProtectionArguments
 from decathlete.cli.terminal import echo
@@ -40,6 +41,7 @@ def serve(
     limits: LimitArguments,
     data: Data = Path("decathlete-service"),
     studies: Studies = None,
+    dicom_codes: DicomCodes = None,
     host: ListenAddress = LOCAL,
     precision: o.Precision = "auto",
     layout: o.Layout = "auto",
@@ -51,9 +53,11 @@ def serve(
 
     for package, title in (("fastapi", "FastAPI"), ("uvicorn", "uvicorn"), ("prometheus_client", "prometheus-client")):
         import_optional(package, title=title, extra="serve")
+    from decathlete.inference.output.dicom import read_structure_codes
     from decathlete.serving.http.server import serve as serve_models
     from decathlete.serving.settings import ModelSource, ServiceSettings
 
+    codes = read_structure_codes(dicom_codes) if dicom_codes is not None else {}
     settings = ServiceSettings(
         models=tuple(ModelSource.parse(text) for text in model),
         data=data,
@@ -66,6 +70,7 @@ def serve(
         model_memory_bytes=limits.model_memory_bytes,
         limits=limits.to_limits(),
         options=windows.to_predict_options(device=device, precision=precision, layout=layout, engine=engine),
+        dicom_codes=codes,
     )
     serve_models(
         settings,

@@ -11,6 +11,7 @@ import pytest
 
 from decathlete.errors import ServiceError
 from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.dicom import read_structure_codes
 from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
@@ -36,11 +37,11 @@ def meaning_of(path: Path) -> str:
     return str(made.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence[0].CodeMeaning)
 
 
-def make_models(folder: Path, n_channels: int = 1) -> ModelCache:
+def make_models(folder: Path, n_channels: int = 1, **changes: Any) -> ModelCache:
     plan = make_test_plan(n_channels=n_channels, structure_codes={"c1": CODE})
     ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
     options = PredictOptions(device="cpu", precision="fp32", engine="torch")
-    return ModelCache([ModelSource(folder=folder, name="m")], options)
+    return ModelCache([ModelSource(folder=folder, name="m")], options, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +79,35 @@ def test_results_as_dicom_equal_the_label_map(models: ModelCache, series: Path, 
         find_format("dicom-seg", "nifti")
 
 
+def test_codes_of_the_service_precede_those_of_the_model(
+    series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "dataset.json").write_text(
+        '{"dicom_codes": {"c1": {"code": "T-2", "scheme": "99X", "meaning": "Other thing"},'
+        ' "c9": {"code": "T-9", "scheme": "99X", "meaning": "No thing"}}}'
+    )
+    models = make_models(tmp_path / "m", codes=read_structure_codes(tmp_path / "dataset.json"))
+    assert "no model segments c9" in caplog.text
+    with models.use("m") as predictor:
+        write_result(tmp_path, [series], predictor.predict(series), predictor)
+    job = FinishedJob(images=[series], result=tmp_path, input_kind="dicom", model=models.info("m"))
+    assert [meaning_of(find_format(name, "dicom").write(job)) for name in ("dicom-seg", "rtstruct")] == [
+        "Other thing",
+        "Other thing",
+    ]
+    node = make_node(DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x"), models, "m")
+    store_series(node, series)
+    assert node.compute_next()
+    (result,) = (node.store.job_folder(node.store.jobs()[0]) / "results").iterdir()
+    assert meaning_of(result) == "Other thing"
+    node.stop()
+
+
 def store_series(node: DicomNode, *folders: Path) -> None:
     for file in (file for folder in folders for file in folder.iterdir()):
         one = pydicom.dcmread(file)
         uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
-        node.store.add_instances([Instance(content=file.read_bytes(), origin="web", **uids)], now=0.0)
+        node.store.add_instances([Instance(content=file.read_bytes(), origin="store", **uids)], now=0.0)
 
 
 def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_path: Path) -> None:

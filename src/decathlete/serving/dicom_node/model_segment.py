@@ -55,7 +55,7 @@ class _ModelSegment:
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
         with self._models.use(self._name) as predictor:
             prediction = predictor.predict(sources)
-            labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
+            labels, settings = predictor.labels, predictor.settings
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
         write_dicom_result(
             path,
@@ -64,6 +64,6 @@ class _ModelSegment:
             labels=labels,
             source=sources[0],
             settings=settings,
-            codes=codes,
+            codes=self._models.info(self._name).structure_codes,
         )
         return (path,)

@@ -19,7 +19,7 @@ text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; } pre { ove
 </style></head><body>
 <h1>{{ api.info.title }} API</h1>
 <p>{{ api.info.description }} Version {{ api.info.version }}. The same description for programs:
-<a href="/openapi.json">openapi.json</a>.</p>
+<a href="openapi.json">openapi.json</a>.</p>
 <p>If the service has a token, send it with each request: <code>Authorization: Bearer TOKEN</code>. Errors are JSON:
 <code>{"error": {"code", "message", "remedy"}}</code>.</p>
 <pre>curl -H "Authorization: Bearer $TOKEN" -H "X-File-Name: image.nii.gz" --data-binary @image.nii.gz \\

@@ -141,6 +141,7 @@ def test_each_plane_and_each_key_changes_the_view(model, tmp_path) -> None:
 
 def test_a_person_without_a_mouse_reaches_everything(model, tmp_path) -> None:
     with service_client(settings_for(model, tmp_path / "data")) as client, browser_page() as page:
+        page.on("filechooser", lambda _: None)  # from the start: Chromium needs a moment until tests get the choosers
         page.goto(str(client.base_url))
         page.wait_for_selector("#start:not([hidden])")
         reached = []

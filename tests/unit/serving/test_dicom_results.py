@@ -79,6 +79,14 @@ def test_results_as_dicom_equal_the_label_map(models: ModelCache, series: Path, 
         find_format("dicom-seg", "nifti")
 
 
+def test_formats_without_their_package_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("decathlete.serving.results.find_spec", lambda name: None if name == "highdicom" else name)
+    assert formats_for("dicom") == ["nifti", "rtstruct"]
+    with pytest.raises(ServiceError, match="highdicom is not installed") as caught:
+        find_format("dicom-seg", "dicom")
+    assert caught.value.code == "E-SERVICE-NOT-OFFERED"
+
+
 def test_codes_of_the_service_precede_those_of_the_model(
     series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -39,7 +39,7 @@ def make_node(settings: DicomNodeSettings, models: ModelCache, name: str) -> Dic
         OptionError: a rule of ``settings.series`` is not valid.
         MissingPackageError: the extra ``[dicom]`` is not installed.
     """
-    require_dicom_packages("dicom-seg")
+    require_dicom_packages("dicom-seg", alternative=None)
     choice = SeriesChoice.of_model(models.info(name).channels, settings.series)
     with models.use(name) as predictor:
         digests = tuple(use.digest for use in predictor.settings.models)

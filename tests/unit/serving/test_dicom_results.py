@@ -17,7 +17,7 @@ from decathlete.io.images import read_grid, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.dicom_node.model_segment import make_node
-from decathlete.serving.dicom_node.node import DicomNode
+from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
 from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
@@ -147,4 +147,31 @@ def test_the_node_segments_a_study_with_a_model_of_several_channels(series: Path
     with models.use("m") as predictor:
         truth = predictor.predict([series, other]).label_ZYX
     np.testing.assert_array_equal(paint(result, series), truth)
+    node.stop()
+
+
+def test_an_orderly_end_of_the_node_puts_the_job_back(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
+    for _ in range(MAX_STARTS + 1):
+        node = make_node(settings, models, "m")
+        store_series(node, series)
+        node._stopping.set()  # as if it was stopped during the computation
+        assert node.compute_next()
+        (job,) = node.store.jobs()
+        assert (job.state, job.starts) == ("queued", 0)
+        node.stop()
+    node = make_node(settings, models, "m")
+    assert node.compute_next()
+    assert node.status().jobs == {"computed": 1}
+    assert [path.name for path in node.store.job_folder(job).iterdir() if path.name != "series"] == ["results"]
+    node.stop()
+
+
+def test_a_computation_of_the_node_has_a_limit_of_time(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", job_seconds=0.0)
+    node = make_node(settings, models, "m")
+    store_series(node, series)
+    assert node.compute_next()
+    (job,) = node.store.jobs()
+    assert (job.state, job.reason) == ("failed", "E-SERVICE-TIME: ServiceError")
     node.stop()

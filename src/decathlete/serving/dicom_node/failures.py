@@ -15,6 +15,10 @@ _MAX_DOUBLINGS = 10
 log = logging.getLogger(__name__)
 
 
+class NodeStoppedError(Exception):
+    """Ends a computation when the node is stopped."""
+
+
 def backoff_seconds(first_s: float, n_failures: int, *, longest_s: float = _LONGEST_WAIT_S) -> float:
     """Return how long to wait after failures: ``first_s``, doubled with each one.
 

@@ -15,7 +15,7 @@ from decathlete.io.dicom_series import DicomSeries, sort_series, stage_series
 from decathlete.serving.dicom_node.archive import Archive
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.delivery import send_by_store, send_by_web
-from decathlete.serving.dicom_node.failures import backoff_seconds, describe_failure
+from decathlete.serving.dicom_node.failures import NodeStoppedError, backoff_seconds, describe_failure
 from decathlete.serving.dicom_node.instance_files import linked_files
 from decathlete.serving.dicom_node.node_job import NodeJob, NodeStatus
 from decathlete.serving.dicom_node.node_store import NodeStore
@@ -39,6 +39,7 @@ class DicomNode:
         segment: computes one image.
         choice: of the series that are segmented; others are skipped.
         digests: digests of the model; series with a SEG that names one are skipped.
+        stopping: set by :meth:`stop`; ``segment`` may raise :class:`NodeStoppedError` then.
         clock: seconds since 1970.
     """
 
@@ -49,12 +50,13 @@ class DicomNode:
         *,
         choice: SeriesChoice = SeriesChoice(),
         digests: Sequence[str] = (),
+        stopping: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self.store = NodeStore(settings.data, unit=choice.unit, digests=digests)
         self._segment, self._choice, self._clock = segment, choice, clock
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._receiver = Receiver(settings, self.store, clock=clock) if settings.port is not None else None
         self._archive = (
             Archive(
@@ -194,6 +196,8 @@ class DicomNode:
         self.store.count_start(job)
         try:
             self._segment_job(job)
+        except NodeStoppedError:
+            self.store.postpone(job, self._clock())  # its start does not count: an orderly end is no crash
         except Exception as problem:
             reason = describe_failure(problem)
             if _is_temporary(problem) and self._clock() < job.created + self.settings.keep_seconds:

@@ -33,8 +33,8 @@ def make_node(tmp_path: Path, clock: Clock, web: Web) -> Iterator[MakeNode]:
     """A node that polls an archive and whose steps the test makes itself."""
     nodes: list[DicomNode] = []
 
-    def make(*channels: str) -> DicomNode:
-        settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
+    def make(*channels: str, **changes: Any) -> DicomNode:
+        settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", **changes)
         choice = SeriesChoice.of_model(channels or ("CT",))
         node = DicomNode(settings, segment, choice=choice, digests=("a" * 64,), clock=clock)
         node._archive.client = web  # type: ignore[union-attr]
@@ -144,6 +144,19 @@ def test_a_part_of_a_series_is_not_segmented(make_node: MakeNode, web: Web, cloc
     finish(node)
     assert states(node) == []
     assert [failed.reason for failed in node.status().failed_copies] == ["the archive sent 2 of 3 instances"]
+
+
+def test_a_series_without_room_stops_no_other(make_node: MakeNode, web: Web, clock: Clock, tmp_path: Path) -> None:
+    web.series = [slices(tmp_path, "large", n_slices=9), slices(tmp_path, "ct")]
+    node = make_node(max_bytes=5000)
+    poll(node, clock, n_times=2)
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+    assert node.store.stored_bytes() <= 5000
+    assert ["no room" in failed.reason for failed in node.status().failed_copies] == [True]
+    files = [path for path in (tmp_path / "node" / "series").rglob("*") if path.is_file()]
+    assert len(files) == 3
 
 
 @pytest.mark.parametrize("entry", [{}, {"0020000D": {"Value": ["1.2"]}, "0020000E": {"Value": ["1.3"]}}])

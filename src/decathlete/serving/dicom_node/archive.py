@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from decathlete.core.extras import import_optional
@@ -33,6 +33,7 @@ class Archive:
         modalities: of the series that are segmented.
         digests: of the models; a series with a SEG that names one of them was segmented before.
         unit: with ``study``, a SEG of one series counts for the whole study.
+        max_bytes: greatest size of all stored series.
         first_wait_s: time before the second attempt to copy a series.
         should_stop: whether to end between two series.
         clock: seconds since 1970.
@@ -51,6 +52,7 @@ class Archive:
         modalities: Sequence[str],
         digests: Sequence[str],
         unit: Unit = "series",
+        max_bytes: int,
         first_wait_s: float,
         should_stop: Callable[[], bool],
         clock: Callable[[], float],
@@ -59,6 +61,7 @@ class Archive:
         self.client: Any = api.DICOMwebClient(url)
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
         self._unit, self._clock, self._should_stop = unit, clock, should_stop
+        self._max_bytes = max_bytes
         self.failed = FailedCopies(first_wait_s=first_wait_s, clock=clock)
         self._is_listed = False
         self._busy: frozenset[str] = frozenset()
@@ -184,17 +187,35 @@ class Archive:
             raise ServiceError(
                 f"the archive sent {len(datasets)} of {n_instances} instances", remedy="check the log of the archive"
             )
-        instances = (
-            Instance(
+        instances = _limited(self._instances(datasets, study_uid, series_uid), store.room_bytes(self._max_bytes))
+        store.add_instances(instances, now=self._clock())
+
+    @staticmethod
+    def _instances(datasets: Iterable[Any], study_uid: str, series_uid: str) -> Iterator[Instance]:
+        for dataset in datasets:
+            yield Instance(
                 content=_encode(dataset),
                 sop_uid=str(dataset.SOPInstanceUID),
                 series_uid=series_uid,
                 study_uid=study_uid,
                 origin="web",
             )
-            for dataset in datasets
-        )
-        store.add_instances(instances, now=self._clock())
+
+
+def _limited(instances: Iterable[Instance], n_bytes: int) -> Iterator[Instance]:
+    """Yield instances as long as there is room for them.
+
+    Raises:
+        ServiceError: they are too large.
+    """
+    for instance in instances:
+        n_bytes -= len(instance.content)
+        if n_bytes < 0:
+            raise ServiceError(
+                "there is no room for it: limit of the stored series, or of the disk",
+                remedy="free disk space, or start the service with a shorter --keep",
+            )
+        yield instance
 
 
 def _encode(dataset: Any) -> bytes:

@@ -64,6 +64,7 @@ class DicomNode:
                 modalities=choice.modalities or settings.modalities,
                 digests=digests,
                 unit=choice.unit,
+                max_bytes=settings.max_bytes,
                 first_wait_s=settings.retry_seconds,
                 should_stop=self._stopping.is_set,
                 clock=clock,

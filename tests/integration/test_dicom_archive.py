@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pydicom
 import pynetdicom
@@ -152,3 +156,82 @@ def test_a_study_of_an_archive_is_segmented_once(launcher, model, archive, study
     read = dcmqi_voxels(found, tmp_path / "dcmqi", tuple(np.unique(expected[expected > 0])), geometry)
     for number, voxels in read.items():
         np.testing.assert_array_equal(voxels, np.argwhere(expected == number))
+
+
+class SlowArchive:
+    """A proxy before an archive that holds back one series, until it is opened.
+
+    Attributes:
+        held: whether a client waits for the series.
+        opened: set it to send the series.
+    """
+
+    def __init__(self, archive: Orthanc, series_uid: str) -> None:
+        self.held, self.opened = threading.Event(), threading.Event()
+        self._archive, self._series_uid = archive.web, series_uid
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Run it, and provide its address."""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.pass_on(self)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            self.opened.set()
+            server.shutdown()
+            server.server_close()
+
+    def pass_on(self, request: BaseHTTPRequestHandler) -> None:
+        if request.path.endswith(f"/series/{self._series_uid}"):
+            self.held.set()
+            self.opened.wait()
+        content = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        headers = {name: request.headers[name] for name in ("Accept", "Content-Type") if name in request.headers}
+        answer = httpx.request(request.command, self._archive + request.path, content=content, headers=headers)
+        try:
+            request.send_response(answer.status_code)
+            request.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+            request.send_header("Content-Length", str(len(answer.content)))
+            request.end_headers()
+            request.wfile.write(answer.content)
+        except OSError:  # the client was killed
+            pass
+
+
+def test_a_study_whose_copy_is_killed_between_two_series_is_segmented_once(
+    launcher, model, archive, study, tmp_path
+) -> None:
+    archive.store(study["scout"], study["ct"], study["pet"])
+    pet_uid = str(slices(study["pet"])[0].SeriesInstanceUID)
+    slow = SlowArchive(archive, pet_uid)
+    with (
+        slow.running() as address,
+        ServiceProcess(launcher, model, tmp_path / "data", "--dicomweb", address, "--dicomweb-every", "1") as service,
+    ):
+        wait_for(lambda: "copied a series of 9 instances" in service.log.read_text(), service)
+        assert slow.held.wait(_WAIT_S)
+        service.kill()
+        service.start()
+        time.sleep(12)  # longer than a study must be quiet: what was copied is not the whole study
+        assert ": skipped" not in service.log.read_text()
+        slow.opened.set()
+        wait_for(lambda: len(archive.segmentations(tmp_path / "found")) == 1, service)
+        time.sleep(14)
+        (found,) = archive.segmentations(tmp_path / "found")
+        assert (n_computed(service), n_referenced(found)) == (1, 9)
+        assert httpx.get(f"{service.address}/api/v1/dicom-node").json()["jobs"]["sent"] == 1
+        assert service.stop() == 0
+    expected = load_predictor(model, FP32).predict([study["ct"], study["pet"]]).label_ZYX
+    np.testing.assert_array_equal(labels_in(found, study["ct"]), expected)

@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 from matplotlib.image import imread
 
 from decathlete.io.images import read_label
+from decathlete.serving.dicom_node.failures import FailedCopy
+from decathlete.serving.dicom_node.node_job import NodeStatus
+from decathlete.serving.service import Service
 from decathlete.workflows.predict import predict
 from service_support import FP32, TOKEN, image_bytes, save_model, service_client, settings_for
 from viewer_support import browser_page
@@ -137,6 +141,7 @@ def test_each_plane_and_each_key_changes_the_view(model, tmp_path) -> None:
 
 def test_a_person_without_a_mouse_reaches_everything(model, tmp_path) -> None:
     with service_client(settings_for(model, tmp_path / "data")) as client, browser_page() as page:
+        page.on("filechooser", lambda _: None)  # from the start: Chromium needs a moment until tests get the choosers
         page.goto(str(client.base_url))
         page.wait_for_selector("#start:not([hidden])")
         reached = []
@@ -206,3 +211,22 @@ def test_a_narrow_window_needs_no_scrolling_to_the_side(model, tmp_path, scheme)
         wait_for_result(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.is_visible("[data-format='nifti']")
+
+
+def test_the_page_shows_what_the_dicom_node_waits_for(model, tmp_path) -> None:
+    settings = settings_for(model, tmp_path / "data")
+    failed = FailedCopy(n_instances=30, attempts=2, next_attempt=1.8e9, reason="HTTP status 500")
+    status = NodeStatus(jobs={"sent": 4, "failed": 1}, n_undelivered=1, failed_copies=(failed,), archive_problem=None)
+    service = Service(settings)
+    with service_client(settings, service) as client, browser_page() as page:
+        page.goto(str(client.base_url))
+        page.wait_for_selector("#start:not([hidden])")
+        assert page.is_hidden("#node")  # none runs
+        service.node = SimpleNamespace(status=lambda: status)
+        page.reload()
+        page.wait_for_selector("#node:not([hidden])")
+        assert page.inner_text("#node-jobs") == "4 results sent, 1 failed. The log has the reasons."
+        problems = page.inner_text("#node-problems")
+        assert "1 result was not accepted by the receiver" in problems
+        assert "1 series of the archive could not be copied: HTTP status 500. Next attempt:" in problems
+        assert "2027" in problems

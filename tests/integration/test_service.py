@@ -263,12 +263,23 @@ def test_a_restart_finishes_what_was_accepted_once(settings: ServiceSettings) ->
         assert {job: client.get(f"{JOBS}/{job}/result").content for job in jobs} == results
 
 
+def test_a_job_is_computed_however_often_the_service_ends_in_order(settings: ServiceSettings) -> None:
+    with gated(settings) as (client, _, gate):
+        job = send(client, image_bytes()).json()["id"]
+        gate.computing.wait()
+    for _ in range(MAX_STARTS):
+        with gated(settings) as (_, _, gate):
+            gate.computing.wait()
+    with service_client(settings) as client:
+        assert wait_for(client, job)["state"] == "done"
+
+
 def test_a_job_that_ends_the_process_is_not_tried_for_ever(settings: ServiceSettings) -> None:
     with gated(settings) as (client, service, gate):
         job = send(client, image_bytes()).json()["id"]
         gate.computing.wait()
     service = Service(settings)
-    for _ in range(MAX_STARTS - 1):
+    for _ in range(MAX_STARTS):
         service.store.requeue_running()
         service.store.take_next()
     with service_client(settings, service) as client:

@@ -10,14 +10,17 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from decathlete.core.locks import locked_folder
 from decathlete.errors import OptionError, OutputError
 from decathlete.io.images import read_label
-from decathlete.serving.http.server import serve
+from decathlete.serving.http.server import _Server, serve
 from service_support import (
     JOBS,
     Launcher,
@@ -155,6 +158,22 @@ def test_an_address_in_use_is_an_error_before_any_model_is_loaded(tmp_path: Path
         settings = settings_for(tmp_path / "missing", tmp_path / "data", port=other.getsockname()[1])
         with pytest.raises(OptionError, match="cannot listen at"):
             serve(settings)
+
+
+def test_the_address_is_announced_when_it_accepts_connections() -> None:
+    connected: list[bool] = []
+
+    def connect() -> None:
+        with socket.create_connection(listener.getsockname()):
+            connected.append(True)
+        server.should_exit = True
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(FastAPI(), log_config=None)
+        server = _Server(config, SimpleNamespace(stopping=threading.Event()), on_start=connect)  # type: ignore[arg-type]
+        server.run(sockets=[listener])
+    assert connected == [True]
 
 
 @pytest.mark.full

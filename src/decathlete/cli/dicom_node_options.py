@@ -86,7 +86,7 @@ class DicomNodeArguments:
         ),
     ] = None
 
-    def to_settings(self, data: Path, *, keep_seconds: float) -> DicomNodeSettings | None:
+    def to_settings(self, data: Path, *, job_seconds: float, keep_seconds: float) -> DicomNodeSettings | None:
         """Return the options as :class:`DicomNodeSettings`; ``None`` if there is no node.
 
         Args:
@@ -113,6 +113,7 @@ class DicomNodeArguments:
             series=tuple(self.series or ()),
             dicomweb=self.dicomweb,
             poll_seconds=self.dicomweb_every or 60.0,
+            job_seconds=job_seconds,
             keep_seconds=keep_seconds,
         )
 

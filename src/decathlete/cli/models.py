@@ -186,4 +186,4 @@ def predict(
             executor=executor,
             progress=TerminalReporter().cases("predict"),
         )
-    echo(f"{len(predictions)} predictions in {output}")
+    echo(f"{len(predictions)} prediction{'s' * (len(predictions) != 1)} in {output}")

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 DICOM = "DICOM"
 
+DicomCodes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=DICOM,
+        show_default="those of the model, or SNOMED CT by name",
+        help="Codes and colours of structures in DICOM objects: a dataset.json with the field dicom_codes.",
+    ),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputArguments:
@@ -49,15 +59,7 @@ class OutputArguments:
             "(smaller).",
         ),
     ] = None
-    dicom_codes: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=DICOM,
-            show_default="SNOMED CT by name",
-            help="Codes and colours of structures in DICOM objects: a dataset.json with the field dicom_codes.",
-        ),
-    ] = None
+    dicom_codes: DicomCodes = None
 
     def to_output_kind(self, image_formats: Mapping[str, Any]) -> OutputKind:
         """Return the options as :class:`OutputKind`.

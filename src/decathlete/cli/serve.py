@@ -10,6 +10,7 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.component_settings import EngineSettings, choose_engine, engine_assignments
 from decathlete.cli.dicom_node_options import DicomNodeArguments
+from decathlete.cli.output_options import DicomCodes
 from decathlete.cli.prediction_options import Engine, PredictionArguments
 from decathlete.cli.service_options import LOCAL, LimitArguments, ListenAddress, ProtectionArguments
 from decathlete.cli.terminal import echo
@@ -41,6 +42,7 @@ def serve(
     limits: LimitArguments,
     data: Data = Path("decathlete-service"),
     studies: Studies = None,
+    dicom_codes: DicomCodes = None,
     host: ListenAddress = LOCAL,
     precision: o.Precision = "auto",
     layout: o.Layout = "auto",
@@ -53,9 +55,11 @@ def serve(
 
     for package, title in (("fastapi", "FastAPI"), ("uvicorn", "uvicorn"), ("prometheus_client", "prometheus-client")):
         import_optional(package, title=title, extra="serve")
+    from decathlete.inference.output.dicom import read_structure_codes
     from decathlete.serving.http.server import serve as serve_models
     from decathlete.serving.settings import ModelSource, ServiceSettings
 
+    codes = read_structure_codes(dicom_codes) if dicom_codes is not None else {}
     settings = ServiceSettings(
         models=tuple(ModelSource.parse(text) for text in model),
         data=data,
@@ -73,9 +77,12 @@ def serve(
             layout=layout,
             engine=choose_engine(engine, engine_assignments(set_)),
         ),
+        dicom_codes=codes,
     )
     serve_models(
         settings,
-        dicom_node=dicom.to_settings(data, keep_seconds=settings.limits.keep_seconds),
+        dicom_node=dicom.to_settings(
+            data, job_seconds=settings.limits.job_seconds, keep_seconds=settings.limits.keep_seconds
+        ),
         on_start=lambda address: echo(f"serving at {address} (Ctrl-C ends the service)"),
     )

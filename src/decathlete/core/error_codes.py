@@ -686,8 +686,10 @@ _ENTRIES = (
         code="E-SERVICE-NOT-OFFERED",
         error="ServiceError",
         title="The service does not offer this",
-        meaning="A viewer used a part of MONAI Label's interface that Decathlete does not have, such as training.",
-        remedy="Train with `decathlete run`, and start the service with the new model.",
+        meaning="A viewer used a part of MONAI Label's interface that Decathlete does not have, such as training, or a "
+        "result was requested in a format whose package is not installed.",
+        remedy="Train with `decathlete run`, and start the service with the new model. For DICOM SEG and structure "
+        "sets, install the extra [dicom] where the service runs.",
     ),
     ErrorCode(
         code="E-SERVICE-REQUEST",

@@ -76,7 +76,7 @@ def make_image(
         files = [ReceivedFile(name=str(p.relative_to(unpacked)), path=p) for p in sorted(unpacked.rglob("*"))]
         files = [file for file in files if file.path.is_file() and not _is_hidden(file.name)]
     _move_numbered(files, numbered)
-    paths = _one_case(_choose_series(find_inputs(numbered, n_channels=len(channels)), channels, numbered))
+    paths = _one_case(_choose_series(_find_images(numbered, len(channels)), channels, numbered))
     check_image(paths, channels=channels, image_bytes=image_bytes)
     image = folder / "image"
     image.mkdir()
@@ -166,6 +166,19 @@ def _suffix_of_content(path: Path) -> str | None:
     if start[:10] == b"ObjectType":
         return ".mha"
     return ".nii" if start[344:347] in (b"n+1", b"ni1") or start[4:7] == b"n+2" else None
+
+
+def _find_images(folder: Path, n_channels: int) -> Mapping[str, tuple[Path, ...]]:
+    try:
+        return find_inputs(folder, n_channels=n_channels)
+    except ImageError as problem:
+        if problem.code != "E-IMAGE-NOT-FOUND":
+            raise
+        raise ImageError(
+            "the upload contains no image of a known kind",
+            remedy="send NIfTI, NRRD, MetaImage or a DICOM series, or a zip file of one image",
+            code=problem.code,
+        ) from problem
 
 
 def _choose_series(

@@ -150,6 +150,15 @@ class JobStore:
             cursor = database.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
         return cursor.rowcount
 
+    def put_back(self, job_id: str) -> None:
+        """Return a running job to its place in the queue, as if it had not been started."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET state = 'queued', started = NULL, starts = starts - 1 "
+                "WHERE id = ? AND state = 'running'",
+                (job_id,),
+            )
+
     def publish(self, job_id: str, *, volumes_ml: Mapping[str, float], warnings: Sequence[str]) -> bool:
         """Finish a running job; ``False``: it was deleted meanwhile, and its result must not be kept."""
         return self._finish(

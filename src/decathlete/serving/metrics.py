@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from decathlete.serving.dicom_node.node_job import NODE_JOB_STATES, NodeStatus
+
 if TYPE_CHECKING:
     from decathlete.serving.service import Service
 
@@ -66,3 +68,18 @@ class _StateCollector(Collector):
         yield GaugeMetricFamily("decathlete_models_loaded", "Loaded models.", len(models.loaded_names))
         yield GaugeMetricFamily("decathlete_model_bytes", "Size of the loaded models.", models.loaded_bytes)
         yield GaugeMetricFamily("decathlete_model_loads", "How many times a model was loaded.", models.n_loads)
+        if self._service.node is not None:
+            yield from _node_metrics(self._service.node.status())
+
+
+def _node_metrics(status: NodeStatus) -> Iterable[Metric]:
+    jobs = GaugeMetricFamily("decathlete_dicom_node_jobs", "Jobs of the DICOM node, by state.", labels=["state"])
+    for state in NODE_JOB_STATES:
+        jobs.add_metric([state], status.jobs.get(state, 0))
+    yield jobs
+    for name, help_, value in (
+        ("undelivered", "Results that their receiver did not accept yet.", status.n_undelivered),
+        ("failed_copies", "Series of the archive that could not be copied yet.", len(status.failed_copies)),
+        ("archive_problem", "1 if the last query of the archive failed.", status.archive_problem is not None),
+    ):
+        yield GaugeMetricFamily(f"decathlete_dicom_node_{name}", help_, int(value))

@@ -7,10 +7,11 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -52,7 +53,7 @@ class ModelInfo:
         dimension: 2 (slices) or 3; 3 if the model has members of both.
         n_bytes: size of its files, by which ``--model-memory`` counts.
         label_set: the same structures, for writers of results.
-        structure_codes: their codes in DICOM objects, where the dataset declared them.
+        structure_codes: their codes in DICOM objects, where the service or the dataset declared them.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ModelCache:
     Args:
         sources: the models.
         options: how they predict.
+        codes: structure -> its code in DICOM objects, which precedes that of a model.
         limit_bytes: memory for loaded models; ``None``: unlimited.
         load: loads one of them.
 
@@ -96,10 +98,11 @@ class ModelCache:
         sources: Sequence[ModelSource],
         options: PredictOptions,
         *,
+        codes: Mapping[str, StructureCode] = MappingProxyType({}),
         limit_bytes: int | None = None,
         load: LoadPredictor = load_predictor,
     ) -> None:
-        self._options, self._limit, self._load = options, limit_bytes, load
+        self._options, self._limit, self._load, self._codes = options, limit_bytes, load, codes
         self._using = threading.RLock()  # held while a model computes
         self._table = threading.Lock()  # held for moments, so that metrics never wait for a computation
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()  # least recently used first
@@ -108,6 +111,7 @@ class ModelCache:
         self.n_loads = 0
         for source in sources:
             self._add(source)
+        _warn_of_unknown_structures(codes, self.infos.values())
 
     @property
     def loaded_bytes(self) -> int:
@@ -167,7 +171,7 @@ class ModelCache:
             )
         self._make_room(n_bytes)
         predictor = self._load_counted(source.folder)
-        info = describe_model(predictor, name=source.name, n_bytes=n_bytes)
+        info = describe_model(predictor, name=source.name, n_bytes=n_bytes, codes=self._codes)
         if info.name in self.infos:
             raise OptionError(f"two models are called {info.name!r}", remedy="give each its own name: --model NAME=DIR")
         self.infos[info.name], self._folders[info.name] = info, source.folder
@@ -192,7 +196,9 @@ class ModelCache:
                 torch.cuda.empty_cache()
 
 
-def describe_model(predictor: Predictor, *, name: str | None = None, n_bytes: int = 0) -> ModelInfo:
+def describe_model(
+    predictor: Predictor, *, name: str | None, n_bytes: int, codes: Mapping[str, StructureCode]
+) -> ModelInfo:
     """Describe a loaded model; without a name it is called like the dataset that it was trained on."""
     plan, labels = predictor.ensembles[0].plan, predictor.labels
     colours = make_class_colours(len(labels.structures))
@@ -208,8 +214,14 @@ def describe_model(predictor: Predictor, *, name: str | None = None, n_bytes: in
         dimension=max(ensemble.plan.dims for ensemble in predictor.ensembles),
         n_bytes=n_bytes,
         label_set=labels,
-        structure_codes=predictor.structure_codes,
+        structure_codes={**predictor.structure_codes, **codes},
     )
+
+
+def _warn_of_unknown_structures(codes: Mapping[str, StructureCode], infos: Iterable[ModelInfo]) -> None:
+    names = dict.fromkeys(label.name for info in infos for label in info.labels)
+    if unknown := [name for name in codes if name not in names]:
+        log.warning("--dicom-codes: no model segments %s; structures: %s", ", ".join(unknown), ", ".join(names))
 
 
 def stored_bytes(folder: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from decathlete.core.choices import DicomKind
@@ -47,6 +48,7 @@ class ResultFormat:
         media_type: of the answer.
         file_name: of the download; it contains nothing of the input.
         input_kinds: kinds of input that it needs; empty: any.
+        package: that writes it, of the extra ``[dicom]``; empty: none is needed.
         write: returns the file, which it makes if need be.
     """
 
@@ -54,6 +56,12 @@ class ResultFormat:
     file_name: str
     write: Callable[[FinishedJob], Path]
     input_kinds: tuple[str, ...] = ()
+    package: str = ""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is installed."""
+        return not self.package or find_spec(self.package) is not None
 
 
 def _nifti(job: FinishedJob) -> Path:
@@ -75,46 +83,52 @@ def _dicom(kind: DicomKind, job: FinishedJob) -> Path:
     return path
 
 
-def _dicom_format(kind: DicomKind) -> ResultFormat:
+def _dicom_format(kind: DicomKind, package: str) -> ResultFormat:
     return ResultFormat(
         media_type="application/dicom",
         file_name=_DICOM_FILES[kind],
         write=partial(_dicom, kind),
         input_kinds=("dicom",),
+        package=package,
     )
 
 
 RESULT_FORMATS: dict[str, ResultFormat] = {
     "nifti": ResultFormat(media_type="application/gzip", file_name=LABEL_FILE, write=_nifti),
-    "dicom-seg": _dicom_format("dicom-seg"),
-    "rtstruct": _dicom_format("rtstruct"),
+    "dicom-seg": _dicom_format("dicom-seg", "highdicom"),
+    "rtstruct": _dicom_format("rtstruct", "contourpy"),
 }
 """Formats by their names in the API."""
 
 
 def formats_for(input_kind: str) -> list[str]:
     """Return the names of the formats that are offered for a kind of input."""
-    return [n for n, f in RESULT_FORMATS.items() if not f.input_kinds or input_kind in f.input_kinds]
+    return [n for n, f in RESULT_FORMATS.items() if f.is_installed and input_kind in (f.input_kinds or (input_kind,))]
 
 
 def find_format(name: str, input_kind: str) -> ResultFormat:
     """Return a format of results.
 
     Raises:
-        ServiceError: it is unknown, or not for this kind of input.
+        ServiceError: it is unknown, not for this kind of input, or its package is not installed.
     """
-    if name not in RESULT_FORMATS:
-        raise ServiceError(
-            f"there is no format {name!r}", remedy=f"use one of {', '.join(RESULT_FORMATS)}", code="E-SERVICE-REQUEST"
-        )
-    if name not in formats_for(input_kind):
-        kinds = ", ".join(RESULT_FORMATS[name].input_kinds)
+    chosen, offered = RESULT_FORMATS.get(name), ", ".join(formats_for(input_kind))
+    if chosen is None:
+        raise ServiceError(f"there is no format {name!r}", remedy=f"use one of {offered}", code="E-SERVICE-REQUEST")
+    if chosen.input_kinds and input_kind not in chosen.input_kinds:
+        kinds = ", ".join(chosen.input_kinds)
         raise ServiceError(
             f"results in the format {name} need an input of the kind {kinds}, and this one is {input_kind}",
-            remedy=f"use one of {', '.join(formats_for(input_kind))}",
+            remedy=f"use one of {offered}",
             code="E-SERVICE-REQUEST",
         )
-    return RESULT_FORMATS[name]
+    if not chosen.is_installed:
+        raise ServiceError(
+            f"this service cannot write the format {name}, since {chosen.package} is not installed",
+            remedy=f"use one of {offered}, or install the extra [dicom] where the service runs",
+            code="E-SERVICE-NOT-OFFERED",
+        )
+    return chosen
 
 
 def write_result(folder: Path, images: Sequence[Path], prediction: Prediction, predictor: Predictor) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decathlete.errors import DecathleteError, ServiceError
 from decathlete.serving.inputs import ReceivedFile, make_image
@@ -21,6 +21,9 @@ from decathlete.serving.results import FinishedJob, find_format, formats_for
 from decathlete.serving.settings import ServiceSettings
 from decathlete.serving.storage import Storage
 from decathlete.serving.worker import Worker
+
+if TYPE_CHECKING:
+    from decathlete.serving.dicom_node.node import DicomNode
 
 _EXPIRY_POLL_S = 30.0
 
@@ -34,11 +37,16 @@ class Service:
         load: loads a model.
         clock: seconds since 1970.
 
+    Attributes:
+        node: the DICOM node that runs beside it, for its status; ``None``: none.
+
     Raises:
         ModelError: a model is missing or damaged.
         OptionError: two models have one name, or one is larger than the memory for models.
         OutputError: the folder cannot be written.
     """
+
+    node: DicomNode | None = None
 
     def __init__(
         self,
@@ -48,7 +56,13 @@ class Service:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        self.models = ModelCache(settings.models, settings.options, limit_bytes=settings.model_memory_bytes, load=load)
+        self.models = ModelCache(
+            settings.models,
+            settings.options,
+            codes=settings.dicom_codes,
+            limit_bytes=settings.model_memory_bytes,
+            load=load,
+        )
         self.storage = Storage(settings.data)
         self.store = JobStore(self.storage.database, clock=clock)
         self.metrics = ServiceMetrics(self)

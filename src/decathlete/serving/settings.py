@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from decathlete.core.files import read_text
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.inference.options import PredictOptions
 
@@ -91,6 +93,7 @@ class ServiceSettings:
         allow_hosts: further names under which the service is reached, e.g. behind a proxy.
         model_memory_bytes: memory for loaded models, by the size of their files; ``None``: all stay loaded.
         options: how the models predict.
+        dicom_codes: structure -> its code in DICOM objects, which precedes that of the model.
 
     Raises:
         OptionError: no model, an address that others can reach without a token, or a value out of range.
@@ -107,6 +110,7 @@ class ServiceSettings:
     model_memory_bytes: int | None = None
     limits: ServiceLimits = ServiceLimits()
     options: PredictOptions = PredictOptions()
+    dicom_codes: Mapping[str, StructureCode] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.models:

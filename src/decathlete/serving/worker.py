@@ -133,6 +133,8 @@ class Worker:
             state = self._compute(job, self.running)
         except JobCancelled:
             state = "cancelled"
+            if self._stopping.is_set():  # an orderly end is no crash
+                self._store.put_back(job.id)
         except Exception as problem:
             self._store.fail(job.id, describe_error(problem, self._storage.root))
             state = "failed"

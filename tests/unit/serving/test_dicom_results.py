@@ -11,12 +11,13 @@ import pytest
 
 from decathlete.errors import ServiceError
 from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.dicom import read_structure_codes
 from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.dicom_node.model_segment import make_node
-from decathlete.serving.dicom_node.node import DicomNode
+from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
 from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
@@ -36,11 +37,11 @@ def meaning_of(path: Path) -> str:
     return str(made.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence[0].CodeMeaning)
 
 
-def make_models(folder: Path, n_channels: int = 1) -> ModelCache:
+def make_models(folder: Path, n_channels: int = 1, **changes: Any) -> ModelCache:
     plan = make_test_plan(n_channels=n_channels, structure_codes={"c1": CODE})
     ModelBundle.save(folder, TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)]))
     options = PredictOptions(device="cpu", precision="fp32", engine="torch")
-    return ModelCache([ModelSource(folder=folder, name="m")], options)
+    return ModelCache([ModelSource(folder=folder, name="m")], options, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +79,43 @@ def test_results_as_dicom_equal_the_label_map(models: ModelCache, series: Path, 
         find_format("dicom-seg", "nifti")
 
 
+def test_formats_without_their_package_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("decathlete.serving.results.find_spec", lambda name: None if name == "highdicom" else name)
+    assert formats_for("dicom") == ["nifti", "rtstruct"]
+    with pytest.raises(ServiceError, match="highdicom is not installed") as caught:
+        find_format("dicom-seg", "dicom")
+    assert caught.value.code == "E-SERVICE-NOT-OFFERED"
+
+
+def test_codes_of_the_service_precede_those_of_the_model(
+    series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "dataset.json").write_text(
+        '{"dicom_codes": {"c1": {"code": "T-2", "scheme": "99X", "meaning": "Other thing"},'
+        ' "c9": {"code": "T-9", "scheme": "99X", "meaning": "No thing"}}}'
+    )
+    models = make_models(tmp_path / "m", codes=read_structure_codes(tmp_path / "dataset.json"))
+    assert "no model segments c9" in caplog.text
+    with models.use("m") as predictor:
+        write_result(tmp_path, [series], predictor.predict(series), predictor)
+    job = FinishedJob(images=[series], result=tmp_path, input_kind="dicom", model=models.info("m"))
+    assert [meaning_of(find_format(name, "dicom").write(job)) for name in ("dicom-seg", "rtstruct")] == [
+        "Other thing",
+        "Other thing",
+    ]
+    node = make_node(DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x"), models, "m")
+    store_series(node, series)
+    assert node.compute_next()
+    (result,) = (node.store.job_folder(node.store.jobs()[0]) / "results").iterdir()
+    assert meaning_of(result) == "Other thing"
+    node.stop()
+
+
 def store_series(node: DicomNode, *folders: Path) -> None:
     for file in (file for folder in folders for file in folder.iterdir()):
         one = pydicom.dcmread(file)
         uids = {"sop_uid": one.SOPInstanceUID, "series_uid": one.SeriesInstanceUID, "study_uid": one.StudyInstanceUID}
-        node.store.add_instances([Instance(content=file.read_bytes(), origin="web", **uids)], now=0.0)
+        node.store.add_instances([Instance(content=file.read_bytes(), origin="store", **uids)], now=0.0)
 
 
 def test_the_node_segments_with_a_model(models: ModelCache, series: Path, tmp_path: Path) -> None:
@@ -114,4 +147,31 @@ def test_the_node_segments_a_study_with_a_model_of_several_channels(series: Path
     with models.use("m") as predictor:
         truth = predictor.predict([series, other]).label_ZYX
     np.testing.assert_array_equal(paint(result, series), truth)
+    node.stop()
+
+
+def test_an_orderly_end_of_the_node_puts_the_job_back(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x")
+    for _ in range(MAX_STARTS + 1):
+        node = make_node(settings, models, "m")
+        store_series(node, series)
+        node._stopping.set()  # as if it was stopped during the computation
+        assert node.compute_next()
+        (job,) = node.store.jobs()
+        assert (job.state, job.starts) == ("queued", 0)
+        node.stop()
+    node = make_node(settings, models, "m")
+    assert node.compute_next()
+    assert node.status().jobs == {"computed": 1}
+    assert [path.name for path in node.store.job_folder(job).iterdir() if path.name != "series"] == ["results"]
+    node.stop()
+
+
+def test_a_computation_of_the_node_has_a_limit_of_time(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", job_seconds=0.0)
+    node = make_node(settings, models, "m")
+    store_series(node, series)
+    assert node.compute_next()
+    (job,) = node.store.jobs()
+    assert (job.state, job.reason) == ("failed", "E-SERVICE-TIME: ServiceError")
     node.stop()

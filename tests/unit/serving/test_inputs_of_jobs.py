@@ -67,3 +67,13 @@ def test_a_choice_that_is_not_clear_is_an_error(study, tmp_path, channels, probl
     with pytest.raises(ImageError, match=problem) as caught:
         make_image(upload(tmp_path / "up" / "in", *study), tmp_path / "up", channels=channels, image_bytes=10**9)
     assert "--series" not in str(caught.value)
+
+
+def test_what_is_no_image_is_described_without_names_of_the_service(tmp_path) -> None:
+    (tmp_path / "0").write_bytes(b"hello " * 100)
+    (tmp_path / "up").mkdir()
+    files = [ReceivedFile(name="notes.txt", path=tmp_path / "0")]
+    with pytest.raises(ImageError, match="the upload contains no image of a known kind") as caught:
+        make_image(files, tmp_path / "up", channels=("CT",), image_bytes=10**9)
+    assert caught.value.code == "E-IMAGE-NOT-FOUND"
+    assert "series_" not in str(caught.value)

@@ -46,6 +46,17 @@ def test_jobs_start_in_the_order_of_acceptance(store: JobStore) -> None:
     assert all(job.starts == 1 and job.state == "running" for job in started if job)
 
 
+def test_a_job_that_is_put_back_was_not_started(store: JobStore) -> None:
+    add(store, "a", "b")
+    for _ in range(5):
+        taken = store.take_next()
+        assert taken is not None
+        assert (taken.id, taken.starts) == ("a", 1)
+        store.put_back("a")
+    store.put_back("b")  # it waits
+    assert [job.starts for i in "ab" if (job := store.get(i))] == [0, 0]
+
+
 def test_a_finished_job_keeps_what_it_was_told(store: JobStore, clock: Clock) -> None:
     add(store, "a", "b")
     store.take_next()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from decathlete.core.extras import import_optional
 from decathlete.core.lazy_import import lazy_import
+from decathlete.errors import ServiceError
 from decathlete.serving.dicom_node.choice import Unit
+from decathlete.serving.dicom_node.failures import FailedCopies
 from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.node_store import NodeStore
 
@@ -31,7 +33,13 @@ class Archive:
         modalities: of the series that are segmented.
         digests: of the models; a series with a SEG that names one of them was segmented before.
         unit: with ``study``, a SEG of one series counts for the whole study.
+        max_bytes: greatest size of all stored series.
+        first_wait_s: time before the second attempt to copy a series.
+        should_stop: whether to end between two series.
         clock: seconds since 1970.
+
+    Attributes:
+        failed: series that could not be copied.
 
     Raises:
         MissingPackageError: the package dicomweb-client is not installed.
@@ -44,48 +52,86 @@ class Archive:
         modalities: Sequence[str],
         digests: Sequence[str],
         unit: Unit = "series",
+        max_bytes: int,
+        first_wait_s: float,
+        should_stop: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         api = import_optional("dicomweb_client.api", title="dicomweb-client", extra="serve")
         self.client: Any = api.DICOMwebClient(url)
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
-        self._unit, self._clock = unit, clock
+        self._unit, self._clock, self._should_stop = unit, clock, should_stop
+        self._max_bytes = max_bytes
+        self.failed = FailedCopies(first_wait_s=first_wait_s, clock=clock)
+        self._is_listed = False
         self._busy: frozenset[str] = frozenset()
         self._sizes: dict[str, int] = {}
         self._finished: set[tuple[str, int]] = set()
 
-    def busy_studies(self) -> frozenset[str]:
-        """Return the studies of which some series are not copied yet; none, if each series is segmented by itself."""
-        return self._busy if self._unit == "study" else frozenset()
+    def busy_studies(self, store: NodeStore) -> frozenset[str]:
+        """Return the studies of which some series are not copied yet; none, if each series is segmented by itself.
+
+        After a restart, all stored studies of the archive count until the archive has listed their series.
+        """
+        if self._unit == "series":
+            return frozenset()
+        return self._busy if self._is_listed else store.studies_of_archive()
 
     def fetch_new(self, store: NodeStore) -> int:
-        """Copy series that are new and did not grow since the last call into the store; return their number."""
-        studies: dict[str, dict[str, int]] = defaultdict(dict)
-        for study_uid, series_uid, n_instances in self._search():
-            studies[study_uid][series_uid] = n_instances
-        self._busy &= studies.keys()
-        return sum(self._fetch_study(study_uid, sizes, store) for study_uid, sizes in studies.items())
+        """Copy series that are new and did not grow since the last call into the store; return their number.
 
-    def _fetch_study(self, study_uid: str, sizes: Mapping[str, int], store: NodeStore) -> int:
+        A series that cannot be copied does not stop the others. It is tried again later, see :class:`FailedCopies`.
+
+        Raises:
+            Exception: the archive cannot be queried; of requests, in many kinds.
+        """
+        studies = self._list_studies()
+        new = {study_uid: self._find_new(sizes, store) for study_uid, sizes in studies.items()}
+        self._busy = frozenset(study_uid for study_uid, sizes in new.items() if sizes)
+        self._is_listed = True
+        self.failed.keep_only({uid for sizes in new.values() for uid in sizes})
+        n_copied = 0
+        for study_uid, sizes in studies.items():
+            if new[study_uid] and not self._should_stop():
+                n_copied += self._fetch_study(study_uid, sizes, new[study_uid], store)
+        return n_copied
+
+    def _find_new(self, sizes: Mapping[str, int], store: NodeStore) -> dict[str, int]:
+        """Return the series of a study that are neither stored nor known to be segmented."""
+        return {uid: n for uid, n in sizes.items() if (uid, n) not in self._finished and store.count_instances(uid) < n}
+
+    def _fetch_study(self, study_uid: str, sizes: Mapping[str, int], new: Mapping[str, int], store: NodeStore) -> int:
         """Copy the series of a study (identifier -> number of instances) that are to be segmented."""
-        new = {uid: n for uid, n in sizes.items() if (uid, n) not in self._finished and store.count_instances(uid) < n}
-        ready = {uid: n for uid, n in new.items() if self._sizes.get(uid) == n}  # others may still be growing
-        self._sizes.update(new)
-        segmented = self._segmented(study_uid, sizes) if ready else frozenset()
-        if segmented and self._unit == "study":
-            segmented = frozenset(sizes)
+        ready = {uid: n for uid, n in new.items() if self._sizes.get(uid) == n and self.failed.is_due(uid, n)}
+        self._sizes.update(new)  # others may still be growing
+        if not ready:
+            return 0
+        try:
+            segmented = self._segmented(study_uid, sizes)
+        except Exception as problem:  # such as a SEG object that the archive cannot describe
+            for uid, n in ready.items():
+                self.failed.add(uid, n, problem)
+            return 0
         finished = {(uid, n) for uid, n in ready.items() if uid in segmented}
         if finished:
             log.info("series of the archive that were segmented before: %d", len(finished))
         self._finished |= finished
-        to_copy = [uid for uid in ready if uid not in segmented]
-        self._busy |= {study_uid} if to_copy else set()
-        for uid in to_copy:
-            self._copy(study_uid, uid, store)
-        self._busy -= {study_uid}  # not after an error: the next call copies the other series
-        return len(to_copy)
+        to_copy = {uid: n for uid, n in ready.items() if uid not in segmented}
+        copied = [uid for uid, n in to_copy.items() if not self._should_stop() and self._copy(study_uid, uid, n, store)]
+        if new.keys() <= {*copied, *(uid for uid, _ in finished)}:
+            self._busy -= {study_uid}
+        return len(copied)
 
-    def _search(self) -> Iterator[tuple[str, str, int]]:
+    def _list_studies(self) -> dict[str, dict[str, int]]:
+        """Return study -> series -> number of instances; entries without these are left out."""
+        studies: dict[str, dict[str, int]] = defaultdict(dict)
+        for entry in self._search():
+            study_uid, series_uid, n_instances = (_value(entry, tag) for tag in (_STUDY, _SERIES, _N_INSTANCES))
+            if study_uid and series_uid and n_instances.isdecimal():
+                studies[study_uid][series_uid] = int(n_instances)
+        return studies
+
+    def _search(self) -> Iterator[Any]:
         for modality in self._modalities:
             offset = 0
             while True:
@@ -95,21 +141,22 @@ class Archive:
                     limit=_PAGE,
                     offset=offset,
                 )
-                yield from (
-                    (_value(one, _STUDY), _value(one, _SERIES), int(_value(one, _N_INSTANCES) or 0)) for one in found
-                )
+                yield from found
                 if len(found) < _PAGE:
                     break
                 offset += len(found)
 
     def _segmented(self, study_uid: str, sizes: Mapping[str, int]) -> frozenset[str]:
-        """Return the series of a study of which a SEG by one of the models refers to all instances."""
+        """Return the series of a study of which a SEG by one of the models refers to all instances.
+
+        If the study is segmented as a whole, one such series counts for all.
+        """
         found: set[str] = set()
         for one in self.client.search_for_series(study_uid, search_filters={"Modality": "SEG"}):
             for instance in self.client.retrieve_series_metadata(study_uid, _value(one, _SERIES)):
                 if _value(instance, _DEVICE) in self._digests or self._names_digest(instance):
                     found |= _referenced(instance, sizes)
-        return frozenset(found)
+        return frozenset(sizes if found and self._unit == "study" else found)
 
     def _names_digest(self, content: Any) -> bool:
         """Return whether the parameters of an algorithm, at any depth, contain a digest of the models."""
@@ -122,21 +169,53 @@ class Archive:
             self._names_digest(element.get("Value")) for element in content.values() if element.get("vr") == "SQ"
         )
 
-    def _copy(self, study_uid: str, series_uid: str, store: NodeStore) -> None:
-        """Copy a series; it is stored when it was received as a whole, since parts of it would be segmented."""
+    def _copy(self, study_uid: str, series_uid: str, n_instances: int, store: NodeStore) -> bool:
+        """Copy a series, and return whether that succeeded."""
+        try:
+            self._store(study_uid, series_uid, n_instances, store)
+        except Exception as problem:  # of requests, of pydicom, of the disk
+            self.failed.add(series_uid, n_instances, problem)
+            return False
+        self.failed.remove(series_uid)
+        log.info("copied a series of %d instances from the archive", n_instances)
+        return True
+
+    def _store(self, study_uid: str, series_uid: str, n_instances: int, store: NodeStore) -> None:
+        """Store a series when it was received as a whole, since parts of it would be segmented."""
         datasets = self.client.retrieve_series(study_uid, series_uid, media_types=(("application/dicom", "*"),))
-        instances = (
-            Instance(
+        if len(datasets) < n_instances:
+            raise ServiceError(
+                f"the archive sent {len(datasets)} of {n_instances} instances", remedy="check the log of the archive"
+            )
+        instances = _limited(self._instances(datasets, study_uid, series_uid), store.room_bytes(self._max_bytes))
+        store.add_instances(instances, now=self._clock())
+
+    @staticmethod
+    def _instances(datasets: Iterable[Any], study_uid: str, series_uid: str) -> Iterator[Instance]:
+        for dataset in datasets:
+            yield Instance(
                 content=_encode(dataset),
                 sop_uid=str(dataset.SOPInstanceUID),
                 series_uid=series_uid,
                 study_uid=study_uid,
                 origin="web",
             )
-            for dataset in datasets
-        )
-        store.add_instances(instances, now=self._clock())
-        log.info("copied a series of %d instances from the archive", len(datasets))
+
+
+def _limited(instances: Iterable[Instance], n_bytes: int) -> Iterator[Instance]:
+    """Yield instances as long as there is room for them.
+
+    Raises:
+        ServiceError: they are too large.
+    """
+    for instance in instances:
+        n_bytes -= len(instance.content)
+        if n_bytes < 0:
+            raise ServiceError(
+                "there is no room for it: limit of the stored series, or of the disk",
+                remedy="free disk space, or start the service with a shorter --keep",
+            )
+        yield instance
 
 
 def _encode(dataset: Any) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from contextlib import suppress
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -72,9 +73,27 @@ class InstanceFiles:
             with suppress(OSError):  # other instances of the series are in it
                 self.path(file).parent.rmdir()
 
+    def remove_unknown(self, known: Collection[str]) -> None:
+        """Remove all files but the known ones: what a killed process wrote and did not record."""
+        found = (path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file())
+        self.remove([file for file in found if file not in known])
+
     def remove_series(self, series_uid: str) -> None:
         """Remove all instances of a series."""
         remove(self._folder / _name(series_uid))
+
+
+@contextmanager
+def linked_files(files: Sequence[Path], folder: Path) -> Iterator[Path]:
+    """Provide a folder with links to files, and remove it at the end."""
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        for file in files:
+            os.link(file, folder / file.name)
+        yield folder
+    finally:
+        remove(folder)
 
 
 def _name(uid: str) -> str:

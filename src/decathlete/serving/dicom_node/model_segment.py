@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from decathlete.core.files import temporary_folder
+from decathlete.core.memory import translate_out_of_memory
+from decathlete.errors import ServiceError
 from decathlete.inference.output.dicom import require_dicom_packages, write_dicom_result
+from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
+from decathlete.inference.prediction import Prediction
+from decathlete.io.images import read_channels
 from decathlete.serving.dicom_node.choice import SeriesChoice
+from decathlete.serving.dicom_node.failures import NodeStoppedError
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
@@ -39,23 +48,31 @@ def make_node(settings: DicomNodeSettings, models: ModelCache, name: str) -> Dic
         OptionError: a rule of ``settings.series`` is not valid.
         MissingPackageError: the extra ``[dicom]`` is not installed.
     """
-    require_dicom_packages("dicom-seg")
+    require_dicom_packages("dicom-seg", alternative=None)
     choice = SeriesChoice.of_model(models.info(name).channels, settings.series)
     with models.use(name) as predictor:
         digests = tuple(use.digest for use in predictor.settings.models)
-    return DicomNode(settings, _ModelSegment(models, name), choice=choice, digests=digests)
+    stopping = threading.Event()
+    segment = _ModelSegment(models, name, stopping=stopping, job_seconds=settings.job_seconds)
+    return DicomNode(settings, segment, choice=choice, digests=digests, stopping=stopping)
 
 
 class _ModelSegment:
-    """Segments one image and writes a SEG object that refers to the series of its first channel."""
+    """Segments one image and writes a SEG object that refers to the series of its first channel.
 
-    def __init__(self, models: ModelCache, name: str) -> None:
+    Args:
+        stopping: ends a computation.
+        job_seconds: longest computation.
+    """
+
+    def __init__(self, models: ModelCache, name: str, *, stopping: threading.Event, job_seconds: float) -> None:
         self._models, self._name = models, name
+        self._stopping, self._job_seconds = stopping, job_seconds
 
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
-        with self._models.use(self._name) as predictor:
-            prediction = predictor.predict(sources)
-            labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
+        with self._models.use(self._name) as predictor, temporary_folder(output.parent) as scratch:
+            prediction = self._predict(sources, predictor, scratch)
+            labels, settings = predictor.labels, predictor.settings
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
         write_dicom_result(
             path,
@@ -64,6 +81,24 @@ class _ModelSegment:
             labels=labels,
             source=sources[0],
             settings=settings,
-            codes=codes,
+            codes=self._models.info(self._name).structure_codes,
         )
         return (path,)
+
+    def _predict(self, sources: Sequence[Path], predictor: Predictor, scratch: Path) -> Prediction:
+        end = time.monotonic() + self._job_seconds
+        with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
+            prepared = predictor.prepare(read_channels(sources))
+
+        def check(_share: float) -> None:
+            if self._stopping.is_set():
+                raise NodeStoppedError
+            if time.monotonic() > end:
+                raise ServiceError(
+                    f"the computation took longer than {self._job_seconds:g} s",
+                    remedy="start the service with a larger --max-time",
+                    code="E-SERVICE-TIME",
+                )
+
+        check(0.0)
+        return predictor.compute(prepared, scratch=scratch, progress=check)

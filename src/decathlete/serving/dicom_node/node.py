@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from decathlete.core.files import remove
@@ -16,7 +15,9 @@ from decathlete.io.dicom_series import DicomSeries, sort_series, stage_series
 from decathlete.serving.dicom_node.archive import Archive
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.delivery import send_by_store, send_by_web
-from decathlete.serving.dicom_node.node_job import NodeJob
+from decathlete.serving.dicom_node.failures import NodeStoppedError, backoff_seconds, describe_failure
+from decathlete.serving.dicom_node.instance_files import linked_files
+from decathlete.serving.dicom_node.node_job import NodeJob, NodeStatus
 from decathlete.serving.dicom_node.node_store import NodeStore
 from decathlete.serving.dicom_node.receiver import Receiver
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
@@ -26,8 +27,6 @@ Segment = Callable[[Sequence[Path], Path], Sequence[Path]]
 
 MAX_STARTS = 3
 """How many times a job is computed, so that a crash does not repeat without end."""
-_LONGEST_RETRY_S = 600.0
-_MAX_DOUBLINGS = 10
 _STEP_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -40,6 +39,7 @@ class DicomNode:
         segment: computes one image.
         choice: of the series that are segmented; others are skipped.
         digests: digests of the model; series with a SEG that names one are skipped.
+        stopping: set by :meth:`stop`; ``segment`` may raise :class:`NodeStoppedError` then.
         clock: seconds since 1970.
     """
 
@@ -50,11 +50,13 @@ class DicomNode:
         *,
         choice: SeriesChoice = SeriesChoice(),
         digests: Sequence[str] = (),
+        stopping: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self.store = NodeStore(settings.data, unit=choice.unit, digests=digests)
         self._segment, self._choice, self._clock = segment, choice, clock
+        self._stopping = stopping or threading.Event()
         self._receiver = Receiver(settings, self.store, clock=clock) if settings.port is not None else None
         self._archive = (
             Archive(
@@ -62,13 +64,16 @@ class DicomNode:
                 modalities=choice.modalities or settings.modalities,
                 digests=digests,
                 unit=choice.unit,
+                max_bytes=settings.max_bytes,
+                first_wait_s=settings.retry_seconds,
+                should_stop=self._stopping.is_set,
                 clock=clock,
             )
             if settings.dicomweb
             else None
         )
         self._next_poll = 0.0
-        self._stopping = threading.Event()
+        self._archive_problem: str | None = None
         self._threads = [threading.Thread(target=self._repeat, args=(step,), daemon=True) for step in self._steps()]
 
     @property
@@ -108,16 +113,28 @@ class DicomNode:
             return False
         self._next_poll = now + self.settings.poll_seconds
         try:
-            return self._archive.fetch_new(self.store) > 0
+            n_copied = self._archive.fetch_new(self.store)
         except Exception as problem:  # of requests, in many kinds; the archive may be back at the next poll
-            log.warning("the archive could not be queried (%s)", type(problem).__name__)
+            self._report_archive(describe_failure(problem))
             return False
+        self._report_archive(None)
+        return n_copied > 0
+
+    def status(self) -> NodeStatus:
+        """Return what the node has done, and what it waits for."""
+        jobs = self.store.jobs()
+        return NodeStatus(
+            jobs=dict(Counter(job.state for job in jobs)),
+            n_undelivered=sum(job.state == "computed" and job.attempts > 0 for job in jobs),
+            failed_copies=self._archive.failed.list() if self._archive is not None else (),
+            archive_problem=self._archive_problem,
+        )
 
     def compute_next(self) -> bool:
         """Make jobs of what is complete, and compute one; return whether there was one."""
         now = self._clock()
         busy = self._receiver.busy_series() if self._receiver is not None else frozenset()
-        busy |= self._archive.busy_studies() if self._archive is not None else frozenset()
+        busy |= self._archive.busy_studies(self.store) if self._archive is not None else frozenset()
         self.store.open_jobs(quiet_since=now - self.settings.quiet_seconds, busy=busy, now=now)
         self.store.delete_old(now - self.settings.keep_seconds)
         job = self.store.next_job("queued", now=now)
@@ -134,8 +151,8 @@ class DicomNode:
         try:
             self._send(job, sorted((self.store.job_folder(job) / "results").iterdir()))
         except Exception as problem:  # other results must not wait for this one, whatever is wrong with it
-            reason = problem.problem if isinstance(problem, ServiceError) else type(problem).__name__
-            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, reason, self._postpone(job))
+            reason, wait_s = describe_failure(problem), self._postpone(job)
+            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, reason, wait_s)
             return True
         self.store.finish(job, "sent")
         remove(self.store.job_folder(job))
@@ -158,10 +175,17 @@ class DicomNode:
 
     def _postpone(self, job: NodeJob) -> float:
         """Let a job wait before its next attempt; return for how many seconds."""
-        doubled: float = self.settings.retry_seconds * 2 ** min(job.attempts, _MAX_DOUBLINGS)
-        wait = min(doubled, _LONGEST_RETRY_S)
-        self.store.postpone(job, self._clock() + wait)
-        return wait
+        wait_s = backoff_seconds(self.settings.retry_seconds, job.attempts + 1)
+        self.store.postpone(job, self._clock() + wait_s)
+        return wait_s
+
+    def _report_archive(self, problem: str | None) -> None:
+        """Log once that the archive cannot be queried, and once that it can again."""
+        if problem is not None and problem != self._archive_problem:
+            log.warning("the archive could not be queried (%s); tried every %g s", problem, self.settings.poll_seconds)
+        elif problem is None and self._archive_problem is not None:
+            log.info("the archive can be queried again")
+        self._archive_problem = problem
 
     def _compute(self, job: NodeJob) -> None:
         if job.starts >= MAX_STARTS:
@@ -173,8 +197,10 @@ class DicomNode:
         self.store.count_start(job)
         try:
             self._segment_job(job)
+        except NodeStoppedError:
+            self.store.postpone(job, self._clock())  # its start does not count: an orderly end is no crash
         except Exception as problem:
-            reason = problem.code if isinstance(problem, DecathleteError) else type(problem).__name__
+            reason = describe_failure(problem)
             if _is_temporary(problem) and self._clock() < job.created + self.settings.keep_seconds:
                 log.warning("job %d: not computed (%s); tried again in %.0f s", job.number, reason, self._postpone(job))
             else:
@@ -230,16 +256,3 @@ def _is_temporary(problem: Exception) -> bool:
     if isinstance(problem, OutputError):
         return problem.code != "E-OUTPUT-DICOM"  # the series lacks what a segmentation object needs
     return isinstance(problem, OSError | InsufficientMemoryError)
-
-
-@contextmanager
-def linked_files(files: Sequence[Path], folder: Path) -> Iterator[Path]:
-    """Provide a folder with links to files, and remove it at the end."""
-    remove(folder)
-    folder.mkdir(parents=True)
-    try:
-        for file in files:
-            os.link(file, folder / file.name)
-        yield folder
-    finally:
-        remove(folder)

@@ -9,11 +9,15 @@ States of a job::
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
+
+from decathlete.serving.dicom_node.failures import FailedCopy
 
 Origin = Literal["store", "web"]
 NodeJobState = Literal["queued", "computed", "sent", "skipped", "failed"]
+NODE_JOB_STATES: tuple[NodeJobState, ...] = get_args(NodeJobState)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +69,20 @@ class NodeJob:
             attempts=row["attempts"],
             reason=row["reason"],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeStatus:
+    """What a node has done, and what it waits for. It contains nothing of a patient.
+
+    Attributes:
+        jobs: number of jobs in each state; states without jobs are left out.
+        n_undelivered: results that their receiver did not accept yet.
+        failed_copies: series of the archive that could not be copied yet.
+        archive_problem: why the last query of the archive failed; ``None``: it did not, or there is no archive.
+    """
+
+    jobs: Mapping[NodeJobState, int]
+    n_undelivered: int
+    failed_copies: tuple[FailedCopy, ...]
+    archive_problem: str | None

@@ -6,6 +6,7 @@ A job belongs to a *unit*: a series, or a study whose series are the channels of
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ from decathlete.serving.dicom_node.choice import Unit
 from decathlete.serving.dicom_node.instance_files import InstanceFiles, StoredInstance
 from decathlete.serving.dicom_node.node_database import open_database, transaction
 from decathlete.serving.dicom_node.node_job import Instance, NodeJob, NodeJobState
+
+_LEAST_FREE_BYTES = 10**9
 
 
 class NodeStore:
@@ -38,6 +41,7 @@ class NodeStore:
         self._lock = threading.RLock()
         self._database = open_database(folder)
         self._files = InstanceFiles(folder / "series")
+        self._files.remove_unknown({row["file"] for row in self._rows("SELECT file FROM instances")})
 
     def close(self) -> None:
         """Close the database."""
@@ -74,9 +78,19 @@ class NodeStore:
         """Return the number of stored instances of a series."""
         return int(self._rows("SELECT COUNT(*) AS n FROM instances WHERE series_uid = ?", series_uid)[0]["n"])
 
+    def studies_of_archive(self) -> frozenset[str]:
+        """Return the studies with instances that were copied from the archive."""
+        rows = self._rows("SELECT DISTINCT study_uid FROM instances WHERE origin = 'web'")
+        return frozenset(row["study_uid"] for row in rows)
+
     def stored_bytes(self) -> int:
         """Return the size of all instances."""
         return int(self._rows("SELECT COALESCE(SUM(n_bytes), 0) AS n FROM instances")[0]["n"])
+
+    def room_bytes(self, limit_bytes: int) -> int:
+        """Return how many more bytes can be stored: within a limit, and so that some of the disk stays free."""
+        free = shutil.disk_usage(self.folder).free - _LEAST_FREE_BYTES
+        return min(free, limit_bytes - self.stored_bytes())
 
     def files(self, unit_uid: str) -> tuple[Path, ...]:
         """Return the files of a unit."""

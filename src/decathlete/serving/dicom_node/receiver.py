@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,6 @@ from decathlete.serving.dicom_node.settings import DicomNodeSettings
 pynetdicom = lazy_import("pynetdicom")
 
 _SUCCESS, _NO_RESOURCES, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
-_LEAST_FREE_BYTES = 10**9
 _TIMEOUT_S = 60
 _MAX_ASSOCIATIONS = 20
 IMAGE_CLASSES = (
@@ -121,7 +119,7 @@ class Receiver:
         except Exception as problem:  # pydicom raises anything for what is not DICOM
             log.warning("an instance could not be read (%s) and was rejected", type(problem).__name__)
             return _NOT_UNDERSTOOD
-        if not self._has_room(len(instance.content)):
+        if len(instance.content) > self._store.room_bytes(self._settings.max_bytes):
             log.error("an instance was rejected: there is no room for it (limit of the stored series, or of the disk)")
             return _NO_RESOURCES
         with self._lock:
@@ -132,10 +130,6 @@ class Receiver:
             log.error("an instance could not be stored: %s", type(problem).__name__)
             return _NO_RESOURCES
         return _SUCCESS
-
-    def _has_room(self, n_bytes: int) -> bool:
-        free = shutil.disk_usage(self._store.folder).free
-        return free - n_bytes >= _LEAST_FREE_BYTES and self._store.stored_bytes() + n_bytes <= self._settings.max_bytes
 
     def _closed(self, event: Any) -> None:
         with self._lock:

@@ -56,6 +56,7 @@ class DicomNodeSettings:
         quiet_seconds: a series is complete when its associations are closed and no instance came for this time.
         poll_seconds: between two queries of the archive.
         retry_seconds: before a result that was not accepted is sent again; doubled each time, up to ten minutes.
+        job_seconds: longest computation of one job.
         keep_seconds: age at which series and results are deleted.
         max_bytes: greatest size of all stored series.
     """
@@ -72,6 +73,7 @@ class DicomNodeSettings:
     quiet_seconds: float = 10.0
     poll_seconds: float = 60.0
     retry_seconds: float = 10.0
+    job_seconds: float = 3600.0
     keep_seconds: float = 7 * 86400.0
     max_bytes: int = 50 * 10**9
 

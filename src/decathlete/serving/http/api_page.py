@@ -19,7 +19,7 @@ text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; } pre { ove
 </style></head><body>
 <h1>{{ api.info.title }} API</h1>
 <p>{{ api.info.description }} Version {{ api.info.version }}. The same description for programs:
-<a href="/openapi.json">openapi.json</a>.</p>
+<a href="openapi.json">openapi.json</a>.</p>
 <p>If the service has a token, send it with each request: <code>Authorization: Bearer TOKEN</code>. Errors are JSON:
 <code>{"error": {"code", "message", "remedy"}}</code>.</p>
 <pre>curl -H "Authorization: Bearer $TOKEN" -H "X-File-Name: image.nii.gz" --data-binary @image.nii.gz \\
@@ -27,7 +27,7 @@ text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; } pre { ove
 {% for tag, routes in groups.items() %}<h2>{{ tag|capitalize }}</h2>
 {% for route in routes %}<details><summary><b class="m">{{ route.method|upper }}</b> <code>{{ route.path }}</code>
 {{ route.summary }}</summary><div class="body">
-<p>{{ route.description }}</p>
+{% if route.description %}<p>{{ route.description }}</p>{% endif %}
 {% if route.parameters %}<table><thead><tr><th>Parameter</th><th>In</th><th>Meaning</th></tr></thead><tbody>
 {% for p in route.parameters %}<tr><td><code>{{ p.name }}</code>{{ "" if p.required else " (optional)" }}</td>
 <td>{{ p.in }}</td><td>{{ p.description }}</td></tr>{% endfor %}</tbody></table>{% endif %}
@@ -51,13 +51,14 @@ def _routes(api: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, methods in api["paths"].items():
         for method in (m for m in _METHODS if m in methods):
             route = methods[method]
+            summary, _, description = route.get("description", "").partition("\n\n")
             yield (
                 (route.get("tags") or ["other"])[0],
                 {
                     "path": path,
                     "method": method,
-                    "summary": route.get("summary", ""),
-                    "description": route.get("description", ""),
+                    "summary": summary,
+                    "description": description,
                     "parameters": route.get("parameters", []),
                     "body": list(route.get("requestBody", {}).get("content", {})),
                     "fields": _fields(api, route),

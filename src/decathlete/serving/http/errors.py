@@ -37,6 +37,8 @@ _STATUS_OF_CLASS: Mapping[type[DecathleteError], int] = {
     ArchiveError: 422,
     InsufficientMemoryError: 413,
 }
+_PLAIN = {404: "the service has no such address", 405: "this address does not support this method"}
+_SEE_DOCS = "the page /docs of the service lists all addresses and fields"
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "10"}}
 
 
@@ -73,14 +75,13 @@ def add_error_handlers(app: FastAPI, service: Service) -> None:
         assert isinstance(problem, RequestValidationError)  # for the type checker
         places = ", ".join(sorted({str(error["loc"][-1]) for error in problem.errors()}))
         service.metrics.rejected.labels("E-SERVICE-REQUEST").inc()
-        return error_response(422, "E-SERVICE-REQUEST", f"these fields are missing or not valid: {places}", "see /docs")
+        return error_response(422, "E-SERVICE-REQUEST", f"these fields are missing or not valid: {places}", _SEE_DOCS)
 
     async def plain(_request: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, HTTPException)  # for the type checker
         service.metrics.rejected.labels("E-SERVICE-REQUEST").inc()
-        return error_response(
-            problem.status_code, "E-SERVICE-REQUEST", str(problem.detail), "see /docs", headers=problem.headers
-        )
+        text = _PLAIN.get(problem.status_code, str(problem.detail))
+        return error_response(problem.status_code, "E-SERVICE-REQUEST", text, _SEE_DOCS, headers=problem.headers)
 
     async def gone(_request: Request, _problem: Exception) -> JSONResponse:
         return error_response(400, "E-SERVICE-REQUEST", "the connection ended before the upload was complete")

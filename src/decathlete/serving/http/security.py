@@ -236,9 +236,25 @@ def _with_headers(send: Send, scope: Scope) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in _headers_for(scope).items():
                 headers.setdefault(name, value)
+            if message["status"] == 307:
+                headers["Location"] = _relative_location(scope["path"], headers["Location"])
         await send(message)
 
     return send_with_headers
+
+
+def _relative_location(path: str, location: str) -> str:
+    """Return a redirect that adds or removes the last slash, as an address relative to the requested one.
+
+    The absolute one, which the router makes, lacks the path under which a proxy offers the service.
+
+    >>> _relative_location("/datastore", "http://host/datastore/?id=1"), _relative_location("/a/b/", "http://host/a/b")
+    ('datastore/?id=1', '../b')
+    """
+    target = urlsplit(location)
+    name = target.path.rstrip("/").rsplit("/", 1)[-1]
+    relative = f"../{name}" if path.endswith("/") else f"{name}/"
+    return f"{relative}?{target.query}" if target.query else relative
 
 
 def _headers_for(scope: Scope) -> Mapping[str, str]:

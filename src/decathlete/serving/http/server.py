@@ -38,7 +38,7 @@ def serve(
     Args:
         settings: models, address, protection and limits.
         dicom_node: a DICOM node that runs beside the service with its first model; ``None``: none.
-        on_start: called with the address, when the models are loaded.
+        on_start: called with the address, when it accepts connections.
 
     Raises:
         OptionError: the address cannot be used, two models have one name, or one is too large.
@@ -47,9 +47,9 @@ def serve(
     """
     with locked_folder(settings.data), _listen(settings) as listener, private_logging(), ExitStack() as stack:
         service = Service(settings)
-        stack.enter_context(running_node(dicom_node, service.models))
+        service.node = stack.enter_context(running_node(dicom_node, service.models))
         host, port = listener.getsockname()[:2]
-        on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
             create_app(settings, service),
             access_log=False,  # addresses may contain more than they should
@@ -60,15 +60,25 @@ def serve(
             forwarded_allow_ips="127.0.0.1,::1",
             lifespan="on",
         )
-        _Server(config, service).run(sockets=[listener])
+        _Server(config, service, on_start=lambda: on_start(address)).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """A server that ends event streams when a signal arrives."""
+    """A server that ends event streams when a signal arrives.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Args:
+        on_start: called when it accepts connections.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, *, on_start: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._on_start = service, on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell the caller; before, a client that reads the address would be refused."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_start()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 
 from decathlete.errors import ServiceError
+from decathlete.serving.dicom_node.node_job import NODE_JOB_STATES
 from decathlete.serving.http.security import COOKIE, SESSION_SECONDS, Sessions
 from decathlete.serving.service import Service
 from decathlete.version import __version__
@@ -37,6 +38,37 @@ class ModelBody(BaseModel):
     dimension: int
 
 
+class FailedCopyBody(BaseModel):
+    """A series that could not be copied from the archive.
+
+    Attributes:
+        attempts: how many failed.
+        next_attempt: seconds since 1970.
+        reason: of the last failure.
+    """
+
+    n_instances: int
+    attempts: int
+    next_attempt: float
+    reason: str
+
+
+class NodeBody(BaseModel):
+    """The DICOM node; nothing of a patient.
+
+    Attributes:
+        jobs: number of jobs by state: queued, computed (not sent yet), sent, skipped, failed.
+        undelivered: results that their receiver did not accept yet; they are sent again.
+        failed_copies: series of the archive that could not be copied; they are tried again.
+        archive_problem: why the last query of the archive failed; null: it did not, or there is no archive.
+    """
+
+    jobs: dict[str, int]
+    undelivered: int
+    failed_copies: list[FailedCopyBody]
+    archive_problem: str | None
+
+
 class Login(BaseModel):
     """The token of the service."""
 
@@ -61,6 +93,19 @@ def make_service_router(service: Service, sessions: Sessions) -> APIRouter:
             )
             for info in service.models.infos.values()
         ]
+
+    @router.get("/api/v1/dicom-node")
+    def get_dicom_node() -> NodeBody | None:
+        """Describe the DICOM node; null: none runs."""
+        if service.node is None:
+            return None
+        status = service.node.status()
+        return NodeBody(
+            jobs={state: status.jobs.get(state, 0) for state in NODE_JOB_STATES},
+            undelivered=status.n_undelivered,
+            failed_copies=[FailedCopyBody(**vars(failed)) for failed in status.failed_copies],
+            archive_problem=status.archive_problem,
+        )
 
     @router.post("/api/v1/login")
     def log_in(login: Login, request: Request) -> Response:

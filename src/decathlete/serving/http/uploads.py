@@ -278,5 +278,7 @@ def _make_receiver(request: Request, folder: Path, name: str) -> Receiver:
 
 def _malformed(why: str) -> ServiceError:
     return ServiceError(
-        f"the form with the files is malformed: {why}", remedy="send it again", code="E-SERVICE-REQUEST"
+        f"the form with the files is malformed: {why}",
+        remedy="send multipart/form-data, as `curl -F files=@IMAGE` does",
+        code="E-SERVICE-REQUEST",
     )

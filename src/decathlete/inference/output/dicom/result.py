@@ -77,14 +77,17 @@ class Segmented:
         return f"2.25.{number}"
 
 
-def require_dicom_packages(kind: DicomKind) -> None:
+def require_dicom_packages(kind: DicomKind, *, alternative: str | None = "use --format nifti") -> None:
     """Check that the packages for a kind of object are installed.
+
+    Args:
+        alternative: what to do without them, in the imperative.
 
     Raises:
         MissingPackageError: they are not.
     """
     module, title = ("highdicom", "highdicom") if kind == "dicom-seg" else ("contourpy", "contourpy")
-    import_optional(module, title=title, extra="dicom", alternative="use --format nifti")
+    import_optional(module, title=title, extra="dicom", alternative=alternative)
 
 
 def write_dicom_result(

@@ -56,7 +56,7 @@ def make_object(segmented: Segmented) -> Any:
         content_label="SEGMENTATION",
         content_description=_content_description(is_empty=is_empty),
         content_creator_name="Decathlete",
-        omit_empty_frames=True,
+        omit_empty_frames=not is_empty,  # an object needs a frame
         transfer_syntax_uid=_transfer_syntax(is_binary=is_binary),
     )
     _complete(segmentation, segmented)

@@ -30,6 +30,7 @@ async function call(path, options = {}) {
 }
 
 export const models = async () => (await call("models")).json();
+export const dicomNode = async () => (await call("dicom-node")).json(); // null: none runs
 export const job = async (id) => (await call(`jobs/${id}`)).json();
 export const remove = async (id) => { await call(`jobs/${id}`, { method: "DELETE" }); };
 export const input = async (id, signal) => (await call(`jobs/${id}/input?channel=0`, { signal })).blob();

@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { filesOfDrop, folderOf, problemWith, uploadOf } from "./files.js";
 import { duration, megabytes, moment, percent, sentence } from "./format.js";
+import { nodeText, nodeProblems } from "./node.js";
 import { Legend } from "./legend.js";
 import { Viewer } from "./viewer.js";
 
@@ -35,6 +36,7 @@ async function start() {
     return problem.status === 401 ? show("login") : showProblem(problem, "The service cannot be used now");
   }
   fillModels();
+  showNode();
   const id = location.hash.match(/^#job=([\w-]+)$/)?.[1];
   return id ? open(id) : show("start");
 }
@@ -43,6 +45,16 @@ function fillModels() {
   $("model").replaceChildren(...models.map((model) => new Option(model.name, model.name)));
   $("model").disabled = models.length < 2;
   describeModel();
+}
+
+async function showNode() {
+  const node = await api.dicomNode().catch(() => null);
+  $("node").hidden = !node;
+  if (!node) return;
+  $("node-jobs").textContent = nodeText(node);
+  const problems = nodeProblems(node).map((text) => Object.assign(document.createElement("li"), { textContent: text }));
+  $("node-problems").replaceChildren(...problems);
+  $("node-problems").hidden = !problems.length;
 }
 
 const chosenModel = () => models.find((model) => model.name === $("model").value) ?? models[0];
@@ -226,7 +238,7 @@ function home() {
   delete document.body.dataset.viewer;
   history.replaceState(null, "", location.pathname + location.search);
   say("start-wrong", "");
-  if (models.length) show("start"); else start();
+  if (models.length) { show("start"); showNode(); } else start();
 }
 
 async function cancel() {

@@ -98,8 +98,8 @@ OPTIONS = {
     "overlap overwrite precision set tta workers",
     "components": "json",
     "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-codes dicom-host dicom-node "
-    "dicomweb dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory overlap "
-    "port precision send-to series set studies token-file tta",
+    "dicomweb dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory "
+    "overlap port precision send-to series set studies token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite",
     "export openvino": "calibration dataset input int8 output overwrite",

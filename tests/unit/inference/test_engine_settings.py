@@ -105,6 +105,7 @@ def test_all_ways_to_choose_an_engine_are_equal() -> None:
     assert PredictOptions(engine=settings).updated(tta=True).engine == settings
 
 
+@pytest.mark.full
 def test_another_process_gets_the_same_settings() -> None:
     """A worker of a cluster, which has not imported the engine."""
     code = (

@@ -13,8 +13,7 @@ from decathlete.io.folder_tree import (
     PICTURE,
     FolderTree,
     describe_unused,
-    detached_headers,
-    is_image_data,
+    image_parts,
     is_slice,
     log_unused,
 )
@@ -105,9 +104,9 @@ def _cases_of_folder(tree: FolderTree, n_channels: int | None) -> dict[str, tupl
     images, pictures = split_pictures(p for p in entries if p.is_file() and is_image_name(p, slices=False))
     others = [p for p in entries if p.is_file() and not is_image_name(p, slices=False)]
     slices = [p for p in others if is_slice(p)]
-    headers = detached_headers(images)
+    parts = image_parts(images)
     tree.unused.update(dict.fromkeys(pictures, PICTURE))
-    tree.unused.update({p: NO_IMAGE for p in others if p not in slices and not is_image_data(p, headers)})
+    tree.unused.update({p: NO_IMAGE for p in others if p not in slices and p not in parts})
     found = list(group_channels(images, n_channels=n_channels).items())
     if len(slices) == 1 and images:
         found.append((strip_suffix(slices[0].name), (slices[0],)))

@@ -13,8 +13,7 @@ from decathlete.io.folder_tree import (
     NO_IMAGE,
     PICTURE,
     FolderTree,
-    detached_headers,
-    is_image_data,
+    image_parts,
     is_slice,
     log_unused,
 )
@@ -114,8 +113,8 @@ def _image_files(folder: Path, unused: Unused) -> list[Path]:
     tree = FolderTree(root=folder)
     files = list(tree.files())
     images, pictures = split_pictures(path for path in files if is_image_name(path, slices=False))
-    headers = detached_headers(images)
-    others = (path for path in files if not is_image_name(path, slices=False) and not is_image_data(path, headers))
+    parts = image_parts(images)
+    others = (path for path in files if not is_image_name(path, slices=False) and path not in parts)
     unused.update(tree.unused | dict.fromkeys(pictures, PICTURE))
     unused.update({path: _SLICE if is_slice(path) else NO_IMAGE for path in others})
     return sorted(images)

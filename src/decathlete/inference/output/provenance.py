@@ -16,6 +16,7 @@ from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
 from decathlete.core.sliding_window import SlidingWindow
+from decathlete.io.format_lookup import files_of
 from decathlete.version import __version__
 
 NOTICE = "Research use only. Not a medical device."
@@ -99,14 +100,20 @@ class PredictionRecord(Schema):
 
 
 def inputs_digest(paths: Sequence[Path]) -> str:
-    """Return the digest of the bytes of the files, in order; of a folder (DICOM), of its files by name."""
-    return value_digest([_path_digest(path) for path in paths])
+    """Return the digest of the bytes of the images' files, in order."""
+    return value_digest([image_digest(path) for path in paths])
 
 
-def _path_digest(path: Path) -> str | list[list[str]]:
-    if not path.is_dir():
+def image_digest(path: Path) -> str | list[list[str]]:
+    """Return the digest of an image in one file; of several files (DICOM slices, header and voxels), name and digest.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    files = files_of(path)
+    if files == (path,):
         return file_digest(path)
-    return [[file.name, file_digest(file)] for file in sorted(path.iterdir()) if file.is_file()]
+    return [[file.name, file_digest(file)] for file in files]
 
 
 def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) -> dict[str, float]:

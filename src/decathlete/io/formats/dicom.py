@@ -42,6 +42,10 @@ class Dicom(ImageFormat):
             return any(_is_dicom_file(p) for p in _candidates(path))
         return _is_dicom_file(path)
 
+    def files_of(self, path: Path) -> tuple[Path, ...]:
+        """The file, or all DICOM files directly in the folder."""
+        return tuple(p for p in _candidates(path) if _is_dicom_file(p)) if path.is_dir() else (path,)
+
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the headers of all slices."""
         files = _read_files(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.dataset.spec import Case, id_problems
-from decathlete.errors import DatasetError, ImageError, OptionError, problems_found
+from decathlete.errors import DatasetError, OptionError, problems_found
 from decathlete.io.folder_tree import (
     NO_IMAGE,
     PICTURE,
@@ -17,7 +17,7 @@ from decathlete.io.folder_tree import (
     is_slice,
     log_unused,
 )
-from decathlete.io.image_files import group_channels, is_image_name, split_pictures, strip_suffix
+from decathlete.io.image_files import Failures, group_channels, is_image_name, split_pictures, strip_suffix
 
 _HELP = "describe the folders and file names with --images, --labels, --test-images, --channels and --label-suffix"
 Unused = dict[Path, str]
@@ -162,11 +162,10 @@ def _case_id(path: Path, suffix: str) -> str:
 def _cases(files: list[Path], folders: Folders, problems: list[str], unused: Unused) -> dict[str, tuple[Path, ...]]:
     """Return case id -> files in the order of the channels."""
     if not folders.suffixes:
-        try:
-            return group_channels(files, n_channels=len(folders.channels))
-        except ImageError as problem:
-            problems.append(f"{problem.where}: {problem.problem}")
-            return {}
+        failures: Failures = {}
+        found = group_channels(files, n_channels=len(folders.channels), failures=failures)
+        problems += [f"{problem.where}: {problem.problem}" for problem in failures.values()]
+        return found
     by_suffix: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
         suffix = _longest_suffix(strip_suffix(path.name), folders.suffixes.values())

@@ -13,7 +13,7 @@ import numpy as np
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry, Triple
-from decathlete.core.header_transforms import TRANSFORM_TOLERANCE_MM, transform_distance_mm
+from decathlete.core.header_transforms import transform_distance_mm, transform_tolerance_mm
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
@@ -150,8 +150,8 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     if case.label is not None:
         jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label][1], target))
     jobs += _sidecar_jobs(case.id, jobs)
-    distances = ((path, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
-    disagreements = tuple((path, mm) for path, mm in distances if mm > TRANSFORM_TOLERANCE_MM)
+    distances = ((path, geometry, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
+    disagreements = tuple((path, mm) for path, geometry, mm in distances if mm > transform_tolerance_mm(geometry))
     return _CaseSurvey(jobs=tuple(jobs), disagreements=disagreements)
 
 

@@ -31,7 +31,7 @@ from decathlete.inference.options import PredictFields, PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.averaging import average
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityFile, ProbabilityStore
-from decathlete.inference.output.provenance import RecordedSettings, volumes_ml
+from decathlete.inference.output.provenance import RecordedSettings, volumes_ml, voxel_counts
 from decathlete.inference.output.restore import Restorer
 from decathlete.inference.prediction import Prediction, PreparedInput, PreviousInput
 from decathlete.inference.sources import Source, as_image
@@ -262,10 +262,12 @@ class Predictor:
         if self.postprocessing:
             with translate_compute_error():
                 label_ZYX = postprocess(label_ZYX, prepared.geometry, self.labels, self.postprocessing)
+        voxels = voxel_counts(label_ZYX, self.labels)
         return Prediction(
             label_ZYX=label_ZYX,
             geometry=prepared.geometry,
-            volumes_ml=volumes_ml(label_ZYX, prepared.geometry, self.labels),
+            volumes_ml=volumes_ml(voxels, prepared.geometry),
+            voxels=voxels,
             warnings=prepared.warnings,
             seconds=round(seconds + time.perf_counter() - began, 3),
             probabilities=store,

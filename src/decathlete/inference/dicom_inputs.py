@@ -139,7 +139,7 @@ def _choose_channels(
     chosen: dict[str, tuple[DicomSeries, ...]] = {}
     for of_study in studies.values():
         folder = _study_folder(of_study)
-        name = _unused_name(_study_name(folder, root), chosen | (failures or {}))
+        name = _unused_name(_study_name(folder, root), {**chosen, **(failures or {})})
         try:
             parts = choose_channels(of_study, rules, channels, where=folder)
         except ImageError as problem:

@@ -165,7 +165,7 @@ def _cases(files: list[Path], folders: Folders, problems: list[str], unused: Unu
         failures: Failures = {}
         found = group_channels(files, n_channels=len(folders.channels), failures=failures)
         problems += [f"{problem.where}: {problem.problem}" for problem in failures.values()]
-        return found
+        return {**found, **dict.fromkeys(failures, ())}  # their labels are not without an image
     by_suffix: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
         suffix = _longest_suffix(strip_suffix(path.name), folders.suffixes.values())
@@ -200,6 +200,8 @@ def _labels(files: list[Path], folders: Folders, problems: list[str], unused: Un
 
 def _unpaired(images: dict[str, tuple[Path, ...]], labels: dict[str, Path]) -> list[str]:
     without_label = [
-        f"{images[i][0]} has no label map (put test images into --test-images)" for i in images if i not in labels
+        f"{images[i][0]} has no label map (put test images into --test-images)"
+        for i in images
+        if images[i] and i not in labels
     ]
     return without_label + [f"{labels[i]} has no image" for i in sorted(labels) if i not in images]

@@ -325,6 +325,17 @@ def test_channels_in_files_of_their_own(tmp_path):
         predict_files(load(model), folder, tmp_path / "other")
 
 
+def test_two_files_of_one_case_do_not_stop_the_others(model, images, tmp_path):
+    image = read_image(images / "b.nii.gz")
+    write_image(images / "c.nii", image.array_CZYX, image.geometry)
+    with pytest.raises(CasesFailedError, match="c comes twice") as error:
+        predict(model, images, tmp_path / "out", options=PredictOptions(device="cpu"))
+    assert set(error.value.failures) == {"c"}
+    assert {p.name for p in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "b.nii.gz"}
+    done = predict(model, images, tmp_path / "one", options=PredictOptions(device="cpu"), cases=2)
+    assert [file.case_id for file in done] == ["a", "b"]
+
+
 def test_one_truncated_file_does_not_stop_the_others(model, images, tmp_path):
     whole = (images / "b.nii.gz").read_bytes()
     (images / "b.nii.gz").write_bytes(whole[: len(whole) // 2])

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, read_label, write_image
@@ -133,6 +134,20 @@ def test_other_formats_and_forms_give_the_same(settings: ServiceSettings, tmp_pa
     np.testing.assert_array_equal(seen.array_CZYX, sent.array_CZYX)
     assert seen.geometry.differences(sent.geometry) == []
     assert not [name for name in files_in(settings.data) if "DOE" in name or "Jane" in name]
+
+
+def test_a_picture_has_voxels_and_no_volumes(settings: ServiceSettings) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 18), dtype=np.uint8)
+    content = io.BytesIO()
+    Pillow.fromarray(pixels).save(content, format="png")
+    with service_client(settings) as client:
+        status = wait_for(client, send(client, content.getvalue(), name="a.png").json()["id"])
+        assert status["volumes_ml"] == {}
+        assert list(status["voxels"]) == ["c1", "c2"]
+        report = client.get(f"{JOBS}/{status['id']}/report").text
+        assert "Voxels" in report
+        assert "mL" not in report
+        assert f'<td class="n">{max(status["voxels"].values())}\n</td>' in report
 
 
 def test_a_dicom_series_is_a_form_or_a_zip_file(settings: ServiceSettings, model: Path, tmp_path: Path) -> None:

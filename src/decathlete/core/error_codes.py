@@ -168,6 +168,14 @@ _ENTRIES = (
         remedy="Add label maps, or correct the labels that `dataset.json` declares.",
     ),
     ErrorCode(
+        code="E-DATASET-CONTOURS",
+        error="DatasetError",
+        title="Contours are missing between slices",
+        meaning="A region of an RT structure set has contours above and below slices in which it has none. These "
+        "slices are background in the label map, although the contours may have been drawn on every second slice only.",
+        remedy="Interpolate the contours in the program that drew them, unless the structure has several parts.",
+    ),
+    ErrorCode(
         code="E-DATASET-COHORT",
         error="DatasetError",
         title="Some cases differ from the others",
@@ -327,8 +335,10 @@ _ENTRIES = (
         error="ImageError",
         title="The DICOM series is ambiguous",
         meaning="A folder contains several DICOM series, or slices that are missing, doubled, unevenly spaced or of "
-        "different sizes.",
-        remedy="Put the slices of one series into one folder; export missing slices again.",
+        "different sizes; or the intensities are stored in a way that is not supported (a lookup table, a palette of "
+        "several frames, a slope of 0).",
+        remedy="Put the slices of one series into one folder; export missing slices again, and intensities as numbers "
+        "with RescaleSlope and RescaleIntercept.",
     ),
     ErrorCode(
         code="E-PLAN",

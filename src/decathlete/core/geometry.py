@@ -27,6 +27,9 @@ Unit = Literal["mm", "pixel"]
 PIXEL: Unit = "pixel"
 """Unit of lengths in images of formats that have no spacing."""
 
+_FLOAT32_ROUNDING = 2.5e-7
+"""Error of a position after a few operations in float32, share of its distance from the world's origin."""
+
 
 class HeaderCodes(Schema):
     """Fields of a file's header beside the affine; kept so that the header of a prediction equals the input's.
@@ -129,21 +132,35 @@ class Geometry(Schema):
         """Volume of one voxel, including shear, mm^3."""
         return float(abs(np.linalg.det(self.matrix[:3, :3])))
 
+    def tolerance_ZYX(self, tolerance_mm: float) -> Triple:
+        """Return the greatest length along each array axis that is no difference, mm.
+
+        It is ``tolerance_mm``, or a tenth of the spacing where that is less, but not less than the rounding of
+        positions that are stored as float32.
+        """
+        rounding = _FLOAT32_ROUNDING * max(abs(v) for v in self.origin_mm)
+        z, y, x = (min(tolerance_mm, max(0.1 * mm, rounding)) for mm in self.spacing_ZYX)
+        return (z, y, x)
+
     def differences(self, other: Geometry, *, tolerance_mm: float = 1e-2, tolerance: float = 1e-3) -> list[str]:
         """Describe how ``other`` differs from this grid, one text for each property; empty if they agree.
 
         Args:
-            tolerance_mm: greatest allowed difference of spacing and origin, mm.
+            tolerance_mm: greatest allowed difference of spacing and origin, mm; a tenth of a voxel where that is less.
             tolerance: greatest allowed difference of a direction cosine.
         """
         texts = []
         if self.shape_ZYX != other.shape_ZYX:
             texts.append(f"shape (z, y, x) {self.shape_ZYX} against {other.shape_ZYX}")
-        if not np.allclose(self.spacing_ZYX, other.spacing_ZYX, rtol=0, atol=tolerance_mm):
+        allowed_ZYX = np.array(self.tolerance_ZYX(tolerance_mm))
+        if (np.abs(np.subtract(self.spacing_ZYX, other.spacing_ZYX)) > allowed_ZYX).any():
             texts.append(f"spacing {_mm(self.spacing_ZYX)} against {_mm(other.spacing_ZYX)}")
         if not np.allclose(self.direction, other.direction, rtol=0, atol=tolerance):
             texts.append(f"direction of the axes: {_axis_names(self)} against {_axis_names(other)}")
-        if not np.allclose(self.origin_mm, other.origin_mm, rtol=0, atol=tolerance_mm):
+        shift = np.subtract(other.origin_mm, self.origin_mm)
+        along_ZYX = np.abs(np.linalg.solve(self.direction, shift))
+        is_fine = allowed_ZYX < tolerance_mm
+        if (np.abs(shift) > tolerance_mm).any() or (is_fine & (along_ZYX > allowed_ZYX)).any():
             texts.append(f"origin {_mm(self.origin_mm)} against {_mm(other.origin_mm)}")
         return texts
 

@@ -12,6 +12,11 @@ TRANSFORM_TOLERANCE_MM = 1e-2
 """Greatest distance between the positions of a voxel by qform and by sform that is no disagreement, mm."""
 
 
+def transform_tolerance_mm(geometry: Geometry) -> float:
+    """Return :data:`TRANSFORM_TOLERANCE_MM`, or a tenth of a voxel where that is less."""
+    return min(geometry.tolerance_ZYX(TRANSFORM_TOLERANCE_MM))
+
+
 def transform_distance_mm(geometry: Geometry) -> float:
     """Return the greatest distance between a voxel's positions by qform and by sform; 0 if only one is set."""
     header = geometry.header
@@ -25,7 +30,7 @@ def transform_distance_mm(geometry: Geometry) -> float:
 def describe_disagreement(geometry: Geometry) -> str | None:
     """Return a sentence if qform and sform are both set and disagree, else ``None``."""
     distance = transform_distance_mm(geometry)
-    if distance <= TRANSFORM_TOLERANCE_MM:
+    if distance <= transform_tolerance_mm(geometry):
         return None
     codes = geometry.header
     return (

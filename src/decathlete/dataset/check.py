@@ -18,7 +18,9 @@ from decathlete.dataset.dataset_check import check_cohort, check_folds, check_ma
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.unused_files import unused_files
+from decathlete.io.dicom_label import contour_gaps
 from decathlete.io.folder_tree import name_some
+from decathlete.io.images import read_grid
 from decathlete.io.largest_images import sizes_of_largest
 
 
@@ -38,7 +40,7 @@ def check_dataset(
     findings: dict[str, CaseFindings] = {}
     declared = replace(spec, cases=(), test_cases=())  # all that one case is compared with
     workers = _limit_workers(workers, spec, cases)
-    for outcome in map_cases(partial(check_case, declared), cases, workers=workers):
+    for outcome in map_cases(partial(_check_case, declared), cases, workers=workers):
         case_id = cases[outcome.case_id].id
         findings[outcome.case_id] = outcome.value or failed_check(cases[outcome.case_id], outcome.cause)
         if progress:
@@ -63,6 +65,25 @@ def check_dataset(
         problems=tuple(problems),
         notes=notes,
     )
+
+
+def _check_case(declared: DatasetSpec, case: Case) -> CaseFindings:
+    findings = check_case(declared, case)
+    if case.label is None or case.structures is None or any(p.severity == "error" for p in findings.problems):
+        return findings
+    _, geometry = read_grid(case.structures.image, spacing=case.spacing)
+    gaps = contour_gaps(case.label, geometry, case.structures.names)
+    found = [
+        Problem(
+            severity="warning",
+            code="E-DATASET-CONTOURS",
+            case_id=case.id,
+            message=f"{case.label.name}: {name}: {n} slices between its contours have none, and are background",
+            remedy="interpolate the missing contours, unless the structure really consists of several parts",
+        )
+        for name, n in gaps.items()
+    ]
+    return findings.revised(problems=(*findings.problems, *found))
 
 
 def _limit_workers(workers: Workers, spec: DatasetSpec, cases: Mapping[str, Case]) -> Workers:

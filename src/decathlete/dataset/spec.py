@@ -15,6 +15,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.structure_codes import StructureCode
 from decathlete.io.dicom_label import LabelStructures
+from decathlete.io.format_lookup import files_of
 
 GroupSource = Literal["option", "manifest", "names"]
 """Origin of groups: ``--group-by``, ``groups`` in the manifest (or a table), or a guess from the names of the cases."""
@@ -79,7 +80,9 @@ class DatasetSpec:
     def digest(self) -> str:
         """Return a digest of the manifest's content and of every file's path, size and modification time.
 
-        It is fast (no file is read) and changes when the data change.
+        Files that belong to a listed one count, too: the voxels of a header, the slices of a folder.
+
+        It is fast (no voxels are read) and changes when the data change.
         """
 
         def stamp(path: Path) -> tuple[str, int, int]:
@@ -89,7 +92,8 @@ class DatasetSpec:
             info = path.stat()
             return (name, info.st_size, info.st_mtime_ns)
 
-        files = [stamp(p) for c in self.cases for p in (*c.images, *([c.label] if c.label else []))]
+        listed = (p for c in self.cases for p in (*c.images, *([c.label] if c.label else [])))
+        files = [stamp(file) for path in listed for file in files_of(path)]
         reading: list[object] = [] if self.spacing is None else [self.spacing]
         reading += [case.structures.names for case in self.cases if case.structures is not None]
         partial = {case.id: case.unannotated for case in self.cases if case.unannotated}

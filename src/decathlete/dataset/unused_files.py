@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.io.folder_tree import FolderTree, detached_headers, is_image_data
+from decathlete.io.folder_tree import FolderTree, image_parts
 from decathlete.io.image_files import is_image_name
 
 PARTS = ("imagesTr", "labelsTr", "imagesTs")
@@ -39,9 +39,9 @@ def _unused_of_part(spec: DatasetSpec, folder: Path, used: set[str]) -> dict[Pat
     tree = FolderTree(root=folder)
     entries = tree.entries(folder)
     unused = {path: reason for path, reason in tree.unused.items() if not path.name.startswith(".")}
-    headers = detached_headers(entries)
+    parts = image_parts(entry for entry in entries if entry.is_file() and is_image_name(entry))
     for entry in entries:
-        if os.path.normpath(entry) in used or is_image_data(entry, headers):
+        if os.path.normpath(entry) in used or entry in parts:
             continue
         if entry.is_dir():
             if not any(_is_inside(path, entry) for path in used):

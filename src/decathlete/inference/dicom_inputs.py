@@ -10,6 +10,7 @@ from pathlib import Path
 from decathlete.errors import ImageError
 from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series, stage_series
 from decathlete.io.folder_tree import describe_unused, is_slice, log_unused
+from decathlete.io.image_files import Failures
 from decathlete.io.series_rules import SeriesRule, choose_channels, default_rules, parse_series_rules
 
 Inputs = Mapping[str, tuple[Path, ...]]
@@ -40,6 +41,7 @@ def choose_series(
     *,
     rules: Sequence[str] = (),
     make_folder: Callable[[str], Path],
+    failures: Failures | None = None,
 ) -> dict[str, tuple[Path, ...]]:
     """Return the cases with the DICOM series that a model segments; what is skipped is logged.
 
@@ -52,6 +54,8 @@ def choose_series(
         root: the input, for messages.
         rules: of ``--series``; empty: by the names of the channels.
         make_folder: returns the path of a folder, which does not exist yet, for the links to the slices of a case.
+        failures: studies that lack a channel, or in which it is not clear, are added to it; ``None``: the first one is
+            raised.
 
     Raises:
         OptionError: a rule is not valid.
@@ -61,14 +65,14 @@ def choose_series(
     found = _find(cases)
     if not rules and _is_plain(found, cases):
         return dict(cases)
-    if rules and not found.series:
+    if rules and not found.series and not failures:
         raise ImageError("contains no DICOM series, which --series chooses from", where=root, remedy=_REMEDY)
     if len(channels) == 1:
         chosen = _choose_single(found, wanted[0], must_fit=bool(rules))
     else:
-        chosen = _choose_channels(found, wanted, channels, root)
+        chosen = _choose_channels(found, wanted, channels, root, failures)
     log_unused(root, found.skipped)
-    if not chosen and not found.others:
+    if not chosen and not found.others and not failures:
         raise ImageError(
             f"contains no DICOM series to segment{describe_unused(root, found.skipped)}",
             where=root,
@@ -127,28 +131,41 @@ def _choose_single(found: _Found, rule: SeriesRule, *, must_fit: bool) -> dict[s
 
 
 def _choose_channels(
-    found: _Found, rules: Sequence[SeriesRule], channels: Sequence[str], root: Path
+    found: _Found, rules: Sequence[SeriesRule], channels: Sequence[str], root: Path, failures: Failures | None
 ) -> dict[str, tuple[DicomSeries, ...]]:
     studies: dict[str, list[DicomSeries]] = defaultdict(list)
     for _, series in found.series:
         studies[series.study_uid].append(series)
     chosen: dict[str, tuple[DicomSeries, ...]] = {}
     for of_study in studies.values():
-        parts = choose_channels(of_study, rules, channels, where=root)
+        folder = _study_folder(of_study)
+        name = _unused_name(_study_name(folder, root), {**chosen, **(failures or {})})
+        try:
+            parts = choose_channels(of_study, rules, channels, where=folder)
+        except ImageError as problem:
+            if failures is None:
+                raise
+            failures[name] = problem
+            continue
         for series in of_study:
             if series not in parts:
                 reason = f"{series.summary()}: no channel of the model"
                 found.skipped.update(dict.fromkeys(series.files, reason))
-        chosen[_unused_name(_study_name(of_study, root), chosen)] = parts
+        chosen[name] = parts
     return chosen
 
 
-def _study_name(of_study: Sequence[DicomSeries], root: Path) -> str:
-    """Return the path of the folder that contains all series of a study, from the input on."""
+def _study_folder(of_study: Sequence[DicomSeries]) -> Path:
+    """Return the folder that contains all series of a study."""
     common = of_study[0].folder
     while not all(series.folder.is_relative_to(common) for series in of_study):
         common = common.parent
-    parts = common.relative_to(root).parts if common.is_relative_to(root) else ()
+    return common
+
+
+def _study_name(folder: Path, root: Path) -> str:
+    """Return the path of the folder of a study, from the input on."""
+    parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
     return "_".join(parts) or root.resolve().name
 
 

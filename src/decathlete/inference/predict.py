@@ -29,7 +29,7 @@ from decathlete.inference.input_range import channel_means, input_range_warnings
 from decathlete.inference.options import PredictFields, PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityStore
-from decathlete.inference.output.provenance import RecordedSettings, volumes_ml
+from decathlete.inference.output.provenance import RecordedSettings, volumes_ml, voxel_counts
 from decathlete.inference.prediction import Prediction, PreparedInput, PreviousInput
 from decathlete.inference.sources import Source, as_image
 from decathlete.inference.windows.sweep import ReportShare, windows_per_batch
@@ -251,10 +251,12 @@ class Predictor:
         if self.postprocessing:
             with translate_compute_error():
                 label_ZYX = postprocess(label_ZYX, prepared.geometry, self.labels, self.postprocessing)
+        voxels = voxel_counts(label_ZYX, self.labels)
         return Prediction(
             label_ZYX=label_ZYX,
             geometry=prepared.geometry,
-            volumes_ml=volumes_ml(label_ZYX, prepared.geometry, self.labels),
+            volumes_ml=volumes_ml(voxels, prepared.geometry),
+            voxels=voxels,
             warnings=prepared.warnings,
             seconds=round(seconds + time.perf_counter() - began, 3),
             probabilities=store,

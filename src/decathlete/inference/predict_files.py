@@ -77,6 +77,7 @@ def predict_files(
     spacing: Triple | None = None,
     kind: OutputKind = OutputKind(),
     overwrite: bool = False,
+    unusable: Mapping[str, ImageError] = {},
     progress: CaseProgress | None = None,
 ) -> list[PredictedFile]:
     """Predict every case into ``output``: ``ID`` + the suffix of its kind, and ``ID.json`` with volumes and provenance.
@@ -93,6 +94,7 @@ def predict_files(
         spacing: z, y, x in mm, for images whose files do not contain their spacing.
         kind: kind of the label maps; the input's own by default, and NIfTI for DICOM.
         overwrite: replace files made from other inputs or settings.
+        unusable: cases whose files cannot be used, which fail like images that cannot be read.
         progress: called after each case.
 
     Raises:
@@ -104,8 +106,13 @@ def predict_files(
     """
     models = LocalCasePredictor(predictor) if isinstance(predictor, Predictor) else predictor
     cases: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
-    cases = find_inputs(inputs, n_channels=models.facts.n_channels) if isinstance(inputs, Path) else inputs
+    failed = dict(unusable)
+    if isinstance(inputs, Path):
+        cases = find_inputs(inputs, n_channels=models.facts.n_channels, failures=failed)
+    else:
+        cases = inputs
     if not cases:
+        _raise_failures(failed)
         where = inputs if isinstance(inputs, Path) else None
         raise ImageError(
             "there are no images to predict",
@@ -132,9 +139,19 @@ def predict_files(
         failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
         if not isinstance(models, LocalCasePredictor):
             remove_partials(output)  # of worker processes that were killed
+    failures |= {case_id: str(problem) for case_id, problem in failed.items()}
     if failures:
         raise CasesFailedError(failures, n_done=len(done), doing="predict")
     return [done[case_id] for case_id in jobs]
+
+
+def _raise_failures(failed: Mapping[str, ImageError]) -> None:
+    """Raise the errors of cases, if there are any; a single one as it is."""
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    if failed:
+        messages = {case_id: str(problem) for case_id, problem in failed.items()}
+        raise CasesFailedError(messages, n_done=0, doing="predict")
 
 
 def _with_spacing(settings: RecordedSettings, spacing: Triple | None) -> RecordedSettings:

@@ -55,7 +55,8 @@ class Prediction:
     Attributes:
         label_ZYX: label values as in the files of the training dataset.
         geometry: grid of the image.
-        volumes_ml: structure (class or region) -> volume, mL.
+        volumes_ml: structure (class or region) -> volume, mL; empty if the image has no spacing (unit ``pixel``).
+        voxels: structure -> number of voxels.
         warnings: properties of the image outside the range of the training data (do not trust such a prediction), and a
             qform and a sform that disagree (both are kept; the prediction overlays the image by either).
         seconds: from the prepared image to the finished label map; of batches shared by several images, its share.
@@ -65,6 +66,7 @@ class Prediction:
     label_ZYX: NDArray[np.integer[Any]]
     geometry: Geometry
     volumes_ml: dict[str, float]
+    voxels: dict[str, int]
     warnings: tuple[str, ...]
     seconds: float
     probabilities: ProbabilityStore | None = None

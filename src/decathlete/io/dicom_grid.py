@@ -79,7 +79,7 @@ def check_alike(files: Sequence[DicomFile], where: Path) -> None:
     """Check that files are slices of one volume.
 
     Raises:
-        ImageError: they belong to several series, or differ in size.
+        ImageError: they belong to several series, or differ in size or in the meaning of their numbers.
     """
     series = [file.series for file in files]
     counts = [str(series.count(one)) for one in dict.fromkeys(series)]
@@ -93,6 +93,14 @@ def check_alike(files: Sequence[DicomFile], where: Path) -> None:
     for one in files[1:]:
         if (one.size_XY, one.samples) != (files[0].size_XY, files[0].samples):
             raise _different(files[0].path.name, one.path.name, where)
+        if one.photometric != files[0].photometric:
+            raise ImageError(
+                f"slices {files[0].path.name} and {one.path.name} differ in their PhotometricInterpretation "
+                f"({files[0].photometric}, {one.photometric})",
+                where=where,
+                remedy="keep only the slices of one volume in the folder, or export the series again",
+                code="E-IMAGE-DICOM",
+            )
 
 
 @cache
@@ -192,7 +200,7 @@ def _check_gaps(ordered: Sequence[Frame], normal: NDArray[np.float64], where: Pa
 
 def _check_positions(ordered: Sequence[Frame], columns_XYZ: NDArray[np.float64], where: Path) -> None:
     """Reject slices that are shifted in their plane, or drift: each has its place on the grid."""
-    if len(ordered) < 3:
+    if len(ordered) < 2:
         return
     step = columns_XYZ[:, 2]
     tilt = np.degrees(np.arccos(np.clip(step @ _normal(columns_XYZ) / np.linalg.norm(step), -1, 1)))

@@ -115,7 +115,9 @@ class _Reader(Attributes):
             raise NotAnImageError(self.path, kind)
         rows, columns = self.integer("Rows"), self.integer("Columns")
         samples, bits = self.integer("SamplesPerPixel", default=1), self.integer("BitsAllocated")
+        bits_stored = self.integer("BitsStored", default=bits)
         n_frames = self._frame_count()
+        self._check_values(bits_stored, n_frames)
         is_encapsulated = bool(self.dataset.file_meta.get("TransferSyntaxUID")) and (
             self.dataset.file_meta.TransferSyntaxUID.is_encapsulated
         )
@@ -136,11 +138,29 @@ class _Reader(Attributes):
             size_XY=(columns, rows),
             samples=samples,
             bits_allocated=bits,
-            bits_stored=self.integer("BitsStored", default=bits),
+            bits_stored=bits_stored,
             is_signed=self.integer("PixelRepresentation", default=0, least=0) == 1,
             is_encapsulated=is_encapsulated,
             frames=self._frames(n_frames),
         )
+
+    def _check_values(self, bits_stored: int, n_frames: int) -> None:
+        """Reject files whose stored numbers would be read as other intensities than those that are meant."""
+        high_bit = self.integer("HighBit", default=bits_stored - 1, least=0)
+        if high_bit != bits_stored - 1:
+            raise self.unusable("HighBit", f"it is {high_bit}, and {bits_stored} bits are stored")
+        reason = None
+        if self.items(self.dataset, "ModalityLUTSequence"):
+            reason = "stores its intensities by a lookup table (ModalityLUTSequence)"
+        elif self.text("PhotometricInterpretation") == "PALETTE COLOR" and n_frames > 1:
+            reason = f"has {n_frames} frames with a palette of colours (PALETTE COLOR)"
+        if reason is not None:
+            raise ImageError(
+                f"{reason}, which is not supported",
+                where=self.path,
+                remedy="export it with RescaleSlope and RescaleIntercept, as grey values or RGB",
+                code="E-IMAGE-DICOM",
+            )
 
     def _kind(self) -> str | None:
         sop_class = self.text("SOPClassUID") or str(self.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
@@ -198,6 +218,8 @@ class _Reader(Attributes):
             for name in ("RescaleSlope", "RescaleIntercept")
         )
         slope = slope or self.numbers(self.dataset, "DoseGridScaling", 1)
+        if slope and slope[0] == 0:
+            raise self.unusable("RescaleSlope", "it is 0, so that all intensities would be equal")
         return Frame(
             path=self.path,
             number=number,

@@ -84,6 +84,24 @@ def read_structure_label(path: Path, geometry: Geometry, names: Sequence[tuple[s
     return LabelMap(array_ZYX=values[painted_ZYX], geometry=geometry)
 
 
+def contour_gaps(path: Path, geometry: Geometry, names: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Return how many slices between the contours of a structure have none; structures without gaps are left out.
+
+    Args:
+        names: see :class:`LabelStructures`.
+
+    Raises:
+        ImageError: the object is damaged, or does not lie on the grid.
+    """
+    from decathlete.io import dicom_structure_set_reader
+
+    if structure_kind(path) != "structure set":
+        return {}
+    structures = list_structures(path)
+    gaps = dicom_structure_set_reader.contour_gaps(path, geometry, frozenset(_ranks(structures, names)))
+    return {structure.name: gaps[structure.number] for structure in structures if structure.number in gaps}
+
+
 def _ranks(structures: Sequence[Structure], names: Sequence[tuple[str, int]]) -> dict[int, int]:
     """Return number of the structure -> place in ``names``, from 1; the first pattern that fits decides."""
     ranks = {}

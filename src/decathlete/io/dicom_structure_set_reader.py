@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry
 from decathlete.core.lazy_import import lazy_import
 from decathlete.io.contour_fill import fill_contours
+from decathlete.io.dicom_grid import warn_once
 from decathlete.io.dicom_structures import StructureMask, damaged, misplaced, voxels_of_points
 
 pydicom = lazy_import("pydicom")
@@ -38,6 +39,25 @@ def read(path: Path, geometry: Geometry, numbers: frozenset[int]) -> Iterator[St
             yield from _fill_region(path, number, item.get("ContourSequence") or [], geometry)
 
 
+def contour_gaps(path: Path, geometry: Geometry, numbers: frozenset[int]) -> dict[int, int]:
+    """Return how many slices between the contours of a region have none, for each region that has such slices.
+
+    Raises:
+        ImageError: contours are not drawn on the slices of the grid.
+    """
+    places: dict[int, set[int]] = defaultdict(set)
+    for item in pydicom.dcmread(path).get("ROIContourSequence") or []:
+        number = int(item.ReferencedROINumber)
+        for contour in item.get("ContourSequence") or [] if number in numbers else []:
+            if contour.get("ContourGeometricType") in _CLOSED:
+                places[number].add(_slice_of(path, contour, geometry)[0])
+    return {number: n for number, of_region in places.items() if (n := _count_gaps(of_region))}
+
+
+def _count_gaps(places: Collection[int]) -> int:
+    return max(places) - min(places) + 1 - len(places)
+
+
 def _fill_region(path: Path, number: int, contours: Any, geometry: Geometry) -> Iterator[StructureMask]:
     outlines: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
     n_other, n_outside = 0, 0
@@ -60,6 +80,8 @@ def _fill_region(path: Path, number: int, contours: Any, geometry: Geometry) -> 
             n_outside,
             n_other,
         )
+    if outlines and (n_gaps := _count_gaps(outlines)):
+        warn_once(f"{path}: region {number}: {n_gaps} slices between its contours have none, and are background")
     _, height, width = geometry.shape_ZYX
     for place, of_slice in sorted(outlines.items()):
         y, x = np.nonzero(fill_contours(of_slice, (height, width)))

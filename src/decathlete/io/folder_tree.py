@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from decathlete.errors import printable
-from decathlete.io.format_lookup import find_format, image_suffixes
+from decathlete.io.format_lookup import files_of, find_format, image_suffixes
 
 MAX_DEPTH = 8
 """Greatest number of folders below the input that are searched. A DICOM export has three: patient, study, series."""
@@ -145,19 +145,18 @@ def is_slice(path: Path) -> bool:
     return found is not None and found.reads_folders
 
 
-def is_image_data(path: Path, headers: set[str]) -> bool:
-    """Return whether a file holds the voxels of a header beside it: ``a.raw`` of ``a.mhd``.
+def image_parts(images: Iterable[Path]) -> set[Path]:
+    """Return the files beside ``images`` that they are read from: voxels of a header, the spacing of a TIFF.
 
-    Args:
-        headers: stems of the files that are headers without voxels.
+    Of a header that cannot be read, these are the files that are named like it: its own error is enough.
     """
-    lower = path.name.lower()
-    return any(lower.endswith(s) and path.name[: -len(s)] in headers for s in _DATA_SUFFIXES)
-
-
-def detached_headers(files: list[Path]) -> set[str]:
-    """Return the stems of the files whose voxels lie in another file."""
-    return {path.stem for path in files if path.suffix.lower() in _HEADER_SUFFIXES}
+    parts: set[Path] = set()
+    for path in images:
+        others = files_of(path)[1:]
+        if not others and path.suffix.lower() in _HEADER_SUFFIXES:
+            others = tuple(path.with_name(path.stem + suffix) for suffix in _DATA_SUFFIXES)
+        parts.update(others)
+    return parts
 
 
 def _reason_of_file(path: Path) -> str:

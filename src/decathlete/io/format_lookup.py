@@ -6,7 +6,7 @@ import logging
 from functools import cache
 from pathlib import Path
 
-from decathlete.errors import OptionError
+from decathlete.errors import ImageError, OptionError
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 
 DEFAULT_FORMAT = "nifti"
@@ -79,6 +79,21 @@ def find_format(path: Path) -> ImageFormat | None:
     if path.is_dir():
         formats = [f for f in formats if f.reads_folders]
     return next((f for f in formats if f.reads(path)), None)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return all files that an image is read from: header and voxels, a spacing beside it, the slices of a folder.
+
+    What cannot be read as an image counts as its one file, or as all files of its folder.
+    """
+    try:
+        found = find_format(path)
+        files = found.files_of(path) if found else ()
+    except (ImageError, OSError, ValueError):
+        files = ()
+    if files or not path.is_dir():
+        return files or (path,)
+    return tuple(sorted(p for p in path.iterdir() if p.is_file()))
 
 
 def is_picture(path: Path) -> bool:

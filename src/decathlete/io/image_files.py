@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from decathlete.errors import ImageError
@@ -13,10 +14,10 @@ from decathlete.io.folder_tree import (
     PICTURE,
     FolderTree,
     describe_unused,
-    detached_headers,
-    is_image_data,
+    image_parts,
     is_slice,
     log_unused,
+    name_some,
 )
 from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, suffix_of
 from decathlete.io.missing_files import missing_image
@@ -31,6 +32,10 @@ __all__ = [
     "strip_suffix",
 ]
 
+Failures = dict[str, ImageError]
+"""Case id -> why its files cannot be used."""
+
+_log = logging.getLogger(__name__)
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
 
 
@@ -68,7 +73,9 @@ def split_pictures(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return (others, [path for path in files if path not in others]) if others else (files, [])
 
 
-def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
+def find_inputs(
+    path: Path, *, n_channels: int | None = None, failures: Failures | None = None
+) -> dict[str, tuple[Path, ...]]:
     """Find the cases at ``path``: case id -> its files, one per channel or one with all channels.
 
     What a folder contains beside them is logged, with the reason why it is not used.
@@ -78,17 +85,23 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
             files, where ``ID_0000.*``, ``ID_0001.*`` are the channels of ``ID``, and of DICOM folders at any depth
             (``ID`` or ``PATIENT_STUDY_SERIES``).
         n_channels: of the model, where known. With 1, files named ``ID_0000`` and ``ID_0001`` are two cases.
+        failures: cases of a folder whose files cannot be used are added to it; ``None``: the first one is raised.
 
     Raises:
-        ImageError: nothing is there, it is not an image, or one case has two files of different kinds.
+        ImageError: nothing is there, or it is not an image; or one case has two files for a channel, or lacks one.
     """
     if path.is_file():
         return _one_file(path, n_channels)
     if not path.is_dir():
         raise missing_image(path)
     tree = FolderTree(root=path)
-    cases = _cases_of_folder(tree, n_channels)
-    if not cases:
+    unusable: Failures = {}
+    cases = _cases_of_folder(tree, n_channels, unusable)
+    if unusable and failures is None:
+        raise next(iter(unusable.values()))
+    if failures is not None:
+        failures.update(unusable)
+    if not cases and not unusable:
         raise ImageError(
             f"contains no images{describe_unused(path, tree.unused)}",
             where=path,
@@ -99,16 +112,16 @@ def find_inputs(path: Path, *, n_channels: int | None = None) -> dict[str, tuple
     return cases
 
 
-def _cases_of_folder(tree: FolderTree, n_channels: int | None) -> dict[str, tuple[Path, ...]]:
-    """Find all cases of a folder; the rest is added to ``tree.unused``."""
+def _cases_of_folder(tree: FolderTree, n_channels: int | None, failures: Failures) -> dict[str, tuple[Path, ...]]:
+    """Find all cases of a folder; those that cannot be used are added to ``failures``, the rest to ``tree.unused``."""
     entries = tree.entries(tree.root)
     images, pictures = split_pictures(p for p in entries if p.is_file() and is_image_name(p, slices=False))
     others = [p for p in entries if p.is_file() and not is_image_name(p, slices=False)]
     slices = [p for p in others if is_slice(p)]
-    headers = detached_headers(images)
+    parts = image_parts(images)
     tree.unused.update(dict.fromkeys(pictures, PICTURE))
-    tree.unused.update({p: NO_IMAGE for p in others if p not in slices and not is_image_data(p, headers)})
-    found = list(group_channels(images, n_channels=n_channels).items())
+    tree.unused.update({p: NO_IMAGE for p in others if p not in slices and p not in parts})
+    found = list(group_channels(images, n_channels=n_channels, failures=failures).items())
     if len(slices) == 1 and images:
         found.append((strip_suffix(slices[0].name), (slices[0],)))
     elif slices:
@@ -118,16 +131,16 @@ def _cases_of_folder(tree: FolderTree, n_channels: int | None) -> dict[str, tupl
         tree.unused.update({p: inside for p in entries if p.is_dir()})
     else:
         found += [("_".join(p.relative_to(tree.root).parts), (p,)) for p in tree.series()]
-    return _by_id(found, tree.root)
+    return _by_id(found, tree.root, failures)
 
 
-def _by_id(found: list[tuple[str, tuple[Path, ...]]], folder: Path) -> dict[str, tuple[Path, ...]]:
+def _by_id(found: list[tuple[str, tuple[Path, ...]]], folder: Path, failures: Failures) -> dict[str, tuple[Path, ...]]:
     cases: dict[str, tuple[Path, ...]] = {}
     for case_id, files in found:
         if case_id in cases:
-            raise _doubled_case(case_id, cases[case_id][0], files[0], folder)
-        cases[case_id] = files
-    return cases
+            failures[case_id] = _doubled_case(case_id, cases[case_id][0], files[0], folder)
+        cases.setdefault(case_id, files)
+    return {case_id: files for case_id, files in cases.items() if case_id not in failures}
 
 
 def _doubled_case(case_id: str, first: Path, second: Path, folder: Path) -> ImageError:
@@ -136,8 +149,29 @@ def _doubled_case(case_id: str, first: Path, second: Path, folder: Path) -> Imag
     )
 
 
-def group_channels(files: Iterable[Path], *, n_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
+def _missing_channels(case_id: str, files: Mapping[int, Path]) -> ImageError | None:
+    """Return the error of channels that are not numbered from 0 without a gap: the next file would take a place."""
+    missing = sorted(set(range(max(files))) - files.keys())
+    if not missing:
+        return None
+    listed = ", ".join(f"{case_id}_{number:04d}" for number in missing[:5]) + (", ..." if len(missing) > 5 else "")
+    return ImageError(
+        f"case {case_id} has no file {listed}, but {files[max(files)].name}",
+        where=files[max(files)].parent,
+        remedy="add the missing channel, or number the channels from 0000 without a gap",
+        code="E-IMAGE-CHANNELS",
+    )
+
+
+def group_channels(
+    files: Iterable[Path], *, n_channels: int | None = None, failures: Failures | None = None
+) -> dict[str, tuple[Path, ...]]:
     """Case id -> files in channel order. ``ID_0001`` belongs to ``ID`` only where ``ID_0000`` is there too.
+
+    Args:
+        n_channels: that a case has, where known. With 1, every file of an id with several files is a case.
+        failures: cases with two files for one channel, or without one, are added to it. ``None``: the first are an
+            error, and the second are left to the caller, who knows the channels that a manifest declares.
 
     Raises:
         ImageError: one channel of one case comes in two files.
@@ -145,14 +179,37 @@ def group_channels(files: Iterable[Path], *, n_channels: int | None = None) -> d
     files = sorted(files)
     firsts = {strip_suffix(p.name).removesuffix("_0000") for p in files if strip_suffix(p.name).endswith("_0000")}
     found: dict[str, dict[int, Path]] = defaultdict(dict)
+    unusable: Failures = {}
     for file in files:
         case_id, channel = _channel_of(strip_suffix(file.name), firsts)
         if channel in found[case_id]:
-            raise _doubled_case(case_id, found[case_id][channel], file, file.parent)
-        found[case_id][channel] = file
-    if n_channels == 1 and any(len(channels) > 1 for channels in found.values()):
-        return {strip_suffix(p.name): (p,) for p in files}
-    return {case_id: tuple(channels[k] for k in sorted(channels)) for case_id, channels in found.items()}
+            unusable[case_id] = _doubled_case(case_id, found[case_id][channel], file, file.parent)
+        found[case_id].setdefault(channel, file)
+    if failures is None and unusable:
+        raise next(iter(unusable.values()))
+    if failures is not None:
+        if n_channels != 1:
+            unusable |= {i: problem for i, of_case in found.items() if (problem := _missing_channels(i, of_case))}
+        failures.update(unusable)
+    usable = {case_id: channels for case_id, channels in found.items() if case_id not in unusable}
+    if n_channels == 1:
+        usable = _single_channels(usable)
+    return {case_id: tuple(channels[k] for k in sorted(channels)) for case_id, channels in usable.items()}
+
+
+def _single_channels(found: Mapping[str, dict[int, Path]]) -> dict[str, dict[int, Path]]:
+    """Make every file of an id with several files a case of its own; other ids stay."""
+    several = {case_id for case_id, channels in found.items() if len(channels) > 1}
+    if several:
+        files = [path for case_id in sorted(several) for path in found[case_id].values()]
+        _log.warning(
+            "one channel is expected: files of one name are cases of their own: %s", name_some(files[0].parent, files)
+        )
+    return {
+        (strip_suffix(path.name) if case_id in several else case_id): {0: path}
+        for case_id, channels in found.items()
+        for path in channels.values()
+    }
 
 
 def _channel_of(stem: str, firsts: set[str]) -> tuple[str, int]:
@@ -178,4 +235,8 @@ def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]
     same = [p for p in siblings if _channel_of(strip_suffix(p.name), {case_id})[0] == case_id and p.name != case_id]
     if n_channels == 1:
         return {case_id: (path,)}
-    return group_channels([p for p in same if _CHANNEL.fullmatch(strip_suffix(p.name))])
+    failures: Failures = {}
+    found = group_channels([p for p in same if _CHANNEL.fullmatch(strip_suffix(p.name))], failures=failures)
+    if failures:
+        raise next(iter(failures.values()))
+    return found

@@ -125,12 +125,15 @@ def check_sizes(path: Path, sizes: Sequence[int]) -> int:
 def check_grid(path: Path, channels: int, geometry: Geometry) -> None:
     """Reject a grid that no scanner makes; the limits are those of all formats.
 
+    An axis of one voxel has no neighbours, and any spacing: nnU-Net v1 writes 999 mm between the slices of 2D images.
+
     Raises:
         ImageError: an axis or the channels are too many, or a spacing is not plausible.
     """
     check_sizes(path, (*geometry.shape_ZYX[::-1], channels))
     spacing_XYZ = geometry.spacing_ZYX[::-1]
-    if not all(isfinite(mm) and MIN_SPACING_MM <= mm <= MAX_SPACING_MM for mm in spacing_XYZ):
+    with_neighbours = [mm for mm, n in zip(spacing_XYZ, geometry.shape_ZYX[::-1], strict=True) if n > 1]
+    if not all(isfinite(mm) and MIN_SPACING_MM <= mm <= MAX_SPACING_MM for mm in with_neighbours):
         raise ImageError(
             f"has an implausible spacing (x, y, z): {', '.join(f'{mm:.4g}' for mm in spacing_XYZ)} mm; "
             f"each must be {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm",

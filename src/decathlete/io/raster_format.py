@@ -35,6 +35,11 @@ class RasterFormat(ImageFormat):
         super().__init__(settings)
         self.is_compressed = settings.is_compressed
 
+    def files_of(self, path: Path) -> tuple[Path, ...]:
+        """The header, and the files that it names."""
+        raster = self.read_raster(path, spacing=_ANY_SPACING)
+        return tuple(dict.fromkeys((path, *(file.path for file in raster.files))))
+
     @abstractmethod
     def read_raster(self, path: Path, *, spacing: Triple | None = None) -> Raster:
         """Read and check the header; ``spacing`` (z, y, x, mm) is used for axes without one."""

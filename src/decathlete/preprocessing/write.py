@@ -27,6 +27,7 @@ from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
+from decathlete.io.format_lookup import files_of
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
@@ -76,7 +77,7 @@ def case_digest(case: Case, plan: Plan, predicted: Path | None = None) -> str:
         OSError: a file is missing.
     """
     files = [*case.images, *([case.label] if case.label else [])]
-    stamps = [(p.name, i.st_size, i.st_mtime_ns) for p in files for i in [p.stat()]]
+    stamps = [(p.name, i.st_size, i.st_mtime_ns) for file in files for p in files_of(file) for i in [p.stat()]]
     reading: list[object] = [] if case.spacing is None else [case.spacing]
     reading += [] if case.structures is None else [case.structures.names]
     reading += [case.unannotated] if case.unannotated else []

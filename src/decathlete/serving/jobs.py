@@ -37,7 +37,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     starts INTEGER NOT NULL DEFAULT 0,
     error TEXT,
     warnings TEXT NOT NULL DEFAULT '[]',
-    volumes_ml TEXT NOT NULL DEFAULT '{}'
+    volumes_ml TEXT NOT NULL DEFAULT '{}',
+    voxels TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 """
@@ -65,7 +66,8 @@ class Job:
         input_kind: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, or the name of another image format.
         created, expires, started, finished: seconds since 1970.
         starts: how many times its computation was started.
-        volumes_ml: structure -> volume, mL.
+        volumes_ml: structure -> volume, mL; empty if the image has no spacing.
+        voxels: structure -> number of voxels.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Job:
     error: JobError | None = None
     warnings: tuple[str, ...] = ()
     volumes_ml: Mapping[str, float]
+    voxels: Mapping[str, int]
 
     @property
     def is_finished(self) -> bool:
@@ -105,6 +108,8 @@ class JobStore:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA secure_delete = ON")
         self._connection.executescript(_SCHEMA)
+        if "voxels" not in {column["name"] for column in self._connection.execute("PRAGMA table_info(jobs)")}:
+            self._connection.execute("ALTER TABLE jobs ADD COLUMN voxels TEXT NOT NULL DEFAULT '{}'")
 
     def close(self) -> None:
         """Close the database."""
@@ -159,10 +164,17 @@ class JobStore:
                 (job_id,),
             )
 
-    def publish(self, job_id: str, *, volumes_ml: Mapping[str, float], warnings: Sequence[str]) -> bool:
+    def publish(
+        self, job_id: str, *, volumes_ml: Mapping[str, float], voxels: Mapping[str, int], warnings: Sequence[str]
+    ) -> bool:
         """Finish a running job; ``False``: it was deleted meanwhile, and its result must not be kept."""
         return self._finish(
-            job_id, "done", volumes_ml=json.dumps(dict(volumes_ml)), warnings=json.dumps(list(warnings)), error=None
+            job_id,
+            "done",
+            volumes_ml=json.dumps(dict(volumes_ml)),
+            voxels=json.dumps(dict(voxels)),
+            warnings=json.dumps(list(warnings)),
+            error=None,
         )
 
     def fail(self, job_id: str, error: JobError) -> bool:
@@ -232,5 +244,5 @@ def _job(row: sqlite3.Row) -> Job:
     fields: dict[str, Any] = dict(row)
     error = fields.pop("error")
     fields["warnings"] = tuple(parse_json(fields["warnings"]))
-    fields["volumes_ml"] = parse_json(fields["volumes_ml"])
+    fields |= {name: parse_json(fields[name]) for name in ("volumes_ml", "voxels")}
     return Job(**fields, error=JobError(**parse_json(error)) if error else None)

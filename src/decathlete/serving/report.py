@@ -22,10 +22,13 @@ height: .9rem; border-radius: .2rem; vertical-align: -.1rem; margin-right: .5rem
 <h1>Segmentation report</h1>
 <p><strong>{{ notice }}</strong></p>
 {% for warning in job.warnings %}<p class="warning" role="alert">{{ warning }}</p>{% endfor %}
-<table><thead><tr><th scope="col">Structure</th><th scope="col">Label value</th><th scope="col">Volume (mL)</th></tr>
+<table><thead><tr><th scope="col">Structure</th><th scope="col">Label value</th>
+<th scope="col">{{ "Volume (mL)" if in_mL else "Voxels" }}</th></tr>
 </thead><tbody>
 {% for label in model.labels %}<tr><td><span class="swatch" style="background:{{ label.color }}"></span>{{ label.name }}
-</td><td class="n">{{ label.value }}</td><td class="n">{{ "%.3f"|format(job.volumes_ml.get(label.name, 0)) }}</td></tr>
+</td><td class="n">{{ label.value }}</td>
+<td class="n">{{ "%.3f"|format(job.volumes_ml.get(label.name, 0)) if in_mL else job.voxels.get(label.name, 0) }}
+</td></tr>
 {% endfor %}</tbody></table>
 <h2>Computation</h2>
 <table><tbody>
@@ -56,6 +59,7 @@ def make_report(service: Service, job_id: str) -> str:
         .from_string(_PAGE)
         .render(
             job=job,
+            in_mL=bool(job.volumes_ml) or not job.voxels,
             model=service.models.info(job.model),
             record=record,
             engines=", ".join(engines),

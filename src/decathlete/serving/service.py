@@ -176,6 +176,7 @@ class Service:
             "error": None if job.error is None else asdict(job.error),
             "warnings": list(job.warnings),
             "volumes_ml": dict(job.volumes_ml),
+            "voxels": dict(job.voxels),
             "created": job.created,
             "expires": job.expires,
         }

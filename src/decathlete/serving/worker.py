@@ -163,7 +163,9 @@ class Worker:
             self._check(running)
             self._storage.publish(result, job.id)
         warnings = [*prediction.warnings, *(_without_paths(text, self._storage.root) for text in logged)]
-        published = self._store.publish(job.id, volumes_ml=prediction.volumes_ml, warnings=warnings)
+        published = self._store.publish(
+            job.id, volumes_ml=prediction.volumes_ml, voxels=prediction.voxels, warnings=warnings
+        )
         return "done" if published else "cancelled"
 
     def _predict(self, images: list[Path], predictor: Predictor, folder: Path, running: RunningJob) -> Prediction:

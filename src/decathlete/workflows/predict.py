@@ -20,6 +20,7 @@ from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.predict_files import PredictedFile, predict_files
 from decathlete.inference.prepared_inputs import is_store, stored_cases
+from decathlete.io.image_files import Failures
 from decathlete.io.images import find_inputs
 from decathlete.preprocessing.store import StoredCase
 
@@ -69,13 +70,18 @@ def predict(
     with ExitStack() as stack:
         links = LinkFolders(folder, source, stack)
         inputs_: Sequence[StoredCase] | dict[str, tuple[Path, ...]]
+        failures: Failures = {}
         if is_store(source):
             stack.enter_context(reading(source))
             inputs_ = stored_cases(source, facts.preparation_digests)[:cases]
         else:
-            found = find_inputs(source, n_channels=facts.n_channels)
-            found = choose_series(found, facts.channels, source, rules=series, make_folder=links.path)
+            found = find_inputs(source, n_channels=facts.n_channels, failures=failures)
+            found = choose_series(
+                found, facts.channels, source, rules=series, make_folder=links.path, failures=failures
+            )
             inputs_ = dict(islice(found.items(), cases))
+            if cases is not None and len(inputs_) == cases:
+                failures = {case_id: problem for case_id, problem in failures.items() if case_id < max(inputs_)}
         with links.named_by_sources():
             return predict_files(
                 predictor,
@@ -85,6 +91,7 @@ def predict(
                 spacing=spacing,
                 kind=kind,
                 overwrite=overwrite,
+                unusable=failures,
                 progress=progress,
             )
 

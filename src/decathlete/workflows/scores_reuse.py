@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decathlete.core.choices import Grid
-from decathlete.core.files import file_digest, value_digest
+from decathlete.core.files import value_digest
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import Case
 from decathlete.errors import DatasetError, DecathleteError, OutputError
@@ -14,7 +14,7 @@ from decathlete.evaluation.metric_info import MetricInfo, metric_differences
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import SCORES_STEMS, Scores
-from decathlete.inference.output.provenance import RecordedSettings, inputs_digest
+from decathlete.inference.output.provenance import RecordedSettings, image_digest, inputs_digest
 
 
 def make_scores_origin(settings: RecordedSettings, cases: Sequence[Case], labels: LabelSet) -> ScoresOrigin:
@@ -29,7 +29,7 @@ def make_scores_origin(settings: RecordedSettings, cases: Sequence[Case], labels
             del prediction[later]  # as older releases recorded it
     models = tuple(model.pop("digest") for model in prediction["models"])
     try:
-        truths = {case.id: file_digest(case.label) for case in cases if case.label is not None}
+        truths = {case.id: image_digest(case.label) for case in cases if case.label is not None}
         images = {case.id: inputs_digest(case.images) for case in cases}
     except OSError as problem:
         raise DatasetError(

@@ -195,3 +195,23 @@ def test_the_box_of_what_is_not_zero_is_the_smallest(shape: tuple[int, int, int]
 
 def test_an_image_of_zeros_is_kept_whole() -> None:
     assert nonzero_box(np.zeros((1, 2, 3, 4))) == Box(start=(0, 0, 0), stop=(2, 3, 4))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_fine_grids_are_compared_with_their_own_voxels(axis: int) -> None:
+    spacing = (0.01, 0.001, 0.002)
+    one = Geometry.plain((4, 5, 6), spacing)
+    for share, told in ((0.05, False), (0.5, True)):
+        moved, wider = one.matrix, one.matrix
+        moved[2 - axis, 3] += share * spacing[axis]
+        wider[2 - axis, axis] *= 1 + share
+        for matrix, name in ((moved, "origin"), (wider, "spacing")):
+            found = [d.split()[0] for d in one.differences(Geometry.from_matrix((4, 5, 6), matrix))]
+            assert found == [name] * told
+
+
+def test_rounding_far_from_the_origin_is_no_difference() -> None:
+    exact, rounded = (Geometry.plain((4, 5, 6), (0.001,) * 3).matrix for _ in range(2))
+    exact[0, 3] = 1234.5678901
+    rounded[0, 3] = np.float32(exact[0, 3])
+    assert Geometry.from_matrix((4, 5, 6), exact).differences(Geometry.from_matrix((4, 5, 6), rounded)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from decathlete.dataset.check import check_dataset
 from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.plain_folders import PlainDataset
+from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import ImageError, ManifestError, OptionError
 from decathlete.inference.output.dicom import write_dicom_result
 from decathlete.inference.output.provenance import ModelUse, RecordedSettings
 from decathlete.io.contour_fill import fill_contours
-from decathlete.io.dicom_label import read_structure_label
+from decathlete.io.dicom_label import LabelStructures, read_structure_label
 from decathlete.io.dicom_structures import list_structures
 from decathlete.io.images import read_grid, read_label
 from decathlete.workflows.plain_dataset import describe_folders
@@ -181,6 +183,28 @@ def test_contours_between_slices_are_rejected(tree: Any, tmp_path: Path) -> None
     with pytest.raises(ImageError, match="lie between them"):
         read_structure_label(tmp_path / "L.dcm", grid, [("liver", 1)])
     assert read_structure_label(tmp_path / "L.dcm", grid, [("gtv*", 1)]).array_ZYX.any()
+
+
+def test_slices_without_contours_between_others_are_listed(tree: Any, tmp_path: Path) -> None:
+    """A structure that was drawn on every second slice has holes."""
+    root, _ = tree
+    copy = tmp_path / "d"
+    shutil.copytree(root / "A" / "CT", copy / "A")
+    path = copy / "A" / "mask" / "L.dcm"
+    dataset = pydicom.dcmread(path)
+    (_, liver) = dataset.ROIContourSequence
+    assert len(liver.ContourSequence) == 3
+    del liver.ContourSequence[1]
+    dataset.save_as(path)
+    case = Case(
+        id="A",
+        images=(copy / "A" / "image",),
+        label=path,
+        structures=LabelStructures(image=copy / "A" / "image", names=(("gtv*", 1), ("liver", 2))),
+    )
+    spec = DatasetSpec(name="d", root=copy, layout="table", channels=("CT",), labels=LABELS, cases=(case,))
+    (found,) = [p for p in check_dataset(spec, workers=1).warnings if p.code == "E-DATASET-CONTOURS"]
+    assert "Liver: 1 slices between its contours have none" in found.message
 
 
 def test_contours_are_filled_by_the_centres_of_pixels() -> None:

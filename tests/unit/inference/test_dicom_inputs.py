@@ -151,6 +151,22 @@ def test_channels_come_from_the_series_of_a_study(tmp_path: Path) -> None:
         choose(tmp_path / "in", tmp_path / "links", ("CT", "MR"))
 
 
+def test_a_study_without_a_channel_fails_alone(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for patient, modalities in (("A", ("CT", "PT")), ("B", ("CT",))):
+        for modality in modalities:
+            write_series(root / patient / modality, ZEROS, series=patient + modality, study=patient, modality=modality)
+    failures: dict[str, ImageError] = {}
+    links = tmp_path / "links"
+    chosen = choose_series(
+        find_inputs(root, n_channels=2), ("CT", "PET"), root, make_folder=lambda name: links / name, failures=failures
+    )
+    assert set(chosen) == {"A"}
+    (case_id,) = failures
+    assert case_id.startswith("B")
+    assert failures[case_id].where == root / "B" / "CT"
+
+
 def test_series_that_fit_a_channel_equally_are_an_error(tmp_path: Path) -> None:
     for name in ("FLAIR", "T1c"):
         write_series(tmp_path / "in", ZEROS, series=name, modality="MR", SeriesDescription=f"ax {name.lower()}")

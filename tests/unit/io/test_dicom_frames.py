@@ -207,6 +207,9 @@ def test_slices_stacked_aslant_are_refused(tmp_path: Path) -> None:
         ("PixelSpacing", None, "has no spacing between rows, between columns"),
         ("Rows", 0, "Rows cannot be used: 0"),
         ("NumberOfFrames", 0, "NumberOfFrames cannot be used: 0"),
+        ("RescaleSlope", 0, "RescaleSlope cannot be used: it is 0"),
+        ("HighBit", 11, "HighBit cannot be used: it is 11, and 16 bits are stored"),
+        ("ModalityLUTSequence", Sequence([Dataset()]), "by a lookup table"),
     ],
 )
 def test_an_attribute_that_cannot_be_used_is_named(tmp_path: Path, name, value, problem) -> None:
@@ -270,3 +273,38 @@ def test_numbers_of_inverted_slices_are_measurements(tmp_path: Path, is_signed: 
     write_series(tmp_path, [(0, 0, z) for z in range(3)], edit)
     assert read_image(tmp_path).array_CZYX[0, :, 1, 1].tolist() == [-7, -5, -3]
     assert read_volume(tmp_path / "02.dcm").array_CZYX[0, 0, 1, 1] == -3
+
+
+def test_inverted_slices_may_have_other_bits(tmp_path: Path) -> None:
+    def edit(ds, k: int) -> None:
+        ds.PhotometricInterpretation, ds.PixelRepresentation = "MONOCHROME1", 0
+        ds.BitsStored, ds.HighBit = (16, 15) if k else (12, 11)
+
+    write_series(tmp_path, [(0, 0, z) for z in range(3)], edit)
+    assert read_image(tmp_path).array_CZYX[0, :, 1, 1].tolist() == [0, 1, 2]
+
+
+def test_slices_that_are_inverted_in_part_are_refused(tmp_path: Path) -> None:
+    def edit(ds, k: int) -> None:
+        ds.PhotometricInterpretation = "MONOCHROME1" if k == 2 else "MONOCHROME2"
+
+    write_series(tmp_path, [(0, 0, z) for z in range(3)], edit)
+    for read in (read_image, read_grid):
+        with pytest.raises(ImageError, match=r"differ in their PhotometricInterpretation \(MONOCHROME2, MONOCHROME1\)"):
+            read(tmp_path)
+
+
+def test_two_slices_that_are_shifted_in_their_plane_are_refused(tmp_path: Path) -> None:
+    write_series(tmp_path, [(0, 0, 0), (50, 0, 3)])
+    with pytest.raises(ImageError, match="stacked at an angle of 86"):
+        read_grid(tmp_path)
+
+
+def test_several_frames_with_a_palette_are_refused(tmp_path: Path) -> None:
+    def edit(ds) -> None:
+        ds.PhotometricInterpretation = "PALETTE COLOR"
+
+    write_frames(tmp_path / "x.dcm", edit=edit)
+    for read in (read_image, read_grid):
+        with pytest.raises(ImageError, match="6 frames with a palette of colours"):
+            read(tmp_path / "x.dcm")

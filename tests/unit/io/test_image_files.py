@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.errors import ImageError
+from decathlete.dataset.conversion.folders import Folders, find_cases
+from decathlete.errors import DatasetError, ImageError
 from decathlete.io.images import find_inputs, image_suffixes, output_suffix, strip_suffix
 
 
@@ -77,3 +78,36 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 )
 def test_predictions_are_of_the_inputs_kind(name, suffix) -> None:
     assert output_suffix(Path(name)) == suffix
+
+
+def test_only_files_of_one_name_are_cases_of_their_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "p_0000.nii.gz", "q_0000.nii.gz", "q_0001.nii.gz")
+    assert set(find_inputs(tmp_path, n_channels=1)) == {"p", "q_0000", "q_0001"}
+    assert "q_0000.nii.gz, q_0001.nii.gz" in caplog.text
+    assert "p_0000" not in caplog.text
+
+
+def test_a_gap_in_the_channels_fails_its_case_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "p_0000.nii.gz", "p_0002.nii.gz", "q_0000.nii.gz", "q_0001.nii.gz")
+    failures: dict[str, ImageError] = {}
+    assert set(find_inputs(tmp_path, n_channels=2, failures=failures)) == {"q"}
+    assert "no file p_0001" in str(failures["p"])
+    for path in (tmp_path, tmp_path / "p_0000.nii.gz"):
+        with pytest.raises(ImageError, match="no file p_0001"):
+            find_inputs(path, n_channels=2)
+
+
+def test_a_gap_in_the_channels_of_plain_folders_is_listed(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "p_0000.nii.gz", "p_0002.nii.gz", "q_0000.nii.gz", "q_0001.nii.gz")
+    touch(tmp_path / "labels", "p.nii.gz", "q.nii.gz")
+    folders = Folders(root=tmp_path, images=Path("images"), labels=Path("labels"), channels={"T1": None, "T2": None})
+    with pytest.raises(DatasetError, match="no file p_0001") as error:
+        find_cases(folders)
+    assert "has no image" not in str(error.value)
+
+
+def test_two_files_of_one_case_fail_it_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "a.nii", "b.nii.gz")
+    failures: dict[str, ImageError] = {}
+    assert set(find_inputs(tmp_path, n_channels=1, failures=failures)) == {"b"}
+    assert "a comes twice" in str(failures["a"])

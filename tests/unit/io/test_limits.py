@@ -82,3 +82,9 @@ def test_implausible_spacings(spacing_mm) -> None:
 def test_implausible_channels() -> None:
     with pytest.raises(ImageError, match="each axis"):
         check_grid(HERE, MAX_AXIS + 1, Geometry.plain((2, 3, 4)))
+
+
+def test_an_axis_of_one_voxel_has_any_spacing() -> None:
+    check_grid(HERE, 1, Geometry.plain((1, 3, 4), (999.0, 1.0, 1.0)))
+    with pytest.raises(ImageError, match="implausible spacing"):
+        check_grid(HERE, 1, Geometry.plain((2, 3, 4), (999.0, 1.0, 1.0)))

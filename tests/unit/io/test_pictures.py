@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ImageError
+from decathlete.io.headers.picture import exif_orientation
 from decathlete.io.image_files import find_inputs
 from decathlete.io.images import (
     output_suffix,
@@ -311,3 +312,24 @@ def test_a_pixel_beyond_the_palette_is_damage(tmp_path: Path, suffix: str) -> No
     path.write_bytes(bytes(content))
     with pytest.raises(ImageError, match="of a palette with 5 colours"):
         read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_pictures_that_are_not_stored_upright_are_refused(tmp_path: Path, name: str, orientation: int) -> None:
+    path = tmp_path / name
+    exif = Pillow.Exif()
+    exif[274] = orientation
+    tags = {"tiffinfo": {274: orientation}} if name == "a.tif" else {"exif": exif}
+    Pillow.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(path, **tags)
+    if orientation == 1:
+        assert read_image(path).array_CZYX.shape == (1, 1, 6, 8)
+        return
+    for read in (read_image, read_grid):
+        with pytest.raises(ImageError, match=rf"rotated or mirrored \(orientation {orientation}"):
+            read(path)
+
+
+@pytest.mark.parametrize("exif", [b"", b"II*\0", b"II*\0\xff\xff\0\0", b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"junk" * 5])
+def test_exif_without_an_orientation_is_upright(exif: bytes) -> None:
+    assert exif_orientation(exif) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,12 +62,13 @@ def test_a_finished_job_keeps_what_it_was_told(store: JobStore, clock: Clock) ->
     add(store, "a", "b")
     store.take_next()
     clock.now += 4
-    assert store.publish("a", volumes_ml={"liver": 1.5}, warnings=["spacing"])
+    assert store.publish("a", volumes_ml={"liver": 1.5}, voxels={"liver": 3}, warnings=["spacing"])
     store.take_next()
     assert store.fail("b", JobError(code="E-IMAGE", message="cut", remedy="send it again"))
     done, failed = store.get("a"), store.get("b")
     assert done
-    assert (done.state, done.volumes_ml, done.warnings, done.finished) == ("done", {"liver": 1.5}, ("spacing",), 1004.0)
+    assert (done.state, done.warnings, done.finished) == ("done", ("spacing",), 1004.0)
+    assert (done.volumes_ml, done.voxels) == ({"liver": 1.5}, {"liver": 3})
     assert failed
     assert failed.error == JobError(code="E-IMAGE", message="cut", remedy="send it again")
     assert store.mean_seconds() == 4.0
@@ -76,11 +78,11 @@ def test_a_finished_job_keeps_what_it_was_told(store: JobStore, clock: Clock) ->
 def test_a_result_is_published_once_and_never_for_a_deleted_job(store: JobStore) -> None:
     add(store, "a", "b")
     store.take_next()
-    assert store.publish("a", volumes_ml={}, warnings=[])
-    assert not store.publish("a", volumes_ml={}, warnings=[])
+    assert store.publish("a", volumes_ml={}, voxels={}, warnings=[])
+    assert not store.publish("a", volumes_ml={}, voxels={}, warnings=[])
     store.take_next()
     store.delete("b")
-    assert not store.publish("b", volumes_ml={}, warnings=[])
+    assert not store.publish("b", volumes_ml={}, voxels={}, warnings=[])
     assert not store.fail("b", JobError(code="E", message=""))
     assert store.ids() == {"a"}
 
@@ -123,3 +125,17 @@ def test_many_threads_take_each_job_once(store: JobStore) -> None:
     for thread in threads:
         thread.join()
     assert sorted(taken) == [f"{n:03d}" for n in range(40)]
+
+
+def test_a_queue_of_an_older_release_is_read(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs.sqlite")
+    add(store, "a")
+    store.close()
+    database = sqlite3.connect(tmp_path / "jobs.sqlite")
+    database.execute("ALTER TABLE jobs DROP COLUMN voxels")
+    database.close()
+    again = JobStore(tmp_path / "jobs.sqlite")
+    job = again.get("a")
+    again.close()
+    assert job
+    assert job.voxels == {}

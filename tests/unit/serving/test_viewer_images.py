@@ -121,7 +121,7 @@ def test_only_structures_that_were_found_are_named_in_the_order_of_their_values(
     answer = InferAnswer(
         label=Path("x"),
         labels={"spleen": 7, "liver": 3, "colon": 5},
-        status={"volumes_ml": {}, "warnings": []},
+        status={"volumes_ml": {}, "voxels": {}, "warnings": []},
         seconds=1,
     )
     assert list(answer.params(label)["label_names"].items()) == [("liver", 3), ("spleen", 7)]

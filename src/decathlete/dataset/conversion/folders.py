@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decathlete.dataset.spec import Case, id_problems
-from decathlete.errors import DatasetError, ImageError, OptionError, problems_found
+from decathlete.errors import DatasetError, OptionError, problems_found
 from decathlete.io.folder_tree import (
     NO_IMAGE,
     PICTURE,
     FolderTree,
-    detached_headers,
-    is_image_data,
+    image_parts,
     is_slice,
     log_unused,
 )
-from decathlete.io.image_files import group_channels, is_image_name, split_pictures, strip_suffix
+from decathlete.io.image_files import Failures, group_channels, is_image_name, split_pictures, strip_suffix
 
 _HELP = "describe the folders and file names with --images, --labels, --test-images, --channels and --label-suffix"
 Unused = dict[Path, str]
@@ -114,8 +113,8 @@ def _image_files(folder: Path, unused: Unused) -> list[Path]:
     tree = FolderTree(root=folder)
     files = list(tree.files())
     images, pictures = split_pictures(path for path in files if is_image_name(path, slices=False))
-    headers = detached_headers(images)
-    others = (path for path in files if not is_image_name(path, slices=False) and not is_image_data(path, headers))
+    parts = image_parts(images)
+    others = (path for path in files if not is_image_name(path, slices=False) and path not in parts)
     unused.update(tree.unused | dict.fromkeys(pictures, PICTURE))
     unused.update({path: _SLICE if is_slice(path) else NO_IMAGE for path in others})
     return sorted(images)
@@ -163,11 +162,10 @@ def _case_id(path: Path, suffix: str) -> str:
 def _cases(files: list[Path], folders: Folders, problems: list[str], unused: Unused) -> dict[str, tuple[Path, ...]]:
     """Return case id -> files in the order of the channels."""
     if not folders.suffixes:
-        try:
-            return group_channels(files, n_channels=len(folders.channels))
-        except ImageError as problem:
-            problems.append(f"{problem.where}: {problem.problem}")
-            return {}
+        failures: Failures = {}
+        found = group_channels(files, n_channels=len(folders.channels), failures=failures)
+        problems += [f"{problem.where}: {problem.problem}" for problem in failures.values()]
+        return {**found, **dict.fromkeys(failures, ())}  # their labels are not without an image
     by_suffix: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
         suffix = _longest_suffix(strip_suffix(path.name), folders.suffixes.values())
@@ -202,6 +200,8 @@ def _labels(files: list[Path], folders: Folders, problems: list[str], unused: Un
 
 def _unpaired(images: dict[str, tuple[Path, ...]], labels: dict[str, Path]) -> list[str]:
     without_label = [
-        f"{images[i][0]} has no label map (put test images into --test-images)" for i in images if i not in labels
+        f"{images[i][0]} has no label map (put test images into --test-images)"
+        for i in images
+        if images[i] and i not in labels
     ]
     return without_label + [f"{labels[i]} has no image" for i in sorted(labels) if i not in images]

@@ -19,6 +19,7 @@ from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.given_splits import FOLDS
 from decathlete.dataset.splits import Fold
 from decathlete.errors import CasesFailedError, DecathleteError, OutputError
+from decathlete.io.format_lookup import files_of
 from decathlete.io.format_settings import changed_settings, check_effect
 
 RECORD = "conversion.json"
@@ -160,7 +161,8 @@ def _convert_case(jobs: tuple[Job, ...], *, copy: bool, image_formats: Sequence[
 def _digest(jobs: list[Job], folder: Path, settings: list[object]) -> str:
     files = []
     for job in jobs:
-        stamps = [(str(p.resolve()), (i := p.stat()).st_size, i.st_mtime_ns) for p in job.sources]
+        sources = [part for path in job.sources for part in files_of(path)]
+        stamps = [(str(p.resolve()), (i := p.stat()).st_size, i.st_mtime_ns) for p in sources]
         reading: list[object] = [] if isinstance(job, PlaceFile) or job.spacing is None else [job.spacing]
         reading += [job.structures.names] if isinstance(job, WriteLabel) and job.structures is not None else []
         files.append([type(job).__name__, stamps, [str(t.relative_to(folder)) for t in job.targets], *reading])

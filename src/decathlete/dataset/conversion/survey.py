@@ -13,18 +13,20 @@ import numpy as np
 
 from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry, Triple
-from decathlete.core.header_transforms import TRANSFORM_TOLERANCE_MM, transform_distance_mm
+from decathlete.core.header_transforms import transform_distance_mm, transform_tolerance_mm
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
-from decathlete.io.format_lookup import DEFAULT_SUFFIX, output_suffix
+from decathlete.io.format_lookup import DEFAULT_SUFFIX, files_of, output_suffix
 from decathlete.io.images import holds_integers, read_grid, read_volume
 
 log = logging.getLogger(__name__)
 
+_SIDECAR = ".json"
+"""Suffix of files that have the spacing of a TIFF; they are placed with it under the name of its case."""
 _REMEDY = "fix these files, or leave them out; nothing was written"
 
 
@@ -147,8 +149,9 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     jobs = _image_jobs(case, target.images(case.id, part), grids)
     if case.label is not None:
         jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label][1], target))
-    distances = ((path, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
-    disagreements = tuple((path, mm) for path, mm in distances if mm > TRANSFORM_TOLERANCE_MM)
+    jobs += _sidecar_jobs(case.id, jobs)
+    distances = ((path, geometry, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
+    disagreements = tuple((path, mm) for path, geometry, mm in distances if mm > transform_tolerance_mm(geometry))
     return _CaseSurvey(jobs=tuple(jobs), disagreements=disagreements)
 
 
@@ -192,6 +195,16 @@ def _label_job(case: Case, to: Path, image_grid: Geometry, label_grid: Geometry,
     return _write_label(case, source, to, image_grid, target)
 
 
+def _sidecar_jobs(case_id: str, jobs: list[Job]) -> list[Job]:
+    """Place the spacing of placed TIFF files beside them: a file for all channels of a case, as nnU-Net reads it."""
+    places: dict[Path, Path] = {}
+    for job in jobs:
+        if isinstance(job, PlaceFile):
+            for sidecar in files_of(job.source)[1:]:
+                places.setdefault(job.target.with_name(f"{case_id}{sidecar.suffix}"), sidecar)
+    return [PlaceFile(source=sidecar, target=to) for to, sidecar in places.items()]
+
+
 def _write_label(case: Case, source: Path, to: Path, image_grid: Geometry, target: Target) -> Job:
     return WriteLabel(
         source=source,
@@ -205,9 +218,10 @@ def _write_label(case: Case, source: Path, to: Path, image_grid: Geometry, targe
 
 
 def _may_be_linked(source: Path, target: Path, spacing: Triple | None) -> bool:
-    """Return whether a file has the format of the target, and its own spacing."""
+    """Return whether a file has the format of the target, its own voxels (not those of another file), and a spacing."""
     return (
         source.is_file()
+        and all(part.suffix == _SIDECAR for part in files_of(source)[1:])
         and output_suffix(source) == output_suffix(target)
         and source.name.lower().endswith(output_suffix(target))
         and (spacing is None or _has_spacing(source))

@@ -204,6 +204,7 @@ def write_outputs(
                 settings=settings,
                 device=device,
                 volumes_ml=prediction.volumes_ml,
+                voxels=prediction.voxels,
                 warnings=prediction.warnings,
                 seconds=prediction.seconds,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,10 +14,11 @@ from pydantic import Field, JsonValue
 
 from decathlete.core.choices import Blend
 from decathlete.core.files import file_digest, value_digest
-from decathlete.core.geometry import Geometry, Triple
+from decathlete.core.geometry import PIXEL, Geometry, Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
 from decathlete.core.sliding_window import SlidingWindow
+from decathlete.io.format_lookup import files_of
 from decathlete.version import __version__
 
 NOTICE = "Research use only. Not a medical device."
@@ -85,7 +86,8 @@ class PredictionRecord(Schema):
         label_digest: its SHA-256, by which a file that was changed is noticed.
         probabilities: file name, if they were saved.
         decathlete: version that predicted.
-        volumes_ml: structure (class or region) -> volume, mL.
+        volumes_ml: structure (class or region) -> volume, mL; empty if the image has no spacing (unit ``pixel``).
+        voxels: structure -> number of voxels; empty in records of older releases.
         warnings: properties of the input outside the range of the training data, and transforms that disagree.
         seconds: from the prepared image to the finished label map.
     """
@@ -102,30 +104,48 @@ class PredictionRecord(Schema):
     settings: RecordedSettings
     device: str
     volumes_ml: dict[str, float]
+    voxels: dict[str, int] = {}
     warnings: tuple[str, ...]
     seconds: float
 
 
 def inputs_digest(paths: Sequence[Path]) -> str:
-    """Return the digest of the bytes of the files, in order; of a folder (DICOM), of its files by name."""
-    return value_digest([_path_digest(path) for path in paths])
+    """Return the digest of the bytes of the images' files, in order."""
+    return value_digest([image_digest(path) for path in paths])
 
 
-def _path_digest(path: Path) -> str | list[list[str]]:
-    if not path.is_dir():
+def image_digest(path: Path) -> str | list[list[str]]:
+    """Return the digest of an image in one file; of several files (DICOM slices, header and voxels), name and digest.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    files = files_of(path)
+    if files == (path,):
         return file_digest(path)
-    return [[file.name, file_digest(file)] for file in sorted(path.iterdir()) if file.is_file()]
+    return [[file.name, file_digest(file)] for file in files]
 
 
-def volumes_ml(label_ZYX: NDArray[Any], geometry: Geometry, labels: LabelSet) -> dict[str, float]:
-    """Return the volume of each structure (region, or foreground class), mL.
+def voxel_counts(label_ZYX: NDArray[Any], labels: LabelSet) -> dict[str, int]:
+    """Return the number of voxels of each structure (region, or foreground class).
 
     Args:
-        label_ZYX: file values on the grid of ``geometry``.
+        label_ZYX: file values.
     """
     voxels: Counter[int] = Counter()
     for plane_YX in label_ZYX:  # plane by plane: a copy of the volume would be sorted
         present, counts = np.unique(plane_YX, return_counts=True)
         voxels.update(dict(zip(present.tolist(), counts.tolist(), strict=True)))
+    return {s.name: sum(voxels[v] for v in s.values) for s in labels.structures}
+
+
+def volumes_ml(voxels: Mapping[str, int], geometry: Geometry) -> dict[str, float]:
+    """Return the volume of each structure, mL; empty if the grid has no spacing (unit ``pixel``).
+
+    Args:
+        voxels: of :func:`voxel_counts`.
+    """
+    if geometry.unit == PIXEL:
+        return {}
     millilitres = geometry.voxel_volume_mm3 / 1000
-    return {s.name: round(sum(voxels[v] for v in s.values) * millilitres, 6) for s in labels.structures}
+    return {name: round(n * millilitres, 6) for name, n in voxels.items()}

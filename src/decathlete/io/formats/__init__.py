@@ -61,6 +61,14 @@ class ImageFormat(ABC):
         """Whether ``path``, which exists, is of this format: by its suffix, unless the content has to be read."""
         return path.is_file() and path.name.lower().endswith(self.suffixes)
 
+    def files_of(self, path: Path) -> tuple[Path, ...]:
+        """All files that an image is read from, ``path`` itself first if it is a file.
+
+        A format overrides it whose images are folders, or whose files have parts beside them. It may raise what
+        ``read_header`` raises. Call :func:`~decathlete.io.format_lookup.files_of`, which never does.
+        """
+        return (path,)
+
     def read_header(self, path: Path) -> tuple[int, Geometry]:
         """Number of channels and the grid, without the voxels where the format allows it."""
         volume = self.read_volume(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ class Dicom(ImageFormat):
             return any(_is_dicom_file(p) for p in _candidates(path))
         return _is_dicom_file(path)
 
+    def files_of(self, path: Path) -> tuple[Path, ...]:
+        """The file, or all DICOM files directly in the folder."""
+        return tuple(p for p in _candidates(path) if _is_dicom_file(p)) if path.is_dir() else (path,)
+
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the headers of all slices."""
         files = _read_files(path)
@@ -53,7 +57,7 @@ class Dicom(ImageFormat):
         grid = _place(files, path, spacing)
         if path.is_dir():
             array = _read_series([frame.path for frame in grid.frames], as_float32, _channels(files[0]))
-            array = _as_measured(array, files[0], grid.frames)
+            array = _as_measured(array, {file.path: file for file in files}, grid.frames)
         else:
             array = _read_frames(files[0], grid.frames)
         return Volume(array_CZYX=array.reshape(-1, *grid.geometry.shape_ZYX), geometry=grid.geometry)
@@ -166,7 +170,7 @@ def _channels_first(image: Any) -> NDArray[Any]:
 def _read_frames(file: DicomFile, ordered: Sequence[Frame]) -> NDArray[Any]:
     """The frames of one file in their order in space; each by its own slope and intercept."""
     if len(ordered) == 1:
-        return _as_measured(_channels_first(sitk.ReadImage(str(file.path))), file, ordered)
+        return _as_measured(_channels_first(sitk.ReadImage(str(file.path))), {file.path: file}, ordered)
     order = [frame.number - 1 for frame in ordered]
     if file.samples > 1 or file.bits_allocated not in (8, 16, 32):
         with _silence_reader():
@@ -174,15 +178,17 @@ def _read_frames(file: DicomFile, ordered: Sequence[Frame]) -> NDArray[Any]:
     return _rescale(read_stored_numbers(file)[order], ordered)
 
 
-def _as_measured(array: NDArray[Any], file: DicomFile, frames: Sequence[Frame]) -> NDArray[Any]:
+def _as_measured(array: NDArray[Any], file_of: Mapping[Path, DicomFile], frames: Sequence[Frame]) -> NDArray[Any]:
     """Undo ITK's inversion of slices that are to be shown inverted (MONOCHROME1): their numbers are measurements.
 
     Images without a position, such as radiographs, stay as ITK gives them.
     """
-    if file.photometric != "MONOCHROME1" or frames[0].position is None:
+    files = [file_of[frame.path] for frame in frames]
+    if files[0].photometric != "MONOCHROME1" or frames[0].position is None:
         return array
-    greatest = -1 if file.is_signed else 2**file.bits_stored - 1  # ITK: greatest + least - number
-    sums = np.array([frame.slope * greatest + 2 * frame.intercept for frame in frames])[:, None, None]
+    greatest = [-1 if file.is_signed else 2**file.bits_stored - 1 for file in files]  # ITK: greatest + least - number
+    inverted = zip(frames, greatest, strict=True)
+    sums = np.array([frame.slope * number + 2 * frame.intercept for frame, number in inverted])[:, None, None]
     out: NDArray[Any] = sums - array
     return out.astype(array.dtype) if array.dtype.kind == "f" else np.rint(out).astype(np.int32)
 

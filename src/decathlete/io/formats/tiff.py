@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,11 @@ class Tiff(ImageFormat):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.compression = _COMPRESSIONS[settings.compression]
+
+    def files_of(self, path: Path) -> tuple[Path, ...]:
+        """The file, and the JSON file with its spacing, if there is one."""
+        sidecar = _read_sidecar(path)
+        return (path,) if sidecar is None else (path, sidecar[0])
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the directories of the file."""
@@ -124,29 +130,47 @@ class Tiff(ImageFormat):
     def _geometry(self, path: Path, pages: list[TiffPage], axes: StackAxes, spacing: Triple | None) -> Geometry:
         n_slices = len(axes.pages_CZ[0])
         shape = (n_slices, pages[0].height, pages[0].width)
-        given = self._sidecar_spacing(path)
-        if not axes.has_unit and given is None:
+        sidecar = None if axes.has_unit else _read_sidecar(path)
+        if not axes.has_unit and sidecar is None:
             return Geometry.pixels(shape)
-        stored = axes.spacing_ZYX if axes.has_unit else given
-        assert stored is not None  # for the type checker: one of both is there
+        stored = axes.spacing_ZYX if sidecar is None else sidecar[1]
         known = (1.0, *stored[1:]) if n_slices == 1 and stored[0] is None else stored
         header = HeaderCodes(axes=2 if n_slices == 1 else 3)
         return Geometry.plain(shape, complete_spacing(known, spacing, path)).revised(header=header)
 
-    def _sidecar_spacing(self, path: Path) -> Triple | None:
-        """Return the spacing in the JSON file of nnU-Net's layout, if there is one."""
-        stem = path.name[: -len(next(s for s in _LONGEST_FIRST if path.name.lower().endswith(s)))]
-        for name in (f"{stem}.json", f"{_CHANNEL.sub('', stem)}.json"):
-            if (path.parent / name).is_file():
-                content = read_json(path.parent / name, error=ImageError)
-                values = content.get("spacing") if isinstance(content, dict) else None
-                if isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values):
-                    return (float(values[0]), float(values[1]), float(values[2]))
-        return None
-
 
 _OME = (".ome.tif", ".ome.tiff")
 _LONGEST_FIRST = sorted(Tiff.suffixes, key=len, reverse=True)
+
+
+def _read_sidecar(path: Path) -> tuple[Path, Triple] | None:
+    """Return the JSON file of nnU-Net's layout that has a spacing, and the spacing, mm; ``None``: there is none.
+
+    Raises:
+        ImageError: it has a spacing that cannot be used, or it cannot be read.
+    """
+    stem = path.name[: -len(next(s for s in _LONGEST_FIRST if path.name.lower().endswith(s)))]
+    for file in (path.parent / f"{name}.json" for name in (stem, _CHANNEL.sub("", stem))):
+        content = read_json(file, error=ImageError) if file.is_file() else None
+        if isinstance(content, dict) and "spacing" in content:
+            return file, _sidecar_spacing(file, content["spacing"])
+    return None
+
+
+def _sidecar_spacing(file: Path, values: object) -> Triple:
+    numbers = [v for v in values if _is_length(v)] if isinstance(values, list) and len(values) == 3 else []
+    if len(numbers) == 3:
+        return (float(numbers[0]), float(numbers[1]), float(numbers[2]))
+    raise ImageError(
+        f"has a spacing that is not three numbers above 0: {str(values)[:80]}",
+        where=file,
+        remedy='write {"spacing": [z, y, x]} in mm, with three numbers, or remove the file',
+        code="E-IMAGE-SPACING",
+    )
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
 
 
 def _channels(page: TiffPage) -> int:

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 from decathlete.errors import ImageError
-from decathlete.io.headers.picture import MAX_JPEG_INFLATION, PictureHeader
+from decathlete.io.headers.picture import MAX_JPEG_INFLATION, PictureHeader, check_upright, exif_orientation
 from decathlete.io.headers.text import header_error
 from decathlete.io.limits import check_sizes, damage_error
 
@@ -14,6 +14,7 @@ _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 _OTHER_FRAMES = (0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD8))
 _SCAN, _END = 0xDA, 0xD9
+_APP1, _EXIF = 0xE1, b"Exif\0\0"
 _MAX_SEGMENTS = 10_000
 
 
@@ -53,6 +54,8 @@ def _find_frame(path: Path, content: bytes) -> bytes:
         if marker in (_SCAN, _END):
             break
         (length,) = struct.unpack(">H", content[at + 2 : at + 4])
+        if marker == _APP1 and content[at + 4 : at + 4 + len(_EXIF)] == _EXIF:
+            check_upright(path, exif_orientation(content[at + 4 + len(_EXIF) : at + 2 + length]))
         if marker in _HUFFMAN_FRAMES:
             if frame or length < 8:
                 raise header_error(path, "has two frames, or one that is too short")

@@ -25,6 +25,7 @@ from decathlete.io.headers.text import (
     read_line,
     shorten,
 )
+from decathlete.io.headers.units import require_mm_per_unit
 from decathlete.io.limits import damage_error
 from decathlete.io.spacing import complete_axes
 
@@ -36,10 +37,12 @@ _CHECKED = frozenset(
     {
         *("NDims", "BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData"),
         *("CompressedDataSize", "TransformMatrix", "Offset", "ElementSpacing", "ElementSize", "DimSize"),
-        *("HeaderSize", "ElementNumberOfChannels", "ElementType"),
+        *("HeaderSize", "ElementNumberOfChannels", "ElementType", "DistanceUnits"),
     }
 )
 _FREE_TEXT = "ElementDataFile"
+_UNKNOWN_UNIT = "?"
+"""DistanceUnits of a program that does not know them; ITK writes mm without saying so."""
 _TYPES = {
     **dict.fromkeys(("MET_CHAR", "MET_ASCII_CHAR"), "i1"),
     "MET_UCHAR": "u1",
@@ -168,11 +171,15 @@ def _grid(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the step of each axis (columns) and the origin, LPS mm."""
     name = "ElementSpacing" if "ElementSpacing" in fields else "ElementSize"
-    stored = numbers(path, name, fields[name], dimension) if name in fields else [None] * dimension
+    unit = fields.get("DistanceUnits", "")
+    mm = require_mm_per_unit(path, "DistanceUnits", "" if unit == _UNKNOWN_UNIT else unit)
+    stored: list[float | None] = [None] * dimension
+    if name in fields:
+        stored = [value * mm for value in numbers(path, name, fields[name], dimension)]
     spacing = np.array(complete_axes(stored, given, path))
     origin, cosines = np.zeros(dimension), np.eye(dimension)
     if "Offset" in fields:
-        origin = np.array(numbers(path, "Offset", fields["Offset"], dimension))
+        origin = np.array(numbers(path, "Offset", fields["Offset"], dimension)) * mm
     if "TransformMatrix" in fields:
         values = numbers(path, "TransformMatrix", fields["TransformMatrix"], dimension**2)
         cosines = (

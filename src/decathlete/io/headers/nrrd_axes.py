@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Triple
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import header_error, integer, numbers, numbers_of, shorten
+from decathlete.io.headers.units import require_mm_per_unit
 from decathlete.io.spacing import complete_axes
 
 _SPATIAL_KINDS = frozenset({"domain", "space", "time", "???", "none"})
@@ -36,6 +37,7 @@ _SPACES = {
 }
 _VECTOR = re.compile(r"\(([^()]*)\)|none", re.IGNORECASE)
 _VECTORS = re.compile(r"\s*(?:(?:\([^()]*\)|none)\s*)+", re.IGNORECASE)
+_WORD = re.compile(r'"([^"]*)"|([^\s"]+)')
 
 Fields = Mapping[str, str]
 
@@ -86,7 +88,7 @@ def grid(
         return _plain_grid(path, fields, axes, spacing)
     if space_axes != len(axes):
         raise header_error(path, f"has {len(axes)} spatial axes in a space of {space_axes} dimensions")
-    flips = np.array(to_LPS)
+    signs = np.array(to_LPS) * _units(path, "space units", fields.get("spaceunits", ""), space_axes, range(space_axes))
     vectors = _vectors(path, "space directions", fields.get("spacedirections", ""), space_axes)
     if len(vectors) != _n_axes(path, fields):
         raise header_error(path, f"has {len(vectors)} space directions, one for each axis is needed")
@@ -97,7 +99,7 @@ def grid(
     if len(origin) != 1:
         raise header_error(path, "has a space origin that is not one point")
     start = np.zeros(space_axes) if origin[0] is None else np.array(origin[0])
-    return flips[:, None] * np.array(steps).T, flips * start
+    return signs[:, None] * np.array(steps).T, signs * start
 
 
 def _n_axes(path: Path, fields: Fields) -> int:
@@ -133,18 +135,34 @@ def _plain_grid(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The grid of a header without a space: spacings along the axes, the origin from the borders of the axes."""
     stored: list[float | None] = [None] * len(axes)
+    mm = _units(path, "units", fields.get("units", ""), _n_axes(path, fields), axes)
     if "spacings" in fields:
         spacings = _per_axis(path, "spacings", fields["spacings"], fields)
-        stored = [spacings[axis] for axis in axes]
+        stored = [spacings[axis] * unit for axis, unit in zip(axes, mm, strict=True)]
     spacing = np.array(complete_axes(stored, given, path))
-    return np.diag(spacing), _plain_origin(path, fields, axes, spacing)
+    return np.diag(spacing), _plain_origin(path, fields, axes, spacing, mm)
 
 
-def _plain_origin(path: Path, fields: Fields, axes: Sequence[int], spacing: NDArray[np.float64]) -> NDArray[np.float64]:
+def _units(path: Path, field: str, text: str, count: int, axes: Sequence[int]) -> NDArray[np.float64]:
+    """Return the unit of each of ``axes``, mm; axes after the third are not in space.
+
+    Args:
+        text: of the field: a word in quotation marks for each of ``count`` axes; empty: mm.
+    """
+    names = [quoted or plain for quoted, plain in _WORD.findall(text)] or [""] * count
+    if len(names) != count:
+        raise header_error(path, f"has {len(names)} {field} for {count} axes")
+    mm = [require_mm_per_unit(path, field, names[axis]) for axis in axes[:3]]
+    return np.array([*mm, *[1.0] * (len(axes) - len(mm))])
+
+
+def _plain_origin(
+    path: Path, fields: Fields, axes: Sequence[int], spacing: NDArray[np.float64], mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
     if "axismins" not in fields:
         return np.zeros(len(axes))
     mins = _per_axis(path, "axis mins", fields["axismins"], fields)
-    low = np.array([mins[axis] for axis in axes])
+    low = np.array([mins[axis] for axis in axes]) * mm
     if not np.isfinite(low).all():
         return np.zeros(len(axes))
     centers = fields.get("centers", fields.get("centerings", "")).lower().split() or ["cell"] * _n_axes(path, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from decathlete.io.limits import damage_error
 
 ColourKind = Literal["grey", "rgb", "palette"]
 
+_ORIENTATION, _SHORT = 274, 3
 MAX_JPEG_INFLATION = 1024
 """Bytes of voxels per byte of a Huffman-coded JPEG at most: 64 samples of a block need one bit, with 4:2:0 chroma."""
 
@@ -58,6 +60,41 @@ def alpha_error(path: Path) -> ImageError:
         remedy="save the image without alpha, as grey or RGB",
         code="E-IMAGE-FORMAT",
     )
+
+
+def check_upright(path: Path, orientation: int) -> None:
+    """Reject pixels that are stored rotated or mirrored: annotations are drawn on the upright image.
+
+    Args:
+        orientation: number of EXIF and TIFF (tag 274); 1: upright.
+
+    Raises:
+        ImageError: it is another one.
+    """
+    if orientation != 1:
+        raise ImageError(
+            f"is stored rotated or mirrored (orientation {orientation} of EXIF or TIFF), which is not supported",
+            where=path,
+            remedy="save it upright (as `magick mogrify -auto-orient` does), together with its label map",
+            code="E-IMAGE-FORMAT",
+        )
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation in EXIF data, which begin with a TIFF header; 1 (upright) if there is none."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None or len(exif) < 8:
+        return 1
+    (at,) = struct.unpack(f"{order}I", exif[4:8])
+    if at + 2 > len(exif):
+        return 1
+    (n_tags,) = struct.unpack(f"{order}H", exif[at : at + 2])
+    entries = exif[at + 2 : at + 2 + 12 * n_tags]
+    for start in range(0, len(entries) - 11, 12):
+        tag, kind, _, value = struct.unpack(f"{order}2HIH", entries[start : start + 10])
+        if (tag, kind) == (_ORIENTATION, _SHORT):
+            return int(value)
+    return 1
 
 
 def require_bytes(path: Path, content: bytes, length: int, what: str) -> bytes:

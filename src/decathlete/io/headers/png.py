@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
-from decathlete.io.headers.picture import PictureHeader, alpha_error
+from decathlete.io.headers.picture import PictureHeader, alpha_error, check_upright, exif_orientation
 from decathlete.io.headers.text import header_error
 from decathlete.io.limits import check_claim, check_sizes, damage_error
 
@@ -37,6 +37,8 @@ def read_png(path: Path) -> tuple[PictureHeader, bytes]:
     for name, start, body in _chunks(path, content):
         if header is None:
             header, colour = _read_header(path, name, body)
+        elif name == b"eXIf":
+            check_upright(path, exif_orientation(body))
         elif name == b"tRNS":
             raise alpha_error(path)
         elif name == b"PLTE":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from decathlete.errors import ImageError
-from decathlete.io.headers.picture import ColourKind, alpha_error
+from decathlete.io.headers.picture import ColourKind, alpha_error, check_upright
 from decathlete.io.headers.text import header_error
 from decathlete.io.limits import MAX_AXIS, check_sizes, damage_error
 
@@ -127,6 +127,7 @@ class _Reader:
         check_sizes(self.path, (width, height, samples))
         bits = self._same(tags, 258, 1)
         self._check_kind(tags, samples, compression)
+        check_upright(self.path, self._one(tags, 274, 1))
         kind = _KINDS[self._one(tags, 262)]
         self._check_parts(tags, (width, height), samples * bits, compression)
         return TiffPage(

@@ -15,15 +15,8 @@ from numpy.typing import NDArray
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import header_error
 from decathlete.io.headers.tiff import TiffPage
+from decathlete.io.headers.units import mm_per_unit
 
-_MM = {
-    **dict.fromkeys(("mm", "millimeter"), 1.0),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "\\u00B5m"), 1e-3),
-    **dict.fromkeys(("nm", "nanometer"), 1e-6),
-    **dict.fromkeys(("cm", "centimeter"), 10.0),
-    **dict.fromkeys(("m", "meter"), 1000.0),
-    **dict.fromkeys(("inch", "in", '"'), 25.4),
-}
 _IMAGEJ = re.compile(r"(?P<key>[a-z]+)=(?P<value>.*)")
 _MAX_XML = 2**22
 
@@ -76,7 +69,7 @@ def _imagej_axes(path: Path, pages: list[TiffPage], text: str) -> StackAxes:
     _check_frames(path, n_frames)
     if n_channels * n_slices != len(pages):
         raise header_error(path, f"declares {n_channels} x {n_slices} images and has {len(pages)} pages")
-    unit = _MM.get(fields.get("unit", "").strip().lower())
+    unit = mm_per_unit(fields.get("unit", "").strip().lower())
     mm_YX = [unit / n if unit and n > 0 else None for n in pages[0].resolution[::-1]]
     z = _number(fields.get("spacing", ""))
     return StackAxes(
@@ -155,7 +148,7 @@ def _check_one_file(path: Path, pixels: ElementTree.Element) -> None:
 
 def _ome_length(pixels: ElementTree.Element, axis: str) -> float | None:
     value = _number(pixels.get(f"PhysicalSize{axis}", ""))
-    unit = _MM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    unit = mm_per_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
     return None if value is None or unit is None else value * unit
 
 

@@ -57,7 +57,8 @@ class JobStatus(BaseModel):
         seconds_left: estimate; null: not known yet.
         input_kind: nifti, nrrd, metaimage, dicom, or another image format.
         formats: formats of the result that are offered for this input.
-        volumes_ml: volume of each structure, mL.
+        volumes_ml: volume of each structure, mL; empty if the image has no spacing.
+        voxels: number of voxels of each structure.
         created: seconds since 1970.
         expires: when the job and its files are deleted, seconds since 1970.
     """
@@ -73,6 +74,7 @@ class JobStatus(BaseModel):
     error: JobErrorBody | None
     warnings: list[str]
     volumes_ml: dict[str, float]
+    voxels: dict[str, int]
     created: float
     expires: float
 

@@ -87,6 +87,7 @@ class InferAnswer:
         return {
             "label_names": {name: value for name, value in in_order if value in found},
             "volumes_ml": self.status["volumes_ml"],
+            "voxels": self.status["voxels"],
             "warnings": self.status["warnings"],
             "latencies": {"total": round(self.seconds, 3)},
         }

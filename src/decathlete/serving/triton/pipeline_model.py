@@ -8,6 +8,7 @@ NIfTI, NRRD, or a zip of a DICOM series. ``affine`` maps the voxel (x, y, z) to 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class PipelineModel:
         outputs = {
             "label": torch.from_numpy(np.ascontiguousarray(prediction.label_ZYX)),
             "label_affine": torch.from_numpy(np.ascontiguousarray(prediction.geometry.matrix[:, _XYZ])),
-            "volumes_ml": torch.tensor(list(prediction.volumes_ml.values()), dtype=torch.float64),
+            "volumes_ml": _volumes_of(prediction),
             "report": torch.frombuffer(bytearray(report_of(prediction).encode()), dtype=torch.uint8),
         }
         if prediction.probabilities_KZYX is not None:
@@ -154,10 +155,21 @@ def _prediction(_: Predictor, result: CaseResult[None]) -> Prediction:
     return result[1]
 
 
+def _volumes_of(prediction: Prediction) -> Tensor:
+    """Return the volume of each structure, mL; NaN if the image has no spacing."""
+    volumes = [prediction.volumes_ml.get(name, math.nan) for name in prediction.voxels]
+    return torch.tensor(volumes, dtype=torch.float64)
+
+
 def report_of(prediction: Prediction) -> str:
-    """Return the report of a prediction as JSON: volumes by name, warnings, seconds."""
+    """Return the report of a prediction as JSON: volumes and voxels by name, warnings, seconds."""
     return json.dumps(
-        {"volumes_ml": prediction.volumes_ml, "warnings": list(prediction.warnings), "seconds": prediction.seconds}
+        {
+            "volumes_ml": prediction.volumes_ml,
+            "voxels": prediction.voxels,
+            "warnings": list(prediction.warnings),
+            "seconds": prediction.seconds,
+        }
     )
 
 

@@ -11,7 +11,7 @@ from decathlete.errors import ModelError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.files import Job, make_jobs, read_finished, write_outputs
-from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, volumes_ml
+from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, volumes_ml, voxel_counts
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_label
@@ -58,10 +58,12 @@ def _write(bundle: ModelBundle, case: Case, job: Job, path: Path, settings: Reco
     label_ZYX = postprocess(
         predicted.array_ZYX, predicted.geometry, labels, build_steps(bundle.record.postprocessing, labels)
     )
+    voxels = voxel_counts(label_ZYX, labels)
     prediction = Prediction(
         label_ZYX=label_ZYX,
         geometry=predicted.geometry,
-        volumes_ml=volumes_ml(label_ZYX, predicted.geometry, labels),
+        volumes_ml=volumes_ml(voxels, predicted.geometry),
+        voxels=voxels,
         warnings=record.warnings,
         seconds=record.seconds,
     )

@@ -357,3 +357,34 @@ def test_odd_names_of_voxels_are_rejected(tmp_path: Path, suffix, text, message)
     path = write(tmp_path / f"x.{suffix}", DETACHED[suffix][0].format(text), b"")
     with pytest.raises(ImageError, match=message):
         read_image(path)
+
+
+UNITS = {
+    "NRRD": (edit(NRRD, "endian", 'space units: "um" "um" "um"\nendian'), ".nrrd", 1e-3),
+    "NRRD without a space": (edit(WITHOUT_SPACE, "endian", 'units: "cm" "cm" "cm"\nendian'), ".nrrd", 10.0),
+    "NRRD without a unit": (edit(WITHOUT_SPACE, "endian", 'units: "" "" ""\nendian'), ".nrrd", 1.0),
+    "MetaImage": (edit(META, "DimSize", "DistanceUnits = um\nDimSize"), ".mha", 1e-3),
+    "MetaImage without a unit": (edit(META, "DimSize", "DistanceUnits = ?\nDimSize"), ".mha", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_lengths_are_read_in_their_unit(tmp_path: Path, name: str) -> None:
+    header, suffix, mm = UNITS[name]
+    plain = {".mha": META}.get(suffix, WITHOUT_SPACE if "without" in name else NRRD)
+    expected = read_grid(write(tmp_path / f"plain{suffix}", plain))[1]
+    found = read_grid(write(tmp_path / f"x{suffix}", header))[1]
+    np.testing.assert_allclose(found.matrix[:3], expected.matrix[:3] * mm, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("header", "suffix", "message"),
+    [
+        (edit(NRRD, "endian", 'space units: "mm" "mm" "furlong"\nendian'), ".nrrd", "the unit 'furlong'"),
+        (edit(NRRD, "endian", 'space units: "mm" "mm"\nendian'), ".nrrd", "has 2 space units for 3 axes"),
+        (edit(META, "DimSize", "DistanceUnits = furlong\nDimSize"), ".mha", "the unit 'furlong'"),
+    ],
+)
+def test_unknown_units_are_refused(tmp_path: Path, header: str, suffix: str, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        read_grid(write(tmp_path / f"x{suffix}", header))

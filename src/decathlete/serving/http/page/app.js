@@ -148,7 +148,7 @@ function showProblem({ code = "", message = "", remedy = "" }, title) {
 async function showResult(job) {
   const model = models.find((entry) => entry.name === job.model) ?? { labels: [] };
   describeResult(job);
-  legend.show(model.labels, job.volumes_ml ?? {});
+  legend.show(model.labels, job);
   show("result");
   $("veil").textContent = "Loading the images …";
   try {

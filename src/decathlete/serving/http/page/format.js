@@ -6,6 +6,8 @@ export function volume(mL) {
   return `${mL.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })} mL`;
 }
 
+export const voxels = (n) => `${n.toLocaleString("en")} ${n === 1 ? "voxel" : "voxels"}`;
+
 export function duration(seconds) {
   if (seconds < 1.5) return "1 second";
   if (seconds < 90) return `${Math.round(seconds)} seconds`;

@@ -1,5 +1,5 @@
 // The list of classes: colour, name, volume, and a switch for each.
-import { volume } from "./format.js";
+import { volume, voxels } from "./format.js";
 
 const FILTER_FROM = 12;
 
@@ -11,34 +11,38 @@ export class Legend {
     filter.addEventListener("input", () => this.applyFilter());
   }
 
-  /** `labels`: name, value, color; `volumes`: class name -> mL. Classes without a voxel come last, and grey. */
-  show(labels, volumes) {
-    const largest = Math.max(...Object.values(volumes), 1e-9);
-    const sorted = [...labels].sort((a, b) => Number(!volumes[a.name]) - Number(!volumes[b.name]));
+  /**
+   * `labels`: name, value, color; `volumes_ml`, `voxels`: class name -> mL, and number of voxels, which are shown if an
+   * image has no spacing. Classes without a voxel come last, and grey.
+   */
+  show(labels, { volumes_ml = {}, voxels: counts = {} }) {
+    const [sizes, format] = Object.keys(volumes_ml).length ? [volumes_ml, volume] : [counts, voxels];
+    const largest = Math.max(...Object.values(sizes), 1e-9);
+    const sorted = [...labels].sort((a, b) => Number(!sizes[a.name]) - Number(!sizes[b.name]));
     this.hidden.clear();
-    this.rows = sorted.map((label) => this.row(label, volumes[label.name] ?? 0, largest));
+    this.rows = sorted.map((label) => this.row(label, sizes[label.name] ?? 0, largest, format));
     this.list.replaceChildren(...this.rows.map((row) => row.item));
-    this.empty.hidden = sorted.some((label) => volumes[label.name] > 0);
+    this.empty.hidden = sorted.some((label) => sizes[label.name] > 0);
     this.filter.hidden = sorted.length < FILTER_FROM;
     this.filter.value = "";
     this.nameToggle();
   }
 
-  row(label, mL, largest) {
+  row(label, size, largest, format) {
     const item = document.createElement("li");
     const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", "true");
     button.title = `Show or hide ${label.name}`;
-    for (const [kind, text] of [["swatch", ""], ["name", label.name], ["amount", volume(mL)], ["bar", ""]]) {
+    for (const [kind, text] of [["swatch", ""], ["name", label.name], ["amount", format(size)], ["bar", ""]]) {
       const span = document.createElement("span");
       span.className = kind;
       span.textContent = text;
       button.append(span);
     }
     item.style.setProperty("--hue", label.color);
-    item.style.setProperty("--share", String(mL / largest));
-    item.classList.toggle("absent", mL === 0);
+    item.style.setProperty("--share", String(size / largest));
+    item.classList.toggle("absent", size === 0);
     button.addEventListener("click", () => this.set(label.value, this.hidden.has(label.value)));
     item.append(button);
     return { item, button, label };

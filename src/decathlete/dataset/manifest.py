@@ -24,7 +24,7 @@ from decathlete.core.structure_codes import StructureCode
 from decathlete.dataset.annotated import Annotated as AnnotatedClasses
 from decathlete.dataset.annotated import with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
-from decathlete.dataset.groups import assign_groups
+from decathlete.dataset.groups import assign_groups, describe_ungrouped, group_problems
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
 from decathlete.io.dicom_label import LabelStructures, is_structure_file, structure_names
@@ -110,10 +110,12 @@ def read_dataset(
     known = set(cases)
     cases += tuple(case for case in validation if case not in known)  # a case of both lists is held out
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
+    declared = {} if group_by is not None else manifest.groups
+    problems += group_problems(declared, [case.id for case in (*cases, *test_cases)])
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=_HELP, kind=ManifestError)
     cases = _with_structures(cases, labels, manifest.dicom_structures, root)
-    groups = assign_groups([c.id for c in cases], group_by=group_by, declared=manifest.groups)
+    groups = assign_groups([c.id for c in cases], group_by=group_by, declared=declared)
     spec = DatasetSpec(
         name=root.resolve().name,
         root=root,
@@ -125,7 +127,7 @@ def read_dataset(
         groups_from=groups.source,
         validation=tuple(c.id for c in validation),
         n_declared=(whole_number(manifest.numTraining), whole_number(manifest.numTest)),
-        unused=unused,
+        unused=unused + describe_ungrouped(declared, [c.id for c in cases]),
         structure_codes=manifest.dicom_codes,
     )
     spec = spec.with_spacing(spacing)

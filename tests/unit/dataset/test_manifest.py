@@ -169,7 +169,26 @@ def test_groups_by_name_by_pattern_and_declared(tmp_path: Path) -> None:
     assert {c.group for c in read_dataset(root).cases} == {None}
     assert [c.group for c in read_dataset(root, group_by=r"^(P\d)").cases] == ["P1", "P1", "P2", "P2"]
     written(tmp_path, DECATHLON | {"training": training, "groups": {"P1_1": "x", "P2_1": "x"}})
-    assert [c.group for c in read_dataset(root).cases] == ["x", None, "x", None]
+    spec = read_dataset(root)
+    assert [c.group for c in spec.cases] == ["x", None, "x", None]
+    assert "P1_2, P2_2" in spec.unused[0], "cases without a group are named"
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"a.nii.gz": "P", "b.nii.gz": "P"}, "no case 'b.nii.gz': is it 'b'?"),
+        ({"P": "a"}, "write the case before its patient, {'a': 'P'}"),
+        ({"a": "P", "d": "P"}, "no case 'd'"),
+    ],
+)
+def test_groups_of_unknown_cases_are_refused_because_patients_would_be_split(tmp_path: Path, groups, message) -> None:
+    root = written(tmp_path, DECATHLON | {"groups": groups})
+    with pytest.raises(ManifestError) as caught:
+        read_dataset(root)
+    assert message in str(caught.value)
+    assert read_dataset(root, group_by="(.)").groups_from == "option", "the option replaces the list"
+    assert read_dataset(written(tmp_path, DECATHLON | {"groups": {"a": "P", "c": "P"}})), "test images may be listed"
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,9 @@ def group_problems(declared: Mapping[str, str], case_ids: Sequence[str]) -> list
     """
     known = set(case_ids)
     unknown = [name for name in declared if name not in known]
-    problems = [f"groups: there is no case {name!r}{_hint(name, declared[name], known)}" for name in unknown[:_N_LISTED]]
+    problems = [
+        f"groups: there is no case {name!r}{_hint(name, declared[name], known)}" for name in unknown[:_N_LISTED]
+    ]
     more = len(unknown) - _N_LISTED
     return problems + ([f"groups: {more} more names are not cases"] if more > 0 else [])
 

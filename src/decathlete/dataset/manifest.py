@@ -6,13 +6,11 @@ No image is opened, and files need not exist: ``check`` reports missing files.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from decathlete.core.digits import parse_digits
 from decathlete.core.documents import read_json
@@ -20,11 +18,11 @@ from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
-from decathlete.core.structure_codes import StructureCode
-from decathlete.dataset.annotated import Annotated as AnnotatedClasses
-from decathlete.dataset.annotated import with_annotated
+from decathlete.dataset.annotated import Annotated, with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups, describe_ungrouped, group_problems
+from decathlete.dataset.listed_cases import ListedCases, drive_problems, listed_file, read_listed_cases
+from decathlete.dataset.manifest_fields import DecathlonFields, NnUNetFields, describe_unknown
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
 from decathlete.errors import DatasetError, ImageError, ManifestError, problems_found
 from decathlete.io.dicom_label import LabelStructures, is_structure_file, structure_names
@@ -36,53 +34,8 @@ _NUMBERED = re.compile(r"(?P<id>.+)_[0-9]{4}")
 _HELP = "correct dataset.json (layouts: Medical Segmentation Decathlon, nnU-Net v2)"
 
 
-_Image = str | Annotated[list[str], Field(min_length=1)]
-"""One file with all channels, or a list with one file per channel."""
-
-
-class _Files(BaseModel):
-    """A training case of a Decathlon manifest."""
-
-    image: _Image
-    label: str
-
-
-class _TestFiles(BaseModel):
-    image: _Image
-
-
-class _ManifestFields(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    name: str | None = None
-    labels: dict[str, Any]
-    groups: dict[str, str] = {}
-    dicom_structures: dict[str, str] = {}
-    dicom_codes: dict[str, StructureCode] = {}
-    annotated: dict[str, list[str]] = {}
-    regions: dict[str, Any] | None = None
-    regions_class_order: list[int] | None = None
-    numTraining: Any = None
-    numTest: Any = None
-    validation: Any = None
-
-
-class _Decathlon(_ManifestFields):
-    modality: dict[str, str] = Field(min_length=1)
-    training: list[_Files] = Field(min_length=1)
-    test: list[str | _TestFiles] = []
-
-
-class _NnUNet(_ManifestFields):
-    channel_names: dict[str, str] = Field(min_length=1)
-    file_ending: str
-    dataset: dict[str, dict[str, Any]] | None = None
-    training: Any = None
-    test: Any = None
-
-
 def read_dataset(
-    root: Path, *, group_by: str | None = None, spacing: Triple | None = None, annotated: AnnotatedClasses | None = None
+    root: Path, *, group_by: str | None = None, spacing: Triple | None = None, annotated: Annotated | None = None
 ) -> DatasetSpec:
     """Read the manifest of the dataset in ``root``.
 
@@ -97,7 +50,7 @@ def read_dataset(
         ManifestError: the manifest is missing or not valid, or ``annotated`` names unknown cases or classes; lists
             every problem.
     """
-    manifest = _load(root)
+    manifest, unknown = _load(root)
     problems = path_problems(root)
     channels = _channels(manifest, problems)
     if not manifest.labels:
@@ -105,11 +58,12 @@ def read_dataset(
         labels = None
     else:
         labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
-    cases, test_cases = _cases(manifest, root, len(channels), problems)
-    validation, unused = _validation_cases(manifest, root, cases)
-    known = set(cases)
-    cases += tuple(case for case in validation if case not in known)  # a case of both lists is held out
+    listed = _cases(manifest, root, len(channels), problems)
+    known, test_cases = set(listed.training), listed.test
+    # a case of both lists is held out
+    cases = (*listed.training, *(case for case in listed.validation if case not in known))
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
+    problems += drive_problems((*cases, *test_cases), root)
     declared = {} if group_by is not None else manifest.groups
     problems += group_problems(declared, [case.id for case in (*cases, *test_cases)])
     if problems or labels is None:
@@ -119,20 +73,33 @@ def read_dataset(
     spec = DatasetSpec(
         name=root.resolve().name,
         root=root,
-        layout="decathlon" if isinstance(manifest, _Decathlon) else "nnunet",
+        layout="decathlon" if isinstance(manifest, DecathlonFields) else "nnunet",
         channels=channels,
         labels=labels,
         cases=tuple(replace(case, group=groups.of.get(case.id)) for case in cases),
         test_cases=test_cases,
         groups_from=groups.source,
-        validation=tuple(c.id for c in validation),
+        validation=tuple(c.id for c in listed.validation),
+        fold_of=listed.fold_of,
         n_declared=(whole_number(manifest.numTraining), whole_number(manifest.numTest)),
-        unused=unused + describe_ungrouped(declared, [c.id for c in cases]),
+        unused=(
+            *unknown,
+            *listed.unused,
+            *describe_ungrouped(declared, [c.id for c in cases]),
+            *_describe_unread_folds(root),
+        ),
         structure_codes=manifest.dicom_codes,
     )
     spec = spec.with_spacing(spacing)
     partial = manifest.annotated if annotated is None else annotated
     return with_annotated(spec, partial, where=root / MANIFEST) if partial else spec
+
+
+def _describe_unread_folds(root: Path) -> tuple[str, ...]:
+    """Return a line about the folds of nnU-Net v1, whose file could run code when it is read."""
+    if not (root / "splits_final.pkl").exists():
+        return ()
+    return ("splits_final.pkl is not read: it may contain code; write the folds to splits_final.json",)
 
 
 def _with_structures(
@@ -210,7 +177,8 @@ def _number(name: str) -> int | None:
     return parse_digits(match[1]) if match else None
 
 
-def _load(root: Path) -> _Decathlon | _NnUNet:
+def _load(root: Path) -> tuple[DecathlonFields | NnUNetFields, tuple[str, ...]]:
+    """Return the manifest, and a line about each of its fields that is not known."""
     path = root / MANIFEST
     if not root.is_dir():
         raise ManifestError(
@@ -222,11 +190,11 @@ def _load(root: Path) -> _Decathlon | _NnUNet:
     raw = read_json(path, error=ManifestError, remedy=remedy)
     if not isinstance(raw, dict):
         raise ManifestError("must be a JSON object", where=path, remedy=_HELP)
-    kind: type[_Decathlon] | type[_NnUNet]
+    kind: type[DecathlonFields] | type[NnUNetFields]
     if "channel_names" in raw:
-        kind = _NnUNet
+        kind = NnUNetFields
     elif "training" in raw:
-        kind = _Decathlon
+        kind = DecathlonFields
     else:
         raise ManifestError(
             "declares neither 'training' (Decathlon layout) nor 'channel_names' (nnU-Net v2 layout)",
@@ -234,13 +202,15 @@ def _load(root: Path) -> _Decathlon | _NnUNet:
             remedy=_HELP,
         )
     try:
-        return kind.model_validate(raw)
+        return kind.model_validate(raw), describe_unknown(raw, kind)
     except ValidationError as problem:
         raise problems_found(describe(problem), where=path, remedy=_HELP, kind=ManifestError) from None
 
 
-def _channels(manifest: _Decathlon | _NnUNet, problems: list[str]) -> tuple[str, ...]:
-    field: Literal["modality", "channel_names"] = "modality" if isinstance(manifest, _Decathlon) else "channel_names"
+def _channels(manifest: DecathlonFields | NnUNetFields, problems: list[str]) -> tuple[str, ...]:
+    field: Literal["modality", "channel_names"] = (
+        "modality" if isinstance(manifest, DecathlonFields) else "channel_names"
+    )
     declared: dict[str, str] = getattr(manifest, field)
     if sorted(declared) != sorted(map(str, range(len(declared)))):
         problems.append(f"{field} must number the channels 0, 1, ...; it has {', '.join(declared)}")
@@ -248,15 +218,14 @@ def _channels(manifest: _Decathlon | _NnUNet, problems: list[str]) -> tuple[str,
     return tuple(declared[str(c)] for c in range(len(declared)))
 
 
-def _cases(
-    manifest: _Decathlon | _NnUNet, root: Path, n_channels: int, problems: list[str]
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    if isinstance(manifest, _Decathlon):
-        return _decathlon_cases(manifest, root)
+def _cases(manifest: DecathlonFields | NnUNetFields, root: Path, n_channels: int, problems: list[str]) -> ListedCases:
+    if isinstance(manifest, DecathlonFields):
+        return read_listed_cases(manifest, root)
+    unused = _vain_lists(manifest)
     ending = manifest.file_ending
     if not ending.startswith(".") or not f"x{ending}".lower().endswith(image_suffixes()):
         problems.append(f"file_ending {ending!r} is not one of {', '.join(image_suffixes())}")
-        return (), ()
+        return ListedCases(training=(), test=(), unused=unused)
     try:
         if manifest.dataset is not None:
             cases = _listed_cases(manifest.dataset, root, problems)
@@ -265,68 +234,16 @@ def _cases(
         test_cases = _folder_cases(root, "Ts", ending, n_channels)
     except ImageError as problem:
         problems.append(problem.problem)
-        return (), ()
+        return ListedCases(training=(), test=(), unused=unused)
     if not cases:
         problems.append(f"there are no images *{ending} in imagesTr{_content(root / 'imagesTr')}")
-    return cases, test_cases
+    return ListedCases(training=cases, test=test_cases, unused=unused)
 
 
-def _decathlon_cases(manifest: _Decathlon, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    def images(files: str | list[str]) -> tuple[Path, ...]:
-        return tuple(listed_file(root, f) for f in ([files] if isinstance(files, str) else files))
-
-    training = [(images(t.image), listed_file(root, t.label)) for t in manifest.training]
-    test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
-    return (
-        tuple(
-            Case(id=case_id, images=files, label=label)
-            for case_id, (files, label) in zip(_ids([f for f, _ in training], root), training, strict=True)
-        ),
-        tuple(Case(id=case_id, images=files) for case_id, files in zip(_ids(test, root), test, strict=True)),
-    )
-
-
-def _validation_cases(
-    manifest: _Decathlon | _NnUNet, root: Path, cases: Sequence[Case]
-) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Return the cases of the manifest's validation list, and what the manifest lists in vain, with the reason."""
-    if isinstance(manifest, _NnUNet):
-        reason = "nnU-Net finds cases by the names of their files, and folds in splits_final.json"
-        listed = [name for name in ("training", "validation", "test") if getattr(manifest, name)]
-        return (), tuple(f"{name!r} in {MANIFEST} is not used: {reason}" for name in listed)
-    if not manifest.validation:
-        return (), ()
-    try:
-        files = TypeAdapter(list[_Files]).validate_python(manifest.validation)
-    except ValidationError:
-        reason = "it must list an image and a label map for each case, as 'training' does"
-        return (), (f"'validation' in {MANIFEST} is not used: {reason}",)
-    found, _ = _decathlon_cases(manifest.model_copy(update={"training": files, "test": []}), root)
-    if set(cases) <= set(found):
-        return (), (f"'validation' in {MANIFEST} is not used: it lists every case of 'training'",)
-    return found, ()
-
-
-def _ids(cases: Sequence[tuple[Path, ...]], root: Path) -> list[str]:
-    """Return the names of the images; of DICOM folders with equal names (PATIENT/CT) their paths: PATIENT_CT."""
-    ids = [_id(images) for images in cases]
-    counts = Counter(ids)
-    return [
-        "_".join(images[0].relative_to(root).parts)
-        if counts[case_id] > 1 and images[0].is_dir() and images[0].is_relative_to(root)
-        else case_id
-        for case_id, images in zip(ids, cases, strict=True)
-    ]
-
-
-def _id(images: tuple[Path, ...]) -> str:
-    return strip_suffix(images[0].name).removesuffix("_0000" if len(images) > 1 else "")
-
-
-def listed_file(root: Path, text: str) -> Path:
-    """Return the path of a file that a manifest or a table lists; back slashes of Windows separate folders, too."""
-    path = root / text
-    return root / text.replace("\\", "/") if "\\" in text and not path.exists() else path
+def _vain_lists(manifest: NnUNetFields) -> tuple[str, ...]:
+    reason = "nnU-Net finds cases by the names of their files, and folds in splits_final.json"
+    listed = [name for name in ("training", "validation", "test") if getattr(manifest, name)]
+    return tuple(f"{name!r} in {MANIFEST} is not used: {reason}" for name in listed)
 
 
 def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[str]) -> tuple[Case, ...]:

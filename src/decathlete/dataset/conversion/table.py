@@ -10,7 +10,7 @@ from pathlib import Path
 
 from decathlete.core.digits import parse_digits
 from decathlete.core.files import read_text
-from decathlete.dataset.manifest import listed_file
+from decathlete.dataset.listed_cases import drive_problems, listed_file
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found
@@ -59,6 +59,7 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     parts = {part: tuple(r for r in parsed if (r.split == "test") == (part == "test")) for part in ("training", "test")}
     for part, members in parts.items():
         problems += id_problems((r.case for r in members), part)
+    problems += drive_problems((r.case for r in parsed), path.parent)
     problems += [f"line {r.line}: case {r.case.id} has no label" for r in parts["training"] if r.case.label is None]
     problems += [] if parts["training"] else ["it has no training case"]
     folds = _folds(parts["training"], problems)

@@ -1,0 +1,94 @@
+"""The fields of a ``dataset.json`` in the layout of the Decathlon (or of MONAI's data lists) or of nnU-Net v2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from decathlete.core.structure_codes import StructureCode
+
+DESCRIPTIONS = frozenset(
+    {
+        *("name", "dataset_name", "description", "note", "notes", "reference", "citation", "author", "authors"),
+        *("licence", "license", "release", "relase", "version", "date", "url", "converted_by", "tensorImageSize"),
+        *("overwrite_image_reader_writer", "numTraining", "numTest"),
+    }
+)
+"""Fields that describe a dataset and change nothing. The Decathlon writes ``relase`` for ``release``."""
+
+_N_LISTED = 10
+
+
+ListedImage = str | Annotated[list[str], Field(min_length=1)]
+"""One file with all channels, or a list with one file per channel."""
+
+
+class ListedCase(BaseModel):
+    """A training case of a Decathlon manifest.
+
+    Attributes:
+        fold: the fold that holds the case out, as in the data lists of MONAI's Auto3DSeg.
+    """
+
+    image: ListedImage
+    label: str
+    fold: Any = None
+
+
+class ListedTest(BaseModel):
+    """A test image of a Decathlon manifest."""
+
+    image: ListedImage
+
+
+class ManifestFields(BaseModel):
+    """The fields that both layouts have."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str | None = None
+    labels: dict[str, Any]
+    groups: dict[str, str] = {}
+    dicom_structures: dict[str, str] = {}
+    dicom_codes: dict[str, StructureCode] = {}
+    annotated: dict[str, list[str]] = {}
+    regions: dict[str, Any] | None = None
+    regions_class_order: list[int] | None = None
+    numTraining: Any = None
+    numTest: Any = None
+    validation: Any = None
+
+
+class DecathlonFields(ManifestFields):
+    """A manifest of the Decathlon; MONAI calls the list of test images ``testing``."""
+
+    modality: dict[str, str] = Field(min_length=1)
+    training: list[ListedCase] = Field(min_length=1)
+    test: list[str | ListedTest] = []
+    testing: list[str | ListedTest] = []
+
+
+class NnUNetFields(ManifestFields):
+    """A manifest of nnU-Net v2."""
+
+    channel_names: dict[str, str] = Field(min_length=1)
+    file_ending: str
+    dataset: dict[str, dict[str, Any]] | None = None
+    training: Any = None
+    test: Any = None
+
+
+def describe_unknown(names: Iterable[str], fields: type[ManifestFields]) -> tuple[str, ...]:
+    """Return a line about each field of a manifest that is not known, with the one that was probably meant."""
+    known = {name.casefold(): name for name in fields.model_fields}
+    unknown = [name for name in names if name not in fields.model_fields and name not in DESCRIPTIONS]
+    lines = []
+    for name in unknown[:_N_LISTED]:
+        nearest = get_close_matches(name.casefold(), known, n=1, cutoff=0.8)
+        hint = f"; is it {known[nearest[0]]!r}?" if nearest else ""
+        lines.append(f"{name!r} in dataset.json is not used: it is not a known field{hint}")
+    more = len(unknown) - _N_LISTED
+    return (*lines, f"{more} more fields of dataset.json are not known, and not used") if more > 0 else tuple(lines)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
@@ -19,10 +21,15 @@ from decathlete.io.images import read_label, read_volume, write_label, write_vol
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceFile:
-    """Link or copy a file under a new name."""
+    """Link or copy a file under a new name.
+
+    Attributes:
+        known: all values that a label map may contain; empty: they are not checked.
+    """
 
     source: Path
     target: Path
+    known: tuple[int, ...] = ()
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -58,7 +65,7 @@ class WriteLabel:
 
     Attributes:
         values: old value -> new value.
-        known: all values that may occur, if values are replaced.
+        known: all values that may occur; empty: any, if none is replaced.
         spacing: z, y, x in mm, for a source that does not contain its spacing.
         structures: of a source that is a DICOM SEG object or RT structure set.
     """
@@ -106,6 +113,8 @@ def run_job(job: Job, *, copy: bool) -> None:
 
 
 def _place(job: PlaceFile, *, copy: bool) -> None:
+    if job.known:
+        _check_values(read_label(job.source).array_ZYX, job.known, job.source)
     with atomic_path(job.target) as partial:
         if copy:
             shutil.copyfile(job.source, partial)
@@ -132,22 +141,25 @@ def _write_image(job: WriteImage) -> None:
 
 def _write_label(job: WriteLabel) -> None:
     label_ZYX = read_label(job.source, spacing=job.spacing, structures=job.structures).array_ZYX
+    if job.known:
+        _check_values(label_ZYX, job.known, job.source)
     if job.values:
         label_ZYX = _replace_values(label_ZYX.astype(np.int64), job)
     write_label(job.target, label_ZYX, job.geometry)
 
 
-def _replace_values(
-    label_ZYX: np.ndarray[tuple[int, ...], np.dtype[np.int64]], job: WriteLabel
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    undeclared = sorted(set(np.unique(label_ZYX).tolist()) - set(job.known))
+def _check_values(label_ZYX: NDArray[np.integer[Any]], known: Sequence[int], where: Path) -> None:
+    undeclared = sorted(set(np.unique(label_ZYX).tolist()) - set(known))
     if undeclared:
         raise ImageError(
             f"contains values that are not declared: {', '.join(map(str, undeclared[:10]))}",
-            where=job.source,
-            remedy="declare or remove them: renumbering could turn them into declared values",
+            where=where,
+            remedy="declare or remove them: in the new dataset they could be declared values",
             code="E-IMAGE-VALUES",
         )
+
+
+def _replace_values(label_ZYX: NDArray[np.int64], job: WriteLabel) -> NDArray[np.int64]:
     old = np.array(job.known)
     new = np.array([job.values.get(value, value) for value in job.known])
     order = np.argsort(old)

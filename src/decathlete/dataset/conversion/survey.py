@@ -37,6 +37,7 @@ class Target:
         channels: number of channels of each case.
         values: old label value -> new label value, for values that change.
         known: all label values that may occur.
+        check_values: whether other values are errors even if no value changes.
     """
 
     layout: DatasetLayout
@@ -45,6 +46,12 @@ class Target:
     channels: int
     values: Mapping[int, int] = field(default_factory=dict)
     known: tuple[int, ...] = ()
+    check_values: bool = False
+
+    @property
+    def checked_values(self) -> tuple[int, ...]:
+        """All values that a label map may contain; empty: they are not checked."""
+        return self.known if self.values or self.check_values else ()
 
     def images(self, case_id: str, part: str) -> tuple[Path, ...]:
         """Return the image files of a case: nnU-Net has one per channel, the Decathlon one."""
@@ -188,7 +195,7 @@ def _label_job(case: Case, to: Path, image_grid: Geometry, label_grid: Geometry,
         return _write_label(case, source, to, image_grid, target)
     close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
     if _may_be_linked(source, to, case.spacing) and close and not target.values and _has_whole_numbers(source):
-        return PlaceFile(source=source, target=to)
+        return PlaceFile(source=source, target=to, known=target.checked_values)
     return _write_label(case, source, to, image_grid, target)
 
 
@@ -198,7 +205,7 @@ def _write_label(case: Case, source: Path, to: Path, image_grid: Geometry, targe
         target=to,
         geometry=image_grid,
         values=target.values,
-        known=target.known,
+        known=target.checked_values,
         spacing=case.spacing,
         structures=case.structures,
     )

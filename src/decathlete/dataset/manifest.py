@@ -18,7 +18,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
-from decathlete.dataset.annotated import Annotated, with_annotated
+from decathlete.dataset.annotated import Annotated, read_annotated, with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.groups import assign_groups, describe_ungrouped, group_problems
 from decathlete.dataset.listed_cases import ListedCases, drive_problems, listed_file, read_listed_cases
@@ -35,7 +35,11 @@ _HELP = "correct dataset.json (layouts: Medical Segmentation Decathlon, nnU-Net 
 
 
 def read_dataset(
-    root: Path, *, group_by: str | None = None, spacing: Triple | None = None, annotated: Annotated | None = None
+    root: Path,
+    *,
+    group_by: str | None = None,
+    spacing: Triple | None = None,
+    annotated: Annotated | Path | None = None,
 ) -> DatasetSpec:
     """Read the manifest of the dataset in ``root``.
 
@@ -43,8 +47,8 @@ def read_dataset(
         group_by: a regular expression with one group, whose match in a case's id is the case's patient. Without it,
             patients follow from the manifest's ``groups`` object, or from names like ``patient001_frame02``.
         spacing: z, y, x in mm, for files that do not contain their spacing.
-        annotated: case id -> names of its annotated classes, instead of the manifest's ``annotated`` object. All
-            classes were annotated in a case without an entry.
+        annotated: case id -> names of its annotated classes, or a CSV file with them, instead of the manifest's
+            ``annotated`` object. All classes were annotated in a case without an entry.
 
     Raises:
         ManifestError: the manifest is missing or not valid, or ``annotated`` names unknown cases or classes; lists
@@ -91,8 +95,10 @@ def read_dataset(
         structure_codes=manifest.dicom_codes,
     )
     spec = spec.with_spacing(spacing)
-    partial = manifest.annotated if annotated is None else annotated
-    return with_annotated(spec, partial, where=root / MANIFEST) if partial else spec
+    where, partial = root / MANIFEST, manifest.annotated if annotated is None else annotated
+    if isinstance(partial, Path):
+        where, partial = partial, read_annotated(partial)
+    return with_annotated(spec, partial, where=where) if partial else spec
 
 
 def _describe_unread_folds(root: Path) -> tuple[str, ...]:

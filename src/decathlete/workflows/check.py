@@ -9,7 +9,6 @@ from decathlete.core.geometry import Triple
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import GivenRegions
-from decathlete.dataset.annotated import read_annotated
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.check_report import CheckReport
 from decathlete.dataset.manifest import read_dataset
@@ -59,8 +58,7 @@ def check(
     split = SplitOptions(n_folds=n_folds, seed=split_seed, file=splits)
     if problems := list(split.problems()):
         raise problems_found(problems, where="options of the split", remedy="fix these options", kind=OptionError)
-    listed = None if annotated is None else read_annotated(annotated)
-    spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing, annotated=listed)
+    spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing, annotated=annotated)
     labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
     require_shared(workers, reads=[spec.root])
     report = check_dataset(replace(spec, labels=labels), split=split, workers=workers, progress=progress)

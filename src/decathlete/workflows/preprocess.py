@@ -13,7 +13,6 @@ from decathlete.core.locks import locked_folder, locked_output
 from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
-from decathlete.dataset.annotated import read_annotated
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.manifest import read_dataset
@@ -90,8 +89,9 @@ def preprocess(
     source = None if plan_from is None else _read_source(plan_from, which, training)
     if source is not None:
         options = options_with(source, options)
-    annotated = None if options.annotated is None else read_annotated(options.annotated)
-    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing, annotated=annotated)
+    spec = read_dataset(
+        workspace.dataset(task), group_by=options.group_by, spacing=spacing, annotated=options.annotated
+    )
     with locked_output(folder, wait_for="prepared"):
         # a cascade's data also depend on its first stage
         may_reuse = reuse and not overwrite and which != "3d_cascade"

@@ -72,8 +72,11 @@ def test_a_list_that_does_not_fit_is_rejected(tmp_path: Path, annotated: dict[st
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "lacks the column"),
-        ("case,classes\np0,liver\n", "lacks the column.*annotated"),
+        ("", "lacks the column.* it is empty"),
+        ("case,classes\np0,liver\n", "lacks the column.*annotated; it has case, classes"),
+        ("case,annotated\n\n", "lists no cases"),
+        ("case;annotated\np0;liver;spleen\n", "line 2: 3 cells, but 2 columns"),
+        ('case,annotated\n"p0,liver\n' + "p1,liver\n" * 20_000, "is not a table: line .*: field larger"),
         ("case,annotated\np0,liver\np0,spleen\n", "line 3: case 'p0' occurs twice"),
         ("case,annotated\n,liver\n", "line 2: has no case"),
     ],
@@ -82,6 +85,15 @@ def test_a_damaged_table_is_rejected(tmp_path: Path, text: str, problem: str) ->
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ManifestError, match=problem):
         read_annotated(tmp_path / "list.csv")
+
+
+def test_tables_of_spreadsheets_are_read_and_named_in_errors(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text('Case ;ANNOTATED;note\np0;"liver; spleen";x\np1;liver\n')
+    assert read_annotated(tmp_path / "list.csv") == {"p0": ("liver", "spleen"), "p1": ("liver",)}
+    root = make_dataset(tmp_path / "set", {"liver": 1})
+    with pytest.raises(ManifestError, match="not declared: spleen") as caught:
+        check(root, workers=1, annotated=tmp_path / "list.csv")
+    assert caught.value.where == tmp_path / "list.csv", "not the manifest"
 
 
 def test_the_background_of_a_partial_case_has_an_index_of_its_own() -> None:

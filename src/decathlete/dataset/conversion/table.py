@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from decathlete.core.digits import parse_digits
-from decathlete.core.files import read_text
+from decathlete.dataset.csv_rows import read_rows
 from decathlete.dataset.listed_cases import drive_problems, listed_file
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
@@ -50,7 +48,8 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     Raises:
         DatasetError: the table is not valid; lists every problem.
     """
-    header, rows = _read_rows(path)
+    header, cells_of = read_rows(path, _KNOWN, error=DatasetError, remedy=_HELP, code="E-DATASET-TABLE")
+    rows = [(line, dict(zip(header, cells, strict=False))) for line, cells in cells_of]
     problems: list[str] = []
     columns = _channel_columns(header, channels, problems)
     if problems:
@@ -80,23 +79,6 @@ class _Row:
     case: Case
     group: str
     split: str
-
-
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the header, and each row that is not empty with the number of its last line."""
-    text = read_text(path, error=DatasetError)
-    first = text.partition("\n")[0]
-    lines = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    try:
-        header = [name.strip() for name in next(lines, [])]
-        header = [name.lower() if name.lower() in _KNOWN else name for name in header]
-        numbered = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
-    except csv.Error as problem:  # usually an unmatched quotation mark
-        raise DatasetError(
-            f"is not a table: line {lines.line_num}: {problem}", where=path, remedy=_HELP, code="E-DATASET-TABLE"
-        ) from None
-    rows = [(line, dict(zip(header, cells, strict=False))) for line, cells in numbered if any(cells)]
-    return header, rows
 
 
 def _channel_columns(header: list[str], channels: Sequence[str], problems: list[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
@@ -501,3 +502,28 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     assert "8 files linked, 3 written" in said
     assert "3 is now 2" in said
     assert [r.values for r in read_dataset(made).labels.regions] == [(1, 2), (2,)]
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_grey_pictures_that_were_saved_as_rgb_are_converted_as_they_are_read(tmp_path: Path, n_channels: int) -> None:
+    source = tmp_path / "pictures"
+    for number, as_rgb in enumerate((False, True)):
+        grey = np.random.default_rng(number).integers(0, 256, (8, 9), np.uint8)
+        for folder, pixels in (("imagesTr", grey), ("labelsTr", grey // 128)):
+            name = f"p{number}_0000.png" if folder == "imagesTr" else f"p{number}.png"
+            (source / folder).mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(np.dstack([pixels] * 3) if as_rgb else pixels).save(source / folder / name)
+    channels = {str(number): f"c{number}" for number in range(n_channels)}
+    content = {"channel_names": channels, "labels": {"background": 0, "cell": 1}, "file_ending": ".png"}
+    (source / "dataset.json").write_text(json.dumps(content))
+    assert check(source, workers=1, n_folds=2).ok
+    for to, name in (("decathlon", "out"), ("nnunet", "Dataset001_Out")):
+        convert(source, tmp_path / name, to=to, workers=1)
+        before, after = read_dataset(source).cases, read_dataset(tmp_path / name).cases
+        for old, new in zip(before, after, strict=True):
+            assert sum(read_grid(path)[0] for path in new.images) == n_channels
+            read = [read_channels(case.images, n_channels=n_channels).array_CZYX for case in (old, new)]
+            assert np.array_equal(*read)
+            assert new.label is not None
+            assert read_grid(new.label)[0] == 1
+            assert np.array_equal(read_label(new.label).array_ZYX, read_label(old.label).array_ZYX)

@@ -16,7 +16,7 @@ from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.errors import ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures
-from decathlete.io.images import read_label, read_volume, write_label, write_volume
+from decathlete.io.images import Image, match_channels, read_label, read_volume, write_label, write_volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,14 @@ class WriteImage:
         targets: the files that the job creates: one for all channels, or one for each channel.
         geometry: grid of all targets.
         spacing: z, y, x in mm, for sources that do not contain their spacing.
+        n_channels: of a grey picture that was saved with 1 or 3 channels instead; ``None``: as they are stored.
     """
 
     sources: tuple[Path, ...]
     targets: tuple[Path, ...]
     geometry: Geometry
     spacing: Triple | None = None
+    n_channels: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,11 @@ def _place(job: PlaceFile, *, copy: bool) -> None:
 
 
 def _write_image(job: WriteImage) -> None:
-    volumes = [read_volume(path, spacing=job.spacing).array_CZYX for path in job.sources]
+    read = [read_volume(path, spacing=job.spacing) for path in job.sources]
+    volumes = [
+        match_channels(path, Image(array_CZYX=v.array_CZYX, geometry=v.geometry), job.n_channels).array_CZYX
+        for path, v in zip(job.sources, read, strict=True)
+    ]
     kind = np.result_type(*volumes)
     image_CZYX = np.concatenate(volumes).astype(kind if kind.kind in "iu" else np.float32, copy=False)
     if len(job.targets) == 1:

@@ -20,8 +20,8 @@ from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
-from decathlete.io.format_lookup import DEFAULT_SUFFIX, output_suffix
-from decathlete.io.images import holds_integers, read_grid, read_volume
+from decathlete.io.format_lookup import DEFAULT_SUFFIX, is_picture, output_suffix
+from decathlete.io.images import Image, holds_integers, match_channels, read_grid, read_label, read_volume
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +142,10 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     first = headers[case.images[0]][1]
     if case.label is not None and case.structures is not None:
         headers[case.label] = (1, first)  # it has no grid by itself
-    problems += _channel_problems(case, [headers[path][0] for path in case.images], target.channels)
-    if case.label is not None and headers[case.label][0] != 1:
+    stored = [headers[path][0] for path in case.images]
+    counts = _matched_counts(case, stored, target.channels)
+    problems += _channel_problems(case, counts, target.channels)
+    if case.label is not None and headers[case.label][0] != 1 and not _is_grey_label(case.label):
         problems.append(f"{case.label}: contains {headers[case.label][0]} channels, a label map has one")
     for path in paths[1:]:
         differences = first.differences(headers[path][1], tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE)
@@ -151,9 +153,9 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     if problems:
         return _CaseSurvey(problems=tuple(problems))
     grids = [headers[path][1] for path in case.images]
-    jobs = _image_jobs(case, target.images(case.id, part), grids)
+    jobs = _image_jobs(case, target.images(case.id, part), grids, n_channels=None if counts == stored else counts[0])
     if case.label is not None:
-        jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label][1], target))
+        jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label], target))
     distances = ((path, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
     disagreements = tuple((path, mm) for path, mm in distances if mm > TRANSFORM_TOLERANCE_MM)
     return _CaseSurvey(jobs=tuple(jobs), disagreements=disagreements)
@@ -167,6 +169,24 @@ def _read_header(path: Path, spacing: Triple | None, problems: list[str]) -> tup
         return None
 
 
+def _matched_counts(case: Case, stored: list[int], n_declared: int) -> list[int]:
+    """Return the channels of each file as training reads it: a grey picture may be saved with 1 or 3 channels."""
+    path = case.images[0]
+    if stored == [n_declared] or len(stored) > 1 or not is_picture(path):
+        return stored
+    volume = read_volume(path, spacing=case.spacing)
+    image = Image(array_CZYX=volume.array_CZYX, geometry=volume.geometry)
+    return [len(match_channels(path, image, n_declared).array_CZYX)]
+
+
+def _is_grey_label(path: Path) -> bool:
+    """Return whether a label map with several channels is grey that was saved as RGB."""
+    try:
+        return is_picture(path) and read_label(path) is not None
+    except ImageError:
+        return False
+
+
 def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[str]:
     if sum(counts) != n_declared:
         return [f"{case.images[0]}: {case.id} has {sum(counts)} channels, the dataset declares {n_declared}"]
@@ -174,9 +194,13 @@ def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[st
     return [f"{path}: contains several channels, where one file per channel was expected" for path in multichannel]
 
 
-def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) -> list[Job]:
-    if len(case.images) != len(targets):
-        return [WriteImage(sources=case.images, targets=targets, geometry=grids[0], spacing=case.spacing)]
+def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry], *, n_channels: int | None) -> list[Job]:
+    if len(case.images) != len(targets) or n_channels is not None:
+        return [
+            WriteImage(
+                sources=case.images, targets=targets, geometry=grids[0], spacing=case.spacing, n_channels=n_channels
+            )
+        ]
     return [
         # nnU-Net rejects channels whose spacings differ in the last digit
         PlaceFile(source=source, target=to)
@@ -188,13 +212,15 @@ def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) ->
     ]
 
 
-def _label_job(case: Case, to: Path, image_grid: Geometry, label_grid: Geometry, target: Target) -> Job:
+def _label_job(case: Case, to: Path, image_grid: Geometry, header: tuple[int, Geometry], target: Target) -> Job:
+    n_channels, label_grid = header
     source = case.label
     assert source is not None  # for the type checker: the caller has checked it
     if case.structures is not None:
         return _write_label(case, source, to, image_grid, target)
     close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
-    if _may_be_linked(source, to, case.spacing) and close and not target.values and _has_whole_numbers(source):
+    may_be_linked = n_channels == 1 and _may_be_linked(source, to, case.spacing)
+    if may_be_linked and close and not target.values and _has_whole_numbers(source):
         return PlaceFile(source=source, target=to, known=target.checked_values)
     return _write_label(case, source, to, image_grid, target)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from decathlete.core.geometry import Triple
 from decathlete.core.header_transforms import describe_disagreement
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.schema import Schema
 from decathlete.dataset.case_measures import CaseMeasures, measure_case
 from decathlete.dataset.check_report import Problem, Severity
@@ -113,7 +114,8 @@ class _CaseChecker:
         try:
             return read(path, spacing=self.case.spacing)
         except DecathleteError as problem:
-            self._add("error", problem.code, path, problem.problem, problem.remedy or "fix this file")
+            found = read_placeholder(path) or problem
+            self._add("error", problem.code, path, found.problem, found.remedy or "fix this file")
         except OSError as problem:
             self._add(
                 "error", "E-FILE", path, f"cannot be read ({problem.strerror})", "check the file and its permissions"
@@ -170,13 +172,16 @@ class _CaseChecker:
                 other.geometry, tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE
             )
             if differences:
+                remedy = "resample one to the other's grid, or correct the header that is wrong"
+                if first.geometry.unit != other.geometry.unit:
+                    remedy = "give both files a spacing, or none: one of them has none, so that it is in pixels"
                 self._add(
                     "error",
                     "E-IMAGE-GEOMETRY",
                     path,
                     f"does not share the grid of {first_path.name}: {'; '.join(differences)} "
                     f"(tolerance {GRID_TOLERANCE_MM} mm, cosines {DIRECTION_TOLERANCE})",
-                    "resample one to the other's grid, or correct the header that is wrong",
+                    remedy,
                 )
 
     def _transforms(self, files: Iterable[tuple[Path, Image | LabelMap]]) -> None:
@@ -190,12 +195,18 @@ class _CaseChecker:
         undeclared = self.spec.labels.find_undeclared_values(values)
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
+            remedy = "declare them under labels, or remove them from the label map"
+            if min(undeclared) < 0:
+                remedy = (
+                    "replace values below 0, which cannot be classes: if these voxels are not annotated, use the value "
+                    "of an ignore label"
+                )
             self._add(
                 "error",
                 "E-IMAGE-VALUES",
                 path,
                 f"contains label values that dataset.json does not declare: {listed}",
-                "declare them under labels, or remove them from the label map",
+                remedy,
             )
         present = set(values.tolist())
         if extra := [c.name for c in self.spec.labels.classes if c.value in present & set(self.case.unannotated)]:

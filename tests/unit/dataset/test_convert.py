@@ -527,3 +527,10 @@ def test_grey_pictures_that_were_saved_as_rgb_are_converted_as_they_are_read(tmp
             assert new.label is not None
             assert read_grid(new.label)[0] == 1
             assert np.array_equal(read_label(new.label).array_ZYX, read_label(old.label).array_ZYX)
+
+
+def test_a_column_that_is_no_channel_is_named(tmp_path: Path) -> None:
+    image(tmp_path / "a.nii.gz")
+    rows = ["case,t1,label,age", "x,a.nii.gz,a_truth.nii.gz,63", "y,a.nii.gz,a_truth.nii.gz,70"]
+    with pytest.raises(DatasetError, match=r"column 'age' is taken for a channel.* --channels t1"):
+        convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)

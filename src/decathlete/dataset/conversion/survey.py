@@ -15,6 +15,7 @@ from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.header_transforms import TRANSFORM_TOLERANCE_MM, transform_distance_mm
 from decathlete.core.parallel import map_cases
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
@@ -165,7 +166,8 @@ def _read_header(path: Path, spacing: Triple | None, problems: list[str]) -> tup
     try:
         return read_grid(path, spacing=spacing)
     except ImageError as problem:
-        problems.append(f"{path}: {problem.problem}")
+        found = read_placeholder(path)
+        problems.append(f"{path}: {problem.problem if found is None else f'{found.problem}; {found.remedy}'}")
         return None
 
 

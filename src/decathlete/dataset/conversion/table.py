@@ -61,6 +61,8 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     problems += drive_problems((r.case for r in parsed), path.parent)
     problems += [f"line {r.line}: case {r.case.id} has no label" for r in parts["training"] if r.case.label is None]
     problems += [] if parts["training"] else ["it has no training case"]
+    if not channels:
+        problems += _stray_columns(columns, [r.case.images for r in parsed])
     folds = _folds(parts["training"], problems)
     if problems:
         raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError, code="E-DATASET-TABLE")
@@ -95,6 +97,18 @@ def _channel_columns(header: list[str], channels: Sequence[str], problems: list[
     if "case" not in header:
         problems.append("it has no column 'case'")
     return tuple(channels) or others
+
+
+def _stray_columns(columns: Sequence[str], rows: Sequence[tuple[Path, ...]]) -> list[str]:
+    """Return a problem for each column that was taken for a channel, but lists no file, as the others do."""
+    exists = {name: any(paths[place].exists() for paths in rows) for place, name in enumerate(columns)}
+    names = ",".join(name for name in columns if exists[name])
+    return [
+        f"column {name!r} is taken for a channel, but none of its files exists (for example {rows[0][place].name!r}): "
+        f"if it is no channel, name those that are: --channels {names}"
+        for place, name in enumerate(columns)
+        if names and not exists[name]
+    ]
 
 
 def _parse_row(row: dict[str, str], line: int, columns: tuple[str, ...], folder: Path, problems: list[str]) -> _Row:

@@ -118,4 +118,5 @@ def _name(key: str) -> str:
 
 def _problem(keys: Sequence[str], message: str, remedy: str) -> Problem:
     names = tuple(map(_name, keys))
-    return Problem(severity="warning", code=_CODE, case_id=names[0], cases=names, message=message, remedy=remedy)
+    case_id = names[0] if len(names) == 1 else None  # the message names several cases
+    return Problem(severity="warning", code=_CODE, case_id=case_id, cases=names, message=message, remedy=remedy)

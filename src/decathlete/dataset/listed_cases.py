@@ -43,7 +43,7 @@ def read_listed_cases(manifest: DecathlonFields, root: Path) -> ListedCases:
     images = [_image_files(root, entry.image) for entry in entries]
     cases = [
         Case(id=case_id, images=files, label=listed_file(root, entry.label))
-        for case_id, files, entry in zip(_ids(images, root), images, entries, strict=True)
+        for case_id, files, entry in zip(case_ids(images, root), images, entries, strict=True)
     ]
     n_training = len(manifest.training)
     training, validation = tuple(cases[:n_training]), tuple(cases[n_training:])
@@ -89,14 +89,14 @@ def _test_cases(manifest: DecathlonFields, root: Path) -> tuple[Case, ...]:
         for entries in (manifest.test, manifest.testing)
     ]
     images = lists[0] + [files for files in lists[1] if files not in lists[0]]
-    return tuple(Case(id=case_id, images=files) for case_id, files in zip(_ids(images, root), images, strict=True))
+    return tuple(Case(id=case_id, images=files) for case_id, files in zip(case_ids(images, root), images, strict=True))
 
 
 def _image_files(root: Path, listed: ListedImage) -> tuple[Path, ...]:
     return tuple(listed_file(root, file) for file in ([listed] if isinstance(listed, str) else listed))
 
 
-def _ids(cases: Sequence[tuple[Path, ...]], root: Path) -> list[str]:
+def case_ids(cases: Sequence[tuple[Path, ...]], root: Path) -> list[str]:
     """Return the names of the images; of different images with equal names (PATIENT/CT) their paths: PATIENT_CT."""
     counts = Counter(map(_id, dict.fromkeys(cases)))
     return [_path_id(files, root) if counts[_id(files)] > 1 else _id(files) for files in cases]

@@ -534,3 +534,13 @@ def test_a_column_that_is_no_channel_is_named(tmp_path: Path) -> None:
     rows = ["case,t1,label,age", "x,a.nii.gz,a_truth.nii.gz,63", "y,a.nii.gz,a_truth.nii.gz,70"]
     with pytest.raises(DatasetError, match=r"column 'age' is taken for a channel.* --channels t1"):
         convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
+
+
+def test_equal_names_of_images_in_a_table_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for patient in ("P0", "P1"):
+        image(tmp_path / patient / "image.nii.gz", ord(patient[1]))
+        label(tmp_path / patient / "label.nii.gz", 1)
+    rows = ["image,label", *(f"{p}/image.nii.gz,{p}/label.nii.gz" for p in ("P0", "P1"))]
+    table = write_table(tmp_path, *rows, "a.nii.gz,a_truth.nii.gz")
+    convert(table, tmp_path / "out", to="decathlon", files=FileNames(channels="MRI"), workers=1)
+    assert [case.id for case in read_dataset(tmp_path / "out").cases] == ["P0_image", "P1_image", "a"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from decathlete.core.digits import parse_digits
 from decathlete.dataset.csv_rows import read_rows
-from decathlete.dataset.listed_cases import drive_problems, listed_file
+from decathlete.dataset.listed_cases import case_ids, drive_problems, listed_file
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found
-from decathlete.io.image_files import strip_suffix
 
 _KNOWN = ("case", "image", "label", "group", "split")
 _SPLITS = {"": "train", "train": "train", "training": "train", "val": "val", "validation": "val", "test": "test"}
@@ -54,7 +53,9 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     columns = _channel_columns(header, channels, problems)
     if problems:
         raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError, code="E-DATASET-TABLE")
-    parsed = [_parse_row(row, line, columns or ("image",), path.parent, problems) for line, row in rows]
+    parsed = _with_names(
+        [_parse_row(row, line, columns or ("image",), path.parent, problems) for line, row in rows], path.parent
+    )
     parts = {part: tuple(r for r in parsed if (r.split == "test") == (part == "test")) for part in ("training", "test")}
     for part, members in parts.items():
         problems += id_problems((r.case for r in members), part)
@@ -118,12 +119,19 @@ def _parse_row(row: dict[str, str], line: int, columns: tuple[str, ...], folder:
     if split not in _SPLITS and parse_digits(split) is None:
         problems.append(f"line {line}: split {row['split']!r} is not train, val, test or the number of a fold")
     case = Case(
-        id=row.get("case") or strip_suffix(listed_file(folder, paths[0]).name),
+        id=row.get("case", ""),
         images=tuple(listed_file(folder, p) for p in paths),
         label=listed_file(folder, label) if label else None,
         group=row.get("group") or None,
     )
     return _Row(line=line, case=case, group=row.get("group", ""), split=_SPLITS.get(split, split))
+
+
+def _with_names(rows: Sequence[_Row], folder: Path) -> list[_Row]:
+    """Return the rows, whose cases without a name get that of their image."""
+    unnamed = [row.case.images for row in rows if not row.case.id]
+    names = iter(case_ids(unnamed, folder))
+    return [row if row.case.id else replace(row, case=replace(row.case, id=next(names))) for row in rows]
 
 
 def _folds(rows: Sequence[_Row], problems: list[str]) -> tuple[Fold, ...]:

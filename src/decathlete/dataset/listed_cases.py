@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from decathlete.core.regions import whole_number
+from decathlete.dataset.given_splits import name_some
 from decathlete.dataset.manifest_fields import DecathlonFields, ListedCase, ListedImage
 from decathlete.dataset.spec import Case
 from decathlete.io.image_files import strip_suffix
@@ -77,7 +78,7 @@ def _fold_numbers(cases: Sequence[Case], entries: Sequence[ListedCase]) -> tuple
     found = {case_id: number for case_id, number in numbers.items() if number is not None}
     distinct = sorted(set(found.values()))
     if found != numbers or distinct != list(range(len(distinct))):
-        return {}, f"folds are numbered 0, 1, ...; it has {', '.join(dict.fromkeys(map(str, given.values())))}"
+        return {}, f"folds are numbered 0, 1, ...; it has {name_some(list(dict.fromkeys(map(repr, given.values()))))}"
     if found and len(found) == len(cases) and len(distinct) == 1:
         return {}, "it is the same for every case"
     return found, ""

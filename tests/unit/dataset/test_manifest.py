@@ -337,7 +337,7 @@ def test_folds_and_test_images_of_monais_data_lists_are_used(tmp_path: Path) -> 
     assert any("'fold' in dataset.json is not used" in note for note in choice.notes)
 
 
-@pytest.mark.parametrize(("folds", "reason"), [((1, 2), "it has 1, 2"), ((0, "x"), "it has 0, x"), ((0, 0), "same")])
+@pytest.mark.parametrize(("folds", "reason"), [((1, 2), "it has 1, 2"), ((0, "x"), "it has 0, 'x'"), ((0, 0), "same")])
 def test_folds_that_cannot_be_used_are_listed(tmp_path: Path, folds, reason) -> None:
     training = listed("a.nii.gz", "b.nii.gz", folds=folds)
     spec = read_dataset(written(tmp_path, DECATHLON | {"training": training}))

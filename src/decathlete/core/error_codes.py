@@ -154,10 +154,11 @@ _ENTRIES = (
     ErrorCode(
         code="E-DATASET-DUPLICATES",
         error="DatasetError",
-        title="Two cases have the same images",
+        title="Two cases have the same images, channels or label maps",
         meaning="The images of two cases are equal in every voxel. If one is trained on and the other held out, the "
-        "scores are too good.",
-        remedy="Keep one of the cases.",
+        "scores are too good. Or two channels of a case are equal, or different images have equal label maps: a file "
+        "was probably copied by mistake.",
+        remedy="Keep one of the cases. Replace the files that were copied.",
     ),
     ErrorCode(
         code="E-DATASET-LABELS",

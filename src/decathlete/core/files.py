@@ -16,6 +16,7 @@ from pathlib import Path
 
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.nearest_files import nearest_files
+from decathlete.core.placeholder_files import find_placeholder
 from decathlete.errors import DecathleteError, OutputError
 
 psutil = lazy_import("psutil")
@@ -194,6 +195,9 @@ def read_text(
         raise access_error(problem, path, kind=error) from problem
     except ValueError as problem:
         raise error(f"cannot be read ({problem})", where=path, remedy=remedy or "check the file") from problem
+    placeholder = None if path.suffix == ".html" else find_placeholder(content)
+    if placeholder is not None:
+        raise error(placeholder.problem, where=path, remedy=placeholder.remedy)
     try:
         text = content.decode(json.detect_encoding(content))
     except UnicodeDecodeError as problem:

@@ -154,14 +154,14 @@ class Geometry(Schema):
             texts.append(f"shape (z, y, x) {self.shape_ZYX} against {other.shape_ZYX}")
         allowed_ZYX = np.array(self.tolerance_ZYX(tolerance_mm))
         if (np.abs(np.subtract(self.spacing_ZYX, other.spacing_ZYX)) > allowed_ZYX).any():
-            texts.append(f"spacing {_mm(self.spacing_ZYX)} against {_mm(other.spacing_ZYX)}")
+            texts.append(f"spacing {_lengths(self.spacing_ZYX, self)} against {_lengths(other.spacing_ZYX, other)}")
         if not np.allclose(self.direction, other.direction, rtol=0, atol=tolerance):
             texts.append(f"direction of the axes: {_axis_names(self)} against {_axis_names(other)}")
         shift = np.subtract(other.origin_mm, self.origin_mm)
         along_ZYX = np.abs(np.linalg.solve(self.direction, shift))
         is_fine = allowed_ZYX < tolerance_mm
         if (np.abs(shift) > tolerance_mm).any() or (is_fine & (along_ZYX > allowed_ZYX)).any():
-            texts.append(f"origin {_mm(self.origin_mm)} against {_mm(other.origin_mm)}")
+            texts.append(f"origin {_lengths(self.origin_mm, self)} against {_lengths(other.origin_mm, other)}")
         return texts
 
 
@@ -179,8 +179,8 @@ def as_affine(matrix: NDArray[np.floating]) -> Affine:
     return (first, second, third, last)
 
 
-def _mm(values: Triple) -> str:
-    return "(" + ", ".join(f"{v:.4g}" for v in values) + ") mm"
+def _lengths(values: Triple, geometry: Geometry) -> str:
+    return "(" + ", ".join(f"{v:.4g}" for v in values) + f") {geometry.unit}"
 
 
 def _axis_names(geometry: Geometry) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from decathlete.core.files import read_text
 from decathlete.core.labels import LabelSet
+from decathlete.dataset.csv_rows import read_rows
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import ManifestError, problems_found
 
@@ -37,19 +35,29 @@ def read_annotated(path: Path) -> AnnotatedFile:
     """Read a CSV file with the columns ``case`` and ``annotated`` (classes separated by semicolons).
 
     Raises:
-        ManifestError: the file cannot be read or has other columns, or a case has two rows; lists every problem.
+        ManifestError: the file cannot be read, has other columns or no rows, or a case has two rows; lists every
+            problem.
     """
-    text = read_text(path, error=ManifestError, remedy=_HELP)
-    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
-    if missing := [name for name in COLUMNS if not rows or name not in rows[0]]:
-        raise ManifestError(f"lacks the column(s) {', '.join(missing)}", where=path, remedy=_HELP)
+    header, rows = read_rows(path, COLUMNS, error=ManifestError, remedy=_HELP)
+    if missing := [name for name in COLUMNS if name not in header]:
+        found = f"it has {', '.join(header)}" if header else "it is empty"
+        raise ManifestError(f"lacks the column(s) {', '.join(missing)}; {found}", where=path, remedy=_HELP)
+    if not rows:
+        raise ManifestError("lists no cases", where=path, remedy=_HELP)
     annotated = AnnotatedFile(path)
     problems = []
-    for number, row in enumerate(rows, start=2):
-        case_id, names = (row["case"] or "").strip(), (row["annotated"] or "").split(";")
-        if not case_id or None in row or case_id in annotated:
-            problems.append(f"line {number}: " + (f"case {case_id!r} occurs twice" if case_id else "has no case"))
-        annotated[case_id] = tuple(name.strip() for name in names if name.strip())
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=False))
+        case_id = row["case"]
+        if not case_id or case_id in annotated:
+            problems.append(f"line {line}: " + (f"case {case_id!r} occurs twice" if case_id else "has no case"))
+        if len(cells) > len(header):
+            problems.append(
+                f'line {line}: {len(cells)} cells, but {len(header)} columns: write "liver;spleen" in quotation marks'
+            )
+        annotated[case_id] = tuple(
+            stripped for name in row.get("annotated", "").split(";") if (stripped := name.strip())
+        )
     if problems:
         raise problems_found(problems, where=path, remedy=_HELP, kind=ManifestError)
     return annotated

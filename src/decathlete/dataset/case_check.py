@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,11 @@ import numpy as np
 
 from decathlete.core.geometry import Triple
 from decathlete.core.header_transforms import describe_disagreement
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.schema import Schema
 from decathlete.dataset.case_measures import CaseMeasures, measure_case
 from decathlete.dataset.check_report import Problem, Severity
+from decathlete.dataset.duplicates import CaseDigests, digest_case
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DecathleteError
 from decathlete.io.format_lookup import is_picture
@@ -39,7 +40,7 @@ class CaseFindings(Schema):
     """The problems and the content of one case's files."""
 
     problems: tuple[Problem, ...]
-    image_digest: str | None = None
+    digests: CaseDigests = CaseDigests()
     classes: tuple[int, ...] = ()
     measures: CaseMeasures | None = None
     is_grey_rgb: bool = False
@@ -57,7 +58,7 @@ def check_case(spec: DatasetSpec, case: Case) -> CaseFindings:
     checker.check()
     return CaseFindings(
         problems=tuple(checker.problems),
-        image_digest=checker.digest,
+        digests=checker.digests,
         classes=tuple(sorted(checker.classes)),
         is_grey_rgb=checker.is_grey_rgb,
         measures=checker.measures,
@@ -79,7 +80,7 @@ class _CaseChecker:
         self.spec = spec
         self.case = case
         self.problems: list[Problem] = []
-        self.digest: str | None = None
+        self.digests = CaseDigests()
         self.classes: set[int] = set()
         self.measures: CaseMeasures | None = None
         self.is_grey_rgb = False
@@ -88,14 +89,15 @@ class _CaseChecker:
         images = [(path, image) for path in self.case.images if (image := self._read(path, read_image)) is not None]
         read = partial(read_label, structures=self.case.structures)
         label = self._read(self.case.label, read) if self.case.label else None
+        is_grey_picture = False
         if len(images) == len(self.case.images) == 1:
             ((path, image),) = images
             self.is_grey_rgb = path.is_file() and is_picture(path) and is_grey(image.array_CZYX)
+            is_grey_picture = self.is_grey_rgb or len(image.array_CZYX) == 1
             images = [(path, match_channels(path, image, len(self.spec.channels)))]
         if len(images) == len(self.case.images):
             self._channels(images)
-            self.digest = _digest(images)
-            self.measures = measure_case(self.spec.channels, [image for _, image in images], label)
+            self._measure([image for _, image in images], label, is_grey_picture=is_grey_picture)
         other_values_exist = any(c.min() != c.max() for _, image in images for c in image.array_CZYX)
         for path, image in images:
             self._intensities(path, image, other_values_exist=other_values_exist)
@@ -103,6 +105,15 @@ class _CaseChecker:
         self._transforms([*images, *([(self.case.label, label)] if self.case.label and label is not None else [])])
         if label is not None and self.case.label is not None:
             self._label(self.case.label, label)
+
+    def _measure(self, images: list[Image], label: LabelMap | None, *, is_grey_picture: bool) -> None:
+        channels_ZYX = [channel_ZYX for image in images for channel_ZYX in image.array_CZYX]
+        self.digests = digest_case(
+            channels_ZYX,
+            None if label is None else label.array_ZYX,
+            compare_channels=len(channels_ZYX) == len(self.spec.channels) and not is_grey_picture,
+        )
+        self.measures = measure_case(self.spec.channels, images, label)
 
     def _add(self, severity: Severity, code: str, path: Path, message: str, remedy: str) -> None:
         root = self.spec.root
@@ -113,7 +124,8 @@ class _CaseChecker:
         try:
             return read(path, spacing=self.case.spacing)
         except DecathleteError as problem:
-            self._add("error", problem.code, path, problem.problem, problem.remedy or "fix this file")
+            found = read_placeholder(path) or problem
+            self._add("error", problem.code, path, found.problem, found.remedy or "fix this file")
         except OSError as problem:
             self._add(
                 "error", "E-FILE", path, f"cannot be read ({problem.strerror})", "check the file and its permissions"
@@ -170,13 +182,16 @@ class _CaseChecker:
                 other.geometry, tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE
             )
             if differences:
+                remedy = "resample one to the other's grid, or correct the header that is wrong"
+                if first.geometry.unit != other.geometry.unit:
+                    remedy = "give both files a spacing, or none: one of them has none, so that it is in pixels"
                 self._add(
                     "error",
                     "E-IMAGE-GEOMETRY",
                     path,
                     f"does not share the grid of {first_path.name}: {'; '.join(differences)} "
                     f"(tolerance {GRID_TOLERANCE_MM} mm, cosines {DIRECTION_TOLERANCE})",
-                    "resample one to the other's grid, or correct the header that is wrong",
+                    remedy,
                 )
 
     def _transforms(self, files: Iterable[tuple[Path, Image | LabelMap]]) -> None:
@@ -190,12 +205,18 @@ class _CaseChecker:
         undeclared = self.spec.labels.find_undeclared_values(values)
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
+            remedy = "declare them under labels, or remove them from the label map"
+            if min(undeclared) < 0:
+                remedy = (
+                    "replace values below 0, which cannot be classes: if these voxels are not annotated, use the value "
+                    "of an ignore label"
+                )
             self._add(
                 "error",
                 "E-IMAGE-VALUES",
                 path,
                 f"contains label values that dataset.json does not declare: {listed}",
-                "declare them under labels, or remove them from the label map",
+                remedy,
             )
         present = set(values.tolist())
         if extra := [c.name for c in self.spec.labels.classes if c.value in present & set(self.case.unannotated)]:
@@ -227,11 +248,3 @@ def _problem(
             f"{remedy} (a test image: it is not needed for training, its prediction will fail)",
         )
     return Problem(severity=severity, code=code, case_id=case.id, file=file, message=message, remedy=remedy)
-
-
-def _digest(images: Iterable[tuple[Path, Image]]) -> str:
-    total = hashlib.blake2b(digest_size=16)
-    for _, image in images:
-        total.update(str(image.array_CZYX.shape).encode())
-        total.update(np.ascontiguousarray(image.array_CZYX).data)
-    return total.hexdigest()

@@ -65,7 +65,7 @@ def orientation_letters(geometry: Geometry) -> str:
 def _measure_ct(
     channels: Sequence[str], images: Sequence[Image], label: LabelMap | None
 ) -> tuple[float, float, float, float] | None:
-    number = next((c for c, name in enumerate(channels) if name.casefold() == "ct"), None)
+    number = next((c for c, name in enumerate(channels) if name.strip().casefold() == "ct"), None)
     flat = [channel for image in images for channel in image.array_CZYX]
     if number is None or number >= len(flat):
         return None

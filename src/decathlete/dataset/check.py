@@ -15,6 +15,7 @@ from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import CaseFindings, check_case, failed_check
 from decathlete.dataset.check_report import CheckReport, Problem
 from decathlete.dataset.dataset_check import check_cohort, check_folds, check_manifest
+from decathlete.dataset.duplicates import find_duplicates
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.unused_files import unused_files
@@ -47,7 +48,7 @@ def check_dataset(
             progress(len(findings), len(cases), case_id)
     ordered = [findings[key] for key in cases]
     problems = [p for f in ordered for p in f.problems]
-    problems += _duplicates({key: f.image_digest for key, f in zip(cases, ordered, strict=True)})
+    problems += find_duplicates(spec.channels, {key: f.digests for key, f in zip(cases, ordered, strict=True)})
     problems += _absent_classes(spec, ordered)
     problems += check_manifest(spec)
     measured = zip(cases.items(), ordered, strict=True)
@@ -110,27 +111,6 @@ def _presence(spec: DatasetSpec, findings: Mapping[str, CaseFindings]) -> dict[s
         case.id: frozenset(c.name for c in spec.labels.foreground if c.value in findings[f"train {case.id}"].classes)
         for case in spec.cases
     }
-
-
-def _duplicates(digests: dict[str, str | None]) -> list[Problem]:
-    """Return a problem for each group of equal images; the keys of ``digests`` are ``train ID`` and ``test ID``."""
-    cases_of: dict[str, list[str]] = defaultdict(list)
-    for key, digest in digests.items():
-        if digest:
-            part, case_id = key.split(" ", 1)
-            cases_of[digest].append(case_id if part == "train" else f"{case_id} (test)")
-    return [
-        Problem(
-            severity="warning",
-            code="E-DATASET-DUPLICATES",
-            case_id=ids[0],
-            cases=tuple(ids),
-            message=f"the images of {', '.join(ids)} are the same, voxel for voxel",
-            remedy="keep one of them, otherwise the same image may be trained on and held out",
-        )
-        for ids in cases_of.values()
-        if len(ids) > 1
-    ]
 
 
 def _unused_files(spec: DatasetSpec) -> list[Problem]:

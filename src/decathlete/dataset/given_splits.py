@@ -1,4 +1,4 @@
-"""Folds that the user gave: ``--splits FILE``, ``splits_final.json`` beside ``dataset.json``, or a validation list."""
+"""Folds that the user gave: ``--splits FILE``, ``splits_final.json`` beside ``dataset.json``, or in the manifest."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from decathlete.errors import ManifestError, problems_found
 FOLDS = "splits_final.json"
 """nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
 
+FOLD_NUMBERS = "'fold' in dataset.json"
+
 VALIDATION = "'validation' in dataset.json"
 
 _FORM = 'a list of folds, each with the case names "train" and "val": [{"train": ["a", "b"], "val": ["c"]}, ...]'
@@ -38,9 +40,27 @@ def find_given_splits(spec: DatasetSpec, *, file: Path | None = None) -> Splits 
         return _splits(spec, read_folds(file, spec), str(file))
     if (spec.root / FOLDS).exists():
         return _splits(spec, read_folds(spec.root / FOLDS, spec), FOLDS)
+    if spec.fold_of:
+        return _splits(spec, numbered_folds(spec), FOLD_NUMBERS)
     if spec.validation:
         return _splits(spec, (validation_fold(spec),), VALIDATION)
     return None
+
+
+def numbered_folds(spec: DatasetSpec) -> tuple[Fold, ...]:
+    """Return the folds of MONAI's data lists, where each case has the number of the fold that holds it out.
+
+    A case without a number is in the training part of every fold, unless the manifest lists it for validation.
+    """
+    numbers = spec.fold_of
+    usable = [case.id for case in spec.cases if case.id in numbers or case.id not in spec.validation]
+    return tuple(
+        Fold(
+            train=tuple(case_id for case_id in usable if numbers.get(case_id) != number),
+            val=tuple(case_id for case_id in usable if numbers.get(case_id) == number),
+        )
+        for number in range(max(numbers.values()) + 1)
+    )
 
 
 def validation_fold(spec: DatasetSpec) -> Fold:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
+from pathlib import PurePosixPath
 from statistics import median
 
 from decathlete.dataset.spec import DatasetSpec, GroupSource
 from decathlete.errors import OptionError
+from decathlete.io.image_files import strip_suffix
 
 GROUPS_PER_FOLD = 2
 """Guessed groups for each fold, at least. Fewer are more likely hospitals or sequences than patients, and would make
@@ -26,6 +29,9 @@ SMALL_GROUP = 4
 
 MOST_VISITS = 20
 """Cases of a median group, at most, if the names number scans or visits. A patient has rarely more."""
+
+_N_LISTED = 10
+"""Cases that a message names, at most."""
 
 _VISIT = r"visit|session|ses|scan"
 _PART = r"frame|phase|timepoint|time|slice|tp|t"
@@ -79,6 +85,39 @@ def assign_groups(
 def _log_once(text: str) -> None:
     """Log a line that is true of a dataset, which a command reads several times."""
     _log.info("%s", text)
+
+
+def group_problems(declared: Mapping[str, str], case_ids: Sequence[str]) -> list[str]:
+    """Return the problems of the ``groups`` of a manifest: names that are not cases, so that patients would be split.
+
+    Args:
+        case_ids: ids of all cases, with those of test images.
+    """
+    known = set(case_ids)
+    unknown = [name for name in declared if name not in known]
+    problems = [
+        f"groups: there is no case {name!r}{_hint(name, declared[name], known)}" for name in unknown[:_N_LISTED]
+    ]
+    more = len(unknown) - _N_LISTED
+    return problems + ([f"groups: {more} more names are not cases"] if more > 0 else [])
+
+
+def _hint(name: str, group: str, known: Set[str]) -> str:
+    if group in known:
+        return f": write the case before its patient, {{{group!r}: {name!r}}}"
+    stem = strip_suffix(PurePosixPath(name).name)
+    nearest = stem if stem in known else next(iter(get_close_matches(name, sorted(known), n=1)), None)
+    return f": is it {nearest!r}?" if nearest is not None else ""
+
+
+def describe_ungrouped(declared: Mapping[str, str], case_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return a line about the cases without a group if the manifest declares ``groups``."""
+    missing = [case_id for case_id in case_ids if case_id not in declared]
+    if not declared or not missing:
+        return ()
+    more = f" and {len(missing) - _N_LISTED} more" if len(missing) > _N_LISTED else ""
+    listed = ", ".join(missing[:_N_LISTED])
+    return (f"'groups' in dataset.json has no entry for {listed}{more}: each of these cases is a patient of its own",)
 
 
 def all_groups(spec: DatasetSpec) -> dict[str, str]:

@@ -16,8 +16,9 @@ from decathlete.dataset.annotated import Annotated as AnnotatedClasses
 from decathlete.dataset.annotated import AnnotatedFile, with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
 from decathlete.dataset.find_dataset import MANIFEST
-from decathlete.dataset.groups import assign_groups
-from decathlete.dataset.manifest_cases import read_cases, read_validation_cases
+from decathlete.dataset.groups import assign_groups, describe_ungrouped, group_problems
+from decathlete.dataset.listed_cases import drive_problems
+from decathlete.dataset.manifest_cases import read_cases
 from decathlete.dataset.manifest_schema import REMEDY, DecathlonManifest, Manifest, load_manifest
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
 from decathlete.errors import ManifestError, problems_found
@@ -40,7 +41,7 @@ def read_dataset(
         ManifestError: the manifest is missing or not valid, or ``annotated`` names unknown cases or classes; lists
             every problem.
     """
-    manifest = load_manifest(root)
+    manifest, unknown = load_manifest(root)
     problems = path_problems(root)
     channels = _channels(manifest, problems)
     if not manifest.labels:
@@ -48,15 +49,18 @@ def read_dataset(
         labels = None
     else:
         labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
-    cases, test_cases = read_cases(manifest, root, len(channels), problems)
-    validation, unused = read_validation_cases(manifest, root, cases)
-    known = set(cases)
-    cases += tuple(case for case in validation if case not in known)  # a case of both lists is held out
+    listed = read_cases(manifest, root, len(channels), problems)
+    known, test_cases = set(listed.training), listed.test
+    # a case of both lists is held out
+    cases = (*listed.training, *(case for case in listed.validation if case not in known))
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
+    problems += drive_problems((*cases, *test_cases), root)
+    declared = {} if group_by is not None else manifest.groups
+    problems += group_problems(declared, [case.id for case in (*cases, *test_cases)])
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=REMEDY, kind=ManifestError)
     cases = _with_structures(cases, labels, manifest.dicom_structures, root)
-    groups = assign_groups([c.id for c in cases], group_by=group_by, declared=manifest.groups)
+    groups = assign_groups([c.id for c in cases], group_by=group_by, declared=declared)
     spec = DatasetSpec(
         name=root.resolve().name,
         root=root,
@@ -66,15 +70,28 @@ def read_dataset(
         cases=tuple(replace(case, group=groups.of.get(case.id)) for case in cases),
         test_cases=test_cases,
         groups_from=groups.source,
-        validation=tuple(c.id for c in validation),
+        validation=tuple(c.id for c in listed.validation),
+        fold_of=listed.fold_of,
         n_declared=(whole_number(manifest.numTraining), whole_number(manifest.numTest)),
-        unused=unused,
+        unused=(
+            *unknown,
+            *listed.unused,
+            *describe_ungrouped(declared, [c.id for c in cases]),
+            *_describe_unread_folds(root),
+        ),
         structure_codes=manifest.dicom_codes,
     )
     spec = spec.with_spacing(spacing)
     partial = manifest.annotated if annotated is None else annotated
     listed_in = annotated.path if isinstance(annotated, AnnotatedFile) else root / MANIFEST
     return with_annotated(spec, partial, where=listed_in) if partial else spec
+
+
+def _describe_unread_folds(root: Path) -> tuple[str, ...]:
+    """Return a line about the folds of nnU-Net v1, whose file could run code when it is read."""
+    if not (root / "splits_final.pkl").exists():
+        return ()
+    return ("splits_final.pkl is not read: it may contain code; write the folds to splits_final.json",)
 
 
 def _with_structures(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from decathlete.dataset.find_dataset import MANIFEST
-from decathlete.dataset.manifest_schema import CaseFiles, DecathlonManifest, Manifest, NnUNetManifest
+from decathlete.dataset.listed_cases import ListedCases, listed_file, read_listed_cases
+from decathlete.dataset.manifest_schema import DecathlonManifest, Manifest, NnUNetManifest
 from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError
 from decathlete.io.format_lookup import is_picture
@@ -20,16 +17,15 @@ from decathlete.io.image_files import group_channels, image_suffixes, is_image_n
 _NUMBERED = re.compile(r"(?P<id>.+)_[0-9]{4}")
 
 
-def read_cases(
-    manifest: Manifest, root: Path, n_channels: int, problems: list[str]
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Return the training cases and the test cases; what is wrong is added to ``problems``."""
+def read_cases(manifest: Manifest, root: Path, n_channels: int, problems: list[str]) -> ListedCases:
+    """Return the cases of a manifest; what is wrong is added to ``problems``."""
     if isinstance(manifest, DecathlonManifest):
-        return _decathlon_cases(manifest, root)
+        return read_listed_cases(manifest, root)
+    unused = _vain_lists(manifest)
     ending = manifest.file_ending
     if not ending.startswith(".") or not f"x{ending}".lower().endswith(image_suffixes()):
         problems.append(f"file_ending {ending!r} is not one of {', '.join(image_suffixes())}")
-        return (), ()
+        return ListedCases(training=(), test=(), unused=unused)
     try:
         if manifest.dataset is not None:
             cases = _listed_cases(manifest.dataset, root, problems)
@@ -38,68 +34,16 @@ def read_cases(
         test_cases = _folder_cases(root, "Ts", ending, n_channels)
     except ImageError as problem:
         problems.append(problem.problem)
-        return (), ()
+        return ListedCases(training=(), test=(), unused=unused)
     if not cases:
         problems.append(f"there are no images *{ending} in imagesTr{_content(root / 'imagesTr')}")
-    return cases, test_cases
+    return ListedCases(training=cases, test=test_cases, unused=unused)
 
 
-def _decathlon_cases(manifest: DecathlonManifest, root: Path) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    def images(files: str | list[str]) -> tuple[Path, ...]:
-        return tuple(listed_file(root, f) for f in ([files] if isinstance(files, str) else files))
-
-    training = [(images(t.image), listed_file(root, t.label)) for t in manifest.training]
-    test = [images(t if isinstance(t, str) else t.image) for t in manifest.test]
-    return (
-        tuple(
-            Case(id=case_id, images=files, label=label)
-            for case_id, (files, label) in zip(_ids([f for f, _ in training], root), training, strict=True)
-        ),
-        tuple(Case(id=case_id, images=files) for case_id, files in zip(_ids(test, root), test, strict=True)),
-    )
-
-
-def read_validation_cases(
-    manifest: Manifest, root: Path, cases: Sequence[Case]
-) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Return the cases of the manifest's validation list, and what the manifest lists in vain, with the reason."""
-    if isinstance(manifest, NnUNetManifest):
-        reason = "nnU-Net finds cases by the names of their files, and folds in splits_final.json"
-        listed = [name for name in ("training", "validation", "test") if getattr(manifest, name)]
-        return (), tuple(f"{name!r} in {MANIFEST} is not used: {reason}" for name in listed)
-    if not manifest.validation:
-        return (), ()
-    try:
-        files = TypeAdapter(list[CaseFiles]).validate_python(manifest.validation)
-    except ValidationError:
-        reason = "it must list an image and a label map for each case, as 'training' does"
-        return (), (f"'validation' in {MANIFEST} is not used: {reason}",)
-    found, _ = _decathlon_cases(manifest.model_copy(update={"training": files, "test": []}), root)
-    if set(cases) <= set(found):
-        return (), (f"'validation' in {MANIFEST} is not used: it lists every case of 'training'",)
-    return found, ()
-
-
-def _ids(cases: Sequence[tuple[Path, ...]], root: Path) -> list[str]:
-    """Return the names of the images; of DICOM folders with equal names (PATIENT/CT) their paths: PATIENT_CT."""
-    ids = [_id(images) for images in cases]
-    counts = Counter(ids)
-    return [
-        "_".join(images[0].relative_to(root).parts)
-        if counts[case_id] > 1 and images[0].is_dir() and images[0].is_relative_to(root)
-        else case_id
-        for case_id, images in zip(ids, cases, strict=True)
-    ]
-
-
-def _id(images: tuple[Path, ...]) -> str:
-    return strip_suffix(images[0].name).removesuffix("_0000" if len(images) > 1 else "")
-
-
-def listed_file(root: Path, text: str) -> Path:
-    """Return the path of a file that a manifest or a table lists; back slashes of Windows separate folders, too."""
-    path = root / text
-    return root / text.replace("\\", "/") if "\\" in text and not path.exists() else path
+def _vain_lists(manifest: NnUNetManifest) -> tuple[str, ...]:
+    reason = "nnU-Net finds cases by the names of their files, and folds in splits_final.json"
+    listed = [name for name in ("training", "validation", "test") if getattr(manifest, name)]
+    return tuple(f"{name!r} in {MANIFEST} is not used: {reason}" for name in listed)
 
 
 def _listed_cases(listed: dict[str, dict[str, Any]], root: Path, problems: list[str]) -> tuple[Case, ...]:

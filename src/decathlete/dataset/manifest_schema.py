@@ -1,7 +1,9 @@
-"""The fields of a ``dataset.json``, in the layout of the Decathlon or of nnU-Net v2."""
+"""The fields of a ``dataset.json``, in the layout of the Decathlon (or of MONAI's data lists) or of nnU-Net v2."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,19 +17,37 @@ from decathlete.errors import ManifestError, problems_found
 
 REMEDY = "correct dataset.json (layouts: Medical Segmentation Decathlon, nnU-Net v2)"
 
-_Image = str | Annotated[list[str], Field(min_length=1)]
+DESCRIPTIONS = frozenset(
+    {
+        *("name", "dataset_name", "description", "note", "notes", "reference", "citation", "author", "authors"),
+        *("licence", "license", "release", "relase", "version", "date", "url", "converted_by", "tensorImageSize"),
+        *("overwrite_image_reader_writer", "numTraining", "numTest"),
+    }
+)
+"""Fields that describe a dataset and change nothing. The Decathlon writes ``relase`` for ``release``."""
+
+_N_LISTED = 10
+
+ListedImage = str | Annotated[list[str], Field(min_length=1)]
 """One file with all channels, or a list with one file per channel."""
 
 
-class CaseFiles(BaseModel):
-    """A training case of a Decathlon manifest."""
+class ListedCase(BaseModel):
+    """A training case of a Decathlon manifest.
 
-    image: _Image
+    Attributes:
+        fold: the fold that holds the case out, as in the data lists of MONAI's Auto3DSeg.
+    """
+
+    image: ListedImage
     label: str
+    fold: Any = None
 
 
-class _TestFiles(BaseModel):
-    image: _Image
+class ListedTest(BaseModel):
+    """A test image of a Decathlon manifest."""
+
+    image: ListedImage
 
 
 class _ManifestFields(BaseModel):
@@ -47,11 +67,12 @@ class _ManifestFields(BaseModel):
 
 
 class DecathlonManifest(_ManifestFields):
-    """A manifest in the layout of the Medical Segmentation Decathlon."""
+    """A manifest in the layout of the Decathlon; MONAI calls the list of test images ``testing``."""
 
     modality: dict[str, str] = Field(min_length=1)
-    training: list[CaseFiles] = Field(min_length=1)
-    test: list[str | _TestFiles] = []
+    training: list[ListedCase] = Field(min_length=1)
+    test: list[str | ListedTest] = []
+    testing: list[str | ListedTest] = []
 
 
 class NnUNetManifest(_ManifestFields):
@@ -67,8 +88,8 @@ class NnUNetManifest(_ManifestFields):
 Manifest = DecathlonManifest | NnUNetManifest
 
 
-def load_manifest(root: Path) -> Manifest:
-    """Read and validate the manifest of the dataset in ``root``.
+def load_manifest(root: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """Return the manifest of the dataset in ``root``, and a line about each of its fields that is not known.
 
     Raises:
         ManifestError: it is missing or not valid; lists every problem of its fields.
@@ -96,6 +117,19 @@ def load_manifest(root: Path) -> Manifest:
             remedy=REMEDY,
         )
     try:
-        return kind.model_validate(raw)
+        return kind.model_validate(raw), _describe_unknown(raw, kind)
     except ValidationError as problem:
         raise problems_found(describe(problem), where=path, remedy=REMEDY, kind=ManifestError) from None
+
+
+def _describe_unknown(names: Iterable[str], fields: type[_ManifestFields]) -> tuple[str, ...]:
+    """Return a line about each field of a manifest that is not known, with the one that was probably meant."""
+    known = {name.casefold(): name for name in fields.model_fields}
+    unknown = [name for name in names if name not in fields.model_fields and name not in DESCRIPTIONS]
+    lines = []
+    for name in unknown[:_N_LISTED]:
+        nearest = get_close_matches(name.casefold(), known, n=1, cutoff=0.8)
+        hint = f"; is it {known[nearest[0]]!r}?" if nearest else ""
+        lines.append(f"{name!r} in dataset.json is not used: it is not a known field{hint}")
+    more = len(unknown) - _N_LISTED
+    return (*lines, f"{more} more fields of dataset.json are not known, and not used") if more > 0 else tuple(lines)

@@ -52,6 +52,7 @@ class DatasetSpec:
         layout: layout of the manifest; ``"folders"`` or ``"table"`` without a manifest.
         groups_from: origin of the cases' groups; ``None`` without groups. Groups from ``"names"`` are a guess.
         validation: ids of the cases that the manifest lists for validation; they are among ``cases``.
+        fold_of: case id -> number of the fold that holds it out, if the manifest numbers folds.
         n_declared: numbers of training cases and test images that the manifest declares, if it does.
         unused: parts of the manifest that are not used, each with the reason.
         spacing: of every case, see :class:`Case`.
@@ -67,6 +68,7 @@ class DatasetSpec:
     test_cases: tuple[Case, ...] = ()
     groups_from: GroupSource | None = None
     validation: tuple[str, ...] = ()
+    fold_of: Mapping[str, int] = field(default_factory=dict)
     n_declared: tuple[int | None, int | None] = (None, None)
     unused: tuple[str, ...] = ()
     spacing: Triple | None = None

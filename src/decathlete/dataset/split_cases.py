@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from decathlete.dataset.given_splits import (
+    FOLD_NUMBERS,
     FOLDS,
     VALIDATION,
     count_cases,
@@ -119,6 +120,7 @@ def _reject_divided_groups(spec: DatasetSpec, given: Splits, group_of: dict[str,
 def _unused_lists(spec: DatasetSpec, used: Splits) -> list[str]:
     """Return a line for each list of folds of the dataset that is not used, with the reason."""
     lists = [FOLDS] if (spec.root / FOLDS).exists() else []
+    lists += [FOLD_NUMBERS] if spec.fold_of else []
     lists += [VALIDATION] if spec.validation else []
     reason = f"{used.source} is used instead" if used.source else "--n-folds or --split-seed ask for other folds"
     return [f"{name} is not used as a list of folds: {reason}" for name in lists if name != used.source]

@@ -108,11 +108,11 @@ def _network(
 def _find_unsupported(plans: Plans, name: str, configuration: Configuration) -> Iterator[str]:
     if configuration.previous_stage is not None:
         yield (
-            f"{name} is the second stage of a cascade (it sees the segmentation of {configuration.previous_stage}), "
-            "which Decathlete does not support"
+            f"{name} is the second stage of a cascade (it sees the segmentation of {configuration.previous_stage}): "
+            "only models that predict from the image alone can be imported"
         )
     elif configuration.next_stage is not None or name == "3d_lowres":
-        yield f"{name} is the first stage of a cascade, which Decathlete does not support"
+        yield f"{name} is the first stage of a cascade: only 2d and 3d_fullres can be imported"
     if plans.image_reader_writer not in _READERS:
         yield (
             f"its images are read by {plans.image_reader_writer}: only models with the readers "

@@ -214,7 +214,7 @@ class _Settings:
             self.reasons["normalization"] = "--modality" if options.modality else "CT, because --ct-stats is set"
             return options.modality or "CT"
         first = channels[0] if channels else "?"
-        modality: Modality = "CT" if first.casefold() == "ct" else "MRI"
+        modality: Modality = "CT" if first.strip().casefold() == "ct" else "MRI"
         self.reasons["normalization"] = f"{modality}, because the first channel is called {first}"
         return modality
 

@@ -19,7 +19,10 @@ from decathlete.planning.fingerprint import Fingerprint, IntensityStatistics
 SettingsT = TypeVar("SettingsT", bound=ComponentSettings)
 
 CHANNEL_NORMALIZATIONS = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "rescale", "rgb_to_0_1": "rescale"}
-"""Channel name (in lower case) -> normalisation; all other channels get :data:`DEFAULT_NORMALIZATION`."""
+"""Channel name (in lower case, without blanks around it) -> normalisation.
+
+All other channels get :data:`DEFAULT_NORMALIZATION`.
+"""
 DEFAULT_NORMALIZATION = "zscore"
 
 
@@ -99,5 +102,5 @@ AnyNormalization = Annotated[ComponentSettings, ComponentField(NORMALIZATIONS)]
 
 def normalization_for_channel(name: str, channel: ChannelStatistics) -> ComponentSettings:
     """Return the fitted settings of the normalisation that belongs to a channel's name."""
-    chosen = CHANNEL_NORMALIZATIONS.get(name.casefold(), DEFAULT_NORMALIZATION)
+    chosen = CHANNEL_NORMALIZATIONS.get(name.strip().casefold(), DEFAULT_NORMALIZATION)
     return NORMALIZATIONS.resolve(chosen).cls.fit(channel)  # type: ignore[no-any-return]

@@ -39,7 +39,7 @@ def merge_datasets(
     """Create one dataset from several in the folder ``output``; unchanged files become links.
 
     Classes with the same name become one class. The manifest lists for each case which classes were annotated, so that
-    training neither punishes nor scores the others.
+    training neither punishes nor scores the others. Folds of the sources are united if all have the same number.
 
     Args:
         sources: datasets with ``dataset.json``: paths, folder names or numbers under ``workspace.data``.
@@ -71,6 +71,7 @@ def merge_datasets(
                 channels=len(merged.channels),
                 values=part.values,
                 known=part.known,
+                check_values=True,
             )
             jobs |= survey(part.spec, target, workers=workers, progress=listen(f"read headers of {part.spec.name}"))
         return run_jobs(
@@ -78,6 +79,7 @@ def merge_datasets(
             folder,
             source=" + ".join(str(root.resolve()) for root in roots),
             manifest=_manifest(merged, folder, to, chosen),
+            folds=merged.folds,
             values={},
             copy=copy,
             image_formats=settings,

@@ -15,7 +15,7 @@ from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.dataset.annotated import annotated_of, read_annotated
-from decathlete.errors import DatasetError, ManifestError, OptionError
+from decathlete.errors import CasesFailedError, DatasetError, ManifestError, OptionError
 from decathlete.evaluation.case import mean_dice, score_case
 from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import Scores
@@ -80,8 +80,11 @@ def test_a_list_that_does_not_fit_is_rejected(tmp_path: Path, annotated: dict[st
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "lacks the column"),
-        ("case,classes\np0,liver\n", "lacks the column.*annotated"),
+        ("", "lacks the column.* it is empty"),
+        ("case,classes\np0,liver\n", "lacks the column.*annotated; it has case, classes"),
+        ("case,annotated\n\n", "lists no cases"),
+        ("case;annotated\np0;liver;spleen\n", "line 2: 3 cells, but 2 columns"),
+        ('case,annotated\n"p0,liver\n' + "p1,liver\n" * 20_000, "is not a table: line .*: field larger"),
         ("case,annotated\np0,liver\np0,spleen\n", "line 3: case 'p0' occurs twice"),
         ("case,annotated\n,liver\n", "line 2: has no case"),
     ],
@@ -90,6 +93,15 @@ def test_a_damaged_table_is_rejected(tmp_path: Path, text: str, problem: str) ->
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ManifestError, match=problem):
         read_annotated(tmp_path / "list.csv")
+
+
+def test_tables_of_spreadsheets_are_read_and_named_in_errors(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text('Case ;ANNOTATED;note\np0;"liver; spleen";x\np1;liver\n')
+    assert read_annotated(tmp_path / "list.csv") == {"p0": ("liver", "spleen"), "p1": ("liver",)}
+    root = make_dataset(tmp_path / "set", {"liver": 1})
+    with pytest.raises(ManifestError, match="not declared: spleen") as caught:
+        check(root, workers=1, annotated=tmp_path / "list.csv")
+    assert caught.value.where == tmp_path / "list.csv", "not the manifest"
 
 
 def test_the_background_of_a_partial_case_has_an_index_of_its_own() -> None:
@@ -150,6 +162,30 @@ def test_merged_datasets_unite_classes_by_name(tmp_path: Path) -> None:
     layout = convert(output, tmp_path / "decathlon", to="decathlon")
     assert layout.written >= 0
     assert annotated_of(read_dataset(tmp_path / "decathlon")) == annotated_of(spec)
+
+
+def test_folds_are_merged_if_all_datasets_have_as_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    roots = [make_dataset(tmp_path / name, {name: 1}) for name in ("A", "B")]
+    folds = [{"train": ["p0"], "val": ["p1"]}, {"train": ["p1"], "val": ["p0"]}]
+    for root in roots:
+        (root / "splits_final.json").write_text(json.dumps(folds))
+    merge_datasets(roots, tmp_path / "out", to="decathlon")
+    assert json.loads((tmp_path / "out" / "splits_final.json").read_text()) == [
+        {"train": ["A_p0", "B_p0"], "val": ["A_p1", "B_p1"]},
+        {"train": ["A_p1", "B_p1"], "val": ["A_p0", "B_p0"]},
+    ]
+    (roots[1] / "splits_final.json").unlink()
+    merge_datasets(roots, tmp_path / "other", to="decathlon")
+    assert "A has 2, B has none" in caplog.text
+    assert not (tmp_path / "other" / "splits_final.json").exists()
+
+
+def test_values_that_a_merged_dataset_does_not_declare_are_errors(tmp_path: Path) -> None:
+    first = make_dataset(tmp_path / "A", {"liver": 1, "spleen": 2})
+    second = make_dataset(tmp_path / "B", {"liver": 1, "spleen": 2}, labels={"background": 0, "liver": 1})
+    with pytest.raises(CasesFailedError, match="values that are not declared: 2") as caught:
+        merge_datasets([first, second], tmp_path / "out", to="decathlon")
+    assert set(caught.value.failures) == {"B_p0", "B_p1"}
 
 
 @pytest.mark.parametrize(

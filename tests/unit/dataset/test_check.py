@@ -202,3 +202,54 @@ def test_workers_do_not_change_the_report(root: Path) -> None:
 @pytest.mark.parametrize("name", ["ACDC_respaced", "STS_CT_respaced", "STS_PETCT"])
 def test_real_data_are_sound(real_data, name) -> None:
     assert check_dataset(read_dataset(real_data(name))).problems == ()
+
+
+def test_a_negative_label_value_gets_a_remedy_that_helps(root: Path) -> None:
+    path = case(root, 0)[1]
+    label = read_label(path)
+    values = label.array_ZYX.astype(np.int16)
+    values[0, 0, 0] = -1
+    write_label(path, values, label.geometry)
+    (problem,) = check_dataset(read_dataset(root)).errors
+    assert "-1" in problem.message
+    assert "ignore label" in problem.remedy
+    assert "declare" not in problem.remedy
+
+
+def test_lengths_of_files_without_a_spacing_are_in_pixels(tmp_path: Path) -> None:
+    grid = Geometry.plain((1, 8, 9), (2.0, 0.5, 0.5))
+    write_image(tmp_path / "a.nii.gz", np.random.default_rng(0).uniform(size=(1, 1, 8, 9)), grid)
+    write_label(tmp_path / "a.png", np.eye(8, 9, dtype=np.uint8)[None], Geometry.pixels((1, 8, 9)))
+    training = [{"image": "a.nii.gz", "label": "a.png"}]
+    content = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "a"}, "training": training}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    (problem,) = check_dataset(read_dataset(tmp_path)).errors
+    assert "spacing (2, 0.5, 0.5) mm against (1, 1, 1) pixel" in problem.message
+    assert "one of them has none" in problem.remedy
+
+
+def test_channels_and_label_maps_that_were_copied_are_found(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path, n_cases=3, n_channels=3, layout="nnunet", shape_ZYX=(8, 9, 10))
+    assert check_dataset(read_dataset(root)).problems == ()
+    for number in (0, 1):
+        first, *_, last = sorted((root / "imagesTr").glob(f"phantom_{number:03d}_*"))
+        last.write_bytes(first.read_bytes())
+    label = read_label(root / "labelsTr" / "phantom_000.nii.gz")
+    write_label(root / "labelsTr" / "phantom_002.nii.gz", label.array_ZYX.astype(np.int32), label.geometry)
+    names = read_dataset(root).channels
+    assert [problem.message for problem in check_dataset(read_dataset(root)).warnings] == [
+        f"the channels {names[0]} and {names[2]} are the same, voxel for voxel, in 2 of 3 cases: phantom_000, "
+        "phantom_001",
+        "the label maps of phantom_000, phantom_002 are the same, voxel for voxel, although their images differ",
+    ]
+
+
+def test_empty_channels_and_label_maps_are_no_copies(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path, n_cases=2, n_channels=3, layout="nnunet", shape_ZYX=(8, 9, 10))
+    for path in (root / "labelsTr").iterdir():
+        label = read_label(path)
+        write_label(path, np.zeros_like(label.array_ZYX), label.geometry)
+    for path in (*(root / "imagesTr").glob("*_0001.nii.gz"), *(root / "imagesTr").glob("*_0002.nii.gz")):
+        edit_image(path, np.zeros_like)
+    codes = {problem.code for problem in check_dataset(read_dataset(root)).problems}
+    assert codes == {"E-IMAGE-VALUES", "E-DATASET-LABELS"}, "they have warnings of their own"

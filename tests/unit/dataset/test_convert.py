@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
@@ -541,3 +542,45 @@ def test_settings_of_an_image_format_on_the_command_line(tmp_path: Path, monkeyp
     assert [given["image_formats"] for given in heard] == [{"nifti": {"compression_level": 9}}] * 2
     problem = CliRunner().invoke(app, [*arguments, "--set", "engine.threads=2"]).exception
     assert "this command has no such setting" in str(problem)
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_grey_pictures_that_were_saved_as_rgb_are_converted_as_they_are_read(tmp_path: Path, n_channels: int) -> None:
+    source = tmp_path / "pictures"
+    for number, as_rgb in enumerate((False, True)):
+        grey = np.random.default_rng(number).integers(0, 256, (8, 9), np.uint8)
+        for folder, pixels in (("imagesTr", grey), ("labelsTr", grey // 128)):
+            name = f"p{number}_0000.png" if folder == "imagesTr" else f"p{number}.png"
+            (source / folder).mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(np.dstack([pixels] * 3) if as_rgb else pixels).save(source / folder / name)
+    channels = {str(number): f"c{number}" for number in range(n_channels)}
+    content = {"channel_names": channels, "labels": {"background": 0, "cell": 1}, "file_ending": ".png"}
+    (source / "dataset.json").write_text(json.dumps(content))
+    assert check(source, workers=1, n_folds=2).ok
+    for to, name in (("decathlon", "out"), ("nnunet", "Dataset001_Out")):
+        convert(source, tmp_path / name, to=to, workers=1)
+        before, after = read_dataset(source).cases, read_dataset(tmp_path / name).cases
+        for old, new in zip(before, after, strict=True):
+            assert sum(read_grid(path)[0] for path in new.images) == n_channels
+            read = [read_channels(case.images, n_channels=n_channels).array_CZYX for case in (old, new)]
+            assert np.array_equal(*read)
+            assert new.label is not None
+            assert read_grid(new.label)[0] == 1
+            assert np.array_equal(read_label(new.label).array_ZYX, read_label(old.label).array_ZYX)
+
+
+def test_a_column_that_is_no_channel_is_named(tmp_path: Path) -> None:
+    image(tmp_path / "a.nii.gz")
+    rows = ["case,t1,label,age", "x,a.nii.gz,a_truth.nii.gz,63", "y,a.nii.gz,a_truth.nii.gz,70"]
+    with pytest.raises(DatasetError, match=r"column 'age' is taken for a channel.* --channels t1"):
+        convert(write_table(tmp_path, *rows), tmp_path / "out", to="decathlon", workers=1)
+
+
+def test_equal_names_of_images_in_a_table_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for patient in ("P0", "P1"):
+        image(tmp_path / patient / "image.nii.gz", ord(patient[1]))
+        label(tmp_path / patient / "label.nii.gz", 1)
+    rows = ["image,label", *(f"{p}/image.nii.gz,{p}/label.nii.gz" for p in ("P0", "P1"))]
+    table = write_table(tmp_path, *rows, "a.nii.gz,a_truth.nii.gz")
+    convert(table, tmp_path / "out", to="decathlon", files=FileNames(channels="MRI"), workers=1)
+    assert [case.id for case in read_dataset(tmp_path / "out").cases] == ["P0_image", "P1_image", "a"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from decathlete.dataset.find_dataset import resolve_task
+from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.split_cases import split_cases
+from decathlete.dataset.split_options import SplitOptions
 from decathlete.errors import DatasetError, ManifestError, OptionError
 from decathlete.synthetic.phantoms import make_phantoms
 
@@ -170,7 +174,26 @@ def test_groups_by_name_by_pattern_and_declared(tmp_path: Path) -> None:
     assert {c.group for c in read_dataset(root).cases} == {None}
     assert [c.group for c in read_dataset(root, group_by=r"^(P\d)").cases] == ["P1", "P1", "P2", "P2"]
     written(tmp_path, DECATHLON | {"training": training, "groups": {"P1_1": "x", "P2_1": "x"}})
-    assert [c.group for c in read_dataset(root).cases] == ["x", None, "x", None]
+    spec = read_dataset(root)
+    assert [c.group for c in spec.cases] == ["x", None, "x", None]
+    assert "P1_2, P2_2" in spec.unused[0], "cases without a group are named"
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"a.nii.gz": "P", "b.nii.gz": "P"}, "no case 'b.nii.gz': is it 'b'?"),
+        ({"P": "a"}, "write the case before its patient, {'a': 'P'}"),
+        ({"a": "P", "d": "P"}, "no case 'd'"),
+    ],
+)
+def test_groups_of_unknown_cases_are_refused_because_patients_would_be_split(tmp_path: Path, groups, message) -> None:
+    root = written(tmp_path, DECATHLON | {"groups": groups})
+    with pytest.raises(ManifestError) as caught:
+        read_dataset(root)
+    assert message in str(caught.value)
+    assert read_dataset(root, group_by="(.)").groups_from == "option", "the option replaces the list"
+    assert read_dataset(written(tmp_path, DECATHLON | {"groups": {"a": "P", "c": "P"}})), "test images may be listed"
 
 
 @pytest.mark.parametrize(
@@ -286,3 +309,68 @@ def test_real_manifests(real_data, name, cases, groups, values) -> None:
     assert len({c.group for c in spec.cases} - {None}) == groups
     assert spec.labels.values == values
     assert spec.labels.regions == ()
+
+
+def listed(*files: str, folds: tuple[object, ...] = ()) -> list[dict]:
+    entries = [{"image": file, "label": f"labels/{n}.nii.gz"} for n, file in enumerate(files)]
+    return [
+        entry | ({"fold": fold} if fold is not None else {})
+        for entry, fold in zip(entries, folds or [None] * 9, strict=False)
+    ]
+
+
+def test_folds_and_test_images_of_monais_data_lists_are_used(tmp_path: Path) -> None:
+    training = listed("a.nii.gz", "b.nii.gz", "d.nii.gz", folds=(0, 1, None))
+    testing = ["./imagesTs/c.nii.gz", {"image": "e.nii.gz", "label": "e_label.nii.gz"}]
+    validation = listed("v.nii.gz")
+    manifest = DECATHLON | {"training": training, "testing": testing, "validation": validation}
+    spec = read_dataset(written(tmp_path, manifest))
+    assert [case.id for case in spec.test_cases] == ["c", "e"], "each once"
+    splits = find_given_splits(spec)
+    assert splits is not None
+    assert splits.source == "'fold' in dataset.json"
+    assert [(fold.train, fold.val) for fold in splits.folds] == [(("b", "d"), ("a",)), (("a", "d"), ("b",))]
+    choice = split_cases(spec, SplitOptions(), {})
+    assert any("'validation' in dataset.json is not used" in note for note in choice.notes)
+    written(tmp_path, manifest).joinpath("splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    choice = split_cases(spec, SplitOptions(), {})
+    assert choice.splits.source == "splits_final.json"
+    assert any("'fold' in dataset.json is not used" in note for note in choice.notes)
+
+
+@pytest.mark.parametrize(("folds", "reason"), [((1, 2), "it has 1, 2"), ((0, "x"), "it has 0, 'x'"), ((0, 0), "same")])
+def test_folds_that_cannot_be_used_are_listed(tmp_path: Path, folds, reason) -> None:
+    training = listed("a.nii.gz", "b.nii.gz", folds=folds)
+    spec = read_dataset(written(tmp_path, DECATHLON | {"training": training}))
+    assert find_given_splits(spec) is None
+    assert reason in spec.unused[0]
+
+
+def test_unknown_fields_and_folds_that_are_not_read_are_listed(tmp_path: Path) -> None:
+    root = written(tmp_path, DECATHLON | {"Groups": {}, "region_class_order": [1], "cohort": "x", "licence": "y"})
+    (root / "splits_final.pkl").touch()
+    assert [line.partition(": ")[2] for line in read_dataset(root).unused] == [
+        "it is not a known field; is it 'groups'?",
+        "it is not a known field; is it 'regions_class_order'?",
+        "it is not a known field",
+        "it may contain code; write the folds to splits_final.json",
+    ]
+
+
+def test_images_of_equal_names_are_named_by_their_folders(tmp_path: Path) -> None:
+    training = listed("P0/image.nii.gz", "./P1/image.nii.gz", "P2/t1.nii.gz")
+    manifest = DECATHLON | {"training": training, "validation": listed("P3/image.nii.gz"), "test": ["P3/image.nii.gz"]}
+    spec = read_dataset(written(tmp_path, manifest))
+    assert [case.id for case in spec.cases] == ["P0_image", "P1_image", "t1", "P3_image"]
+    assert spec.validation == ("P3_image",)
+    assert [case.id for case in spec.test_cases] == ["image"]
+    elsewhere = listed("/other/P0/image.nii.gz", "/other/P1/image.nii.gz")
+    spec = read_dataset(written(tmp_path, DECATHLON | {"training": elsewhere}))
+    assert [case.id for case in spec.cases] == ["other_P0_image", "other_P1_image"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there these paths are those of files")
+def test_paths_of_a_windows_drive_are_named(tmp_path: Path) -> None:
+    root = written(tmp_path, DECATHLON | {"training": listed(r"C:\data\a.nii.gz", "b.nii.gz")})
+    with pytest.raises(ManifestError, match=r"1 paths are those of a Windows drive .*C:/data/a.nii.gz.* relative to"):
+        read_dataset(root)

@@ -64,7 +64,7 @@ def test_single_slices_lie_first_whatever_their_spacing(thin):
 
 
 def test_normalization_follows_channel_names_and_crop():
-    spec = made_up_spec(("cT", "T1", "noNorm", "rescale_to_0_1"))
+    spec = made_up_spec(("cT ", "T1", "noNorm", "rescale_to_0_1"))
     fingerprint = made_up_fingerprint([(50, 50, 50)] * 3, [(1, 1, 1)] * 3, n_channels=4, crop_ratio=0.5)
     ct, t1, none, rescale = make_plan(spec, fingerprint, dims=3).normalization
     assert (ct.component, ct.clip_low, ct.clip_high, ct.mean, ct.std) == ("ct", -120, 160, 50, 20)

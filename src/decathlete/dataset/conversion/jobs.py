@@ -7,23 +7,30 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures
-from decathlete.io.images import read_label, read_volume, write_label, write_volume
+from decathlete.io.images import Image, match_channels, read_label, read_volume, write_label, write_volume
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceFile:
-    """Link or copy a file under a new name."""
+    """Link or copy a file under a new name.
+
+    Attributes:
+        known: all values that a label map may contain; empty: they are not checked.
+    """
 
     source: Path
     target: Path
+    known: tuple[int, ...] = ()
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -45,12 +52,14 @@ class WriteImage:
         targets: the files that the job creates: one for all channels, or one for each channel.
         geometry: grid of all targets.
         spacing: z, y, x in mm, for sources that do not contain their spacing.
+        n_channels: of a grey picture that was saved with 1 or 3 channels instead; ``None``: as they are stored.
     """
 
     sources: tuple[Path, ...]
     targets: tuple[Path, ...]
     geometry: Geometry
     spacing: Triple | None = None
+    n_channels: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +68,7 @@ class WriteLabel:
 
     Attributes:
         values: old value -> new value.
-        known: all values that may occur, if values are replaced.
+        known: all values that may occur; empty: any, if none is replaced.
         spacing: z, y, x in mm, for a source that does not contain its spacing.
         structures: of a source that is a DICOM SEG object or RT structure set.
     """
@@ -108,6 +117,8 @@ def run_job(job: Job, *, copy: bool, image_formats: Sequence[ComponentSettings] 
 
 
 def _place(job: PlaceFile, *, copy: bool) -> None:
+    if job.known:
+        _check_values(read_label(job.source).array_ZYX, job.known, job.source)
     with atomic_path(job.target) as partial:
         if copy:
             shutil.copyfile(job.source, partial)
@@ -122,7 +133,11 @@ def _place(job: PlaceFile, *, copy: bool) -> None:
 
 
 def _write_image(job: WriteImage, settings: Sequence[ComponentSettings]) -> None:
-    volumes = [read_volume(path, spacing=job.spacing).array_CZYX for path in job.sources]
+    read = [read_volume(path, spacing=job.spacing) for path in job.sources]
+    volumes = [
+        match_channels(path, Image(array_CZYX=v.array_CZYX, geometry=v.geometry), job.n_channels).array_CZYX
+        for path, v in zip(job.sources, read, strict=True)
+    ]
     kind = np.result_type(*volumes)
     image_CZYX = np.concatenate(volumes).astype(kind if kind.kind in "iu" else np.float32, copy=False)
     if len(job.targets) == 1:
@@ -134,22 +149,25 @@ def _write_image(job: WriteImage, settings: Sequence[ComponentSettings]) -> None
 
 def _write_label(job: WriteLabel, settings: Sequence[ComponentSettings]) -> None:
     label_ZYX = read_label(job.source, spacing=job.spacing, structures=job.structures).array_ZYX
+    if job.known:
+        _check_values(label_ZYX, job.known, job.source)
     if job.values:
         label_ZYX = _replace_values(label_ZYX.astype(np.int64), job)
     write_label(job.target, label_ZYX, job.geometry, settings=settings)
 
 
-def _replace_values(
-    label_ZYX: np.ndarray[tuple[int, ...], np.dtype[np.int64]], job: WriteLabel
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    undeclared = sorted(set(np.unique(label_ZYX).tolist()) - set(job.known))
+def _check_values(label_ZYX: NDArray[np.integer[Any]], known: Sequence[int], where: Path) -> None:
+    undeclared = sorted(set(np.unique(label_ZYX).tolist()) - set(known))
     if undeclared:
         raise ImageError(
             f"contains values that are not declared: {', '.join(map(str, undeclared[:10]))}",
-            where=job.source,
-            remedy="declare or remove them: renumbering could turn them into declared values",
+            where=where,
+            remedy="declare or remove them: in the new dataset they could be declared values",
             code="E-IMAGE-VALUES",
         )
+
+
+def _replace_values(label_ZYX: NDArray[np.int64], job: WriteLabel) -> NDArray[np.int64]:
     old = np.array(job.known)
     new = np.array([job.values.get(value, value) for value in job.known])
     order = np.argsort(old)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,10 @@ from decathlete.core.labels import LabelClass, LabelSet
 from decathlete.dataset.annotated import annotated_of
 from decathlete.dataset.conversion.source import Source
 from decathlete.dataset.spec import Case, DatasetSpec
+from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class MergedDatasets:
     Attributes:
         annotated: case id -> annotated classes, for cases in which not all classes were annotated.
         groups: case id -> patient, where the datasets declare it.
+        folds: the united folds, if all datasets declare the same number of folds.
     """
 
     labels: LabelSet
@@ -44,6 +49,7 @@ class MergedDatasets:
     annotated: Mapping[str, tuple[str, ...]]
     groups: Mapping[str, str]
     texts: Mapping[str, str]
+    folds: tuple[Fold, ...] = ()
 
 
 def merge_sources(sources: Sequence[Source]) -> MergedDatasets:
@@ -75,6 +81,7 @@ def merge_sources(sources: Sequence[Source]) -> MergedDatasets:
         annotated={i: names for spec in renamed for i, names in _annotated(spec, labels).items()},
         groups=_groups(specs, renamed),
         texts=_common_texts(sources),
+        folds=_unite_folds(sources, renamed),
     )
 
 
@@ -152,6 +159,26 @@ def _groups(specs: Sequence[DatasetSpec], renamed: Sequence[DatasetSpec]) -> dic
         for case in new.cases
         if case.group is not None
     }
+
+
+def _unite_folds(sources: Sequence[Source], renamed: Sequence[DatasetSpec]) -> tuple[Fold, ...]:
+    """Return the folds of all datasets together, with the new names of the cases."""
+    counts = {source.spec.name: len(source.folds) for source in sources}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} has {n or 'none'}" for name, n in counts.items())
+        log.warning("the folds of the datasets are not kept, because their numbers differ: %s", listed)
+        return ()
+    new_ids = [
+        {old.id: new.id for old, new in zip(source.spec.cases, spec.cases, strict=True)}
+        for source, spec in zip(sources, renamed, strict=True)
+    ]
+    return tuple(
+        Fold(
+            train=tuple(new[i] for source, new in zip(sources, new_ids, strict=True) for i in source.folds[k].train),
+            val=tuple(new[i] for source, new in zip(sources, new_ids, strict=True) for i in source.folds[k].val),
+        )
+        for k in range(len(sources[0].folds))
+    )
 
 
 def _common_texts(sources: Sequence[Source]) -> dict[str, str]:

@@ -15,13 +15,14 @@ from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.header_transforms import transform_distance_mm, transform_tolerance_mm
 from decathlete.core.parallel import map_cases
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
-from decathlete.io.format_lookup import DEFAULT_SUFFIX, files_of, output_suffix
-from decathlete.io.images import holds_integers, read_grid, read_volume
+from decathlete.io.format_lookup import DEFAULT_SUFFIX, files_of, is_picture, output_suffix
+from decathlete.io.images import Image, holds_integers, match_channels, read_grid, read_label, read_volume
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Target:
         channels: number of channels of each case.
         values: old label value -> new label value, for values that change.
         known: all label values that may occur.
+        check_values: whether other values are errors even if no value changes.
     """
 
     layout: DatasetLayout
@@ -47,6 +49,12 @@ class Target:
     channels: int
     values: Mapping[int, int] = field(default_factory=dict)
     known: tuple[int, ...] = ()
+    check_values: bool = False
+
+    @property
+    def checked_values(self) -> tuple[int, ...]:
+        """All values that a label map may contain; empty: they are not checked."""
+        return self.known if self.values or self.check_values else ()
 
     def images(self, case_id: str, part: str) -> tuple[Path, ...]:
         """Return the image files of a case: nnU-Net has one per channel, the Decathlon one."""
@@ -137,8 +145,10 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     first = headers[case.images[0]][1]
     if case.label is not None and case.structures is not None:
         headers[case.label] = (1, first)  # it has no grid by itself
-    problems += _channel_problems(case, [headers[path][0] for path in case.images], target.channels)
-    if case.label is not None and headers[case.label][0] != 1:
+    stored = [headers[path][0] for path in case.images]
+    counts = _matched_counts(case, stored, target.channels)
+    problems += _channel_problems(case, counts, target.channels)
+    if case.label is not None and headers[case.label][0] != 1 and not _is_grey_label(case.label):
         problems.append(f"{case.label}: contains {headers[case.label][0]} channels, a label map has one")
     for path in paths[1:]:
         differences = first.differences(headers[path][1], tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE)
@@ -146,9 +156,9 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     if problems:
         return _CaseSurvey(problems=tuple(problems))
     grids = [headers[path][1] for path in case.images]
-    jobs = _image_jobs(case, target.images(case.id, part), grids)
+    jobs = _image_jobs(case, target.images(case.id, part), grids, n_channels=None if counts == stored else counts[0])
     if case.label is not None:
-        jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label][1], target))
+        jobs.append(_label_job(case, target.label(case.id, part), first, headers[case.label], target))
     jobs += _sidecar_jobs(case.id, jobs)
     distances = ((path, geometry, transform_distance_mm(geometry)) for path, (_, geometry) in headers.items())
     disagreements = tuple((path, mm) for path, geometry, mm in distances if mm > transform_tolerance_mm(geometry))
@@ -159,8 +169,27 @@ def _read_header(path: Path, spacing: Triple | None, problems: list[str]) -> tup
     try:
         return read_grid(path, spacing=spacing)
     except ImageError as problem:
-        problems.append(f"{path}: {problem.problem}")
+        found = read_placeholder(path)
+        problems.append(f"{path}: {problem.problem if found is None else f'{found.problem}; {found.remedy}'}")
         return None
+
+
+def _matched_counts(case: Case, stored: list[int], n_declared: int) -> list[int]:
+    """Return the channels of each file as training reads it: a grey picture may be saved with 1 or 3 channels."""
+    path = case.images[0]
+    if stored == [n_declared] or len(stored) > 1 or not is_picture(path):
+        return stored
+    volume = read_volume(path, spacing=case.spacing)
+    image = Image(array_CZYX=volume.array_CZYX, geometry=volume.geometry)
+    return [len(match_channels(path, image, n_declared).array_CZYX)]
+
+
+def _is_grey_label(path: Path) -> bool:
+    """Return whether a label map with several channels is grey that was saved as RGB."""
+    try:
+        return is_picture(path) and read_label(path) is not None
+    except ImageError:
+        return False
 
 
 def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[str]:
@@ -170,9 +199,13 @@ def _channel_problems(case: Case, counts: list[int], n_declared: int) -> list[st
     return [f"{path}: contains several channels, where one file per channel was expected" for path in multichannel]
 
 
-def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) -> list[Job]:
-    if len(case.images) != len(targets):
-        return [WriteImage(sources=case.images, targets=targets, geometry=grids[0], spacing=case.spacing)]
+def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry], *, n_channels: int | None) -> list[Job]:
+    if len(case.images) != len(targets) or n_channels is not None:
+        return [
+            WriteImage(
+                sources=case.images, targets=targets, geometry=grids[0], spacing=case.spacing, n_channels=n_channels
+            )
+        ]
     return [
         # nnU-Net rejects channels whose spacings differ in the last digit
         PlaceFile(source=source, target=to)
@@ -184,14 +217,16 @@ def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry]) ->
     ]
 
 
-def _label_job(case: Case, to: Path, image_grid: Geometry, label_grid: Geometry, target: Target) -> Job:
+def _label_job(case: Case, to: Path, image_grid: Geometry, header: tuple[int, Geometry], target: Target) -> Job:
+    n_channels, label_grid = header
     source = case.label
     assert source is not None  # for the type checker: the caller has checked it
     if case.structures is not None:
         return _write_label(case, source, to, image_grid, target)
     close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
-    if _may_be_linked(source, to, case.spacing) and close and not target.values and _has_whole_numbers(source):
-        return PlaceFile(source=source, target=to)
+    may_be_linked = n_channels == 1 and _may_be_linked(source, to, case.spacing)
+    if may_be_linked and close and not target.values and _has_whole_numbers(source):
+        return PlaceFile(source=source, target=to, known=target.checked_values)
     return _write_label(case, source, to, image_grid, target)
 
 
@@ -211,7 +246,7 @@ def _write_label(case: Case, source: Path, to: Path, image_grid: Geometry, targe
         target=to,
         geometry=image_grid,
         values=target.values,
-        known=target.known,
+        known=target.checked_values,
         spacing=case.spacing,
         structures=case.structures,
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from decathlete.core.digits import parse_digits
-from decathlete.core.files import read_text
-from decathlete.dataset.manifest_cases import listed_file
+from decathlete.dataset.csv_rows import read_rows
+from decathlete.dataset.listed_cases import case_ids, drive_problems, listed_file
 from decathlete.dataset.spec import Case, id_problems
 from decathlete.dataset.splits import Fold
 from decathlete.errors import DatasetError, problems_found
-from decathlete.io.image_files import strip_suffix
 
 _KNOWN = ("case", "image", "label", "group", "split")
 _SPLITS = {"": "train", "train": "train", "training": "train", "val": "val", "validation": "val", "test": "test"}
@@ -50,17 +47,23 @@ def read_table(path: Path, *, channels: Sequence[str] = ()) -> Table:
     Raises:
         DatasetError: the table is not valid; lists every problem.
     """
-    header, rows = _read_rows(path)
+    header, cells_of = read_rows(path, _KNOWN, error=DatasetError, remedy=_HELP, code="E-DATASET-TABLE")
+    rows = [(line, dict(zip(header, cells, strict=False))) for line, cells in cells_of]
     problems: list[str] = []
     columns = _channel_columns(header, channels, problems)
     if problems:
         raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError, code="E-DATASET-TABLE")
-    parsed = [_parse_row(row, line, columns or ("image",), path.parent, problems) for line, row in rows]
+    parsed = _with_names(
+        [_parse_row(row, line, columns or ("image",), path.parent, problems) for line, row in rows], path.parent
+    )
     parts = {part: tuple(r for r in parsed if (r.split == "test") == (part == "test")) for part in ("training", "test")}
     for part, members in parts.items():
         problems += id_problems((r.case for r in members), part)
+    problems += drive_problems((r.case for r in parsed), path.parent)
     problems += [f"line {r.line}: case {r.case.id} has no label" for r in parts["training"] if r.case.label is None]
     problems += [] if parts["training"] else ["it has no training case"]
+    if not channels:
+        problems += _stray_columns(columns, [r.case.images for r in parsed])
     folds = _folds(parts["training"], problems)
     if problems:
         raise problems_found(problems, where=path, remedy=_HELP, kind=DatasetError, code="E-DATASET-TABLE")
@@ -81,23 +84,6 @@ class _Row:
     split: str
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the header, and each row that is not empty with the number of its last line."""
-    text = read_text(path, error=DatasetError)
-    first = text.partition("\n")[0]
-    lines = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    try:
-        header = [name.strip() for name in next(lines, [])]
-        header = [name.lower() if name.lower() in _KNOWN else name for name in header]
-        numbered = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
-    except csv.Error as problem:  # usually an unmatched quotation mark
-        raise DatasetError(
-            f"is not a table: line {lines.line_num}: {problem}", where=path, remedy=_HELP, code="E-DATASET-TABLE"
-        ) from None
-    rows = [(line, dict(zip(header, cells, strict=False))) for line, cells in numbered if any(cells)]
-    return header, rows
-
-
 def _channel_columns(header: list[str], channels: Sequence[str], problems: list[str]) -> tuple[str, ...]:
     """Return the columns that are channels; empty if there is a column ``image``."""
     problems += [f"two columns are called {name!r}" for name in sorted({n for n in header if header.count(n) > 1})]
@@ -114,6 +100,18 @@ def _channel_columns(header: list[str], channels: Sequence[str], problems: list[
     return tuple(channels) or others
 
 
+def _stray_columns(columns: Sequence[str], rows: Sequence[tuple[Path, ...]]) -> list[str]:
+    """Return a problem for each column that was taken for a channel, but lists no file, as the others do."""
+    exists = {name: any(paths[place].exists() for paths in rows) for place, name in enumerate(columns)}
+    names = ",".join(name for name in columns if exists[name])
+    return [
+        f"column {name!r} is taken for a channel, but none of its files exists (for example {rows[0][place].name!r}): "
+        f"if it is no channel, name those that are: --channels {names}"
+        for place, name in enumerate(columns)
+        if names and not exists[name]
+    ]
+
+
 def _parse_row(row: dict[str, str], line: int, columns: tuple[str, ...], folder: Path, problems: list[str]) -> _Row:
     paths = [row.get(column, "") for column in columns]
     problems += [f"line {line}: no file for {c!r}" for c, p in zip(columns, paths, strict=True) if not p]
@@ -121,12 +119,19 @@ def _parse_row(row: dict[str, str], line: int, columns: tuple[str, ...], folder:
     if split not in _SPLITS and parse_digits(split) is None:
         problems.append(f"line {line}: split {row['split']!r} is not train, val, test or the number of a fold")
     case = Case(
-        id=row.get("case") or strip_suffix(listed_file(folder, paths[0]).name),
+        id=row.get("case", ""),
         images=tuple(listed_file(folder, p) for p in paths),
         label=listed_file(folder, label) if label else None,
         group=row.get("group") or None,
     )
     return _Row(line=line, case=case, group=row.get("group", ""), split=_SPLITS.get(split, split))
+
+
+def _with_names(rows: Sequence[_Row], folder: Path) -> list[_Row]:
+    """Return the rows, whose cases without a name get that of their image."""
+    unnamed = [row.case.images for row in rows if not row.case.id]
+    names = iter(case_ids(unnamed, folder))
+    return [row if row.case.id else replace(row, case=replace(row.case, id=next(names))) for row in rows]
 
 
 def _folds(rows: Sequence[_Row], problems: list[str]) -> tuple[Fold, ...]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from decathlete.core.geometry import Triple
 from decathlete.core.header_transforms import describe_disagreement
-from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.schema import Schema
 from decathlete.dataset.case_measures import CaseMeasures, measure_case
 from decathlete.dataset.check_report import Problem, Severity
@@ -124,8 +123,7 @@ class _CaseChecker:
         try:
             return read(path, spacing=self.case.spacing)
         except DecathleteError as problem:
-            found = read_placeholder(path) or problem
-            self._add("error", problem.code, path, found.problem, found.remedy or "fix this file")
+            self._add("error", problem.code, path, problem.problem, problem.remedy or "fix this file")
         except OSError as problem:
             self._add(
                 "error", "E-FILE", path, f"cannot be read ({problem.strerror})", "check the file and its permissions"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures, read_structure_label
@@ -245,6 +246,8 @@ def _format(path: Path) -> ImageFormat:
         )
     if path.is_file() and path.stat().st_size == 0:
         raise damage_error(path, "it is empty (0 bytes)")
+    if (placeholder := read_placeholder(path)) is not None:
+        raise ImageError(placeholder.problem, where=path, remedy=placeholder.remedy, code="E-IMAGE-DAMAGED")
     return found
 
 

@@ -15,7 +15,6 @@ from decathlete.core.choices import DatasetLayout
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.header_transforms import transform_distance_mm, transform_tolerance_mm
 from decathlete.core.parallel import map_cases
-from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import DIRECTION_TOLERANCE, GRID_TOLERANCE_MM
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, WriteLabel
@@ -169,8 +168,7 @@ def _read_header(path: Path, spacing: Triple | None, problems: list[str]) -> tup
     try:
         return read_grid(path, spacing=spacing)
     except ImageError as problem:
-        found = read_placeholder(path)
-        problems.append(f"{path}: {problem.problem if found is None else f'{found.problem}; {found.remedy}'}")
+        problems.append(f"{path}: {problem.problem}{f'; {problem.remedy}' if problem.remedy else ''}")
         return None
 
 

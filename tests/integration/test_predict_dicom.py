@@ -47,7 +47,7 @@ def test_dicom_objects_contain_what_nifti_contains(model: Path, series: Path, tm
     assert label.array_ZYX.any()
     for format_, suffix in (("dicom-seg", "seg"), ("rtstruct", "rtstruct")):
         out = tmp_path / format_
-        assert "1 predictions" in call("--model", model, "--input", series, "--output", out, "--format", format_)
+        assert "1 prediction in" in call("--model", model, "--input", series, "--output", out, "--format", format_)
         path = out / f"case.{suffix}.dcm"
         names = {s.number: s.name for s in list_structures(path)}
         found = np.zeros(geometry.shape_ZYX, int)

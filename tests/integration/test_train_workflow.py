@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from decathlete.errors import InterruptedRunError, OptionError, OutputError
 from decathlete.models.bundle import ModelBundle
@@ -38,6 +39,7 @@ def workspace(tmp_path, monkeypatch) -> Workspace:
 
 def threads(monkeypatch, n: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(n)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n)
 
 
 class OneSecondSteps:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ class _FileContent:
             self._add_section(name, value)
         elif name not in self.options:
             self._add_unknown(key, name)
+        elif name == "set" and "optimizer" not in self.options:
+            self._add_assignments(key, name, value)
         elif self.options[name].name in self.values:
             self.problems.append(f"{key}: is set twice")
         else:
@@ -100,6 +103,14 @@ class _FileContent:
             self.values[self.options[name].name] = value["name"]
             value = {k: item for k, item in value.items() if k != "name"}
         self.assignments += _assignments(name.replace("-", "_"), value)
+
+    def _add_assignments(self, key: str, name: str, value: Any) -> None:
+        """Add those values of ``set`` that this command has; the others belong to commands that train."""
+        given = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
+        mine = [text for text in given if _accepts_section(re.split(r"[.=]", text, maxsplit=1)[0], self.options)]
+        self.foreign += [f"set {text}" for text in given if text not in mine]
+        if mine:
+            self._add_option(key, name, mine)
 
     def _add_unknown(self, key: str, name: str) -> None:
         if new := successor(name, self.options):

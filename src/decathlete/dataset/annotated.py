@@ -48,7 +48,7 @@ def read_annotated(path: Path) -> AnnotatedFile:
     problems = []
     for line, cells in rows:
         row = dict(zip(header, cells, strict=False))
-        case_id = row["case"]
+        case_id = row.get("case", "")
         if not case_id or case_id in annotated:
             problems.append(f"line {line}: " + (f"case {case_id!r} occurs twice" if case_id else "has no case"))
         if len(cells) > len(header):

@@ -188,7 +188,7 @@ class _CaseChecker:
                     "E-IMAGE-GEOMETRY",
                     path,
                     f"does not share the grid of {first_path.name}: {'; '.join(differences)} "
-                    f"(tolerance {GRID_TOLERANCE_MM} mm, cosines {DIRECTION_TOLERANCE})",
+                    f"(tolerance {GRID_TOLERANCE_MM} mm, at most a tenth of a voxel; cosines {DIRECTION_TOLERANCE})",
                     remedy,
                 )
 

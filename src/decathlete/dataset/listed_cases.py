@@ -108,9 +108,9 @@ def _id(images: tuple[Path, ...]) -> str:
 
 
 def _path_id(images: tuple[Path, ...], root: Path) -> str:
-    path = images[0]
-    folders = path.relative_to(root).parent.parts if path.is_relative_to(root) else path.parent.parts[1:]
-    return "_".join((*folders, path.name if path.is_dir() else _id(images)))
+    path = Path(os.path.normpath(images[0].absolute()))
+    root = next((base for base in (root.absolute(), root.resolve()) if path.is_relative_to(base)), Path(path.anchor))
+    return "_".join((*path.relative_to(root).parent.parts, path.name if path.is_dir() else _id(images)))
 
 
 def listed_file(root: Path, text: str) -> Path:

@@ -56,7 +56,8 @@ def read_dataset(
     problems += id_problems(cases, "training") + id_problems(test_cases, "test")
     problems += drive_problems((*cases, *test_cases), root)
     declared = {} if group_by is not None else manifest.groups
-    problems += group_problems(declared, [case.id for case in (*cases, *test_cases)])
+    if not problems:  # without them, names may be missing
+        problems += group_problems(declared, [case.id for case in (*cases, *test_cases)])
     if problems or labels is None:
         raise problems_found(problems, where=root / MANIFEST, remedy=REMEDY, kind=ManifestError)
     cases = _with_structures(cases, labels, manifest.dicom_structures, root)
@@ -89,7 +90,7 @@ def read_dataset(
 
 def _describe_unread_folds(root: Path) -> tuple[str, ...]:
     """Return a line about the folds of nnU-Net v1, whose file could run code when it is read."""
-    if not (root / "splits_final.pkl").exists():
+    if not (root / "splits_final.pkl").exists() or (root / "splits_final.json").exists():
         return ()
     return ("splits_final.pkl is not read: it may contain code; write the folds to splits_final.json",)
 

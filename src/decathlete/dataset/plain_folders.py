@@ -15,6 +15,7 @@ from decathlete.dataset.conversion.folders import Folders, training_files
 from decathlete.dataset.conversion.plain_sources import FileNames, read_plain_source
 from decathlete.dataset.groups import all_groups
 from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnunet_manifest
+from decathlete.dataset.listed_cases import case_ids
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError
 from decathlete.io.format_lookup import is_picture, suffix_of
@@ -44,15 +45,23 @@ class PlainDataset:
     def manifest(self, name: str) -> dict[str, object]:
         """Make a ``dataset.json`` that lists the files where they are."""
         spec = self.spec
+        patterns = self._patterns()
+        # nnU-Net's layout names cases. In the Decathlon's their names follow from the files.
+        files = [case.images for case in spec.cases]
+        ids = [case.id for case in spec.cases] if patterns else case_ids(files, Path(files[0][0].anchor))
         given = spec.groups_from != "names"  # a guess must not become a fact
         content = ManifestContent(
             name=name,
             channels=spec.channels,
             labels=spec.labels,
             training=(),
-            groups={case.id: case.group for case in spec.cases if given and case.group is not None},
+            groups={
+                case_id: case.group
+                for case_id, case in zip(ids, spec.cases, strict=True)
+                if given and case.group is not None
+            },
         )
-        if patterns := self._patterns():  # nnU-Net's layout names cases; files of series do not
+        if patterns:
             return nnunet_manifest(replace(content, suffix=".dcm")) | {
                 "dicom_structures": patterns,
                 "numTraining": len(spec.cases),

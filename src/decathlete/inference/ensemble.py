@@ -178,7 +178,7 @@ def _use(model: _Model, engine: Engine, builder: EngineBuilder) -> ModelUse:
         dims=model.plan.dims,
         weights=model.weights,
         engine=engine.name,
-        engine_settings=settings.model_dump(mode="json", exclude_none=True),
+        engine_settings=settings.model_dump(mode="json", exclude_defaults=True),
         precision=engine.precision,
     )
 

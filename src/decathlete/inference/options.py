@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self, TypedDict, Unpack
 
-from pydantic import ValidationError, field_validator
+from pydantic import JsonValue, ValidationError, field_serializer, field_validator
 
 from decathlete.core.choices import Blend, Layout
 from decathlete.core.registry import ComponentSettings
@@ -75,6 +75,10 @@ class PredictOptions(Schema):
     def updated(self, **changes: Unpack[PredictFields]) -> Self:
         """Return a copy with some options, or options of the window, replaced."""
         return type(self)(**{**dict(self), **changes})
+
+    @field_serializer("engine")
+    def _with_settings(self, engine: str | ComponentSettings) -> JsonValue:
+        return engine if isinstance(engine, str) else engine.to_config()
 
     @field_validator("engine", mode="before")
     @classmethod

@@ -217,9 +217,10 @@ class _Reader(Attributes):
             self._in_group(groups, "PixelValueTransformationSequence", name, 1)
             for name in ("RescaleSlope", "RescaleIntercept")
         )
+        source = "RescaleSlope" if slope else "DoseGridScaling"
         slope = slope or self.numbers(self.dataset, "DoseGridScaling", 1)
         if slope and slope[0] == 0:
-            raise self.unusable("RescaleSlope", "it is 0, so that all intensities would be equal")
+            raise self.unusable(source, "it is 0, so that all intensities would be equal")
         return Frame(
             path=self.path,
             number=number,

@@ -50,8 +50,9 @@ def contour_gaps(path: Path, geometry: Geometry, numbers: frozenset[int]) -> dic
         number = int(item.ReferencedROINumber)
         for contour in item.get("ContourSequence") or [] if number in numbers else []:
             if contour.get("ContourGeometricType") in _CLOSED:
-                places[number].add(_slice_of(path, contour, geometry)[0])
-    return {number: n for number, of_region in places.items() if (n := _count_gaps(of_region))}
+                place, _ = _slice_of(path, contour, geometry)
+                places[number] |= {place} & set(range(geometry.shape_ZYX[0]))
+    return {number: n for number, of_region in places.items() if of_region and (n := _count_gaps(of_region))}
 
 
 def _count_gaps(places: Collection[int]) -> int:

@@ -89,11 +89,18 @@ def files_of(path: Path) -> tuple[Path, ...]:
     try:
         found = find_format(path)
         files = found.files_of(path) if found else ()
-    except (ImageError, OSError, ValueError):
+    except (ImageError, OSError, ValueError, OverflowError):
         files = ()
-    if files or not path.is_dir():
-        return files or (path,)
-    return tuple(sorted(p for p in path.iterdir() if p.is_file()))
+    if path.is_dir() and files in ((), (path,)):
+        files = _files_in(path)
+    return files or (path,)
+
+
+def _files_in(folder: Path) -> tuple[Path, ...]:
+    try:
+        return tuple(sorted(path for path in folder.iterdir() if path.is_file()))
+    except OSError:
+        return ()
 
 
 def is_picture(path: Path) -> bool:

@@ -136,7 +136,8 @@ class FoldPipeline:
         check_loggers(self.config)
         check_batch_size(self.config, self.plan_options.overrides)
         check_loader(self.config)
-        if self.config.pretrained is not None:
+        begun = [fold for fold in folds if (self._run_folder(fold) / "run.json").is_file()]
+        if self.config.pretrained is not None and (self.overwrite or len(begun) < max(len(folds), 1)):
             ModelBundle.load(Path(self.config.pretrained))
         dataset = self.workspace.dataset(self.task)
         check_outside(self.workspace.prepared, dataset)

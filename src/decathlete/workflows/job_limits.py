@@ -67,7 +67,11 @@ class JobLimits:
     def plan_time(self, name: Configuration) -> float | None:
         """Return the training time that the plan of a configuration is made for, seconds; ``None``: no limit."""
         times = [state.max_time_s for state in self._progress.states if state.job.configuration == name]
-        return max((time_s for time_s in times if time_s is not None), default=None)
+        longest_s = max((time_s for time_s in times if time_s is not None), default=None)
+        if self.total is None or longest_s is None:
+            return longest_s
+        is_begun = any(job.configuration == name for job in self._kept)
+        return self.total.plan_time(name, longest_s, is_begun=is_begun)
 
     def add_preparing(self, name: Configuration, seconds: float) -> None:
         """Add the time of preparing a configuration."""

@@ -39,11 +39,13 @@ class TimeRecord(Schema):
     Attributes:
         preparing: configuration -> seconds to plan and prepare its data.
         jobs: name of a finished job (``2d fold 0``) -> its time.
+        plan_s: configuration -> training time that the plan of its folds was made for, seconds.
     """
 
     version: Literal[1] = 1
     preparing: dict[str, float] = {}
     jobs: dict[str, JobTime] = {}
+    plan_s: dict[str, float] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +174,19 @@ class TotalTime:
         longest_s = max(seconds, self._record.preparing.get(name, 0.0))
         self._record = self._record.revised(preparing=self._record.preparing | {name: longest_s})
         self._record.save(self._file)
+
+    def plan_time(self, name: Configuration, planned_s: float, *, is_begun: bool) -> float:
+        """Return the training time that the plan of a configuration is made for, so that its folds have one plan.
+
+        Args:
+            planned_s: what it is now.
+            is_begun: whether an earlier command has begun a fold, whose plan is kept.
+        """
+        if is_begun and name in self._record.plan_s:
+            return self._record.plan_s[name]
+        self._record = self._record.revised(plan_s=self._record.plan_s | {name: planned_s})
+        self._record.save(self._file)
+        return planned_s
 
     def add_job(self, state: JobState, *, is_resumed: bool) -> None:
         """Add and store the time of a job that this command has finished.

@@ -335,3 +335,20 @@ def test_evaluate_takes_only_sections_of_metrics(tmp_path: Path, monkeypatch: py
     assert str(result.exception) == "enough", result.exception
     (nsd,) = [metric for metric in heard["metrics"] if metric.name == "nsd"]
     assert nsd.settings.tolerance_mm == 2
+
+
+def test_one_file_with_assignments_of_a_training_serves_predict_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(*positional: Any, **given: Any) -> None:
+        heard.update(given)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.predict.predict", listen)
+    path = tmp_path / "c.yaml"
+    path.write_text("set: [patch_size=40,56,40, image_format.nifti.compression_level=9]\n")
+    arguments = ["predict", "--model", str(tmp_path), "--input", str(tmp_path), "--output", str(tmp_path / "o")]
+    result = CliRunner().invoke(app, [*arguments, "--config", str(path)])
+    assert str(result.exception) == "enough", result.exception

@@ -218,3 +218,9 @@ def test_a_merge_needs_two_datasets_and_no_options_of_a_conversion(tmp_path: Pat
     assert "add --merge" in str(CliRunner().invoke(app, command).exception)
     said = CliRunner().invoke(app, [*command, "--merge", "--regions", "a=1"])
     assert "--regions cannot be combined with --merge" in str(said.exception)
+
+
+def test_a_row_without_a_case_is_a_problem_whatever_the_order_of_the_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("annotated,case\nliver;spleen\n")
+    with pytest.raises(ManifestError, match="line 2: has no case"):
+        read_annotated(tmp_path / "a.csv")

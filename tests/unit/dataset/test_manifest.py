@@ -374,3 +374,29 @@ def test_paths_of_a_windows_drive_are_named(tmp_path: Path) -> None:
     root = written(tmp_path, DECATHLON | {"training": listed(r"C:\data\a.nii.gz", "b.nii.gz")})
     with pytest.raises(ManifestError, match=r"1 paths are those of a Windows drive .*C:/data/a.nii.gz.* relative to"):
         read_dataset(root)
+
+
+def test_equal_names_of_files_are_told_apart_alike_from_every_folder(tmp_path, monkeypatch):
+    root = make_phantoms(tmp_path / "d", n_cases=2, shape_ZYX=(6, 7, 8), layout="decathlon")
+    content = json.loads((root / "dataset.json").read_text())
+    entries = []
+    for patient in ("P1", "P2"):
+        (root / patient).mkdir()
+        entries.append({"image": str(root / patient / "image.nii.gz"), "label": str(root / patient / "label.nii.gz")})
+    entries.append({"image": "../P3/image.nii.gz", "label": "../P3/label.nii.gz"})
+    (root / "dataset.json").write_text(json.dumps(content | {"training": entries, "numTraining": 3}))
+    monkeypatch.chdir(tmp_path)
+    ids = [case.id for case in read_dataset(root).cases]
+    assert ids[:2] == ["P1_image", "P2_image"]
+    assert ids[2].endswith("P3_image")
+    assert [case.id for case in read_dataset(Path("d")).cases] == ids
+
+
+def test_groups_of_cases_that_could_not_be_read_are_no_problem_of_their_own(tmp_path):
+    root = make_phantoms(tmp_path / "Dataset001_D", n_cases=2, shape_ZYX=(6, 7, 8), layout="nnunet")
+    content = json.loads((root / "dataset.json").read_text())
+    groups = {"phantom_000": "a", "phantom_001": "b"}
+    (root / "dataset.json").write_text(json.dumps(content | {"file_ending": ".xyz", "groups": groups}))
+    with pytest.raises(ManifestError, match="file_ending") as problem:
+        read_dataset(root)
+    assert "there is no case" not in str(problem.value)

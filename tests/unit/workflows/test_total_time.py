@@ -250,3 +250,13 @@ def test_what_was_not_measured_deviates_as_what_was() -> None:
     assert other.selection_s(scoring_s, ["2d", "3d"]) == 5 * (PAIR_SHARE * 80 + 60 + 0.5 * 60)
     alone = replace(other, has_pairs=False)
     assert alone.selection_s(scoring_s, ["2d", "3d"]) == 5 * (60 + 0.5 * 60)
+
+
+def test_later_folds_get_the_plan_of_those_that_an_earlier_command_began(tmp_path: Path) -> None:
+    other = Work(scoring_s=1, expected_s=20.0).other
+    first = TotalTime(TOTAL_S, other, tmp_path, clock=SimulatedClock())
+    assert first.plan_time("3d", 3000.0, is_begun=False) == 3000.0
+    repeated = TotalTime(TOTAL_S, other, tmp_path, clock=SimulatedClock())
+    assert repeated.plan_time("3d", 2880.0, is_begun=True) == 3000.0
+    assert repeated.plan_time("2d", 60.0, is_begun=True) == 60.0, "of an earlier release"
+    assert repeated.plan_time("3d", 2880.0, is_begun=False) == 2880.0, "nothing was begun"

@@ -45,7 +45,7 @@ class Source:
 
 
 def read_source(root: Path, *, group_by: str | None = None, spacing: Triple | None = None) -> Source:
-    """Read a dataset with a ``dataset.json``, and its folds: ``splits_final.json`` or a validation list.
+    """Read a dataset with a ``dataset.json``, and its folds: ``splits_final.json``, fold numbers or a validation list.
 
     Raises:
         ManifestError: the manifest or the folds are not valid; lists every problem.

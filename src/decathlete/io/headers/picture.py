@@ -66,12 +66,12 @@ def check_upright(path: Path, orientation: int) -> None:
     """Reject pixels that are stored rotated or mirrored: annotations are drawn on the upright image.
 
     Args:
-        orientation: number of EXIF and TIFF (tag 274); 1: upright.
+        orientation: number of EXIF and TIFF (tag 274); 2 to 8: rotated or mirrored.
 
     Raises:
-        ImageError: it is another one.
+        ImageError: they are rotated or mirrored.
     """
-    if orientation != 1:
+    if 2 <= orientation <= 8:  # other numbers are undefined, and shown upright
         raise ImageError(
             f"is stored rotated or mirrored (orientation {orientation} of EXIF or TIFF), which is not supported",
             where=path,

@@ -9,7 +9,7 @@ from decathlete.io.headers.text import shorten
 
 _MM = {
     **dict.fromkeys(("mm", "millimeter", "millimeters"), 1.0),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "\\u00B5m"), 1e-3),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "\\u00b5m"), 1e-3),
     **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
     **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
     **dict.fromkeys(("m", "meter", "meters"), 1000.0),

@@ -95,7 +95,7 @@ class FolderImages:
         if not self._folder.is_dir():
             return {}
         try:
-            return find_inputs(self._folder)
+            return find_inputs(self._folder, failures={})  # what cannot be used is left out
         except ImageError as problem:
             if problem.code == "E-IMAGE-NOT-FOUND":  # the folder is empty
                 return {}

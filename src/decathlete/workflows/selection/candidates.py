@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,6 +23,8 @@ from decathlete.inference.predict_files import predict_files
 from decathlete.workflows.held_out import load_held_out_cases, score_held_out
 from decathlete.workflows.selection.configurations import TrainedConfiguration, TrainedFold
 from decathlete.workflows.validate import validate
+
+log = logging.getLogger(__name__)
 
 DICE = "dice"
 
@@ -98,9 +101,15 @@ def make_candidates(
 ) -> list[Candidate]:
     """Return each configuration and each pair; a bundle with too many networks gets fewer folds.
 
-    A candidate that is too large even with one fold has no folds.
+    A candidate that is too large even with one fold has no folds. Configurations with different steps of
+    post-processing by their plans make no pair.
     """
-    sets = [*((c,) for c in configurations), *combinations(configurations, 2)]
+    sets: list[tuple[TrainedConfiguration, ...]] = [(configuration,) for configuration in configurations]
+    for one, other in combinations(configurations, 2):
+        if one.folds[folds[0]].postprocessing == other.folds[folds[0]].postprocessing:
+            sets.append((one, other))
+        else:
+            log.warning("%s and %s are no pair: their post-processing differs (keep_largest)", one.name, other.name)
     return [
         Candidate(configurations=chosen, folds=_affordable_folds(chosen, folds, max_members=max_members))
         for chosen in sets

@@ -10,6 +10,7 @@ from pathlib import Path
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ModelError
 from decathlete.models.bundle import ModelBundle
+from decathlete.models.record import PostprocessingStep
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.folds import format_folds
 
@@ -25,6 +26,7 @@ class TrainedFold:
     Attributes:
         digest: of its model.
         n_networks: networks of its model; a cascade has those of its first stage, too.
+        postprocessing: steps that its plan has given to its model.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class TrainedFold:
     labels: LabelSet
     digest: str
     n_networks: int
+    postprocessing: tuple[PostprocessingStep, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,7 @@ def common_folds(configurations: Sequence[TrainedConfiguration]) -> tuple[int, .
         )
     for configuration in configurations:
         _check_same_data(first, configuration, common)
+        _check_same_postprocessing(configuration, common)
         if rest := sorted(set(configuration.folds) - set(common)):
             log.warning(
                 "%s: folds %s are left out, since not every configuration has them",
@@ -116,6 +120,18 @@ def _check_same_data(first: TrainedConfiguration, other: TrainedConfiguration, f
                 where=other.folds[fold].folder,
                 remedy="compare configurations of one dataset with the same folds; train the others again with "
                 "--overwrite",
+                code="E-MODEL-AGREEMENT",
+            )
+
+
+def _check_same_postprocessing(configuration: TrainedConfiguration, folds: Sequence[int]) -> None:
+    first, *others = (configuration.folds[fold] for fold in folds)
+    for other in others:
+        if other.postprocessing != first.postprocessing:
+            raise ModelError(
+                f"has another post-processing than {first.folder}",
+                where=other.folder,
+                remedy="train all folds of a configuration with the same --set keep_largest=true or false",
                 code="E-MODEL-AGREEMENT",
             )
 
@@ -170,5 +186,6 @@ def _read(name: str, folder: Path) -> TrainedConfiguration:
                 labels=bundle.record.labels,
                 digest=bundle.digest,
                 n_networks=bundle.record.n_networks,
+                postprocessing=bundle.record.postprocessing,
             )
     return TrainedConfiguration(name=name, folder=folder, folds=folds)

@@ -88,7 +88,7 @@ class _FileContent:
             self._add_section(name, value)
         elif name not in self.options:
             self._add_unknown(key, name)
-        elif name == "set" and "optimizer" not in self.options:
+        elif name == "set" and not _sets_plan_or_training(self.options):
             self._add_assignments(key, name, value)
         elif self.options[name].name in self.values:
             self.problems.append(f"{key}: is set twice")
@@ -157,6 +157,12 @@ def _is_section(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
 
 
+def _sets_plan_or_training(options: Mapping[str, Any]) -> bool:
+    """Return whether ``--set`` of a command sets a plan or a training, not only settings of prediction and files."""
+    others = ("engine", "metrics", "save-probabilities", "suffix")
+    return "optimizer" in options or not any(name in options for name in others)
+
+
 def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
     """Return whether a command uses a nested section: of the engine, formats, the training, metrics, or the plan."""
     section = name.replace("-", "_")
@@ -173,7 +179,7 @@ def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
         from decathlete.evaluation.metrics import METRICS
 
         return section in METRICS.names()
-    if "engine" in options or writes_images:  # it has a plan, or none
+    if not _sets_plan_or_training(options):
         return False
     from decathlete.planning.plan import Plan
 

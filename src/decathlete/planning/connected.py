@@ -43,11 +43,10 @@ def largest_share(label_ZYX: NDArray[np.uint8], n_classes: int) -> float | None:
     if not boxes or label_ZYX.max() >= n_classes:
         return None
     components_ZYX, n = ndimage.label(foreground_mask(label_ZYX[boxes[0]], n_classes), _NEIGHBOURS)
-    # slice by slice: bincount converts every voxel to 8 bytes
-    counts = np.sum(
-        [np.bincount(components_YX.ravel(), minlength=n + 1)[1:] for components_YX in components_ZYX], axis=0
-    )
-    return float(counts.max() / counts.sum())
+    counts = np.zeros(n + 1, np.int64)
+    for components_YX in components_ZYX:  # slice by slice: bincount converts every voxel to 8 bytes
+        counts += np.bincount(components_YX.ravel(), minlength=n + 1)
+    return float(counts[1:].max() / counts[1:].sum())
 
 
 def is_connected(shares: Sequence[float | None]) -> bool:

@@ -210,6 +210,15 @@ class TrainConfig(Schema):
             raise problems_found(problems, where="training options", remedy="fix these options", kind=OptionError)
         return config
 
+    def revised(self, **changes: object) -> Self:
+        """Return a validated copy with some fields replaced; a short form or dotted name replaces one setting.
+
+        >>> TrainConfig(epochs=2).revised(momentum=0.8).optimizer.to_config()["momentum"]
+        0.8
+        """
+        fields = dict(self)
+        return type(self).model_validate(nest(fields | changes, replaceable=fields.keys()))
+
     def make_schedule(self) -> Schedule:
         """Build the learning-rate schedule."""
         return SCHEDULES.build(self.schedule)

@@ -146,3 +146,13 @@ def test_a_presets_defaults_may_be_idle_but_not_what_is_given():
         defaults={"optimizer": "adam", "momentum": 0.8, "patience": 5, "seed": 3}, patience=None, epochs=4
     )
     assert (config.optimizer.component, config.patience, config.seed, config.epochs) == ("adam", None, 3, 4)
+
+
+def test_a_revision_replaces_single_settings_and_keeps_the_others():
+    config = TrainConfig(epochs=3, loader={"name": "threads", "readers": 3, "prefetch": 2}, val_cases=0, momentum=0.7)
+    revised = config.revised(**{"readers": 1, "momentum": 0.8, "loss.smooth": 0.5, "val_every": 2})
+    assert (revised.loader.readers, revised.loader.prefetch) == (1, 2)
+    assert (revised.optimizer.momentum, revised.loss.smooth) == (0.8, 0.5)
+    assert (revised.validation.cases, revised.validation.every, revised.epochs) == (0, 2, 3)
+    with pytest.raises(ValueError, match="epochs or max_time"):
+        config.revised(max_time_s=60)

@@ -53,7 +53,8 @@ def make_reader(patch_size: tuple[int, ...], config: AugmentationConfig, **chang
         global_batch=settings["batch_size"] * settings.pop("world", 1),
         seed=settings.pop("seed", 5),
     )
-    return PatchLoader(store, SAMPLERS.build(SAMPLERS.settings("foreground"), context), augmenter, **settings)
+    sampler = SAMPLERS.settings({"name": "foreground", "oversampling": settings.pop("oversampling", 0.33)})
+    return PatchLoader(store, SAMPLERS.build(sampler, context), augmenter, **settings)
 
 
 def with_chance(dims: int, chance: float, *left_out: str) -> AugmentationConfig:

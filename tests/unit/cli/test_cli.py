@@ -84,7 +84,7 @@ OPTIONS = {
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels merge output overwrite "
     "set spacing structures suffix test-images to workers",
-    "check": f"{REGIONS} annotated cluster data group-by json n-folds spacing split-seed splits workers",
+    "check": f"{REGIONS} annotated cluster data group-by json n-folds set spacing split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster configuration data dim max-time mode model overwrite "
     "plan-from prepared preset results spacing task workers",
     "train": f"{TRAINING} configuration data dim adapt fold nodes overwrite prepared preset results resume set task",
@@ -144,6 +144,7 @@ OF_THEIR_OWN = {
     ("validate", "batch-size"),  # windows, not patches to train on
     ("predict", "batch-size"),
     ("validate", "set"),  # of metrics and the engine, not of the plan and the training
+    ("check", "set"),  # of image formats alone
     ("evaluate", "set"),
     ("predict", "set"),  # of the engine and of image formats
     ("convert", "set"),  # of image formats

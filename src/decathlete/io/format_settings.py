@@ -68,8 +68,8 @@ def check_effect(settings: FormatSettings, *, read: Iterable[Path] = (), written
         written: files that are written.
 
     Raises:
-        OptionError: no file that is read has the format of a setting that changes reading; or none that is written has
-            the format of another setting.
+        OptionError: no file that is read or written has the format of a setting that changes reading; or none that is
+            written has the format of another setting.
     """
     if not settings:
         return
@@ -80,9 +80,9 @@ def check_effect(settings: FormatSettings, *, read: Iterable[Path] = (), written
         name = given.component
         for setting in sorted(given.model_fields_set) or [""]:
             reads = changes_reading(name, setting)
-            used = read_formats if reads else written_formats
+            used = read_formats | written_formats if reads else written_formats
             if name not in used:
-                raise _no_effect(name, setting, "read" if reads else "written", used)
+                raise _no_effect(name, setting, "read or written" if reads else "written", used)
 
 
 def _no_effect(name: str, setting: str, done: str, used: Iterable[str]) -> OptionError:

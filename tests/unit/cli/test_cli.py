@@ -538,6 +538,16 @@ def test_help_loads_neither_torch_nor_numpy() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_preprocess_starts_without_training() -> None:
+    """Importing Lightning costs as much processor time as torch and everything else that the command needs."""
+    code = (
+        "import sys, decathlete.cli.data, decathlete.cli.progress, decathlete.workflows.preprocess\n"
+        "print(sorted({'lightning', 'decathlete.training.config', 'decathlete.models.bundle'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_underscores_are_hyphens() -> None:
     said = CliRunner().invoke(app, ["train", "--task", "none-such", "--max_time", "soon", "--batch_size", "2"])
     assert "No such option" not in said.output

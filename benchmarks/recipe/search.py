@@ -35,8 +35,9 @@ from decathlete.networks import unet_build
 from decathlete.networks.build import build_network
 from decathlete.networks.layout import preferred_memory_format
 from decathlete.networks.precision import Precision, autocast, cpu_arithmetic
+from decathlete.planning.adaptation import adapt_plan
 from decathlete.planning.architectures import architecture_of
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
+from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.planning.topology import Topology, shrink

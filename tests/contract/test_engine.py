@@ -49,7 +49,9 @@ def test_it_says_what_it_can_do(name: str) -> None:
 
 def test_it_is_available_or_says_what_is_missing(name: str) -> None:
     problem = why_missing(ENGINES.resolve(name).cls)
-    assert problem is None or (problem.package and problem.remedy)
+    if problem is not None:
+        assert problem.package
+        assert problem.remedy
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -76,7 +78,6 @@ def test_its_logits_belong_to_the_caller(name: str) -> None:
         logits.zero_()
     assert torch.equal(engine(first), copy)
     assert float(other.abs().max()) > 0
-    assert engine.n_buffered_windows >= 0
 
 
 def test_it_describes_itself_for_the_record(name: str) -> None:

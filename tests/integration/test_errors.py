@@ -412,6 +412,9 @@ def test_another_split_of_prepared_cases_is_refused(fails: Run, tmp_path: Path) 
     splits = preprocess(root, workspace=workspace, options=PlanOptions(n_folds=3), workers=1).splits
     assert "other folds" in fails("preprocess", "--task", root)
     reused = preprocess(root, workspace=workspace, workers=1, reuse=True)
-    assert reused.splits == splits, "`run` takes what `preprocess` made"
-    dealt = PlanOptions(n_folds=3, split_seed=1)
-    assert preprocess(root, workspace=workspace, options=dealt, workers=1, overwrite=True).splits.folds != splits.folds
+    assert reused.splits == splits, "`run` uses what `preprocess` made"
+    random_split = PlanOptions(n_folds=3, split_seed=1)
+    assert (
+        preprocess(root, workspace=workspace, options=random_split, workers=1, overwrite=True).splits.folds
+        != splits.folds
+    )

@@ -12,7 +12,8 @@ from decathlete.errors import ModelError, OptionError, PlanError
 from decathlete.interop.nnunet_export import export_nnunet
 from decathlete.io.images import read_image, read_label
 from decathlete.models.bundle import ModelBundle
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
+from decathlete.planning.adaptation import adapt_plan
+from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.fingerprint import make_fingerprint
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_with

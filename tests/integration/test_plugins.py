@@ -66,7 +66,7 @@ def test_installed_components_are_listed_with_their_distribution(plugin: Path, w
     assert (alpha["default"], alpha["allowed"]) == (0.3, "≥ 0, ≤ 1")
     assert "false negatives" in alpha["description"]
     settings = {c["name"]: [setting["name"] for setting in c["settings"]] for c in listed}
-    assert (settings["double"], settings["numpy_archive"]) == (["max_windows"], ["is_compressed"])
+    assert (settings["double"], settings["numpy_archive"]) == (["max_windows"], ["array", "is_compressed"])
 
 
 def test_installed_components_are_listed_by_name(plugin: Path, workspace: Path) -> None:
@@ -101,25 +101,28 @@ def test_installed_components_train(plugin: Path, workspace: Path) -> None:
 
 def test_an_installed_network_metric_format_and_engine_work_together(plugin: Path, tmp_path: Path) -> None:
     make_phantoms(tmp_path / "Task01_Small", n_cases=4, shape_ZYX=(16, 24, 20))
+    array = ("--set", "image_format.numpy_archive.array=mr")
     to_npz = ("convert", "Task01_Small", "--to", "nnunet", "-o", "data/Dataset001_Small", "--suffix", ".npz")
-    succeeded(decathlete(*to_npz, plugin=plugin, folder=tmp_path))
+    succeeded(decathlete(*to_npz, *array, plugin=plugin, folder=tmp_path))
     images = tmp_path / "data/Dataset001_Small/imagesTr"
     assert {file.suffix for file in images.iterdir()} == {".npz"}
     chosen = ("--architecture", "dilated_chain", *TRAIN, "--no-adapt")
-    succeeded(decathlete("run", "data/Dataset001_Small", *chosen, plugin=plugin, folder=tmp_path))
+    without = decathlete("check", "data/Dataset001_Small", plugin=plugin, folder=tmp_path)
+    assert "image is not a file in the archive" in without.stdout
+    succeeded(decathlete("run", "data/Dataset001_Small", *chosen, *array, plugin=plugin, folder=tmp_path))
     (model,) = tmp_path.glob("results/**/3d/fold_0")
     engine = ("--engine", "double", "--set", "engine.max_windows=2")
-    form = ("--set", "image_format.numpy_archive.is_compressed=false")
+    form = (*array, "--set", "image_format.numpy_archive.is_compressed=false")
     predict = ("predict", "--model", model, "--input", images, "--output", "predictions")
     succeeded(decathlete(*predict, *engine, *form, plugin=plugin, folder=tmp_path))
     for path in (tmp_path / "predictions").glob("*.json"):
         used = json.loads(path.read_text())["settings"]
         assert [model["engine_settings"] for model in used["models"]] == [{"max_windows": 2}]
-        assert used["image_formats"] == {"numpy_archive": {"is_compressed": False}}
+        assert used["image_formats"] == {"numpy_archive": {"array": "mr", "is_compressed": False}}
         with zipfile.ZipFile(path.with_suffix(".npz")) as archive:
             assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
     score = ("evaluate", "--preds", "predictions", "--lbls", images.parent / "labelsTr")
-    shown = succeeded(decathlete(*score, "--metrics", "dice,volume_error_ml", plugin=plugin, folder=tmp_path))
+    shown = succeeded(decathlete(*score, *array, "--metrics", "dice,volume_error_ml", plugin=plugin, folder=tmp_path))
     assert "Volume error mL" in shown
 
 

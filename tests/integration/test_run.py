@@ -1,4 +1,4 @@
-"""``run`` on a phantom: the whole road, from raw files to scores, a report and predictions."""
+"""``run`` on a phantom: all steps, from raw files to scores, a report and predictions."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Story:
     broken: Said
     summary_of_broken: CrossValidation
     predictions_of_broken: list[Path]
-    mended: Said
+    fixed: Said
     kept: bool
 
 
@@ -62,8 +62,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     weights = folder / "fold_1" / "model" / "weights" / "3d_fold_1.safetensors"
     before = weights.stat().st_mtime_ns
     (folder / "fold_0" / "run.json").unlink()
-    mended = _command(root, "--folds", "0-")
-    return Story(folder, broken, summary, predictions, mended, weights.stat().st_mtime_ns == before)
+    fixed = _command(root, "--folds", "0-")
+    return Story(folder, broken, summary, predictions, fixed, weights.stat().st_mtime_ns == before)
 
 
 def test_a_fold_that_fails_is_named_and_does_not_cost_the_others(story: Story) -> None:
@@ -78,7 +78,7 @@ def test_a_fold_that_fails_is_named_and_does_not_cost_the_others(story: Story) -
 
 
 def test_the_same_command_again_does_what_is_missing_and_keeps_the_rest(story: Story) -> None:
-    assert story.mended.code in (0, None)
+    assert story.fixed.code in (0, None)
     assert story.kept
     scores = CrossValidation.load(story.folder / "cross_validation.json")
     of_folds = [Scores.load(story.folder / f"fold_{k}" / "scores.json") for k in range(2)]
@@ -87,8 +87,8 @@ def test_the_same_command_again_does_what_is_missing_and_keeps_the_rest(story: S
     assert [c.case_id for c in scores.pooled.cases] == [f"phantom_{i:03}" for i in range(3)]
     assert scores.overall.dice is not None
     assert scores.overall.dice.mean == pytest.approx(sum(s.headline.dice for s in of_folds) / 2)
-    assert story.mended.out.rstrip().splitlines()[-1] == scores.headline_line()
-    assert scores.table() in story.mended.out
+    assert story.fixed.out.rstrip().splitlines()[-1] == scores.headline_line()
+    assert scores.table() in story.fixed.out
     for name in ("cross_validation.html", "cross_validation.csv", "fold_0/report.html", "fold_1/report.html"):
         assert (story.folder / name).is_file()
 

@@ -109,7 +109,8 @@ def test_residual_plans_equal_those_of_nnunet(name: str) -> None:
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_listed_differences_exist(name: str) -> None:
     theirs = golden()[name]["plain"]
-    assert "error" in theirs or differing_entries(our_plans(name, "plain"), theirs)
+    if "error" not in theirs:  # else nnU-Net's planner fails for this fingerprint
+        assert differing_entries(our_plans(name, "plain"), theirs)
 
 
 def test_the_cascade_has_the_plan_of_full_resolution_and_a_mask_for_each_structure():

@@ -11,9 +11,10 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 def policy_settings(policy: str) -> dict[str, dict[str, Any]]:
     """Return the settings in which a policy differs from nnU-Net's, by transform.
 
-    ``none`` changes nothing in a patch. ``light`` is for short trainings and images that were all made alike: small
-    rotations, mirroring, brightness, contrast and a little noise. ``standard`` is nnU-Net's augmentation. ``heavy`` is
-    for few cases, several scanners and long trainings: wider ranges, more often, with cutout and loss of channels.
+    ``none`` changes nothing in a patch. ``light`` is for short trainings and images that were all acquired in the
+    same way: small rotations, mirroring, brightness, contrast and a little noise. ``standard`` is nnU-Net's
+    augmentation. ``heavy`` is for few cases, several scanners and long trainings: wider ranges, more often, with cutout
+    and loss of channels.
 
     Raises:
         ValueError: there is no such policy.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.config_file import explicit_options
+from decathlete.cli.precedence import explicit_options
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:

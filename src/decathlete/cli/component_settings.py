@@ -1,4 +1,4 @@
-"""``--set`` of commands that predict or convert: settings of the inference engine and of image formats."""
+"""``--set`` of commands that read images, predict or convert: settings of the engine and of image formats."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ EngineAndFormatSettings = Annotated[
         "--set",
         metavar="NAME.SETTING=VALUE",
         show_default=False,
-        help="Setting of the inference engine, e.g. engine.threads=2, or of the image format of the label maps, e.g. "
-        "image_format.nifti.compression_level=9. Can be repeated.",
+        help="Setting of the inference engine, e.g. engine.threads=2, or of the image format of images or label maps, "
+        "e.g. image_format.nifti.compression_level=9. Can be repeated.",
     ),
 ]
 FormatSettings = Annotated[
@@ -51,8 +51,28 @@ FormatSettings = Annotated[
         "--set",
         metavar="image_format.NAME.SETTING=VALUE",
         show_default=False,
-        help="Setting of the image format of the new files, e.g. image_format.nifti.compression_level=9. Can be "
-        "repeated.",
+        help="Setting of the image format of the source or of the new files, e.g. "
+        "image_format.nifti.compression_level=9. Can be repeated.",
+    ),
+]
+ReadingSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="image_format.NAME.SETTING=VALUE",
+        show_default=False,
+        help="Setting of a plug-in's image format that changes how its files are read (`decathlete components "
+        "image-format` lists settings). Can be repeated.",
+    ),
+]
+MetricAndFormatSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME.SETTING=VALUE",
+        show_default=False,
+        help="Setting of a metric, e.g. nsd.tolerance_mm=2, or of an image format that changes how its files are read, "
+        "image_format.NAME.SETTING=VALUE. Can be repeated.",
     ),
 ]
 
@@ -99,15 +119,25 @@ def image_format_settings(assignments: Sequence[str]) -> dict[str, Any]:
     return _settings_of(IMAGE_FORMAT, assignments, example="image_format.nifti.compression_level=9")
 
 
+def split_image_formats(assignments: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of image formats by the format's name, and the assignments to other settings.
+
+    Raises:
+        OptionError: an assignment to a setting of an image format is malformed.
+    """
+    mine, others = split_assignments_of([IMAGE_FORMAT], assignments or ())
+    return image_format_settings(mine), others
+
+
 def only_image_formats(assignments: Sequence[str] | None) -> dict[str, Any]:
     """Return the settings of image formats, for a command that has no other settings.
 
     Raises:
         OptionError: an assignment to something else, or one that is malformed.
     """
-    mine, others = split_assignments_of([IMAGE_FORMAT], assignments or ())
+    settings, others = split_image_formats(assignments)
     reject_others(others, "image_format.NAME.SETTING=VALUE")
-    return image_format_settings(mine)
+    return settings
 
 
 def reject_others(assignments: Sequence[str], forms: str) -> None:

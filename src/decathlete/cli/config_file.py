@@ -1,4 +1,4 @@
-"""``--config FILE`` and ``--preset``. Options on the command line override the file; the file overrides the preset.
+"""``--config FILE``: its values become the defaults of a command's options.
 
 Every command loads this module, so that it imports what it needs to read a file only when there is one.
 """
@@ -7,32 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from decathlete.cli.precedence import FROM_FILE, SET, set_defaults
 from decathlete.cli.renamed_options import successor
-from decathlete.core.choices import PresetName
 from decathlete.errors import OptionError, problems_found
 
-OVERRULES: dict[str, tuple[str, ...]] = {
-    "max_time": ("epochs", "steps_per_epoch", "val_every"),
-    "epochs": ("max_time",),
-    "url": ("region",),
-    "region": ("url",),
-    "cluster": ("workers",),
-}
-"""Option -> options that contradict it or have no effect with it. If it is set on the command line, their values in the
-file and the preset are ignored; if it is set in the file, their values in the preset are ignored."""
 UNCONFIGURABLE = frozenset({"config", "help"})
-SET = "set_"
-"""Parameter of ``--set``. A nested section of a file is converted to such assignments."""
-FROM_FILE = "decathlete.from_file"
-"""Key in the ``meta`` of a context: option name -> value in the file, ``None`` for ``null``."""
-
 log = logging.getLogger("decathlete.config")
 
 
@@ -58,7 +43,7 @@ def load_config_file(context: typer.Context, path: Path | None) -> Path | None:
     if content.foreign:
         log.info("%s: options of other commands, ignored here: %s", path, ", ".join(content.foreign))
     context.meta[FROM_FILE] = content.values
-    _set_defaults(context, lower=context.default_map or {})
+    set_defaults(context, lower=context.default_map or {})
     return path
 
 
@@ -102,12 +87,14 @@ class _FileContent:
         if isinstance(value, dict) and name in self.options and isinstance(value.get("name"), str):
             self.values[self.options[name].name] = value["name"]
             value = {k: item for k, item in value.items() if k != "name"}
-        self.assignments += _assignments(name.replace("-", "_"), value)
+        given = list(_assignments(name.replace("-", "_"), value))
+        self.assignments += [text for text in given if _accepts_assignment(text, self.options)]
+        self.foreign += [text for text in given if not _accepts_assignment(text, self.options)]
 
     def _add_assignments(self, key: str, name: str, value: Any) -> None:
         """Add those values of ``set`` that this command has; the others belong to commands that train."""
         given = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
-        mine = [text for text in given if _accepts_section(re.split(r"[.=]", text, maxsplit=1)[0], self.options)]
+        mine = [text for text in given if _accepts_assignment(text, self.options)]
         self.foreign += [f"set {text}" for text in given if text not in mine]
         if mine:
             self._add_option(key, name, mine)
@@ -128,30 +115,6 @@ class _FileContent:
             self.problems.append(f"{key}: {problem}")
 
 
-def apply_preset(context: typer.Context, name: PresetName | None) -> PresetName | None:
-    """Make a preset's values the defaults of the command's options, unless a configuration file sets them."""
-    if name is None:
-        return None
-    from decathlete.planning.presets import load_preset
-
-    preset = load_preset(name)
-    known = {parameter.name for parameter in context.command.params}
-    _set_defaults(context, lower={k: v for k, v in (preset.plan | preset.train).items() if k in known})
-    return name
-
-
-def _set_defaults(context: typer.Context, *, lower: Mapping[str, Any]) -> None:
-    """Set defaults to the values in the file, and to values of lower precedence that the file does not contradict."""
-    file_values: dict[str, Any] = context.meta.get(FROM_FILE, {})
-    ignored = {
-        *file_values,
-        *(loser for name, value in file_values.items() if value is not None for loser in OVERRULES.get(name, ())),
-    }
-    defaults = {parameter.name: parameter.default for parameter in context.command.params if not parameter.required}
-    from_file = {name: defaults.get(name) if value is None else value for name, value in file_values.items()}
-    context.default_map = {name: value for name, value in lower.items() if name not in ignored} | from_file
-
-
 def _is_section(value: Any) -> bool:
     """Return whether a value in the file is nested: settings of a component or group, or a list of components."""
     return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
@@ -159,8 +122,9 @@ def _is_section(value: Any) -> bool:
 
 def _sets_plan_or_training(options: Mapping[str, Any]) -> bool:
     """Return whether ``--set`` of a command sets a plan or a training, not only settings of prediction and files."""
-    others = ("engine", "metrics", "save-probabilities", "suffix")
-    return "optimizer" in options or not any(name in options for name in others)
+    if "optimizer" in options or "architecture" in options:
+        return True
+    return not any(name in options for name in ("engine", "metrics", "save-probabilities", "spacing", "suffix"))
 
 
 def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
@@ -170,9 +134,8 @@ def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
         return False
     if section == "engine":
         return "engine" in options
-    writes_images = "save-probabilities" in options or "suffix" in options  # predictions, or a dataset
     if section == "image_format":
-        return writes_images
+        return "spacing" in options  # a command that reads images
     if "optimizer" in options:
         return True
     if "metrics" in options:
@@ -186,6 +149,22 @@ def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
     return section in Plan.model_fields
 
 
+def _accepts_assignment(text: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a command uses an assignment: one that writes no images only those that change reading."""
+    path = text.partition("=")[0].strip().replace("-", "_").split(".")
+    if not _accepts_section(path[0], options):
+        return False
+    writes_images = "save-probabilities" in options or "suffix" in options  # predictions, or a dataset
+    if path[0] != "image_format" or len(path) != 3 or writes_images:
+        return True
+    from decathlete.io.format_settings import changes_reading
+
+    try:
+        return changes_reading(path[1], path[2])
+    except OptionError:
+        return True  # an unknown format, which the command reports
+
+
 def _assignments(path: str, value: Any) -> Iterator[str]:
     """Convert a nested section to values of ``--set``: ``{gamma: {probability: 0.1}}`` to ``gamma.probability=0.1``."""
     if not isinstance(value, dict):
@@ -193,51 +172,6 @@ def _assignments(path: str, value: Any) -> Iterator[str]:
         return
     for key, item in value.items():
         yield from _assignments(path if key == "name" else f"{path}.{key}", item)
-
-
-def apply_precedence(context: Any) -> None:
-    """Reset options of file and preset that contradict an option on the command line to their own defaults.
-
-    ``--set`` on the command line is added to the assignments of the file.
-    """
-    from_file = context.meta.get(FROM_FILE, {})
-    if from_file.get(SET):
-        flags = [name for name in context.params if _source(context, name) == "COMMANDLINE"]
-        # Settings of a component do not apply to another component that the command line selects.
-        paths = _paths_set_by(flags) if "optimizer" in context.params else set()
-        assignments = [
-            text
-            for text in from_file[SET]
-            if text.partition(".")[0] not in flags and text.partition("=")[0] not in paths
-        ]
-        context.params[SET] = [*assignments, *(context.params[SET] if SET in flags else ())]
-    defaults = {parameter.name: parameter.default for parameter in context.command.params}
-    for winner, losers in OVERRULES.items():
-        if _source(context, winner) == "COMMANDLINE":
-            for loser in losers:
-                if _source(context, loser) == "DEFAULT_MAP":
-                    context.params[loser] = defaults[loser]
-                    from_file.pop(loser, None)
-
-
-def _paths_set_by(flags: Sequence[str]) -> set[str]:
-    """Return the dotted paths of training settings whose short forms are on the command line."""
-    from decathlete.training.short_forms import SHORT_FORMS
-
-    return {SHORT_FORMS[name] for name in flags if name in SHORT_FORMS}
-
-
-def explicit_options(context: Any) -> dict[str, Any]:
-    """Return the options that are set on the command line or in the file (``None`` for ``null``), not in a preset."""
-    from_file = context.meta.get(FROM_FILE, {})
-    flags = {name: value for name, value in context.params.items() if _source(context, name) == "COMMANDLINE"}
-    file_options = {name: value if value is None else context.params[name] for name, value in from_file.items()}
-    return file_options | flags
-
-
-def _source(context: Any, name: str) -> str | None:
-    source = context.get_parameter_source(name) if name in context.params else None
-    return source.name if source else None
 
 
 def _read(path: Path) -> dict[Any, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
+from decathlete.cli.component_settings import ReadingSettings, only_image_formats, split_image_formats
 from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import PLAN, FullPlanArguments
@@ -17,6 +18,9 @@ from decathlete.cli.terminal import echo
 from decathlete.core.choices import PreparedFor
 from decathlete.errors import OptionError
 from decathlete.planning.options import PlanOptions
+
+if TYPE_CHECKING:
+    from decathlete.training.config import TrainConfig
 
 
 def check(
@@ -29,6 +33,7 @@ def check(
     group_by: o.GroupBy = None,
     annotated: o.AnnotatedFile = None,
     spacing: o.Spacing = None,
+    set_: ReadingSettings = None,
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
     brats: o.Brats = False,
@@ -51,6 +56,7 @@ def check(
             group_by=group_by,
             annotated=annotated,
             spacing=parse_spacing(spacing),
+            image_formats=only_image_formats(set_),
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
@@ -114,33 +120,38 @@ def preprocess(
 ) -> None:
     """Check and plan a dataset and prepare every case. The plan is printed with its reasons."""
     from decathlete.cli.progress import TerminalReporter
-    from decathlete.workflows.prepare_for_model import prepare_for_model
-    from decathlete.workflows.preprocess import preprocess as preprocess_dataset
-    from decathlete.workflows.train import train_config
 
-    is_planned = plan.to_plan_options() != PlanOptions() or configuration != ConfigurationArguments()
+    image_formats, overrides = split_image_formats(plan.set_)
+    options = replace(plan.to_plan_options(), overrides=tuple(overrides))
+    is_planned = options != PlanOptions() or configuration != ConfigurationArguments()
     source = _model_for(mode, model, has_plan_options=is_planned or max_time is not None or plan_from is not None)
     reporter = TerminalReporter()
     with case_workers.open(context) as workers:
         if mode != "train" and source is not None:
+            from decathlete.workflows.prepare_for_model import prepare_for_model
+
             store = prepare_for_model(
                 task,
                 model=source,
                 mode=mode,
                 workspace=folders.to_workspace(),
                 spacing=parse_spacing(spacing),
+                image_formats=image_formats,
                 workers=workers,
                 overwrite=overwrite,
                 progress=reporter.cases("prepare"),
             )
         else:
+            from decathlete.workflows.preprocess import preprocess as preprocess_dataset
+
             store = preprocess_dataset(
                 task,
                 configuration=configuration.choose(context),
                 workspace=folders.to_workspace(),
-                options=replace(plan.to_plan_options(), preset=configuration.preset),
+                options=replace(options, preset=configuration.preset),
                 spacing=parse_spacing(spacing),
-                training=None if max_time is None else train_config(max_time=max_time),
+                image_formats=image_formats,
+                training=None if max_time is None else _config_with(max_time),
                 plan_from=plan_from,
                 workers=workers,
                 overwrite=overwrite,
@@ -149,6 +160,12 @@ def preprocess(
                 progress=reporter.cases("prepare"),
             )
     echo(f"{len(store.case_ids)} cases prepared in {store.folder}")
+
+
+def _config_with(max_time: str) -> TrainConfig:
+    from decathlete.workflows.train import train_config  # here: it imports Lightning
+
+    return train_config(max_time=max_time)
 
 
 def _model_for(mode: PreparedFor, model: Path | None, *, has_plan_options: bool) -> Path | None:

@@ -31,15 +31,6 @@ Tolerance = Annotated[
         help="Tolerance of the normalised surface Dice, mm; the same as nsd.tolerance_mm.",
     ),
 ]
-MetricSettings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="METRIC.SETTING=VALUE",
-        show_default=False,
-        help="Setting of a metric, e.g. nsd.tolerance_mm=2. Can be repeated.",
-    ),
-]
 
 
 def parse_metrics(

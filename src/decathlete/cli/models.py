@@ -18,12 +18,12 @@ from decathlete.cli.component_settings import (
     image_format_settings,
     reject_others,
 )
-from decathlete.cli.config_file import explicit_options
 from decathlete.cli.metric_options import Metrics, Tolerance, parse_metrics
 from decathlete.cli.option_values import parse_fold, parse_spacing
 from decathlete.cli.output_options import OutputArguments
 from decathlete.cli.pipeline_options import ConfigurationArguments, WorkspaceArguments
 from decathlete.cli.plan_options import Adapt, Set
+from decathlete.cli.precedence import explicit_options
 from decathlete.cli.prediction_options import DeviceArguments, PredictionArguments
 from decathlete.cli.terminal import echo
 from decathlete.core.assignments import split_assignments_of

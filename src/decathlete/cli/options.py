@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from decathlete.cli.component_name import ComponentName
-from decathlete.cli.config_file import apply_preset, load_config_file
+from decathlete.cli.config_file import load_config_file
+from decathlete.cli.precedence import apply_preset
 from decathlete.core.choices import Configuration, PrecisionChoice, PresetName
 from decathlete.core.choices import Layout as LayoutName
 from decathlete.errors import OptionError

@@ -13,9 +13,8 @@ from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.cli.progress import TerminalReporter
-    from decathlete.core.geometry import Triple
     from decathlete.dataset.plain_folders import PlainDataset
-    from decathlete.workflows.workspace import Workspace
+    from decathlete.workflows.fold import PipelineOptions
 
 FOLDERS = "Plain folders, instead of a dataset.json"
 
@@ -73,13 +72,14 @@ class PlainFolderArguments:
         self,
         name: str | None,
         *,
-        workspace: Workspace,
         group_by: str | None,
-        spacing: Triple | None,
-        overwrite: bool,
+        options: PipelineOptions,
         reporter: TerminalReporter,
     ) -> str:
         """Return the dataset of a command: ``name``, or the description of the folders, which is printed.
+
+        Args:
+            options: of which workspace, spacing, settings of image formats and overwriting are used.
 
         Raises:
             OptionError: there is neither a name nor a folder of images, or the other options have no effect.
@@ -95,10 +95,11 @@ class PlainFolderArguments:
         folder = describe_folders(
             FileNames(**vars(self)),
             name=name,
-            workspace=workspace,
+            workspace=options["workspace"],
             group_by=group_by,
-            spacing=spacing,
-            overwrite=overwrite,
+            spacing=options["spacing"],
+            image_formats=options["image_formats"],
+            overwrite=options["overwrite"],
             progress=reporter.cases("read labels"),
             on_found=show,
         )

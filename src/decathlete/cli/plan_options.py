@@ -22,8 +22,8 @@ Set = Annotated[
         metavar="FIELD=VALUE",
         rich_help_panel=PLAN,
         help="Value of a field of the plan (patch_size=40,56,40), of the training (loss.gamma=1.5, "
-        "augmentation.gamma.probability=0.1) or, in `run`, of the inference engine (engine.threads=2). "
-        "Can be repeated.",
+        "augmentation.gamma.probability=0.1), of a plug-in's image format (image_format.NAME.SETTING=VALUE) or, in "
+        "`run`, of the inference engine (engine.threads=2). Can be repeated.",
     ),
 ]
 Adapt = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -24,8 +25,10 @@ from decathlete.errors import printable
 from decathlete.planning.explain import explain
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.progress import TrainingProgress
-from decathlete.training.reporting.records import EpochRecord
 from decathlete.workflows.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from decathlete.training.reporting.records import EpochRecord
 
 LINE_EVERY_S = 15.0
 

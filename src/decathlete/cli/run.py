@@ -12,13 +12,13 @@ import typer
 from decathlete.cli import options as o
 from decathlete.cli.advanced_training_options import FullTrainArguments
 from decathlete.cli.cluster_options import WorkerArguments
-from decathlete.cli.component_settings import ENGINE, choose_engine
-from decathlete.cli.config_file import explicit_options
+from decathlete.cli.component_settings import ENGINE, choose_engine, split_image_formats
 from decathlete.cli.metric_options import Metrics, parse_metrics
 from decathlete.cli.option_values import parse_fold, parse_spacing
 from decathlete.cli.pipeline_options import ConfigurationArguments, SelectionArguments, WorkspaceArguments
 from decathlete.cli.plain_folders import PlainFolderArguments
 from decathlete.cli.plan_options import Adapt, FullPlanArguments
+from decathlete.cli.precedence import explicit_options
 from decathlete.cli.prediction_options import Engine, SlidingWindowArguments
 from decathlete.cli.terminal import echo
 from decathlete.core.assignments import split_assignments_of
@@ -79,7 +79,8 @@ def run(
     _reject_conflicts(fold, folds, fold_resources, case_workers.cluster)
     selection.check(explicit)
     which, held_out = configuration.choose(context), parse_fold(fold)
-    of_engine, others = split_assignments_of([ENGINE], plan.set_ or ())
+    image_formats, assignments = split_image_formats(plan.set_)
+    of_engine, others = split_assignments_of([ENGINE], assignments)
     assigned = split_assignments(others)
     if selection.total_time is not None:
         explicit |= {"max_time": selection.total_time}
@@ -91,6 +92,7 @@ def run(
         "workspace": folders.to_workspace(),
         "plan_options": replace(plan.to_plan_options(), preset=configuration.preset, overrides=assigned.plan),
         "spacing": parse_spacing(spacing),
+        "image_formats": image_formats,
         "config": make_config(dims=dims_of(which), fold=held_out),
         "adapt": adapt,
         "predict_options": windows.to_predict_options(
@@ -104,20 +106,12 @@ def run(
         "overwrite": overwrite,
         "reporter": reporter,
     }
-    task = plain_folders.describe(
-        dataset,
-        workspace=options["workspace"],
-        group_by=plan.group_by,
-        spacing=options["spacing"],
-        overwrite=overwrite,
-        reporter=reporter,
-    )
+    task = plain_folders.describe(dataset, group_by=plan.group_by, options=options, reporter=reporter)
     with case_workers.open(context) as workers:
         options["workers"] = workers
         if selection.configurations is not None:
-            _run_configurations(
-                task, selection.configurations, folds, selection, config_2d=make_config(dims=2), options=options
-            )
+            config_2d = make_config(dims=2)
+            _run_configurations(task, selection.configurations, folds, selection, config_2d=config_2d, options=options)
         elif folds is None:
             _run_fold(task, held_out, options)
         else:

@@ -9,7 +9,8 @@ import typer
 
 from decathlete.cli import options as o
 from decathlete.cli.cluster_options import WorkerArguments
-from decathlete.cli.metric_options import Metrics, MetricSettings, Tolerance, parse_metrics
+from decathlete.cli.component_settings import MetricAndFormatSettings, split_image_formats
+from decathlete.cli.metric_options import Metrics, Tolerance, parse_metrics
 from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
 
@@ -27,7 +28,7 @@ def evaluate(
     ] = None,
     metrics: Metrics = None,
     tolerance: Tolerance = None,
-    set_: MetricSettings = None,
+    set_: MetricAndFormatSettings = None,
     spacing: o.Spacing = None,
     regions: o.Regions = None,
     regions_order: o.RegionsOrder = None,
@@ -40,6 +41,7 @@ def evaluate(
     from decathlete.core.regions import parse_order
     from decathlete.evaluation.evaluate import evaluate as evaluate_predictions
 
+    image_formats, of_metrics = split_image_formats(set_)
     with case_workers.open(context) as workers:
         scores = evaluate_predictions(
             preds,
@@ -47,10 +49,11 @@ def evaluate(
             output=output,
             overwrite=overwrite,
             spacing=parse_spacing(spacing),
+            image_formats=image_formats,
             regions=regions,
             regions_order=parse_order(regions_order),
             brats=brats,
-            metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=set_),
+            metrics=parse_metrics(metrics, tolerance_mm=tolerance, settings=of_metrics),
             workers=workers,
         )
     if as_json:

@@ -15,8 +15,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from decathlete.cli.config_file import apply_precedence, option_spellings
+from decathlete.cli.config_file import option_spellings
 from decathlete.cli.options import Config, Plugin
+from decathlete.cli.precedence import apply_precedence
 from decathlete.cli.renamed_options import reject_renamed
 from decathlete.core.signatures import field_parameters
 

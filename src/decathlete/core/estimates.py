@@ -13,11 +13,11 @@ FLOAT_BYTES = 4
 MEMORY_SHARE = 0.9
 """Share of the free memory that cases may fill; the rest is for all that is not estimated."""
 CHECK_BYTES = (4, 4)
-"""Checking: bytes per voxel of a file, and for each channel besides."""
+"""Checking: bytes per voxel of a file, and in addition those of each channel."""
 FINGERPRINT_BYTES = (0, 10)
-"""Measuring the fingerprint: bytes per voxel of a file, and for each channel besides."""
+"""Measuring the fingerprint: bytes per voxel of a file, and in addition those of each channel."""
 PREPARE_BYTES = (6, 9)
-"""Preparing without resampling: bytes per voxel of a file, and for each channel besides."""
+"""Preparing without resampling: bytes per voxel of a file, and in addition those of each channel."""
 RESAMPLE_BYTES, RESAMPLED_BYTES = (3, 15), (0, 7)
 """Preparing with resampling: the same, per voxel of the file and per voxel of the prepared grid."""
 POSTPROCESS_BYTES = 9

@@ -27,9 +27,7 @@ from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import ConfigDict, ValidationError
 
 from decathlete.core.component_names import builtin_names
 from decathlete.core.schema import Schema, describe
@@ -278,34 +276,6 @@ class Registry(Generic[T]):
             remedy=f"choose among {', '.join(self.names())}, or install the package that has it",
             code="E-COMPONENT-UNKNOWN",
         )
-
-
-class ComponentField:
-    """Marks a field of a schema that holds a component's settings.
-
-    For example ``loss: Annotated[ComponentSettings, ComponentField(LOSSES)]``.
-
-    In a file it is the name alone, or ``{"name": ..., **settings}``; in Python also the settings themselves.
-    """
-
-    def __init__(self, registry: Registry[Any]) -> None:
-        self._registry = registry
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self._validated,
-            serialization=core_schema.plain_serializer_function_ser_schema(ComponentSettings.to_config),
-        )
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [{"type": "string"}, {"type": "object"}]}
-
-    def _validated(self, value: Any) -> ComponentSettings:
-        """Validate as :meth:`Registry.settings` does; its problems become those of the field."""
-        try:
-            return self._registry.settings(value)
-        except OptionError as problem:
-            raise ValueError(problem.problem) from None
 
 
 def registries() -> dict[str, Registry[Any]]:

@@ -33,7 +33,7 @@ def brats_regions(labels: LabelSet) -> Regions:
     Raises:
         OptionError: the names are ambiguous; lists every such name.
     """
-    parts = {c.value: _parse_name(c.name) for c in labels.foreground}
+    parts = {c.value: tumour_part(c.name) for c in labels.foreground}
     problems = [
         f"label {c.value} is called {c.name!r}, which is not clearly one of oedema, necrosis, non-enhancing, enhancing"
         for c in labels.foreground
@@ -53,7 +53,7 @@ def brats_regions(labels: LabelSet) -> Regions:
     }
 
 
-def _parse_name(name: str) -> Part | None:
+def tumour_part(name: str) -> Part | None:
     """Return the part that a label's name describes; ``None`` if it describes none, or two that exclude each other."""
     text, n_oedema = _OEDEMA.subn(" ", _normalize(name))
     text, n_non_enhancing = _NON_ENHANCING.subn(" ", text)

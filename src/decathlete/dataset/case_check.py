@@ -18,6 +18,7 @@ from decathlete.dataset.duplicates import CaseDigests, digest_case
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DecathleteError
 from decathlete.io.format_lookup import is_picture
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import Image, LabelMap, is_grey, match_channels, read_image, read_label
 
 GRID_TOLERANCE_MM = 1e-2
@@ -32,7 +33,7 @@ Read = TypeVar("Read", Image, LabelMap, covariant=True)
 class Reader(Protocol[Read]):
     """Reads a file, see :mod:`decathlete.io.images`."""
 
-    def __call__(self, path: Path, *, spacing: Triple | None) -> Read: ...
+    def __call__(self, path: Path, *, spacing: Triple | None, formats: FormatSettings) -> Read: ...
 
 
 class CaseFindings(Schema):
@@ -121,7 +122,7 @@ class _CaseChecker:
 
     def _read(self, path: Path, read: Reader[Read]) -> Read | None:
         try:
-            return read(path, spacing=self.case.spacing)
+            return read(path, spacing=self.case.spacing, formats=self.case.formats)
         except DecathleteError as problem:
             self._add("error", problem.code, path, problem.problem, problem.remedy or "fix this file")
         except OSError as problem:

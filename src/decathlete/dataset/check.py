@@ -72,7 +72,7 @@ def _check_case(declared: DatasetSpec, case: Case) -> CaseFindings:
     findings = check_case(declared, case)
     if case.label is None or case.structures is None or any(p.severity == "error" for p in findings.problems):
         return findings
-    _, geometry = read_grid(case.structures.image, spacing=case.spacing)
+    _, geometry = read_grid(case.structures.image, spacing=case.spacing, formats=case.formats)
     gaps = contour_gaps(case.label, geometry, case.structures.names)
     found = [
         Problem(
@@ -92,7 +92,7 @@ def _limit_workers(workers: Workers, spec: DatasetSpec, cases: Mapping[str, Case
     if not isinstance(workers, int):
         return workers
     images = {key: case.images for key, case in cases.items()}
-    sizes = sizes_of_largest(images, workers, spacing=spec.spacing)
+    sizes = sizes_of_largest(images, workers, spacing=spec.spacing, formats=spec.formats)
     return limit_workers(workers, {cases[key].id: check_bytes(size) for key, size in sizes.items()}, doing="check")
 
 

@@ -1,8 +1,8 @@
 """Compare the cases of a dataset with each other: spacing, size, intensity of CT, and orientation.
 
-Every rule sorts the cases by one property and looks for a hole in it. The largest part of the cases is the reference;
-the cases on the other side of a hole are named. Unlike a distance from the mean, this finds a fault that half of the
-cases share, and it is silent for a dataset that varies much but without a hole.
+Every rule sorts the cases by one property and looks for a gap in it. The largest part of the cases is the reference;
+the cases on the other side of a gap are named. Unlike a distance from the mean, this finds a fault that half of the
+cases share, and it is silent for a dataset that varies much but without a gap.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ MIN_CASES = 3
 """Fewer cases are not compared: nothing says which of two is usual."""
 
 SCALE_FACTOR = 4.0
-"""Hole in the geometric mean of spacing or size over the axes, as a factor. Thick slices change the mean by less (10 mm
+"""Gap in the geometric mean of spacing or size over the axes, as a factor. Thick slices change the mean by less (10 mm
 instead of 1 mm: 2.2), a wrong unit by 10 or more."""
 
 AXIS_FACTOR = 16.0
-"""Hole in the spacing or size along one axis, as a factor. Slices of 0.5 and 7 mm, or 30 and 450 slices, are usual in
+"""Gap in the spacing or size along one axis, as a factor. Slices of 0.5 and 7 mm, or 30 and 450 slices, are usual in
 one dataset."""
 
 MAX_VOXELS = 2**32
 """Voxels of a deviating case at the spacing of the others, at most: 17 GB for each channel. No scanner makes more."""
 
 CT_OFFSET = 500.0
-"""Hole in the values of CT, HU. The usual mistake, a missing or doubled rescale intercept, shifts by 1000 or 1024; the
+"""Gap in the values of CT, HU. The usual mistake, a missing or doubled rescale intercept, shifts by 1000 or 1024; the
 median of one structure varies by less than 300."""
 
 BRIGHT, FOREGROUND = 2, 3
@@ -70,7 +70,7 @@ def find_deviations(measures: Mapping[str, CaseMeasures]) -> list[Deviation]:
 def _spacings(measures: Mapping[str, CaseMeasures]) -> list[Deviation]:
     spacings = {key: m.spacing for key, m in measures.items()}
     found = []
-    for keys, axis in _holes_of_axes(spacings):
+    for keys, axis in _gaps_of_axes(spacings):
         usual = _median_of_axes([s for key, s in spacings.items() if key not in keys])
         largest = max(_voxels_at(measures[key], usual) for key in keys)
         too_large = f", at which an image would have {largest:.2g} voxels" if largest > MAX_VOXELS else ""
@@ -101,12 +101,12 @@ def _sizes(measures: Mapping[str, CaseMeasures]) -> list[Deviation]:
             f"right), elsewhere {_times(_median_of_axes([s for k, s in shapes.items() if k not in keys]))}",
             remedy="make sure that these files are whole images of the same kind as the others",
         )
-        for keys, axis in _holes_of_axes(shapes)
+        for keys, axis in _gaps_of_axes(shapes)
     ]
 
 
-def _holes_of_axes(values: Mapping[str, Triple]) -> list[tuple[tuple[str, ...], str]]:
-    """Return the keys beyond each hole in the geometric mean and along each axis, and the name of the axis."""
+def _gaps_of_axes(values: Mapping[str, Triple]) -> list[tuple[tuple[str, ...], str]]:
+    """Return the keys beyond each gap in the geometric mean and along each axis, and the name of the axis."""
     logs = {key: np.log(v) for key, v in values.items()}
     found = [(keys, "") for keys in find_separate({k: float(v.mean()) for k, v in logs.items()}, np.log(SCALE_FACTOR))]
     named = {key for keys, _ in found for key in keys}
@@ -116,18 +116,18 @@ def _holes_of_axes(values: Mapping[str, Triple]) -> list[tuple[tuple[str, ...], 
     return found
 
 
-def find_separate(values: Mapping[str, float], hole: float) -> list[tuple[str, ...]]:
-    """Split cases at every hole in the sorted values, and return all parts except the largest.
+def find_separate(values: Mapping[str, float], gap: float) -> list[tuple[str, ...]]:
+    """Split cases at every gap in the sorted values, and return all parts except the largest.
 
     Of two largest parts, the one nearer to 0 is the reference.
 
-    >>> find_separate({"a": 1.0, "b": 1.5, "c": 9.0}, hole=3.0)
+    >>> find_separate({"a": 1.0, "b": 1.5, "c": 9.0}, gap=3.0)
     [('c',)]
     """
     keys = sorted(values, key=lambda key: values[key])
     parts: list[list[str]] = []
     for number, key in enumerate(keys):
-        if number == 0 or values[key] - values[keys[number - 1]] >= hole:
+        if number == 0 or values[key] - values[keys[number - 1]] >= gap:
             parts.append([])
         parts[-1].append(key)
     parts.sort(key=lambda part: (-len(part), abs(median(values[key] for key in part))))

@@ -23,10 +23,16 @@ from decathlete.dataset.manifest_schema import REMEDY, DecathlonManifest, Manife
 from decathlete.dataset.spec import Case, DatasetSpec, id_problems, path_problems
 from decathlete.errors import ManifestError, problems_found
 from decathlete.io.dicom_label import LabelStructures, is_structure_file, structure_names
+from decathlete.io.format_settings import FormatSettings
 
 
 def read_dataset(
-    root: Path, *, group_by: str | None = None, spacing: Triple | None = None, annotated: AnnotatedClasses | None = None
+    root: Path,
+    *,
+    group_by: str | None = None,
+    spacing: Triple | None = None,
+    formats: FormatSettings = (),
+    annotated: AnnotatedClasses | None = None,
 ) -> DatasetSpec:
     """Read the manifest of the dataset in ``root``.
 
@@ -34,6 +40,7 @@ def read_dataset(
         group_by: a regular expression with one group, whose match in a case's id is the case's patient. Without it,
             patients follow from the manifest's ``groups`` object, or from names like ``patient001_frame02``.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        formats: settings of image formats that change how files are read.
         annotated: case id -> names of its annotated classes, instead of the manifest's ``annotated`` object. All
             classes were annotated in a case without an entry.
 
@@ -82,7 +89,7 @@ def read_dataset(
         ),
         structure_codes=manifest.dicom_codes,
     )
-    spec = spec.with_spacing(spacing)
+    spec = spec.read_with(spacing=spacing, formats=formats)
     partial = manifest.annotated if annotated is None else annotated
     listed_in = annotated.path if isinstance(annotated, AnnotatedFile) else root / MANIFEST
     return with_annotated(spec, partial, where=listed_in) if partial else spec

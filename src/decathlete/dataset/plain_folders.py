@@ -19,6 +19,7 @@ from decathlete.dataset.listed_cases import case_ids
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError
 from decathlete.io.format_lookup import is_picture, suffix_of
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.image_files import group_channels
 from decathlete.io.images import is_grey, read_grid, read_volume
 
@@ -113,6 +114,7 @@ def read_plain_folders(
     *,
     group_by: str | None = None,
     spacing: Triple | None = None,
+    formats: FormatSettings = (),
     workers: int = 2,
     progress: CaseProgress | None = None,
 ) -> PlainDataset:
@@ -134,11 +136,11 @@ def read_plain_folders(
     )
     found = names.channels is None and not (folders[0].is_dir() and holds_dicom_series(folders[0]))
     if found:
-        absolute = replace(absolute, channels=",".join(_find_channels(root, absolute)))
+        absolute = replace(absolute, channels=",".join(_find_channels(root, absolute, formats)))
     spec = read_plain_source(
-        root, absolute, group_by=group_by, spacing=spacing, workers=workers, progress=progress
+        root, absolute, group_by=group_by, spacing=spacing, formats=formats, workers=workers, progress=progress
     ).spec
-    _, geometry = read_grid(spec.cases[0].images[0], spacing=spacing)
+    _, geometry = read_grid(spec.cases[0].images[0], spacing=spacing, formats=formats)
     return PlainDataset(folders=folders, spec=spec, found_channels=found, unit=geometry.unit)
 
 
@@ -146,7 +148,7 @@ def _listed(images: Sequence[Path]) -> str | list[str]:
     return str(images[0]) if len(images) == 1 else [str(path) for path in images]
 
 
-def _find_channels(root: Path, names: FileNames) -> list[str]:
+def _find_channels(root: Path, names: FileNames, formats: FormatSettings) -> list[str]:
     """Return names of the channels, from the names of files and the header of the first image."""
     assert names.images is not None  # for the type checker: the caller has set it
     labels = names.labels or names.images
@@ -163,9 +165,9 @@ def _find_channels(root: Path, names: FileNames) -> list[str]:
         detail = problems[0] if problems else "contains no images"
         raise DatasetError(detail, where=names.images, remedy="check --images, --labels and --label-suffix")
     n_files = max(len(case.images) for case in cases)
-    n_channels = n_files if n_files > 1 else read_grid(cases[0].images[0])[0]
+    n_channels = n_files if n_files > 1 else read_grid(cases[0].images[0], formats=formats)[0]
     pictures = [case.images[0] for case in cases if n_files == 1 and is_picture(case.images[0])]
     if pictures:
-        sample = (read_volume(path).array_CZYX for path in pictures[:N_SAMPLED])
+        sample = (read_volume(path, formats=formats).array_CZYX for path in pictures[:N_SAMPLED])
         return ["grey"] if all(len(image) == 1 or is_grey(image) for image in sample) else ["red", "green", "blue"]
     return ["image"] if n_channels == 1 else [f"channel {number}" for number in range(n_channels)]

@@ -16,6 +16,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.structure_codes import StructureCode
 from decathlete.io.dicom_label import LabelStructures
 from decathlete.io.format_lookup import files_of
+from decathlete.io.format_settings import FormatSettings, changed_reading, check_effect
 
 GroupSource = Literal["option", "manifest", "names"]
 """Origin of groups: ``--group-by``, ``groups`` in the manifest (or a table), or a guess from the names of the cases."""
@@ -30,6 +31,7 @@ class Case:
         label: path of the label map; ``None`` for test cases.
         group: the patient; cases of one group are never split. ``None``: a group of its own.
         spacing: z, y, x in mm, for axes whose spacing its files do not contain; ``None``: such files are errors.
+        formats: settings of the image formats of its files.
         structures: of a label that is a DICOM SEG object or RT structure set; ``None``: the label is an image.
         unannotated: values of the classes that were not annotated; empty: all were. One of ``LabelSet.unannotated``.
     """
@@ -39,6 +41,7 @@ class Case:
     label: Path | None = None
     group: str | None = None
     spacing: Triple | None = None
+    formats: FormatSettings = ()
     structures: LabelStructures | None = None
     unannotated: tuple[int, ...] = ()
 
@@ -55,7 +58,7 @@ class DatasetSpec:
         fold_of: case id -> number of the fold that holds it out, if the manifest numbers folds.
         n_declared: numbers of training cases and test images that the manifest declares, if it does.
         unused: parts of the manifest that are not used, each with the reason.
-        spacing: of every case, see :class:`Case`.
+        spacing, formats: of every case, see :class:`Case`.
         structure_codes: class or region -> its code in DICOM objects, which trained models keep.
     """
 
@@ -72,12 +75,25 @@ class DatasetSpec:
     n_declared: tuple[int | None, int | None] = (None, None)
     unused: tuple[str, ...] = ()
     spacing: Triple | None = None
+    formats: FormatSettings = ()
     structure_codes: Mapping[str, StructureCode] = field(default_factory=dict)
 
-    def with_spacing(self, spacing: Triple | None) -> DatasetSpec:
-        """Return a copy whose files are read with ``spacing`` where they contain none."""
-        cases, test_cases = (tuple(replace(c, spacing=spacing) for c in part) for part in (self.cases, self.test_cases))
-        return replace(self, cases=cases, test_cases=test_cases, spacing=spacing)
+    def read_with(self, *, spacing: Triple | None, formats: FormatSettings = ()) -> DatasetSpec:
+        """Return a copy whose files are read with ``spacing`` where they contain none, and with settings of formats."""
+        cases, test_cases = (
+            tuple(replace(case, spacing=spacing, formats=formats) for case in part)
+            for part in (self.cases, self.test_cases)
+        )
+        return replace(self, cases=cases, test_cases=test_cases, spacing=spacing, formats=formats)
+
+    def check_formats(self) -> None:
+        """Check that the settings of image formats change how files of this dataset are read.
+
+        Raises:
+            OptionError: a setting that changes how files are written, or of a format that no file has.
+        """
+        cases = (*self.cases, *self.test_cases)
+        check_effect(self.formats, read=(p for c in cases for p in (*c.images, *([c.label] if c.label else []))))
 
     def digest(self) -> str:
         """Return a digest of the manifest's content and of every file's path, size and modification time.
@@ -97,6 +113,7 @@ class DatasetSpec:
         listed = (p for c in self.cases for p in (*c.images, *([c.label] if c.label else [])))
         files = [stamp(file) for path in listed for file in files_of(path)]
         reading: list[object] = [] if self.spacing is None else [self.spacing]
+        reading += [changed] if (changed := changed_reading(self.formats)) else []
         reading += [case.structures.names for case in self.cases if case.structures is not None]
         partial = {case.id: case.unannotated for case in self.cases if case.unannotated}
         reading += [partial] if partial else []

@@ -1,4 +1,4 @@
-"""Choose the folds of a dataset: recorded, given or dealt; and what the user should know about them."""
+"""Choose the folds of a dataset: recorded, given or random; and what the user should know about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from decathlete.dataset.given_splits import (
 from decathlete.dataset.groups import describe_guess, groups_in_force
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_options import SplitOptions
-from decathlete.dataset.splits import Fold, Splits, deal_unchecked_guess, make_splits
+from decathlete.dataset.splits import Fold, Splits, make_splits, split_as_release_0_1
 from decathlete.dataset.stratify import Presence
 from decathlete.errors import OptionError
 
@@ -39,11 +39,11 @@ class SplitChoice:
 def split_cases(
     spec: DatasetSpec, options: SplitOptions, presence: Presence, *, recorded: Splits | None = None
 ) -> SplitChoice:
-    """Choose the folds: those of ``options.file``, else those beside or in the manifest, else dealt ones.
+    """Choose the folds: those of ``options.file``, else those beside or in the manifest, else a random split.
 
     Args:
         presence: classes of each case.
-        recorded: folds of prepared data. They are kept if the same options asked for them, even if this release deals
+        recorded: folds of prepared data. They are kept if the same options requested them, even if this release splits
             the cases in another way or did not use a list of folds before.
 
     Raises:
@@ -51,9 +51,9 @@ def split_cases(
         ManifestError: the given folds are not valid.
         OptionError: ``options.file`` separates cases that ``--group-by`` puts into one group.
     """
-    given = None if options.deals else find_given_splits(spec, file=options.file)
+    given = None if options.is_random_split else find_given_splits(spec, file=options.file)
     if given is None or _ignored_list_before(recorded, given, spec, options):
-        return _dealt(spec, options, presence, recorded, given)
+        return _split_at_random(spec, options, presence, recorded, given)
     group_of = groups_in_force(spec, options.n_folds)
     _reject_divided_groups(spec, given, group_of)
     return SplitChoice(
@@ -63,7 +63,7 @@ def split_cases(
     )
 
 
-def _dealt(
+def _split_at_random(
     spec: DatasetSpec, options: SplitOptions, presence: Presence, recorded: Splits | None, given: Splits | None
 ) -> SplitChoice:
     splits = make_splits(spec, n_folds=options.n_folds, seed=options.seed, presence=presence)
@@ -85,14 +85,14 @@ def _dealt(
 
 
 def _ignored_list_before(recorded: Splits | None, given: Splits, spec: DatasetSpec, options: SplitOptions) -> bool:
-    """Return whether the folds were dealt although the dataset has a list of folds, as release 0.1 did."""
+    """Return whether the folds are a random split although the dataset has a list of folds, as in release 0.1."""
     if recorded is None or recorded.source is not None or options.file is not None or recorded.folds == given.folds:
         return False
     return _answers(recorded, make_splits(spec, n_folds=options.n_folds, seed=options.seed), spec, options)
 
 
 def _answers(recorded: Splits, fresh: Splits, spec: DatasetSpec, options: SplitOptions) -> bool:
-    """Return whether the recorded folds were dealt for these options."""
+    """Return whether the recorded folds are a random split for these options."""
     if recorded.source is not None:
         return False
     group_of = groups_in_force(spec, options.n_folds)
@@ -101,7 +101,7 @@ def _answers(recorded: Splits, fresh: Splits, spec: DatasetSpec, options: SplitO
         and sorted(i for fold in recorded.folds for i in fold.val) == sorted(group_of)
         and not any(find_divided(fold, group_of) for fold in recorded.folds)
     )
-    return same_request or recorded == deal_unchecked_guess(spec, n_folds=options.n_folds, seed=options.seed)
+    return same_request or recorded == split_as_release_0_1(spec, n_folds=options.n_folds, seed=options.seed)
 
 
 def _reject_divided_groups(spec: DatasetSpec, given: Splits, group_of: dict[str, str]) -> None:
@@ -122,7 +122,7 @@ def _unused_lists(spec: DatasetSpec, used: Splits) -> list[str]:
     lists = [FOLDS] if (spec.root / FOLDS).exists() else []
     lists += [FOLD_NUMBERS] if spec.fold_of else []
     lists += [VALIDATION] if spec.validation else []
-    reason = f"{used.source} is used instead" if used.source else "--n-folds or --split-seed ask for other folds"
+    reason = f"{used.source} is used instead" if used.source else "--n-folds or --split-seed request other folds"
     return [f"{name} is not used as a list of folds: {reason}" for name in lists if name != used.source]
 
 

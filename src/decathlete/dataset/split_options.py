@@ -15,9 +15,9 @@ class SplitOptions:
     """The user's options for the split.
 
     Attributes:
-        n_folds: number of folds that are dealt, at least 2.
-        seed: seed of the dealing.
-        file: a list of folds, which is used instead.
+        n_folds: number of folds of a random split, at least 2.
+        seed: seed of the random split.
+        file: a list of folds that is used instead.
     """
 
     n_folds: int = N_FOLDS
@@ -25,8 +25,8 @@ class SplitOptions:
     file: Path | None = None
 
     @property
-    def deals(self) -> bool:
-        """Whether these options ask for dealt folds, so that folds beside the manifest are not used."""
+    def is_random_split(self) -> bool:
+        """Whether these options request a random split, so that folds beside the manifest are not used."""
         return self.file is None and (self.n_folds, self.seed) != (N_FOLDS, SEED)
 
     def problems(self) -> Iterator[str]:

@@ -34,9 +34,9 @@ class Splits(Schema):
     """All folds. Every case is held out in exactly one fold, unless the user gave the folds.
 
     Attributes:
-        seed: seed of the dealing.
+        seed: seed of the random split.
         grouped: whether some cases belong to one patient.
-        source: the list that the user gave, such as ``splits_final.json``; ``None``: the folds were dealt.
+        source: the list that the user gave, such as ``splits_final.json``; ``None``: a random split.
     """
 
     has_checksum = True
@@ -78,7 +78,7 @@ def make_splits(spec: DatasetSpec, *, n_folds: int = 5, seed: int = 12345, prese
     if n_groups < n_folds:
         log.warning("%d folds instead of %d: there are only %d patients or cases", n_groups, n_folds, n_groups)
         n_folds = n_groups
-    folds = _deal(spec, group_of, n_folds=n_folds, seed=seed, presence=presence or {})
+    folds = _split_groups(spec, group_of, n_folds=n_folds, seed=seed, presence=presence or {})
     return Splits(seed=seed, grouped=n_groups < len(spec.cases), folds=folds)
 
 
@@ -96,20 +96,20 @@ def _nothing_to_hold_out(spec: DatasetSpec) -> DatasetError:
     )
 
 
-def deal_unchecked_guess(spec: DatasetSpec, *, n_folds: int, seed: int) -> Splits:
-    """Return the folds that release 0.1 dealt: any guess of groups was used, and classes were not spread."""
+def split_as_release_0_1(spec: DatasetSpec, *, n_folds: int, seed: int) -> Splits:
+    """Return the folds of release 0.1, which used any guess of groups and did not spread classes over the folds."""
     group_of = all_groups(spec)
     n_groups = len(set(group_of.values()))
-    folds = _deal(spec, group_of, n_folds=min(n_folds, n_groups), seed=seed, presence={})
+    folds = _split_groups(spec, group_of, n_folds=min(n_folds, n_groups), seed=seed, presence={})
     return Splits(seed=seed, grouped=n_groups < len(spec.cases), folds=folds)
 
 
-def _deal(
+def _split_groups(
     spec: DatasetSpec, group_of: Mapping[str, str], *, n_folds: int, seed: int, presence: Presence
 ) -> tuple[Fold, ...]:
     names = sorted(set(group_of.values()))
 
-    def deal(attempt: int) -> NDArray[np.int64]:
+    def assign_folds(attempt: int) -> NDArray[np.int64]:
         order = stream(seed, "splits", *([attempt] if attempt else [])).permutation(len(names))
         fold_of = np.empty(len(names), np.int64)
         fold_of[order] = np.arange(len(names)) % n_folds
@@ -118,7 +118,7 @@ def _deal(
     classes: dict[str, frozenset[str]] = {}
     for case_id, name in group_of.items():
         classes[name] = classes.get(name, frozenset()) | presence.get(case_id, frozenset())
-    fold_of = dict(zip(names, spread_classes(names, classes, deal).tolist(), strict=True))
+    fold_of = dict(zip(names, spread_classes(names, classes, assign_folds).tolist(), strict=True))
     held_out: list[set[str]] = [set() for _ in range(n_folds)]
     for case_id, name in group_of.items():
         held_out[fold_of[name]].add(case_id)

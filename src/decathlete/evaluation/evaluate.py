@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.saved import check_scores, save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.io.dicom_label import LabelStructures
+from decathlete.io.format_settings import FormatSettings, check_effect, format_settings
 from decathlete.io.images import read_grid, read_label
 from decathlete.io.largest_images import sizes_of_largest
 from decathlete.io.volumes import LabelMap
@@ -49,6 +51,7 @@ def evaluate(
     metrics: Sequence[MetricChoice] | None = None,
     tolerance_mm: float | None = None,
     spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     workers: Workers = 2,
 ) -> Scores:
     """Score every label map of a folder against the prediction of the same id (file name without its suffix).
@@ -61,6 +64,7 @@ def evaluate(
         regions, regions_order, brats: score these regions instead of classes, see :class:`~decathlete.PlanOptions`.
         metrics, tolerance_mm: see :func:`~decathlete.evaluation.metrics.make_metrics`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        image_formats: settings of image formats that change how files are read, by the name of the format.
         workers: number of cases that are scored in parallel, or an executor (:func:`decathlete.connect_cluster`).
 
     Raises:
@@ -76,12 +80,14 @@ def evaluate(
         check_output_folder(output)
     with locked_folder(output) if output is not None else nullcontext():
         pairs = _pairs(predictions, labels_folder)
+        formats = format_settings(image_formats or {})
+        check_effect(formats, read=(path for pair in pairs.values() for path in pair))
         if output is not None and not overwrite:
             check_scores(output, case_ids=list(pairs), metrics=used)
         require_shared(workers, reads=[predictions, labels_folder])
-        declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, spacing, workers=workers)
+        declared = labels or declared_labels(labels_folder) or _labels_seen(pairs, spacing, formats, workers=workers)
         scored = resolve_labels(declared, regions=regions, order=regions_order, brats=brats)
-        scores = evaluate_pairs(pairs, scored, metrics=used, spacing=spacing, workers=workers)
+        scores = evaluate_pairs(pairs, scored, metrics=used, spacing=spacing, formats=formats, workers=workers)
         if output is not None:
             save_scores(scores, output, overwrite=overwrite)
         return scores
@@ -101,11 +107,13 @@ def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
     return {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
 
 
-def _labels_seen(pairs: dict[str, Pair], spacing: Triple | None, *, workers: Workers) -> LabelSet:
+def _labels_seen(
+    pairs: dict[str, Pair], spacing: Triple | None, formats: FormatSettings, *, workers: Workers
+) -> LabelSet:
     seen: set[int] = set()
     problems = []
-    workers = _limit_workers(workers, pairs, spacing)
-    for outcome in map_cases(partial(_values, spacing=spacing), pairs, workers=workers):
+    workers = _limit_workers(workers, pairs, spacing, formats)
+    for outcome in map_cases(partial(_values, spacing=spacing, formats=formats), pairs, workers=workers):
         seen |= outcome.value or set()
         if outcome.error is not None:
             problems.append(f"case {outcome.case_id}: {outcome.error}")
@@ -115,16 +123,19 @@ def _labels_seen(pairs: dict[str, Pair], spacing: Triple | None, *, workers: Wor
     return labels_of_values(seen)
 
 
-def _limit_workers(workers: Workers, pairs: Mapping[str, Pair], spacing: Triple | None) -> Workers:
+def _limit_workers(
+    workers: Workers, pairs: Mapping[str, Pair], spacing: Triple | None, formats: FormatSettings
+) -> Workers:
     """Lower ``workers`` to the number of pairs that fit into memory; an executor is returned as it is."""
     if not isinstance(workers, int):
         return workers
-    sizes = sizes_of_largest({case_id: (truth,) for case_id, (_, truth) in pairs.items()}, workers, spacing=spacing)
+    truths = {case_id: (truth,) for case_id, (_, truth) in pairs.items()}
+    sizes = sizes_of_largest(truths, workers, spacing=spacing, formats=formats)
     return limit_workers(workers, {case_id: score_bytes(size) for case_id, size in sizes.items()}, doing="score")
 
 
-def _values(pair: Pair, *, spacing: Triple | None) -> set[int]:
-    return {int(v) for path in pair for v in np.unique(read_label(path, spacing=spacing).array_ZYX)}
+def _values(pair: Pair, *, spacing: Triple | None, formats: FormatSettings) -> set[int]:
+    return {int(v) for path in pair for v in np.unique(read_label(path, spacing=spacing, formats=formats).array_ZYX)}
 
 
 def evaluate_pairs(
@@ -133,6 +144,7 @@ def evaluate_pairs(
     *,
     metrics: Sequence[Metric] | None = None,
     spacing: Triple | None = None,
+    formats: FormatSettings = (),
     structures: Mapping[str, LabelStructures] | None = None,
     unannotated: Mapping[str, Sequence[int]] | None = None,
     workers: Workers = 2,
@@ -141,7 +153,7 @@ def evaluate_pairs(
 
     Args:
         metrics: ``None``: the default ones, see :func:`~decathlete.evaluation.metrics.make_metrics`.
-        spacing: z, y, x in mm, for files that do not contain their spacing.
+        spacing, formats: see :mod:`decathlete.io.images`.
         structures: case id -> how its truth is read, for those that are DICOM SEG objects or RT structure sets.
         unannotated: case id -> values of the classes that were not annotated in it, which are not scored.
 
@@ -158,15 +170,15 @@ def evaluate_pairs(
         )
     structures = structures or {}
     with_grid = {i: (prediction, structures[i].image if i in structures else t) for i, (prediction, t) in pairs.items()}
-    _check_grids(with_grid, spacing)
+    _check_grids(with_grid, spacing, formats)
     scored: list[CaseScores] = []
     problems: list[str] = []
     work = {
         case_id: (case_id, *pair, structures.get(case_id), tuple((unannotated or {}).get(case_id, ())))
         for case_id, pair in pairs.items()
     }
-    workers = _limit_workers(workers, with_grid, spacing)
-    score = partial(_score_files, labels=labels, metrics=used, spacing=spacing)
+    workers = _limit_workers(workers, with_grid, spacing, formats)
+    score = partial(_score_files, labels=labels, metrics=used, spacing=spacing, formats=formats)
     for outcome in map_cases(score, work, workers=workers):
         if outcome.value is not None:
             scored.append(outcome.value)
@@ -176,7 +188,7 @@ def evaluate_pairs(
         raise problems_found(
             sorted(problems), where=_folder(pairs), remedy="fix these files; nothing was scored", kind=DatasetError
         )
-    _, grid = read_grid(next(iter(with_grid.values()))[1], spacing=spacing)
+    _, grid = read_grid(next(iter(with_grid.values()))[1], spacing=spacing, formats=formats)
     return Scores.of(scored, used, unit=grid.unit)
 
 
@@ -184,10 +196,10 @@ def _folder(pairs: Mapping[str, Pair]) -> Path:
     return next(iter(pairs.values()))[0].parent
 
 
-def _check_grids(pairs: Mapping[str, Pair], spacing: Triple | None) -> None:
+def _check_grids(pairs: Mapping[str, Pair], spacing: Triple | None, formats: FormatSettings) -> None:
     unreadable, mismatches = [], []
     for case_id, pair in pairs.items():
-        compared = attempt(case_id, partial(_compare_grids, spacing=spacing), pair)
+        compared = attempt(case_id, partial(_compare_grids, spacing=spacing, formats=formats), pair)
         if compared.error is not None:
             unreadable.append(f"case {case_id}: {compared.error}")
         elif compared.value:
@@ -205,9 +217,9 @@ def _check_grids(pairs: Mapping[str, Pair], spacing: Triple | None) -> None:
         )
 
 
-def _compare_grids(pair: Pair, spacing: Triple | None) -> list[str]:
-    prediction, truth = pair
-    return read_grid(truth, spacing=spacing)[1].differences(read_grid(prediction, spacing=spacing)[1])
+def _compare_grids(pair: Pair, spacing: Triple | None, formats: FormatSettings) -> list[str]:
+    prediction, truth = (read_grid(path, spacing=spacing, formats=formats)[1] for path in pair)
+    return truth.differences(prediction)
 
 
 def _score_files(
@@ -216,10 +228,11 @@ def _score_files(
     labels: LabelSet,
     metrics: Sequence[Metric],
     spacing: Triple | None,
+    formats: FormatSettings,
 ) -> CaseScores:
     case_id, prediction_path, truth_path, structures, unannotated = item
-    truth = _read_declared(truth_path, labels, spacing, structures)
-    prediction = _read_declared(prediction_path, labels, spacing)
+    read = partial(_read_declared, labels=labels, spacing=spacing, formats=formats)
+    truth, prediction = read(truth_path, structures=structures), read(prediction_path)
     return score_case(
         prediction.array_ZYX,
         truth.array_ZYX,
@@ -232,9 +245,14 @@ def _score_files(
 
 
 def _read_declared(
-    path: Path, labels: LabelSet, spacing: Triple | None, structures: LabelStructures | None = None
+    path: Path,
+    *,
+    labels: LabelSet,
+    spacing: Triple | None,
+    formats: FormatSettings,
+    structures: LabelStructures | None = None,
 ) -> LabelMap:
-    label = read_label(path, spacing=spacing, structures=structures)
+    label = read_label(path, spacing=spacing, formats=formats, structures=structures)
     if undeclared := labels.find_undeclared_values(label.array_ZYX):
         raise ImageError(
             f"values {_some(undeclared)} are not declared (declared: {_some(labels.values)})",

@@ -13,6 +13,7 @@ from decathlete.core.geometry import Triple
 from decathlete.dataset.spec import Case
 from decathlete.errors import StoreError
 from decathlete.inference.prepared_inputs import is_store
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import find_inputs, read_channels
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
@@ -40,7 +41,7 @@ def images_of(plan: Plan, source: Path) -> Images:
                 code="E-STORE-MISSING",
             )
         return images
-    return {case_id: partial(_read, case_id, files, plan, None) for case_id, files in _files(plan, source).items()}
+    return {case_id: partial(_read, case_id, files, plan) for case_id, files in _files(plan, source).items()}
 
 
 def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = None) -> Images:
@@ -63,15 +64,21 @@ def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = Non
 
 def case_images(plan: Plan, cases: Iterable[Case]) -> Images:
     """Return cases of a raw dataset."""
-    return {case.id: partial(_read, case.id, case.images, plan, case.spacing) for case in cases}
+    return {case.id: partial(_read, case.id, case.images, plan, case.spacing, case.formats) for case in cases}
 
 
 def _files(plan: Plan, source: Path) -> Mapping[str, Sequence[Path]]:
     return find_inputs(source, n_channels=len(plan.channels))
 
 
-def _read(case_id: str, files: Sequence[Path], plan: Plan, spacing: Triple | None) -> NDArray[np.float32]:
-    image = read_channels(files, spacing=spacing, n_channels=len(plan.channels))
+def _read(
+    case_id: str,
+    files: Sequence[Path],
+    plan: Plan,
+    spacing: Triple | None = None,
+    formats: FormatSettings = (),
+) -> NDArray[np.float32]:
+    image = read_channels(files, spacing=spacing, formats=formats, n_channels=len(plan.channels))
     image_CZYX = prepare(image, plan, case_id=case_id).image_CZYX
     # The first stage of a cascade is not run here: as if it had found nothing.
     nothing_SZYX = np.zeros((plan.n_previous, *image_CZYX.shape[1:]), np.float32)

@@ -33,7 +33,7 @@ from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import PreparedInput
 from decathlete.inference.prepared_inputs import read_stored
 from decathlete.inference.requirements import limit_prediction
-from decathlete.io.format_settings import check_effect
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import find_inputs, read_channels
 from decathlete.preprocessing.store import StoredCase
 
@@ -105,28 +105,8 @@ def predict_files(
         CasesFailedError: at the end, if some cases failed.
     """
     models = LocalCasePredictor(predictor) if isinstance(predictor, Predictor) else predictor
-    cases: Mapping[str, Sequence[Path]] | Sequence[StoredCase]
     failed = dict(unusable)
-    if isinstance(inputs, Path):
-        cases = find_inputs(inputs, n_channels=models.facts.n_channels, failures=failed)
-    else:
-        cases = inputs
-    if not cases:
-        _raise_failures(failed)
-        where = inputs if isinstance(inputs, Path) else None
-        raise ImageError(
-            "there are no images to predict",
-            where=where,
-            remedy="name an image or a folder of images",
-            code="E-IMAGE-NOT-FOUND",
-        )
-    if isinstance(cases, Mapping):
-        kind.check(cases)
-        jobs = make_jobs(cases, output, save_probabilities=save_probabilities, suffix=kind.suffix)
-    else:
-        kind.check({case.case_id: (case.folder,) for case in cases})
-        jobs = stored_jobs(cases, output, save_probabilities=save_probabilities, suffix=kind.suffix)
-    check_effect(kind.settings_of_formats, [job.label for job in jobs.values()])
+    jobs = _make_jobs(_find_cases(inputs, models, failed), output, kind=kind, save_probabilities=save_probabilities)
     settings = kind.recorded(_with_spacing(models.facts.settings, spacing))
     with locked_folder(output):
         models.require_shared(reads=_example_inputs(jobs), writes=[output])
@@ -135,7 +115,7 @@ def predict_files(
         if not overwrite:
             conflicts = (path for job in open_jobs.values() for path in find_conflicts(job, settings))
             raise_conflicts(conflicts, output)
-        limit_prediction(models, open_jobs, output, spacing=spacing)
+        limit_prediction(models, open_jobs, output, spacing=spacing, formats=kind.settings_of_formats)
         failures = _predict(open_jobs, models, spacing, kind, done, progress, total=len(jobs))
         if not isinstance(models, LocalCasePredictor):
             remove_partials(output)  # of worker processes that were killed
@@ -143,6 +123,51 @@ def predict_files(
     if failures:
         raise CasesFailedError(failures, n_done=len(done), doing="predict")
     return [done[case_id] for case_id in jobs]
+
+
+def _find_cases(
+    inputs: Path | Mapping[str, Sequence[Path]] | Sequence[StoredCase],
+    models: CasePredictor,
+    failed: dict[str, ImageError],
+) -> Mapping[str, Sequence[Path]] | Sequence[StoredCase]:
+    """Return the cases of the inputs, at least one; those whose files cannot be used are added to ``failed``.
+
+    Raises:
+        ImageError: there are no images, or none can be used.
+        CasesFailedError: several cannot be used, and no other is there.
+    """
+    cases = (
+        find_inputs(inputs, n_channels=models.facts.n_channels, failures=failed) if isinstance(inputs, Path) else inputs
+    )
+    if not cases:
+        _raise_failures(failed)
+        raise ImageError(
+            "there are no images to predict",
+            where=inputs if isinstance(inputs, Path) else None,
+            remedy="name an image or a folder of images",
+            code="E-IMAGE-NOT-FOUND",
+        )
+    return cases
+
+
+def _make_jobs(
+    cases: Mapping[str, Sequence[Path]] | Sequence[StoredCase],
+    output: Path,
+    *,
+    kind: OutputKind,
+    save_probabilities: bool,
+) -> dict[str, Job]:
+    """Return a job for each case.
+
+    Raises:
+        OptionError: an input cannot be written as this kind.
+        OutputError: ``output`` contains the inputs.
+    """
+    if isinstance(cases, Mapping):
+        kind.check(cases)
+        return make_jobs(cases, output, save_probabilities=save_probabilities, suffix=kind.suffix)
+    kind.check({case.case_id: (case.folder,) for case in cases})
+    return stored_jobs(cases, output, save_probabilities=save_probabilities, suffix=kind.suffix)
 
 
 def _raise_failures(failed: Mapping[str, ImageError]) -> None:
@@ -185,7 +210,8 @@ def _predict(
 ) -> dict[str, str]:
     """Predict ``jobs`` and add them to ``done``; return case -> message of those that failed."""
     settings = kind.recorded(_with_spacing(models.facts.settings, spacing))
-    read, write = partial(_read_job, spacing=spacing), partial(_write_job, spacing=spacing, kind=kind)
+    read = partial(_read_job, spacing=spacing, formats=kind.settings_of_formats)
+    write = partial(_write_job, spacing=spacing, kind=kind)
     failures: dict[str, str] = {}
     for outcome in models.run(jobs, read=read, write=write):
         if outcome.value is None:
@@ -214,12 +240,14 @@ def _check_name(job: Job) -> None:
         )
 
 
-def _read_job(predictor: Predictor, job: Job, *, spacing: Triple | None) -> CaseRequest[_ReadJob]:
+def _read_job(
+    predictor: Predictor, job: Job, *, spacing: Triple | None, formats: FormatSettings
+) -> CaseRequest[_ReadJob]:
     _check_name(job)
     if job.stored is not None:
         return _request(job, read_stored(job.stored, predictor))
     with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-        image = read_channels(job.images, spacing=spacing, n_channels=predictor.n_channels)
+        image = read_channels(job.images, spacing=spacing, formats=formats, n_channels=predictor.n_channels)
     return _request(job, predictor.prepare(image, job.case_id))
 
 

@@ -47,6 +47,11 @@ def stored_cases(folder: Path, preparation_digests: Sequence[str]) -> Sequence[S
     return cases
 
 
+def raw_files(cases: Sequence[StoredCase]) -> dict[str, tuple[Path, ...]]:
+    """Return the names of the files that cases were prepared from."""
+    return {case.case_id: tuple(map(Path, case.record.raw.files)) for case in cases if case.record.raw is not None}
+
+
 def read_stored(case: StoredCase, predictor: Predictor) -> PreparedInput:
     """Read a stored case; the result is what :meth:`Predictor.prepare` makes of the raw image, bit for bit."""
     raw = case.record.raw

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from decathlete.inference.batching.case_predictor import CasePredictor, LocalCas
 from decathlete.inference.output.files import Job
 from decathlete.inference.predict import Predictor
 from decathlete.inference.windows.memory import DEFAULT_SUMS_BYTES
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.largest_images import size_of_image, sizes_of_largest, stored_file_bytes
 from decathlete.preprocessing.requirements import prepared_voxels
 
@@ -36,7 +38,12 @@ _REMEDY = "free disk space, or choose an output folder on another disk"
 
 
 def limit_prediction(
-    models: CasePredictor, jobs: Mapping[str, Job], output: Path, *, spacing: Triple | None = None
+    models: CasePredictor,
+    jobs: Mapping[str, Job],
+    output: Path,
+    *,
+    spacing: Triple | None = None,
+    formats: FormatSettings = (),
 ) -> None:
     """Check that the predictions fit on the disk, and predict one case at a time if memory is short.
 
@@ -46,11 +53,11 @@ def limit_prediction(
     if not jobs:
         return
     local = models.predictor if isinstance(models, LocalCasePredictor) else None
-    sizes = _sizes_of_largest(jobs, local, spacing)
+    sizes = _sizes_of_largest(jobs, local, spacing, formats)
     if not sizes:
         return
     n_outputs = models.facts.labels.n_outputs
-    n_bytes = _files_bytes(jobs, sizes, n_outputs, spacing)
+    n_bytes = _files_bytes(jobs, sizes, n_outputs, partial(size_of_image, spacing=spacing, formats=formats))
     if local is not None:
         limit = sums_limit_of(local)
         n_bytes += max(spilled_bytes(size, n_outputs, sums_limit=limit) for size in sizes.values())
@@ -68,7 +75,7 @@ def sums_limit_of(predictor: Predictor) -> int | None:
 
 
 def _sizes_of_largest(
-    jobs: Mapping[str, Job], predictor: Predictor | None, spacing: Triple | None
+    jobs: Mapping[str, Job], predictor: Predictor | None, spacing: Triple | None, formats: FormatSettings
 ) -> dict[str, CaseSize]:
     stored = {case_id: job.stored for case_id, job in jobs.items() if job.stored is not None}
     if stored:
@@ -82,16 +89,21 @@ def _sizes_of_largest(
         }
     prepared = prepared_voxels(predictor.ensembles[0].plan) if predictor is not None else None
     images = {case_id: job.images for case_id, job in jobs.items()}
-    return sizes_of_largest(images, _N_LARGEST, spacing=spacing, prepared=prepared)
+    return sizes_of_largest(images, _N_LARGEST, spacing=spacing, formats=formats, prepared=prepared)
 
 
-def _files_bytes(jobs: Mapping[str, Job], sizes: Mapping[str, CaseSize], n_outputs: int, spacing: Triple | None) -> int:
+def _files_bytes(
+    jobs: Mapping[str, Job],
+    sizes: Mapping[str, CaseSize],
+    n_outputs: int,
+    size_of: Callable[[Sequence[Path]], CaseSize],
+) -> int:
     """Return the size of the written files: with probabilities from all headers, else as the files' sizes suggest."""
     if any(job.probabilities for job in jobs.values()):
         n_voxels = 0
         for case_id, job in jobs.items():
             with suppress(DecathleteError, OSError):
-                n_voxels += (sizes.get(case_id) or size_of_image(job.images, spacing=spacing)).n_voxels
+                n_voxels += (sizes.get(case_id) or size_of(job.images)).n_voxels
         return predicted_files_bytes(n_voxels, n_outputs, probabilities=True)
     stored = {case_id: sum(map(stored_file_bytes, job.images)) for case_id, job in jobs.items()}
     seen = sum(stored[case_id] for case_id in sizes)

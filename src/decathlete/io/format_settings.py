@@ -1,4 +1,4 @@
-"""Settings of image formats: how the files that a command writes are written. They change no voxel."""
+"""Settings of image formats: how the files of a format are read, and how those that a command writes are written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import OptionError
-from decathlete.io.format_lookup import format_of_suffix, suffix_of
+from decathlete.io.format_lookup import find_format, format_of_suffix, suffix_of
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
+
+ImageFormats = dict[str, dict[str, JsonValue]]
+"""Settings of image formats in a file: the format's name -> its settings."""
+FormatSettings = Sequence[ComponentSettings]
+"""Settings of image formats, at most one for each format; a format without settings among them has its defaults."""
 
 
 def format_settings(given: Mapping[str, Any]) -> tuple[ComponentSettings, ...]:
@@ -37,31 +44,59 @@ def changed_settings(settings: Iterable[ComponentSettings]) -> dict[str, dict[st
     return {name: values for name, values in dumped.items() if values}
 
 
-def check_effect(settings: Sequence[ComponentSettings], files: Iterable[Path]) -> None:
-    """Check that settings are those of files that are written.
+def changed_reading(settings: Iterable[ComponentSettings]) -> dict[str, dict[str, Any]]:
+    """Return those settings that differ from the defaults and change how images are read, by the format's name."""
+    changed = changed_settings(settings)
+    reading = {name: {k: v for k, v in values.items() if changes_reading(name, k)} for name, values in changed.items()}
+    return {name: values for name, values in reading.items() if values}
 
-    Args:
-        files: that are written.
+
+def changes_reading(name: str, setting: str) -> bool:
+    """Return whether a setting of the format called ``name`` changes how its images are read.
 
     Raises:
-        OptionError: none of them has the format of some settings.
+        OptionError: an unknown format.
+    """
+    return setting in IMAGE_FORMATS.resolve(name).cls.reading_settings
+
+
+def check_effect(settings: FormatSettings, *, read: Iterable[Path] = (), written: Iterable[Path] = ()) -> None:
+    """Check that settings are those of files that are read or written.
+
+    Args:
+        read: images that are read.
+        written: files that are written.
+
+    Raises:
+        OptionError: no file that is read or written has the format of a setting that changes reading; or none that is
+            written has the format of another setting.
     """
     if not settings:
         return
-    suffixes = {suffix for path in files if (suffix := suffix_of(path.name)) is not None}
-    written = {format_of_suffix(suffix).settings.component for suffix in suffixes}
+    suffixes = {suffix for path in written if (suffix := suffix_of(path.name)) is not None}
+    written_formats = {format_of_suffix(suffix).settings.component for suffix in suffixes}
+    read_formats = {found.settings.component for path in read if (found := find_format(path)) is not None}
     for given in settings:
-        if given.component not in written:
-            raise OptionError(
-                f"the settings of the image format {given.component} have no effect: no file is written in it"
-                + (f" (but in {', '.join(sorted(written))})" if written else ""),
-                remedy=f"leave out image_format.{given.component}, or choose the format of the files",
-                code="E-OPTION-CONFLICT",
-            )
+        name = given.component
+        for setting in sorted(given.model_fields_set) or [""]:
+            reads = changes_reading(name, setting)
+            used = read_formats | written_formats if reads else written_formats
+            if name not in used:
+                raise _no_effect(name, setting, "read or written" if reads else "written", used)
 
 
-def writer_of_suffix(suffix: str, settings: Iterable[ComponentSettings] = ()) -> ImageFormat:
-    """Return the format that has ``suffix``, with its settings among ``settings``, or else with its defaults."""
-    found = format_of_suffix(suffix)
+def _no_effect(name: str, setting: str, done: str, used: Iterable[str]) -> OptionError:
+    what = f"the setting {setting}" if setting else "the settings"
+    verb = "has" if setting else "have"
+    others = f" (but in {', '.join(sorted(used))})" if used else ""
+    return OptionError(
+        f"{what} of the image format {name} {verb} no effect: no file is {done} in it{others}",
+        remedy=f"leave out image_format.{name}{'.' if setting else ''}{setting}, or choose the format of the files",
+        code="E-OPTION-CONFLICT",
+    )
+
+
+def with_settings(found: ImageFormat, settings: Iterable[ComponentSettings]) -> ImageFormat:
+    """Return a format with its settings among ``settings``, or else with its defaults."""
     chosen = [given for given in settings if given.component == found.settings.component]
     return IMAGE_FORMATS.build(chosen[-1]) if chosen else found

@@ -96,7 +96,7 @@ def find_inputs(
         raise missing_image(path)
     tree = FolderTree(root=path)
     unusable: Failures = {}
-    cases = _cases_of_folder(tree, n_channels, unusable)
+    cases = cases_of_folder(tree, n_channels, unusable)
     if unusable and failures is None:
         raise next(iter(unusable.values()))
     if failures is not None:
@@ -112,7 +112,7 @@ def find_inputs(
     return cases
 
 
-def _cases_of_folder(tree: FolderTree, n_channels: int | None, failures: Failures) -> dict[str, tuple[Path, ...]]:
+def cases_of_folder(tree: FolderTree, n_channels: int | None, failures: Failures) -> dict[str, tuple[Path, ...]]:
     """Find all cases of a folder; those that cannot be used are added to ``failures``, the rest to ``tree.unused``."""
     entries = tree.entries(tree.root)
     images, pictures = split_pictures(p for p in entries if p.is_file() and is_image_name(p, slices=False))

@@ -1,13 +1,15 @@
 """Read and write images and label maps of any known format, always with their grid in the world.
 
-Readers have an argument ``spacing``: z, y, x in mm, for axes whose spacing the file does not contain. Without it, such
-a file is an error if its format has a field for the spacing, and an image in pixels if it has none.
+Readers have two arguments in common: ``spacing``, z, y, x in mm, for axes whose spacing the file does not contain;
+without it, such a file is an error if its format has a field for the spacing, and an image in pixels if it has none.
+And ``formats``, settings of image formats, of which those of the file's format are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,14 @@ from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures, read_structure_label
 from decathlete.io.format_lookup import (
     find_format,
+    format_of_suffix,
     image_suffixes,
     is_picture,
     output_suffix,
     suffix_of,
     writable_suffixes,
 )
-from decathlete.io.format_settings import writer_of_suffix
+from decathlete.io.format_settings import FormatSettings, with_settings
 from decathlete.io.formats import ImageFormat
 from decathlete.io.image_files import find_inputs, strip_suffix
 from decathlete.io.limits import check_grid, damage_error
@@ -61,17 +64,23 @@ _ROUNDING = 1e-3
 _MAX_LABEL = 2**31 - 1
 
 
-def read_image(path: Path, *, spacing: Triple | None = None) -> Image:
+def read_image(path: Path, *, spacing: Triple | None = None, formats: FormatSettings = ()) -> Image:
     """Read an image: 2D (one slice), 3D, 4D with the channels last, or a folder of DICOM slices.
 
     Raises:
         ImageError: missing, damaged, of an unknown kind, or without a usable grid.
     """
-    volume = _read(path, as_float32=True, spacing=spacing)
+    volume = _read(path, as_float32=True, spacing=spacing, formats=formats)
     return Image(array_CZYX=np.ascontiguousarray(volume.array_CZYX, dtype=np.float32), geometry=volume.geometry)
 
 
-def read_channels(paths: Sequence[Path], *, spacing: Triple | None = None, n_channels: int | None = None) -> Image:
+def read_channels(
+    paths: Sequence[Path],
+    *,
+    spacing: Triple | None = None,
+    formats: FormatSettings = (),
+    n_channels: int | None = None,
+) -> Image:
     """Read one image from one file per channel (or from a single file that holds all), on the first file's grid.
 
     Args:
@@ -82,12 +91,12 @@ def read_channels(paths: Sequence[Path], *, spacing: Triple | None = None, n_cha
         GridMismatchError: the files do not share one grid.
         ImageError: a file cannot be read, or one of several holds more than one channel.
     """
-    first = read_image(paths[0], spacing=spacing)
+    first = read_image(paths[0], spacing=spacing, formats=formats)
     if len(paths) == 1:
         return match_channels(paths[0], first, n_channels)
     channels = [first.array_CZYX]
     for path in paths[1:]:
-        other = read_image(path, spacing=spacing)
+        other = read_image(path, spacing=spacing, formats=formats)
         differences = first.geometry.differences(other.geometry)
         if differences:
             raise GridMismatchError(
@@ -122,7 +131,13 @@ def is_grey(array_CZYX: NDArray[Any]) -> bool:
     return len(array_CZYX) == 3 and bool((array_CZYX == array_CZYX[:1]).all())
 
 
-def read_label(path: Path, *, spacing: Triple | None = None, structures: LabelStructures | None = None) -> LabelMap:
+def read_label(
+    path: Path,
+    *,
+    spacing: Triple | None = None,
+    formats: FormatSettings = (),
+    structures: LabelStructures | None = None,
+) -> LabelMap:
     """Read a label map; integers stored as floating point are fine.
 
     Args:
@@ -132,9 +147,9 @@ def read_label(path: Path, *, spacing: Triple | None = None, structures: LabelSt
         ImageError: missing or damaged, more than one channel, or values that are not integers.
     """
     if structures is not None:
-        _, geometry = read_grid(structures.image, spacing=spacing)
+        _, geometry = read_grid(structures.image, spacing=spacing, formats=formats)
         return read_structure_label(path, geometry, structures.names)
-    volume = _read(path, as_float32=False, spacing=spacing, is_label=True)
+    volume = _read(path, as_float32=False, spacing=spacing, formats=formats, is_label=True)
     if volume.array_CZYX.shape[0] != 1:
         raise ImageError(
             f"contains {volume.array_CZYX.shape[0]} channels, a label map has one",
@@ -146,37 +161,38 @@ def read_label(path: Path, *, spacing: Triple | None = None, structures: LabelSt
     return LabelMap(array_ZYX=array_ZYX, geometry=volume.geometry)
 
 
-def read_volume(path: Path, *, spacing: Triple | None = None) -> Volume:
+def read_volume(path: Path, *, spacing: Triple | None = None, formats: FormatSettings = ()) -> Volume:
     """Read an image in its own number type: integers as they are, anything else as float32.
 
     Raises:
         ImageError: missing, damaged, of an unknown kind, or without a usable grid.
     """
+    read = partial(_read, path, spacing=spacing, formats=formats)
     if path.is_dir():  # slices of one series may be scaled differently
-        return _read(path, as_float32=True, spacing=spacing)
-    volume = _read(path, as_float32=False, spacing=spacing)
+        return read(as_float32=True)
+    volume = read(as_float32=False)
     kept = volume.array_CZYX.dtype.kind in "iu" or volume.array_CZYX.dtype == np.float32
-    return volume if kept else _read(path, as_float32=True, spacing=spacing)
+    return volume if kept else read(as_float32=True)
 
 
-def holds_integers(path: Path) -> bool:
+def holds_integers(path: Path, *, formats: FormatSettings = ()) -> bool:
     """Whether the voxels of a file are integers, by its header.
 
     Raises:
         ImageError: missing, damaged, or of an unknown kind.
     """
-    found = _format(path)
+    found = _format(path, formats)
     with translate_read_error(path, found.title):
         return found.holds_integers(path)
 
 
-def read_grid(path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
+def read_grid(path: Path, *, spacing: Triple | None = None, formats: FormatSettings = ()) -> tuple[int, Geometry]:
     """Number of channels and the grid of an image, without its voxels where the format allows it.
 
     Raises:
         ImageError: missing, damaged, of an unknown kind, or without a usable grid.
     """
-    found = _format(path)
+    found = _format(path, formats)
     with translate_read_error(path, found.title):
         channels, geometry = found.read_header(path, **_spacing_argument(found, spacing))
         geometry = _in_mm(geometry, spacing)
@@ -229,11 +245,11 @@ def write_volume(
             where=path,
             remedy=f"use one of {', '.join(writable_suffixes())}",
         )
-    with atomic_path(path) as partial:
-        writer_of_suffix(suffix, settings).write_volume(partial, array_CZYX, geometry)
+    with atomic_path(path) as unfinished:
+        with_settings(format_of_suffix(suffix), settings).write_volume(unfinished, array_CZYX, geometry)
 
 
-def _format(path: Path) -> ImageFormat:
+def _format(path: Path, settings: FormatSettings) -> ImageFormat:
     if not (path.is_file() or path.is_dir()):
         raise missing_image(path)
     found = find_format(path)
@@ -248,11 +264,13 @@ def _format(path: Path) -> ImageFormat:
         raise damage_error(path, "it is empty (0 bytes)")
     if (placeholder := read_placeholder(path)) is not None:
         raise ImageError(placeholder.problem, where=path, remedy=placeholder.remedy, code="E-IMAGE-DAMAGED")
-    return found
+    return with_settings(found, settings)
 
 
-def _read(path: Path, *, as_float32: bool, spacing: Triple | None, is_label: bool = False) -> Volume:
-    found = _format(path)
+def _read(
+    path: Path, *, as_float32: bool, spacing: Triple | None, formats: FormatSettings, is_label: bool = False
+) -> Volume:
+    found = _format(path, formats)
     with translate_read_error(path, found.title):
         if is_label:
             volume = found.read_label_volume(path, **_spacing_argument(found, spacing))

@@ -9,6 +9,7 @@ from pathlib import Path
 from decathlete.core.estimates import CaseSize
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.errors import DecathleteError
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import read_grid
 
 
@@ -17,6 +18,7 @@ def sizes_of_largest(
     n: int,
     *,
     spacing: Triple | None = None,
+    formats: FormatSettings = (),
     prepared: Callable[[Geometry], int] | None = None,
 ) -> dict[str, CaseSize]:
     """Return the sizes of about the ``n`` largest images: ``2 * n`` with the largest files are opened.
@@ -26,26 +28,30 @@ def sizes_of_largest(
 
     Args:
         images: case -> one file for each channel, or one file or folder with all of them.
-        spacing: z, y, x in mm, for files that do not contain their spacing.
+        spacing, formats: see :mod:`decathlete.io.images`.
         prepared: returns the voxels on the prepared grid.
     """
     stored = {case: sum(map(stored_file_bytes, paths)) for case, paths in images.items()}
     sizes = {}
     for case in sorted(stored, key=lambda case: stored[case], reverse=True)[: 2 * n]:
         with suppress(DecathleteError, OSError):
-            sizes[case] = size_of_image(images[case], spacing=spacing, prepared=prepared)
+            sizes[case] = size_of_image(images[case], spacing=spacing, formats=formats, prepared=prepared)
     return sizes
 
 
 def size_of_image(
-    paths: Sequence[Path], *, spacing: Triple | None = None, prepared: Callable[[Geometry], int] | None = None
+    paths: Sequence[Path],
+    *,
+    spacing: Triple | None = None,
+    formats: FormatSettings = (),
+    prepared: Callable[[Geometry], int] | None = None,
 ) -> CaseSize:
     """Return the size of an image by the header of its first file; arguments as of :func:`sizes_of_largest`.
 
     Raises:
         ImageError: it cannot be read.
     """
-    n_channels, geometry = read_grid(paths[0], spacing=spacing)
+    n_channels, geometry = read_grid(paths[0], spacing=spacing, formats=formats)
     z, y, x = geometry.shape_ZYX
     return CaseSize(
         n_voxels=z * y * x,

@@ -3,7 +3,7 @@
 A network with little training time finds false components far away from an organ that it otherwise segments well. If
 the foreground of every training case is connected, all but the largest component of a prediction are false. nnU-Net
 decides this by held-out predictions (Isensee et al., Nature Methods 18, 203-211, 2021, Post-processing); the label maps
-alone tell it before training, and for a single fold.
+alone show it before training, and for a single fold.
 """
 
 from __future__ import annotations

@@ -221,8 +221,8 @@ def _read(
     """Return image and class indices in the fingerprint's axes, and their grid."""
     assert case.label is not None
     image, label = (
-        read_channels(case.images, spacing=case.spacing, n_channels=n_channels),
-        read_label(case.label, spacing=case.spacing, structures=case.structures),
+        read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=n_channels),
+        read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures),
     )
     if image.geometry.shape_ZYX != label.geometry.shape_ZYX:
         raise GridMismatchError(

@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.registry import ComponentField, ComponentSettings, Registry
+from decathlete.core.component_field import ComponentField
+from decathlete.core.registry import ComponentSettings, Registry
 from decathlete.planning.fingerprint import Fingerprint, IntensityStatistics
 
 SettingsT = TypeVar("SettingsT", bound=ComponentSettings)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -105,11 +106,9 @@ def make_plan(
         fingerprint_digest=fingerprint.digest(),
         user_set=network_options_set(options, find_architecture(options)),
     )
-    reasons = {
-        **_why_decided(plan, fingerprint, grid, options, is_order_set=axes is not None),
-        **_why_sized(sized, grid.median[-dims:], options.memory_target_gb),
-        **{field: explain.set_by(option) for field, option in plan.user_set.items()},
-    }
+    reasons = _why_decided(plan, fingerprint, grid, options, is_order_set=axes is not None)
+    reasons |= _why_sized(sized, grid.median[-dims:], options.memory_target_gb)
+    reasons |= {field: explain.set_by(option) for field, option in plan.user_set.items()}
     return plan.revised(reasons=reasons).with_codes(spec.structure_codes)
 
 
@@ -162,22 +161,45 @@ def _size(
     grid: WorkingGrid, spec: DatasetSpec, *, n_inputs: int, dims: Dims, options: PlanOptions, n_cases: int
 ) -> _NetworkSize:
     """Return the largest patch that fits, shrunk from the median image, and the batch for it."""
+    network_of = partial(
+        find_architecture(options).plan_spec,
+        in_channels=n_inputs,
+        out_channels=spec.labels.n_outputs,
+        options=options,
+    )
+    first, topology = _first_and_fitting(grid, network_of, dims=dims, options=options)
+    network = network_of(topology)
+    reference = architecture_of(network).memory_reference_for(options)
+    fits = batch_that_fits(network, topology.patch_size, memory_gb=options.memory_target_gb, reference=reference)
+    batch = cap_batch(
+        fits,
+        dataset_voxels=float(np.prod(grid.median)) * n_cases,
+        patch_size=topology.patch_size,
+        dataset_share=reference.dataset_share,
+    )
+    return _NetworkSize(
+        topology=topology,
+        network=network,
+        batch_size=batch,
+        batch_that_fits=fits,
+        dataset_share=reference.dataset_share,
+        shrunk=topology != first,
+    )
+
+
+def _first_and_fitting(
+    grid: WorkingGrid, network_of: Callable[[Topology], NetworkSpec], *, dims: Dims, options: PlanOptions
+) -> tuple[Topology, Topology]:
+    """Return the topology of the first patch, and the first one of ever smaller patches that fits into memory.
+
+    Raises:
+        PlanError: no patch fits.
+    """
     spacing, median, memory_gb = grid.spacing[-dims:], grid.median[-dims:], options.memory_target_gb
-    architecture = find_architecture(options)
-
-    def network_of(topology: Topology) -> NetworkSpec:
-        network: NetworkSpec = architecture.plan_spec(
-            topology,
-            in_channels=n_inputs,
-            out_channels=spec.labels.n_outputs,
-            options=options,
-        )
-        return network
-
-    pooling = architecture.pooling(options)
-    first = smallest_poolable(spacing, _initial_patch(spacing, median), pooling=pooling)
-    topology = make_topology(spacing, first, pooling=pooling)
-    network, shrunk = network_of(topology), False
+    pooling = find_architecture(options).pooling(options)
+    patch = smallest_poolable(spacing, _initial_patch(spacing, median), pooling=pooling)
+    first = topology = make_topology(spacing, patch, pooling=pooling)
+    network = network_of(topology)
     reference = architecture_of(network).memory_reference_for(options)
     while memory_fraction(network, topology.patch_size, memory_gb=memory_gb, reference=reference) > 1:
         smaller = shrink(spacing, topology, median, pooling=pooling)
@@ -188,23 +210,8 @@ def _size(
                 remedy="raise --memory",
                 code="E-PLAN-MEMORY",
             )
-        topology, network, shrunk = smaller, network_of(smaller), True
-    fits = batch_that_fits(network, topology.patch_size, memory_gb=memory_gb, reference=reference)
-    dataset_voxels = float(np.prod(grid.median)) * n_cases
-    batch = cap_batch(
-        fits,
-        dataset_voxels=dataset_voxels,
-        patch_size=topology.patch_size,
-        dataset_share=reference.dataset_share,
-    )
-    return _NetworkSize(
-        topology=topology,
-        network=network,
-        batch_size=batch,
-        batch_that_fits=fits,
-        dataset_share=reference.dataset_share,
-        shrunk=shrunk,
-    )
+        topology, network = smaller, network_of(smaller)
+    return first, topology
 
 
 def _why_decided(

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError, PlanError
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, describe_budget, training_steps
+from decathlete.planning.adaptation import adapt_plan, training_steps
+from decathlete.planning.compute_budget import ComputeBudget, describe_budget
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.grid import Spacing
 from decathlete.planning.learning_curve import coverage, learned_share

@@ -78,7 +78,7 @@ def _box(mask_ZYX: Tensor, spacing: Triple, spacings: Sequence[Spacing]) -> Box:
 def _measure(case: Case, *, plan: Plan, spacings: Sequence[Spacing]) -> NDArray[np.float64]:
     """Return the Dice of each spacing (rows) and structure; NaN for a structure that the case does not contain."""
     assert case.label is not None  # for the type checker: only labelled cases are measured
-    label = read_label(case.label, spacing=case.spacing, structures=case.structures)
+    label = read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures)
     axes = plan.axes(label.geometry)
     spacing = axes.geometry(label.geometry).spacing_ZYX
     indices_ZYX = plan.labels.to_indices(label.array_ZYX, unannotated=case.unannotated)

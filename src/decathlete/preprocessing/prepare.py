@@ -1,7 +1,8 @@
 """One case from its own grid to what the network sees: the same function for training and for prediction.
 
 Reorientation and axis order, crop to the non-zero box of the *image* (so that a prediction, which has no label, is
-cropped likewise), then normalisation and resampling in the plan's order. Padding is left to whoever cuts patches.
+cropped in the same way), then normalisation and resampling in the plan's order. Padding is left to the code that cuts
+patches.
 """
 
 from __future__ import annotations

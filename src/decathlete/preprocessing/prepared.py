@@ -35,7 +35,7 @@ class Restoration(Schema):
 
     @model_validator(mode="before")
     @classmethod
-    def _same_way_back(cls, given: Any) -> Any:
+    def _fill_logits_axis(cls, given: Any) -> Any:
         if isinstance(given, dict) and "logits_axis" not in given:
             return given | {"logits_axis": given.get("separate_axis")}
         return given

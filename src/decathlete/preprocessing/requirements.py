@@ -52,7 +52,9 @@ def prepared_sizes(spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint) -> d
             sizes[case.id] = _size_of_measured(measured[case.id], plan)
         else:
             with suppress(DecathleteError, OSError):
-                sizes[case.id] = size_of_image(case.images, spacing=case.spacing, prepared=prepared_voxels(plan))
+                sizes[case.id] = size_of_image(
+                    case.images, spacing=case.spacing, formats=case.formats, prepared=prepared_voxels(plan)
+                )
     return sizes
 
 

@@ -94,11 +94,17 @@ def _prepare_case(
     digest = case_digest(case, plan, predicted)
     if is_current(folder / case.id, digest):
         return True
-    label = read_label(case.label, spacing=case.spacing, structures=case.structures) if case.label else None
-    image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
+    label = (
+        read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures)
+        if case.label
+        else None
+    )
+    image = read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=len(plan.channels))
     prepared = prepare(image, plan, label=label, unannotated=case.unannotated, case_id=case.id)
     if predicted is not None:
-        prepared = add_previous_stage(prepared, read_label(predicted, spacing=case.spacing).array_ZYX, plan)
+        prepared = add_previous_stage(
+            prepared, read_label(predicted, spacing=case.spacing, formats=case.formats).array_ZYX, plan
+        )
     raw = describe_image(case, image, prepared.restoration) if describe_image is not None else None
     write_case(folder / case.id, prepared, digest=digest, dims=plan.dims, raw=raw)
     return False

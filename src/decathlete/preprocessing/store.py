@@ -12,6 +12,7 @@ JSON files contain the CRC-32 of their own text.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -26,6 +27,7 @@ from decathlete.core.geometry import Box, Shape, Triple
 from decathlete.core.schema import Schema
 from decathlete.dataset.splits import Splits
 from decathlete.errors import StoreError
+from decathlete.io.format_settings import ImageFormats
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepared import Restoration
@@ -47,6 +49,7 @@ class StoreSource(Schema):
         case_ids: all cases that the store must hold.
         splits_digest: of ``splits.json``, to write it again if it is damaged; ``None``: written by an older release.
         spacing: that raw files without a spacing were read with (z, y, x, mm).
+        image_formats: settings of image formats that raw files were read with, by the format's name.
         annotated: case id -> annotated classes, of cases in which not all classes were annotated.
     """
 
@@ -59,6 +62,7 @@ class StoreSource(Schema):
     case_ids: tuple[str, ...]
     splits_digest: str | None = None
     spacing: Triple | None = None
+    image_formats: ImageFormats = Field(default={}, exclude_if=operator.not_)
     annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
 
 

@@ -28,6 +28,7 @@ from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OutputError, StoreError
 from decathlete.io.format_lookup import files_of
+from decathlete.io.format_settings import changed_reading
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
@@ -79,6 +80,7 @@ def case_digest(case: Case, plan: Plan, predicted: Path | None = None) -> str:
     files = [*case.images, *([case.label] if case.label else [])]
     stamps = [(p.name, i.st_size, i.st_mtime_ns) for file in files for p in files_of(file) for i in [p.stat()]]
     reading: list[object] = [] if case.spacing is None else [case.spacing]
+    reading += [changed] if (changed := changed_reading(case.formats)) else []
     reading += [] if case.structures is None else [case.structures.names]
     reading += [case.unannotated] if case.unannotated else []
     previous = [] if predicted is None else [file_digest(predicted)]
@@ -114,6 +116,7 @@ def begin(
         case_ids=tuple(case.id for case in spec.cases),
         splits_digest=_splits_digest(splits),
         spacing=spec.spacing,
+        image_formats=changed_reading(spec.formats),
         annotated=annotated_of(spec),
     ).save(folder / "source.json")
 

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.core.choices import Affinity, Layout, PrecisionChoice
-from decathlete.core.registry import ComponentField, ComponentSettings
+from decathlete.core.component_field import ComponentField
+from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import Schema, describe
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.errors import OptionError, problems_found

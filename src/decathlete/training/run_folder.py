@@ -129,6 +129,7 @@ def make_record(
         plan=plan,
         store_plan_digest=store.plan.digest,
         spacing=store.source.spacing,
+        image_formats=store.source.image_formats,
         annotated=store.source.annotated,
     )
 

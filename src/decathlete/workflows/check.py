@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from decathlete.core.geometry import Triple
 from decathlete.core.parallel import Workers, require_shared
@@ -16,6 +18,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.regions import resolve_labels
 from decathlete.dataset.split_options import N_FOLDS, SEED, SplitOptions
 from decathlete.errors import OptionError, problems_found
+from decathlete.io.format_settings import format_settings
 from decathlete.planning.explain import region_lines
 from decathlete.workflows.workspace import Workspace
 
@@ -30,6 +33,7 @@ def check(
     group_by: str | None = None,
     annotated: Path | None = None,
     spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     regions: GivenRegions | None = None,
     regions_order: tuple[int, ...] = (),
     brats: bool = False,
@@ -47,6 +51,7 @@ def check(
         annotated: CSV file with the annotated classes of partially annotated cases, see
             :class:`~decathlete.PlanOptions`.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        image_formats: settings of image formats that change how files are read, by the name of the format.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; checked against the labels.
 
     Returns:
@@ -60,7 +65,14 @@ def check(
     if problems := list(split.problems()):
         raise problems_found(problems, where="options of the split", remedy="fix these options", kind=OptionError)
     listed = None if annotated is None else read_annotated(annotated)
-    spec = read_dataset(workspace.dataset(task), group_by=group_by, spacing=spacing, annotated=listed)
+    spec = read_dataset(
+        workspace.dataset(task),
+        group_by=group_by,
+        spacing=spacing,
+        formats=format_settings(image_formats or {}),
+        annotated=listed,
+    )
+    spec.check_formats()
     labels = resolve_labels(spec.labels, regions=regions, order=regions_order, brats=brats)
     require_shared(workers, reads=[spec.root])
     report = check_dataset(replace(spec, labels=labels), split=split, workers=workers, progress=progress)

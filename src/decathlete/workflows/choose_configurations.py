@@ -10,12 +10,11 @@ from statistics import median
 
 from decathlete.core.choices import Configuration
 from decathlete.core.locks import locked_folder
-from decathlete.dataset.annotated import read_annotated
-from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.splits import Splits
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan, steps_after_adaptation, training_steps
+from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
+from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.configurations import (
     ConfigurationOffer,
     offered_configurations,
@@ -26,7 +25,7 @@ from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.budget import budget_of_folds
 from decathlete.workflows.fold import FoldPipeline
-from decathlete.workflows.preprocess import load_or_make_fingerprint
+from decathlete.workflows.preprocess import load_or_make_fingerprint, read_task
 from decathlete.workflows.scoring_time import expected_case_seconds, expected_fold_seconds
 from decathlete.workflows.total_time import OtherWork
 from decathlete.workflows.training_jobs import (
@@ -66,12 +65,12 @@ def check_and_split(pipeline: FoldPipeline) -> CheckedDataset:
         DatasetError: the check found errors.
     """
     options = pipeline.plan_options
-    annotated = None if options.annotated is None else read_annotated(options.annotated)
-    spec = read_dataset(
-        pipeline.workspace.dataset(pipeline.task),
-        group_by=options.group_by,
+    spec = read_task(
+        pipeline.task,
+        workspace=pipeline.workspace,
+        options=options,
         spacing=pipeline.spacing,
-        annotated=annotated,
+        image_formats=pipeline.image_formats,
     )
     pipeline.reporter.step("Check the dataset")
     folder = pipeline.workspace.prepared_folder(pipeline.task, 3).parent

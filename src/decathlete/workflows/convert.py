@@ -24,7 +24,7 @@ from decathlete.dataset.layouts import ManifestContent, decathlon_manifest, nnun
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import DatasetError, OptionError
 from decathlete.io.format_lookup import writable_suffixes
-from decathlete.io.format_settings import format_settings
+from decathlete.io.format_settings import FormatSettings, format_settings
 from decathlete.workflows.workspace import Workspace
 
 Listen = Callable[[str], CaseProgress | None]
@@ -58,7 +58,7 @@ def convert(
         files: file names and content of a source without ``dataset.json``.
         suffix: suffix of all new files; needed only if the files of the source have several.
         copy: copy files instead of linking them.
-        image_formats: settings of the formats of the files that are written, by the name of the format, e.g.
+        image_formats: settings of the formats of the files that are read and written, by the name of the format, e.g.
             ``{"nifti": {"compression_level": 9}}``.
         regions, regions_order, brats: see :class:`~decathlete.PlanOptions`; written to the new ``dataset.json``.
         group_by: regular expression with one group that matches a case's patient; the groups are kept.
@@ -80,7 +80,14 @@ def convert(
     with locked_output(folder):
         check_replaceable(folder)
         original = _read(
-            origin, files, has_manifest=has_manifest, group_by=group_by, spacing=spacing, workers=workers, listen=listen
+            origin,
+            files,
+            has_manifest=has_manifest,
+            group_by=group_by,
+            spacing=spacing,
+            formats=settings,
+            workers=workers,
+            listen=listen,
         )
         labels = resolve_labels(original.spec.labels, regions=regions, order=regions_order, brats=brats)
         new_labels, values = nnunet_values(labels, origin) if nnunet else (labels, {})
@@ -139,6 +146,7 @@ def _read(
     has_manifest: bool,
     group_by: str | None,
     spacing: Triple | None,
+    formats: FormatSettings,
     workers: int,
     listen: Listen,
 ) -> Source:
@@ -146,7 +154,13 @@ def _read(
         if not origin.exists():
             raise DatasetError("does not exist", where=origin, remedy="check the path", code="E-DATASET-NOT-FOUND")
         return read_plain_source(
-            origin, files, group_by=group_by, spacing=spacing, workers=workers, progress=listen("read labels")
+            origin,
+            files,
+            group_by=group_by,
+            spacing=spacing,
+            formats=formats,
+            workers=workers,
+            progress=listen("read labels"),
         )
     if not (origin / MANIFEST).is_file():
         raise DatasetError(
@@ -161,7 +175,7 @@ def _read(
             remedy=f"leave them out, since {MANIFEST} contains this information; or use --images to ignore it",
             code="E-OPTION-CONFLICT",
         )
-    return read_source(origin, group_by=group_by, spacing=spacing)
+    return read_source(origin, group_by=group_by, spacing=spacing, formats=formats)
 
 
 def _manifest(original: Source, labels: LabelSet, target: Target) -> dict[str, object]:

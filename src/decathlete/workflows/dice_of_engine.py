@@ -49,7 +49,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
     predictor = Predictor([ensemble], device=engine.device)
 
     def read(case: Case) -> _Case:
-        image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
+        image = read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=len(plan.channels))
         return _Case(
             prepared=predictor.prepare(image, case.id), truth_ZYX=_truth(case, plan), unannotated=case.unannotated
         )
@@ -81,7 +81,7 @@ def dice_of_engine(engine: Engine, plan: Plan, cases: Sequence[Case], *, progres
 
 def _truth(case: Case, plan: Plan) -> NDArray[np.integer[Any]]:
     assert case.label is not None  # for the type checker: labelled cases were chosen
-    truth_ZYX = read_label(case.label, spacing=case.spacing, structures=case.structures).array_ZYX
+    truth_ZYX = read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures).array_ZYX
     if undeclared := plan.labels.find_undeclared_values(truth_ZYX):
         raise ImageError(
             f"has values that the model does not know ({', '.join(f'{v:g}' for v in undeclared[:10])})",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from decathlete.core.choices import Configuration
 from decathlete.core.geometry import Triple
@@ -19,6 +19,7 @@ from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.predict_files import predict_files
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.network_spec import Dims
@@ -60,6 +61,7 @@ class PipelineOptions(TypedDict, total=False):
     workspace: Workspace
     plan_options: PlanOptions
     spacing: Triple | None
+    image_formats: Mapping[str, Mapping[str, Any]]
     config: TrainConfig
     adapt: bool
     predict_options: PredictOptions
@@ -81,6 +83,7 @@ class FoldPipeline:
         workspace: root folders of data, prepared data and results.
         plan_options: options of the plan.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        image_formats: settings of image formats that change how files are read, by the name of the format.
         config: configuration of each fold's training; its ``max_time_s`` applies to *each* fold.
         adapt: narrow the plan's network, batch and patch for a CPU or a short training time.
         predict_options: options of prediction.
@@ -98,6 +101,7 @@ class FoldPipeline:
     workspace: Workspace = Workspace()
     plan_options: PlanOptions = PlanOptions()
     spacing: Triple | None = None
+    image_formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: TrainConfig = TrainConfig()
     adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
@@ -161,6 +165,7 @@ class FoldPipeline:
             workspace=self.workspace,
             options=self.plan_options,
             spacing=self.spacing,
+            image_formats=self.image_formats,
             training=self.config if self.adapt else None,
             workers=self.workers,
             fold_resources=self.fold_resources,
@@ -268,6 +273,7 @@ class FoldPipeline:
                 {c.id: c.images for c in cases},
                 output,
                 spacing=self.spacing,
+                kind=OutputKind(image_formats=self.image_formats),
                 overwrite=self.overwrite,
                 progress=self.reporter.cases("predict"),
             )

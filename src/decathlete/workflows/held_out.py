@@ -15,6 +15,7 @@ from decathlete.errors import DatasetError, OptionError
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import Scores
+from decathlete.io.format_settings import FormatSettings, format_settings
 from decathlete.training.reporting.records import RunRecord
 
 
@@ -35,16 +36,27 @@ def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None)
             "this model was trained on every case: none is held out", where=run, remedy="train one fold (--fold 0)"
         )
     root = dataset_root or Path(record.dataset_root or "")
-    return load_cases(record.val, root, spacing=record.spacing, annotated=record.annotated or None)
+    return load_cases(
+        record.val,
+        root,
+        spacing=record.spacing,
+        formats=format_settings(record.image_formats),
+        annotated=record.annotated or None,
+    )
 
 
 def load_cases(
-    case_ids: Sequence[str], root: Path, *, spacing: Triple | None = None, annotated: Annotated | None = None
+    case_ids: Sequence[str],
+    root: Path,
+    *,
+    spacing: Triple | None = None,
+    formats: FormatSettings = (),
+    annotated: Annotated | None = None,
 ) -> list[Case]:
     """Load cases of a raw dataset by their ids.
 
     Args:
-        spacing: z, y, x in mm, for files that do not contain their spacing.
+        spacing, formats: see :mod:`decathlete.io.images`.
         annotated: case id -> classes that were annotated in it; ``None``: as the manifest says.
 
     Raises:
@@ -57,7 +69,7 @@ def load_cases(
             remedy="use --dataset FOLDER with its new path",
             code="E-DATASET-NOT-FOUND",
         )
-    by_id = {c.id: c for c in read_dataset(root, spacing=spacing, annotated=annotated).cases}
+    by_id = {c.id: c for c in read_dataset(root, spacing=spacing, formats=formats, annotated=annotated).cases}
     missing = [i for i in case_ids if i not in by_id]
     if missing:
         raise DatasetError(
@@ -75,6 +87,7 @@ def score_held_out(
     *,
     metrics: Sequence[Metric],
     spacing: Triple | None,
+    formats: FormatSettings,
     workers: Workers,
 ) -> Scores:
     """Score the predictions of held-out cases against their label maps.
@@ -82,7 +95,7 @@ def score_held_out(
     Args:
         predictions: case id -> label map; cases without a label map of their own are left out.
         labels: the model's, because its regions may differ from those of the dataset.
-        spacing: z, y, x in mm, for files that do not contain their spacing.
+        spacing, formats: see :mod:`decathlete.io.images`.
 
     Raises:
         GridMismatchError, DatasetError: see :func:`~decathlete.evaluation.evaluate.evaluate_pairs`.
@@ -93,6 +106,7 @@ def score_held_out(
         labels,
         metrics=metrics,
         spacing=spacing,
+        formats=formats,
         structures={i: case.structures for i, case in labelled.items() if case.structures is not None},
         unannotated={i: case.unannotated for i, case in labelled.items() if case.unannotated},
         workers=workers,

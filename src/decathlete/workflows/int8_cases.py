@@ -11,6 +11,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, OptionError
 from decathlete.export.images import Images, case_images, images_of
+from decathlete.io.format_settings import format_settings
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.held_out import load_held_out_cases
@@ -63,6 +64,7 @@ def choose_cases(model: Path, plan: Plan, *, dataset: Path | None = None, calibr
             read_dataset(
                 dataset,
                 spacing=record.spacing if record else None,
+                formats=format_settings(record.image_formats) if record else (),
                 annotated=(record.annotated or None) if record else None,
             ),
             record,

@@ -60,7 +60,7 @@ def merge_datasets(
     check_output(folder, roots[0], source_folders=roots, nnunet=to == "nnunet")
     with locked_output(folder):
         check_replaceable(folder)
-        merged = merge_sources([read_source(root) for root in roots])
+        merged = merge_sources([read_source(root, formats=settings) for root in roots])
         chosen = suffix or _common_suffix(merged)
         jobs: dict[str, tuple[Job, ...]] = {}
         for part in merged.parts:

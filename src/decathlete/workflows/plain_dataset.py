@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from decathlete.core.documents import read_json
 from decathlete.core.files import write_json
@@ -15,6 +16,7 @@ from decathlete.dataset.conversion.plain_sources import FileNames
 from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.plain_folders import PlainDataset, read_plain_folders
 from decathlete.errors import ManifestError, OutputError
+from decathlete.io.format_settings import format_settings
 from decathlete.workflows.workspace import Workspace
 
 DATASETS = "datasets"
@@ -28,6 +30,7 @@ def describe_folders(
     workspace: Workspace = Workspace(),
     group_by: str | None = None,
     spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     workers: int = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
@@ -44,6 +47,7 @@ def describe_folders(
         workspace: the result is ``workspace.prepared / "datasets" / name``.
         group_by: regular expression with one group that matches a case's patient.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        image_formats: settings of image formats that change how files are read, by the name of the format.
         overwrite: replace the description of other files.
         progress: called after each label map that is read.
         on_found: receives what was understood.
@@ -52,7 +56,10 @@ def describe_folders(
         DatasetError: files do not fit together; lists every problem.
         OutputError: the folder describes other files, or cannot be written.
     """
-    found = read_plain_folders(files, group_by=group_by, spacing=spacing, workers=workers, progress=progress)
+    formats = format_settings(image_formats or {})
+    found = read_plain_folders(
+        files, group_by=group_by, spacing=spacing, formats=formats, workers=workers, progress=progress
+    )
     on_found(found)
     called = name or _default_name(found)
     folder = workspace.prepared / DATASETS / called

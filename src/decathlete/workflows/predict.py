@@ -19,7 +19,7 @@ from decathlete.inference.dicom_inputs import choose_series
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.predict_files import PredictedFile, predict_files
-from decathlete.inference.prepared_inputs import is_store, stored_cases
+from decathlete.inference.prepared_inputs import is_store, raw_files, stored_cases
 from decathlete.io.image_files import Failures
 from decathlete.io.images import find_inputs
 from decathlete.preprocessing.store import StoredCase
@@ -50,7 +50,8 @@ def predict(
             prepared for the models (:func:`decathlete.prepare_for_model`).
         cases: greatest number of cases to predict, the first by name.
         spacing: z, y, x in mm, for images whose files do not contain their spacing.
-        kind: kind of the label maps: the input's own, NIfTI, DICOM SEG or RT structure set.
+        kind: kind of the label maps: the input's own, NIfTI, DICOM SEG or RT structure set; and settings of the formats
+            of images and label maps.
         series: rules that choose DICOM series, such as ``modality:CT`` or ``PET=modality:PT`` for one of several
             channels; empty: by the names of the channels.
         overwrite: replace predictions of other inputs or settings; those of the same inputs and settings are kept.
@@ -74,12 +75,14 @@ def predict(
         if is_store(source):
             stack.enter_context(reading(source))
             inputs_ = stored_cases(source, facts.preparation_digests)[:cases]
+            kind.check_effect(raw_files(inputs_), are_prepared=True)
         else:
             found = find_inputs(source, n_channels=facts.n_channels, failures=failures)
             found = choose_series(
                 found, facts.channels, source, rules=series, make_folder=links.path, failures=failures
             )
             inputs_ = dict(islice(found.items(), cases))
+            kind.check_effect(inputs_)
             if cases is not None and len(inputs_) == cases:
                 failures = {case_id: problem for case_id, problem in failures.items() if case_id < max(inputs_)}
         with links.named_by_sources():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from decathlete.core.geometry import Triple
 from decathlete.core.output_paths import check_output_folder
@@ -16,6 +17,7 @@ from decathlete.dataset.splits import Splits
 from decathlete.errors import DatasetError, OptionError
 from decathlete.inference.input_range import channel_means
 from decathlete.inference.output.provenance import inputs_digest
+from decathlete.io.format_settings import format_settings
 from decathlete.io.images import Image
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.fingerprint import Fingerprint
@@ -32,6 +34,7 @@ def prepare_for_model(
     mode: Literal["val", "test"] = "test",
     workspace: Workspace = Workspace(),
     spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     workers: Workers = 2,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
@@ -47,6 +50,7 @@ def prepare_for_model(
         mode: ``val``: labelled cases; ``test``: test images.
         workspace: folders of data and prepared data.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        image_formats: settings of image formats that change how files are read, by the name of the format.
         workers: number of cases that are prepared in parallel, or an executor (:func:`decathlete.connect_cluster`).
         overwrite: replace cases that were prepared with another plan.
         progress: called after each case.
@@ -67,7 +71,9 @@ def prepare_for_model(
             remedy="predict the images themselves with `decathlete predict`",
         )
     plan = record.plan
-    spec = read_dataset(workspace.dataset(task), spacing=spacing, annotated={})
+    formats = format_settings(image_formats or {})
+    spec = read_dataset(workspace.dataset(task), spacing=spacing, formats=formats, annotated={})
+    spec.check_formats()
     cases = spec.cases if mode == "val" else spec.test_cases
     if not cases:
         raise DatasetError(

@@ -70,7 +70,7 @@ def score_on_prepared_grid(
     if failures:
         raise CasesFailedError(failures, n_done=len(case_scores), doing="score")
     first = next(iter(labelled.values()))
-    _, grid = read_grid(first.images[0], spacing=first.spacing)
+    _, grid = read_grid(first.images[0], spacing=first.spacing, formats=first.formats)
     return Scores.of(case_scores, metrics, unit=grid.unit).revised(grid="prepared")
 
 
@@ -92,8 +92,8 @@ def _read(predictor: Predictor, case: Case) -> CaseRequest[_Truth]:
     (ensemble,) = predictor.ensembles
     plan = ensemble.plan
     assert case.label is not None  # for the type checker: only labelled cases are read
-    image = read_channels(case.images, spacing=case.spacing, n_channels=len(plan.channels))
-    label = read_label(case.label, spacing=case.spacing, structures=case.structures)
+    image = read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=len(plan.channels))
+    label = read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures)
     prepared = prepare(image, plan, label=label, case_id=case.id)
     assert prepared.label_ZYX is not None  # for the type checker: a label was passed
     restoration = prepared.restoration

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from decathlete.core.choices import Configuration, Orientation
 from decathlete.core.geometry import Triple
@@ -22,6 +23,7 @@ from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OptionError
+from decathlete.io.format_settings import format_settings
 from decathlete.planning.configurations import plan_configuration
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
@@ -31,11 +33,10 @@ from decathlete.planning.plan_from import options_with
 from decathlete.planning.plan_from import plan_from as derive_plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
-from decathlete.training.config import TrainConfig
-from decathlete.workflows.cascade import find_first_stage
-from decathlete.workflows.plan_source import read_source_plan
-from decathlete.workflows.resolution import plan_resolution
 from decathlete.workflows.workspace import Workspace, folder_name
+
+if TYPE_CHECKING:
+    from decathlete.training.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def preprocess(
     workspace: Workspace = Workspace(),
     options: PlanOptions = PlanOptions(),
     spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     training: TrainConfig | None = None,
     plan_from: Path | None = None,
     workers: Workers = 2,
@@ -65,6 +67,7 @@ def preprocess(
     Args:
         configuration: name of the configuration, instead of ``dims``.
         spacing: z, y, x in mm, for files that do not contain their spacing.
+        image_formats: settings of image formats that change how files are read, by the name of the format.
         training: settings of the training whose time limit and device may make the grid coarser; ``None``: full
             resolution.
         plan_from: folder of a trained model whose plan is reused: network, patch, spacing, and normalisation of
@@ -90,8 +93,7 @@ def preprocess(
     source = None if plan_from is None else _read_source(plan_from, which, training)
     if source is not None:
         options = options_with(source, options)
-    annotated = None if options.annotated is None else read_annotated(options.annotated)
-    spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing, annotated=annotated)
+    spec = read_task(task, workspace=workspace, options=options, spacing=spacing, image_formats=image_formats or {})
     with locked_output(folder, wait_for="prepared"):
         # a cascade's data also depend on its first stage
         may_reuse = reuse and not overwrite and which != "3d_cascade"
@@ -105,6 +107,8 @@ def preprocess(
             )
             plan = _make_plan(source, spec, fingerprint, which, options=options, origin=str(plan_from))
             if training is not None:
+                from decathlete.workflows.resolution import plan_resolution  # here: it imports the training
+
                 plan = plan_resolution(
                     plan,
                     spec,
@@ -121,18 +125,45 @@ def preprocess(
         if on_plan:
             on_plan(plan)
         splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
-        stage = None if plan.previous_stage is None else find_first_stage(workspace, task, plan, splits)
         return prepare_store(
             spec,
             plan,
             folder,
             fingerprint=fingerprint,
             splits=splits,
-            previous_stage=None if stage is None else stage.predictions,
+            previous_stage=_predictions_of_first_stage(plan, workspace, task, splits),
             workers=workers,
             overwrite=overwrite,
             progress=progress,
         )
+
+
+def read_task(
+    task: str | Path,
+    *,
+    workspace: Workspace,
+    options: PlanOptions,
+    spacing: Triple | None,
+    image_formats: Mapping[str, Mapping[str, Any]],
+) -> DatasetSpec:
+    """Read the manifest of a dataset as the options of the plan say.
+
+    Args:
+        spacing, image_formats: see :func:`preprocess`.
+
+    Raises:
+        ManifestError: there is no dataset, or its manifest or the list of annotated classes is not valid.
+        OptionError: a setting of an image format has no effect.
+    """
+    spec = read_dataset(
+        workspace.dataset(task),
+        group_by=options.group_by,
+        spacing=spacing,
+        formats=format_settings(image_formats),
+        annotated=None if options.annotated is None else read_annotated(options.annotated),
+    )
+    spec.check_formats()
+    return spec
 
 
 def _reuse(store: PreparedStore, on_plan: Callable[[Plan], None] | None) -> PreparedStore:
@@ -172,6 +203,8 @@ def _read_source(model: Path, configuration: Configuration, training: TrainConfi
             remedy="leave out one of them",
             code="E-OPTION-CONFLICT",
         )
+    from decathlete.workflows.plan_source import read_source_plan  # here: it imports models
+
     return read_source_plan(model, configuration)
 
 
@@ -191,6 +224,17 @@ def _make_plan(
     for line in derived.lines:
         log.info("%s", line)
     return derived.plan
+
+
+def _predictions_of_first_stage(
+    plan: Plan, workspace: Workspace, task: str | Path, splits: Splits
+) -> Mapping[str, Path] | None:
+    """Return the predictions that the second stage of a cascade has as inputs; ``None``: the plan is no such stage."""
+    if plan.previous_stage is None:
+        return None
+    from decathlete.workflows.cascade import find_first_stage  # here: it imports models and trainings
+
+    return find_first_stage(workspace, task, plan, splits).predictions
 
 
 def _recorded_plan(folder: Path) -> Plan | None:

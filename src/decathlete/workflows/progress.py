@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from decathlete.core.progress import CaseProgress
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.progress import TrainingProgress
-from decathlete.workflows.training_jobs import JobState
+
+if TYPE_CHECKING:
+    from decathlete.workflows.training_jobs import JobState
 
 __all__ = ["CaseProgress", "ProgressReporter"]
 

@@ -14,6 +14,7 @@ from decathlete.dataset.spec import Case
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.evaluation.folders import label_files
 from decathlete.evaluation.scores import Scores
+from decathlete.io.format_settings import format_settings
 from decathlete.models.record import ModelRecord
 from decathlete.training.reporting.records import Logs, RunRecord
 
@@ -97,7 +98,9 @@ def _load(kind: type[SchemaT], path: Path, content: str, notes: list[str]) -> Sc
 def _read_cases(root: Path | None, record: RunRecord | None, notes: list[str]) -> dict[str, Case]:
     try:
         if root is not None:
-            return {case.id: case for case in read_dataset(root, spacing=record.spacing if record else None).cases}
+            formats = format_settings(record.image_formats) if record else ()
+            spec = read_dataset(root, spacing=record.spacing if record else None, formats=formats)
+            return {case.id: case for case in spec.cases}
     except (DecathleteError, OSError):
         pass
     notes.append("The raw dataset is not where it was in training. There are no pictures of cases.")

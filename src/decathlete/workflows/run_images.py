@@ -9,6 +9,7 @@ from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DecathleteError
 from decathlete.export.images import Images, case_images, stored_images
+from decathlete.io.format_settings import format_settings
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
 
@@ -32,5 +33,6 @@ def load_run_images(record: RunRecord, case_ids: Sequence[str], plan: Plan, *, d
         root = dataset
     if root is None or not (root / MANIFEST).is_file():
         return {}
-    by_id = {case.id: case for case in read_dataset(root, spacing=record.spacing).cases}
+    formats = format_settings(record.image_formats)
+    by_id = {case.id: case for case in read_dataset(root, spacing=record.spacing, formats=formats).cases}
     return case_images(plan, [by_id[case_id] for case_id in case_ids if case_id in by_id])

@@ -15,8 +15,8 @@ from decathlete.core.locks import reading
 from decathlete.core.output_paths import check_output_folder
 from decathlete.dataset.split_cases import describe_untrained
 from decathlete.errors import OptionError
+from decathlete.planning.adaptation import adapt_plan
 from decathlete.planning.architectures import architecture_of
-from decathlete.planning.compute_budget import adapt_plan
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.overrides import override, with_batch_size
 from decathlete.planning.plan import Plan

@@ -15,7 +15,9 @@ from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.predict_files import predict_files
+from decathlete.io.format_settings import format_settings
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.held_out import load_held_out_cases, score_held_out
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
@@ -139,6 +141,7 @@ def _validate(
         {c.id: c.images for c in cases},
         folder,
         spacing=record.spacing,
+        kind=OutputKind(image_formats=record.image_formats),
         overwrite=overwrite,
         progress=progress,
     )
@@ -146,7 +149,15 @@ def _validate(
         existing.save_csv(run / "scores.csv")  # it may have been removed or changed
         return existing
     paths = {p.case_id: p.path for p in predictions}
-    scores = score_held_out(cases, paths, labels, metrics=metrics, spacing=record.spacing, workers=workers)
+    scores = score_held_out(
+        cases,
+        paths,
+        labels,
+        metrics=metrics,
+        spacing=record.spacing,
+        formats=format_settings(record.image_formats),
+        workers=workers,
+    )
     return _save(scores, origin, run)
 
 

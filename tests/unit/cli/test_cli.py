@@ -84,7 +84,7 @@ OPTIONS = {
     "download": "data region task url",
     "convert": f"{REGIONS} channels classes copy data group-by images label-suffix labels merge output overwrite "
     "set spacing structures suffix test-images to workers",
-    "check": f"{REGIONS} annotated cluster data group-by json n-folds spacing split-seed splits workers",
+    "check": f"{REGIONS} annotated cluster data group-by json n-folds set spacing split-seed splits workers",
     "preprocess": f"{PLAN.replace('adapt ', '')} cluster configuration data dim max-time mode model overwrite "
     "plan-from prepared preset results spacing task workers",
     "train": f"{TRAINING} configuration data dim adapt fold nodes overwrite prepared preset results resume set task",
@@ -144,6 +144,7 @@ OF_THEIR_OWN = {
     ("validate", "batch-size"),  # windows, not patches to train on
     ("predict", "batch-size"),
     ("validate", "set"),  # of metrics and the engine, not of the plan and the training
+    ("check", "set"),  # of image formats alone
     ("evaluate", "set"),
     ("predict", "set"),  # of the engine and of image formats
     ("convert", "set"),  # of image formats
@@ -532,6 +533,16 @@ def test_every_commands_help_answers_without_torch() -> None:
 def test_help_loads_neither_torch_nor_numpy() -> None:
     code = (
         "import sys, decathlete.cli.main; print(sorted({'torch', 'numpy', 'pydantic', 'lightning'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_preprocess_starts_without_training() -> None:
+    """Importing Lightning costs as much processor time as torch and everything else that the command needs."""
+    code = (
+        "import sys, decathlete.cli.data, decathlete.cli.progress, decathlete.workflows.preprocess\n"
+        "print(sorted({'lightning', 'decathlete.training.config', 'decathlete.models.bundle'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"

@@ -33,7 +33,8 @@ def heard(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> dic
 
     function, required = COMMANDS[command]
     monkeypatch.setattr(function, listen)
-    result = CliRunner().invoke(app, [command, *required.split(), *arguments])
+    words = required.split() if command == "any" else [command, *required.split()]
+    result = CliRunner().invoke(app, [*words, *arguments])
     assert str(result.exception) == "enough", result.output + str(result.exception)
     return found
 
@@ -78,6 +79,28 @@ def test_predict_sets_the_format_of_label_maps(tmp_path: Path, monkeypatch: pyte
     assert found["options"] == CHOSEN
     (tmp_path / "c.yaml").write_text("image_format: {nifti: {compression_level: 9}}\n")
     assert heard(monkeypatch, "predict", "--config", str(tmp_path / "c.yaml"))["kind"].image_formats == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        ("check x", "decathlete.workflows.check.check"),
+        ("preprocess --task x", "decathlete.workflows.preprocess.preprocess"),
+        ("preprocess --task x --mode test --model m", "decathlete.workflows.prepare_for_model.prepare_for_model"),
+        ("run x", "decathlete.workflows.run.run"),
+        ("run x --images i --labels l", "decathlete.workflows.plain_dataset.describe_folders"),
+        ("evaluate --preds p --lbls l", "decathlete.evaluation.evaluate.evaluate"),
+    ],
+)
+def test_commands_that_read_images_set_their_formats(
+    command: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COMMANDS, "any", (function, command))
+    found = heard(monkeypatch, "any", "--set", "image_format.nifti.compression_level=9")
+    assert found["image_formats"] == {"nifti": {"compression_level": 9}}
+    (tmp_path / "c.yaml").write_text("image_format: {nifti: {compression_level: 9}}\n")
+    found = heard(monkeypatch, "any", "--config", str(tmp_path / "c.yaml"))
+    assert found["image_formats"] == {}  # this setting of a shared file changes only files that are written
 
 
 def test_validate_sets_metrics_and_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ import pytest
 from pydantic import Field, ValidationError
 
 from decathlete.core import registry as module
-from decathlete.core.registry import Component, ComponentField, ComponentSettings, Registry
+from decathlete.core.component_field import ComponentField
+from decathlete.core.registry import Component, ComponentSettings, Registry
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 

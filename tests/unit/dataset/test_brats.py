@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.dataset.brats import _parse_name, brats_regions
+from decathlete.dataset.brats import brats_regions, tumour_part
 from decathlete.dataset.regions import resolve_labels
 from decathlete.errors import OptionError
 
@@ -57,7 +57,7 @@ def test_numberings(labels, whole, core, enhancing, order) -> None:
     ],
 )  # fmt: skip
 def test_spellings(part, names) -> None:
-    assert {name: _parse_name(name) for name in names} == dict.fromkeys(names, part)
+    assert {name: tumour_part(name) for name in names} == dict.fromkeys(names, part)
 
 
 @pytest.mark.parametrize(

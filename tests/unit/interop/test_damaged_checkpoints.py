@@ -120,22 +120,24 @@ def test_tensors_that_no_network_has(tmp_path: Path, program: str, kind: str) ->
     assert not (tmp_path / "model").exists()
 
 
-VALUES: dict[str, Callable[[Tensor], Tensor]] = {
-    "NaN": lambda value: value * float("nan"),
-    "infinite": lambda value: torch.full_like(value, -torch.inf),
-    "a weight of 3.5e+35": lambda value: value * 0 - 3.5e35,
-    "a weight of 1e+07": lambda value: value * 0 + 1e7,
-    "type int64, not float32": lambda value: value.long(),
-    "type bool, not float32": lambda value: value.bool(),
-}
+VALUES: list[tuple[Callable[[Tensor], Tensor], str]] = [
+    (lambda value: value * float("nan"), "contains NaN or infinit"),
+    (lambda value: torch.full_like(value, -torch.inf), "contains NaN or infinit"),
+    (lambda value: value * 0 - 3.5e35, "contains a weight of 3.5e+35"),
+    (lambda value: value * 0 + 1e7, "contains a weight of 1e+07"),
+    (lambda value: value.long(), "has type int64, not float32"),
+    (lambda value: value.bool(), "has type bool, not float32"),
+]
 
 
-@pytest.mark.parametrize("said", VALUES)
+@pytest.mark.parametrize(("convert", "message"), VALUES)
 @pytest.mark.parametrize("program", ["nnunet", "dynunet"])
-def test_values_and_types_that_no_trained_network_has(tmp_path: Path, program: str, said: str) -> None:
+def test_values_and_types_that_no_trained_network_has(
+    tmp_path: Path, program: str, convert: Callable[[Tensor], Tensor], message: str
+) -> None:
     with pytest.raises(ModelError, match=r"checkpoint|changed\.ckpt") as caught:
-        import_changed(tmp_path, program, VALUES[said])
-    assert said in str(caught.value) or "NaN or inf" in str(caught.value)
+        import_changed(tmp_path, program, convert)
+    assert message in str(caught.value)
     assert not (tmp_path / "model").exists()
 
 

@@ -20,6 +20,7 @@ from decathlete.io.format_settings import format_settings
 from decathlete.io.images import read_label, write_image, write_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
+from decathlete.workflows.predict import predict as predict_command
 from factories import make_test_plan, make_volumes
 
 SHAPE = (6, 24, 20)
@@ -99,7 +100,9 @@ def test_a_record_without_settings_is_as_before(model: Path) -> None:
 
 def test_settings_of_a_format_that_is_not_written_are_rejected(model: Path) -> None:
     with pytest.raises(OptionError, match=r"settings of the image format mha have no effect.*\(but in nifti\)"):
-        predict(model, {"mha": {}})
+        predict_command(
+            model, model.parent / "a.nii.gz", model.parent / "out", kind=OutputKind(image_formats={"mha": {}})
+        )
     assert not (model.parent / "out").exists()
 
 

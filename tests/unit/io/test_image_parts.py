@@ -16,7 +16,7 @@ from decathlete.core.files import file_digest
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.conversion.folders import Folders, find_cases
 from decathlete.dataset.conversion.jobs import WriteImage
-from decathlete.dataset.conversion.run import _digest
+from decathlete.dataset.conversion.run import digest_jobs
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.unused_files import unused_files
@@ -95,7 +95,7 @@ def test_every_digest_follows_all_files_of_an_image(
     def digests() -> list[str]:
         case = Case(id="a", images=(path,))
         job = WriteImage(sources=(path,), targets=(tmp_path / "new.mha",), geometry=read_grid(path)[1])
-        conversion = _digest([job], tmp_path, [])
+        conversion = digest_jobs([job], tmp_path, [])
         return [
             inputs_digest([path]),
             spec_of(path).digest(),

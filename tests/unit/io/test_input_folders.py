@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from decathlete.errors import ImageError
 from decathlete.io import folder_tree
 from decathlete.io.folder_tree import HIDDEN, FolderTree
-from decathlete.io.image_files import _cases_of_folder
+from decathlete.io.image_files import cases_of_folder
 from decathlete.io.images import find_inputs, image_suffixes, read_image
 
 
@@ -187,7 +187,7 @@ def test_every_file_is_used_or_listed(tmp_path_factory: pytest.TempPathFactory, 
             slices(folder, name)
     tree = FolderTree(root=root)
     failures: dict[str, ImageError] = {}
-    cases = _cases_of_folder(tree, None, failures)
+    cases = cases_of_folder(tree, None, failures)
     assert all("comes twice" in problem.problem for problem in failures.values())
     if failures:
         return

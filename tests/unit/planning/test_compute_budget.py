@@ -9,14 +9,8 @@ import pytest
 from made_up import made_up_plan
 
 from decathlete.errors import OptionError
-from decathlete.planning.compute_budget import (
-    CPU_SPEED,
-    Arithmetic,
-    ComputeBudget,
-    adapt_plan,
-    step_seconds,
-    usable_threads,
-)
+from decathlete.planning.adaptation import adapt_plan
+from decathlete.planning.compute_budget import CPU_SPEED, Arithmetic, ComputeBudget, step_seconds, usable_threads
 from decathlete.planning.overrides import override
 
 HUGE = made_up_plan(shape=(139, 165, 141))

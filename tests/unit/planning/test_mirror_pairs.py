@@ -107,15 +107,8 @@ def test_a_plan_without_pairs_keeps_its_digest_and_stored_axes_have_no_pairs() -
     assert plain.digest != paired.digest
     assert "mirror_pairs" not in plain.model_dump(mode="json")  # as older releases wrote plans
     assert type(paired).model_validate(paired.model_dump(mode="json")) == paired
-    assert (
-        "mirror_pairs" not in plain.model_dump()
-        or plain.digest
-        == type(plain)
-        .model_validate(
-            {name: value for name, value in plain.model_dump(mode="json").items() if name != "mirror_pairs"}
-        )
-        .digest
-    )
+    stored = {name: value for name, value in plain.model_dump().items() if name != "mirror_pairs"}
+    assert type(plain).model_validate(stored).digest == plain.digest
     with pytest.raises(ValidationError, match="left and right are unknown in stored axes"):
         make_test_plan(labels=KIDNEYS, orientation="stored", mirror_pairs=PAIR)
 

@@ -7,7 +7,8 @@ from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
 from decathlete.networks.build import build_network
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
+from decathlete.planning.adaptation import adapt_plan
+from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.explain import explain
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override, plan_with

@@ -6,7 +6,8 @@ import pytest
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
+from decathlete.planning.adaptation import adapt_plan
+from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import READ_ONLY_FIELDS, override, plan_with
 from decathlete.planning.plan import Plan

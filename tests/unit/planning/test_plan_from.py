@@ -7,7 +7,8 @@ from made_up import made_up_fingerprint, made_up_spec
 
 from decathlete.core.labels import LabelSet
 from decathlete.errors import OptionError, PlanError
-from decathlete.planning.compute_budget import ComputeBudget, adapt_plan
+from decathlete.planning.adaptation import adapt_plan
+from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.normalizations import NORMALIZATIONS
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.plan_from import options_with, plan_from

@@ -74,10 +74,10 @@ def test_a_second_run_keeps_everything_and_damage_is_mended(spec, tmp_path):
         PreparedStore.open(folder)
     assert first in str(caught.value)
     assert "decathlete preprocess" in str(caught.value)
-    mended = _run(spec, folder)
+    fixed = _run(spec, folder)
     after = _times(folder)
     assert sum(after[c] == before[c] for c in after) == 1
-    assert np.isfinite(mended.case(first).read_image()).all()
+    assert np.isfinite(fixed.case(first).read_image()).all()
 
 
 def test_an_opened_store_holds_little_of_each_case(spec, tmp_path):

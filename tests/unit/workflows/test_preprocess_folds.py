@@ -15,7 +15,7 @@ from decathlete.dataset.given_splits import FOLDS, read_folds
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
-from decathlete.dataset.splits import Splits, deal_unchecked_guess, make_splits
+from decathlete.dataset.splits import Splits, make_splits, split_as_release_0_1
 from decathlete.errors import ManifestError, OptionError, OutputError
 from decathlete.io.images import read_label, write_label
 from decathlete.synthetic.phantoms import make_phantoms
@@ -95,7 +95,7 @@ def test_a_file_of_folds_that_does_not_exist_is_an_error(root: Path) -> None:
     assert caught.value.code == "E-DATASET-SPLITS"
 
 
-def test_other_numbers_of_folds_than_the_list_are_dealt_and_said(root: Path, caplog) -> None:
+def test_other_numbers_of_folds_than_the_list_are_made_and_logged(root: Path, caplog) -> None:
     caplog.set_level("INFO")
     write_folds(root / FOLDS)
     assert len(prepare(root, n_folds=2).folds) == 2
@@ -129,8 +129,8 @@ def test_a_wrong_list_does_not_stop_the_reuse_of_prepared_data(root: Path, caplo
     assert "not used" in caplog.text
 
 
-def test_folds_are_kept_when_the_labels_or_the_dealing_change(tmp_path: Path, caplog) -> None:
-    """A class that only two cases of one fold have would be spread over two folds if the cases were dealt again."""
+def test_folds_are_kept_when_the_labels_or_the_split_change(tmp_path: Path, caplog) -> None:
+    """A class that only two cases of one fold have would be spread over two folds if the cases were split again."""
     caplog.set_level("INFO")
     root = make_phantoms(tmp_path / "set", n_cases=6, shape_ZYX=(16, 16, 16), layout="nnunet")
     recorded = prepare(root, n_folds=3)
@@ -150,7 +150,7 @@ def test_folds_of_an_unchecked_guess_are_kept(root: Path) -> None:
     spec = read_dataset(root)
     names = {case.id: f"hospital{k % 2}" for k, case in enumerate(spec.cases)}
     guessed = replace(spec, cases=tuple(replace(c, group=names[c.id]) for c in spec.cases), groups_from="names")
-    old = deal_unchecked_guess(guessed, n_folds=5, seed=12345)
+    old = split_as_release_0_1(guessed, n_folds=5, seed=12345)
     assert len(old.folds) == 2
     assert split_cases(guessed, SplitOptions(), {}, recorded=old).splits == old
     assert len(split_cases(guessed, SplitOptions(), {}).splits.folds) == 5

@@ -17,6 +17,7 @@ from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import Image, match_channels, read_label, read_volume, write_label, write_volume
 
 
@@ -26,11 +27,13 @@ class PlaceFile:
 
     Attributes:
         known: all values that a label map may contain; empty: they are not checked.
+        formats: settings of image formats that the source is read with, to check it.
     """
 
     source: Path
     target: Path
     known: tuple[int, ...] = ()
+    formats: FormatSettings = ()
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -51,7 +54,7 @@ class WriteImage:
         sources: the files that the job reads.
         targets: the files that the job creates: one for all channels, or one for each channel.
         geometry: grid of all targets.
-        spacing: z, y, x in mm, for sources that do not contain their spacing.
+        spacing, formats: of the sources, see :mod:`decathlete.io.images`.
         n_channels: of a grey picture that was saved with 1 or 3 channels instead; ``None``: as they are stored.
     """
 
@@ -59,6 +62,7 @@ class WriteImage:
     targets: tuple[Path, ...]
     geometry: Geometry
     spacing: Triple | None = None
+    formats: FormatSettings = ()
     n_channels: int | None = None
 
 
@@ -69,7 +73,7 @@ class WriteLabel:
     Attributes:
         values: old value -> new value.
         known: all values that may occur; empty: any, if none is replaced.
-        spacing: z, y, x in mm, for a source that does not contain its spacing.
+        spacing, formats: of the source, see :mod:`decathlete.io.images`.
         structures: of a source that is a DICOM SEG object or RT structure set.
     """
 
@@ -79,6 +83,7 @@ class WriteLabel:
     values: Mapping[int, int] = field(default_factory=dict)
     known: tuple[int, ...] = ()
     spacing: Triple | None = None
+    formats: FormatSettings = ()
     structures: LabelStructures | None = None
 
     @property
@@ -118,7 +123,7 @@ def run_job(job: Job, *, copy: bool, image_formats: Sequence[ComponentSettings] 
 
 def _place(job: PlaceFile, *, copy: bool) -> None:
     if job.known:
-        _check_values(read_label(job.source).array_ZYX, job.known, job.source)
+        _check_values(read_label(job.source, formats=job.formats).array_ZYX, job.known, job.source)
     with atomic_path(job.target) as partial:
         if copy:
             shutil.copyfile(job.source, partial)
@@ -133,7 +138,7 @@ def _place(job: PlaceFile, *, copy: bool) -> None:
 
 
 def _write_image(job: WriteImage, settings: Sequence[ComponentSettings]) -> None:
-    read = [read_volume(path, spacing=job.spacing) for path in job.sources]
+    read = [read_volume(path, spacing=job.spacing, formats=job.formats) for path in job.sources]
     volumes = [
         match_channels(path, Image(array_CZYX=v.array_CZYX, geometry=v.geometry), job.n_channels).array_CZYX
         for path, v in zip(job.sources, read, strict=True)
@@ -148,7 +153,7 @@ def _write_image(job: WriteImage, settings: Sequence[ComponentSettings]) -> None
 
 
 def _write_label(job: WriteLabel, settings: Sequence[ComponentSettings]) -> None:
-    label_ZYX = read_label(job.source, spacing=job.spacing, structures=job.structures).array_ZYX
+    label_ZYX = read_label(job.source, spacing=job.spacing, formats=job.formats, structures=job.structures).array_ZYX
     if job.known:
         _check_values(label_ZYX, job.known, job.source)
     if job.values:

@@ -55,7 +55,7 @@ class MergedDatasets:
 def merge_sources(sources: Sequence[Source]) -> MergedDatasets:
     """Unite datasets: classes with the same name become one class, whatever their values are.
 
-    Values are numbered anew in the order in which the names appear. A class that a dataset does not declare is listed
+    Values are renumbered in the order in which the names appear. A class that a dataset does not declare is listed
     as not annotated in its cases. If two datasets have a case of the same name, all cases get the name of their dataset
     as a prefix. Patients of different datasets are different.
 

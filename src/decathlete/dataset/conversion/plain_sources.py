@@ -20,6 +20,7 @@ from decathlete.dataset.groups import assign_groups
 from decathlete.dataset.spec import DatasetSpec, path_problems
 from decathlete.errors import DatasetError, OptionError
 from decathlete.io.dicom_label import structure_names
+from decathlete.io.format_settings import FormatSettings
 
 _CHANNELS_HELP = "name them, e.g. --channels CT or --channels T1,FLAIR: CT (in any case) is normalised as CT"
 
@@ -57,13 +58,14 @@ def read_plain_source(
     *,
     group_by: str | None = None,
     spacing: Triple | None = None,
+    formats: FormatSettings = (),
     workers: int = 2,
     progress: CaseProgress | None = None,
 ) -> Source:
     """Read the cases of a folder, or of a table if ``origin`` is a file.
 
     Args:
-        spacing: z, y, x in mm, for files that do not contain their spacing.
+        spacing, formats: see :mod:`decathlete.io.images`.
         progress: called after each label map that is read to find its values.
 
     Raises:
@@ -73,9 +75,9 @@ def read_plain_source(
     if problems := path_problems(origin):
         raise DatasetError(problems[0], remedy="rename it, since other programs cannot read it either")
     if _is_dicom(origin, names):
-        return _read_dicom(origin, names, group_by=group_by, spacing=spacing)
+        return _read_dicom(origin, names, group_by=group_by, spacing=spacing, formats=formats)
     table = _read_table_file(origin, names) if origin.is_file() else _read_folders(origin, names)
-    cases = [replace(case, spacing=spacing) for case in table.cases]
+    cases = [replace(case, spacing=spacing, formats=formats) for case in table.cases]
     labels = find_labels(names.classes, cases, workers=workers, where=origin, progress=progress)
     groups = assign_groups([c.id for c in table.cases], group_by=group_by, declared=table.groups)
     spec = DatasetSpec(
@@ -88,7 +90,7 @@ def read_plain_source(
         test_cases=table.test_cases,
         groups_from=groups.source,
     )
-    return Source(spec=spec.with_spacing(spacing), folds=table.folds)
+    return Source(spec=spec.read_with(spacing=spacing, formats=formats), folds=table.folds)
 
 
 def _read_folders(root: Path, names: FileNames) -> Table:
@@ -121,7 +123,9 @@ def _is_dicom(origin: Path, names: FileNames) -> bool:
     return names.structures is not None or (folder is not None and is_folder and holds_dicom_series(folder))
 
 
-def _read_dicom(root: Path, names: FileNames, *, group_by: str | None, spacing: Triple | None) -> Source:
+def _read_dicom(
+    root: Path, names: FileNames, *, group_by: str | None, spacing: Triple | None, formats: FormatSettings
+) -> Source:
     """Read DICOM series and the SEG objects or structure sets that refer to them."""
     if names.images is None or names.channels is None:
         raise OptionError("the channels of the images are not named", where=root, remedy=_CHANNELS_HELP)
@@ -150,7 +154,7 @@ def _read_dicom(root: Path, names: FileNames, *, group_by: str | None, spacing: 
         cases=tuple(replace(case, group=groups.of.get(case.id)) for case in cases),
         groups_from=groups.source,
     )
-    return Source(spec=spec.with_spacing(spacing))
+    return Source(spec=spec.read_with(spacing=spacing, formats=formats))
 
 
 def _read_table_file(path: Path, names: FileNames) -> Table:

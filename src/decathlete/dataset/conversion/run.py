@@ -102,22 +102,26 @@ def run_jobs(
     Args:
         jobs: case -> jobs of its files.
         source: absolute path of the source, for the record.
-        image_formats: settings of the formats of the files that are written.
+        image_formats: settings of the formats of the files that are read and written.
         overwrite: replace the result of another conversion; other files are never replaced.
 
     Raises:
-        OptionError: no file is written in the format of some settings.
+        OptionError: no file is read or written in the format of some settings.
         OutputError: ``folder`` cannot be written, or contains other files.
         CasesFailedError: some cases could not be converted; the others are kept, ``dataset.json`` is not written.
     """
     all_jobs = [job for case_jobs in jobs.values() for job in case_jobs]
-    check_effect(image_formats, [path for job in all_jobs if not isinstance(job, PlaceFile) for path in job.targets])
+    check_effect(
+        image_formats,
+        read=(path for job in all_jobs for path in job.sources),
+        written=(path for job in all_jobs if not isinstance(job, PlaceFile) for path in job.targets),
+    )
     n_placed = sum(isinstance(job, PlaceFile) for job in all_jobs)
     settings: list[object] = [manifest, [f.model_dump() for f in folds], dict(values), copy]
     if changed := changed_settings(image_formats):
         settings.append(changed)
     record = Record(
-        digest=_digest(all_jobs, folder, settings),
+        digest=digest_jobs(all_jobs, folder, settings),
         source=source,
         linked=0 if copy else n_placed,
         written=sum(len(job.targets) for job in all_jobs) - (0 if copy else n_placed),
@@ -158,7 +162,7 @@ def _convert_case(jobs: tuple[Job, ...], *, copy: bool, image_formats: Sequence[
         run_job(job, copy=copy, image_formats=image_formats)
 
 
-def _digest(jobs: list[Job], folder: Path, settings: list[object]) -> str:
+def digest_jobs(jobs: list[Job], folder: Path, settings: list[object]) -> str:
     files = []
     for job in jobs:
         sources = [part for path in job.sources for part in files_of(path)]

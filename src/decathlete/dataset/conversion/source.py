@@ -24,6 +24,7 @@ from decathlete.dataset.splits import Fold
 from decathlete.dataset.unused_files import unused_files
 from decathlete.errors import DatasetError, DecathleteError, ManifestError, OptionError, problems_found
 from decathlete.io.folder_tree import log_unused
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import read_label
 
 _TEXTS = ("description", "reference", "licence", "license", "release")
@@ -44,13 +45,15 @@ class Source:
     texts: dict[str, str] = field(default_factory=dict)
 
 
-def read_source(root: Path, *, group_by: str | None = None, spacing: Triple | None = None) -> Source:
+def read_source(
+    root: Path, *, group_by: str | None = None, spacing: Triple | None = None, formats: FormatSettings = ()
+) -> Source:
     """Read a dataset with a ``dataset.json``, and its folds: ``splits_final.json``, fold numbers or a validation list.
 
     Raises:
         ManifestError: the manifest or the folds are not valid; lists every problem.
     """
-    spec = read_dataset(root, group_by=group_by, spacing=spacing)
+    spec = read_dataset(root, group_by=group_by, spacing=spacing, formats=formats)
     log_unused(root, unused_files(spec))
     raw = read_json(root / MANIFEST, error=ManifestError)
     texts = {key: raw[key] for key in _TEXTS if isinstance(raw.get(key), str)}
@@ -125,5 +128,7 @@ def _label_values(case: Case) -> set[int]:
     assert case.label is not None  # for the type checker: labelled cases were chosen
     return {
         int(value)
-        for value in np.unique(read_label(case.label, spacing=case.spacing, structures=case.structures).array_ZYX)
+        for value in np.unique(
+            read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures).array_ZYX
+        )
     }

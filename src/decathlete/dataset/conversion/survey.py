@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from decathlete.core.choices import DatasetLayout
-from decathlete.core.geometry import Geometry, Triple
+from decathlete.core.geometry import Geometry
 from decathlete.core.header_transforms import transform_distance_mm, transform_tolerance_mm
 from decathlete.core.parallel import map_cases
 from decathlete.core.progress import CaseProgress
@@ -21,6 +21,7 @@ from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteImage, Write
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, ImageError, problems_found
 from decathlete.io.format_lookup import DEFAULT_SUFFIX, files_of, is_picture, output_suffix
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import Image, holds_integers, match_channels, read_grid, read_label, read_volume
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     part, case = part_and_case
     problems: list[str] = []
     paths = (*case.images, *([case.label] if case.label and case.structures is None else []))
-    headers = {path: header for path in paths if (header := _read_header(path, case.spacing, problems))}
+    headers = {path: header for path in paths if (header := _read_header(path, case, problems))}
     if problems:
         return _CaseSurvey(problems=tuple(problems))
     first = headers[case.images[0]][1]
@@ -164,9 +165,9 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     return _CaseSurvey(jobs=tuple(jobs), disagreements=disagreements)
 
 
-def _read_header(path: Path, spacing: Triple | None, problems: list[str]) -> tuple[int, Geometry] | None:
+def _read_header(path: Path, case: Case, problems: list[str]) -> tuple[int, Geometry] | None:
     try:
-        return read_grid(path, spacing=spacing)
+        return read_grid(path, spacing=case.spacing, formats=case.formats)
     except ImageError as problem:
         problems.append(f"{path}: {problem.problem}{f'; {problem.remedy}' if problem.remedy else ''}")
         return None
@@ -177,7 +178,7 @@ def _matched_counts(case: Case, stored: list[int], n_declared: int) -> list[int]
     path = case.images[0]
     if stored == [n_declared] or len(stored) > 1 or not is_picture(path):
         return stored
-    volume = read_volume(path, spacing=case.spacing)
+    volume = read_volume(path, spacing=case.spacing, formats=case.formats)
     image = Image(array_CZYX=volume.array_CZYX, geometry=volume.geometry)
     return [len(match_channels(path, image, n_declared).array_CZYX)]
 
@@ -201,15 +202,24 @@ def _image_jobs(case: Case, targets: tuple[Path, ...], grids: list[Geometry], *,
     if len(case.images) != len(targets) or n_channels is not None:
         return [
             WriteImage(
-                sources=case.images, targets=targets, geometry=grids[0], spacing=case.spacing, n_channels=n_channels
+                sources=case.images,
+                targets=targets,
+                geometry=grids[0],
+                spacing=case.spacing,
+                formats=case.formats,
+                n_channels=n_channels,
             )
         ]
     return [
         # nnU-Net rejects channels whose spacings differ in the last digit
         PlaceFile(source=source, target=to)
-        if _may_be_linked(source, to, case.spacing) and grid.affine == grids[0].affine
+        if _may_be_linked(source, to, case) and grid.affine == grids[0].affine
         else WriteImage(
-            sources=(source,), targets=(to,), geometry=grids[0].revised(header=grid.header), spacing=case.spacing
+            sources=(source,),
+            targets=(to,),
+            geometry=grids[0].revised(header=grid.header),
+            spacing=case.spacing,
+            formats=case.formats,
         )
         for source, to, grid in zip(case.images, targets, grids, strict=True)
     ]
@@ -222,9 +232,9 @@ def _label_job(case: Case, to: Path, image_grid: Geometry, header: tuple[int, Ge
     if case.structures is not None:
         return _write_label(case, source, to, image_grid, target)
     close = np.allclose(label_grid.spacing_ZYX, image_grid.spacing_ZYX, rtol=1e-5, atol=1e-8)  # nnU-Net's tolerance
-    may_be_linked = n_channels == 1 and _may_be_linked(source, to, case.spacing)
-    if may_be_linked and close and not target.values and _has_whole_numbers(source):
-        return PlaceFile(source=source, target=to, known=target.checked_values)
+    may_be_linked = n_channels == 1 and _may_be_linked(source, to, case)
+    if may_be_linked and close and not target.values and _has_whole_numbers(source, case.formats):
+        return PlaceFile(source=source, target=to, known=target.checked_values, formats=case.formats)
     return _write_label(case, source, to, image_grid, target)
 
 
@@ -246,31 +256,32 @@ def _write_label(case: Case, source: Path, to: Path, image_grid: Geometry, targe
         values=target.values,
         known=target.checked_values,
         spacing=case.spacing,
+        formats=case.formats,
         structures=case.structures,
     )
 
 
-def _may_be_linked(source: Path, target: Path, spacing: Triple | None) -> bool:
+def _may_be_linked(source: Path, target: Path, case: Case) -> bool:
     """Return whether a file has the format of the target, its own voxels (not those of another file), and a spacing."""
     return (
         source.is_file()
         and all(part.suffix == _SIDECAR for part in files_of(source)[1:])
         and output_suffix(source) == output_suffix(target)
         and source.name.lower().endswith(output_suffix(target))
-        and (spacing is None or _has_spacing(source))
+        and (case.spacing is None or _has_spacing(source, case.formats))
     )
 
 
-def _has_spacing(path: Path) -> bool:
+def _has_spacing(path: Path, formats: FormatSettings) -> bool:
     try:
-        return read_grid(path)[1].unit == "mm"
+        return read_grid(path, formats=formats)[1].unit == "mm"
     except ImageError:
         return False
 
 
-def _has_whole_numbers(path: Path) -> bool:
+def _has_whole_numbers(path: Path, formats: FormatSettings) -> bool:
     """Return whether all voxels are integers; voxels are read only if the file stores floating-point numbers."""
-    if holds_integers(path):
+    if holds_integers(path, formats=formats):
         return True
-    array_CZYX = read_volume(path).array_CZYX
+    array_CZYX = read_volume(path, formats=formats).array_CZYX
     return bool((array_CZYX == np.rint(array_CZYX)).all())

@@ -21,7 +21,7 @@ from decathlete.inference.output.dicom import DicomOptions, require_dicom_packag
 from decathlete.inference.output.provenance import RecordedSettings
 from decathlete.io.folder_tree import is_slice
 from decathlete.io.format_lookup import DEFAULT_SUFFIX, find_format
-from decathlete.io.format_settings import changed_settings, format_settings
+from decathlete.io.format_settings import changed_settings, check_effect, format_settings
 from decathlete.io.images import output_suffix, write_label
 
 _SUFFIXES = {"nifti": DEFAULT_SUFFIX, "dicom-seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm"}
@@ -29,13 +29,13 @@ _SUFFIXES = {"nifti": DEFAULT_SUFFIX, "dicom-seg": ".seg.dcm", "rtstruct": ".rts
 
 @dataclass(frozen=True, kw_only=True)
 class OutputKind:
-    """How label maps are written.
+    """How label maps are written, and settings of the formats of files.
 
     Attributes:
         format: ``None``: the input's own format, and NIfTI for DICOM.
         dicom: how DICOM objects are written.
-        image_formats: settings of the image formats that label maps are written in, by the name of the format, e.g.
-            ``{"nifti": {"compression_level": 9}}``.
+        image_formats: settings of the image formats that images are read and label maps are written in, by the name of
+            the format, e.g. ``{"nifti": {"compression_level": 9}}``.
 
     Raises:
         OptionError: settings that an image format does not have, or does not allow.
@@ -84,6 +84,19 @@ class OutputKind:
                     remedy="predict DICOM series, or use --format nifti",
                     code="E-OPTION-CONFLICT",
                 )
+
+    def check_effect(self, inputs: Mapping[str, Sequence[Path]], *, are_prepared: bool = False) -> None:
+        """Check that the settings of image formats are those of files that are read or written.
+
+        Args:
+            are_prepared: the inputs are only the names of the files that the cases were prepared from.
+
+        Raises:
+            OptionError: a setting has no effect.
+        """
+        written = (Path(f"{case_id}{self.suffix(paths[0])}") for case_id, paths in inputs.items())
+        read = () if are_prepared else (path for paths in inputs.values() for path in paths)
+        check_effect(self.settings_of_formats, read=read, written=written)
 
     def write(
         self,

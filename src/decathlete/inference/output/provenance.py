@@ -19,6 +19,7 @@ from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
 from decathlete.core.sliding_window import SlidingWindow
 from decathlete.io.format_lookup import files_of
+from decathlete.io.format_settings import ImageFormats
 from decathlete.version import __version__
 
 NOTICE = "Research use only. Not a medical device."
@@ -58,8 +59,8 @@ class RecordedSettings(Schema):
         blend: weights of a window's voxels.
         spacing: z, y, x in mm, that files without a spacing were read with.
         output: kind of the DICOM object and its options; ``None``: an image.
-        image_formats: settings of the formats that label maps are written in, by name, where they differ from the
-            defaults.
+        image_formats: settings of the formats that images are read and label maps are written in, by name, where they
+            differ from the defaults.
     """
 
     models: tuple[ModelUse, ...]
@@ -68,7 +69,7 @@ class RecordedSettings(Schema):
     blend: Blend
     spacing: Triple | None = None
     output: str | None = None
-    image_formats: dict[str, dict[str, JsonValue]] = Field(default={}, exclude_if=operator.not_)
+    image_formats: ImageFormats = Field(default={}, exclude_if=operator.not_)
 
     @classmethod
     def of(cls, models: Sequence[ModelUse], window: SlidingWindow) -> Self:

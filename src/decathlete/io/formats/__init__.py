@@ -37,6 +37,9 @@ class ImageFormat(ABC):
         written_types: NumPy types that can be written, by name.
         is_picture: whether such files beside other images are usually pictures of them, which are then not used.
         prediction_suffix: suffix of predictions, if it is not among ``written_suffixes``.
+        reading_settings: names of the settings that change how an image is read. The others change only how it is
+            written. No setting changes what ``reads`` and ``files_of`` return, and an image that is written with some
+            settings is read back unchanged with the same ones.
     """
 
     class Settings(ComponentSettings):
@@ -53,6 +56,7 @@ class ImageFormat(ABC):
     written_types: ClassVar[tuple[str, ...]] = ("uint8", "int16", "uint16", "int32", "uint32", "float32")
     is_picture: ClassVar[bool] = False
     prediction_suffix: ClassVar[str | None] = None
+    reading_settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, settings: ComponentSettings) -> None:
         self.settings = settings

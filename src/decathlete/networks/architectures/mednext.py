@@ -27,7 +27,7 @@ BLOCKS: dict[MedNeXtSize, tuple[int, ...]] = {
     "M": (3, 4, 4, 4, 4),
     "L": (3, 4, 8, 8, 8),
 }
-"""Blocks of each resolution, finest first; encoder and decoder are alike (Roy et al. 2023, table 1)."""
+"""Blocks of each resolution, finest first; the same in encoder and decoder (Roy et al. 2023, table 1)."""
 EXPANSIONS: dict[MedNeXtSize, tuple[int, ...]] = {
     "S": (2, 2, 2, 2, 2),
     "B": (2, 3, 4, 4, 4),

@@ -34,7 +34,7 @@ def processors_of(topology: Topology, mode: Affinity) -> tuple[Processors, ...]:
     """Choose the processors of each GPU's process; a GPU without any nearby gets all that are allowed.
 
     ``socket``: all near. ``single``: the first near, shared by the GPUs there. ``single_unique``: the first core of
-    its own, one processor of it. ``socket_unique_interleaved``: the socket's cores dealt out to its GPUs one by one in
+    its own, one processor of it. ``socket_unique_interleaved``: the socket's cores are assigned to its GPUs in
     turn; ``socket_unique_continuous``: as many, but neighbouring ones; hyperthreads go with their core.
     ``disabled``: all allowed.
 
@@ -51,11 +51,11 @@ def processors_of(topology: Topology, mode: Affinity) -> tuple[Processors, ...]:
         return tuple(frozenset({min(processors)}) for processors in near)
     cores = [_cores_in(processors, topology) for processors in near]
     if mode == "single_unique":
-        return tuple(frozenset({min(hand[0])}) for hand in _deal(cores, most=1))
-    hands = _deal(cores)
+        return tuple(frozenset({min(own[0])}) for own in _assign_cores(cores, most=1))
+    assigned = _assign_cores(cores)
     if mode == "socket_unique_continuous":
-        hands = _in_blocks(cores, hands)
-    return tuple(frozenset[int]().union(*hand) for hand in hands)
+        assigned = _in_blocks(cores, assigned)
+    return tuple(frozenset[int]().union(*own) for own in assigned)
 
 
 def _cores_in(processors: Processors, topology: Topology) -> list[Processors]:
@@ -65,34 +65,34 @@ def _cores_in(processors: Processors, topology: Topology) -> list[Processors]:
     return sorted([*known, *(frozenset({processor}) for processor in alone)], key=min)
 
 
-def _deal(cores: Sequence[Sequence[Processors]], *, most: int | None = None) -> list[list[Processors]]:
-    """Deal cores in rounds: every GPU takes its first free core; the GPU with the fewest choices goes first."""
+def _assign_cores(cores: Sequence[Sequence[Processors]], *, most: int | None = None) -> list[list[Processors]]:
+    """Assign cores in rounds: every GPU gets its first free core; the GPU with the fewest choices is the first."""
     order = sorted(range(len(cores)), key=lambda gpu: (len(cores[gpu]), gpu))
-    hands: list[list[Processors]] = [[] for _ in cores]
+    assigned: list[list[Processors]] = [[] for _ in cores]
     taken: set[Processors] = set()
-    while most is None or len(hands[order[0]]) < most:
+    while most is None or len(assigned[order[0]]) < most:
         before = len(taken)
         for gpu in order:
             free = next((core for core in cores[gpu] if core not in taken), None)
             if free is not None:
-                hands[gpu].append(free)
+                assigned[gpu].append(free)
                 taken.add(free)
         if len(taken) == before:
             break
-    if not all(hands):
+    if not all(assigned):
         raise OptionError(
             f"{len(cores)} GPUs cannot have a core each: {len({c for gpu in cores for c in gpu})} may be used",
             remedy="use --affinity socket or disabled, or let the job use more processors",
         )
-    return hands
+    return assigned
 
 
-def _in_blocks(cores: Sequence[Sequence[Processors]], hands: list[list[Processors]]) -> list[list[Processors]]:
-    """Deal the same numbers of cores; GPUs that choose among the same cores get adjacent ones."""
-    blocks = list(hands)
+def _in_blocks(cores: Sequence[Sequence[Processors]], assigned: list[list[Processors]]) -> list[list[Processors]]:
+    """Assign the same numbers of cores; GPUs that choose among the same cores get adjacent ones."""
+    blocks = list(assigned)
     for choice in {tuple(c) for c in cores}:
         gpus = [gpu for gpu, c in enumerate(cores) if tuple(c) == choice]
-        pool = iter(sorted((core for gpu in gpus for core in hands[gpu]), key=min))
+        pool = iter(sorted((core for gpu in gpus for core in assigned[gpu]), key=min))
         for gpu in gpus:
-            blocks[gpu] = [next(pool) for _ in hands[gpu]]
+            blocks[gpu] = [next(pool) for _ in assigned[gpu]]
     return blocks

@@ -1,11 +1,12 @@
-"""TrainingProgress reports of a training."""
+"""How a training reports its progress: in the log, or to the command line."""
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from decathlete.training.reporting.records import EpochRecord
+if TYPE_CHECKING:  # commands that train nothing import this module, too
+    from decathlete.training.reporting.records import EpochRecord
 
 log = logging.getLogger(__name__)
 

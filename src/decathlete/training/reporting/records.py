@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from decathlete.core.files import write_text
 from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
 from decathlete.errors import printable
+from decathlete.io.format_settings import ImageFormats
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
@@ -66,6 +68,7 @@ class RunRecord(Schema):
     Attributes:
         dataset_root: of the raw images, if known, for validation on original grids.
         spacing: that raw files without a spacing are read with (z, y, x, mm).
+        image_formats: settings of image formats that raw files are read with, by the format's name.
         annotated: case id -> annotated classes, of cases in which not all classes were annotated.
         train, val: case ids.
         dataset_digest, plan_digest: of what the weights depend on.
@@ -90,6 +93,7 @@ class RunRecord(Schema):
     plan: Plan | None = None
     store_plan_digest: str | None = None
     spacing: Triple | None = None
+    image_formats: ImageFormats = Field(default={}, exclude_if=operator.not_)
     annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
 
     @field_validator("config", mode="before")

@@ -18,8 +18,10 @@ from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.inference.batching.case_predictor import make_case_predictor
 from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.inference.predict_files import predict_files
+from decathlete.io.format_settings import format_settings
 from decathlete.workflows.held_out import load_held_out_cases, score_held_out
 from decathlete.workflows.selection.configurations import TrainedConfiguration, TrainedFold
 from decathlete.workflows.validate import validate
@@ -186,12 +188,13 @@ def score_pair(
     unit: Unit = "mm"
     for fold, held_out in cases.items():
         runs = [configuration.folds[fold] for configuration in candidate.configurations]
-        spacing = runs[0].record.spacing
+        record = runs[0].record
         predicted = predict_files(
             make_case_predictor([run.folder for run in runs], setup.options, setup.workers),
             {case.id: case.images for case in held_out},
             folder,
-            spacing=spacing,
+            spacing=record.spacing,
+            kind=OutputKind(image_formats=record.image_formats),
             overwrite=True,  # the folder belongs to the selection; unchanged predictions are kept
             progress=setup.progress,
         )
@@ -202,7 +205,8 @@ def score_pair(
             predictions,
             runs[0].labels,
             metrics=make_metrics([DICE]),
-            spacing=spacing,
+            spacing=record.spacing,
+            formats=format_settings(record.image_formats),
             workers=setup.workers,
         )
         unit = scores.unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from decathlete.core.locks import locked_folder
@@ -11,10 +12,12 @@ from decathlete.errors import ModelError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.files import Job, make_jobs, read_finished, write_outputs
+from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, volumes_ml, voxel_counts
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
-from decathlete.io.images import read_label
+from decathlete.io.format_settings import changed_settings
+from decathlete.io.images import read_label, write_label
 from decathlete.models.bundle import ModelBundle
 
 
@@ -48,12 +51,12 @@ def write_held_out_files(
 
 
 def _write(bundle: ModelBundle, case: Case, job: Job, path: Path, settings: RecordedSettings) -> None:
-    if case.spacing is not None:
-        settings = settings.revised(spacing=case.spacing)
+    kind = OutputKind(image_formats=changed_settings(case.formats))
+    settings = kind.recorded(settings if case.spacing is None else settings.revised(spacing=case.spacing))
     if read_finished(job, settings) is not None:
         return
     record = PredictionRecord.load(path.with_name(f"{case.id}.json"), error=ModelError)
-    predicted = read_label(path, spacing=case.spacing)
+    predicted = read_label(path, spacing=case.spacing, formats=case.formats)
     labels = bundle.record.labels
     label_ZYX = postprocess(
         predicted.array_ZYX, predicted.geometry, labels, build_steps(bundle.record.postprocessing, labels)
@@ -67,4 +70,11 @@ def _write(bundle: ModelBundle, case: Case, job: Job, path: Path, settings: Reco
         warnings=record.warnings,
         seconds=record.seconds,
     )
-    write_outputs(job, prediction, digest=record.inputs_digest, settings=settings, device=record.device)
+    write_outputs(
+        job,
+        prediction,
+        digest=record.inputs_digest,
+        settings=settings,
+        device=record.device,
+        write=partial(write_label, settings=case.formats),
+    )

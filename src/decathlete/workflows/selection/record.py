@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -9,6 +10,7 @@ from pydantic import Field, JsonValue
 from decathlete.core.geometry import Triple, Unit
 from decathlete.core.schema import Schema
 from decathlete.evaluation.comparison import Difference
+from decathlete.io.format_settings import ImageFormats
 from decathlete.models.record import PostprocessingStep
 
 SELECTION = "selection.json"
@@ -89,6 +91,7 @@ class Selection(Schema):
         held_out: fold -> its held-out cases.
         dataset_root: folder of the raw dataset.
         spacing: z, y, x in mm, that files without a spacing are read with.
+        image_formats: settings of image formats that raw files are read with, by the format's name.
         unit: of lengths in the files.
         annotated: case id -> annotated classes, of cases in which not all classes were annotated.
         max_members: greatest number of networks that was allowed.
@@ -103,6 +106,7 @@ class Selection(Schema):
     dataset: str
     dataset_root: str
     spacing: Triple | None = None
+    image_formats: ImageFormats = Field(default={}, exclude_if=operator.not_)
     unit: Unit = Field(default="mm", exclude_if=lambda unit: unit == "mm")
     annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
     folds: tuple[int, ...]

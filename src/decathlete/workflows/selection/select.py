@@ -14,6 +14,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import OptionError
 from decathlete.inference.options import PredictOptions
+from decathlete.io.format_settings import format_settings
 from decathlete.models.bundle import ModelBundle, check_place
 from decathlete.models.combine import combine_bundles
 from decathlete.workflows.progress import ProgressReporter
@@ -141,7 +142,13 @@ class _SelectionSteps:
         first = self.configurations[0].folds[self.folds[0]].record
         root = self.setup.dataset_root or Path(first.dataset_root or "")
         cases = load_cases(self.configurations[0], self.folds, self.setup.dataset_root)
-        spec = read_dataset(root, group_by=group_by, spacing=first.spacing, annotated=first.annotated or None)
+        spec = read_dataset(
+            root,
+            group_by=group_by,
+            spacing=first.spacing,
+            formats=format_settings(first.image_formats),
+            annotated=first.annotated or None,
+        )
         patients = groups_in_force(spec, len(self.folds))
         results = self._score(cases)
         best = find_best(self.candidates, results, folder=self.folder)
@@ -153,6 +160,7 @@ class _SelectionSteps:
             dataset=first.dataset,
             dataset_root=str(root.resolve()),
             spacing=first.spacing,
+            image_formats=first.image_formats,
             unit=result.scores.unit,
             annotated=first.annotated,
             folds=tuple(self.folds),
@@ -191,6 +199,7 @@ class _SelectionSteps:
                 prediction=result.predictions[case.id],
                 truth=case.label,
                 spacing=case.spacing,
+                formats=case.formats,
                 structures=case.structures,
                 unannotated=case.unannotated,
             )

@@ -17,6 +17,7 @@ from decathlete.core.labels import LabelSet, Region
 from decathlete.evaluation.overlap import joint_box
 from decathlete.inference.output.apply_postprocessing import Step, build_steps, postprocess
 from decathlete.io.dicom_label import LabelStructures
+from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import read_label
 from decathlete.models.record import PostprocessingStep
 
@@ -33,7 +34,7 @@ class HeldOutCase:
     """A held-out case on disk.
 
     Attributes:
-        spacing: z, y, x in mm, for files that do not contain their spacing.
+        spacing, formats: see :mod:`decathlete.io.images`.
         structures: of a truth that is a DICOM SEG object or RT structure set.
         unannotated: values of the classes that the truth does not annotate; their structures have no Dice.
     """
@@ -41,6 +42,7 @@ class HeldOutCase:
     prediction: Path
     truth: Path
     spacing: Triple | None = None
+    formats: FormatSettings = ()
     structures: LabelStructures | None = None
     unannotated: tuple[int, ...] = ()
 
@@ -107,8 +109,8 @@ def measure_all_steps(case: HeldOutCase, *, labels: LabelSet, steps: Sequence[Po
 
 def _read(case: HeldOutCase) -> tuple[LabelZYX, LabelZYX, Geometry]:
     """Read prediction and truth, cropped to the box around the foreground of both."""
-    prediction = read_label(case.prediction, spacing=case.spacing)
-    truth = read_label(case.truth, spacing=case.spacing, structures=case.structures)
+    prediction = read_label(case.prediction, spacing=case.spacing, formats=case.formats)
+    truth = read_label(case.truth, spacing=case.spacing, formats=case.formats, structures=case.structures)
     box = joint_box(prediction.array_ZYX, truth.array_ZYX, margin=1).slices
     return prediction.array_ZYX[box].astype(np.int32), truth.array_ZYX[box].astype(np.int32), truth.geometry
 

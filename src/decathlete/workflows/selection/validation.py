@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from decathlete.core.choices import Grid
@@ -15,7 +16,9 @@ from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.batching.case_predictor import CasePredictor, make_case_predictor
 from decathlete.inference.options import PredictOptions
+from decathlete.inference.output.output_kind import OutputKind
 from decathlete.inference.predict_files import PredictedFile, predict_files
+from decathlete.io.format_settings import format_settings
 from decathlete.workflows.held_out import load_cases, score_held_out
 from decathlete.workflows.scores_reuse import load_reusable_scores, make_scores_origin
 from decathlete.workflows.selection.record import SELECTION, Selection
@@ -72,7 +75,13 @@ def validate_selection(
             return existing
         paths = {case_id: prediction.path for case_id, prediction in predictions.items()}
         scores = score_held_out(
-            every_case, paths, first.labels, metrics=metrics, spacing=selection.spacing, workers=workers
+            every_case,
+            paths,
+            first.labels,
+            metrics=metrics,
+            spacing=selection.spacing,
+            formats=format_settings(selection.image_formats),
+            workers=workers,
         ).revised(origin=origin)
         scores.save_files(folder)
         return scores
@@ -86,8 +95,14 @@ def load_fold_cases(selection: Selection, dataset_root: Path | None) -> dict[int
     """
     root = dataset_root or Path(selection.dataset_root)
     folds = selection.selected_candidate.folds
-    spacing, annotated = selection.spacing, selection.annotated or None
-    return {fold: load_cases(selection.held_out[fold], root, spacing=spacing, annotated=annotated) for fold in folds}
+    load = partial(
+        load_cases,
+        root=root,
+        spacing=selection.spacing,
+        formats=format_settings(selection.image_formats),
+        annotated=selection.annotated or None,
+    )
+    return {fold: load(selection.held_out[fold]) for fold in folds}
 
 
 def _predict(
@@ -106,6 +121,7 @@ def _predict(
             {case.id: case.images for case in held_out},
             folder / VALIDATION,
             spacing=selection.spacing,
+            kind=OutputKind(image_formats=selection.image_formats),
             overwrite=overwrite,
             progress=progress,
         )

@@ -26,7 +26,7 @@ def topology(
     )
 
 
-def dealt(machine: Topology, mode: Affinity) -> list[list[int]]:
+def assigned(machine: Topology, mode: Affinity) -> list[list[int]]:
     return [sorted(processors) for processors in processors_of(machine, mode)]
 
 
@@ -48,7 +48,7 @@ TWO_SOCKETS = topology([FIRST] * 4 + [SECOND] * 4, ([core, core + 16] for core i
     ],
 )
 def test_one_socket(mode, expected):
-    assert dealt(ONE_SOCKET, mode) == expected
+    assert assigned(ONE_SOCKET, mode) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,36 +62,36 @@ def test_one_socket(mode, expected):
     ],
 )
 def test_two_sockets_with_hyperthreads(mode, second_gpu, last_gpu):
-    found = dealt(TWO_SOCKETS, mode)
+    found = assigned(TWO_SOCKETS, mode)
     assert (found[1], found[7]) == (second_gpu, last_gpu)
 
 
 def test_cores_that_cannot_be_shared_evenly_are_all_used():
     machine = topology([range(7)] * 3, ([core] for core in range(7)))
-    assert dealt(machine, INTERLEAVED) == [[0, 3, 6], [1, 4], [2, 5]]
-    assert dealt(machine, CONTINUOUS) == [[0, 1, 2], [3, 4], [5, 6]]
+    assert assigned(machine, INTERLEAVED) == [[0, 3, 6], [1, 4], [2, 5]]
+    assert assigned(machine, CONTINUOUS) == [[0, 1, 2], [3, 4], [5, 6]]
 
 
 def test_a_gpu_that_is_near_only_some_of_anothers_cores_gets_of_those():
     machine = topology([range(8), range(2)], ([core] for core in range(8)))
     for mode in (INTERLEAVED, CONTINUOUS):
-        assert dealt(machine, mode) == [[1, 2, 3, 4, 5, 6, 7], [0]]
-    assert dealt(machine, "single_unique") == [[1], [0]]
+        assert assigned(machine, mode) == [[1, 2, 3, 4, 5, 6, 7], [0]]
+    assert assigned(machine, "single_unique") == [[1], [0]]
 
 
 def test_a_container_that_allows_only_some_processors():
     machine = topology([FIRST, FIRST, SECOND], TWO_SOCKETS.cores, allowed=[2, 3, 5, 7, 18, 23])
-    assert dealt(machine, SOCKET)[0] == [2, 3, 5, 7, 18, 23]
+    assert assigned(machine, SOCKET)[0] == [2, 3, 5, 7, 18, 23]
     # Nothing near the third GPU is allowed: it has the choice of all, and shares them with the others.
-    assert dealt(machine, INTERLEAVED) == [[2, 7, 18, 23], [3], [5]]
-    assert dealt(machine, CONTINUOUS) == [[2, 3, 18], [5], [7, 23]]
+    assert assigned(machine, INTERLEAVED) == [[2, 7, 18, 23], [3], [5]]
+    assert assigned(machine, CONTINUOUS) == [[2, 3, 18], [5], [7, 23]]
     near_none = topology([SECOND], TWO_SOCKETS.cores, allowed=[4, 20])
-    assert dealt(near_none, INTERLEAVED) == [[4, 20]]
+    assert assigned(near_none, INTERLEAVED) == [[4, 20]]
 
 
 def test_processors_whose_cores_are_not_known_are_cores():
     machine = topology([range(4)] * 2, [], allowed=range(4))
-    assert dealt(machine, INTERLEAVED) == [[0, 2], [1, 3]]
+    assert assigned(machine, INTERLEAVED) == [[0, 2], [1, 3]]
 
 
 @pytest.mark.parametrize("mode", UNIQUE)
@@ -108,5 +108,5 @@ def test_more_gpus_than_cores():
     for mode in UNIQUE:
         with pytest.raises(OptionError, match="3 GPUs cannot have a core each: 2"):
             processors_of(machine, mode)
-    assert dealt(machine, "single") == [[0]] * 3
-    assert dealt(machine, SOCKET) == [[0, 1, 2, 3]] * 3
+    assert assigned(machine, "single") == [[0]] * 3
+    assert assigned(machine, SOCKET) == [[0, 1, 2, 3]] * 3

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from decathlete.core.registry import ComponentField, ComponentSettings
+from decathlete.core.component_field import ComponentField
+from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import Schema
 from decathlete.training.objective.losses import LOSSES, LossContext
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.schema import describe
 from decathlete.errors import DecathleteError, ImageError
-from decathlete.io.missing_files import missing_image
+from decathlete.io.missing_files import missing_image, placeholder_image
 
 _CLEAR_WITHOUT_TYPE = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 
@@ -21,7 +21,8 @@ _CLEAR_WITHOUT_TYPE = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 def translate_read_error(path: Path, title: str) -> Iterator[None]:
     """Turn any error while ``path`` is read into an :class:`~decathlete.errors.ImageError`, except lack of memory.
 
-    Readers, also those of plug-ins, raise whatever their packages raise for a damaged file.
+    Readers, also those of plug-ins, raise whatever their packages raise for a damaged file. Where the file that an
+    error names is a placeholder, as a part of an image may be (a slice, the voxels of a header), the error says so.
 
     Args:
         title: of the format, for the message.
@@ -30,7 +31,9 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
         raise missing_image(path)
     try:
         yield
-    except DecathleteError:
+    except DecathleteError as problem:
+        if isinstance(problem.where, Path) and (not_downloaded := placeholder_image(problem.where)) is not None:
+            raise not_downloaded from None
         raise
     except ValidationError as problem:  # the header describes no grid
         remedy = "fix the header, or export this file again"
@@ -38,7 +41,7 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
     except Exception as problem:
         if is_out_of_memory(problem):
             raise
-        raise _read_error(problem, path, title) from problem
+        raise placeholder_image(path) or _read_error(problem, path, title) from problem
 
 
 def _read_error(problem: Exception, path: Path, title: str) -> ImageError:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import MAX_LINES, header_error
 from decathlete.io.limits import Codec, check_claim, check_sizes
+from decathlete.io.missing_files import placeholder_image
 
 _PATTERN = re.compile(r"(?P<name>[^%\s]*%0?[0-9]?d[^%\s]*) (?P<numbers>-?[0-9]{1,9}( -?[0-9]{1,9}){1,3})")
 
@@ -114,7 +115,7 @@ def sibling(header: Path, name: str) -> Path:
         )
     path = header.parent / name
     if not path.is_file():
-        raise ImageError(
+        raise placeholder_image(path) or ImageError(
             f"names {name[:80]} as the file with its voxels, which is not there",
             where=header,
             remedy="copy this file beside the header, too",

@@ -98,7 +98,9 @@ def _named_values(declared: dict[str, Any], field: str, problems: list[str]) -> 
     named: dict[str, list[int]] = {}
     for name, value in pairs:
         values = [whole_number(v) for v in (value if isinstance(value, list) else [value])]
-        if name in named:
+        if not name.strip():
+            problems.append(f"{field}: the class of value {value!r} has no name")
+        elif name in named:
             problems.append(f"{field}: two classes are called {name!r}")
         elif not values or any(v is None for v in values):
             problems.append(f"{field}.{name} must be an integer or a list of integers, it is {value!r}")

@@ -146,4 +146,6 @@ def _channels(manifest: Manifest, problems: list[str]) -> tuple[str, ...]:
     if sorted(declared) != sorted(map(str, range(len(declared)))):
         problems.append(f"{field} must number the channels 0, 1, ...; it has {', '.join(declared)}")
         return tuple(declared.values())
+    if unnamed := [number for number, name in declared.items() if not name.strip()]:
+        problems.append(f"{field}: channel {', '.join(unnamed)} has no name")
     return tuple(declared[str(c)] for c in range(len(declared)))

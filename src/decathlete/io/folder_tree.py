@@ -30,6 +30,8 @@ _OTHER_FILES = {
     (".npy", ".npz", ".mat", ".h5", ".hdf5"): "an array without a grid: save it as .nii.gz, with its spacing",
     (".nii.bz2", ".nii.xz", ".nii.zst"): "NIfTI that is not compressed by gzip: decompress it",
     (".part", ".crdownload"): "an unfinished download",
+    (".raw", ".zraw"): "voxels without their header: copy the .mhd or .nhdr file, too",
+    (".gif", ".webp", ".heic"): "a picture of a format that is not read: save it as PNG",
     (".mnc", ".par", ".rec", ".vtk", ".vti", ".svs", ".czi", ".nd2", ".lif"): "an image of a format that is not read: "
     "save it as NIfTI, NRRD or TIFF",
 }

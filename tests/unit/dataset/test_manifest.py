@@ -235,6 +235,10 @@ def test_bad_patterns_are_refused(tmp_path: Path, pattern) -> None:
         (DECATHLON | {"training": ["imagesTr/a.nii.gz"]}, ['training.0: a case is listed as {"image": "imagesTr/']),
         (DECATHLON | {"training": [{"image": [], "label": "x"}]}, ["training.0.image: it must be a file, or a list"]),
         (DECATHLON | {"labels": {"bg": 0, "a": 1.5}}, ["must be an integer"]),
+        (
+            DECATHLON | {"labels": {"bg": 0, " ": 1}, "modality": {"0": ""}},
+            ["class of value 1 has no name", "channel 0 has no name"],
+        ),
         (DECATHLON | {"training": DECATHLON["training"] * 2}, ["called 'a'", "called 'b'"]),
         (DECATHLON | {"training": [{"image": "x"}]}, ["training.0.label"]),
         (NNUNET, ["no images"]),

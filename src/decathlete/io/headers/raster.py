@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.nearest_files import nearest_files
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import MAX_LINES, header_error
 from decathlete.io.limits import Codec, check_claim, check_sizes
@@ -116,7 +117,7 @@ def sibling(header: Path, name: str) -> Path:
     path = header.parent / name
     if not path.is_file():
         raise placeholder_image(path) or ImageError(
-            f"names {name[:80]} as the file with its voxels, which is not there",
+            f"names {name[:80]} as the file with its voxels, which is not there{nearest_files(path)}",
             where=header,
             remedy="copy this file beside the header, too",
             code="E-IMAGE-NOT-FOUND",

@@ -38,6 +38,9 @@ _UNPRINTABLE = re.compile(
     "\ud800-\udfff]"  # halves of characters; Python uses them for bytes that are not UTF-8
 )
 
+_MAX_LISTED = 100
+"""Problems that one error lists."""
+
 
 def printable(text: str) -> str:
     r"""Return a text with control characters as ``\uXXXX``: names in files must not control a terminal.
@@ -288,8 +291,9 @@ def problems_found(
     kind: type[DecathleteError] = DatasetError,
     code: str | None = None,
 ) -> DecathleteError:
-    """Return one error for several problems that were found together."""
+    """Return one error for several problems that were found together; of very many, the first are listed."""
     if len(problems) == 1:
         return kind(problems[0], where=where, remedy=remedy, code=code)
-    listed = "".join(f"\n  - {p}" for p in problems)
+    more = len(problems) - _MAX_LISTED
+    listed = "".join(f"\n  - {p}" for p in [*problems[:_MAX_LISTED], *([f"and {more} more"] if more > 0 else [])])
     return kind(f"{len(problems)} problems:{listed}", where=where, remedy=remedy, code=code)

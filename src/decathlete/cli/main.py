@@ -108,6 +108,8 @@ def _root(
 ) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[stderr_handler()])
     logging.getLogger("decathlete").setLevel(logging.INFO)
+    if not verbose:  # it warns about values that are too long, without a file; what matters is checked here
+        logging.getLogger("pydicom").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # our own errors name the file
     logging.getLogger("py.warnings").setLevel(logging.ERROR if not verbose else logging.WARNING)

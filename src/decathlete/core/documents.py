@@ -5,7 +5,10 @@ Every JSON and YAML file is read here or by :meth:`decathlete.core.schema.Schema
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +46,14 @@ def read_json(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
     """Read and parse a JSON file.
 
     Raises:
-        error: the file cannot be read or is not valid JSON; the message names the line.
+        error: the file cannot be read or is not valid JSON, or an object has a name twice; the message names the line
+            or the name.
     """
     text = read_text(path, error=error, remedy=remedy)
     try:
-        return parse_json(text)
+        content = parse_json(text)
+        json.loads(text, object_pairs_hook=_check_names)
+        return content
     except ValueError as problem:
         raise error(f"is not valid JSON: {problem}", where=path, remedy=remedy or "correct this line") from None
 
@@ -65,6 +71,15 @@ def parse_json(text: str) -> Any:
         raise ValueError(explain_json_error(problem, text)) from None
     except UnicodeEncodeError:
         raise ValueError("it contains characters that are not Unicode") from None
+
+
+def _check_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Reject an object that has a name twice: parsers use the last value and say nothing."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"one object has the name {repeated[:80]!r} twice")
+    return content
 
 
 def explain_json_error(problem: ValidationError, text: str) -> str:
@@ -100,19 +115,35 @@ def read_yaml(path: Path, *, error: type[DecathleteError] = DecathleteError, rem
         raise error(f"is not valid YAML: {reason}", where=path, remedy=remedy or "fix the file") from None
 
 
+@dataclass
+class _MappingNames:
+    """The names of a mapping so far, and whether a name comes next, not a value."""
+
+    seen: set[str] = field(default_factory=set)
+    expects_name: bool = True
+
+    def add(self, event: Any, kind: str) -> None:
+        if self.expects_name and kind == "ScalarEvent" and event.value != "<<":
+            if event.value in self.seen:
+                raise ValueError(f"the name {event.value[:80]!r} comes twice")
+            self.seen.add(event.value)
+        self.expects_name = not self.expects_name
+
+
 class _YamlCheck:
-    """Check nesting, aliases and scalars in the stream of a file's events, before any object is made."""
+    """Check nesting, aliases, names and scalars in the stream of a file's events, before any object is made."""
 
     def __init__(self) -> None:
         self._n_values = 0
         self._n_values_of: dict[str, int] = {}  # of each anchor, with all values inside
         self._open: list[tuple[str | None, int]] = []  # lists and mappings that are open: anchor, and the count before
+        self._names: list[_MappingNames | None] = []  # of each of them; ``None``: a list
 
     def check(self, text: str) -> None:
         """Read all events.
 
         Raises:
-            ValueError: a limit is exceeded, or an alias contains itself.
+            ValueError: a limit is exceeded, an alias contains itself, or a mapping has a name twice.
             yaml.YAMLError: the text is not valid YAML.
         """
         import yaml
@@ -125,12 +156,18 @@ class _YamlCheck:
 
     def _count(self, event: Any, kind: str) -> None:
         self._n_values += 1
+        if kind in ("ScalarEvent", "AliasEvent", "SequenceStartEvent", "MappingStartEvent") and self._names:
+            names = self._names[-1]
+            if names is not None:
+                names.add(event, kind)
         if kind in ("SequenceStartEvent", "MappingStartEvent"):
             self._open.append((event.anchor, self._n_values))
+            self._names.append(_MappingNames() if kind == "MappingStartEvent" else None)
             if len(self._open) > MAX_YAML_DEPTH:
                 raise ValueError(f"lists and mappings are nested deeper than {MAX_YAML_DEPTH} levels")
         elif kind in ("SequenceEndEvent", "MappingEndEvent"):
             anchor, before = self._open.pop()
+            self._names.pop()
             self._name(anchor, self._n_values - before)
         elif kind == "AliasEvent":
             if any(anchor == event.anchor for anchor, _ in self._open):

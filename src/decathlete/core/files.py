@@ -16,7 +16,7 @@ from pathlib import Path
 
 from decathlete.core.lazy_import import lazy_import
 from decathlete.core.nearest_files import nearest_files
-from decathlete.core.placeholder_files import find_placeholder
+from decathlete.core.placeholder_files import find_placeholder, placeholder_error
 from decathlete.errors import DecathleteError, OutputError
 
 psutil = lazy_import("psutil")
@@ -27,14 +27,22 @@ _FULL_BYTES = 2**16
 """A disk with less free space is full: the writers of torch and safetensors write larger pieces."""
 _LEFTOVER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?:p\d+-)?[0-9a-f]{{8}}-(?:old-)?(?P<name>.+)", re.DOTALL)
 _OWNER = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}p(?P<pid>\d+)-")
+_MAX_NAME_BYTES = 200
+"""Bytes of a file's name that its temporary name contains: file systems allow 255 in all."""
 _CLOCK_STEP_S = 60.0
 """Difference between the clocks of files and processes that is tolerated, seconds."""
 
 
 def temporary_name(name: str = "") -> str:
     """Return a new name for an unfinished file or folder; it contains the number of this process."""
-    ending = f"-{name}" if name else ""
+    ending = f"-{_end_of_name(name)}" if name else ""
     return f"{TEMPORARY_PREFIX}p{os.getpid()}-{uuid.uuid4().hex[:8]}{ending}"
+
+
+def _end_of_name(name: str) -> str:
+    """Return a name, or the end of a long one, so that it has room for a prefix."""
+    content = os.fsencode(name)
+    return name if len(content) <= _MAX_NAME_BYTES else content[-_MAX_NAME_BYTES:].decode(errors="ignore")
 
 
 MAX_TEXT_BYTES = 1 << 28
@@ -190,7 +198,8 @@ def read_text(
     try:
         content = _read_regular_file(path, limit_bytes)
     except FileNotFoundError:
-        raise error(f"does not exist{nearest_files(path)}", where=path, remedy=remedy or "check the path") from None
+        missing = error(f"does not exist{nearest_files(path)}", where=path, remedy=remedy or "check the path")
+        raise placeholder_error(path, error) or missing from None
     except OSError as problem:
         raise access_error(problem, path, kind=error) from problem
     except ValueError as problem:
@@ -264,7 +273,7 @@ def remove_partials(folder: Path, name: str | None = None) -> None:
     """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         match = _LEFTOVER.fullmatch(leftover.name)
-        is_wanted = name is None or (match is not None and match["name"] == name)
+        is_wanted = name is None or (match is not None and match["name"] == _end_of_name(name))
         if is_wanted and not _is_in_use(leftover):
             remove(leftover)
 

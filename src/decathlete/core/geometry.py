@@ -145,6 +145,8 @@ class Geometry(Schema):
     def differences(self, other: Geometry, *, tolerance_mm: float = 1e-2, tolerance: float = 1e-3) -> list[str]:
         """Describe how ``other`` differs from this grid, one text for each property; empty if they agree.
 
+        The spacing along an axis of one voxel is no difference: it has no neighbours, and files of two axes have none.
+
         Args:
             tolerance_mm: greatest allowed difference of spacing and origin, mm; a tenth of a voxel where that is less.
             tolerance: greatest allowed difference of a direction cosine.
@@ -153,7 +155,8 @@ class Geometry(Schema):
         if self.shape_ZYX != other.shape_ZYX:
             texts.append(f"shape (z, y, x) {self.shape_ZYX} against {other.shape_ZYX}")
         allowed_ZYX = np.array(self.tolerance_ZYX(tolerance_mm))
-        if (np.abs(np.subtract(self.spacing_ZYX, other.spacing_ZYX)) > allowed_ZYX).any():
+        has_neighbours = np.maximum(self.shape_ZYX, other.shape_ZYX) > 1
+        if (has_neighbours & (np.abs(np.subtract(self.spacing_ZYX, other.spacing_ZYX)) > allowed_ZYX)).any():
             texts.append(f"spacing {_lengths(self.spacing_ZYX, self)} against {_lengths(other.spacing_ZYX, other)}")
         if not np.allclose(self.direction, other.direction, rtol=0, atol=tolerance):
             texts.append(f"direction of the axes: {_axis_names(self)} against {_axis_names(other)}")
@@ -184,7 +187,7 @@ def _lengths(values: Triple, geometry: Geometry) -> str:
 
 
 def _axis_names(geometry: Geometry) -> str:
-    cosines = np.round(geometry.direction.T, 3).tolist()
+    cosines = (np.round(geometry.direction.T, 3) + 0.0).tolist()  # without -0
     return "; ".join("(" + ", ".join(f"{c:g}" for c in axis) + ")" for axis in cosines)
 
 

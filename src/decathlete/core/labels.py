@@ -59,7 +59,7 @@ class LabelSet(Schema):
         values = [c.value for c in self.classes]
         problems = []
         if not values or values[0] != 0:
-            problems.append("the first class must be the background with value 0")
+            problems.append("the first class must be the background with value 0, even if no voxel has it")
         if values != sorted(set(values)):
             problems.append(f"class values must be distinct and ascending, found {values}")
         if len({c.name for c in self.classes}) != len(values):

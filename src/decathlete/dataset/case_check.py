@@ -20,6 +20,7 @@ from decathlete.errors import DecathleteError
 from decathlete.io.format_lookup import is_picture
 from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import Image, LabelMap, is_grey, match_channels, read_image, read_label
+from decathlete.io.volumes import MAX_CLASSES, SPLIT_4D, describe_misplaced_channels
 
 GRID_TOLERANCE_MM = 1e-2
 """Greatest allowed difference of spacing and origin between files of one case, mm."""
@@ -124,25 +125,40 @@ class _CaseChecker:
         try:
             return read(path, spacing=self.case.spacing, formats=self.case.formats)
         except DecathleteError as problem:
-            self._add("error", problem.code, path, problem.problem, problem.remedy or "fix this file")
+            part = problem.where.name if isinstance(problem.where, Path) and problem.where != path else None
+            text = problem.problem if part is None else f"{part}: {problem.problem}"  # a slice, or the voxels
+            self._add("error", problem.code, path, text, self._remedy(path, problem))
         except OSError as problem:
             self._add(
                 "error", "E-FILE", path, f"cannot be read ({problem.strerror})", "check the file and its permissions"
             )
         return None
 
+    def _remedy(self, path: Path, problem: DecathleteError) -> str:
+        remedy = problem.remedy or "fix this file"
+        if problem.code != "E-IMAGE-NOT-FOUND" or problem.where != path:
+            return remedy
+        if path.is_relative_to(self.spec.root):
+            return f"{remedy}; or leave case {self.case.id} out, with all its files"
+        tails = ("/".join(path.parts[k:]) for k in range(1, len(path.parts)))
+        tail = next((tail for tail in tails if (self.spec.root / tail).exists()), None)
+        return remedy if tail is None else f"list it relative to dataset.json: {tail}"
+
     def _channels(self, images: list[tuple[Path, Image]]) -> None:
         n_channels, n_declared = sum(i.array_CZYX.shape[0] for _, i in images), len(self.spec.channels)
         if n_channels != n_declared:
             names = [path.name for path, _ in images]
+            misplaced = describe_misplaced_channels(images[0][1], n_declared) if len(images) == 1 else ""
             files = f" (files {names[0]} to {names[-1]}, by their names)" if len(names) > max(1, n_declared) else ""
             self._add(
                 "error",
                 "E-IMAGE-CHANNELS",
                 images[0][0],
                 f"has {n_channels} channels{files}; dataset.json declares {n_declared} "
-                f"({', '.join(self.spec.channels)})",
-                "use the same channels in every case, in the declared order",
+                f"({', '.join(self.spec.channels)}){misplaced}",
+                f"{SPLIT_4D}, or declare all of them"
+                if n_declared == 1
+                else "use the same channels in every case, in the declared order",
             )
 
     def _intensities(self, path: Path, image: Image, *, other_values_exist: bool) -> None:
@@ -184,6 +200,9 @@ class _CaseChecker:
                 remedy = "resample one to the other's grid, or correct the header that is wrong"
                 if first.geometry.unit != other.geometry.unit:
                     remedy = "give both files a spacing, or none: one of them has none, so that it is in pixels"
+                shape, other_shape = first.geometry.shape_ZYX, other.geometry.shape_ZYX
+                if shape != other_shape and sorted(shape) == sorted(other_shape):
+                    remedy = "transpose one of them: its axes are in another order (as arrays of SimpleITK and nibabel)"
                 self._add(
                     "error",
                     "E-IMAGE-GEOMETRY",
@@ -205,7 +224,9 @@ class _CaseChecker:
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
             remedy = "declare them under labels, or remove them from the label map"
-            if min(undeclared) < 0:
+            if len(undeclared) > MAX_CLASSES:
+                remedy = f"make sure that this is a label map: {len(undeclared)} values are as many as an image has"
+            elif min(undeclared) < 0:
                 remedy = (
                     "replace values below 0, which cannot be classes: if these voxels are not annotated, use the value "
                     "of an ignore label"
@@ -228,7 +249,7 @@ class _CaseChecker:
             )
         present -= set(self.case.unannotated)
         self.classes = {c.value for c in self.spec.labels.classes if c.value in present}
-        if not self.classes - {0}:
+        if not self.classes - {0} and not undeclared:
             self._add(
                 "warning",
                 "E-DATASET-LABELS",

@@ -130,6 +130,8 @@ def _unused_files(spec: DatasetSpec) -> list[Problem]:
 
 def _absent_classes(spec: DatasetSpec, findings: list[CaseFindings]) -> list[Problem]:
     present = {value for f in findings for value in f.classes}
+    if not present:  # no label map could be read, which is a problem of its own
+        return []
     return [
         Problem(
             severity="warning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from typing import Any
 
 from pydantic import ValidationError
@@ -44,6 +45,7 @@ def parse_label_set(
     ignore = named.pop("ignore", None)
     if ignore is not None and len(ignore) != 1:
         new_problems.append("labels.ignore must be one value")
+    new_problems += _repeated_values(named)
     if not new_problems:
         region_values = _regions(named, separate, order or [], new_problems, read_back=read_back)
     if new_problems:
@@ -96,7 +98,9 @@ def _named_values(declared: dict[str, Any], field: str, problems: list[str]) -> 
     named: dict[str, list[int]] = {}
     for name, value in pairs:
         values = [whole_number(v) for v in (value if isinstance(value, list) else [value])]
-        if name in named:
+        if not name.strip():
+            problems.append(f"{field}: the class of value {value!r} has no name")
+        elif name in named:
             problems.append(f"{field}: two classes are called {name!r}")
         elif not values or any(v is None for v in values):
             problems.append(f"{field}.{name} must be an integer or a list of integers, it is {value!r}")
@@ -104,13 +108,21 @@ def _named_values(declared: dict[str, Any], field: str, problems: list[str]) -> 
     return named
 
 
+def _repeated_values(named: dict[str, list[int]]) -> list[str]:
+    """Return the problem of each value that several classes have."""
+    names_of: dict[int, list[str]] = defaultdict(list)
+    for name, values in named.items():
+        if len(values) == 1:
+            names_of[values[0]].append(name)
+    return [
+        f"labels: {' and '.join(map(repr, names))} have the same value {value}"
+        for value, names in names_of.items()
+        if len(names) > 1
+    ]
+
+
 def _classes(named: dict[str, list[int]]) -> tuple[LabelClass, ...]:
     """Return one class per value; a value that occurs only inside regions gets a name like ``label 2``."""
     names = {values[0]: name for name, values in named.items() if len(values) == 1}
-    singles = sorted(v[0] for v in named.values() if len(v) == 1)
-    if len(set(singles)) < len(singles):  # two names for one value: the label set reports it
-        return tuple(
-            LabelClass(name=n, value=v[0]) for n, v in sorted(named.items(), key=lambda i: i[1]) if len(v) == 1
-        )
     values = sorted({v for many in named.values() for v in many})
     return tuple(LabelClass(name=names.get(v, f"label {v}"), value=v) for v in values)

@@ -10,6 +10,9 @@ from decathlete.errors import DatasetError
 
 MANIFEST = "dataset.json"
 
+FOLDS = "splits_final.json"
+"""nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
+
 
 def resolve_task(task: str, data_root: Path) -> Path:
     """Find a dataset folder by path, by its name below ``data_root``, or by number (``04``, ``4``).

@@ -11,13 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from decathlete.core.documents import parse_json
 from decathlete.core.files import read_text
 from decathlete.core.schema import describe
+from decathlete.dataset.find_dataset import FOLDS
 from decathlete.dataset.groups import all_groups
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.splits import Fold, Splits
 from decathlete.errors import ManifestError, problems_found
-
-FOLDS = "splits_final.json"
-"""nnU-Net's list of folds: ``[{"train": [ids], "val": [ids]}, ...]``."""
+from decathlete.io.image_files import strip_suffix
 
 FOLD_NUMBERS = "'fold' in dataset.json"
 
@@ -102,7 +101,9 @@ def fold_problems(folds: Iterable[Fold], ids: Iterable[str]) -> list[str]:
     known, problems, number = frozenset(ids), [], -1
     for number, fold in enumerate(folds):
         if unknown := sorted({*fold.train, *fold.val} - known):
-            problems.append(f"fold {number} has cases that are not in the dataset: {name_some(unknown)}")
+            are_files = all(strip_suffix(Path(name).name).removesuffix("_0000") in known for name in unknown)
+            hint = "; a case is named without folder, suffix and number of a channel" if are_files else ""
+            problems.append(f"fold {number} has cases that are not in the dataset: {name_some(unknown)}{hint}")
         if both := sorted(set(fold.train) & set(fold.val)):
             problems.append(f"fold {number} trains on cases that it holds out: {name_some(both)}")
         if twice := sorted(i for part in (fold.train, fold.val) for i, n in Counter(part).items() if n > 1):

@@ -15,7 +15,7 @@ from decathlete.core.regions import whole_number
 from decathlete.dataset.annotated import Annotated as AnnotatedClasses
 from decathlete.dataset.annotated import AnnotatedFile, with_annotated
 from decathlete.dataset.declared_labels import parse_label_set
-from decathlete.dataset.find_dataset import MANIFEST
+from decathlete.dataset.find_dataset import FOLDS, MANIFEST
 from decathlete.dataset.groups import assign_groups, describe_ungrouped, group_problems
 from decathlete.dataset.listed_cases import drive_problems
 from decathlete.dataset.manifest_cases import read_cases
@@ -95,11 +95,35 @@ def read_dataset(
     return with_annotated(spec, partial, where=listed_in) if partial else spec
 
 
+def read_labels(root: Path) -> LabelSet:
+    """Read only the labels of the manifest in ``root``; the images that it declares need not be there.
+
+    Raises:
+        ManifestError: the manifest is missing, or its labels are not valid.
+    """
+    manifest, _ = load_manifest(root)
+    problems: list[str] = []
+    labels = parse_label_set(manifest.labels, manifest.regions, manifest.regions_class_order, problems)
+    if labels is None:
+        raise problems_found(problems, where=root / MANIFEST, remedy=REMEDY, kind=ManifestError)
+    return labels
+
+
 def _describe_unread_folds(root: Path) -> tuple[str, ...]:
-    """Return a line about the folds of nnU-Net v1, whose file could run code when it is read."""
-    if not (root / "splits_final.pkl").exists() or (root / "splits_final.json").exists():
+    """Return a line about each file beside the manifest that is named like one of folds and is not read."""
+    try:
+        names = sorted(path.name for path in root.iterdir() if "split" in path.name.lower() and path.is_file())
+    except OSError:  # the manifest was read, which is enough here
         return ()
-    return ("splits_final.pkl is not read: it may contain code; write the folds to splits_final.json",)
+    if FOLDS in names:
+        return ()
+    why = {".pkl": "it may contain code; write the folds to splits_final.json"}
+    other = f"folds are those of {FOLDS}, or of --splits FILE"
+    return tuple(
+        f"{name} is not read: {why.get(Path(name).suffix.lower(), other)}"
+        for name in names
+        if Path(name).suffix.lower() in (".pkl", ".json", ".csv", ".yaml", ".yml", ".txt")
+    )
 
 
 def _with_structures(
@@ -129,4 +153,6 @@ def _channels(manifest: Manifest, problems: list[str]) -> tuple[str, ...]:
     if sorted(declared) != sorted(map(str, range(len(declared)))):
         problems.append(f"{field} must number the channels 0, 1, ...; it has {', '.join(declared)}")
         return tuple(declared.values())
+    if unnamed := [number for number, name in declared.items() if not name.strip()]:
+        problems.append(f"{field}: channel {', '.join(unnamed)} has no name")
     return tuple(declared[str(c)] for c in range(len(declared)))

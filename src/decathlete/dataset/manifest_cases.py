@@ -24,7 +24,8 @@ def read_cases(manifest: Manifest, root: Path, n_channels: int, problems: list[s
     unused = _vain_lists(manifest)
     ending = manifest.file_ending
     if not ending.startswith(".") or not f"x{ending}".lower().endswith(image_suffixes()):
-        problems.append(f"file_ending {ending!r} is not one of {', '.join(image_suffixes())}")
+        hint = f": write {f'.{ending}'!r}" if f".{ending}".lower() in image_suffixes() else ""
+        problems.append(f"file_ending {ending!r} is not one of {', '.join(image_suffixes())}{hint}")
         return ListedCases(training=(), test=(), unused=unused)
     try:
         if manifest.dataset is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from decathlete.core.documents import read_json
+from decathlete.core.nearest_files import nearest_names
 from decathlete.core.schema import describe
 from decathlete.core.structure_codes import StructureCode
 from decathlete.dataset.find_dataset import MANIFEST, nearby_dataset
@@ -28,8 +29,44 @@ DESCRIPTIONS = frozenset(
 
 _N_LISTED = 10
 
-ListedImage = str | Annotated[list[str], Field(min_length=1)]
+
+def _is_form(fits: Callable[[Any], bool], form: str) -> BeforeValidator:
+    """Return a check whose error shows the form of a field, where pydantic's would name types of Python."""
+
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise ValueError(form)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(file, str) for file in value)
+    )
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(name, str) for name in value.values())
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+ListedImage = Annotated[
+    str | list[str], _is_form(_is_image, "it must be a file, or a list with one file for each channel")
+]
 """One file with all channels, or a list with one file per channel."""
+
+ChannelNames = Annotated[
+    dict[str, str], _is_form(_is_names, 'it must name the channels by their numbers, as in {"0": "T1", "1": "T2"}')
+]
+
+LabelValues = Annotated[
+    dict[str, Any], _is_form(_is_mapping, 'it must list names and values, as in {"background": 0, "liver": 1}')
+]
 
 
 class ListedCase(BaseModel):
@@ -43,6 +80,13 @@ class ListedCase(BaseModel):
     label: str
     fold: Any = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_form(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError('a case is listed as {"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}')
+        return value
+
 
 class ListedTest(BaseModel):
     """A test image of a Decathlon manifest."""
@@ -54,7 +98,7 @@ class _ManifestFields(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str | None = None
-    labels: dict[str, Any]
+    labels: LabelValues
     groups: dict[str, str] = {}
     dicom_structures: dict[str, str] = {}
     dicom_codes: dict[str, StructureCode] = {}
@@ -69,7 +113,7 @@ class _ManifestFields(BaseModel):
 class DecathlonManifest(_ManifestFields):
     """A manifest in the layout of the Decathlon; MONAI calls the list of test images ``testing``."""
 
-    modality: dict[str, str] = Field(min_length=1)
+    modality: ChannelNames
     training: list[ListedCase] = Field(min_length=1)
     test: list[str | ListedTest] = []
     testing: list[str | ListedTest] = []
@@ -78,7 +122,7 @@ class DecathlonManifest(_ManifestFields):
 class NnUNetManifest(_ManifestFields):
     """A manifest in the layout of nnU-Net v2."""
 
-    channel_names: dict[str, str] = Field(min_length=1)
+    channel_names: ChannelNames
     file_ending: str
     dataset: dict[str, dict[str, Any]] | None = None
     training: Any = None
@@ -101,7 +145,10 @@ def load_manifest(root: Path) -> tuple[Manifest, tuple[str, ...]]:
         )
     remedy = "correct it, or write one"
     if not path.exists():
+        misnamed = [name for name in nearest_names(path) if name.lower().startswith(MANIFEST)]
         remedy = f"use the folder that contains {MANIFEST}{nearby_dataset(root)}, or write one"
+        if misnamed:
+            remedy = f"rename {misnamed[0]} to {MANIFEST}"
     raw = read_json(path, error=ManifestError, remedy=remedy)
     if not isinstance(raw, dict):
         raise ManifestError("must be a JSON object", where=path, remedy=REMEDY)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from decathlete.dataset.find_dataset import FOLDS
 from decathlete.dataset.given_splits import (
     FOLD_NUMBERS,
-    FOLDS,
     VALIDATION,
     count_cases,
     describe_given,

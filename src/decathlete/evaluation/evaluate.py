@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -16,6 +15,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.labels import LabelSet
 from decathlete.core.limits import limit_workers
 from decathlete.core.locks import locked_folder
+from decathlete.core.nearest_files import nearest_files
 from decathlete.core.output_paths import check_output_folder
 from decathlete.core.parallel import Workers, attempt, map_cases, require_shared
 from decathlete.core.regions import GivenRegions
@@ -27,15 +27,15 @@ from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.saved import check_scores, save_scores
 from decathlete.evaluation.scores import CaseScores, Scores
 from decathlete.io.dicom_label import LabelStructures
+from decathlete.io.folder_tree import log_unused
 from decathlete.io.format_settings import FormatSettings, check_effect, format_settings
+from decathlete.io.image_files import PROBABILITIES
 from decathlete.io.images import read_grid, read_label
 from decathlete.io.largest_images import sizes_of_largest
 from decathlete.io.volumes import LabelMap
 
 Pair = tuple[Path, Path]
 """Prediction, truth."""
-
-_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -98,13 +98,27 @@ def _pairs(predictions: Path, labels_folder: Path) -> dict[str, Pair]:
     found = label_files(predictions)
     if missing := [case_id for case_id in truths if case_id not in found]:
         raise problems_found(
-            [f"no prediction for {truths[case_id].name}" for case_id in missing],
+            [
+                f"no prediction for {(name := truths[case_id].name)}{nearest_files(predictions / name)}"
+                for case_id in missing
+            ],
             where=predictions,
-            remedy="predict these cases too; predictions are matched by file name without suffix",
+            remedy="predict these cases too, or rename the files: they are matched by their names without suffix",
         )
-    if extra := len(found) - len(truths):
-        _log.info("%d predictions have no label map in %s and are not scored", extra, labels_folder)
+    log_unused(
+        predictions,
+        {
+            path: f"no label map of this name in {labels_folder}"
+            for case_id, path in found.items()
+            if case_id not in truths and not _has_probabilities(case_id, found)
+        },
+    )
     return {case_id: (found[case_id], truth) for case_id, truth in truths.items()}
+
+
+def _has_probabilities(case_id: str, found: Mapping[str, Path]) -> bool:
+    """Return whether a file holds the probabilities of another one, as ``predict --save-probabilities`` writes them."""
+    return case_id.endswith(PROBABILITIES) and case_id.removesuffix(PROBABILITIES) in found
 
 
 def _labels_seen(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decathlete.core.labels import LabelClass, LabelSet
-from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.manifest import read_labels
 from decathlete.errors import DatasetError, ManifestError, problems_found
 from decathlete.io.image_files import image_suffixes, is_image_name, split_pictures, strip_suffix
 
@@ -29,7 +29,7 @@ def label_files(folder: Path) -> dict[str, Path]:
         )
     files: dict[str, Path] = {}
     doubled = []
-    for path in sorted(split_pictures(p for p in folder.iterdir() if p.is_file() and is_image_name(p))[0]):
+    for path in sorted(split_pictures(p for p in folder.iterdir() if not p.is_dir() and is_image_name(p))[0]):
         case_id = strip_suffix(path.name)
         if case_id in files:
             doubled.append(f"{files[case_id].name} and {path.name} are one case")
@@ -51,7 +51,7 @@ def declared_labels(folder: Path) -> LabelSet | None:
     for root in (folder, *folder.resolve().parents[:2]):
         if (root / "dataset.json").is_file():
             try:
-                return read_dataset(root).labels
+                return read_labels(root)
             except ManifestError as problem:
                 _log.warning("the manifest beside the labels is not used: %s", problem)
     return None

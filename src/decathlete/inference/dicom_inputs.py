@@ -10,7 +10,8 @@ from pathlib import Path
 from decathlete.errors import ImageError
 from decathlete.io.dicom_series import DicomSeries, lies_alone, sort_series, stage_series
 from decathlete.io.folder_tree import describe_unused, is_slice, log_unused
-from decathlete.io.image_files import Failures
+from decathlete.io.format_lookup import files_of
+from decathlete.io.image_files import Failures, strip_suffix
 from decathlete.io.series_rules import SeriesRule, choose_channels, default_rules, parse_series_rules
 
 Inputs = Mapping[str, tuple[Path, ...]]
@@ -103,7 +104,7 @@ def _dicom_files(paths: Sequence[Path]) -> list[Path]:
     """Return the DICOM files of a case that is a folder; a file that was named itself is not compared with others."""
     if len(paths) != 1 or not paths[0].is_dir():
         return []
-    return [p for p in sorted(paths[0].iterdir()) if p.is_file() and not p.name.startswith(".") and is_slice(p)]
+    return list(files_of(paths[0])) if is_slice(paths[0]) else []
 
 
 def _is_plain(found: _Found, cases: Inputs) -> bool:
@@ -125,9 +126,16 @@ def _choose_single(found: _Found, rule: SeriesRule, *, must_fit: bool) -> dict[s
     n_of_case = {case_id: sum(one == case_id for one, _ in fitting) for case_id, _ in fitting}
     chosen: dict[str, tuple[DicomSeries, ...]] = {}
     for case_id, series in fitting:
-        name = case_id if n_of_case[case_id] == 1 else f"{case_id}_{'x' if series.number is None else series.number}"
+        name = case_id if n_of_case[case_id] == 1 else f"{case_id}_{_series_name(series)}"
         chosen[_unused_name(name, chosen)] = (series,)
     return chosen
+
+
+def _series_name(series: DicomSeries) -> str:
+    """Return the number of a series; without one, the name of its only file."""
+    if series.number is not None:
+        return str(series.number)
+    return strip_suffix(series.files[0].name) if len(series.files) == 1 else "x"
 
 
 def _choose_channels(

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from decathlete.core.files import access_error, file_digest
+from decathlete.core.placeholder_files import placeholder_error
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import Schema
 from decathlete.errors import ModelError, OptionError
@@ -163,7 +164,9 @@ class ExportedFolder:
             except OSError as problem:
                 raise access_error(problem, path, kind=ModelError) from None
             if found != digest:
-                raise ModelError(f"is not the file that {RECORD_FILE} describes", where=path, remedy=_EXPORT_AGAIN)
+                raise placeholder_error(path, ModelError) or ModelError(
+                    f"is not the file that {RECORD_FILE} describes", where=path, remedy=_EXPORT_AGAIN
+                )
 
 
 def is_program(folder: Path) -> bool:

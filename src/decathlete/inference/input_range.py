@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decathlete.io.images import Image
 from decathlete.planning.plan import Plan, Range
@@ -52,6 +54,29 @@ def input_range_warnings(means: Sequence[float], restoration: Restoration, plan:
     for name, mean, known in zip(plan.channels, means, trained.intensity, strict=True):
         warnings += _check(f"mean intensity of channel {name!r}", mean, _widen(known), "")
     return tuple(warnings)
+
+
+def copied_channel_warnings(image: Image, means: Sequence[float], names: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence for each channel that repeats another one, as if one file had been given twice.
+
+    Pictures are left out: a grey one may be read as three equal channels.
+
+    Args:
+        means: :func:`channel_means` of the image: channels of different means are not compared.
+        names: of the channels.
+    """
+    if image.geometry.unit == "pixel":
+        return ()
+    return tuple(
+        f"channels {names[first]!r} and {names[second]!r} are equal: one of their files was probably copied"
+        for first, second in combinations(range(len(means)), 2)
+        if means[first] == means[second] and _are_copies(*image.array_CZYX[[first, second]])
+    )
+
+
+def _are_copies(first_ZYX: NDArray[np.float32], second_ZYX: NDArray[np.float32]) -> bool:
+    """Return whether two channels are equal, and not an empty one that stands for a missing sequence."""
+    return bool(first_ZYX.min() < first_ZYX.max()) and np.array_equal(first_ZYX, second_ZYX)
 
 
 def _scale(seen: Range, tolerance: float) -> tuple[Range, Range]:

@@ -25,7 +25,7 @@ from decathlete.inference.compute import LabelMapComputer, translate_compute_err
 from decathlete.inference.engine_selection import EngineBuilder
 from decathlete.inference.ensemble import PlanEnsemble, load_ensembles
 from decathlete.inference.exported_program import options_for_programs
-from decathlete.inference.input_range import channel_means, input_range_warnings
+from decathlete.inference.input_range import channel_means, copied_channel_warnings, input_range_warnings
 from decathlete.inference.options import PredictFields, PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
 from decathlete.inference.output.probabilities import MakeStore, ProbabilityArray, ProbabilityStore
@@ -162,8 +162,10 @@ class Predictor:
         with translate_out_of_memory("the image, resampled for the network", remedy=IMAGE_TOO_LARGE):
             cases = tuple(prepare(image, plan, case_id=case_id) for plan in plans)
             previous = self.prepare_previous(image, cases, case_id)
-        checked = self.check_range(cases, [channel_means(image, case.restoration) for case in cases])
-        return replace(checked, previous=previous)
+        means = [channel_means(image, case.restoration) for case in cases]
+        checked = self.check_range(cases, means)
+        copied = copied_channel_warnings(image, means[0], plans[0].channels)
+        return replace(checked, previous=previous, warnings=(*checked.warnings, *copied))
 
     def prepare_previous(
         self, image: Image, cases: Sequence[PreparedCase], case_id: str = ""

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from decathlete.core.files import access_error, is_access_error
+from decathlete.core.placeholder_files import placeholder_error
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.models.weights import STORED_TYPES
 from decathlete.transfer.zips import find_damaged_member
@@ -67,7 +68,9 @@ def load_untrusted_checkpoint(
     """
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelError(problem, where=path, remedy="use the path of a checkpoint file")
+        raise placeholder_error(path, ModelError, code="E-MODEL-DAMAGED") or ModelError(
+            problem, where=path, remedy="use the path of a checkpoint file"
+        )
     _check_zip(path)
     with safe_globals(list(allowed)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about files that it then rejects
@@ -163,9 +166,9 @@ def _find_unsafe_globals(path: Path) -> list[str]:
         raise _damage_error(path, problem) from None
 
 
-def _unsafe_error(path: Path, names: Sequence[str], keys: Sequence[str]) -> ModelError:
+def _unsafe_error(path: Path, names: Sequence[str], keys: Sequence[str]) -> DecathleteError:
     if not names:
-        return ModelError("is not a checkpoint, or is damaged", where=path, remedy=_REMEDY, code="E-MODEL-DAMAGED")
+        return _damage_error(path, None)
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
     listed_keys = f"({', '.join(map(repr, keys))}{',' if len(keys) == 1 else ''})"
     return ModelError(
@@ -177,10 +180,10 @@ def _unsafe_error(path: Path, names: Sequence[str], keys: Sequence[str]) -> Mode
     )
 
 
-def _damage_error(path: Path, problem: Exception) -> DecathleteError:
+def _damage_error(path: Path, problem: Exception | None) -> DecathleteError:
     if isinstance(problem, OSError) and is_access_error(problem):
         return access_error(problem, path, kind=ModelError)
-    reason = " ".join(str(problem).split())[:200]
-    return ModelError(
-        f"is not a checkpoint, or is damaged ({reason})", where=path, remedy=_REMEDY, code="E-MODEL-DAMAGED"
+    reason = "" if problem is None else f" ({' '.join(str(problem).split())[:200]})"
+    return placeholder_error(path, ModelError, code="E-MODEL-DAMAGED") or ModelError(
+        f"is not a checkpoint, or is damaged{reason}", where=path, remedy=_REMEDY, code="E-MODEL-DAMAGED"
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from decathlete.core.lazy_import import lazy_import
 from decathlete.io.dicom_header import kind_without_voxels
-from decathlete.io.folder_tree import FolderTree, is_slice
+from decathlete.io.folder_tree import INDEX, FolderTree, is_slice
 
 pydicom = lazy_import("pydicom")
 
@@ -95,7 +95,7 @@ def sort_series(files: Iterable[Path]) -> SeriesScan:
     for path in files:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-            reason = "an index of DICOM files" if path.name.upper() == "DICOMDIR" else _reason_to_skip(header)
+            reason = "an index of DICOM files" if path.name.upper() == INDEX else _reason_to_skip(header)
             if reason is None:
                 _series([(path, header)])  # all that is used later can be read
                 groups[_text(header, "SeriesInstanceUID"), _grid_key(path, header)].append((path, header))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.errors import printable
 from decathlete.io.format_lookup import files_of, find_format, image_suffixes
 
@@ -17,9 +18,24 @@ MAX_DEPTH = 8
 HIDDEN = "hidden"
 NO_IMAGE = "not an image of a known kind"
 PICTURE = "a picture beside medical images"
+INDEX = "DICOMDIR"
+"""Name of the index of a DICOM export, in upper case."""
 _LISTED = 5
 _DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".bin", ".img")
 _HEADER_SUFFIXES = (".mhd", ".nhdr")
+
+_OTHER_FILES = {
+    (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz"): "an archive: unpack it",
+    (".hdr", ".img"): "Analyze, or NIfTI in two files: save it as .nii.gz",
+    (".npy", ".npz", ".mat", ".h5", ".hdf5"): "an array without a grid: save it as .nii.gz, with its spacing",
+    (".nii.bz2", ".nii.xz", ".nii.zst"): "NIfTI that is not compressed by gzip: decompress it",
+    (".part", ".crdownload"): "an unfinished download",
+    (".raw", ".zraw"): "voxels without their header: copy the .mhd or .nhdr file, too",
+    (".gif", ".webp", ".heic"): "a picture of a format that is not read: save it as PNG",
+    (".mnc", ".par", ".rec", ".vtk", ".vti", ".svs", ".czi", ".nd2", ".lif"): "an image of a format that is not read: "
+    "save it as NIfTI, NRRD or TIFF",
+}
+"""Ends of names -> why such files are not used."""
 
 _log = logging.getLogger(__name__)
 
@@ -159,10 +175,21 @@ def image_parts(images: Iterable[Path]) -> set[Path]:
     return parts
 
 
+def why_no_image(path: Path) -> str:
+    """Return why a file that is of no known format is not used."""
+    if path.name.upper() == INDEX:
+        return "an index of DICOM files"
+    placeholder = read_placeholder(path)
+    if placeholder is None or not placeholder.is_pointer:
+        known = (reason for endings, reason in _OTHER_FILES.items() if path.name.lower().endswith(endings))
+        return next(known, NO_IMAGE)
+    return f"{placeholder.problem.removeprefix('is ')}: {placeholder.remedy}"
+
+
 def _reason_of_file(path: Path) -> str:
     if find_format(path):
         return "an image in a subfolder: use the subfolder as the input to predict it"
-    return NO_IMAGE
+    return why_no_image(path)
 
 
 def _reason_to_skip(entry: Path) -> str | None:
@@ -170,7 +197,10 @@ def _reason_to_skip(entry: Path) -> str | None:
         return HIDDEN
     if entry.is_file() or entry.is_dir():
         return None
-    return "a link that leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
+    if not entry.is_symlink():
+        return "neither a file nor a folder"
+    reason = why_no_image(entry)
+    return "a link that leads nowhere" if reason == NO_IMAGE else reason
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.errors import ImageError
 from decathlete.io.folder_tree import (
     NO_IMAGE,
@@ -18,6 +19,7 @@ from decathlete.io.folder_tree import (
     is_slice,
     log_unused,
     name_some,
+    why_no_image,
 )
 from decathlete.io.format_lookup import find_format, image_suffixes, output_suffix, suffix_of
 from decathlete.io.missing_files import missing_image
@@ -34,6 +36,9 @@ __all__ = [
 
 Failures = dict[str, ImageError]
 """Case id -> why its files cannot be used."""
+
+PROBABILITIES = "_probabilities"
+"""End of the names of files with the probabilities of a prediction, beside its label map."""
 
 _log = logging.getLogger(__name__)
 _CHANNEL = re.compile(r"(?P<id>.+)_(?P<channel>\d{4})")
@@ -115,12 +120,18 @@ def find_inputs(
 def cases_of_folder(tree: FolderTree, n_channels: int | None, failures: Failures) -> dict[str, tuple[Path, ...]]:
     """Find all cases of a folder; those that cannot be used are added to ``failures``, the rest to ``tree.unused``."""
     entries = tree.entries(tree.root)
-    images, pictures = split_pictures(p for p in entries if p.is_file() and is_image_name(p, slices=False))
+    absent = [p for p in tree.unused if is_image_name(p, slices=False) and read_placeholder(p) is not None]
+    images, pictures = split_pictures(
+        p for p in (*entries, *absent) if not p.is_dir() and is_image_name(p, slices=False)
+    )
     others = [p for p in entries if p.is_file() and not is_image_name(p, slices=False)]
     slices = [p for p in others if is_slice(p)]
+    if slices and find_format(tree.root) is None:  # their series are in folders beside them
+        tree.unused.update(dict.fromkeys(slices, "a DICOM object without voxels"))
+        others, slices = [p for p in others if p not in slices], []
     parts = image_parts(images)
     tree.unused.update(dict.fromkeys(pictures, PICTURE))
-    tree.unused.update({p: NO_IMAGE for p in others if p not in slices and p not in parts})
+    tree.unused.update({p: why_no_image(p) for p in others if p not in slices and p not in parts})
     found = list(group_channels(images, n_channels=n_channels, failures=failures).items())
     if len(slices) == 1 and images:
         found.append((strip_suffix(slices[0].name), (slices[0],)))
@@ -131,6 +142,8 @@ def cases_of_folder(tree: FolderTree, n_channels: int | None, failures: Failures
         tree.unused.update({p: inside for p in entries if p.is_dir()})
     else:
         found += [("_".join(p.relative_to(tree.root).parts), (p,)) for p in tree.series()]
+    for path in absent:  # their cases fail, as those of other images that cannot be read
+        del tree.unused[path]
     return _by_id(found, tree.root, failures)
 
 
@@ -221,8 +234,9 @@ def _channel_of(stem: str, firsts: set[str]) -> tuple[str, int]:
 
 def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]:
     if find_format(path) is None:
+        reason = why_no_image(path)
         raise ImageError(
-            "is not an image of a known kind",
+            "is not an image of a known kind" if reason == NO_IMAGE else f"is {reason}",
             where=path,
             remedy=f"name a file that ends with one of {', '.join(image_suffixes())}, or a folder of DICOM slices",
             code="E-IMAGE-FORMAT",
@@ -230,7 +244,7 @@ def _one_file(path: Path, n_channels: int | None) -> dict[str, tuple[Path, ...]]
     stem = strip_suffix(path.name)
     if not stem.endswith("_0000"):
         return {stem: (path,)}
-    siblings = (p for p in path.parent.iterdir() if p.is_file() and is_image_name(p))
+    siblings = (p for p in path.parent.iterdir() if not p.is_dir() and is_image_name(p))
     case_id = stem.removesuffix("_0000")
     same = [p for p in siblings if _channel_of(strip_suffix(p.name), {case_id})[0] == case_id and p.name != case_id]
     if n_channels == 1:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from decathlete.core.files import atomic_path
 from decathlete.core.geometry import Geometry, Triple
-from decathlete.core.placeholder_files import read_placeholder
 from decathlete.core.registry import ComponentSettings
 from decathlete.errors import GridMismatchError, ImageError, OutputError
 from decathlete.io.dicom_label import LabelStructures, read_structure_label
@@ -35,9 +34,9 @@ from decathlete.io.format_settings import FormatSettings, with_settings
 from decathlete.io.formats import ImageFormat
 from decathlete.io.image_files import find_inputs, strip_suffix
 from decathlete.io.limits import check_grid, damage_error
-from decathlete.io.missing_files import missing_image
+from decathlete.io.missing_files import missing_image, placeholder_image
 from decathlete.io.read_errors import translate_read_error
-from decathlete.io.volumes import Image, LabelMap, Volume, smallest_integer
+from decathlete.io.volumes import MAX_CLASSES, Image, LabelMap, Volume, smallest_integer
 
 __all__ = [
     "Image",
@@ -154,7 +153,8 @@ def read_label(
         raise ImageError(
             f"contains {volume.array_CZYX.shape[0]} channels, a label map has one",
             where=path,
-            remedy="store one label map per file (one-hot maps as class values)",
+            remedy="store one label map per file: one-hot maps as class values, overlapping segments of 3D Slicer as "
+            "an exported label map",
             code="E-IMAGE-CHANNELS",
         )
     array_ZYX = np.ascontiguousarray(_integers(volume.array_CZYX[0], path))
@@ -252,6 +252,8 @@ def write_volume(
 def _format(path: Path, settings: FormatSettings) -> ImageFormat:
     if not (path.is_file() or path.is_dir()):
         raise missing_image(path)
+    if (not_downloaded := placeholder_image(path)) is not None:
+        raise not_downloaded
     found = find_format(path)
     if found is None:
         raise ImageError(
@@ -262,8 +264,6 @@ def _format(path: Path, settings: FormatSettings) -> ImageFormat:
         )
     if path.is_file() and path.stat().st_size == 0:
         raise damage_error(path, "it is empty (0 bytes)")
-    if (placeholder := read_placeholder(path)) is not None:
-        raise ImageError(placeholder.problem, where=path, remedy=placeholder.remedy, code="E-IMAGE-DAMAGED")
     return with_settings(found, settings)
 
 
@@ -302,11 +302,15 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
     with np.errstate(invalid="ignore"):  # of infinities
         wrong = ~(np.abs(values - whole) <= _ROUNDING) | (np.abs(whole) > _MAX_LABEL)
     if wrong.any():
-        examples = ", ".join(f"{v:g}" for v in np.unique(values[wrong])[:4].tolist())
+        found = np.unique(values[wrong])
+        examples = ", ".join(f"{v:g}" for v in found[:4].tolist())
+        remedy = "export the label map again without interpolation (nearest neighbour), as integers"
+        if len(found) > MAX_CLASSES:
+            remedy = f"make sure that this is a label map: {len(found)} values are as many as an image has; or {remedy}"
         raise ImageError(
             f"label values must be integers; {int(wrong.sum())} voxels are not (for example {examples})",
             where=path,
-            remedy="export the label map again without interpolation (nearest neighbour), as integers",
+            remedy=remedy,
             code="E-IMAGE-VALUES",
         )
     return np.asarray(whole.astype(smallest_integer(whole)))

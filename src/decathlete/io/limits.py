@@ -26,6 +26,9 @@ MAX_SPACING_MM = 200.0
 GZIP_MARK = b"\x1f\x8b"
 """First bytes of a file that is compressed by gzip."""
 
+_ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
+"""First bytes of archives that are sometimes stored under the name of the image in them."""
+
 MAX_INFLATION = 1032
 """Deflate stores 258 bytes in two bits at best: https://zlib.net/zlib_tech.html."""
 
@@ -84,18 +87,24 @@ def excess_error(path: Path) -> ImageError:
 
 
 def check_gzip(path: Path, *, plain_marks: tuple[bytes, ...]) -> None:
-    """Reject an image that is not compressed although its name says so (``.gz``, ``.mgz``).
+    """Reject an image that is not compressed by gzip although its name says so (``.gz``, ``.mgz``).
 
     Args:
         plain_marks: beginnings of files of this format that are not compressed.
 
     Raises:
-        ImageError: it begins with one of them.
+        ImageError: it begins with one of them, or as an archive.
         OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
-        if not stream.read(8).startswith(plain_marks):
-            return
+        start = stream.read(8)
+    archive = next((kind for mark, kind in _ARCHIVES.items() if start.startswith(mark)), None)
+    if archive is not None:
+        raise ImageError(
+            f"is an archive ({archive}), not an image", where=path, remedy="unpack it", code="E-IMAGE-FORMAT"
+        )
+    if not start.startswith(plain_marks):
+        return
     plain = path.name[:-3] if path.name.lower().endswith(".gz") else f"{path.name[:-4]}.mgh"
     raise ImageError(
         f"is not compressed by gzip, but its name ends with {path.suffix}",

@@ -1,4 +1,4 @@
-"""The error for an image that does not exist: it names what lies there instead, and what to do about it."""
+"""Errors for images that do not exist or were not downloaded: what lies there instead, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import re
 from pathlib import Path
 
 from decathlete.core.nearest_files import nearest_files, nearest_names
+from decathlete.core.placeholder_files import placeholder_error
 from decathlete.errors import ImageError
 from decathlete.io.format_lookup import suffix_of
 
+_ADDRESS = re.compile(r"[a-z0-9]{2,}:/")
+"""Beginning of an address, such as ``https:/``, which is the path that an address becomes."""
 _CHANNEL = re.compile(r"_[0-9]{4}$")
 
 
 def missing_image(path: Path) -> ImageError:
     """Return the error for ``path``, which is missing, or neither a file nor a folder."""
+    if (not_downloaded := placeholder_image(path)) is not None:
+        return not_downloaded
     if path.exists():
         return ImageError(
             "is neither a file nor a folder (a pipe or a device)",
@@ -26,7 +31,16 @@ def missing_image(path: Path) -> ImageError:
     )
 
 
+def placeholder_image(path: Path) -> ImageError | None:
+    """Return the error of an image, or of a part of one, that is a placeholder; ``None``: it is none."""
+    return placeholder_error(path, ImageError, code="E-IMAGE-DAMAGED")
+
+
 def _remedy(path: Path) -> str:
+    if _ADDRESS.match(path.as_posix()):
+        return "download the file first: addresses are not read"
+    if any(character in path.name for character in "*?"):
+        return "name the folder, or one file: patterns are not resolved"
     names = nearest_names(path) if path.parent.is_dir() else []
     stem, stems = _stem(path.name), [_stem(name) for name in names]
     same = [_stem(name) for name in names if name.casefold() == path.name.casefold()]

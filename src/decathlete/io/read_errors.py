@@ -12,8 +12,21 @@ from pydantic import ValidationError
 from decathlete.core.memory import is_out_of_memory
 from decathlete.core.schema import describe
 from decathlete.errors import DecathleteError, ImageError
-from decathlete.io.missing_files import missing_image
+from decathlete.io.format_lookup import suffix_of
+from decathlete.io.missing_files import missing_image, placeholder_image
 
+_KINDS: dict[bytes, tuple[str, tuple[str, ...]]] = {
+    b"\x89PNG\r\n": ("PNG", (".png",)),
+    b"\xff\xd8\xff": ("JPEG", (".jpg", ".jpeg", ".dcm")),
+    b"GIF8": ("GIF", (".gif",)),
+    b"II*\0": ("TIFF", (".tif", ".tiff", ".dcm")),
+    b"MM\0*": ("TIFF", (".tif", ".tiff", ".dcm")),
+    b"NRRD000": ("NRRD", (".nrrd", ".nhdr")),
+    b"DICM": ("DICOM", (".dcm",)),
+    b"\x89HDF": ("HDF5", (".h5", ".hdf5")),
+}
+"""First bytes of a file -> its kind, and the ends of names that it may have."""
+_READ = ("PNG", "JPEG", "TIFF", "NRRD", "DICOM")
 _CLEAR_WITHOUT_TYPE = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 
 
@@ -21,7 +34,8 @@ _CLEAR_WITHOUT_TYPE = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 def translate_read_error(path: Path, title: str) -> Iterator[None]:
     """Turn any error while ``path`` is read into an :class:`~decathlete.errors.ImageError`, except lack of memory.
 
-    Readers, also those of plug-ins, raise whatever their packages raise for a damaged file.
+    Readers, also those of plug-ins, raise whatever their packages raise for a damaged file. Where the file that an
+    error names is a placeholder, as a part of an image may be (a slice, the voxels of a header), the error says so.
 
     Args:
         title: of the format, for the message.
@@ -30,7 +44,12 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
         raise missing_image(path)
     try:
         yield
-    except DecathleteError:
+    except DecathleteError as problem:
+        if isinstance(problem.where, Path) and (not_downloaded := placeholder_image(problem.where)) is not None:
+            raise not_downloaded from None
+        is_damaged = problem.code in ("E-IMAGE-DAMAGED", "E-IMAGE-HEADER") and problem.where == path
+        if is_damaged and (other := _misnamed(path)) is not None:
+            raise other from None
         raise
     except ValidationError as problem:  # the header describes no grid
         remedy = "fix the header, or export this file again"
@@ -38,7 +57,7 @@ def translate_read_error(path: Path, title: str) -> Iterator[None]:
     except Exception as problem:
         if is_out_of_memory(problem):
             raise
-        raise _read_error(problem, path, title) from problem
+        raise placeholder_image(path) or _misnamed(path) or _read_error(problem, path, title) from problem
 
 
 def _read_error(problem: Exception, path: Path, title: str) -> ImageError:
@@ -55,6 +74,28 @@ def _read_error(problem: Exception, path: Path, title: str) -> ImageError:
         remedy="download or export this file again",
         code="E-IMAGE-DAMAGED",
     )
+
+
+def _misnamed(path: Path) -> ImageError | None:
+    """Return the error of a file whose content is of another format than its name says; ``None``: it is not."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        return None
+    for mark, (kind, suffixes) in _KINDS.items():
+        if start.startswith(mark) or (kind == "DICOM" and start[128:] == mark):
+            if path.name.lower().endswith(suffixes):
+                return None
+            ending = suffix_of(path.name) or path.suffix
+            name = path.name[: len(path.name) - len(ending)] + suffixes[0]
+            return ImageError(
+                f"is a {kind} file, and its name ends with {ending}",
+                where=path,
+                remedy=f"rename it to {name}" if kind in _READ else "save it in a format that is read",
+                code="E-IMAGE-FORMAT",
+            )
+    return None
 
 
 def _last_line(problem: Exception) -> str:

@@ -312,10 +312,23 @@ def _find(path: Path) -> Path:
     for folder in (path, path / RUN_MODEL):
         if (folder / RECORD_FILE).is_file():
             return folder
-    unfinished = (path / "run.json").is_file()
-    raise ModelError(
-        "is a run that has no model yet" if unfinished else f"is not a model: it has no {RECORD_FILE}",
-        where=path,
-        remedy="finish its training with --resume" if unfinished else "name the folder of a run or of a model",
-        code="E-MODEL-NOT-FOUND",
-    )
+    problem, remedy = _what_it_is(path)
+    raise ModelError(problem, where=path, remedy=remedy, code="E-MODEL-NOT-FOUND")
+
+
+def _what_it_is(path: Path) -> tuple[str, str]:
+    """Return what a path is instead of a model, and what to do."""
+    if (path / "run.json").is_file():
+        return "is a run that has no model yet", "finish its training with --resume"
+    files = [path, *path.glob("*"), *path.glob("fold_*/*")] if path.is_dir() else [path]
+    suffixes = {file.suffix.lower() for file in files}
+    if (path / "plans.json").is_file() or (path.parent / "plans.json").is_file() or path.suffix.lower() == ".zip":
+        return "is a model of nnU-Net, or an archive", "import it first: `decathlete import nnunet`"
+    if {".pth", ".pt", ".ckpt"} & suffixes:
+        return (
+            "holds checkpoints of another program",
+            "import them first: `decathlete import nnunet` or `import dynunet`",
+        )
+    if path.is_file():
+        return "is a file, not the folder of a model", "name the folder of a run, of a model or of an exported program"
+    return f"is not a model: it has no {RECORD_FILE}", "name the folder of a run or of a model"

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from decathlete.core.files import access_error, file_digest, is_access_error, translate_native_write_error
+from decathlete.core.placeholder_files import placeholder_error
 from decathlete.errors import DecathleteError, ModelError
 from decathlete.models.record import RECORD_FILE, FloatType, NetworkRecord
 from decathlete.networks.build import build_network
@@ -162,7 +163,10 @@ def check_file(folder: Path, networks: Sequence[NetworkRecord], specs: Sequence[
     """
     path = folder / networks[0].file
     if not path.is_file():
-        raise ModelError(f"has no {networks[0].file}", where=folder, remedy=REMEDY, code="E-MODEL-WEIGHTS-MISSING")
+        code = "E-MODEL-WEIGHTS-MISSING"
+        raise placeholder_error(path, ModelError, code=code) or ModelError(
+            f"has no {networks[0].file}", where=folder, remedy=REMEDY, code=code
+        )
     digest = _digest(path)
     found = _stored_types(path)
     learned: set[str] = set()
@@ -294,6 +298,6 @@ def _tensors(path: Path, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 def _damaged(path: Path, problem: Exception) -> DecathleteError:
     if isinstance(problem, OSError) and is_access_error(problem):
         return access_error(problem, path, kind=ModelError)
-    return ModelError(
+    return placeholder_error(path, ModelError, code="E-MODEL-WEIGHTS-DAMAGED") or ModelError(
         f"is damaged or not a safetensors file ({problem})", where=path, remedy=REMEDY, code="E-MODEL-WEIGHTS-DAMAGED"
     )

@@ -18,7 +18,7 @@ from decathlete.core.geometry import nonzero_box
 from decathlete.core.labels import IGNORE_INDEX, foreground_mask
 from decathlete.core.rng import stream
 from decathlete.errors import GridMismatchError, ImageError, ModelError
-from decathlete.io.volumes import Image, LabelMap
+from decathlete.io.volumes import SPLIT_4D, Image, LabelMap, describe_misplaced_channels
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.normalize import needs_mask, normalize, object_mask
 from decathlete.preprocessing.prepared import PreparedCase, Restoration
@@ -80,9 +80,11 @@ def _check(image: Image, plan: Plan, label: LabelMap | None, case_id: str) -> No
     if n_channels != len(plan.channels):
         raise ModelError(
             f"has {_channels(n_channels)}, but the plan is for {_channels(len(plan.channels))} "
-            f"({', '.join(plan.channels)})",
+            f"({', '.join(plan.channels)}){describe_misplaced_channels(image, len(plan.channels))}",
             where=where,
-            remedy="use one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
+            remedy=f"{SPLIT_4D}; convert colours to grey values"
+            if len(plan.channels) == 1
+            else "use one file per channel (ID_0000, ID_0001, ...) or one with all channels, as in training",
             code="E-IMAGE-CHANNELS",
         )
     if not np.isfinite(image.array_CZYX).all():

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from decathlete.core.files import is_access_error
+from decathlete.core.placeholder_files import placeholder_error
 from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import ArchiveError
 from decathlete.transfer.archive import MAX_MEMBERS, REMEDY, inner_path, reject_duplicates
@@ -124,4 +125,6 @@ def _reading(archive: Path) -> Iterator[None]:
 
 
 def _damage_error(archive: Path, problem: Exception) -> ArchiveError:
-    return ArchiveError(f"is damaged, or not a zip file ({problem})", where=archive, remedy=REMEDY)
+    return placeholder_error(archive, ArchiveError) or ArchiveError(
+        f"is damaged, or not a zip file ({problem})", where=archive, remedy=REMEDY
+    )

@@ -91,7 +91,15 @@ def convert(
         )
         labels = resolve_labels(original.spec.labels, regions=regions, order=regions_order, brats=brats)
         new_labels, values = nnunet_values(labels, origin) if nnunet else (labels, {})
-        target = _target(original, labels, values, layout=to, folder=folder, suffix=suffix)
+        target = _target(
+            original,
+            labels,
+            values,
+            layout=to,
+            folder=folder,
+            suffix=suffix,
+            check_values=files.classes is not None,
+        )
         return run_jobs(
             survey(original.spec, target, workers=workers, progress=listen("read headers")),
             folder,
@@ -127,6 +135,7 @@ def _target(
     layout: DatasetLayout,
     folder: Path,
     suffix: str | None,
+    check_values: bool,
 ) -> Target:
     """Describe the new dataset: where and how its files are written."""
     return Target(
@@ -136,6 +145,7 @@ def _target(
         channels=len(original.spec.channels),
         values=values,
         known=(*labels.values, *([labels.ignore] if labels.ignore is not None else [])),
+        check_values=check_values,
     )
 
 

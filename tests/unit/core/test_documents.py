@@ -87,6 +87,7 @@ HOSTILE_YAML = {
     "a date that is none": ("a: 2020-13-45", "not valid YAML"),
     "an object of Python": ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
     "two documents": ("a: 1\n---\na: 2\n", "not valid YAML"),
+    "a name twice": ("loss: dice\nsteps: [{a: 1, a: 2}]\n", "'a' comes twice in line 2"),
     "too long": ("a: " + "x" * 300_000, "larger than 256 KiB"),
 }
 
@@ -103,8 +104,18 @@ def test_hostile_yaml_is_one_error(tmp_path: Path, text: str, said: str) -> None
 
 def test_ordinary_yaml_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text("base: &base {gamma: 0.5, axes: [0, 1]}\nloss: {<<: *base, name: dice}\nvalue: 0x1f\n")
+    path.write_text("base: &base {gamma: 0.5, axes: [0, 1]}\nloss: {<<: *base, <<: *base, name: a, a: name}\nb: 0x1f\n")
     assert read_yaml(path) == yaml.safe_load(path.read_text())
+
+
+def test_a_name_that_comes_twice_in_an_object_is_an_error(tmp_path: Path) -> None:
+    """A parser would use the last value: a class or a channel would be gone without a word."""
+    path = tmp_path / "a.json"
+    path.write_text('{"labels": {"background": 0, "liver": 1, "liver": 2}}')
+    with pytest.raises(OptionError, match="the name 'liver' twice"):
+        read_json(path, error=OptionError)
+    path.write_text('[{"a": {"b": 1}, "b": [1]}, {"a": 1}]')
+    assert read_json(path) == [{"a": {"b": 1}, "b": [1]}, {"a": 1}]
 
 
 @given(JSON)

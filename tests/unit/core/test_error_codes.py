@@ -77,6 +77,13 @@ def test_an_error_has_the_code_of_its_class_unless_it_has_its_own() -> None:
     )
 
 
+def test_very_many_problems_are_listed_in_part() -> None:
+    text = str(problems_found([f"case {k} is bad" for k in range(250)], where="x", remedy="y"))
+    assert "250 problems" in text
+    assert text.count("is bad") == 100
+    assert "and 150 more" in text
+
+
 @pytest.mark.parametrize("code", ["E-IMAGE-GEOMETRY", "E-MEMORY"])
 def test_the_documentation_of_a_code_is_a_place_on_one_page(code: str) -> None:
     assert documentation_of(code) == f"docs/reference/errors.md#{code.lower()}"

@@ -20,6 +20,7 @@ from decathlete.core.files import (
     remove,
     remove_partials,
     replace_folder,
+    temporary_name,
     translate_os_error,
     value_digest,
     write_json,
@@ -156,6 +157,17 @@ def test_what_a_killed_run_leaves_is_removed_and_nothing_else(tmp_path: Path) ->
     (tmp_path / "case.nii").touch()
     remove_partials(tmp_path)
     assert names(tmp_path) == ["case.nii"]
+
+
+def test_the_longest_names_of_the_file_system_can_be_written(tmp_path: Path) -> None:
+    name = "ü" * 120 + ".nii.gz"  # 247 bytes of 255
+    write_text(tmp_path / name, "x")
+    assert temporary_name(name).endswith("ü.nii.gz"), "writers choose their format by the suffix"
+    (tmp_path / temporary_name(name).replace(f"p{os.getpid()}-", "")).touch()  # as a killed process leaves it
+    remove_partials(tmp_path, "other.nii.gz")
+    assert len(names(tmp_path)) == 2
+    remove_partials(tmp_path, name)
+    assert names(tmp_path) == [name]
 
 
 def test_removing_a_link_spares_what_it_points_to(tmp_path: Path) -> None:

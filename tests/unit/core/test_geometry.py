@@ -159,6 +159,14 @@ def test_differences_within_the_tolerance_are_none_and_beyond_it_are_named(scale
     assert [d.split()[0] for d in geometry.differences(turned)] == ["direction"] * told
 
 
+def test_an_axis_of_one_voxel_has_any_spacing() -> None:
+    """The label map of a slice is often stored with two axes, or with the 999 mm of nnU-Net v1."""
+    one = Geometry.plain((1, 5, 6), (5.0, 1.0, 1.0))
+    assert not one.differences(Geometry.plain((1, 5, 6)))
+    assert one.differences(Geometry.plain((1, 5, 6), (5.0, 1.0, 2.0)))
+    assert len(one.differences(Geometry.plain((2, 5, 6)))) == 2
+
+
 def test_all_differences_are_named_together() -> None:
     one, other = Geometry.plain((4, 5, 6)), Geometry.plain((4, 5, 7), (2.0, 1.0, 1.0))
     matrix = other.matrix

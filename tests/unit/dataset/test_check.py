@@ -12,8 +12,9 @@ from decathlete.core.geometry import Geometry
 from decathlete.dataset.check import check_dataset
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import DatasetError
-from decathlete.io.images import read_image, read_label, write_image, write_label
+from decathlete.io.images import read_image, read_label, write_image, write_label, write_volume
 from decathlete.synthetic.phantoms import make_phantoms
+from dicom_support import write_series
 
 
 @pytest.fixture
@@ -163,6 +164,8 @@ def test_images_of_one_value_are_errors_unless_another_channel_shows_something(t
 def test_channel_counts_that_differ(root: Path) -> None:
     edit_image(case(root, 0)[0], lambda a: np.concatenate([a, a]))
     assert any("has 2 channels; dataset.json declares 1" in e for e in found(root, "error"))
+    (remedy,) = (p.remedy for p in check_dataset(read_dataset(root)).errors if "has 2 channels" in p.message)
+    assert "a point in time" in remedy, "a series of volumes is no image of several channels"
 
 
 def test_nnunet_missing_channel_label_and_image(tmp_path: Path) -> None:
@@ -253,3 +256,56 @@ def test_empty_channels_and_label_maps_are_no_copies(tmp_path: Path) -> None:
         edit_image(path, np.zeros_like)
     codes = {problem.code for problem in check_dataset(read_dataset(root)).problems}
     assert codes == {"E-IMAGE-VALUES", "E-DATASET-LABELS"}, "they have warnings of their own"
+
+
+def messages(root: Path) -> dict[str, str]:
+    """Message -> remedy of all problems."""
+    return {p.message: p.remedy for p in check_dataset(read_dataset(root), workers=1).problems}
+
+
+def test_a_damaged_part_of_an_image_is_named(root: Path) -> None:
+    case(root, 0)[0].unlink()
+    folder = write_series(case(root, 0)[0], np.zeros((3, 4, 5), np.int16))
+    bad = sorted(folder.iterdir())[1]
+    bad.write_bytes(bad.read_bytes()[:-50])
+    (message,) = (m for m in messages(root) if "pixel data" in m)
+    assert message.startswith(f"{bad.name}: ")
+
+
+def test_values_that_are_not_declared_do_not_make_a_label_map_empty(root: Path) -> None:
+    for number in range(4):
+        path = case(root, number)[1]
+        stored = read_label(path)
+        write_label(path, (stored.array_ZYX > 0) * 255, stored.geometry)
+    assert not any("empty" in message for message in messages(root))
+
+
+def test_an_image_that_is_listed_as_a_label_map_is_recognised(root: Path) -> None:
+    manifest = json.loads((root / "dataset.json").read_text())
+    for entry in manifest["training"]:
+        entry["label"] = entry["image"]
+    (root / "dataset.json").write_text(json.dumps(manifest))
+    found = messages(root)
+    (remedy, *_) = (r for m, r in found.items() if "label values must be integers" in m)
+    assert "as many as an image has" in remedy
+    assert not any("occurs in no label map" in message for message in found), "none could be read"
+    for number in range(4):
+        path = case(root, number)[0]
+        image = read_image(path)
+        write_volume(
+            path, np.arange(image.array_CZYX.size, dtype=np.int32).reshape(image.array_CZYX.shape), image.geometry
+        )
+    assert any("as many as an image has" in remedy for remedy in messages(root).values())
+
+
+def test_missing_files_and_axes_in_another_order_have_remedies_of_their_own(root: Path) -> None:
+    stored = read_label(case(root, 0)[1])
+    write_label(case(root, 0)[1], stored.array_ZYX.T, Geometry.plain(stored.array_ZYX.shape[::-1]))
+    case(root, 1)[1].unlink()
+    manifest = json.loads((root / "dataset.json").read_text())
+    manifest["training"][2]["image"] = "/elsewhere/data/imagesTr/phantom_002.nii.gz"
+    (root / "dataset.json").write_text(json.dumps(manifest))
+    remedies = "\n".join(messages(root).values())
+    assert "transpose one of them" in remedies
+    assert "leave case phantom_001 out" in remedies
+    assert "list it relative to dataset.json: imagesTr/phantom_002.nii.gz" in remedies

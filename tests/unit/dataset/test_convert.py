@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from decathlete import FileNames, check, convert
 from decathlete.cli.main import app
 from decathlete.core.geometry import Geometry
 from decathlete.dataset.conversion.folders import parse_channels
+from decathlete.dataset.conversion.source import find_labels
 from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.spec import Case
 from decathlete.errors import CasesFailedError, DatasetError, DecathleteError, ManifestError, OptionError, OutputError
 from decathlete.io.images import read_channels, read_grid, read_label, read_volume, write_image, write_label
 from decathlete.synthetic.phantoms import make_phantoms
@@ -450,6 +453,46 @@ def test_a_table_of_files_that_would_be_replaced_is_refused(tmp_path: Path) -> N
     with pytest.raises(OutputError, match="contains the source file"):
         convert(tmp_path / "some.csv", made, to="decathlon", copy=True, overwrite=True, workers=1)
     assert contents(made) == before
+
+
+def test_values_that_the_classes_do_not_name_are_told(tmp_path: Path) -> None:
+    """A mask of 0 and 255, where the first class has the value 1."""
+    image(tmp_path / "in" / "i" / "a.nii.gz")
+    write_label(tmp_path / "in" / "l" / "a.nii.gz", np.full(GRID.shape_ZYX, 255), GRID)
+    names = FileNames(images=Path("i"), labels=Path("l"), channels="CT", classes="tumour")
+    with pytest.raises(CasesFailedError, match=r"not declared: 255\n.*--classes NAME=VALUE"):
+        convert(tmp_path / "in", tmp_path / "out", to="decathlon", files=names, workers=1)
+    convert(tmp_path / "in", tmp_path / "out2", to="decathlon", files=replace(names, classes="tumour=255"), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        (("a", "a_mask"), "--label-suffix _mask"),
+        (("a_img", "a"), "--channels NAME=_img"),
+        (("img1", "lab1"), "the same name, or list the files in a table"),
+    ],
+)
+def test_names_that_do_not_match_have_a_remedy(tmp_path: Path, names: tuple[str, str], remedy: str) -> None:
+    image(tmp_path / "i" / f"{names[0]}.nii.gz")
+    label(tmp_path / "l" / f"{names[1]}.nii.gz", 1)
+    files = FileNames(images=Path("i"), labels=Path("l"), channels="CT", classes="x")
+    with pytest.raises(DatasetError, match=remedy):
+        convert(tmp_path, tmp_path.with_name("out"), to="decathlon", files=files, workers=1)
+
+
+def test_masks_with_smoothed_edges_are_no_classes(tmp_path: Path) -> None:
+    def labels_of(*values: int) -> tuple[int, ...]:
+        row = np.array([*values, 0], np.uint8)
+        write_label(tmp_path / "a.png", np.tile(row, (3, 1))[None], Geometry.pixels((1, 3, len(row))))
+        case = Case(id="a", images=(tmp_path / "i.png",), label=tmp_path / "a.png")
+        return find_labels(None, [case], workers=1, where=tmp_path).values
+
+    with pytest.raises(DatasetError, match=r"smoothed edges\n.*--classes NAME=VALUE"):
+        labels_of(255, 3, 80, 190)
+    assert labels_of(255) == (0, 255)
+    assert labels_of(1, 2, 3, 255) == (0, 1, 2, 3, 255), "255 often means ignored"
+    assert labels_of(10, 200) == (0, 10, 200)
 
 
 def test_values_that_are_no_classes_are_told(tmp_path: Path) -> None:

@@ -228,12 +228,22 @@ def test_bad_patterns_are_refused(tmp_path: Path, pattern) -> None:
             ["modality must number", "background with value 0"],
         ),
         (DECATHLON | {"labels": {"0": "bg", "1": "a", "2": "a"}}, ["two classes are called 'a'"]),
-        (DECATHLON | {"labels": {"bg": 0, "a": 1, "b": 1}}, ["distinct"]),
+        (DECATHLON | {"labels": {"bg": 0, "a": 1, "b": 1}}, ["'a' and 'b' have the same value 1"]),
+        (DECATHLON | {"labels": ["bg", "a"]}, ['labels: it must list names and values, as in {"background": 0']),
+        (DECATHLON | {"modality": "CT"}, ['modality: it must name the channels by their numbers, as in {"0": "T1"']),
+        (NNUNET | {"channel_names": {"R": 0, "G": 1}}, ["channel_names: it must name the channels by their numbers"]),
+        (DECATHLON | {"training": ["imagesTr/a.nii.gz"]}, ['training.0: a case is listed as {"image": "imagesTr/']),
+        (DECATHLON | {"training": [{"image": [], "label": "x"}]}, ["training.0.image: it must be a file, or a list"]),
         (DECATHLON | {"labels": {"bg": 0, "a": 1.5}}, ["must be an integer"]),
+        (
+            DECATHLON | {"labels": {"bg": 0, " ": 1}, "modality": {"0": ""}},
+            ["class of value 1 has no name", "channel 0 has no name"],
+        ),
         (DECATHLON | {"training": DECATHLON["training"] * 2}, ["called 'a'", "called 'b'"]),
         (DECATHLON | {"training": [{"image": "x"}]}, ["training.0.label"]),
         (NNUNET, ["no images"]),
         (NNUNET | {"file_ending": ".txt"}, ["file_ending"]),
+        (NNUNET | {"file_ending": "nii.gz"}, ["file_ending 'nii.gz'", ": write '.nii.gz'"]),
         (NNUNET | {"labels": {"background": 0, "a": [1, 2]}}, ["regions_class_order"]),
     ],
 )
@@ -259,6 +269,12 @@ def test_broken_and_missing_manifests(tmp_path: Path) -> None:
         read_dataset(tmp_path / "empty")
     with pytest.raises(ManifestError, match="not a folder"):
         read_dataset(tmp_path / "none")
+
+
+def test_a_manifest_under_another_name_is_to_be_renamed(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json.txt").write_text("{}")  # Windows hides the last ending
+    with pytest.raises(ManifestError, match=r"rename dataset\.json\.txt to dataset\.json"):
+        read_dataset(tmp_path)
 
 
 def test_a_file_that_is_named_like_a_number_hides_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,13 +364,17 @@ def test_folds_that_cannot_be_used_are_listed(tmp_path: Path, folds, reason) -> 
 
 def test_unknown_fields_and_folds_that_are_not_read_are_listed(tmp_path: Path) -> None:
     root = written(tmp_path, DECATHLON | {"Groups": {}, "region_class_order": [1], "cohort": "x", "licence": "y"})
-    (root / "splits_final.pkl").touch()
+    for name in ("splits_final.pkl", "splits.json", "splitting.md"):
+        (root / name).touch()
     assert [line.partition(": ")[2] for line in read_dataset(root).unused] == [
         "it is not a known field; is it 'groups'?",
         "it is not a known field; is it 'regions_class_order'?",
         "it is not a known field",
+        "folds are those of splits_final.json, or of --splits FILE",
         "it may contain code; write the folds to splits_final.json",
     ]
+    (root / "splits_final.json").touch()
+    assert not any("split" in line for line in read_dataset(root).unused)
 
 
 def test_images_of_equal_names_are_named_by_their_folders(tmp_path: Path) -> None:

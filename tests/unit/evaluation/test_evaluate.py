@@ -92,9 +92,24 @@ def test_missing_predictions_are_all_named(folders: tuple[Path, Path]) -> None:
         evaluate(*folders, labels=LABELS)
 
 
-def test_predictions_without_label_are_left_alone(folders: tuple[Path, Path]) -> None:
-    write(folders[0] / "more.nii.gz", truth())
-    assert evaluate(*folders, labels=LABELS).headline.n_cases == 3
+def test_predictions_without_a_label_map_are_named_and_probabilities_are_not(
+    folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folders[0] / "a_probabilities.nii", np.stack([truth()] * 3, -1))
+    with caplog.at_level("WARNING"):
+        evaluate(*folders, labels=LABELS)
+    assert not caplog.text
+    write(folders[0] / "d.nii.gz", truth() + 7)
+    write(folders[0] / "e_probabilities.nii", truth())
+    with caplog.at_level("WARNING"):
+        assert len(evaluate(*folders, labels=LABELS).cases) == 3
+    assert "not used: d.nii.gz, e_probabilities.nii (no label map of this name in" in caplog.text
+
+
+def test_a_prediction_of_another_name_is_shown(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "a.nii.gz").rename(folders[0] / "a_0000.nii.gz")
+    with pytest.raises(DatasetError, match=r"no prediction for a\.nii\.gz; predictions contains a_0000\.nii\.gz"):
+        evaluate(*folders, labels=LABELS)
 
 
 def test_grids_that_differ_are_all_named(folders: tuple[Path, Path]) -> None:
@@ -159,6 +174,13 @@ def test_classes_come_from_the_manifest_above(folders: tuple[Path, Path]) -> Non
     }
     (labels.parent / "dataset.json").write_text(json.dumps(manifest))
     assert [c.name for c in evaluate(predictions, labels).classes] == ["liver", "lesion"]
+
+
+def test_classes_of_a_manifest_without_its_images_are_used(folders: tuple[Path, Path]) -> None:
+    """Labels are often copied with their dataset.json, and without the images."""
+    manifest = {"channel_names": {"0": "CT"}, "labels": {"bg": 0, "organ": 1, "tumour": 2}, "file_ending": ".nii.gz"}
+    (folders[1] / "dataset.json").write_text(json.dumps(manifest))
+    assert [c.name for c in evaluate(*folders).classes] == ["organ", "tumour"]
 
 
 def test_classes_without_a_manifest_are_the_values_seen(folders: tuple[Path, Path]) -> None:

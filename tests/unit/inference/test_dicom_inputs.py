@@ -60,6 +60,15 @@ def test_a_folder_of_one_series_is_read_in_its_place(tmp_path: Path) -> None:
     assert not (tmp_path / "links").exists()
 
 
+def test_files_with_all_frames_and_without_a_number_keep_their_names(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        path = write_enhanced(tmp_path / "in" / f"{name}.dcm", ZEROS)
+        header = pydicom.dcmread(path)
+        del header.SeriesNumber
+        header.save_as(path, enforce_file_format=True)
+    assert set(choose(tmp_path / "in", tmp_path / "links")) == {"in_first", "in_second"}
+
+
 def test_every_series_that_fits_is_a_case(tmp_path: Path) -> None:
     write_series(tmp_path / "in", ZEROS, series="a", SeriesNumber=2)
     write_series(tmp_path / "in", ZEROS[:4], series="b", SeriesNumber=3)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from decathlete.core.geometry import Geometry
-from decathlete.inference.input_range import channel_means, input_range_warnings
+from decathlete.inference.input_range import channel_means, copied_channel_warnings, input_range_warnings
 from decathlete.io.images import Image
 from decathlete.planning.plan import Range, TrainingRanges
 from decathlete.preprocessing.prepare import prepare
@@ -48,3 +48,21 @@ def test_says_what_departs(changes, words):
     found = warnings(**changes)
     assert len(found) == 1
     assert re.search(words, found[0])
+
+
+def test_a_copied_channel_is_named_and_an_empty_one_is_not():
+    image_CZYX = np.random.default_rng(0).normal(size=(4, 3, 4, 5)).astype(np.float32)
+    image_CZYX[2] = image_CZYX[0]
+    names = ("T1", "T2", "FLAIR", "T1c")
+
+    def said(array_CZYX, geometry=Geometry.plain((3, 4, 5))):
+        image = Image(array_CZYX=array_CZYX, geometry=geometry)
+        return copied_channel_warnings(image, array_CZYX.mean(axis=(1, 2, 3)).tolist(), names)
+
+    (warning,) = said(image_CZYX)
+    assert "'T1' and 'FLAIR' are equal" in warning
+    assert not said(image_CZYX, Geometry.pixels((3, 4, 5))), "a grey picture has three equal channels"
+    assert not said(np.zeros_like(image_CZYX)), "missing sequences are often filled with zeros"
+    shuffled_CZYX = image_CZYX.copy()
+    shuffled_CZYX[2, 0, 0] = image_CZYX[0, 0, 0, ::-1]
+    assert not said(shuffled_CZYX), "the same mean is no copy"

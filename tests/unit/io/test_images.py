@@ -22,6 +22,7 @@ from decathlete.io.images import (
     write_image,
     write_label,
 )
+from decathlete.io.volumes import Image, describe_misplaced_channels
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 AXIS_ORDERS = [(p, f) for p in permutations(range(3)) for f in product((1, -1), repeat=3)]
@@ -311,3 +312,15 @@ def test_an_empty_file_is_called_empty(tmp_path: Path, suffix: str) -> None:
     for read in (read_image, read_label, read_grid):
         with pytest.raises(ImageError, match="is empty"):
             read(tmp_path / f"x{suffix}")
+
+
+def test_channels_on_another_axis_are_pointed_out() -> None:
+    def said(*shape_CZYX: int, expected: int = 2) -> str:
+        image = Image(array_CZYX=np.zeros(shape_CZYX, np.float32), geometry=Geometry.plain(shape_CZYX[1:]))
+        return describe_misplaced_channels(image, expected)
+
+    assert "make them the last axis" in said(6, 5, 4, 2), "stored as (channel, x, y, z)"
+    assert "store it as (x, y, 1, 2)" in said(1, 2, 5, 4), "stored as (x, y, channel)"
+    assert not said(2, 5, 4, 2)
+    assert not said(1, 5, 4, 2)
+    assert not said(3, 5, 4, 1, expected=1)

@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from decathlete.io import folder_tree
 from decathlete.io.folder_tree import HIDDEN, FolderTree
 from decathlete.io.image_files import cases_of_folder
 from decathlete.io.images import find_inputs, image_suffixes, read_image
+from dicom_support import write_series
 
 
 def slices(folder: Path, *names: str) -> Path:
@@ -67,6 +69,37 @@ def test_a_folder_of_slices_alone_stays_one_case(tmp_path: Path, caplog: pytest.
     slices(folder / "derived")
     assert set(find_inputs(folder)) == {"CT"}
     assert "derived (a folder inside a DICOM folder" in logged(caplog)
+
+
+@pytest.mark.parametrize("level", ["", "patient"])
+def test_an_index_or_a_report_does_not_hide_the_series_in_folders(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, level: str
+) -> None:
+    """As an export to a CD has them: DICOMDIR, and a folder for each series; an archive adds reports."""
+    folder = tmp_path / level
+    write_series(folder / "CT", np.zeros((2, 3, 3), np.int16))
+    write_series(folder / "MR", np.zeros((2, 3, 3), np.int16), series="mr")
+    slices(folder, "DICOMDIR")
+    write_series(folder, np.zeros((1, 3, 3), np.int16), series="report", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    assert set(find_inputs(tmp_path)) == {f"{level}_CT".strip("_"), f"{level}_MR".strip("_")}
+    assert "an index of DICOM files" in logged(caplog)
+    assert "00_report.dcm" in logged(caplog)
+
+
+def test_files_of_other_programs_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.nii.gz", "b.zip", "c.img", "d.npy", "e.nii.bz2", "f.mnc", "g.nii.gz.part")
+    find_inputs(tmp_path)
+    for text in (
+        "b.zip (an archive",
+        "c.img (Analyze",
+        "d.npy (an array without",
+        "e.nii.bz2 (NIfTI that",
+        "f.mnc (an",
+    ):
+        assert text in logged(caplog)
+    assert "g.nii.gz.part (an unfinished download" in logged(caplog)
+    with pytest.raises(ImageError, match="is an archive: unpack it"):
+        find_inputs(tmp_path / "b.zip")
 
 
 REASONS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from decathlete.errors import ImageError, InsufficientMemoryError
+from decathlete.io.images import read_image
 from decathlete.io.read_errors import translate_read_error
 
 
@@ -66,3 +67,29 @@ def test_lack_of_memory_is_no_damage(tmp_path: Path, problem: Exception) -> None
     (tmp_path / "x.nii").touch()
     with pytest.raises(type(problem)), translate_read_error(tmp_path / "x.nii", "Odd"):
         raise problem
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "remedy"),
+    [
+        ("a.png", "JPEG", "rename it to a.jpg"),
+        ("a.jpg", "PNG", "rename it to a.png"),
+        ("a.nii", "DICOM", "rename it to a.dcm"),
+        ("a.mha", "NRRD", "rename it to a.nrrd"),
+        ("a.tif", "PNG", "rename it to a.png"),
+        ("a.nii", "HDF5", "save it in a format that is read"),
+    ],
+)
+def test_a_file_under_the_name_of_another_format_is_recognised(
+    tmp_path: Path, name: str, kind: str, remedy: str
+) -> None:
+    start = {
+        "JPEG": b"\xff\xd8\xff\xe0",
+        "PNG": b"\x89PNG\r\n\x1a\n",
+        "DICOM": bytes(128) + b"DICM",
+        "NRRD": b"NRRD0004\n",
+        "HDF5": b"\x89HDF\r\n\x1a\n",
+    }[kind]
+    (tmp_path / name).write_bytes(start + bytes(600))
+    with pytest.raises(ImageError, match=f"is a {kind} file, and its name ends with .*\n.*{remedy}"):
+        read_image(tmp_path / name)

@@ -124,8 +124,19 @@ def test_a_mistyped_path_is_an_error(tmp_path):
 
 def test_a_file_instead_of_a_folder_is_an_error(tmp_path):
     make_bundle(tmp_path / "model")
-    with pytest.raises(ModelError, match="not a model"):
+    with pytest.raises(ModelError, match="is a file, not the folder of a model"):
         ModelBundle.load(weights_of(tmp_path))
+
+
+def test_models_of_other_programs_are_to_be_imported(tmp_path):
+    trained = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    (trained / "fold_0").mkdir(parents=True)
+    (trained / "plans.json").touch()
+    (tmp_path / "model.zip").touch()
+    (tmp_path / "net.pth").touch()
+    for path in (trained, trained / "fold_0", tmp_path / "model.zip", tmp_path / "net.pth"):
+        with pytest.raises(ModelError, match="decathlete import nnunet"):
+            ModelBundle.load(path)
 
 
 def test_missing_weights(tmp_path):

@@ -11,7 +11,8 @@ import pytest
 
 from decathlete import PlanOptions, Workspace, check, convert, preprocess
 from decathlete.dataset.conversion.source import read_source
-from decathlete.dataset.given_splits import FOLDS, read_folds
+from decathlete.dataset.find_dataset import FOLDS
+from decathlete.dataset.given_splits import read_folds
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import SplitOptions
@@ -227,6 +228,7 @@ def test_lists_without_a_meaning_in_nnunets_layout_are_listed(root: Path) -> Non
         ('[{"train": [0], "val": [1]}]', "valid string"),
         ('[{"train": [], "val": ["phantom_000"]}]', "no case to train on"),
         ('[{"train": ["phantom_000", "x"], "val": ["phantom_001"]}]', "not in the dataset: x"),
+        ('[{"train": ["phantom_000"], "val": ["imagesTr/phantom_001_0000.nii.gz"]}]', "without folder, suffix and num"),
         ('[{"train": ["phantom_000"], "val": ["phantom_000"]}]', "trains on cases that it holds out: phantom_000"),
         ('[{"train": ["phantom_000", "phantom_000"], "val": []}]', "lists cases twice"),
     ],

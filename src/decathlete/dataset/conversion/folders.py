@@ -86,7 +86,8 @@ def find_cases(folders: Folders) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     cases, test_cases = ((), ()) if problems else _match_files(folders, paths, problems)
     problems += [*id_problems(cases, "training"), *id_problems(test_cases, "test")]
     if problems or not cases:
-        raise problems_found(problems or ["there are no images"], where=folders.root, remedy=_HELP, kind=DatasetError)
+        remedy = _hint_at_suffix(folders, paths) or _HELP
+        raise problems_found(problems or ["there are no images"], where=folders.root, remedy=remedy, kind=DatasetError)
     return cases, test_cases
 
 
@@ -196,6 +197,27 @@ def _labels(files: list[Path], folders: Folders, problems: list[str], unused: Un
                 problems.append(f"case {case_id} has two label maps: {label_of[case_id]}, {path}")
             label_of[case_id] = path
     return label_of
+
+
+def _hint_at_suffix(folders: Folders, paths: dict[str, Path]) -> str | None:
+    """Return the option that matches images and label maps of two folders, if their names differ by one ending."""
+    if folders.label_suffix or folders.suffixes or len({paths["images"], paths["labels"]}) < 2:
+        return None
+    if not (paths["images"].is_dir() and paths["labels"].is_dir()):
+        return None
+    images, labels = ([strip_suffix(p.name) for p in _image_files(paths[name], {})] for name in ("images", "labels"))
+    if ending := _common_ending(images, labels):
+        return f"the names of the label maps end with {ending}: add --label-suffix {ending}"
+    if ending := _common_ending(labels, images):
+        return f"the names of the images end with {ending}: write --channels NAME={ending}"
+    return "give an image and its label map the same name, or list the files in a table (CSV) of image and label"
+
+
+def _common_ending(short: Collection[str], long: Collection[str]) -> str | None:
+    """Return the ending that makes each name of ``short`` one of ``long``; ``None`` if there is not a single one."""
+    endings = [{name[len(stem) :] for name in long if name.startswith(stem)} for stem in short]
+    common = set.intersection(*endings) - {""} if endings else set()
+    return min(common, key=len) if common else None
 
 
 def _unpaired(images: dict[str, tuple[Path, ...]], labels: dict[str, Path]) -> list[str]:

@@ -167,7 +167,8 @@ def _check_values(label_ZYX: NDArray[np.integer[Any]], known: Sequence[int], whe
         raise ImageError(
             f"contains values that are not declared: {', '.join(map(str, undeclared[:10]))}",
             where=where,
-            remedy="declare or remove them: in the new dataset they could be declared values",
+            remedy="declare them (of plain folders: --classes NAME=VALUE), or remove them: in the new dataset they "
+            "could be other classes",
             code="E-IMAGE-VALUES",
         )
 

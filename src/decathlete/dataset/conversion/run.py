@@ -15,8 +15,7 @@ from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import Schema
 from decathlete.core.sizes import require_disk_space
 from decathlete.dataset.conversion.jobs import Job, PlaceFile, WriteLabel, run_job
-from decathlete.dataset.find_dataset import MANIFEST
-from decathlete.dataset.given_splits import FOLDS
+from decathlete.dataset.find_dataset import FOLDS, MANIFEST
 from decathlete.dataset.splits import Fold
 from decathlete.errors import CasesFailedError, DecathleteError, OutputError
 from decathlete.io.format_lookup import files_of

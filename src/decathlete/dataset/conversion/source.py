@@ -17,13 +17,14 @@ from decathlete.core.progress import CaseProgress
 from decathlete.core.regions import whole_number
 from decathlete.core.schema import describe
 from decathlete.dataset.find_dataset import MANIFEST
-from decathlete.dataset.given_splits import find_given_splits
+from decathlete.dataset.given_splits import find_given_splits, name_some
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.splits import Fold
 from decathlete.dataset.unused_files import unused_files
 from decathlete.errors import DatasetError, DecathleteError, ManifestError, OptionError, problems_found
 from decathlete.io.folder_tree import log_unused
+from decathlete.io.format_lookup import is_picture
 from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import read_label
 
@@ -73,12 +74,30 @@ def find_labels(
     """
     if classes is None:
         values = sorted(_values(cases, workers=workers, where=where, progress=progress) | {0})
+        if any(case.label is not None and is_picture(case.label) for case in cases):
+            _reject_interpolated(values, where)
         named = {f"label {v}" if v else "background": v for v in values}
         remedy = "fix the label maps, or name their classes: --classes"
         return _label_set(named, where=where, remedy=remedy, kind=DatasetError)
     named = _parse_classes(classes)
     ignore = named.pop("ignore", None)
     return _label_set({"background": 0} | named, ignore, where="--classes", remedy=_CLASSES_HELP, kind=OptionError)
+
+
+def _reject_interpolated(values: Sequence[int], where: Path) -> None:
+    """Reject masks of black and white (0 and 255) whose edges were smoothed: each grey would become a class.
+
+    Raises:
+        DatasetError: there are greys between, and they are no numbers of classes (1, 2, ..., as beside an ignored 255).
+    """
+    greys = [value for value in values if 0 < value < 255]
+    if max(values) == 255 and greys and max(greys) > 2 * len(greys):
+        raise DatasetError(
+            f"the label maps contain 255 and {len(greys)} values below it ({name_some([str(v) for v in greys])}): they "
+            "look like masks of black and white with smoothed edges",
+            where=where,
+            remedy="save the masks without smoothing, or name the values that are classes: --classes NAME=VALUE,...",
+        )
 
 
 def _label_set(

@@ -23,6 +23,7 @@ from decathlete.errors import DecathleteError, OutputError
 from decathlete.inference.output.probabilities import ProbabilityFile, is_complete_file
 from decathlete.inference.output.provenance import PredictionRecord, RecordedSettings, inputs_digest
 from decathlete.inference.prediction import Prediction
+from decathlete.io.image_files import PROBABILITIES
 from decathlete.io.images import output_suffix, write_label
 from decathlete.preprocessing.store import StoredCase
 
@@ -120,7 +121,7 @@ def _job(
         images=tuple(images),
         label=output / f"{case_id}{suffix(images[0])}",
         record=output / f"{case_id}.json",
-        probabilities=output / f"{case_id}_probabilities.nii" if save_probabilities else None,
+        probabilities=output / f"{case_id}{PROBABILITIES}.nii" if save_probabilities else None,
     )
 
 

@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 
 from decathlete.core.geometry import Geometry, Triple
 from decathlete.core.lazy_import import lazy_import
+from decathlete.core.placeholder_files import read_placeholder
 from decathlete.errors import ImageError, NotAnImageError
 from decathlete.io.dicom_grid import FrameGrid, check_alike, place_frames, warn_once
-from decathlete.io.dicom_header import DicomFile, Frame, read_dicom_header
+from decathlete.io.dicom_header import DicomFile, Frame, kind_without_voxels, read_dicom_header
 from decathlete.io.dicom_numbers import read_stored_numbers
+from decathlete.io.folder_tree import INDEX
 from decathlete.io.formats import IMAGE_FORMATS, ImageFormat
 from decathlete.io.itk import is_integer_header, read_itk_header
 from decathlete.io.read_errors import translate_read_error
 from decathlete.io.volumes import Volume
 
+pydicom = lazy_import("pydicom")
 sitk = lazy_import("SimpleITK")
-
-_NOT_SLICES = {"DICOMDIR"}
 
 
 @IMAGE_FORMATS.register("dicom")
@@ -37,14 +38,20 @@ class Dicom(ImageFormat):
     takes_spacing = True
 
     def reads(self, path: Path) -> bool:
-        """Whether a file starts like DICOM or is named ``.dcm``, or a folder directly holds such files."""
-        if path.is_dir():
-            return any(_is_dicom_file(p) for p in _candidates(path))
-        return _is_dicom_file(path)
+        """Whether a file starts like DICOM or is named ``.dcm``, or a folder directly holds such files.
+
+        Reports and other objects without voxels do not make a folder an image if it contains folders: their series are
+        the images.
+        """
+        if not path.is_dir():
+            return _is_dicom_file(path)
+        holds_folders = any(entry.is_dir() for entry in path.iterdir())
+        found = (file for file in _candidates(path) if _is_dicom_file(file))
+        return any(not (holds_folders and _is_without_voxels(file)) for file in found)
 
     def files_of(self, path: Path) -> tuple[Path, ...]:
         """The file, or all DICOM files directly in the folder."""
-        return tuple(p for p in _candidates(path) if _is_dicom_file(p)) if path.is_dir() else (path,)
+        return tuple(_slices(path)) if path.is_dir() else (path,)
 
     def read_header(self, path: Path, *, spacing: Triple | None = None) -> tuple[int, Geometry]:
         """From the headers of all slices."""
@@ -81,7 +88,9 @@ def read_frame_grid(path: Path, *, spacing: Triple | None = None) -> FrameGrid:
 
 
 def _is_dicom_file(path: Path) -> bool:
-    """Whether a file starts like DICOM part 10 (128 bytes, then ``DICM``) or is named ``.dcm``."""
+    """Whether a file starts like DICOM part 10 (128 bytes, then ``DICM``) or is named ``.dcm``, and is no index."""
+    if path.name.upper() == INDEX:
+        return False
     if path.suffix.lower() == ".dcm":
         return True
     try:
@@ -91,10 +100,36 @@ def _is_dicom_file(path: Path) -> bool:
         return False
 
 
+def _is_without_voxels(path: Path) -> bool:
+    """Whether a file is an object that is no image of a patient, by its kind."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
+        return kind_without_voxels(str(header.get("SOPClassUID", ""))) is not None
+    except Exception:  # pydicom raises anything for a damaged file, which the reader reports
+        return False
+
+
 def _candidates(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name not in _NOT_SLICES
-    )
+    """Visible files that may be slices, with links that lead nowhere."""
+    return sorted(p for p in folder.iterdir() if (p.is_file() or not p.exists()) and not p.name.startswith("."))
+
+
+def _slices(folder: Path) -> list[Path]:
+    """DICOM files directly in a folder, and what stands for others: without them, the image would lack slices."""
+    is_dicom = {path: _is_dicom_file(path) for path in _candidates(folder)}
+    endings = {_ending(path) for path, found in is_dicom.items() if found}
+    return [path for path, found in is_dicom.items() if found or (_ending(path) in endings and _is_absent(path))]
+
+
+def _ending(path: Path) -> str:
+    """The suffix that slices of one series share; the last part of a UID is none."""
+    return "" if path.suffix[1:].isdecimal() else path.suffix.lower()
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether a file is a pointer to its content, or a link that leads nowhere."""
+    placeholder = read_placeholder(path)
+    return not path.exists() or (placeholder is not None and placeholder.is_pointer)
 
 
 def _read_files(path: Path) -> list[DicomFile]:
@@ -103,7 +138,7 @@ def _read_files(path: Path) -> list[DicomFile]:
         return [read_dicom_header(path)]
     files: list[DicomFile] = []
     left_out: list[NotAnImageError] = []
-    for file in (p for p in _candidates(path) if _is_dicom_file(p)):
+    for file in _slices(path):
         try:
             with translate_read_error(file, Dicom.title):
                 files.append(_single(read_dicom_header(file)))

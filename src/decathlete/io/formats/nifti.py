@@ -199,7 +199,8 @@ def _as_read(matrix: NDArray[np.floating], unit: str) -> NDArray[np.float64]:
 def _other_transform(get: Callable[[], Any], unit: str, affine: NDArray[np.float64]) -> Affine | None:
     """The qform or sform of the file, also with code 0, if it has one that is not the affine within rounding."""
     try:
-        matrix = _as_read(get(), unit)
+        with np.errstate(all="ignore"):  # of damaged fields
+            matrix = _as_read(get(), unit)
     except (ValueError, ArithmeticError, np.linalg.LinAlgError):  # no rotation: no reader can use it
         return None
     scale = abs(affine[:3, :3]).max()

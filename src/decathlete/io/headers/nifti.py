@@ -5,17 +5,17 @@ from __future__ import annotations
 import gzip
 import struct
 from dataclasses import dataclass
+from math import isinf
 from pathlib import Path
 
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import header_error
 from decathlete.io.limits import GZIP_MARK, check_claim, check_gzip, check_sizes, damage_error
 
-_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128} | {
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64} | {
     32: 64,
     128: 24,
     1792: 128,
-    2048: 256,
     2304: 32,
 }
 """Bits per voxel of each data type: numbers, then complex numbers and colours."""
@@ -24,7 +24,10 @@ _MARKS = tuple(struct.pack(f"{order}i", size) for order in "<>" for size in (348
 """First bytes of a header: its size, in either byte order."""
 
 _COLOURS = {128: "RGB", 2304: "RGBA"}
-_COMPLEX = {32, 1792, 2048}
+_COMPLEX = {32, 1792}
+_RARE = {1: "single bits", 1536: "numbers of 128 bits", 2048: "numbers of 256 bits"}
+_MAX_CODE = 5
+"""Greatest code of a transform: a template's other space."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class _Fields:
     Attributes:
         dim: number of axes, then the size of each.
         start: offset of the voxels.
+        slope: of the stored numbers; not used if it is 0 or no number.
+        codes: of the qform and of the sform.
     """
 
     version: int
@@ -41,6 +46,8 @@ class _Fields:
     datatype: int
     bits: int
     start: float
+    slope: float
+    codes: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +78,7 @@ def read_nifti(path: Path) -> NiftiHeader:
     with gzip.open(path) if compressed else path.open("rb") as stream:
         fields = _parse(stream.read(540), path)
     _check_voxel_type(fields, path)
+    _check_transforms(fields, path)
     n_axes = fields.dim[0]
     if not 1 <= n_axes <= 7:
         raise header_error(path, f"declares {n_axes} axes")
@@ -82,6 +90,8 @@ def read_nifti(path: Path) -> NiftiHeader:
 
 
 def _parse(content: bytes, path: Path) -> _Fields:
+    if content[:2] == GZIP_MARK and path.name.lower().endswith(".gz"):
+        raise ImageError("is compressed twice", where=path, remedy="decompress it once (gunzip)", code="E-IMAGE-FORMAT")
     if content[:2] == GZIP_MARK:
         raise ImageError(
             "is compressed, but its name does not end with .gz",
@@ -94,18 +104,40 @@ def _parse(content: bytes, path: Path) -> _Fields:
         if size == 348 and len(content) >= 348 and content[344:348] == b"n+1\0":
             datatype, bits = struct.unpack(f"{order}2h", content[70:74])
             dim = struct.unpack(f"{order}8h", content[40:56])
-            (start,) = struct.unpack(f"{order}f", content[108:112])
-            return _Fields(version=1, dim=dim, datatype=datatype, bits=bits, start=start)
+            start, slope = struct.unpack(f"{order}2f", content[108:116])
+            codes = struct.unpack(f"{order}2h", content[252:256])
+            return _Fields(
+                version=1, dim=dim, datatype=datatype, bits=bits, start=start, slope=slope, codes=(codes[0], codes[1])
+            )
         if size == 540 and len(content) == 540 and content[4:7] == b"n+2":
             datatype, bits = struct.unpack(f"{order}2h", content[12:16])
             dim = struct.unpack(f"{order}8q", content[16:80])
-            (start,) = struct.unpack(f"{order}q", content[168:176])
-            return _Fields(version=2, dim=dim, datatype=datatype, bits=bits, start=start)
+            start, slope = struct.unpack(f"{order}qd", content[168:184])
+            codes = struct.unpack(f"{order}2i", content[344:352])
+            return _Fields(
+                version=2, dim=dim, datatype=datatype, bits=bits, start=start, slope=slope, codes=(codes[0], codes[1])
+            )
     raise damage_error(path, "the file does not begin with a NIfTI header")
+
+
+def _check_transforms(fields: _Fields, path: Path) -> None:
+    """Reject codes and slopes that nibabel would ignore without a word: the image would lie elsewhere, or be dimmer."""
+    for name, code in zip(("qform", "sform"), fields.codes, strict=True):
+        if not 0 <= code <= _MAX_CODE:
+            raise header_error(path, f"declares the {name} code {code}, which does not exist")
+    if isinf(fields.slope):
+        raise header_error(path, "declares an infinite slope of the intensities (scl_slope)")
 
 
 def _check_voxel_type(fields: _Fields, path: Path) -> None:
     """Reject types that are not one number per voxel, and those that the format does not know."""
+    if fields.datatype in _RARE:
+        raise ImageError(
+            f"contains {_RARE[fields.datatype]}, which are not supported",
+            where=path,
+            remedy="save it with whole numbers or as float32",
+            code="E-IMAGE-FORMAT",
+        )
     if _BITS.get(fields.datatype) != fields.bits:
         raise header_error(path, f"declares the data type {fields.datatype} with {fields.bits} bits per voxel")
     if fields.datatype in _COLOURS or fields.datatype in _COMPLEX:

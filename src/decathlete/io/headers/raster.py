@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decathlete.core.nearest_files import nearest_files
 from decathlete.errors import ImageError
 from decathlete.io.headers.text import MAX_LINES, header_error
 from decathlete.io.limits import Codec, check_claim, check_sizes
+from decathlete.io.missing_files import placeholder_image
 
 _PATTERN = re.compile(r"(?P<name>[^%\s]*%0?[0-9]?d[^%\s]*) (?P<numbers>-?[0-9]{1,9}( -?[0-9]{1,9}){1,3})")
 
@@ -114,8 +116,8 @@ def sibling(header: Path, name: str) -> Path:
         )
     path = header.parent / name
     if not path.is_file():
-        raise ImageError(
-            f"names {name[:80]} as the file with its voxels, which is not there",
+        raise placeholder_image(path) or ImageError(
+            f"names {name[:80]} as the file with its voxels, which is not there{nearest_files(path)}",
             where=header,
             remedy="copy this file beside the header, too",
             code="E-IMAGE-NOT-FOUND",

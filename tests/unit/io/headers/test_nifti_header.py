@@ -74,7 +74,11 @@ REJECTED_1 = {
     "long axes": ((42, "<3h", 32767, 32767, 32767), "truncated, damaged"),
     "more voxels": ((46, "<h", 50), "truncated, damaged"),
     "unknown type": ((70, "<h", 77), "data type 77"),
-    "one bit": ((70, "<2h", 1, 1), "data type 1"),
+    "one bit": ((70, "<2h", 1, 1), "contains single bits"),
+    "128 bits": ((70, "<2h", 1536, 128), "contains numbers of 128 bits"),
+    "infinite slope": ((112, "<f", float("inf")), "infinite slope"),
+    "unknown code of the sform": ((254, "<h", 999), "sform code 999"),
+    "negative code of the qform": ((252, "<h", -1), "qform code -1"),
     "other bits": ((72, "<h", 8), "data type 4 with 8 bits"),
     "colours": ((70, "<2h", 128, 24), "contains colours"),
     "colours with opacity": ((70, "<2h", 2304, 32), "contains colours"),
@@ -91,6 +95,8 @@ REJECTED_2 = {
     "negative offset": ((168, "<q", -1), "vox_offset"),
     "long axis": ((24, "<q", 32768), "each axis"),
     "overflow": ((24, "<3q", 2**62, 2**62, 2**62), "each axis"),
+    "infinite slope": ((176, "<d", float("-inf")), "infinite slope"),
+    "unknown code": ((348, "<i", 6), "sform code 6"),
     "cifti": ((16, "<q", 2**40), "axes"),
 }
 
@@ -151,3 +157,14 @@ def test_memory_follows_what_a_compressed_file_contains(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+def test_other_content_under_the_name_of_a_compressed_image_is_named(tmp_path: Path) -> None:
+    """Browsers and scripts compress twice, or store an archive of the image under its name."""
+    twice = write(tmp_path / "twice.nii.gz", gzip.compress(content_of(V1)))
+    with pytest.raises(ImageError, match=r"compressed twice\n.*decompress it once"):
+        read_grid(twice)
+    packed = tmp_path / "packed.nii.gz"
+    packed.write_bytes(b"PK\x03\x04" + bytes(500))
+    with pytest.raises(ImageError, match=r"is an archive \(zip\), not an image\n.*unpack it"):
+        read_grid(packed)

@@ -179,7 +179,7 @@ class TritonBatchingArguments:
         typer.Option(
             "--response-cache/--no-response-cache",
             rich_help_panel=BATCHING,
-            help="Answer repeated requests from the server's cache.",
+            help="Answer repeated requests to the network from the server's cache.",
         ),
     ] = False
 

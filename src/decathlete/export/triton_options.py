@@ -126,7 +126,7 @@ class TritonSettings(ComponentSettings):
     priority: int = Field(default=0, ge=0)
     """Priority in the rate limiter: 1 is the highest; 0: none is set."""
     response_cache: bool = False
-    """Answer repeated requests from the server's cache."""
+    """Answer repeated requests to the network from the server's cache."""
     version_policy: str = "latest:1"
     """Versions that are served: latest:N, all, or specific:1,3."""
     version: int = Field(default=1, ge=1)
@@ -313,5 +313,6 @@ def _network_options(settings: TritonSettings, when: str) -> list[str]:
         "a profile of shapes": settings.has_profile,
         "CUDA graphs": settings.cuda_graphs,
         "an accelerator": settings.accelerator != "none",
+        "the response cache": settings.response_cache,
     }
     return [f"{option} has no effect {when}" for option, is_given in given.items() if is_given]

@@ -74,12 +74,17 @@ def test_shapes_and_accelerators_are_in_the_configuration() -> None:
 
 def test_a_pipeline_accepts_images_of_any_size() -> None:
     text = pipeline_config(
-        TritonSettings(environment="/env"), "p", patch=PLAN.patch_size, n_channels=1, labels=PLAN.labels
+        TritonSettings(environment="/env", response_cache=True),
+        "p",
+        patch=PLAN.patch_size,
+        n_channels=1,
+        labels=PLAN.labels,
     )
     config = parse_config(text)
     assert all(field.allow_ragged_batch and field.optional for field in config.input)
     assert "BYTES" not in text
     assert config.parameters["EXECUTION_ENV_PATH"].string_value == "/env"
+    assert not config.response_cache.enable  # it would answer requests for probabilities without them
 
 
 def test_a_pipeline_has_the_settings_of_its_engine() -> None:
@@ -109,6 +114,7 @@ def test_a_pipeline_has_the_settings_of_its_engine() -> None:
         ({"preferred_batch_sizes": (16,)}, "exceeds the max batch size"),
         ({"models": "network", "environment": "/env"}, "no effect without the pipeline"),
         ({"models": "pipeline", "format": "openvino"}, "no effect without the network"),
+        ({"models": "pipeline", "response_cache": True}, "response cache has no effect without the network"),
         ({"engine_settings": {"threads": 2}}, "the engine auto has no settings"),
         ({"engine": "onnx", "engine_settings": {"threads": 0}}, "greater than or equal to 1"),
         ({"engine": "torch", "engine_settings": {"threads": 2}}, "not a setting of the engine torch"),

@@ -234,6 +234,24 @@ def test_viewers_add_images_but_replace_none(viewer, studies) -> None:
     assert (studies / "case_1.nii.gz").is_file()
 
 
+def test_uploads_of_viewers_are_counted(model, tmp_path) -> None:
+    settings = settings_for(model, tmp_path / "data", limits={"uploads_at_once": 0})
+    with service_client(settings) as client:
+        for method, path in (("PUT", "/session/"), ("PUT", "/datastore/?image=a"), ("POST", "/infer/tiny?image=a")):
+            answer = client.request(method, path, files={"file": ("a.nii.gz", b"x" * 100)})
+            assert code_of(answer) == (429, "E-SERVICE-BUSY")
+        assert client.get("/health/live").status_code == 200
+
+
+def test_images_of_viewers_have_a_limit_of_size(model, studies, tmp_path) -> None:
+    settings = settings_for(model, tmp_path / "data", studies=str(studies), limits={"image_bytes": 20_000})
+    with service_client(settings) as client:
+        sent = client.put("/datastore/", params={"image": "a"}, files={"file": ("a.nii.gz", image_bytes(SHAPE))})
+        shown = client.get("/datastore/image", params={"image": "case_1"})
+        assert [code_of(answer) for answer in (sent, shown)] == [(413, "E-SERVICE-SIZE")] * 2
+        assert client.get("/datastore/").json() == {"total": 1, "completed": 0}
+
+
 def test_the_token_is_the_password(model, tmp_path) -> None:
     settings = settings_for(model, tmp_path / "data", token=TOKEN)
     with service_client(settings) as client:

@@ -165,7 +165,10 @@ def test_ohif_shows_a_segmentation_of_the_archive(viewer, model, archive, series
 
 def pixels(page: Any) -> np.ndarray:
     """The first view of the image, as a person sees it."""
-    return imread(io.BytesIO(page.locator(".cornerstone-canvas").first.screenshot()))[..., :3]
+    canvas = page.locator(".cornerstone-canvas").first
+    while (box := canvas.bounding_box()) is None:  # OHIF replaces it while it draws
+        page.wait_for_timeout(100)
+    return imread(io.BytesIO(page.screenshot(clip=box)))[..., :3]
 
 
 def is_coloured(page: Any) -> np.ndarray:

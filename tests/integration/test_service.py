@@ -10,6 +10,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.inference.predict import Predictor
-from decathlete.io.images import read_image, read_label, write_image
+from decathlete.io.images import read_image, read_label, write_image, write_volume
 from decathlete.serving.model_cache import load_predictor
 from decathlete.serving.private_log import private_logging
 from decathlete.serving.service import Service
@@ -270,10 +272,13 @@ def test_a_restart_finishes_what_was_accepted_once(settings: ServiceSettings) ->
     (settings.data / "incoming" / "cut").mkdir()
     (settings.data / "incoming" / "cut" / "0").write_bytes(b"half of an upload")
     (settings.data / "jobs" / ("f" * 32)).mkdir()
+    unfinished = settings.data / "jobs" / jobs[0] / f"{TEMPORARY_PREFIX}x"
+    unfinished.mkdir()
+    (unfinished / "logits").write_bytes(b"of a killed computation")
     with service_client(settings) as client:
         assert [wait_for(client, job)["state"] for job in jobs] == ["done"] * 3
         results = {job: client.get(f"{JOBS}/{job}/result").content for job in jobs}
-    assert not [name for name in files_in(settings.data) if "cut" in name or "fff" in name]
+    assert not [name for name in files_in(settings.data) if "cut" in name or "fff" in name or "logits" in name]
     with service_client(settings) as client:
         assert {job: client.get(f"{JOBS}/{job}/result").content for job in jobs} == results
 
@@ -301,6 +306,37 @@ def test_a_job_that_ends_the_process_is_not_tried_for_ever(settings: ServiceSett
         assert wait_for(client, job)["error"]["code"] == "E-SERVICE-CRASH"
 
 
+def test_results_stay_those_of_the_model_that_made_them(settings: ServiceSettings, model: Path, tmp_path: Path) -> None:
+    with service_client(settings) as client:
+        (info,) = client.get("/api/v1/models").json()
+        job = wait_for(client, send(client, image_bytes()).json()["id"])["id"]
+    other = save_model(tmp_path / "other", seed=1, n_channels=2)
+    with service_client(settings_for(other, settings.data)) as client:  # under the same name
+        assert client.get("/api/v1/models").json()[0]["digest"] != info["digest"]
+        assert info["digest"] in client.get(f"{JOBS}/{job}/report").text
+        assert client.get(f"{JOBS}/{job}/input").status_code == 200
+    renamed = (ModelSource(folder=model, name="renamed"),)
+    with service_client(settings_for(model, settings.data, models=renamed)) as client:
+        assert client.get(f"{JOBS}/{job}/result").status_code == 200
+
+
+def test_what_is_made_of_a_deleted_job_does_not_stay(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_and_write(path: Path, *image: Any) -> None:
+        service.delete(job)  # as another request does meanwhile
+        path.parent.mkdir(parents=True)
+        write_volume(path, *image)
+
+    monkeypatch.setattr("decathlete.serving.viewing.write_volume", delete_and_write)
+    service = Service(settings)
+    with service_client(settings, service) as client:
+        job = wait_for(client, send(client, image_bytes(suffix=".nrrd"), name="a.nrrd").json()["id"])["id"]
+        answer = client.get(f"{JOBS}/{job}/input")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "E-SERVICE-JOB")
+    assert files_in(settings.data) == []
+
+
 def test_too_much_is_refused_and_later_accepted(model: Path, tmp_path: Path) -> None:
     settings = settings_for(model, tmp_path / "data", limits={"waiting_jobs": 1, "image_bytes": 400_000})
     with gated(settings) as (client, _, gate):
@@ -314,6 +350,17 @@ def test_too_much_is_refused_and_later_accepted(model: Path, tmp_path: Path) -> 
         large = send(client, image_bytes((60, 60, 60)))
         assert (large.status_code, large.json()["error"]["code"]) == (413, "E-SERVICE-SIZE")
         assert send(client, image_bytes()).status_code == 202
+
+
+def test_uploads_that_wait_to_be_read_do_not_stop_other_requests(settings: ServiceSettings) -> None:
+    n_uploads, content, service = 45, image_bytes((8, 8, 8)), Service(settings)  # more than there are threads
+    with service_client(settings, service) as client, ThreadPoolExecutor(n_uploads) as senders:
+        with service.reading:
+            answers = [senders.submit(send, client, content) for _ in range(n_uploads)]
+            received = n_uploads * len(content)
+            wait_until(lambda: f"decathlete_upload_bytes_total {float(received)}" in service.metrics.text().decode())
+            assert client.get("/api/v1/models", timeout=60).status_code == 200
+        assert {answer.result().status_code for answer in answers} == {202}
 
 
 def test_a_job_that_takes_too_long_ends(model: Path, tmp_path: Path) -> None:

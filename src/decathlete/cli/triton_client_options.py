@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from decathlete.serving.triton.verify import Thresholds
 
 THRESHOLDS, CONNECTION, MEASUREMENT = "Thresholds", "Connection", "Measurement"
-Name = Annotated[
-    str,
-    typer.Option(
-        "--name",
-        metavar="NAME",
-        show_default="the dataset's",
-        help="Name of the models on the server, without _network and _pipeline.",
-    ),
-]
 
 
+def name_option(help_: str, *, panel: str | None = None) -> Any:
+    """Return the option for the name of the models; by default it is the dataset's."""
+    return typer.Option("--name", metavar="NAME", show_default="the dataset's", rich_help_panel=panel, help=help_)
+
+
+def warmup_option(help_: str, *, panel: str) -> Any:
+    """Return the option for the number of requests before those that count."""
+    return typer.Option("--warmup-requests", metavar="N", min=0, rich_help_panel=panel, help=help_)
+
+
+Name = Annotated[str, name_option("Name of the models on the server, without _network and _pipeline.")]
 AtOnce = Annotated[
     int,
     typer.Option(
@@ -171,16 +173,7 @@ class MeasurementArguments:
             "the connection.",
         ),
     ] = "none"
-    warmup: Annotated[
-        int,
-        typer.Option(
-            "--warmup-requests",
-            metavar="N",
-            min=0,
-            rich_help_panel=MEASUREMENT,
-            help="Requests of each client that are not measured.",
-        ),
-    ] = 2
+    warmup: Annotated[int, warmup_option("Requests of each client that are not measured.", panel=MEASUREMENT)] = 2
     window: Annotated[
         float,
         typer.Option(

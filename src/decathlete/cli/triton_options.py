@@ -9,6 +9,7 @@ import typer
 
 from decathlete.cli.component_settings import EngineSettings, engine_assignments, parse_engine_settings
 from decathlete.cli.option_values import parse_integers
+from decathlete.cli.triton_client_options import name_option, warmup_option
 from decathlete.core.digits import parse_digits
 from decathlete.errors import OptionError
 
@@ -27,20 +28,15 @@ Models = Annotated[
 ]
 
 
+def _shape_option(flag: str, help_: str) -> Any:
+    return typer.Option(flag, metavar="Z,Y,X", show_default="the patch", rich_help_panel=ACCELERATION, help=help_)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TritonModelArguments:
     """What is written."""
 
-    name: Annotated[
-        str,
-        typer.Option(
-            "--name",
-            metavar="NAME",
-            show_default="the dataset's",
-            rich_help_panel=MODELS,
-            help="Name of the models: NAME_network and NAME_pipeline.",
-        ),
-    ] = ""
+    name: Annotated[str, name_option("Name of the models: NAME_network and NAME_pipeline.", panel=MODELS)] = ""
     models: Models = "both"
     format: Annotated[
         Format,
@@ -157,16 +153,7 @@ class TritonBatchingArguments:
             help="Threads of an instance on a CPU.",
         ),
     ] = 0
-    warmup: Annotated[
-        int,
-        typer.Option(
-            "--warmup-requests",
-            metavar="N",
-            min=0,
-            rich_help_panel=BATCHING,
-            help="Requests that are computed before a model is ready.",
-        ),
-    ] = 0
+    warmup: Annotated[int, warmup_option("Requests that are computed before a model is ready.", panel=BATCHING)] = 0
     resource: Annotated[
         list[str] | None,
         typer.Option(
@@ -192,7 +179,7 @@ class TritonBatchingArguments:
         typer.Option(
             "--response-cache/--no-response-cache",
             rich_help_panel=BATCHING,
-            help="Answer repeated requests from the server's cache.",
+            help="Answer repeated requests to the network from the server's cache.",
         ),
     ] = False
 
@@ -209,36 +196,11 @@ class TritonAcceleratorArguments:
             help="Accept windows of other sizes than the patch, too.",
         ),
     ] = False
-    min_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--min-shape",
-            metavar="Z,Y,X",
-            show_default="the patch",
-            rich_help_panel=ACCELERATION,
-            help="Smallest window of TensorRT's profile.",
-        ),
-    ] = None
+    min_shape: Annotated[str | None, _shape_option("--min-shape", "Smallest window of TensorRT's profile.")] = None
     opt_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--opt-shape",
-            metavar="Z,Y,X",
-            show_default="the patch",
-            rich_help_panel=ACCELERATION,
-            help="Window that TensorRT's profile is optimised for.",
-        ),
+        str | None, _shape_option("--opt-shape", "Window that TensorRT's profile is optimised for.")
     ] = None
-    max_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--max-shape",
-            metavar="Z,Y,X",
-            show_default="the patch",
-            rich_help_panel=ACCELERATION,
-            help="Largest window of TensorRT's profile.",
-        ),
-    ] = None
+    max_shape: Annotated[str | None, _shape_option("--max-shape", "Largest window of TensorRT's profile.")] = None
     cuda_graphs: Annotated[
         bool,
         typer.Option(

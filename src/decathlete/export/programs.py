@@ -25,6 +25,9 @@ from decathlete.networks.onnx_program import onnx_program
 if TYPE_CHECKING:
     from torch import nn
 
+USE_MODEL = "use the model's folder, which needs no export"
+"""What to do where a model has no program."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedProgram(ExportResult):
@@ -94,14 +97,23 @@ class ProgramSource:
         """Build the networks, in order."""
         return [network for member in self.members for network in member.build_all()]
 
-    def onnx_program(self) -> bytes:
-        """Return the model in ONNX form, with the record inside."""
+    def onnx_program(self, *, alternative: str = USE_MODEL) -> bytes:
+        """Return the model in ONNX form, with the record inside.
+
+        Args:
+            alternative: what to do if there is no such program, in the imperative.
+
+        Raises:
+            MissingPackageError: a package that writes programs is missing.
+            ModelError: an ONNX program cannot represent the networks.
+        """
         networks = self.networks()
         return onnx_program(
             networks,
             window=self.record.window,
             n_outputs=self.record.output[0],
             metadata={RECORD_KEY: self.record.model_dump_json()},
+            alternative=alternative,
         )
 
     def check(self, program: Engine, *, title: str) -> float:

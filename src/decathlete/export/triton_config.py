@@ -38,6 +38,8 @@ def network_config(settings: TritonSettings, name: str, *, window: Sequence[int]
     ending = "__0" if traits.backend == "pytorch" else ""
     _add(config.input, WINDOWS + ending, "TYPE_FP32", [window[0], *spatial])
     _add(config.output, LOGITS + ending, "TYPE_FP32", [n_outputs, *spatial])
+    if settings.response_cache:
+        config.response_cache.enable = True
     _add_batching(config, settings)
     _add_instances(config, settings)
     _add_optimization(config, settings, window, config.input[0].name)
@@ -52,7 +54,8 @@ def pipeline_config(
 ) -> str:
     """Return the configuration of a pipeline: an image of any size in, its label map out.
 
-    Requests of several clients are batched: inputs are ragged, for images differ in size.
+    Requests of several clients are batched: inputs are ragged, for images differ in size. Answers are not cached: the
+    cache does not compare the parameters of requests, and would answer those for probabilities without them.
 
     Args:
         patch: of the model; a warm-up image has this size.
@@ -124,8 +127,6 @@ def _new_config(settings: TritonSettings, name: str) -> Any:
         config.version_policy.latest.num_versions = numbers[0]
     else:
         config.version_policy.specific.versions.extend(numbers)
-    if settings.response_cache:
-        config.response_cache.enable = True
     return config
 
 

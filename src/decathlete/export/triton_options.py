@@ -18,6 +18,10 @@ NetworkFormat = Literal["onnx", "torchscript-script", "torchscript-trace", "aoti
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Accelerator = Literal["none", "tensorrt", "openvino"]
 InstanceKind = Literal["auto", "cpu", "gpu"]
+OTHER_FORMAT = "choose another --format"
+"""What to do where a format is not possible."""
+QUEUE_DELAY_MS = 5.0
+"""Default of the longest time that a request waits for others of its batch, ms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,7 @@ class TritonSettings(ComponentSettings):
     """Most windows (network) or images (pipeline) that Triton passes on together."""
     preferred_batch_sizes: tuple[int, ...] = ()
     """Batch sizes for which the dynamic batcher does not wait longer."""
-    queue_delay_ms: float = Field(default=5.0, ge=0)
+    queue_delay_ms: float = Field(default=QUEUE_DELAY_MS, ge=0)
     """Longest time that a request waits for others of its batch, ms."""
     instances: int = Field(default=1, ge=1)
     """Instances of each model, on each GPU or on the CPU."""
@@ -116,13 +120,13 @@ class TritonSettings(ComponentSettings):
     accelerator: Accelerator = "none"
     """Execution accelerator of ONNX Runtime: TensorRT on GPUs, OpenVINO on CPUs."""
     warmup: int = Field(default=0, ge=0)
-    """Requests with random numbers before a model is ready."""
+    """Requests that are computed before a model is ready."""
     resources: dict[str, int] = {}
     """Resources of the rate limiter that an instance needs while it computes, by name."""
     priority: int = Field(default=0, ge=0)
     """Priority in the rate limiter: 1 is the highest; 0: none is set."""
     response_cache: bool = False
-    """Answer repeated requests from the server's cache."""
+    """Answer repeated requests to the network from the server's cache."""
     version_policy: str = "latest:1"
     """Versions that are served: latest:N, all, or specific:1,3."""
     version: int = Field(default=1, ge=1)
@@ -223,11 +227,10 @@ def check_profile(settings: TritonSettings, patch_size: Sequence[int]) -> None:
 
 def _find_problems(settings: TritonSettings) -> list[str]:
     """Return options that would have no effect, or that the format cannot follow, a clause each."""
-    problems = [
-        f"preferred batch size {size} exceeds the max batch size {settings.max_batch_size}"
-        for size in settings.preferred_batch_sizes
-        if not 1 <= size <= settings.max_batch_size
-    ]
+    problems = _batching_problems(settings)
+    kind, numbers = parse_version_policy(settings.version_policy)
+    if kind == "specific" and settings.version not in numbers:
+        problems.append(f"the version policy {settings.version_policy} does not serve the version {settings.version}")
     if settings.with_network:
         problems += _network_problems(settings)
     else:
@@ -242,6 +245,19 @@ def _find_problems(settings: TritonSettings) -> list[str]:
     problems += _engine_problems(settings)
     if settings.with_pipeline and settings.models == "pipeline" and settings.precision == "int8":
         problems.append("int8 is a precision of OpenVINO networks, not of the pipeline")
+    return problems
+
+
+def _batching_problems(settings: TritonSettings) -> list[str]:
+    problems = [
+        f"preferred batch size {size} exceeds the max batch size {settings.max_batch_size}"
+        for size in settings.preferred_batch_sizes
+        if not 1 <= size <= settings.max_batch_size
+    ]
+    if settings.max_batch_size == 1:
+        delayed = settings.queue_delay_ms != QUEUE_DELAY_MS
+        given = {"a queue delay": delayed, "a preferred batch size": bool(settings.preferred_batch_sizes)}
+        problems += [f"{option} has no effect with batches of one" for option, is_given in given.items() if is_given]
     return problems
 
 
@@ -297,5 +313,6 @@ def _network_options(settings: TritonSettings, when: str) -> list[str]:
         "a profile of shapes": settings.has_profile,
         "CUDA graphs": settings.cuda_graphs,
         "an accelerator": settings.accelerator != "none",
+        "the response cache": settings.response_cache,
     }
     return [f"{option} has no effect {when}" for option, is_given in given.items() if is_given]

@@ -19,7 +19,7 @@ from decathlete.errors import ModelError, OptionError
 from decathlete.export.onnx_graphs import convert_to_half, make_axes_dynamic
 from decathlete.export.parity import Compute
 from decathlete.export.programs import ProgramSource
-from decathlete.export.triton_options import TritonSettings, check_profile
+from decathlete.export.triton_options import OTHER_FORMAT, TritonSettings, check_profile
 from decathlete.export.triton_tensorrt import require_tensorrt, write_tensorrt
 from decathlete.inference.engines.openvino import import_openvino, openvino_core
 from decathlete.networks.convolutions import Conv3d, ConvTranspose3d
@@ -58,10 +58,10 @@ def check_format(settings: TritonSettings) -> None:
         OptionError: there is no GPU for TensorRT.
     """
     if settings.format == "onnx":
-        require_onnx()
+        require_onnx(OTHER_FORMAT)
         _onnxruntime()
     elif settings.format == "openvino":
-        require_onnx()
+        require_onnx(OTHER_FORMAT)
         import_openvino()
     elif settings.format == "tensorrt":
         require_tensorrt()
@@ -153,8 +153,8 @@ def _write_aotinductor(source: ProgramSource, settings: TritonSettings, path: Pa
 
 
 def _write_onnx(source: ProgramSource, settings: TritonSettings, path: Path) -> Compute:
-    onnx = require_onnx()
-    model = onnx.load_from_string(source.onnx_program())
+    onnx = require_onnx(OTHER_FORMAT)
+    model = onnx.load_from_string(source.onnx_program(alternative=OTHER_FORMAT))
     if settings.dynamic_shapes:
         make_axes_dynamic(model)
     if settings.precision == "fp16":
@@ -167,7 +167,7 @@ def _write_onnx(source: ProgramSource, settings: TritonSettings, path: Path) -> 
 
 def _write_openvino(source: ProgramSource, settings: TritonSettings, path: Path) -> Compute:
     openvino = import_openvino()
-    model = openvino_core().read_model(source.onnx_program())
+    model = openvino_core().read_model(source.onnx_program(alternative=OTHER_FORMAT))
     if settings.dynamic_shapes:
         model.reshape(openvino.PartialShape([-1, source.record.window[0], *[-1] * len(source.record.window[1:])]))
     with translate_native_write_error(path):
@@ -203,7 +203,7 @@ def _in_inference_mode(compute: Callable[[Tensor], Any]) -> Compute:
 
 
 def _onnxruntime() -> Any:
-    return import_optional("onnxruntime", title="ONNX Runtime", extra="onnx", alternative="choose another --format")
+    return import_optional("onnxruntime", title="ONNX Runtime", extra="onnx", alternative=OTHER_FORMAT)
 
 
 @contextmanager
@@ -216,7 +216,7 @@ def _named_failure(title: str) -> Iterator[None]:
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
         raise ModelError(
             f"{title} cannot represent this network ({reason})",
-            remedy="choose another --format",
+            remedy=OTHER_FORMAT,
         ) from problem
 
 

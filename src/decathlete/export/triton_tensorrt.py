@@ -13,7 +13,7 @@ from decathlete.errors import MissingPackageError, ModelError, OptionError
 from decathlete.export.onnx_graphs import convert_to_half, make_axes_dynamic
 from decathlete.export.parity import Compute
 from decathlete.export.programs import ProgramSource
-from decathlete.export.triton_options import TritonSettings
+from decathlete.export.triton_options import OTHER_FORMAT, TritonSettings
 from decathlete.networks.onnx_program import INPUT, OUTPUT, require_onnx
 
 _WORKSPACE_BYTES = 4 << 30
@@ -38,7 +38,7 @@ def write_tensorrt(source: ProgramSource, settings: TritonSettings, path: Path) 
 
 def _onnx_graph(source: ProgramSource, settings: TritonSettings) -> bytes:
     """Return the network in the precision in which TensorRT computes it: a strongly typed network follows its types."""
-    model = require_onnx().load_from_string(source.onnx_program())
+    model = require_onnx(OTHER_FORMAT).load_from_string(source.onnx_program(alternative=OTHER_FORMAT))
     if settings.dynamic_shapes:
         make_axes_dynamic(model)
     if settings.precision != "fp32":

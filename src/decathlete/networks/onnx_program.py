@@ -25,6 +25,8 @@ EXPORT_OPSET = 18
 IR_VERSION = 8
 LARGEST_BYTES = 2**31 - 2**24
 """Of weights: the format ends at 2 GiB, and operations and texts need a part of it."""
+USE_NETWORK = "compute the network with PyTorch"
+"""What to do where a network has no ONNX program."""
 INPUT, OUTPUT = "windows", "logits"
 """Names of the program's input and output."""
 
@@ -35,6 +37,7 @@ def onnx_program(
     window: tuple[int, ...],
     n_outputs: int,
     metadata: dict[str, str] | None = None,
+    alternative: str = USE_NETWORK,
 ) -> bytes:
     """Return a program from ``windows`` (n, channels, *patch) to ``logits`` (n, outputs, *patch), float32, for any n.
 
@@ -43,29 +46,33 @@ def onnx_program(
         window: shape of an input after the batch axis: channels, then the patch.
         n_outputs: channels of the logits.
         metadata: texts to store in the program.
+        alternative: what to do if there is no such program, in the imperative.
 
     Raises:
         MissingPackageError: a package that writes programs is missing.
         ModelError: an ONNX program cannot hold that many weights, or not the operations of the network.
     """
-    onnx = require_onnx()
-    _check_size(networks)
+    onnx = require_onnx(alternative)
+    _check_size(networks, alternative)
     if all(isinstance(network, WritesOnnx) for network in networks):
         model = _written(networks, window, n_outputs, onnx)
     else:
-        model = _exported(networks, window)
+        model = _exported(networks, window, alternative)
     onnx.helper.set_model_props(model, metadata or {})
     program: bytes = model.SerializeToString()
     return program
 
 
-def require_onnx() -> Any:
+def require_onnx(alternative: str | None = None) -> Any:
     """Return the package ``onnx``.
+
+    Args:
+        alternative: what to do without it, in the imperative.
 
     Raises:
         MissingPackageError: it is missing, or does not load.
     """
-    return import_optional("onnx", title="ONNX", extra="onnx")
+    return import_optional("onnx", title="ONNX", extra="onnx", alternative=alternative)
 
 
 def _written(networks: Sequence[nn.Module], window: tuple[int, ...], n_outputs: int, onnx: Any) -> Any:
@@ -86,9 +93,9 @@ def _written(networks: Sequence[nn.Module], window: tuple[int, ...], n_outputs: 
     )
 
 
-def _exported(networks: Sequence[nn.Module], window: tuple[int, ...]) -> Any:
+def _exported(networks: Sequence[nn.Module], window: tuple[int, ...], alternative: str) -> Any:
     """Return an ``onnx.ModelProto`` of any networks."""
-    import_optional("onnxscript", title="ONNX Script", extra="onnx")
+    import_optional("onnxscript", title="ONNX Script", extra="onnx", alternative=alternative)
     windows = torch.zeros(2, *window)
     try:
         with _silent_export():
@@ -104,9 +111,7 @@ def _exported(networks: Sequence[nn.Module], window: tuple[int, ...]) -> Any:
             )
     except Exception as problem:  # torch names many reasons, by many types
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
-        raise ModelError(
-            f"torch.onnx.export cannot export this network ({reason})", remedy="predict with --engine torch"
-        ) from problem
+        raise ModelError(f"torch.onnx.export cannot export this network ({reason})", remedy=alternative) from problem
     assert program is not None  # for the type checker: ``dynamo`` always returns a program
     return program.model_proto
 
@@ -138,11 +143,11 @@ def _silent_export() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check_size(networks: Sequence[nn.Module]) -> None:
+def _check_size(networks: Sequence[nn.Module], alternative: str) -> None:
     n_bytes = sum(t.numel() * t.element_size() for network in networks for t in network.state_dict().values())
     if n_bytes > LARGEST_BYTES:
         raise ModelError(
             f"its {len(networks)} network(s) have {format_bytes(n_bytes)} of weights together, and one ONNX program "
             f"can contain {format_bytes(LARGEST_BYTES)}",
-            remedy="export fewer of its folds, or predict with --engine torch",
+            remedy=f"use a model with fewer networks, or {alternative}",
         )

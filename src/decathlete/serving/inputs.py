@@ -95,15 +95,7 @@ def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: 
         ImageError: it cannot be read, or has another number of channels than the model.
         ServiceError: it is too large.
     """
-    grids = [read_grid(path) for path in paths]
-    n_bytes = sum(n * prod(geometry.shape_ZYX) for n, geometry in grids) * _FLOAT_BYTES
-    if n_bytes > image_bytes:
-        raise ServiceError(
-            f"the image needs {format_bytes(n_bytes)} of memory, and {format_bytes(image_bytes)} are allowed",
-            remedy="crop the image, or start the service with a larger --max-image",
-            code="E-SERVICE-SIZE",
-        )
-    n_channels = sum(n for n, _ in grids)
+    n_channels = require_size(paths, limit_bytes=image_bytes)
     if n_channels != len(channels):
         raise ImageError(
             f"the image has {n_channels} channel{'s' * (n_channels != 1)}, and the model needs {len(channels)}: "
@@ -113,6 +105,24 @@ def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: 
         )
     with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
         read_channels(paths)
+
+
+def require_size(paths: Sequence[Path], *, limit_bytes: int) -> int:
+    """Check the size that an image will have in memory, by its headers; return its number of channels.
+
+    Raises:
+        ImageError: it cannot be read.
+        ServiceError: it is too large.
+    """
+    grids = [read_grid(path) for path in paths]
+    n_bytes = sum(n * prod(geometry.shape_ZYX) for n, geometry in grids) * _FLOAT_BYTES
+    if n_bytes > limit_bytes:
+        raise ServiceError(
+            f"the image needs {format_bytes(n_bytes)} of memory, and {format_bytes(limit_bytes)} are allowed",
+            remedy="crop the image, or start the service with a larger --max-image",
+            code="E-SERVICE-SIZE",
+        )
+    return sum(n for n, _ in grids)
 
 
 def _is_zip(path: Path) -> bool:

@@ -52,7 +52,7 @@ class JobError:
 
     code: str
     message: str
-    remedy: str | None = None
+    remedy: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

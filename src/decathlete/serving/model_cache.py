@@ -52,8 +52,6 @@ class ModelInfo:
         digest: identity of the model.
         dimension: 2 (slices) or 3; 3 if the model has members of both.
         n_bytes: size of its files, by which ``--model-memory`` counts.
-        label_set: the same structures, for writers of results.
-        structure_codes: their codes in DICOM objects, where the service or the dataset declared them.
     """
 
     name: str
@@ -63,8 +61,6 @@ class ModelInfo:
     digest: str
     dimension: int
     n_bytes: int
-    label_set: LabelSet
-    structure_codes: Mapping[str, StructureCode]
 
 
 def load_predictor(folder: Path, options: PredictOptions) -> Predictor:
@@ -86,6 +82,7 @@ class ModelCache:
 
     Attributes:
         infos: name -> description, in the order of ``sources``.
+        codes: as above.
         n_loads: how many times a model was loaded, for the metrics.
 
     Raises:
@@ -102,7 +99,7 @@ class ModelCache:
         limit_bytes: int | None = None,
         load: LoadPredictor = load_predictor,
     ) -> None:
-        self._options, self._limit, self._load, self._codes = options, limit_bytes, load, codes
+        self._options, self._limit, self._load, self.codes = options, limit_bytes, load, codes
         self._using = threading.RLock()  # held while a model computes
         self._table = threading.Lock()  # held for moments, so that metrics never wait for a computation
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()  # least recently used first
@@ -171,7 +168,7 @@ class ModelCache:
             )
         self._make_room(n_bytes)
         predictor = self._load_counted(source.folder)
-        info = describe_model(predictor, name=source.name, n_bytes=n_bytes, codes=self._codes)
+        info = describe_model(predictor, name=source.name, n_bytes=n_bytes)
         if info.name in self.infos:
             raise OptionError(f"two models are called {info.name!r}", remedy="give each its own name: --model NAME=DIR")
         self.infos[info.name], self._folders[info.name] = info, source.folder
@@ -189,32 +186,33 @@ class ModelCache:
         """Unload models until ``n_bytes`` more fit."""
         while self._limit is not None and self._loaded and self.loaded_bytes + n_bytes > self._limit:
             with self._table:
-                name, _ = self._loaded.popitem(last=False)
+                name = self._loaded.popitem(last=False)[0]  # no reference to the model: its memory is freed now
             log.info("unloaded the model %s", name)
             gc.collect()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
 
 
-def describe_model(
-    predictor: Predictor, *, name: str | None, n_bytes: int, codes: Mapping[str, StructureCode]
-) -> ModelInfo:
+def describe_model(predictor: Predictor, *, name: str | None, n_bytes: int) -> ModelInfo:
     """Describe a loaded model; without a name it is called like the dataset that it was trained on."""
     plan, labels = predictor.ensembles[0].plan, predictor.labels
-    colours = make_class_colours(len(labels.structures))
     return ModelInfo(
         name=name or re.sub(r"[^A-Za-z0-9._-]+", "_", plan.dataset).strip("._-") or "model",
         description=f"Segments {', '.join(s.name for s in labels.structures)}; trained on {plan.dataset}.",
-        labels=tuple(
-            LabelInfo(name=structure.name, value=value, color=colour)
-            for structure, value, colour in zip(labels.structures, labels.structure_values, colours, strict=True)
-        ),
+        labels=describe_labels(labels),
         channels=plan.channels,
         digest=_digest(predictor),
         dimension=max(ensemble.plan.dims for ensemble in predictor.ensembles),
         n_bytes=n_bytes,
-        label_set=labels,
-        structure_codes={**predictor.structure_codes, **codes},
+    )
+
+
+def describe_labels(labels: LabelSet) -> tuple[LabelInfo, ...]:
+    """Describe the structures of a label set, each with a colour of its own."""
+    colours = make_class_colours(len(labels.structures))
+    return tuple(
+        LabelInfo(name=structure.name, value=value, color=colour)
+        for structure, value, colour in zip(labels.structures, labels.structure_values, colours, strict=True)
     )
 
 

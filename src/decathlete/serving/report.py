@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from jinja2 import Environment
 
 from decathlete.inference.output.provenance import NOTICE, PredictionRecord
-from decathlete.serving.results import RECORD_FILE
+from decathlete.serving.model_cache import describe_labels
+from decathlete.serving.results import RECORD_FILE, ResultStructures
 from decathlete.serving.service import Service
 
 _PAGE = """<!doctype html>
@@ -25,15 +26,15 @@ height: .9rem; border-radius: .2rem; vertical-align: -.1rem; margin-right: .5rem
 <table><thead><tr><th scope="col">Structure</th><th scope="col">Label value</th>
 <th scope="col">{{ "Volume (mL)" if in_mL else "Voxels" }}</th></tr>
 </thead><tbody>
-{% for label in model.labels %}<tr><td><span class="swatch" style="background:{{ label.color }}"></span>{{ label.name }}
+{% for label in labels %}<tr><td><span class="swatch" style="background:{{ label.color }}"></span>{{ label.name }}
 </td><td class="n">{{ label.value }}</td>
 <td class="n">{{ "%.3f"|format(job.volumes_ml.get(label.name, 0)) if in_mL else job.voxels.get(label.name, 0) }}
 </td></tr>
 {% endfor %}</tbody></table>
 <h2>Computation</h2>
 <table><tbody>
-<tr><th scope="row">Model</th><td>{{ model.name }}</td></tr>
-<tr><th scope="row">Digest of the model</th><td><code>{{ model.digest }}</code></td></tr>
+<tr><th scope="row">Model</th><td>{{ job.model }}</td></tr>
+<tr><th scope="row">Digest of the model</th><td><code>{{ record.settings.models[0].digest }}</code></td></tr>
 <tr><th scope="row">Engine</th><td>{{ engines }} on {{ record.device }}</td></tr>
 <tr><th scope="row">Decathlete</th><td>{{ record.decathlete }}</td></tr>
 <tr><th scope="row">Kind of image</th><td>{{ job.input_kind }}</td></tr>
@@ -52,7 +53,10 @@ def make_report(service: Service, job_id: str) -> str:
         ServiceError: there is no such job, or it is not done.
     """
     job = service.require_done(job_id)
-    record = PredictionRecord.load(service.storage.result_folder(job_id) / RECORD_FILE)
+    with service.files_of(job_id):
+        result = service.storage.result_folder(job_id)
+        record = PredictionRecord.load(result / RECORD_FILE)
+        labels = describe_labels(ResultStructures.of_result(result).labels)
     engines = sorted({f"{use.engine} {use.precision}" for use in record.settings.models})
     return (
         Environment(autoescape=True)
@@ -60,7 +64,7 @@ def make_report(service: Service, job_id: str) -> str:
         .render(
             job=job,
             in_mL=bool(job.volumes_ml) or not job.voxels,
-            model=service.models.info(job.model),
+            labels=labels,
             record=record,
             engines=", ".join(engines),
             created=datetime.fromtimestamp(job.created, UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from decathlete.core.choices import DicomKind
+from decathlete.core.files import value_digest
+from decathlete.core.labels import LabelSet
+from decathlete.core.schema import Schema
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import ServiceError
-from decathlete.inference.output.dicom import write_dicom_result
+from decathlete.inference.output.dicom import DicomOptions, write_dicom_result
 from decathlete.inference.output.files import Job as OutputFiles
 from decathlete.inference.output.files import write_outputs
 from decathlete.inference.output.provenance import PredictionRecord, inputs_digest
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_label
-from decathlete.serving.model_cache import ModelInfo
 
 LABEL_FILE = "segmentation.nii.gz"
 RECORD_FILE = "segmentation.json"
+STRUCTURES_FILE = "structures.json"
 _DICOM_FILES: dict[DicomKind, str] = {"dicom-seg": "segmentation.seg.dcm", "rtstruct": "segmentation.rtstruct.dcm"}
+
+
+class ResultStructures(Schema):
+    """What the values of a label map mean, by the model that made it: a restarted service may have another one.
+
+    Attributes:
+        codes: of the structures in DICOM objects, where the model has them.
+    """
+
+    labels: LabelSet
+    codes: dict[str, StructureCode]
+
+    @classmethod
+    def of_result(cls, folder: Path) -> ResultStructures:
+        """Read them from the folder of a result.
+
+        Raises:
+            ServiceError: an earlier version of Decathlete, which did not store them, made the result.
+        """
+        path = folder / STRUCTURES_FILE
+        if not path.is_file():
+            raise ServiceError(
+                "the result does not contain the names of its structures: an earlier version of Decathlete made it",
+                remedy="download it as nifti, or send the image again",
+                code="E-SERVICE-STATE",
+            )
+        return cls.load(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +61,13 @@ class FinishedJob:
 
     Attributes:
         images: of the job, a file or DICOM folder for each channel.
-        result: folder with the label map and its record.
-        input_kind: see :class:`~decathlete.serving.jobs.Job`.
+        result: folder with the label map, its record and its structures.
+        codes: structure -> its code in DICOM objects, which precedes that of the model.
     """
 
     images: Sequence[Path]
     result: Path
-    input_kind: str
-    model: ModelInfo
+    codes: Mapping[str, StructureCode]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +79,14 @@ class ResultFormat:
         file_name: of the download; it contains nothing of the input.
         input_kinds: kinds of input that it needs; empty: any.
         package: that writes it, of the extra ``[dicom]``; empty: none is needed.
-        write: returns the file, which it makes if need be.
+        path: returns the file of a result; another content has another path.
+        write: makes that file; ``None``: every result has it.
     """
 
     media_type: str
     file_name: str
-    write: Callable[[FinishedJob], Path]
+    path: Callable[[FinishedJob], Path]
+    write: Callable[[FinishedJob, Path], None] | None = None
     input_kinds: tuple[str, ...] = ()
     package: str = ""
 
@@ -68,33 +100,38 @@ def _nifti(job: FinishedJob) -> Path:
     return job.result / LABEL_FILE
 
 
-def _dicom(kind: DicomKind, job: FinishedJob) -> Path:
-    path = job.result / _DICOM_FILES[kind]
-    if not path.is_file():
-        write_dicom_result(
-            path,
-            kind,
-            read_label(job.result / LABEL_FILE).array_ZYX,
-            labels=job.model.label_set,
-            source=job.images[0],
-            settings=PredictionRecord.load(job.result / RECORD_FILE).settings,
-            codes=job.model.structure_codes,
-        )
-    return path
+def _dicom_path(kind: DicomKind, job: FinishedJob) -> Path:
+    """Return the file of an object; one with other codes, as of a service before its restart, has another name."""
+    return job.result / f"{value_digest(DicomOptions(codes=job.codes).as_text(kind))}.{_DICOM_FILES[kind]}"
+
+
+def _write_dicom(kind: DicomKind, job: FinishedJob, path: Path) -> None:
+    structures = ResultStructures.of_result(job.result)
+    write_dicom_result(
+        path,
+        kind,
+        read_label(job.result / LABEL_FILE).array_ZYX,
+        labels=structures.labels,
+        source=job.images[0],
+        settings=PredictionRecord.load(job.result / RECORD_FILE).settings,
+        options=DicomOptions(codes=job.codes),
+        codes=structures.codes,
+    )
 
 
 def _dicom_format(kind: DicomKind, package: str) -> ResultFormat:
     return ResultFormat(
         media_type="application/dicom",
         file_name=_DICOM_FILES[kind],
-        write=partial(_dicom, kind),
+        path=partial(_dicom_path, kind),
+        write=partial(_write_dicom, kind),
         input_kinds=("dicom",),
         package=package,
     )
 
 
 RESULT_FORMATS: dict[str, ResultFormat] = {
-    "nifti": ResultFormat(media_type="application/gzip", file_name=LABEL_FILE, write=_nifti),
+    "nifti": ResultFormat(media_type="application/gzip", file_name=LABEL_FILE, path=_nifti),
     "dicom-seg": _dicom_format("dicom-seg", "highdicom"),
     "rtstruct": _dicom_format("rtstruct", "contourpy"),
 }
@@ -132,7 +169,7 @@ def find_format(name: str, input_kind: str) -> ResultFormat:
 
 
 def write_result(folder: Path, images: Sequence[Path], prediction: Prediction, predictor: Predictor) -> None:
-    """Write label map and record of a prediction into ``folder``, as ``decathlete predict`` does."""
+    """Write a prediction into ``folder``: label map and record, as ``decathlete predict`` does, and structures."""
     files = OutputFiles(
         case_id="segmentation",
         images=tuple(images),
@@ -147,3 +184,4 @@ def write_result(folder: Path, images: Sequence[Path], prediction: Prediction, p
         settings=predictor.settings,
         device=str(predictor.device),
     )
+    ResultStructures(labels=predictor.labels, codes=predictor.structure_codes).save(folder / STRUCTURES_FILE)

@@ -6,7 +6,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from decathlete.serving.private_log import log_unexpected
 from decathlete.serving.results import FinishedJob, find_format, formats_for
 from decathlete.serving.settings import ServiceSettings
 from decathlete.serving.storage import Storage
+from decathlete.serving.uploads_under_way import UploadsUnderWay
 from decathlete.serving.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Service:
 
     Attributes:
         node: the DICOM node that runs beside it, for its status; ``None``: none.
+        reading: held while an image is read for a request, so that one at a time is in memory.
 
     Raises:
         ModelError: a model is missing or damaged.
@@ -76,6 +79,7 @@ class Service:
         self.on_expiry: list[Callable[[], object]] = [self.delete_expired]
         self.stopping = threading.Event()
         self.reading = threading.Lock()
+        self.uploads = UploadsUnderWay(settings.limits.uploads_at_once)
         self._expiry = threading.Thread(target=self._delete_expired, name="expiry", daemon=True)
 
     def start(self) -> None:
@@ -202,13 +206,31 @@ class Service:
         """
         job = self.require_done(job_id)
         chosen = find_format(format_, job.input_kind)
-        finished = FinishedJob(
-            images=self.storage.input_paths(job_id),
-            result=self.storage.result_folder(job_id),
-            input_kind=job.input_kind,
-            model=self.models.info(job.model),
-        )
-        return chosen.write(finished)
+        with self.files_of(job_id):
+            finished = FinishedJob(
+                images=self.storage.input_paths(job_id),
+                result=self.storage.result_folder(job_id),
+                codes=self.settings.dicom_codes,
+            )
+            path = chosen.path(finished)
+            if chosen.write is not None and not path.is_file():
+                with self.reading:
+                    chosen.write(finished, path)
+        return path
+
+    @contextmanager
+    def files_of(self, job_id: str) -> Iterator[None]:
+        """Use the files of a job; if it is deleted meanwhile, nothing that is made of them stays.
+
+        Raises:
+            ServiceError: it was deleted.
+        """
+        try:
+            yield
+        finally:
+            if self.store.get(job_id) is None:
+                self.storage.remove(job_id)
+                self.job(job_id)
 
     def require_done(self, job_id: str) -> Job:
         """Return a job that is done.

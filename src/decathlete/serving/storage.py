@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from decathlete.core.files import move_synced, remove, translate_os_error
+from decathlete.core.files import TEMPORARY_PREFIX, move_synced, remove, translate_os_error
 
 _REMEDY = "free disk space, or start the service with another --data"
 
@@ -82,9 +82,11 @@ class Storage:
         remove(self.job_folder(job_id))
 
     def clean(self, job_ids: set[str]) -> None:
-        """Remove what a killed service left: uploads under way, and files of jobs that are not in the queue."""
+        """Remove what a killed service left: uploads, files of jobs that are not in the queue, unfinished files."""
         for leftover in self.incoming.iterdir():
             remove(leftover)
         for folder in self._jobs.iterdir():
             if folder.name not in job_ids:
                 remove(folder)
+            for leftover in [*folder.glob(f"{TEMPORARY_PREFIX}*"), *folder.glob(f"*/{TEMPORARY_PREFIX}*")]:
+                remove(leftover)

@@ -114,9 +114,13 @@ class Worker:
             running.cancelled.set()
 
     def _run(self) -> None:
+        is_interrupted = False
         while not self._stopping.is_set():
             self._wake.clear()
             try:
+                if is_interrupted:  # the end of a job could not be stored, so it is still running in the database
+                    self._store.requeue_running()
+                    is_interrupted = False
                 job = self._store.take_next()
                 if job is None:
                     self._wake.wait(_POLL_S)
@@ -124,6 +128,7 @@ class Worker:
                     self._finish(job)
             except Exception as problem:  # such as a full disk below the database: try again later
                 log_unexpected(problem, "the queue")
+                is_interrupted = True
                 self._stopping.wait(_POLL_S)
 
     def _finish(self, job: Job) -> None:
@@ -153,6 +158,8 @@ class Worker:
                 remedy="crop the image, or predict it with `decathlete predict`",
                 code="E-SERVICE-CRASH",
             )
+        if self._store.get(job.id) is None:
+            raise JobCancelled
         images = self._storage.input_paths(job.id)
         with self._models.use(job.model) as predictor, temporary_folder(self._storage.job_folder(job.id)) as folder:
             with collect_warnings() as logged:
@@ -181,7 +188,7 @@ class Worker:
 
     def _check(self, running: RunningJob) -> None:
         """Raise if the job is to be ended."""
-        if running.cancelled.is_set():
+        if running.cancelled.is_set() or self._stopping.is_set():
             raise JobCancelled
         if time.monotonic() - running.began > self._job_seconds:
             raise ServiceError(

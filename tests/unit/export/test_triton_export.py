@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from decathlete.errors import ModelError, OptionError, OutputError
+from decathlete.errors import MissingPackageError, ModelError, OptionError, OutputError
 from decathlete.export.onnx_graphs import convert_to_half
 from decathlete.export.triton_config import network_config, parse_config, pipeline_config
 from decathlete.export.triton_engine import engine_of
@@ -73,12 +74,17 @@ def test_shapes_and_accelerators_are_in_the_configuration() -> None:
 
 def test_a_pipeline_accepts_images_of_any_size() -> None:
     text = pipeline_config(
-        TritonSettings(environment="/env"), "p", patch=PLAN.patch_size, n_channels=1, labels=PLAN.labels
+        TritonSettings(environment="/env", response_cache=True),
+        "p",
+        patch=PLAN.patch_size,
+        n_channels=1,
+        labels=PLAN.labels,
     )
     config = parse_config(text)
     assert all(field.allow_ragged_batch and field.optional for field in config.input)
     assert "BYTES" not in text
     assert config.parameters["EXECUTION_ENV_PATH"].string_value == "/env"
+    assert not config.response_cache.enable  # it would answer requests for probabilities without them
 
 
 def test_a_pipeline_has_the_settings_of_its_engine() -> None:
@@ -108,11 +114,15 @@ def test_a_pipeline_has_the_settings_of_its_engine() -> None:
         ({"preferred_batch_sizes": (16,)}, "exceeds the max batch size"),
         ({"models": "network", "environment": "/env"}, "no effect without the pipeline"),
         ({"models": "pipeline", "format": "openvino"}, "no effect without the network"),
+        ({"models": "pipeline", "response_cache": True}, "response cache has no effect without the network"),
         ({"engine_settings": {"threads": 2}}, "the engine auto has no settings"),
         ({"engine": "onnx", "engine_settings": {"threads": 0}}, "greater than or equal to 1"),
         ({"engine": "torch", "engine_settings": {"threads": 2}}, "not a setting of the engine torch"),
         ({"models": "network", "engine": "onnx", "engine_settings": {"threads": 2}}, "no effect without the pipeline"),
         ({"version_policy": "newest"}, "no version policy"),
+        ({"version_policy": "specific:1,3", "version": 2}, "does not serve the version 2"),
+        ({"max_batch_size": 1, "queue_delay_ms": 1}, "queue delay has no effect with batches of one"),
+        ({"max_batch_size": 1, "preferred_batch_sizes": (1,)}, "preferred batch size has no effect"),
     ],
 )
 def test_options_without_effect_are_rejected(fields: dict[str, object], said: str) -> None:
@@ -130,6 +140,16 @@ def test_a_profile_contains_the_patch(shapes: dict[str, tuple[int, ...]]) -> Non
 def test_a_damaged_configuration_is_an_error(text: str) -> None:
     with pytest.raises(ModelError):
         parse_config(text)
+
+
+@pytest.mark.parametrize("format_", ["onnx", "openvino"])
+def test_without_onnx_another_format_is_advised(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingPackageError) as caught:
+        export_triton(model, tmp_path / "r", settings=TritonSettings(models="network", format=format_))
+    assert str(caught.value.remedy).endswith('pip install ".[onnx]", or choose another --format')
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_a_model_that_openvino_cannot_compute_falls_to_torch_unless_openvino_was
 
     install(monkeypatch, {"openvino": SimpleNamespace(Core=Core, Type=SimpleNamespace(f32=1, bf16=2)), "onnx": EMPTY})
 
-    def onnx_program(networks, *, window, n_outputs):
+    def onnx_program(networks, *, window, n_outputs, alternative):
         if too_large:
             raise ModelError("has too many weights", remedy="choose --engine torch")
         return b""

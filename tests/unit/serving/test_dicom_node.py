@@ -16,6 +16,7 @@ import pynetdicom
 import pytest
 from pynetdicom import evt
 
+from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.core.labels import LabelSet
 from decathlete.errors import ImageError, OptionError
 from decathlete.inference.output.dicom import write_dicom_result
@@ -213,6 +214,13 @@ def test_others_may_not_send(make_node: Any, series: Any) -> None:
     assert not (node.store.folder / "series").exists()
 
 
+def test_an_instance_of_no_study_is_refused(make_node: Any, series: Any) -> None:
+    node = make_node()
+    for dataset in series:
+        dataset.StudyInstanceUID = ""  # instances of several patients would be one study
+    assert send(node, series) == [0xC000] * len(series)
+
+
 def test_a_restart_loses_nothing_and_sends_nothing_twice(
     make_node: Any, archive: Archive, series: Any, clock: Clock
 ) -> None:
@@ -243,6 +251,10 @@ def test_a_computation_that_was_killed_gives_the_same_object(
     (first,) = (node.store.job_folder(node.store.jobs()[0]) / "results").iterdir()
     sop_uid = pydicom.dcmread(first).SOPInstanceUID
     node.store.finish(node.store.jobs()[0], "queued")  # as if it was killed before the state was stored
+    scratch = first.parents[1] / f"{TEMPORARY_PREFIX}x"
+    scratch.mkdir()
+    assert node.compute_next()
+    assert not scratch.exists()
     finish(node)
     assert [r.SOPInstanceUID for r in archive.received] == [sop_uid]
 

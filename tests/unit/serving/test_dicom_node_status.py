@@ -11,8 +11,7 @@ from fastapi import FastAPI
 
 from decathlete.serving.dicom_node.failures import FailedCopy
 from decathlete.serving.dicom_node.node_job import NodeStatus
-from decathlete.serving.http.security import Sessions
-from decathlete.serving.http.service_routes import make_service_router
+from decathlete.serving.http.service_routes import router
 from decathlete.serving.metrics import ServiceMetrics
 
 FAILED = FailedCopy(n_instances=30, attempts=2, next_attempt=1000.0, reason="HTTP status 500")
@@ -26,7 +25,8 @@ def service_with(node: Any) -> Any:
 
 def answer_of(service: Any) -> Any:
     app = FastAPI()
-    app.include_router(make_service_router(service, Sessions(None)))
+    app.state.service = service
+    app.include_router(router)
 
     async def ask() -> Any:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

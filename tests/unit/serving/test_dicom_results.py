@@ -9,6 +9,8 @@ import numpy as np
 import pydicom
 import pytest
 
+from decathlete.core.choices import DicomKind
+from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import ServiceError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.dicom import read_structure_codes
@@ -21,11 +23,12 @@ from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
 from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
 from decathlete.serving.model_cache import ModelCache
-from decathlete.serving.results import FinishedJob, find_format, formats_for, write_result
+from decathlete.serving.results import FinishedJob, ResultStructures, find_format, formats_for, write_result
 from decathlete.serving.settings import ModelSource
 from dicom_support import write_series
 from factories import make_test_plan
 
+KINDS: tuple[DicomKind, ...] = ("dicom-seg", "rtstruct")
 CODE = {"code": "T-1", "scheme": "99X", "meaning": "Thing"}
 
 
@@ -63,17 +66,25 @@ def paint(path: Path, source: Path) -> Any:
     return painted
 
 
+def object_of(name: DicomKind, job: FinishedJob) -> Path:
+    """The file of a finished job in a format; it is made where it is missing, as the service does."""
+    chosen = find_format(name, "dicom")
+    path = chosen.path(job)
+    if not path.is_file() and chosen.write is not None:
+        chosen.write(job, path)
+    return path
+
+
 def test_results_as_dicom_equal_the_label_map(models: ModelCache, series: Path, tmp_path: Path) -> None:
     with models.use("m") as predictor:
         write_result(tmp_path, [series], predictor.predict(series), predictor)
-    job = FinishedJob(images=[series], result=tmp_path, input_kind="dicom", model=models.info("m"))
-    truth = read_label(find_format("nifti", "dicom").write(job)).array_ZYX
+    job = FinishedJob(images=[series], result=tmp_path, codes={})
+    truth = read_label(find_format("nifti", "dicom").path(job)).array_ZYX
     assert truth.any()
-    for name in ("dicom-seg", "rtstruct"):
-        path = find_format(name, "dicom").write(job)
+    for name in KINDS:
+        path = object_of(name, job)
         np.testing.assert_array_equal(paint(path, series), truth)
         assert meaning_of(path) == "Thing"  # of the model
-        assert find_format(name, "dicom").write(job).stat().st_mtime_ns == path.stat().st_mtime_ns
     assert formats_for("nifti") == ["nifti"]
     with pytest.raises(ServiceError, match="dicom-seg need an input of the kind dicom"):
         find_format("dicom-seg", "nifti")
@@ -98,17 +109,42 @@ def test_codes_of_the_service_precede_those_of_the_model(
     assert "no model segments c9" in caplog.text
     with models.use("m") as predictor:
         write_result(tmp_path, [series], predictor.predict(series), predictor)
-    job = FinishedJob(images=[series], result=tmp_path, input_kind="dicom", model=models.info("m"))
-    assert [meaning_of(find_format(name, "dicom").write(job)) for name in ("dicom-seg", "rtstruct")] == [
-        "Other thing",
-        "Other thing",
-    ]
+    job = FinishedJob(images=[series], result=tmp_path, codes=models.codes)
+    assert [meaning_of(object_of(name, job)) for name in KINDS] == ["Other thing", "Other thing"]
     node = make_node(DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x"), models, "m")
     store_series(node, series)
     assert node.compute_next()
     (result,) = (node.store.job_folder(node.store.jobs()[0]) / "results").iterdir()
     assert meaning_of(result) == "Other thing"
     node.stop()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_restart_with_other_codes_makes_another_object(
+    models: ModelCache, series: Path, tmp_path: Path, name: DicomKind
+) -> None:
+    with models.use("m") as predictor:
+        write_result(tmp_path, [series], predictor.predict(series), predictor)
+    other = StructureCode(code="T-2", scheme="99X", meaning="Other thing")
+    of_no_structure = {"c9": other}
+    before, after, again, unused = (
+        object_of(name, FinishedJob(images=[series], result=tmp_path, codes=codes))
+        for codes in ({}, {"c1": other}, {}, of_no_structure)
+    )
+    assert [meaning_of(path) for path in (before, after, again)] == ["Thing", "Other thing", "Thing"]
+    assert again == before
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in (before, after, unused)]
+    assert uids[0] == uids[2] != uids[1]
+
+
+def test_a_result_without_its_structures_is_no_dicom_object(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    with models.use("m") as predictor:
+        write_result(tmp_path, [series], predictor.predict(series), predictor)
+    assert ResultStructures.of_result(tmp_path).labels.structures[0].name == "c1"
+    (tmp_path / "structures.json").unlink()
+    with pytest.raises(ServiceError, match="earlier version") as caught:
+        object_of("dicom-seg", FinishedJob(images=[series], result=tmp_path, codes={}))
+    assert caught.value.code == "E-SERVICE-STATE"
 
 
 def store_series(node: DicomNode, *folders: Path) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from decathlete.errors import ModelError
 from decathlete.serving.jobs import JobError, JobStore
+from decathlete.serving.storage import Storage
+from decathlete.serving.worker import Worker
 
 
 @dataclass
@@ -36,6 +39,22 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[JobStore]:
 def add(store: JobStore, *ids: str) -> None:
     for job_id in ids:
         store.add(job_id, model="m", input_kind="nifti", keep_seconds=100)
+
+
+class FullOnce(JobStore):
+    """A queue whose disk is full when the first job ends."""
+
+    def fail(self, job_id: str, error: JobError) -> bool:
+        if (job := self.get(job_id)) and job.starts == 1:
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().fail(job_id, error)
+
+
+class NoModels:
+    """A service without models, so that every job fails."""
+
+    def use(self, name: str) -> None:
+        raise ModelError("was replaced", where=name)
 
 
 def test_jobs_start_in_the_order_of_acceptance(store: JobStore) -> None:
@@ -83,7 +102,7 @@ def test_a_result_is_published_once_and_never_for_a_deleted_job(store: JobStore)
     store.take_next()
     store.delete("b")
     assert not store.publish("b", volumes_ml={}, voxels={}, warnings=[])
-    assert not store.fail("b", JobError(code="E", message=""))
+    assert not store.fail("b", JobError(code="E", message="", remedy=None))
     assert store.ids() == {"a"}
 
 
@@ -125,6 +144,21 @@ def test_many_threads_take_each_job_once(store: JobStore) -> None:
     for thread in threads:
         thread.join()
     assert sorted(taken) == [f"{n:03d}" for n in range(40)]
+
+
+def test_a_job_whose_end_cannot_be_stored_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("decathlete.serving.worker._POLL_S", 0.01)
+    finished, storage, store = threading.Event(), Storage(tmp_path), FullOnce(tmp_path / "jobs.sqlite")
+    (storage.job_folder("a") / "input").mkdir(parents=True)
+    add(store, "a")
+    worker = Worker(store, storage, NoModels(), job_seconds=9, on_finished=lambda *_: finished.set())  # type: ignore[arg-type]
+    worker.start()
+    assert finished.wait(60)
+    worker.stop()
+    job = store.get("a")
+    store.close()
+    assert job
+    assert (job.state, job.starts) == ("failed", 2)
 
 
 def test_a_queue_of_an_older_release_is_read(tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ def test_the_bytes_of_a_file_are_an_image(pipeline: PipelineModel, bundle: Path,
     np.testing.assert_array_equal(response.outputs["label"][0], expected.label_ZYX)
 
 
+def test_a_file_of_a_large_image_is_rejected_by_its_header(
+    pipeline: PipelineModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decathlete.serving.triton.pipeline_model.UNPACKED_BYTES", 4 * 12**3 - 1)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((12, 12, 12), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    content = np.frombuffer((tmp_path / "a.nii.gz").read_bytes(), np.uint8)[None]
+    (response,) = pipeline.execute([FakeRequest(file=content)])
+    assert "input file: the image needs 6.9 kB" in response.error.message
+
+
 def test_a_bad_request_is_an_error_and_others_are_answered(pipeline: PipelineModel) -> None:
     image, good = volume_request((12, 12, 12), Geometry.plain((12, 12, 12)))
     bad = {

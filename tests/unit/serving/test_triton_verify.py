@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 
 import nibabel
@@ -64,6 +66,28 @@ def test_the_right_network_passes_and_is_dumped(model: Path, tmp_path: Path) -> 
     assert "0 of" in done.output
     with np.load(sorted((tmp_path / "dump" / "Test_network" / "http" / "c0").iterdir())[0]) as first:
         np.testing.assert_allclose(first["model"], first["server"], atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"{}", b"[]"])
+def test_another_program_at_the_address_is_no_triton(model: Path, content: bytes) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        done = verify(model, f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+    assert isinstance(done.exception, TritonError)
+    assert done.exception.code == "E-TRITON-SERVER"
+    assert "not one of Triton Inference Server" in str(done.exception)
 
 
 def test_a_wrong_network_fails(model: Path) -> None:

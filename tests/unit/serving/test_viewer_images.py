@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from fastapi import FastAPI
 from decathlete.core.geometry import Geometry
 from decathlete.errors import ServiceError
 from decathlete.io.volumes import LabelMap
+from decathlete.serving.http.temporary_file import TemporaryFileResponse
 from decathlete.serving.monai_label.answers import InferAnswer, InferParams, write_answer_image
 from decathlete.serving.monai_label.dicomweb_proxy import make_dicomweb_proxy
 from decathlete.serving.monai_label.image_sources import DicomWebImages
@@ -71,6 +74,38 @@ def test_a_server_that_does_not_answer_is_named(tmp_path) -> None:
     with pytest.raises(ServiceError) as caught:
         DicomWebImages("http://pacs", limit_bytes=1, make_client=Broken).ids()
     assert caught.value.code == "E-SERVICE-DICOMWEB"
+
+
+def test_a_download_that_breaks_off_is_no_shorter_series(tmp_path) -> None:
+    class Broken(FakeServer):
+        def iter_series(self, study: str, series: str, *, media_types: Any) -> Iterator[FakeInstance]:
+            yield FakeInstance()
+            raise ConnectionError("reset")
+
+    images = DicomWebImages("http://pacs", limit_bytes=1000, make_client=Broken)
+    assert (images.has(SERIES), images.has("1.2.4"), images.has("*")) == (True, False, False)
+    with pytest.raises(ServiceError) as caught:
+        images.copy_files(SERIES, tmp_path)
+    assert caught.value.code == "E-SERVICE-DICOMWEB"
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_temporary_file_is_deleted_also_if_nobody_waits_for_it(tmp_path, is_sent: bool) -> None:
+    async def send(message: Any) -> None:
+        if not is_sent:
+            raise OSError("gone")
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    (tmp_path / "answer").write_bytes(b"1")
+    answer = TemporaryFileResponse(
+        tmp_path / "answer", media_type="text/plain", name=None, delete=(tmp_path / "answer").unlink
+    )
+    scope = {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.3"}}
+    with nullcontext() if is_sent else pytest.raises(OSError, match="gone"):
+        asyncio.run(answer(scope, receive, send))
+    assert not (tmp_path / "answer").exists()
 
 
 class FakeAnswer:

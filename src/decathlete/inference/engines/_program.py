@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from decathlete.core.choices import Layout
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.registry import ComponentSettings
-from decathlete.inference.engines import Engine
+from decathlete.inference.engines import USE_TORCH, Engine
 from decathlete.networks.onnx_program import onnx_program
 from decathlete.networks.precision import resolve_precision
 from decathlete.planning.plan import Plan
@@ -81,7 +81,7 @@ class ProgramEngine(Engine):
     ) -> Self:
         """Write the network as an ONNX program, and compile it."""
         window = (plan.n_inputs, *plan.patch_size)
-        program = onnx_program([network], window=window, n_outputs=plan.labels.n_outputs)
+        program = onnx_program([network], window=window, n_outputs=plan.labels.n_outputs, alternative=USE_TORCH)
         return cls(program, window=window, precision=precision, threads=settings.threads)
 
     @classmethod

@@ -62,5 +62,9 @@ class SeriesChoice:
         fitting = tuple((series,) for series in scan.series if self.rules[0].fits(series))
         if not fitting:
             reasons = [series.summary() for series in scan.series] or sorted(set(scan.skipped.values()))
-            raise ImageError(f"not what the model segments: {'; '.join(reasons)}", code="E-IMAGE-NOT-FOUND")
+            raise ImageError(
+                f"not what the model segments: {'; '.join(reasons)}",
+                remedy="change the rules of --series if it should be segmented",
+                code="E-IMAGE-NOT-FOUND",
+            )
         return fitting

@@ -11,7 +11,7 @@ from pathlib import Path
 from decathlete.core.files import temporary_folder
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import ServiceError
-from decathlete.inference.output.dicom import require_dicom_packages, write_dicom_result
+from decathlete.inference.output.dicom import DicomOptions, require_dicom_packages, write_dicom_result
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_channels
@@ -72,7 +72,7 @@ class _ModelSegment:
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
         with self._models.use(self._name) as predictor, temporary_folder(output.parent) as scratch:
             prediction = self._predict(sources, predictor, scratch)
-            labels, settings = predictor.labels, predictor.settings
+            labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
         write_dicom_result(
             path,
@@ -81,7 +81,8 @@ class _ModelSegment:
             labels=labels,
             source=sources[0],
             settings=settings,
-            codes=self._models.info(self._name).structure_codes,
+            options=DicomOptions(codes=self._models.codes),
+            codes=codes,
         )
         return (path,)
 

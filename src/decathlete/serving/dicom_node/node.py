@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from decathlete.core.files import remove
+from decathlete.core.files import TEMPORARY_PREFIX, remove
 from decathlete.errors import DecathleteError, ImageError, InsufficientMemoryError, OutputError, ServiceError
 from decathlete.io.dicom_series import DicomSeries, sort_series, stage_series
 from decathlete.serving.dicom_node.archive import Archive
@@ -233,8 +233,8 @@ class DicomNode:
 
     def _segment_images(self, job: NodeJob, images: Sequence[Sequence[DicomSeries]]) -> None:
         folder = self.store.job_folder(job)
-        remove(folder / "series")
-        remove(folder / "results")
+        for leftover in (folder / "series", folder / "results", *folder.glob(f"{TEMPORARY_PREFIX}*")):
+            remove(leftover)
         (folder / "results").mkdir(parents=True)
         for number, image in enumerate(images):
             sources = [stage_series(one, folder / "series" / f"{number}_{c}") for c, one in enumerate(image)]

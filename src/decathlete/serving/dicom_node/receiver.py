@@ -107,7 +107,7 @@ class Receiver:
             sop_uid, series_uid, study_uid = (
                 str(dataset[name].value).strip() for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
             )
-            if not (sop_uid and series_uid) or sop_uid != event.request.AffectedSOPInstanceUID:
+            if not (sop_uid and series_uid and study_uid) or sop_uid != event.request.AffectedSOPInstanceUID:
                 return _NOT_UNDERSTOOD
             instance = Instance(
                 content=event.encoded_dataset(),

@@ -13,9 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from decathlete.serving.http.api_page import make_api_page
 from decathlete.serving.http.errors import add_error_handlers
-from decathlete.serving.http.job_routes import make_job_router
+from decathlete.serving.http.job_routes import router as job_router
 from decathlete.serving.http.security import Guard, Sessions
-from decathlete.serving.http.service_routes import make_service_router
+from decathlete.serving.http.service_routes import router as service_router
 from decathlete.serving.monai_label.routes import add_monai_label
 from decathlete.serving.service import Service
 from decathlete.serving.settings import ServiceSettings
@@ -54,10 +54,10 @@ def create_app(settings: ServiceSettings, service: Service | None = None) -> Fas
         lifespan=lifespan,
     )
     sessions = Sessions(settings.token)
-    app.state.service = of_app
-    app.include_router(make_job_router(of_app))
-    app.include_router(make_service_router(of_app, sessions))
-    add_monai_label(app, of_app, sessions)
+    app.state.service, app.state.tokens = of_app, sessions
+    app.include_router(job_router)
+    app.include_router(service_router)
+    add_monai_label(app, of_app)
     add_error_handlers(app, of_app)
     _add_pages(app)
     if settings.allow_origins:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -14,9 +15,10 @@ from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from decathlete.errors import DecathleteError, ServiceError
-from decathlete.serving.http.uploads import drain, receive_files
-from decathlete.serving.jobs import JobState
+from decathlete.errors import ServiceError
+from decathlete.serving.http.dependencies import AppService
+from decathlete.serving.http.uploads import receive_files, submit, upload_folder
+from decathlete.serving.jobs import JobError, JobState
 from decathlete.serving.report import make_report
 from decathlete.serving.results import RESULT_FORMATS
 from decathlete.serving.service import Service
@@ -40,12 +42,9 @@ class AcceptedJob(BaseModel):
     position: int
 
 
-class JobErrorBody(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class JobErrorBody(JobError):
     """Why a job failed."""
-
-    code: str
-    message: str
-    remedy: str | None
 
 
 class JobStatus(BaseModel):
@@ -79,78 +78,90 @@ class JobStatus(BaseModel):
     expires: float
 
 
-def make_job_router(service: Service) -> APIRouter:
-    """Return the routes of jobs."""
-    router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
-    uploads = _UploadCount(service.settings.limits.uploads_at_once)
+_UPLOAD_BODY = {
+    "required": True,
+    "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        },
+    },
+}
+router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
+"""Routes of jobs."""
 
-    @router.post("", status_code=202, openapi_extra={"requestBody": _UPLOAD_BODY})
-    async def create_job(
-        request: Request,
-        model: Annotated[str, Query(description="Name of the model.")],
-        x_file_name: Annotated[
-            str, Header(description="Name of the file, percent-encoded; only its ending matters.")
-        ] = "",
-        file_name: Annotated[str, Query(description="The same; prefer the header.")] = "",
-    ) -> AcceptedJob:
-        """Send an image: one file as the body, or a form with one or several files.
 
-        The files of a form are the channels of one image, the slices of a DICOM series, or one zip file of these. The
-        answer is sent when the image and its place in the queue are safe on the disk.
-        """
-        try:
-            service.models.info(model)
-            service.check_room()
-            with uploads, service.storage.upload_folder() as folder:
-                files = await receive_files(request, service, folder, name=unquote(x_file_name or file_name))
-                job = await run_in_threadpool(service.submit, files, folder, model=model)
-        except DecathleteError:
-            await drain(request)
-            raise
-        return AcceptedJob(id=job.id, state=job.state, position=max(1, service.store.position(job)))
+@router.post("", status_code=202, openapi_extra={"requestBody": _UPLOAD_BODY})
+async def create_job(
+    request: Request,
+    service: AppService,
+    model: Annotated[str, Query(description="Name of the model.")],
+    x_file_name: Annotated[str, Header(description="Name of the file, percent-encoded; only its ending matters.")] = "",
+    file_name: Annotated[str, Query(description="The same; prefer the header.")] = "",
+) -> AcceptedJob:
+    """Send an image: one file as the body, or a form with one or several files.
 
-    @router.get("/{job_id}")
-    def get_job(job_id: JobId) -> JobStatus:
-        """Return the state of a job."""
-        return JobStatus(**service.status(job_id))
+    The files of a form are the channels of one image, the slices of a DICOM series, or one zip file of these. The
+    answer is sent when the image and its place in the queue are safe on the disk.
+    """
+    async with upload_folder(request, service) as folder:
+        service.models.info(model)
+        service.check_room()
+        files = await receive_files(request, service, folder, name=unquote(x_file_name or file_name))
+        job = await submit(service, files, folder, model=model)
+    return AcceptedJob(id=job.id, state=job.state, position=max(1, service.store.position(job)))
 
-    @router.get("/{job_id}/events", response_class=StreamingResponse)
-    async def get_events(job_id: JobId, request: Request) -> StreamingResponse:
-        """Stream the state of a job as server-sent events, one for each change, until it is final."""
-        first = await run_in_threadpool(service.status, job_id)
-        return StreamingResponse(
-            _events(service, first, request),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
 
-    @router.delete("/{job_id}")
-    def delete_job(job_id: JobId) -> JobStatus:
-        """Cancel a job, and delete its image, its result and its entry."""
-        return JobStatus(**service.delete(job_id))
+@router.get("/{job_id}")
+def get_job(job_id: JobId, service: AppService) -> JobStatus:
+    """Return the state of a job."""
+    return JobStatus(**service.status(job_id))
 
-    @router.get("/{job_id}/input", response_class=FileResponse)
-    def get_input(
-        job_id: JobId, channel: Annotated[int, Query(ge=0, description="Number of the channel.")] = 0
-    ) -> FileResponse:
-        """Return one channel of the image as NIfTI, for viewers."""
-        return _file(input_as_nifti(service, job_id, channel), "application/gzip", "image.nii.gz")
 
-    @router.get("/{job_id}/result", response_class=FileResponse)
-    def get_result(
-        job_id: JobId, format: Annotated[str, Query(description=f"One of {', '.join(RESULT_FORMATS)}.")] = "nifti"
-    ) -> FileResponse:
-        """Return the segmentation of a finished job."""
-        path = service.result(job_id, format)
-        chosen = RESULT_FORMATS[format]
-        return _file(path, chosen.media_type, chosen.file_name)
+@router.get("/{job_id}/events", response_class=StreamingResponse)
+async def get_events(job_id: JobId, request: Request, service: AppService) -> StreamingResponse:
+    """Stream the state of a job as server-sent events, one for each change, until it is final."""
+    first = await run_in_threadpool(service.status, job_id)
+    return StreamingResponse(
+        _events(service, first, request),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
 
-    @router.get("/{job_id}/report", response_class=HTMLResponse)
-    def get_report(job_id: JobId) -> HTMLResponse:
-        """Return a page with volumes, warnings and the model of a finished job."""
-        return HTMLResponse(make_report(service, job_id))
 
-    return router
+@router.delete("/{job_id}")
+def delete_job(job_id: JobId, service: AppService) -> JobStatus:
+    """Cancel a job, and delete its image, its result and its entry."""
+    return JobStatus(**service.delete(job_id))
+
+
+@router.get("/{job_id}/input", response_class=FileResponse)
+def get_input(
+    job_id: JobId, service: AppService, channel: Annotated[int, Query(ge=0, description="Number of the channel.")] = 0
+) -> FileResponse:
+    """Return one channel of the image as NIfTI, for viewers."""
+    return _file(input_as_nifti(service, job_id, channel), "application/gzip", "image.nii.gz")
+
+
+@router.get("/{job_id}/result", response_class=FileResponse)
+def get_result(
+    job_id: JobId,
+    service: AppService,
+    format: Annotated[str, Query(description=f"One of {', '.join(RESULT_FORMATS)}.")] = "nifti",
+) -> FileResponse:
+    """Return the segmentation of a finished job."""
+    path = service.result(job_id, format)
+    chosen = RESULT_FORMATS[format]
+    return _file(path, chosen.media_type, chosen.file_name)
+
+
+@router.get("/{job_id}/report", response_class=HTMLResponse)
+def get_report(job_id: JobId, service: AppService) -> HTMLResponse:
+    """Return a page with volumes, warnings and the model of a finished job."""
+    return HTMLResponse(make_report(service, job_id))
 
 
 def _file(path: FilePath, media_type: str, name: str) -> FileResponse:
@@ -181,38 +192,3 @@ async def _events(service: Service, status: dict[str, Any], request: Request) ->
             status = await run_in_threadpool(service.status, job_id)
         except ServiceError:
             status = status | {"state": "cancelled", "seconds_left": 0.0, "position": 0}
-
-
-class _UploadCount:
-    """Counts the uploads under way.
-
-    Args:
-        limit: greatest number.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._n = limit, 0
-
-    def __enter__(self) -> None:
-        if self._n >= self._limit:
-            raise ServiceError(
-                f"{self._limit} uploads are under way", remedy="send the request again later", code="E-SERVICE-BUSY"
-            )
-        self._n += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._n -= 1
-
-
-_UPLOAD_BODY = {
-    "required": True,
-    "content": {
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-            }
-        },
-    },
-}

@@ -129,7 +129,7 @@ class Guard:
         await self._app(scope, self._limited(receive, scope), _with_headers(send, scope))
 
     def _refuse(self, connection: HTTPConnection) -> Response | None:
-        headers, path = connection.headers, connection.url.path
+        headers, path = connection.headers, connection.scope["path"]
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not self._knows_host(host):
             return error_response(

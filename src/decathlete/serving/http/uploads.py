@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -19,6 +19,7 @@ from decathlete.core.files import translate_os_error
 from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import DecathleteError, ServiceError
 from decathlete.serving.inputs import MAX_FILES, ReceivedFile
+from decathlete.serving.jobs import Job
 from decathlete.serving.service import Service
 
 PIECE_BYTES = 1 << 20
@@ -152,7 +153,9 @@ class MultipartReceiver:
         if not self._name:
             return
         if len(self.files) >= MAX_FILES:
-            raise ServiceError(f"the upload has more than {MAX_FILES} files", code="E-SERVICE-SIZE")
+            raise ServiceError(
+                f"the upload has more than {MAX_FILES} files", remedy="send one image", code="E-SERVICE-SIZE"
+            )
         path = self._folder / str(len(self.files))
         self._stream = path.open("xb")
         self.files.append(ReceivedFile(name=self._name, path=path, field=self._field))
@@ -176,6 +179,31 @@ class Form:
 
     files: list[ReceivedFile]
     fields: dict[str, str]
+
+
+@asynccontextmanager
+async def upload_folder(request: Request, service: Service) -> AsyncIterator[Path]:
+    """Provide a folder for the files of one upload; the body of a rejected request is read, see :func:`drain`.
+
+    Raises:
+        ServiceError: too many uploads are under way.
+    """
+    try:
+        with service.uploads, service.storage.upload_folder() as folder:
+            yield folder
+    except Exception:
+        await drain(request)
+        raise
+
+
+async def submit(service: Service, files: Sequence[ReceivedFile], folder: Path, *, model: str) -> Job:
+    """Accept an image when those that were received before it have been read.
+
+    Raises:
+        ServiceError, ImageError, ArchiveError: as :meth:`Service.submit`.
+    """
+    async with service.uploads.reading:
+        return await run_in_threadpool(service.submit, files, folder, model=model)
 
 
 async def receive_form(request: Request, service: Service, folder: Path) -> Form:

@@ -12,6 +12,7 @@ import re
 import shutil
 import threading
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 from decathlete.core.documents import read_json
 from decathlete.core.files import atomic_path, file_digest, remove, write_json
 from decathlete.core.geometry import Geometry
+from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import ImageError, ServiceError
+from decathlete.inference.predict import IMAGE_TOO_LARGE
 from decathlete.io.format_lookup import suffix_of
 from decathlete.io.images import read_channels, read_grid, read_label, write_image, write_label
-from decathlete.serving.inputs import ReceivedFile
+from decathlete.serving.inputs import ReceivedFile, require_size
 from decathlete.serving.monai_label.image_sources import FolderImages, ImageSource, unknown_image
 
 FINAL = "final"
@@ -43,17 +46,24 @@ class Datastore:
     Args:
         root: folder for what viewers send.
         source: images of ``--studies``; ``None``: only those that viewers send.
+        image_bytes: greatest size of an image in memory.
+        reading: held while an image is in memory.
     """
 
-    def __init__(self, root: Path, source: ImageSource | None) -> None:
+    def __init__(self, root: Path, source: ImageSource | None, *, image_bytes: int, reading: threading.Lock) -> None:
         self._images, self._labels = root / "images", root / "labels"
         self._added = FolderImages(self._images)
         self._source = source
+        self._image_bytes, self._reading = image_bytes, reading
         self._lock = threading.Lock()  # of changes
 
     def ids(self) -> list[str]:
         """Return the ids of all images."""
         return sorted({*self._added.ids(), *(self._source.ids() if self._source else ())})
+
+    def has(self, image_id: str) -> bool:
+        """Return whether there is an image of this id."""
+        return self._added.has(image_id) or (self._source is not None and self._source.has(image_id))
 
     def copy_files(self, image_id: str, folder: Path) -> list[ReceivedFile]:
         """Copy the files of an image into ``folder``.
@@ -61,7 +71,7 @@ class Datastore:
         Raises:
             ServiceError: there is no such image.
         """
-        if self._source is None or image_id in self._added.ids():
+        if self._source is None or self._added.has(image_id):
             return self._added.copy_files(image_id, folder)
         return self._source.copy_files(image_id, folder)
 
@@ -69,19 +79,21 @@ class Datastore:
         """Write an image into ``folder`` as NIfTI, for viewers.
 
         Raises:
-            ServiceError: there is no such image.
+            ServiceError: there is no such image, or it is too large.
             ImageError: it cannot be read.
         """
-        image = read_channels(self._paths(image_id, folder))
-        path = folder / "image.nii.gz"
-        write_image(path, image.array_CZYX, image.geometry)
+        paths, path = self._paths(image_id, folder), folder / "image.nii.gz"
+        require_size(paths, limit_bytes=self._image_bytes)
+        with self._reading, translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
+            image = read_channels(paths)
+            write_image(path, image.array_CZYX, image.geometry)
         return path
 
     def add_image(self, image_id: str, file: ReceivedFile) -> None:
         """Keep an image that a viewer sends.
 
         Raises:
-            ServiceError: the id cannot be a file name, or another image has it.
+            ServiceError: the id cannot be a file name, another image has it, or the image is too large.
             ImageError: the file is not an image.
         """
         if not _IMAGE_ID.fullmatch(image_id):
@@ -93,10 +105,10 @@ class Datastore:
         suffix = suffix_of(file.name) or _LABEL_SUFFIX
         named = file.path.with_name(f"added{suffix}")
         file.path.rename(named)
-        read_grid(named)
+        require_size([named], limit_bytes=self._image_bytes)
         target = self._images / f"{image_id}{suffix}"
         with self._lock:
-            if image_id in self.ids() and not (target.is_file() and file_digest(target) == file_digest(named)):
+            if self.has(image_id) and not (target.is_file() and file_digest(target) == file_digest(named)):
                 raise ServiceError(
                     f"another image has the id {image_id!r}",
                     remedy="rename the volume in the viewer",
@@ -136,16 +148,11 @@ class Datastore:
         target = self._label_path(image_id, tag)
         images = self._paths(image_id, folder)
         _, geometry = read_grid(images[0])
-        if file.name.lower().endswith(_RAW):
-            label: NDArray[Any] = _from_bytes(file.path, geometry.shape_ZYX)
-        else:
-            named = file.path.with_name(f"label{suffix_of(file.name) or _LABEL_SUFFIX}")
-            file.path.rename(named)
-            sent = read_label(named)
-            label, geometry = sent.array_ZYX, _checked_grid(sent.geometry, geometry)
-        with self._lock:
-            write_label(target, label, geometry)
-            write_json(target.with_name(f"{image_id}.json"), record)
+        with self._reading, translate_out_of_memory("the label map", remedy=IMAGE_TOO_LARGE):
+            label, geometry = _read_sent(file, geometry)
+            with self._lock:
+                write_label(target, label, geometry)
+                write_json(target.with_name(f"{image_id}.json"), record)
         return image_id
 
     def label_path(self, image_id: str, tag: str) -> Path:
@@ -212,7 +219,7 @@ class Datastore:
                 remedy="use letters, digits, _ and -",
                 code="E-SERVICE-REQUEST",
             )
-        if image_id not in self.ids() or "/" in image_id or image_id.startswith("."):
+        if "/" in image_id or image_id.startswith(".") or not self.has(image_id):
             raise unknown_image(image_id)
         return self._labels / tag / f"{image_id}{_LABEL_SUFFIX}"
 
@@ -234,15 +241,25 @@ class Datastore:
         return sorted(paths)
 
 
+def _read_sent(file: ReceivedFile, image: Geometry) -> tuple[NDArray[Any], Geometry]:
+    """Read a label map for an image, after its size was compared with that of the image."""
+    if file.name.lower().endswith(_RAW):
+        return _from_bytes(file.path, image.shape_ZYX), image
+    named = file.path.with_name(f"label{suffix_of(file.name) or _LABEL_SUFFIX}")
+    file.path.rename(named)
+    geometry = _checked_grid(read_grid(named)[1], image)
+    return read_label(named).array_ZYX, geometry
+
+
 def _from_bytes(path: Path, shape_ZYX: tuple[int, int, int]) -> NDArray[np.uint8]:
-    values = np.fromfile(path, np.uint8)
-    if values.size != np.prod(shape_ZYX):
+    n_voxels = path.stat().st_size
+    if n_voxels != prod(shape_ZYX):
         raise ImageError(
-            f"the label map has {values.size} voxels, and its image has {np.prod(shape_ZYX)}",
+            f"the label map has {n_voxels} voxels, and its image has {prod(shape_ZYX)}",
             remedy="correct the segmentation of this image",
             code="E-IMAGE-GEOMETRY",
         )
-    return values.reshape(shape_ZYX)
+    return np.fromfile(path, np.uint8).reshape(shape_ZYX)
 
 
 def _checked_grid(sent: Geometry, image: Geometry) -> Geometry:

@@ -4,110 +4,110 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from decathlete.core.documents import parse_json
 from decathlete.errors import ServiceError
-from decathlete.serving.http.uploads import Form, drain, receive_form
+from decathlete.serving.http.dependencies import AppService
+from decathlete.serving.http.temporary_file import TemporaryFileResponse
+from decathlete.serving.http.uploads import Form, receive_form, upload_folder
 from decathlete.serving.inputs import ReceivedFile
-from decathlete.serving.monai_label.datastore import FINAL, Datastore
-from decathlete.serving.service import Service
+from decathlete.serving.monai_label.datastore import FINAL
+from decathlete.serving.monai_label.dependencies import AppDatastore
+from decathlete.serving.monai_label.image_sources import unknown_image
 
 ImageId = Annotated[str, Query(description="Id of the image.")]
 Tag = Annotated[str, Query(description="Kind of label map.")]
 
 
-def make_datastore_router(service: Service, datastore: Datastore) -> APIRouter:
-    """Return the routes of the datastore."""
-    router = APIRouter(prefix="/datastore", tags=["MONAI Label"])
-
-    @router.get("/")
-    def get_datastore(output: Literal["stats", "all", "train"] = "stats") -> dict[str, Any]:
-        """Return the number of images and label maps, or all of them."""
-        if output == "train":
-            raise ServiceError(
-                "lists for training are not offered", remedy="use output=all", code="E-SERVICE-NOT-OFFERED"
-            )
-        return datastore.describe() if output == "all" else datastore.count()
-
-    @router.put("/")
-    @router.put("/image")
-    async def put_image(request: Request, image: ImageId = "") -> dict[str, str]:
-        """Add the image of the field `file`."""
-        with service.storage.upload_folder() as folder:
-            form = await _receive(request, service, folder)
-            file = _file_of(form, "file")
-            image_id = image or "image"
-            await run_in_threadpool(datastore.add_image, image_id, file)
-        return {"image": image_id}
-
-    @router.delete("/")
-    @router.delete("/image")
-    def delete_image(id: ImageId) -> dict[str, str]:
-        """Delete an image that a viewer added, with its label maps."""
-        datastore.remove_image(id)
-        return {}
-
-    @router.get("/image", response_class=FileResponse)
-    @router.head("/image", response_class=FileResponse, include_in_schema=False)
-    def get_image(image: ImageId) -> Response:
-        """Return an image as NIfTI."""
-        with ExitStack() as stack:
-            folder = stack.enter_context(service.storage.upload_folder())
-            path = datastore.write_image(image, folder)
-            cleanup = stack.pop_all()
-        return FileResponse(path, filename=f"{image}.nii.gz", background=BackgroundTask(cleanup.close))
-
-    @router.get("/image/info")
-    def get_image_info(image: ImageId) -> dict[str, Any]:
-        """Return the tags of the label maps of an image."""
-        if image not in datastore.ids():
-            raise ServiceError(f"there is no image {image!r}", code="E-SERVICE-DATASTORE")
-        return {"name": image, "labels": datastore.tags(image)}
-
-    @router.put("/label")
-    async def put_label(request: Request, image: ImageId, tag: Tag = FINAL) -> dict[str, str]:
-        """Store the corrected label map of the field `label`."""
-        with service.storage.upload_folder() as folder:
-            form = await _receive(request, service, folder)
-            record = {"image": image, "tag": tag or FINAL, "saved": int(time.time()), **_label_info(form)}
-            file = _file_of(form, "label")
-            label = await run_in_threadpool(datastore.save_label, image, tag or FINAL, file, folder, record)
-        return {"image": image, "label": label}
-
-    @router.get("/label", response_class=FileResponse)
-    @router.head("/label", response_class=FileResponse, include_in_schema=False)
-    def get_label(label: ImageId, tag: Tag = FINAL) -> FileResponse:
-        """Return a label map."""
-        path = datastore.label_path(label, tag)
-        return FileResponse(path, media_type="application/gzip", filename=path.name)
-
-    @router.get("/label/info")
-    def get_label_info(label: ImageId, tag: Tag = FINAL) -> dict[str, Any]:
-        """Return the names of the segments of a label map, as the viewer sent them."""
-        return datastore.label_record(label, tag)
-
-    @router.delete("/label")
-    def delete_label(id: ImageId, tag: Tag = FINAL) -> dict[str, str]:
-        """Delete a label map."""
-        datastore.remove_label(id, tag)
-        return {}
-
-    return router
+router = APIRouter(prefix="/datastore", tags=["MONAI Label"])
+"""Routes of the datastore."""
 
 
-async def _receive(request: Request, service: Service, folder: Path) -> Form:
-    try:
-        return await receive_form(request, service, folder)
-    except Exception:
-        await drain(request)
-        raise
+@router.get("/")
+def get_datastore(datastore: AppDatastore, output: Literal["stats", "all", "train"] = "stats") -> dict[str, Any]:
+    """Return the number of images and label maps, or all of them."""
+    if output == "train":
+        raise ServiceError("lists for training are not offered", remedy="use output=all", code="E-SERVICE-NOT-OFFERED")
+    return datastore.describe() if output == "all" else datastore.count()
+
+
+@router.put("/")
+@router.put("/image")
+async def put_image(
+    request: Request, service: AppService, datastore: AppDatastore, image: ImageId = ""
+) -> dict[str, str]:
+    """Add the image of the field `file`."""
+    async with upload_folder(request, service) as folder:
+        form = await receive_form(request, service, folder)
+        image_id = image or "image"
+        await run_in_threadpool(datastore.add_image, image_id, _file_of(form, "file"))
+    return {"image": image_id}
+
+
+@router.delete("/")
+@router.delete("/image")
+def delete_image(id: ImageId, datastore: AppDatastore) -> dict[str, str]:
+    """Delete an image that a viewer added, with its label maps."""
+    datastore.remove_image(id)
+    return {}
+
+
+@router.get("/image", response_class=FileResponse)
+@router.head("/image", response_class=FileResponse, include_in_schema=False)
+def get_image(image: ImageId, service: AppService, datastore: AppDatastore) -> Response:
+    """Return an image as NIfTI."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(service.storage.upload_folder())
+        path = datastore.write_image(image, folder)
+        delete = stack.pop_all().close
+    return TemporaryFileResponse(path, media_type=None, name=f"{image}.nii.gz", delete=delete)
+
+
+@router.get("/image/info")
+def get_image_info(image: ImageId, datastore: AppDatastore) -> dict[str, Any]:
+    """Return the tags of the label maps of an image."""
+    if not datastore.has(image):
+        raise unknown_image(image)
+    return {"name": image, "labels": datastore.tags(image)}
+
+
+@router.put("/label")
+async def put_label(
+    request: Request, image: ImageId, service: AppService, datastore: AppDatastore, tag: Tag = FINAL
+) -> dict[str, str]:
+    """Store the corrected label map of the field `label`."""
+    async with upload_folder(request, service) as folder:
+        form = await receive_form(request, service, folder)
+        record = {"image": image, "tag": tag or FINAL, "saved": int(time.time()), **_label_info(form)}
+        file = _file_of(form, "label")
+        label = await run_in_threadpool(datastore.save_label, image, tag or FINAL, file, folder, record)
+    return {"image": image, "label": label}
+
+
+@router.get("/label", response_class=FileResponse)
+@router.head("/label", response_class=FileResponse, include_in_schema=False)
+def get_label(label: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> FileResponse:
+    """Return a label map."""
+    path = datastore.label_path(label, tag)
+    return FileResponse(path, media_type="application/gzip", filename=path.name)
+
+
+@router.get("/label/info")
+def get_label_info(label: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> dict[str, Any]:
+    """Return the names of the segments of a label map, as the viewer sent them."""
+    return datastore.label_record(label, tag)
+
+
+@router.delete("/label")
+def delete_label(id: ImageId, datastore: AppDatastore, tag: Tag = FINAL) -> dict[str, str]:
+    """Delete a label map."""
+    datastore.remove_label(id, tag)
+    return {}
 
 
 def _file_of(form: Form, field: str) -> ReceivedFile:

@@ -39,7 +39,11 @@ def make_dicomweb_proxy(url: str | None, *, get: Callable[..., Any] | None = Non
                 code="E-SERVICE-NOT-OFFERED",
             )
         if not _PATH.fullmatch(path) or ".." in path:
-            raise ServiceError("this is not an address of DICOMweb", code="E-SERVICE-REQUEST")
+            raise ServiceError(
+                "this is not an address of DICOMweb",
+                remedy="use addresses of QIDO-RS or WADO-RS, such as studies/UID/series",
+                code="E-SERVICE-REQUEST",
+            )
         send = get or import_optional("requests", title="DICOMweb", extra="serve").get
         answer = _send(send, f"{url}/{quote(path, safe='/,')}", request)
         headers = {name: answer.headers[name] for name in _ANSWER_HEADERS if name in answer.headers}

@@ -6,7 +6,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,10 @@ class ImageSource(Protocol):
 
     def ids(self) -> list[str]:
         """Return the ids of all images."""
+        ...
+
+    def has(self, image_id: str) -> bool:
+        """Return whether there is an image of this id."""
         ...
 
     def copy_files(self, image_id: str, folder: Path) -> list[ReceivedFile]:
@@ -58,6 +63,10 @@ class FolderImages:
     def ids(self) -> list[str]:
         """Return the ids of all images."""
         return list(self._images())
+
+    def has(self, image_id: str) -> bool:
+        """Return whether there is an image of this id."""
+        return image_id in self._images()
 
     def forget(self) -> None:
         """Read the folder again at the next request."""
@@ -121,14 +130,18 @@ class DicomWebImages:
         """Return the UIDs of all series of the modalities CT, MR and PT."""
         return [uid for modality in _MODALITIES for uid in self._search({"Modality": modality}, "0020000E")]
 
+    def has(self, image_id: str) -> bool:
+        """Return whether the server has a series; servers may list only a part of theirs."""
+        return bool(self._studies_of(image_id))
+
     def copy_files(self, image_id: str, folder: Path) -> list[ReceivedFile]:
         """Download the slices of a series into ``folder``."""
-        studies = self._search({"SeriesInstanceUID": image_id}, "0020000D") if _UID.fullmatch(image_id) else []
+        studies = self._studies_of(image_id)
         if not studies:
             raise unknown_image(image_id)
         files: list[ReceivedFile] = []
         n_bytes = 0
-        for instance in self._ask(lambda: self._client.iter_series(studies[0], image_id, media_types=_ANY_SYNTAX)):
+        for instance in self._instances(studies[0], image_id):
             path = folder / f"source-{len(files):05d}"
             instance.save_as(path, enforce_file_format=True)
             n_bytes += path.stat().st_size
@@ -141,13 +154,30 @@ class DicomWebImages:
             files.append(ReceivedFile(name=f"series/{len(files):05d}.dcm", path=path))
         return files
 
+    def _studies_of(self, image_id: str) -> list[str]:
+        return self._search({"SeriesInstanceUID": image_id}, "0020000D") if _UID.fullmatch(image_id) else []
+
+    def _instances(self, study_uid: str, series_uid: str) -> Iterator[Any]:
+        """Yield the slices of a series while they arrive."""
+        with self._answers():
+            found = iter(self._client.iter_series(study_uid, series_uid, media_types=_ANY_SYNTAX))
+        while True:
+            with self._answers():
+                instance = next(found, None)
+            if instance is None:
+                return
+            yield instance
+
     def _search(self, filters: dict[str, str], tag: str) -> list[str]:
-        found = self._ask(lambda: self._client.search_for_series(search_filters=filters))
+        with self._answers():
+            found = self._client.search_for_series(search_filters=filters)
         return [entry[tag]["Value"][0] for entry in found if entry.get(tag, {}).get("Value")]
 
-    def _ask(self, request: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Translate the errors of a request."""
         try:
-            return request()
+            yield
         except OSError as problem:  # the errors of requests are OSErrors
             raise ServiceError(
                 f"the DICOMweb server does not answer as it should: {type(problem).__name__}",

@@ -105,7 +105,9 @@ class TritonBenchmarkOptions:
         if not self.offline and not self.clients:
             raise OptionError("nothing is measured", remedy="name batch sizes or numbers of clients")
         if min((*self.offline, *self.clients)) < 1:
-            raise OptionError("batch sizes and numbers of clients are at least 1")
+            raise OptionError(
+                "batch sizes and numbers of clients are at least 1", remedy="change --batch-sizes or --clients"
+            )
 
     @property
     def offline(self) -> tuple[int, ...]:

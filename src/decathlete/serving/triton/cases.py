@@ -41,4 +41,7 @@ def _held_out(model: Path) -> Cases:
         )
     wanted = record.val or record.train
     by_id = {case.id: case for case in read_dataset(root, spacing=record.spacing).cases}
-    return {case_id: tuple(by_id[case_id].images) for case_id in wanted if case_id in by_id}
+    found = {case_id: tuple(by_id[case_id].images) for case_id in wanted if case_id in by_id}
+    if not found:
+        raise DatasetError("has none of the cases of the model's run", where=root, remedy="name images with --input")
+    return found

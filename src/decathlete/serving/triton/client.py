@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from numpy.typing import NDArray
 
+from decathlete.core.extras import import_optional
 from decathlete.errors import TritonError
 from decathlete.serving.triton.protocol import (
     ClientOptions,
@@ -32,12 +34,19 @@ class ConnectionLostError(Exception):
 class TritonClient(ABC):
     """A connection to a server. Its methods may be called by several threads. Use it in a ``with`` block.
 
+    Attributes:
+        module_name: module of tritonclient for the protocol.
+        module: that module.
+
     Raises:
         MissingPackageError: tritonclient is missing.
     """
 
+    module_name: ClassVar[str]
+
     def __init__(self, options: ClientOptions) -> None:
         self.options = options
+        self.module: Any = import_optional(self.module_name, title="Triton's client", extra="triton")
         self._pool = ThreadPoolExecutor(options.at_once, thread_name_prefix="triton-client")
 
     @classmethod
@@ -93,7 +102,9 @@ class TritonClient(ABC):
         Raises:
             TritonError: the server has no such model, or does not answer.
         """
-        return self._with_retries(lambda: self._metadata(model))
+        found = self._with_retries(lambda: self._metadata(model))
+        with self.reading_answer():
+            return ModelMetadata.of(found)
 
     def parameters(self, model: str) -> dict[str, str]:
         """Return the parameters in the configuration of a model.
@@ -102,7 +113,8 @@ class TritonClient(ABC):
             TritonError: the server has no such model, or does not answer.
         """
         config = self._with_retries(lambda: self._config(model))
-        return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        with self.reading_answer():
+            return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
 
     def register(self, region: SharedRegion) -> None:
         """Let the server use a region of this machine's shared memory.
@@ -122,7 +134,9 @@ class TritonClient(ABC):
         Raises:
             TritonError: the server has no such model, or does not answer.
         """
-        return ServerStatistics.of(self._with_retries(lambda: self._statistics(model)))
+        found = self._with_retries(lambda: self._statistics(model))
+        with self.reading_answer():
+            return ServerStatistics.of(found)
 
     def _with_retries(self, call: Callable[[], Answer]) -> Answer:
         for attempt in range(self.options.retries + 1):
@@ -134,7 +148,7 @@ class TritonClient(ABC):
                     time.sleep(_BACKOFF_S * 2**attempt)
         raise TritonError(
             f"no answer from the server after {self.options.retries + 1} attempts ({reason})",
-            where=f"{self.options.protocol}://{self.options.address}",
+            where=self._url,
             remedy="check that it runs at this address, or raise --timeout",
             code="E-TRITON-SERVER",
         )
@@ -143,16 +157,37 @@ class TritonClient(ABC):
         """Return the error of a request that the server rejected."""
         return TritonError(
             f"the server rejected a request: {reason}",
-            where=f"{self.options.protocol}://{self.options.address}",
+            where=self._url,
             remedy="check the model's name, and that it was exported from this model",
             code="E-TRITON-REQUEST",
         )
+
+    @contextmanager
+    def reading_answer(self) -> Iterator[None]:
+        """Translate the errors of an answer that is not one of Triton, such as a web page.
+
+        Raises:
+            TritonError: it is not.
+        """
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as problem:
+            raise TritonError(
+                f"the answer is not one of Triton Inference Server ({type(problem).__name__})",
+                where=self._url,
+                remedy="check the address",
+                code="E-TRITON-SERVER",
+            ) from problem
+
+    @property
+    def _url(self) -> str:
+        return f"{self.options.protocol}://{self.options.address}"
 
     @abstractmethod
     def _infer(self, request: InferenceRequest) -> dict[str, NDArray[Any]]: ...
 
     @abstractmethod
-    def _metadata(self, model: str) -> ModelMetadata: ...
+    def _metadata(self, model: str) -> Mapping[str, Any]: ...
 
     @abstractmethod
     def _statistics(self, model: str) -> Mapping[str, Any]: ...

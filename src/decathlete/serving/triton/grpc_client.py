@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from decathlete.core.extras import import_optional
 from decathlete.serving.triton.client import ConnectionLostError, TritonClient
 from decathlete.serving.triton.protocol import (
     ClientOptions,
     CudaRegion,
     InferenceRequest,
-    ModelMetadata,
     SharedRegion,
     infer_inputs,
     requested_outputs,
@@ -25,21 +23,22 @@ from decathlete.serving.triton.protocol import (
 class GrpcClient(TritonClient):
     """A client over gRPC."""
 
+    module_name = "tritonclient.grpc"
+
     def __init__(self, options: ClientOptions) -> None:
         super().__init__(options)
-        self._module = import_optional("tritonclient.grpc", title="Triton's client", extra="triton")
-        self._client = self._module.InferenceServerClient(options.address)
+        self._client = self.module.InferenceServerClient(options.address)
 
     def close(self) -> None:
         """Close the channel."""
         self._client.close()
 
     def _infer(self, request: InferenceRequest) -> dict[str, NDArray[Any]]:
-        outputs = requested_outputs(self._module, request)
+        outputs = requested_outputs(self.module, request)
         with _GrpcErrors(self):
             result = self._client.infer(
                 request.model,
-                infer_inputs(self._module, request),
+                infer_inputs(self.module, request),
                 outputs=outputs or None,
                 parameters=dict(request.parameters or {}),
                 client_timeout=self.options.timeout_s,
@@ -47,24 +46,19 @@ class GrpcClient(TritonClient):
         names = [output.name for output in result.get_response().outputs]
         return {name: result.as_numpy(name) for name in names if name not in request.regions}
 
-    def _metadata(self, model: str) -> ModelMetadata:
-        with _GrpcErrors(self):
-            return ModelMetadata.of(
-                self._client.get_model_metadata(model, as_json=True, client_timeout=self.options.timeout_s)
-            )
+    def _metadata(self, model: str) -> Mapping[str, Any]:
+        return self._json(self._client.get_model_metadata, model)
 
     def _statistics(self, model: str) -> Mapping[str, Any]:
-        with _GrpcErrors(self):
-            found: Mapping[str, Any] = self._client.get_inference_statistics(
-                model, as_json=True, client_timeout=self.options.timeout_s
-            )
-        return found
+        return self._json(self._client.get_inference_statistics, model)
 
     def _config(self, model: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._json(self._client.get_model_config, model)["config"]
+        return found
+
+    def _json(self, ask: Callable[..., Any], model: str) -> Mapping[str, Any]:
         with _GrpcErrors(self):
-            found: Mapping[str, Any] = self._client.get_model_config(
-                model, as_json=True, client_timeout=self.options.timeout_s
-            )["config"]
+            found: Mapping[str, Any] = ask(model, as_json=True, client_timeout=self.options.timeout_s)
         return found
 
     def _register(self, region: SharedRegion) -> None:

@@ -11,13 +11,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from decathlete.core.documents import parse_json
-from decathlete.core.extras import import_optional
 from decathlete.serving.triton.client import ConnectionLostError, TritonClient
 from decathlete.serving.triton.protocol import (
     ClientOptions,
     CudaRegion,
     InferenceRequest,
-    ModelMetadata,
     SharedRegion,
     infer_inputs,
     requested_outputs,
@@ -27,9 +25,10 @@ from decathlete.serving.triton.protocol import (
 class HttpClient(TritonClient):
     """A client over HTTP with one connection for each thread; tritonclient's own fails in threads."""
 
+    module_name = "tritonclient.http"
+
     def __init__(self, options: ClientOptions) -> None:
         super().__init__(options)
-        self._module = import_optional("tritonclient.http", title="Triton's client", extra="triton")
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
@@ -41,23 +40,24 @@ class HttpClient(TritonClient):
                 connection.close()
 
     def _infer(self, request: InferenceRequest) -> dict[str, NDArray[Any]]:
-        outputs = requested_outputs(self._module, request)
-        body, header_length = self._module.InferenceServerClient.generate_request_body(
-            infer_inputs(self._module, request),
+        outputs = requested_outputs(self.module, request)
+        body, header_length = self.module.InferenceServerClient.generate_request_body(
+            infer_inputs(self.module, request),
             outputs=outputs or None,
             parameters=dict(request.parameters or {}) or None,
         )
         headers = {"Inference-Header-Content-Length": str(header_length)} if header_length is not None else {}
         answer, answer_headers = self._request("POST", f"/v2/models/{request.model}/infer", body, headers)
         length = answer_headers.get("Inference-Header-Content-Length")
-        result = self._module.InferenceServerClient.parse_response_body(
-            answer, header_length=int(length) if length is not None else None
-        )
-        names = [output["name"] for output in result.get_response()["outputs"]]
+        with self.reading_answer():
+            result = self.module.InferenceServerClient.parse_response_body(
+                answer, header_length=int(length) if length is not None else None
+            )
+            names = [output["name"] for output in result.get_response()["outputs"]]
         return {name: result.as_numpy(name) for name in names if name not in request.regions}
 
-    def _metadata(self, model: str) -> ModelMetadata:
-        return ModelMetadata.of(self._json(f"/v2/models/{model}"))
+    def _metadata(self, model: str) -> Mapping[str, Any]:
+        return self._json(f"/v2/models/{model}")
 
     def _statistics(self, model: str) -> Mapping[str, Any]:
         return self._json(f"/v2/models/{model}/stats")
@@ -77,7 +77,9 @@ class HttpClient(TritonClient):
         self._request("POST", f"{_region_path(region)}/unregister", b"", {})
 
     def _json(self, path: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = parse_json(self._request("GET", path, None, {})[0].decode())
+        content, _ = self._request("GET", path, None, {})
+        with self.reading_answer():
+            found: Mapping[str, Any] = parse_json(content.decode())
         return found
 
     def _request(

@@ -23,6 +23,7 @@ from decathlete.core.documents import parse_json
 from decathlete.core.geometry import Geometry
 from decathlete.core.parallel import Outcome
 from decathlete.core.scratch import scratch_folder
+from decathlete.core.sizes import format_bytes
 from decathlete.errors import DecathleteError, ImageError, OptionError
 from decathlete.export.triton_engine import engine_of
 from decathlete.inference.batching.case_predictor import LocalCasePredictor
@@ -32,12 +33,13 @@ from decathlete.inference.output.probabilities import ProbabilityArray
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.inference.sources import as_image
-from decathlete.io.images import Image, read_image
+from decathlete.io.images import Image, read_grid, read_image
 from decathlete.serving.triton.tensors import check_exchange, make_tensor, read_tensor
 from decathlete.transfer.zips import unpack_zip
 
 UNPACKED_BYTES = 8 * 2**30
-"""Greatest size of a zip's content."""
+"""Greatest size of a zip's content, and of an image in memory."""
+_FLOAT_BYTES = 4
 _XYZ = [2, 1, 0, 3]  # columns of an affine for voxels (x, y, z) from one for arrays (z, y, x), and back
 _SUFFIXES = ((b"\x1f\x8b", ".nii.gz"), (b"PK\x03\x04", ".zip"), (b"NRRD", ".nrrd"))
 
@@ -138,7 +140,10 @@ class _Inputs:
             )
         for tensor in (self.volume, self.affine, self.file):
             if tensor is not None and len(tensor) != 1:
-                raise OptionError("a request holds one image, so the first axis of its inputs is 1")
+                raise OptionError(
+                    "a request holds one image, so the first axis of its inputs is 1",
+                    remedy="send a request for each image; the server batches them",
+                )
         if self.file is not None:
             return read_bytes(self.file[0].numpy().tobytes())
         assert self.volume is not None  # for the type checker: checked above
@@ -198,9 +203,26 @@ def read_bytes(content: bytes) -> Image:
         path = folder / f"image{suffix}"
         path.write_bytes(content)
         if suffix != ".zip":
+            _require_size(path)
             return read_image(path)
         unpack_zip(path, folder / "series", limit_bytes=UNPACKED_BYTES)
         return read_image(_series_folder(folder / "series"))
+
+
+def _require_size(path: Path) -> None:
+    """Check the size that an image will have in memory, by its header: a small compressed file may be a large image.
+
+    Raises:
+        ImageError: it is too large.
+    """
+    n_channels, geometry = read_grid(path)
+    n_bytes = n_channels * math.prod(geometry.shape_ZYX) * _FLOAT_BYTES
+    if n_bytes > UNPACKED_BYTES:
+        raise ImageError(
+            f"the image needs {format_bytes(n_bytes)} of memory, and {format_bytes(UNPACKED_BYTES)} are allowed",
+            where=path,
+            remedy="crop the image",
+        )
 
 
 @contextmanager

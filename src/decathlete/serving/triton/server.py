@@ -254,27 +254,43 @@ def triton_start(
     """
     installation = find_server(None if server is None else Path(server))
     with (
+        _forwarding_signals() as signals,  # before the start: a signal in between must not leave a server behind
         running_server(Path(repository), options=options, server=installation, environment=environment) as process,
-        _forwarding_signals(process) as received,
     ):
+        signals.forward_to(process)
         status = process.wait()
-    if status != 0 and not received:
+    if status != 0 and not signals.received:
         raise _exited(status)
     return 0
 
 
+class _EndSignals:
+    """The signals that ask this process to end, for the server."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def forward_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Ask the server to end when a signal arrives, or at once if one has arrived."""
+        self._process = process
+        if self.received:
+            process.terminate()
+
+    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        """Note a signal, and forward it."""
+        self.received = True
+        if self._process is not None:
+            self._process.terminate()
+
+
 @contextmanager
-def _forwarding_signals(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Forward the signals that ask this process to end; yield the list of those that came."""
-    received: list[int] = []
-
-    def forward(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-        received.append(number)
-        process.terminate()
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+def _forwarding_signals() -> Iterator[_EndSignals]:
+    """Provide the signals that ask this process to end; at the end, they are handled as before."""
+    signals = _EndSignals()
+    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield received
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -104,7 +104,8 @@ def write_dicom_result(
     """Write a segmentation as a DICOM object that refers to every slice of its series, whole or not at all.
 
     Patient and study are those of the series. The digest of the models is part of the object. The same segmentation
-    of the same series by the same models has the same identifiers, so that an archive keeps it once.
+    of the same series by the same models, with the same codes, has the same identifiers, so that an archive keeps it
+    once.
 
     Args:
         kind: ``dicom-seg`` or ``rtstruct``.
@@ -118,6 +119,7 @@ def write_dicom_result(
         OutputError: the series lacks identifiers, or this kind of object cannot represent the segmentation.
     """
     require_dicom_packages(kind)
+    options = replace(options, codes=_codes_of(labels, {**(codes or {}), **options.codes}))
     series = read_source_series(source, spacing=settings.spacing)
     if label_ZYX.shape != (len(series.frames), series.datasets[0].Rows, series.datasets[0].Columns):
         raise ValueError(f"a label map of shape {label_ZYX.shape} does not fit the series {source}")
@@ -125,7 +127,7 @@ def write_dicom_result(
         source=series,
         label_ZYX=label_ZYX,
         labels=labels,
-        structures=describe_structures(tuple(s.name for s in labels.structures), {**(codes or {}), **options.codes}),
+        structures=describe_structures(tuple(s.name for s in labels.structures), options.codes),
         digests=tuple(use.digest for use in settings.models),
         model_names=", ".join(dict.fromkeys(use.dataset for use in settings.models)),
         key=_key(kind, label_ZYX, series, settings, options),
@@ -134,6 +136,11 @@ def write_dicom_result(
     dataset = _make(kind, segmented)
     with atomic_path(path) as partial:
         dataset.save_as(partial, enforce_file_format=True)
+
+
+def _codes_of(labels: LabelSet, codes: Mapping[str, StructureCode]) -> dict[str, StructureCode]:
+    """Return the codes of the structures of a label set; a file may have those of several models."""
+    return {s.name: codes[s.name] for s in labels.structures if s.name in codes}
 
 
 def _make(kind: DicomKind, segmented: Segmented) -> Any:

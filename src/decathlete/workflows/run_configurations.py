@@ -72,8 +72,8 @@ def run_configurations(
         folds: as in :func:`decathlete.cross_validate`.
         total_time_s: time of everything, seconds. What is left beside preparing, scoring and selecting is divided
             equally among the trainings; trainings that were started before keep their time. If other work takes longer
-            than expected, later trainings get less, and ``"auto"`` leaves out configurations. ``None``: each training
-            ends as ``config`` says.
+            than expected, later trainings get less, and ``"auto"`` leaves out configurations; if it takes less time,
+            later trainings get it. ``None``: each training ends as ``config`` says.
         max_members: see :func:`decathlete.select`.
         config_2d: settings of 2D trainings; ``None``: ``config`` of ``options``.
         options: as in :func:`decathlete.run`, without ``dims`` and ``configuration``.
@@ -312,5 +312,6 @@ def _run_jobs(
         by_time.setdefault(config.max_time_s, []).append(job)
     for jobs in by_time.values():
         by_fold = {job.fold: job for job in jobs}
-        for fold, outcome in run_folds(replace(pipeline, config=configs[jobs[0]]), list(by_fold)):
+        limited = replace(pipeline, config=configs[jobs[0]])
+        for fold, outcome in run_folds(limited, list(by_fold), plan_time_s=pipeline.config.max_time_s):
             yield by_fold[fold], outcome

@@ -204,6 +204,8 @@ class _CaseChecker:
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
             remedy = "declare them under labels, or remove them from the label map"
+            if undeclared == [255] and len(values) <= 2:
+                remedy = "if it is a mask of 0 and 255, declare its class with the value 255 under labels"
             if min(undeclared) < 0:
                 remedy = (
                     "replace values below 0, which cannot be classes: if these voxels are not annotated, use the value "

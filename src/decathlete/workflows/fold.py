@@ -13,6 +13,7 @@ from decathlete.core.geometry import Triple
 from decathlete.core.locks import locked_folder, locked_output, reading
 from decathlete.core.output_paths import check_output_folder, check_outside
 from decathlete.core.parallel import Workers
+from decathlete.dataset.annotated import read_annotated
 from decathlete.dataset.manifest import read_dataset
 from decathlete.errors import CasesFailedError, OptionError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
@@ -29,6 +30,8 @@ from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.run_folder import check_claim
+from decathlete.workflows.cascade import require_begun_first_stage
+from decathlete.workflows.manifest_check import check_manifest
 from decathlete.workflows.preprocess import preprocess
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import report
@@ -147,6 +150,33 @@ class FoldPipeline:
         for fold in folds:
             folder = check_output_folder(self._run_folder(fold))
             check_claim(folder, self.config, overwrite=self.overwrite)
+
+    def check_manifest(self, folds: Sequence[FoldName] = ()) -> None:
+        """Check options against the manifest of a dataset that is not prepared yet, before any work.
+
+        Args:
+            folds: the folds that the user named.
+
+        Raises:
+            DecathleteError: as of :func:`~decathlete.workflows.manifest_check.check_manifest`.
+        """
+        prepared = self.workspace.prepared_folder(self.task, self.which)
+        if not self.overwrite and (prepared / "splits.json").is_file():
+            return  # prepared data have their own labels, folds and network, which are checked before the training
+        options = self.plan_options
+        annotated = None if options.annotated is None else read_annotated(options.annotated)
+        dataset = self.workspace.dataset(self.task)
+        spec = read_dataset(dataset, group_by=options.group_by, spacing=self.spacing, annotated=annotated)
+        check_manifest(spec, self.which, options=options, config=self.config, folds=folds)
+
+    def require_first_stage(self) -> None:
+        """Check that a cascade has a first stage, before its dataset is checked and prepared.
+
+        Raises:
+            ModelError: it was not trained.
+        """
+        if self.which == "3d_cascade":
+            require_begun_first_stage(self.workspace, self.task)
 
     def prepare(self) -> PreparedStore:
         """Check, plan and prepare the dataset; finished results are kept.

@@ -33,6 +33,7 @@ from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.cascade import find_first_stage
+from decathlete.workflows.manifest_check import check_plan_options
 from decathlete.workflows.plan_source import read_source_plan
 from decathlete.workflows.resolution import plan_resolution
 from decathlete.workflows.workspace import Workspace, folder_name
@@ -92,6 +93,7 @@ def preprocess(
         options = options_with(source, options)
     annotated = None if options.annotated is None else read_annotated(options.annotated)
     spec = read_dataset(workspace.dataset(task), group_by=options.group_by, spacing=spacing, annotated=annotated)
+    check_plan_options(spec, options)
     with locked_output(folder, wait_for="prepared"):
         # a cascade's data also depend on its first stage
         may_reuse = reuse and not overwrite and which != "3d_cascade"

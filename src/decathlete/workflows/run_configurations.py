@@ -84,7 +84,7 @@ def run_configurations(
         DecathleteError: preparing the dataset or the selection failed.
         InterruptedRunError: a signal stopped the work; finished results are kept.
     """
-    parse_configurations(configurations)  # a wrong name is an error before any work
+    named = parse_configurations(configurations)  # a wrong name is an error before any work
     pipeline = FoldPipeline(task=task, **options)
     _check_metrics(pipeline)
     study = _Study(
@@ -93,9 +93,10 @@ def run_configurations(
         total_time_s=total_time_s,
         folds=FoldSelection.parse(folds),
         max_members=max_members,
+        named=named,
     )
     study.check(chosen := study.chooser.choose(configurations))
-    trained = study.train(study.plan_jobs(chosen), may_leave_out=not parse_configurations(configurations))
+    trained = study.train(study.plan_jobs(chosen), may_leave_out=not named)
     return study.select(trained)
 
 
@@ -115,6 +116,7 @@ class _Study:
         total_time_s: float | None,
         folds: FoldSelection,
         max_members: int,
+        named: Sequence[Configuration] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pipeline = pipeline
@@ -124,6 +126,8 @@ class _Study:
         self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self._clock = clock
         self._began_s = clock()
+        for name in named or ("2d",):  # of "auto", slices are always trained
+            self._pipeline(name).check_manifest(folds.named)
         dataset = check_and_split(pipeline)
         self.n_folds = dataset.n_folds
         self.chooser = ConfigurationChooser(

@@ -126,7 +126,7 @@ class _Study:
         self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self._clock = clock
         self._began_s = clock()
-        for name in named or ("2d",):  # of "auto", slices are always trained
+        for name in named or ("2d",):  # "auto" always offers slices
             self._pipeline(name).check_manifest(folds.named)
         dataset = check_and_split(pipeline)
         self.n_folds = dataset.n_folds

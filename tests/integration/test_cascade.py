@@ -49,9 +49,13 @@ def cascade(options, first_stage):
 
 def test_without_the_first_stage_it_is_said_what_to_run(tmp_path, workspace, options):
     elsewhere = Workspace(data=workspace.data, prepared=tmp_path / "prepared", results=tmp_path / "results")
-    with pytest.raises(ModelError, match="fold 0-1 of 2 is not finished") as problem:
+    with pytest.raises(ModelError, match="and none was trained") as problem:
         decathlete.run("Big", configuration="3d_cascade", **{**options, "workspace": elsewhere})
     assert problem.value.code == "E-MODEL-STAGE"
+    assert "--configuration 3d_lowres --folds 0-" in problem.value.remedy
+    assert not elsewhere.prepared.exists(), "said before any work"
+    with pytest.raises(ModelError, match="fold 0-1 of 2 is not finished") as problem:
+        decathlete.preprocess("Big", configuration="3d_cascade", options=PLAN, workspace=elsewhere, workers=1)
     assert "--configuration 3d_lowres --folds 0-" in problem.value.remedy
 
 

@@ -28,7 +28,9 @@ def trained(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("dim", [pytest.param(3, marks=pytest.mark.full), 2])
-def test_train_by_the_recipe(dim: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_by_the_recipe(
+    dim: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     make_phantoms(Path("data/Task04_Hippocampus"), n_cases=4, shape_ZYX=(36, 50, 35))
     recipe = ["--preset", "recipe", "--task", "04", "--dim", dim]
@@ -36,7 +38,12 @@ def test_train_by_the_recipe(dim: int, tmp_path: Path, monkeypatch: pytest.Monke
     nvol = ["--nvol", 4] if dim == 2 else []
     call(monkeypatch, "train", *recipe, *nvol, "--epochs", 2, "--steps-per-epoch", 2, "--device", "cpu")
     folder = Path(f"results/Task04_Hippocampus/{dim}d/fold_0")
+    capsys.readouterr()
     call(monkeypatch, "validate", "--model", folder, "--device", "cpu")
+    head, *classes, headline = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["class", "Dice"]
+    assert [line.split()[0] for line in classes] == ["blob"] * len(classes) != []
+    assert headline.startswith("mean Dice")
     plan, config = trained(folder)
     assert (plan.patch_size, plan.batch_size) == (((40, 56, 40), 2) if dim == 3 else ((56, 40), 16))
     optimizer = config["optimizer"]

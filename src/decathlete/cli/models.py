@@ -121,6 +121,7 @@ def validate(
     if as_json:
         print_json(scores)
     else:
+        echo(scores.table())
         echo(scores.headline_line())
 
 

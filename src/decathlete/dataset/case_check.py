@@ -224,7 +224,9 @@ class _CaseChecker:
         if undeclared:
             listed = ", ".join(f"{v:g}" for v in undeclared[:10])
             remedy = "declare them under labels, or remove them from the label map"
-            if len(undeclared) > MAX_CLASSES:
+            if undeclared == [255] and len(values) <= 2:
+                remedy = "if it is a mask of 0 and 255, declare its class with the value 255 under labels"
+            elif len(undeclared) > MAX_CLASSES:
                 remedy = f"make sure that this is a label map: {len(undeclared)} values are as many as an image has"
             elif min(undeclared) < 0:
                 remedy = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Geometry
+from decathlete.core.geometry import PIXEL, Geometry, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.errors import GridMismatchError
 from decathlete.evaluation.mask_pair import MaskPair
@@ -46,10 +46,11 @@ def score_case(
         )
     used = make_metrics() if metrics is None else metrics
     pairs = _mask_pairs(prediction_ZYX, truth_ZYX, labels, geometry)
+    unit = geometry.unit
     return CaseScores.of(
         case_id,
         [
-            _score_pair(name, pair, used) if is_annotated else _unscored(name, pair, used)
+            _score_pair(name, pair, used, unit) if is_annotated else _unscored(name, pair, used, unit)
             for (name, pair), is_annotated in zip(pairs, labels.annotated_structures(unannotated), strict=True)
         ],
     )
@@ -98,26 +99,29 @@ def _mask(label_ZYX: NDArray[np.integer], values: tuple[int, ...]) -> Mask:
     return label_ZYX == values[0] if len(values) == 1 else np.isin(label_ZYX, values)
 
 
-def _score_pair(name: str, pair: MaskPair, metrics: Sequence[Metric]) -> ClassScores:
-    ml = pair.voxel_volume_mm3 / 1000
+def _score_pair(name: str, pair: MaskPair, metrics: Sequence[Metric], unit: Unit) -> ClassScores:
     return ClassScores(
         name=name,
         presence=_presence(pair.overlap),
         values={metric.name: metric.score(pair) for metric in metrics},
-        truth_ml=pair.overlap.n_truth * ml,
-        prediction_ml=pair.overlap.n_prediction * ml,
+        **_sizes(pair, unit, n_truth=pair.overlap.n_truth),
     )
 
 
-def _unscored(name: str, pair: MaskPair, metrics: Sequence[Metric]) -> ClassScores:
+def _unscored(name: str, pair: MaskPair, metrics: Sequence[Metric], unit: Unit) -> ClassScores:
     """Return the entry of a structure that was not annotated: no value, and no volume of the truth."""
     return ClassScores(
         name=name,
         presence="not annotated",
         values={metric.name: None for metric in metrics},
-        truth_ml=0.0,
-        prediction_ml=pair.overlap.n_prediction * pair.voxel_volume_mm3 / 1000,
+        **_sizes(pair, unit, n_truth=0),
     )
+
+
+def _sizes(pair: MaskPair, unit: Unit, *, n_truth: int) -> dict[str, float]:
+    """Return the sizes of a structure on both sides: volumes in mL, or pixels of files without a spacing."""
+    name, voxel = ("px", pair.voxel_volume_mm3) if unit == PIXEL else ("ml", pair.voxel_volume_mm3 / 1000)
+    return {f"truth_{name}": n_truth * voxel, f"prediction_{name}": pair.overlap.n_prediction * voxel}
 
 
 def _presence(counts: Overlap) -> Presence:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from decathlete.evaluation.cross_validation import CrossValidation
-    from decathlete.evaluation.scores import Scores
+    from decathlete.evaluation.scores import ClassScores, ClassSummary, Scores
+
+SIZES = ("truth_ml", "prediction_ml", "truth_px", "prediction_px")
+"""Fields of scores with the size of a structure; those of one unit are set."""
 
 
 def reject_disagreement(problems: Iterable[str]) -> None:
@@ -27,6 +30,9 @@ def scores_problems(scores: Scores) -> Iterable[str]:
     names = [c.name for c in scores.classes]
     metrics = {m.name for m in scores.metrics}
     absent = {m.name for m in scores.metrics if m.absent_value is not None}
+    sized: list[tuple[str, ClassScores | ClassSummary]] = [(f"class {c.name}", c) for c in scores.classes]
+    sized += [(f"class {s.name} of case {c.case_id}", s) for c in scores.cases for s in c.classes]
+    yield from _size_problems(sized, unit="px" if scores.is_in_pixels else "ml")
     for case in scores.cases:
         yield from _class_problems(f"case {case.case_id}", [c.name for c in case.classes], names)
         parts = {f"case {case.case_id}": case.values}
@@ -58,6 +64,14 @@ def cross_validation_problems(scores: CrossValidation) -> Iterable[str]:
 def _class_problems(part: str, found: Sequence[str], names: Sequence[str]) -> Iterable[str]:
     if list(found) != list(names):
         yield f"{part} has the classes {', '.join(found) or 'none'}; the summary has {', '.join(names) or 'none'}"
+
+
+def _size_problems(sized: Iterable[tuple[str, ClassScores | ClassSummary]], *, unit: str) -> Iterable[str]:
+    """Yield the structures that do not have their sizes in ``unit``, and in no other one."""
+    for part, scores in sized:
+        found = {name for name in SIZES if getattr(scores, name) is not None}
+        if found != {f"truth_{unit}", f"prediction_{unit}"}:
+            yield f"{part} needs truth_{unit} and prediction_{unit}, and has {', '.join(sorted(found)) or 'none'}"
 
 
 def _metric_problems(parts: Mapping[str, Mapping[str, object]], metrics: Collection[str]) -> Iterable[str]:

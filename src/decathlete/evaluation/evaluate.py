@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from decathlete.core.estimates import score_bytes
-from decathlete.core.geometry import Triple
+from decathlete.core.geometry import PIXEL, Triple, Unit
 from decathlete.core.labels import LabelSet
 from decathlete.core.limits import limit_workers
 from decathlete.core.locks import locked_folder
@@ -173,7 +173,8 @@ def evaluate_pairs(
 
     Raises:
         GridMismatchError: some pairs do not share a grid; all of them are named.
-        DatasetError: no pairs, unreadable files, values that are not integers or not declared; all together.
+        DatasetError: no pairs, files without a spacing beside others with one, unreadable files, values that are not
+            integers or not declared; all together.
     """
     used = make_metrics() if metrics is None else tuple(metrics)
     if not pairs:
@@ -184,7 +185,7 @@ def evaluate_pairs(
         )
     structures = structures or {}
     with_grid = {i: (prediction, structures[i].image if i in structures else t) for i, (prediction, t) in pairs.items()}
-    _check_grids(with_grid, spacing, formats)
+    unit = _check_grids(with_grid, spacing, formats)
     scored: list[CaseScores] = []
     problems: list[str] = []
     work = {
@@ -202,22 +203,26 @@ def evaluate_pairs(
         raise problems_found(
             sorted(problems), where=_folder(pairs), remedy="fix these files; nothing was scored", kind=DatasetError
         )
-    _, grid = read_grid(next(iter(with_grid.values()))[1], spacing=spacing, formats=formats)
-    return Scores.of(scored, used, unit=grid.unit)
+    return Scores.of(scored, used, unit=unit)
 
 
 def _folder(pairs: Mapping[str, Pair]) -> Path:
     return next(iter(pairs.values()))[0].parent
 
 
-def _check_grids(pairs: Mapping[str, Pair], spacing: Triple | None, formats: FormatSettings) -> None:
+def _check_grids(pairs: Mapping[str, Pair], spacing: Triple | None, formats: FormatSettings) -> Unit:
+    """Check that the files of each pair share a grid, and return the unit of lengths of all truths."""
     unreadable, mismatches = [], []
+    with_unit: dict[Unit, list[str]] = {}
     for case_id, pair in pairs.items():
         compared = attempt(case_id, partial(_compare_grids, spacing=spacing, formats=formats), pair)
-        if compared.error is not None:
+        if compared.value is None:
             unreadable.append(f"case {case_id}: {compared.error}")
-        elif compared.value:
-            mismatches.append(f"case {case_id}, label against prediction: {'; '.join(compared.value)}")
+            continue
+        differences, unit = compared.value
+        with_unit.setdefault(unit, []).append(case_id)
+        if differences:
+            mismatches.append(f"case {case_id}, label against prediction: {'; '.join(differences)}")
     if mismatches:
         raise problems_found(
             [*unreadable, *mismatches],
@@ -229,11 +234,20 @@ def _check_grids(pairs: Mapping[str, Pair], spacing: Triple | None, formats: For
         raise problems_found(
             unreadable, where=_folder(pairs), remedy="fix these files; nothing was scored", kind=DatasetError
         )
+    if len(with_unit) > 1:
+        raise DatasetError(
+            f"the label maps of {len(with_unit[PIXEL])} of {len(pairs)} cases have no spacing, the others are in mm "
+            f"({', '.join(with_unit[PIXEL][:5])}{', ...' if len(with_unit[PIXEL]) > 5 else ''})",
+            where=_folder(pairs),
+            remedy="add --spacing Z,Y,X (mm) for those without, or score them in a command of their own",
+            code="E-IMAGE-SPACING",
+        )
+    return next(iter(with_unit))
 
 
-def _compare_grids(pair: Pair, spacing: Triple | None, formats: FormatSettings) -> list[str]:
+def _compare_grids(pair: Pair, spacing: Triple | None, formats: FormatSettings) -> tuple[list[str], Unit]:
     prediction, truth = (read_grid(path, spacing=spacing, formats=formats)[1] for path in pair)
-    return truth.differences(prediction)
+    return truth.differences(prediction), truth.unit
 
 
 def _score_files(

@@ -22,7 +22,7 @@ from decathlete.core.files import write_text
 from decathlete.core.geometry import PIXEL, Unit
 from decathlete.core.schema import Schema
 from decathlete.errors import printable
-from decathlete.evaluation.consistency import reject_disagreement, scores_problems
+from decathlete.evaluation.consistency import SIZES, reject_disagreement, scores_problems
 from decathlete.evaluation.metric_info import MetricInfo, headline_metrics, main_metric
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.origin import ScoresOrigin
@@ -35,6 +35,8 @@ UNSCORED: tuple[Presence, ...] = ("neither", "not annotated")
 """Presence of a structure whose values the headline leaves out."""
 Values = dict[str, float | None]
 """Registered name of a metric -> its value; ``None``: undefined."""
+_ONE_UNIT: Any = Field(default=None, exclude_if=lambda size: size is None)
+"""A field with the size of a structure: only those of one unit are set."""
 
 
 class ClassScores(Schema):
@@ -43,14 +45,17 @@ class ClassScores(Schema):
     Attributes:
         presence: which side has the structure at all.
         values: of each metric.
-        truth_ml, prediction_ml: volumes, millilitres.
+        truth_ml, prediction_ml: volumes, millilitres; ``None`` in files without a spacing.
+        truth_px, prediction_px: sizes in pixels, in such files only.
     """
 
     name: str
     presence: Presence
     values: Values
-    truth_ml: float
-    prediction_ml: float
+    truth_ml: float | None = _ONE_UNIT
+    prediction_ml: float | None = _ONE_UNIT
+    truth_px: float | None = _ONE_UNIT
+    prediction_px: float | None = _ONE_UNIT
 
     @property
     def dice(self) -> float | None:
@@ -116,6 +121,7 @@ class ClassSummary(Schema):
             cases with it.
         n_both, n_missed, n_invented, n_absent: cases where both sides, only the truth, only the prediction, or
             neither has the structure.
+        truth_ml, prediction_ml, truth_px, prediction_px: mean size over all cases, as of :class:`ClassScores`.
     """
 
     name: str
@@ -125,8 +131,10 @@ class ClassSummary(Schema):
     n_missed: int
     n_invented: int
     n_absent: int
-    truth_ml: float = Field(description="mean volume over all cases")
-    prediction_ml: float = Field(description="mean volume over all cases")
+    truth_ml: float | None = _ONE_UNIT
+    prediction_ml: float | None = _ONE_UNIT
+    truth_px: float | None = _ONE_UNIT
+    prediction_px: float | None = _ONE_UNIT
 
     @classmethod
     def of(cls, scores: Sequence[ClassScores], metrics: Sequence[MetricInfo]) -> Self:
@@ -141,8 +149,11 @@ class ClassSummary(Schema):
             n_missed=counts["truth only"],
             n_invented=counts["prediction only"],
             n_absent=counts["neither"],
-            truth_ml=mean(s.truth_ml for s in annotated) or 0.0,
-            prediction_ml=mean(s.prediction_ml for s in annotated) or 0.0,
+            **{
+                size: mean(getattr(s, size) for s in annotated) or 0.0
+                for size in SIZES
+                if getattr(scores[0], size) is not None
+            },
         )
 
     def mean(self, metric: str) -> float | None:
@@ -203,7 +214,7 @@ class Scores(Schema):
         origin: what the scores are of; ``None`` for a folder of predictions of unknown origin.
         grid: on which they were computed. Scores on the prepared grid are no result to quote: they leave out what
             resampling and cropping cost.
-        unit: of lengths. Where files have no spacing, a pixel counts as 1 mm (and 0.001 mL).
+        unit: of lengths. Where files have no spacing, a pixel counts as 1 mm, and sizes are numbers of pixels.
         cases: sorted by case id.
     """
 
@@ -244,6 +255,14 @@ class Scores(Schema):
     def is_in_pixels(self) -> bool:
         """Whether lengths are in pixels, since the files have no spacing."""
         return self.unit == PIXEL
+
+    def sizes(self, structure: ClassScores | ClassSummary) -> tuple[float, float]:
+        """Return the true and the predicted size of a structure: numbers of pixels, or volumes in millilitres."""
+        px = (structure.truth_px, structure.prediction_px)
+        truth, prediction = px if self.is_in_pixels else (structure.truth_ml, structure.prediction_ml)
+        assert truth is not None  # for the type checker: both are checked
+        assert prediction is not None
+        return truth, prediction
 
     @property
     def stem(self) -> str:
@@ -304,10 +323,11 @@ class Scores(Schema):
         rows = io.StringIO()
         writer = csv.writer(rows, lineterminator="\n")
         names = [m.name for m in self.metrics]
-        writer.writerow(["case", "class", "presence", *names, "truth_ml", "prediction_ml", "grid"])
+        unit = "px" if self.is_in_pixels else "ml"
+        writer.writerow(["case", "class", "presence", *names, f"truth_{unit}", f"prediction_{unit}", "grid"])
         for case in self.cases:
             for s in case.classes:
-                figures = [*(s.values[name] for name in names), s.truth_ml, s.prediction_ml]
+                figures = [*(s.values[name] for name in names), *self.sizes(s)]
                 cells = ["" if v is None else f"{v:.6g}" for v in figures]
                 writer.writerow([case.case_id, s.name, s.presence, *cells, self.grid])
         write_text(path, printable(rows.getvalue()))

@@ -150,15 +150,21 @@ def read_label(
         return read_structure_label(path, geometry, structures.names)
     volume = _read(path, as_float32=False, spacing=spacing, formats=formats, is_label=True)
     if volume.array_CZYX.shape[0] != 1:
-        raise ImageError(
-            f"contains {volume.array_CZYX.shape[0]} channels, a label map has one",
-            where=path,
-            remedy="store one label map per file: one-hot maps as class values, overlapping segments of 3D Slicer as "
-            "an exported label map",
-            code="E-IMAGE-CHANNELS",
-        )
+        raise _label_channels_error(path, volume.array_CZYX.shape[0])
     array_ZYX = np.ascontiguousarray(_integers(volume.array_CZYX[0], path))
     return LabelMap(array_ZYX=array_ZYX, geometry=volume.geometry)
+
+
+def _label_channels_error(path: Path, n_channels: int) -> ImageError:
+    problem = f"contains {n_channels} channels, a label map has one"
+    remedy = (
+        "store one label map per file: one-hot maps as class values, overlapping segments of 3D Slicer as an exported "
+        "label map"
+    )
+    if n_channels == 3 and path.is_file() and is_picture(path):
+        problem = "is in colour, a label map has one number in each pixel"
+        remedy = "write the class value (0, 1, 2, ...) of each colour to a grey picture"
+    return ImageError(problem, where=path, remedy=remedy, code="E-IMAGE-CHANNELS")
 
 
 def read_volume(path: Path, *, spacing: Triple | None = None, formats: FormatSettings = ()) -> Volume:

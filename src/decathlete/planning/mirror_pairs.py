@@ -60,8 +60,8 @@ class SideSwap:
 def find_mirror_pairs(labels: LabelSet) -> tuple[MirrorPair, ...]:
     """Find the classes whose names differ only in the side (``left kidney`` and ``right kidney``), the left one first.
 
-    Sides are whole words (left, l, links, gauche, ...). A name that occurs twice on one side has no partner. Chambers
-    of the heart are left out.
+    Sides are whole words (left, l, links, gauche, ...), anywhere in the name. A name that occurs twice on one side has
+    no partner. Chambers of the heart are left out.
 
     >>> find_mirror_pairs(LabelSet.from_names(["Kidney_L", "Kidney_R", "right ventricle", "left ventricle"]))
     (('Kidney_L', 'Kidney_R'),)
@@ -72,7 +72,7 @@ def find_mirror_pairs(labels: LabelSet) -> tuple[MirrorPair, ...]:
         sides = [word for word in words if word in _SIDES]
         if len(sides) != 1 or (_HEART & set(words) and "lateral" not in words):
             continue
-        stem = tuple("" if word in _SIDES else word for word in words)
+        stem = tuple(word for word in words if word not in _SIDES)
         names.setdefault(stem, {}).setdefault(_SIDES[sides[0]], []).append(label.name)
     both = [sides for sides in names.values() if len(sides) == 2 and all(len(found) == 1 for found in sides.values())]
     pairs = tuple((sides["left"][0], sides["right"][0]) for sides in both)

@@ -75,8 +75,7 @@ def make_plan(
             orientation or with other channels.
     """
     _check(spec, fingerprint, dims=dims, options=options)
-    labels = _labels(spec, options)
-    pairs = _mirror_pairs(labels, options)
+    labels, pairs = choose_labels(spec, options)
     spec = replace(spec, labels=with_swapped_annotations(labels, pairs))
     grid = working_grid(fingerprint, axes, spacing)
     previous_stage: Configuration | None = "3d_lowres" if configuration == "3d_cascade" else None
@@ -136,12 +135,25 @@ def _check(spec: DatasetSpec, fingerprint: Fingerprint, *, dims: Dims, options: 
             remedy="make the fingerprint in the orientation of the plan",
         )
     if dims == 3 and is_flat(fingerprint):
-        raise PlanError("a 3D model needs volumes, these images are single slices", remedy="plan with --dim 2")
+        raise slices_error(spec.name)
 
 
-def _labels(spec: DatasetSpec, options: PlanOptions) -> LabelSet:
-    """Return the dataset's labels with the regions to learn."""
-    return resolve_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
+def choose_labels(spec: DatasetSpec, options: PlanOptions) -> tuple[LabelSet, tuple[MirrorPair, ...]]:
+    """Return the dataset's labels with the regions to learn, and the pairs that change sides in mirrored patches.
+
+    Raises:
+        OptionError: regions or mirror pairs that do not match the labels, or pairs in stored axes.
+    """
+    labels = resolve_labels(spec.labels, regions=options.regions, order=options.regions_order, brats=options.brats)
+    return labels, _mirror_pairs(labels, options)
+
+
+def slices_error(name: str) -> PlanError:
+    """Return the error of a 3D plan for the images of the dataset ``name``, which are single slices."""
+    return PlanError(
+        f"a 3D model needs volumes, the images of {name} are single slices",
+        remedy="use --dim 2, or --configurations auto",
+    )
 
 
 def _mirror_pairs(labels: LabelSet, options: PlanOptions) -> tuple[MirrorPair, ...]:

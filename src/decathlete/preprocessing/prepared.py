@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from decathlete.core.geometry import AxisTransform, Box, Geometry, Shape, Triple
+from decathlete.core.geometry import PIXEL, AxisTransform, Box, Geometry, Shape, Triple
 from decathlete.core.schema import Schema
 
 
@@ -41,9 +41,12 @@ class Restoration(Schema):
         return given
 
     def staying(self, spacing: Triple) -> Restoration:
-        """Return the restoration of an image that stays on its prepared grid, of ``spacing`` (working order, mm)."""
+        """Return the restoration of an image that stays on its prepared grid, of ``spacing`` (working order)."""
+        plain = Geometry.plain(self.shape, spacing)
+        if self.geometry.unit == PIXEL:
+            plain = plain.revised(header=plain.header.revised(spatial_unit=PIXEL))
         return Restoration(
-            geometry=Geometry.plain(self.shape, spacing),
+            geometry=plain,
             axes=AxisTransform(),
             crop=Box(start=(0, 0, 0), stop=self.shape),
             shape=self.shape,

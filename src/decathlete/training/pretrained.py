@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from decathlete.errors import ModelError, OptionError
 from decathlete.models.bundle import BundleMember, ModelBundle
 from decathlete.models.weights import NetworkTensors
-from decathlete.planning.network_spec import NetworkSpec
+from decathlete.networks.build import build_network
+from decathlete.planning.network_spec import Dims, NetworkSpec
 from decathlete.planning.plan import Plan
 
 FOREGROUND = "(foreground)"
@@ -46,22 +47,44 @@ def open_pretrained(folder: Path, plan: Plan) -> BundleMember:
     Raises:
         ModelError: there is no model, or it has no such member.
     """
-    bundle = ModelBundle.load(folder)
-    fitting = [
-        member
-        for member in bundle.members
-        if (member.plan.dims, member.plan.network.architecture) == (plan.dims, plan.network.architecture)
-    ]
+    fitting = find_members(folder, dims=plan.dims, architecture=plan.network.architecture)
+    same = [member for member in fitting if member.plan.configuration_name == plan.configuration_name]
+    return (same or fitting)[0]
+
+
+def find_members(folder: Path, *, dims: Dims, architecture: str) -> list[BundleMember]:
+    """Return the members of a model whose networks have these dimensions and this architecture.
+
+    Raises:
+        ModelError: there is no model, or it has no such member.
+    """
+    members = ModelBundle.load(folder).members
+    fitting = [m for m in members if (m.plan.dims, m.plan.network.architecture) == (dims, architecture)]
     if fitting:
-        same = [member for member in fitting if member.plan.configuration_name == plan.configuration_name]
-        return (same or fitting)[0]
-    found = ", ".join(f"{m.plan.dims}D {m.plan.network.architecture}" for m in bundle.members)
+        return fitting
+    found = ", ".join(f"{m.plan.dims}D {m.plan.network.architecture}" for m in members)
     raise ModelError(
-        f"has networks of other kinds ({found}) than the training ({plan.dims}D {plan.network.architecture})",
+        f"has networks of other kinds ({found}) than the training ({dims}D {architecture})",
         where=folder,
         remedy="choose a model with the same --dim and --architecture",
         code="E-MODEL-UNSUPPORTED",
     )
+
+
+def check_pretrained(folder: Path, *, dims: Dims, architecture: str, n_frozen: int) -> None:
+    """Check what is known before a dataset is planned: that a network of a model can be trained further.
+
+    Args:
+        n_frozen: stages of its encoder that are not trained; 0 also if the training has a network of its own.
+
+    Raises:
+        ModelError: see :func:`find_members`.
+        OptionError: there are not so many stages.
+    """
+    members = find_members(folder, dims=dims, architecture=architecture)
+    if n_frozen:
+        with torch.device("meta"):
+            freeze_stages(build_network(members[0].plan.network), n_frozen)
 
 
 def with_pretrained_network(plan: Plan, folder: Path) -> Plan:

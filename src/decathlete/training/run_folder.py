@@ -8,13 +8,12 @@ from pathlib import Path
 from decathlete.core.files import remove, remove_partials
 from decathlete.core.sizes import require_disk_space
 from decathlete.errors import OptionError, OutputError, PlanError, StoreError
-from decathlete.loading.samplers import SAMPLERS
 from decathlete.models.weights import NetworkTensors
 from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore
+from decathlete.training.compatibility import check_batch_norm, check_loss, check_sampler, check_validation
 from decathlete.training.config import TrainConfig
-from decathlete.training.objective.losses import LOSSES
 from decathlete.training.reporting.records import Fold, RunRecord
 from decathlete.version import __version__
 
@@ -109,10 +108,10 @@ def make_record(
         StoreError: the fold names cases that are not prepared, or has none to train on.
     """
     train, val = split(store, fold)
-    _check_validation(config, has_validation=bool(val), where=store.folder)
-    _check_batch_norm(config, plan)
-    _check_loss(config, plan, where=store.folder)
-    _check_sampler(config, plan)  # not when the first batch is read: by then the folder is claimed
+    check_validation(config, has_validation=bool(val), where=store.folder)
+    check_batch_norm(config, has_batch_norm=architecture_of(plan.network).has_batch_norm)
+    check_loss(config, plan.labels, where=store.folder)
+    check_sampler(config, dims=plan.dims, batch_size=plan.batch_size)
     return RunRecord(
         version=__version__,
         dataset=plan.dataset,
@@ -132,56 +131,6 @@ def make_record(
         image_formats=store.source.image_formats,
         annotated=store.source.annotated,
     )
-
-
-def _check_validation(config: TrainConfig, *, has_validation: bool, where: Path) -> None:
-    """Reject settings that wait for validations if there are none."""
-    is_patient = config.patience is not None
-    if has_validation or not (is_patient or config.make_schedule().plateau is not None):
-        return
-    waiting = "patience" if is_patient else f"the schedule {config.schedule.component}"
-    preset = " (if a preset sets it: `patience: null` in a --config file)" if is_patient else ""
-    raise OptionError(
-        f"{waiting} waits for validations, but no case is held out",
-        where=where,
-        remedy=f"train a numbered fold, or leave {waiting} out{preset}",
-    )
-
-
-def _check_batch_norm(config: TrainConfig, plan: Plan) -> None:
-    """Reject ``sync_batchnorm`` if there is nothing to synchronise."""
-    if not config.sync_batchnorm:
-        return
-    if not architecture_of(plan.network).has_batch_norm:
-        raise OptionError(
-            "sync_batchnorm needs batch norm, which the network does not have",
-            remedy="plan with --norm batch, or leave sync_batchnorm out",
-        )
-    if config.devices * config.nodes == 1:
-        raise OptionError(
-            "sync_batchnorm is for several devices, one is requested",
-            remedy="leave sync_batchnorm out: one device's batch norms see the whole batch anyway",
-        )
-
-
-def _check_loss(config: TrainConfig, plan: Plan, *, where: Path) -> None:
-    """Reject a loss that cannot leave out classes, if some cases lack annotations of some classes."""
-    loss = LOSSES.resolve(config.loss.component)
-    if plan.labels.unannotated and not getattr(loss.cls, "supports_partial_labels", False):
-        raise OptionError(
-            f"the loss {loss.name} would punish classes that were not annotated in some cases",
-            where=where,
-            remedy="use the loss cross_entropy or focal, or leave partially annotated cases out",
-            code="E-OPTION-CONFLICT",
-        )
-
-
-def _check_sampler(config: TrainConfig, plan: Plan) -> None:
-    """Reject settings of the sampler that do not fit the plan or the batch."""
-    batch = (config.batch_size or plan.batch_size) * config.devices * config.nodes
-    sampler = SAMPLERS.resolve(config.sampler.component).cls
-    if problems := list(sampler.problems(config.sampler, dims=plan.dims, global_batch=batch)):
-        raise OptionError("; ".join(problems), remedy="change or leave out these settings of the sampler")
 
 
 def claim(folder: Path, record: RunRecord, *, resume: bool, overwrite: bool) -> RunRecord:

@@ -62,15 +62,30 @@ def find_first_stage(workspace: Workspace, task: str | Path, plan: Plan, splits:
             models[fold] = run / "model"
             predictions |= found
     if missing:
-        name = workspace.dataset(task).name
-        raise ModelError(
-            f"a cascade needs predictions by the configuration {FIRST_STAGE}, of cases that it was not trained on, and "
-            f"fold {format_folds(missing)} of {len(splits.folds)} is not finished",
-            where=workspace.results_folder(task, FIRST_STAGE),
-            remedy=f"run `decathlete run {name} --configuration {FIRST_STAGE} --folds 0-` first",
-            code="E-MODEL-STAGE",
-        )
+        raise _not_finished(workspace, task, f"fold {format_folds(missing)} of {len(splits.folds)} is not finished")
     return FirstStage(models=models, predictions=predictions)
+
+
+def require_begun_first_stage(workspace: Workspace, task: str | Path) -> None:
+    """Check that a fold of the first stage was trained, before the cascade's dataset is checked.
+
+    Raises:
+        ModelError: none was.
+    """
+    folder = workspace.results_folder(task, FIRST_STAGE)
+    if not any(folder.glob("fold_*/run.json")):
+        raise _not_finished(workspace, task, "none was trained")
+
+
+def _not_finished(workspace: Workspace, task: str | Path, problem: str) -> ModelError:
+    name = workspace.dataset(task).name
+    return ModelError(
+        f"a cascade needs predictions by the configuration {FIRST_STAGE}, of cases that it was not trained on, and "
+        f"{problem}",
+        where=workspace.results_folder(task, FIRST_STAGE),
+        remedy=f"run `decathlete run {name} --configuration {FIRST_STAGE} --folds 0-` first",
+        code="E-MODEL-STAGE",
+    )
 
 
 def _held_out_predictions(run: Path, plan: Plan, case_ids: tuple[str, ...]) -> dict[str, Path] | None:

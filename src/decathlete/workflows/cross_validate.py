@@ -75,6 +75,8 @@ def cross_validate(
     selection = FoldSelection.parse(folds)
     pipeline = FoldPipeline(task=task, **options)
     pipeline.check()
+    pipeline.check_manifest(selection.named)
+    pipeline.require_first_stage()
     with pipeline.locked_store() as store:
         numbers = selection.resolve(len(store.splits.folds))
         with pipeline.locked_folds(numbers):

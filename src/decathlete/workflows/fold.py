@@ -30,7 +30,9 @@ from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.run_folder import check_claim
-from decathlete.workflows.preprocess import preprocess
+from decathlete.workflows.cascade import require_begun_first_stage
+from decathlete.workflows.manifest_check import check_manifest
+from decathlete.workflows.preprocess import preprocess, read_task
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import report
 from decathlete.workflows.train import check_batch_size, train
@@ -151,6 +153,36 @@ class FoldPipeline:
         for fold in folds:
             folder = check_output_folder(self._run_folder(fold))
             check_claim(folder, self.config, overwrite=self.overwrite)
+
+    def check_manifest(self, folds: Sequence[FoldName] = ()) -> None:
+        """Check options against the manifest of a dataset that is not prepared yet, before any work.
+
+        Args:
+            folds: the folds that the user named.
+
+        Raises:
+            DecathleteError: as of :func:`~decathlete.workflows.manifest_check.check_manifest`.
+        """
+        prepared = self.workspace.prepared_folder(self.task, self.which)
+        if not self.overwrite and (prepared / "splits.json").is_file():
+            return  # prepared data have their own labels, folds and network, which are checked before the training
+        spec = read_task(
+            self.task,
+            workspace=self.workspace,
+            options=self.plan_options,
+            spacing=self.spacing,
+            image_formats=self.image_formats,
+        )
+        check_manifest(spec, self.which, options=self.plan_options, config=self.config, folds=folds)
+
+    def require_first_stage(self) -> None:
+        """Check that a cascade has a first stage, before its dataset is checked and prepared.
+
+        Raises:
+            ModelError: it was not trained.
+        """
+        if self.which == "3d_cascade":
+            require_begun_first_stage(self.workspace, self.task)
 
     def prepare(self) -> PreparedStore:
         """Check, plan and prepare the dataset; finished results are kept.

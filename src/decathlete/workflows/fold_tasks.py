@@ -21,20 +21,25 @@ FoldOutcome = FoldResult | Exception
 Fold = TypeVar("Fold", bound=FoldName)
 
 
-def run_folds(pipeline: FoldPipeline, folds: Sequence[Fold]) -> Iterator[tuple[Fold, FoldOutcome]]:
+def run_folds(
+    pipeline: FoldPipeline, folds: Sequence[Fold], *, plan_time_s: float | None = None
+) -> Iterator[tuple[Fold, FoldOutcome]]:
     """Run folds of a prepared dataset; yield the result or the error of each when it ends.
 
     With an executor as the ``workers`` of the pipeline, each fold is one task in a process of its own, and several run
     at the same time.
+
+    Args:
+        plan_time_s: see :func:`decathlete.workflows.train.train`.
 
     Raises:
         InterruptedRunError: a signal stopped this process; finished results are kept.
     """
     if isinstance(pipeline.workers, int):
         for fold in folds:
-            yield fold, attempt_fold(fold, pipeline)
+            yield fold, attempt_fold(fold, pipeline, plan_time_s=plan_time_s)
     else:
-        yield from _run_elsewhere(pipeline, folds, pipeline.workers)
+        yield from _run_elsewhere(pipeline, folds, pipeline.workers, plan_time_s)
 
 
 def attempt_fold(fold: FoldName, pipeline: FoldPipeline, *, plan_time_s: float | None = None) -> FoldOutcome:
@@ -52,7 +57,7 @@ def attempt_fold(fold: FoldName, pipeline: FoldPipeline, *, plan_time_s: float |
 
 
 def _run_elsewhere(
-    pipeline: FoldPipeline, folds: Sequence[Fold], executor: CaseExecutor
+    pipeline: FoldPipeline, folds: Sequence[Fold], executor: CaseExecutor, plan_time_s: float | None
 ) -> Iterator[tuple[Fold, FoldOutcome]]:
     needs = fold_needs(pipeline.config, pipeline.fold_resources)
     prepared = pipeline.workspace.prepared_folder(pipeline.task, pipeline.which)
@@ -66,14 +71,15 @@ def _run_elsewhere(
         reporter=ProgressReporter(),
     )
     by_name = {f"fold {fold}": fold for fold in folds}
-    for outcome in executor.map(partial(_run_sent_fold, pipeline=sent), by_name, needs=needs):
+    run = partial(_run_sent_fold, pipeline=sent, plan_time_s=plan_time_s)
+    for outcome in executor.map(run, by_name, needs=needs):
         fold = by_name[outcome.case_id]
         yield fold, _localize(outcome.value or outcome.cause or ClusterError(outcome.error or "failed"), pipeline, fold)
 
 
-def _run_sent_fold(fold: FoldName, pipeline: FoldPipeline) -> FoldOutcome:
+def _run_sent_fold(fold: FoldName, pipeline: FoldPipeline, plan_time_s: float | None) -> FoldOutcome:
     """Run a fold in a process of its own, which may use as many threads as its worker has."""
-    return attempt_fold(fold, replace(pipeline, workers=torch.get_num_threads()))
+    return attempt_fold(fold, replace(pipeline, workers=torch.get_num_threads()), plan_time_s=plan_time_s)
 
 
 def _localize(outcome: FoldOutcome, pipeline: FoldPipeline, fold: FoldName) -> FoldOutcome:

@@ -42,6 +42,11 @@ class FoldSelection:
             )
         return cls(tuple((fold, fold) for fold in folds))
 
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The numbers in the selection: the ends of its ranges."""
+        return tuple(fold for part in self.parts for fold in part if fold is not None)
+
     def resolve(self, n_folds: int) -> tuple[int, ...]:
         """Return the selected folds of a split into ``n_folds``, in ascending order, each once.
 

@@ -1,4 +1,4 @@
-"""Limit trainings to the total time: shorten those that begin late, and leave out configurations that do not fit."""
+"""Fit trainings into the total time: set the time of those that begin late, and leave out configurations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from decathlete.core.choices import Configuration
 from decathlete.core.durations import format_duration
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.total_time import TotalTime
-from decathlete.workflows.training_jobs import SHORTEST_S, Job, JobState
+from decathlete.workflows.training_jobs import COMPARABLE_SHARE, SHORTEST_S, Job, JobState
 
-COMPARABLE_SHARE = 0.5
-"""If less than this share of the planned time is left for each training, a configuration is left out, if it may be."""
 LEAST_SHARE = 0.25
 """A training that begins late gets at least this share of its planned time."""
 UNCHANGED_SHARE = 0.9
@@ -53,14 +51,14 @@ class JobLimits:
         if self.total is not None and not any(job in self._kept for job in jobs):
             self._make_room(max(self._planned_s[job] or 0.0 for job in jobs))
             if name in self._names():
-                self._shorten(jobs, f"{name}: each training takes", self._fitting_s(self._progress.states))
+                self._set_time(jobs, f"{name}: each training takes", self._progress.states)
         return name not in self._names()
 
     def limit(self, job: Job) -> float | None:
         """Return the time of a job that begins now, seconds; ``None``: it has no time limit."""
         if self.total is not None and job not in self._kept:
-            fitting_s = self._fitting_without_others(job.configuration, self._planned_s[job] or 0.0)
-            self._shorten([job], f"{job}: training takes", fitting_s)
+            states = self._states_without_others(job.configuration, self._planned_s[job] or 0.0)
+            self._set_time([job], f"{job}: training takes", states)
         state = next(state for state in self._progress.states if state.job == job)
         return state.max_time_s
 
@@ -84,17 +82,37 @@ class JobLimits:
             state = next(state for state in self._progress.states if state.job == job)
             self.total.add_job(state, is_resumed=job in self._kept)
 
-    def _shorten(self, jobs: Sequence[Job], who: str, fitting_s: float) -> None:
-        """Give jobs that begin now the time that is left for each open job, at most as much as they had."""
+    def _set_time(self, jobs: Sequence[Job], who: str, states: Sequence[JobState]) -> None:
+        """Give jobs that begin now the time that is left for each open job.
+
+        More than they had is given only once scoring was measured, with a reserve, and no more than keeps the trainings
+        comparable.
+
+        Args:
+            states: of the jobs that are expected to be trained.
+        """
         assert self.total is not None
+        fitting_s = self._fitting_s(states)
         planned_s = max(self._planned_s[job] or 0.0 for job in jobs)
-        least_s = (LEAST_SHARE if self.total.is_measured else COMPARABLE_SHARE) * planned_s
-        time_s = float(int(max(SHORTEST_S, least_s, min(planned_s, fitting_s))))
         before_s = max(state.max_time_s or 0.0 for state in self._progress.states if state.job in jobs)
-        if time_s >= before_s:
+        least_s = (LEAST_SHARE if self.total.is_measured else COMPARABLE_SHARE) * planned_s
+        time_s = max(SHORTEST_S, least_s, min(before_s, fitting_s))
+        if self.total.is_measured:
+            spare_s = self.total.fitting_s(states, self._kept, has_reserve=True)
+            time_s = max(time_s, min(spare_s, min(self._begun_s(), default=planned_s) / COMPARABLE_SHARE))
+        time_s = float(int(time_s))
+        if time_s == float(int(before_s)):
             return
         for job in jobs:
             self._progress.limit(job, time_s)
+        if time_s > before_s:
+            text = "%s %s instead of %s: preparing and scoring have left time"
+            log.info(text, who, format_duration(time_s), format_duration(before_s))
+        else:
+            self._log_shortened(who, time_s, before_s, fitting_s)
+
+    def _log_shortened(self, who: str, time_s: float, before_s: float, fitting_s: float) -> None:
+        assert self.total is not None
         level = logging.INFO if time_s >= UNCHANGED_SHARE * before_s else logging.WARNING
         missing = "; --total-time will be exceeded" if time_s > fitting_s + 1 and self.total.is_measured else ""
         log.log(
@@ -110,14 +128,14 @@ class JobLimits:
         assert self.total is not None
         return self.total.fitting_s(states, self._kept)
 
-    def _fitting_without_others(self, name: Configuration, planned_s: float) -> float:
-        """Return the time that is left for each training; without configurations that would be left out later."""
+    def _states_without_others(self, name: Configuration, planned_s: float) -> Sequence[JobState]:
+        """Return the states of all jobs, without those of configurations that would be left out later."""
         states = self._progress.states
         others = [other for other in self._not_begun() if other != name] if self._may_leave_out else []
-        while (fitting_s := self._fitting_s(states)) < COMPARABLE_SHARE * planned_s and others:
+        while self._fitting_s(states) < COMPARABLE_SHARE * planned_s and others:
             left_out = others.pop()
             states = tuple(state for state in states if state.job.configuration != left_out)
-        return fitting_s
+        return states
 
     def _make_room(self, planned_s: float) -> None:
         """Leave out the last configurations that have not begun, until enough time is left for each training.
@@ -137,6 +155,11 @@ class JobLimits:
                 format_duration(max(fitting_s, 0.0)),
                 format_duration(planned_s),
             )
+
+    def _begun_s(self) -> Sequence[float]:
+        """Return the times of the trainings that have begun, seconds."""
+        begun = [s for s in self._progress.states if s.status != "waiting" or s.job in self._kept]
+        return [s.max_time_s for s in begun if s.max_time_s is not None]
 
     def _names(self) -> list[Configuration]:
         return list(dict.fromkeys(state.job.configuration for state in self._progress.states))

@@ -33,6 +33,7 @@ from decathlete.planning.plan_from import options_with
 from decathlete.planning.plan_from import plan_from as derive_plan
 from decathlete.preprocessing.run import preprocess as prepare_store
 from decathlete.preprocessing.store import PreparedStore, StoreSource
+from decathlete.workflows.plan_options_check import check_plan_options
 from decathlete.workflows.workspace import Workspace, folder_name
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def preprocess(
     if source is not None:
         options = options_with(source, options)
     spec = read_task(task, workspace=workspace, options=options, spacing=spacing, image_formats=image_formats or {})
+    check_plan_options(spec, options)
     with locked_output(folder, wait_for="prepared"):
         # a cascade's data also depend on its first stage
         may_reuse = reuse and not overwrite and which != "3d_cascade"

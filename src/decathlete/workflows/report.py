@@ -103,8 +103,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _format_figure
-    environment.filters["volume"] = _format_volume
-    environment.filters["pixels"] = _format_pixels
+    environment.filters["size_in"] = _format_size
     return environment
 
 
@@ -113,11 +112,6 @@ def _format_figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:z.{digits}f}"
 
 
-def _format_pixels(millilitres: float) -> str:
-    """Format the size of a structure in images without a spacing, where a pixel counts as 0.001 mL."""
-    return f"{millilitres * 1000:.0f}"
-
-
-def _format_volume(millilitres: float) -> str:
-    """Format a volume, mL, for a table: three significant digits, without an exponent."""
-    return f"{millilitres:.0f}" if millilitres >= 100 else f"{millilitres:.3g}"
+def _format_size(size: float, scores: Scores) -> str:
+    """Format the size of a structure for a table: whole pixels, or mL with three digits, without an exponent."""
+    return f"{size:.0f}" if scores.is_in_pixels or size >= 100 else f"{size:.3g}"

@@ -58,6 +58,8 @@ def run(task: str | Path, *, fold: FoldName = 0, **options: Unpack[PipelineOptio
     """
     pipeline = FoldPipeline(task=task, **options)
     pipeline.check([fold])
+    pipeline.check_manifest([fold])
+    pipeline.require_first_stage()
     with pipeline.locked_folds([fold]), pipeline.locked_store():
         ((_, result),) = run_folds(pipeline, [fold])
         if isinstance(result, Exception):

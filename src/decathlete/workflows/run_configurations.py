@@ -72,8 +72,8 @@ def run_configurations(
         folds: as in :func:`decathlete.cross_validate`.
         total_time_s: time of everything, seconds. What is left beside preparing, scoring and selecting is divided
             equally among the trainings; trainings that were started before keep their time. If other work takes longer
-            than expected, later trainings get less, and ``"auto"`` leaves out configurations. ``None``: each training
-            ends as ``config`` says.
+            than expected, later trainings get less, and ``"auto"`` leaves out configurations; if it takes less time,
+            later trainings get it. ``None``: each training ends as ``config`` says.
         max_members: see :func:`decathlete.select`.
         config_2d: settings of 2D trainings; ``None``: ``config`` of ``options``.
         options: as in :func:`decathlete.run`, without ``dims`` and ``configuration``.
@@ -84,7 +84,7 @@ def run_configurations(
         DecathleteError: preparing the dataset or the selection failed.
         InterruptedRunError: a signal stopped the work; finished results are kept.
     """
-    parse_configurations(configurations)  # a wrong name is an error before any work
+    named = parse_configurations(configurations)  # a wrong name is an error before any work
     pipeline = FoldPipeline(task=task, **options)
     _check_metrics(pipeline)
     study = _Study(
@@ -93,9 +93,10 @@ def run_configurations(
         total_time_s=total_time_s,
         folds=FoldSelection.parse(folds),
         max_members=max_members,
+        named=named,
     )
     study.check(chosen := study.chooser.choose(configurations))
-    trained = study.train(study.plan_jobs(chosen), may_leave_out=not parse_configurations(configurations))
+    trained = study.train(study.plan_jobs(chosen), may_leave_out=not named)
     return study.select(trained)
 
 
@@ -115,6 +116,7 @@ class _Study:
         total_time_s: float | None,
         folds: FoldSelection,
         max_members: int,
+        named: Sequence[Configuration] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pipeline = pipeline
@@ -124,6 +126,8 @@ class _Study:
         self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self._clock = clock
         self._began_s = clock()
+        for name in named or ("2d",):  # "auto" always offers slices
+            self._pipeline(name).check_manifest(folds.named)
         dataset = check_and_split(pipeline)
         self.n_folds = dataset.n_folds
         self.chooser = ConfigurationChooser(
@@ -312,5 +316,6 @@ def _run_jobs(
         by_time.setdefault(config.max_time_s, []).append(job)
     for jobs in by_time.values():
         by_fold = {job.fold: job for job in jobs}
-        for fold, outcome in run_folds(replace(pipeline, config=configs[jobs[0]]), list(by_fold)):
+        limited = replace(pipeline, config=configs[jobs[0]])
+        for fold, outcome in run_folds(limited, list(by_fold), plan_time_s=pipeline.config.max_time_s):
             yield by_fold[fold], outcome

@@ -21,6 +21,9 @@ from decathlete.workflows.training_jobs import TRAINING_SHARE, Job, JobState
 
 TOTAL_TIME = "total_time.json"
 """File with the times of finished work, beside the configurations."""
+RESERVE_OF_OTHER, RESERVE_OF_TOTAL = 0.1, 0.02
+"""Time that longer trainings leave unused, since scoring and selecting may take longer than expected: shares of the
+expected time of what is left of them, and of the total time."""
 PAIR_SHARE = 0.7
 """Time of a pair, share of the time to score both configurations, since only its Dice is computed: prediction took 0.7
 of that time on the hippocampus, 0.33 on DSB2018."""
@@ -64,12 +67,19 @@ class OtherWork:
     has_pairs: bool = True
     tests_per_held_out: float = 0.0
 
-    def scoring_s(self, measured: Mapping[Configuration, Sequence[float]]) -> dict[Configuration, float]:
+    def scoring_s(
+        self, measured: Mapping[Configuration, Sequence[float]], *, is_cautious: bool = False
+    ) -> dict[Configuration, float]:
         """Return the seconds to score one fold of each configuration.
 
         Configurations that were not measured are expected to deviate from the expectation as the measured ones do.
+
+        Args:
+            is_cautious: expect no less than the longest measured time.
         """
         typical = {name: self._typical_s(name, times) for name, times in measured.items() if times}
+        if is_cautious:
+            typical = {name: max(seconds, *measured[name]) for name, seconds in typical.items()}
         expected_s = sum(self.expected_s.get(name, 0.0) for name in typical)
         factor = sum(typical.values()) / expected_s if expected_s else 1.0
         return {name: typical.get(name, factor * seconds) for name, seconds in self.expected_s.items()} | typical
@@ -133,10 +143,14 @@ class TotalTime:
         self._earlier = TimeRecord() if forget else _load(self._file)
         self._record = self._earlier
 
-    def other_s(self, states: Sequence[JobState]) -> float:
-        """Return the expected seconds of everything but the trainings that are open."""
+    def other_s(self, states: Sequence[JobState], *, is_cautious: bool = False) -> float:
+        """Return the expected seconds of everything but the trainings that are open.
+
+        Args:
+            is_cautious: see :meth:`OtherWork.scoring_s`.
+        """
         names = list(dict.fromkeys(state.job.configuration for state in states))
-        scoring_s = self._other.scoring_s(self._measured())
+        scoring_s = self._other.scoring_s(self._measured(), is_cautious=is_cautious)
         open_jobs = [state.job for state in states if state.is_open]
         known = self._record.preparing
         unprepared = {job.configuration for job in open_jobs} - set(known)
@@ -158,16 +172,19 @@ class TotalTime:
                 earlier_s += max(kept[state.job] - state.training_s, 0.0)
         return self.total_s - earlier_s - (self._clock() - self._began_s)
 
-    def fitting_s(self, states: Sequence[JobState], kept: Mapping[Job, float]) -> float:
+    def fitting_s(self, states: Sequence[JobState], kept: Mapping[Job, float], *, has_reserve: bool = False) -> float:
         """Return the seconds that are left for each training that has not begun; they may be negative.
 
         Args:
             kept: job -> time of the trainings that earlier commands have begun. An open one gets all of it.
+            has_reserve: leave a reserve for work that takes longer than expected, and expect it with caution.
         """
         open_jobs = [state.job for state in states if state.is_open]
         resumed_s = sum(kept[job] for job in open_jobs if job in kept)
         n_new = sum(job not in kept for job in open_jobs)
-        return (self.left_s(states, kept) - self.other_s(states) - resumed_s) / max(n_new, 1)
+        other_s = self.other_s(states, is_cautious=has_reserve)
+        reserve_s = RESERVE_OF_OTHER * other_s + RESERVE_OF_TOTAL * self.total_s if has_reserve else 0.0
+        return (self.left_s(states, kept) - other_s - reserve_s - resumed_s) / max(n_new, 1)
 
     def add_preparing(self, name: Configuration, seconds: float) -> None:
         """Add and store the time of preparing a configuration; what is prepared already takes hardly any."""

@@ -19,6 +19,8 @@ TRAINING_SHARE = 0.85
 """Largest share of the total time that is divided among the trainings."""
 LEAST_TRAINING_SHARE = 0.25
 """Smallest share, even if scoring and selecting are expected to take longer than the rest."""
+COMPARABLE_SHARE = 0.5
+"""Configurations are compared only if no training takes less than this share of the longest one."""
 SHORTEST_S = 1.0
 """Shortest training, seconds."""
 WORTHWHILE_STEPS = 100
@@ -152,8 +154,9 @@ def divide_time(
 
     The trainings get at most :data:`TRAINING_SHARE` and at least :data:`LEAST_TRAINING_SHARE` of the total time.
     Trainings that were started keep their time, so that a command that is repeated resumes them; what is left is
-    divided among the others. Further folds of a configuration get no more time than those that were started: the plan
-    depends on it.
+    divided among the others, each of which gets a comparable share (:data:`COMPARABLE_SHARE` of equal ones) if the
+    total time allows it: those before may have used what other work left. Further folds of a configuration get no more
+    time than those that were started: the plan depends on it.
 
     >>> jobs = [Job(configuration="3d", fold=fold) for fold in range(5)]
     >>> divide_time(1000, {}, jobs)[jobs[0]]
@@ -162,6 +165,8 @@ def divide_time(
     120.0
     >>> divide_time(1000, {jobs[0]: 250}, jobs)[jobs[1]]
     150.0
+    >>> divide_time(1000, dict.fromkeys(jobs[:4], 200), jobs)[jobs[4]]
+    85.0
 
     Args:
         kept: time of the jobs that were started before.
@@ -174,7 +179,9 @@ def divide_time(
     open_jobs = [job for job in jobs if job not in kept]
     equal_s = float(int(share_s / len(jobs)))
     if any(time_s != equal_s for time_s in kept.values()) and open_jobs:
-        equal_s = float(int((share_s - sum(kept[job] for job in jobs if job in kept)) / len(open_jobs)))
+        kept_s = sum(kept[job] for job in jobs if job in kept)
+        comparable_s = min(COMPARABLE_SHARE * equal_s, (total_s - kept_s) / len(open_jobs))
+        equal_s = float(int(max((share_s - kept_s) / len(open_jobs), comparable_s)))
     if open_jobs and equal_s < SHORTEST_S:
         raise OptionError(
             f"--total-time {format_duration(total_s)} leaves no time for {len(open_jobs)} of {len(jobs)} trainings",

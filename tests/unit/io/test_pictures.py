@@ -130,6 +130,9 @@ def test_grey_saved_as_rgb_is_one_channel_where_one_is_declared(tmp_path: Path, 
     np.testing.assert_array_equal(read_label(path).array_ZYX[0], GREY)
     colours = save(tmp_path / f"c{suffix}", RGB)
     assert len(read_channels([colours], n_channels=1).array_CZYX) == 3  # refused later, with both numbers
+    with pytest.raises(ImageError, match="is in colour") as caught:
+        read_label(colours)
+    assert "the class value" in (caught.value.remedy or "")
 
 
 def test_a_grey_picture_fills_three_declared_channels_and_a_volume_never_does(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ PAIR = (("left kidney", "right kidney"),)
         ),
         (["left ventricle", "right ventricle"], []),  # of the heart: not mirror images of each other
         (["heart_atrium_left", "heart_atrium_right"], []),
+        (["left kidney", "Kidney (R)"], [("left kidney", "Kidney (R)")]),
         (["left kidney", "right lung"], []),
         (["left kidney", "kidney"], []),
         (["kidney 1 left", "kidney 2 right"], []),

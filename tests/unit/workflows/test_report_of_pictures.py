@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import re
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from pydantic import ValidationError
 
 from decathlete.core.geometry import Geometry
 from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import Case
+from decathlete.errors import DatasetError
 from decathlete.evaluation.cross_validation import CrossValidation
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.scores import Scores
@@ -75,6 +78,32 @@ def test_distances_of_pictures_are_in_pixels(cases: dict[str, tuple[Case, Path]]
     scores.save_files(tmp_path)
     assert Scores.load(tmp_path / "scores.json") == scores
     assert CrossValidation.of({0: scores}, dataset="Cells", dims=2, n_folds=1).pooled.is_in_pixels
+
+
+def test_sizes_of_pictures_are_numbers_of_pixels(cases: dict[str, tuple[Case, Path]], tmp_path: Path) -> None:
+    scores = scores_of(cases)
+    scores.save_files(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert [(row["truth_px"], row["prediction_px"]) for row in rows] == [("36", "36")] * 2
+    assert not [name for name in rows[0] if name.endswith("_ml")]
+    assert "_ml" not in (tmp_path / "scores.json").read_text()
+    assert scores.sizes(scores.classes[0]) == (36, 36)
+    with pytest.raises(ValidationError, match="class cell needs truth_ml and prediction_ml, and has prediction_px"):
+        scores.revised(unit="mm")
+
+
+def test_files_with_and_without_a_spacing_are_not_scored_together(cases: dict[str, tuple[Case, Path]]) -> None:
+    case, prediction = cases["a"]
+    assert case.label is not None
+    label_ZYX = np.zeros((1, N, N), np.uint8)
+    paths = [prediction.with_name(name) for name in ("truth.nii.gz", "prediction.nii.gz")]
+    for path in paths:
+        write_label(path, label_ZYX, Geometry.plain((1, N, N)))
+    pairs = {"a": (prediction, case.label), "c": (paths[1], paths[0])}
+    with pytest.raises(DatasetError, match=r"of 1 of 2 cases have no spacing, the others are in mm \(a\)") as raised:
+        evaluate_pairs(pairs, LABELS, workers=1)
+    assert raised.value.code == "E-IMAGE-SPACING"
+    assert evaluate_pairs(pairs, LABELS, spacing=(1.0, 1.0, 1.0), workers=1).unit == "mm"
 
 
 def test_a_spacing_makes_them_mm(cases: dict[str, tuple[Case, Path]]) -> None:

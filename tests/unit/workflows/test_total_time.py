@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from decathlete.core.choices import Configuration
-from decathlete.workflows.job_limits import COMPARABLE_SHARE, LEAST_SHARE, JobLimits
+from decathlete.training.config import TrainConfig
+from decathlete.workflows import run_configurations
+from decathlete.workflows.fold import FoldPipeline
+from decathlete.workflows.job_limits import LEAST_SHARE, JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.total_time import PAIR_SHARE, OtherWork, TimeRecord, TotalTime
-from decathlete.workflows.training_jobs import Job, JobState, divide_time, list_jobs
+from decathlete.workflows.training_jobs import COMPARABLE_SHARE, Job, JobState, divide_time, list_jobs
 
 TOTAL_S = 1000.0
 NAMES: tuple[Configuration, ...] = ("2d", "3d")
@@ -159,6 +162,57 @@ def test_a_correct_expectation_changes_no_training(tmp_path: Path, caplog: pytes
     assert all(planned_s - 6 < seconds <= planned_s for seconds in outcome.trained.values()), "less 20 s of preparing"
     assert not caplog.text
     assert outcome.used_s <= TOTAL_S
+
+
+@pytest.mark.parametrize(("scoring_s", "used"), [(20.0, 0.9), (8.0, 0.9)])
+def test_time_that_scoring_did_not_use_goes_to_later_trainings(
+    tmp_path: Path, scoring_s: float, used: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    work, outcome = Work(scoring_s=scoring_s, expected_s=30.0), Outcome()
+    with caplog.at_level(logging.INFO, logger="decathlete"):
+        run_command(tmp_path, work, outcome)
+    first, *later = outcome.trained.values()
+    assert all(seconds > first for seconds in later)
+    assert max(later) <= first / COMPARABLE_SHARE
+    assert used * TOTAL_S < outcome.used_s <= TOTAL_S
+    assert "preparing and scoring have left time" in caplog.text
+
+
+def test_a_training_is_not_longer_than_twice_the_shortest(tmp_path: Path) -> None:
+    outcome = Outcome()
+    run_command(tmp_path, Work(scoring_s=1.0, expected_s=90.0, n_folds=1), outcome)
+    assert max(outcome.trained.values()) == min(outcome.trained.values()) / COMPARABLE_SHARE
+
+
+@pytest.mark.parametrize("killed_after_s", [150, 300, 450, 600, 750, 890])
+def test_repeated_commands_use_what_scoring_left_and_no_more(tmp_path: Path, killed_after_s: float) -> None:
+    work, outcome = Work(scoring_s=5.0, expected_s=40.0), Outcome()
+    run_command(tmp_path, work, outcome, killed_after_s=killed_after_s)
+    began = dict(outcome.trained)
+    run_command(tmp_path, work, outcome)
+    assert {job: outcome.trained[job] for job in began} == began, "a training that was started keeps its time"
+    assert len(outcome.finished) == 4
+    assert max(outcome.trained.values()) <= min(outcome.trained.values()) / COMPARABLE_SHARE
+    assert outcome.used_s <= TOTAL_S + 2 * work.scoring_s
+
+
+def test_folds_of_an_executor_get_the_plan_of_those_that_were_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier command has begun fold 0; the plan is made for its time, whatever the others get."""
+    jobs = list_jobs(["2d"], range(3), n_folds=3)
+    configs = {job: TrainConfig(max_time_s=time_s) for job, time_s in zip(jobs, (100.0, 60.0, 60.0), strict=True)}
+    asked = []
+
+    def run_folds(pipeline: FoldPipeline, folds: list[int], *, plan_time_s: float) -> list[tuple[int, Exception]]:
+        asked.append((pipeline.config.max_time_s, folds, plan_time_s))
+        return [(fold, ValueError()) for fold in folds]
+
+    monkeypatch.setattr(run_configurations, "run_folds", run_folds)
+    progress = JobsProgress([JobState(job=job) for job in jobs], ProgressReporter())
+    limits = JobLimits(None, planned_s={}, kept={}, may_leave_out=True, progress=progress)
+    pipeline = FoldPipeline(task="x", workers=object(), config=TrainConfig(max_time_s=100.0))  # type: ignore[arg-type]
+    done = [job for job, _ in run_configurations._run_jobs(pipeline, configs, progress, limits)]
+    assert done == jobs
+    assert asked == [(100.0, [0], 100.0), (60.0, [1, 2], 100.0)]
 
 
 def test_a_configuration_without_time_is_left_out_and_a_warning_says_so(

@@ -49,6 +49,13 @@ def test_what_is_left_is_divided_among_new_trainings():
     assert {times[job] for job in JOBS[5:]} == {float(int((TRAINING_SHARE * 7200 - 3000) / 5))}
 
 
+def test_trainings_that_used_what_others_left_do_not_stop_the_rest():
+    """Four of five trainings got more than their share, since scoring took hardly any time."""
+    times = divide_time(1000, dict.fromkeys(JOBS[:4], 220.0), JOBS[:5])
+    assert times[JOBS[4]] == 85.0, "half an equal share, which is changed when it begins"
+    assert divide_time(1000, dict.fromkeys(JOBS[:4], 240.0), JOBS[:5])[JOBS[4]] == 40.0, "no more than there is"
+
+
 def test_another_fold_gets_the_time_of_the_folds_before_it():
     """With another time, it would have another plan than they."""
     times = divide_time(7200, dict.fromkeys(JOBS[:2], 400.0), JOBS)

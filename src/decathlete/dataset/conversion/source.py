@@ -139,7 +139,7 @@ def _values(cases: Sequence[Case], *, workers: int, where: Path, progress: CaseP
         if progress:
             progress(done, len(labelled), outcome.case_id)
     if problems:
-        raise problems_found(problems, where=where, remedy="fix these label maps", kind=DatasetError)
+        raise problems_found(sorted(problems), where=where, remedy="fix these label maps", kind=DatasetError)
     return values
 
 

@@ -67,9 +67,7 @@ class DiceCompoundLoss(StructureLoss):
         if self.labels.unannotated:
             index_B = index_B * (index_B < self.labels.n_classes)
         log_B = log_BK.gather(1, index_B.unsqueeze(1)).squeeze(1)
-        for index, possible in self.labels.possible_indices.items():
-            log_B = torch.where(label_B == index, log_BK[:, possible].logsumexp(dim=1), log_B)
-        entropy_B = self.voxel_loss(-log_B)
+        entropy_B = self.voxel_loss(-self.with_marginals(log_B, log_BK, label_B))
         return log_BK[:, 1:].exp(), self.truth(label_B), mean_over_valid(entropy_B, valid_B)
 
     def _compare_regions(

@@ -70,27 +70,53 @@ class StructureLoss(nn.Module):
 
     def overlap(self, logits_BK: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over the global batch for each structure: shared, predicted and true, (F,), in voxels."""
-        valid_B = self.valid(label_B)
         probability_BF, truth_BF = self.probabilities(logits_BK), self.truth(label_B)
-        return overlap_sums(probability_BF, truth_BF, valid_B)
+        return overlap_sums(probability_BF, truth_BF, self.known(label_B))
 
     def voxel_entropy(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
         """Cross entropy of each voxel, (batch, *spatial), nats; of regions the mean of their binary ones.
 
-        The value of ignored voxels has no meaning.
+        The value of ignored voxels has no meaning. Where classes were not annotated, it is the marginal cross entropy
+        (see :class:`~decathlete.training.objective.dice_loss.DiceCompoundLoss`), or the mean over the other regions.
         """
         if not self.exclusive:
-            truth_BF = self.truth(label_B).float()
-            return functional.binary_cross_entropy_with_logits(logits_BK, truth_BF, reduction="none").mean(dim=1)
+            return self._region_entropy(logits_BK, label_B)
         index_B, valid_B = label_B.long(), self.valid(label_B)
         index_B = index_B if valid_B is None else index_B * valid_B
-        return functional.cross_entropy(logits_BK, index_B, reduction="none")
+        if not self.labels.unannotated:
+            return functional.cross_entropy(logits_BK, index_B, reduction="none")
+        log_BK = functional.log_softmax(logits_BK, dim=1)
+        index_B = index_B * (index_B < self.labels.n_classes)
+        return -self.with_marginals(log_BK.gather(1, index_B.unsqueeze(1)).squeeze(1), log_BK, label_B)
+
+    def with_marginals(self, log_B: Tensor, log_BK: Tensor, label_B: Tensor) -> Tensor:
+        """Return the log probability of each voxel's truth, with that of all classes that an unannotated one may have.
+
+        Args:
+            log_B: log probability of the class in ``label_B``, without meaning where it was not annotated.
+            log_BK: of every class.
+        """
+        for index, possible in self.labels.possible_indices.items():
+            log_B = torch.where(label_B == index, log_BK[:, possible].logsumexp(dim=1), log_B)
+        return log_B
+
+    def _region_entropy(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
+        truth_BF = self.truth(label_B).float()
+        entropy_BF = functional.binary_cross_entropy_with_logits(logits_BK, truth_BF, reduction="none")
+        known_BF = self.known(label_B) if self.labels.unannotated else None
+        if known_BF is None:
+            return entropy_BF.mean(dim=1)
+        return torch.where(known_BF, entropy_BF, 0.0).sum(dim=1) / known_BF.sum(dim=1).clamp(min=1)
 
 
-def overlap_sums(probability_BF: Tensor, truth_BF: Tensor, valid_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over batch, space and ranks: of probability times truth, of the probability, and of the truth, (F,)."""
-    if valid_B is not None:
-        probability_BF = probability_BF * valid_B.unsqueeze(1)
+def overlap_sums(probability_BF: Tensor, truth_BF: Tensor, known_BF: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over batch, space and ranks: of probability times truth, of the probability, and of the truth, (F,).
+
+    Args:
+        known_BF: where the truth of each structure is known, (batch, F or 1, *spatial); ``None``: everywhere.
+    """
+    if known_BF is not None:
+        probability_BF = probability_BF * known_BF
     axes = (0, *range(2, truth_BF.ndim))
     both = (probability_BF * truth_BF).sum(axes)
     sums = torch.stack([both, probability_BF.sum(axes), truth_BF.sum(axes, dtype=both.dtype)])

@@ -208,9 +208,10 @@ class _SelectionSteps:
             if case.label is not None
         }
         volumes: dict[str, float] = {}
-        for scores in (structure for case in result.scores.cases for structure in case.classes):
-            if scores.truth_ml > 0:
-                volumes[scores.name] = min(scores.truth_ml, volumes.get(scores.name, scores.truth_ml))
+        ml_of_size = 0.001 if result.scores.is_in_pixels else 1.0  # as `remove_small` counts a pixel
+        for structure in (structure for case in result.scores.cases for structure in case.classes):
+            if (truth_ml := ml_of_size * result.scores.sizes(structure)[0]) > 0:
+                volumes[structure.name] = min(truth_ml, volumes.get(structure.name, truth_ml))
         labels = self.configurations[0].labels
         return decide_postprocessing(
             held_out,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ class CombinedLoss(nn.Module):
     options.
     """
 
-    supports_partial_labels: ClassVar[bool] = False
+    supports_partial_labels: bool = False
+    """Whether all terms do."""
 
     class Settings(ComponentSettings):
         terms: tuple[Term, ...] = Field(default_factory=_default_terms, min_length=1)
@@ -44,6 +45,7 @@ class CombinedLoss(nn.Module):
         super().__init__()
         self.losses = nn.ModuleList(LOSSES.build(term.loss, context) for term in settings.terms)  # type: ignore[misc]
         self.weights = tuple(term.weight for term in settings.terms)
+        self.supports_partial_labels = all(getattr(loss, "supports_partial_labels", False) for loss in self.losses)
 
     def forward(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
         """See :class:`~decathlete.training.objective.losses.Loss`."""

@@ -12,6 +12,8 @@ from decathlete.training.objective.losses import LOSSES
 class DiceLoss(DiceCompoundLoss):
     """1 - mean Dice of the structures; the background is left out."""
 
+    supports_partial_labels = True
+
     def forward(self, logits_BK: Tensor, label_B: Tensor) -> Tensor:
         """See :class:`~decathlete.training.objective.losses.Loss`."""
         dice, _ = self.terms(logits_BK, label_B)

@@ -16,6 +16,8 @@ _LEAST = 1e-6
 class FocalTverskyLoss(TverskyLoss):
     """Mean over the structures of ``(1 - index)^(1 / gamma)``: structures that are hard to find count more."""
 
+    supports_partial_labels = True
+
     class Settings(TverskyLoss.Settings):
         gamma: float = Field(default=4 / 3, ge=1, le=3)
         """Focus; 1 is the Tversky loss, and the authors use 4/3."""

@@ -33,7 +33,9 @@ class GeneralizedDiceLoss(StructureLoss):
         truth_BF = self.truth(label_B)
         if self.exclusive:
             truth_BF = torch.cat([(label_B == 0).unsqueeze(1), truth_BF], dim=1)
-        shared_F, predicted_F, true_F = overlap_sums(probability_BF, truth_BF, self.valid(label_B))
+        valid_B = self.valid(label_B)
+        known_BF = None if valid_B is None else valid_B.unsqueeze(1)
+        shared_F, predicted_F, true_F = overlap_sums(probability_BF, truth_BF, known_BF)
         weight_F = torch.where(true_F > 0, 1 / true_F.clamp(min=1), 0.0) ** 2
         weight_F = weight_F / weight_F.max().clamp(min=1e-30)
         shared, total = (weight_F * shared_F).sum(), (weight_F * (predicted_F + true_F)).sum()

@@ -21,6 +21,8 @@ class SkeletonRecallLoss(StructureLoss):
     11) of the truth, made on the training device; the paper makes it by thinning before the training.
     """
 
+    supports_partial_labels = True
+
     class Settings(ComponentSettings):
         max_radius: int = Field(default=8, ge=1, le=64)
         """Greatest radius of a structure, voxels; what is thicker has its skeleton down to this depth only."""

@@ -17,6 +17,8 @@ from decathlete.training.objective.structure_loss import StructureLoss
 class TopKLoss(StructureLoss):
     """Mean cross entropy of the voxels with the greatest cross entropy; of regions the mean binary one."""
 
+    supports_partial_labels = True
+
     class Settings(ComponentSettings):
         share: float = Field(default=0.1, gt=0, le=1)
         """Share of the voxels with a truth that count; 1 is the cross entropy."""

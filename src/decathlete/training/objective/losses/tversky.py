@@ -14,6 +14,8 @@ from decathlete.training.objective.structure_loss import StructureLoss
 class TverskyLoss(StructureLoss):
     """1 - mean Tversky index of the structures over the global batch; equal weights of 0.5 are the Dice."""
 
+    supports_partial_labels = True
+
     class Settings(ComponentSettings):
         alpha: float = Field(default=0.3, ge=0, le=10)
         """Weight of false positives."""

@@ -31,10 +31,15 @@ class WeightedCrossEntropyLoss(StructureLoss):
         super().__init__(settings, context)
         names = [c.name for c in (context.labels.classes if self.exclusive else context.labels.structures)]
         weights = settings.weights or (1.0,) * len(names)
-        if len(weights) != len(names) or min(weights) < 0 or max(weights) <= 0:
+        if len(weights) != len(names):
             raise OptionError(
                 f"loss.weights has {len(weights)} numbers for {len(names)} classes ({', '.join(names)})",
-                remedy="set one number for each, none below 0, in this order",
+                remedy="set one number for each, in this order",
+            )
+        if not (min(weights) >= 0 and max(weights) > 0):
+            raise OptionError(
+                f"loss.weights has negative numbers, or only zeros: {', '.join(f'{w:g}' for w in weights)}",
+                remedy="set positive numbers; 0 only for classes that do not count",
             )
         self.smoothing = settings.label_smoothing
         self.weight_K: Tensor

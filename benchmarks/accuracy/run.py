@@ -16,16 +16,18 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
 from cells import DATASETS, OURS, Cell, CellResult, append_result, make_cells, missing, read_results
 from ladder_tables import markdown
-from prepare_data import held_out_folder, prepare_data
+from prepare_data import dataset_folder, held_out_folder, prepare_data
 
 from common.machine import machine
 from common.processes import WorkFailed, run_alone
+from decathlete.dataset.manifest import read_dataset
+from decathlete.evaluation.evaluate import evaluate
+from decathlete.evaluation.scores import Scores
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -72,7 +74,7 @@ def _measure(cell: Cell, options: argparse.Namespace) -> CellResult:
     }
     if cell.program == OURS:
         done = run_alone(HERE / "train_ours.py", task, python=Path(sys.executable), cores=options.cores)
-        scores = json.loads(Path(done["scores"]).read_text())
+        scores = Scores.load(Path(done["scores"]))
     else:
         python = options.peers / "bin" / "python"
         if not python.is_file():
@@ -80,28 +82,21 @@ def _measure(cell: Cell, options: argparse.Namespace) -> CellResult:
         done = run_alone(HERE / "train_nnunet.py", task, python=python, cores=options.cores)
         scores = _score(cell, Path(done["predictions"]), scratch)
     patients = json.loads((scratch / "patients.json").read_text())
-    dice = {case["case_id"]: case["values"]["dice"] for case in scores["cases"]}
+    dice = {case.case_id: case.values["dice"] for case in scores.cases}
     return CellResult(
         cell=cell,
         dice=dice,
-        structures={one["name"]: one["values"]["dice"] for one in scores["classes"]},
+        structures={summary.name: summary.mean("dice") for summary in scores.classes},
         patients={case: patients[case] for case in dice},
         minutes_in_all=done["minutes_in_all"],
         notes={"machine": machine(options.cores), **done["notes"]},
     )
 
 
-def _score(cell: Cell, predictions: Path, scratch: Path) -> dict[str, Any]:
+def _score(cell: Cell, predictions: Path, scratch: Path) -> Scores:
     """Score nnU-Net's label maps as ours are scored."""
-    from prepare_data import dataset_folder
-
-    from decathlete.dataset.manifest import read_dataset
-    from decathlete.evaluation.evaluate import evaluate
-
     labels = read_dataset(dataset_folder(scratch)).labels
-    scores = evaluate(predictions, held_out_folder(scratch, cell.fold), labels=labels, metrics=["dice"], workers=1)
-    content: dict[str, Any] = json.loads(scores.model_dump_json())
-    return content
+    return evaluate(predictions, held_out_folder(scratch, cell.fold), labels=labels, metrics=["dice"], workers=1)
 
 
 def _shown(structures: Mapping[str, float | None]) -> str:

@@ -1,0 +1,113 @@
+"""The table of the ladder: means of each program, and their paired difference with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cells import NNUNET, OURS, CellResult
+
+from decathlete.evaluation.comparison import Difference
+
+CaseDice = dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """All results of one dataset and training time.
+
+    Attributes:
+        seeds: program -> Dice of each seed's cases, those of all folds together.
+        patients: case id -> patient.
+    """
+
+    dataset: str
+    minutes: float
+    seeds: dict[str, dict[int, CaseDice]]
+    patients: dict[str, str]
+    results: Sequence[CellResult]
+
+    def means(self, program: str) -> list[float]:
+        """Return the mean Dice of each seed."""
+        means = (_mean(cases.values()) for cases in self.seeds.get(program, {}).values())
+        return [value for value in means if value is not None]
+
+    def difference(self) -> Difference | None:
+        """Return ours minus nnU-Net's, paired by case; ``None`` if one is missing or has other cases."""
+        ours, theirs = self._per_case(OURS), self._per_case(NNUNET)
+        if ours.keys() != theirs.keys() or not ours:
+            return None
+        return Difference.of(theirs, ours, patients=self.patients)
+
+    def _per_case(self, program: str) -> CaseDice:
+        """Return the mean over the seeds of each case that every seed has."""
+        seeds = list(self.seeds.get(program, {}).values())
+        common = set.intersection(*(set(cases) for cases in seeds)) if seeds else set()
+        return {case: _mean(cases[case] for cases in seeds) for case in sorted(common)}
+
+
+def make_rungs(results: Sequence[CellResult]) -> Iterator[Rung]:
+    """Group results by dataset and training time, in this order."""
+    keys = sorted({(result.cell.dataset, result.cell.minutes) for result in results})
+    for dataset, minutes in keys:
+        own = [r for r in results if (r.cell.dataset, r.cell.minutes) == (dataset, minutes)]
+        seeds: dict[str, dict[int, CaseDice]] = {}
+        for result in own:
+            cases = seeds.setdefault(result.cell.program, {}).setdefault(result.cell.seed, {})
+            cases.update(result.dice)
+        patients = {case: patient for result in own for case, patient in result.patients.items()}
+        yield Rung(dataset=dataset, minutes=minutes, seeds=seeds, patients=patients, results=own)
+
+
+def markdown(results: Sequence[CellResult], *, plot: str) -> str:
+    """Return the page: the machine, the plot and the table."""
+    machines = sorted({str(result.notes["machine"]) for result in results})
+    lines = [
+        "# Dice by training time",
+        "",
+        f"On {'; '.join(machines) or 'no machine yet'}. Mean Dice of the held-out cases (of all folds together) on the "
+        "grid of the files. The difference is paired by case; its 95 % interval is a bootstrap over patients.",
+        "",
+        f"![Dice by training time]({plot})",
+        "",
+        "| dataset | minutes | cases | Decathlete, each seed | mean | nnU-Net v2, each seed | mean | difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row(rung) for rung in make_rungs(results)]
+    return "\n".join([*lines, "", *_notes(results)]) + "\n"
+
+
+def _row(rung: Rung) -> str:
+    ours, theirs, difference = rung.means(OURS), rung.means(NNUNET), rung.difference()
+    cells = [
+        rung.dataset,
+        f"{rung.minutes:g}",
+        str(len(rung.patients)),
+        _listed(ours),
+        _bold(_mean(ours)),
+        _listed(theirs),
+        _bold(_mean(theirs)),
+        str(difference) if difference is not None else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _notes(results: Sequence[CellResult]) -> Iterator[str]:
+    yield "What each training did:"
+    yield ""
+    for result in sorted(results, key=lambda result: result.cell):
+        details = "; ".join(f"{name} {value}" for name, value in result.notes.items() if name != "machine")
+        yield f"- {result.cell}: {result.minutes_in_all:.1f} min with planning and predicting; {details}"
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def _bold(value: float | None) -> str:
+    return "" if value is None else f"**{value:.3f}**"
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -20,7 +20,7 @@ class DatasetSetup:
         dims: dimensions of the networks.
         folds: the folds of five (or of ``n_folds``) that are trained and scored; several where few cases are held out.
         brats: train and score the regions of BraTS.
-        folders: the dataset consists of plain folders ``images`` and ``labels``.
+        channels: names of the channels of a dataset that consists of plain folders ``images`` and ``labels``.
         group_by: regular expression with one group that matches a case's patient.
     """
 
@@ -28,7 +28,7 @@ class DatasetSetup:
     folds: tuple[int, ...] = (0,)
     n_folds: int = 5
     brats: bool = False
-    folders: bool = False
+    channels: str | None = None
     group_by: str | None = None
 
 
@@ -38,8 +38,8 @@ DATASETS: Mapping[str, DatasetSetup] = {
     "STS_CT_respaced": DatasetSetup(folds=(0, 1, 2)),
     "STS_PETCT": DatasetSetup(folds=(0, 1, 2)),
     "BRATS2013_FLAIR_T1c": DatasetSetup(folds=(0, 1, 2), n_folds=3, brats=True),
-    "DSB2018_nuclei": DatasetSetup(dims=2, folders=True),
-    "Sunnybrook_LV2D": DatasetSetup(dims=2, folders=True, group_by="(.+)-IM"),
+    "DSB2018_nuclei": DatasetSetup(dims=2, channels="red,green,blue"),
+    "Sunnybrook_LV2D": DatasetSetup(dims=2, channels="grey", group_by="(.+)-IM"),
 }
 
 

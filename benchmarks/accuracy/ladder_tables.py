@@ -28,8 +28,9 @@ class Rung:
     results: Sequence[CellResult]
 
     def means(self, program: str) -> list[float]:
-        """Return the mean Dice of each seed."""
-        means = (_mean(cases.values()) for cases in self.seeds.get(program, {}).values())
+        """Return the mean Dice of each seed that has all cases."""
+        seeds = self.seeds.get(program, {}).values()
+        means = (_mean(cases.values()) for cases in seeds if cases.keys() == self.patients.keys())
         return [value for value in means if value is not None]
 
     def difference(self) -> Difference | None:

@@ -27,7 +27,9 @@ def prepare_data(name: str, data: Path, scratch: Path) -> None:
     setup, folder = DATASETS[name], dataset_folder(scratch)
     if (scratch / "patients.json").is_file():
         return
-    files = FileNames(images=Path("images"), labels=Path("labels")) if setup.folders else FileNames()
+    files = FileNames()
+    if setup.channels is not None:
+        files = FileNames(channels=setup.channels, images=Path("images"), labels=Path("labels"))
     convert(
         data / name,
         folder,

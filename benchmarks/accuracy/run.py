@@ -26,6 +26,7 @@ from prepare_data import dataset_folder, held_out_folder, prepare_data
 from common.machine import machine
 from common.processes import WorkFailed, run_alone
 from decathlete.dataset.manifest import read_dataset
+from decathlete.errors import DecathleteError
 from decathlete.evaluation.evaluate import evaluate
 from decathlete.evaluation.scores import Scores
 
@@ -44,13 +45,14 @@ def main() -> int:
     for cell in [] if options.table_only else missing(cells, read_results(record)):
         try:
             result = _measure(cell, options)
-        except WorkFailed as problem:
+        except (WorkFailed, DecathleteError) as problem:
             print(f"failed: {cell}\n{problem}", file=sys.stderr, flush=True)
             failed += 1
             continue
         append_result(record, result)
         print(f"{cell}: {_shown(result.structures)}", file=sys.stderr, flush=True)
     results = read_results(record)
+    options.output.mkdir(parents=True, exist_ok=True)
     (options.output / TABLE).write_text(markdown(results, plot=PLOT))
     from ladder_plot import plot  # matplotlib only now
 
@@ -63,6 +65,7 @@ def _measure(cell: Cell, options: argparse.Namespace) -> CellResult:
 
     Raises:
         WorkFailed: the program ended with an error.
+        DecathleteError: the dataset is missing, or predictions cannot be scored.
     """
     scratch = options.scratch.resolve() / cell.dataset
     prepare_data(cell.dataset, options.data.resolve(), scratch)

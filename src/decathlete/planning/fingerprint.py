@@ -163,7 +163,8 @@ def make_fingerprint(
     declared = replace(spec, cases=(), test_cases=())
     measure = partial(_measure, spec=declared, orientation=orientation, n_samples=n_samples)
     if isinstance(workers, int):
-        sizes = sizes_of_largest({i: case.images for i, case in cases.items()}, workers, spacing=spec.spacing)
+        images = {case_id: case.images for case_id, case in cases.items()}
+        sizes = sizes_of_largest(images, workers, spacing=spec.spacing, formats=spec.formats)
         workers = limit_workers(workers, {i: fingerprint_bytes(size) for i, size in sizes.items()}, doing="measure")
     done, failures = {}, {}
     for outcome in map_cases(measure, cases, workers=workers):

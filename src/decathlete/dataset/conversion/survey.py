@@ -148,7 +148,7 @@ def _survey_case(part_and_case: tuple[str, Case], *, target: Target) -> _CaseSur
     stored = [headers[path][0] for path in case.images]
     counts = _matched_counts(case, stored, target.channels)
     problems += _channel_problems(case, counts, target.channels)
-    if case.label is not None and headers[case.label][0] != 1 and not _is_grey_label(case.label):
+    if case.label is not None and headers[case.label][0] != 1 and not _is_grey_label(case.label, case):
         problems.append(f"{case.label}: contains {headers[case.label][0]} channels, a label map has one")
     for path in paths[1:]:
         differences = first.differences(headers[path][1], tolerance_mm=GRID_TOLERANCE_MM, tolerance=DIRECTION_TOLERANCE)
@@ -183,10 +183,10 @@ def _matched_counts(case: Case, stored: list[int], n_declared: int) -> list[int]
     return [len(match_channels(path, image, n_declared).array_CZYX)]
 
 
-def _is_grey_label(path: Path) -> bool:
+def _is_grey_label(path: Path, case: Case) -> bool:
     """Return whether a label map with several channels is grey that was saved as RGB."""
     try:
-        return is_picture(path) and read_label(path) is not None
+        return is_picture(path) and read_label(path, spacing=case.spacing, formats=case.formats) is not None
     except ImageError:
         return False
 

@@ -79,7 +79,9 @@ def _map(function: Callable[[HeldOutCase], Out], cases: Mapping[str, HeldOutCase
     found: dict[str, Out] = {}
     failures = {}
     if isinstance(workers, int):
-        sizes = sizes_of_largest({case_id: (case.prediction,) for case_id, case in cases.items()}, workers)
+        first = next(iter(cases.values()))  # all are of one dataset
+        predictions = {case_id: (case.prediction,) for case_id, case in cases.items()}
+        sizes = sizes_of_largest(predictions, workers, spacing=first.spacing, formats=first.formats)
         workers = limit_workers(workers, {i: score_bytes(size) for i, size in sizes.items()}, doing="post-process")
     for outcome in map_cases(function, cases, workers=workers):
         if outcome.value is None:

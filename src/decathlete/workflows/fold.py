@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -63,7 +63,7 @@ class PipelineOptions(TypedDict, total=False):
     workspace: Workspace
     plan_options: PlanOptions
     spacing: Triple | None
-    image_formats: Mapping[str, Mapping[str, Any]]
+    image_formats: Mapping[str, Mapping[str, Any]] | None
     config: TrainConfig
     adapt: bool
     predict_options: PredictOptions
@@ -103,7 +103,7 @@ class FoldPipeline:
     workspace: Workspace = Workspace()
     plan_options: PlanOptions = PlanOptions()
     spacing: Triple | None = None
-    image_formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None
     config: TrainConfig = TrainConfig()
     adapt: bool = True
     predict_options: PredictOptions = PredictOptions()
@@ -305,7 +305,7 @@ class FoldPipeline:
                 {c.id: c.images for c in cases},
                 output,
                 spacing=self.spacing,
-                kind=OutputKind(image_formats=self.image_formats),
+                kind=OutputKind(image_formats=self.image_formats or {}),
                 overwrite=self.overwrite,
                 progress=self.reporter.cases("predict"),
             )

@@ -94,7 +94,7 @@ def preprocess(
     source = None if plan_from is None else _read_source(plan_from, which, training)
     if source is not None:
         options = options_with(source, options)
-    spec = read_task(task, workspace=workspace, options=options, spacing=spacing, image_formats=image_formats or {})
+    spec = read_task(task, workspace=workspace, options=options, spacing=spacing, image_formats=image_formats)
     check_plan_options(spec, options)
     with locked_output(folder, wait_for="prepared"):
         # a cascade's data also depend on its first stage
@@ -146,7 +146,7 @@ def read_task(
     workspace: Workspace,
     options: PlanOptions,
     spacing: Triple | None,
-    image_formats: Mapping[str, Mapping[str, Any]],
+    image_formats: Mapping[str, Mapping[str, Any]] | None,
 ) -> DatasetSpec:
     """Read the manifest of a dataset as the options of the plan say.
 
@@ -161,7 +161,7 @@ def read_task(
         workspace.dataset(task),
         group_by=options.group_by,
         spacing=spacing,
-        formats=format_settings(image_formats),
+        formats=format_settings(image_formats or {}),
         annotated=None if options.annotated is None else read_annotated(options.annotated),
     )
     spec.check_formats()

@@ -87,9 +87,16 @@ def test_countless_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         _unpack(_packed(("b", b"")), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>please log in</html>" * 100, _packed()[:-30]])
-def test_a_damaged_archive_is_refused(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match="damaged, or not a zip file"):
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "damaged, or not a zip file"),
+        (_packed()[:-30], "damaged, or not a zip file"),
+        (b"<html>please log in</html>" * 100, "is a web page"),
+    ],
+)
+def test_a_damaged_archive_is_refused(content: bytes, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=problem):
         _unpack(content, tmp_path)
 
 

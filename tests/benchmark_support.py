@@ -27,5 +27,9 @@ def importable(name: str) -> Iterator[Path]:
 
 
 def _places(module: ModuleType) -> list[str]:
-    """A folder without ``__init__.py`` has no file; kept, it would still hold the modules that are forgotten."""
-    return [str(getattr(module, "__file__", "")), *map(str, getattr(module, "__path__", ()))]
+    """A folder without ``__init__.py`` has no file; kept, it would still hold the modules that are forgotten.
+
+    Only what a module holds itself counts: some make an attribute of any name.
+    """
+    own = vars(module)
+    return [str(own.get("__file__", "")), *map(str, own.get("__path__", ()))]

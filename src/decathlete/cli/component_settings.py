@@ -15,63 +15,57 @@ if TYPE_CHECKING:
 
 ENGINE, IMAGE_FORMAT = "engine", "image_format"
 
+
+def _set_option(metavar: str, text: str) -> Any:
+    """Declare ``--set`` of a command, whose help is ``text``."""
+    return typer.Option("--set", metavar=metavar, show_default=False, help=text)
+
+
 EngineSettings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="engine.SETTING=VALUE",
-        show_default=False,
-        help="Setting of the inference engine, e.g. engine.threads=2 (`decathlete components engine` lists them). Can "
+    _set_option(
+        "engine.SETTING=VALUE",
+        "Setting of the inference engine, e.g. engine.threads=2 (`decathlete components engine` lists them). Can "
         "be repeated.",
     ),
 ]
 EngineAndMetricSettings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME.SETTING=VALUE",
-        show_default=False,
-        help="Setting of a metric, e.g. nsd.tolerance_mm=2, or of the inference engine, e.g. engine.threads=2. Can be "
+    _set_option(
+        "NAME.SETTING=VALUE",
+        "Setting of a metric, e.g. nsd.tolerance_mm=2, or of the inference engine, e.g. engine.threads=2. Can be "
         "repeated.",
     ),
 ]
 EngineAndFormatSettings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME.SETTING=VALUE",
-        show_default=False,
-        help="Setting of the inference engine, e.g. engine.threads=2, or of the image format of images or label maps, "
+    _set_option(
+        "NAME.SETTING=VALUE",
+        "Setting of the inference engine, e.g. engine.threads=2, or of the image format of images or label maps, "
         "e.g. image_format.nifti.compression_level=9. Can be repeated.",
     ),
 ]
 FormatSettings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="image_format.NAME.SETTING=VALUE",
-        show_default=False,
-        help="Setting of the image format of the source or of the new files, e.g. "
+    _set_option(
+        "image_format.NAME.SETTING=VALUE",
+        "Setting of the image format of the source or of the new files, e.g. "
         "image_format.nifti.compression_level=9. Can be repeated.",
     ),
 ]
 ReadingSettings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="image_format.NAME.SETTING=VALUE",
-        show_default=False,
-        help="Setting of a plug-in's image format that changes how its files are read (`decathlete components "
+    _set_option(
+        "image_format.NAME.SETTING=VALUE",
+        "Setting of a plug-in's image format that changes how its files are read (`decathlete components "
         "image-format` lists settings). Can be repeated.",
     ),
 ]
 MetricAndFormatSettings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME.SETTING=VALUE",
-        show_default=False,
-        help="Setting of a metric, e.g. nsd.tolerance_mm=2, or of an image format that changes how its files are read, "
+    _set_option(
+        "NAME.SETTING=VALUE",
+        "Setting of a metric, e.g. nsd.tolerance_mm=2, or of an image format that changes how its files are read, "
         "image_format.NAME.SETTING=VALUE. Can be repeated.",
     ),
 ]

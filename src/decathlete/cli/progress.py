@@ -120,7 +120,7 @@ class EpochLines:
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Write the figures of an epoch in one line."""
-        dice = "" if record.mean_dice is None else f"  Dice {record.mean_dice:.3f} (best {record.best_dice:.3f})"
+        dice = f"  {record.described_dice}" if record.described_dice else ""
         sys.stderr.write(
             f"epoch {record.epoch + 1}  step {record.step}  {format_duration(record.elapsed)}  "
             f"loss {record.train_loss:.3f}{dice}  {record.patches_per_second:.1f} patches/s\n"

@@ -65,14 +65,14 @@ def _prediction(record: ModelRecord) -> str:
 
 def _member(member: MemberRecord) -> str:
     plan = member.plan
-    spacing = " × ".join("own" if value is None else f"{value:g}" for value in plan.target_spacing)
     rows = [
         ("Dataset", plan.dataset),
         ("Dimensions", f"{plan.dims}D"),
         ("Networks", str(len(member.networks))),
         *([("Previous stage", member.previous_stage)] if member.previous_stage else []),
         *_folds(member),
-        ("Target spacing, mm", spacing),
+        ("Target spacing, mm", _spacing(plan.target_spacing)),
+        *([("Coarse start, mm", _spacing(plan.coarse_start.target_spacing))] if plan.coarse_start else []),
         ("Patch size", " × ".join(map(str, plan.patch_size))),
         ("Batch size", str(plan.batch_size)),
         ("Normalisation", ", ".join(normalization.component for normalization in plan.normalization)),
@@ -80,6 +80,10 @@ def _member(member: MemberRecord) -> str:
         *_known_provenance(member.provenance),
     ]
     return f"## Member {member.name}\n\n" + _table(("Property", "Value"), rows)
+
+
+def _spacing(spacing: Sequence[float | None]) -> str:
+    return " × ".join("own" if value is None else f"{value:g}" for value in spacing)
 
 
 def _folds(member: MemberRecord) -> Iterator[tuple[str, str]]:

@@ -52,6 +52,8 @@ BATCH_RANGE: dict[int, tuple[int, int]] = {2: (8, 32), 3: (2, 8)}
 """Smallest and largest small batch."""
 SMALLEST_PATCH: dict[int, int] = {2: 64**2, 3: 20_000}
 """Voxels of the smallest patch."""
+_GRID = ("target_spacing", "median_shape", "coarse_start")
+"""Fields of a plan that differ between its own grid and that of its coarse start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +77,16 @@ def adapt_plan(plan: Plan, budget: ComputeBudget, *, warn: bool = True) -> Plan:
 
     With few steps, training does not mirror (:data:`MIRRORING_STEPS`).
 
-    Fields in ``plan.user_set`` stay as they are.
+    Fields in ``plan.user_set`` stay as they are. A plan with a coarse start is adapted on its coarse grid.
 
     Args:
         warn: log a warning if only a few steps fit.
     """
+    if plan.coarse_start is not None:
+        adapted = adapt_plan(plan.on_coarse_grid(), budget, warn=warn)
+        reasons = {field: plan.reasons[field] for field in _GRID if field in plan.reasons}
+        own = {field: getattr(plan, field) for field in _GRID}
+        return adapted.revised(**own, reasons=adapted.reasons | reasons)
     return _without_mirroring(_adapt_size(plan, budget, warn=warn), budget)
 
 
@@ -100,6 +107,7 @@ def training_steps(plan: Plan, budget: ComputeBudget) -> int:
 
 def steps_after_adaptation(plan: Plan, budget: ComputeBudget) -> int:
     """Return the estimated number of training steps in a time limit, once ``plan`` is adapted to it."""
+    plan = plan.on_coarse_grid()
     return _steps(_choose(plan, _size_of(plan), budget), budget)
 
 

@@ -7,7 +7,7 @@ resolution and the prediction of the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from decathlete.core.choices import Configuration
@@ -107,8 +107,11 @@ def _plan_low(spec: DatasetSpec, fingerprint: Fingerprint, full: Plan, options: 
         return None  # the user chose the one grid
 
     def replan(spacing: Spacing) -> Plan:
-        return plan_at(spacing, spec, fingerprint, dims=3, options=options, configuration="3d_lowres")
+        return plan_at(spacing, spec, fingerprint, dims=3, options=own, configuration="3d_lowres")
 
+    # a coarse start that the user set is that of full resolution
+    kept = tuple(text for text in options.overrides if not text.replace("-", "_").strip().startswith("coarse_start"))
+    own = replace(options, overrides=kept)
     return plan_low_resolution(full, replan=replan)
 
 

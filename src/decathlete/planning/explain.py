@@ -40,6 +40,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         ("orientation", plan.orientation, ("orientation",)),
         ("axis order", ", ".join(map(str, plan.axis_order)), ("axis_order",)),
         ("spacing", f"{format_spacing(plan.target_spacing, plan.spacing_unit)}{median}", ("target_spacing",)),
+        *([("coarse start", _coarse_start(plan), ("coarse_start",))] if plan.coarse_start else []),
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),
@@ -57,6 +58,12 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
     of_network = {plan.reasons[key]: key for key in others if key.startswith("network.")}  # each text once
     rows = [(t, value, (*keys, *of_network.values()) if t == "network" else keys) for t, value, keys in rows]
     return [*rows, *((key, "", (key,)) for key in others if not key.startswith("network."))]
+
+
+def _coarse_start(plan: Plan) -> str:
+    start = plan.coarse_start
+    assert start is not None  # for the type checker: the row is shown only with one
+    return f"{format_spacing(start.target_spacing, plan.spacing_unit)} for the first {start.share:.0%} of the training"
 
 
 def _mirroring(plan: Plan) -> str:
@@ -90,6 +97,14 @@ def times(sizes: Sequence[float]) -> str:
 def format_spacing(spacing: Sequence[float | None], unit: str = "mm") -> str:
     """Return a target spacing as ``10 × 1.5 × 1.5 mm``."""
     return " × ".join("as it is" if s is None else f"{s:.4g}" for s in spacing) + f" {unit}"
+
+
+def format_grids(plan: Plan) -> str:
+    """Return the spacing of a plan, and that of its coarse start, as ``1 × 1 × 1 mm (at first 2 × 2 × 2 mm)``."""
+    final = format_spacing(plan.target_spacing, plan.spacing_unit)
+    if plan.coarse_start is None:
+        return final
+    return f"{final} (at first {format_spacing(plan.coarse_start.target_spacing, plan.spacing_unit)})"
 
 
 def why_orientation(orientation: Orientation, *, unit: Unit = "mm") -> str:

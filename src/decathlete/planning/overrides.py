@@ -26,7 +26,7 @@ from decathlete.planning.grid import AxisOrder, Spacing
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.normalizations import NORMALIZATIONS, ChannelStatistics
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.plan import Plan
+from decathlete.planning.plan import CoarseStart, Plan
 from decathlete.planning.plan_versions import renamed_path
 from decathlete.planning.planner import make_plan
 from decathlete.planning.presets import load_preset
@@ -147,7 +147,10 @@ def override(
     data = plan.model_dump()
     for path, text in sorted(pairs, key=lambda pair: _NORMALIZATION_NAME.fullmatch(pair[0]) is None):
         _check_path(path)
-        _assign(data, path, parse_value(text), flag=_flag(path, text))
+        value = parse_value(text)
+        if path == "coarse_start" and isinstance(value, list):
+            value = {"target_spacing": value, "share": CoarseStart.model_fields["share"].default}
+        _assign(data, path, value, flag=_flag(path, text))
         if match := _NORMALIZATION_NAME.fullmatch(path):
             data["normalization"][int(match[1])] = _fit_normalization(text, int(match[1]), fingerprint)
     set_fields = {path: _flag(path, text) for path, text in pairs}
@@ -213,6 +216,8 @@ def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
     place: Any = data
     for key in parents:
         place = _entry(place, key, flag)
+        if place is None:
+            raise OptionError(f"{flag}: this plan has no {key}", remedy=f"set {key} itself first")
         if not isinstance(place, dict | list):
             raise OptionError(f"{flag}: {key} has no fields", remedy="set the field itself")
     before = _entry(place, last, flag)

@@ -7,7 +7,7 @@ first working axis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, computed_field, model_validator
@@ -62,6 +62,18 @@ class TrainingRanges(Schema):
     intensity: tuple[Range, ...]
 
 
+class CoarseStart(Schema):
+    """A coarser grid on which a training begins, with the same network, patch and batch (progressive resolution).
+
+    Attributes:
+        target_spacing: mm, working order.
+        share: share of the training after which it continues on the plan's own grid.
+    """
+
+    target_spacing: tuple[float | None, float | None, float | None]
+    share: float = Field(default=0.5, gt=0, lt=1)
+
+
 class Plan(Schema):
     """Every decision about one model of one dataset.
 
@@ -72,6 +84,7 @@ class Plan(Schema):
         preprocessing_order: order of the preprocessing steps.
         target_spacing: mm, working order; the first is ``None`` if slices keep their own distance (2D), all are
             ``None`` if nothing is resampled.
+        coarse_start: coarser grid on which the training begins; ``None``: all of it uses the plan's grid.
         spacing_unit: of every spacing and size here; ``pixel`` if the format of the images has no spacing.
         patch_size: voxels, working order: 3 numbers, or 2 in plane for a 2D model.
         mirror_axes: axes of the patch along which training mirrors at random (and test-time augmentation may flip);
@@ -108,6 +121,7 @@ class Plan(Schema):
     preprocessing_order: Order = "nnunet"
     target_spacing: tuple[float | None, float | None, float | None]
     spacing_unit: Unit = "mm"
+    coarse_start: CoarseStart | None = None
     median_shape: Shape
     patch_size: Axes
     batch_size: int = Field(ge=1)
@@ -188,6 +202,8 @@ class Plan(Schema):
             problems.append(f"target_spacing of {of}, or none")
         if any(s is not None and s <= 0 for s in self.target_spacing):
             problems.append(f"target_spacing must be positive, it is {self.target_spacing}")
+        if self.coarse_start is not None:
+            problems += self._coarse_start_problems(self.coarse_start)
         if len(self.normalization) != len(self.channels):
             problems.append(f"normalization needs {len(self.channels)} entries, one per channel")
         if self.network.in_channels != self.n_inputs:
@@ -198,10 +214,36 @@ class Plan(Schema):
             raise ValueError("; ".join(problems))
         return self
 
+    def _coarse_start_problems(self, start: CoarseStart) -> Iterator[str]:
+        own, coarse = self.target_spacing, start.target_spacing
+        unset = tuple(s is None for s in own)
+        if tuple(s is None for s in coarse) != unset or all(unset):
+            yield "coarse_start needs a spacing for the axes that target_spacing resamples, and for no others"
+        elif any(new < old for old, new in zip(own, coarse, strict=True) if old is not None and new is not None):
+            yield f"coarse_start {coarse} must not be finer than target_spacing {own} along any axis"
+        elif own == coarse:
+            yield f"coarse_start {coarse} must be coarser than target_spacing"
+
     @property
     def digest(self) -> str:
         """Digest of every decision, without the reasons. It does not change with the version of the schema."""
         return value_digest(digest_form(self.model_dump(mode="json")))
+
+    def on_coarse_grid(self) -> Self:
+        """Return the plan of the first part of a training; the plan itself if all of it uses one grid."""
+        if self.coarse_start is None:
+            return self
+        reasons = dict(self.reasons)
+        reasons["target_spacing"] = reasons.pop("coarse_start", "the coarse grid on which a training begins")
+        return self.at_spacing(self.coarse_start.target_spacing).revised(reasons=reasons)
+
+    def at_spacing(self, spacing: tuple[float | None, float | None, float | None]) -> Self:
+        """Return a copy on another grid (mm, working order), with the same network, patch and batch."""
+        first, second, third = (
+            size if old is None or new is None else max(round(size * old / new), 1)
+            for size, old, new in zip(self.median_shape, self.target_spacing, spacing, strict=True)
+        )
+        return self.revised(target_spacing=spacing, median_shape=(first, second, third), coarse_start=None)
 
     def with_codes(self, codes: Mapping[str, StructureCode]) -> Self:
         """Return a copy with the codes of those structures that it has."""

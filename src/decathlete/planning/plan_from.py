@@ -10,7 +10,7 @@ from decathlete.core.registry import ComponentSettings
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning.architectures import NETWORK_OPTIONS, option_flag
-from decathlete.planning.explain import format_spacing, set_by, times
+from decathlete.planning.explain import format_grids, set_by, times
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import override
@@ -97,9 +97,10 @@ def plan_from(
 def _with_decisions(own: Plan, source: Plan, option: str) -> Plan:
     network = source.network.revised(in_channels=own.network.in_channels, out_channels=own.network.out_channels)
     known = _known_channels(own, source)
-    reused = {*REUSED_FIELDS, *(f"normalization.{own.channels.index(name)}" for name in known)}
+    fields = {*REUSED_FIELDS, *(["coarse_start"] if source.coarse_start else [])}
+    reused = {*fields, *(f"normalization.{own.channels.index(name)}" for name in known)}
     reasons = {field: why for field, why in own.reasons.items() if field.partition(".")[0] != "network"}
-    explained = {*REUSED_FIELDS, "orientation", "preprocessing_order", "network.strides"} - {"network"}
+    explained = {*fields, "orientation", "preprocessing_order", "network.strides"} - {"network"}
     reasons |= {field: set_by(option) for field in sorted(explained)}
     if known:
         planned = f"; {reasons['normalization']}" if len(known) < len(own.channels) else ""
@@ -107,6 +108,7 @@ def _with_decisions(own: Plan, source: Plan, option: str) -> Plan:
     return own.revised(
         axis_order=source.axis_order,
         target_spacing=source.target_spacing,
+        coarse_start=source.coarse_start,
         patch_size=source.patch_size,
         batch_size=source.batch_size,
         network=network,
@@ -135,7 +137,7 @@ def _describe(plan: Plan, own: Plan, source: Plan, origin: str) -> Iterator[str]
         "network": f"network ({plan.network.architecture})",
         "patch_size": f"patch {times(plan.patch_size)}",
         "batch_size": f"batch {plan.batch_size}",
-        "target_spacing": f"spacing {format_spacing(plan.target_spacing, plan.spacing_unit)}",
+        "target_spacing": f"spacing {format_grids(plan)}",
         "axis_order": f"order of the axes {', '.join(map(str, plan.axis_order))}",
         "resampling": "resampling",
     }

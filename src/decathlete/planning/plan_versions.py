@@ -75,6 +75,8 @@ def digest_form(data: Mapping[str, Any]) -> dict[str, Any]:
     data = {name: value for name, value in data.items() if name not in _WITHOUT_EFFECT}
     if data.get("previous_stage", "") is None:  # the only value of older releases
         del data["previous_stage"]
+    if data.get("coarse_start", "") is None:  # the only value of older releases
+        del data["coarse_start"]
     if data.get("spacing_unit") == "mm":  # the only unit of older releases
         del data["spacing_unit"]
     names = [settings["name"] for settings in data.get("normalization", ())]

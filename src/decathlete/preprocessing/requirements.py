@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -19,6 +19,7 @@ from decathlete.planning.fingerprint import CaseFingerprint, Fingerprint
 from decathlete.planning.grid import permute
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.resample import resampled_shape
+from decathlete.preprocessing.store import COARSE_START
 
 
 def limit_preparation(
@@ -26,18 +27,26 @@ def limit_preparation(
 ) -> Workers:
     """Check that the prepared cases fit on the disk; return how many of them fit into memory at a time.
 
+    With a coarse start, the cases on its grid, which are prepared later, must fit too.
+
     Cases that are in ``folder`` already need no further space, even if they are prepared again.
 
     Raises:
         OutputError: the disk of ``folder`` has too little free space, even if the data are compressed well.
     """
     sizes = prepared_sizes(spec, plan, fingerprint)
-    new = [size for case, size in sizes.items() if not (folder / "cases" / case).exists()]
+    new = _new_sizes(sizes, folder)
+    if plan.coarse_start is not None:
+        new += _new_sizes(prepared_sizes(spec, plan.on_coarse_grid(), fingerprint), folder / COARSE_START)
     needed_for = f"for {len(new)} prepared cases"
     remedy = "free disk space, or choose a folder on another disk (--prepared)"
     require_disk_space(folder, stored_bytes(new), needed_for=needed_for, remedy=remedy)
     warn_of_disk_space(folder, stored_bytes(new, share=USUAL_STORED_SHARE), needed_for=needed_for)
     return limit_workers(workers, {case: prepare_bytes(size) for case, size in sizes.items()}, doing="prepare")
+
+
+def _new_sizes(sizes: Mapping[str, CaseSize], folder: Path) -> list[CaseSize]:
+    return [size for case, size in sizes.items() if not (folder / "cases" / case).exists()]
 
 
 def prepared_sizes(spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint) -> dict[str, CaseSize]:

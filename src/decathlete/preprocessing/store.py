@@ -5,6 +5,7 @@ FOLDER/cases/ID/image.b2nd        float32 CZYX, chunked and compressed (blosc2)
                 label.b2nd        uint8 ZYX class indices
                 foreground.npz    class index -> flat places in the label
                 case.json         the way back, what made it, size and CRC-32 of each file
+FOLDER/coarse_start/...           the same cases on the coarser grid on which the training begins, if the plan has one
 
 A file is compared with its CRC-32 before its first read in a process, and when `decathlete preprocess` runs again. The
 JSON files contain the CRC-32 of their own text.
@@ -38,6 +39,8 @@ STORE_VERSION = 1
 CASE_VERSION: Literal[2] = 2
 """Of ``case.json``."""
 IMAGE, LABEL, FOREGROUND = "image.b2nd", "label.b2nd", "foreground.npz"
+COARSE_START = "coarse_start"
+"""Subfolder with the store of the coarse grid on which a training begins."""
 
 
 class StoreSource(Schema):
@@ -267,6 +270,23 @@ class PreparedStore:
             source=source,
             cases=cases,
         )
+
+    def open_coarse_start(self) -> PreparedStore:
+        """Open the same cases on the coarse grid on which a training begins.
+
+        Raises:
+            StoreError: they were not prepared, are damaged, or were made from other files or by another plan.
+        """
+        coarse = PreparedStore.open(self.folder / COARSE_START)
+        made_from = [(store.source.dataset_digest, store.case_ids, store.splits) for store in (self, coarse)]
+        if made_from[0] != made_from[1] or coarse.plan.digest != self.plan.on_coarse_grid().digest:
+            raise StoreError(
+                "was not prepared together with the data of the folder around it",
+                where=coarse.folder,
+                remedy=AGAIN,
+                code="E-STORE-DAMAGED",
+            )
+        return coarse
 
     @property
     def case_ids(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from decathlete.planning.plan_versions import digest_form
 from decathlete.preprocessing.prepared import PreparedCase
 from decathlete.preprocessing.store import (
     CASE_VERSION,
+    COARSE_START,
     FOREGROUND,
     IMAGE,
     LABEL,
@@ -60,7 +61,7 @@ _PREPARATION = (
     "foreground_channel", "foreground_rule", "resampling", "previous_stage",
 )  # fmt: skip
 """Fields of the plan that the prepared arrays depend on; the others (patch, network, ...) may differ for one store."""
-_CONTENT = ("plan.json", "fingerprint.json", "splits.json", "source.json", "cases")
+_CONTENT = ("plan.json", "fingerprint.json", "splits.json", "source.json", "cases", COARSE_START)
 
 
 def preparation_digest(plan: Plan) -> str:
@@ -136,9 +137,14 @@ def _find_obstacle(folder: Path, cases: Sequence[Case], plan: Plan, splits: Spli
         if not _contains_only(folder / "cases", cases, plan):
             return "contains data prepared by a plan that cannot be read"
     else:
-        if preparation_digest(found) != preparation_digest(plan):
+        if _grids(found) != _grids(plan):
             return "contains data prepared by another plan"
     return _other_split(folder, splits)
+
+
+def _grids(plan: Plan) -> tuple[str, str]:
+    """Return the digests of the preparation on the plan's grid and on that of its coarse start."""
+    return preparation_digest(plan), preparation_digest(plan.on_coarse_grid())
 
 
 def _is_hidden_or_empty(path: Path) -> bool:

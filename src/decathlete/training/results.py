@@ -156,8 +156,8 @@ def _number(provenance: Mapping[str, JsonValue], name: str) -> float | None:
 
 
 def _last_dice(state: RunState) -> float | None:
-    """Return the mean Dice of the last validation; ``None`` if there was none."""
-    dice = [record.mean_dice for record in state.history if record.mean_dice is not None]
+    """Return the mean Dice of the last validation on the grid of the model; ``None`` if there was none."""
+    dice = [e.mean_dice for e in state.history if e.mean_dice is not None and e.coarse == state.coarse]
     return dice[-1] if dice else None
 
 
@@ -178,18 +178,19 @@ def _save_bundle(
         provenance[STOPPED_AT] = round(stopped_at, 4)
     if kind == "final":
         _remove_derived(folder)
+    plan = task.plan.on_coarse_grid() if state.coarse else task.plan  # of a training that ended during its beginning
     member = TrainedMember(
-        plan=task.plan,
+        plan=plan,
         networks=[weights],
-        name=f"{task.plan.configuration_name}_fold_{record.fold}",
+        name=f"{plan.configuration_name}_fold_{record.fold}",
         folds=[str(record.fold)],
-        mirror_axes=task.augmentation.mirror_axes(task.plan.dims),
+        mirror_axes=task.augmentation.mirror_axes(plan.dims),
         weights=kind,
         provenance=_keep_circumstances(provenance, folder),
         previous_stage=stages[0].name if stages else None,
         components=training_origins(task.config, task.augmentation),
     )
-    ModelBundle.save(folder, [*stages, member], postprocessing=planned_postprocessing(task.plan), overwrite=True)
+    ModelBundle.save(folder, [*stages, member], postprocessing=planned_postprocessing(plan), overwrite=True)
 
 
 def _remove_derived(model: Path) -> None:

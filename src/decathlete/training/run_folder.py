@@ -72,6 +72,17 @@ def check_plan(plan: Plan, store: PreparedStore) -> None:
             where=store.folder,
             remedy="preprocess with this plan, or change only the network, patch_size and batch_size",
         )
+    if plan.coarse_start is None:
+        return
+    prepared = store.plan.coarse_start
+    if prepared is None or prepared.target_spacing != plan.coarse_start.target_spacing:
+        raise PlanError(
+            f"the training is to begin on a grid of {plan.coarse_start.target_spacing}, and the data were "
+            f"{'not prepared on a coarse grid' if prepared is None else f'prepared on {prepared.target_spacing}'}",
+            where=store.folder,
+            remedy="use `decathlete preprocess` with this coarse_start, or leave it out",
+        )
+    store.open_coarse_start()
 
 
 def split(store: PreparedStore, fold: Fold) -> tuple[tuple[str, ...], tuple[str, ...]]:

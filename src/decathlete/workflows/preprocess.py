@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from decathlete.planning.plan import Plan
 from decathlete.planning.plan_from import options_with
 from decathlete.planning.plan_from import plan_from as derive_plan
 from decathlete.preprocessing.run import preprocess as prepare_store
-from decathlete.preprocessing.store import PreparedStore, StoreSource
+from decathlete.preprocessing.store import COARSE_START, PreparedStore, StoreSource
 from decathlete.workflows.plan_options_check import check_plan_options
 from decathlete.workflows.workspace import Workspace, folder_name
 
@@ -127,17 +128,38 @@ def preprocess(
         if on_plan:
             on_plan(plan)
         splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
-        return prepare_store(
-            spec,
+        return _prepare_grids(
+            partial(
+                prepare_store,
+                spec,
+                fingerprint=fingerprint,
+                splits=splits,
+                previous_stage=_predictions_of_first_stage(plan, workspace, task, splits),
+                workers=workers,
+                overwrite=overwrite,
+            ),
             plan,
             folder,
-            fingerprint=fingerprint,
-            splits=splits,
-            previous_stage=_predictions_of_first_stage(plan, workspace, task, splits),
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
+            progress,
         )
+
+
+def _prepare_grids(
+    prepare: Callable[..., PreparedStore], plan: Plan, folder: Path, progress: CaseProgress | None
+) -> PreparedStore:
+    """Prepare every case on the plan's grid, and on the coarser grid on which a training begins, if it has one."""
+    if plan.coarse_start is None:
+        return prepare(plan, folder, progress=progress)
+    store = prepare(plan, folder, progress=_part_of_two(progress, 0))
+    prepare(plan.on_coarse_grid(), folder / COARSE_START, progress=_part_of_two(progress, 1))
+    return store
+
+
+def _part_of_two(progress: CaseProgress | None, part: int) -> CaseProgress | None:
+    """Return the progress of one of two passes over all cases."""
+    if progress is None:
+        return None
+    return lambda done, total, case_id: progress(part * total + done, 2 * total, case_id)
 
 
 def read_task(
@@ -248,6 +270,8 @@ def _recorded_plan(folder: Path) -> Plan | None:
 def _finished_store(folder: Path, spec: DatasetSpec) -> PreparedStore | None:
     try:
         store = PreparedStore.open(folder)
+        if store.plan.coarse_start is not None:
+            store.open_coarse_start()
         unchanged = StoreSource.load(folder / "source.json").dataset_digest == spec.digest()
     except DecathleteError:
         return None

@@ -39,6 +39,7 @@ def draw_losses(logs: Logs) -> str:
     figure, axes = _make_axes("Loss")
     _draw_line(axes, logs.epochs, [e.train_loss for e in logs.epochs], "training", CLASS_COLOURS[1])
     _draw_line(axes, logs.epochs, [e.val_loss for e in logs.epochs], "validation", CLASS_COLOURS[0])
+    _mark_coarse_start(axes, logs)
     _draw_legend(axes)
     return _to_svg(figure, "Training and validation loss over epochs")
 
@@ -52,6 +53,7 @@ def draw_dice(logs: Logs) -> str:
     _draw_line(axes, logs.epochs, [e.mean_dice for e in logs.epochs], "mean", _INK, width=2.2)
     top = axes.get_ylim()[1]
     axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(1.0, top))
+    _mark_coarse_start(axes, logs)
     _draw_legend(axes)
     return _to_svg(figure, "Validation Dice per class over epochs")
 
@@ -135,6 +137,13 @@ def _draw_line(
     axes.plot(x, y, color=colour, linewidth=width, label=name, marker=marker, solid_capstyle="round")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+
+
+def _mark_coarse_start(axes: Axes, logs: Logs) -> None:
+    """Mark with a dashed line where the training left the coarse grid: values on its two sides do not compare."""
+    n_coarse = sum(e.coarse for e in logs.epochs)
+    if n_coarse:
+        axes.axvline(n_coarse + 0.5, color=_MUTED, linewidth=1.2, linestyle="--", label="end of the coarse grid")
 
 
 def _draw_legend(axes: Axes) -> None:

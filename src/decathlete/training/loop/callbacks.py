@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 from decathlete.training.distributed import collectives as ranks
 from decathlete.training.loop.checkpoint import save_checkpoint
 from decathlete.training.loop.module import SegmentationModule
-from decathlete.training.loop.task import TrainTask
 from decathlete.training.loop.validation import Validation, Validator, choose_evenly
 from decathlete.training.reporting.curves import Curves
 from decathlete.training.reporting.progress import TrainingProgress
@@ -60,13 +59,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
     def __init__(self, progress: TrainingProgress) -> None:
         self._progress: list[TrainingProgress] = [progress]
         self._curves: Curves | None = None
-        self._validator: Validator | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:  # noqa: ARG002
-        """Make the validator, in the training process only."""
-        task: TrainTask = pl_module.task
-        if task.val_ids and task.config.validation.cases:
-            self._validator = pl_module.validator()
+        self._validators: dict[bool, Validator] = {}  # by whether they validate on the coarse grid
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Open the loggers, once the module has been restored."""
@@ -120,10 +113,11 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
 
     def _close(self, module: SegmentationModule, validation: Validation | None, trained_s: float) -> None:
         state = module.state
-        if state.update_best(validation.mean_dice if validation else None) and ranks.rank() == 0:
+        mean_dice = validation.mean_dice if validation and not state.coarse else None
+        if state.update_best(mean_dice) and ranks.rank() == 0:
             content = {"ema": module.ema.state_dict(), "epoch": state.epoch, "mean_dice": state.best_dice}
             save_checkpoint(module.task.best_checkpoint, content)
-        if module.schedule.plateau is not None and validation and validation.mean_dice is not None:
+        if module.schedule.plateau is not None and mean_dice is not None:
             factor, patience = module.schedule.plateau
             state.lower_on_plateau(factor=factor, patience=patience)
         loss, trained_s = self._means(module, trained_s)
@@ -142,6 +136,7 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
             best_epoch=state.best_epoch,
             patches_per_second=state.steps_in_epoch * module.task.plan.batch_size * ranks.world_size() / trained_s,
             skipped_steps=state.skipped_in_epoch,
+            coarse=state.coarse,
         )
         state.close_epoch(record, elapsed_s=elapsed_s)
         if ranks.rank() == 0:
@@ -157,7 +152,8 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
 
     def _validate(self, module: SegmentationModule) -> Validation | None:
         """Validate the averaged weights, if that is due; an interrupted validation sets ``module.state.stopped_by``."""
-        state, validator = module.state, self._validator
+        state = module.state
+        validator = self._validator(module)
         if validator is None or not state.steps_in_epoch or not module.budget.validation_due(state):
             return None
         if state.epoch < module.task.config.validation.skip_first and not module.budget.finished(state):
@@ -173,6 +169,15 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
         if result is None:
             module.state.stopped_by = int(number)
         return result
+
+    def _validator(self, module: SegmentationModule) -> Validator | None:
+        """Return the validator of the open epoch's grid, made in the training process; ``None`` without validation."""
+        task, coarse = module.task, module.state.coarse
+        if not task.val_ids or not task.config.validation.cases:
+            return None
+        if coarse not in self._validators:
+            self._validators[coarse] = module.validator(coarse=coarse)
+        return self._validators[coarse]
 
     @staticmethod
     def _plan_validation(module: SegmentationModule, validator: Validator) -> None:

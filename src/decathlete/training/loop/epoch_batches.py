@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from decathlete.augmentation.batch import RawBatch
@@ -21,18 +22,31 @@ class EpochBatches:
     def __init__(self, module: SegmentationModule) -> None:
         self._module = module
         self._batches: Iterator[RawBatch] | None = None
+        self._coarse = False  # grid of these batches
 
     def __len__(self) -> int:
         return UNENDING
 
     def __iter__(self) -> Iterator[RawBatch]:
         module = self._module
+        module.choose_grid()
+        if self._coarse != module.state.coarse:
+            self._batches, self._coarse = None, module.state.coarse
         while not self._paused():
             if self._batches is None:
-                self._batches = iter(make_loader(module.task, module.device, first_step=module.state.step))
-            yield next(self._batches)
+                self._batches = iter(self._make_batches())
+                batch = next(self._batches)
+                module.restart_step_time()
+                yield batch
+            else:
+                yield next(self._batches)
         if self._ended():
             self._batches = None  # no more are wanted: ends the readers
+
+    def _make_batches(self) -> Iterable[RawBatch]:
+        module = self._module
+        store = module.task.store_of(coarse=self._coarse)
+        return make_loader(replace(module.task, store=store), module.device, first_step=module.state.step)
 
     def _paused(self) -> bool:
         module = self._module

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +43,8 @@ from decathlete.training.objective.optimizer_steps import (
     set_learning_rate,
 )
 from decathlete.training.pretrained import freeze_stages, load_pretrained
+
+log = logging.getLogger(__name__)
 
 MOST_SKIPPED_IN_A_ROW = 100
 _PARTS = ("state", "network", "ema", "optimizer", "scaler")
@@ -117,7 +121,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> None:
         """Start timing the next step."""
-        self._ticked_s = self.clock.elapsed()
+        self.restart_step_time()
 
     def transfer_batch_to_device(self, batch: RawBatch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Augment a batch on the device."""
@@ -213,11 +217,30 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def _scaler(self) -> torch.amp.GradScaler | None:
         return getattr(self.trainer.precision_plugin, "scaler", None)
 
-    def validator(self) -> Validator:
-        """Make the validator of held-out cases, with this training's precision, loss and device."""
+    def choose_grid(self) -> None:
+        """Choose the grid of an epoch that begins; an epoch that was begun before a resumption keeps its grid."""
+        plan, state = self.task.plan, self.state
+        if plan.coarse_start is None or state.steps_in_epoch or self.finishing is not None:
+            return
+        if state.choose_grid(plan.coarse_start.share, n_epochs=self.task.config.n_epochs):
+            coarse = plan.on_coarse_grid()
+            state.leave_coarse_grid(times_larger=prod(plan.median_shape) / prod(coarse.median_shape))
+            if ranks.rank() == 0:
+                log.info("the coarse start is over: the training continues on the plan's own grid")
+
+    def restart_step_time(self) -> None:
+        """Time the next step from now on: what came before it is no part of a usual step."""
+        self._ticked_s = self.clock.elapsed()
+
+    def validator(self, *, coarse: bool) -> Validator:
+        """Make the validator of held-out cases, with this training's precision, loss and device.
+
+        Args:
+            coarse: validate on the coarse grid on which the training begins.
+        """
         task = self.task
         return Validator(
-            PreparedStore.open(task.store),
+            PreparedStore.open(task.store_of(coarse=coarse)),
             task.plan,
             self.loss,
             window=task.config.validation.window,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -29,6 +30,7 @@ class RunState:
         epoch_start_step, epoch_start_s: step and elapsed seconds at which the open epoch began.
         elapsed_s: seconds inside ``train``, those before a resumption included.
         progress: 0..1, never falling.
+        coarse: whether the open epoch uses the coarse grid on which the plan lets the training begin.
         step_s: duration of recent steps, an upper estimate, seconds.
         skipped: steps skipped in all, in the open epoch and in a row.
         val_cases: held-out cases swept at each validation; ``None`` until the first with a time budget.
@@ -49,6 +51,7 @@ class RunState:
     epoch_start_s: float = 0.0
     elapsed_s: float = 0.0
     progress: float = 0.0
+    coarse: bool = False
     step_s: float = 0.0
     loss_sum: float = 0.0
     loss_count: int = 0
@@ -87,6 +90,22 @@ class RunState:
         if not validated:
             return []
         return [name for name, dice in validated[-1].items() if dice is not None and dice < UNLEARNED_DICE]
+
+    def choose_grid(self, share: float, *, n_epochs: int) -> bool:
+        """Choose the grid of an epoch that begins: the coarse one if it ends within the ``share`` of the coarse start.
+
+        Returns:
+            Whether the training has left the coarse grid.
+        """
+        before = self.coarse
+        end = (math.floor(self.progress * n_epochs + 1e-6) + 1) / n_epochs  # an epoch of a time limit begins a bit late
+        self.coarse = end <= share + 1e-6
+        return before and not self.coarse
+
+    def leave_coarse_grid(self, *, times_larger: float) -> None:
+        """Expect validations of cases with so many times more voxels; which cases are validated is chosen anew."""
+        self.val_cases = None
+        self.val_cost_s *= times_larger
 
     def count_step(self, loss: float | None) -> None:
         """Count a step made with ``loss``, or skipped (``None``)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.loading.loaders import LOADERS
 from decathlete.planning.plan import Plan
+from decathlete.preprocessing.store import COARSE_START
 from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import Hardware
 
@@ -45,6 +46,10 @@ class TrainTask:
     log_level: int
     clock: Callable[[], float] = time.monotonic
     previous_stage: tuple[Path, ...] = ()
+
+    def store_of(self, *, coarse: bool) -> Path:
+        """Return the folder of the prepared data on the coarse grid of the beginning, or on the plan's own."""
+        return self.store / COARSE_START if coarse else self.store
 
     @property
     def augmentation(self) -> AugmentationConfig:

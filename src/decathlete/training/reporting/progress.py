@@ -31,7 +31,7 @@ class LogProgress:
 
     def on_epoch(self, record: EpochRecord) -> None:
         """Log the epoch's figures."""
-        dice = "" if record.mean_dice is None else f", Dice {record.mean_dice:.4f} (best {record.best_dice or 0:.4f})"
+        dice = f", {record.described_dice}" if record.described_dice else ""
         log.info(
             "epoch %d: step %d, loss %.4f%s, %.1f patches/s",
             record.epoch,

@@ -37,6 +37,7 @@ class EpochRecord(Schema):
             a case without the class in truth and prediction does not count; ``None`` if no case counts.
         patches_per_second: of training, validation left out.
         skipped_steps: of this epoch, for a loss or gradient that was not finite.
+        coarse: whether it used the coarse grid on which the training begins: its Dice is of that grid, and no best one.
     """
 
     epoch: int
@@ -52,6 +53,15 @@ class EpochRecord(Schema):
     best_epoch: int | None = None
     patches_per_second: float
     skipped_steps: int = 0
+    coarse: bool = False
+
+    @property
+    def described_dice(self) -> str:
+        """Mean Dice of the validation with the best so far, as in ``Dice 0.812 (best 0.830)``; empty without one."""
+        if self.mean_dice is None:
+            return ""
+        compared = "coarse grid" if self.best_dice is None else f"best {self.best_dice:.3f}"
+        return f"Dice {self.mean_dice:.3f} ({compared})"
 
 
 class Logs(Schema):

@@ -88,3 +88,35 @@ def test_unlearned_structures_are_those_of_the_last_validation():
     state = RunState(history=[record(0).revised(dice={"liver": 0.01}), last, record(2).revised(dice={})])
     assert state.unlearned_structures() == ["vein", "bile"]
     assert RunState().unlearned_structures() == []
+
+
+def test_epochs_that_end_within_the_coarse_start_use_the_coarse_grid():
+    state = RunState()
+    grids, left = [], []
+    for epoch in range(8):
+        state.progress = epoch / 8
+        left.append(state.choose_grid(0.5, n_epochs=8))
+        grids.append(state.coarse)
+    assert grids == [True] * 4 + [False] * 4
+    assert left == [False] * 4 + [True] + [False] * 3
+
+
+def test_epochs_of_a_time_limit_begin_a_little_late():
+    state, grids = RunState(), []
+    for epoch in range(20):
+        state.progress = epoch / 20 + 0.01
+        state.choose_grid(0.5, n_epochs=20)
+        grids.append(state.coarse)
+    assert grids == [True] * 10 + [False] * 10
+
+
+def test_larger_cases_are_expected_to_take_longer():
+    state = RunState(val_cases=3, val_cost_s=2.0)
+    state.leave_coarse_grid(times_larger=4.0)
+    assert (state.val_cases, state.val_cost_s) == (None, 8.0)
+
+
+def test_a_training_of_one_epoch_has_no_coarse_start():
+    state = RunState()
+    assert not state.choose_grid(0.5, n_epochs=1)
+    assert not state.coarse

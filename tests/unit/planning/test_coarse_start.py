@@ -1,0 +1,83 @@
+"""A plan with a coarse start: two grids, one network."""
+
+from __future__ import annotations
+
+import pytest
+from made_up import made_up_plan
+
+from decathlete.errors import OptionError
+from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
+from decathlete.planning.compute_budget import ComputeBudget
+from decathlete.planning.explain import explain
+from decathlete.planning.overrides import override
+from decathlete.planning.plan import CoarseStart, Plan
+
+MINUTES = ComputeBudget(device="cpu", max_time_s=300, threads=2, arithmetic="bf16")
+
+
+@pytest.fixture
+def plan() -> Plan:
+    full = made_up_plan(shape=(160, 192, 160), spacing=(1, 1, 1))
+    return full.revised(coarse_start=CoarseStart(target_spacing=(2, 2, 2)))
+
+
+def test_the_coarse_grid_differs_in_spacing_and_size_alone(plan):
+    coarse = plan.on_coarse_grid()
+    assert (coarse.target_spacing, coarse.median_shape, coarse.coarse_start) == ((2, 2, 2), (80, 96, 80), None)
+    assert coarse.at_spacing((1, 1, 1)).digest == plan.revised(coarse_start=None).digest
+    assert coarse.on_coarse_grid() is coarse
+
+
+def test_slices_keep_their_own_distance_on_both_grids():
+    plan = made_up_plan(dims=2, shape=(10, 200, 200), spacing=(8, 1, 1))
+    coarse = plan.at_spacing((None, 2, 2))
+    assert (coarse.target_spacing, coarse.median_shape) == ((None, 2, 2), (10, 100, 100))
+
+
+def test_plans_without_one_keep_their_digest(plan):
+    without = plan.revised(coarse_start=None)
+    values = without.model_dump(mode="json")
+    del values["coarse_start"]
+    assert Plan.model_validate(values).digest == without.digest
+    assert plan.digest != without.digest
+
+
+def test_a_plan_is_adapted_to_the_time_on_its_coarse_grid(plan):
+    adapted, coarse = adapt_plan(plan, MINUTES), adapt_plan(plan.on_coarse_grid(), MINUTES)
+    for field in ("patch_size", "batch_size", "network", "mirror_axes"):
+        assert getattr(adapted, field) == getattr(coarse, field), field
+    for field in ("target_spacing", "median_shape", "coarse_start"):
+        assert getattr(adapted, field) == getattr(plan, field), field
+    assert steps_after_adaptation(plan, MINUTES) == training_steps(coarse, MINUTES)
+    assert adapted.patch_size != adapt_plan(plan.revised(coarse_start=None), MINUTES).patch_size
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("0.5,2,2", "must not be finer"),
+        ("1,1,1", "must be coarser"),
+        ("none,2,2", "needs a spacing for the axes"),
+        ("2,2", "coarse_start.target_spacing"),
+        ("yes", "coarse_start"),
+    ],
+)
+def test_a_coarse_start_that_makes_no_sense_is_rejected(value, problem):
+    with pytest.raises(OptionError, match=problem):
+        override(made_up_plan(spacing=(1, 1, 1)), [f"coarse_start={value}"])
+
+
+def test_the_user_sets_the_grid_its_share_or_none():
+    plan = override(made_up_plan(spacing=(1, 1, 1)), ["coarse_start=1,2,2"])
+    assert plan.coarse_start == CoarseStart(target_spacing=(1, 2, 2), share=0.5)
+    assert plan.user_set == {"coarse_start": "--set coarse_start=1,2,2"}
+    assert override(plan, ["coarse_start.share=0.25"]).coarse_start.share == 0.25
+    assert override(plan, ["coarse_start=none"]).coarse_start is None
+    with pytest.raises(OptionError, match="less than 1"):
+        override(plan, ["coarse_start.share=1"])
+
+
+def test_the_plan_in_words_names_both_grids(plan):
+    text = explain(plan)
+    assert "spacing       1 × 1 × 1 mm" in text
+    assert "coarse start  2 × 2 × 2 mm for the first 50% of the training" in text

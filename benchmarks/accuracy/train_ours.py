@@ -37,7 +37,9 @@ def main() -> None:
         {
             "scores": str(result.folder / "scores.json"),
             "minutes_in_all": (time.perf_counter() - began) / 60,
-            "notes": {name: record["plan"][name] for name in ("target_spacing", "patch_size", "batch_size")},
+            "notes": {
+                name: record["plan"][name] for name in ("target_spacing", "coarse_start", "patch_size", "batch_size")
+            },
         }
     )
 

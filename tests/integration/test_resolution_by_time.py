@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 
+from decathlete.errors import OutputError, StoreError
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.options import PlanOptions
+from decathlete.preprocessing.store import COARSE_START, PreparedStore
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
+from decathlete.workflows import preprocess as preprocess_module
 from decathlete.workflows import resolution
 from decathlete.workflows.preprocess import preprocess
 from decathlete.workflows.workspace import Workspace
@@ -39,15 +43,17 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_short_time_prepares_a_coarser_grid_that_later_runs_keep(prepare, caplog):
     short = prepare(MINUTE)
     spacing = short.plan.target_spacing
-    assert min(spacing) > 1
-    assert short.plan.median_shape[0] == round(72 / spacing[0])
-    assert "coarser than full resolution" in short.plan.reasons["target_spacing"]
+    coarse = short.plan.coarse_start.target_spacing
+    assert min(coarse) > min(spacing) >= 1
+    assert short.plan.on_coarse_grid().median_shape[0] == round(72 / coarse[0])
+    assert "labels keep a Dice of" in short.plan.reasons["coarse_start"]
     assert short.plan.user_set == {}
     with caplog.at_level(logging.WARNING):
         assert prepare(MINUTE).plan == short.plan
         assert caplog.text == ""
         for options in ({}, {"reuse": True}):
-            assert prepare(MONTH, **options).plan.target_spacing == spacing
+            kept = prepare(MONTH, **options).plan
+            assert (kept.target_spacing, kept.coarse_start) == (spacing, short.plan.coarse_start)
     assert caplog.text.count("prepare them again with --overwrite") == 2
     assert prepare(MONTH, overwrite=True).plan.target_spacing == FULL
 
@@ -69,3 +75,73 @@ def test_measured_ceilings_are_kept_until_the_dataset_changes(prepare, monkeypat
     (first.folder.parent / "ceilings_3d.json").write_text("damaged")
     with pytest.raises(AssertionError, match="measured again"):
         prepare(MINUTE, overwrite=True)
+
+
+def test_every_case_is_prepared_on_both_grids(prepare, caplog):
+    store = prepare(MINUTE)
+    coarse = store.open_coarse_start()
+    assert coarse.plan == store.plan.on_coarse_grid()
+    assert coarse.case_ids == store.case_ids
+    assert (coarse.splits, coarse.plan.coarse_start) == (store.splits, None)
+    for case_id in store.case_ids:
+        shapes = [of.case(case_id).shape for of in (store, coarse)]
+        ratio = coarse.plan.target_spacing[0] / store.plan.target_spacing[0]
+        assert shapes[0] == pytest.approx([n * ratio for n in shapes[1]], abs=1.5)
+    missing = next((coarse.folder / "cases").iterdir())
+    shutil.rmtree(missing)
+    with pytest.raises(StoreError, match=missing.name):
+        store.open_coarse_start()
+    assert prepare(MINUTE, reuse=True).open_coarse_start().case(missing.name).shape
+
+
+def test_progress_counts_both_grids(prepare):
+    heard = []
+    prepare(MINUTE, progress=lambda done, total, case_id: heard.append((done, total)))
+    assert heard == [(done, 10) for done in range(1, 11)]
+
+
+def test_another_coarse_grid_is_not_mixed_with_the_prepared_one(prepare):
+    def at(coarse):
+        return PlanOptions(overrides=("target_spacing=1.5,1.5,1.5", f"coarse_start={coarse}"))
+
+    first = prepare(None, options=at("3,3,3"))
+    assert first.plan.coarse_start.target_spacing == (3, 3, 3)
+    for other in ("2,2,2", "none"):
+        with pytest.raises(OutputError, match="another plan"):
+            prepare(None, options=at(other))
+    assert prepare(None, options=at("none"), overwrite=True).plan.coarse_start is None
+    assert not (first.folder / COARSE_START).exists()
+    with pytest.raises(OutputError, match="another plan"):  # runs in progress would no longer fit
+        prepare(None, options=at("2,2,2"))
+
+
+def test_a_coarse_grid_of_other_files_is_made_again(prepare, tmp_path, monkeypatch):
+    """As after a kill between the two grids of a dataset that has changed."""
+    first = prepare(MINUTE)
+    label = next((tmp_path / "Balls" / "labelsTr").iterdir())
+    label.write_bytes(label.read_bytes())
+
+    def fine_only(prepare_grid, plan, folder, progress):
+        return prepare_grid(plan, folder, progress=progress)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preprocess_module, "_prepare_grids", fine_only)
+        prepare(MINUTE)
+    store = PreparedStore.open(first.folder)
+    with pytest.raises(StoreError, match="was not prepared together"):
+        store.open_coarse_start()
+    assert prepare(MINUTE, reuse=True).open_coarse_start().source.dataset_digest == store.source.dataset_digest
+
+
+def test_no_coarse_start_is_chosen_where_the_user_wants_none(prepare, caplog):
+    none = PlanOptions(overrides=("coarse_start=none",))
+    single = prepare(MINUTE, options=none)
+    assert single.plan.coarse_start is None
+    assert single.plan.target_spacing != FULL
+    longer = prepare(MONTH, options=none)
+    assert longer.plan.target_spacing == single.plan.target_spacing
+    assert "prepare them again with --overwrite" in caplog.text
+    with_start = prepare(MINUTE, overwrite=True)
+    assert with_start.plan.coarse_start.target_spacing == single.plan.target_spacing
+    with pytest.raises(OutputError, match="another plan"):
+        prepare(MINUTE, options=none)

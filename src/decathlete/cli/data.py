@@ -88,8 +88,8 @@ PlannedTime = Annotated[
         metavar="DURATION",
         show_default="full resolution",
         rich_help_panel=PLAN,
-        help="Training time that the resolution is planned for: 90s, 20m, 1h30m. A short training learns more on a "
-        "coarser grid.",
+        help="Training time that the resolution is planned for: 90s, 20m, 1h30m. A short training learns more if it "
+        "begins on a coarser grid.",
     ),
 ]
 PlanFrom = Annotated[

@@ -31,8 +31,8 @@ Adapt = Annotated[
     typer.Option(
         "--adapt/--no-adapt",
         rich_help_panel=PLAN,
-        help="Adapt the plan to a CPU or a short training: coarser grid, narrower network, smaller batch and patch, no "
-        "mirroring.",
+        help="Adapt the plan to a CPU or a short training: coarser grids, narrower network, smaller batch and patch, "
+        "no mirroring.",
     ),
 ]
 

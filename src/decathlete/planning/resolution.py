@@ -3,6 +3,9 @@
 A network that has little time sees too few of the voxels of a large image. On a coarser grid it sees more of the image
 in the same time, but fine structures lose their shape. Both are known before training: what a grid costs is measured
 on the label maps (:class:`Ceiling`), what the time buys is estimated from the cost of a training step.
+
+A training that begins on a coarse grid continues on a finer one with the same weights (progressive resolution): the
+first gives it the view, the second the borders.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from decathlete.planning.compute_budget import ComputeBudget, describe_budget
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.grid import Spacing
 from decathlete.planning.learning_curve import coverage, learned_share
-from decathlete.planning.plan import Plan
+from decathlete.planning.plan import CoarseStart, Plan
 
 FACTORS = tuple(2 ** (k / 3) for k in range(7))
 """How many times coarser than full resolution a grid may be: 1 to 4, in steps that halve the number of voxels."""
@@ -27,6 +30,10 @@ CEILING_POWER = 1.5
 SMALLEST_GAIN = 0.03
 """Least gain in expected Dice of a coarser grid, since easy structures are learned faster than estimated. See
 docs/explanation/recipe-search.md."""
+
+FINER_AT_THE_END = 2
+"""By how many of :data:`FACTORS` the grid at the end is finer than the chosen one, with which the training begins: at
+most 1.6 times. See docs/explanation/recipe-search.md."""
 
 
 class Ceiling(Schema):
@@ -99,6 +106,7 @@ def _coarsened(spacing: Spacing, least: float) -> Spacing:
 def resolution_is_open(plan: Plan, budget: ComputeBudget) -> bool:
     """Return whether the budget may choose the resolution: time is limited and the user did not set the grid."""
     fixed = {"target_spacing", "patch_size", "median_shape", "network"} & plan.user_set.keys()
+    fixed |= {"coarse_start"} if plan.coarse_start is not None else set()
     resampled = all(s is not None for s in plan.target_spacing[3 - plan.dims :])
     return budget.max_time_s is not None and not fixed and resampled
 
@@ -107,6 +115,9 @@ def choose_resolution(
     plan: Plan, ceilings: Sequence[Ceiling], budget: ComputeBudget, *, replan: Callable[[Spacing], Plan]
 ) -> Plan:
     """Return the plan at the resolution with the best expected Dice for the time, not adapted to it yet.
+
+    If that is coarser than full resolution, the training begins there and ends on a finer grid, unless the user set
+    that it has no coarse start. Patch, batch and network are those of the coarse grid, on which the time was weighed.
 
     Args:
         plan: at full resolution.
@@ -119,8 +130,23 @@ def choose_resolution(
     best = max(coarser, key=lambda candidate: candidate.expected_dice, default=full)
     if best.expected_dice < full.expected_dice + SMALLEST_GAIN:
         return plan
-    reason = _reason(full, best, budget)
-    return best.plan.revised(reasons=best.plan.reasons | {"target_spacing": reason})
+    coarse, reasons = best.plan, best.plan.reasons
+    reason = _why_coarse(full, best, budget)
+    if "coarse_start" in plan.user_set:
+        return coarse.revised(reasons=reasons | {"target_spacing": f"coarser than full resolution {reason}"})
+    place = [ceiling.spacing for ceiling in ceilings].index(coarse.target_spacing)
+    final = ceilings[max(place - FINER_AT_THE_END, 0)]
+    return coarse.revised(
+        target_spacing=final.spacing,
+        median_shape=plan.at_spacing(final.spacing).median_shape,
+        coarse_start=CoarseStart(target_spacing=coarse.target_spacing),
+        reasons=reasons
+        | {
+            "coarse_start": reason,
+            "target_spacing": _why_finer(full.plan, final),
+            "patch_size": f"on the coarse grid: {reasons['patch_size']}",
+        },
+    )
 
 
 def _candidate(
@@ -140,14 +166,23 @@ def _candidate(
     )
 
 
-def _reason(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
-    finest = (
-        f"{format_spacing(full.plan.target_spacing, full.plan.spacing_unit)}: {full.plan.reasons['target_spacing']}"
-    )
+def _why_coarse(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
     return (
-        f"coarser than full resolution ({finest}) for {describe_budget(budget)}: {best.steps} steps with patches of "
-        f"{best.coverage:.0%} of the image's length instead of {full.steps} with {full.coverage:.0%}; resampled to "
-        f"this grid and back, the labels keep a Dice of {best.ceiling:.3f}"
+        f"for {describe_budget(budget)}: {best.steps} steps with patches of {best.coverage:.0%} of the image's length "
+        f"instead of {full.steps} with {full.coverage:.0%} at full resolution; resampled to this grid and back, the "
+        f"labels keep a Dice of {best.ceiling:.3f}"
+    )
+
+
+def _why_finer(full: Plan, final: Ceiling) -> str:
+    """Return the reason for the grid on which a training ends that begins on a coarser one."""
+    planned = full.reasons["target_spacing"]
+    if final.spacing == full.target_spacing:
+        return f"{planned}; the training begins on a coarser grid"
+    finest = f"{format_spacing(full.target_spacing, full.spacing_unit)}: {planned}"
+    return (
+        f"the training begins on a coarser grid and ends here, on one coarser than full resolution ({finest}); "
+        f"resampled to this grid and back, the labels keep a Dice of {final.mean:.3f}"
     )
 
 

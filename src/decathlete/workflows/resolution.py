@@ -10,7 +10,7 @@ from decathlete.core.files import value_digest
 from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
-from decathlete.planning.explain import format_spacing
+from decathlete.planning.explain import format_grids
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing
 from decathlete.planning.options import PlanOptions
@@ -22,6 +22,9 @@ from decathlete.training.config import TrainConfig
 from decathlete.workflows.budget import budget_of_folds
 
 log = logging.getLogger(__name__)
+
+_GRID = ("target_spacing", "coarse_start")
+"""Fields of the plan that say which grids are prepared."""
 
 
 def plan_resolution(
@@ -36,7 +39,7 @@ def plan_resolution(
     workers: Workers,
     fold_resources: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Return ``plan``, on a coarser grid if the training time is too short for full resolution.
+    """Return ``plan``, with a coarse start if the training time is too short for full resolution.
 
     Prepared data keep their grid, although another time, or another machine, would be given another one.
 
@@ -57,23 +60,28 @@ def plan_resolution(
         return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=options, configuration=plan.configuration)
 
     chosen = choose_resolution(plan, ceilings.ceilings, budget, replan=replan)
-    if recorded is None or not _differs_in_planned_grid(recorded, chosen, ceilings):
+    if recorded is None or not _keeps_recorded(recorded, chosen, ceilings):
         return chosen
     log.warning(
         "the prepared data have a spacing of %s; for this training time, %s is better: prepare them again with "
         "--overwrite, or in another folder with --prepared",
-        format_spacing(recorded.target_spacing, recorded.spacing_unit),
-        format_spacing(chosen.target_spacing, chosen.spacing_unit),
+        format_grids(recorded),
+        format_grids(chosen),
     )
-    kept = plan if recorded.target_spacing == plan.target_spacing else replan(recorded.target_spacing)
-    reason = recorded.reasons.get("target_spacing", "")
-    return kept.revised(reasons=kept.reasons | {"target_spacing": reason})
+    coarse = recorded.on_coarse_grid().target_spacing  # patch, batch and network were planned for it
+    kept = plan if coarse == plan.target_spacing else replan(coarse).at_spacing(recorded.target_spacing)
+    reasons = {field: recorded.reasons[field] for field in _GRID if field in recorded.reasons}
+    return kept.revised(coarse_start=recorded.coarse_start, reasons=kept.reasons | reasons)
 
 
-def _differs_in_planned_grid(recorded: Plan, chosen: Plan, ceilings: Ceilings) -> bool:
-    """Return whether prepared data have another grid than ``chosen``, and one that was planned, not set by the user."""
-    is_planned = recorded.target_spacing in [ceiling.spacing for ceiling in ceilings.ceilings]
-    return is_planned and "target_spacing" not in recorded.user_set and recorded.target_spacing != chosen.target_spacing
+def _keeps_recorded(recorded: Plan, chosen: Plan, ceilings: Ceilings) -> bool:
+    """Return whether prepared data with other grids than ``chosen`` are kept: the planner chose them, not the user."""
+    if all(getattr(recorded, field) == getattr(chosen, field) for field in _GRID):
+        return False
+    if recorded.coarse_start is not None and ("coarse_start" in chosen.user_set or "coarse_start" in recorded.user_set):
+        return False  # the user sets that there is none, or has set this one
+    planned = [ceiling.spacing for ceiling in ceilings.ceilings]
+    return recorded.target_spacing in planned and "target_spacing" not in recorded.user_set
 
 
 def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:

@@ -59,12 +59,39 @@ def test_full_resolution_is_the_plan_itself_whatever_its_digits():
 def test_a_short_time_on_a_large_image_makes_the_grid_coarser():
     plan = planned()
     coarse = chosen(plan, lambda spacing: 1 - 0.02 * (spacing - 1))
-    assert coarse.target_spacing > plan.target_spacing
-    assert coarse.median_shape < plan.median_shape
+    spacings = candidate_spacings(plan)
+    start, end = coarse.coarse_start.target_spacing, coarse.target_spacing
+    assert spacings.index(end) == max(spacings.index(start) - 2, 0)
+    assert coarse.on_coarse_grid().median_shape < plan.median_shape
     assert coarse.user_set == {"target_spacing": coarse.user_set["target_spacing"]}
-    assert "coarser than full resolution (1 × 1 × 1 mm" in coarse.reasons["target_spacing"]
-    assert "labels keep a Dice of" in coarse.reasons["target_spacing"]
-    assert "for 5 min on a CPU with 2 threads" in coarse.reasons["target_spacing"]
+    assert "patches of" in coarse.reasons["coarse_start"]
+    assert "labels keep a Dice of" in coarse.reasons["coarse_start"]
+    assert "for 5 min on a CPU with 2 threads" in coarse.reasons["coarse_start"]
+    assert "the training begins on a coarser grid" in coarse.reasons["target_spacing"]
+
+
+def test_patch_batch_and_network_are_planned_for_the_grid_of_the_start():
+    found = chosen(planned(), lambda spacing: 1 - 0.02 * (spacing - 1))
+    text = ",".join(map(repr, found.coarse_start.target_spacing))
+    as_planned = planned(overrides=(f"target_spacing={text}",))
+    for field in ("patch_size", "batch_size", "network"):
+        assert getattr(found, field) == getattr(as_planned, field), field
+
+
+def test_without_a_coarse_start_all_of_the_training_uses_the_coarse_grid():
+    with_start = chosen(planned(), lambda spacing: 1 - 0.02 * (spacing - 1))
+    plan = planned(overrides=("coarse_start=none",))
+    without = chosen(plan, lambda spacing: 1 - 0.02 * (spacing - 1))
+    assert without.coarse_start is None
+    assert without.target_spacing == with_start.coarse_start.target_spacing
+    assert "coarser than full resolution for 5 min" in without.reasons["target_spacing"]
+
+
+def test_the_end_is_never_finer_than_full_resolution():
+    found = chosen(planned(), lambda spacing: 1 - 0.2 * max(spacing - 1.3, 0))
+    assert found.coarse_start is not None
+    assert found.target_spacing == (1, 1, 1)
+    assert found.reasons["target_spacing"].startswith(planned().reasons["target_spacing"])
 
 
 def test_a_network_that_the_user_set_keeps_the_grids_that_it_fits():
@@ -109,6 +136,8 @@ def test_small_images_keep_full_resolution_that_large_ones_lose():
         (("patch_size=32,32,32",), MINUTES, False),
         (("target_spacing=none,none,none",), MINUTES, False),
         (("batch_size=4",), MINUTES, True),
+        (("coarse_start=none",), MINUTES, True),
+        (("coarse_start=2,2,2",), MINUTES, False),
     ],
 )
 def test_the_budget_chooses_only_what_the_user_did_not(overrides, budget, is_open):

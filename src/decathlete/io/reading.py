@@ -69,7 +69,7 @@ def require_named_files(
     given += [f"image_format.{name}" for name in image_formats or ()]
     if given and not are_named:
         raise OptionError(
-            f"{' and '.join(given)} without {options}: no effect, since cases of the run are read as in its training",
-            remedy=f"leave it out, or name images with {options}",
+            f"{' and '.join(given)} without {options} has no effect: it is for the files that {options} names",
+            remedy=f"leave it out, or name files with {options}; cases of a run are read as in its training",
             code="E-OPTION-CONFLICT",
         )

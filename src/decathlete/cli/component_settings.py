@@ -41,7 +41,7 @@ EngineAndReadingSettings = Annotated[
     list[str] | None,
     _set_option(
         "NAME.SETTING=VALUE",
-        "Setting of the pipeline's inference engine, e.g. engine.threads=2, or of an image format that changes how "
+        "Setting of the inference engine, e.g. engine.threads=2, or of an image format that changes how "
         "images are read, image_format.NAME.SETTING=VALUE. Can be repeated.",
     ),
 ]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from decathlete.core.geometry import Triple
 from decathlete.errors import OptionError
-from decathlete.io.format_settings import FormatSettings, check_effect, format_settings
+from decathlete.io.format_settings import FormatSettings, changes_reading, check_effect, format_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,21 @@ class Reading:
             formats=chosen or self.formats,
             must_apply=bool(chosen) or self.must_apply,
         )
+
+    def require_reading_settings(self) -> None:
+        """Check that every setting changes how files are read, before any file is known.
+
+        Raises:
+            OptionError: a setting changes only how files are written.
+        """
+        for given in self.formats:
+            for setting in sorted(given.model_fields_set):
+                if not changes_reading(given.component, setting):
+                    raise OptionError(
+                        f"image_format.{given.component}.{setting} only changes how files are written: no effect here",
+                        remedy="leave it out",
+                        code="E-OPTION-CONFLICT",
+                    )
 
     def check(self, files: Iterable[Path]) -> None:
         """Check that the settings that the user chose change how some of ``files`` are read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
-from decathlete.errors import DatasetError, OptionError, OutputError
+from decathlete.errors import DatasetError, ImageError, OptionError, OutputError
 from decathlete.evaluation.evaluate import evaluate
 from decathlete.export.parity import check_windows
 from decathlete.inference.options import PredictOptions
@@ -25,6 +26,7 @@ from decathlete.io.reading import Reading
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.preprocessing.store import StoreSource
+from decathlete.serving.inputs import check_image
 from decathlete.serving.triton.benchmark_requests import real_data
 from decathlete.serving.triton.cases import find_cases, require_sendable
 from decathlete.workflows.check import check
@@ -238,3 +240,12 @@ def test_a_server_does_not_receive_files_that_it_reads_without_them(dataset: Pat
     require_sendable(Case(id="a", images=(path,)))
     with pytest.raises(OptionError, match="settings of its image format"):
         require_sendable(Case(id="a", images=(path,), formats=format_settings(SECOND)))
+
+
+def test_a_service_reads_images_with_them(tmp_path: Path) -> None:
+    with (tmp_path / "a.arrays").open("wb") as stream:
+        np.savez(stream, second=np.ones((1, *SHAPE)))  # there is no first
+    check = partial(check_image, [tmp_path / "a.arrays"], channels=("MR",), image_bytes=10**6)
+    check(reading=Reading().changed(None, SECOND))
+    with pytest.raises(ImageError):
+        check(reading=Reading())

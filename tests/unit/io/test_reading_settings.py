@@ -19,6 +19,7 @@ from decathlete.evaluation.evaluate import evaluate
 from decathlete.export.parity import check_windows
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.output_kind import OutputKind
+from decathlete.inference.sources import as_image
 from decathlete.io.format_settings import format_settings
 from decathlete.io.formats import IMAGE_FORMATS
 from decathlete.io.images import read_grid, read_image, read_volume
@@ -175,6 +176,13 @@ def model(tmp_path: Path) -> Path:
     return ModelBundle.save(
         tmp_path / "m", TrainedMember(plan=plan, networks=[build_network(plan.network, seed=0)])
     ).folder
+
+
+def test_images_of_a_predictor_are_read_with_them(tmp_path: Path) -> None:
+    save(tmp_path / "a.arrays", np.zeros(SHAPE), np.ones(SHAPE))
+    assert as_image(tmp_path / "a.arrays", image_formats=SECOND).array_CZYX.min() == 1
+    with pytest.raises(OptionError, match="nifti has no effect"):
+        as_image(tmp_path / "a.arrays", image_formats={"nifti": {"compression_level": 1}})
 
 
 def test_predictions_read_and_record_them(model: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case
 from decathlete.errors import ImageError, OptionError
 from decathlete.export.parity import check_windows
+from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, write_image
 from decathlete.io.reading import Reading
 from decathlete.models.bundle import ModelBundle, TrainedMember
@@ -110,6 +111,16 @@ def test_int8_of_a_model_without_a_run_reads_a_dataset_as_the_user_says(dataset:
     found = choose_cases(tmp_path / "imported", PLAN, dataset=dataset, spacing=GIVEN)
     assert [case.spacing for case in found.validate] == [GIVEN]
     assert found.calibrate["a"]().shape == (1, 16, 18, 16)
+
+
+def test_a_predictor_reads_a_file_with_the_spacing(run: Path, dataset: Path) -> None:
+    predictor = Predictor.load(run, device="cpu", engine="torch", precision="fp32")
+    image = dataset / "imagesTr/a_0000.nrrd"
+    found = predictor.predict(image, spacing=GIVEN)
+    assert found.geometry.spacing_ZYX == GIVEN
+    read = read_image(image, spacing=GIVEN)
+    expected = predictor.predict(read.array_CZYX, geometry=read.geometry)
+    np.testing.assert_array_equal(found.label_ZYX, expected.label_ZYX)
 
 
 def test_a_spacing_of_no_named_file_is_an_error(run: Path, tmp_path: Path) -> None:

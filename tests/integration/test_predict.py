@@ -103,7 +103,8 @@ def test_arrays_of_every_form(model):
         (np.ones((2, 4, 4, 4)), {"spacing": (1.0, 1.0, 1.0)}, ModelError, "2 channels"),
         (np.full((4, 4, 4), np.nan), {"spacing": (1.0, 1.0, 1.0)}, ImageError, "NaN"),
         ("missing.nii.gz", {}, ImageError, "does not exist"),
-        ("missing.nii.gz", {"spacing": (1.0, 1.0, 1.0)}, OptionError, "its own spacing"),
+        ("missing.nii.gz", {"geometry": Geometry.plain((4, 4, 4))}, OptionError, "its own geometry"),
+        (np.ones((4, 4, 4)), {"image_formats": {"nifti": {"compression_level": 1}}}, OptionError, "no effect"),
     ],
 )
 def test_inputs_that_do_not_fit(model, array, options, error, words):

@@ -37,6 +37,14 @@ EngineAndMetricSettings = Annotated[
         "repeated.",
     ),
 ]
+EngineAndReadingSettings = Annotated[
+    list[str] | None,
+    _set_option(
+        "NAME.SETTING=VALUE",
+        "Setting of the inference engine, e.g. engine.threads=2, or of an image format that changes how "
+        "images are read, image_format.NAME.SETTING=VALUE. Can be repeated.",
+    ),
+]
 EngineAndFormatSettings = Annotated[
     list[str] | None,
     _set_option(

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from decathlete.cli import options as o
+from decathlete.cli.component_settings import ReadingSettings, only_image_formats, split_image_formats
+from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
 from decathlete.cli.triton_options import (
     TritonAcceleratorArguments,
@@ -68,13 +70,15 @@ def export_onnx(
         Path, typer.Option("--output", "-o", metavar="PATH", help="File NAME.onnx, or a folder for model.onnx.")
     ],
     input_: Inputs = None,
+    spacing: o.Spacing = None,
+    set_: ReadingSettings = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Export a model to ONNX, for ONNX Runtime and others.
 
     A program whose logits differ from the model's is not written.
     """
-    _export("onnx", model, output, inputs=input_, overwrite=overwrite)
+    _export("onnx", model, output, inputs=input_, overwrite=overwrite, **_parse_reading(spacing, set_))
 
 
 def export_openvino(
@@ -90,6 +94,8 @@ def export_openvino(
     ] = False,
     calibration: Calibration = None,
     dataset: ValidationData = None,
+    spacing: o.SpacingOfCalibration = None,
+    set_: ReadingSettings = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Export a model to OpenVINO, Intel's runtime. A program whose logits differ from the model's is not written."""
@@ -100,11 +106,17 @@ def export_openvino(
 
         progress = TerminalReporter().cases("validate")
         program = export_int8(
-            model, output, dataset=dataset, calibration=calibration, overwrite=overwrite, progress=progress
+            model,
+            output,
+            dataset=dataset,
+            calibration=calibration,
+            overwrite=overwrite,
+            progress=progress,
+            **_parse_reading(spacing, set_),
         )
         echo(_describe_int8(program))
     else:
-        _export("openvino", model, output, inputs=input_, overwrite=overwrite)
+        _export("openvino", model, output, inputs=input_, overwrite=overwrite, **_parse_reading(spacing, set_))
 
 
 def export_triton(
@@ -116,6 +128,7 @@ def export_triton(
     input_: Inputs = None,
     calibration: Calibration = None,
     dataset: ValidationData = None,
+    spacing: o.SpacingOfCalibration = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Export a model to a repository of Triton Inference Server.
@@ -135,8 +148,19 @@ def export_triton(
         calibration=calibration,
         overwrite=overwrite,
         progress=TerminalReporter().cases("validate") if models.precision == "int8" else None,
+        spacing=parse_spacing(spacing),
+        image_formats=split_image_formats(models.set_)[0],
     )
     echo(result.summary)
+
+
+def _parse_reading(spacing: str | None, assignments: list[str] | None) -> dict[str, Any]:
+    """Return the arguments about the reading of images.
+
+    Raises:
+        OptionError: a malformed spacing, or an assignment to something else than a setting of an image format.
+    """
+    return {"spacing": parse_spacing(spacing), "image_formats": only_image_formats(assignments)}
 
 
 def _check_int8_options(*, int8: bool, **paths: Path | None) -> None:
@@ -211,9 +235,20 @@ def _plugin_command(name: str) -> Any:
         output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="File or folder to write.")],
         set_: list[str] | None = None,
         input_: Inputs = None,
+        spacing: o.Spacing = None,
         overwrite: o.Overwrite = False,
     ) -> None:
-        _export(name, model, output, inputs=input_, settings=_parse_settings(set_ or []), overwrite=overwrite)
+        image_formats, assignments = split_image_formats(set_)
+        _export(
+            name,
+            model,
+            output,
+            inputs=input_,
+            settings=_parse_settings(assignments),
+            overwrite=overwrite,
+            spacing=parse_spacing(spacing),
+            image_formats=image_formats,
+        )
 
     export_plugin.__annotations__["set_"] = Annotated[
         list[str] | None,
@@ -254,10 +289,11 @@ def _export(
     inputs: Path | None = None,
     settings: dict[str, Any] | None = None,
     overwrite: bool,
+    **reading: Any,
 ) -> None:
     from decathlete.workflows.export_model import export_model
 
-    result = export_model(name, model, output, inputs=inputs, settings=settings, overwrite=overwrite)
+    result = export_model(name, model, output, inputs=inputs, settings=settings, overwrite=overwrite, **reading)
     for note in result.notes:
         echo(f"note: {note}", err=True)
     echo(result.summary)

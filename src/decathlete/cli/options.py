@@ -66,6 +66,17 @@ def brats_option(help_: str, *, default: str | bool) -> Any:
     return typer.Option("--brats/--no-brats", rich_help_panel=REGIONS, show_default=default, help=help_)
 
 
+def spacing_option(default: str) -> Any:
+    """Return the option ``--spacing``."""
+    return typer.Option(
+        "--spacing",
+        metavar="Z,Y,X",
+        show_default=default,
+        help="Spacing of images whose files do not contain it, mm: 3,0.8,0.8 (slices, rows, columns). Images that "
+        "contain their spacing keep it.",
+    )
+
+
 Task = Annotated[
     str,
     typer.Option("--task", metavar="DATASET", help="Dataset: its number (04) or folder name under --data, or a path."),
@@ -194,16 +205,8 @@ AnnotatedFile = Annotated[
         "all classes were annotated.",
     ),
 ]
-Spacing = Annotated[
-    str | None,
-    typer.Option(
-        "--spacing",
-        metavar="Z,Y,X",
-        show_default="such files are errors",
-        help="Spacing of images whose files do not contain it, mm: 3,0.8,0.8 (slices, rows, columns). Images that "
-        "contain their spacing keep it.",
-    ),
-]
+Spacing = Annotated[str | None, spacing_option("such files are errors")]
+SpacingOfCalibration = Annotated[str | None, spacing_option("such files are errors; for --dataset, as in training")]
 Regions = Annotated[
     str | None,
     regions_option(

@@ -8,8 +8,14 @@ from typing import Annotated
 import typer
 
 from decathlete.cli import options as o
-from decathlete.cli.component_settings import EngineSettings, choose_engine, engine_assignments
+from decathlete.cli.component_settings import (
+    EngineAndReadingSettings,
+    choose_engine,
+    engine_assignments,
+    split_image_formats,
+)
 from decathlete.cli.dicom_node_options import DicomNodeArguments
+from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.output_options import DicomCodes
 from decathlete.cli.prediction_options import Engine, PredictionArguments
 from decathlete.cli.service_options import LOCAL, LimitArguments, ListenAddress, ProtectionArguments
@@ -47,7 +53,8 @@ def serve(
     precision: o.Precision = "auto",
     layout: o.Layout = "auto",
     engine: Engine = "auto",
-    set_: EngineSettings = None,
+    set_: EngineAndReadingSettings = None,
+    spacing: o.Spacing = None,
     device: o.Device = "auto",
 ) -> None:
     """Segment images that people and programs send over HTTP. Jobs survive a restart; Ctrl-C ends the service."""
@@ -59,6 +66,7 @@ def serve(
     from decathlete.serving.http.server import serve as serve_models
     from decathlete.serving.settings import ModelSource, ServiceSettings
 
+    image_formats, of_engine = split_image_formats(set_)
     codes = read_structure_codes(dicom_codes) if dicom_codes is not None else {}
     settings = ServiceSettings(
         models=tuple(ModelSource.parse(text) for text in model),
@@ -75,8 +83,10 @@ def serve(
             device=device,
             precision=precision,
             layout=layout,
-            engine=choose_engine(engine, engine_assignments(set_)),
+            engine=choose_engine(engine, engine_assignments(of_engine)),
         ),
+        spacing=parse_spacing(spacing),
+        image_formats=image_formats,
         dicom_codes=codes,
     )
     serve_models(

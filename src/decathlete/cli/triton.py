@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from decathlete.cli import options as o
+from decathlete.cli.component_settings import ReadingSettings, only_image_formats
+from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
 from decathlete.cli.triton_client_options import (
     AtOnce,
@@ -114,6 +116,8 @@ def verify(
     models: Models = "both",
     protocol: Protocols = "both",
     input_: Annotated[Path | None, images_option("held-out cases of the model's run")] = None,
+    spacing: o.Spacing = None,
+    set_: ReadingSettings = None,
     cases: MaxCases = 20,
     send: Send = "volume",
     engine: Engine = None,
@@ -139,7 +143,14 @@ def verify(
         engine=engine,
         dump=dump,
     )
-    report = triton_verify(model, inputs=input_, options=options, progress=TerminalReporter().cases("verify"))
+    report = triton_verify(
+        model,
+        inputs=input_,
+        spacing=parse_spacing(spacing),
+        image_formats=only_image_formats(set_),
+        options=options,
+        progress=TerminalReporter().cases("verify"),
+    )
     if as_json:
         print_json(report)
     else:
@@ -169,6 +180,8 @@ def benchmark(
     models: OneModel = "network",
     protocol: Protocol = "grpc",
     input_: Annotated[Path | None, images_option("random numbers")] = None,
+    spacing: o.Spacing = None,
+    set_: ReadingSettings = None,
     output: Output = None,
 ) -> None:
     """Measure latency and throughput of a model on a server. Offline in batches, online with several clients."""
@@ -179,6 +192,8 @@ def benchmark(
     report = triton_benchmark(
         model,
         inputs=input_,
+        spacing=parse_spacing(spacing),
+        image_formats=only_image_formats(set_),
         options=measurement.to_options(name=name, models=models, client=connection.to_options(protocol)),
         progress=TerminalReporter().cases("benchmark"),
     )

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decathlete.cli.component_settings import EngineSettings, engine_assignments, parse_engine_settings
+from decathlete.cli.component_settings import (
+    ENGINE,
+    EngineAndReadingSettings,
+    parse_engine_settings,
+    reject_others,
+    split_image_formats,
+)
 from decathlete.cli.option_values import parse_integers
 from decathlete.cli.triton_client_options import name_option, warmup_option
+from decathlete.core.assignments import split_assignments_of
 from decathlete.core.digits import parse_digits
 from decathlete.errors import OptionError
 
@@ -57,7 +64,7 @@ class TritonModelArguments:
         str,
         typer.Option("--engine", metavar="NAME", rich_help_panel=MODELS, help="Inference engine of the pipeline."),
     ] = "auto"
-    set_: EngineSettings = None
+    set_: EngineAndReadingSettings = None
     environment: Annotated[
         str,
         typer.Option(
@@ -236,9 +243,11 @@ def to_settings(
         flag = f"--{name.replace('_', '-')}"
         fields[name] = tuple(parse_integers(fields[name], flag=flag) or ())
     fields["queue_delay_ms"] = fields.pop("queue_delay")
-    settings = fields.pop("set_")
-    if settings:
-        fields["engine_settings"] = parse_engine_settings(engine_assignments(settings))
+    _, assignments = split_image_formats(fields.pop("set_"))
+    of_engine, others = split_assignments_of([ENGINE], assignments)
+    reject_others(others, "engine.SETTING=VALUE or image_format.NAME.SETTING=VALUE")
+    if of_engine:
+        fields["engine_settings"] = parse_engine_settings(of_engine)
     fields["resources"] = _parse_resources(fields.pop("resource") or [])
     try:
         return TritonSettings(**fields)

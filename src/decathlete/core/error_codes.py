@@ -204,6 +204,15 @@ _ENTRIES = (
         "case names. Without the file, the cases are split at random.",
     ),
     ErrorCode(
+        code="E-DATASET-NAMES",
+        error="DatasetError",
+        title="Names of cases differ only in upper and lower case",
+        meaning="Files are named after cases. Disks that do not distinguish upper and lower case (most of Windows and "
+        "macOS) store the files of `Case_1` and `case_1` under one name, so that one replaces the other. A warning; on "
+        "other disks both are used.",
+        remedy="Rename the files of one of them, and its entry in dataset.json.",
+    ),
+    ErrorCode(
         code="E-DATASET-UNUSED",
         error="DatasetError",
         title="Files of the dataset are not used",

@@ -14,7 +14,7 @@ from decathlete.core.parallel import Workers, map_cases
 from decathlete.core.progress import CaseProgress
 from decathlete.dataset.case_check import CaseFindings, check_case, failed_check
 from decathlete.dataset.check_report import CheckReport, Problem
-from decathlete.dataset.dataset_check import check_cohort, check_folds, check_manifest
+from decathlete.dataset.dataset_check import check_cohort, check_folds, check_manifest, check_names
 from decathlete.dataset.duplicates import find_duplicates
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.dataset.split_options import SplitOptions
@@ -50,7 +50,7 @@ def check_dataset(
     problems = [p for f in ordered for p in f.problems]
     problems += find_duplicates(spec.channels, {key: f.digests for key, f in zip(cases, ordered, strict=True)})
     problems += _absent_classes(spec, ordered)
-    problems += check_manifest(spec)
+    problems += check_manifest(spec) + check_names(spec)
     measured = zip(cases.items(), ordered, strict=True)
     problems += check_cohort(spec, [(case, f.measures) for (_, case), f in measured if f.measures is not None])
     notes: tuple[str, ...] = spec.unused + _note_grey(spec, sum(f.is_grey_rgb for f in ordered), len(ordered))

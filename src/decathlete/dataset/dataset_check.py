@@ -50,6 +50,27 @@ def check_manifest(spec: DatasetSpec) -> list[Problem]:
     return problems
 
 
+def check_names(spec: DatasetSpec) -> list[Problem]:
+    """Find cases whose names differ only in upper and lower case: some disks store their files under one name."""
+    problems = []
+    for cases in (spec.cases, spec.test_cases):
+        names_of: dict[str, list[str]] = {}
+        for case in cases:
+            names_of.setdefault(case.id.casefold(), []).append(case.id)
+        problems += [
+            _warning(
+                "E-DATASET-NAMES",
+                f"the names of these cases differ only in upper and lower case: {', '.join(names)}",
+                "rename them; on disks that do not distinguish the two (most of Windows and macOS), one case "
+                "overwrites the other",
+                cases=names,
+            )
+            for names in names_of.values()
+            if len(names) > 1
+        ]
+    return problems
+
+
 def check_cohort(spec: DatasetSpec, measured: Sequence[tuple[Case, CaseMeasures]]) -> list[Problem]:
     """Compare the cases with each other, and return a problem for each property in which some deviate."""
     cases = {str(number): case for number, (case, _) in enumerate(measured)}
@@ -106,5 +127,5 @@ def _relative(path: Path | str | None, root: Path) -> str | None:
     return str(Path(path).relative_to(root) if Path(path).is_relative_to(root) else path)
 
 
-def _warning(code: str, message: str, remedy: str, *, file: str | None = None) -> Problem:
-    return Problem(severity="warning", code=code, file=file, message=message, remedy=remedy)
+def _warning(code: str, message: str, remedy: str, *, file: str | None = None, cases: Sequence[str] = ()) -> Problem:
+    return Problem(severity="warning", code=code, file=file, cases=tuple(cases), message=message, remedy=remedy)

@@ -136,7 +136,7 @@ def read_plain_folders(
     )
     found = names.channels is None and not (folders[0].is_dir() and holds_dicom_series(folders[0]))
     if found:
-        absolute = replace(absolute, channels=",".join(_find_channels(root, absolute, formats)))
+        absolute = replace(absolute, channels=",".join(_find_channels(root, absolute, spacing, formats)))
     spec = read_plain_source(
         root, absolute, group_by=group_by, spacing=spacing, formats=formats, workers=workers, progress=progress
     ).spec
@@ -148,7 +148,7 @@ def _listed(images: Sequence[Path]) -> str | list[str]:
     return str(images[0]) if len(images) == 1 else [str(path) for path in images]
 
 
-def _find_channels(root: Path, names: FileNames, formats: FormatSettings) -> list[str]:
+def _find_channels(root: Path, names: FileNames, spacing: Triple | None, formats: FormatSettings) -> list[str]:
     """Return names of the channels, from the names of files and the header of the first image."""
     assert names.images is not None  # for the type checker: the caller has set it
     labels = names.labels or names.images
@@ -165,9 +165,9 @@ def _find_channels(root: Path, names: FileNames, formats: FormatSettings) -> lis
         detail = problems[0] if problems else "contains no images"
         raise DatasetError(detail, where=names.images, remedy="check --images, --labels and --label-suffix")
     n_files = max(len(case.images) for case in cases)
-    n_channels = n_files if n_files > 1 else read_grid(cases[0].images[0], formats=formats)[0]
+    n_channels = n_files if n_files > 1 else read_grid(cases[0].images[0], spacing=spacing, formats=formats)[0]
     pictures = [case.images[0] for case in cases if n_files == 1 and is_picture(case.images[0])]
     if pictures:
-        sample = (read_volume(path, formats=formats).array_CZYX for path in pictures[:N_SAMPLED])
+        sample = (read_volume(path, spacing=spacing, formats=formats).array_CZYX for path in pictures[:N_SAMPLED])
         return ["grey"] if all(len(image) == 1 or is_grey(image) for image in sample) else ["red", "green", "blue"]
     return ["image"] if n_channels == 1 else [f"channel {number}" for number in range(n_channels)]

@@ -45,6 +45,11 @@ class Case:
     structures: LabelStructures | None = None
     unannotated: tuple[int, ...] = ()
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its images, and its label map if it has one."""
+        return self.images if self.label is None else (*self.images, self.label)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
@@ -93,7 +98,7 @@ class DatasetSpec:
             OptionError: a setting that changes how files are written, or of a format that no file has.
         """
         cases = (*self.cases, *self.test_cases)
-        check_effect(self.formats, read=(p for c in cases for p in (*c.images, *([c.label] if c.label else []))))
+        check_effect(self.formats, read=(path for case in cases for path in case.files))
 
     def digest(self) -> str:
         """Return a digest of the manifest's content and of every file's path, size and modification time.
@@ -110,8 +115,7 @@ class DatasetSpec:
             info = path.stat()
             return (name, info.st_size, info.st_mtime_ns)
 
-        listed = (p for c in self.cases for p in (*c.images, *([c.label] if c.label else [])))
-        files = [stamp(file) for path in listed for file in files_of(path)]
+        files = [stamp(file) for case in self.cases for path in case.files for file in files_of(path)]
         reading: list[object] = [] if self.spacing is None else [self.spacing]
         reading += [changed] if (changed := changed_reading(self.formats)) else []
         reading += [case.structures.names for case in self.cases if case.structures is not None]

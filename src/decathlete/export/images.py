@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decathlete.core.geometry import Triple
 from decathlete.dataset.spec import Case
 from decathlete.errors import StoreError
 from decathlete.inference.prepared_inputs import is_store
-from decathlete.io.format_settings import FormatSettings
 from decathlete.io.images import find_inputs, read_channels
+from decathlete.io.reading import Reading
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
 from decathlete.preprocessing.store import PreparedStore
@@ -24,14 +23,16 @@ Images = Mapping[str, Callable[[], NDArray[np.float32]]]
 """Case -> function that reads its prepared image CZYX."""
 
 
-def images_of(plan: Plan, source: Path) -> Images:
+def images_of(plan: Plan, source: Path, reading: Reading = Reading()) -> Images:
     """Return the images in ``source``: an image, a folder of images, or cases that were prepared by the plan.
 
     Raises:
         ImageError: there are no images.
         StoreError: the store is damaged, was prepared by another plan, or is empty.
+        OptionError: a setting of ``reading`` has no effect.
     """
     if is_store(source):
+        reading.check(())
         images = stored_images(plan, source)
         if not images:
             raise StoreError(
@@ -41,7 +42,22 @@ def images_of(plan: Plan, source: Path) -> Images:
                 code="E-STORE-MISSING",
             )
         return images
-    return {case_id: partial(_read, case_id, files, plan) for case_id, files in _files(plan, source).items()}
+    return case_images(plan, find_image_cases(source, n_channels=len(plan.channels), reading=reading))
+
+
+def find_image_cases(source: Path, *, n_channels: int, reading: Reading) -> list[Case]:
+    """Return the images in ``source``, an image or a folder of images, as cases without a label map.
+
+    Raises:
+        ImageError: there are no images.
+        OptionError: a setting of ``reading`` has no effect.
+    """
+    found = find_inputs(source, n_channels=n_channels)
+    reading.check(path for files in found.values() for path in files)
+    return [
+        Case(id=case_id, images=tuple(files), spacing=reading.spacing, formats=reading.formats)
+        for case_id, files in found.items()
+    ]
 
 
 def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = None) -> Images:
@@ -64,22 +80,12 @@ def stored_images(plan: Plan, folder: Path, case_ids: Iterable[str] | None = Non
 
 def case_images(plan: Plan, cases: Iterable[Case]) -> Images:
     """Return cases of a raw dataset."""
-    return {case.id: partial(_read, case.id, case.images, plan, case.spacing, case.formats) for case in cases}
+    return {case.id: partial(_read, case, plan) for case in cases}
 
 
-def _files(plan: Plan, source: Path) -> Mapping[str, Sequence[Path]]:
-    return find_inputs(source, n_channels=len(plan.channels))
-
-
-def _read(
-    case_id: str,
-    files: Sequence[Path],
-    plan: Plan,
-    spacing: Triple | None = None,
-    formats: FormatSettings = (),
-) -> NDArray[np.float32]:
-    image = read_channels(files, spacing=spacing, formats=formats, n_channels=len(plan.channels))
-    image_CZYX = prepare(image, plan, case_id=case_id).image_CZYX
+def _read(case: Case, plan: Plan) -> NDArray[np.float32]:
+    image = read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=len(plan.channels))
+    image_CZYX = prepare(image, plan, case_id=case.id).image_CZYX
     # The first stage of a cascade is not run here: as if it had found nothing.
     nothing_SZYX = np.zeros((plan.n_previous, *image_CZYX.shape[1:]), np.float32)
     return np.concatenate([image_CZYX, nothing_SZYX]) if plan.n_previous else image_CZYX

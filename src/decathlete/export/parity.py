@@ -18,6 +18,7 @@ from decathlete.export.images import images_of
 from decathlete.export.windows import first_middles
 from decathlete.inference.engines import Engine
 from decathlete.inference.windows.flips import mean_over_flips
+from decathlete.io.reading import Reading
 from decathlete.planning.plan import Plan
 
 Compute = Callable[[Tensor], Tensor]
@@ -31,20 +32,21 @@ N_WINDOWS = 3
 _COARSE = 8  # voxels between the random values that smooth noise is interpolated from
 
 
-def check_windows(plan: Plan, source: Path | None = None) -> list[Tensor]:
+def check_windows(plan: Plan, source: Path | None = None, reading: Reading = Reading()) -> list[Tensor]:
     """Return a few windows to compare on, each (1, channel, *patch), float32.
 
     Args:
         source: an image, a folder of images, or prepared cases: the middle window of each of the first three. ``None``:
             smooth noise, the same each time.
+        reading: how the images are read.
 
     Raises:
         ImageError: an image cannot be read. StoreError: prepared cases are damaged, or of another plan.
-        ModelError: an image has other channels than the model.
+        ModelError: an image has other channels than the model. OptionError: a setting of ``reading`` has no effect.
     """
     if source is None:
         return [_noise(plan, number) for number in range(N_WINDOWS)]
-    return first_middles(images_of(plan, source), plan, N_WINDOWS)
+    return first_middles(images_of(plan, source, reading), plan, N_WINDOWS)
 
 
 def difference(program: Compute, model: Sequence[Engine], windows: Sequence[Tensor]) -> float:

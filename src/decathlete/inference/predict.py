@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +135,7 @@ class Predictor:
         *,
         spacing: Triple | None = None,
         geometry: Geometry | None = None,
+        image_formats: Mapping[str, Mapping[str, Any]] | None = None,
         probabilities: bool = False,
     ) -> Prediction:
         """Segment one image.
@@ -142,18 +143,26 @@ class Predictor:
         Args:
             source: a file (or a DICOM folder), one file per channel, or an array: (z, y, x), (channel, z, y, x), or
                 (y, x) for a single slice.
-            spacing: of an array's axes z, y, x, mm.
+            spacing: z, y, x in mm, of an array, or of files that do not contain their spacing.
             geometry: of an array, instead of ``spacing``: its whole grid.
+            image_formats: settings of image formats that change how files are read, by the name of the format.
             probabilities: return them, too (n_outputs * volume float32 numbers).
 
         Raises:
             ImageError: a file cannot be read, or contains NaN.
             ModelError: the number of channels is not the model's.
-            OptionError: an array without its spacing, or a file with one.
+            OptionError: an array without its spacing, a file with a geometry, or a setting of an image format without
+                effect.
             InsufficientMemoryError: the image or its prediction does not fit into memory.
         """
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            image = as_image(source, spacing=spacing, geometry=geometry, n_channels=self.n_channels)
+            image = as_image(
+                source,
+                spacing=spacing,
+                geometry=geometry,
+                image_formats=image_formats,
+                n_channels=self.n_channels,
+            )
         return self.compute(self.prepare(image), probabilities=ProbabilityArray if probabilities else None)
 
     def prepare(self, image: Image, case_id: str = "") -> PreparedInput:

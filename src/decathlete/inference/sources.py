@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,41 @@ from numpy.typing import NDArray
 from decathlete.core.geometry import Geometry, Shape, Triple
 from decathlete.errors import OptionError
 from decathlete.io.images import Image, read_channels
+from decathlete.io.reading import Reading
 
 Source = Path | str | Sequence[Path | str] | NDArray[Any]
 """A file (or a DICOM folder), one file per channel, or an array."""
 
 
 def as_image(
-    source: Source, *, spacing: Triple | None = None, geometry: Geometry | None = None, n_channels: int | None = None
+    source: Source,
+    *,
+    spacing: Triple | None = None,
+    geometry: Geometry | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
+    n_channels: int | None = None,
 ) -> Image:
     """Read files, or combine an array with its grid.
 
     Args:
+        spacing: z, y, x in mm, of an array, or of files that do not contain their spacing.
+        geometry: of an array, instead of ``spacing``.
+        image_formats: settings of image formats that change how files are read, by the name of the format.
         n_channels: of the model, see :func:`~decathlete.io.images.read_channels`.
 
     Raises:
-        OptionError: an array of another shape or without its spacing, or a file with one.
+        OptionError: an array of another shape or without its spacing, a file with a geometry, or a setting of an image
+            format without effect.
     """
+    reading = Reading().changed(spacing, image_formats)
     if isinstance(source, np.ndarray):
+        reading.check(())
         return _array_image(source, spacing, geometry)
-    if spacing is not None or geometry is not None:
-        raise OptionError("a file contains its own spacing", remedy="use spacing or geometry with arrays only")
+    if geometry is not None:
+        raise OptionError("a file contains its own geometry", remedy="use geometry with arrays only")
     paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
-    return read_channels(paths, n_channels=n_channels)
+    reading.check(paths)
+    return read_channels(paths, spacing=reading.spacing, formats=reading.formats, n_channels=n_channels)
 
 
 def _array_image(array: NDArray[Any], spacing: Triple | None, geometry: Geometry | None) -> Image:

@@ -20,8 +20,9 @@ from decathlete.core.sizes import format_bytes
 from decathlete.errors import ImageError, ServiceError
 from decathlete.inference.dicom_inputs import choose_series
 from decathlete.inference.predict import IMAGE_TOO_LARGE
-from decathlete.io.format_lookup import find_format, suffix_of
+from decathlete.io.format_lookup import find_format, is_picture, suffix_of
 from decathlete.io.images import find_inputs, read_channels, read_grid, strip_suffix
+from decathlete.io.reading import Reading
 from decathlete.transfer.zips import unpack_zip
 
 MAX_FILES = 20_000
@@ -50,7 +51,12 @@ class ReceivedFile:
 
 
 def make_image(
-    files: Sequence[ReceivedFile], folder: Path, *, channels: Sequence[str], image_bytes: int
+    files: Sequence[ReceivedFile],
+    folder: Path,
+    *,
+    channels: Sequence[str],
+    image_bytes: int,
+    reading: Reading = Reading(),
 ) -> tuple[Path, str]:
     """Move the files of one image into ``folder/input``, read them, and return that folder and the kind of image.
 
@@ -59,6 +65,7 @@ def make_image(
         folder: new files are written here.
         channels: of the model.
         image_bytes: greatest size of the image in memory, and of an unpacked archive.
+        reading: how the image is read.
 
     Raises:
         ImageError: the files are not one image that can be read, or not one for the model.
@@ -77,7 +84,7 @@ def make_image(
         files = [file for file in files if file.path.is_file() and not _is_hidden(file.name)]
     _move_numbered(files, numbered)
     paths = _one_case(_choose_series(_find_images(numbered, len(channels)), channels, numbered))
-    check_image(paths, channels=channels, image_bytes=image_bytes)
+    check_image(paths, channels=channels, image_bytes=image_bytes, reading=reading)
     image = folder / "image"
     image.mkdir()
     for number, path in enumerate(paths):
@@ -88,33 +95,36 @@ def make_image(
     return image, _KINDS.get(name, name)
 
 
-def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: int) -> None:
+def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: int, reading: Reading) -> None:
     """Check that an image is one for the model, is not too large, and can be read whole.
 
     Raises:
         ImageError: it cannot be read, or has another number of channels than the model.
         ServiceError: it is too large.
     """
-    n_channels = require_size(paths, limit_bytes=image_bytes)
-    if n_channels != len(channels):
+    n_channels, n_needed = require_size(paths, limit_bytes=image_bytes, reading=reading), len(channels)
+    may_be_grey = len(paths) == 1 and is_picture(paths[0])  # saved with 1 or 3 channels, which only reading tells
+    if n_channels == n_needed or may_be_grey:
+        with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
+            image = read_channels(paths, spacing=reading.spacing, formats=reading.formats, n_channels=n_needed)
+        n_channels = len(image.array_CZYX)
+    if n_channels != n_needed:
         raise ImageError(
-            f"the image has {n_channels} channel{'s' * (n_channels != 1)}, and the model needs {len(channels)}: "
+            f"the image has {n_channels} channel{'s' * (n_channels != 1)}, and the model needs {n_needed}: "
             f"{', '.join(channels)}",
             remedy="send one file for each channel, in this order, or one file with all channels",
             code="E-IMAGE-CHANNELS",
         )
-    with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-        read_channels(paths)
 
 
-def require_size(paths: Sequence[Path], *, limit_bytes: int) -> int:
+def require_size(paths: Sequence[Path], *, limit_bytes: int, reading: Reading) -> int:
     """Check the size that an image will have in memory, by its headers; return its number of channels.
 
     Raises:
         ImageError: it cannot be read.
         ServiceError: it is too large.
     """
-    grids = [read_grid(path) for path in paths]
+    grids = [read_grid(path, spacing=reading.spacing, formats=reading.formats) for path in paths]
     n_bytes = sum(n * prod(geometry.shape_ZYX) for n, geometry in grids) * _FLOAT_BYTES
     if n_bytes > limit_bytes:
         raise ServiceError(

@@ -20,7 +20,9 @@ from decathlete.inference.output.files import write_outputs
 from decathlete.inference.output.provenance import PredictionRecord, inputs_digest
 from decathlete.inference.predict import Predictor
 from decathlete.inference.prediction import Prediction
+from decathlete.io.format_settings import changed_settings
 from decathlete.io.images import read_label
+from decathlete.io.reading import Reading
 
 LABEL_FILE = "segmentation.nii.gz"
 RECORD_FILE = "segmentation.json"
@@ -168,8 +170,18 @@ def find_format(name: str, input_kind: str) -> ResultFormat:
     return chosen
 
 
-def write_result(folder: Path, images: Sequence[Path], prediction: Prediction, predictor: Predictor) -> None:
-    """Write a prediction into ``folder``: label map and record, as ``decathlete predict`` does, and structures."""
+def write_result(
+    folder: Path,
+    images: Sequence[Path],
+    prediction: Prediction,
+    predictor: Predictor,
+    reading: Reading = Reading(),
+) -> None:
+    """Write a prediction into ``folder``: label map and record, as ``decathlete predict`` does, and structures.
+
+    Args:
+        reading: how the images were read, for the record.
+    """
     files = OutputFiles(
         case_id="segmentation",
         images=tuple(images),
@@ -181,7 +193,7 @@ def write_result(folder: Path, images: Sequence[Path], prediction: Prediction, p
         files,
         prediction,
         digest=inputs_digest(images),
-        settings=predictor.settings,
+        settings=predictor.settings.revised(spacing=reading.spacing, image_formats=changed_settings(reading.formats)),
         device=str(predictor.device),
     )
     ResultStructures(labels=predictor.labels, codes=predictor.structure_codes).save(folder / STRUCTURES_FILE)

@@ -74,6 +74,7 @@ class Service:
             self.storage,
             self.models,
             job_seconds=settings.limits.job_seconds,
+            reading=settings.reading,
             on_finished=self.metrics.count_finished,
         )
         self.on_expiry: list[Callable[[], object]] = [self.delete_expired]
@@ -130,7 +131,11 @@ class Service:
         self.check_room()
         with self.reading:  # one image at a time in memory
             image, kind = make_image(
-                files, folder, channels=info.channels, image_bytes=self.settings.limits.image_bytes
+                files,
+                folder,
+                channels=info.channels,
+                image_bytes=self.settings.limits.image_bytes,
+                reading=self.settings.reading,
             )
         job_id = secrets.token_hex(16)
         self.storage.accept(image, job_id)

@@ -7,11 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from decathlete.core.files import read_text
+from decathlete.core.geometry import Triple
 from decathlete.core.structure_codes import StructureCode
 from decathlete.errors import OptionError
 from decathlete.inference.options import PredictOptions
+from decathlete.io.reading import Reading
 
 MIN_TOKEN_CHARACTERS = 16
 """Least length of a token: a shorter one can be guessed."""
@@ -93,10 +96,13 @@ class ServiceSettings:
         allow_hosts: further names under which the service is reached, e.g. behind a proxy.
         model_memory_bytes: memory for loaded models, by the size of their files; ``None``: all stay loaded.
         options: how the models predict.
+        spacing: z, y, x in mm, for uploads and studies whose files do not contain their spacing.
+        image_formats: settings of image formats that change how these files are read, by the name of the format.
         dicom_codes: structure -> its code in DICOM objects, which precedes that of the model.
 
     Raises:
-        OptionError: no model, an address that others can reach without a token, or a value out of range.
+        OptionError: no model, an address that others can reach without a token, a value out of range, or a setting of
+            an image format without effect.
     """
 
     models: tuple[ModelSource, ...]
@@ -110,6 +116,8 @@ class ServiceSettings:
     model_memory_bytes: int | None = None
     limits: ServiceLimits = ServiceLimits()
     options: PredictOptions = PredictOptions()
+    spacing: Triple | None = None
+    image_formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dicom_codes: Mapping[str, StructureCode] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -122,6 +130,7 @@ class ServiceSettings:
                 f"other computers can reach {self.host}, and no token protects the service",
                 remedy="write a token to a file and name it with --token-file, or leave --host out",
             )
+        self.reading.require_reading_settings()
         for origin in self.allow_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise OptionError(
@@ -129,6 +138,11 @@ class ServiceSettings:
                     remedy="write it as https://viewer.example.org, without a path",
                     code="E-OPTION-SYNTAX",
                 )
+
+    @property
+    def reading(self) -> Reading:
+        """How uploads and studies are read."""
+        return Reading().changed(self.spacing, self.image_formats)
 
 
 def is_loopback(host: str) -> bool:

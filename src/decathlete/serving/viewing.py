@@ -7,6 +7,7 @@ from pathlib import Path
 from decathlete.core.files import atomic_path
 from decathlete.errors import ServiceError
 from decathlete.io.images import read_channels, read_grid, write_volume
+from decathlete.io.reading import Reading
 from decathlete.serving.service import Service
 
 
@@ -27,7 +28,8 @@ def _make(service: Service, job_id: str, channel: int) -> Path:
     made = service.storage.job_folder(job_id) / "view" / f"channel_{channel:04d}.nii.gz"
     if made.is_file():
         return made
-    n_channels = sum(read_grid(path)[0] for path in paths)
+    settings = service.settings.reading
+    n_channels = sum(read_grid(path, spacing=settings.spacing, formats=settings.formats)[0] for path in paths)
     if channel >= n_channels:
         raise ServiceError(
             f"the image has {n_channels} channel{'s' * (n_channels != 1)}",
@@ -35,10 +37,11 @@ def _make(service: Service, job_id: str, channel: int) -> Path:
             code="E-SERVICE-REQUEST",
         )
     is_split = len(paths) == n_channels  # a file for each channel
-    if is_split and paths[channel].name.endswith(".nii.gz"):
+    if is_split and paths[channel].name.endswith(".nii.gz") and settings == Reading():
         return paths[channel]
     with service.reading:
-        image = read_channels(paths[channel : channel + 1] if is_split else paths)
+        shown = paths[channel : channel + 1] if is_split else paths
+        image = read_channels(shown, spacing=settings.spacing, formats=settings.formats)
         number = 0 if is_split else channel
         with atomic_path(made) as partial:
             write_volume(partial, image.array_CZYX[number : number + 1], image.geometry)

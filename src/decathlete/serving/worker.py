@@ -15,6 +15,7 @@ from decathlete.errors import DecathleteError, InsufficientMemoryError, ServiceE
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_channels
+from decathlete.io.reading import Reading
 from decathlete.serving.jobs import Job, JobError, JobStore
 from decathlete.serving.model_cache import ModelCache
 from decathlete.serving.private_log import collect_warnings, log_unexpected
@@ -63,6 +64,7 @@ class Worker:
 
     Args:
         job_seconds: longest computation of one job.
+        reading: how images are read.
         on_finished: called with each job and its duration in seconds, for the metrics.
     """
 
@@ -73,10 +75,11 @@ class Worker:
         models: ModelCache,
         *,
         job_seconds: float,
+        reading: Reading = Reading(),
         on_finished: Callable[[str, float], None] = lambda _state, _seconds: None,
     ) -> None:
         self._store, self._storage, self._models = store, storage, models
-        self._job_seconds, self._on_finished = job_seconds, on_finished
+        self._job_seconds, self._reading, self._on_finished = job_seconds, reading, on_finished
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self.running: RunningJob | None = None
@@ -166,7 +169,7 @@ class Worker:
                 prediction = self._predict(images, predictor, folder, running)
             result = folder / "result"
             result.mkdir()
-            write_result(result, images, prediction, predictor)
+            write_result(result, images, prediction, predictor, self._reading)
             self._check(running)
             self._storage.publish(result, job.id)
         warnings = [*prediction.warnings, *(_without_paths(text, self._storage.root) for text in logged)]
@@ -177,7 +180,13 @@ class Worker:
 
     def _predict(self, images: list[Path], predictor: Predictor, folder: Path, running: RunningJob) -> Prediction:
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            prepared = predictor.prepare(read_channels(images))
+            image = read_channels(
+                images,
+                spacing=self._reading.spacing,
+                formats=self._reading.formats,
+                n_channels=predictor.n_channels,
+            )
+            prepared = predictor.prepare(image)
 
         def report(share: float) -> None:
             running.progress = _READ_SHARE + (_COMPUTED_SHARE - _READ_SHARE) * share

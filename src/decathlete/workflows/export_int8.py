@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from decathlete.core.files import temporary_folder
+from decathlete.core.geometry import Triple
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.core.output_paths import check_output_path
 from decathlete.core.progress import CaseProgress
@@ -27,6 +28,7 @@ from decathlete.export.windows import calibration_windows
 from decathlete.inference.engines import Engine
 from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.inference.exported_program import ProgramRecord, Quantisation
+from decathlete.io.reading import require_named_files
 from decathlete.models.bundle import ModelBundle
 from decathlete.workflows.dice_of_engine import dice_of_engine
 from decathlete.workflows.int8_cases import Int8Cases, choose_cases
@@ -59,6 +61,8 @@ def export_int8(
     *,
     dataset: str | Path | None = None,
     calibration: str | Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> Int8Program:
@@ -73,11 +77,15 @@ def export_int8(
         output: folder of the program.
         dataset: raw dataset, if it has moved; for a model without held-out cases, a dataset with labelled cases.
         calibration: dataset, image, folder of images or prepared cases; ``None``: the run's training cases.
+        spacing: z, y, x in mm, for files in ``calibration`` and ``dataset`` that do not contain their spacing.
+        image_formats: settings of image formats that change how these files are read, by the name of the format.
+            Without the two, files in ``dataset`` are read as in the run's training.
         overwrite: replace an existing program at ``output``.
         progress: called after each validation case.
 
     Raises:
-        OptionError: OpenVINO, onnx or NNCF is missing, or no case was held out and ``dataset`` is not set.
+        OptionError: OpenVINO, onnx or NNCF is missing, no case was held out and ``dataset`` is not set, or ``spacing``
+            or a setting of an image format has no effect.
         DatasetError: there are no cases for calibration or validation.
         CasesFailedError: some validation cases cannot be read.
         ModelError: there is no model, its fp32 program gives other logits, or int8 lowers the Dice too much; nothing is
@@ -85,12 +93,19 @@ def export_int8(
         OutputError: ``output`` exists and is something else, or it cannot be written.
     """
     path = check_output_path(output)
+    is_named = dataset is not None or calibration is not None
+    require_named_files(spacing, image_formats, are_named=is_named, options="--calibration or --dataset")
     OpenVinoEngine.check_available()
     import_nncf()
     bundle = ModelBundle.load(Path(model))
     with program_folder(path, overwrite=overwrite) as folder:
         cases = choose_cases(
-            Path(model), bundle.record.plan, dataset=_to_path(dataset), calibration=_to_path(calibration)
+            Path(model),
+            bundle.record.plan,
+            dataset=_to_path(dataset),
+            calibration=_to_path(calibration),
+            spacing=spacing,
+            image_formats=image_formats,
         )
         return _write_program(bundle, cases, folder, path=path, progress=progress)
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from decathlete.core.geometry import Triple
 from decathlete.core.output_paths import check_output_path
 from decathlete.core.registry import ComponentSettings
 from decathlete.core.schema import describe
@@ -20,12 +21,11 @@ from decathlete.export.exporters import EXPORTERS, CheckWindows, Exporter, Expor
 from decathlete.export.parity import N_WINDOWS, check_windows
 from decathlete.export.programs import ExportedProgram
 from decathlete.export.windows import first_middles
+from decathlete.io.reading import Reading, require_named_files
 from decathlete.models.bundle import ModelBundle
 from decathlete.models.combine import split_by_plan
 from decathlete.planning.plan import Plan
-from decathlete.training.reporting.records import RunRecord
-from decathlete.workflows.run_images import load_run_images
-from decathlete.workflows.validate import find_run_folder
+from decathlete.workflows.run_images import load_run_images, load_run_record
 
 NOISE = "smooth noise, since no case that belongs to the model was found (name images to compare on with --input)"
 _REMEDY = "free disk space, or choose an output on another disk"
@@ -37,6 +37,8 @@ def export_model(
     output: str | Path,
     *,
     inputs: str | Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> ExportResult:
@@ -52,34 +54,45 @@ def export_model(
         output: file or folder to write.
         inputs: an image, a folder of images or prepared cases to compare on; ``None``: cases that the run held out, or
             else its training cases, prepared or raw; smooth noise where none of them exist.
+        spacing: z, y, x in mm, for images in ``inputs`` whose files do not contain their spacing.
+        image_formats: settings of image formats that change how these images are read, by the name of the format.
         settings: of an exporter that is given by its name.
         overwrite: replace an earlier export at ``output``.
 
     Raises:
-        OptionError: an unknown exporter or setting, or a package is missing.
+        OptionError: an unknown exporter or setting, a package is missing, or ``spacing`` or a setting of an image
+            format has no effect.
         ModelError: no model there, or what was written computes other logits; nothing is written then.
         ImageError, StoreError: ``inputs`` cannot be used.
         OutputError: something else is at ``output``, or it cannot be written.
     """
     path = check_output_path(output)
+    require_named_files(spacing, image_formats, are_named=inputs is not None, options="--input")
     chosen = _settings(exporter, settings or {})
     component = EXPORTERS.resolve(chosen.component)
     component.cls.check_available()
     bundle = ModelBundle.load(Path(model))
     require_disk_space(path.parent, bundle.n_weights_bytes, needed_for="for the exported weights", remedy=_REMEDY)
+    reading = Reading().changed(spacing, image_formats)
     n_plans = len({member.plan.digest for member in bundle.outputs})
     if n_plans > 1 and not component.cls.takes_several_plans:
-        return _export_each_plan(component.cls(chosen), bundle, path, inputs=inputs, overwrite=overwrite)
+        return _export_each_plan(component.cls(chosen), bundle, path, inputs, reading, overwrite=overwrite)
     return component.cls(chosen).export(
         bundle,
         path,
-        windows=lambda: comparison_windows(Path(model), bundle.record.output_plan, inputs),
+        windows=lambda: comparison_windows(Path(model), bundle.record.output_plan, inputs, reading),
         overwrite=overwrite,
     )
 
 
 def _export_each_plan(
-    exporter: Exporter, bundle: ModelBundle, path: Path, *, inputs: str | Path | None, overwrite: bool
+    exporter: Exporter,
+    bundle: ModelBundle,
+    path: Path,
+    inputs: str | Path | None,
+    reading: Reading,
+    *,
+    overwrite: bool,
 ) -> ExportedPlans:
     """Export a model of each plan into a subfolder of ``path``, named by its configuration."""
     if path.suffix == ".onnx":
@@ -92,7 +105,7 @@ def _export_each_plan(
             exporter.export(
                 part,
                 path / part.folder.name,
-                windows=partial(comparison_windows, part.folder, part.record.output_plan, inputs),
+                windows=partial(comparison_windows, part.folder, part.record.output_plan, inputs, reading),
                 overwrite=overwrite,
             )
             for part in split_by_plan(bundle, scratch)
@@ -119,36 +132,50 @@ class ExportedPlans(ExportResult):
 
 
 def export_onnx(
-    model: str | Path, output: str | Path, *, inputs: str | Path | None = None, overwrite: bool = False
+    model: str | Path,
+    output: str | Path,
+    *,
+    inputs: str | Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
 ) -> ExportedProgram:
     """Write an ONNX program, and check with ONNX Runtime that it computes the model's logits.
 
     Args and errors: as of :func:`export_model`; the model has one plan. ``output`` is a file (``NAME.onnx``), or
     a folder for ``model.onnx`` and ``program.json``; the file by itself contains the same record, in its metadata.
     """
-    return _export_program("onnx", model, output, inputs=inputs, overwrite=overwrite)
+    return _export_program(
+        "onnx", model, output, inputs=inputs, spacing=spacing, image_formats=image_formats, overwrite=overwrite
+    )
 
 
 def export_openvino(
-    model: str | Path, output: str | Path, *, inputs: str | Path | None = None, overwrite: bool = False
+    model: str | Path,
+    output: str | Path,
+    *,
+    inputs: str | Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
+    overwrite: bool = False,
 ) -> ExportedProgram:
     """Write an OpenVINO program (``model.xml``, ``model.bin``, ``program.json``), and check its logits.
 
     Args and errors: as of :func:`export_model`; the model has one plan, ``output`` is a folder. Weights stay float32.
     """
-    return _export_program("openvino", model, output, inputs=inputs, overwrite=overwrite)
+    return _export_program(
+        "openvino", model, output, inputs=inputs, spacing=spacing, image_formats=image_formats, overwrite=overwrite
+    )
 
 
-def _export_program(
-    exporter: str, model: str | Path, output: str | Path, *, inputs: str | Path | None, overwrite: bool
-) -> ExportedProgram:
+def _export_program(exporter: str, model: str | Path, output: str | Path, **options: Any) -> ExportedProgram:
     """Export a model of one plan.
 
     Raises:
         ModelError: it has several plans; and as of :func:`export_model`.
     """
     _ = ModelBundle.load(Path(model)).record.output_plan
-    return cast(ExportedProgram, export_model(exporter, model, output, inputs=inputs, overwrite=overwrite))
+    return cast(ExportedProgram, export_model(exporter, model, output, **options))
 
 
 def _settings(exporter: str | ComponentSettings, values: Mapping[str, Any]) -> ComponentSettings:
@@ -163,10 +190,12 @@ def _settings(exporter: str | ComponentSettings, values: Mapping[str, Any]) -> C
         ) from None
 
 
-def comparison_windows(model: Path, plan: Plan, inputs: str | Path | None) -> CheckWindows:
-    """Return the windows of ``inputs``, or else those of :func:`load_comparison_windows`."""
+def comparison_windows(
+    model: Path, plan: Plan, inputs: str | Path | None, reading: Reading = Reading()
+) -> CheckWindows:
+    """Return the windows of ``inputs``, read by ``reading``, or else those of :func:`load_comparison_windows`."""
     if inputs is not None:
-        return CheckWindows(windows=check_windows(plan, Path(inputs)), origin="what --input names")
+        return CheckWindows(windows=check_windows(plan, Path(inputs), reading), origin="what --input names")
     return load_comparison_windows(model, plan)
 
 
@@ -176,9 +205,8 @@ def load_comparison_windows(model: Path, plan: Plan) -> CheckWindows:
     These are the middle windows of the first cases that the model's run held out, or else was trained on; smooth noise
     where there is no run or none of its cases can be read.
     """
-    run = find_run_folder(model)
     try:
-        record = None if run is None else RunRecord.load(run / "run.json")
+        record = load_run_record(model)
         if record is not None:
             case_ids = (record.val or record.train)[:N_WINDOWS]
             if windows := first_middles(load_run_images(record, case_ids, plan), plan, N_WINDOWS):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from decathlete.core.geometry import Triple
 from decathlete.core.output_paths import check_output_path
 from decathlete.core.progress import CaseProgress
 from decathlete.core.scratch import scratch_folder
@@ -24,6 +26,8 @@ def export_triton(
     inputs: str | Path | None = None,
     dataset: str | Path | None = None,
     calibration: str | Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
     progress: CaseProgress | None = None,
 ) -> TritonRepository:
@@ -36,6 +40,8 @@ def export_triton(
         inputs: images to compare the network on, as of :func:`~decathlete.export_model`.
         dataset: validation data of int8, as of :func:`~decathlete.export_int8`.
         calibration: of int8, as of :func:`~decathlete.export_int8`.
+        spacing, image_formats: how the files in ``inputs``, ``dataset`` and ``calibration`` are read, as of
+            :func:`~decathlete.export_model` and :func:`~decathlete.export_int8`.
         overwrite: replace models of the same name.
         progress: called after each validation case of int8.
 
@@ -46,39 +52,59 @@ def export_triton(
     """
     settings = settings or TritonSettings()
     if settings.precision == "int8":
-        return _export_int8(model, output, settings, inputs, dataset, calibration, overwrite, progress)
+        _check_int8(settings, inputs)
+        return _export_int8(
+            model,
+            output,
+            settings,
+            overwrite=overwrite,
+            dataset=dataset,
+            calibration=calibration,
+            spacing=spacing,
+            image_formats=image_formats,
+            progress=progress,
+        )
     ineffective = {"--dataset": dataset, "--calibration": calibration}
     for option, value in ineffective.items():
         if value is not None:
             raise OptionError(
                 f"{option} has no effect without --precision int8", remedy="leave it out", code="E-OPTION-CONFLICT"
             )
-    return cast(TritonRepository, export_model(settings, model, output, inputs=inputs, overwrite=overwrite))
+    result = export_model(
+        settings,
+        model,
+        output,
+        inputs=inputs,
+        spacing=spacing,
+        image_formats=image_formats,
+        overwrite=overwrite,
+    )
+    return cast(TritonRepository, result)
 
 
-def _export_int8(
-    model: str | Path,
-    output: str | Path,
-    settings: TritonSettings,
-    inputs: str | Path | None,
-    dataset: str | Path | None,
-    calibration: str | Path | None,
-    overwrite: bool,
-    progress: CaseProgress | None,
-) -> TritonRepository:
-    """Quantise first: the program must keep the Dice of validation cases."""
+def _check_int8(settings: TritonSettings, inputs: str | Path | None) -> None:
     if settings.models != "network" or inputs is not None:
         raise OptionError(
             "int8 is for the network alone, and is compared by the Dice of validation cases",
             remedy="use --models network, and leave out --input",
             code="E-OPTION-CONFLICT",
         )
+
+
+def _export_int8(
+    model: str | Path, output: str | Path, settings: TritonSettings, *, overwrite: bool, **options: Any
+) -> TritonRepository:
+    """Quantise first: the program must keep the Dice of validation cases.
+
+    Args:
+        options: of :func:`~decathlete.export_int8`.
+    """
     path = check_output_path(output)
     TritonExporter.check_available()
     bundle = ModelBundle.load(Path(model))
     with scratch_folder() as scratch:
         program = scratch / "int8"
-        export_int8(model, program, dataset=dataset, calibration=calibration, progress=progress)
+        export_int8(model, program, **options)
         return TritonExporter(settings).export_int8(
             bundle,
             path,

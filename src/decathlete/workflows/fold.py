@@ -31,7 +31,7 @@ from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.curves import check_loggers
 from decathlete.training.run_folder import check_claim
 from decathlete.workflows.cascade import require_begun_first_stage
-from decathlete.workflows.manifest_check import check_manifest
+from decathlete.workflows.manifest_check import check_manifest, check_recorded_folds
 from decathlete.workflows.preprocess import preprocess, read_task
 from decathlete.workflows.progress import ProgressReporter
 from decathlete.workflows.report import report
@@ -155,7 +155,10 @@ class FoldPipeline:
             check_claim(folder, self.config, overwrite=self.overwrite)
 
     def check_manifest(self, folds: Sequence[FoldName] = ()) -> None:
-        """Check options against the manifest of a dataset that is not prepared yet, before any work.
+        """Check options against the manifest of a dataset, before any work.
+
+        Of a dataset that is prepared already only the folds are checked: the prepared data have labels and a network of
+        their own, which are checked before the training.
 
         Args:
             folds: the folds that the user named.
@@ -163,9 +166,10 @@ class FoldPipeline:
         Raises:
             DecathleteError: as of :func:`~decathlete.workflows.manifest_check.check_manifest`.
         """
-        prepared = self.workspace.prepared_folder(self.task, self.which)
-        if not self.overwrite and (prepared / "splits.json").is_file():
-            return  # prepared data have their own labels, folds and network, which are checked before the training
+        splits = self.workspace.prepared_folder(self.task, self.which) / "splits.json"
+        if not self.overwrite and splits.is_file():
+            check_recorded_folds(splits, self.plan_options.split, folds)
+            return
         spec = read_task(
             self.task,
             workspace=self.workspace,

@@ -15,17 +15,21 @@ from decathlete.errors import DatasetError, OptionError
 from decathlete.evaluation.evaluate import evaluate_pairs
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.scores import Scores
-from decathlete.io.format_settings import FormatSettings, format_settings
+from decathlete.io.format_settings import FormatSettings
+from decathlete.io.reading import Reading
 from decathlete.training.reporting.records import RunRecord
 
 
-def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None) -> list[Case]:
+def load_held_out_cases(
+    run: Path, record: RunRecord, dataset_root: Path | None, *, reading: Reading | None = None
+) -> list[Case]:
     """Load the held-out cases of a run.
 
     Args:
         run: folder of the run.
         record: record of the run.
         dataset_root: folder of the raw dataset, if it has moved since training.
+        reading: how its files are read; ``None``: as in training.
 
     Raises:
         OptionError: the run has no held-out cases.
@@ -36,12 +40,9 @@ def load_held_out_cases(run: Path, record: RunRecord, dataset_root: Path | None)
             "this model was trained on every case: none is held out", where=run, remedy="train one fold (--fold 0)"
         )
     root = dataset_root or Path(record.dataset_root or "")
+    reading = reading or record.reading
     return load_cases(
-        record.val,
-        root,
-        spacing=record.spacing,
-        formats=format_settings(record.image_formats),
-        annotated=record.annotated or None,
+        record.val, root, spacing=reading.spacing, formats=reading.formats, annotated=record.annotated or None
     )
 
 

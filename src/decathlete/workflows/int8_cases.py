@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from decathlete.core.geometry import Triple
 from decathlete.dataset.find_dataset import MANIFEST
 from decathlete.dataset.manifest import read_dataset
 from decathlete.dataset.spec import Case, DatasetSpec
 from decathlete.errors import DatasetError, OptionError
-from decathlete.export.images import Images, case_images, images_of
-from decathlete.io.format_settings import format_settings
+from decathlete.export.images import Images, case_images, find_image_cases, images_of
+from decathlete.inference.prepared_inputs import is_store
+from decathlete.io.reading import Reading
 from decathlete.planning.plan import Plan
 from decathlete.training.reporting.records import RunRecord
 from decathlete.workflows.held_out import load_held_out_cases
-from decathlete.workflows.run_images import load_run_images
-from decathlete.workflows.validate import find_run_folder
+from decathlete.workflows.run_images import load_run_images, load_run_record
 
 VALIDATION_STEP = 5
 """Every fifth case of a dataset is for validation if the others are for calibration."""
@@ -35,7 +37,15 @@ class Int8Cases:
     validate: Sequence[Case]
 
 
-def choose_cases(model: Path, plan: Plan, *, dataset: Path | None = None, calibration: Path | None = None) -> Int8Cases:
+def choose_cases(
+    model: Path,
+    plan: Plan,
+    *,
+    dataset: Path | None = None,
+    calibration: Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Int8Cases:
     """Select the cases for the quantisation of a model.
 
     A run has both: its training cases are for calibration, its held-out cases for validation. If no case was held out
@@ -47,42 +57,61 @@ def choose_cases(model: Path, plan: Plan, *, dataset: Path | None = None, calibr
         plan: plan of the model.
         dataset: raw dataset; for a run with held-out cases, the run's dataset if it has moved.
         calibration: dataset (its training cases), image, folder of images or prepared cases for calibration.
+        spacing: z, y, x in mm, for files in ``calibration`` and ``dataset`` that do not contain their spacing.
+        image_formats: settings of image formats that change how these files are read, by the name of the format.
+            Without the two, files in ``dataset`` are read as in the run's training.
 
     Raises:
-        OptionError: no case was held out, and ``dataset`` is not set.
+        OptionError: no case was held out, and ``dataset`` is not set; or a setting of an image format has no effect.
         DatasetError: there is no case for validation or calibration, or the dataset is missing.
         StoreError: prepared cases in ``calibration`` cannot be used.
         ImageError: an image in ``calibration`` cannot be used.
     """
-    run = find_run_folder(model)
-    record = None if run is None else RunRecord.load(run / "run.json")
-    others: Sequence[Case] = ()
-    if run is not None and record is not None and record.val:
-        validation = load_held_out_cases(run, record, dataset)
-    elif dataset is not None:
-        validation, others = _split_dataset(
-            read_dataset(
-                dataset,
-                spacing=record.spacing if record else None,
-                formats=format_settings(record.image_formats) if record else (),
-                annotated=(record.annotated or None) if record else None,
-            ),
-            record,
-            for_calibration=not (calibration or record),
-        )
+    record = load_run_record(model)
+    given = Reading().changed(spacing, image_formats)
+    reading = record.reading.changed(spacing, image_formats) if record else given
+    validation, others = _choose_validation(
+        model, record, dataset, reading, for_calibration=not (calibration or record)
+    )
+    named = [*validation, *others] if dataset is not None else []
+    if calibration is not None:
+        images, candidates = _load_calibration(validation, calibration, plan, given)
+        named += candidates
+    elif record is not None:
+        images = _load_training_images(record, plan, dataset, reading)
     else:
+        images = case_images(plan, others)
+    given.check(path for case in named for path in case.files)
+    return Int8Cases(calibrate=images, validate=[case for case in validation if case.label is not None])
+
+
+def _choose_validation(
+    model: Path, record: RunRecord | None, dataset: Path | None, reading: Reading, *, for_calibration: bool
+) -> tuple[list[Case], list[Case]]:
+    """Return the cases for validation, and those of a dataset that are left for calibration.
+
+    Args:
+        reading: how the files of ``dataset`` are read.
+
+    Raises:
+        OptionError: no case was held out, and ``dataset`` is not set.
+        DatasetError: there is no case for validation, or the dataset is missing.
+    """
+    if record is not None and record.val:
+        return load_held_out_cases(model, record, dataset, reading=None if dataset is None else reading), []
+    if dataset is None:
         raise OptionError(
             "no case was held out from this model, so that the loss of Dice in int8 is unknown",
             where=model,
             remedy="use --dataset FOLDER with labelled cases on which it was not trained",
         )
-    if calibration is not None:
-        images = _load_calibration(validation, calibration, plan)
-    elif record is not None:
-        images = _load_training_images(record, plan, dataset)
-    else:
-        images = case_images(plan, others)
-    return Int8Cases(calibrate=images, validate=[case for case in validation if case.label is not None])
+    spec = read_dataset(
+        dataset,
+        spacing=reading.spacing,
+        formats=reading.formats,
+        annotated=(record.annotated or None) if record else None,
+    )
+    return _split_dataset(spec, record, for_calibration=for_calibration)
 
 
 def _split_dataset(
@@ -104,10 +133,20 @@ def _split_dataset(
     return validation, [case for case in labelled if case not in validation]
 
 
-def _load_calibration(validation: Sequence[Case], calibration: Path, plan: Plan) -> Images:
-    """Load the images in ``calibration`` without those that have the id of a validation case."""
-    is_dataset = (calibration / MANIFEST).is_file()
-    candidates = case_images(plan, read_dataset(calibration).cases) if is_dataset else images_of(plan, calibration)
+def _load_calibration(
+    validation: Sequence[Case], calibration: Path, plan: Plan, reading: Reading
+) -> tuple[Images, list[Case]]:
+    """Load the images in ``calibration`` without those that have the id of a validation case.
+
+    Returns:
+        the images, and the cases whose files are read for them.
+    """
+    cases: list[Case] = []
+    if is_store(calibration):
+        candidates = images_of(plan, calibration)
+    else:
+        cases = _read_calibration(calibration, plan, reading)
+        candidates = case_images(plan, cases)
     excluded = {case.id for case in validation}
     images = {case_id: read for case_id, read in candidates.items() if case_id not in excluded}
     if not images:
@@ -116,12 +155,20 @@ def _load_calibration(validation: Sequence[Case], calibration: Path, plan: Plan)
             where=calibration,
             remedy="use other images for --calibration",
         )
-    return images
+    return images, cases
 
 
-def _load_training_images(record: RunRecord, plan: Plan, dataset: Path | None) -> Images:
-    """Load the images of the run's training cases."""
-    images = load_run_images(record, record.train, plan, dataset=dataset)
+def _read_calibration(calibration: Path, plan: Plan, reading: Reading) -> list[Case]:
+    """Return the cases of a dataset, or of an image or a folder of images."""
+    if (calibration / MANIFEST).is_file():
+        return list(read_dataset(calibration, spacing=reading.spacing, formats=reading.formats).cases)
+    reading = replace(reading, must_apply=False)  # checked together with the files of the dataset
+    return find_image_cases(calibration, n_channels=len(plan.channels), reading=reading)
+
+
+def _load_training_images(record: RunRecord, plan: Plan, dataset: Path | None, reading: Reading) -> Images:
+    """Load the images of the run's training cases; ``reading`` is for the files of ``dataset``."""
+    images = load_run_images(record, record.train, plan, dataset=dataset, reading=reading)
     if not images:
         raise DatasetError(
             "neither the prepared nor the raw training cases of the model exist any more",

@@ -9,6 +9,8 @@ from pathlib import Path
 from decathlete.core.choices import Configuration
 from decathlete.dataset.given_splits import find_given_splits
 from decathlete.dataset.spec import DatasetSpec
+from decathlete.dataset.split_options import SplitOptions
+from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError
 from decathlete.io.images import read_grid
 from decathlete.planning.architectures import find_architecture, network_options_set
@@ -53,6 +55,28 @@ def check_manifest(
     _check_pretrained(configuration, options, config)
     if dims_of(configuration) == 3 and _has_slices_only(spec):
         raise slices_error(spec.name)
+
+
+def check_recorded_folds(path: Path, options: SplitOptions, folds: Sequence[FoldName]) -> None:
+    """Check the folds that the user named against those of prepared data.
+
+    Args:
+        path: ``splits.json`` of the prepared data.
+        options: options of the split; a list of folds (``options.file``) is checked when the data are prepared.
+
+    Raises:
+        OptionError: there is no such fold.
+    """
+    numbers = [fold for fold in folds if fold != "all"]
+    if not numbers or options.file is not None:
+        return
+    n_folds = options.n_folds
+    if not options.is_random_split:
+        try:
+            n_folds = len(Splits.load(path).folds)
+        except DecathleteError:
+            return  # damaged: it is repaired or rejected when the prepared data are opened
+    FoldSelection.parse(numbers).resolve(n_folds)
 
 
 def _check_pretrained(configuration: Configuration, options: PlanOptions, config: TrainConfig) -> None:

@@ -163,7 +163,7 @@ def _read(case: Case, prediction_path: Path, plan: Plan) -> _Volumes:
     image = read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=len(plan.channels))
     ignore = plan.labels.ignore
     label = read_label(case.label, spacing=case.spacing, formats=case.formats, structures=case.structures)
-    prediction = read_label(prediction_path, formats=case.formats)
+    prediction = read_label(prediction_path, spacing=case.spacing, formats=case.formats)
     if not image.array_CZYX.shape[1:] == label.array_ZYX.shape == prediction.array_ZYX.shape:
         raise ImageError("image, label and prediction differ in shape", where=case.id)
     truth_ZYX = label.array_ZYX if ignore is None else np.where(label.array_ZYX == ignore, 0, label.array_ZYX)

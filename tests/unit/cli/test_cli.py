@@ -99,19 +99,19 @@ OPTIONS = {
     "components": "json",
     "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-codes dicom-host dicom-node "
     "dicomweb dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory "
-    "overlap port precision send-to series set studies token-file tta",
+    "overlap port precision send-to series set spacing studies token-file tta",
     "export nnunet": "output overwrite",
-    "export onnx": "input output overwrite",
-    "export openvino": "calibration dataset input int8 output overwrite",
+    "export onnx": "input output overwrite set spacing",
+    "export openvino": "calibration dataset input int8 output overwrite set spacing",
     "export triton": "accelerator calibration code cuda-graphs dataset dynamic-shapes engine environment format input "
     "instance-kind instances max-batch-size max-shape min-shape models name opt-shape output overwrite precision "
-    "preferred-batch-sizes priority queue-delay resource response-cache set threads version version-policy "
+    "preferred-batch-sizes priority queue-delay resource response-cache set spacing threads version version-policy "
     "warmup-requests",
     "triton start": "grpc-port host http-port load metrics-port model-control server",
     "triton verify": "at-once dump engine grpc http input json max-cases max-changed max-logit-difference max-margin "
-    "min-dice models name protocol retries send timeout",
+    "min-dice models name protocol retries send set spacing timeout",
     "triton benchmark": "batch-sizes clients grpc http input max-windows models name output protocol retries "
-    "shared-memory stability timeout warmup-requests window",
+    "set shared-memory spacing stability timeout warmup-requests window",
     "import nnunet": "checkpoint configuration folds output overwrite",
     "import dynunet": "brats channels ct-stats dataset dim labels modality negative-slope norm output overwrite "
     "patch-size regions spacing task",
@@ -170,6 +170,7 @@ OF_THEIR_OWN = {
     ("import nnunet", "configuration"),  # nnU-Net's
     ("export nnunet", "output"),  # nnU-Net's model
     ("serve", "series"),  # of the DICOM node
+    *((command, "set") for command in ("export onnx", "export openvino", "triton verify", "triton benchmark")),
     ("export onnx", "output"),  # a file, or a folder
     ("export openvino", "output"),
     ("export onnx", "input"),  # to check the program on

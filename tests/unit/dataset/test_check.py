@@ -309,3 +309,13 @@ def test_missing_files_and_axes_in_another_order_have_remedies_of_their_own(root
     assert "transpose one of them" in remedies
     assert "leave case phantom_001 out" in remedies
     assert "list it relative to dataset.json: imagesTr/phantom_002.nii.gz" in remedies
+
+
+def test_names_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "Task01_Names", n_cases=3, shape_ZYX=(10, 10, 10), layout="nnunet")
+    for path in (*root.glob("imagesTr/phantom_001*"), *root.glob("labelsTr/phantom_001*")):
+        path.rename(path.with_name(path.name.replace("phantom_001", "Phantom_000")))
+    report = check_dataset(read_dataset(root), workers=1)
+    (problem,) = (p for p in report.problems if p.code == "E-DATASET-NAMES")
+    assert (problem.severity, set(problem.cases)) == ("warning", {"Phantom_000", "phantom_000"})
+    assert "Phantom_000, phantom_000" in problem.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,26 @@ import numpy as np
 import pytest
 
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import DatasetError, OptionError, OutputError
+from decathlete.dataset.spec import Case
+from decathlete.errors import DatasetError, ImageError, OptionError, OutputError
 from decathlete.evaluation.evaluate import evaluate
+from decathlete.export.parity import check_windows
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.output_kind import OutputKind
+from decathlete.inference.sources import as_image
 from decathlete.io.format_settings import format_settings
 from decathlete.io.formats import IMAGE_FORMATS
 from decathlete.io.images import read_grid, read_image, read_volume
+from decathlete.io.reading import Reading
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.preprocessing.store import StoreSource
+from decathlete.serving.inputs import check_image
+from decathlete.serving.triton.benchmark_requests import real_data
+from decathlete.serving.triton.cases import find_cases, require_sendable
 from decathlete.workflows.check import check
 from decathlete.workflows.convert import convert
+from decathlete.workflows.int8_cases import choose_cases
 from decathlete.workflows.predict import predict
 from decathlete.workflows.prepare_for_model import prepare_for_model
 from decathlete.workflows.preprocess import preprocess
@@ -169,6 +178,13 @@ def model(tmp_path: Path) -> Path:
     ).folder
 
 
+def test_images_of_a_predictor_are_read_with_them(tmp_path: Path) -> None:
+    save(tmp_path / "a.arrays", np.zeros(SHAPE), np.ones(SHAPE))
+    assert as_image(tmp_path / "a.arrays", image_formats=SECOND).array_CZYX.min() == 1
+    with pytest.raises(OptionError, match="nifti has no effect"):
+        as_image(tmp_path / "a.arrays", image_formats={"nifti": {"compression_level": 1}})
+
+
 def test_predictions_read_and_record_them(model: Path, tmp_path: Path) -> None:
     image_ZYX = make_volumes(SHAPE)[0][0]
     save(tmp_path / "in/a.arrays", np.zeros(SHAPE), image_ZYX)
@@ -199,3 +215,45 @@ def test_a_conversion_reads_with_them(dataset: Path, tmp_path: Path) -> None:
     with (dataset / "imagesTr/a_0000.arrays").open("rb") as stream:
         expected = np.load(stream)["second"]
     np.testing.assert_array_equal(read_image(tmp_path / "new/imagesTr/a.nii.gz").array_CZYX, expected)
+
+
+def test_a_models_calibration_and_comparison_read_with_them(dataset: Path, model: Path) -> None:
+    plan = make_test_plan()
+    images = dataset / "imagesTr"
+    with (images / "a_0000.arrays").open("rb") as stream:
+        second_ZYX = np.load(stream)["second"][0]
+    found = choose_cases(model, plan, dataset=dataset, image_formats=SECOND)
+    plain = choose_cases(model, plan, dataset=dataset)
+    assert found.validate[0].formats == format_settings(SECOND)
+    assert not np.array_equal(found.calibrate["a"](), plain.calibrate["a"]())
+    other = dataset.parent / "g.arrays"
+    other.write_bytes((images / "a_0000.arrays").read_bytes())
+    named = choose_cases(model, plan, dataset=dataset, calibration=other, image_formats=SECOND)
+    assert np.array_equal(named.calibrate["g"](), found.calibrate["a"]())
+    assert find_cases(model, images, n_channels=1, limit=1, reading=Reading().changed(None, SECOND))[0].id == "a"
+    (sent, *_) = real_data(images, plan, "pipeline", Reading().changed(None, SECOND))
+    assert np.array_equal(sent["volume"][0, 0], second_ZYX)
+    without_effect = {"nifti": {"compression_level": 1}}
+    for call in (
+        lambda: choose_cases(model, plan, dataset=dataset, image_formats=without_effect),
+        lambda: check_windows(plan, images, Reading().changed(None, without_effect)),
+        lambda: find_cases(model, images, n_channels=1, limit=1, reading=Reading().changed(None, without_effect)),
+    ):
+        with pytest.raises(OptionError, match="nifti has no effect"):
+            call()
+
+
+def test_a_server_does_not_receive_files_that_it_reads_without_them(dataset: Path) -> None:
+    path = dataset / "imagesTr/a_0000.arrays"
+    require_sendable(Case(id="a", images=(path,)))
+    with pytest.raises(OptionError, match="settings of its image format"):
+        require_sendable(Case(id="a", images=(path,), formats=format_settings(SECOND)))
+
+
+def test_a_service_reads_images_with_them(tmp_path: Path) -> None:
+    with (tmp_path / "a.arrays").open("wb") as stream:
+        np.savez(stream, second=np.ones((1, *SHAPE)))  # there is no first
+    check = partial(check_image, [tmp_path / "a.arrays"], channels=("MR",), image_bytes=10**6)
+    check(reading=Reading().changed(None, SECOND))
+    with pytest.raises(ImageError):
+        check(reading=Reading())

@@ -40,6 +40,7 @@ def test_a_name_must_fit_into_an_address(text: str) -> None:
         ({"token": "short"}, "at least 16"),
         ({"allow_origins": ("*",)}, "not the address of a site"),
         ({"allow_origins": ("https://a.example/path",)}, "not the address of a site"),
+        ({"image_formats": {"nifti": {"compression_level": 9}}}, "only changes how files are written"),
     ],
 )
 def test_unsafe_settings_are_rejected(fields: dict[str, Any], message: str) -> None:

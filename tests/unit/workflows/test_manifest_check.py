@@ -13,6 +13,7 @@ from PIL import Image as Picture
 
 import decathlete
 from decathlete import PlanOptions, Workspace
+from decathlete.dataset.splits import Fold, Splits
 from decathlete.errors import DatasetError, ManifestError, ModelError, OptionError, PlanError
 from decathlete.training.config import TrainConfig
 
@@ -102,6 +103,22 @@ def test_folds_of_a_list(root: Path, tmp_path: Path) -> None:
         run(root, fold=1, **options_of(root))
     with pytest.raises(ManifestError, match="does not exist"):
         run(root, **options_of(root, {"splits": tmp_path / "none.json"}))
+
+
+@pytest.mark.parametrize(("plan", "n_folds"), [({}, 2), ({"n_folds": 3}, 3)])
+def test_folds_that_prepared_data_do_not_have(root: Path, plan: dict[str, Any], n_folds: int) -> None:
+    folds = (Fold(train=("case_0",), val=("case_1",)), Fold(train=("case_1",), val=("case_0",)))
+    splits = Splits(seed=0, grouped=False, folds=folds)
+    path = root.parent / "prepared" / root.name / "3d" / "splits.json"
+    path.parent.mkdir(parents=True)
+    splits.save(path)
+    for command, named in ((run, {"fold": 7}), (run_folds, {"folds": "0,7"})):
+        with pytest.raises(OptionError, match=f"fold 7 does not exist: this dataset is split into {n_folds}"):
+            command(root, **named, **options_of(root, plan))
+    assert not (root.parent / "results").exists()
+    path.write_text("{")  # damaged
+    with pytest.raises(DatasetError, match="case_0"):
+        run(root, fold=7, **options_of(root))
 
 
 def test_settings_that_wait_for_validations_need_a_fold(root: Path) -> None:

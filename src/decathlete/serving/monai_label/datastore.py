@@ -27,6 +27,7 @@ from decathlete.errors import ImageError, ServiceError
 from decathlete.inference.predict import IMAGE_TOO_LARGE
 from decathlete.io.format_lookup import suffix_of
 from decathlete.io.images import read_channels, read_grid, read_label, write_image, write_label
+from decathlete.io.reading import Reading
 from decathlete.serving.inputs import ReceivedFile, require_size
 from decathlete.serving.monai_label.image_sources import FolderImages, ImageSource, unknown_image
 
@@ -48,13 +49,22 @@ class Datastore:
         source: images of ``--studies``; ``None``: only those that viewers send.
         image_bytes: greatest size of an image in memory.
         reading: held while an image is in memory.
+        settings: how images are read.
     """
 
-    def __init__(self, root: Path, source: ImageSource | None, *, image_bytes: int, reading: threading.Lock) -> None:
+    def __init__(
+        self,
+        root: Path,
+        source: ImageSource | None,
+        *,
+        image_bytes: int,
+        reading: threading.Lock,
+        settings: Reading,
+    ) -> None:
         self._images, self._labels = root / "images", root / "labels"
         self._added = FolderImages(self._images)
         self._source = source
-        self._image_bytes, self._reading = image_bytes, reading
+        self._image_bytes, self._reading, self._settings = image_bytes, reading, settings
         self._lock = threading.Lock()  # of changes
 
     def ids(self) -> list[str]:
@@ -83,9 +93,9 @@ class Datastore:
             ImageError: it cannot be read.
         """
         paths, path = self._paths(image_id, folder), folder / "image.nii.gz"
-        require_size(paths, limit_bytes=self._image_bytes)
+        require_size(paths, limit_bytes=self._image_bytes, reading=self._settings)
         with self._reading, translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            image = read_channels(paths)
+            image = read_channels(paths, spacing=self._settings.spacing, formats=self._settings.formats)
             write_image(path, image.array_CZYX, image.geometry)
         return path
 
@@ -105,7 +115,7 @@ class Datastore:
         suffix = suffix_of(file.name) or _LABEL_SUFFIX
         named = file.path.with_name(f"added{suffix}")
         file.path.rename(named)
-        require_size([named], limit_bytes=self._image_bytes)
+        require_size([named], limit_bytes=self._image_bytes, reading=self._settings)
         target = self._images / f"{image_id}{suffix}"
         with self._lock:
             if self.has(image_id) and not (target.is_file() and file_digest(target) == file_digest(named)):
@@ -147,9 +157,9 @@ class Datastore:
         """
         target = self._label_path(image_id, tag)
         images = self._paths(image_id, folder)
-        _, geometry = read_grid(images[0])
+        _, geometry = read_grid(images[0], spacing=self._settings.spacing, formats=self._settings.formats)
         with self._reading, translate_out_of_memory("the label map", remedy=IMAGE_TOO_LARGE):
-            label, geometry = _read_sent(file, geometry)
+            label, geometry = _read_sent(file, geometry, self._settings)
             with self._lock:
                 write_label(target, label, geometry)
                 write_json(target.with_name(f"{image_id}.json"), record)
@@ -241,14 +251,15 @@ class Datastore:
         return sorted(paths)
 
 
-def _read_sent(file: ReceivedFile, image: Geometry) -> tuple[NDArray[Any], Geometry]:
+def _read_sent(file: ReceivedFile, image: Geometry, settings: Reading) -> tuple[NDArray[Any], Geometry]:
     """Read a label map for an image, after its size was compared with that of the image."""
     if file.name.lower().endswith(_RAW):
         return _from_bytes(file.path, image.shape_ZYX), image
     named = file.path.with_name(f"label{suffix_of(file.name) or _LABEL_SUFFIX}")
     file.path.rename(named)
-    geometry = _checked_grid(read_grid(named)[1], image)
-    return read_label(named).array_ZYX, geometry
+    how: Any = {"spacing": settings.spacing, "formats": settings.formats}
+    geometry = _checked_grid(read_grid(named, **how)[1], image)
+    return read_label(named, **how).array_ZYX, geometry
 
 
 def _from_bytes(path: Path, shape_ZYX: tuple[int, int, int]) -> NDArray[np.uint8]:

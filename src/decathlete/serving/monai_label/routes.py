@@ -43,6 +43,7 @@ def add_monai_label(app: FastAPI, service: Service) -> None:
         _open_studies(service),
         image_bytes=settings.limits.image_bytes,
         reading=service.reading,
+        settings=settings.reading,
     )
     for router in (_app_router, _session_router, datastore_router, infer_router):
         app.include_router(router)

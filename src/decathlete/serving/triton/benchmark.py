@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from decathlete.core.geometry import Triple
 from decathlete.core.latency import Latency
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError
 from decathlete.export.exporters.triton import model_base_name
 from decathlete.inference.windows.sweep import window_grid
+from decathlete.io.reading import Reading, require_named_files
 from decathlete.models.bundle import ModelBundle
 from decathlete.planning.plan import Plan
 from decathlete.serving.triton.benchmark_requests import Kind, RequestData, client_requests, random_data, real_data
@@ -121,6 +123,8 @@ def triton_benchmark(
     model: str | Path,
     *,
     inputs: str | Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     options: TritonBenchmarkOptions = TritonBenchmarkOptions(),
     progress: CaseProgress | None = None,
 ) -> BenchmarkReport:
@@ -129,19 +133,23 @@ def triton_benchmark(
     Args:
         model: a run's folder or a model folder, from which the repository was exported.
         inputs: an image or a folder of images; ``None``: random numbers of the plan's size.
+        spacing: z, y, x in mm, for images in ``inputs`` whose files do not contain their spacing.
+        image_formats: settings of image formats that change how these images are read, by the name of the format.
         progress: called after each row.
 
     Raises:
         TritonError: the server does not answer, has no such model, or rejects a request.
         ModelError: there is no model. ImageError: there are no images.
-        OptionError: there is no GPU, whose memory is to be shared.
+        OptionError: there is no GPU, whose memory is to be shared; or ``spacing`` or a setting of an image format has
+            no effect.
     """
+    require_named_files(spacing, image_formats, are_named=inputs is not None, options="--input")
     check_shared_memory(options.shared_memory)
-    folder = Path(model)
-    bundle = ModelBundle.load(folder)
+    bundle = ModelBundle.load(Path(model))
     plan = bundle.members[0].plan
     name = f"{options.name or model_base_name(bundle)}_{options.kind}"
-    data = random_data(plan, options.kind) if inputs is None else real_data(folder, Path(inputs), plan, options.kind)
+    reading = Reading().changed(spacing, image_formats)
+    data = random_data(plan, options.kind) if inputs is None else real_data(Path(inputs), plan, options.kind, reading)
     levels: list[tuple[Mode, int, int]] = [
         *[("offline", n, 1) for n in options.offline],
         *[("online", 1, n) for n in options.clients],

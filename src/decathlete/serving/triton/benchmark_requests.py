@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.rng import stream
+from decathlete.export.images import find_image_cases
 from decathlete.export.windows import case_windows
 from decathlete.io.images import read_channels
+from decathlete.io.reading import Reading
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.prepare import prepare
-from decathlete.serving.triton.cases import find_cases
 from decathlete.serving.triton.client import TritonClient
 from decathlete.serving.triton.comparison import volume_inputs
 from decathlete.serving.triton.protocol import Arrays, InferenceRequest, ModelMetadata
@@ -33,14 +34,18 @@ def random_data(plan: Plan, kind: Kind) -> RequestData:
     return [{"windows": values}] if kind == "network" else [{"volume": values, "affine": np.eye(4)[None]}]
 
 
-def real_data(model: Path, inputs: Path, plan: Plan, kind: Kind) -> RequestData:
+def real_data(inputs: Path, plan: Plan, kind: Kind, reading: Reading = Reading()) -> RequestData:
     """Return the images in ``inputs``, or the window in the middle of each.
 
     Raises:
         ImageError: there are none, or they cannot be read.
+        OptionError: a setting of ``reading`` has no effect.
     """
-    cases = find_cases(model, inputs, n_channels=len(plan.channels), limit=None)
-    images = {case_id: read_channels(files) for case_id, files in cases.items()}
+    n_channels = len(plan.channels)
+    images = {
+        case.id: read_channels(case.images, spacing=case.spacing, formats=case.formats, n_channels=n_channels)
+        for case in find_image_cases(inputs, n_channels=n_channels, reading=reading)
+    }
     if kind == "pipeline":
         return [volume_inputs(image) for image in images.values()]
     return [

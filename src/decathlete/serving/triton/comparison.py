@@ -19,6 +19,7 @@ from decathlete.core.files import replace_folder
 from decathlete.core.labels import LabelSet
 from decathlete.core.schema import Schema
 from decathlete.core.scratch import scratch_folder
+from decathlete.dataset.spec import Case
 from decathlete.errors import TritonError
 from decathlete.inference.output.probabilities import ProbabilityFile
 from decathlete.inference.output.restore import Restorer
@@ -70,30 +71,30 @@ class Comparison:
     predictor: Predictor
     dump: Path | None = None
 
-    def network(self, case_id: str, files: tuple[Path, ...]) -> CaseComparison:
+    def network(self, case: Case) -> CaseComparison:
         """Send all windows of an image, and compare logits and label map.
 
         Raises:
             TritonError: the server rejects a request, or does not answer.
             ImageError: the image cannot be read.
         """
-        prepared = self.predictor.prepare(read_channels(files))
+        prepared = self.predictor.prepare(self._read(case))
         with ExitStack() as stack:
-            folder = stack.enter_context(self._dump_folder(case_id))
+            folder = stack.enter_context(self._dump_folder(case.id))
             difference, label_ZYX, served_ZYX = self._compute_both(prepared, folder)
-        return self._compare(case_id, prepared, label_ZYX, served_ZYX, difference, ())
+        return self._compare(case.id, prepared, label_ZYX, served_ZYX, difference, ())
 
-    def pipeline(self, case_id: str, files: tuple[Path, ...], *, as_file: bool) -> CaseComparison:
+    def pipeline(self, case: Case, *, as_file: bool) -> CaseComparison:
         """Send an image, as a volume or as the bytes of its file, and compare the label map and what comes with it.
 
         Raises:
             TritonError: the server rejects a request, or does not answer.
             ImageError: the image cannot be read.
         """
-        image = read_channels(files)
+        image = self._read(case)
         request = InferenceRequest(
             model=self.model,
-            inputs=file_inputs(files[0]) if as_file else volume_inputs(image),
+            inputs=file_inputs(case.images[0]) if as_file else volume_inputs(image),
             outputs=("label", "label_affine", "volumes_ml", "report"),
         )
         future = self.client.submit(request)
@@ -102,7 +103,7 @@ class Comparison:
         served = {name: value[0] for name, value in future.result().items()}
         report = parse_json(served["report"].tobytes().decode())
         with ExitStack() as stack:
-            folder = stack.enter_context(self._dump_folder(case_id))
+            folder = stack.enter_context(self._dump_folder(case.id))
             if folder is not None:
                 arrays = dict(request.inputs) | {f"served_{name}": value for name, value in served.items()}
                 np.savez(folder / "case.npz", **arrays, label=prediction.label_ZYX)
@@ -113,7 +114,12 @@ class Comparison:
             "label_affine": np.allclose(served["label_affine"], image.geometry.matrix[:, _XYZ], atol=1e-6),
         }
         differing = tuple(name for name, is_same in same.items() if not is_same)
-        return self._compare(case_id, prepared, prediction.label_ZYX, served["label"], None, differing)
+        return self._compare(case.id, prepared, prediction.label_ZYX, served["label"], None, differing)
+
+    def _read(self, case: Case) -> Image:
+        return read_channels(
+            case.images, spacing=case.spacing, formats=case.formats, n_channels=self.predictor.n_channels
+        )
 
     def _compute_both(
         self, prepared: PreparedInput, folder: Path | None

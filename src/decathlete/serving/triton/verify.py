@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from decathlete.core.geometry import Triple
 from decathlete.core.progress import CaseProgress
 from decathlete.core.schema import Schema
+from decathlete.dataset.spec import Case
 from decathlete.errors import OptionError
 from decathlete.export.exporters.triton import model_base_name
 from decathlete.export.triton_engine import engine_of
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
+from decathlete.io.reading import Reading, require_named_files
 from decathlete.models.bundle import ModelBundle
-from decathlete.serving.triton.cases import Cases, find_cases
+from decathlete.serving.triton.cases import find_cases, require_sendable
 from decathlete.serving.triton.client import TritonClient
 from decathlete.serving.triton.comparison import CaseComparison, Comparison
 from decathlete.serving.triton.protocol import ClientOptions
@@ -144,6 +148,8 @@ def triton_verify(
     model: str | Path,
     *,
     inputs: str | Path | None = None,
+    spacing: Triple | None = None,
+    image_formats: Mapping[str, Mapping[str, Any]] | None = None,
     options: TritonVerifyOptions = TritonVerifyOptions(),
     progress: CaseProgress | None = None,
 ) -> VerificationReport:
@@ -151,19 +157,30 @@ def triton_verify(
 
     Args:
         model: a run's folder or a model folder, from which the repository was exported.
-        inputs: an image or a folder of images; ``None``: the held-out cases of the run.
+        inputs: an image or a folder of images; ``None``: the held-out cases of the run, read as in its training.
+        spacing: z, y, x in mm, for images in ``inputs`` whose files do not contain their spacing.
+        image_formats: settings of image formats that change how these images are read, by the name of the format.
         progress: called after each case.
 
     Raises:
         TritonError: the server does not answer, has no such model, or rejects a request.
         ModelError: there is no model. ImageError, DatasetError: there are no images.
+        OptionError: ``spacing`` or a setting of an image format has no effect, or a file cannot be sent as it is.
     """
+    require_named_files(spacing, image_formats, are_named=inputs is not None, options="--input")
     folder = Path(model)
     bundle = ModelBundle.load(folder)
     n_channels = len(bundle.members[0].plan.channels)
-    cases = find_cases(folder, None if inputs is None else Path(inputs), n_channels=n_channels, limit=options.cases)
-    if options.send_as == "file" and any(len(files) != 1 or files[0].is_dir() for files in cases.values()):
-        raise OptionError("--send file needs one file for each case", remedy="use --send volume")
+    cases = find_cases(
+        folder,
+        None if inputs is None else Path(inputs),
+        n_channels=n_channels,
+        limit=options.cases,
+        reading=Reading().changed(spacing, image_formats),
+    )
+    if options.send_as == "file":
+        for case in cases:
+            require_sendable(case)
     base = options.name or model_base_name(bundle)
     found = list(_verify_all(folder, base, cases, options, progress))
     problems = [problem for each in found for problem in each.problems(options.thresholds)]
@@ -171,7 +188,7 @@ def triton_verify(
 
 
 def _verify_all(
-    folder: Path, base: str, cases: Cases, options: TritonVerifyOptions, progress: CaseProgress | None
+    folder: Path, base: str, cases: Sequence[Case], options: TritonVerifyOptions, progress: CaseProgress | None
 ) -> Iterator[ModelVerification]:
     kinds = ("network", "pipeline") if options.models == "both" else (options.models,)
     total, done = len(cases) * len(kinds) * len(options.clients), 0
@@ -184,21 +201,19 @@ def _verify_all(
                 comparison = Comparison(client=client, model=name, predictor=predictor, dump=options.dump)
                 compare = _comparer(comparison, kind, options)
                 results = []
-                for case_id, files in cases.items():
-                    results.append(compare(case_id, files))
+                for case in cases:
+                    results.append(compare(case))
                     done += 1
                     if progress is not None:
-                        progress(done, total, case_id)
+                        progress(done, total, case.id)
             sent_as = "windows" if kind == "network" else options.send_as
             yield ModelVerification(model=name, protocol=client_options.protocol, sent_as=sent_as, cases=tuple(results))
 
 
-def _comparer(
-    comparison: Comparison, kind: str, options: TritonVerifyOptions
-) -> Callable[[str, tuple[Path, ...]], CaseComparison]:
+def _comparer(comparison: Comparison, kind: str, options: TritonVerifyOptions) -> Callable[[Case], CaseComparison]:
     if kind == "network":
         return comparison.network
-    return lambda case_id, files: comparison.pipeline(case_id, files, as_file=options.send_as == "file")
+    return partial(comparison.pipeline, as_file=options.send_as == "file")
 
 
 def _load(folder: Path, kind: str, client: TritonClient, name: str, options: TritonVerifyOptions) -> Predictor:

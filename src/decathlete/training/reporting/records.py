@@ -15,7 +15,8 @@ from decathlete.core.files import write_text
 from decathlete.core.geometry import Triple
 from decathlete.core.schema import Schema
 from decathlete.errors import printable
-from decathlete.io.format_settings import ImageFormats
+from decathlete.io.format_settings import ImageFormats, format_settings
+from decathlete.io.reading import Reading
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
@@ -105,6 +106,15 @@ class RunRecord(Schema):
     spacing: Triple | None = None
     image_formats: ImageFormats = Field(default={}, exclude_if=operator.not_)
     annotated: dict[str, tuple[str, ...]] = Field(default={}, exclude_if=lambda cases: not cases)
+
+    @property
+    def reading(self) -> Reading:
+        """How raw files are read.
+
+        Raises:
+            OptionError: settings of a format that is not registered here.
+        """
+        return Reading(spacing=self.spacing, formats=format_settings(self.image_formats))
 
     @field_validator("config", mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from decathlete.errors import OutputError, StoreError
+from decathlete.planning import resolution as planning_resolution
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.options import PlanOptions
 from decathlete.preprocessing.store import COARSE_START, PreparedStore
@@ -27,6 +28,7 @@ MINUTE, MONTH = TrainConfig(max_time_s=60), TrainConfig(max_time_s=30 * 24 * 360
 def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Prepares a dataset of 5 large balls on a machine with one slow thread."""
     make_phantoms(tmp_path / "Balls", n_cases=5, shape_ZYX=(72, 72, 72), spacing_ZYX=FULL)
+    monkeypatch.setattr(planning_resolution, "FEWEST_CASES", 5)
     monkeypatch.setattr(
         resolution,
         "budget_of_folds",

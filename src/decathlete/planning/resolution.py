@@ -34,6 +34,9 @@ docs/explanation/recipe-search.md."""
 FINER_AT_THE_END = 2
 """By how many of :data:`FACTORS` the grid at the end is finer than the chosen one, with which the training begins: at
 most 1.6 times. See docs/explanation/recipe-search.md."""
+FEWEST_CASES = 20
+"""Fewest cases of a dataset for which the grid at the end is finer: with fewer, the coarse grid is better alone. See
+docs/explanation/recipe-search.md."""
 
 
 class Ceiling(Schema):
@@ -112,16 +115,23 @@ def resolution_is_open(plan: Plan, budget: ComputeBudget) -> bool:
 
 
 def choose_resolution(
-    plan: Plan, ceilings: Sequence[Ceiling], budget: ComputeBudget, *, replan: Callable[[Spacing], Plan]
+    plan: Plan,
+    ceilings: Sequence[Ceiling],
+    budget: ComputeBudget,
+    *,
+    n_cases: int,
+    replan: Callable[[Spacing], Plan],
 ) -> Plan:
     """Return the plan at the resolution with the best expected Dice for the time, not adapted to it yet.
 
-    If that is coarser than full resolution, the training begins there and ends on a finer grid, unless the user set
-    that it has no coarse start. Patch, batch and network are those of the coarse grid, on which the time was weighed.
+    If that is coarser than full resolution, the training begins there and ends on a finer grid, unless there are few
+    cases, or the user set that it has no coarse start. Patch, batch and network are those of the coarse grid, on which
+    the time was weighed.
 
     Args:
         plan: at full resolution.
         ceilings: of each candidate (:func:`candidate_spacings`), finest first.
+        n_cases: number of cases of the dataset.
         replan: returns the plan at another target spacing.
     """
     full, *others = (_candidate(plan, ceiling, budget, replan=replan) for ceiling in ceilings)
@@ -132,8 +142,9 @@ def choose_resolution(
         return plan
     coarse, reasons = best.plan, best.plan.reasons
     reason = _why_coarse(full, best, budget)
-    if "coarse_start" in plan.user_set:
-        return coarse.revised(reasons=reasons | {"target_spacing": f"coarser than full resolution {reason}"})
+    if n_cases < FEWEST_CASES or "coarse_start" in plan.user_set:
+        why = f"coarser than full resolution ({_describe_grid(full.plan)}) {reason}"
+        return coarse.revised(reasons=reasons | {"target_spacing": why})
     place = [ceiling.spacing for ceiling in ceilings].index(coarse.target_spacing)
     final = ceilings[max(place - FINER_AT_THE_END, 0)]
     return coarse.revised(
@@ -176,14 +187,16 @@ def _why_coarse(full: Candidate, best: Candidate, budget: ComputeBudget) -> str:
 
 def _why_finer(full: Plan, final: Ceiling) -> str:
     """Return the reason for the grid on which a training ends that begins on a coarser one."""
-    planned = full.reasons["target_spacing"]
     if final.spacing == full.target_spacing:
-        return f"{planned}; the training begins on a coarser grid"
-    finest = f"{format_spacing(full.target_spacing, full.spacing_unit)}: {planned}"
+        return f"{full.reasons['target_spacing']}; the training begins on a coarser grid"
     return (
-        f"the training begins on a coarser grid and ends here, on one coarser than full resolution ({finest}); "
-        f"resampled to this grid and back, the labels keep a Dice of {final.mean:.3f}"
+        "the training begins on a coarser grid and ends here, on one coarser than full resolution "
+        f"({_describe_grid(full)}); resampled to this grid and back, the labels keep a Dice of {final.mean:.3f}"
     )
+
+
+def _describe_grid(plan: Plan) -> str:
+    return f"{format_spacing(plan.target_spacing, plan.spacing_unit)}: {plan.reasons['target_spacing']}"
 
 
 LEAST_COVERAGE = 0.25

@@ -59,7 +59,7 @@ def plan_resolution(
     def replan(spacing: Spacing) -> Plan:
         return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=options, configuration=plan.configuration)
 
-    chosen = choose_resolution(plan, ceilings.ceilings, budget, replan=replan)
+    chosen = choose_resolution(plan, ceilings.ceilings, budget, n_cases=len(spec.cases), replan=replan)
     if recorded is None or not _keeps_recorded(recorded, chosen, ceilings):
         return chosen
     log.warning(

@@ -23,13 +23,13 @@ def planned(shape=SHAPE, spacing=(1, 1, 1), dims=3, overrides=()):
     return plan_with(spec, fingerprint, dims=dims, options=PlanOptions(overrides=overrides))
 
 
-def chosen(plan, dice_of_spacing, budget=MINUTES, **dataset):
+def chosen(plan, dice_of_spacing, budget=MINUTES, n_cases=20, **dataset):
     def replan(spacing):
         text = ",".join("none" if s is None else repr(s) for s in spacing)
         return planned(dims=plan.dims, overrides=(f"target_spacing={text}",), **dataset)
 
     ceilings = [Ceiling(spacing=s, dice=(dice_of_spacing(s[-1]),)) for s in candidate_spacings(plan)]
-    return choose_resolution(plan, ceilings, budget, replan=replan)
+    return choose_resolution(plan, ceilings, budget, n_cases=n_cases, replan=replan)
 
 
 def test_candidates_go_from_full_resolution_to_a_quarter():
@@ -78,13 +78,21 @@ def test_patch_batch_and_network_are_planned_for_the_grid_of_the_start():
         assert getattr(found, field) == getattr(as_planned, field), field
 
 
+def test_few_cases_have_no_coarse_start():
+    few = chosen(planned(), lambda spacing: 1 - 0.02 * (spacing - 1), n_cases=19)
+    many = chosen(planned(), lambda spacing: 1 - 0.02 * (spacing - 1), n_cases=20)
+    assert few.coarse_start is None
+    assert few.target_spacing == many.coarse_start.target_spacing
+
+
 def test_without_a_coarse_start_all_of_the_training_uses_the_coarse_grid():
     with_start = chosen(planned(), lambda spacing: 1 - 0.02 * (spacing - 1))
     plan = planned(overrides=("coarse_start=none",))
     without = chosen(plan, lambda spacing: 1 - 0.02 * (spacing - 1))
     assert without.coarse_start is None
     assert without.target_spacing == with_start.coarse_start.target_spacing
-    assert "coarser than full resolution for 5 min" in without.reasons["target_spacing"]
+    assert "coarser than full resolution (1 × 1 × 1 mm: the median" in without.reasons["target_spacing"]
+    assert "for 5 min on a CPU with 2 threads" in without.reasons["target_spacing"]
 
 
 def test_the_end_is_never_finer_than_full_resolution():
@@ -106,7 +114,7 @@ def test_a_network_that_the_user_set_keeps_the_grids_that_it_fits():
 
     with pytest.raises(OptionError, match="network"):
         replan(ceilings[-1].spacing)
-    found = choose_resolution(plan, ceilings, MINUTES, replan=replan)
+    found = choose_resolution(plan, ceilings, MINUTES, n_cases=20, replan=replan)
     assert found.network.features == (24, 48, 96, 192)
 
 

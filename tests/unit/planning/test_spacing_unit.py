@@ -84,7 +84,7 @@ def test_a_coarser_grid_is_in_pixels_too(tmp_path: Path, caplog: pytest.LogCaptu
 
     ceilings = [Ceiling(spacing=spacing, dice=(1.0,)) for spacing in candidate_spacings(plan)]
     budget = ComputeBudget(device="cpu", max_time_s=0.5, threads=1)
-    coarse = choose_resolution(plan, ceilings, budget, replan=replan)
+    coarse = choose_resolution(plan, ceilings, budget, n_cases=20, replan=replan)
     assert coarse.target_spacing != plan.target_spacing
     assert not caplog.text, "no warnings about grids that are only compared"
     assert "coarser than full resolution (as it is × 1 × 1 pixel" in coarse.reasons["target_spacing"]

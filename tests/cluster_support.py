@@ -138,10 +138,10 @@ def run_cluster(folder: Path, *, n_workers: int = 2, options: Sequence[str] = ()
         "--no-dashboard",
     )
     try:
-        wait_until(file.exists)
+        wait_until(lambda: read_address(file) is not None)
         for _ in range(n_workers):
             processes.append(start(*worker, f"--local-directory={folder}", "--memory-limit=0", *options))
-        yield Cluster(address=json.loads(file.read_text())["address"], nannies=processes[1:])
+        yield Cluster(address=read_address(file) or "", nannies=processes[1:])
     finally:
         for process in reversed(processes):  # not by their own shutdown, which waits for workers that are just started
             with suppress(psutil.NoSuchProcess):
@@ -150,6 +150,13 @@ def run_cluster(folder: Path, *, n_workers: int = 2, options: Sequence[str] = ()
             process.kill()
             process.wait()
         log.close()
+
+
+def read_address(scheduler_file: Path) -> str | None:
+    """Return the scheduler's address; ``None``: its file is not there yet, or not whole."""
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        return str(json.loads(scheduler_file.read_text())["address"])
+    return None
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

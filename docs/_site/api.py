@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import decathlete
 from decathlete.cli.main import COMMANDS, GROUPS
-from text import fields_table, summary, table
+from text import field_descriptions, fields_table, summary, table
 
 FOLDER = "reference/api"
 KINDS = {
@@ -61,10 +61,6 @@ def _page(kind: str, members: list[str]) -> str:
     for name in members:
         parts.append(f"::: decathlete.{name}")
         value = getattr(decathlete, name)
-        if inspect.isclass(value) and issubclass(value, BaseModel) and _is_described(value):
+        if inspect.isclass(value) and issubclass(value, BaseModel) and any(field_descriptions(value).values()):
             parts.append(fields_table(value))
     return "\n\n".join(parts) + "\n"
-
-
-def _is_described(model: type[BaseModel]) -> bool:
-    return any(field.description for field in model.model_fields.values())

@@ -7,6 +7,10 @@ import types
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
+
+from decathlete.core.registry import ComponentSettings
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Format a Markdown table."""
@@ -45,13 +49,20 @@ def type_name(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def fields_table(schema: Any) -> str:
+def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the description of every field of a pydantic model, empty where there is none."""
+    if issubclass(model, ComponentSettings):
+        return model.descriptions()
+    return {name: field.description or "" for name, field in model.model_fields.items()}
+
+
+def fields_table(schema: type[BaseModel]) -> str:
     """Describe the fields of a pydantic model: type, default, range and description."""
-    rows = []
+    rows, descriptions = [], field_descriptions(schema)
     for name, field in schema.model_fields.items():
         default = "required" if field.is_required() else code(repr(field.get_default(call_default_factory=True)))
         limits = ", ".join(limit for bound in field.metadata if (limit := _limit(bound)))
-        rows.append((code(name), code(type_name(field.annotation)), default, limits, field.description or ""))
+        rows.append((code(name), code(type_name(field.annotation)), default, limits, descriptions[name]))
     return table(("field", "type", "default", "range", "meaning"), rows)
 
 

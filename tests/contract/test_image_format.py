@@ -240,7 +240,7 @@ def test_a_format_says_what_it_is(kind: ImageFormat) -> None:
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda f: f.settings.component)
 def test_settings_of_a_format_are_documented_and_have_defaults(kind: ImageFormat) -> None:
     settings = IMAGE_FORMATS.resolve(kind.settings.component).settings
-    assert all(field.description for field in settings.model_fields.values())
+    assert all(settings.descriptions().values())
     assert IMAGE_FORMATS.settings(settings().to_config()) == kind.settings
     assert kind.settings == settings()
     assert kind.reading_settings <= settings.model_fields.keys()

@@ -28,7 +28,7 @@ def make_masks(shape):
 def test_settings_are_documented_and_name_structures(name: str) -> None:
     settings = POSTPROCESSING.resolve(name).settings
     assert issubclass(settings, PostprocessingSettings)
-    assert all(field.description for field in settings.model_fields.values())
+    assert all(settings.descriptions().values())
     assert POSTPROCESSING.resolve(name).summary
 
 

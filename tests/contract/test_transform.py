@@ -58,7 +58,7 @@ def test_it_has_one_role_and_documented_settings_that_survive_a_file(name, patch
     assert issubclass(component.cls, SpatialTransform) != issubclass(component.cls, IntensityTransform)
     assert issubclass(component.settings, TransformSettings)
     assert component.summary
-    assert [n for n, field in component.settings.model_fields.items() if not field.description] == []
+    assert [name for name, text in component.settings.descriptions().items() if not text] == []
     config = augmenter_with(name, patch_size).config
     assert AugmentationConfig.model_validate_json(config.model_dump_json()) == config
 

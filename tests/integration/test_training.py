@@ -522,16 +522,21 @@ def test_a_training_that_diverged_ends_with_advice(store, tmp_path, monkeypatch)
         train(store, 0, tmp_path / "run", tiny_config(epochs=2, steps_per_epoch=100))
 
 
-def test_two_processes_equal_one_with_the_double_batch(store, tmp_path):
+def test_two_processes_that_sigterm_stops_go_on_and_equal_one_with_the_double_batch(store, tmp_path):
     """SGD, so that a tiny difference of gradients stays tiny; augmentation on, one step after the other in float32."""
-    config = tiny_config(epochs=1, steps_per_epoch=5, optimizer="sgd", learning_rate=0.01, gradient_clip=0, val_cases=2)
+    config = tiny_config(steps_per_epoch=3, optimizer="sgd", learning_rate=0.01, gradient_clip=0, val_cases=2)
     one = train(store, 0, tmp_path / "one", config.revised(batch_size=2))
-    two = train(store, 0, tmp_path / "two", config.revised(batch_size=1, devices=2))
+    both = config.revised(batch_size=1, devices=2)
+    with pytest.raises(InterruptedRunError) as caught:
+        train(store, 0, tmp_path / "two", both, progress=KillAt(4, signal.SIGTERM))
+    assert caught.value.exit_code == 143
+    assert 4 <= load_checkpoint(tmp_path / "two" / "checkpoints" / "last.ckpt")["state"]["step"] < 6
+    two = train(store, 0, tmp_path / "two", both, resume=True)
     assert_same(weights(one.folder), weights(two.folder), rtol=0, atol=1e-4)
-    assert (two.steps, two.epochs) == (5, 1)
-    first, second = (Logs.load(r.folder / "logs.json").epochs[0] for r in (one, two))
-    assert second.train_loss == pytest.approx(first.train_loss, abs=1e-4)
-    assert second.mean_dice == pytest.approx(first.mean_dice, abs=0.02)
+    assert (two.steps, two.epochs) == (6, 2)
+    expected, found = (Logs.load(result.folder / "logs.json").epochs for result in (one, two))
+    assert found[0].train_loss == pytest.approx(expected[0].train_loss, abs=1e-4)
+    assert [e.mean_dice for e in found] == pytest.approx([e.mean_dice for e in expected], abs=0.02)
 
 
 def test_an_error_in_a_spawned_process_is_told_as_usual(store, tmp_path):
@@ -587,13 +592,3 @@ def test_loss_scaling_skips_overflows_and_is_resumed(store, tmp_path, monkeypatc
     infinite_gradient_at(monkeypatch, {1, 2})
     train(store, 0, tmp_path / "unscaled", config)
     assert_same(weights(tmp_path / "run"), weights(tmp_path / "unscaled"), rtol=1e-3, atol=1e-5)
-
-
-def test_sigterm_stops_all_processes_and_they_go_on_together(store, tmp_path):
-    config = tiny_config(epochs=1, steps_per_epoch=5, devices=2, val_cases=2)
-    with pytest.raises(InterruptedRunError) as caught:
-        train(store, 0, tmp_path / "run", config, progress=KillAt(2, signal.SIGTERM))
-    assert caught.value.exit_code == 143
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state"]["step"] < 5
-    result = train(store, 0, tmp_path / "run", config, resume=True)
-    assert result.steps == 5

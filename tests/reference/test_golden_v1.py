@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import decathlete
+from cli_support import run_command
 from decathlete.evaluation.scores import Scores
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -80,17 +79,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> decathlete.Workspace:
 
 
 def command(*arguments: str, workspace: decathlete.Workspace) -> str:
-    """Run the command line on one thread; what it prints."""
+    """Run the command line in this process, which has one thread; what it prints."""
     roots = [f"--{name}={getattr(workspace, name)}" for name in ("data", "prepared", "results")]
-    done = subprocess.run(
-        [sys.executable, "-m", "decathlete", *arguments, *roots],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    said = run_command(*arguments, *roots)
+    assert said.code in (0, None), said.out + said.err
+    return said.out + said.err
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:

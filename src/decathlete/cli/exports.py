@@ -227,8 +227,8 @@ def _plugin_command(name: str) -> Any:
     from decathlete.export.exporters import EXPORTERS
 
     component = EXPORTERS.load(name)
-    fields = component.settings.model_fields
-    described = "; ".join(f"{field}: {info.description or info.annotation}" for field, info in fields.items())
+    fields, texts = component.settings.model_fields, component.settings.descriptions()
+    described = "; ".join(f"{field}: {texts[field] or info.annotation}" for field, info in fields.items())
 
     def export_plugin(
         model: o.ModelArgument,

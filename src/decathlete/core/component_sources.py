@@ -1,9 +1,12 @@
-"""Summaries of components, read from the sources of their modules: nothing is imported."""
+"""Summaries of components and descriptions of their settings, read from the sources of their modules."""
 
 from __future__ import annotations
 
 import ast
+import inspect
+from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from decathlete.core.files import read_text
@@ -32,6 +35,8 @@ def find_source(module: str) -> Path | None:
 def read_summary(source: Path, name: str) -> str:
     """Return the first line of the docstring of the class that a module registers as ``name``; empty: there is none.
 
+    The module is not imported.
+
     >>> read_summary(find_source("decathlete.training.objective.optimizers.sgd"), "sgd")
     'Stochastic gradient descent with Nesterov momentum.'
     """
@@ -39,6 +44,33 @@ def read_summary(source: Path, name: str) -> str:
         if isinstance(node, ast.ClassDef) and any(_registers(decorator, name) for decorator in node.decorator_list):
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""
+
+
+@cache
+def read_field_docstrings(cls: type) -> dict[str, str]:
+    """Return the text below each annotated field in the body of a class, without fields that the class inherits.
+
+    A field without a text below it has an empty one. Without a source, for example in an interactive session, the
+    result has no fields.
+    """
+    try:
+        source = inspect.getsource(cls)
+        tree = ast.parse(f"if True:\n{source}" if source[:1].isspace() else source)
+    except (OSError, TypeError, SyntaxError):  # TypeError: of a class without a module that has a file
+        return {}
+    body = next((node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)), [])
+    return {
+        statement.target.id: _text_of(following)
+        for statement, following in pairwise([*body, ast.Pass()])
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    }
+
+
+def _text_of(statement: ast.stmt) -> str:
+    """Return the text that a statement consists of; empty: it is another statement."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    text = value.value if isinstance(value, ast.Constant) else None
+    return inspect.cleandoc(text) if isinstance(text, str) else ""
 
 
 def _registers(decorator: ast.expr, name: str) -> bool:

@@ -27,9 +27,10 @@ from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from decathlete.core.component_names import builtin_names
+from decathlete.core.component_sources import read_field_docstrings
 from decathlete.core.schema import Schema, describe
 from decathlete.errors import OptionError
 
@@ -52,14 +53,28 @@ class ComponentSettings(Schema):
             run may have others.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
     component: ClassVar[str] = ""
     free_on_resume: ClassVar[frozenset[str]] = frozenset()
 
     def to_config(self) -> dict[str, Any]:
         """Return the component as a file has it: its name, then its settings."""
         return {"name": self.component, **self.model_dump(mode="json")}
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """Return the description of every setting by its name, empty where there is none.
+
+        It is the ``description`` of the setting's ``Field``, or else the text below the setting in the class that
+        declares it. Sources are read on the first call only: no command needs descriptions except to show them.
+
+        Example:
+            ``LOSSES.resolve("tversky").settings.descriptions()["alpha"]``
+        """
+        texts: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            if issubclass(base, ComponentSettings):
+                texts |= read_field_docstrings(base)
+        return {name: field.description or texts.get(name, "") for name, field in cls.model_fields.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def field_parameters(group: type) -> Iterator[inspect.Parameter]:
-    """Yield a keyword parameter for each field of the dataclass ``group``, with its type and default."""
+@cache  # several commands have the same groups of options
+def field_parameters(group: type) -> tuple[inspect.Parameter, ...]:
+    """Return a keyword parameter for each field of the dataclass ``group``, with its type and default."""
     types = get_type_hints(group, include_extras=True)
-    for field in fields(group):
-        default = inspect.Parameter.empty if field.default is MISSING else field.default
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[field.name]
+    return tuple(
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=types[field.name],
         )
+        for field in fields(group)
+    )
 
 
 def accepts_fields_of(group: type) -> Callable[[Function], Function]:

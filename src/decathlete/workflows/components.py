@@ -140,23 +140,25 @@ def describe(component: Component[Any]) -> ComponentInfo:
     """Describe a component and its settings."""
     schema = component.settings.model_json_schema()
     properties: dict[str, Any] = schema.get("properties", {})
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    texts = component.settings.descriptions()
     return ComponentInfo(
         kind=component.kind,
         name=component.name,
         summary=component.summary,
         distribution=component.origin.distribution,
         version=component.origin.version,
-        settings=tuple(_setting(name, entry, schema.get("$defs", {})) for name, entry in properties.items()),
+        settings=tuple(_setting(name, entry, definitions, texts.get(name, "")) for name, entry in properties.items()),
     )
 
 
-def _setting(name: str, entry: dict[str, Any], definitions: dict[str, Any]) -> SettingInfo:
+def _setting(name: str, entry: dict[str, Any], definitions: dict[str, Any], description: str) -> SettingInfo:
     return SettingInfo(
         name=name,
         type=_type(entry, definitions),
         default=entry.get("default"),
         allowed=", ".join(_allowed(entry, definitions)),
-        description=" ".join(str(entry.get("description", "")).split()),
+        description=" ".join(description.split()),
     )
 
 

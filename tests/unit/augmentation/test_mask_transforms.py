@@ -107,6 +107,6 @@ def test_their_settings_are_documented_and_survive_a_file(name):
     component = TRANSFORMS.resolve(name)
     assert issubclass(component.cls, MaskTransform)
     assert component.summary
-    assert [n for n, field in component.settings.model_fields.items() if not field.description] == []
+    assert [name for name, text in component.settings.descriptions().items() if not text] == []
     config = AugmentationConfig.none().with_corrupted_masks()
     assert AugmentationConfig.model_validate_json(config.model_dump_json()) == config

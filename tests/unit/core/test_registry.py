@@ -233,3 +233,42 @@ def test_a_component_knows_its_distribution() -> None:
     built_in: Component[Any] = Component(kind="k", name="n", cls=Registry, settings=ComponentSettings)
     assert built_in.origin.distribution == "decathlete"
     assert built_in.origin.version
+
+
+class BaseSettings(ComponentSettings):
+    kept: float = 1.0
+    """Inherited as it is."""
+    declared: float = Field(default=2.0, description="Of the base.")
+    """Not shown: the field has a description."""
+    bare: float = 3.0
+    replaced: float = 4.0
+    """Replaced."""
+
+
+class OwnSettings(BaseSettings):
+    declared: float = 5.0
+    """Of the class."""
+    replaced: float = 6.0
+    length: Annotated[float, Field(description="Of its type.")] = 7.0
+
+
+def test_descriptions_are_those_of_the_fields_or_the_texts_below_them() -> None:
+    base = {"kept": "Inherited as it is.", "declared": "Of the base.", "bare": "", "replaced": "Replaced."}
+    assert BaseSettings.descriptions() == base
+    own = base | {"declared": "Of the class.", "replaced": "", "length": "Of its type."}
+    assert OwnSettings.descriptions() == own
+    settings = SHAPES.register("described")(type("Described", (), {"Settings": OwnSettings})).Settings
+    assert (settings.component, settings.descriptions()) == ("described", own)
+
+
+def test_sources_are_read_only_for_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[type] = []
+    monkeypatch.setattr(module, "read_field_docstrings", lambda cls: read.append(cls) or {})
+
+    class Lazy(BaseSettings):
+        other: float = 1.0
+        """Another."""
+
+    assert read == []
+    Lazy.descriptions()
+    assert read == [ComponentSettings, BaseSettings, Lazy]

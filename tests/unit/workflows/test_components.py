@@ -27,8 +27,9 @@ def test_every_kind_has_its_package() -> None:
 
 def test_the_list_agrees_with_the_components() -> None:
     listed = {(entry.kind, entry.name, entry.summary, entry.distribution) for entry in list_components()}
-    described = {(c.kind, c.name, c.summary, c.distribution) for c in components()}
-    assert listed == described
+    described = components()
+    assert listed == {(c.kind, c.name, c.summary, c.distribution) for c in described}
+    assert [(c.kind, c.name, s.name) for c in described for s in c.settings if not s.description] == []
 
 
 @pytest.mark.parametrize("content", [b"def", b"a = '\0'", b"\xff\xfe\xff", b"x = " + b"-" * 20_000 + b"1"])

@@ -61,7 +61,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(root: Path, name: str, *options: object) -> Printed:
     training = "--epochs 1 --steps-per-epoch 2 --device cpu --n-folds 2 --set network.features=8,16,32"
     places = [f"--{place}={root / name / place}" for place in ("prepared", "results")]
-    return command("run", "7", *training.split(), "--data", root / "data", *places, *options)
+    return command("run", "7", *training.split(), "--engine", "torch", "--data", root / "data", *places, *options)
 
 
 @pytest.fixture(scope="module")

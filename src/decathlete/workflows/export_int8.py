@@ -95,8 +95,8 @@ def export_int8(
     path = check_output_path(output)
     is_named = dataset is not None or calibration is not None
     require_named_files(spacing, image_formats, are_named=is_named, options="--calibration or --dataset")
+    import_nncf()  # first: its extra installs OpenVINO, too
     OpenVinoEngine.check_available()
-    import_nncf()
     bundle = ModelBundle.load(Path(model))
     with program_folder(path, overwrite=overwrite) as folder:
         cases = choose_cases(

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from decathlete.core import extras
-from decathlete.errors import OptionError
+from decathlete.errors import MissingPackageError, OptionError
 from decathlete.export.int8 import quantize
 from decathlete.inference.engines.openvino import OpenVinoEngine
 from decathlete.networks.build import build_network
 from decathlete.networks.onnx_program import onnx_program
+from decathlete.workflows.export_int8 import export_int8
 from factories import make_test_network
 
 WINDOW = (1, 16, 16, 16)
@@ -108,3 +109,18 @@ def test_without_nncf_it_says_what_to_install(monkeypatch) -> None:
         OptionError, match=r'NNCF, which is not installed\n.*pip install "\.\[int8\]", or leave out --int8'
     ):
         quantize(b"", [], window=WINDOW, networks=1, ends_in_fp32=False)
+
+
+@pytest.mark.parametrize("missing", [{"openvino", "nncf"}, {"nncf"}])
+def test_one_extra_installs_all_that_int8_needs(monkeypatch, tmp_path, missing: set[str]) -> None:
+    import_installed = extras.import_module
+
+    def import_module(name: str):
+        if name in missing:
+            raise ModuleNotFoundError(name)
+        return import_installed(name)
+
+    monkeypatch.setattr(extras, "import_module", import_module)
+    with pytest.raises(MissingPackageError) as problem:
+        export_int8(tmp_path, tmp_path / "program")
+    assert problem.value.extra == "int8"

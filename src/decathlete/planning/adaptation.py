@@ -21,10 +21,11 @@ from decathlete.planning.compute_budget import (
     describe_time,
     step_seconds,
 )
+from decathlete.planning.grid import Spacing
 from decathlete.planning.learning_curve import coverage, learned_share
 from decathlete.planning.network_spec import NetworkSpec
 from decathlete.planning.plan import Plan
-from decathlete.planning.topology import Topology, shrink
+from decathlete.planning.topology import Topology, make_topology, shrink
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +84,28 @@ def adapt_plan(plan: Plan, budget: ComputeBudget, *, warn: bool = True) -> Plan:
         warn: log a warning if only a few steps fit.
     """
     if plan.coarse_start is not None:
-        adapted = adapt_plan(plan.on_coarse_grid(), budget, warn=warn)
+        adapted = move_to_grid(adapt_plan(plan.on_coarse_grid(), budget, warn=warn), plan.target_spacing)
         reasons = {field: plan.reasons[field] for field in _GRID if field in plan.reasons}
         own = {field: getattr(plan, field) for field in _GRID}
         return adapted.revised(**own, reasons=adapted.reasons | reasons)
     return _without_mirroring(_adapt_size(plan, budget, warn=warn), budget)
+
+
+def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
+    """Return ``plan`` on another grid (mm, working order): with its patch and batch, and a network for that grid.
+
+    The order in which the network pools and the axes of its kernels follow the voxels' shape; its width stays. A
+    network that the user set stays as it is.
+    """
+    moved = plan.at_spacing(spacing)
+    if _network_is_set(plan):
+        return moved
+    architecture = architecture_of(plan.network)
+    topology = make_topology(moved.network_spacing, plan.patch_size, pooling=architecture.pooling(None))
+    network = architecture.replanned(topology)
+    fresh = architecture_of(network).reasons(topology.patch_size)
+    reasons = plan.reasons | {field: why for field, why in fresh.items() if not _is_set(plan, field)}
+    return moved.revised(patch_size=topology.patch_size, network=network, reasons=reasons)
 
 
 def _without_mirroring(plan: Plan, budget: ComputeBudget) -> Plan:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from decathlete.core.schema import Schema
 from decathlete.errors import OptionError, PlanError
-from decathlete.planning.adaptation import adapt_plan, training_steps
+from decathlete.planning.adaptation import adapt_plan, move_to_grid, training_steps
 from decathlete.planning.compute_budget import ComputeBudget, describe_budget
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.grid import Spacing
@@ -125,8 +125,8 @@ def choose_resolution(
     """Return the plan at the resolution with the best expected Dice for the time, not adapted to it yet.
 
     If that is coarser than full resolution, the training begins there and ends on a finer grid, unless there are few
-    cases, or the user set that it has no coarse start. Patch, batch and network are those of the coarse grid, on which
-    the time was weighed.
+    cases, or the user set that it has no coarse start. Patch and batch are those of the coarse grid, on which the time
+    was weighed; the network is one for the grid at the end.
 
     Args:
         plan: at full resolution.
@@ -147,11 +147,11 @@ def choose_resolution(
         return coarse.revised(reasons=reasons | {"target_spacing": why})
     place = [ceiling.spacing for ceiling in ceilings].index(coarse.target_spacing)
     final = ceilings[max(place - FINER_AT_THE_END, 0)]
-    return coarse.revised(
-        target_spacing=final.spacing,
+    moved = move_to_grid(coarse, final.spacing)
+    return moved.revised(
         median_shape=plan.at_spacing(final.spacing).median_shape,
         coarse_start=CoarseStart(target_spacing=coarse.target_spacing),
-        reasons=reasons
+        reasons=moved.reasons
         | {
             "coarse_start": reason,
             "target_spacing": _why_finer(full.plan, final),

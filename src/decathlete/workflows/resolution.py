@@ -10,6 +10,7 @@ from decathlete.core.files import value_digest
 from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
+from decathlete.planning.adaptation import move_to_grid
 from decathlete.planning.explain import format_grids
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing
@@ -68,8 +69,9 @@ def plan_resolution(
         format_grids(recorded),
         format_grids(chosen),
     )
-    coarse = recorded.on_coarse_grid().target_spacing  # patch, batch and network were planned for it
-    kept = plan if coarse == plan.target_spacing else replan(coarse).at_spacing(recorded.target_spacing)
+    coarse = recorded.on_coarse_grid().target_spacing  # patch and batch were planned for it
+    kept = plan if coarse == plan.target_spacing else replan(coarse)
+    kept = kept if recorded.coarse_start is None else move_to_grid(kept, recorded.target_spacing)
     reasons = {field: recorded.reasons[field] for field in _GRID if field in recorded.reasons}
     return kept.revised(coarse_start=recorded.coarse_start, reasons=kept.reasons | reasons)
 

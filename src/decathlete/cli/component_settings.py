@@ -101,14 +101,17 @@ def parse_engine_settings(assignments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def engine_assignments(assignments: Sequence[str] | None) -> list[str]:
+def engine_assignments(assignments: Sequence[str] | None, *, forms: str = "engine.SETTING=VALUE") -> list[str]:
     """Return the assignments of a command that has settings of the engine alone.
+
+    Args:
+        forms: of all assignments that the command has, for the message.
 
     Raises:
         OptionError: an assignment to something else.
     """
     mine, others = split_assignments_of([ENGINE], assignments or ())
-    reject_others(others, "engine.SETTING=VALUE")
+    reject_others(others, forms)
     return mine
 
 

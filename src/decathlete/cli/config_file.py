@@ -122,9 +122,16 @@ def _is_section(value: Any) -> bool:
 
 def _sets_plan_or_training(options: Mapping[str, Any]) -> bool:
     """Return whether ``--set`` of a command sets a plan or a training, not only settings of prediction and files."""
-    if "optimizer" in options or "architecture" in options:
+    if (
+        "optimizer" in options or "architecture" in options or _form_of_set(options) == "NAME"
+    ):  # of a plug-in's exporter
         return True
     return not any(name in options for name in ("engine", "metrics", "save-probabilities", "spacing", "suffix"))
+
+
+def _form_of_set(options: Mapping[str, Any]) -> str:
+    """Return what is assigned to by ``--set``, as the help says: ``engine.SETTING`` if it sets the engine alone."""
+    return str(options["set"].metavar).partition("=")[0] if "set" in options else ""
 
 
 def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
@@ -132,6 +139,8 @@ def _accepts_section(name: str, options: Mapping[str, Any]) -> bool:
     section = name.replace("-", "_")
     if "set" not in options:
         return False
+    if (only := _form_of_set(options).partition(".")[0]) in ("engine", "image_format"):
+        return section == only
     if section == "engine":
         return "engine" in options
     if section == "image_format":

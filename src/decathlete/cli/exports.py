@@ -255,8 +255,8 @@ def _plugin_command(name: str) -> Any:
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help=f"Setting of the exporter. Can be repeated. {described}",
-            hidden=not fields,
+            help="Setting of the exporter, or of an image format that changes how images are read, "
+            f"image_format.NAME.SETTING=VALUE. Can be repeated. {described}".strip(),
         ),
     ]
     export_plugin.__doc__ = component.summary

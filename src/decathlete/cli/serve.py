@@ -66,7 +66,8 @@ def serve(
     from decathlete.serving.http.server import serve as serve_models
     from decathlete.serving.settings import ModelSource, ServiceSettings
 
-    image_formats, of_engine = split_image_formats(set_)
+    image_formats, others = split_image_formats(set_)
+    of_engine = engine_assignments(others, forms="engine.SETTING=VALUE or image_format.NAME.SETTING=VALUE")
     codes = read_structure_codes(dicom_codes) if dicom_codes is not None else {}
     settings = ServiceSettings(
         models=tuple(ModelSource.parse(text) for text in model),
@@ -83,7 +84,7 @@ def serve(
             device=device,
             precision=precision,
             layout=layout,
-            engine=choose_engine(engine, engine_assignments(of_engine)),
+            engine=choose_engine(engine, of_engine),
         ),
         spacing=parse_spacing(spacing),
         image_formats=image_formats,

@@ -123,7 +123,7 @@ def drive_problems(cases: Iterable[Case], root: Path) -> list[str]:
     """Return the problem of files that are listed with a drive of Windows on another system."""
     if os.name == "nt":
         return []
-    paths = [path for case in cases for path in (*case.images, *([case.label] if case.label is not None else []))]
+    paths = [path for case in cases for path in case.files]
     listed = [str(path.relative_to(root)) for path in paths if path.is_relative_to(root)]
     found = [text for text in listed if _DRIVE.match(text)]
     if not found:

@@ -32,7 +32,7 @@ def images_of(plan: Plan, source: Path, reading: Reading = Reading()) -> Images:
         OptionError: a setting of ``reading`` has no effect.
     """
     if is_store(source):
-        reading.check(())
+        reading.check_unused(source)
         images = stored_images(plan, source)
         if not images:
             raise StoreError(

@@ -67,6 +67,20 @@ class Reading:
         if self.must_apply:
             check_effect(self.formats, read=files)
 
+    def check_unused(self, where: Path) -> None:
+        """Check that nothing was chosen, since ``where`` contains prepared cases, which are read in one way alone.
+
+        Raises:
+            OptionError: a spacing or a setting was chosen.
+        """
+        if self.spacing is not None or self.must_apply:
+            raise OptionError(
+                "--spacing and settings of image formats have no effect on prepared cases",
+                where=where,
+                remedy="leave them out, or name the images themselves",
+                code="E-OPTION-CONFLICT",
+            )
+
 
 def require_named_files(
     spacing: Triple | None, image_formats: Mapping[str, Mapping[str, Any]] | None, *, are_named: bool, options: str

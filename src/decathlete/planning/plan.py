@@ -237,6 +237,11 @@ class Plan(Schema):
         reasons["target_spacing"] = reasons.pop("coarse_start", "the coarse grid on which a training begins")
         return self.at_spacing(self.coarse_start.target_spacing).revised(reasons=reasons)
 
+    def on_own_grid(self) -> Self:
+        """Return the plan without its coarse start, on which no prediction depends."""
+        reasons = {field: why for field, why in self.reasons.items() if field != "coarse_start"}
+        return self.revised(coarse_start=None, reasons=reasons)
+
     def at_spacing(self, spacing: tuple[float | None, float | None, float | None]) -> Self:
         """Return a copy on another grid (mm, working order), with the same network, patch and batch."""
         first, second, third = (

@@ -78,8 +78,7 @@ def case_digest(case: Case, plan: Plan, predicted: Path | None = None) -> str:
     Raises:
         OSError: a file is missing.
     """
-    files = [*case.images, *([case.label] if case.label else [])]
-    stamps = [(p.name, i.st_size, i.st_mtime_ns) for file in files for p in files_of(file) for i in [p.stat()]]
+    stamps = [(p.name, i.st_size, i.st_mtime_ns) for file in case.files for p in files_of(file) for i in [p.stat()]]
     reading: list[object] = [] if case.spacing is None else [case.spacing]
     reading += [changed] if (changed := changed_reading(case.formats)) else []
     reading += [] if case.structures is None else [case.structures.names]

@@ -143,7 +143,7 @@ def _load_calibration(
     """
     cases: list[Case] = []
     if is_store(calibration):
-        candidates = images_of(plan, calibration)
+        candidates = images_of(plan, calibration, reading)
     else:
         cases = _read_calibration(calibration, plan, reading)
         candidates = case_images(plan, cases)

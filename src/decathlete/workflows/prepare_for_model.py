@@ -70,7 +70,7 @@ def prepare_for_model(
             where=model,
             remedy="predict the images themselves with `decathlete predict`",
         )
-    plan = record.plan.revised(coarse_start=None)  # of the training alone
+    plan = record.plan.on_own_grid()
     formats = format_settings(image_formats or {})
     spec = read_dataset(workspace.dataset(task), spacing=spacing, formats=formats, annotated={})
     spec.check_formats()

@@ -72,7 +72,8 @@ def plan_resolution(
     coarse = recorded.on_coarse_grid().target_spacing  # patch and batch were planned for it
     kept = plan if coarse == plan.target_spacing else replan(coarse)
     kept = kept if recorded.coarse_start is None else move_to_grid(kept, recorded.target_spacing)
-    reasons = {field: recorded.reasons[field] for field in _GRID if field in recorded.reasons}
+    explained = (*_GRID, "patch_size") if kept.patch_size == recorded.patch_size else _GRID
+    reasons = {field: recorded.reasons[field] for field in explained if field in recorded.reasons}
     return kept.revised(coarse_start=recorded.coarse_start, reasons=kept.reasons | reasons)
 
 

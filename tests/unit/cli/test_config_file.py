@@ -352,3 +352,19 @@ def test_one_file_with_assignments_of_a_training_serves_predict_too(
     arguments = ["predict", "--model", str(tmp_path), "--input", str(tmp_path), "--output", str(tmp_path / "o")]
     result = CliRunner().invoke(app, [*arguments, "--config", str(path)])
     assert str(result.exception) == "enough", result.exception
+
+
+def test_settings_of_the_engine_are_left_to_commands_that_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listen(*_: Any, **__: Any) -> None:
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.serving.triton.verify.triton_verify", listen)
+    path = tmp_path / "c.yaml"
+    path.write_text("engine: {threads: 2}\n")
+    result = CliRunner().invoke(app, ["triton", "verify", str(tmp_path), "--config", str(path)])
+    assert str(result.exception) == "enough", result.exception
+    path.write_text("set: [engine.threads=2]\n")
+    result = CliRunner().invoke(app, ["triton", "verify", str(tmp_path), "--config", str(path)])
+    assert str(result.exception) == "enough", result.exception

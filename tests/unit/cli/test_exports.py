@@ -70,6 +70,13 @@ def test_it_exports_with_its_settings(name: str, model: Path, tmp_path: Path) ->
     assert "note: biases are listed, too" in done.output
 
 
+def test_a_configuration_file_reaches_its_settings(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("set: [limit=2]\n")
+    done = run("listing", model, "--output", tmp_path / "out.txt", "--config", tmp_path / "c.yaml")
+    assert done.exit_code == 0, done.output
+    assert len((tmp_path / "out.txt").read_text().splitlines()) == 2
+
+
 def test_a_setting_out_of_range_is_an_error(model: Path, tmp_path: Path) -> None:
     done = run("listing", model, "--output", tmp_path / "out.txt", "--set", "limit=0")
     assert isinstance(done.exception, OptionError)

@@ -6,7 +6,7 @@ import pytest
 from made_up import made_up_plan
 
 from decathlete.errors import OptionError
-from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
+from decathlete.planning.adaptation import adapt_plan, move_to_grid, steps_after_adaptation, training_steps
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.explain import explain
 from decathlete.planning.overrides import override
@@ -50,6 +50,17 @@ def test_a_plan_is_adapted_to_the_time_on_its_coarse_grid(plan):
         assert getattr(adapted, field) == getattr(plan, field), field
     assert steps_after_adaptation(plan, MINUTES) == training_steps(coarse, MINUTES)
     assert adapted.patch_size != adapt_plan(plan.revised(coarse_start=None), MINUTES).patch_size
+
+
+def test_the_network_is_one_for_the_grid_at_the_end():
+    coarse = made_up_plan(shape=(10, 128, 112), spacing=(10, 3, 3))
+    moved = move_to_grid(coarse, (10, 1.5, 1.5))
+    assert moved.patch_size == coarse.patch_size
+    assert moved.network.features[0] == coarse.network.features[0]
+    flat = [sum(kernel[0] == 1 for kernel in plan.network.kernels) for plan in (coarse, moved)]
+    assert flat[1] > flat[0], "thicker slices, beside the pixels, are convolved in plane for longer"
+    of_the_user = move_to_grid(coarse.revised(user_set={"network.kernels": "--set ..."}), (10, 1.5, 1.5))
+    assert of_the_user.network == coarse.network
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class EpochRecord(Schema):
     best_epoch: int | None = None
     patches_per_second: float
     skipped_steps: int = 0
-    coarse: bool = False
+    coarse: bool = Field(default=False, exclude_if=operator.not_)
 
     @property
     def described_dice(self) -> str:

@@ -356,7 +356,7 @@ def test_too_much_is_refused_and_later_accepted(model: Path, tmp_path: Path) -> 
 def test_uploads_that_wait_to_be_read_do_not_stop_other_requests(settings: ServiceSettings) -> None:
     n_uploads, content, service = 45, image_bytes((8, 8, 8)), Service(settings)  # more than there are threads
     with service_client(settings, service) as client, ThreadPoolExecutor(n_uploads) as senders:
-        with service.reading:
+        with service.image_lock:
             answers = [senders.submit(send, client, content) for _ in range(n_uploads)]
             received = n_uploads * len(content)
             wait_until(lambda: f"decathlete_upload_bytes_total {float(received)}" in service.metrics.text().decode())

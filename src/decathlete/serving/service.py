@@ -79,7 +79,7 @@ class Service:
         )
         self.on_expiry: list[Callable[[], object]] = [self.delete_expired]
         self.stopping = threading.Event()
-        self.reading = threading.Lock()
+        self.image_lock = threading.Lock()
         self.uploads = UploadsUnderWay(settings.limits.uploads_at_once)
         self._expiry = threading.Thread(target=self._delete_expired, name="expiry", daemon=True)
 
@@ -129,7 +129,7 @@ class Service:
         """
         info = self.models.info(model)
         self.check_room()
-        with self.reading:  # one image at a time in memory
+        with self.image_lock:  # one image at a time in memory
             image, kind = make_image(
                 files,
                 folder,
@@ -219,7 +219,7 @@ class Service:
             )
             path = chosen.path(finished)
             if chosen.write is not None and not path.is_file():
-                with self.reading:
+                with self.image_lock:
                     chosen.write(finished, path)
         return path
 

@@ -39,7 +39,7 @@ def _make(service: Service, job_id: str, channel: int) -> Path:
     is_split = len(paths) == n_channels  # a file for each channel
     if is_split and paths[channel].name.endswith(".nii.gz") and settings == Reading():
         return paths[channel]
-    with service.reading:
+    with service.image_lock:
         shown = paths[channel : channel + 1] if is_split else paths
         image = read_channels(shown, spacing=settings.spacing, formats=settings.formats)
         number = 0 if is_split else channel

@@ -48,8 +48,8 @@ class Datastore:
         root: folder for what viewers send.
         source: images of ``--studies``; ``None``: only those that viewers send.
         image_bytes: greatest size of an image in memory.
-        reading: held while an image is in memory.
-        settings: how images are read.
+        image_lock: held while an image is in memory.
+        reading: how images are read.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Datastore:
         source: ImageSource | None,
         *,
         image_bytes: int,
-        reading: threading.Lock,
-        settings: Reading,
+        image_lock: threading.Lock,
+        reading: Reading,
     ) -> None:
         self._images, self._labels = root / "images", root / "labels"
         self._added = FolderImages(self._images)
         self._source = source
-        self._image_bytes, self._reading, self._settings = image_bytes, reading, settings
+        self._image_bytes, self._image_lock, self._reading = image_bytes, image_lock, reading
         self._lock = threading.Lock()  # of changes
 
     def ids(self) -> list[str]:
@@ -93,9 +93,9 @@ class Datastore:
             ImageError: it cannot be read.
         """
         paths, path = self._paths(image_id, folder), folder / "image.nii.gz"
-        require_size(paths, limit_bytes=self._image_bytes, reading=self._settings)
-        with self._reading, translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
-            image = read_channels(paths, spacing=self._settings.spacing, formats=self._settings.formats)
+        require_size(paths, limit_bytes=self._image_bytes, reading=self._reading)
+        with self._image_lock, translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
+            image = read_channels(paths, spacing=self._reading.spacing, formats=self._reading.formats)
             write_image(path, image.array_CZYX, image.geometry)
         return path
 
@@ -115,7 +115,7 @@ class Datastore:
         suffix = suffix_of(file.name) or _LABEL_SUFFIX
         named = file.path.with_name(f"added{suffix}")
         file.path.rename(named)
-        require_size([named], limit_bytes=self._image_bytes, reading=self._settings)
+        require_size([named], limit_bytes=self._image_bytes, reading=self._reading)
         target = self._images / f"{image_id}{suffix}"
         with self._lock:
             if self.has(image_id) and not (target.is_file() and file_digest(target) == file_digest(named)):
@@ -157,9 +157,9 @@ class Datastore:
         """
         target = self._label_path(image_id, tag)
         images = self._paths(image_id, folder)
-        _, geometry = read_grid(images[0], spacing=self._settings.spacing, formats=self._settings.formats)
-        with self._reading, translate_out_of_memory("the label map", remedy=IMAGE_TOO_LARGE):
-            label, geometry = _read_sent(file, geometry, self._settings)
+        _, geometry = read_grid(images[0], spacing=self._reading.spacing, formats=self._reading.formats)
+        with self._image_lock, translate_out_of_memory("the label map", remedy=IMAGE_TOO_LARGE):
+            label, geometry = _read_sent(file, geometry, self._reading)
             with self._lock:
                 write_label(target, label, geometry)
                 write_json(target.with_name(f"{image_id}.json"), record)
@@ -251,13 +251,13 @@ class Datastore:
         return sorted(paths)
 
 
-def _read_sent(file: ReceivedFile, image: Geometry, settings: Reading) -> tuple[NDArray[Any], Geometry]:
+def _read_sent(file: ReceivedFile, image: Geometry, reading: Reading) -> tuple[NDArray[Any], Geometry]:
     """Read a label map for an image, after its size was compared with that of the image."""
     if file.name.lower().endswith(_RAW):
         return _from_bytes(file.path, image.shape_ZYX), image
     named = file.path.with_name(f"label{suffix_of(file.name) or _LABEL_SUFFIX}")
     file.path.rename(named)
-    how: Any = {"spacing": settings.spacing, "formats": settings.formats}
+    how: Any = {"spacing": reading.spacing, "formats": reading.formats}
     geometry = _checked_grid(read_grid(named, **how)[1], image)
     return read_label(named, **how).array_ZYX, geometry
 

@@ -42,8 +42,8 @@ def add_monai_label(app: FastAPI, service: Service) -> None:
         settings.data / "datastore",
         _open_studies(service),
         image_bytes=settings.limits.image_bytes,
-        reading=service.reading,
-        settings=settings.reading,
+        image_lock=service.image_lock,
+        reading=settings.reading,
     )
     for router in (_app_router, _session_router, datastore_router, infer_router):
         app.include_router(router)

@@ -74,7 +74,6 @@ class Service:
             self.storage,
             self.models,
             job_seconds=settings.limits.job_seconds,
-            reading=settings.reading,
             on_finished=self.metrics.count_finished,
         )
         self.on_expiry: list[Callable[[], object]] = [self.delete_expired]
@@ -138,7 +137,7 @@ class Service:
                 reading=self.settings.reading,
             )
         job_id = secrets.token_hex(16)
-        self.storage.accept(image, job_id)
+        self.storage.accept(image, job_id, self.settings.reading)
         try:
             job = self.store.add(job_id, model=model, input_kind=kind, keep_seconds=self.settings.limits.keep_seconds)
         except BaseException:

@@ -4,6 +4,7 @@
 ``jobs.sqlite``              the queue
 ``incoming/RANDOM``          an upload under way; removed at the next start if the service is killed
 ``jobs/ID/input/``           the image: one file, or one file or DICOM folder for each channel
+``jobs/ID/reading.json``     how the image is read, if the service was started with options of that
 ``jobs/ID/result/``          label map and record; appears whole
 ===========================  =============================================================================
 """
@@ -16,8 +17,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from decathlete.core.files import TEMPORARY_PREFIX, move_synced, remove, translate_os_error
+from decathlete.core.geometry import Triple
+from decathlete.core.schema import Schema
+from decathlete.errors import ServiceError
+from decathlete.io.format_settings import ImageFormats, changed_settings, format_settings
+from decathlete.io.reading import Reading
 
+_READING = "reading.json"
 _REMEDY = "free disk space, or start the service with another --data"
+
+
+class _StoredReading(Schema):
+    """How the image of a job is read: spacing (z, y, x in mm), and settings of formats by the format's name."""
+
+    has_checksum = True
+
+    spacing: Triple | None = None
+    image_formats: ImageFormats = {}
 
 
 class Storage:
@@ -48,6 +64,18 @@ class Storage:
         """Return the image of a job: a file or DICOM folder for each channel, or a single one with all."""
         return sorted((self.job_folder(job_id) / "input").iterdir())
 
+    def reading_of(self, job_id: str) -> Reading:
+        """Return how the image of a job is read.
+
+        Raises:
+            ServiceError: the file that says so is damaged.
+        """
+        path = self.job_folder(job_id) / _READING
+        if not path.is_file():
+            return Reading()
+        stored = _StoredReading.load(path, error=ServiceError)
+        return Reading(spacing=stored.spacing, formats=format_settings(stored.image_formats))
+
     def result_folder(self, job_id: str) -> Path:
         """Folder of the finished result of a job."""
         return self.job_folder(job_id) / "result"
@@ -63,12 +91,19 @@ class Storage:
         finally:
             remove(folder)
 
-    def accept(self, image: Path, job_id: str) -> None:
-        """Move the folder of an image to a new job; it is durable when this returns."""
+    def accept(self, image: Path, job_id: str, reading: Reading = Reading()) -> None:
+        """Move the folder of an image to a new job; it is durable when this returns.
+
+        Args:
+            reading: how the image is read, also after the service was started with other options.
+        """
         whole = image.parent / f"job-{job_id}"
         with translate_os_error("cannot be written", where=self.root, remedy=_REMEDY):
             whole.mkdir(mode=0o700)
             image.rename(whole / "input")
+            if reading != Reading():
+                formats = changed_settings(reading.formats)
+                _StoredReading(spacing=reading.spacing, image_formats=formats).save(whole / _READING)
             move_synced(whole, self.job_folder(job_id))
 
     def publish(self, result: Path, job_id: str) -> None:

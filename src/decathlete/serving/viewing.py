@@ -28,8 +28,8 @@ def _make(service: Service, job_id: str, channel: int) -> Path:
     made = service.storage.job_folder(job_id) / "view" / f"channel_{channel:04d}.nii.gz"
     if made.is_file():
         return made
-    settings = service.settings.reading
-    n_channels = sum(read_grid(path, spacing=settings.spacing, formats=settings.formats)[0] for path in paths)
+    reading = service.storage.reading_of(job_id)
+    n_channels = sum(read_grid(path, spacing=reading.spacing, formats=reading.formats)[0] for path in paths)
     if channel >= n_channels:
         raise ServiceError(
             f"the image has {n_channels} channel{'s' * (n_channels != 1)}",
@@ -37,11 +37,11 @@ def _make(service: Service, job_id: str, channel: int) -> Path:
             code="E-SERVICE-REQUEST",
         )
     is_split = len(paths) == n_channels  # a file for each channel
-    if is_split and paths[channel].name.endswith(".nii.gz") and settings == Reading():
+    if is_split and paths[channel].name.endswith(".nii.gz") and reading == Reading():
         return paths[channel]
     with service.image_lock:
         shown = paths[channel : channel + 1] if is_split else paths
-        image = read_channels(shown, spacing=settings.spacing, formats=settings.formats)
+        image = read_channels(shown, spacing=reading.spacing, formats=reading.formats)
         number = 0 if is_split else channel
         with atomic_path(made) as partial:
             write_volume(partial, image.array_CZYX[number : number + 1], image.geometry)

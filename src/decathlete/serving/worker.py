@@ -64,7 +64,6 @@ class Worker:
 
     Args:
         job_seconds: longest computation of one job.
-        reading: how images are read.
         on_finished: called with each job and its duration in seconds, for the metrics.
     """
 
@@ -75,11 +74,10 @@ class Worker:
         models: ModelCache,
         *,
         job_seconds: float,
-        reading: Reading = Reading(),
         on_finished: Callable[[str, float], None] = lambda _state, _seconds: None,
     ) -> None:
         self._store, self._storage, self._models = store, storage, models
-        self._job_seconds, self._reading, self._on_finished = job_seconds, reading, on_finished
+        self._job_seconds, self._on_finished = job_seconds, on_finished
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self.running: RunningJob | None = None
@@ -163,13 +161,13 @@ class Worker:
             )
         if self._store.get(job.id) is None:
             raise JobCancelled
-        images = self._storage.input_paths(job.id)
+        images, reading = self._storage.input_paths(job.id), self._storage.reading_of(job.id)
         with self._models.use(job.model) as predictor, temporary_folder(self._storage.job_folder(job.id)) as folder:
             with collect_warnings() as logged:
-                prediction = self._predict(images, predictor, folder, running)
+                prediction = self._predict(images, reading, predictor, folder, running)
             result = folder / "result"
             result.mkdir()
-            write_result(result, images, prediction, predictor, self._reading)
+            write_result(result, images, prediction, predictor, reading)
             self._check(running)
             self._storage.publish(result, job.id)
         warnings = [*prediction.warnings, *(_without_paths(text, self._storage.root) for text in logged)]
@@ -178,12 +176,14 @@ class Worker:
         )
         return "done" if published else "cancelled"
 
-    def _predict(self, images: list[Path], predictor: Predictor, folder: Path, running: RunningJob) -> Prediction:
+    def _predict(
+        self, images: list[Path], reading: Reading, predictor: Predictor, folder: Path, running: RunningJob
+    ) -> Prediction:
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
             image = read_channels(
                 images,
-                spacing=self._reading.spacing,
-                formats=self._reading.formats,
+                spacing=reading.spacing,
+                formats=reading.formats,
                 n_channels=predictor.n_channels,
             )
             prepared = predictor.prepare(image)

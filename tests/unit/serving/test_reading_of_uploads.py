@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def test_an_upload_is_read_with_the_spacing(model: Path, content: bytes, tmp_pat
             assert read(path).geometry.spacing_ZYX == pytest.approx(GIVEN)
         record = PredictionRecord.load(service.storage.result_folder(status["id"]) / RECORD_FILE)
         assert record.settings.spacing == GIVEN
+
+
+def test_a_job_keeps_the_spacing_with_which_it_was_accepted(model: Path, content: bytes, tmp_path: Path) -> None:
+    settings = settings_for(model, tmp_path / "data", spacing=GIVEN)
+    with service_client(settings) as client:
+        job_id = send(client, content, name="image.nrrd").json()["id"]
+        wait_for(client, job_id)
+    for other in ({}, {"spacing": (5.0, 5.0, 5.0)}):
+        restarted = settings_for(model, tmp_path / "data", **other)
+        with service_client(restarted) as client:
+            path = tmp_path / "input.nii.gz"
+            shown = client.get(f"{JOBS}/{job_id}/input")
+            assert shown.status_code == 200, shown.text
+            path.write_bytes(shown.content)
+            assert read_volume(path).geometry.spacing_ZYX == pytest.approx(GIVEN)
+        for made in (tmp_path / "data").rglob("view"):
+            shutil.rmtree(made)
 
 
 def test_studies_are_read_with_the_spacing(model: Path, content: bytes, tmp_path: Path) -> None:

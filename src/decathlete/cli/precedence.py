@@ -21,6 +21,9 @@ OVERRULES: dict[str, tuple[str, ...]] = {
 }
 """Option -> options that contradict it or have no effect with it. If it is set on the command line, their values in the
 file and the preset are ignored; if it is set in the file, their values in the preset are ignored."""
+NAMES_FILES = ("input_", "calibration", "dataset")
+"""Options that name files in commands which have an input. Without one, an export reads no files with the settings of a
+configuration file, which it may share with commands that do."""
 SET = "set_"
 """Parameter of ``--set``. A nested section of a file is converted to such assignments."""
 FROM_FILE = "decathlete.from_file"
@@ -67,6 +70,8 @@ def apply_precedence(context: Any) -> None:
             if text.partition(".")[0] not in flags and text.partition("=")[0] not in paths
         ]
         context.params[SET] = [*assignments, *(context.params[SET] if SET in flags else ())]
+    if from_file:
+        _ignore_reading_without_files(context, from_file)
     defaults = {parameter.name: parameter.default for parameter in context.command.params}
     for winner, losers in OVERRULES.items():
         if _source(context, winner) == "COMMANDLINE":
@@ -74,6 +79,19 @@ def apply_precedence(context: Any) -> None:
                 if _source(context, loser) == "DEFAULT_MAP":
                     context.params[loser] = defaults[loser]
                     from_file.pop(loser, None)
+
+
+def _ignore_reading_without_files(context: Any, from_file: dict[str, Any]) -> None:
+    """Ignore what the file says of reading images in a command that may have an input, and has none."""
+    params = context.params
+    if not {"spacing", "input_"} <= params.keys() or any(params.get(name) is not None for name in NAMES_FILES):
+        return
+    if _source(context, "spacing") == "DEFAULT_MAP":
+        params["spacing"] = None
+        from_file.pop("spacing", None)
+    of_file = [text for text in from_file.get(SET) or () if text.startswith("image_format.")]
+    if of_file:
+        params[SET] = [text for text in params[SET] if text not in of_file]
 
 
 def _paths_set_by(flags: Sequence[str]) -> set[str]:

@@ -368,3 +368,22 @@ def test_settings_of_the_engine_are_left_to_commands_that_have_them(
     path.write_text("set: [engine.threads=2]\n")
     result = CliRunner().invoke(app, ["triton", "verify", str(tmp_path), "--config", str(path)])
     assert str(result.exception) == "enough", result.exception
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_reading_settings_of_a_shared_file_need_files_that_are_named(
+    is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: dict[str, Any] = {}
+
+    def listen(*_: Any, **given: Any) -> None:
+        heard.update(given)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("decathlete.workflows.export_model.export_model", listen)
+    path = tmp_path / "c.yaml"
+    path.write_text("spacing: [2, 1, 1]\n")
+    arguments = ["export", "onnx", str(tmp_path), "--output", str(tmp_path / "o"), "--config", str(path)]
+    result = CliRunner().invoke(app, [*arguments, *(["--input", str(tmp_path)] if is_named else [])])
+    assert str(result.exception) == "enough", result.exception
+    assert heard["spacing"] == ((2.0, 1.0, 1.0) if is_named else None)

@@ -121,10 +121,12 @@ def _is_section(value: Any) -> bool:
 
 
 def _sets_plan_or_training(options: Mapping[str, Any]) -> bool:
-    """Return whether ``--set`` of a command sets a plan or a training, not only settings of prediction and files."""
-    if (
-        "optimizer" in options or "architecture" in options or _form_of_set(options) == "NAME"
-    ):  # of a plug-in's exporter
+    """Return whether ``--set`` of a command sets a plan, a training or a plug-in's exporter.
+
+    Other commands have only settings of prediction and files.
+    """
+    is_exporter = _form_of_set(options) == "NAME"
+    if is_exporter or "optimizer" in options or "architecture" in options:
         return True
     return not any(name in options for name in ("engine", "metrics", "save-probabilities", "spacing", "suffix"))
 

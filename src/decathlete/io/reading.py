@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from decathlete.core.geometry import Triple
+from decathlete.core.registry import ComponentSettings
 from decathlete.errors import OptionError
 from decathlete.io.format_settings import FormatSettings, changes_reading, check_effect, format_settings
 
@@ -31,15 +32,17 @@ class Reading:
 
         Args:
             spacing: ``None``: as before.
-            image_formats: settings by the name of the format; ``None`` or empty: as before.
+            image_formats: settings by the name of the format; those that are not named stay as before.
 
         Raises:
             OptionError: settings that a format does not have or allow.
         """
         chosen = format_settings(image_formats or {})
+        recorded = {given.component: given for given in self.formats}
+        merged = recorded | {given.component: _merge(recorded.get(given.component), given) for given in chosen}
         return type(self)(
             spacing=self.spacing if spacing is None else spacing,
-            formats=chosen or self.formats,
+            formats=tuple(merged.values()),
             must_apply=bool(chosen) or self.must_apply,
         )
 
@@ -80,6 +83,13 @@ class Reading:
                 remedy="leave them out, or name the images themselves",
                 code="E-OPTION-CONFLICT",
             )
+
+
+def _merge(recorded: ComponentSettings | None, chosen: ComponentSettings) -> ComponentSettings:
+    if recorded is None:
+        return chosen
+    values = recorded.model_dump(exclude_unset=True) | chosen.model_dump(exclude_unset=True)
+    return type(chosen).model_validate(values)
 
 
 def require_named_files(

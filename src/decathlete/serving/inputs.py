@@ -102,8 +102,11 @@ def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: 
         ImageError: it cannot be read, or has another number of channels than the model.
         ServiceError: it is too large.
     """
-    n_channels, n_needed = require_size(paths, limit_bytes=image_bytes, reading=reading), len(channels)
+    n_needed = len(channels)
     may_be_grey = len(paths) == 1 and is_picture(paths[0])  # saved with 1 or 3 channels, which only reading tells
+    n_channels = require_size(
+        paths, limit_bytes=image_bytes, reading=reading, min_channels=n_needed if may_be_grey else 0
+    )
     if n_channels == n_needed or may_be_grey:
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
             image = read_channels(paths, spacing=reading.spacing, formats=reading.formats, n_channels=n_needed)
@@ -117,15 +120,19 @@ def check_image(paths: Sequence[Path], *, channels: Sequence[str], image_bytes: 
         )
 
 
-def require_size(paths: Sequence[Path], *, limit_bytes: int, reading: Reading) -> int:
+def require_size(paths: Sequence[Path], *, limit_bytes: int, reading: Reading, min_channels: int = 0) -> int:
     """Check the size that an image will have in memory, by its headers; return its number of channels.
+
+    Args:
+        min_channels: channels that it will have at least, e.g. 3 for a grey picture that a color model reads.
 
     Raises:
         ImageError: it cannot be read.
         ServiceError: it is too large.
     """
     grids = [read_grid(path, spacing=reading.spacing, formats=reading.formats) for path in paths]
-    n_bytes = sum(n * prod(geometry.shape_ZYX) for n, geometry in grids) * _FLOAT_BYTES
+    added = max(min_channels - sum(n for n, _ in grids), 0) * prod(grids[0][1].shape_ZYX)
+    n_bytes = (sum(n * prod(geometry.shape_ZYX) for n, geometry in grids) + added) * _FLOAT_BYTES
     if n_bytes > limit_bytes:
         raise ServiceError(
             f"the image needs {format_bytes(n_bytes)} of memory, and {format_bytes(limit_bytes)} are allowed",

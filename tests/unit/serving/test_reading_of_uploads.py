@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from decathlete.errors import ImageError
+from decathlete.errors import ImageError, ServiceError
 from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.io.images import read_label, read_volume
 from decathlete.io.reading import Reading
@@ -101,3 +101,12 @@ def test_a_grey_picture_may_be_saved_in_colour(tmp_path: Path) -> None:
     check([tmp_path / "colours.png"], channels=("red", "green", "blue"))
     with pytest.raises(ImageError, match="has 3 channels, and the model needs 1: grey"):
         check([tmp_path / "colours.png"], channels=("grey",))
+
+
+def test_the_limit_counts_the_channels_that_a_grey_picture_gets(tmp_path: Path) -> None:
+    grey_YX = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Picture.fromarray(grey_YX).save(tmp_path / "grey.png")
+    check = partial(check_image, [tmp_path / "grey.png"], channels=("red", "green", "blue"), reading=Reading())
+    check(image_bytes=3 * 4 * 64)
+    with pytest.raises(ServiceError, match="the image needs 768 bytes"):
+        check(image_bytes=3 * 4 * 64 - 1)

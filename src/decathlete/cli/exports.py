@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from decathlete.cli import options as o
+from decathlete.cli.command_groups import CommandGroup, build_command
 from decathlete.cli.component_settings import ReadingSettings, only_image_formats, split_image_formats
 from decathlete.cli.option_values import parse_spacing
 from decathlete.cli.terminal import echo
@@ -19,7 +19,6 @@ from decathlete.cli.triton_options import (
     TritonModelArguments,
     to_settings,
 )
-from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
@@ -200,7 +199,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 """Exporters with options of their own."""
 
 
-class ExportGroup(TyperGroup):
+class ExportGroup(CommandGroup):
     """``decathlete export``, with a command for every registered exporter."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -260,9 +259,7 @@ def _plugin_command(name: str) -> Any:
         ),
     ]
     export_plugin.__doc__ = component.summary
-    app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    app.command(name, cls=SectionedCommand)(expand_option_groups(export_plugin))
-    return typer.main.get_command(app)
+    return build_command(name, export_plugin)
 
 
 def _parse_settings(given: list[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from decathlete.cli import (
     benchmark,
@@ -26,8 +25,8 @@ from decathlete.cli import (
     serve,
     triton,
 )
+from decathlete.cli.command_groups import CommandGroup, command_group
 from decathlete.cli.terminal import echo
-from decathlete.cli.typer_commands import SectionedCommand, expand_option_groups
 from decathlete.core.error_codes import documentation_of
 from decathlete.core.log_format import stderr_handler
 from decathlete.core.memory import is_out_of_memory
@@ -41,20 +40,6 @@ HELP = """nnU-Net for PyTorch: from a folder of CT or MRI volumes with label map
 Start with `decathlete demo` (no data needed) or `decathlete run FOLDER --max-time 20m`.
 Research use only.
 """
-
-app = typer.Typer(
-    name="decathlete",
-    help=HELP,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "token_normalize_func": lambda token: token.replace("_", "-"),
-        "max_content_width": 110,
-    },
-)
 
 # In the order in which a new user needs them. The signature of each function defines the command's options.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -83,14 +68,24 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "export": ("Export trained models to other programs.", exports.COMMANDS),
     "triton": ("Start, verify and measure NVIDIA's Triton Inference Server.", triton.COMMANDS),
 }
-for _name, _function in COMMANDS.items():
-    app.command(_name, cls=SectionedCommand)(expand_option_groups(_function))
-for _name, (_help, _subcommands) in GROUPS.items():
-    _class = exports.ExportGroup if _name == "export" else TyperGroup
-    _group = typer.Typer(cls=_class, help=_help, no_args_is_help=True, rich_markup_mode=None)
-    for _subname, _function in _subcommands.items():
-        _group.command(_subname, cls=SectionedCommand)(expand_option_groups(_function))
-    app.add_typer(_group, name=_name)
+
+app = typer.Typer(
+    name="decathlete",
+    cls=command_group(COMMANDS),
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "max_content_width": 110,
+    },
+)
+for _name, (_help, _functions) in GROUPS.items():
+    _class = command_group(_functions, base=exports.ExportGroup if _name == "export" else CommandGroup)
+    app.add_typer(typer.Typer(cls=_class, help=_help, no_args_is_help=True, rich_markup_mode=None), name=_name)
 
 
 def _print_version(requested: bool) -> None:

@@ -174,7 +174,8 @@ def test_installed_components_pass_the_contract_tests(plugin: Path) -> None:
         text=True,
         check=False,
     )
-    passed = [line for line in succeeded(done).splitlines() if " PASSED" in line]
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = [line for line in done.stdout.splitlines() if " PASSED" in line]
     assert [name for name in names if not any(name in line for line in passed)] == []
 
 

@@ -223,6 +223,27 @@ def test_validate_keeps_scores_of_the_same_and_refuses_others(
     assert "damaged" in fails("validate", *ours)
 
 
+def test_validate_names_what_the_model_has_not_learned(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from decathlete.inference.options import PredictOptions
+    from decathlete.workflows.validate import validate
+
+    run = shutil.copytree(trained, tmp_path / "run")
+    data = shutil.copytree(trained.parents[3] / "data" / "Task01_Two", tmp_path / "Task01_Two")
+    for path in (data / "labelsTr").iterdir():
+        _rewrite(path, _keep_two_voxels)
+    scores = validate(run, dataset_root=data, options=PredictOptions(device="cpu"))
+    names = ", ".join(summary.name for summary in scores.classes)
+    assert f"not learned: {names}: mean Dice below 0.1 in the held-out cases; train longer" in caplog.text
+
+
+def _keep_two_voxels(label_XYZ: np.ndarray) -> np.ndarray:
+    kept_XYZ = np.zeros_like(label_XYZ)
+    kept_XYZ[0, 0, :2] = (1, 2)
+    return kept_XYZ
+
+
 def test_validate_refuses_scores_of_another_model(fails: Run, trained: Path, tmp_path: Path) -> None:
     from decathlete.inference.options import PredictOptions
     from decathlete.workflows.validate import validate

@@ -11,6 +11,9 @@ from decathlete.core.geometry import PIXEL, Unit
 from decathlete.core.schema import Schema
 from decathlete.evaluation.metrics import Direction, HeadlineMean, Metric
 
+UNLEARNED_DICE = 0.1
+"""Mean Dice of a structure below which a training has not learned it."""
+
 
 class MetricInfo(Schema):
     """A metric as it was used, so that scores can be shown where the metric is not installed.

@@ -23,7 +23,7 @@ from decathlete.core.geometry import PIXEL, Unit
 from decathlete.core.schema import Schema
 from decathlete.errors import printable
 from decathlete.evaluation.consistency import SIZES, reject_disagreement, scores_problems
-from decathlete.evaluation.metric_info import MetricInfo, headline_metrics, main_metric
+from decathlete.evaluation.metric_info import UNLEARNED_DICE, MetricInfo, headline_metrics, main_metric
 from decathlete.evaluation.metrics import Metric
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores_v1 import upgrade_scores
@@ -273,6 +273,12 @@ class Scores(Schema):
     def main_metric(self) -> MetricInfo:
         """The metric that ranks cases: Dice, or the first one where there is no Dice."""
         return main_metric(self.metrics)
+
+    @property
+    def unlearned(self) -> list[str]:
+        """The structures whose mean Dice is below :data:`UNLEARNED_DICE`; none where Dice was not computed."""
+        dice = [(summary.name, summary.values.get("dice")) for summary in self.classes]
+        return [name for name, found in dice if found is not None and found.mean < UNLEARNED_DICE]
 
     @property
     def headline_metrics(self) -> tuple[MetricInfo, ...]:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from decathlete.core.files import remove
 from decathlete.core.locks import locked_folder
 from decathlete.errors import InterruptedRunError
+from decathlete.evaluation.metric_info import UNLEARNED_DICE
 from decathlete.networks.build import build_network
 from decathlete.networks.kernels import fast_kernels, restore_determinism
 from decathlete.networks.precision import supported_precision
@@ -37,7 +38,7 @@ from decathlete.training.loop.contention import AdaptThreads
 from decathlete.training.loop.finishing import FEW_STEPS
 from decathlete.training.loop.module import SegmentationModule
 from decathlete.training.loop.signals import EndNow, restore_signal_handlers
-from decathlete.training.loop.state import UNLEARNED_DICE, RunState
+from decathlete.training.loop.state import RunState
 from decathlete.training.loop.task import LAST, TrainTask
 from decathlete.training.pretrained import freeze_stages, load_pretrained
 from decathlete.training.reporting.curves import check_loggers
@@ -160,7 +161,9 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
         )
     if unlearned := state.unlearned_structures():
         log.warning(
-            "not learned: %s: Dice below %g in the last validation; train longer", ", ".join(unlearned), UNLEARNED_DICE
+            "not learned: %s: Dice below %g in the validation at the end; train longer",
+            ", ".join(unlearned),
+            UNLEARNED_DICE,
         )
     rendezvous.run_on_rank_zero(lambda: finish(task, record))
     return result_of(task, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from decathlete.core.locks import locked_folder
 from decathlete.core.parallel import Workers, require_shared
 from decathlete.core.progress import CaseProgress
 from decathlete.errors import ModelError
+from decathlete.evaluation.metric_info import UNLEARNED_DICE
 from decathlete.evaluation.metrics import Metric, MetricChoice, make_metrics
 from decathlete.evaluation.origin import ScoresOrigin
 from decathlete.evaluation.scores import Scores
@@ -23,6 +25,8 @@ from decathlete.workflows.held_out import load_held_out_cases, score_held_out
 from decathlete.workflows.prepared_grid import score_on_prepared_grid
 from decathlete.workflows.scores_reuse import load_reusable_scores, make_scores_origin
 from decathlete.workflows.selection.validation import find_selection_folder, validate_selection
+
+log = logging.getLogger(__name__)
 
 
 def find_run_folder(model: Path) -> Path | None:
@@ -164,4 +168,10 @@ def _validate(
 def _save(scores: Scores, origin: ScoresOrigin, run: Path) -> Scores:
     scores = scores.revised(origin=origin)
     scores.save_files(run)
+    if scores.unlearned:
+        log.warning(
+            "not learned: %s: mean Dice below %g in the held-out cases; train longer",
+            ", ".join(scores.unlearned),
+            UNLEARNED_DICE,
+        )
     return scores

@@ -175,3 +175,10 @@ def test_headline_line() -> None:
     assert more.headline_line() == (
         "mean Dice 0.000 · NSD 0.000 · HD95 undefined (undefined 1x) · 2 cases (1 without foreground left out)"
     )
+
+
+def test_structures_that_are_nowhere_found_are_not_learned() -> None:
+    missed = [score(label(), label(tumour=True), case_id) for case_id in "ab"]
+    assert Scores.of(missed, METRICS).unlearned == ["tumour"]
+    assert Scores.of([*missed, score(label(tumour=True), label(tumour=True), "c")], METRICS).unlearned == []
+    assert Scores.of([score(label(), label())], METRICS).unlearned == []

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
+from decathlete.evaluation.metric_info import UNLEARNED_DICE
 from decathlete.training.reporting.records import EpochRecord
 
 SMOOTHING = 0.9
-UNLEARNED_DICE = 0.1
-"""Dice of a structure below which a training has not learned it."""
+LATE_SHARE = 0.8
+"""Share of a training's steps from which on a validation tells how it ended. A short training may be validated at its
+beginning alone."""
 
 Outcome = Literal["running", "interrupted", "complete"]
 
@@ -85,11 +87,11 @@ class RunState:
         return self.loss_sum / self.loss_count if self.loss_count else float("nan")
 
     def unlearned_structures(self) -> list[str]:
-        """Return the structures that the last validation found not learned; none without a validation."""
-        validated = [record.dice for record in self.history if record.dice]
-        if not validated:
+        """Return the structures that a validation at the end found not learned; none without such a validation."""
+        validated = [record for record in self.history if record.dice]
+        if not validated or validated[-1].step < LATE_SHARE * self.step:
             return []
-        return [name for name, dice in validated[-1].items() if dice is not None and dice < UNLEARNED_DICE]
+        return [name for name, dice in validated[-1].dice.items() if dice is not None and dice < UNLEARNED_DICE]
 
     def choose_grid(self, share: float, *, n_epochs: int) -> bool:
         """Choose the grid of an epoch that begins: the coarse one if it ends within the ``share`` of the coarse start.

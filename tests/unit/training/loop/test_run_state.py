@@ -83,6 +83,12 @@ def test_the_step_estimate_rises_at_once_and_forgets_the_warm_up():
     assert 4 < state.step_s < 5
 
 
+def test_a_validation_at_the_beginning_does_not_tell_what_a_training_has_learned():
+    early = record(1).revised(dice={"liver": 0.01}, step=4)
+    assert RunState(history=[early, record(9)], step=100).unlearned_structures() == []
+    assert RunState(history=[early], step=5).unlearned_structures() == ["liver"]
+
+
 def test_unlearned_structures_are_those_of_the_last_validation():
     last = record(1).revised(dice={"liver": 0.93, "vein": 0.02, "absent": None, "bile": 0.0})
     state = RunState(history=[record(0).revised(dice={"liver": 0.01}), last, record(2).revised(dice={})])

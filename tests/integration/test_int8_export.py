@@ -29,9 +29,9 @@ def test_a_trained_model_predicts_in_int8(
     for package in ("openvino", "onnx", "nncf"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    make_phantoms(Path("data/Task07_Balls"), n_cases=6, n_test=2, shape_ZYX=(18, 20, 16), noise=0.2)
+    make_phantoms(Path("data/Task07_Balls"), n_cases=6, n_test=2, shape_ZYX=(18, 20, 16), noise=0.05)
     command(
-        f"run 7 --dim {dim} --epochs 2 --steps-per-epoch 60 --set network.features=8,16,32 --device cpu "
+        f"run 7 --dim {dim} --epochs 2 --steps-per-epoch 120 --set network.features=8,16,32 --device cpu "
         "--precision fp32 --engine openvino",
         monkeypatch,
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from decathlete.augmentation.batch import RawBatch, SpatialParams
-from decathlete.augmentation.config import AugmentationConfig
+from decathlete.augmentation.config import CASCADE_TRANSFORMS, AugmentationConfig
 from decathlete.core.extras import how_to_install
 from decathlete.errors import OptionError
 from decathlete.loading.dali_feed import Feed, make_feed
@@ -30,11 +30,14 @@ QUEUE = 2
 def check_dali(augmentation: AugmentationConfig | None) -> None:
     """Check that DALI is installed and can do all of ``augmentation`` (``None``: the recipe's).
 
+    The masks of a cascade are changed on the training device, whichever loader is used.
+
     Raises:
         OptionError: it is not.
     """
     enabled = [name for name in augmentation.names if augmentation[name].chance] if augmentation else []
-    unsupported = [name.replace("_", " ") for name in enabled if name not in SUPPORTED]
+    supported = SUPPORTED.union(CASCADE_TRANSFORMS)
+    unsupported = [name.replace("_", " ") for name in enabled if name not in supported]
     if unsupported:
         raise OptionError(
             f"the loader dali has no {', no '.join(unsupported)}, which the augmentation uses",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Self
 
 import torch
@@ -13,11 +14,16 @@ from torch import Tensor, nn
 from decathlete.core.choices import Layout
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
 from decathlete.core.sliding_window import SlidingWindow
-from decathlete.inference.windows.sweep import predict_logits
+from decathlete.inference.engines.torch import TorchEngine
+from decathlete.inference.windows.sweep import sweep
 from decathlete.networks.outputs import predicted_structures, true_structures
 from decathlete.planning.plan import Plan
 from decathlete.preprocessing.store import PreparedStore, StoredCase
 from decathlete.training.distributed import collectives as ranks
+
+PART_ELEMENTS = 1 << 26
+"""Logits of a case that are compared with its labels at once, at most: 256 MiB. A loss needs about four times as
+much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,7 @@ class CaseResult:
 
     Attributes:
         dice: of each structure; ``None`` where prediction and truth are both empty.
-        loss: mean over the voxels that have a truth.
+        loss: of the case; of a large one, the mean of its parts, weighted by their voxels that have a truth.
     """
 
     dice: tuple[float | None, ...]
@@ -119,23 +125,52 @@ class Validator:
 
     @torch.inference_mode()
     def case(self, network: nn.Module, case_id: str) -> CaseResult:
-        """Validate one case."""
+        """Validate one case. Its logits are compared with the labels in parts and never held as a whole."""
         image_CZYX, label_ZYX = _read(self.store.case(case_id))
-        logits_KZYX = predict_logits(
-            network,
+        slabs = sweep(
+            [TorchEngine(network, precision=self.precision, layout=self.layout)],
             image_CZYX,
             plan=self.plan,
             window=self.window,
             mirror_axes=self.plan.mirrored_axes,
-            precision=self.precision,
-            layout=self.layout,
         )
-        label_ZYX = label_ZYX.to(logits_KZYX.device)
+        counts, losses, weights, first = [], [], [], 0
+        for logits_KZYX in in_parts(slabs, PART_ELEMENTS):
+            part_ZYX = label_ZYX[first : first + logits_KZYX.shape[1]].to(logits_KZYX.device)
+            first += len(part_ZYX)
+            counts.append(voxel_counts(logits_KZYX, part_ZYX, self.plan.labels))
+            losses.append(self._loss(logits_KZYX, part_ZYX))
+            weights.append(int((part_ZYX != IGNORE_INDEX).sum()))
+        dice = dice_of_counts(torch.stack(counts).sum(dim=0), label_ZYX, self.plan.labels)
+        return CaseResult(dice=dice, loss=_weighted_mean(losses, weights))
+
+    def _loss(self, logits_KZYX: Tensor, label_ZYX: Tensor) -> float:
         if self.plan.dims == 3:
-            loss = self.loss(logits_KZYX[None], label_ZYX[None])
-        else:  # slices are the batch
-            loss = self.loss(logits_KZYX.transpose(0, 1), label_ZYX)
-        return CaseResult(dice=dice_per_structure(logits_KZYX, label_ZYX, self.plan.labels), loss=float(loss))
+            return float(self.loss(logits_KZYX[None], label_ZYX[None]))
+        return float(self.loss(logits_KZYX.transpose(0, 1), label_ZYX))  # slices are the batch
+
+
+def in_parts(slabs_KZYX: Iterable[Tensor], most_elements: int) -> Iterator[Tensor]:
+    """Join and split slabs along z, so that each part but the last has the most planes that ``most_elements`` allow."""
+    held: list[Tensor] = []
+    for slab_KZYX in slabs_KZYX:
+        n_outputs, _, *plane = slab_KZYX.shape
+        most = max(most_elements // (n_outputs * prod(plane)), 1)
+        held.append(slab_KZYX)
+        while sum(part.shape[1] for part in held) > most:
+            joined_KZYX = torch.cat(held, dim=1)
+            held = [joined_KZYX[:, most:]]
+            yield joined_KZYX[:, :most]
+    if held:
+        yield torch.cat(held, dim=1)
+
+
+def _weighted_mean(losses: Sequence[float], weights: Sequence[int]) -> float:
+    """Return the mean of the parts that have a truth; of one part its own loss."""
+    if len(losses) == 1:
+        return losses[0]
+    known = [(loss, weight) for loss, weight in zip(losses, weights, strict=True) if weight]
+    return sum(loss * weight for loss, weight in known) / sum(weights) if known else float("nan")
 
 
 def _read(case: StoredCase) -> tuple[Tensor, Tensor]:
@@ -147,11 +182,15 @@ def dice_per_structure(logits_KZYX: Tensor, label_ZYX: Tensor, labels: LabelSet)
 
     ``None``: it is in neither mask, or it was not annotated.
     """
-    counts = voxel_counts(logits_KZYX, label_ZYX, labels).tolist()  # one wait for the device, for all structures
+    return dice_of_counts(voxel_counts(logits_KZYX, label_ZYX, labels), label_ZYX, labels)
+
+
+def dice_of_counts(counts: Tensor, label_ZYX: Tensor, labels: LabelSet) -> tuple[float | None, ...]:
+    """Return the Dice of each structure from its :func:`voxel_counts`, as :func:`dice_per_structure` does."""
     scored = _annotated(label_ZYX, labels)
     return tuple(
         2 * both / (predicted + true) if is_scored and predicted + true else None
-        for is_scored, (both, predicted, true) in zip(scored, counts, strict=True)
+        for is_scored, (both, predicted, true) in zip(scored, counts.tolist(), strict=True)
     )
 
 

@@ -15,6 +15,8 @@ from decathlete.training.objective.losses import LossContext
 from decathlete.training.objective.structure_loss import StructureLoss, mean_over_valid, sum_over_ranks
 
 SMOOTH = 1e-5
+LEAST_SIZE = 1e-8
+"""Least denominator of a Dice: without smoothing, a structure that is nowhere would have an undefined one."""
 
 
 class DiceCompoundLoss(StructureLoss):
@@ -91,5 +93,5 @@ class DiceCompoundLoss(StructureLoss):
         if self.batch_dice:
             sums = sum_over_ranks(sums)
         both, predicted, true = sums.unbind()
-        mean: Tensor = ((2 * both + self.smooth) / (predicted + true + self.smooth)).mean()
+        mean: Tensor = ((2 * both + self.smooth) / (predicted + true + self.smooth).clamp(min=LEAST_SIZE)).mean()
         return 1 - mean

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from decathlete.augmentation.config import AugmentationConfig
 from decathlete.errors import OptionError
+from decathlete.loading.dali import check_dali
 from decathlete.training.distributed.devices import choose_hardware
 from decathlete.training.loop.batches import check_loader, device_augmenter
 from decathlete.training.loop.task import TrainTask
@@ -43,6 +45,12 @@ def test_without_dali_training_says_what_to_install_and_writes_nothing(no_dali, 
         train(make_store(tmp_path / "store"), 0, tmp_path / "run", tiny_config(loader="dali"))
     assert 'pip install ".[dali]"' in caught.value.remedy
     assert not (tmp_path / "run").exists()
+
+
+def test_dali_leaves_the_masks_of_a_cascade_to_the_training_device(monkeypatch):
+    for name in ("nvidia", "nvidia.dali"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    check_dali(AugmentationConfig.recipe(3).with_corrupted_masks())
 
 
 def test_run_says_so_before_it_prepares(no_dali, tmp_path):

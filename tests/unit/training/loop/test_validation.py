@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from decathlete.core.labels import IGNORE_INDEX, LabelSet
+from decathlete.core.sliding_window import SlidingWindow
+from decathlete.networks.build import build_network
 from decathlete.training.loop.validation import (
     CaseResult,
     Validation,
+    Validator,
     choose_evenly,
     dice_per_structure,
+    in_parts,
     voxel_counts,
 )
-from training_support import REGIONS
+from training_support import REGIONS, make_store
 
 CPU = torch.device("cpu")
 
@@ -65,3 +71,38 @@ def test_cases_are_chosen_evenly_and_always_the_same(n):
     assert chosen == choose_evenly(ids, n)
     if n == 5:
         assert chosen == ("00", "02", "04", "06", "08")
+
+
+@pytest.mark.parametrize("most", [1, 24, 25, 72, 1000])
+def test_slabs_become_parts_of_a_size(most: int) -> None:
+    logits_KZYX = torch.arange(2 * 11 * 3 * 4.0).view(2, 11, 3, 4)
+    parts = list(in_parts(logits_KZYX.split([1, 5, 2, 3], dim=1), most))
+    assert torch.equal(torch.cat(parts, dim=1), logits_KZYX)
+    planes = max(most // 24, 1)
+    assert [part.shape[1] for part in parts[:-1]] == [planes] * (len(parts) - 1)
+    assert 0 < parts[-1].shape[1] <= planes
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_case_in_parts_has_the_dice_of_the_whole(dims: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "store", dims)
+    plan = store.plan
+    validator = Validator(
+        store,
+        plan,
+        _cross_entropy,
+        window=SlidingWindow(),
+        precision="fp32",
+        layout="auto",
+        device=CPU,
+    )
+    network = build_network(plan.network, seed=0).eval()
+    whole = validator.case(network, store.case_ids[0])
+    monkeypatch.setattr("decathlete.training.loop.validation.PART_ELEMENTS", 500)
+    parts = validator.case(network, store.case_ids[0])
+    assert parts.dice == whole.dice
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+def _cross_entropy(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits, label.long())

@@ -140,3 +140,32 @@ def test_combined_is_the_weighted_sum_with_own_settings() -> None:
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValidationError, match="nonsense"):
         TrainConfig(loss={"name": "combined", "terms": [{"loss": "nonsense"}]})  # type: ignore[arg-type]
+
+
+PARTIAL = CLASSES.revised(unannotated=((2,),))
+
+
+@pytest.mark.parametrize("labels", [CLASSES, SPARSE, REGIONS, PARTIAL], ids=["classes", "ignore", "regions", "partial"])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5, 2.0])
+def test_focal_is_finite_with_its_gradient_where_the_network_is_certain(labels: LabelSet, gamma: float) -> None:
+    logits, label = batch(labels)
+    label[0][label[0] == 2] = labels.unannotated_index((2,)) if labels.unannotated else 2
+    for scale in (1.0, 30.0, 1e4):
+        scaled = (scale * logits).requires_grad_()
+        value = loss("focal", labels, gamma=gamma)(scaled, label)
+        value.backward()
+        assert value.isfinite()
+        assert scaled.grad is not None
+        assert scaled.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_without_smoothing_an_ignored_patch_has_a_finite_loss(batch_dice: bool) -> None:
+    logits, label = batch(SPARSE)
+    logits = logits.requires_grad_()
+    label[0 if not batch_dice else slice(None)] = IGNORE_INDEX
+    value = loss("cross_entropy", SPARSE, smooth=0, batch_dice=batch_dice)(logits, label)
+    value.backward()
+    assert value.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

@@ -9,6 +9,9 @@ from torch import Tensor
 from decathlete.training.objective.dice_loss import DiceCompoundLoss
 from decathlete.training.objective.losses import LOSSES, LossContext
 
+_LEAST_MISS = 1e-6
+"""Least 1 - p of a voxel in the weight, p the probability of the truth."""
+
 
 @LOSSES.register("focal")
 class DiceFocalLoss(DiceCompoundLoss):
@@ -26,4 +29,8 @@ class DiceFocalLoss(DiceCompoundLoss):
 
     def voxel_loss(self, entropy: Tensor) -> Tensor:
         """``(1 - p)^gamma * -log p`` from ``-log p``."""
-        return entropy if self.gamma == 0 else (-torch.expm1(-entropy)) ** self.gamma * entropy
+        if self.gamma == 0:
+            return entropy
+        # Rounding makes the sum of probabilities slightly larger than 1; and the power of 0 has no finite gradient.
+        miss = (-torch.expm1(-entropy)).clamp(min=_LEAST_MISS)
+        return miss**self.gamma * entropy

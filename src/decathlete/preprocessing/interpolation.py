@@ -24,6 +24,8 @@ _PAD = 12
 """Edge voxels added before the prefilter: its memory fades by 0.27 per voxel, so what lies beyond counts 1e-7."""
 _FADED = 1e-8
 """Entries of the matrix below this are nothing beside float32's rounding."""
+_COLUMNS = 512
+"""Columns of the matrix that are computed at a time."""
 _BLOCK = 64
 """Output voxels of one product: with fewer, blocks read more of each other's input; with more, zeros are multiplied."""
 
@@ -85,18 +87,21 @@ class Taps:
         return torch.lerp(first, x.index_select(axis, high), weight.view(-1, *[1] * (x.ndim - axis - 1)))
 
 
-@lru_cache(maxsize=64)
-def spline_matrix(n_in: int, n_out: int) -> Tensor:
-    """Return the ``n_out`` x ``n_in`` float32 matrix of cubic B-spline interpolation; its rows add up to 1."""
-    voxels = np.pad(np.eye(n_in), ((_PAD, _PAD), (0, 0)), mode="edge")
+def spline_matrix(n_in: int, n_out: int, *, first: int = 0, last: int | None = None) -> Tensor:
+    """Return the ``n_out`` x ``n_in`` float32 matrix of cubic B-spline interpolation; its rows add up to 1.
+
+    Args:
+        first, last: the columns to return; by default all.
+    """
+    voxels = np.pad(np.eye(n_in, (last or n_in) - first, -first), ((_PAD, _PAD), (0, 0)), mode="edge")
     coefficients = ndimage.spline_filter1d(voxels, order=3, axis=0, mode="mirror")
     at = coordinates(n_in, n_out) + _PAD
-    first = np.floor(at).astype(np.int64) - 1
-    last = len(coefficients) - 1
-    matrix = np.zeros((n_out, n_in))
+    start = np.floor(at).astype(np.int64) - 1
+    end = len(coefficients) - 1
+    matrix = np.zeros((n_out, coefficients.shape[1]))
     for k in range(4):
-        weight = _cubic_bspline(at - (first + k))
-        matrix += weight[:, None] * coefficients[np.clip(first + k, 0, last)]
+        weight = _cubic_bspline(at - (start + k))
+        matrix += weight[:, None] * coefficients[np.clip(start + k, 0, end)]
     return torch.from_numpy(matrix.astype(np.float32))
 
 
@@ -110,14 +115,25 @@ def _cubic_bspline(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def _spline_blocks(n_in: int, n_out: int) -> tuple[tuple[int, Tensor], ...]:
-    """``spline_matrix`` in blocks of rows: the first input voxel that a block needs, and its rows from there on."""
-    matrix = spline_matrix(n_in, n_out)
-    blocks = []
-    for rows in torch.split(matrix, _BLOCK):
-        needed = torch.nonzero((rows.abs() > _FADED).any(dim=0)).flatten()
-        first, last = int(needed[0]), int(needed[-1])
-        blocks.append((first, rows[:, first : last + 1].contiguous()))
-    return tuple(blocks)
+    """``spline_matrix`` in blocks of rows: the first input voxel that a block needs, and its rows from there on.
+
+    The matrix of a long axis is computed some columns at a time, and only what does not fade is kept.
+    """
+    kept: list[list[tuple[int, Tensor]]] = [[] for _ in range(0, n_out, _BLOCK)]
+    for first in range(0, n_in, _COLUMNS):
+        columns = spline_matrix(n_in, n_out, first=first, last=min(first + _COLUMNS, n_in))
+        for parts, rows in zip(kept, torch.split(columns, _BLOCK), strict=True):
+            if (rows.abs() > _FADED).any():
+                parts.append((first, rows.clone()))
+    return tuple(_join(parts) for parts in kept)
+
+
+def _join(parts: list[tuple[int, Tensor]]) -> tuple[int, Tensor]:
+    """Return the first column that does not fade of neighbouring parts, and the rows from there on."""
+    rows = torch.cat([part for _, part in parts], dim=1)
+    needed = torch.nonzero((rows.abs() > _FADED).any(dim=0)).flatten()
+    first, last = int(needed[0]), int(needed[-1])
+    return parts[0][0] + first, rows[:, first : last + 1].clone()
 
 
 def cubic(x: Tensor, n_out: int, axis: int) -> Tensor:

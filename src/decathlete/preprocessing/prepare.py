@@ -8,7 +8,7 @@ patches.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 FOREGROUND_SAMPLES = 10_000
 """Voxels of each class whose places are kept for foreground oversampling."""
+_CHUNK = 1 << 22
+"""Voxels whose classes are looked up at a time."""
 
 
 def prepare(
@@ -159,22 +161,50 @@ def foreground_sample(
 
     Of a label map with ignored voxels, ``IGNORE_INDEX`` has places of the others, so that patches can be cut there.
     """
-    sample = {}
-    if (label_ZYX == IGNORE_INDEX).any() and (annotated := np.flatnonzero(label_ZYX != IGNORE_INDEX)).size:
-        sample[IGNORE_INDEX] = _some_places(annotated, case_id, IGNORE_INDEX)
-    places = np.flatnonzero(foreground_mask(label_ZYX, n_classes))
+    flat = label_ZYX.reshape(-1)
+    counts = np.zeros(IGNORE_INDEX + 1, np.int64)
+    for part in _chunks(flat):
+        counts += np.bincount(part[part > 0], minlength=len(counts))
+    present = np.flatnonzero(foreground_mask(np.arange(len(counts), dtype=np.uint8), n_classes) & (counts > 0)).tolist()
+    sizes = {value: int(counts[value]) for value in present}
+    if counts[IGNORE_INDEX] and (n_annotated := flat.size - int(counts[IGNORE_INDEX])):
+        sizes = {IGNORE_INDEX: n_annotated, **sizes}
+    ranks = {value: _some_ranks(size, case_id, value) for value, size in sizes.items()}
+    found: dict[int, list[NDArray[np.int64]]] = {value: [] for value in sizes}
+    seen = dict.fromkeys(sizes, 0)
+    for number, part in enumerate(_chunks(flat)):
+        for value, places in _places_by_value(part, sizes):
+            lowest, highest = np.searchsorted(ranks[value], [seen[value], seen[value] + len(places)])
+            chosen = ranks[value][lowest:highest] - seen[value]
+            found[value].append(places[chosen] + number * _CHUNK)
+            seen[value] += len(places)
+    return {value: np.concatenate(parts).astype(np.int64) for value, parts in found.items()}
+
+
+def _chunks(flat: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield a label map in parts: places and their order take 16 bytes for each voxel of a part."""
+    return (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
+
+
+def _some_ranks(size: int, case_id: str, value: int) -> NDArray[np.int64]:
+    """Choose at most :data:`FOREGROUND_SAMPLES` of ``size`` voxels, ascending."""
+    if size <= FOREGROUND_SAMPLES:
+        return np.arange(size)
+    chosen = stream(0, "foreground", case_id, value).choice(size, FOREGROUND_SAMPLES, replace=False)
+    ranks: NDArray[np.int64] = np.sort(chosen)
+    return ranks
+
+
+def _places_by_value(part: NDArray[np.uint8], wanted: Container[int]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the places of each wanted class, ascending; of ``IGNORE_INDEX`` those of all other voxels."""
+    if IGNORE_INDEX in wanted:
+        yield IGNORE_INDEX, np.flatnonzero(part != IGNORE_INDEX)
+    places = np.flatnonzero((part > 0) & (part != IGNORE_INDEX))
     if not places.size:
-        return sample
-    values = label_ZYX.reshape(-1)[places]
+        return
+    values = part[places]
     by_class = np.argsort(values, kind="stable")
     present, first = np.unique(values[by_class], return_index=True)
     for value, members in zip(present.tolist(), np.split(by_class, first[1:]), strict=True):
-        sample[value] = _some_places(places[members], case_id, value)
-    return sample
-
-
-def _some_places(places: NDArray[np.int64], case_id: str, value: int) -> NDArray[np.int64]:
-    if len(places) > FOREGROUND_SAMPLES:
-        chosen = stream(0, "foreground", case_id, value).choice(len(places), FOREGROUND_SAMPLES, replace=False)
-        places = places[np.sort(chosen)]
-    return places.astype(np.int64)
+        if value in wanted:
+            yield value, places[members]

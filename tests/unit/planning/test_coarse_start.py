@@ -63,6 +63,17 @@ def test_the_network_is_one_for_the_grid_at_the_end():
     assert of_the_user.network == coarse.network
 
 
+@pytest.mark.parametrize("minutes", [2, 5, 20])
+def test_full_resolution_alone_is_narrower_on_the_grid_at_the_end_too(minutes):
+    """In fp32 on thick slices, where the network of the grid at the end has other strides and kernels."""
+    budget = ComputeBudget(device="cpu", max_time_s=60 * minutes, threads=2, arithmetic="fp32")
+    coarse = made_up_plan(shape=(10, 128, 112), spacing=(10, 3, 3))
+    plan = move_to_grid(coarse, (10, 1.9, 1.9)).revised(coarse_start=CoarseStart(target_spacing=(10, 3, 3)))
+    adapted = adapt_plan(plan, budget)
+    first, second, *_ = adapted.network.features
+    assert (first, second) == adapt_plan(coarse, budget).network.features[:2] == (8, 32)
+
+
 @pytest.mark.parametrize(
     ("value", "problem"),
     [

@@ -27,7 +27,7 @@ MINUTE, MONTH = TrainConfig(max_time_s=60), TrainConfig(max_time_s=30 * 24 * 360
 @pytest.fixture
 def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Prepares a dataset of 5 large balls on a machine with one slow thread."""
-    make_phantoms(tmp_path / "Balls", n_cases=5, shape_ZYX=(72, 72, 72), spacing_ZYX=FULL)
+    make_phantoms(tmp_path / "Balls", n_cases=5, shape_ZYX=(72, 71, 73), spacing_ZYX=FULL)
     monkeypatch.setattr(planning_resolution, "FEWEST_CASES", 5)
     monkeypatch.setattr(
         resolution,
@@ -54,8 +54,7 @@ def test_a_short_time_prepares_a_coarser_grid_that_later_runs_keep(prepare, capl
         assert prepare(MINUTE).plan == short.plan
         assert caplog.text == ""
         for options in ({}, {"reuse": True}):
-            kept = prepare(MONTH, **options).plan
-            assert (kept.target_spacing, kept.coarse_start) == (spacing, short.plan.coarse_start)
+            assert prepare(MONTH, **options).plan == short.plan, "runs of these data could not be resumed"
     assert caplog.text.count("prepare them again with --overwrite") == 2
     assert prepare(MONTH, overwrite=True).plan.target_spacing == FULL
 

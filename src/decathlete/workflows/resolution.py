@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from decathlete.core.files import value_digest
 from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
-from decathlete.planning.adaptation import move_to_grid
 from decathlete.planning.explain import format_grids
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import plan_at
 from decathlete.planning.plan import Plan
-from decathlete.planning.resolution import Ceilings, candidate_spacings, choose_resolution, resolution_is_open
+from decathlete.planning.resolution import (
+    Ceilings,
+    candidate_spacings,
+    choose_resolution,
+    resolution_is_open,
+    with_coarse_start,
+)
 from decathlete.preprocessing.ceilings import measure_ceilings
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.budget import budget_of_folds
@@ -69,12 +74,18 @@ def plan_resolution(
         format_grids(recorded),
         format_grids(chosen),
     )
+    return _on_recorded_grids(plan, recorded, replan=replan)
+
+
+def _on_recorded_grids(plan: Plan, recorded: Plan, *, replan: Callable[[Spacing], Plan]) -> Plan:
+    """Return ``plan`` on the grids of ``recorded``, as they were planned: equal to it if nothing else has changed."""
     coarse = recorded.on_coarse_grid().target_spacing  # patch and batch were planned for it
     kept = plan if coarse == plan.target_spacing else replan(coarse)
-    kept = kept if recorded.coarse_start is None else move_to_grid(kept, recorded.target_spacing)
+    if recorded.coarse_start is not None:
+        kept = with_coarse_start(plan, kept, recorded.target_spacing, recorded.coarse_start)
     explained = (*_GRID, "patch_size") if kept.patch_size == recorded.patch_size else _GRID
     reasons = {field: recorded.reasons[field] for field in explained if field in recorded.reasons}
-    return kept.revised(coarse_start=recorded.coarse_start, reasons=kept.reasons | reasons)
+    return kept.revised(reasons=kept.reasons | reasons)
 
 
 def _keeps_recorded(recorded: Plan, chosen: Plan, ceilings: Ceilings) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from decathlete.core.assignments import parse_value
 from decathlete.core.choices import Configuration
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
@@ -18,7 +19,7 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing, is_flat
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.overrides import plan_at, plan_with
+from decathlete.planning.overrides import plan_at, plan_with, split_assignment
 from decathlete.planning.plan import Plan
 from decathlete.planning.resolution import LEAST_COVERAGE, image_coverage, plan_low_resolution
 
@@ -106,13 +107,28 @@ def _plan_low(spec: DatasetSpec, fingerprint: Fingerprint, full: Plan, options: 
     if "target_spacing" in full.user_set or None in full.target_spacing:
         return None  # the user chose the one grid
 
+    own = options_of_configuration("3d_lowres", options)
+
     def replan(spacing: Spacing) -> Plan:
         return plan_at(spacing, spec, fingerprint, dims=3, options=own, configuration="3d_lowres")
 
-    # a coarse start that the user set is that of full resolution
-    kept = tuple(text for text in options.overrides if not text.replace("-", "_").strip().startswith("coarse_start"))
-    own = replace(options, overrides=kept)
     return plan_low_resolution(full, replan=replan)
+
+
+def options_of_configuration(configuration: Configuration, options: PlanOptions) -> PlanOptions:
+    """Return the options for planning the grid of a configuration.
+
+    The spacing of a coarse start that the user set is one for full resolution; a low resolution that is planned does
+    without. That there is no coarse start holds for each configuration.
+    """
+    if configuration != "3d_lowres":
+        return options
+    return replace(options, overrides=tuple(text for text in options.overrides if not _is_coarse_grid(text)))
+
+
+def _is_coarse_grid(assignment: str) -> bool:
+    path, value = split_assignment(assignment)
+    return path.partition(".")[0] == "coarse_start" and parse_value(value) is not None
 
 
 def plan_configuration(

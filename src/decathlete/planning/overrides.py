@@ -81,8 +81,8 @@ def plan_with(
         PlanError: see :func:`~decathlete.planning.planner.make_plan`.
     """
     fixed = load_preset(options.preset).assignments(spec.name, dims) if options.preset else ()
-    origins = {_split(text)[0]: f"--preset {options.preset}" for text in fixed}
-    early = [text for text in (*fixed, *options.overrides) if _split(text)[0] == "axis_order"]
+    origins = {split_assignment(text)[0]: f"--preset {options.preset}" for text in fixed}
+    early = [text for text in (*fixed, *options.overrides) if split_assignment(text)[0] == "axis_order"]
     if early and early[-1] in options.overrides:
         origins["axis_order"] = f"--set {early[-1]}"
     plan = make_plan(
@@ -141,7 +141,7 @@ def override(
     Raises:
         OptionError: an assignment that is malformed, names an unknown field, or contradicts the rest of the plan.
     """
-    pairs = [_split(text) for text in assignments]
+    pairs = [split_assignment(text) for text in assignments]
     if not pairs:
         return plan
     data = plan.model_dump()
@@ -186,7 +186,12 @@ def _fit_normalization(name: str, channel: int, fingerprint: Fingerprint | None)
     return config
 
 
-def _split(text: str) -> Assignment:
+def split_assignment(text: str) -> Assignment:
+    """Return field and value of an assignment ``field=value``, not validated.
+
+    Raises:
+        OptionError: it has another form.
+    """
     path, separator, value = text.partition("=")
     if not separator or not path.strip() or not value.strip():
         raise OptionError(f"--set {text}: it must have the form field=value", remedy="e.g. --set patch_size=40,56,40")
@@ -311,7 +316,7 @@ def _assigned_spacing(assignments: Sequence[str], dims: Dims) -> Spacing:
 
     Patch, batch and network are then planned for this grid. A value that is not valid is left to :func:`override`.
     """
-    pairs = [_split(text) for text in assignments]
+    pairs = [split_assignment(text) for text in assignments]
     values = [parse_value(value) for path, value in pairs if path == "target_spacing"]
     if not values or not isinstance(values[-1], list) or len(values[-1]) != 3:
         return (None, None, None)
@@ -320,7 +325,7 @@ def _assigned_spacing(assignments: Sequence[str], dims: Dims) -> Spacing:
 
 
 def _axes(text: str) -> AxisOrder:
-    value = parse_value(_split(text)[1])
+    value = parse_value(split_assignment(text)[1])
     if not isinstance(value, list) or sorted(map(str, value)) != ["0", "1", "2"]:
         raise OptionError(f"--set {text}: it must order the axes 0, 1, 2", remedy="e.g. axis_order=2,0,1")
     return (value[0], value[1], value[2])

@@ -10,6 +10,7 @@ from decathlete.core.files import value_digest
 from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
+from decathlete.planning.configurations import options_of_configuration
 from decathlete.planning.explain import format_grids
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing
@@ -62,8 +63,10 @@ def plan_resolution(
         return plan
     ceilings = _load_or_measure(plan, spec, folder, workers=workers)
 
+    own = options_of_configuration(plan.configuration_name, options)
+
     def replan(spacing: Spacing) -> Plan:
-        return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=options, configuration=plan.configuration)
+        return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=own, configuration=plan.configuration)
 
     chosen = choose_resolution(plan, ceilings.ceilings, budget, n_cases=len(spec.cases), replan=replan)
     if recorded is None or not _keeps_recorded(recorded, chosen, ceilings):

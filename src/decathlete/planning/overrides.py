@@ -153,6 +153,8 @@ def override(
         _assign(data, path, value, flag=_flag(path, text))
         if match := _NORMALIZATION_NAME.fullmatch(path):
             data["normalization"][int(match[1])] = _fit_normalization(text, int(match[1]), fingerprint)
+    if plan.dims == 2:
+        _ignore_distance_of_slices(data)
     set_fields = {path: _flag(path, text) for path, text in pairs}
     data["user_set"] |= set_fields
     data["reasons"] |= {path: set_by(option) for path, option in set_fields.items()}
@@ -231,6 +233,17 @@ def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
         if before and isinstance(before[0], list | tuple) and value and not isinstance(value[0], list):
             value = [value]
     place[int(last) if isinstance(place, list) else last] = value
+
+
+def _ignore_distance_of_slices(data: dict[str, Any]) -> None:
+    """Let the coarse start of a 2D plan keep the distance of slices where its own grid does, in place.
+
+    One assignment can then set the coarse start of plans for slices and for volumes.
+    """
+    start, spacing = data["coarse_start"], data["target_spacing"]
+    grid = start.get("target_spacing") if isinstance(start, dict) else None
+    if isinstance(grid, list | tuple) and len(grid) == 3 and [*spacing][:1] == [None]:
+        start["target_spacing"] = [None, *grid[1:]]
 
 
 def _is_list_field(field: str) -> bool:

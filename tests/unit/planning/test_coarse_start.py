@@ -99,6 +99,16 @@ def test_the_user_sets_the_grid_its_share_or_none():
         override(plan, ["coarse_start.share=1"])
 
 
+@pytest.mark.parametrize("text", ["coarse_start=5,2,2", 'coarse_start={"target_spacing": [5, 2, 2]}'])
+def test_one_assignment_sets_the_coarse_start_of_slices_and_of_volumes(text):
+    volumes, slices = (override(made_up_plan(dims=dims, spacing=(1, 1, 1)), [text]) for dims in (3, 2))
+    assert volumes.coarse_start == CoarseStart(target_spacing=(5, 2, 2))
+    assert slices.coarse_start == CoarseStart(target_spacing=(None, 2, 2))
+    assert slices.user_set == {"coarse_start": f"--set {text}"}
+    resampled = override(made_up_plan(dims=2, spacing=(1, 1, 1)), ["target_spacing=4,1,1", text])
+    assert resampled.coarse_start == CoarseStart(target_spacing=(5, 2, 2))
+
+
 def test_the_plan_in_words_names_both_grids(plan):
     text = explain(plan)
     assert "spacing       1 × 1 × 1 mm" in text

@@ -69,9 +69,11 @@ def test_full_resolution_alone_is_narrower_on_the_grid_at_the_end_too(minutes):
     budget = ComputeBudget(device="cpu", max_time_s=60 * minutes, threads=2, arithmetic="fp32")
     coarse = made_up_plan(shape=(10, 128, 112), spacing=(10, 3, 3))
     plan = move_to_grid(coarse, (10, 1.9, 1.9)).revised(coarse_start=CoarseStart(target_spacing=(10, 3, 3)))
-    adapted = adapt_plan(plan, budget)
-    first, second, *_ = adapted.network.features
-    assert (first, second) == adapt_plan(coarse, budget).network.features[:2] == (8, 32)
+    adapted, on_coarse = adapt_plan(plan, budget), adapt_plan(coarse, budget)
+    assert adapted.network.features[:2] == on_coarse.network.features[:2] == (8, 32)
+    assert adapted.network.kernels != on_coarse.network.kernels
+    assert adapted.reasons["network.features"] == on_coarse.reasons["network.features"]
+    assert f"narrower for {minutes} min on a CPU" in adapted.reasons["network.features"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from decathlete.errors import OutputError, StoreError
+from decathlete.errors import OptionError, OutputError, StoreError
 from decathlete.planning import resolution as planning_resolution
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.options import PlanOptions
@@ -146,3 +146,16 @@ def test_no_coarse_start_is_chosen_where_the_user_wants_none(prepare, caplog):
     assert with_start.plan.coarse_start.target_spacing == single.plan.target_spacing
     with pytest.raises(OutputError, match="another plan"):
         prepare(MINUTE, options=none)
+
+
+def test_the_share_of_a_start_that_the_time_chooses_may_be_set(prepare, caplog):
+    share = PlanOptions(overrides=("coarse_start.share=0.25",))
+    with pytest.raises(OptionError, match="has no coarse_start"):
+        prepare(None, options=share)
+    plan = prepare(MINUTE, options=share).plan
+    assert plan.coarse_start.share == 0.25
+    assert plan.user_set == {"coarse_start.share": "--set coarse_start.share=0.25"}
+    assert prepare(MINUTE, options=share).plan == prepare(MONTH, options=share).plan == plan
+    assert "no effect" not in caplog.text
+    assert prepare(MONTH, options=share, overwrite=True).plan.coarse_start is None
+    assert "coarse_start.share=0.25 has no effect on the configuration 3d" in caplog.text

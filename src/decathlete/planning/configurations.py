@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from decathlete.core.assignments import parse_value
 from decathlete.core.choices import Configuration
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
+from decathlete.planning.coarse_start_options import is_coarse_grid
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing, is_flat
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.overrides import plan_at, plan_with, split_assignment
+from decathlete.planning.overrides import plan_at, plan_with
 from decathlete.planning.plan import Plan
 from decathlete.planning.resolution import LEAST_COVERAGE, image_coverage, plan_low_resolution
 
@@ -123,12 +123,7 @@ def options_of_configuration(configuration: Configuration, options: PlanOptions)
     """
     if configuration != "3d_lowres":
         return options
-    return replace(options, overrides=tuple(text for text in options.overrides if not _is_coarse_grid(text)))
-
-
-def _is_coarse_grid(assignment: str) -> bool:
-    path, value = split_assignment(assignment)
-    return path.partition(".")[0] == "coarse_start" and parse_value(value) is not None
+    return replace(options, overrides=tuple(text for text in options.overrides if not is_coarse_grid(text)))
 
 
 def plan_configuration(

@@ -31,7 +31,7 @@ from decathlete.workflows.budget import budget_of_folds
 log = logging.getLogger(__name__)
 
 _GRID = ("target_spacing", "coarse_start")
-"""Fields of the plan that say which grids are prepared."""
+"""Fields of the plan whose reasons tell why these grids are prepared."""
 
 
 def plan_resolution(
@@ -85,7 +85,7 @@ def _on_recorded_grids(plan: Plan, recorded: Plan, *, replan: Callable[[Spacing]
     coarse = recorded.on_coarse_grid().target_spacing  # patch and batch were planned for it
     kept = plan if coarse == plan.target_spacing else replan(coarse)
     if recorded.coarse_start is not None:
-        kept = with_coarse_start(plan, kept, recorded.target_spacing, recorded.coarse_start)
+        kept = with_coarse_start(plan, kept, recorded.target_spacing)
     explained = (*_GRID, "patch_size") if kept.patch_size == recorded.patch_size else _GRID
     reasons = {field: recorded.reasons[field] for field in explained if field in recorded.reasons}
     return kept.revised(reasons=kept.reasons | reasons)
@@ -93,12 +93,16 @@ def _on_recorded_grids(plan: Plan, recorded: Plan, *, replan: Callable[[Spacing]
 
 def _keeps_recorded(recorded: Plan, chosen: Plan, ceilings: Ceilings) -> bool:
     """Return whether prepared data with other grids than ``chosen`` are kept: the planner chose them, not the user."""
-    if all(getattr(recorded, field) == getattr(chosen, field) for field in _GRID):
+    if _spacings(recorded) == _spacings(chosen):
         return False
     if recorded.coarse_start is not None and ("coarse_start" in chosen.user_set or "coarse_start" in recorded.user_set):
         return False  # the user sets that there is none, or has set this one
     planned = [ceiling.spacing for ceiling in ceilings.ceilings]
     return recorded.target_spacing in planned and "target_spacing" not in recorded.user_set
+
+
+def _spacings(plan: Plan) -> tuple[Spacing, Spacing]:
+    return plan.target_spacing, plan.on_coarse_grid().target_spacing
 
 
 def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:

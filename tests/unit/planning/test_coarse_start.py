@@ -101,6 +101,14 @@ def test_the_user_sets_the_grid_its_share_or_none():
         override(plan, ["coarse_start.share=1"])
 
 
+def test_grid_and_share_may_be_set_in_any_order():
+    texts = ["coarse_start.share=0.25", "coarse_start=2,2,2"]
+    plans = [override(made_up_plan(spacing=(1, 1, 1)), order) for order in (texts, texts[::-1])]
+    assert [plan.coarse_start for plan in plans] == [CoarseStart(target_spacing=(2, 2, 2), share=0.25)] * 2
+    with pytest.raises(OptionError, match="has no coarse_start"):
+        override(made_up_plan(), ["coarse_start.share=0.25"])
+
+
 @pytest.mark.parametrize("text", ["coarse_start=5,2,2", 'coarse_start={"target_spacing": [5, 2, 2]}'])
 def test_one_assignment_sets_the_coarse_start_of_slices_and_of_volumes(text):
     volumes, slices = (override(made_up_plan(dims=dims, spacing=(1, 1, 1)), [text]) for dims in (3, 2))

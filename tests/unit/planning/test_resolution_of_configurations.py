@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from made_up import made_up_fingerprint, made_up_spec
 
+from decathlete.errors import OptionError
 from decathlete.planning import resolution as planning_resolution
 from decathlete.planning.compute_budget import ComputeBudget
 from decathlete.planning.configurations import plan_configuration
@@ -59,3 +60,24 @@ def test_no_configuration_has_a_coarse_start_that_the_user_does_not_want(plan_fo
 
 def test_a_coarse_grid_of_full_resolution_does_not_limit_that_of_the_low_resolution(plan_for_minutes):
     assert plan_for_minutes("3d_lowres", "coarse_start=1.2,1.2,1.2").digest == plan_for_minutes("3d_lowres").digest
+
+
+def test_a_share_alone_waits_for_the_planned_start_and_is_checked_at_once(plan_for_minutes):
+    for configuration in ("2d", "3d", "3d_lowres"):
+        assert plan_for_minutes(configuration, "coarse_start.share=0.25") == plan_for_minutes(configuration)
+    assert plan_for_minutes("3d_lowres", "coarse_start=2,2,2", "coarse_start.share=0.25").coarse_start is not None
+    with pytest.raises(OptionError, match="less than 1"):
+        plan_configuration(SPEC, LARGE, "3d", options=PlanOptions(overrides=("coarse_start.share=1",)))
+    with pytest.raises(OptionError, match="has no coarse_start"):
+        plan_for_minutes("3d", "coarse_start=none", "coarse_start.share=0.25")
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_lowres"])
+def test_prepared_data_keep_their_plan_when_another_time_would_be_planned_otherwise(
+    plan_for_minutes, monkeypatch, configuration
+):
+    recorded = plan_for_minutes(configuration)
+    month = ComputeBudget(device="cpu", max_time_s=30 * 24 * 3600, threads=32, arithmetic="bf16_tiles")
+    monkeypatch.setattr(resolution, "budget_of_folds", lambda *_, **__: month)
+    assert plan_for_minutes(configuration).target_spacing != recorded.target_spacing
+    assert plan_for_minutes(configuration, recorded=recorded) == recorded

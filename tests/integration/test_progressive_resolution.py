@@ -127,6 +127,17 @@ def test_another_share_may_be_set_for_a_training_and_another_grid_not(store, tmp
     assert not (tmp_path / "other").exists()
 
 
+def test_a_coarse_start_that_is_shorter_than_an_epoch_is_warned_of(store, tmp_path, read_from, caplog):
+    plan = store.plan.revised(coarse_start=CoarseStart(target_spacing=COARSE, share=0.4))
+    config = tiny_config(epochs=2, steps_per_epoch=1, val_cases=0)
+    train(store, 0, tmp_path / "run", config, plan=plan)
+    assert [name for name, _ in read_from] == [store.folder.name]
+    assert "its coarse start, 40 % of the training, is shorter than one of 2 epoch(s)" in caplog.text
+    caplog.clear()
+    train(store, 0, tmp_path / "other", config)
+    assert "shorter than one" not in caplog.text
+
+
 def test_a_time_is_divided_between_the_grids(store, tmp_path, read_from):
     clock, heard = SimulatedClock(), []
 

@@ -86,6 +86,8 @@ def _on_recorded_grids(plan: Plan, recorded: Plan, *, replan: Callable[[Spacing]
     kept = plan if coarse == plan.target_spacing else replan(coarse)
     if recorded.coarse_start is not None:
         kept = with_coarse_start(plan, kept, recorded.target_spacing)
+    if (kept.fingerprint_digest, kept.axis_order) == (recorded.fingerprint_digest, recorded.axis_order):
+        kept = kept.revised(median_shape=recorded.median_shape)  # some releases rounded it in another way
     explained = (*_GRID, "patch_size") if kept.patch_size == recorded.patch_size else _GRID
     reasons = {field: recorded.reasons[field] for field in explained if field in recorded.reasons}
     return kept.revised(reasons=kept.reasons | reasons)

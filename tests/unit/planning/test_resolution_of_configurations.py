@@ -81,3 +81,8 @@ def test_prepared_data_keep_their_plan_when_another_time_would_be_planned_otherw
     monkeypatch.setattr(resolution, "budget_of_folds", lambda *_, **__: month)
     assert plan_for_minutes(configuration).target_spacing != recorded.target_spacing
     assert plan_for_minutes(configuration, recorded=recorded) == recorded
+    z, y, x = recorded.median_shape
+    older = recorded.revised(median_shape=(z, y - 1, x))
+    assert plan_for_minutes(configuration, recorded=older) == older, "runs of an older release can be resumed"
+    other_data = older.revised(fingerprint_digest="other")
+    assert plan_for_minutes(configuration, recorded=other_data) == recorded

@@ -150,7 +150,7 @@ def test_no_coarse_start_is_chosen_where_the_user_wants_none(prepare, caplog):
 
 def test_the_share_of_a_start_that_the_time_chooses_may_be_set(prepare, caplog):
     share = PlanOptions(overrides=("coarse_start.share=0.25",))
-    with pytest.raises(OptionError, match="has no coarse_start"):
+    with pytest.raises(OptionError, match="has no coarse start"):
         prepare(None, options=share)
     plan = prepare(MINUTE, options=share).plan
     assert plan.coarse_start.share == 0.25

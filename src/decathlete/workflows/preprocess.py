@@ -263,14 +263,19 @@ def _with_share(plan: Plan, options: PlanOptions, *, timed: bool) -> Plan:
         OptionError: there is no coarse start, and none could be chosen.
     """
     share = share_of_planned_start(options.overrides)
-    if share and plan.coarse_start is None and timed:
-        log.warning(
-            "--set %s has no effect on the configuration %s: all of its training uses one grid",
-            share[-1],
-            plan.configuration_name,
+    if not share or plan.coarse_start is not None:
+        return override(plan, share)
+    if not timed:
+        raise OptionError(
+            f"--set {share[-1]}: the training has no coarse start",
+            remedy="set coarse_start=Z,Y,X, too; or limit the training time, for which one may be chosen (--max-time)",
         )
-        return plan
-    return override(plan, share)
+    log.warning(
+        "--set %s has no effect on the configuration %s: all of its training uses one grid",
+        share[-1],
+        plan.configuration_name,
+    )
+    return plan
 
 
 def _predictions_of_first_stage(

@@ -123,3 +123,6 @@ def test_the_plan_in_words_names_both_grids(plan):
     text = explain(plan)
     assert "spacing       1 × 1 × 1 mm" in text
     assert "coarse start  2 × 2 × 2 mm for the first 50% of the training" in text
+    of_the_user = explain(override(plan, ["coarse_start.share=0.3"]))
+    row = of_the_user.index("for the first 30% of the training")
+    assert row < of_the_user.index("set by --set coarse_start.share=0.3") < of_the_user.index("patch  ")

@@ -177,6 +177,16 @@ def test_another_topology_keeps_the_kind_of_network(spec):
     assert architecture.replanned(architecture.topology(patch_of(spec))) == spec
 
 
+def test_another_topology_keeps_full_resolution_alone_narrower(spec):
+    architecture = architecture_of(spec)
+    thin = architecture.with_width(1, finest_only=True)
+    if thin is None:
+        return
+    topology = make_topology((1.0,) * spec.dims, (64,) * spec.dims, pooling=architecture.pooling(None))
+    as_wide = architecture_of(architecture.with_width(4) or spec).replanned(topology)
+    assert architecture_of(thin).replanned(topology) == architecture_of(as_wide).with_width(1, finest_only=True)
+
+
 def test_the_layout_changes_no_result(spec):
     network = build_network(spec, seed=1).eval()
     if not isinstance(network, LayoutNetwork):

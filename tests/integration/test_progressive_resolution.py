@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from decathlete.cli.progress import Bar, EpochLines
@@ -127,6 +128,17 @@ def test_another_share_may_be_set_for_a_training_and_another_grid_not(store, tmp
     assert not (tmp_path / "other").exists()
 
 
+def test_a_coarse_start_that_is_shorter_than_an_epoch_is_warned_of(store, tmp_path, read_from, caplog):
+    plan = store.plan.revised(coarse_start=CoarseStart(target_spacing=COARSE, share=0.4))
+    config = tiny_config(epochs=2, steps_per_epoch=1, val_cases=0)
+    train(store, 0, tmp_path / "run", config, plan=plan)
+    assert [name for name, _ in read_from] == [store.folder.name]
+    assert "its coarse start, 40 % of the training, is shorter than one of 2 epoch(s)" in caplog.text
+    caplog.clear()
+    train(store, 0, tmp_path / "other", config)
+    assert "shorter than one" not in caplog.text
+
+
 def test_a_time_is_divided_between_the_grids(store, tmp_path, read_from):
     clock, heard = SimulatedClock(), []
 
@@ -153,6 +165,18 @@ def test_the_command_line_shows_epochs_of_both_grids(store, whole, capsys):
     shown = capsys.readouterr().err
     assert shown.count("(coarse grid)") == 2
     assert shown.count("(best 0.") == 2
+
+
+def test_the_curves_of_loggers_tell_the_grids_apart(store, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    logged = []
+    monkeypatch.setattr(TensorBoardLogger, "log_metrics", lambda self, values, step: logged.append(values))
+    config = tiny_config(epochs=2, steps_per_epoch=1, val_cases=0, loggers=("tensorboard",))
+    train(store, 0, tmp_path / "both", config)
+    assert [values["coarse"] for values in logged] == [1, 0]
+    train(store, 0, tmp_path / "one", config, plan=store.plan.revised(coarse_start=None))
+    assert len(logged) == 4
+    assert "coarse" not in logged[-1]
 
 
 def test_a_store_without_the_coarse_grid_is_rejected(store, tmp_path):

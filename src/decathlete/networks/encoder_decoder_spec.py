@@ -68,6 +68,15 @@ class EncoderDecoderSpec(NetworkSpec):
         return len(self.features)
 
     @property
+    def base_features(self) -> int:
+        """Channels from which the stages double: those of the first stage, unless it alone is narrower."""
+        return max(self.features[0], self.features[1] // 2)
+
+    def with_finest(self, width: int) -> Self:
+        """Return the specification with ``width`` channels in the first stage alone."""
+        return self.revised(features=(width, *self.features[1:]))
+
+    @property
     def divisor(self) -> Axes:
         """The size of a patch must be a multiple of this along each axis, voxels: the product of the strides."""
         return tuple(math.prod(axis) for axis in zip((1,) * self.dims, *self.strides, strict=True))

@@ -95,7 +95,8 @@ def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
     """Return ``plan`` on another grid (mm, working order): with its patch and batch, and a network for that grid.
 
     The order in which the network pools and the axes of its kernels follow the voxels' shape; its width stays. A
-    network that the user set stays as it is.
+    network that the user set stays as it is. So do reasons that the rules give on both grids, with what an adaptation
+    to a budget added to them.
     """
     moved = plan.at_spacing(spacing)
     if _network_is_set(plan):
@@ -103,8 +104,9 @@ def move_to_grid(plan: Plan, spacing: Spacing) -> Plan:
     architecture = architecture_of(plan.network)
     topology = make_topology(moved.network_spacing, plan.patch_size, pooling=architecture.pooling(None))
     network = architecture.replanned(topology)
-    fresh = architecture_of(network).reasons(topology.patch_size)
-    reasons = plan.reasons | {field: why for field, why in fresh.items() if not _is_set(plan, field)}
+    before, after = architecture.reasons(plan.patch_size), architecture_of(network).reasons(topology.patch_size)
+    fresh = {field: why for field, why in after.items() if why != before.get(field) and not _is_set(plan, field)}
+    reasons = moved.reasons | fresh
     return moved.revised(patch_size=topology.patch_size, network=network, reasons=reasons)
 
 

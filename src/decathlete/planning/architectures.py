@@ -160,7 +160,7 @@ class Architecture(ABC, Generic[SpecT]):
         return Topology(patch_size=patch_size, strides=((1,) * dims,), kernels=((3,) * dims,))
 
     def replanned(self, topology: Topology, options: PlanOptions | None = None) -> SpecT:  # noqa: ARG002
-        """Return the specification of the same kind of network for another topology.
+        """Return the specification of the same kind of network for another topology, as wide at each resolution.
 
         Args:
             options: that the specification was planned with; ``None`` if they are unknown.

@@ -13,6 +13,7 @@ from typing import get_args
 from decathlete.core.choices import Configuration
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
+from decathlete.planning.coarse_start_options import is_coarse_grid
 from decathlete.planning.explain import format_spacing
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing, is_flat
@@ -106,13 +107,23 @@ def _plan_low(spec: DatasetSpec, fingerprint: Fingerprint, full: Plan, options: 
     if "target_spacing" in full.user_set or None in full.target_spacing:
         return None  # the user chose the one grid
 
+    own = options_of_configuration("3d_lowres", options)
+
     def replan(spacing: Spacing) -> Plan:
         return plan_at(spacing, spec, fingerprint, dims=3, options=own, configuration="3d_lowres")
 
-    # a coarse start that the user set is that of full resolution
-    kept = tuple(text for text in options.overrides if not text.replace("-", "_").strip().startswith("coarse_start"))
-    own = replace(options, overrides=kept)
     return plan_low_resolution(full, replan=replan)
+
+
+def options_of_configuration(configuration: Configuration, options: PlanOptions) -> PlanOptions:
+    """Return the options for planning the grid of a configuration.
+
+    The spacing of a coarse start that the user set is one for full resolution; a low resolution that is planned does
+    without. That there is no coarse start holds for each configuration.
+    """
+    if configuration != "3d_lowres":
+        return options
+    return replace(options, overrides=tuple(text for text in options.overrides if not is_coarse_grid(text)))
 
 
 def plan_configuration(

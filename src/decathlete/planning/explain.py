@@ -40,7 +40,7 @@ def plan_rows(plan: Plan) -> list[PlanRow]:
         ("orientation", plan.orientation, ("orientation",)),
         ("axis order", ", ".join(map(str, plan.axis_order)), ("axis_order",)),
         ("spacing", f"{format_spacing(plan.target_spacing, plan.spacing_unit)}{median}", ("target_spacing",)),
-        *([("coarse start", _coarse_start(plan), ("coarse_start",))] if plan.coarse_start else []),
+        *([("coarse start", _coarse_start(plan), ("coarse_start", "coarse_start.share"))] if plan.coarse_start else []),
         ("patch", f"{times(plan.patch_size)} voxels", ("patch_size",)),
         ("batch", str(plan.batch_size), ("batch_size",)),
         ("channels", _channels(plan), ("normalization", "foreground_channel")),

@@ -20,6 +20,8 @@ from decathlete.core.schema import describe
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import OptionError, PlanError
 from decathlete.planning.architectures import architecture_of
+from decathlete.planning.assignment import Assignment, assignment_flag, conflict_error, split_assignment
+from decathlete.planning.coarse_start_options import checked_share, ignore_distance_of_slices
 from decathlete.planning.explain import set_by
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import AxisOrder, Spacing
@@ -56,8 +58,6 @@ READ_ONLY_FIELDS: dict[str, str] = {
 """Fields that the user cannot set, and what to do instead."""
 _NORMALIZATION_NAME = re.compile(r"normalization\.([0-9]{1,9})\.name")
 
-Assignment = tuple[str, str]
-
 
 def plan_with(
     spec: DatasetSpec,
@@ -70,7 +70,8 @@ def plan_with(
     """Plan one model by the rules, then apply the preset's and the user's assignments (``options.overrides``).
 
     Unlike :func:`override` this accepts ``axis_order``, which everything else depends on. For a ``target_spacing`` that
-    the user sets, it plans patch, batch and network.
+    the user sets, it plans patch, batch and network. The share of a coarse start that the planner is to choose is not
+    applied: see :func:`~decathlete.planning.coarse_start_options.share_of_planned_start`.
 
     Args:
         configuration: its name. The grid of a low resolution is not planned here: see
@@ -81,8 +82,8 @@ def plan_with(
         PlanError: see :func:`~decathlete.planning.planner.make_plan`.
     """
     fixed = load_preset(options.preset).assignments(spec.name, dims) if options.preset else ()
-    origins = {_split(text)[0]: f"--preset {options.preset}" for text in fixed}
-    early = [text for text in (*fixed, *options.overrides) if _split(text)[0] == "axis_order"]
+    origins = {split_assignment(text)[0]: f"--preset {options.preset}" for text in fixed}
+    early = [text for text in (*fixed, *options.overrides) if split_assignment(text)[0] == "axis_order"]
     if early and early[-1] in options.overrides:
         origins["axis_order"] = f"--set {early[-1]}"
     plan = make_plan(
@@ -95,7 +96,8 @@ def plan_with(
         configuration=configuration,
     )
     plan = override(plan, [text for text in fixed if text not in early], options=options, fingerprint=fingerprint)
-    late = [text for text in options.overrides if text not in early]
+    later = (*early, *checked_share(options.overrides))
+    late = [text for text in options.overrides if text not in later]
     return override(_mark(plan, origins), late, options=options, fingerprint=fingerprint)
 
 
@@ -141,19 +143,21 @@ def override(
     Raises:
         OptionError: an assignment that is malformed, names an unknown field, or contradicts the rest of the plan.
     """
-    pairs = [_split(text) for text in assignments]
+    pairs = [split_assignment(text) for text in assignments]
     if not pairs:
         return plan
     data = plan.model_dump()
-    for path, text in sorted(pairs, key=lambda pair: _NORMALIZATION_NAME.fullmatch(pair[0]) is None):
+    for path, text in sorted(pairs, key=_place_in_order):
         _check_path(path)
         value = parse_value(text)
         if path == "coarse_start" and isinstance(value, list):
             value = {"target_spacing": value, "share": CoarseStart.model_fields["share"].default}
-        _assign(data, path, value, flag=_flag(path, text))
+        _assign(data, path, value, flag=assignment_flag(path, text))
         if match := _NORMALIZATION_NAME.fullmatch(path):
             data["normalization"][int(match[1])] = _fit_normalization(text, int(match[1]), fingerprint)
-    set_fields = {path: _flag(path, text) for path, text in pairs}
+    if plan.dims == 2:
+        ignore_distance_of_slices(data)
+    set_fields = {path: assignment_flag(path, text) for path, text in pairs}
     data["user_set"] |= set_fields
     data["reasons"] |= {path: set_by(option) for path, option in set_fields.items()}
     if set_fields.keys() & {"patch_size", "target_spacing"}:
@@ -161,7 +165,7 @@ def override(
     try:
         return Plan.model_validate(data)
     except ValidationError as problem:
-        raise _conflict_error(describe(problem), pairs) from None
+        raise conflict_error(describe(problem), pairs) from None
 
 
 def with_batch_size(plan: Plan, batch_size: int | None) -> Plan:
@@ -169,6 +173,11 @@ def with_batch_size(plan: Plan, batch_size: int | None) -> Plan:
     if batch_size is None:
         return plan
     return _mark(plan.revised(batch_size=batch_size), {"batch_size": f"--batch-size {batch_size}"})
+
+
+def _place_in_order(pair: Assignment) -> tuple[int, bool]:
+    """Return the sort key of an assignment: fields come before the fields in them, names before other settings."""
+    return pair[0].count("."), _NORMALIZATION_NAME.fullmatch(pair[0]) is None
 
 
 def _mark(plan: Plan, options: dict[str, str]) -> Plan:
@@ -184,17 +193,6 @@ def _fit_normalization(name: str, channel: int, fingerprint: Fingerprint | None)
         return {"name": component.name}
     config: dict[str, Any] = component.cls.fit(ChannelStatistics.of(fingerprint, channel)).to_config()
     return config
-
-
-def _split(text: str) -> Assignment:
-    path, separator, value = text.partition("=")
-    if not separator or not path.strip() or not value.strip():
-        raise OptionError(f"--set {text}: it must have the form field=value", remedy="e.g. --set patch_size=40,56,40")
-    return path.strip().replace("-", "_"), value.strip()
-
-
-def _flag(path: str, text: str) -> str:
-    return f"--set {path}={text}"
 
 
 def _check_path(path: str) -> None:
@@ -217,7 +215,7 @@ def _assign(data: dict[str, Any], path: str, value: Any, *, flag: str) -> None:
     for key in parents:
         place = _entry(place, key, flag)
         if place is None:
-            raise OptionError(f"{flag}: this plan has no {key}", remedy=f"set {key} itself first")
+            raise OptionError(f"{flag}: this plan has no {key}", remedy=f"set {key}, too")
         if not isinstance(place, dict | list):
             raise OptionError(f"{flag}: {key} has no fields", remedy="set the field itself")
     before = _entry(place, last, flag)
@@ -300,18 +298,12 @@ def _must_divide(patch: Sequence[int], topology: Topology, flag: str) -> None:
     )
 
 
-def _conflict_error(problems: Sequence[str], pairs: Sequence[Assignment]) -> OptionError:
-    flags = " ".join(_flag(path, text) for path, text in pairs)
-    listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
-    return OptionError(f"{flags}: {listed}", remedy="change the value, or set the fields that depend on it, too")
-
-
 def _assigned_spacing(assignments: Sequence[str], dims: Dims) -> Spacing:
     """Return the target spacing that the user set for the axes that the network sees.
 
     Patch, batch and network are then planned for this grid. A value that is not valid is left to :func:`override`.
     """
-    pairs = [_split(text) for text in assignments]
+    pairs = [split_assignment(text) for text in assignments]
     values = [parse_value(value) for path, value in pairs if path == "target_spacing"]
     if not values or not isinstance(values[-1], list) or len(values[-1]) != 3:
         return (None, None, None)
@@ -320,7 +312,7 @@ def _assigned_spacing(assignments: Sequence[str], dims: Dims) -> Spacing:
 
 
 def _axes(text: str) -> AxisOrder:
-    value = parse_value(_split(text)[1])
+    value = parse_value(split_assignment(text)[1])
     if not isinstance(value, list) or sorted(map(str, value)) != ["0", "1", "2"]:
         raise OptionError(f"--set {text}: it must order the axes 0, 1, 2", remedy="e.g. axis_order=2,0,1")
     return (value[0], value[1], value[2])

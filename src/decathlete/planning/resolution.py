@@ -147,16 +147,28 @@ def choose_resolution(
         return coarse.revised(reasons=reasons | {"target_spacing": why})
     place = [ceiling.spacing for ceiling in ceilings].index(coarse.target_spacing)
     final = ceilings[max(place - FINER_AT_THE_END, 0)]
-    moved = move_to_grid(coarse, final.spacing)
-    return moved.revised(
-        median_shape=plan.at_spacing(final.spacing).median_shape,
-        coarse_start=CoarseStart(target_spacing=coarse.target_spacing),
-        reasons=moved.reasons
+    both = with_coarse_start(plan, coarse, final.spacing)
+    return both.revised(
+        reasons=both.reasons
         | {
             "coarse_start": reason,
             "target_spacing": _why_finer(full.plan, final),
             "patch_size": f"on the coarse grid: {reasons['patch_size']}",
         },
+    )
+
+
+def with_coarse_start(full: Plan, coarse: Plan, spacing: Spacing) -> Plan:
+    """Return the plan of a training that begins on the grid of ``coarse`` and ends on a finer one.
+
+    Args:
+        full: at full resolution, from which the size of the median image follows without a second rounding.
+        coarse: planned for the grid of the beginning.
+        spacing: of the grid at the end (mm, working order).
+    """
+    return move_to_grid(coarse, spacing).revised(
+        median_shape=full.at_spacing(spacing).median_shape,
+        coarse_start=CoarseStart(target_spacing=coarse.target_spacing),
     )
 
 

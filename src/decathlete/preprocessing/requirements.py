@@ -35,18 +35,21 @@ def limit_preparation(
         OutputError: the disk of ``folder`` has too little free space, even if the data are compressed well.
     """
     sizes = prepared_sizes(spec, plan, fingerprint)
-    new = _new_sizes(sizes, folder)
+    grids = [_new_sizes(sizes, folder)]
     if plan.coarse_start is not None:
-        new += _new_sizes(prepared_sizes(spec, plan.on_coarse_grid(), fingerprint), folder / COARSE_START)
-    needed_for = f"for {len(new)} prepared cases"
+        coarse = prepared_sizes(spec, plan.on_coarse_grid(), fingerprint)
+        grids.append(_new_sizes(coarse, folder / COARSE_START))
+    new = [size for grid in grids for size in grid.values()]
+    n_cases = len({case for grid in grids for case in grid})
+    needed_for = f"for {n_cases} prepared cases{' on two grids' if sum(map(bool, grids)) == 2 else ''}"
     remedy = "free disk space, or choose a folder on another disk (--prepared)"
     require_disk_space(folder, stored_bytes(new), needed_for=needed_for, remedy=remedy)
     warn_of_disk_space(folder, stored_bytes(new, share=USUAL_STORED_SHARE), needed_for=needed_for)
     return limit_workers(workers, {case: prepare_bytes(size) for case, size in sizes.items()}, doing="prepare")
 
 
-def _new_sizes(sizes: Mapping[str, CaseSize], folder: Path) -> list[CaseSize]:
-    return [size for case, size in sizes.items() if not (folder / "cases" / case).exists()]
+def _new_sizes(sizes: Mapping[str, CaseSize], folder: Path) -> dict[str, CaseSize]:
+    return {case: size for case, size in sizes.items() if not (folder / "cases" / case).exists()}
 
 
 def prepared_sizes(spec: DatasetSpec, plan: Plan, fingerprint: Fingerprint) -> dict[str, CaseSize]:

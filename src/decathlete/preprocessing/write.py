@@ -40,6 +40,7 @@ from decathlete.preprocessing.store import (
     FOREGROUND,
     IMAGE,
     LABEL,
+    PREPARATION_FIELDS,
     STORE_VERSION,
     CaseRecord,
     RawImage,
@@ -56,17 +57,12 @@ _CHUNK = 64
 """Voxels per axis that are stored together: about a patch, so that a patch costs a few seeks."""
 _BLOCK = 16
 """Voxels per axis that are decompressed together: a fraction of a patch, so that little is read in vain."""
-_PREPARATION = (
-    "dims", "channels", "labels", "orientation", "axis_order", "preprocessing_order", "target_spacing", "normalization",
-    "foreground_channel", "foreground_rule", "resampling", "previous_stage",
-)  # fmt: skip
-"""Fields of the plan that the prepared arrays depend on; the others (patch, network, ...) may differ for one store."""
 _CONTENT = ("plan.json", "fingerprint.json", "splits.json", "source.json", "cases", COARSE_START)
 
 
 def preparation_digest(plan: Plan) -> str:
     """Return the digest of everything in the plan that prepared arrays depend on."""
-    return value_digest([STORE_VERSION, digest_form(plan.model_dump(mode="json", include=set(_PREPARATION)))])
+    return value_digest([STORE_VERSION, digest_form(plan.model_dump(mode="json", include=set(PREPARATION_FIELDS)))])
 
 
 def case_digest(case: Case, plan: Plan, predicted: Path | None = None) -> str:

@@ -152,6 +152,7 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
     if state is None or state.outcome != "complete":
         require_space(task.folder, task.plan, n_checkpoints=2 if state is None else 1)
         warn_of_memory(task)
+        _warn_of_short_coarse_start(task)
         state = _fit(task, record, progress)
     if task.config.timed and state.step < FEW_STEPS:
         log.warning(
@@ -167,6 +168,20 @@ def _run(task: TrainTask, record: RunRecord, progress: TrainingProgress, rendezv
         )
     rendezvous.run_on_rank_zero(lambda: finish(task, record))
     return result_of(task, state)
+
+
+def _warn_of_short_coarse_start(task: TrainTask) -> None:
+    start, n_epochs, first = task.plan.coarse_start, task.config.n_epochs, RunState()
+    if start is None:
+        return
+    first.choose_grid(start.share, n_epochs=n_epochs)
+    if not first.coarse:
+        log.warning(
+            "all of the training uses the plan's own grid: its coarse start, %g %% of the training, is shorter than "
+            "one of %d epoch(s); use more epochs, or a larger share (--set coarse_start.share=SHARE)",
+            100 * start.share,
+            n_epochs,
+        )
 
 
 def _saved_state(task: TrainTask) -> RunState | None:

@@ -11,7 +11,7 @@ from decathlete.errors import OptionError, OutputError, PlanError, StoreError
 from decathlete.models.weights import NetworkTensors
 from decathlete.planning.architectures import architecture_of
 from decathlete.planning.plan import Plan
-from decathlete.preprocessing.store import PreparedStore
+from decathlete.preprocessing.store import PREPARATION_FIELDS, PreparedStore
 from decathlete.training.compatibility import check_batch_norm, check_loss, check_sampler, check_validation
 from decathlete.training.config import TrainConfig
 from decathlete.training.reporting.records import Fold, RunRecord
@@ -37,22 +37,6 @@ DERIVED_FILES = (
     "predictions",
 )  # fmt: skip
 
-# Fields of a plan that say how data were prepared: a model trained on a store must share them with it.
-PREPARED_BY = (
-    "dims",
-    "channels",
-    "labels",
-    "orientation",
-    "axis_order",
-    "preprocessing_order",
-    "target_spacing",
-    "normalization",
-    "foreground_channel",
-    "foreground_rule",
-    "resampling",
-    "previous_stage",
-)
-
 
 def now() -> str:
     """Return the time, UTC, ISO 8601."""
@@ -65,7 +49,7 @@ def check_plan(plan: Plan, store: PreparedStore) -> None:
     Raises:
         PlanError: the store was prepared in another way.
     """
-    differing = [name for name in PREPARED_BY if getattr(plan, name) != getattr(store.plan, name)]
+    differing = [name for name in PREPARATION_FIELDS if getattr(plan, name) != getattr(store.plan, name)]
     if differing:
         raise PlanError(
             f"the plan's {', '.join(differing)} differ(s) from what the data were prepared with",

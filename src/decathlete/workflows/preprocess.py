@@ -25,10 +25,12 @@ from decathlete.dataset.split_options import SplitOptions
 from decathlete.dataset.splits import Splits
 from decathlete.errors import DecathleteError, OptionError
 from decathlete.io.format_settings import format_settings
+from decathlete.planning.coarse_start_options import share_of_planned_start
 from decathlete.planning.configurations import plan_configuration
 from decathlete.planning.fingerprint import Fingerprint, make_fingerprint
 from decathlete.planning.network_spec import Dims
 from decathlete.planning.options import PlanOptions
+from decathlete.planning.overrides import override
 from decathlete.planning.plan import Plan
 from decathlete.planning.plan_from import options_with
 from decathlete.planning.plan_from import plan_from as derive_plan
@@ -125,6 +127,7 @@ def preprocess(
                 )
         if store is not None:
             return _reuse(store, on_plan)
+        plan = _with_share(plan, options, timed=training is not None and training.max_time_s is not None)
         if on_plan:
             on_plan(plan)
         splits = choose_folds(spec, options.split, fingerprint, folder, overwrite=overwrite)
@@ -248,6 +251,31 @@ def _make_plan(
     for line in derived.lines:
         log.info("%s", line)
     return derived.plan
+
+
+def _with_share(plan: Plan, options: PlanOptions, *, timed: bool) -> Plan:
+    """Return the plan with the share that the user set for the coarse start that the planner chose.
+
+    Args:
+        timed: whether it could choose one; whether it did depends on the configuration, the time and the machine.
+
+    Raises:
+        OptionError: there is no coarse start, and none could be chosen.
+    """
+    share = share_of_planned_start(options.overrides)
+    if not share or plan.coarse_start is not None:
+        return override(plan, share)
+    if not timed:
+        raise OptionError(
+            f"--set {share[-1]}: the training has no coarse start",
+            remedy="set coarse_start=Z,Y,X, too; or limit the training time, for which one may be chosen (--max-time)",
+        )
+    log.warning(
+        "--set %s has no effect on the configuration %s: all of its training uses one grid",
+        share[-1],
+        plan.configuration_name,
+    )
+    return plan
 
 
 def _predictions_of_first_stage(

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from decathlete.core.files import value_digest
 from decathlete.core.parallel import Workers
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.errors import DecathleteError
-from decathlete.planning.adaptation import move_to_grid
+from decathlete.planning.configurations import options_of_configuration
 from decathlete.planning.explain import format_grids
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.grid import Spacing
 from decathlete.planning.options import PlanOptions
 from decathlete.planning.overrides import plan_at
 from decathlete.planning.plan import Plan
-from decathlete.planning.resolution import Ceilings, candidate_spacings, choose_resolution, resolution_is_open
+from decathlete.planning.resolution import (
+    Ceilings,
+    candidate_spacings,
+    choose_resolution,
+    resolution_is_open,
+    with_coarse_start,
+)
 from decathlete.preprocessing.ceilings import measure_ceilings
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.budget import budget_of_folds
@@ -25,7 +31,7 @@ from decathlete.workflows.budget import budget_of_folds
 log = logging.getLogger(__name__)
 
 _GRID = ("target_spacing", "coarse_start")
-"""Fields of the plan that say which grids are prepared."""
+"""Fields of the plan whose reasons tell why these grids are prepared."""
 
 
 def plan_resolution(
@@ -57,8 +63,10 @@ def plan_resolution(
         return plan
     ceilings = _load_or_measure(plan, spec, folder, workers=workers)
 
+    own = options_of_configuration(plan.configuration_name, options)
+
     def replan(spacing: Spacing) -> Plan:
-        return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=options, configuration=plan.configuration)
+        return plan_at(spacing, spec, fingerprint, dims=plan.dims, options=own, configuration=plan.configuration)
 
     chosen = choose_resolution(plan, ceilings.ceilings, budget, n_cases=len(spec.cases), replan=replan)
     if recorded is None or not _keeps_recorded(recorded, chosen, ceilings):
@@ -69,22 +77,34 @@ def plan_resolution(
         format_grids(recorded),
         format_grids(chosen),
     )
+    return _on_recorded_grids(plan, recorded, replan=replan)
+
+
+def _on_recorded_grids(plan: Plan, recorded: Plan, *, replan: Callable[[Spacing], Plan]) -> Plan:
+    """Return ``plan`` on the grids of ``recorded``, as they were planned: equal to it if nothing else has changed."""
     coarse = recorded.on_coarse_grid().target_spacing  # patch and batch were planned for it
     kept = plan if coarse == plan.target_spacing else replan(coarse)
-    kept = kept if recorded.coarse_start is None else move_to_grid(kept, recorded.target_spacing)
+    if recorded.coarse_start is not None:
+        kept = with_coarse_start(plan, kept, recorded.target_spacing)
+    if (kept.fingerprint_digest, kept.axis_order) == (recorded.fingerprint_digest, recorded.axis_order):
+        kept = kept.revised(median_shape=recorded.median_shape)  # some releases rounded it in another way
     explained = (*_GRID, "patch_size") if kept.patch_size == recorded.patch_size else _GRID
     reasons = {field: recorded.reasons[field] for field in explained if field in recorded.reasons}
-    return kept.revised(coarse_start=recorded.coarse_start, reasons=kept.reasons | reasons)
+    return kept.revised(reasons=kept.reasons | reasons)
 
 
 def _keeps_recorded(recorded: Plan, chosen: Plan, ceilings: Ceilings) -> bool:
     """Return whether prepared data with other grids than ``chosen`` are kept: the planner chose them, not the user."""
-    if all(getattr(recorded, field) == getattr(chosen, field) for field in _GRID):
+    if _spacings(recorded) == _spacings(chosen):
         return False
     if recorded.coarse_start is not None and ("coarse_start" in chosen.user_set or "coarse_start" in recorded.user_set):
         return False  # the user sets that there is none, or has set this one
     planned = [ceiling.spacing for ceiling in ceilings.ceilings]
     return recorded.target_spacing in planned and "target_spacing" not in recorded.user_set
+
+
+def _spacings(plan: Plan) -> tuple[Spacing, Spacing]:
+    return plan.target_spacing, plan.on_coarse_grid().target_spacing
 
 
 def _load_or_measure(plan: Plan, spec: DatasetSpec, folder: Path, *, workers: Workers) -> Ceilings:

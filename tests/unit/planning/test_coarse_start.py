@@ -63,6 +63,19 @@ def test_the_network_is_one_for_the_grid_at_the_end():
     assert of_the_user.network == coarse.network
 
 
+@pytest.mark.parametrize("minutes", [2, 5, 20])
+def test_full_resolution_alone_is_narrower_on_the_grid_at_the_end_too(minutes):
+    """In fp32 on thick slices, where the network of the grid at the end has other strides and kernels."""
+    budget = ComputeBudget(device="cpu", max_time_s=60 * minutes, threads=2, arithmetic="fp32")
+    coarse = made_up_plan(shape=(10, 128, 112), spacing=(10, 3, 3))
+    plan = move_to_grid(coarse, (10, 1.9, 1.9)).revised(coarse_start=CoarseStart(target_spacing=(10, 3, 3)))
+    adapted, on_coarse = adapt_plan(plan, budget), adapt_plan(coarse, budget)
+    assert adapted.network.features[:2] == on_coarse.network.features[:2] == (8, 32)
+    assert adapted.network.kernels != on_coarse.network.kernels
+    assert adapted.reasons["network.features"] == on_coarse.reasons["network.features"]
+    assert f"narrower for {minutes} min on a CPU" in adapted.reasons["network.features"]
+
+
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
@@ -88,7 +101,28 @@ def test_the_user_sets_the_grid_its_share_or_none():
         override(plan, ["coarse_start.share=1"])
 
 
+def test_grid_and_share_may_be_set_in_any_order():
+    texts = ["coarse_start.share=0.25", "coarse_start=2,2,2"]
+    plans = [override(made_up_plan(spacing=(1, 1, 1)), order) for order in (texts, texts[::-1])]
+    assert [plan.coarse_start for plan in plans] == [CoarseStart(target_spacing=(2, 2, 2), share=0.25)] * 2
+    with pytest.raises(OptionError, match="has no coarse_start"):
+        override(made_up_plan(), ["coarse_start.share=0.25"])
+
+
+@pytest.mark.parametrize("text", ["coarse_start=5,2,2", 'coarse_start={"target_spacing": [5, 2, 2]}'])
+def test_one_assignment_sets_the_coarse_start_of_slices_and_of_volumes(text):
+    volumes, slices = (override(made_up_plan(dims=dims, spacing=(1, 1, 1)), [text]) for dims in (3, 2))
+    assert volumes.coarse_start == CoarseStart(target_spacing=(5, 2, 2))
+    assert slices.coarse_start == CoarseStart(target_spacing=(None, 2, 2))
+    assert slices.user_set == {"coarse_start": f"--set {text}"}
+    resampled = override(made_up_plan(dims=2, spacing=(1, 1, 1)), ["target_spacing=4,1,1", text])
+    assert resampled.coarse_start == CoarseStart(target_spacing=(5, 2, 2))
+
+
 def test_the_plan_in_words_names_both_grids(plan):
     text = explain(plan)
     assert "spacing       1 × 1 × 1 mm" in text
     assert "coarse start  2 × 2 × 2 mm for the first 50% of the training" in text
+    of_the_user = explain(override(plan, ["coarse_start.share=0.3"]))
+    row = of_the_user.index("for the first 30% of the training")
+    assert row < of_the_user.index("set by --set coarse_start.share=0.3") < of_the_user.index("patch  ")

@@ -6,10 +6,16 @@ import pytest
 from made_up import made_up_fingerprint, made_up_plan, made_up_spec
 
 from decathlete.errors import OptionError, PlanError
-from decathlete.planning.configurations import CONFIGURATIONS, dims_of, offered_configurations, plan_configuration
+from decathlete.planning.configurations import (
+    CONFIGURATIONS,
+    dims_of,
+    offered_configurations,
+    options_of_configuration,
+    plan_configuration,
+)
 from decathlete.planning.explain import explain
 from decathlete.planning.options import PlanOptions
-from decathlete.planning.overrides import override
+from decathlete.planning.overrides import override, plan_at
 from decathlete.planning.plan import Plan
 
 LARGE = made_up_fingerprint([(128, 512, 512)] * 20, [(1, 0.8, 0.8)] * 20)
@@ -64,6 +70,16 @@ def test_a_low_resolution_that_is_not_needed_is_refused_unless_the_user_sets_its
     for name in ("3d", "3d_lowres", "3d_cascade"):
         with pytest.raises(PlanError, match="single slices"):
             plan_configuration(SPEC, FLAT, name)
+
+
+@pytest.mark.parametrize(("value", "own"), [("4,4,4", {}), ("none", {"coarse_start": "--set coarse_start=none"})])
+def test_the_low_resolution_has_no_coarse_grid_of_full_resolution_but_does_without_one(value, own):
+    options = PlanOptions(overrides=(f"coarse-start={value}",))
+    low = plan_configuration(SPEC, LARGE, "3d_lowres", options=options)
+    assert (low.coarse_start, low.user_set) == (None, own)
+    assert plan_configuration(SPEC, LARGE, "3d_cascade", options=options).user_set.keys() == {"coarse_start"}
+    at = plan_at((5, 5, 5), SPEC, LARGE, dims=3, options=options_of_configuration("3d_lowres", options))
+    assert at.target_spacing == (5, 5, 5), "also where it is coarser than the grid that the user set"
 
 
 def test_the_cascade_has_a_mask_for_each_structure_after_the_foreground_channel():

@@ -13,7 +13,9 @@ from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.splits import make_splits
 from decathlete.errors import OutputError
 from decathlete.planning.fingerprint import CaseFingerprint, Fingerprint
-from decathlete.preprocessing.requirements import prepared_sizes
+from decathlete.planning.plan import CoarseStart
+from decathlete.preprocessing import requirements
+from decathlete.preprocessing.requirements import limit_preparation, prepared_sizes
 from decathlete.preprocessing.run import preprocess
 from decathlete.synthetic.phantoms import make_phantoms
 from factories import make_test_plan
@@ -36,6 +38,29 @@ def test_a_small_disk_is_an_error_before_anything_is_written(
             preprocess(spec, make_test_plan(), folder, fingerprint=FINGERPRINT, splits=make_splits(spec, n_folds=2))
     assert (raised.value.code, raised.value.where) == ("E-DISK-FULL", folder)
     assert not (folder / "plan.json").exists()
+
+
+def test_a_coarse_start_needs_space_for_each_case_once_more(
+    spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_test_plan(target_spacing=(1.0, 1.0, 1.0))
+    both = own.revised(coarse_start=CoarseStart(target_spacing=(2.0, 2.0, 2.0)))
+    needed: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        requirements, "require_disk_space", lambda _, n_bytes, *, needed_for, **__: needed.append((n_bytes, needed_for))
+    )
+    folder = tmp_path / "prepared"
+    for plan in (own, both):
+        limit_preparation(spec, plan, folder, fingerprint=FINGERPRINT, workers=1)
+    for case in spec.cases:
+        (folder / "cases" / case.id).mkdir(parents=True)
+    limit_preparation(spec, both, folder, fingerprint=FINGERPRINT, workers=1)
+    assert [words for _, words in needed] == [
+        "for 3 prepared cases",
+        "for 3 prepared cases on two grids",
+        "for 3 prepared cases",
+    ]
+    assert needed[0][0] + needed[2][0] == needed[1][0]
 
 
 def test_cases_that_exist_need_no_space(spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ class MedNeXtArchitecture(Architecture[MedNeXtSpec]):
     def with_width(self, width: int, *, finest_only: bool = False) -> MedNeXtSpec:
         """Return the specification with ``width`` channels at full resolution, the others following unless excluded."""
         if finest_only:
-            return self.spec.revised(features=(width, *self.spec.features[1:]))
+            return self.spec.with_finest(width)
         return self.spec.revised(features=_features(width, self.spec.n_stages))
 
     @classmethod
@@ -104,7 +104,7 @@ class MedNeXtArchitecture(Architecture[MedNeXtSpec]):
         return Topology(patch_size=patch_size, strides=self.spec.strides, kernels=self.spec.kernels)
 
     def replanned(self, topology: Topology, options: PlanOptions | None = None) -> MedNeXtSpec:
-        """Return a MedNeXt of the same size and width for another topology."""
+        """Return a MedNeXt of the same size for another topology, as wide as before, also at full resolution."""
         old = self.spec
         same = topology.strides == old.strides and topology.kernels == old.kernels
         spec = old if same else self._rebuild(topology)
@@ -113,8 +113,8 @@ class MedNeXtArchitecture(Architecture[MedNeXtSpec]):
     def _rebuild(self, topology: Topology) -> MedNeXtSpec:
         old = self.spec
         spec = plan_mednext(
-            topology, in_channels=old.in_channels, out_channels=old.out_channels, size=old.size, width=self.width
-        )
+            topology, in_channels=old.in_channels, out_channels=old.out_channels, size=old.size, width=old.base_features
+        ).with_finest(self.width)
         if old.heads == old.n_stages - 1:
             return spec
         return spec.revised(heads=min(old.heads, spec.n_stages - 1))

@@ -109,7 +109,7 @@ class UNetArchitecture(Architecture[UNetSpec]):
     def with_width(self, width: int, *, finest_only: bool = False) -> UNetSpec:
         """Return the specification with ``width`` channels in the first stage, the others following unless excluded."""
         if finest_only:
-            return self.spec.revised(features=(width, *self.spec.features[1:]))
+            return self.spec.with_finest(width)
         return self._rebuild(self.topology(()), width)
 
     @classmethod
@@ -126,9 +126,9 @@ class UNetArchitecture(Architecture[UNetSpec]):
         return Topology(patch_size=patch_size, strides=self.spec.strides, kernels=self.spec.kernels)
 
     def replanned(self, topology: Topology, options: PlanOptions | None = None) -> UNetSpec:
-        """Return the same kind of U-Net for another topology, as wide as before."""
+        """Return the same kind of U-Net for another topology, as wide as before, also at full resolution."""
         same = topology.strides == self.spec.strides and topology.kernels == self.spec.kernels
-        spec = self.spec if same else self._rebuild(topology, self.width)
+        spec = self.spec if same else self._rebuild(topology, self.spec.base_features).with_finest(self.width)
         return spec if options is None else _with_options(spec, options)
 
     def _rebuild(self, topology: Topology, width: int) -> UNetSpec:

@@ -158,9 +158,9 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
             return None
         if state.epoch < module.task.config.validation.skip_first and not module.budget.finished(state):
             return None
-        began = module.clock.elapsed()
         if state.val_cases is None:
             self._plan_validation(module, validator)
+        began = module.clock.elapsed()
         chosen = choose_evenly(module.task.val_ids, state.val_cases or 0)
         result = validator.run(module.ema.network, chosen, stop=lambda: bool(module.stop_request.signal_number))
         numbers = [module.clock.elapsed() - began, float(module.stop_request.signal_number)]
@@ -183,14 +183,15 @@ class EpochEnd(pl.Callback):  # type: ignore[misc]
     def _plan_validation(module: SegmentationModule, validator: Validator) -> None:
         """Choose how many cases are validated; with a time limit one case is timed first."""
         state, task = module.state, module.task
-        most = min(task.config.validation.cases, len(task.val_ids))
         seconds = 0.0
         if task.config.timed:
             began = module.clock.elapsed()
             validator.case(module.ema.network, choose_evenly(task.val_ids, 1)[0])
             (seconds,) = ranks.all_reduce_max([module.clock.elapsed() - began], module.device)
-        planned = module.budget.plan_validation(state, seconds_per_case=seconds / ranks.world_size(), most=most)
+        case_s = seconds / ranks.world_size()
+        planned = module.budget.plan_validation(state, seconds_per_case=case_s, most=task.most_val_cases)
         state.val_cases, state.val_every = planned
+        state.val_spent_s += seconds
 
     @staticmethod
     def _out_of_patience(module: SegmentationModule) -> bool:

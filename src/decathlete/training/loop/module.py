@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterable
-from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +29,7 @@ from decathlete.training.loop.finishing import Finishing
 from decathlete.training.loop.signals import StopRequest
 from decathlete.training.loop.state import Clock, RunState
 from decathlete.training.loop.step import Batch, clip_gradients, make_gradients, pack_loss_and_finite
-from decathlete.training.loop.stop_criterion import StopCriterion, make_stop_criterion
+from decathlete.training.loop.stop_criterion import StopCriterion, coarse_part, leave_coarse_grid, make_stop_criterion
 from decathlete.training.loop.task import TrainTask
 from decathlete.training.loop.validation import Validator
 from decathlete.training.objective.deep_supervision import DeepSupervision
@@ -67,7 +66,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         super().__init__()
         self.automatic_optimization = False
         self.task = task
-        self.budget: StopCriterion = make_stop_criterion(task.config)
+        self.budget: StopCriterion = make_stop_criterion(task.config, coarse=coarse_part(task.plan))
         self.state = RunState(val_every=task.config.validation.every)
         self.stop_request = StopRequest(insist=task.hardware.world == 1)
         self.finishing: Finishing | None = None
@@ -219,12 +218,11 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def choose_grid(self) -> None:
         """Choose the grid of an epoch that begins; an epoch that was begun before a resumption keeps its grid."""
-        plan, state = self.task.plan, self.state
-        if plan.coarse_start is None or state.steps_in_epoch or self.finishing is not None:
+        coarse, state = coarse_part(self.task.plan), self.state
+        if coarse is None or state.steps_in_epoch or self.finishing is not None:
             return
-        if state.choose_grid(plan.coarse_start.share, n_epochs=self.task.config.n_epochs):
-            coarse = plan.on_coarse_grid()
-            state.leave_coarse_grid(times_larger=prod(plan.median_shape) / prod(coarse.median_shape))
+        if state.choose_grid(coarse.share, n_epochs=self.task.config.n_epochs):
+            leave_coarse_grid(state, self.budget, coarse, most=self.task.most_val_cases)
             if ranks.rank() == 0:
                 log.info("the coarse start is over: the training continues on the plan's own grid")
 

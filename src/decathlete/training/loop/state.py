@@ -37,7 +37,8 @@ class RunState:
         skipped: steps skipped in all, in the open epoch and in a row.
         val_cases: held-out cases swept at each validation; ``None`` until the first with a time budget.
         val_every: epochs between validations.
-        val_cost_s, val_spent_s: of the last validation, and of all, seconds.
+        val_cost_s, val_spent_s: of the last validation (when the coarse grid was left: expected of the next), and of
+            all, seconds.
         save_cost_s: of writing a checkpoint.
         smoothed_dice: exponential average of the mean Dice, for ``patience``.
         plateau_factor: ``plateau``: factor of the peak learning rate after the plateaus so far.
@@ -103,11 +104,6 @@ class RunState:
         end = (math.floor(self.progress * n_epochs + 1e-6) + 1) / n_epochs  # an epoch of a time limit begins a bit late
         self.coarse = end <= share + 1e-6
         return before and not self.coarse
-
-    def leave_coarse_grid(self, *, times_larger: float) -> None:
-        """Expect validations of cases with so many times more voxels; which cases are validated is chosen anew."""
-        self.val_cases = None
-        self.val_cost_s *= times_larger
 
     def count_step(self, loss: float | None) -> None:
         """Count a step made with ``loss``, or skipped (``None``)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
+from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.training.loop.state import RunState
 
@@ -15,6 +17,27 @@ STEP_MARGIN = 1.25
 EARLY_RESERVE_SHARE = 0.01
 MOST_RESERVE_SHARE = 0.25
 FINAL_SAVES = 3  # last checkpoint, final bundle, best bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarsePart:
+    """The part of a training on the coarse grid with which it begins.
+
+    Attributes:
+        share: share of the training.
+        times_larger: how many times more voxels a case has on the plan's own grid.
+    """
+
+    share: float
+    times_larger: float
+
+
+def coarse_part(plan: Plan) -> CoarsePart | None:
+    """Return the part of a training on a coarse grid; ``None`` if all of it uses the plan's own."""
+    if plan.coarse_start is None:
+        return None
+    sizes = [math.prod(grid.median_shape) for grid in (plan, plan.on_coarse_grid())]
+    return CoarsePart(share=plan.coarse_start.share, times_larger=sizes[0] / sizes[1])
 
 
 class StopCriterion(Protocol):
@@ -41,10 +64,25 @@ class StopCriterion(Protocol):
         ...
 
 
-def make_stop_criterion(config: TrainConfig) -> StopCriterion:
+def leave_coarse_grid(state: RunState, budget: StopCriterion, coarse: CoarsePart, *, most: int) -> None:
+    """Plan the validations on the plan's own grid by the time that the last one took on the coarse grid.
+
+    Without a validation so far, one case is timed first.
+
+    Args:
+        most: largest number of cases.
+    """
+    if not state.val_cases:
+        return
+    case_s = state.val_cost_s / state.val_cases * coarse.times_larger
+    state.val_cases, state.val_every = budget.plan_validation(state, seconds_per_case=case_s, most=most)
+    state.val_cost_s = case_s * state.val_cases
+
+
+def make_stop_criterion(config: TrainConfig, *, coarse: CoarsePart | None = None) -> StopCriterion:
     """Make the criterion of a config: by steps, or by time."""
     if config.max_time_s is not None:
-        return TimeLimit(config.max_time_s, n_slices=config.n_epochs)
+        return TimeLimit(config.max_time_s, n_slices=config.n_epochs, coarse=coarse)
     return StepLimit(
         steps_per_epoch=config.steps_per_epoch, n_epochs=config.n_epochs, val_every=config.validation.every
     )
@@ -82,16 +120,19 @@ class StepLimit:
 class TimeLimit:
     """A fixed time, including startup, validation and writing the model; epochs are slices of it.
 
-    Validation takes at most ``VALIDATION_SHARE`` of it; the last step ends early enough for what follows it.
+    Validation takes at most ``VALIDATION_SHARE`` of it, on a coarse grid at most this share of the coarse part, and
+    leaves enough for a validation at the end. The last step ends early enough for what follows it.
     """
 
-    def __init__(self, max_time_s: float, *, n_slices: int) -> None:
+    def __init__(self, max_time_s: float, *, n_slices: int, coarse: CoarsePart | None = None) -> None:
         self.max_time_s = max_time_s
         self.n_slices = n_slices
+        self.coarse = coarse
 
     def deadline(self, state: RunState) -> float:
         """Return the elapsed seconds at which the last step must have ended."""
-        known = state.save_cost_s * FINAL_SAVES + (state.val_cost_s if self._affordable(state) else 0.0)
+        last_s = self._last_validation_s(state)
+        known = state.save_cost_s * FINAL_SAVES + (last_s if self._affordable(state, last_s) else 0.0)
         reserve = max(known, EARLY_RESERVE_SHARE * self.max_time_s)
         return self.max_time_s - min(reserve, MOST_RESERVE_SHARE * self.max_time_s)
 
@@ -112,9 +153,12 @@ class TimeLimit:
 
     def validation_due(self, state: RunState) -> bool:
         """Return whether a validation follows, every few epochs and after the last, if its share of the time allows."""
+        last_s = self._last_validation_s(state)
         if self.finished(state):
-            return self._affordable(state)
-        return self._affordable(state, times=2) and (state.epoch + 1) % state.val_every == 0
+            return self._affordable(state, last_s)
+        if (state.epoch + 1) % state.val_every != 0 or not self._affordable(state, state.val_cost_s + last_s):
+            return False
+        return not state.coarse or self._affordable(state, state.val_cost_s, share=self._coarse_share)
 
     def plan_validation(self, state: RunState, *, seconds_per_case: float, most: int) -> tuple[int, int]:  # noqa: ARG002
         """Return the cases that fit into a slice's share; if not one fits, one case every few slices."""
@@ -124,5 +168,15 @@ class TimeLimit:
             return min(fitting, most), 1
         return min(1, most), math.ceil(seconds_per_case / share_s)
 
-    def _affordable(self, state: RunState, *, times: int = 1) -> bool:
-        return state.val_spent_s + times * state.val_cost_s <= VALIDATION_SHARE * self.max_time_s
+    @property
+    def _coarse_share(self) -> float:
+        return 1.0 if self.coarse is None else self.coarse.share
+
+    def _last_validation_s(self, state: RunState) -> float:
+        """Return the time of the validation at the end, which is on the plan's own grid and at least of one case."""
+        if not state.coarse or self.coarse is None or not state.val_cases:
+            return state.val_cost_s
+        return max(state.val_cost_s, state.val_cost_s / state.val_cases * self.coarse.times_larger)
+
+    def _affordable(self, state: RunState, cost_s: float, *, share: float = 1.0) -> bool:
+        return state.val_spent_s + cost_s <= share * VALIDATION_SHARE * self.max_time_s

@@ -61,6 +61,11 @@ class TrainTask:
         return chosen.mirroring_within(plan.mirror_axes, plan.dims)
 
     @property
+    def most_val_cases(self) -> int:
+        """Largest number of cases of a validation."""
+        return min(self.config.validation.cases, len(self.val_ids))
+
+    @property
     def last_checkpoint(self) -> Path:
         """The state in which the run was last saved, to continue from."""
         return self.folder / LAST

@@ -73,7 +73,7 @@ class Curves:
     def on_epoch(self, record: EpochRecord) -> None:
         """Log the epoch's figures, each a curve over steps."""
         for name, (_, logger) in list(self._open.items()):
-            self._run_safely(name, partial(_log, logger, record))
+            self._run_safely(name, partial(self._log, logger, record))
 
     def close(self, *, complete: bool) -> None:
         """Write and close all loggers."""
@@ -98,8 +98,15 @@ class Curves:
             return
         component.describe(logger, describe_run(task))
         for record in state.history:
-            _log(logger, record)
+            self._log(logger, record)
         LoggerRuns(runs=self._known() | {name: now_id}).save(self._task.folder / LOGGER_RUNS)
+
+    def _log(self, logger: Logger, record: EpochRecord) -> None:
+        values = figures(record)
+        if self._task.plan.coarse_start is not None:
+            values["coarse"] = float(record.coarse)
+        logger.log_metrics(values, record.step)
+        logger.save()
 
     def _known(self) -> dict[str, str]:
         path = self._task.folder / LOGGER_RUNS
@@ -147,11 +154,6 @@ def describe_run(task: TrainTask) -> dict[str, Any]:
         "config": task.config.model_dump(mode="json"),
         "plan": task.plan.model_dump(mode="json"),
     }
-
-
-def _log(logger: Logger, record: EpochRecord) -> None:
-    logger.log_metrics(figures(record), record.step)
-    logger.save()
 
 
 def _reason(problem: BaseException) -> str:

@@ -116,12 +116,6 @@ def test_epochs_of_a_time_limit_begin_a_little_late():
     assert grids == [True] * 10 + [False] * 10
 
 
-def test_larger_cases_are_expected_to_take_longer():
-    state = RunState(val_cases=3, val_cost_s=2.0)
-    state.leave_coarse_grid(times_larger=4.0)
-    assert (state.val_cases, state.val_cost_s) == (None, 8.0)
-
-
 def test_a_training_of_one_epoch_has_no_coarse_start():
     state = RunState()
     assert not state.choose_grid(0.5, n_epochs=1)

@@ -8,7 +8,14 @@ import pytest
 
 from decathlete.training.config import TrainConfig
 from decathlete.training.loop.state import RunState
-from decathlete.training.loop.stop_criterion import VALIDATION_SHARE, StepLimit, TimeLimit, make_stop_criterion
+from decathlete.training.loop.stop_criterion import (
+    VALIDATION_SHARE,
+    CoarsePart,
+    StepLimit,
+    TimeLimit,
+    leave_coarse_grid,
+    make_stop_criterion,
+)
 from decathlete.training.reporting.records import EpochRecord
 
 
@@ -42,12 +49,27 @@ def test_validation_every_few_epochs_and_after_the_last():
     assert due == [False, True, False, True, True]
 
 
-def simulate(max_time_s: float, *, step_s: float, case_s: float, save_s: float = 0.1, jitter: float = 0.3):
-    """Train on a made-up clock; the state, elapsed seconds after the last epoch's validation and save, progress."""
+def simulate(
+    max_time_s: float,
+    *,
+    step_s: float,
+    case_s: float,
+    save_s: float = 0.1,
+    jitter: float = 0.3,
+    coarse: CoarsePart | None = None,
+    first_case_share: float = 1.0,
+):
+    """Train on a made-up clock; the state, elapsed seconds after the last epoch's validation and save, progress.
+
+    ``case_s`` is the time of a case on the grid at the beginning, of which the first takes ``first_case_share``.
+    """
     rng = random.Random(0)
-    budget = TimeLimit(max_time_s, n_slices=20)
+    budget = TimeLimit(max_time_s, n_slices=20, coarse=coarse)
     state, now, progress = RunState(), 0.5, []
     while not budget.finished(state):
+        if coarse is not None and state.choose_grid(coarse.share, n_epochs=20):
+            leave_coarse_grid(state, budget, coarse, most=50)
+            case_s *= coarse.times_larger
         while True:
             duration = step_s * (1 + rng.uniform(-jitter, jitter))
             now += duration
@@ -57,17 +79,19 @@ def simulate(max_time_s: float, *, step_s: float, case_s: float, save_s: float =
             progress.append(state.progress)
             if budget.epoch_over(state):
                 break
-        if budget.validation_due(state):
-            cost = 0.0
+        validated = budget.validation_due(state)
+        if validated:
+            timed = 0.0
             if state.val_cases is None:
-                state.val_cases, state.val_every = budget.plan_validation(state, seconds_per_case=case_s, most=50)
-                cost = case_s
-            state.val_cost_s = cost + state.val_cases * case_s
-            state.val_spent_s += state.val_cost_s
-            now += state.val_cost_s
+                timed = first_case_share * case_s
+                state.val_cases, state.val_every = budget.plan_validation(state, seconds_per_case=timed, most=50)
+            state.val_cost_s = state.val_cases * case_s
+            state.val_spent_s += timed + state.val_cost_s
+            now += timed + state.val_cost_s
         now += save_s
         state.save_cost_s = save_s
-        state.close_epoch(record(state), elapsed_s=now)
+        closed = record(state).revised(coarse=state.coarse, mean_dice=0.5 if validated else None)
+        state.close_epoch(closed, elapsed_s=now)
     return state, now + 2 * save_s, progress
 
 
@@ -82,6 +106,29 @@ def test_time_ends_when_it_should(max_time_s, step_s, case_s):
     assert progress[0] < 0.2
     assert progress[-1] > 0.9
     assert state.val_spent_s <= VALIDATION_SHARE * max_time_s + 2 * case_s
+
+
+@pytest.mark.parametrize("times_larger", [4.0, 8.0, 16.0])
+@pytest.mark.parametrize("case_s", [0.05, 0.6, 3.0])
+@pytest.mark.parametrize("first_case_share", [1.0, 0.3])
+def test_validations_on_the_coarse_grid_leave_time_for_later_ones(times_larger, case_s, first_case_share):
+    """Of 60 s for validation, one later case takes up to 48 s; the case that is timed may be a small one."""
+    coarse = CoarsePart(share=0.5, times_larger=times_larger)
+    state, ended_s, progress = simulate(
+        600.0, step_s=0.5, case_s=case_s, coarse=coarse, first_case_share=first_case_share
+    )
+    validated = [[r for r in state.history if r.coarse == on and r.mean_dice is not None] for on in (True, False)]
+    assert all(validated)
+    assert state.history[-1].mean_dice is not None, "the validation at the end tells what was learned"
+    assert 0.75 * 600 <= ended_s <= 600
+    assert progress == sorted(progress)
+    assert state.val_spent_s <= VALIDATION_SHARE * 600 + 1e-6
+
+
+def test_without_a_validation_on_the_coarse_grid_one_case_is_timed_on_the_next():
+    budget, state = TimeLimit(100.0, n_slices=20), RunState()
+    leave_coarse_grid(state, budget, CoarsePart(share=0.5, times_larger=8.0), most=5)
+    assert (state.val_cases, state.val_cost_s) == (None, 0.0)
 
 
 def test_epochs_are_slices_of_the_time():

@@ -151,6 +151,21 @@ def test_a_series_is_quiet_from_the_end_of_its_copy(make_node: Any, web: Web, cl
     assert states(node) == ["sent"]
 
 
+def test_a_request_that_fails_is_not_repeated_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[str] = []
+
+    def fail(url: str, **_: Any) -> Any:
+        requests.append(url)
+        raise ConnectionError
+
+    node = DicomNode(DicomNodeSettings(data=tmp_path, dicomweb="http://127.0.0.1:1/x"), segment)
+    assert node._archive
+    monkeypatch.setattr(node._archive.client._session, "get", fail)
+    assert not node.poll()
+    assert len(requests) == 1
+    node.stop()
+
+
 def test_a_copy_that_fails_leaves_nothing(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
     node = make_node()
     (series,) = web.series = [slices(tmp_path, "ct")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
-from decathlete.serving.dicom_node.model_segment import make_node
+from decathlete.serving.dicom_node.model_segment import make_node, running_node
 from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
 from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
@@ -201,6 +203,25 @@ def test_an_orderly_end_of_the_node_puts_the_job_back(models: ModelCache, series
     assert node.status().jobs == {"computed": 1}
     assert [path.name for path in node.store.job_folder(job).iterdir() if path.name != "series"] == ["results"]
     node.stop()
+
+
+def test_the_end_of_the_service_ends_the_wait_of_the_node(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    def wait_for_starts(n_starts: int) -> None:
+        deadline = time.monotonic() + 600  # against tests that hang
+        while [job.starts for job in node.store.jobs()] != [n_starts]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    settings, stopping = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x"), threading.Event()
+    before = make_node(settings, models, "m")
+    store_series(before, series)
+    before.stop()
+    with models.use("m"), running_node(settings, models, stopping=stopping) as node:  # a job of the service uses it
+        assert node
+        wait_for_starts(1)
+        stopping.set()
+        wait_for_starts(0)
+        assert node.status().jobs == {"queued": 1}
 
 
 def test_a_computation_of_the_node_has_a_limit_of_time(models: ModelCache, series: Path, tmp_path: Path) -> None:

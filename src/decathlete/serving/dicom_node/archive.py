@@ -59,6 +59,7 @@ class Archive:
     ) -> None:
         api = import_optional("dicomweb_client.api", title="dicomweb-client", extra="serve")
         self.client: Any = api.DICOMwebClient(url)
+        self.client.set_http_retry_params(retry=False)  # waits for 30 s, also at the end; the node tries again itself
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
         self._unit, self._clock, self._should_stop = unit, clock, should_stop
         self._max_bytes = max_bytes

@@ -23,8 +23,13 @@ from decathlete.serving.model_cache import ModelCache
 
 
 @contextmanager
-def running_node(settings: DicomNodeSettings | None, models: ModelCache) -> Iterator[DicomNode | None]:
+def running_node(
+    settings: DicomNodeSettings | None, models: ModelCache, *, stopping: threading.Event
+) -> Iterator[DicomNode | None]:
     """Run a DICOM node beside a service, with its first model; ``None``: run none.
+
+    Args:
+        stopping: of the service; ends a computation of the node, too.
 
     Raises:
         OptionError: a rule of ``settings.series`` is not valid, or the port cannot be used.
@@ -33,7 +38,7 @@ def running_node(settings: DicomNodeSettings | None, models: ModelCache) -> Iter
     if settings is None:
         yield None
         return
-    node = make_node(settings, models, next(iter(models.infos)))
+    node = make_node(settings, models, next(iter(models.infos)), stopping=stopping)
     try:
         node.start()
         yield node
@@ -41,8 +46,13 @@ def running_node(settings: DicomNodeSettings | None, models: ModelCache) -> Iter
         node.stop()
 
 
-def make_node(settings: DicomNodeSettings, models: ModelCache, name: str) -> DicomNode:
+def make_node(
+    settings: DicomNodeSettings, models: ModelCache, name: str, *, stopping: threading.Event | None = None
+) -> DicomNode:
     """Return a node that segments with one model of a service.
+
+    Args:
+        stopping: ends a computation; ``None``: an event of its own, which :meth:`DicomNode.stop` sets.
 
     Raises:
         OptionError: a rule of ``settings.series`` is not valid.
@@ -52,7 +62,7 @@ def make_node(settings: DicomNodeSettings, models: ModelCache, name: str) -> Dic
     choice = SeriesChoice.of_model(models.info(name).channels, settings.series)
     with models.use(name) as predictor:
         digests = tuple(use.digest for use in predictor.settings.models)
-    stopping = threading.Event()
+    stopping = stopping or threading.Event()
     segment = _ModelSegment(models, name, stopping=stopping, job_seconds=settings.job_seconds)
     return DicomNode(settings, segment, choice=choice, digests=digests, stopping=stopping)
 
@@ -70,7 +80,10 @@ class _ModelSegment:
         self._stopping, self._job_seconds = stopping, job_seconds
 
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
-        with self._models.use(self._name) as predictor, temporary_folder(output.parent) as scratch:
+        with (
+            self._models.use(self._name, check=self._check_wanted) as predictor,
+            temporary_folder(output.parent) as scratch,
+        ):
             prediction = self._predict(sources, predictor, scratch)
             labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
@@ -86,14 +99,17 @@ class _ModelSegment:
         )
         return (path,)
 
+    def _check_wanted(self) -> None:
+        if self._stopping.is_set():
+            raise NodeStoppedError
+
     def _predict(self, sources: Sequence[Path], predictor: Predictor, scratch: Path) -> Prediction:
         end = time.monotonic() + self._job_seconds
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
             prepared = predictor.prepare(read_channels(sources))
 
         def check(_share: float) -> None:
-            if self._stopping.is_set():
-                raise NodeStoppedError
+            self._check_wanted()
             if time.monotonic() > end:
                 raise ServiceError(
                     f"the computation took longer than {self._job_seconds:g} s",

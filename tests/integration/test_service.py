@@ -176,6 +176,8 @@ def test_a_dicom_series_is_a_form_or_a_zip_file(settings: ServiceSettings, model
             result, expected = read_label(tmp_path / "result.nii.gz"), read_label(predicted.path)
             np.testing.assert_array_equal(result.array_ZYX, expected.array_ZYX)
             assert result.geometry.differences(expected.geometry) == []
+        refused = client.get(f"{JOBS}/{status['id']}/result", params={"format": "dicom-seg"})  # no frame of reference
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "E-OUTPUT-DICOM")
         assert not [name for name in files_in(settings.data) if "Doe" in name]
 
 

@@ -31,6 +31,7 @@ _STATUS_OF_CODE = {
     "E-SERVICE-NOT-OFFERED": 501,
     "E-IMAGE-FORMAT": 415,
     "E-DISK-FULL": 507,
+    "E-OUTPUT-DICOM": 422,  # the series lacks what a DICOM object must refer to
 }
 _STATUS_OF_CLASS: Mapping[type[DecathleteError], int] = {
     ImageError: 422,

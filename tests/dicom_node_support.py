@@ -32,6 +32,8 @@ class Web:
         self.delivered: list[Any] = []
         self.fails = False
         """Whether the archive cannot be reached."""
+        self.rejects: Exception | None = None
+        """What an archive answers that rejects objects."""
         self.on_copy: Callable[[list[Any]], Any] = list
 
     def search_for_series(self, *_: Any, search_filters: Any, **__: Any) -> list[Any]:
@@ -53,8 +55,14 @@ class Web:
     def store_instances(self, datasets: Sequence[Any]) -> Any:
         if self.fails:
             raise ConnectionError
+        if self.rejects is not None:
+            raise self.rejects
         self.delivered += datasets
         return pydicom.Dataset()
+
+    def search_for_instances(self, study_uid: str, *, search_filters: Any) -> list[Any]:
+        uids = [str(one.SOPInstanceUID) for one in self.delivered if one.StudyInstanceUID == study_uid]
+        return [{"00080018": {"Value": [uid]}} for uid in uids if uid == search_filters["SOPInstanceUID"]]
 
 
 def segment(sources: Sequence[Path], output: Path) -> Sequence[Path]:

@@ -151,8 +151,7 @@ class DicomNode:
         try:
             self._send(job, sorted((self.store.job_folder(job) / "results").iterdir()))
         except Exception as problem:  # other results must not wait for this one, whatever is wrong with it
-            reason, wait_s = describe_failure(problem), self._postpone(job)
-            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, reason, wait_s)
+            self._keep_result(job, describe_failure(problem))
             return True
         self.store.finish(job, "sent")
         remove(self.store.job_folder(job))
@@ -178,6 +177,16 @@ class DicomNode:
         wait_s = backoff_seconds(self.settings.retry_seconds, job.attempts + 1)
         self.store.postpone(job, self._clock() + wait_s)
         return wait_s
+
+    def _keep_result(self, job: NodeJob, reason: str) -> None:
+        """Let a result that was not accepted wait, or give it up when it is too old to be kept."""
+        if self._clock() < job.created + self.settings.keep_seconds:
+            wait_s = self._postpone(job)
+            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, reason, wait_s)
+            return
+        self.store.finish(job, "failed", f"its result was not accepted: {reason}")
+        remove(self.store.job_folder(job))
+        log.error("job %d: failed, and its result is deleted: it was not accepted (%s)", job.number, reason)
 
     def _report_archive(self, problem: str | None) -> None:
         """Log once that the archive cannot be queried, and once that it can again."""

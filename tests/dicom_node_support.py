@@ -49,7 +49,7 @@ class Web:
             if one[0].Modality == search_filters["Modality"]
         ]
 
-    def retrieve_series(self, _study: str, series_uid: str, **_: Any) -> Any:
+    def iter_series(self, _study: str, series_uid: str, **_: Any) -> Any:
         return self.on_copy(next(one for one in self.series if one[0].SeriesInstanceUID == series_uid))
 
     def store_instances(self, datasets: Sequence[Any]) -> Any:

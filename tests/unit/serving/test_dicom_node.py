@@ -464,7 +464,7 @@ class FakeWeb:
                 }
         return list(found.values())[paging.get("offset", 0) :]
 
-    def retrieve_series(self, _study: str, series: str, **_: Any) -> list[Any]:
+    def iter_series(self, _study: str, series: str, **_: Any) -> list[Any]:
         return [one for one in self.datasets if one.SeriesInstanceUID == series]
 
     def retrieve_series_metadata(self, _study: str, series: str) -> list[Any]:

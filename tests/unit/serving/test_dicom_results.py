@@ -224,11 +224,16 @@ def test_the_end_of_the_service_ends_the_wait_of_the_node(models: ModelCache, se
         assert node.status().jobs == {"queued": 1}
 
 
-def test_a_computation_of_the_node_has_a_limit_of_time(models: ModelCache, series: Path, tmp_path: Path) -> None:
-    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", job_seconds=0.0)
+@pytest.mark.parametrize(
+    ("limit", "code"), [({"job_seconds": 0.0}, "E-SERVICE-TIME"), ({"image_bytes": 9}, "E-SERVICE-SIZE")]
+)
+def test_a_computation_of_the_node_has_limits(
+    models: ModelCache, series: Path, tmp_path: Path, limit: Any, code: str
+) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", **limit)
     node = make_node(settings, models, "m")
     store_series(node, series)
     assert node.compute_next()
     (job,) = node.store.jobs()
-    assert (job.state, job.reason) == ("failed", "E-SERVICE-TIME: ServiceError")
+    assert (job.state, job.reason) == ("failed", f"{code}: ServiceError")
     node.stop()

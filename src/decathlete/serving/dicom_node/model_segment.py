@@ -15,10 +15,12 @@ from decathlete.inference.output.dicom import DicomOptions, require_dicom_packag
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_channels
+from decathlete.io.reading import Reading
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.failures import NodeStoppedError
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
+from decathlete.serving.inputs import require_size
 from decathlete.serving.model_cache import ModelCache
 
 
@@ -63,7 +65,7 @@ def make_node(
     with models.use(name) as predictor:
         digests = tuple(use.digest for use in predictor.settings.models)
     stopping = stopping or threading.Event()
-    segment = _ModelSegment(models, name, stopping=stopping, job_seconds=settings.job_seconds)
+    segment = _ModelSegment(models, name, stopping=stopping, settings=settings)
     return DicomNode(settings, segment, choice=choice, digests=digests, stopping=stopping)
 
 
@@ -72,12 +74,14 @@ class _ModelSegment:
 
     Args:
         stopping: ends a computation.
-        job_seconds: longest computation.
+        settings: with the limits of size and time.
     """
 
-    def __init__(self, models: ModelCache, name: str, *, stopping: threading.Event, job_seconds: float) -> None:
+    def __init__(
+        self, models: ModelCache, name: str, *, stopping: threading.Event, settings: DicomNodeSettings
+    ) -> None:
         self._models, self._name = models, name
-        self._stopping, self._job_seconds = stopping, job_seconds
+        self._stopping, self._settings = stopping, settings
 
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
         with (
@@ -104,7 +108,8 @@ class _ModelSegment:
             raise NodeStoppedError
 
     def _predict(self, sources: Sequence[Path], predictor: Predictor, scratch: Path) -> Prediction:
-        end = time.monotonic() + self._job_seconds
+        end = time.monotonic() + self._settings.job_seconds
+        require_size(sources, limit_bytes=self._settings.image_bytes, reading=Reading())
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
             prepared = predictor.prepare(read_channels(sources))
 
@@ -112,7 +117,7 @@ class _ModelSegment:
             self._check_wanted()
             if time.monotonic() > end:
                 raise ServiceError(
-                    f"the computation took longer than {self._job_seconds:g} s",
+                    f"the computation took longer than {self._settings.job_seconds:g} s",
                     remedy="start the service with a larger --max-time",
                     code="E-SERVICE-TIME",
                 )

@@ -65,6 +65,7 @@ class DicomNode:
                 digests=digests,
                 unit=choice.unit,
                 max_bytes=settings.max_bytes,
+                image_bytes=settings.image_bytes,
                 first_wait_s=settings.retry_seconds,
                 should_stop=self._stopping.is_set,
                 clock=clock,
@@ -224,6 +225,11 @@ class DicomNode:
             log.error("job %d: failed unexpectedly (%s)", job.number, type(problem).__name__)
 
     def _segment_job(self, job: NodeJob) -> None:
+        if not self.store.is_complete(job.unit_uid):
+            reason = "files of its earlier instances were deleted to make room: send all of them again"
+            self.store.finish(job, "failed", reason)
+            log.warning("job %d: failed (%s)", job.number, reason)
+            return
         with linked_files(self.store.files(job.unit_uid), self.store.job_folder(job) / "received") as received:
             try:
                 images = self._choice.choose(sort_series(sorted(received.iterdir())))

@@ -46,6 +46,14 @@ CREATE INDEX jobs_by_unit ON jobs (unit_uid);
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+_ADDED = """
+CREATE TABLE IF NOT EXISTS copies (
+    series_uid TEXT NOT NULL,
+    n_instances INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    PRIMARY KEY (series_uid, n_instances)
+);
+"""
 _BUSY_S = 30.0
 
 
@@ -64,6 +72,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
         for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             database.execute(f"PRAGMA {setting}")
         _check_version(database, path)
+        database.executescript(_ADDED)
     except BaseException:
         database.close()
         raise

@@ -355,6 +355,27 @@ def test_too_much_is_refused_and_later_accepted(model: Path, tmp_path: Path) -> 
         assert send(client, image_bytes()).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("name", "code"), [("tiny", "E-SERVICE-TIME"), ("other", "E-SERVICE-MODEL")], ids=["too slow", "rejected"]
+)
+def test_a_sender_that_sends_nothing_more_is_answered(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str
+) -> None:
+    monkeypatch.setattr("decathlete.serving.http.uploads._DRAIN_S", 0.05)
+    settings = settings_for(model, tmp_path / "data", limits={"upload_seconds": 0.05})
+    with (
+        service_client(settings) as client,
+        socket.create_connection((client.base_url.host, client.base_url.port or 0)) as raw,
+    ):
+        raw.settimeout(600)  # against tests that hang
+        head = f"POST {JOBS}?model={name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+        raw.sendall(head.encode() + b"the beginning")
+        answer = b"".join(iter(lambda: raw.recv(1 << 16), b""))  # until the service closes the connection
+        assert code.encode() in answer
+        assert b"connection: close" in answer.lower()
+        assert not files_in(settings.data / "incoming")
+
+
 def test_uploads_that_wait_to_be_read_do_not_stop_other_requests(settings: ServiceSettings) -> None:
     n_uploads, content, service = 45, image_bytes((8, 8, 8)), Service(settings)  # more than there are threads
     with service_client(settings, service) as client, ThreadPoolExecutor(n_uploads) as senders:

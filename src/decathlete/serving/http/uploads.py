@@ -26,6 +26,8 @@ PIECE_BYTES = 1 << 20
 """Bytes that are collected before they are written."""
 
 _DRAINED_BYTES = 16 << 20
+_DRAIN_S = 5.0
+_TOO_SLOW = "E-SERVICE-TIME"
 _MAX_HEADER_BYTES = 4096
 _MAX_FIELD_BYTES = 1 << 18
 _MAX_FIELDS = 100
@@ -191,8 +193,8 @@ async def upload_folder(request: Request, service: Service) -> AsyncIterator[Pat
     try:
         with service.uploads, service.storage.upload_folder() as folder:
             yield folder
-    except Exception:
-        await drain(request)
+    except Exception as problem:
+        await drain(request, problem)
         raise
 
 
@@ -255,18 +257,35 @@ async def _receive_checked(request: Request, service: Service, folder: Path, rec
         raise ServiceError(
             f"the upload took longer than {limits.upload_seconds:g} s",
             remedy="use a faster connection",
-            code="E-SERVICE-TIME",
+            code=_TOO_SLOW,
         ) from None
 
 
-async def drain(request: Request) -> None:
-    """Read some of a body that was rejected: most clients read the answer only after they have sent everything."""
+async def drain(request: Request, problem: Exception) -> None:
+    """Read some of a body that was rejected: most clients read the answer only after they have sent everything.
+
+    The connection is closed after the answer if a part of the body is left, see :func:`has_unread_body`.
+
+    Args:
+        problem: why it was rejected; a sender that was too slow before is not waited for.
+    """
+    request.state.has_unread_body = True
+    if isinstance(problem, ServiceError) and problem.code == _TOO_SLOW:
+        return
     n_bytes = 0
-    with suppress(ClientDisconnect, RuntimeError, DecathleteError):  # gone; read whole already; or still too large
-        async for data in request.stream():
-            n_bytes += len(data)
-            if n_bytes > _DRAINED_BYTES:
-                return
+    with suppress(ClientDisconnect, DecathleteError, TimeoutError):  # gone; still too large; or slow
+        async with asyncio.timeout(_DRAIN_S):
+            with suppress(RuntimeError):  # read whole already
+                async for data in request.stream():
+                    n_bytes += len(data)
+                    if n_bytes > _DRAINED_BYTES:
+                        return
+        request.state.has_unread_body = False
+
+
+def has_unread_body(request: Request) -> bool:
+    """Return whether a part of the body of a rejected request was not read."""
+    return bool(getattr(request.state, "has_unread_body", False))
 
 
 async def _receive(request: Request, service: Service, receiver: Receiver) -> None:

@@ -82,8 +82,8 @@ async def _receive(request: Request, service: Service, model: str, folder: Path)
             service.check_room()
             form = await receive_form(request, service, folder)
             return form, InferParams.parse(form.fields.get("params", ""))
-    except Exception:
-        await drain(request)
+    except Exception as problem:
+        await drain(request, problem)
         raise
 
 

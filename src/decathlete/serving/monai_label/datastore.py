@@ -29,7 +29,7 @@ from decathlete.io.format_lookup import suffix_of
 from decathlete.io.images import read_channels, read_grid, read_label, write_image, write_label
 from decathlete.io.reading import Reading
 from decathlete.serving.inputs import ReceivedFile, require_size
-from decathlete.serving.monai_label.image_sources import FolderImages, ImageSource, unknown_image
+from decathlete.serving.monai_label.image_sources import ImageSource, SingleFiles, unknown_image
 
 FINAL = "final"
 """Tag of corrected label maps, unless the viewer names another one."""
@@ -62,7 +62,7 @@ class Datastore:
         reading: Reading,
     ) -> None:
         self._images, self._labels = root / "images", root / "labels"
-        self._added = FolderImages(self._images)
+        self._added = SingleFiles(self._images)
         self._source = source
         self._image_bytes, self._image_lock, self._reading = image_bytes, image_lock, reading
         self._lock = threading.Lock()  # of changes

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.documents import read_json
-from decathlete.core.files import atomic_path, file_digest, remove, write_json
+from decathlete.core.files import atomic_path, file_digest, remove, remove_partials, write_json
 from decathlete.core.geometry import Geometry
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import ImageError, ServiceError
@@ -66,6 +66,8 @@ class Datastore:
         self._source = source
         self._image_bytes, self._image_lock, self._reading = image_bytes, image_lock, reading
         self._lock = threading.Lock()  # of changes
+        for folder in (self._images, *self._labels.glob("*/")):
+            remove_partials(folder)
 
     def ids(self) -> list[str]:
         """Return the ids of all images."""
@@ -161,8 +163,8 @@ class Datastore:
         with self._image_lock, translate_out_of_memory("the label map", remedy=IMAGE_TOO_LARGE):
             label, geometry = _read_sent(file, geometry, self._reading)
             with self._lock:
+                write_json(_record_path(target), record)  # before the label map: a kill between leaves no label map
                 write_label(target, label, geometry)
-                write_json(target.with_name(f"{image_id}.json"), record)
         return image_id
 
     def label_path(self, image_id: str, tag: str) -> Path:
@@ -181,12 +183,13 @@ class Datastore:
         return path
 
     def label_record(self, image_id: str, tag: str) -> dict[str, Any]:
-        """Return what was stored beside a label map.
+        """Return what was stored beside a label map; nothing, if earlier versions were killed before they did.
 
         Raises:
-            ServiceError: there is none.
+            ServiceError: there is no such label map.
         """
-        record: dict[str, Any] = read_json(self.label_path(image_id, tag).with_name(f"{image_id}.json"))
+        path = _record_path(self.label_path(image_id, tag))
+        record: dict[str, Any] = read_json(path) if path.is_file() else {}
         return record
 
     def remove_label(self, image_id: str, tag: str) -> None:
@@ -236,7 +239,7 @@ class Datastore:
     def _remove_label(self, image_id: str, tag: str) -> None:
         path = self._label_path(image_id, tag)
         remove(path)
-        remove(path.with_name(f"{image_id}.json"))
+        remove(_record_path(path))
 
     def _paths(self, image_id: str, folder: Path) -> list[Path]:
         """Copy an image into ``folder``; return a file, or a DICOM folder, for each channel."""
@@ -249,6 +252,10 @@ class Datastore:
             file.path.rename(name)
             paths[name if name.parent == copied else name.parent] = None
         return sorted(paths)
+
+
+def _record_path(label: Path) -> Path:
+    return label.with_name(f"{label.name.removesuffix(_LABEL_SUFFIX)}.json")
 
 
 def _read_sent(file: ReceivedFile, image: Geometry, reading: Reading) -> tuple[NDArray[Any], Geometry]:

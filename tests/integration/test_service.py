@@ -23,6 +23,7 @@ from PIL import Image as Pillow
 from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, read_label, write_image, write_volume
+from decathlete.serving.http.app import create_app
 from decathlete.serving.model_cache import load_predictor
 from decathlete.serving.private_log import private_logging
 from decathlete.serving.service import Service
@@ -353,6 +354,20 @@ def test_too_much_is_refused_and_later_accepted(model: Path, tmp_path: Path) -> 
         large = send(client, image_bytes((60, 60, 60)))
         assert (large.status_code, large.json()["error"]["code"]) == (413, "E-SERVICE-SIZE")
         assert send(client, image_bytes()).status_code == 202
+
+
+def test_other_users_of_the_computer_cannot_read_images_and_results(settings: ServiceSettings) -> None:
+    for name in ("incoming", "jobs", "sessions", "datastore"):  # as an earlier version made them
+        (settings.data / name).mkdir()
+        (settings.data / name).chmod(0o755)
+    (settings.data / "jobs.sqlite").touch()
+    (settings.data / "jobs.sqlite").chmod(0o644)
+    service = Service(settings)
+    create_app(settings, service)
+    assert {path.name: path.stat().st_mode & 0o077 for path in settings.data.iterdir()} == dict.fromkeys(
+        (path.name for path in settings.data.iterdir()), 0
+    )
+    service.store.close()
 
 
 @pytest.mark.parametrize(

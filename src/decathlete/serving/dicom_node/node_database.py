@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from decathlete.errors import OutputError
+from decathlete.serving.storage import make_private_folder
 
 _VERSION = 1
 _SCHEMA = f"""
@@ -63,8 +64,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
     Raises:
         OutputError: the database was made by another version of Decathlete.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)  # an existing folder; the images in it are of patients
+    make_private_folder(folder)
     path = folder / "node.sqlite"
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
     database.row_factory = sqlite3.Row

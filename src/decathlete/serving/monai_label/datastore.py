@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.documents import read_json
-from decathlete.core.files import atomic_path, file_digest, remove, remove_partials, write_json
+from decathlete.core.files import atomic_path, file_digest, remove, remove_partials, translate_os_error, write_json
 from decathlete.core.geometry import Geometry
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import ImageError, ServiceError
@@ -30,6 +30,7 @@ from decathlete.io.images import read_channels, read_grid, read_label, write_ima
 from decathlete.io.reading import Reading
 from decathlete.serving.inputs import ReceivedFile, require_size
 from decathlete.serving.monai_label.image_sources import ImageSource, SingleFiles, unknown_image
+from decathlete.serving.storage import make_private_folder
 
 FINAL = "final"
 """Tag of corrected label maps, unless the viewer names another one."""
@@ -66,6 +67,8 @@ class Datastore:
         self._source = source
         self._image_bytes, self._image_lock, self._reading = image_bytes, image_lock, reading
         self._lock = threading.Lock()  # of changes
+        with translate_os_error("cannot be written", where=root, remedy="use a --data folder of the same user"):
+            make_private_folder(root)
         for folder in (self._images, *self._labels.glob("*/")):
             remove_partials(folder)
 

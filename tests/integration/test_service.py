@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 import zipfile
+from asyncio import _get_running_loop
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import httpx
@@ -400,6 +402,50 @@ def test_uploads_that_wait_to_be_read_do_not_stop_other_requests(settings: Servi
             wait_until(lambda: f"decathlete_upload_bytes_total {float(received)}" in service.metrics.text().decode())
             assert client.get("/api/v1/models", timeout=60).status_code == 200
         assert {answer.result().status_code for answer in answers} == {202}
+
+
+def test_images_that_wait_to_be_converted_do_not_stop_other_requests(settings: ServiceSettings) -> None:
+    n_requests, service = 45, Service(settings)  # more than there are threads
+    with service_client(settings, service) as client, ThreadPoolExecutor(n_requests) as viewers:
+        answer = send(client, image_bytes((8, 8, 8), suffix=".nrrd"), name="a.nrrd")
+        job = f"{JOBS}/{wait_for(client, answer.json()['id'])['id']}"
+        with service.image_lock:
+            shown = [viewers.submit(client.get, f"{job}/input") for _ in range(n_requests)]
+            wait_until(lambda: service.image_threads.statistics().tasks_waiting == n_requests - 2)
+            assert client.get("/api/v1/models", timeout=60).status_code == 200
+            assert client.get(f"{job}/result", timeout=60).status_code == 200
+        assert {one.result().status_code for one in shown} == {200}
+
+
+def test_the_event_loop_waits_for_no_file_and_no_database(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_event_loop: list[str] = []
+
+    def watch(place: str) -> None:
+        original = resolve_name(place)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if _get_running_loop() is not None:
+                on_event_loop.append(place)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(place, watched)
+
+    for place in ("serving.storage.remove", "serving.jobs.JobStore._query", "serving.jobs.JobStore.delete"):
+        watch(f"decathlete.{place}")
+    with service_client(settings) as client:
+        on_event_loop.clear()  # of the start
+        assert send(client, b"no image").status_code in (415, 422)
+        status = wait_for(client, send(client, image_bytes((8, 8, 8))).json()["id"])
+        for part in ("", "/input", "/result", "/report", "/events"):
+            assert client.get(f"{JOBS}/{status['id']}{part}").status_code == 200
+        client.delete(f"{JOBS}/{status['id']}")
+        for form in ("image", "json", "all"):
+            file = {"file": ("a.nii.gz", image_bytes((8, 8, 8)))}
+            assert client.post("/infer/tiny", params={"output": form}, files=file).status_code == 200
+        assert client.get("/metrics").status_code == 200
+    assert on_event_loop == []
 
 
 def test_a_job_that_takes_too_long_ends(model: Path, tmp_path: Path) -> None:

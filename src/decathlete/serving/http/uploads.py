@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from decathlete.core.files import translate_os_error
 from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import DecathleteError, ServiceError
+from decathlete.serving.http.threads import closed_in_thread
 from decathlete.serving.inputs import MAX_FILES, ReceivedFile
 from decathlete.serving.jobs import Job
 from decathlete.serving.service import Service
@@ -191,8 +192,9 @@ async def upload_folder(request: Request, service: Service) -> AsyncIterator[Pat
         ServiceError: too many uploads are under way.
     """
     try:
-        with service.uploads, service.storage.upload_folder() as folder:
-            yield folder
+        with service.uploads:
+            async with closed_in_thread() as stack:
+                yield await run_in_threadpool(stack.enter_context, service.storage.upload_folder())
     except Exception as problem:
         await drain(request, problem)
         raise

@@ -89,6 +89,7 @@ class Archive:
         A series that cannot be copied does not stop the others. It is tried again later, see :class:`FailedCopies`.
 
         Raises:
+            NodeStoppedError: the node ends.
             Exception: the archive cannot be queried; of requests, in many kinds.
         """
         studies = self._list_studies()
@@ -138,9 +139,18 @@ class Archive:
         return studies
 
     def _search(self) -> Iterator[Any]:
+        """Yield all series of the modalities.
+
+        A page may be shorter than it was asked for, since archives have limits of their own, or the same as before,
+        since some ignore the offset. So the last page is the one without another series.
+
+        Raises:
+            NodeStoppedError: the node ends.
+        """
         for modality in self._modalities:
+            seen: set[str] = set()
             offset = 0
-            while True:
+            while not self._should_stop():
                 found = self.client.search_for_series(
                     search_filters={"Modality": modality},
                     fields=["NumberOfSeriesRelatedInstances"],
@@ -148,9 +158,13 @@ class Archive:
                     offset=offset,
                 )
                 yield from found
-                if len(found) < _PAGE:
-                    break
                 offset += len(found)
+                n_before = len(seen)
+                seen |= {_value(entry, _SERIES) for entry in found}
+                if len(seen) == n_before:
+                    break
+            else:
+                raise NodeStoppedError
 
     def _segmented(self, study_uid: str, sizes: Mapping[str, int]) -> frozenset[str]:
         """Return the series of a study of which a SEG by one of the models refers to all instances.

@@ -115,6 +115,8 @@ class DicomNode:
         self._next_poll = now + self.settings.poll_seconds
         try:
             n_copied = self._archive.fetch_new(self.store)
+        except NodeStoppedError:
+            return False
         except Exception as problem:  # of requests, in many kinds; the archive may be back at the next poll
             self._report_archive(describe_failure(problem))
             return False

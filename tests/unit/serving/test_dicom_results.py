@@ -206,22 +206,22 @@ def test_an_orderly_end_of_the_node_puts_the_job_back(models: ModelCache, series
 
 
 def test_the_end_of_the_service_ends_the_wait_of_the_node(models: ModelCache, series: Path, tmp_path: Path) -> None:
-    def wait_for_starts(n_starts: int) -> None:
-        deadline = time.monotonic() + 600  # against tests that hang
-        while [job.starts for job in node.store.jobs()] != [n_starts]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
     settings, stopping = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x"), threading.Event()
     before = make_node(settings, models, "m")
     store_series(before, series)
     before.stop()
     with models.use("m"), running_node(settings, models, stopping=stopping) as node:  # a job of the service uses it
         assert node
-        wait_for_starts(1)
+        results = tmp_path / "node" / "jobs" / "1" / "results"
+        deadline = time.monotonic() + 600  # against tests that hang
+        while not results.exists() or [job.starts for job in node.store.jobs()] != [0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert node.status().jobs == {"queued": 1}  # and a kill now would not count
         stopping.set()
-        wait_for_starts(0)
-        assert node.status().jobs == {"queued": 1}
+        for thread in node._threads:
+            thread.join()
+        assert [(job.state, job.starts) for job in node.store.jobs()] == [("queued", 0)]
 
 
 @pytest.mark.parametrize(

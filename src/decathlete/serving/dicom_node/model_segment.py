@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from decathlete.core.files import temporary_folder
@@ -66,7 +66,9 @@ def make_node(
         digests = tuple(use.digest for use in predictor.settings.models)
     stopping = stopping or threading.Event()
     segment = _ModelSegment(models, name, stopping=stopping, settings=settings)
-    return DicomNode(settings, segment, choice=choice, digests=digests, stopping=stopping)
+    return DicomNode(
+        settings, segment, choice=choice, digests=digests, stopping=stopping, wait_for_model=segment.wait_for_model
+    )
 
 
 class _ModelSegment:
@@ -84,10 +86,7 @@ class _ModelSegment:
         self._stopping, self._settings = stopping, settings
 
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
-        with (
-            self._models.use(self._name, check=self._check_wanted) as predictor,
-            temporary_folder(output.parent) as scratch,
-        ):
+        with self.wait_for_model() as predictor, temporary_folder(output.parent) as scratch:
             prediction = self._predict(sources, predictor, scratch)
             labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
@@ -102,6 +101,14 @@ class _ModelSegment:
             codes=codes,
         )
         return (path,)
+
+    def wait_for_model(self) -> AbstractContextManager[Predictor]:
+        """Provide the model when nothing else uses it; a thread that has it already does not wait.
+
+        Raises:
+            NodeStoppedError: the node ends before.
+        """
+        return self._models.use(self._name, check=self._check_wanted)
 
     def _check_wanted(self) -> None:
         if self._stopping.is_set():

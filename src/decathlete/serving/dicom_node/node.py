@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from decathlete.core.files import TEMPORARY_PREFIX, remove
@@ -40,6 +41,8 @@ class DicomNode:
         choice: of the series that are segmented; others are skipped.
         digests: digests of the model; series with a SEG that names one are skipped.
         stopping: set by :meth:`stop`; ``segment`` may raise :class:`NodeStoppedError` then.
+        wait_for_model: waits until nothing else uses the model, and keeps it for ``segment``; it may raise
+            :class:`NodeStoppedError`, too. The wait is no start of the job: it does not count if the program ends.
         clock: seconds since 1970.
     """
 
@@ -51,12 +54,13 @@ class DicomNode:
         choice: SeriesChoice = SeriesChoice(),
         digests: Sequence[str] = (),
         stopping: threading.Event | None = None,
+        wait_for_model: Callable[[], AbstractContextManager[object]] = nullcontext,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self.store = NodeStore(settings.data, unit=choice.unit, digests=digests)
         self._segment, self._choice, self._clock = segment, choice, clock
-        self._stopping = stopping or threading.Event()
+        self._stopping, self._wait_for_model = stopping or threading.Event(), wait_for_model
         self._receiver = Receiver(settings, self.store, clock=clock) if settings.port is not None else None
         self._archive = (
             Archive(
@@ -253,11 +257,17 @@ class DicomNode:
         for leftover in (folder / "series", folder / "results", *folder.glob(f"{TEMPORARY_PREFIX}*")):
             remove(leftover)
         (folder / "results").mkdir(parents=True)
+        self.store.reset_starts(job)
+        with self._wait_for_model():
+            self.store.count_start(job)
+            self._segment_each(images, folder)
+        self.store.finish(job, "computed")
+        log.info("job %d: computed", job.number)
+
+    def _segment_each(self, images: Sequence[Sequence[DicomSeries]], folder: Path) -> None:
         for number, image in enumerate(images):
             sources = [stage_series(one, folder / "series" / f"{number}_{c}") for c, one in enumerate(image)]
             self._segment(sources, folder / "results")
-        self.store.finish(job, "computed")
-        log.info("job %d: computed", job.number)
 
     def _send(self, job: NodeJob, files: Sequence[Path]) -> None:
         if job.origin == "web" and self._archive is not None:

@@ -228,6 +228,10 @@ class NodeStore:
         """Count that the computation of a job begins."""
         self._execute("UPDATE jobs SET starts = starts + 1 WHERE number = ?", job.number)
 
+    def reset_starts(self, job: NodeJob) -> None:
+        """Forget the starts that were counted since ``job`` was read."""
+        self._execute("UPDATE jobs SET starts = ? WHERE number = ?", job.starts, job.number)
+
     def claim_sources(self, job: NodeJob, sources: Sequence[Path]) -> int | None:
         """Record which stored files a job segments; return the number of a job that segmented the same ones, if any."""
         names = sorted(file.name for file in sources)

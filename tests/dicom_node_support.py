@@ -34,6 +34,8 @@ class Web:
         """Whether the archive cannot be reached."""
         self.rejects: Exception | None = None
         """What an archive answers that rejects objects."""
+        self.drops = False
+        """Whether the archive stores nothing, and says so in a form that the client does not understand."""
         self.on_copy: Callable[[list[Any]], Any] = list
 
     def search_for_series(self, *_: Any, search_filters: Any, **__: Any) -> list[Any]:
@@ -57,7 +59,8 @@ class Web:
             raise ConnectionError
         if self.rejects is not None:
             raise self.rejects
-        self.delivered += datasets
+        if not self.drops:
+            self.delivered += datasets
         return pydicom.Dataset()
 
     def search_for_instances(self, study_uid: str, *, search_filters: Any) -> list[Any]:

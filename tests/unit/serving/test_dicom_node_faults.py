@@ -274,6 +274,21 @@ def test_a_conflict_is_a_delivery_if_the_archive_has_the_object(
     assert states(node) == ["sent" if is_stored else "computed"]
 
 
+def test_an_answer_that_cannot_be_read_is_no_delivery_if_the_archive_lacks_the_object(
+    make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path
+) -> None:
+    node = make_node()
+    add(node, slices(tmp_path, "ct"))
+    clock.now += 11
+    web.drops = True
+    finish(node)
+    assert states(node) == ["computed"]
+    web.drops = False
+    clock.now += 11
+    finish(node)
+    assert (states(node), len(web.delivered)) == (["sent"], 1)
+
+
 def test_a_result_that_is_never_accepted_is_given_up_and_deleted(
     make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -64,23 +64,25 @@ def send_by_web(files: Sequence[Path], client: Any) -> None:
     """
     datasets = [pydicom.dcmread(file) for file in files]
     try:
-        if client.store_instances(datasets).get("FailedSOPSequence") and not _has_all(client, datasets):
+        answer = client.store_instances(datasets)
+        is_unreadable = not len(answer)  # the client ignores what it cannot parse, such as a type with a charset
+        if (is_unreadable or answer.get("FailedSOPSequence")) and not _has_all(client, datasets, unknown=is_unreadable):
             raise _not_delivered("the archive does not accept the object")
     except ServiceError:
         raise
     except Exception as problem:  # of requests, in many kinds
         status = getattr(getattr(problem, "response", None), "status_code", None)
-        if status != HTTPStatus.CONFLICT or not _has_all(client, datasets):
+        if status != HTTPStatus.CONFLICT or not _has_all(client, datasets, unknown=False):
             reason = type(problem).__name__ if status is None else f"HTTP status {status}"
             raise _not_delivered(f"the archive does not accept the object ({reason})") from problem
 
 
-def _has_all(client: Any, datasets: Sequence[Any]) -> bool:
-    """Return whether an archive has all of the objects; one that cannot say so has none."""
+def _has_all(client: Any, datasets: Sequence[Any], *, unknown: bool) -> bool:
+    """Return whether an archive has all of the objects; ``unknown``, if it does not answer."""
     try:
         return all(_has(client, dataset) for dataset in datasets)
-    except Exception:  # of requests, in many kinds; the objects are sent again later
-        return False
+    except Exception:  # of requests, in many kinds
+        return unknown
 
 
 def _has(client: Any, dataset: Any) -> bool:

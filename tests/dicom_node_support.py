@@ -32,6 +32,10 @@ class Web:
         self.delivered: list[Any] = []
         self.fails = False
         """Whether the archive cannot be reached."""
+        self.rejects: Exception | None = None
+        """What an archive answers that rejects objects."""
+        self.drops = False
+        """Whether the archive stores nothing, and says so in a form that the client does not understand."""
         self.on_copy: Callable[[list[Any]], Any] = list
 
     def search_for_series(self, *_: Any, search_filters: Any, **__: Any) -> list[Any]:
@@ -47,14 +51,21 @@ class Web:
             if one[0].Modality == search_filters["Modality"]
         ]
 
-    def retrieve_series(self, _study: str, series_uid: str, **_: Any) -> Any:
+    def iter_series(self, _study: str, series_uid: str, **_: Any) -> Any:
         return self.on_copy(next(one for one in self.series if one[0].SeriesInstanceUID == series_uid))
 
     def store_instances(self, datasets: Sequence[Any]) -> Any:
         if self.fails:
             raise ConnectionError
-        self.delivered += datasets
+        if self.rejects is not None:
+            raise self.rejects
+        if not self.drops:
+            self.delivered += datasets
         return pydicom.Dataset()
+
+    def search_for_instances(self, study_uid: str, *, search_filters: Any) -> list[Any]:
+        uids = [str(one.SOPInstanceUID) for one in self.delivered if one.StudyInstanceUID == study_uid]
+        return [{"00080018": {"Value": [uid]}} for uid in uids if uid == search_filters["SOPInstanceUID"]]
 
 
 def segment(sources: Sequence[Path], output: Path) -> Sequence[Path]:

@@ -18,6 +18,7 @@ from decathlete.io.images import read_grid, read_label, write_image, write_label
 from decathlete.serving.http.app import create_app
 from decathlete.serving.settings import ServiceSettings
 from decathlete.workflows.predict import predict
+from dicom_support import write_enhanced
 from factories import make_oblique_geometry
 from service_support import FP32, TOKEN, image_bytes, save_model, service_client, settings_for
 
@@ -232,6 +233,22 @@ def test_viewers_add_images_but_replace_none(viewer, studies) -> None:
     assert code_of(viewer.delete("/datastore/", params={"id": "case_1"})) == (404, "E-SERVICE-DATASTORE")
     assert viewer.get("/datastore/").json() == {"total": 1, "completed": 0}
     assert (studies / "case_1.nii.gz").is_file()
+
+
+@pytest.mark.parametrize(("image_id", "suffix"), [("case_0000", ".nii.gz"), ("slice", ".dcm")])
+def test_an_added_image_is_found_by_its_id(viewer, tmp_path, image_id, suffix) -> None:
+    content = image_bytes(SHAPE)
+    if suffix == ".dcm":
+        write_enhanced(tmp_path / "one.dcm", np.zeros((4, 6, 5), np.int16))
+        content = (tmp_path / "one.dcm").read_bytes()
+    viewer.put("/datastore/", params={"image": image_id}, files={"file": (f"a{suffix}", content)})
+    viewer.put("/datastore/", params={"image": "other_0000"}, files={"file": ("a.nii.gz", image_bytes(SHAPE))})
+    assert image_id in viewer.get("/datastore/", params={"output": "all"}).json()["objects"]
+    assert viewer.get("/datastore/image", params={"image": image_id}).status_code == 200
+    assert infer(viewer, {"image": image_id, "output": "json"}, {}).status_code == 200
+    for added in (image_id, "other_0000"):
+        viewer.delete("/datastore/", params={"id": added})
+    assert viewer.get("/datastore/").json() == {"total": 1, "completed": 0}
 
 
 def test_uploads_of_viewers_are_counted(model, tmp_path) -> None:

@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 import zipfile
+from asyncio import _get_running_loop
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import httpx
@@ -23,6 +25,7 @@ from PIL import Image as Pillow
 from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_image, read_label, write_image, write_volume
+from decathlete.serving.http.app import create_app
 from decathlete.serving.model_cache import load_predictor
 from decathlete.serving.private_log import private_logging
 from decathlete.serving.service import Service
@@ -176,6 +179,8 @@ def test_a_dicom_series_is_a_form_or_a_zip_file(settings: ServiceSettings, model
             result, expected = read_label(tmp_path / "result.nii.gz"), read_label(predicted.path)
             np.testing.assert_array_equal(result.array_ZYX, expected.array_ZYX)
             assert result.geometry.differences(expected.geometry) == []
+        refused = client.get(f"{JOBS}/{status['id']}/result", params={"format": "dicom-seg"})  # no frame of reference
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "E-OUTPUT-DICOM")
         assert not [name for name in files_in(settings.data) if "Doe" in name]
 
 
@@ -353,6 +358,41 @@ def test_too_much_is_refused_and_later_accepted(model: Path, tmp_path: Path) -> 
         assert send(client, image_bytes()).status_code == 202
 
 
+def test_other_users_of_the_computer_cannot_read_images_and_results(settings: ServiceSettings) -> None:
+    for name in ("incoming", "jobs", "sessions", "datastore"):  # as an earlier version made them
+        (settings.data / name).mkdir()
+        (settings.data / name).chmod(0o755)
+    (settings.data / "jobs.sqlite").touch()
+    (settings.data / "jobs.sqlite").chmod(0o644)
+    service = Service(settings)
+    create_app(settings, service)
+    assert {path.name: path.stat().st_mode & 0o077 for path in settings.data.iterdir()} == dict.fromkeys(
+        (path.name for path in settings.data.iterdir()), 0
+    )
+    service.store.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("tiny", "E-SERVICE-TIME"), ("other", "E-SERVICE-MODEL")], ids=["too slow", "rejected"]
+)
+def test_a_sender_that_sends_nothing_more_is_answered(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str
+) -> None:
+    monkeypatch.setattr("decathlete.serving.http.uploads._DRAIN_S", 0.05)
+    settings = settings_for(model, tmp_path / "data", limits={"upload_seconds": 0.05})
+    with (
+        service_client(settings) as client,
+        socket.create_connection((client.base_url.host, client.base_url.port or 0)) as raw,
+    ):
+        raw.settimeout(600)  # against tests that hang
+        head = f"POST {JOBS}?model={name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+        raw.sendall(head.encode() + b"the beginning")
+        answer = b"".join(iter(lambda: raw.recv(1 << 16), b""))  # until the service closes the connection
+        assert code.encode() in answer
+        assert b"connection: close" in answer.lower()
+        assert not files_in(settings.data / "incoming")
+
+
 def test_uploads_that_wait_to_be_read_do_not_stop_other_requests(settings: ServiceSettings) -> None:
     n_uploads, content, service = 45, image_bytes((8, 8, 8)), Service(settings)  # more than there are threads
     with service_client(settings, service) as client, ThreadPoolExecutor(n_uploads) as senders:
@@ -362,6 +402,50 @@ def test_uploads_that_wait_to_be_read_do_not_stop_other_requests(settings: Servi
             wait_until(lambda: f"decathlete_upload_bytes_total {float(received)}" in service.metrics.text().decode())
             assert client.get("/api/v1/models", timeout=60).status_code == 200
         assert {answer.result().status_code for answer in answers} == {202}
+
+
+def test_images_that_wait_to_be_converted_do_not_stop_other_requests(settings: ServiceSettings) -> None:
+    n_requests, service = 45, Service(settings)  # more than there are threads
+    with service_client(settings, service) as client, ThreadPoolExecutor(n_requests) as viewers:
+        answer = send(client, image_bytes((8, 8, 8), suffix=".nrrd"), name="a.nrrd")
+        job = f"{JOBS}/{wait_for(client, answer.json()['id'])['id']}"
+        with service.image_lock:
+            shown = [viewers.submit(client.get, f"{job}/input") for _ in range(n_requests)]
+            wait_until(lambda: service.image_threads.statistics().tasks_waiting == n_requests - 2)
+            assert client.get("/api/v1/models", timeout=60).status_code == 200
+            assert client.get(f"{job}/result", timeout=60).status_code == 200
+        assert {one.result().status_code for one in shown} == {200}
+
+
+def test_the_event_loop_waits_for_no_file_and_no_database(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_event_loop: list[str] = []
+
+    def watch(place: str) -> None:
+        original = resolve_name(place)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if _get_running_loop() is not None:
+                on_event_loop.append(place)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(place, watched)
+
+    for place in ("serving.storage.remove", "serving.jobs.JobStore._query", "serving.jobs.JobStore.delete"):
+        watch(f"decathlete.{place}")
+    with service_client(settings) as client:
+        on_event_loop.clear()  # of the start
+        assert send(client, b"no image").status_code in (415, 422)
+        status = wait_for(client, send(client, image_bytes((8, 8, 8))).json()["id"])
+        for part in ("", "/input", "/result", "/report", "/events"):
+            assert client.get(f"{JOBS}/{status['id']}{part}").status_code == 200
+        client.delete(f"{JOBS}/{status['id']}")
+        for form in ("image", "json", "all"):
+            file = {"file": ("a.nii.gz", image_bytes((8, 8, 8)))}
+            assert client.post("/infer/tiny", params={"output": form}, files=file).status_code == 200
+        assert client.get("/metrics").status_code == 200
+    assert on_event_loop == []
 
 
 def test_a_job_that_takes_too_long_ends(model: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from decathlete.errors import OptionError
 
 if TYPE_CHECKING:
     from decathlete.serving.dicom_node.settings import DicomNodeSettings
+    from decathlete.serving.settings import ServiceLimits
 
 NODE = "DICOM node"
 
@@ -86,11 +87,23 @@ class DicomNodeArguments:
         ),
     ] = None
 
-    def to_settings(self, data: Path, *, job_seconds: float, keep_seconds: float) -> DicomNodeSettings | None:
+    dicom_max_storage: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB",
+            min=0,
+            rich_help_panel=NODE,
+            show_default="50",
+            help="Greatest size of the stored series; files of series that are finished are deleted first.",
+        ),
+    ] = None
+
+    def to_settings(self, data: Path, limits: ServiceLimits) -> DicomNodeSettings | None:
         """Return the options as :class:`DicomNodeSettings`; ``None`` if there is no node.
 
         Args:
             data: folder of the service.
+            limits: of the service; those of time and image size are also the node's.
 
         Raises:
             OptionError: an option is not valid, or has no effect without another.
@@ -113,17 +126,20 @@ class DicomNodeArguments:
             series=tuple(self.series or ()),
             dicomweb=self.dicomweb,
             poll_seconds=self.dicomweb_every or 60.0,
-            job_seconds=job_seconds,
-            keep_seconds=keep_seconds,
+            job_seconds=limits.job_seconds,
+            keep_seconds=limits.keep_seconds,
+            image_bytes=limits.image_bytes,
+            max_bytes=round((50.0 if self.dicom_max_storage is None else self.dicom_max_storage) * 1e9),
         )
 
     def _check_effect(self) -> None:
         of_node = {"--dicom-caller": self.dicom_caller, "--dicom-host": self.dicom_host, "--send-to": self.send_to}
         of_web = {"--dicomweb-every": self.dicomweb_every}
+        of_both = {"--series": self.series, "--dicom-max-storage": self.dicom_max_storage}
         for needed, value, options in (
             ("--dicom-node", self.dicom_node, of_node),
             ("--dicomweb", self.dicomweb, of_web),
-            ("--dicom-node or --dicomweb", self.dicom_node or self.dicomweb, {"--series": self.series}),
+            ("--dicom-node or --dicomweb", self.dicom_node or self.dicomweb, of_both),
         ):
             if value is None and (useless := [name for name, given in options.items() if given is not None]):
                 raise OptionError(

@@ -92,8 +92,6 @@ def serve(
     )
     serve_models(
         settings,
-        dicom_node=dicom.to_settings(
-            data, job_seconds=settings.limits.job_seconds, keep_seconds=settings.limits.keep_seconds
-        ),
+        dicom_node=dicom.to_settings(data, settings.limits),
         on_start=lambda address: echo(f"serving at {address} (Ctrl-C ends the service)"),
     )

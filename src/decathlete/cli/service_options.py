@@ -85,7 +85,8 @@ class LimitArguments:
             metavar="GB",
             min=0,
             rich_help_panel=LIMITS,
-            help="Greatest size of an image in memory (4 bytes for each voxel and channel) and of an unpacked archive.",
+            help="Greatest size of an image in memory (4 bytes for each voxel and channel), also of the DICOM node, "
+            "and of an unpacked archive.",
         ),
     ] = 8.0
     max_jobs: Annotated[

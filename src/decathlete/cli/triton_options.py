@@ -84,7 +84,10 @@ class TritonModelArguments:
         ),
     ] = True
     version: Annotated[
-        int, typer.Option("--version", metavar="N", min=1, rich_help_panel=MODELS, help="Number of the version.")
+        int,
+        typer.Option(
+            "--version", metavar="N", min=1, rich_help_panel=MODELS, help="Number of the version; others stay."
+        ),
     ] = 1
     version_policy: Annotated[
         str,

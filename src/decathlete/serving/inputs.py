@@ -172,6 +172,12 @@ def _move_numbered(files: Sequence[ReceivedFile], folder: Path) -> None:
         else:
             place = folder / f"{_image_name(file.name, number, len(files), groups)}{suffix}"
         place.parent.mkdir(exist_ok=True)
+        if place.exists():  # renaming would replace it
+            raise ImageError(
+                "two files have the same channel of an image in their names",
+                remedy="send each image as a job of its own",
+                code="E-IMAGE-CHANNELS",
+            )
         file.path.rename(place)
 
 

@@ -102,6 +102,8 @@ class JobStore:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self._lock = threading.RLock()
+        path.touch(mode=0o600)
+        path.chmod(0o600)  # one of an earlier version; SQLite's other files get the same mode
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")

@@ -28,6 +28,8 @@ from decathlete.workflows.report_charts import make_class_colours
 
 LoadPredictor = Callable[[Path, PredictOptions], Predictor]
 
+_WAIT_S = 0.2
+
 log = logging.getLogger(__name__)
 
 
@@ -136,28 +138,38 @@ class ModelCache:
         return self.infos[name]
 
     @contextmanager
-    def use(self, name: str) -> Iterator[Predictor]:
+    def use(self, name: str, *, check: Callable[[], None] = lambda: None) -> Iterator[Predictor]:
         """Provide a loaded model; no other thread uses or unloads a model meanwhile.
+
+        Args:
+            check: called often while another thread uses a model; an exception that it raises ends the wait.
 
         Raises:
             ServiceError: the service does not offer it.
             ModelError: its files are missing, damaged or were replaced.
         """
         info = self.info(name)
-        with self._using:
+        while not self._using.acquire(timeout=_WAIT_S):
+            check()
+        try:
             if name not in self._loaded:
-                self._make_room(info.n_bytes)
-                predictor = self._load_counted(self._folders[name])
-                if _digest(predictor) != info.digest:
-                    raise ModelError(
-                        "was replaced while the service was running",
-                        where=name,
-                        remedy="restart the service to use the new model",
-                    )
-                self._keep(name, predictor)
+                self._reload(info)
             with self._table:
                 self._loaded.move_to_end(name)
             yield self._loaded[name]
+        finally:
+            self._using.release()
+
+    def _reload(self, info: ModelInfo) -> None:
+        self._make_room(info.n_bytes)
+        predictor = self._load_counted(self._folders[info.name])
+        if _digest(predictor) != info.digest:
+            raise ModelError(
+                "was replaced while the service was running",
+                where=info.name,
+                remedy="restart the service to use the new model",
+            )
+        self._keep(info.name, predictor)
 
     def _add(self, source: ModelSource) -> None:
         n_bytes = stored_bytes(source.folder)

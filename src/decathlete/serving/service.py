@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anyio import CapacityLimiter
+
 from decathlete.errors import DecathleteError, ServiceError
 from decathlete.serving.inputs import ReceivedFile, make_image
 from decathlete.serving.jobs import Job, JobStore
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from decathlete.serving.dicom_node.node import DicomNode
 
 _EXPIRY_POLL_S = 30.0
+_IMAGE_THREADS = 2
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ class Service:
 
     Attributes:
         node: the DICOM node that runs beside it, for its status; ``None``: none.
-        reading: held while an image is read for a request, so that one at a time is in memory.
+        image_lock: held while an image is read for a request, so that one at a time is in memory.
+        image_threads: limits the threads of requests that wait for ``image_lock``.
 
     Raises:
         ModelError: a model is missing or damaged.
@@ -79,6 +83,7 @@ class Service:
         self.on_expiry: list[Callable[[], object]] = [self.delete_expired]
         self.stopping = threading.Event()
         self.image_lock = threading.Lock()
+        self.image_threads = CapacityLimiter(_IMAGE_THREADS)
         self.uploads = UploadsUnderWay(settings.limits.uploads_at_once)
         self._expiry = threading.Thread(target=self._delete_expired, name="expiry", daemon=True)
 
@@ -203,24 +208,39 @@ class Service:
         return status | {"state": status["state"] if status["state"] in ("done", "failed") else "cancelled"}
 
     def result(self, job_id: str, format_: str = "nifti") -> Path:
-        """Return the file of a finished job in a format.
+        """Return the file of a finished job in a format; if it must be written, when no other image is in memory.
 
         Raises:
             ServiceError: there is no such job or format, or the job is not finished.
         """
-        job = self.require_done(job_id)
-        chosen = find_format(format_, job.input_kind)
-        with self.files_of(job_id):
-            finished = FinishedJob(
-                images=self.storage.input_paths(job_id),
-                result=self.storage.result_folder(job_id),
-                codes=self.settings.dicom_codes,
-            )
+        found = self.find_result(job_id, format_)
+        if found is not None:
+            return found
+        chosen = find_format(format_, self.require_done(job_id).input_kind)
+        with self.files_of(job_id), self.image_lock:
+            finished = self._finished(job_id)
             path = chosen.path(finished)
             if chosen.write is not None and not path.is_file():
-                with self.image_lock:
-                    chosen.write(finished, path)
+                chosen.write(finished, path)
         return path
+
+    def find_result(self, job_id: str, format_: str = "nifti") -> Path | None:
+        """Return the file of a finished job in a format; ``None``: :meth:`result` must write it.
+
+        Raises:
+            ServiceError: there is no such job or format, or the job is not finished.
+        """
+        chosen = find_format(format_, self.require_done(job_id).input_kind)
+        with self.files_of(job_id):
+            path = chosen.path(self._finished(job_id))
+            return path if chosen.write is None or path.is_file() else None
+
+    def _finished(self, job_id: str) -> FinishedJob:
+        return FinishedJob(
+            images=self.storage.input_paths(job_id),
+            result=self.storage.result_folder(job_id),
+            codes=self.settings.dicom_codes,
+        )
 
     @contextmanager
     def files_of(self, job_id: str) -> Iterator[None]:

@@ -36,6 +36,17 @@ class _StoredReading(Schema):
     image_formats: ImageFormats = {}
 
 
+def make_private_folder(folder: Path) -> None:
+    """Create a folder that only its user can read, since it is for images of patients; an existing one becomes so.
+
+    Raises:
+        OSError: it cannot be created, or belongs to another user.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 class Storage:
     """The folder of a service; the caller holds its lock.
 
@@ -49,7 +60,7 @@ class Storage:
         self._jobs = root / "jobs"
         with translate_os_error("cannot be written", where=root, remedy=_REMEDY):
             for folder in (self.incoming, self._jobs):
-                folder.mkdir(mode=0o700, exist_ok=True)
+                make_private_folder(folder)
 
     @property
     def database(self) -> Path:

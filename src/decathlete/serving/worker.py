@@ -42,7 +42,7 @@ class RunningJob:
 
     Attributes:
         progress: share of its work that is done, 0..1.
-        began: reading of the monotonic clock.
+        began: reading of the monotonic clock when its model was free.
         cancelled: set by another thread to end it.
     """
 
@@ -162,7 +162,12 @@ class Worker:
         if self._store.get(job.id) is None:
             raise JobCancelled
         images, reading = self._storage.input_paths(job.id), self._storage.reading_of(job.id)
-        with self._models.use(job.model) as predictor, temporary_folder(self._storage.job_folder(job.id)) as folder:
+        with (
+            self._models.use(job.model, check=lambda: self._check_wanted(running)) as predictor,
+            temporary_folder(self._storage.job_folder(job.id)) as folder,
+        ):
+            running.began = time.monotonic()  # a computation of the DICOM node before it counts for no time limit
+            self._check_wanted(running)
             with collect_warnings() as logged:
                 prediction = self._predict(images, reading, predictor, folder, running)
             result = folder / "result"
@@ -195,10 +200,13 @@ class Worker:
         report(0.0)
         return predictor.compute(prepared, scratch=folder, progress=report)
 
-    def _check(self, running: RunningJob) -> None:
-        """Raise if the job is to be ended."""
+    def _check_wanted(self, running: RunningJob) -> None:
         if running.cancelled.is_set() or self._stopping.is_set():
             raise JobCancelled
+
+    def _check(self, running: RunningJob) -> None:
+        """Raise if the job is to be ended."""
+        self._check_wanted(running)
         if time.monotonic() - running.began > self._job_seconds:
             raise ServiceError(
                 f"the computation took longer than {self._job_seconds:g} s",

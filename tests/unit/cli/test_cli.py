@@ -97,9 +97,9 @@ OPTIONS = {
     "select": "batch-size blend cluster dataset device engine group-by json layout max-members memory output "
     "overlap overwrite precision set tta workers",
     "components": "json",
-    "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-codes dicom-host dicom-node "
-    "dicomweb dicomweb-every engine host keep layout max-image max-jobs max-time max-upload memory model model-memory "
-    "overlap port precision send-to series set spacing studies token-file tta",
+    "serve": "allow-host allow-origin batch-size blend data device dicom-caller dicom-codes dicom-host "
+    "dicom-max-storage dicom-node dicomweb dicomweb-every engine host keep layout max-image max-jobs max-time "
+    "max-upload memory model model-memory overlap port precision send-to series set spacing studies token-file tta",
     "export nnunet": "output overwrite",
     "export onnx": "input output overwrite set spacing",
     "export openvino": "calibration dataset input int8 output overwrite set spacing",

@@ -186,6 +186,43 @@ def test_both_models_and_others_share_a_repository(model: Path, tmp_path: Path) 
         export_triton(model, repository, settings=settings)
 
 
+def versions_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def test_a_version_is_added_beside_the_others(model: Path, tmp_path: Path) -> None:
+    def export(version: int, *, overwrite: bool = False, **fields: object) -> None:
+        options = {"name": "a", "models": "pipeline", "code": False, "version_policy": "all"} | fields
+        settings = TritonSettings(version=version, **options)  # type: ignore[arg-type]
+        export_triton(model, tmp_path / "r", settings=settings, overwrite=overwrite)
+
+    folder = tmp_path / "r" / "a_pipeline"
+    export(1)
+    (folder / "1" / "mark").touch()
+    export(2, max_batch_size=3)
+    assert (versions_of(folder), (folder / "1" / "mark").is_file()) == (["1", "2"], True)
+    assert parse_config((folder / "config.pbtxt").read_text()).max_batch_size == 3
+    (folder / "2" / "mark").touch()
+    with pytest.raises(OutputError, match="2: already exists"):
+        export(2)
+    export(2, overwrite=True)
+    assert [(folder / version / "mark").is_file() for version in ("1", "2")] == [True, False]
+
+
+def test_versions_with_other_inputs_are_not_mixed(model: Path, tmp_path: Path) -> None:
+    def export(version: int, shapes: bool) -> None:
+        settings = TritonSettings(
+            name="a", models="network", format="torchscript-trace", version=version, dynamic_shapes=shapes
+        )
+        export_triton(model, tmp_path / "r", settings=settings, overwrite=True)
+
+    export(1, shapes=False)
+    with pytest.raises(OutputError, match="has the version 1 with other inputs"):
+        export(2, shapes=True)
+    assert versions_of(tmp_path / "r" / "a_network") == ["1"]
+    export(1, shapes=True)  # a single version is replaced, whatever its inputs were
+
+
 def test_a_foreign_model_is_never_replaced(model: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "r" / "a_pipeline"
     foreign.mkdir(parents=True)

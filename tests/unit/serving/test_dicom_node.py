@@ -276,6 +276,17 @@ def test_results_are_sent_again_until_they_are_accepted(
     assert (states(node), len(archive.received)) == (["sent"], 1)
 
 
+def test_a_result_that_the_receiver_has_already_is_delivered(
+    make_node: Any, archive: Archive, series: Any, clock: Clock
+) -> None:
+    node = make_node()
+    archive.status = 0x0111  # it stored the object, and its answer was lost
+    send(node, series)
+    clock.now += 11
+    finish(node)
+    assert states(node) == ["sent"]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves its socket open
 def test_a_receiver_that_is_away_is_tried_again(make_node: Any, series: Any, clock: Clock) -> None:
     with socket.socket() as unused:
@@ -453,7 +464,7 @@ class FakeWeb:
                 }
         return list(found.values())[paging.get("offset", 0) :]
 
-    def retrieve_series(self, _study: str, series: str, **_: Any) -> list[Any]:
+    def iter_series(self, _study: str, series: str, **_: Any) -> list[Any]:
         return [one for one in self.datasets if one.SeriesInstanceUID == series]
 
     def retrieve_series_metadata(self, _study: str, series: str) -> list[Any]:

@@ -253,3 +253,43 @@ def test_a_study_with_a_series_that_cannot_be_copied_waits_and_others_do_not(
     clock.now += 11
     finish(node)
     assert states(node) == ["sent", "sent"]
+
+
+class PagingWeb(Web):
+    """An archive that answers with pages of its own size, or ignores the offset."""
+
+    def __init__(self, page: int, *, ignores_offset: bool) -> None:
+        super().__init__()
+        self.n_requests = 0
+        self._page, self._ignores_offset = page, ignores_offset
+
+    def search_for_series(self, *_: Any, search_filters: Any, **paging: Any) -> list[Any]:
+        self.n_requests += 1
+        assert self.n_requests < 50, "it is polled for ever"
+        found = super().search_for_series(search_filters=search_filters)
+        first = 0 if self._ignores_offset else paging.get("offset", 0)
+        return found[first : first + self._page]
+
+
+@pytest.mark.parametrize(("page", "ignores_offset"), [(2, False), (100, True)])
+def test_all_pages_of_an_archive_are_read(
+    make_node: MakeNode, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int, ignores_offset: bool
+) -> None:
+    monkeypatch.setattr("decathlete.serving.dicom_node.archive._PAGE", 3)
+    web = PagingWeb(page, ignores_offset=ignores_offset)
+    web.series = [slices(tmp_path, name, n_slices=1) for name in "abcde"]
+    node = make_node()
+    node._archive.client = web  # type: ignore[union-attr]
+    poll(node, clock, n_times=2)
+    assert node.store.count_instances(web.series[-1][0].SeriesInstanceUID) == 1
+    assert node.status().archive_problem is None
+
+
+def test_the_end_of_a_node_ends_a_query(make_node: MakeNode, clock: Clock, tmp_path: Path) -> None:
+    web = PagingWeb(1, ignores_offset=False)
+    web.series = [slices(tmp_path, name, n_slices=1) for name in "abcde"]
+    node = make_node()
+    node._archive.client = web  # type: ignore[union-attr]
+    node._stopping.set()
+    poll(node, clock)
+    assert (web.n_requests, node.status().archive_problem) == (0, None)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pynetdicom
 import pytest
+import requests
 
 from decathlete.errors import ImageError, InsufficientMemoryError, OutputError, ServiceError
 from decathlete.serving.dicom_node.choice import SeriesChoice
@@ -151,6 +152,21 @@ def test_a_series_is_quiet_from_the_end_of_its_copy(make_node: Any, web: Web, cl
     assert states(node) == ["sent"]
 
 
+def test_a_request_that_fails_is_not_repeated_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses: list[str] = []
+
+    def fail(url: str, **_: Any) -> Any:
+        addresses.append(url)
+        raise ConnectionError
+
+    node = DicomNode(DicomNodeSettings(data=tmp_path, dicomweb="http://127.0.0.1:1/x"), segment)
+    assert node._archive
+    monkeypatch.setattr(node._archive.client._session, "get", fail)
+    assert not node.poll()
+    assert len(addresses) == 1
+    node.stop()
+
+
 def test_a_copy_that_fails_leaves_nothing(make_node: Any, web: Web, clock: Clock, tmp_path: Path) -> None:
     node = make_node()
     (series,) = web.series = [slices(tmp_path, "ct")]
@@ -237,6 +253,63 @@ def test_a_result_that_cannot_be_read_does_not_stop_the_others(
     clock.now += 11
     finish(node)
     assert [job.attempts for job in node.store.jobs()] == [2, 0]
+
+
+def conflict() -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = 409
+    return requests.HTTPError(response=response)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_conflict_is_a_delivery_if_the_archive_has_the_object(
+    is_stored: bool, make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path
+) -> None:
+    node, series = make_node(), slices(tmp_path, "ct")
+    add(node, series)
+    clock.now += 11
+    web.rejects = conflict()
+    web.delivered = series if is_stored else []  # the result is the first slice
+    finish(node)
+    assert states(node) == ["sent" if is_stored else "computed"]
+
+
+def test_an_answer_that_cannot_be_read_is_no_delivery_if_the_archive_lacks_the_object(
+    make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path
+) -> None:
+    node = make_node()
+    add(node, slices(tmp_path, "ct"))
+    clock.now += 11
+    web.drops = True
+    finish(node)
+    assert states(node) == ["computed"]
+    web.drops = False
+    clock.now += 11
+    finish(node)
+    assert (states(node), len(web.delivered)) == (["sent"], 1)
+
+
+def test_a_result_that_is_never_accepted_is_given_up_and_deleted(
+    make_node: Any, add: Any, web: Web, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = make_node(keep_seconds=100.0)
+    add(node, slices(tmp_path, "ct"))
+    clock.now += 11
+    web.rejects = conflict()
+    finish(node)
+    (job,) = node.store.jobs()
+    assert (job.state, node.store.job_folder(job).is_dir()) == ("computed", True)
+    clock.now += 101
+    assert node.deliver_next()
+    (job,) = node.store.jobs()
+    assert (job.state, job.reason) == (
+        "failed",
+        "its result was not accepted: the archive does not accept the object (HTTP status 409)",
+    )
+    assert not node.store.job_folder(job).exists()
+    assert "its result is deleted" in caplog.text
+    finish(node)
+    assert (node.store.jobs(), files_of_series(node)) == ((), [])
 
 
 def test_a_name_that_cannot_be_resolved_is_a_failed_delivery(monkeypatch: pytest.MonkeyPatch) -> None:

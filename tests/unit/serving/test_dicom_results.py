@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from decathlete.io.dicom_structures import list_structures, read_structure_masks
 from decathlete.io.images import read_grid, read_label
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
-from decathlete.serving.dicom_node.model_segment import make_node
+from decathlete.serving.dicom_node.model_segment import make_node, running_node
 from decathlete.serving.dicom_node.node import MAX_STARTS, DicomNode
 from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
@@ -203,11 +205,35 @@ def test_an_orderly_end_of_the_node_puts_the_job_back(models: ModelCache, series
     node.stop()
 
 
-def test_a_computation_of_the_node_has_a_limit_of_time(models: ModelCache, series: Path, tmp_path: Path) -> None:
-    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", job_seconds=0.0)
+def test_the_end_of_the_service_ends_the_wait_of_the_node(models: ModelCache, series: Path, tmp_path: Path) -> None:
+    settings, stopping = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x"), threading.Event()
+    before = make_node(settings, models, "m")
+    store_series(before, series)
+    before.stop()
+    with models.use("m"), running_node(settings, models, stopping=stopping) as node:  # a job of the service uses it
+        assert node
+        results = tmp_path / "node" / "jobs" / "1" / "results"
+        deadline = time.monotonic() + 600  # against tests that hang
+        while not results.exists() or [job.starts for job in node.store.jobs()] != [0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert node.status().jobs == {"queued": 1}  # and a kill now would not count
+        stopping.set()
+        for thread in node._threads:
+            thread.join()
+        assert [(job.state, job.starts) for job in node.store.jobs()] == [("queued", 0)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"), [({"job_seconds": 0.0}, "E-SERVICE-TIME"), ({"image_bytes": 9}, "E-SERVICE-SIZE")]
+)
+def test_a_computation_of_the_node_has_limits(
+    models: ModelCache, series: Path, tmp_path: Path, limit: Any, code: str
+) -> None:
+    settings = DicomNodeSettings(data=tmp_path / "node", dicomweb="http://127.0.0.1:1/x", **limit)
     node = make_node(settings, models, "m")
     store_series(node, series)
     assert node.compute_next()
     (job,) = node.store.jobs()
-    assert (job.state, job.reason) == ("failed", "E-SERVICE-TIME: ServiceError")
+    assert (job.state, job.reason) == ("failed", f"{code}: ServiceError")
     node.stop()

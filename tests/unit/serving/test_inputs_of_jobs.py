@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from decathlete.errors import ImageError
 from decathlete.io.images import read_channels
 from decathlete.serving.inputs import ReceivedFile, make_image
 from dicom_support import write_enhanced, write_series
+from service_support import image_bytes
 
 VOXELS = np.random.default_rng(0).normal(0, 300, (6, 16, 18)).astype(np.int16)
 
@@ -77,3 +79,19 @@ def test_what_is_no_image_is_described_without_names_of_the_service(tmp_path) ->
         make_image(files, tmp_path / "up", channels=("CT",), image_bytes=10**9)
     assert caught.value.code == "E-IMAGE-NOT-FOUND"
     assert "series_" not in str(caught.value)
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_two_files_of_one_channel_are_an_error(tmp_path: Path, is_zip: bool) -> None:
+    names = [f"{folder}/x_0000.nii.gz" for folder in ("pre", "post")]
+    files = [ReceivedFile(name=name, path=tmp_path / str(number)) for number, name in enumerate(names)]
+    for number, file in enumerate(files):
+        file.path.write_bytes(image_bytes((6, 7, 8), seed=number))
+    if is_zip:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+            for name, file in zip(names, files, strict=True):
+                packed.write(file.path, name)
+        files = [ReceivedFile(name="a.zip", path=tmp_path / "a.zip")]
+    with pytest.raises(ImageError, match="two files have the same channel") as caught:
+        make_image(files, tmp_path, channels=("CT",), image_bytes=10**9)
+    assert caught.value.code == "E-IMAGE-CHANNELS"

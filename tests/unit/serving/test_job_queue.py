@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,8 @@ class FullOnce(JobStore):
 class NoModels:
     """A service without models, so that every job fails."""
 
-    def use(self, name: str) -> None:
+    def use(self, name: str, *, check: Callable[[], None]) -> None:
+        check()
         raise ModelError("was replaced", where=name)
 
 
@@ -159,6 +160,8 @@ def test_a_job_whose_end_cannot_be_stored_is_computed_again(tmp_path: Path, monk
     store.close()
     assert job
     assert (job.state, job.starts) == ("failed", 2)
+    assert job.error
+    assert job.error.code == "E-MODEL"
 
 
 def test_a_queue_of_an_older_release_is_read(tmp_path: Path) -> None:

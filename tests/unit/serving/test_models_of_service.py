@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from decathlete.errors import ModelError, OptionError, ServiceError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.predict import Predictor
+from decathlete.serving.inputs import ReceivedFile
+from decathlete.serving.jobs import Job, JobStore
 from decathlete.serving.model_cache import ModelCache, load_predictor, stored_bytes
+from decathlete.serving.service import Service
 from decathlete.serving.settings import ModelSource
-from service_support import FP32, save_model
+from service_support import FP32, image_bytes, save_model, settings_for
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +76,59 @@ def test_a_model_that_was_replaced_is_not_used(folders: list[Path]) -> None:
     cache = ModelCache(sources(folders[:2]), FP32, limit_bytes=one, load=load)
     with pytest.raises(ModelError, match="was replaced"), cache.use("Data_0"):
         pass
+
+
+@pytest.fixture
+def service(folders: list[Path], tmp_path: Path) -> Iterator[Service]:
+    one = Service(settings_for(folders[0], tmp_path / "data", limits={"job_seconds": 60.0}))
+    one.start()
+    yield one
+    one.stop()
+
+
+def submit(service: Service) -> Job:
+    with service.storage.upload_folder() as folder:
+        (folder / "0").write_bytes(image_bytes())
+        files = [ReceivedFile(path=folder / "0", name="image.nii.gz", field="files")]
+        return service.submit(files, folder, model="tiny")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 600  # against tests that hang
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_waiting_for_a_model_counts_for_no_time_limit(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("decathlete.serving.worker.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with service.models.use("tiny"):  # as the DICOM node does
+        job = submit(service)
+        wait_until(lambda: service.worker.running is not None)
+        now[0] += 3600
+    wait_until(lambda: service.job(job.id).is_finished)
+    assert service.job(job.id).state == "done"
+
+
+def test_a_job_that_waits_for_a_model_can_be_deleted(service: Service) -> None:
+    with service.models.use("tiny"):
+        job = submit(service)
+        wait_until(lambda: service.worker.running is not None)
+        service.delete(job.id)
+        wait_until(lambda: service.worker.running is None)
+    assert not service.storage.job_folder(job.id).exists()
+
+
+def test_a_service_ends_while_a_job_waits_for_a_model(service: Service) -> None:
+    with service.models.use("tiny"):
+        job = submit(service)
+        wait_until(lambda: service.worker.running is not None)
+        ending = threading.Thread(target=service.stop, daemon=True)
+        ending.start()
+        wait_until(lambda: not ending.is_alive())
+    store = JobStore(service.storage.database)
+    kept = store.get(job.id)
+    store.close()
+    assert kept
+    assert (kept.state, kept.starts) == ("queued", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from decathlete.inference.predict import Predictor
 from decathlete.models.bundle import ModelBundle, TrainedMember
 from decathlete.networks.build import build_network
 from decathlete.serving.triton.pipeline_model import PipelineModel
+from dicom_support import write_series
 from factories import make_oblique_geometry, make_test_plan, make_volumes
 from triton_support import FakeBackend, FakeRequest
 
@@ -102,6 +104,17 @@ def test_a_file_of_a_large_image_is_rejected_by_its_header(
     content = np.frombuffer((tmp_path / "a.nii.gz").read_bytes(), np.uint8)[None]
     (response,) = pipeline.execute([FakeRequest(file=content)])
     assert "input file: the image needs 6.9 kB" in response.error.message
+
+
+def test_a_zip_of_a_large_series_is_rejected_by_its_headers(
+    pipeline: PipelineModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decathlete.serving.triton.pipeline_model.UNPACKED_BYTES", 60_000)  # its files are smaller
+    series = write_series(tmp_path / "series", np.zeros((12, 40, 40), np.int16))
+    archive = shutil.make_archive(str(tmp_path / "a"), "zip", series)
+    content = np.frombuffer(Path(archive).read_bytes(), np.uint8)[None]
+    (response,) = pipeline.execute([FakeRequest(file=content)])
+    assert "input file: the image needs 76.8 kB" in response.error.message
 
 
 def test_a_bad_request_is_an_error_and_others_are_answered(pipeline: PipelineModel) -> None:

@@ -25,11 +25,12 @@ from decathlete.export.triton_config import network_config, pipeline_config
 from decathlete.export.triton_options import TritonSettings
 from decathlete.export.triton_pipeline import write_pipeline, write_warmup
 from decathlete.export.triton_programs import check_format, other_window, write_program
+from decathlete.export.triton_versions import CONFIG_FILE, keep_other_versions
 from decathlete.inference.engines.torch import TorchEngine
 from decathlete.models.bundle import ModelBundle
 from decathlete.version import __version__
 
-CONFIG_FILE, RECORD_FILE = "config.pbtxt", "decathlete.json"
+RECORD_FILE = "decathlete.json"
 LOW_PRECISION_TOLERANCE = 0.05
 """Greatest difference of the logits of a program in fp16 or bf16, as a share of the model's greatest logit. Both have 8
 to 11 bits of mantissa; a wrong program differs by 1 or so."""
@@ -104,7 +105,7 @@ class TritonExporter(Exporter):
     def export(
         self, model: ModelBundle, output: Path, *, windows: Callable[[], CheckWindows], overwrite: bool
     ) -> TritonRepository:
-        """Write ``NAME_network`` and ``NAME_pipeline`` into the repository; models of other names in it stay."""
+        """Write ``NAME_network`` and ``NAME_pipeline`` into the repository; other models and versions in it stay."""
         return self._export(model, output, windows=windows, overwrite=overwrite, int8=None)
 
     def export_int8(
@@ -133,7 +134,11 @@ class TritonExporter(Exporter):
         base = options.name or model_base_name(model)
         names = [f"{base}_{kind}" for kind in ("network", "pipeline") if options.models in ("both", kind)]
         max_difference, origin = nan, ""
-        with locked_output(output), repository_folders(output, names, overwrite=overwrite) as folders:
+        version = options.version
+        with (
+            locked_output(output),
+            repository_folders(output, names, version=version, overwrite=overwrite) as folders,
+        ):
             for name, folder in zip(names, folders, strict=True):
                 if name.endswith("_network"):
                     check = windows()
@@ -141,6 +146,7 @@ class TritonExporter(Exporter):
                     origin = f"{len(check.windows)} windows of {check.origin}"
                 else:
                     self._write_pipeline(model, name, folder)
+                keep_other_versions(output / name, folder, version=version)
         return TritonRepository(path=output, models=tuple(names), difference=max_difference, windows_of=origin)
 
     def _write_network(
@@ -192,11 +198,15 @@ def model_base_name(model: ModelBundle) -> str:
 
 
 @contextmanager
-def repository_folders(repository: Path, names: list[str], *, overwrite: bool) -> Iterator[list[Path]]:
+def repository_folders(repository: Path, names: list[str], *, version: int, overwrite: bool) -> Iterator[list[Path]]:
     """Yield new folders that become those of models in a repository at the end, unless an error occurs.
 
+    Args:
+        version: number of the version that is written.
+        overwrite: a version of this number may be replaced.
+
     Raises:
-        OutputError: ``repository`` holds something else than models, or a model exists and may not be replaced.
+        OutputError: ``repository`` holds something else than models, or a version exists and may not be replaced.
     """
     others = [path.name for path in sorted(repository.iterdir()) if not _is_model(path)] if repository.is_dir() else []
     if others or (repository.exists() and not repository.is_dir()):
@@ -207,7 +217,7 @@ def repository_folders(repository: Path, names: list[str], *, overwrite: bool) -
             code="E-OUTPUT-EXISTS",
         )
     for name in names:
-        _check_replaceable(repository / name, overwrite=overwrite)
+        _check_replaceable(repository / name, version=version, overwrite=overwrite)
     is_new = not repository.exists()
     try:
         with ExitStack() as stack:
@@ -222,7 +232,7 @@ def _is_model(folder: Path) -> bool:
     return folder.name.startswith(".") or (folder / CONFIG_FILE).is_file()
 
 
-def _check_replaceable(folder: Path, *, overwrite: bool) -> None:
+def _check_replaceable(folder: Path, *, version: int, overwrite: bool) -> None:
     if not folder.exists():
         return
     try:
@@ -234,11 +244,11 @@ def _check_replaceable(folder: Path, *, overwrite: bool) -> None:
             remedy="choose another --output or --name",
             code="E-OUTPUT-EXISTS",
         ) from None
-    if not overwrite:
+    if not overwrite and (folder / str(version)).exists():
         raise OutputError(
             "already exists",
-            where=folder,
-            remedy="use --overwrite, or choose another --output or --name",
+            where=folder / str(version),
+            remedy="use --overwrite, or choose another --version, --output or --name",
             code="E-OUTPUT-EXISTS",
         )
 

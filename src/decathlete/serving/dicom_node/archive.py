@@ -10,14 +10,17 @@ from typing import Any
 
 from decathlete.core.extras import import_optional
 from decathlete.core.lazy_import import lazy_import
+from decathlete.core.sizes import format_bytes
 from decathlete.errors import ServiceError
 from decathlete.serving.dicom_node.choice import Unit
-from decathlete.serving.dicom_node.failures import FailedCopies
+from decathlete.serving.dicom_node.failures import FailedCopies, NodeStoppedError
 from decathlete.serving.dicom_node.node_job import Instance
 from decathlete.serving.dicom_node.node_store import NodeStore
 
 pydicom = lazy_import("pydicom")
 
+MAX_COPY_STARTS = 3
+"""How many copies of a series may end the program, so that a crash does not repeat without end."""
 _PAGE = 100
 _STUDY, _SERIES, _N_INSTANCES, _DEVICE, _PARAMETERS = "0020000D", "0020000E", "00201209", "00181000", "00660032"
 _REFERENCED, _INSTANCES = "00081115", "0008114A"
@@ -34,6 +37,7 @@ class Archive:
         digests: of the models; a series with a SEG that names one of them was segmented before.
         unit: with ``study``, a SEG of one series counts for the whole study.
         max_bytes: greatest size of all stored series.
+        image_bytes: greatest size of one of them.
         first_wait_s: time before the second attempt to copy a series.
         should_stop: whether to end between two series.
         clock: seconds since 1970.
@@ -53,15 +57,17 @@ class Archive:
         digests: Sequence[str],
         unit: Unit = "series",
         max_bytes: int,
+        image_bytes: int,
         first_wait_s: float,
         should_stop: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         api = import_optional("dicomweb_client.api", title="dicomweb-client", extra="serve")
         self.client: Any = api.DICOMwebClient(url)
+        self.client.set_http_retry_params(retry=False)  # waits for 30 s, also at the end; the node tries again itself
         self._modalities, self._digests = tuple(modalities), frozenset(digests)
         self._unit, self._clock, self._should_stop = unit, clock, should_stop
-        self._max_bytes = max_bytes
+        self._max_bytes, self._image_bytes = max_bytes, image_bytes
         self.failed = FailedCopies(first_wait_s=first_wait_s, clock=clock)
         self._is_listed = False
         self._busy: frozenset[str] = frozenset()
@@ -83,6 +89,7 @@ class Archive:
         A series that cannot be copied does not stop the others. It is tried again later, see :class:`FailedCopies`.
 
         Raises:
+            NodeStoppedError: the node ends.
             Exception: the archive cannot be queried; of requests, in many kinds.
         """
         studies = self._list_studies()
@@ -132,9 +139,18 @@ class Archive:
         return studies
 
     def _search(self) -> Iterator[Any]:
+        """Yield all series of the modalities.
+
+        A page may be shorter than it was asked for, since archives have limits of their own, or the same as before,
+        since some ignore the offset. So the last page is the one without another series.
+
+        Raises:
+            NodeStoppedError: the node ends.
+        """
         for modality in self._modalities:
+            seen: set[str] = set()
             offset = 0
-            while True:
+            while not self._should_stop():
                 found = self.client.search_for_series(
                     search_filters={"Modality": modality},
                     fields=["NumberOfSeriesRelatedInstances"],
@@ -142,9 +158,13 @@ class Archive:
                     offset=offset,
                 )
                 yield from found
-                if len(found) < _PAGE:
-                    break
                 offset += len(found)
+                n_before = len(seen)
+                seen |= {_value(entry, _SERIES) for entry in found}
+                if len(seen) == n_before:
+                    break
+            else:
+                raise NodeStoppedError
 
     def _segmented(self, study_uid: str, sizes: Mapping[str, int]) -> frozenset[str]:
         """Return the series of a study of which a SEG by one of the models refers to all instances.
@@ -172,7 +192,10 @@ class Archive:
     def _copy(self, study_uid: str, series_uid: str, n_instances: int, store: NodeStore) -> bool:
         """Copy a series, and return whether that succeeded."""
         try:
+            self._require_no_crash(series_uid, n_instances, store)
             self._store(study_uid, series_uid, n_instances, store)
+        except NodeStoppedError:
+            return False
         except Exception as problem:  # of requests, of pydicom, of the disk
             self.failed.add(series_uid, n_instances, problem)
             return False
@@ -180,15 +203,32 @@ class Archive:
         log.info("copied a series of %d instances from the archive", n_instances)
         return True
 
+    @staticmethod
+    def _require_no_crash(series_uid: str, n_instances: int, store: NodeStore) -> None:
+        """Count that a copy begins.
+
+        Raises:
+            ServiceError: it ended the program several times, such as by a lack of memory.
+        """
+        if store.begin_copy(series_uid, n_instances) > MAX_COPY_STARTS:
+            raise ServiceError(
+                f"its copy ended the program {MAX_COPY_STARTS} times", remedy="segment it with `decathlete predict`"
+            )
+
     def _store(self, study_uid: str, series_uid: str, n_instances: int, store: NodeStore) -> None:
         """Store a series when it was received as a whole, since parts of it would be segmented."""
-        datasets = self.client.retrieve_series(study_uid, series_uid, media_types=(("application/dicom", "*"),))
-        if len(datasets) < n_instances:
-            raise ServiceError(
-                f"the archive sent {len(datasets)} of {n_instances} instances", remedy="check the log of the archive"
-            )
-        instances = _limited(self._instances(datasets, study_uid, series_uid), store.room_bytes(self._max_bytes))
-        store.add_instances(instances, now=self._clock())
+        try:
+            datasets = self.client.iter_series(study_uid, series_uid, media_types=(("application/dicom", "*"),))
+            instances = self._limited(self._instances(datasets, study_uid, series_uid), store)
+            with store.staged(instances) as staged:
+                if len(staged) < n_instances:
+                    raise ServiceError(
+                        f"the archive sent {len(staged)} of {n_instances} instances",
+                        remedy="check the log of the archive",
+                    )
+                store.register(staged, now=self._clock())
+        finally:
+            store.end_copy(series_uid)
 
     @staticmethod
     def _instances(datasets: Iterable[Any], study_uid: str, series_uid: str) -> Iterator[Instance]:
@@ -201,21 +241,31 @@ class Archive:
                 origin="web",
             )
 
+    def _limited(self, instances: Iterable[Instance], store: NodeStore) -> Iterator[Instance]:
+        """Yield instances while they arrive, as long as there is room for them.
 
-def _limited(instances: Iterable[Instance], n_bytes: int) -> Iterator[Instance]:
-    """Yield instances as long as there is room for them.
-
-    Raises:
-        ServiceError: they are too large.
-    """
-    for instance in instances:
-        n_bytes -= len(instance.content)
-        if n_bytes < 0:
-            raise ServiceError(
-                "there is no room for it: limit of the stored series, or of the disk",
-                remedy="free disk space, or start the service with a shorter --keep",
-            )
-        yield instance
+        Raises:
+            ServiceError: they are too large.
+            NodeStoppedError: the node ends.
+        """
+        n_staged = 0
+        for instance in instances:
+            if self._should_stop():
+                raise NodeStoppedError
+            n_bytes = len(instance.content)
+            if n_staged + n_bytes > self._image_bytes:  # in memory, it would be at least as large
+                raise ServiceError(
+                    f"it is larger than {format_bytes(self._image_bytes)}",
+                    remedy="start the service with a larger --max-image",
+                    code="E-SERVICE-SIZE",
+                )
+            if not store.make_room(n_bytes, limit_bytes=self._max_bytes, n_staged=n_staged):
+                raise ServiceError(
+                    "there is no room for it: limit of the stored series, or of the disk",
+                    remedy="free disk space, or start the service with a larger --dicom-max-storage",
+                )
+            n_staged += n_bytes
+            yield instance
 
 
 def _encode(dataset: Any) -> bytes:

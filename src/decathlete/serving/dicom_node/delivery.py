@@ -1,8 +1,13 @@
-"""Sends results: by C-STORE to a peer, or by STOW-RS to an archive."""
+"""Sends results: by C-STORE to a peer, or by STOW-RS to an archive.
+
+The answer to a delivery may be lost, so a receiver may already have an object that is sent again. That is a success,
+since the identifier of an object is made of its content.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,9 @@ pynetdicom = lazy_import("pynetdicom")
 _TIMEOUT_S = 60
 _WARNINGS = range(0xB000, 0xC000)
 """Statuses of objects that were stored, with remarks."""
+_DUPLICATE = 0x0111
+"""Status of an object that the receiver has already."""
+_SOP_UID = "00080018"
 
 
 def send_by_store(files: Sequence[Path], peer: Peer, aet: str) -> None:
@@ -46,7 +54,7 @@ def send_by_store(files: Sequence[Path], peer: Peer, aet: str) -> None:
 
 
 def send_by_web(files: Sequence[Path], client: Any) -> None:
-    """Send objects by STOW-RS.
+    """Send objects by STOW-RS. An archive that rejects some of them is asked whether it has them already.
 
     Args:
         client: of the package dicomweb_client.
@@ -54,17 +62,38 @@ def send_by_web(files: Sequence[Path], client: Any) -> None:
     Raises:
         ServiceError: the archive cannot be reached, or does not accept an object.
     """
+    datasets = [pydicom.dcmread(file) for file in files]
     try:
-        answer = client.store_instances([pydicom.dcmread(file) for file in files])
+        answer = client.store_instances(datasets)
+        is_unreadable = not len(answer)  # the client ignores what it cannot parse, such as a type with a charset
+        if (is_unreadable or answer.get("FailedSOPSequence")) and not _has_all(client, datasets, unknown=is_unreadable):
+            raise _not_delivered("the archive does not accept the object")
+    except ServiceError:
+        raise
     except Exception as problem:  # of requests, in many kinds
-        raise _not_delivered(f"the archive does not accept the object ({type(problem).__name__})") from problem
-    if answer.get("FailedSOPSequence"):
-        raise _not_delivered("the archive does not accept the object")
+        status = getattr(getattr(problem, "response", None), "status_code", None)
+        if status != HTTPStatus.CONFLICT or not _has_all(client, datasets, unknown=False):
+            reason = type(problem).__name__ if status is None else f"HTTP status {status}"
+            raise _not_delivered(f"the archive does not accept the object ({reason})") from problem
+
+
+def _has_all(client: Any, datasets: Sequence[Any], *, unknown: bool) -> bool:
+    """Return whether an archive has all of the objects; ``unknown``, if it does not answer."""
+    try:
+        return all(_has(client, dataset) for dataset in datasets)
+    except Exception:  # of requests, in many kinds
+        return unknown
+
+
+def _has(client: Any, dataset: Any) -> bool:
+    uid = str(dataset.SOPInstanceUID)
+    found = client.search_for_instances(dataset.StudyInstanceUID, search_filters={"SOPInstanceUID": uid})
+    return any(uid in entry.get(_SOP_UID, {}).get("Value", []) for entry in found)
 
 
 def _check_status(status: Any, peer: Peer) -> None:
     code = status.get("Status") if status else None
-    if code is None or (code != 0 and code not in _WARNINGS):
+    if code is None or (code not in (0, _DUPLICATE) and code not in _WARNINGS):
         said = "the connection was lost" if code is None else f"status 0x{code:04X}"
         raise _not_delivered(f"{peer.aet} does not accept the object ({said})")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from decathlete.core.files import atomic_path, remove
+from decathlete.core.files import atomic_path, move_synced, remove, temporary_folder, translate_os_error
 from decathlete.serving.dicom_node.node_job import Instance, Origin
 
 
@@ -47,24 +47,47 @@ class StoredInstance:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StagedInstance:
+    """An instance whose file is on the disk, but not among those of its series yet."""
+
+    row: StoredInstance
+    path: Path
+
+
 class InstanceFiles:
-    """A folder of all series; each is a folder of its instances."""
+    """A folder of all series; each is a folder of its instances. Instances that arrive are written beside it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._arriving = folder, folder.with_name("arriving")
+        remove(self._arriving)  # of a killed process
 
     def path(self, file: str) -> Path:
         """Return the path of the file of an instance."""
         return self._folder / file
 
-    def write(self, file: str, content: bytes) -> None:
-        """Write an instance; it is on the disk when this returns.
+    @contextmanager
+    def staged(self, instances: Iterable[Instance]) -> Iterator[tuple[StagedInstance, ...]]:
+        """Write instances while they arrive; what was not moved to its series is removed at the end.
 
         Raises:
             OutputError: the disk cannot be written.
         """
-        with atomic_path(self.path(file)) as partial:
-            partial.write_bytes(content)
+        with translate_os_error("cannot be written", where=self._arriving, remedy="free disk space"):
+            self._arriving.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(self._arriving) as folder:
+            yield tuple(_stage(one, folder / f"{number}.dcm") for number, one in enumerate(instances))
+
+    def move(self, staged: StagedInstance) -> None:
+        """Move an instance to its series; its file is on the disk when this returns.
+
+        Raises:
+            OutputError: the disk cannot be written.
+        """
+        target = self.path(staged.row.file)
+        with translate_os_error("cannot be written", where=target, remedy="free disk space"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            move_synced(staged.path, target)
 
     def remove(self, files: Iterable[str]) -> None:
         """Remove instances, and the folders of series of which none is left."""
@@ -81,6 +104,12 @@ class InstanceFiles:
     def remove_series(self, series_uid: str) -> None:
         """Remove all instances of a series."""
         remove(self._folder / _name(series_uid))
+
+
+def _stage(instance: Instance, path: Path) -> StagedInstance:
+    with atomic_path(path) as partial:
+        partial.write_bytes(instance.content)
+    return StagedInstance(row=StoredInstance.of(instance), path=path)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from decathlete.core.files import temporary_folder
@@ -15,16 +15,23 @@ from decathlete.inference.output.dicom import DicomOptions, require_dicom_packag
 from decathlete.inference.predict import IMAGE_TOO_LARGE, Predictor
 from decathlete.inference.prediction import Prediction
 from decathlete.io.images import read_channels
+from decathlete.io.reading import Reading
 from decathlete.serving.dicom_node.choice import SeriesChoice
 from decathlete.serving.dicom_node.failures import NodeStoppedError
 from decathlete.serving.dicom_node.node import DicomNode
 from decathlete.serving.dicom_node.settings import DicomNodeSettings
+from decathlete.serving.inputs import require_size
 from decathlete.serving.model_cache import ModelCache
 
 
 @contextmanager
-def running_node(settings: DicomNodeSettings | None, models: ModelCache) -> Iterator[DicomNode | None]:
+def running_node(
+    settings: DicomNodeSettings | None, models: ModelCache, *, stopping: threading.Event
+) -> Iterator[DicomNode | None]:
     """Run a DICOM node beside a service, with its first model; ``None``: run none.
+
+    Args:
+        stopping: of the service; ends a computation of the node, too.
 
     Raises:
         OptionError: a rule of ``settings.series`` is not valid, or the port cannot be used.
@@ -33,7 +40,7 @@ def running_node(settings: DicomNodeSettings | None, models: ModelCache) -> Iter
     if settings is None:
         yield None
         return
-    node = make_node(settings, models, next(iter(models.infos)))
+    node = make_node(settings, models, next(iter(models.infos)), stopping=stopping)
     try:
         node.start()
         yield node
@@ -41,8 +48,13 @@ def running_node(settings: DicomNodeSettings | None, models: ModelCache) -> Iter
         node.stop()
 
 
-def make_node(settings: DicomNodeSettings, models: ModelCache, name: str) -> DicomNode:
+def make_node(
+    settings: DicomNodeSettings, models: ModelCache, name: str, *, stopping: threading.Event | None = None
+) -> DicomNode:
     """Return a node that segments with one model of a service.
+
+    Args:
+        stopping: ends a computation; ``None``: an event of its own, which :meth:`DicomNode.stop` sets.
 
     Raises:
         OptionError: a rule of ``settings.series`` is not valid.
@@ -52,9 +64,11 @@ def make_node(settings: DicomNodeSettings, models: ModelCache, name: str) -> Dic
     choice = SeriesChoice.of_model(models.info(name).channels, settings.series)
     with models.use(name) as predictor:
         digests = tuple(use.digest for use in predictor.settings.models)
-    stopping = threading.Event()
-    segment = _ModelSegment(models, name, stopping=stopping, job_seconds=settings.job_seconds)
-    return DicomNode(settings, segment, choice=choice, digests=digests, stopping=stopping)
+    stopping = stopping or threading.Event()
+    segment = _ModelSegment(models, name, stopping=stopping, settings=settings)
+    return DicomNode(
+        settings, segment, choice=choice, digests=digests, stopping=stopping, wait_for_model=segment.wait_for_model
+    )
 
 
 class _ModelSegment:
@@ -62,15 +76,17 @@ class _ModelSegment:
 
     Args:
         stopping: ends a computation.
-        job_seconds: longest computation.
+        settings: with the limits of size and time.
     """
 
-    def __init__(self, models: ModelCache, name: str, *, stopping: threading.Event, job_seconds: float) -> None:
+    def __init__(
+        self, models: ModelCache, name: str, *, stopping: threading.Event, settings: DicomNodeSettings
+    ) -> None:
         self._models, self._name = models, name
-        self._stopping, self._job_seconds = stopping, job_seconds
+        self._stopping, self._settings = stopping, settings
 
     def __call__(self, sources: Sequence[Path], output: Path) -> Sequence[Path]:
-        with self._models.use(self._name) as predictor, temporary_folder(output.parent) as scratch:
+        with self.wait_for_model() as predictor, temporary_folder(output.parent) as scratch:
             prediction = self._predict(sources, predictor, scratch)
             labels, settings, codes = predictor.labels, predictor.settings, predictor.structure_codes
         path = output / f"{len(list(output.iterdir()))}.seg.dcm"
@@ -86,17 +102,29 @@ class _ModelSegment:
         )
         return (path,)
 
+    def wait_for_model(self) -> AbstractContextManager[Predictor]:
+        """Provide the model when nothing else uses it; a thread that has it already does not wait.
+
+        Raises:
+            NodeStoppedError: the node ends before.
+        """
+        return self._models.use(self._name, check=self._check_wanted)
+
+    def _check_wanted(self) -> None:
+        if self._stopping.is_set():
+            raise NodeStoppedError
+
     def _predict(self, sources: Sequence[Path], predictor: Predictor, scratch: Path) -> Prediction:
-        end = time.monotonic() + self._job_seconds
+        end = time.monotonic() + self._settings.job_seconds
+        require_size(sources, limit_bytes=self._settings.image_bytes, reading=Reading())
         with translate_out_of_memory("the image", remedy=IMAGE_TOO_LARGE):
             prepared = predictor.prepare(read_channels(sources))
 
         def check(_share: float) -> None:
-            if self._stopping.is_set():
-                raise NodeStoppedError
+            self._check_wanted()
             if time.monotonic() > end:
                 raise ServiceError(
-                    f"the computation took longer than {self._job_seconds:g} s",
+                    f"the computation took longer than {self._settings.job_seconds:g} s",
                     remedy="start the service with a larger --max-time",
                     code="E-SERVICE-TIME",
                 )

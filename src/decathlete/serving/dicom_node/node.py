@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from decathlete.core.files import TEMPORARY_PREFIX, remove
@@ -40,6 +41,8 @@ class DicomNode:
         choice: of the series that are segmented; others are skipped.
         digests: digests of the model; series with a SEG that names one are skipped.
         stopping: set by :meth:`stop`; ``segment`` may raise :class:`NodeStoppedError` then.
+        wait_for_model: waits until nothing else uses the model, and keeps it for ``segment``; it may raise
+            :class:`NodeStoppedError`, too. The wait is no start of the job: it does not count if the program ends.
         clock: seconds since 1970.
     """
 
@@ -51,12 +54,13 @@ class DicomNode:
         choice: SeriesChoice = SeriesChoice(),
         digests: Sequence[str] = (),
         stopping: threading.Event | None = None,
+        wait_for_model: Callable[[], AbstractContextManager[object]] = nullcontext,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self.store = NodeStore(settings.data, unit=choice.unit, digests=digests)
         self._segment, self._choice, self._clock = segment, choice, clock
-        self._stopping = stopping or threading.Event()
+        self._stopping, self._wait_for_model = stopping or threading.Event(), wait_for_model
         self._receiver = Receiver(settings, self.store, clock=clock) if settings.port is not None else None
         self._archive = (
             Archive(
@@ -65,6 +69,7 @@ class DicomNode:
                 digests=digests,
                 unit=choice.unit,
                 max_bytes=settings.max_bytes,
+                image_bytes=settings.image_bytes,
                 first_wait_s=settings.retry_seconds,
                 should_stop=self._stopping.is_set,
                 clock=clock,
@@ -114,6 +119,8 @@ class DicomNode:
         self._next_poll = now + self.settings.poll_seconds
         try:
             n_copied = self._archive.fetch_new(self.store)
+        except NodeStoppedError:
+            return False
         except Exception as problem:  # of requests, in many kinds; the archive may be back at the next poll
             self._report_archive(describe_failure(problem))
             return False
@@ -151,8 +158,7 @@ class DicomNode:
         try:
             self._send(job, sorted((self.store.job_folder(job) / "results").iterdir()))
         except Exception as problem:  # other results must not wait for this one, whatever is wrong with it
-            reason, wait_s = describe_failure(problem), self._postpone(job)
-            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, reason, wait_s)
+            self._keep_result(job, describe_failure(problem))
             return True
         self.store.finish(job, "sent")
         remove(self.store.job_folder(job))
@@ -178,6 +184,16 @@ class DicomNode:
         wait_s = backoff_seconds(self.settings.retry_seconds, job.attempts + 1)
         self.store.postpone(job, self._clock() + wait_s)
         return wait_s
+
+    def _keep_result(self, job: NodeJob, reason: str) -> None:
+        """Let a result that was not accepted wait, or give it up when it is too old to be kept."""
+        if self._clock() < job.created + self.settings.keep_seconds:
+            wait_s = self._postpone(job)
+            log.warning("job %d: not delivered (%s); sent again in %.0f s", job.number, reason, wait_s)
+            return
+        self.store.finish(job, "failed", f"its result was not accepted: {reason}")
+        remove(self.store.job_folder(job))
+        log.error("job %d: failed, and its result is deleted: it was not accepted (%s)", job.number, reason)
 
     def _report_archive(self, problem: str | None) -> None:
         """Log once that the archive cannot be queried, and once that it can again."""
@@ -215,6 +231,11 @@ class DicomNode:
             log.error("job %d: failed unexpectedly (%s)", job.number, type(problem).__name__)
 
     def _segment_job(self, job: NodeJob) -> None:
+        if not self.store.is_complete(job.unit_uid):
+            reason = "files of its earlier instances were deleted to make room: send all of them again"
+            self.store.finish(job, "failed", reason)
+            log.warning("job %d: failed (%s)", job.number, reason)
+            return
         with linked_files(self.store.files(job.unit_uid), self.store.job_folder(job) / "received") as received:
             try:
                 images = self._choice.choose(sort_series(sorted(received.iterdir())))
@@ -236,11 +257,17 @@ class DicomNode:
         for leftover in (folder / "series", folder / "results", *folder.glob(f"{TEMPORARY_PREFIX}*")):
             remove(leftover)
         (folder / "results").mkdir(parents=True)
+        self.store.reset_starts(job)
+        with self._wait_for_model():
+            self.store.count_start(job)
+            self._segment_each(images, folder)
+        self.store.finish(job, "computed")
+        log.info("job %d: computed", job.number)
+
+    def _segment_each(self, images: Sequence[Sequence[DicomSeries]], folder: Path) -> None:
         for number, image in enumerate(images):
             sources = [stage_series(one, folder / "series" / f"{number}_{c}") for c, one in enumerate(image)]
             self._segment(sources, folder / "results")
-        self.store.finish(job, "computed")
-        log.info("job %d: computed", job.number)
 
     def _send(self, job: NodeJob, files: Sequence[Path]) -> None:
         if job.origin == "web" and self._archive is not None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from decathlete.errors import OutputError
+from decathlete.serving.storage import make_private_folder
 
 _VERSION = 1
 _SCHEMA = f"""
@@ -46,6 +47,14 @@ CREATE INDEX jobs_by_unit ON jobs (unit_uid);
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+_ADDED = """
+CREATE TABLE IF NOT EXISTS copies (
+    series_uid TEXT NOT NULL,
+    n_instances INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    PRIMARY KEY (series_uid, n_instances)
+);
+"""
 _BUSY_S = 30.0
 
 
@@ -55,8 +64,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
     Raises:
         OutputError: the database was made by another version of Decathlete.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)  # an existing folder; the images in it are of patients
+    make_private_folder(folder)
     path = folder / "node.sqlite"
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_BUSY_S)
     database.row_factory = sqlite3.Row
@@ -64,6 +72,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
         for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             database.execute(f"PRAGMA {setting}")
         _check_version(database, path)
+        database.executescript(_ADDED)
     except BaseException:
         database.close()
         raise

@@ -1,6 +1,8 @@
 """Instances and jobs of a DICOM node in SQLite and files; every change is on the disk when a method returns.
 
-A job belongs to a *unit*: a series, or a study whose series are the channels of a model.
+A job belongs to a *unit*: a series, or a study whose series are the channels of a model. To make room, the files of
+finished units are deleted; their instances stay in the database, so that copies of them start no second job. Such an
+instance has an empty ``file``, until a copy of it arrives.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple
 from pathlib import Path
 
 from decathlete.core.files import remove
 from decathlete.serving.dicom_node.choice import Unit
-from decathlete.serving.dicom_node.instance_files import InstanceFiles, StoredInstance
+from decathlete.serving.dicom_node.instance_files import InstanceFiles, StagedInstance, StoredInstance
 from decathlete.serving.dicom_node.node_database import open_database, transaction
 from decathlete.serving.dicom_node.node_job import Instance, NodeJob, NodeJobState
 
@@ -56,27 +59,52 @@ class NodeStore:
         Raises:
             OutputError: the disk cannot be written.
         """
-        new: list[StoredInstance] = []
+        with self.staged(instances) as staged:
+            return self.register(staged, now=now)
+
+    def staged(self, instances: Iterable[Instance]) -> AbstractContextManager[tuple[StagedInstance, ...]]:
+        """Write instances while they arrive, for :meth:`register`; other threads do not wait meanwhile.
+
+        Raises:
+            OutputError: the disk cannot be written.
+        """
+        return self._files.staged(instances)
+
+    def register(self, staged: Iterable[StagedInstance], *, now: float) -> int:
+        """Make all instances part of the store as :meth:`add_instances` does, or none after an error."""
+        moved: list[str] = []
+        replaced: list[str] = []
+        n_new = 0
         with self._lock:
             try:
-                for instance in instances:
-                    row = StoredInstance.of(instance)
-                    if self._is_stored(row):
-                        self._note_copy(row, now)
-                    else:
-                        new.append(row)
-                        self._files.write(row.file, instance.content)
                 with transaction(self._database):
-                    replaced = [file for row in new for file in self._insert(row, now)]
+                    for one in staged:
+                        file = self._file_of(one.row)
+                        if not file:
+                            moved.append(one.row.file)
+                            self._files.move(one)
+                        if file is None:
+                            n_new += 1
+                            replaced += self._insert(one.row, now)
+                        else:
+                            self._note_copy(one.row, now, is_restored=not file)
             except BaseException:
-                self._files.remove(row.file for row in new)
+                self._files.remove(moved)
                 raise
             self._files.remove(replaced)
-        return len(new)
+        return n_new
 
     def count_instances(self, series_uid: str) -> int:
-        """Return the number of stored instances of a series."""
-        return int(self._rows("SELECT COUNT(*) AS n FROM instances WHERE series_uid = ?", series_uid)[0]["n"])
+        """Return the number of stored instances of a series, with those whose files a finished job does not need."""
+        return int(
+            self._rows(
+                "SELECT COUNT(*) AS n FROM instances WHERE series_uid = ? AND (file != '' OR (SELECT state FROM jobs "
+                f"WHERE unit_uid = instances.{self._unit} AND models = ? ORDER BY last_instance DESC, number DESC "
+                "LIMIT 1) IN ('sent', 'skipped'))",
+                series_uid,
+                self._models,
+            )[0]["n"]
+        )
 
     def studies_of_archive(self) -> frozenset[str]:
         """Return the studies with instances that were copied from the archive."""
@@ -87,15 +115,60 @@ class NodeStore:
         """Return the size of all instances."""
         return int(self._rows("SELECT COALESCE(SUM(n_bytes), 0) AS n FROM instances")[0]["n"])
 
-    def room_bytes(self, limit_bytes: int) -> int:
-        """Return how many more bytes can be stored: within a limit, and so that some of the disk stays free."""
-        free = shutil.disk_usage(self.folder).free - _LEAST_FREE_BYTES
-        return min(free, limit_bytes - self.stored_bytes())
+    def make_room(self, n_bytes: int, *, limit_bytes: int, n_staged: int = 0) -> bool:
+        """Delete files of finished units, the oldest first, until more bytes can be stored; return whether they can.
+
+        Args:
+            limit_bytes: greatest size of all instances. Some of the disk also stays free.
+            n_staged: size of instances that were written, but not registered yet.
+        """
+        while (
+            self.stored_bytes() + n_staged + n_bytes > limit_bytes
+            or shutil.disk_usage(self.folder).free - _LEAST_FREE_BYTES < n_bytes
+        ):
+            if not self._delete_oldest_files():
+                return False
+        return True
+
+    def _delete_oldest_files(self) -> bool:
+        """Delete the files of the unit that is finished and was received first; return whether there was one."""
+        with self._lock:
+            units = self._rows(
+                f"SELECT {self._unit} AS uid FROM instances WHERE {self._unit} NOT IN "
+                "(SELECT unit_uid FROM jobs WHERE state NOT IN ('sent', 'skipped')) "
+                f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(number) <= "
+                f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?) "
+                "ORDER BY MAX(received) LIMIT 1",
+                self._models,
+            )
+            if not units:
+                return False
+            uid = units[0]["uid"]
+            rows = self._rows(f"SELECT file FROM instances WHERE {self._unit} = ? AND file != ''", uid)
+            self._execute(f"UPDATE instances SET file = '', n_bytes = 0 WHERE {self._unit} = ?", uid)
+            self._files.remove(row["file"] for row in rows)
+        return True
 
     def files(self, unit_uid: str) -> tuple[Path, ...]:
         """Return the files of a unit."""
-        rows = self._rows(f"SELECT file FROM instances WHERE {self._unit} = ? ORDER BY file", unit_uid)
-        return tuple(self._files.path(row["file"]) for row in rows)
+        statement = f"SELECT file FROM instances WHERE {self._unit} = ? AND file != '' ORDER BY file"
+        return tuple(self._files.path(row["file"]) for row in self._rows(statement, unit_uid))
+
+    def is_complete(self, unit_uid: str) -> bool:
+        """Return whether the files of all instances of a unit are there, so none was deleted to make room."""
+        return not self._rows(f"SELECT 1 FROM instances WHERE {self._unit} = ? AND file = '' LIMIT 1", unit_uid)
+
+    def begin_copy(self, series_uid: str, n_instances: int) -> int:
+        """Count that the copy of a series begins; return how many began that did not end."""
+        statement = (
+            "INSERT INTO copies VALUES (?, ?, 1) "
+            "ON CONFLICT (series_uid, n_instances) DO UPDATE SET starts = starts + 1 RETURNING starts"
+        )
+        return int(self._rows(statement, series_uid, n_instances)[0]["starts"])
+
+    def end_copy(self, series_uid: str) -> None:
+        """Record that the copy of a series ended: it is stored, or failed with an error."""
+        self._execute("DELETE FROM copies WHERE series_uid = ?", series_uid)
 
     def content_of(self, unit_uid: str) -> str:
         """Return the digest of the models and of the instances of a unit that are stored now."""
@@ -119,7 +192,7 @@ class NodeStore:
             self._queue_again(quiet_since, waiting)
             quiet = self._rows(
                 f"SELECT {self._unit} AS uid, MAX(origin) AS origin, MAX(number) AS last FROM instances "
-                f"GROUP BY {self._unit} HAVING MAX(received) <= ? AND last > COALESCE("
+                f"GROUP BY {self._unit} HAVING MAX(file) != '' AND MAX(received) <= ? AND last > COALESCE("
                 f"(SELECT MAX(last_instance) FROM jobs WHERE unit_uid = {self._unit} AND models = ?), 0)",
                 quiet_since,
                 self._models,
@@ -154,6 +227,10 @@ class NodeStore:
     def count_start(self, job: NodeJob) -> None:
         """Count that the computation of a job begins."""
         self._execute("UPDATE jobs SET starts = starts + 1 WHERE number = ?", job.number)
+
+    def reset_starts(self, job: NodeJob) -> None:
+        """Forget the starts that were counted since ``job`` was read."""
+        self._execute("UPDATE jobs SET starts = ? WHERE number = ?", job.starts, job.number)
 
     def claim_sources(self, job: NodeJob, sources: Sequence[Path]) -> int | None:
         """Record which stored files a job segments; return the number of a job that segmented the same ones, if any."""
@@ -215,11 +292,15 @@ class NodeStore:
             remove(self.job_folder(job))
             self._execute("DELETE FROM jobs WHERE number = ?", job.number)
 
-    def _is_stored(self, row: StoredInstance) -> bool:
-        stored = self._rows("SELECT 1 FROM instances WHERE sop_uid = ? AND digest = ?", row.sop_uid, row.digest)
-        return bool(stored)
+    def _file_of(self, row: StoredInstance) -> str | None:
+        """Return the file of an instance with the same content, empty if it was deleted; ``None``: there is none."""
+        stored = self._rows("SELECT file FROM instances WHERE sop_uid = ? AND digest = ?", row.sop_uid, row.digest)
+        return str(stored[0]["file"]) if stored else None
 
-    def _note_copy(self, row: StoredInstance, now: float) -> None:
+    def _note_copy(self, row: StoredInstance, now: float, *, is_restored: bool) -> None:
+        if is_restored:
+            statement = "UPDATE instances SET file = ?, n_bytes = ?, received = ? WHERE sop_uid = ?"
+            self._execute(statement, row.file, row.n_bytes, now, row.sop_uid)
         uid = row.series_uid if self._unit == "series_uid" else row.study_uid
         statement = "UPDATE jobs SET received_again = ? WHERE state = 'failed' AND unit_uid = ? AND models = ?"
         self._execute(statement, now, uid, self._models)
@@ -239,7 +320,7 @@ class NodeStore:
             "(sop_uid, series_uid, study_uid, digest, file, n_bytes, origin, received) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*astuple(row), now),
         )
-        return [one["file"] for one in old if one["file"] != row.file]
+        return [one["file"] for one in old if one["file"] not in ("", row.file)]
 
     def _units_of(self, series_uid: str) -> list[str]:
         rows = self._rows(f"SELECT DISTINCT {self._unit} AS uid FROM instances WHERE series_uid = ?", series_uid)

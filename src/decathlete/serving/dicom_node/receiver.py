@@ -119,7 +119,7 @@ class Receiver:
         except Exception as problem:  # pydicom raises anything for what is not DICOM
             log.warning("an instance could not be read (%s) and was rejected", type(problem).__name__)
             return _NOT_UNDERSTOOD
-        if len(instance.content) > self._store.room_bytes(self._settings.max_bytes):
+        if not self._store.make_room(len(instance.content), limit_bytes=self._settings.max_bytes):
             log.error("an instance was rejected: there is no room for it (limit of the stored series, or of the disk)")
             return _NO_RESOURCES
         with self._lock:

@@ -59,6 +59,7 @@ class DicomNodeSettings:
         job_seconds: longest computation of one job.
         keep_seconds: age at which series and results are deleted.
         max_bytes: greatest size of all stored series.
+        image_bytes: greatest size of an image in memory.
     """
 
     data: Path
@@ -76,6 +77,7 @@ class DicomNodeSettings:
     job_seconds: float = 3600.0
     keep_seconds: float = 7 * 86400.0
     max_bytes: int = 50 * 10**9
+    image_bytes: int = 8 * 10**9
 
     def __post_init__(self) -> None:
         if self.port is None and self.dicomweb is None:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from decathlete.errors import ArchiveError, DecathleteError, ImageError, InsufficientMemoryError, printable
+from decathlete.serving.http.uploads import has_unread_body
 from decathlete.serving.private_log import log_unexpected
 from decathlete.serving.service import Service
 from decathlete.serving.worker import describe_error
@@ -31,6 +32,7 @@ _STATUS_OF_CODE = {
     "E-SERVICE-NOT-OFFERED": 501,
     "E-IMAGE-FORMAT": 415,
     "E-DISK-FULL": 507,
+    "E-OUTPUT-DICOM": 422,  # the series lacks what a DICOM object must refer to
 }
 _STATUS_OF_CLASS: Mapping[type[DecathleteError], int] = {
     ImageError: 422,
@@ -57,19 +59,20 @@ def error_response(
     return JSONResponse(content, status, headers=dict(_HEADERS.get(status, {}) | dict(headers or {})))
 
 
-def answer_error(problem: Exception, service: Service) -> JSONResponse:
+def answer_error(problem: Exception, service: Service, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the answer to a request that failed. Unexpected errors are logged, and their text stays here."""
     error = describe_error(problem, service.storage.root)
     status = status_of(problem) if isinstance(problem, DecathleteError) else 413 if error.code == "E-MEMORY" else 500
     service.metrics.rejected.labels(error.code).inc()
-    return error_response(status, error.code, error.message, error.remedy)
+    return error_response(status, error.code, error.message, error.remedy, headers=headers)
 
 
 def add_error_handlers(app: FastAPI, service: Service) -> None:
     """Answer every error of a route as JSON."""
 
-    async def known(_request: Request, problem: Exception) -> JSONResponse:
-        return answer_error(problem, service)
+    async def known(request: Request, problem: Exception) -> JSONResponse:
+        headers = {"Connection": "close"} if has_unread_body(request) else None
+        return answer_error(problem, service, headers=headers)
 
     async def invalid(_request: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, RequestValidationError)  # for the type checker

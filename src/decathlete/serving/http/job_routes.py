@@ -17,12 +17,13 @@ from starlette.concurrency import run_in_threadpool
 
 from decathlete.errors import ServiceError
 from decathlete.serving.http.dependencies import AppService
+from decathlete.serving.http.threads import run_for_image
 from decathlete.serving.http.uploads import receive_files, submit, upload_folder
 from decathlete.serving.jobs import JobError, JobState
 from decathlete.serving.report import make_report
 from decathlete.serving.results import RESULT_FORMATS
 from decathlete.serving.service import Service
-from decathlete.serving.viewing import input_as_nifti
+from decathlete.serving.viewing import find_input, make_input
 
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Id of the job.")]
 
@@ -109,10 +110,11 @@ async def create_job(
     """
     async with upload_folder(request, service) as folder:
         service.models.info(model)
-        service.check_room()
+        await run_in_threadpool(service.check_room)
         files = await receive_files(request, service, folder, name=unquote(x_file_name or file_name))
         job = await submit(service, files, folder, model=model)
-    return AcceptedJob(id=job.id, state=job.state, position=max(1, service.store.position(job)))
+        position = await run_in_threadpool(service.store.position, job)
+    return AcceptedJob(id=job.id, state=job.state, position=max(1, position))
 
 
 @router.get("/{job_id}")
@@ -139,23 +141,28 @@ def delete_job(job_id: JobId, service: AppService) -> JobStatus:
 
 
 @router.get("/{job_id}/input", response_class=FileResponse)
-def get_input(
+async def get_input(
     job_id: JobId, service: AppService, channel: Annotated[int, Query(ge=0, description="Number of the channel.")] = 0
 ) -> FileResponse:
     """Return one channel of the image as NIfTI, for viewers."""
-    return _file(input_as_nifti(service, job_id, channel), "application/gzip", "image.nii.gz")
+    path = await run_in_threadpool(find_input, service, job_id, channel)
+    if path is None:
+        path = await run_for_image(service, make_input, service, job_id, channel)
+    return await run_in_threadpool(_file, path, "application/gzip", "image.nii.gz")
 
 
 @router.get("/{job_id}/result", response_class=FileResponse)
-def get_result(
+async def get_result(
     job_id: JobId,
     service: AppService,
     format: Annotated[str, Query(description=f"One of {', '.join(RESULT_FORMATS)}.")] = "nifti",
 ) -> FileResponse:
     """Return the segmentation of a finished job."""
-    path = service.result(job_id, format)
+    path = await run_in_threadpool(service.find_result, job_id, format)
+    if path is None:
+        path = await run_for_image(service, service.result, job_id, format)
     chosen = RESULT_FORMATS[format]
-    return _file(path, chosen.media_type, chosen.file_name)
+    return await run_in_threadpool(_file, path, chosen.media_type, chosen.file_name)
 
 
 @router.get("/{job_id}/report", response_class=HTMLResponse)

@@ -47,7 +47,7 @@ def serve(
     """
     with locked_folder(settings.data), _listen(settings) as listener, private_logging(), ExitStack() as stack:
         service = Service(settings)
-        service.node = stack.enter_context(running_node(dicom_node, service.models))
+        service.node = stack.enter_context(running_node(dicom_node, service.models, stopping=service.stopping))
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
@@ -94,7 +94,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Tell the service before uvicorn waits for open connections."""
+        """Tell the service and its DICOM node before uvicorn waits for open connections."""
         self._service.stopping.set()
         super().handle_exit(sig, frame)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from fastapi.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
+from decathlete.serving.http.threads import run_to_end
+
 
 class TemporaryFileResponse(FileResponse):
     """A file that is deleted when it was sent, and also when its receiver has gone before.
@@ -26,4 +28,4 @@ class TemporaryFileResponse(FileResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._delete()
+            await run_to_end(self._delete)

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from decathlete.core.files import translate_os_error
 from decathlete.core.sizes import format_bytes, require_disk_space
 from decathlete.errors import DecathleteError, ServiceError
+from decathlete.serving.http.threads import closed_in_thread
 from decathlete.serving.inputs import MAX_FILES, ReceivedFile
 from decathlete.serving.jobs import Job
 from decathlete.serving.service import Service
@@ -26,6 +27,8 @@ PIECE_BYTES = 1 << 20
 """Bytes that are collected before they are written."""
 
 _DRAINED_BYTES = 16 << 20
+_DRAIN_S = 5.0
+_TOO_SLOW = "E-SERVICE-TIME"
 _MAX_HEADER_BYTES = 4096
 _MAX_FIELD_BYTES = 1 << 18
 _MAX_FIELDS = 100
@@ -189,10 +192,11 @@ async def upload_folder(request: Request, service: Service) -> AsyncIterator[Pat
         ServiceError: too many uploads are under way.
     """
     try:
-        with service.uploads, service.storage.upload_folder() as folder:
-            yield folder
-    except Exception:
-        await drain(request)
+        with service.uploads:
+            async with closed_in_thread() as stack:
+                yield await run_in_threadpool(stack.enter_context, service.storage.upload_folder())
+    except Exception as problem:
+        await drain(request, problem)
         raise
 
 
@@ -255,18 +259,35 @@ async def _receive_checked(request: Request, service: Service, folder: Path, rec
         raise ServiceError(
             f"the upload took longer than {limits.upload_seconds:g} s",
             remedy="use a faster connection",
-            code="E-SERVICE-TIME",
+            code=_TOO_SLOW,
         ) from None
 
 
-async def drain(request: Request) -> None:
-    """Read some of a body that was rejected: most clients read the answer only after they have sent everything."""
+async def drain(request: Request, problem: Exception) -> None:
+    """Read some of a body that was rejected: most clients read the answer only after they have sent everything.
+
+    The connection is closed after the answer if a part of the body is left, see :func:`has_unread_body`.
+
+    Args:
+        problem: why it was rejected; a sender that was too slow before is not waited for.
+    """
+    request.state.has_unread_body = True
+    if isinstance(problem, ServiceError) and problem.code == _TOO_SLOW:
+        return
     n_bytes = 0
-    with suppress(ClientDisconnect, RuntimeError, DecathleteError):  # gone; read whole already; or still too large
-        async for data in request.stream():
-            n_bytes += len(data)
-            if n_bytes > _DRAINED_BYTES:
-                return
+    with suppress(ClientDisconnect, DecathleteError, TimeoutError):  # gone; still too large; or slow
+        async with asyncio.timeout(_DRAIN_S):
+            with suppress(RuntimeError):  # read whole already
+                async for data in request.stream():
+                    n_bytes += len(data)
+                    if n_bytes > _DRAINED_BYTES:
+                        return
+        request.state.has_unread_body = False
+
+
+def has_unread_body(request: Request) -> bool:
+    """Return whether a part of the body of a rejected request was not read."""
+    return bool(getattr(request.state, "has_unread_body", False))
 
 
 async def _receive(request: Request, service: Service, receiver: Receiver) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decathlete.core.documents import read_json
-from decathlete.core.files import atomic_path, file_digest, remove, write_json
+from decathlete.core.files import atomic_path, file_digest, remove, remove_partials, translate_os_error, write_json
 from decathlete.core.geometry import Geometry
 from decathlete.core.memory import translate_out_of_memory
 from decathlete.errors import ImageError, ServiceError
@@ -29,7 +29,8 @@ from decathlete.io.format_lookup import suffix_of
 from decathlete.io.images import read_channels, read_grid, read_label, write_image, write_label
 from decathlete.io.reading import Reading
 from decathlete.serving.inputs import ReceivedFile, require_size
-from decathlete.serving.monai_label.image_sources import FolderImages, ImageSource, unknown_image
+from decathlete.serving.monai_label.image_sources import ImageSource, SingleFiles, unknown_image
+from decathlete.serving.storage import make_private_folder
 
 FINAL = "final"
 """Tag of corrected label maps, unless the viewer names another one."""
@@ -62,10 +63,14 @@ class Datastore:
         reading: Reading,
     ) -> None:
         self._images, self._labels = root / "images", root / "labels"
-        self._added = FolderImages(self._images)
+        self._added = SingleFiles(self._images)
         self._source = source
         self._image_bytes, self._image_lock, self._reading = image_bytes, image_lock, reading
         self._lock = threading.Lock()  # of changes
+        with translate_os_error("cannot be written", where=root, remedy="use a --data folder of the same user"):
+            make_private_folder(root)
+        for folder in (self._images, *self._labels.glob("*/")):
+            remove_partials(folder)
 
     def ids(self) -> list[str]:
         """Return the ids of all images."""
@@ -161,8 +166,8 @@ class Datastore:
         with self._image_lock, translate_out_of_memory("the label map", remedy=IMAGE_TOO_LARGE):
             label, geometry = _read_sent(file, geometry, self._reading)
             with self._lock:
+                write_json(_record_path(target), record)  # before the label map: a kill between leaves no label map
                 write_label(target, label, geometry)
-                write_json(target.with_name(f"{image_id}.json"), record)
         return image_id
 
     def label_path(self, image_id: str, tag: str) -> Path:
@@ -181,12 +186,13 @@ class Datastore:
         return path
 
     def label_record(self, image_id: str, tag: str) -> dict[str, Any]:
-        """Return what was stored beside a label map.
+        """Return what was stored beside a label map; nothing, if earlier versions were killed before they did.
 
         Raises:
-            ServiceError: there is none.
+            ServiceError: there is no such label map.
         """
-        record: dict[str, Any] = read_json(self.label_path(image_id, tag).with_name(f"{image_id}.json"))
+        path = _record_path(self.label_path(image_id, tag))
+        record: dict[str, Any] = read_json(path) if path.is_file() else {}
         return record
 
     def remove_label(self, image_id: str, tag: str) -> None:
@@ -236,7 +242,7 @@ class Datastore:
     def _remove_label(self, image_id: str, tag: str) -> None:
         path = self._label_path(image_id, tag)
         remove(path)
-        remove(path.with_name(f"{image_id}.json"))
+        remove(_record_path(path))
 
     def _paths(self, image_id: str, folder: Path) -> list[Path]:
         """Copy an image into ``folder``; return a file, or a DICOM folder, for each channel."""
@@ -249,6 +255,10 @@ class Datastore:
             file.path.rename(name)
             paths[name if name.parent == copied else name.parent] = None
         return sorted(paths)
+
+
+def _record_path(label: Path) -> Path:
+    return label.with_name(f"{label.name.removesuffix(_LABEL_SUFFIX)}.json")
 
 
 def _read_sent(file: ReceivedFile, image: Geometry, reading: Reading) -> tuple[NDArray[Any], Geometry]:

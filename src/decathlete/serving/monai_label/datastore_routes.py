@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -14,6 +13,7 @@ from decathlete.core.documents import parse_json
 from decathlete.errors import ServiceError
 from decathlete.serving.http.dependencies import AppService
 from decathlete.serving.http.temporary_file import TemporaryFileResponse
+from decathlete.serving.http.threads import closed_in_thread, run_for_image
 from decathlete.serving.http.uploads import Form, receive_form, upload_folder
 from decathlete.serving.inputs import ReceivedFile
 from decathlete.serving.monai_label.datastore import FINAL
@@ -59,11 +59,11 @@ def delete_image(id: ImageId, datastore: AppDatastore) -> dict[str, str]:
 
 @router.get("/image", response_class=FileResponse)
 @router.head("/image", response_class=FileResponse, include_in_schema=False)
-def get_image(image: ImageId, service: AppService, datastore: AppDatastore) -> Response:
+async def get_image(image: ImageId, service: AppService, datastore: AppDatastore) -> Response:
     """Return an image as NIfTI."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(service.storage.upload_folder())
-        path = datastore.write_image(image, folder)
+    async with closed_in_thread() as stack:
+        folder = await run_in_threadpool(stack.enter_context, service.storage.upload_folder())
+        path = await run_for_image(service, datastore.write_image, image, folder)
         delete = stack.pop_all().close
     return TemporaryFileResponse(path, media_type=None, name=f"{image}.nii.gz", delete=delete)
 
@@ -85,7 +85,7 @@ async def put_label(
         form = await receive_form(request, service, folder)
         record = {"image": image, "tag": tag or FINAL, "saved": int(time.time()), **_label_info(form)}
         file = _file_of(form, "label")
-        label = await run_in_threadpool(datastore.save_label, image, tag or FINAL, file, folder, record)
+        label = await run_for_image(service, datastore.save_label, image, tag or FINAL, file, folder, record)
     return {"image": image, "label": label}
 
 

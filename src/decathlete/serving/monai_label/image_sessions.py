@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from decathlete.core.documents import read_json
-from decathlete.core.files import move_synced, remove, write_json
+from decathlete.core.files import move_synced, remove, translate_os_error, write_json
 from decathlete.errors import DecathleteError, ServiceError
 from decathlete.io.format_lookup import suffix_of
 from decathlete.serving.inputs import ReceivedFile
+from decathlete.serving.storage import make_private_folder
 
 DEFAULT_SECONDS = 3600
 """How long a session lives after its last use, unless the viewer asks for another time."""
@@ -37,6 +38,8 @@ class ImageSessions:
 
     def __init__(self, root: Path, *, longest_seconds: float, clock: Callable[[], float] = time.time) -> None:
         self._root, self._longest, self._clock = root, longest_seconds, clock
+        with translate_os_error("cannot be written", where=root, remedy="use a --data folder of the same user"):
+            make_private_folder(root)
 
     def add(self, files: Sequence[ReceivedFile], folder: Path, *, seconds: int = 0) -> dict[str, Any]:
         """Keep the files of one image; return the description of the new session.
@@ -68,7 +71,6 @@ class ImageSessions:
             "expiry": int(min(seconds if seconds > 0 else DEFAULT_SECONDS, self._longest)),
         }
         write_json(whole / _RECORD, record)
-        self._root.mkdir(parents=True, exist_ok=True)
         move_synced(whole, self._root / session_id)
         return record
 
@@ -120,7 +122,7 @@ class ImageSessions:
 
     def remove_expired(self) -> None:
         """Delete the sessions that were not used for longer than their time."""
-        for folder in self._root.iterdir() if self._root.is_dir() else ():
+        for folder in self._root.iterdir():
             record = self._read(folder.name)
             if record is None or record["last_access_ts"] + record["expiry"] <= self._clock():
                 remove(folder)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from decathlete.core.extras import import_optional
+from decathlete.core.files import TEMPORARY_PREFIX
 from decathlete.core.sizes import format_bytes
 from decathlete.errors import ImageError, ServiceError
-from decathlete.io.image_files import find_inputs
+from decathlete.io.image_files import find_inputs, strip_suffix
 from decathlete.serving.inputs import ReceivedFile
 
 _LISTING_S = 10.0
@@ -109,6 +110,14 @@ class FolderImages:
             if problem.code == "E-IMAGE-NOT-FOUND":  # the folder is empty
                 return {}
             raise
+
+
+class SingleFiles(FolderImages):
+    """Images that are one file each: its name without suffix is the id, also if it ends as that of a channel does."""
+
+    def _list(self) -> dict[str, tuple[Path, ...]]:
+        files = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+        return {strip_suffix(path.name): (path,) for path in files if not path.name.startswith(TEMPORARY_PREFIX)}
 
 
 class DicomWebImages:

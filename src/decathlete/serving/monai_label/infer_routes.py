@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from decathlete.errors import ServiceError
 from decathlete.serving.http.dependencies import AppService
 from decathlete.serving.http.temporary_file import TemporaryFileResponse
+from decathlete.serving.http.threads import closed_in_thread, run_for_image
 from decathlete.serving.http.uploads import Form, drain, receive_form, submit
 from decathlete.serving.inputs import ReceivedFile
 from decathlete.serving.monai_label.answers import (
@@ -52,8 +53,8 @@ async def infer(
 ) -> Response:
     """Segment an image of the datastore, of a session, or of the field `file`, and wait for the result."""
     began = time.monotonic()
-    with ExitStack() as stack:
-        folder = stack.enter_context(service.storage.upload_folder())
+    async with closed_in_thread() as stack:
+        folder = await run_in_threadpool(stack.enter_context, service.storage.upload_folder())
         form, params = await _receive(request, service, model, folder)
         files = await run_in_threadpool(_find_files, form, image, session_id, folder, datastore, sessions)
         job = await submit(service, files, folder, model=model)
@@ -67,7 +68,7 @@ async def infer(
             status=status,
             seconds=time.monotonic() - began,
         )
-        return await run_in_threadpool(_respond, service, job.id, answer, params, output, folder, stack)
+        return await run_for_image(service, _respond, service, job.id, answer, params, output, folder, stack)
 
 
 async def _receive(request: Request, service: Service, model: str, folder: Path) -> tuple[Form, InferParams]:
@@ -79,11 +80,11 @@ async def _receive(request: Request, service: Service, model: str, folder: Path)
     try:
         with service.uploads:
             service.models.info(model)
-            service.check_room()
+            await run_in_threadpool(service.check_room)
             form = await receive_form(request, service, folder)
             return form, InferParams.parse(form.fields.get("params", ""))
-    except Exception:
-        await drain(request)
+    except Exception as problem:
+        await drain(request, problem)
         raise
 
 

@@ -202,11 +202,11 @@ def read_bytes(content: bytes) -> Image:
     with scratch_folder() as folder, _named_by_input():
         path = folder / f"image{suffix}"
         path.write_bytes(content)
-        if suffix != ".zip":
-            _require_size(path)
-            return read_image(path)
-        unpack_zip(path, folder / "series", limit_bytes=UNPACKED_BYTES)
-        return read_image(_series_folder(folder / "series"))
+        if suffix == ".zip":
+            unpack_zip(path, folder / "series", limit_bytes=UNPACKED_BYTES)
+            path = _series_folder(folder / "series")
+        _require_size(path)
+        return read_image(path)
 
 
 def _require_size(path: Path) -> None:

@@ -20,8 +20,8 @@ from typing import Any, Literal
 from decathlete.core.files import read_text
 from decathlete.core.scratch import scratch_folder
 from decathlete.errors import ModelError, OptionError, TritonError
-from decathlete.export.exporters.triton import CONFIG_FILE
 from decathlete.export.triton_config import parse_config
+from decathlete.export.triton_versions import CONFIG_FILE
 from decathlete.serving.triton.backend_folder import python_library_folder, write_backends
 from decathlete.serving.triton.installed_server import ServerInstallation, find_server
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.config import IGNORE
 
 from decathlete.core.labels import LabelClass, LabelSet, Region
 from decathlete.errors import MissingPackageError, OutputError
@@ -76,6 +77,26 @@ def test_every_orientation_comes_back(orientation: str, step: float, kind: str, 
     in_stored_order = label if np.array_equal(stored, voxels) else label[::-1]
     write(tmp_path / "r.dcm", kind, in_stored_order, source)
     check(tmp_path / "r.dcm", source, in_stored_order)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_de_identifier_deleted_or_replaced_is_empty(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deleted = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "StudyTime", "ReferringPhysicianName")
+    replaced = {"PatientSex": "U", "PatientBirthDate": "19700000", "StudyDate": "ANON"}
+    source = write_series(tmp_path / "s", np.zeros(SHAPE, np.int16))
+    for path in source.iterdir():
+        slice_ = pydicom.dcmread(path)
+        for name in deleted:
+            delattr(slice_, name)
+        for name, value in replaced.items():
+            slice_[name] = pydicom.DataElement(name, slice_[name].VR, value, validation_mode=IGNORE)
+        slice_.save_as(path)
+    made = write(tmp_path / "r.dcm", kind, make_label(), source)
+    assert {str(made[name].value or "") for name in (*deleted, *replaced)} == {""}
+    assert all(name in caplog.text for name in replaced)
+    check(tmp_path / "r.dcm", source, make_label())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -133,9 +133,6 @@ def _concept(code: Code) -> Any:
 def _complete(segmentation: Any, segmented: Segmented) -> None:
     """Refer to every slice of the series, also to those without a voxel, and store names as Unicode."""
     segmentation.SpecificCharacterSet = "ISO_IR 192"
-    for name in ("PatientBirthDate", "PatientSex", "PatientID", "PatientName"):
-        if name not in segmentation:
-            setattr(segmentation, name, "")
     segmentation.ReferencedSeriesSequence = [_referenced_series(segmented.source)]
 
 

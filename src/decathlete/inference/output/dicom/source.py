@@ -18,7 +18,10 @@ pydicom = lazy_import("pydicom")
 _IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 REMEDY = "predict with --format nifti, or export the series again with all identifiers"
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+_SEXES = ("M", "F", "O")
 _STUDY = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,8 @@ class SourceSeries:
     """Headers of a series.
 
     Attributes:
-        datasets: of the slices in the order of the array's first axis; of a multi-frame file: its one header.
+        datasets: of the slices in the order of the array's first axis; of a multi-frame file: its one header. The
+            first one has all attributes of patient and study that an object needs, some of them empty.
         frames: number of the frame in its file for each place along the first axis, from 0.
         origins: position of the first voxel of each frame, LPS mm.
     """
@@ -66,6 +70,7 @@ def read_source_series(path: Path, *, spacing: Triple | None = None) -> SourceSe
     paths = list(dict.fromkeys(frame.path for frame in frames))
     datasets = tuple(_read_header(file) for file in paths)
     _require_identifiers(datasets, path)
+    _complete_patient_and_study(datasets[0])
     assert first.cosines is not None  # for the type checker: checked above
     return SourceSeries(
         path=path,
@@ -78,9 +83,9 @@ def read_source_series(path: Path, *, spacing: Triple | None = None) -> SourceSe
 
 
 def copy_patient_and_study(source: Any, target: Any) -> None:
-    """Copy what identifies patient and study; what the source lacks is empty, as the standard has it."""
+    """Copy what identifies patient and study from the first header of a series."""
     for name in (*_PATIENT, *_STUDY):
-        setattr(target, name, source.get(name) or "")
+        setattr(target, name, source[name].value)
 
 
 def unusable_source(path: Path, problem: str) -> OutputError:
@@ -89,16 +94,40 @@ def unusable_source(path: Path, problem: str) -> OutputError:
 
 
 def _read_header(path: Path) -> Any:
-    log = logging.getLogger("pydicom")
-    before = log.level
-    log.setLevel(logging.ERROR)  # it warns about values of the source that are too long
+    of_pydicom = logging.getLogger("pydicom")
+    before = of_pydicom.level
+    of_pydicom.setLevel(logging.ERROR)  # it warns about values of the source that are too long
     try:
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
         for element in dataset:  # now, so that a damaged value is an error of reading
             _ = element.value
     finally:
-        log.setLevel(before)
+        of_pydicom.setLevel(before)
     return dataset
+
+
+def _complete_patient_and_study(dataset: Any) -> None:
+    """Set to empty what an object must have and a de-identifier has deleted, or replaced by a value not allowed."""
+    for name in (*_PATIENT, *_STUDY):
+        value = dataset.get(name)
+        if value and _is_allowed(name, value):
+            continue
+        if value:
+            log.warning("the series has no valid %s, so it is empty in the DICOM object", name)
+        setattr(dataset, name, "")
+
+
+def _is_allowed(name: str, value: Any) -> bool:
+    if name == "PatientSex":
+        return value in _SEXES
+    try:
+        if name.endswith("Date"):
+            pydicom.valuerep.DA(value)
+        elif name.endswith("Time"):
+            pydicom.valuerep.TM(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _require_identifiers(datasets: Sequence[Any], path: Path) -> None:

@@ -16,6 +16,7 @@ from decathlete.core.geometry import Geometry
 from decathlete.errors import ModelError, OptionError, OutputError
 from decathlete.inference.options import PredictOptions
 from decathlete.inference.output.apply_postprocessing import build_steps, postprocess
+from decathlete.inference.output.provenance import PredictionRecord
 from decathlete.inference.predict import Predictor
 from decathlete.io.images import read_label
 from decathlete.models.bundle import ModelBundle
@@ -144,7 +145,12 @@ def test_a_pair_is_selected_where_it_is_best(tmp_path: Path) -> None:
     shutil.rmtree(found.folder / "validation")
     assert decathlete.validate(found.folder, options=OPTIONS, workers=1) == found.scores
 
-    few = decathlete.select(results, output=tmp_path / "few", options=OPTIONS, workers=1, max_members=2)
+    predictions = shutil.copytree(found.folder / "validation", found.folder / "predictions")
+    (predictions / "notes.json").write_text("{}")
+    few = decathlete.select(results, options=OPTIONS, workers=1, max_members=2, overwrite=True)
+    assert [path.name for path in predictions.iterdir()] == ["notes.json"], "those of the earlier model are removed"
+    digests = [PredictionRecord.load(path).settings.models[0].digest for path in few.folder.glob("validation/*.json")]
+    assert digests == [ModelBundle.load(few.model).digest] * 5, "of the cases of fold 0"
     best = few.selection.selected_candidate
     assert (best.name, best.folds, best.networks) == ("2d+3d", (0,), 2)
     assert {case.case_id for case in few.scores.cases} == {f"c{n:02}" for n in range(0, 10, 2)}, "those of fold 0"

@@ -287,13 +287,16 @@ class FoldPipeline:
         self.reporter.step("Write the report")
         return FoldResult(folder=folder, scores=scores, report=report(folder, dataset_root=dataset_root))
 
-    def predict_tests(self, runs: Sequence[Path], output: Path) -> tuple[Path | None, CasesFailedError | None]:
+    def predict_tests(
+        self, runs: Sequence[Path], output: Path, *, overwrite: bool | None = None
+    ) -> tuple[Path | None, CasesFailedError | None]:
         """Predict the dataset's test images, if it has any.
 
         Call this last, so that an unreadable test image prevents neither scores nor report.
 
         Args:
             runs: folders of runs; the predictions of several models are averaged.
+            overwrite: replace predictions of other models or settings; ``None``: as the option of the pipeline says.
 
         Returns:
             ``output``, or ``None`` without test images; and the error that lists the images that failed, if any.
@@ -310,7 +313,7 @@ class FoldPipeline:
                 output,
                 spacing=self.spacing,
                 kind=OutputKind(image_formats=self.image_formats or {}),
-                overwrite=self.overwrite,
+                overwrite=self.overwrite if overwrite is None else overwrite,
                 progress=self.reporter.cases("predict"),
             )
         except CasesFailedError as problem:

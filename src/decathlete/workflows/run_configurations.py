@@ -26,7 +26,7 @@ from decathlete.workflows.folds import FoldSelection, format_folds
 from decathlete.workflows.job_limits import JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.selection.result import SelectResult
-from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, select
+from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, PREDICTIONS, select
 from decathlete.workflows.total_time import OtherWork, TotalTime
 from decathlete.workflows.training_jobs import AUTO, Job, JobState, divide_time, list_jobs, parse_configurations
 
@@ -264,7 +264,8 @@ class _Study:
             overwrite=True,  # it follows from the folds, as the scores of a cross-validation do
             reporter=pipeline.reporter,
         )
-        predictions, failed = pipeline.predict_tests([selected.folder], selected.folder / "predictions")
+        # the predictions follow from the selection, which may have changed
+        predictions, failed = pipeline.predict_tests([selected.folder], selected.folder / PREDICTIONS, overwrite=True)
         return ConfigurationsResult(selection=selected, predictions=predictions, failed_tests=failed)
 
     def _pipeline(self, name: Configuration) -> FoldPipeline:

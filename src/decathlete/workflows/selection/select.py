@@ -29,7 +29,7 @@ from decathlete.workflows.selection.candidates import (
 )
 from decathlete.workflows.selection.compare import CANDIDATES, find_best, make_records
 from decathlete.workflows.selection.configurations import TrainedConfiguration, common_folds, find_configurations
-from decathlete.workflows.selection.held_out_files import write_held_out_files
+from decathlete.workflows.selection.held_out_files import remove_predictions_of_others, write_held_out_files
 from decathlete.workflows.selection.postprocessing import decide_postprocessing
 from decathlete.workflows.selection.record import SELECTION, PostprocessingDecision, Selection
 from decathlete.workflows.selection.result import SelectResult, load_existing, make_result
@@ -40,6 +40,8 @@ from decathlete.workflows.validate import validate
 
 SELECTED = "selected"
 """Name of the default output folder, beside the configurations."""
+PREDICTIONS = "predictions"
+"""Subfolder with the test images that ``run`` has predicted by the selected model."""
 DEFAULT_MAX_MEMBERS = 10
 """A pair of configurations with five folds each."""
 
@@ -233,6 +235,8 @@ class _SelectionSteps:
             provenance={"selection": selection.provenance()},
             overwrite=True,
         )
+        for name in (VALIDATION, PREDICTIONS):
+            remove_predictions_of_others(self.folder / name, bundle)
         kept = load_fold_cases(selection, self.setup.dataset_root)
         write_held_out_files(bundle, kept, result.predictions, self.folder / VALIDATION, options=self.setup.options)
         selection.save(self.folder / SELECTION)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from decathlete.core.choices import Configuration
 from decathlete.core.locks import locked_folder
+from decathlete.dataset.given_splits import count_cases
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.splits import Splits
@@ -24,6 +25,7 @@ from decathlete.planning.fingerprint import Fingerprint
 from decathlete.planning.plan import Plan
 from decathlete.training.config import TrainConfig
 from decathlete.workflows.budget import budget_of_folds
+from decathlete.workflows.cascade import require_held_out
 from decathlete.workflows.fold import FoldPipeline
 from decathlete.workflows.preprocess import load_or_make_fingerprint, read_task
 from decathlete.workflows.scoring_time import expected_case_seconds, expected_fold_seconds
@@ -52,6 +54,11 @@ class CheckedDataset:
     def n_folds(self) -> int:
         """Number of folds."""
         return len(self.splits.folds)
+
+    @property
+    def case_ids(self) -> list[str]:
+        """All cases."""
+        return [case.id for case in self.spec.cases]
 
     def held_out_per_fold(self, folds: Sequence[int]) -> float:
         """Return the mean number of held-out cases of ``folds``."""
@@ -108,12 +115,16 @@ class ConfigurationChooser:
         Raises:
             OptionError: as of :func:`~decathlete.planning.overrides.plan_with`, before anything is trained.
             PlanError: the images do not justify a named configuration.
+            ModelError: a cascade is named, and the folds do not hold out every case.
         """
         if named := parse_configurations(names):
             for name in named:
                 self._plan(name)
+            if "3d_cascade" in named:
+                require_held_out(self.dataset.splits, self.dataset.case_ids, where=self.dataset.spec.root)
             return named
         offers = offered_configurations(self.dataset.spec, self.dataset.fingerprint, options=self.pipeline.plan_options)
+        offers = _without_cascade_of_unseen_cases(offers, self.dataset)
         if self.total_time_s is not None:
             offers = self._leave_out(offers, self.total_time_s)
         for offer in offers:
@@ -175,3 +186,17 @@ class ConfigurationChooser:
     def _budget(self, plan: Plan, time_s: float) -> ComputeBudget:
         pipeline, config = self.pipeline, self.config_of(plan.dims).revised(max_time_s=time_s)
         return budget_of_folds(config, plan.network, workers=pipeline.workers, fold_resources=pipeline.fold_resources)
+
+
+def _without_cascade_of_unseen_cases(
+    offers: Sequence[ConfigurationOffer], dataset: CheckedDataset
+) -> tuple[ConfigurationOffer, ...]:
+    """Return the offers, without the cascade if its first stage could not predict every case without having seen it."""
+    missing = dataset.splits.never_held_out(dataset.case_ids)
+    reason = f"no fold holds out {count_cases(missing)}, so that a first stage has no prediction of them"
+    return tuple(
+        replace(offer, offered=False, reason=reason)
+        if missing and offer.offered and offer.name in FIRST_STAGE
+        else offer
+        for offer in offers
+    )

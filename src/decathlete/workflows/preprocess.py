@@ -134,7 +134,7 @@ def preprocess(
                 spec,
                 fingerprint=fingerprint,
                 splits=splits,
-                previous_stage=_predictions_of_first_stage(plan, workspace, task, splits),
+                previous_stage=_predictions_of_first_stage(plan, workspace, task, splits, spec),
                 workers=workers,
                 overwrite=overwrite,
             ),
@@ -251,14 +251,14 @@ def _make_plan(
 
 
 def _predictions_of_first_stage(
-    plan: Plan, workspace: Workspace, task: str | Path, splits: Splits
+    plan: Plan, workspace: Workspace, task: str | Path, splits: Splits, spec: DatasetSpec
 ) -> Mapping[str, Path] | None:
     """Return the predictions that the second stage of a cascade has as inputs; ``None``: the plan is no such stage."""
     if plan.previous_stage is None:
         return None
     from decathlete.workflows.cascade import find_first_stage  # here: it imports models and trainings
 
-    return find_first_stage(workspace, task, plan, splits).predictions
+    return find_first_stage(workspace, task, plan, splits, [case.id for case in spec.cases]).predictions
 
 
 def _recorded_plan(folder: Path) -> Plan | None:

@@ -132,6 +132,18 @@ def test_a_cascade_without_a_first_stage(root: Path) -> None:
     assert raised.value.code == "E-MODEL-STAGE"
 
 
+def test_a_cascade_of_cases_that_no_fold_holds_out(root: Path) -> None:
+    (root / "splits_final.json").write_text(json.dumps([{"train": ["case_0", "case_1"], "val": ["case_2"]}]))
+    for command, options in (
+        (run, {"configuration": "3d_cascade"}),
+        (run_configurations, {"configurations": "3d_cascade"}),
+    ):
+        with pytest.raises(ModelError, match="no fold holds out 3 cases: case_0, case_1, case_3") as raised:
+            command(root, **options, **options_of(root))
+        assert raised.value.code == "E-MODEL-STAGE"
+    assert not (root.parent / "prepared").exists()
+
+
 def test_volumes_of_pictures(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "Dataset002_Cells", MANIFEST | {"file_ending": ".png"}, ".png")
     for path in root.glob("*/*.png"):

@@ -1,0 +1,55 @@
+"""Which configurations ``run --configurations`` trains, and by which folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from decathlete.dataset.manifest import read_dataset
+from decathlete.dataset.splits import Fold, Splits
+from decathlete.errors import ModelError
+from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffer
+from decathlete.planning.fingerprint import Fingerprint
+from decathlete.synthetic.phantoms import make_phantoms
+from decathlete.training.config import TrainConfig
+from decathlete.workflows import choose_configurations
+from decathlete.workflows.choose_configurations import CheckedDataset, ConfigurationChooser
+from decathlete.workflows.fold import FoldPipeline
+
+IDS = ("phantom_000", "phantom_001", "phantom_002")
+
+
+def chooser(root: Path, *held_out: str) -> ConfigurationChooser:
+    """A dataset whose only fold holds out these cases."""
+    fold = Fold(train=tuple(case_id for case_id in IDS if case_id not in held_out), val=held_out)
+    dataset = CheckedDataset(
+        spec=read_dataset(make_phantoms(root / "Balls", n_cases=3, shape_ZYX=(8, 8, 8))),
+        fingerprint=Fingerprint(dataset_digest="x", cases=(), intensity=()),
+        splits=Splits(seed=0, grouped=False, folds=(fold,)),
+    )
+    return ConfigurationChooser(
+        pipeline=FoldPipeline(task=root / "Balls"),
+        dataset=dataset,
+        folds=(0,),
+        config_of=lambda _: TrainConfig(),
+        total_time_s=None,
+        max_members=2,
+        started=lambda _: {},
+    )
+
+
+def test_a_cascade_needs_folds_that_hold_out_every_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    offers = tuple(ConfigurationOffer(name=name, offered=True, reason="offered") for name in CONFIGURATIONS)
+    monkeypatch.setattr(choose_configurations, "offered_configurations", lambda *_, **__: offers)
+    monkeypatch.setattr(ConfigurationChooser, "_plan", lambda *_: None)
+    caplog.set_level("INFO")
+    some = chooser(tmp_path / "some", "phantom_001")
+    assert some.choose("auto") == ("2d", "3d", "3d_lowres")
+    assert "3d_cascade is not trained: no fold holds out 2 cases" in caplog.text
+    with pytest.raises(ModelError, match="no fold holds out 2 cases: phantom_000, phantom_002") as problem:
+        some.choose("3d_cascade")
+    assert problem.value.code == "E-MODEL-STAGE"
+    assert chooser(tmp_path / "all", *IDS).choose("auto") == CONFIGURATIONS

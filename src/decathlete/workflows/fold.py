@@ -118,6 +118,11 @@ class FoldPipeline:
         """Name of the configuration."""
         return self.configuration or folder_name(self.dims)
 
+    @property
+    def may_reuse(self) -> bool:
+        """Whether prepared data are used as they are, since no option requests others."""
+        return self.plan_options == PlanOptions() and not self.overwrite
+
     def check(self, folds: Sequence[FoldName] = ()) -> None:
         """Check options and folders, as far as that is possible before any work.
 
@@ -206,7 +211,7 @@ class FoldPipeline:
             workers=self.workers,
             fold_resources=self.fold_resources,
             overwrite=self.overwrite,
-            reuse=self.plan_options == PlanOptions(),
+            reuse=self.may_reuse,
             on_plan=self.reporter.plan,
             checking=self.reporter.cases("check"),
             progress=self.reporter.cases("prepare"),

@@ -78,6 +78,15 @@ def test_scores_of_each_configuration_and_test_images_are_written(story: Story) 
     assert decathlete.Predictor.load(story.folder / "selected", device="cpu", engine="torch").labels.n_classes >= 2
 
 
+def test_runs_with_other_settings_are_named_before_anything_is_trained(story: Story) -> None:
+    said = _command(story.folder.parents[1], "--configurations", "2d,3d", "--epochs", "2")
+    text = " ".join(said.err.split())
+    assert said.code == 2
+    assert "different settings or data: 2d folds 0-1; 3d folds 0-1: epochs: 1 -> 2" in text
+    assert f"decathlete select {story.folder}" in text
+    assert "training 0 %" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

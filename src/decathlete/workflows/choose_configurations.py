@@ -12,7 +12,6 @@ from decathlete.core.choices import Configuration
 from decathlete.core.locks import locked_folder
 from decathlete.dataset.given_splits import count_cases
 from decathlete.dataset.spec import DatasetSpec
-from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.splits import Splits
 from decathlete.planning.adaptation import adapt_plan, steps_after_adaptation, training_steps
 from decathlete.planning.compute_budget import ComputeBudget
@@ -27,6 +26,7 @@ from decathlete.training.config import TrainConfig
 from decathlete.workflows.budget import budget_of_folds
 from decathlete.workflows.cascade import require_held_out
 from decathlete.workflows.fold import FoldPipeline
+from decathlete.workflows.prepared_configurations import AgreedFolds, agree_on_folds
 from decathlete.workflows.preprocess import load_or_make_fingerprint, read_task
 from decathlete.workflows.scoring_time import expected_case_seconds, expected_fold_seconds
 from decathlete.workflows.total_time import OtherWork
@@ -35,7 +35,6 @@ from decathlete.workflows.training_jobs import (
     Job,
     leave_out_short_trainings,
     list_jobs,
-    parse_configurations,
     training_time,
 )
 
@@ -44,11 +43,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedDataset:
-    """A dataset that was checked, and its folds."""
+    """A dataset that was checked, and its folds.
+
+    Attributes:
+        offers: which configurations the images justify; empty: the user names them.
+    """
 
     spec: DatasetSpec
     fingerprint: Fingerprint
-    splits: Splits
+    folds: AgreedFolds
+    offers: tuple[ConfigurationOffer, ...] = ()
+
+    @property
+    def splits(self) -> Splits:
+        """The folds of every configuration."""
+        return self.folds.splits
 
     @property
     def n_folds(self) -> int:
@@ -65,11 +74,15 @@ class CheckedDataset:
         return sum(len(self.splits.folds[fold].val) for fold in folds) / max(len(folds), 1)
 
 
-def check_and_split(pipeline: FoldPipeline) -> CheckedDataset:
+def check_and_split(pipeline: FoldPipeline, named: Sequence[Configuration]) -> CheckedDataset:
     """Check the dataset, and return it with its folds.
+
+    Args:
+        named: configurations that the user named; empty: those that the images justify.
 
     Raises:
         DatasetError: the check found errors.
+        OutputError: configurations were prepared with different folds.
     """
     options = pipeline.plan_options
     spec = read_task(
@@ -85,8 +98,10 @@ def check_and_split(pipeline: FoldPipeline) -> CheckedDataset:
         fingerprint = load_or_make_fingerprint(
             spec, folder, options.orientation, workers=pipeline.workers, progress=pipeline.reporter.cases("check")
         )
-    splits = split_cases(spec, options.split, fingerprint.presence(spec.labels)).splits
-    return CheckedDataset(spec=spec, fingerprint=fingerprint, splits=splits)
+    offers = () if named else offered_configurations(spec, fingerprint, options=options)
+    names = named or [offer.name for offer in offers if offer.offered]
+    folds = agree_on_folds(pipeline, names, spec, fingerprint.presence(spec.labels))
+    return CheckedDataset(spec=spec, fingerprint=fingerprint, folds=folds, offers=offers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,27 +124,28 @@ class ConfigurationChooser:
     max_members: int
     started: Callable[[Sequence[Job]], dict[Job, float]]
 
-    def choose(self, names: str | Sequence[str]) -> tuple[Configuration, ...]:
-        """Return the named configurations, or for ``"auto"`` those that images and time justify; log why.
+    def choose(self, named: Sequence[Configuration]) -> tuple[Configuration, ...]:
+        """Return the named configurations, or without names those that images and time justify; log why.
 
         Raises:
             OptionError: as of :func:`~decathlete.planning.overrides.plan_with`, before anything is trained.
             PlanError: the images do not justify a named configuration.
             ModelError: a cascade is named, and the folds do not hold out every case.
+            OutputError: configurations were prepared with different classes or regions.
         """
-        if named := parse_configurations(names):
-            for name in named:
-                self._plan(name)
+        if named:
+            self.dataset.folds.check_labels({name: self._plan(name) for name in named})
             if "3d_cascade" in named:
                 require_held_out(self.dataset.splits, self.dataset.case_ids, where=self.dataset.spec.root)
-            return named
-        offers = offered_configurations(self.dataset.spec, self.dataset.fingerprint, options=self.pipeline.plan_options)
-        offers = _without_cascade_of_unseen_cases(offers, self.dataset)
+            return tuple(named)
+        offers = _without_cascade_of_unseen_cases(self.dataset)
         if self.total_time_s is not None:
             offers = self._leave_out(offers, self.total_time_s)
         for offer in offers:
             log.info("%s is %s: %s", offer.name, "trained" if offer.offered else "not trained", offer.reason)
-        return tuple(offer.name for offer in offers if offer.offered)
+        plans = {offer.name: offer.plan for offer in offers if offer.offered and offer.plan is not None}
+        self.dataset.folds.check_labels(plans)
+        return tuple(plans)
 
     def other_work(self, names: Sequence[Configuration]) -> OtherWork:
         """Return the estimates for scoring and selecting these configurations."""
@@ -188,9 +204,7 @@ class ConfigurationChooser:
         return budget_of_folds(config, plan.network, workers=pipeline.workers, fold_resources=pipeline.fold_resources)
 
 
-def _without_cascade_of_unseen_cases(
-    offers: Sequence[ConfigurationOffer], dataset: CheckedDataset
-) -> tuple[ConfigurationOffer, ...]:
+def _without_cascade_of_unseen_cases(dataset: CheckedDataset) -> tuple[ConfigurationOffer, ...]:
     """Return the offers, without the cascade if its first stage could not predict every case without having seen it."""
     missing = dataset.splits.never_held_out(dataset.case_ids)
     reason = f"no fold holds out {count_cases(missing)}, so that a first stage has no prediction of them"
@@ -198,5 +212,5 @@ def _without_cascade_of_unseen_cases(
         replace(offer, offered=False, reason=reason)
         if missing and offer.offered and offer.name in FIRST_STAGE
         else offer
-        for offer in offers
+        for offer in dataset.offers
     )

@@ -11,6 +11,7 @@ from decathlete.core.durations import format_duration
 from decathlete.errors import OptionError
 from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffer
 from decathlete.planning.plan import Plan
+from decathlete.workflows.folds import format_folds
 
 AUTO = "auto"
 FIRST_STAGE: dict[Configuration, Configuration] = {"3d_cascade": "3d_lowres"}
@@ -104,6 +105,18 @@ def list_jobs(configurations: Sequence[Configuration], folds: Sequence[int], *, 
         for name in configurations
         for fold in (range(n_folds) if name in stages else folds)
     ]
+
+
+def describe_jobs(jobs: Sequence[Job]) -> str:
+    """Return the folds of each configuration.
+
+    >>> describe_jobs(list_jobs(["2d", "3d"], [0, 1, 3], n_folds=5))
+    '2d folds 0-1,3; 3d folds 0-1,3'
+    """
+    by_name: dict[str, list[int]] = {}
+    for job in jobs:
+        by_name.setdefault(job.configuration, []).append(job.fold)
+    return "; ".join(f"{name} folds {format_folds(folds)}" for name, folds in by_name.items())
 
 
 def leave_out_short_trainings(

@@ -13,11 +13,13 @@ from decathlete.planning.configurations import CONFIGURATIONS, ConfigurationOffe
 from decathlete.planning.fingerprint import Fingerprint
 from decathlete.synthetic.phantoms import make_phantoms
 from decathlete.training.config import TrainConfig
-from decathlete.workflows import choose_configurations
 from decathlete.workflows.choose_configurations import CheckedDataset, ConfigurationChooser
 from decathlete.workflows.fold import FoldPipeline
+from decathlete.workflows.prepared_configurations import AgreedFolds
+from factories import make_test_plan
 
 IDS = ("phantom_000", "phantom_001", "phantom_002")
+PLAN = make_test_plan()
 
 
 def chooser(root: Path, *held_out: str) -> ConfigurationChooser:
@@ -26,7 +28,10 @@ def chooser(root: Path, *held_out: str) -> ConfigurationChooser:
     dataset = CheckedDataset(
         spec=read_dataset(make_phantoms(root / "Balls", n_cases=3, shape_ZYX=(8, 8, 8))),
         fingerprint=Fingerprint(dataset_digest="x", cases=(), intensity=()),
-        splits=Splits(seed=0, grouped=False, folds=(fold,)),
+        folds=AgreedFolds(splits=Splits(seed=0, grouped=False, folds=(fold,)), prepared={}),
+        offers=tuple(
+            ConfigurationOffer(name=name, offered=True, reason="offered", plan=PLAN) for name in CONFIGURATIONS
+        ),
     )
     return ConfigurationChooser(
         pipeline=FoldPipeline(task=root / "Balls"),
@@ -42,14 +47,12 @@ def chooser(root: Path, *held_out: str) -> ConfigurationChooser:
 def test_a_cascade_needs_folds_that_hold_out_every_case(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    offers = tuple(ConfigurationOffer(name=name, offered=True, reason="offered") for name in CONFIGURATIONS)
-    monkeypatch.setattr(choose_configurations, "offered_configurations", lambda *_, **__: offers)
-    monkeypatch.setattr(ConfigurationChooser, "_plan", lambda *_: None)
+    monkeypatch.setattr(ConfigurationChooser, "_plan", lambda *_: PLAN)
     caplog.set_level("INFO")
     some = chooser(tmp_path / "some", "phantom_001")
-    assert some.choose("auto") == ("2d", "3d", "3d_lowres")
+    assert some.choose([]) == ("2d", "3d", "3d_lowres")
     assert "3d_cascade is not trained: no fold holds out 2 cases" in caplog.text
     with pytest.raises(ModelError, match="no fold holds out 2 cases: phantom_000, phantom_002") as problem:
-        some.choose("3d_cascade")
+        some.choose(["3d_lowres", "3d_cascade"])
     assert problem.value.code == "E-MODEL-STAGE"
-    assert chooser(tmp_path / "all", *IDS).choose("auto") == CONFIGURATIONS
+    assert chooser(tmp_path / "all", *IDS).choose([]) == CONFIGURATIONS

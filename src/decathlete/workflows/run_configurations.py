@@ -17,9 +17,7 @@ from decathlete.errors import (
     DecathleteError,
     FoldsFailedError,
     InterruptedRunError,
-    OptionError,
 )
-from decathlete.evaluation.metrics import make_metrics
 from decathlete.evaluation.scores import Scores
 from decathlete.planning.configurations import dims_of
 from decathlete.training.config import TrainConfig
@@ -33,7 +31,7 @@ from decathlete.workflows.folds import FoldSelection
 from decathlete.workflows.job_limits import JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.selection.result import SelectResult
-from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, PREDICTIONS, select
+from decathlete.workflows.selection.select import DEFAULT_MAX_MEMBERS, PREDICTIONS, check_metrics, select
 from decathlete.workflows.total_time import OtherWork, TotalTime
 from decathlete.workflows.training_jobs import (
     AUTO,
@@ -101,7 +99,7 @@ def run_configurations(
     """
     named = parse_configurations(configurations)  # a wrong name is an error before any work
     pipeline = FoldPipeline(task=task, **options)
-    _check_metrics(pipeline)
+    check_metrics(pipeline.metrics)
     study = _Study(
         pipeline,
         config_2d=config_2d or pipeline.config,
@@ -114,11 +112,6 @@ def run_configurations(
     study.check_runs(jobs := study.plan_jobs(chosen))
     trained = study.train(jobs, may_leave_out=not named)
     return study.select(trained)
-
-
-def _check_metrics(pipeline: FoldPipeline) -> None:
-    if "dice" not in [metric.name for metric in make_metrics(pipeline.metrics)]:
-        raise OptionError("configurations are compared by their Dice", remedy="add dice to --metrics")
 
 
 class _Study:
@@ -282,8 +275,10 @@ class _Study:
             options=pipeline.predict_options,
             max_members=self.max_members,
             group_by=pipeline.plan_options.group_by,
+            metrics=pipeline.metrics,
             workers=pipeline.workers,
             overwrite=True,  # it follows from the folds, as the scores of a cross-validation do
+            keep_same=True,
             reporter=pipeline.reporter,
         )
         # the predictions follow from the selection, which may have changed

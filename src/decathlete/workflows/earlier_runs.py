@@ -8,7 +8,7 @@ from pathlib import Path
 from decathlete.errors import OutputError
 from decathlete.training.config import TrainConfig
 from decathlete.training.run_folder import record_in
-from decathlete.workflows.choose_configurations import CheckedDataset
+from decathlete.workflows.checked_dataset import CheckedDataset
 from decathlete.workflows.training_jobs import Job, describe_jobs
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from decathlete.core.choices import Configuration
-from decathlete.core.labels import LabelSet
 from decathlete.dataset.spec import DatasetSpec
 from decathlete.dataset.split_cases import split_cases
 from decathlete.dataset.split_options import N_FOLDS, SEED
@@ -31,14 +30,14 @@ class PreparedConfiguration:
     """Data that were prepared before.
 
     Attributes:
-        labels: of their plan; ``None``: it cannot be read.
+        plan: ``None``: it cannot be read.
         is_kept: whether they are used as they are, whatever the options of this command would make.
         answers: whether this command would use their folds.
     """
 
     folder: Path
     splits: Splits
-    labels: LabelSet | None
+    plan: Plan | None
     is_kept: bool
     answers: bool
 
@@ -62,6 +61,11 @@ class AgreedFolds:
             return options
         return replace(options, splits=self.file, n_folds=N_FOLDS, split_seed=SEED)
 
+    def plan_in_use(self, name: Configuration, plan: Plan) -> Plan:
+        """Return the plan of prepared data that are used as they are, or else ``plan``."""
+        prepared = self.prepared.get(name)
+        return prepared.plan if prepared is not None and prepared.is_kept and prepared.plan is not None else plan
+
     def check_labels(self, plans: Mapping[Configuration, Plan]) -> None:
         """Check that all configurations have the same labels and regions.
 
@@ -71,11 +75,11 @@ class AgreedFolds:
         Raises:
             OutputError: one was prepared with others.
         """
-        kept = {name: p.labels for name, p in self.prepared.items() if p.is_kept and p.labels is not None}
-        labels = {name: kept.get(name, plan.labels) for name, plan in plans.items()}
+        labels = {name: self.plan_in_use(name, plan).labels for name, plan in plans.items()}
         for name, prepared in self.prepared.items():
-            others = [other for other in labels if labels[other] != prepared.labels]
-            if name in labels and prepared.labels is not None and others:
+            if name not in labels or prepared.plan is None:
+                continue
+            if others := [other for other in labels if labels[other] != prepared.plan.labels]:
                 raise OutputError(
                     f"{name} was prepared with other classes or regions than {', '.join(others)} "
                     f"{'has' if len(others) == 1 else 'have'} in this command",
@@ -134,11 +138,11 @@ def _read_prepared(
     folder = pipeline.workspace.prepared_folder(pipeline.task, name)
     if pipeline.overwrite or not (folder / SPLITS).is_file():
         return None
-    splits = labels = None
+    splits = plan = None
     with suppress(DecathleteError):  # damaged: repaired or rejected when the configuration is prepared
         splits = Splits.load(folder / SPLITS)
     with suppress(DecathleteError):
-        labels = Plan.load(folder / "plan.json").labels
+        plan = Plan.load(folder / "plan.json")
     if splits is None:
         return None
     may_reuse = replace(pipeline, configuration=name).may_reuse
@@ -147,7 +151,7 @@ def _read_prepared(
     return PreparedConfiguration(
         folder=folder,
         splits=splits,
-        labels=labels,
+        plan=plan,
         is_kept=is_kept,
         answers=is_kept or requested.folds == splits.folds,
     )

@@ -22,7 +22,8 @@ from decathlete.evaluation.scores import Scores
 from decathlete.planning.configurations import dims_of
 from decathlete.training.config import TrainConfig
 from decathlete.training.run_folder import record_in
-from decathlete.workflows.choose_configurations import CheckedDataset, ConfigurationChooser, check_and_split
+from decathlete.workflows.checked_dataset import CheckedDataset, check_and_split
+from decathlete.workflows.choose_configurations import ConfigurationChooser
 from decathlete.workflows.cross_validate import describe_failure, write_summary
 from decathlete.workflows.earlier_runs import check_runs
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
@@ -136,8 +137,12 @@ class _Study:
         self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self._clock = clock
         self._began_s = clock()
-        for name in named or ("2d",):  # "auto" always offers slices
+        for name in named:
             self._pipeline(name).check_manifest(folds.named)
+        if not named:  # "auto" always offers slices, but not if the pretrained model has no network for them
+            slices = self._pipeline("2d")
+            config = slices.config.revised(pretrained=None, freeze_stages=0)
+            replace(slices, config=config).check_manifest(folds.named)
         self.dataset = dataset = check_and_split(pipeline, named)
         self.n_folds = dataset.n_folds
         self.chooser = ConfigurationChooser(

@@ -154,8 +154,23 @@ def leave_out_short_trainings(
             break
         left_out |= {name: reason} | dict.fromkeys(second_stages, f"its first stage is left out: {reason}")
         kept = {other: plan for other, plan in kept.items() if other not in left_out}
+    return leave_out(offers, left_out)
+
+
+def leave_out(
+    offers: Sequence[ConfigurationOffer], reasons: Mapping[Configuration, str]
+) -> tuple[ConfigurationOffer, ...]:
+    """Return the offers without some configurations, and without second stages whose first stage is left out.
+
+    Args:
+        reasons: configuration -> why it is left out.
+    """
+    reasons = dict(reasons)
+    for second, first in FIRST_STAGE.items():
+        if first in reasons:
+            reasons.setdefault(second, f"its first stage is left out: {reasons[first]}")
     return tuple(
-        replace(offer, offered=False, reason=left_out[offer.name]) if offer.name in left_out else offer
+        replace(offer, offered=False, reason=reasons[offer.name]) if offer.offered and offer.name in reasons else offer
         for offer in offers
     )
 

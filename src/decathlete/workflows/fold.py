@@ -14,7 +14,7 @@ from decathlete.core.locks import locked_folder, locked_output, reading
 from decathlete.core.output_paths import check_output_folder, check_outside
 from decathlete.core.parallel import Workers
 from decathlete.dataset.manifest import read_dataset
-from decathlete.errors import CasesFailedError, OptionError
+from decathlete.errors import CasesFailedError, OptionError, OutputError
 from decathlete.evaluation.metrics import MetricChoice, make_metrics
 from decathlete.evaluation.scores import Scores
 from decathlete.inference.batching.case_predictor import make_case_predictor
@@ -29,7 +29,8 @@ from decathlete.training.config import TrainConfig
 from decathlete.training.distributed.devices import launcher
 from decathlete.training.loop.batches import check_loader
 from decathlete.training.reporting.curves import check_loggers
-from decathlete.training.run_folder import check_claim
+from decathlete.training.reporting.records import RunRecord
+from decathlete.training.run_folder import RUN, check_claim
 from decathlete.workflows.cascade import require_begun_first_stage
 from decathlete.workflows.manifest_check import check_manifest, check_recorded_folds
 from decathlete.workflows.preprocess import preprocess, read_task
@@ -46,7 +47,7 @@ class FoldResult:
 
     Attributes:
         folder: folder of the run; its subfolder ``model`` is the trained model.
-        scores: scores of the held-out cases; ``None`` for ``"all"``, which has no held-out cases.
+        scores: scores of the held-out cases; ``None`` for ``"all"``, and for a given fold that holds out no case.
         report: path of the HTML report.
     """
 
@@ -278,7 +279,7 @@ class FoldPipeline:
         ).folder
         dataset_root = self.workspace.dataset(self.task)
         scores = None
-        if fold != "all":
+        if RunRecord.load(folder / RUN, error=OutputError).val:
             self.reporter.step("Predict and score the held-out cases on their original grids")
             scores = validate(
                 folder,

@@ -28,7 +28,7 @@ from decathlete.workflows.cross_validate import describe_failure, write_summary
 from decathlete.workflows.earlier_runs import check_runs
 from decathlete.workflows.fold import FoldPipeline, FoldResult, PipelineOptions
 from decathlete.workflows.fold_tasks import FoldOutcome, attempt_fold, run_folds
-from decathlete.workflows.folds import FoldSelection
+from decathlete.workflows.folds import FoldSelection, require_held_out_cases
 from decathlete.workflows.job_limits import JobLimits
 from decathlete.workflows.jobs_progress import JobsProgress
 from decathlete.workflows.selection.result import SelectResult
@@ -145,10 +145,11 @@ class _Study:
             replace(slices, config=config).check_manifest(folds.named)
         self.dataset = dataset = check_and_split(pipeline, named)
         self.n_folds = dataset.n_folds
+        require_held_out_cases(dataset.splits, numbers := folds.resolve(self.n_folds))
         self.chooser = ConfigurationChooser(
             pipeline=pipeline,
             dataset=dataset,
-            folds=folds.resolve(self.n_folds),
+            folds=numbers,
             config_of=self.configs.__getitem__,
             total_time_s=total_time_s,
             max_members=max_members,
@@ -256,7 +257,7 @@ class _Study:
                     else:
                         failures[job] = describe_failure(job.fold, outcome)
                         progress.fail(job)
-                if finished:
+                if any(result.scores is not None for result in finished.values()):
                     by_fold = {job.fold: message for job, message in failures.items()}
                     write_summary(pipeline, store, finished, failed=by_fold)
         except InterruptedRunError:

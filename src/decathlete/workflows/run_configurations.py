@@ -137,6 +137,7 @@ class _Study:
         self.other = OtherWork(expected_s={}, n_folds=0)  # estimated where the total time is limited
         self._clock = clock
         self._began_s = clock()
+        self.check(named or ("2d",))
         for name in named:
             self._pipeline(name).check_manifest(folds.named)
         if not named:  # "auto" always offers slices, but not if the pretrained model has no network for them

@@ -14,7 +14,7 @@ from PIL import Image as Picture
 import decathlete
 from decathlete import PlanOptions, Workspace
 from decathlete.dataset.splits import Fold, Splits
-from decathlete.errors import DatasetError, ManifestError, ModelError, OptionError, PlanError
+from decathlete.errors import DatasetError, ManifestError, ModelError, OptionError, OutputError, PlanError
 from decathlete.training.config import TrainConfig
 
 MANIFEST = {
@@ -80,6 +80,17 @@ def test_what_does_not_fit_is_rejected_before_any_work(
 ) -> None:
     with pytest.raises(OptionError, match=problem):
         command(root, **options_of(root, plan, **config))
+    assert not (root.parent / "prepared").exists()
+
+
+@pytest.mark.parametrize("names", ["auto", "2d,3d"])
+def test_options_of_several_configurations_are_checked_before_the_images(root: Path, names: str) -> None:
+    options = options_of(root, pretrained=str(root.parent / "none"))
+    with pytest.raises(ModelError, match="none"):
+        run_configurations(root, configurations=names, **options)
+    inside = Workspace(prepared=root.parent / "prepared", results=root / "results")
+    with pytest.raises(OutputError, match="raw dataset"):
+        run_configurations(root, configurations=names, **(options_of(root) | {"workspace": inside}))
     assert not (root.parent / "prepared").exists()
 
 
